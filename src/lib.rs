@@ -1,1 +1,3 @@
-pub fn x() {}
+//! hpalite: Prometheus-driven autoscaling for Kubernetes.
+
+pub mod scaling;

@@ -1,0 +1,10 @@
+//! The functional core: what to poll, what to decide, what to write. Pure.
+//!
+//! Nothing here reads a clock, a socket, a file, a thread or SQL; time is an argument, effects are
+//! [`event::Command`] values that the shells carry out.
+
+pub mod event;
+pub mod hpa;
+pub mod model;
+pub mod reason;
+pub mod view;
