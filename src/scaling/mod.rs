@@ -3,8 +3,15 @@
 //! Nothing here reads a clock, a socket, a file, a thread or SQL; time is an argument, effects are
 //! [`event::Command`] values that the shells carry out.
 
+pub mod decide;
 pub mod event;
 pub mod hpa;
 pub mod model;
+pub mod quantity;
 pub mod reason;
+pub mod schedule;
+pub mod trigger;
 pub mod view;
+
+#[cfg(test)]
+pub(crate) mod testing;
