@@ -7,11 +7,14 @@ pub mod decide;
 pub mod event;
 pub mod hpa;
 pub mod model;
+mod object;
 pub mod quantity;
 pub mod reason;
+mod rhythm;
 pub mod schedule;
 pub mod trigger;
 pub mod view;
+pub mod world;
 
 #[cfg(test)]
 pub(crate) mod testing;

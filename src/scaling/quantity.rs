@@ -19,7 +19,11 @@ pub fn milli(value: f64) -> i64 {
 /// Canonical text: `500`, `2500m`, `0`.
 #[must_use]
 pub fn text(milli: i64) -> String {
-    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
+    if milli % 1000 == 0 {
+        (milli / 1000).to_string()
+    } else {
+        format!("{milli}m")
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +59,10 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..10_000 {
             let exponent = random.f64() * 40.0 - 10.0;
-            let (a, b) = (10f64.powf(exponent), 10f64.powf(exponent) * (1.0 + random.f64()));
+            let (a, b) = (
+                10f64.powf(exponent),
+                10f64.powf(exponent) * (1.0 + random.f64()),
+            );
             assert!(milli(a) <= milli(b), "{a} {b}");
             assert!(milli(b) <= 9_223_372_036_854_775_000);
         }

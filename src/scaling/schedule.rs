@@ -109,10 +109,23 @@ impl Schedule {
     }
 
     /// Wants an answer for one trigger. Joins an equal question that is waiting or in flight.
-    pub fn ask(&mut self, subscriber: Subscriber, source: &Source, credentials: Option<Credentials>, due_at: UnixMillis) {
-        let question = Question { source: source.clone(), credentials };
+    pub fn ask(
+        &mut self,
+        subscriber: Subscriber,
+        source: &Source,
+        credentials: Option<Credentials>,
+        due_at: UnixMillis,
+    ) {
+        let question = Question {
+            source: source.clone(),
+            credentials,
+        };
         let fingerprint = question.fingerprint();
-        if let Some(job) = self.asked.get(&fingerprint).and_then(|id| self.jobs.get_mut(id)) {
+        if let Some(job) = self
+            .asked
+            .get(&fingerprint)
+            .and_then(|id| self.jobs.get_mut(id))
+        {
             // Equal hashes of unequal questions are possible, if unlikely: then ask separately.
             if job.question == question {
                 if !job.subscribers.contains(&subscriber) {
@@ -130,7 +143,16 @@ impl Schedule {
         }
         entry.waiting.push_back(id);
         self.asked.insert(fingerprint, id);
-        self.jobs.insert(id, Job { server, question, fingerprint, subscribers: vec![subscriber], due_at });
+        self.jobs.insert(
+            id,
+            Job {
+                server,
+                question,
+                fingerprint,
+                subscribers: vec![subscriber],
+                due_at,
+            },
+        );
     }
 
     /// Jobs that may go to the workers now; each server in its turn.
@@ -138,8 +160,12 @@ impl Schedule {
         let mut jobs = Vec::new();
         let mut passed = 0;
         while self.in_flight < self.threads && passed < self.turn.len() {
-            let Some(name) = self.turn.pop_front() else { break };
-            let Some(server) = self.servers.get_mut(&name) else { continue };
+            let Some(name) = self.turn.pop_front() else {
+                break;
+            };
+            let Some(server) = self.servers.get_mut(&name) else {
+                continue;
+            };
             let (limit, class_full) = if server.troubled {
                 (1, self.troubled_in_flight >= (self.threads / 2).max(1))
             } else {
@@ -150,7 +176,9 @@ impl Schedule {
                 passed += 1;
                 continue;
             }
-            let Some(id) = server.waiting.pop_front() else { continue };
+            let Some(id) = server.waiting.pop_front() else {
+                continue;
+            };
             server.in_flight += 1;
             self.in_flight += 1;
             if server.troubled {
@@ -180,7 +208,9 @@ impl Schedule {
     /// Takes a job back; returns who waits for its answer. `trouble` says that the server itself
     /// did not answer.
     pub fn finish(&mut self, id: u64, trouble: bool) -> Vec<Subscriber> {
-        let Some(job) = self.jobs.remove(&id) else { return Vec::new() };
+        let Some(job) = self.jobs.remove(&id) else {
+            return Vec::new();
+        };
         if self.asked.get(&job.fingerprint) == Some(&id) {
             self.asked.remove(&job.fingerprint);
         }
@@ -251,8 +281,13 @@ impl Question {
 /// fall due together; different ones are spread evenly.
 #[must_use]
 pub fn phase(source: &Source, interval: Duration) -> Duration {
-    let question = Question { source: source.clone(), credentials: None };
-    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let question = Question {
+        source: source.clone(),
+        credentials: None,
+    };
+    let interval_ms = u64::try_from(interval.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
     Duration::from_millis(question.fingerprint() % interval_ms)
 }
 
@@ -260,11 +295,17 @@ pub fn phase(source: &Source, interval: Duration) -> Duration {
 /// that a first poll at once is followed by steady ones.
 #[must_use]
 pub fn next_on_grid(now: UnixMillis, interval: Duration, phase: Duration) -> UnixMillis {
-    let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    let interval_ms = i64::try_from(interval.as_millis())
+        .unwrap_or(i64::MAX)
+        .max(1);
     let phase_ms = i64::try_from(phase.as_millis()).unwrap_or(0);
     let earliest = now.0.saturating_add(interval_ms / 2);
     let behind = (earliest - phase_ms).rem_euclid(interval_ms);
-    UnixMillis(if behind == 0 { earliest } else { earliest.saturating_add(interval_ms - behind) })
+    UnixMillis(if behind == 0 {
+        earliest
+    } else {
+        earliest.saturating_add(interval_ms - behind)
+    })
 }
 
 #[cfg(test)]
@@ -299,7 +340,10 @@ mod tests {
         // One that falls due while the question is in flight joins it.
         schedule.ask((key(7), 0), &source("a", "up"), None, T0);
         assert!(schedule.dispatch().is_empty());
-        let shared = jobs.iter().find(|job| job.server.as_ref() == "a" && job.source == source("a", "up")).unwrap();
+        let shared = jobs
+            .iter()
+            .find(|job| job.server.as_ref() == "a" && job.source == source("a", "up"))
+            .unwrap();
         assert_eq!(schedule.finish(shared.id, false).len(), 6);
         // And is asked anew afterwards.
         schedule.ask((key(7), 0), &source("a", "up"), None, T0);
@@ -333,7 +377,12 @@ mod tests {
         let mut schedule = Schedule::new(8);
         let ask_all = |schedule: &mut Schedule, round: usize| {
             for n in 0..20 {
-                schedule.ask((key(n), 0), &source(&format!("hangs{n}"), &format!("q{round}")), None, T0);
+                schedule.ask(
+                    (key(n), 0),
+                    &source(&format!("hangs{n}"), &format!("q{round}")),
+                    None,
+                    T0,
+                );
             }
         };
         ask_all(&mut schedule, 0);
@@ -363,7 +412,11 @@ mod tests {
             schedule.ask((key(n), 0), &source("a", &format!("q{n}")), None, T0);
         }
         schedule.ask((key(20), 0), &source("b", "up"), None, T0);
-        let servers: Vec<_> = schedule.dispatch().into_iter().map(|job| job.server.to_string()).collect();
+        let servers: Vec<_> = schedule
+            .dispatch()
+            .into_iter()
+            .map(|job| job.server.to_string())
+            .collect();
         assert_eq!(servers, ["a", "b"]);
     }
 
@@ -378,7 +431,12 @@ mod tests {
                 match random.u8(0..4) {
                     0 | 1 => {
                         let server = format!("s{}", random.u8(0..5));
-                        schedule.ask((key(random.usize(0..20)), 0), &source(&server, &format!("q{}", random.u8(0..9))), None, T0);
+                        schedule.ask(
+                            (key(random.usize(0..20)), 0),
+                            &source(&server, &format!("q{}", random.u8(0..9))),
+                            None,
+                            T0,
+                        );
                     }
                     2 if !flying.is_empty() => {
                         let job: PollJob = flying.swap_remove(random.usize(0..flying.len()));
@@ -431,8 +489,13 @@ mod tests {
             at = next;
         }
         // A poll that comes late keeps the grid.
-        assert_eq!(next_on_grid(UnixMillis(at.0 + 900), interval, phase).0, at.0 + 30_000);
-        let phases: BTreeSet<_> = (0..100).map(|n| super::phase(&source("a", &format!("q{n}")), interval).as_secs()).collect();
+        assert_eq!(
+            next_on_grid(UnixMillis(at.0 + 900), interval, phase).0,
+            at.0 + 30_000
+        );
+        let phases: BTreeSet<_> = (0..100)
+            .map(|n| super::phase(&source("a", &format!("q{n}")), interval).as_secs())
+            .collect();
         assert!(phases.len() > 20, "{phases:?}");
     }
 }
