@@ -1,0 +1,13 @@
+//! The Kubernetes API over plain HTTP: requests, errors, watches.
+//!
+//! Pure files decide and parse (`request`, `error`, `watch`, `kubeconfig`), shells beside them do
+//! the I/O (`client`, `watcher`, `config`, `discovery`). No Kubernetes client library and no
+//! async runtime: a watch is a thread that blocks on its stream.
+
+pub mod error;
+pub mod request;
+
+pub use error::{Error, Status};
+pub use request::{
+    ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions,
+};
