@@ -5,6 +5,7 @@
 //! async runtime: a watch is a thread that blocks on its stream.
 
 pub mod error;
+mod kubeconfig;
 pub mod request;
 
 pub use error::{Error, Status};
