@@ -24,8 +24,6 @@ const PLAIN_BODY_CHARS_MAX: usize = 200;
 pub enum Error {
     /// The request could not even be built: a name that is not a path segment, for example.
     Request(RequestError),
-    /// The credential could not be read.
-    Credential { what: String, source: Cause },
     /// No connection: name resolution, refused, unreachable, proxy.
     Connect { source: Cause },
     /// The TLS handshake or the certificate check failed.
@@ -196,8 +194,7 @@ impl Error {
             | Error::Tls { .. }
             | Error::Timeout { .. }
             | Error::Io { .. }
-            | Error::Protocol { .. }
-            | Error::Credential { .. } => true,
+            | Error::Protocol { .. } => true,
             Error::Status(status) => matches!(status.code, 401 | 408 | 429 | 500..=599),
             Error::Request(_) | Error::TooLarge { .. } | Error::Shutdown | Error::Decode { .. } => {
                 false
@@ -286,7 +283,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Request(error) => write!(f, "cannot build the request: {error}"),
-            Error::Credential { what, source } => write!(f, "cannot read {what}: {source}"),
             Error::Connect { source } => write!(f, "cannot connect to the api server: {source}"),
             Error::Tls { source } => write!(f, "tls with the api server failed: {source}"),
             Error::Timeout { phase } => write!(f, "the api server was too slow: {phase}"),
@@ -321,8 +317,7 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Error::Request(error) => Some(error),
-            Error::Credential { source, .. }
-            | Error::Connect { source }
+            Error::Connect { source }
             | Error::Tls { source }
             | Error::Io { source, .. }
             | Error::Protocol { source }

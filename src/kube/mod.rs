@@ -4,10 +4,14 @@
 //! the I/O (`client`, `watcher`, `config`, `discovery`). No Kubernetes client library and no
 //! async runtime: a watch is a thread that blocks on its stream.
 
+pub mod config;
+mod credential;
 pub mod error;
 mod kubeconfig;
 pub mod request;
+mod tls;
 
+pub use config::{ClusterConfig, ConfigError};
 pub use error::{Error, Status};
 pub use request::{
     ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions,
