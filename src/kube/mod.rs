@@ -4,6 +4,7 @@
 //! the I/O (`client`, `watcher`, `config`, `discovery`). No Kubernetes client library and no
 //! async runtime: a watch is a thread that blocks on its stream.
 
+pub mod client;
 pub mod config;
 mod credential;
 pub mod error;
@@ -11,6 +12,7 @@ mod kubeconfig;
 pub mod request;
 mod tls;
 
+pub use client::{Client, RequestCount, Stream};
 pub use config::{ClusterConfig, ConfigError};
 pub use error::{Error, Status};
 pub use request::{
