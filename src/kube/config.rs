@@ -96,12 +96,12 @@ impl ClusterConfig {
         } else {
             format!("https://{bare}:{port}")
         };
-        if problems.is_empty() {
-            if let Err(what) = kubeconfig::check_server(&server) {
-                problems.push(format!(
-                    "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {what}"
-                ));
-            }
+        if problems.is_empty()
+            && let Err(what) = kubeconfig::check_server(&server)
+        {
+            problems.push(format!(
+                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {what}"
+            ));
         }
         let roots = noted(&mut problems, read_roots(&folder.join("ca.crt")));
         let token = folder.join("token");

@@ -123,12 +123,12 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
         return Err(problems);
     };
     selected.namespace = non_empty(context.namespace.as_deref());
-    if let Some(namespace) = &selected.namespace {
-        if namespace.contains(['/', '%']) {
-            problems.push(format!(
-                "{file}: contexts[].namespace: {namespace:?} is not a name"
-            ));
-        }
+    if let Some(namespace) = &selected.namespace
+        && namespace.contains(['/', '%'])
+    {
+        problems.push(format!(
+            "{file}: contexts[].namespace: {namespace:?} is not a name"
+        ));
     }
 
     let clusters = parsed.clusters.as_deref().unwrap_or_default();
@@ -254,10 +254,10 @@ fn read_cluster(
         ));
     }
     selected.proxy_url = non_empty(cluster.proxy_url.as_deref());
-    if let Some(proxy) = &selected.proxy_url {
-        if let Err(what) = check_proxy(proxy) {
-            problems.push(place.problem("proxy-url", what));
-        }
+    if let Some(proxy) = &selected.proxy_url
+        && let Err(what) = check_proxy(proxy)
+    {
+        problems.push(place.problem("proxy-url", what));
     }
 }
 
@@ -361,6 +361,11 @@ pub(super) fn check_server(server: &str) -> Result<String, String> {
     }
     if uri.host().unwrap_or_default().is_empty() {
         return Err(format!("{server:?} has no host"));
+    }
+    // An unreadable port parses as no port at all, which would silently mean 443.
+    let after_host = authority.rsplit(']').next().unwrap_or_default();
+    if after_host.contains(':') && uri.port_u16().is_none() {
+        return Err(format!("{server:?} has a port that is not a number"));
     }
     if uri.query().is_some() {
         return Err(format!(
@@ -522,6 +527,14 @@ mod tests {
             (
                 config("server: 'ftp://a'", ""),
                 "needs to start with https://",
+            ),
+            (
+                config("server: 'https://a:b'", ""),
+                "has a port that is not a number",
+            ),
+            (
+                config("server: 'https://[::1]:99999'", ""),
+                "has a port that is not a number",
             ),
             (config("server: a", ""), "needs to start with https://"),
             (
