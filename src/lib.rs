@@ -2,3 +2,4 @@
 
 pub mod scaling;
 pub mod http;
+pub mod kube;
