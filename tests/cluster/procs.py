@@ -6,6 +6,10 @@ import shutil
 import signal
 import time
 
+# Seconds between SIGTERM and SIGKILL. Short: an API server may wait long for the watches of tests, for data that
+# nobody will read.
+GRACE = 2.0
+
 
 def start_time(pid):
     """Start of the process in clock ticks since boot, or None when it is gone. A zombie counts as gone."""
@@ -68,7 +72,7 @@ def read_pids(folder):
     return found
 
 
-def stop_all(folder, grace=5.0, without=()):
+def stop_all(folder, grace=GRACE, without=()):
     """Ends what D/pids lists; returns the names that had to be killed."""
     pids = [p for p in read_pids(folder) if p[0] not in without]
     killed = []
