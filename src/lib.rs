@@ -1,5 +1,5 @@
 //! hpalite: Prometheus-driven autoscaling for Kubernetes.
 
-pub mod scaling;
 pub mod http;
 pub mod kube;
+pub mod scaling;

@@ -1,5 +1,3 @@
-#[test]
-fn t() {}
 //! All integration tests in one binary: one link, one run.
 #![allow(clippy::unwrap_used)]
 
