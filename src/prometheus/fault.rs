@@ -51,7 +51,7 @@ fn late(server: &str, timeout: Duration) -> PollError {
 /// `3s`, `300ms`
 fn words(duration: Duration) -> String {
     let millis = duration.as_millis();
-    if millis % 1_000 == 0 { format!("{}s", millis / 1_000) } else { format!("{millis}ms") }
+    if millis.is_multiple_of(1_000) { format!("{}s", millis / 1_000) } else { format!("{millis}ms") }
 }
 
 fn io_fault(

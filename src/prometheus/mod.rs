@@ -6,10 +6,16 @@
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod answer;
+mod cache;
 mod connector;
+pub mod credentials;
 mod encode;
+pub mod env;
 pub mod fault;
+pub mod poller;
 pub mod proxy;
 pub mod query;
 pub mod tls;

@@ -429,16 +429,17 @@ mod tests {
     #[test]
     fn a_missing_parameter_is_named_with_its_authentication() {
         use AuthMode::{Basic, Bearer, Custom, Tls};
-        let rows: [(&[AuthMode], &[(&str, &str)], &str); 6] = [
-            (&[Bearer], &[], "bearerToken"),
-            (&[Bearer], &[("bearerToken", " \n")], "bearerToken"),
-            (&[Basic], &[("password", "x")], "username"),
-            (&[Tls], &[("cert", "x")], "key"),
-            (&[Custom], &[("customAuthHeader", "X")], "customAuthValue"),
-            (&[Bearer, Custom], &[("token", "t")], "customAuthHeader"),
+        let none: &[(&str, &str)] = &[];
+        let rows = [
+            (vec![Bearer], none, "bearerToken"),
+            (vec![Bearer], &[("bearerToken", " \n")], "bearerToken"),
+            (vec![Basic], &[("password", "x")], "username"),
+            (vec![Tls], &[("cert", "x")], "key"),
+            (vec![Custom], &[("customAuthHeader", "X")], "customAuthValue"),
+            (vec![Bearer, Custom], &[("token", "t")], "customAuthHeader"),
         ];
         for (modes, pairs, name) in rows {
-            let error = with_modes(modes, pairs).unwrap_err();
+            let error = with_modes(&modes, pairs).unwrap_err();
             assert_eq!(error.class, ErrorClass::Authentication);
             let expected = format!("needs parameter {name}, which TriggerAuthentication shop/prom does not set");
             assert!(error.message.contains(&expected), "{}", error.message);
