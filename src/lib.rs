@@ -2,4 +2,5 @@
 
 pub mod http;
 pub mod kube;
+pub mod prometheus;
 pub mod scaling;
