@@ -1,3 +1,4 @@
 //! hpalite: Prometheus-driven autoscaling for Kubernetes.
 
 pub mod scaling;
+pub mod store;
