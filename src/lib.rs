@@ -5,3 +5,4 @@ pub mod kube;
 pub mod prometheus;
 pub mod scaling;
 pub mod wire;
+pub mod store;

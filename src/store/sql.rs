@@ -31,6 +31,9 @@ pub(crate) const LIST_TABLES: &str = "SELECT name, type FROM sqlite_schema \
 pub(crate) const LIST_SCHEMA: &str =
     "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 = '' OR tbl_name = ?1) ORDER BY type DESC, name";
 
+/// Begins reading a snapshot.
+pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
+
 /// How often a statement runs, hence what its plan may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heat {

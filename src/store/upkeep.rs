@@ -14,7 +14,7 @@ use super::sql::Sql;
 
 /// The head is packed when it has this many rows: whoever reads one series scans all of it, about
 /// 60 ns a row, so 2 ms.
-const HEAD_ROWS: u64 = 32_768;
+const HEAD_ROWS: i64 = 32_768;
 
 /// ... or when its oldest row is this old, which lets 100 triggers polled every 30 s reach chunks of
 /// 120 samples at once.
@@ -59,7 +59,7 @@ impl Default for Retention {
 
 pub(crate) struct Upkeep {
     retention: Retention,
-    head_rows: u64,
+    head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
 }
@@ -69,6 +69,12 @@ impl Upkeep {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0 })
+    }
+
+    /// After a failed transaction: counts the head again.
+    pub(crate) fn reload(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
+        *self = Self { expire_next_unix_ms: self.expire_next_unix_ms, ..Self::load(prepared, self.retention)? };
+        Ok(())
     }
 
     /// Stores the samples of a flush, within its transaction.
@@ -128,7 +134,7 @@ fn in_transaction<T>(
     Ok(done)
 }
 
-fn read_value(row: &rusqlite::Row<'_>, column: usize) -> Result<SampleValue, rusqlite::Error> {
+pub(crate) fn read_value(row: &rusqlite::Row<'_>, column: usize) -> Result<SampleValue, rusqlite::Error> {
     use rusqlite::types::ValueRef;
     Ok(match row.get_ref(column)? {
         ValueRef::Text(_) => SampleValue::Outcome(row.get_ref(column)?.as_str()?.into()),
@@ -166,11 +172,14 @@ fn write_chunks(prepared: &mut Prepared<'_>, block: i64, samples: &mut [(i64, Po
         points.clear();
         points.extend(run.iter().map(|(_, point)| point.clone()));
         let mut result = Ok(0);
-        let mut base_before = i64::MIN;
+        let mut bases: Vec<i64> = Vec::new();
         pack(&points, |mut chunk| {
-            // Two chunks with one base would share a key: only after a clock went back and forth.
-            chunk.base_unix_ms = chunk.base_unix_ms.max(base_before.saturating_add(1));
-            base_before = chunk.base_unix_ms;
+            // A base is part of the key. Only a crowd within one millisecond makes two alike; being
+            // off by one there is better than a refused row.
+            while bases.contains(&chunk.base_unix_ms) {
+                chunk.base_unix_ms += 1;
+            }
+            bases.push(chunk.base_unix_ms);
             chunks += 1;
             if result.is_ok() {
                 result = insert.execute(params![
