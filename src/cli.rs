@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::store::query::Format;
+
 /// Shown by `--help`.
 pub const HELP: &str = "\
 hpalite: Prometheus-driven autoscaling for Kubernetes
@@ -68,7 +70,7 @@ pub enum Command {
 #[derive(Debug, PartialEq)]
 pub struct SqlArguments {
     pub db: PathBuf,
-    pub format: String,
+    pub format: Format,
     pub timeout: Duration,
     pub limit: usize,
     pub backup: Option<PathBuf>,
@@ -338,10 +340,15 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }
-    let format = format.unwrap_or_else(|| "table".to_owned());
-    if !["table", "csv", "json"].contains(&format.as_str()) {
-        problems.push(format!("--format: \"{format}\" is none of table, csv, json"));
-    }
+    let format = match format.as_deref().unwrap_or("table") {
+        "table" => Format::Table,
+        "csv" => Format::Csv,
+        "json" => Format::Json,
+        other => {
+            problems.push(format!("--format: \"{other}\" is none of table, csv, json"));
+            Format::Table
+        }
+    };
     let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
     let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
     if statement.is_none() && backup.is_none() {

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use hpalite::{check, cli, daemon, logfmt, store};
+use hpalite::{check, cli, daemon, logfmt};
+use hpalite::store::query;
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -16,8 +17,7 @@ fn main() -> ExitCode {
             daemon::run(&config).map_or_else(|error| fail(&error.problems), |()| ExitCode::SUCCESS)
         }
         Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
-        Ok(cli::Command::Sql(arguments)) => store::command(&arguments, &mut std::io::stdout().lock())
-            .map_or_else(|error| fail(&[error.to_string()]), |()| ExitCode::SUCCESS),
+        Ok(cli::Command::Sql(arguments)) => sql(&arguments),
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS
@@ -27,6 +27,30 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problems) => fail(&problems.0),
+    }
+}
+
+fn sql(arguments: &cli::SqlArguments) -> ExitCode {
+    let done = match (&arguments.backup, &arguments.statement) {
+        (Some(to), _) => query::backup(&arguments.db, to).map(|()| false),
+        (None, statement) => {
+            let options = query::Options {
+                path: arguments.db.clone(),
+                sql: statement.clone().unwrap_or_default(),
+                format: arguments.format,
+                rows_max: arguments.limit,
+                time_limit: arguments.timeout,
+            };
+            query::run(&options, &mut std::io::stdout().lock()).map(|outcome| outcome.cut)
+        }
+    };
+    match done {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => {
+            eprintln!("hpalite: only the first {} rows are shown; see --limit", arguments.limit);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&[error.to_string()]),
     }
 }
 

@@ -29,8 +29,9 @@ use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
 use crate::prometheus::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
 use crate::prometheus::poller::{Asker, Pollers};
+use crate::prometheus::proxy::ProxySettings;
+use crate::prometheus::tls::Roots;
 use crate::prometheus::transport::{Transport, TransportConfig};
-use crate::prometheus::{ProxySettings, Roots};
 use crate::scaling::event::{Command, Event, PollJob, Record};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
@@ -158,7 +159,7 @@ impl Daemon {
         let certificates = Certificates::load(config, &store)?;
 
         let (polls, jobs) = sync_channel(config.poll_threads);
-        let asker = asker(config, &client, own_namespace)?;
+        let asker = asker(config, &client, own_namespace);
         let sink = inbox.clone();
         let pollers = Pollers::start(config.poll_threads, &asker, jobs, move |done| {
             let _ = sink.send(Event::Polled(done));
@@ -299,11 +300,11 @@ impl Daemon {
     }
 }
 
-fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Result<Asker, String> {
-    let roots = Roots::load(&config.ca_dirs).map_err(|error| format!("--ca-dir: {error}"))?;
+fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Asker {
+    let bundle = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
     let transport = Transport::new(TransportConfig {
-        roots,
-        proxy: ProxySettings::from_env(),
+        roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
+        proxy: ProxySettings::from_variables(|name| std::env::var(name).ok()),
         default_timeout: config.query_timeout,
         user_agent: format!("hpalite/{VERSION}"),
     });
@@ -323,7 +324,7 @@ fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Res
         },
         Arc::clone(&clock),
     );
-    Ok(Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), clock })
+    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), clock }
 }
 
 /// The log tells changes; an unchanging daemon is silent.

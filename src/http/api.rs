@@ -93,6 +93,10 @@ impl Api {
             ["apis", "external.metrics.k8s.io", "v1beta1", "namespaces", namespace, metric] if !metric.is_empty() => {
                 self.metric(request, namespace, metric)
             }
+            ["apis", "external.metrics.k8s.io", "v1beta1"] => Response::json(200, RESOURCES),
+            ["apis"] => Response::json(200, GROUPS),
+            ["openapi", "v2"] => Response::json(200, r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#),
+            ["openapi", "v3"] => Response::json(200, r#"{"paths":{}}"#),
             _ => Response::status(404, "NotFound", "the server could not find the requested resource"),
         }
     }
@@ -136,3 +140,6 @@ fn equalities(selector: &str) -> Option<Vec<(&str, &str)>> {
         })
         .collect()
 }
+
+const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
+const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}]}"#;

@@ -12,6 +12,9 @@ pub mod gate;
 pub mod tls;
 pub mod uri;
 
+pub mod api;
+pub mod external_metrics;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
