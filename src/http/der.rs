@@ -147,7 +147,7 @@ fn text(tag: u8, value: &[u8]) -> Result<String, DerError> {
         // NumericString, PrintableString, IA5String: all within ASCII
         0x12 | 0x13 | 0x16 if value.is_ascii() => value.iter().copied().map(char::from).collect(),
         // BMPString: UTF-16 in network order
-        0x1e if value.len() % 2 == 0 => {
+        0x1e if value.len().is_multiple_of(2) => {
             let units: Vec<u16> = value
                 .chunks_exact(2)
                 .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))

@@ -4,6 +4,8 @@
 //! a server crate, so what is in front of it (`gate`) can be replaced without touching a handler.
 //! This file must hold no I/O.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod certificates;
 pub mod chain;
 pub mod der;

@@ -23,6 +23,9 @@ use crate::http::{Handler, Peer, Request};
 /// Names the token and the slot. The gate removes everything of this prefix from what clients send.
 pub(super) const GATE_HEADER: &str = "X-Hpalite-Gate";
 
+/// A stay of execution for the threads of a server that cannot be replaced yet.
+const REPLACE_RETRY: Duration = Duration::from_millis(250);
+
 #[derive(Debug)]
 pub(super) enum BackendError {
     Random,
@@ -130,55 +133,59 @@ impl Backend {
     pub(super) fn serve(&self) {
         let mut server = self.server();
         let mut out = Vec::new();
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.is_stopping() {
             match server.http.recv() {
                 Ok(request) => self.answer(request, &mut out),
+                // Woken to leave this server, or told that it will accept nothing any more.
                 Err(error) => {
-                    // Woken by `stop`, by `replace`, or told that nothing will be accepted any more.
-                    if !self.stopping.load(Ordering::Acquire)
-                        && server.generation == self.generation()
-                    {
-                        self.replace(&server, &error);
+                    if self.is_stopping() {
+                        break;
+                    }
+                    if server.generation == self.generation() && !self.replace(&server, &error) {
+                        continue;
                     }
                     // What was sent to the old server before its workers saw the new one.
                     while let Ok(Some(request)) = server.http.try_recv() {
                         self.answer(request, &mut out);
                     }
+                    server.http.unblock();
                     server = self.server();
                 }
             }
         }
+        // Whoever leaves wakes the next: a wake-up reaches one thread only, and the loop above may eat some.
+        server.http.unblock();
     }
 
     /// A failed accept ends tiny_http's accept thread for good, so another server takes over at another path.
-    fn replace(&self, failed: &Server, cause: &io::Error) {
+    /// False if it cannot, and has to be tried again.
+    fn replace(&self, failed: &Server, cause: &io::Error) -> bool {
         let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
-        if server.generation != failed.generation || self.stopping.load(Ordering::Acquire) {
-            return;
+        if server.generation != failed.generation {
+            return true;
         }
         match start_server(&self.folder, failed.generation + 1) {
             Ok(new) => {
                 warn!(error:% = cause; "backend replaced");
+                self.generation.store(new.generation, Ordering::Release);
                 *server = new;
-                self.generation.store(server.generation, Ordering::Release);
-                (1..self.slots.len()).for_each(|_| failed.http.unblock());
+                failed.http.unblock();
+                true
             }
             Err(problem) => {
                 error!(error:% = problem; "cannot replace backend");
                 drop(server);
-                // Connections that stand are still served by the old one. Descriptors come back within a sweep.
-                self.wait_before_retry();
+                // Connections that stand are still served by the old one, so there is time; nothing signals that
+                // the process may open files again.
+                std::thread::park_timeout(REPLACE_RETRY);
                 failed.http.unblock();
+                false
             }
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "nothing signals that the process may open files again"
-    )]
-    fn wait_before_retry(&self) {
-        std::thread::sleep(Duration::from_millis(250));
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     fn answer(&self, mut incoming: tiny_http::Request, out: &mut Vec<u8>) {
@@ -217,8 +224,7 @@ impl Backend {
     /// Ends all threads in [`Backend::serve`] once their handlers return.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        let server = self.server();
-        (0..self.slots.len()).for_each(|_| server.http.unblock());
+        self.server().http.unblock();
     }
 }
 
@@ -303,4 +309,73 @@ fn equal_in_constant_time(a: &str, b: &str) -> bool {
             .zip(b.bytes())
             .fold(0, |difference, (x, y)| difference | (x ^ y))
             == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Response;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_folder_is_private_and_vanishes() {
+        let backend = Backend::new(Arc::new(|_: &Request| Response::text(200, "")), 1).unwrap();
+        let folder = backend.folder.clone();
+        let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(backend.address().0.starts_with(&folder));
+        drop(backend);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        assert!(equal_in_constant_time("abc", "abc"));
+        for other in ["", "ab", "abd", "abcd", "bbc"] {
+            assert!(!equal_in_constant_time("abc", other));
+        }
+    }
+
+    #[test]
+    fn another_server_takes_over_and_the_threads_follow_it() {
+        use super::super::head;
+        use super::super::upstream::Upstream;
+        use crate::http::Identity;
+        let backend =
+            Arc::new(Backend::new(Arc::new(|_: &Request| Response::text(200, "ok")), 2).unwrap());
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let backend = Arc::clone(&backend);
+                std::thread::spawn(move || backend.serve())
+            })
+            .collect();
+        let mut upstreams = [0, 1].map(|slot| Upstream::new(&backend, slot).unwrap());
+        let ask = |upstream: &mut Upstream| {
+            let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            let Ok(head::Parsed::Complete(head)) = head::parse(bytes, 0) else {
+                panic!()
+            };
+            let peer = Peer {
+                address: ([127, 0, 0, 1], 1).into(),
+                identity: Identity::None,
+            };
+            let mut out = Vec::new();
+            upstream
+                .exchange(&head, b"", peer, |_| false, &mut out)
+                .unwrap();
+            assert!(out.ends_with(b"\r\n\r\nok"));
+        };
+        upstreams.iter_mut().for_each(ask);
+        // What a thread does when tiny_http reports that accepting failed.
+        assert!(backend.replace(&backend.server(), &io::Error::other("accept failed")));
+        assert_eq!(backend.generation(), 1);
+        for _ in 0..3 {
+            // Both threads still wait on the old server; a wake-up there sends them over one by one.
+            upstreams.iter_mut().for_each(ask);
+        }
+        backend.stop();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    }
 }

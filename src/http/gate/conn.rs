@@ -339,7 +339,6 @@ impl Conn {
                 }) == Lane::Patient
             });
         let too_late = self.state == State::Waiting && now >= self.deadline;
-        let keep_alive = head.keep_alive && !shared.is_draining();
         if too_late || slow && shared.patient.is_full() {
             shared.counters.count(Count::Overloaded);
             self.answer(
@@ -360,6 +359,8 @@ impl Conn {
             }
         }
         self.served += 1;
+        // Asked after the handler has answered: draining may have begun meanwhile.
+        let keep_alive = head.keep_alive && !shared.is_draining();
         self.reserve(shared, head.method == "HEAD");
         if !keep_alive {
             answer::announce_close(self.session.out_mut());

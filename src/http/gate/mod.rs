@@ -7,15 +7,15 @@
 //! one. Handlers see neither: they are functions from `Request` to `Response`.
 //!
 //! ```text
-//! clients ── poller ──▶ quick workers ──▶ Unix socket ──▶ tiny_http ──▶ handler
-//!              ▲  │          │  ▲
-//!              └──┴─ parked ◀┘  └ patient workers, for requests that wait for others
+//! clients ── poller ──▶ parked ⇄ quick workers ──▶ Unix socket ──▶ tiny_http ──▶ handler
+//!                          ▲          │              ▲
+//!                          └─ patient workers ───────┘  for requests that wait for others
 //! ```
 //!
 //! | thread | owns | waits for |
 //! |---|---|---|
-//! | `<name>-poll` | listener, deadlines | readiness of any socket |
-//! | `<name>-quick-<n>` | the connection it drives | handlers that answer from memory |
+//! | `<name>-poll` | listener, deadlines | new connections, time |
+//! | `<name>-quick-<n>` | the connection it drives | readiness of any socket, handlers that answer from memory |
 //! | `<name>-slow-<n>` | the connection it drives | handlers that ask others |
 //! | `<name>-back-<n>` | the request it answers | tiny_http |
 //!
@@ -47,7 +47,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use rustix::event::epoll;
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, getrlimit};
 
@@ -56,7 +56,7 @@ use super::{Handler, Peer};
 use backend::Backend;
 use limits::{BACKLOG, DESCRIPTORS_RESERVED, PATIENT_QUEUE_MAX, STACK};
 use parking::{Parked, Queue};
-use poller::Poller;
+use poller::{Poller, STOP};
 use upstream::Upstream;
 
 /// How long a handler may keep its worker.
@@ -112,10 +112,13 @@ struct Shared {
     tls: Option<Arc<TlsState>>,
     lanes: Option<Lanes>,
     counters: Arc<Counters>,
-    epoll: OwnedFd,
+    /// The epoll instance of all parked connections; quick workers wait on it.
+    connections: OwnedFd,
+    /// Readable once the gate stops.
+    stop: OwnedFd,
+    /// Wakes the poller.
     wake: OwnedFd,
     parked: Parked,
-    quick: Queue,
     patient: Queue,
     /// Bytes of large answers that wait for their readers.
     out_bytes: Arc<AtomicUsize>,
@@ -145,16 +148,22 @@ impl Gate {
             // Without anybody to hand over to, all is quick.
             lanes: config.lanes.filter(|_| patient > 0),
             counters: Arc::new(Counters::default()),
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            connections: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             parked: Parked::default(),
-            quick: Queue::default(),
-            patient: Queue::bounded(PATIENT_QUEUE_MAX),
+            patient: Queue::new(PATIENT_QUEUE_MAX),
             out_bytes: Arc::new(AtomicUsize::new(0)),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             warned: Mutex::new(None),
         });
+        epoll::add(
+            &shared.connections,
+            &shared.stop,
+            EventData::new_u64(STOP),
+            EventFlags::IN,
+        )?;
         let max_connections = affordable(config.max_connections, &shared.name);
         let poller = Poller::new(Arc::clone(&shared), config.listener, max_connections)?;
         let backend = Backend::new(config.handler, workers + patient).map_err(other)?;
@@ -172,11 +181,15 @@ impl Gate {
         for n in 0..workers + patient {
             let upstream = Upstream::new(&gate.backend, n).map_err(other)?;
             let shared = Arc::clone(&gate.shared);
-            let is_patient = n >= workers;
-            let kind = if is_patient { "slow" } else { "quick" };
-            gate.spawn(&format!("{kind}-{n}"), move || {
-                worker::run(&shared, upstream, is_patient)
-            })?;
+            if n < workers {
+                gate.spawn(&format!("quick-{n}"), move || {
+                    worker::run_quick(&shared, upstream)
+                })?;
+            } else {
+                gate.spawn(&format!("slow-{n}"), move || {
+                    worker::run_patient(&shared, upstream)
+                })?;
+            }
         }
         gate.spawn("poll", move || poller.run())?;
         info!(gate = gate.shared.name.as_str(), address:% = address, max_connections; "listening");
@@ -219,7 +232,7 @@ impl Gate {
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.wake();
-        self.shared.quick.close();
+        signal(&self.shared.stop);
         self.shared.patient.close();
         self.backend.stop();
         let threads =
@@ -249,8 +262,7 @@ impl Shared {
 
     /// Makes the poller look at the flags.
     fn wake(&self) {
-        // Fails only if the counter is at its maximum, and then the poller is being woken already.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        signal(&self.wake);
     }
 
     fn clear_wake(&self) {
@@ -266,6 +278,11 @@ impl Shared {
         }
         may
     }
+}
+
+fn signal(eventfd: &OwnedFd) {
+    // Fails only if the counter is at its maximum, and then it is readable already.
+    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
 }
 
 /// How many connections the descriptors allow.

@@ -1,4 +1,4 @@
-//! Where connections wait: parked until their socket is ready, or queued for a worker.
+//! Where connections wait: parked until their socket is ready, or queued for a patient worker.
 //!
 //! Owns every connection that no worker is driving. The order in which they give way when there is no room is
 //! decided here, in [`rank`].
@@ -76,13 +76,12 @@ fn current_rank(conn: &Conn) -> Rank {
     rank(conn.is_verified(), conn.state, conn.since)
 }
 
-/// Connections that are ready, in the order in which they became so.
-#[derive(Default)]
+/// Connections that wait for a patient worker, in the order in which they were handed over.
 pub(super) struct Queue {
     // Several workers take from one queue: a mutex with a condition is std's only way to do that.
     state: Mutex<QueueState>,
     ready: Condvar,
-    limit: Option<usize>,
+    limit: usize,
 }
 
 #[derive(Default)]
@@ -92,11 +91,11 @@ struct QueueState {
 }
 
 impl Queue {
-    /// A queue that says when it is full; the other kind holds at most all connections there are.
-    pub(super) fn bounded(limit: usize) -> Queue {
+    pub(super) fn new(limit: usize) -> Queue {
         Queue {
-            limit: Some(limit),
-            ..Queue::default()
+            state: Mutex::default(),
+            ready: Condvar::new(),
+            limit,
         }
     }
 
@@ -105,12 +104,11 @@ impl Queue {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.limit
-            .is_some_and(|limit| self.lock().conns.len() >= limit)
+        self.lock().conns.len() >= self.limit
     }
 
-    /// Dropped if the queue is closed. Two workers may see the last free place at once, so a bounded queue can
-    /// grow past its limit by the number of workers.
+    /// Dropped if the queue is closed. Two workers may see the last free place at once, so the queue can grow
+    /// past its limit by the number of workers.
     pub(super) fn push(&self, conn: Box<Conn>) {
         let mut state = self.lock();
         if !state.closed {

@@ -1,7 +1,6 @@
-//! The gate's one epoll thread: accepts, wakes parked connections, enforces deadlines, makes room.
+//! The gate's one thread that serves nobody: accepts, enforces deadlines, makes room.
 //!
-//! Owns the listener and the epoll instance's event loop. It never reads or writes a client's bytes, so no client
-//! can hold it up.
+//! Owns the listener. It never reads or writes a client's bytes, so no client can hold it up.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,16 +19,16 @@ use super::limits::{ACCEPT_BURST, SWEEP};
 use super::parking::Victims;
 use super::session::Session;
 
-/// Event data of the listener and of the wake-up descriptor; connections count on from [`FIRST`].
+/// Event data of the listener and of the wake-up descriptor.
 const LISTENER: u64 = 0;
 const WAKE: u64 = 1;
-const FIRST: u64 = 2;
 
-/// Events taken in one call. More are delivered by the next.
-const EVENTS: usize = 256;
+/// Event data that tells quick workers to stop; connections count on from there.
+pub(super) const STOP: u64 = 0;
 
 pub(super) struct Poller {
     shared: Arc<Shared>,
+    epoll: OwnedFd,
     /// None once draining.
     listener: Option<TcpListener>,
     /// False while accepting makes no sense because descriptors have run out.
@@ -48,14 +47,15 @@ impl Poller {
         max_connections: u64,
     ) -> io::Result<Poller> {
         listener.set_nonblocking(true)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(
-            &shared.epoll,
+            &epoll,
             &listener,
             EventData::new_u64(LISTENER),
             EventFlags::IN,
         )?;
         epoll::add(
-            &shared.epoll,
+            &epoll,
             &shared.wake,
             EventData::new_u64(WAKE),
             EventFlags::IN,
@@ -63,10 +63,11 @@ impl Poller {
         let spare = spare_descriptor();
         Ok(Poller {
             shared,
+            epoll,
             listener: Some(listener),
             listening: true,
             max_connections,
-            next_id: FIRST,
+            next_id: STOP + 1,
             victims: Victims::default(),
             spare,
         })
@@ -74,12 +75,12 @@ impl Poller {
 
     /// Runs until the gate stops.
     pub(super) fn run(mut self) {
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut events = Vec::with_capacity(2);
         let mut swept = Instant::now();
         while !self.shared.is_stopping() {
             events.clear();
             match epoll::wait(
-                &self.shared.epoll,
+                &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),
                 self.timeout().as_ref(),
             ) {
@@ -90,12 +91,7 @@ impl Poller {
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept(),
-                    WAKE => self.shared.clear_wake(),
-                    id => {
-                        if let Some(conn) = self.shared.parked.lock().remove(&id) {
-                            self.shared.quick.push(conn);
-                        }
-                    }
+                    _ => self.shared.clear_wake(),
                 }
             }
             if self.shared.is_draining() && self.listener.is_some() {
@@ -167,7 +163,7 @@ impl Poller {
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT;
         let mut parked = self.shared.parked.lock();
         if epoll::add(
-            &self.shared.epoll,
+            &self.shared.connections,
             conn.session().descriptor(),
             EventData::new_u64(id),
             flags,
@@ -205,7 +201,7 @@ impl Poller {
     fn pause_listening(&mut self) {
         if let Some(listener) = &self.listener {
             let paused = epoll::modify(
-                &self.shared.epoll,
+                &self.epoll,
                 listener,
                 EventData::new_u64(LISTENER),
                 EventFlags::empty(),
@@ -221,7 +217,7 @@ impl Poller {
         self.spare = self.spare.take().or_else(spare_descriptor);
         if let Some(listener) = &self.listener {
             let resumed = epoll::modify(
-                &self.shared.epoll,
+                &self.epoll,
                 listener,
                 EventData::new_u64(LISTENER),
                 EventFlags::IN,

@@ -1,58 +1,94 @@
-//! A worker of the gate: takes ready connections from its queue and drives them.
+//! A worker of the gate: takes ready connections and drives them.
 //!
-//! Owns its upstream connection and the buffers it lends to connections.
+//! Owns its upstream connection and the buffers it lends to connections. Quick workers wait on the epoll instance
+//! of all connections themselves, because a thread in between would cost each request two more switches.
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::Shared;
 use super::conn::{Conn, Next, State, Tools};
+use super::poller::STOP;
 use super::upstream::Upstream;
 
 /// One read from a socket; a TLS record is 16 KB at most.
 const SCRATCH: usize = 16 * 1024;
 
-/// Runs until the gate stops.
-pub(super) fn run(shared: &Shared, mut upstream: Upstream, patient: bool) {
+/// Drives whichever connection is ready, until the gate stops.
+pub(super) fn run_quick(shared: &Shared, mut upstream: Upstream) {
     let mut scratch = vec![0; SCRATCH];
-    let queue = if patient {
-        &shared.patient
-    } else {
-        &shared.quick
-    };
-    while let Some(mut conn) = queue.pop() {
-        let mut tools = Tools {
-            shared,
-            upstream: &mut upstream,
-            scratch: &mut scratch,
-            patient,
-        };
-        match conn.drive(&mut tools) {
-            Next::Park => park(shared, conn),
-            Next::Again => shared.quick.push(conn),
-            Next::HandOver => shared.patient.push(conn),
-            Next::Close => drop(conn),
+    // One at a time: a second event taken would wait here while another worker idles.
+    let mut events = Vec::with_capacity(1);
+    while !shared.is_stopping() {
+        events.clear();
+        match epoll::wait(
+            &shared.connections,
+            rustix::buffer::spare_capacity(&mut events),
+            None,
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // Only a descriptor that is none of ours any more can cause this.
+            Err(error) => panic!("epoll_wait failed: {error}"),
+        }
+        for event in &events {
+            let id = event.data.u64();
+            // What was evicted after its event was taken is not there any more.
+            let conn = if id == STOP {
+                None
+            } else {
+                shared.parked.lock().remove(&id)
+            };
+            if let Some(conn) = conn {
+                drive(shared, &mut upstream, &mut scratch, conn, false);
+            }
         }
     }
 }
 
-fn park(shared: &Shared, mut conn: Box<Conn>) {
+/// Drives the connections handed over, until the gate stops.
+pub(super) fn run_patient(shared: &Shared, mut upstream: Upstream) {
+    let mut scratch = vec![0; SCRATCH];
+    while let Some(conn) = shared.patient.pop() {
+        drive(shared, &mut upstream, &mut scratch, conn, true);
+    }
+}
+
+fn drive(
+    shared: &Shared,
+    upstream: &mut Upstream,
+    scratch: &mut [u8],
+    mut conn: Box<Conn>,
+    patient: bool,
+) {
+    let mut tools = Tools {
+        shared,
+        upstream,
+        scratch,
+        patient,
+    };
+    match conn.drive(&mut tools) {
+        Next::Park if conn.session().wants_write() => park(shared, conn, EventFlags::OUT),
+        Next::Park => park(shared, conn, EventFlags::IN | EventFlags::RDHUP),
+        // There is room to write, so this is the back of the kernel's queue of ready sockets.
+        Next::Again => park(shared, conn, EventFlags::IN | EventFlags::OUT),
+        Next::HandOver => shared.patient.push(conn),
+        Next::Close => drop(conn),
+    }
+}
+
+fn park(shared: &Shared, mut conn: Box<Conn>, until: EventFlags) {
     if shared.is_draining() && conn.state == State::Idle && conn.served > 0 {
         conn.say_goodbye();
         return;
     }
-    let ready = if conn.session().wants_write() {
-        EventFlags::OUT
-    } else {
-        EventFlags::IN | EventFlags::RDHUP
-    };
     let data = EventData::new_u64(conn.id);
-    // Armed under the lock, so that the poller cannot see the event before the entry.
+    // Armed under the lock, so that no worker can see the event before the entry.
     let mut parked = shared.parked.lock();
+    let socket = conn.session().descriptor();
     let armed = epoll::modify(
-        &shared.epoll,
-        conn.session().descriptor(),
+        &shared.connections,
+        socket,
         data,
-        ready | EventFlags::ONESHOT,
+        until | EventFlags::ONESHOT,
     );
     if armed.is_ok() && !shared.is_stopping() {
         parked.insert(conn.id, conn);

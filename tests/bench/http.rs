@@ -1,0 +1,171 @@
+//! Requests per second through a gate with TLS, and what its clients wait.
+//!
+//! `cargo bench --bench http` starts one gate in this process and drives it over kept-alive connections from a
+//! thread each. Server and clients share the machine, so compare figures of one machine only. Seconds per run:
+//! `HPALITE_BENCH_SECONDS`, 5 by default.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant, SystemTime};
+
+use hpalite::http::certificates::{OwnCertificates, ServiceNames};
+use hpalite::http::gate::{Gate, GateConfig};
+use hpalite::http::tls::{self, TlsState};
+use hpalite::http::{Request, Response};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// The size of one metric value list.
+const BODY: &str = r#"{"kind":"ExternalMetricValueList","apiVersion":"external.metrics.k8s.io/v1beta1","metadata":{},"items":[{"metricName":"s0-prometheus","metricLabels":null,"timestamp":"2026-01-02T03:04:05Z","value":"2500m"}]}"#;
+
+/// What a kube-apiserver sends for an HPA, about.
+const REQUEST: &[u8] = b"GET /apis/external.metrics.k8s.io/v1beta1/namespaces/default/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dapi HTTP/1.1\r\n\
+    Host: 10.0.0.7:6443\r\nUser-Agent: kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/0000000/horizontal-pod-autoscaler\r\n\
+    Accept: application/vnd.kubernetes.protobuf, */*\r\nAccept-Encoding: gzip\r\n\
+    X-Forwarded-For: 10.0.0.2\r\nX-Forwarded-Host: 10.0.0.7:6443\r\nX-Forwarded-Proto: https\r\n\
+    X-Remote-User: system:serviceaccount:kube-system:horizontal-pod-autoscaler\r\n\
+    X-Remote-Group: system:serviceaccounts\r\nX-Remote-Group: system:authenticated\r\n\r\n";
+
+fn main() {
+    let seconds = std::env::var("HPALITE_BENCH_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(5);
+    let names = ServiceNames {
+        service: "hpalite".into(),
+        namespace: "bench".into(),
+    };
+    let own = OwnCertificates::generate(&names, SystemTime::now()).unwrap();
+    let serving = own.serving().unwrap();
+    let tls = TlsState::new(tls::provider(), serving.chain, serving.key).unwrap();
+    let gate = Gate::start(GateConfig {
+        name: "bench".into(),
+        listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        tls: Some(Arc::new(tls)),
+        workers: 4,
+        patient_workers: 0,
+        lanes: None,
+        max_connections: 4096,
+        handler: Arc::new(|_: &Request| Response::json(200, BODY)),
+    })
+    .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(own.ca_pem.as_bytes()).unwrap())
+        .unwrap();
+    let config = ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+
+    println!("resident at start: {} KiB", resident_kib());
+    for connections in [4, 64] {
+        run(
+            gate.local_addr(),
+            &config,
+            connections,
+            Duration::from_secs(seconds),
+        );
+    }
+    let before = resident_kib();
+    let idle: Vec<_> = (0..500)
+        .map(|_| connect(gate.local_addr(), &config))
+        .collect();
+    println!(
+        "500 idle tls connections: {} KiB more, both ends counted",
+        resident_kib().saturating_sub(before)
+    );
+    drop(idle);
+}
+
+type Client = StreamOwned<ClientConnection, TcpStream>;
+
+fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Client {
+    let name = ServerName::try_from("hpalite.bench.svc").unwrap();
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let mut client = StreamOwned::new(
+        ClientConnection::new(Arc::clone(config), name).unwrap(),
+        socket,
+    );
+    ask(&mut client, &mut [0; 4096]);
+    client
+}
+
+fn ask(client: &mut Client, buffer: &mut [u8]) {
+    client.write_all(REQUEST).unwrap();
+    let mut have = 0;
+    while !buffer[..have].ends_with(BODY.as_bytes()) {
+        let n = client.read(&mut buffer[have..]).unwrap();
+        assert!(n > 0, "closed");
+        have += n;
+    }
+    assert!(buffer.starts_with(b"HTTP/1.1 200 "));
+}
+
+fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time: Duration) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let start = Arc::new(Barrier::new(connections + 1));
+    let threads: Vec<_> = (0..connections)
+        .map(|_| {
+            let (stop, start, config) = (Arc::clone(&stop), Arc::clone(&start), Arc::clone(config));
+            std::thread::spawn(move || {
+                let mut client = connect(address, &config);
+                let mut buffer = [0; 4096];
+                let mut waits_ns = Vec::with_capacity(1 << 16);
+                start.wait();
+                while !stop.load(Ordering::Relaxed) {
+                    let asked = Instant::now();
+                    ask(&mut client, &mut buffer);
+                    waits_ns.push(u64::try_from(asked.elapsed().as_nanos()).unwrap());
+                }
+                waits_ns
+            })
+        })
+        .collect();
+    start.wait();
+    let started = Instant::now();
+    let cpu = cpu_seconds();
+    std::thread::park_timeout(time);
+    stop.store(true, Ordering::Relaxed);
+    let mut waits: Vec<u64> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .collect();
+    let elapsed = started.elapsed().as_secs_f64();
+    let used = cpu_seconds() - cpu;
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] as f64 / 1e6;
+    println!(
+        "{connections:3} connections: {:7.0} requests/s, p50 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms, {:.1} us cpu each (both ends), resident {} KiB",
+        waits.len() as f64 / elapsed,
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        used * 1e6 / waits.len() as f64,
+        resident_kib(),
+    );
+}
+
+/// Of this process, clients included.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
