@@ -1,1 +1,5 @@
-#[test] fn t() {}
+//! One test binary; every other file below tests/ is a module of it.
+#![allow(clippy::unwrap_used)]
+
+mod prometheus;
+mod support;

@@ -1,0 +1,3 @@
+//! Fakes and builders that several test modules share.
+
+pub(crate) mod fake_prometheus;
