@@ -1,7 +1,8 @@
 //! Requests and answers over plain HTTP: what is sent, how faults are named, how connections live.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hpalite::scaling::event::{Answer, ErrorClass, Missing};
@@ -158,6 +159,28 @@ fn a_connection_that_closes_on_the_request_is_replaced_once() {
     let fake = FakePrometheus::start(|_| Reply::Raw(Vec::new()));
     assert_failed(ask(&transport, &source(&fake.url(), "up"), &[]), ErrorClass::Connect, "closed the connection");
     assert_eq!(fake.requests().len(), 2);
+}
+
+#[test]
+fn the_second_try_is_on_a_new_connection() {
+    let (count, together) = (AtomicUsize::new(0), Barrier::new(2));
+    let fake = FakePrometheus::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => {
+            together.wait();
+            Reply::value("1")
+        }
+        2 => Reply::Raw(Vec::new()),
+        _ => Reply::value("1"),
+    });
+    let transport = transport();
+    let ask = || assert_eq!(ask(&transport, &source(&fake.url(), "up"), &[]), Answer::Value(1.0));
+    thread::scope(|scope| {
+        scope.spawn(ask);
+        scope.spawn(ask);
+    });
+    // Another idle connection is there, and as likely to be closed as the first.
+    ask();
+    assert_eq!((fake.connections(), fake.requests().len()), (3, 4));
 }
 
 #[test]
