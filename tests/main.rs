@@ -5,3 +5,4 @@ mod kube;
 mod support;
 //! One test binary; every other file below tests/ is a module of it.
 mod gate;
+mod prometheus;

@@ -49,7 +49,11 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
     let query = |what: &str| failed(ErrorClass::Query, format!("prometheus query returned {what}"));
     let data = body.data.map(|Object(data)| data).unwrap_or_default();
     match data.result_type.as_deref() {
-        Some("matrix") => return Err(query("a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)")),
+        Some("matrix") => {
+            return Err(query(
+                "a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)",
+            ));
+        }
         Some("string") => return Err(query("a string: it must return one number")),
         _ => {}
     }
@@ -67,7 +71,9 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
             return Err(query("a native histogram: take a number from it, for example with histogram_quantile(...)"));
         }
         (Some(Element::Series(Series { values: true, .. })), _) => {
-            return Err(query("a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)"));
+            return Err(query(
+                "a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)",
+            ));
         }
         (Some(Element::Series(series)), _) => series.value,
         (Some(Element::Cell(Cell::Null)) | None, _) => Value::default(),
@@ -167,14 +173,14 @@ fn mask_ports(line: &str) -> String {
 
 /// `bad_data: invalid parameter "query": …`
 fn error_text(body: &Body) -> String {
-        let error = body.error.as_deref().and_then(first_line);
-        let kind = body.error_type.as_deref().and_then(first_line);
-        match (kind, error) {
-            (Some(kind), Some(error)) => format!("{kind}: {error}"),
-            (Some(text), None) | (None, Some(text)) => text,
-            (None, None) => "no error text".to_owned(),
-        }
+    let error = body.error.as_deref().and_then(first_line);
+    let kind = body.error_type.as_deref().and_then(first_line);
+    match (kind, error) {
+        (Some(kind), Some(error)) => format!("{kind}: {error}"),
+        (Some(text), None) | (None, Some(text)) => text,
+        (None, None) => "no error text".to_owned(),
     }
+}
 
 #[cfg(test)]
 mod tests {
@@ -194,18 +200,23 @@ mod tests {
     }
 
     fn vector(value: &str) -> String {
-        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"a":"b"}},"value":{value}}}]}}}}"#)
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"a":"b"}},"value":{value}}}]}}}}"#
+        )
     }
 
     #[test]
     fn numbers() {
-        for (text, number) in [("1", 1.0), ("-3.5", -3.5), ("1e3", 1000.0), ("0", 0.0), ("1.7976931348623157e308", f64::MAX)] {
+        for (text, number) in
+            [("1", 1.0), ("-3.5", -3.5), ("1e3", 1000.0), ("0", 0.0), ("1.7976931348623157e308", f64::MAX)]
+        {
             assert_eq!(ok(&vector(&format!(r#"[1700000000.1,"{text}"]"#))), Answer::Value(number));
         }
         let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1700000000,"42"]}}"#;
         assert_eq!(ok(scalar), Answer::Value(42.0));
         // Warnings and unknown fields change nothing.
-        let warned = r#"{"warnings":["w"],"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
+        let warned =
+            r#"{"warnings":["w"],"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
         assert_eq!(ok(warned), Answer::Value(2.0));
     }
 
@@ -234,8 +245,12 @@ mod tests {
 
     #[test]
     fn queries_that_must_change() {
-        let many = r#"{"data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]},{"value":[1,"3"]}]}}"#;
-        assert_eq!(error(200, many).message, "prometheus query returned 3 series, aggregate it to one (for example with sum(...))");
+        let many =
+            r#"{"data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]},{"value":[1,"3"]}]}}"#;
+        assert_eq!(
+            error(200, many).message,
+            "prometheus query returned 3 series, aggregate it to one (for example with sum(...))"
+        );
         let rows = [
             many.to_owned(),
             r#"{"data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]]}]}}"#.into(),
@@ -256,12 +271,28 @@ mod tests {
     #[test]
     fn answers_that_are_not_the_api() {
         let rows = [
-            vector("[1,2]"), vector("[1,2.5]"), vector("[1,-2]"), vector("[1]"), vector(r#"[1,"abc"]"#), vector(r#"[1,""]"#),
-            vector(r#"[1,"1e999"]"#), vector("[1,true]"), vector("[1,[]]"), vector(r#"[1,{}]"#), vector(r#"{"a":1}"#),
+            vector("[1,2]"),
+            vector("[1,2.5]"),
+            vector("[1,-2]"),
+            vector("[1]"),
+            vector(r#"[1,"abc"]"#),
+            vector(r#"[1,""]"#),
+            vector(r#"[1,"1e999"]"#),
+            vector("[1,true]"),
+            vector("[1,[]]"),
+            vector(r#"[1,{}]"#),
+            vector(r#"{"a":1}"#),
             r#"{"data":{"resultType":"scalar","result":[1]}}"#.into(),
             r#"{"data":{"resultType":"scalar","result":[1,2]}}"#.into(),
-            r#"{"data":{"result":{}}}"#.into(), r#"{"data":[]}"#.into(), "[]".into(), "[[[".into(), String::new(), "ok".into(), "1".into(),
-            "[".repeat(10_000), format!("{}null", r#"{"data":"#.repeat(10_000)),
+            r#"{"data":{"result":{}}}"#.into(),
+            r#"{"data":[]}"#.into(),
+            "[]".into(),
+            "[[[".into(),
+            String::new(),
+            "ok".into(),
+            "1".into(),
+            "[".repeat(10_000),
+            format!("{}null", r#"{"data":"#.repeat(10_000)),
         ];
         for body in rows {
             assert_eq!(error(200, &body).class, ErrorClass::Response, "{}", cut(&body, 80));
@@ -277,7 +308,11 @@ mod tests {
         let rows = [
             (503, "", "503: Service Unavailable"),
             (401, "Unauthorized\n", "401: Unauthorized"),
-            (502, "<html><head><title>502 Bad Gateway</title></head><body>x</body></html>", "502: an HTML page, \"502 Bad Gateway\""),
+            (
+                502,
+                "<html><head><title>502 Bad Gateway</title></head><body>x</body></html>",
+                "502: an HTML page, \"502 Bad Gateway\"",
+            ),
             (404, "<!DOCTYPE html><p>x", "404: an HTML page"),
             (500, "\n  first\u{7}line \nsecond", "500: first line"),
             (599, "", "599"),

@@ -22,7 +22,11 @@ pub(super) struct SharedCache<K, V> {
 enum Entry<V> {
     /// Some thread is fetching.
     Pending,
-    Ready { value: V, from: UnixMillis, until: UnixMillis },
+    Ready {
+        value: V,
+        from: UnixMillis,
+        until: UnixMillis,
+    },
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
@@ -147,10 +151,14 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     barrier.wait();
-                    let value = cache.get(&1, || UnixMillis(0), |_| {
-                        fetches.fetch_add(1, Ordering::SeqCst);
-                        (5, UnixMillis(10))
-                    });
+                    let value = cache.get(
+                        &1,
+                        || UnixMillis(0),
+                        |_| {
+                            fetches.fetch_add(1, Ordering::SeqCst);
+                            (5, UnixMillis(10))
+                        },
+                    );
                     assert_eq!(value, Some(5));
                 });
             }

@@ -169,7 +169,8 @@ impl Resolver {
 
     fn key(&self, kind: DataKind, namespace: &str, name: &str, key: &str) -> Result<String, String> {
         let label = kind.name();
-        let object = self.object(kind, namespace, name)?.ok_or_else(|| format!("{label} {namespace}/{name} does not exist"))?;
+        let object =
+            self.object(kind, namespace, name)?.ok_or_else(|| format!("{label} {namespace}/{name} does not exist"))?;
         let value = object.data.get(key).ok_or_else(|| format!("{label} {namespace}/{name} has no key {key}"))?;
         String::from_utf8(value.clone()).map_err(|_| format!("{label} {namespace}/{name}: key {key} is not text"))
     }
@@ -213,9 +214,9 @@ impl Resolver {
             return Err(format!("variable {name}: the scale target has no containers to take it from"));
         };
         let label = || format!("{} {}/{}", target.gvkr.kind, target.namespace, target.name);
-        let found = self.containers.get(target, &*self.clock, |from| {
-            (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR))
-        });
+        let found = self
+            .containers
+            .get(target, &*self.clock, |from| (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR)));
         let containers = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
         let wanted = container.or(target.container.as_deref()).filter(|wanted| !wanted.is_empty());
         let container = match wanted {

@@ -35,7 +35,12 @@ pub struct EnvVar {
 pub enum EnvValue {
     /// With `$(NAME)` references.
     Literal(String),
-    Key { kind: DataKind, name: String, key: String, optional: bool },
+    Key {
+        kind: DataKind,
+        name: String,
+        key: String,
+        optional: bool,
+    },
     /// `fieldRef` and whatever else is known only in the pod.
     Unknown,
 }
@@ -85,7 +90,9 @@ pub fn variables(
                 match data.as_ref().map(|data| data.get(key)) {
                     Some(Some(value)) => Some(String::from_utf8_lossy(value).into_owned()),
                     _ if *optional => None,
-                    Some(None) => return Err(format!("variable {}: {} {name} has no key {key}", variable.name, kind.name())),
+                    Some(None) => {
+                        return Err(format!("variable {}: {} {name} has no key {key}", variable.name, kind.name()));
+                    }
                     None => return Err(format!("variable {}: {} {name} does not exist", variable.name, kind.name())),
                 }
             }
@@ -135,7 +142,9 @@ mod tests {
     fn data(kind: DataKind, name: &str) -> Result<Option<Arc<Data>>, String> {
         Ok(match (kind, name) {
             (DataKind::Secret, "s") => Some(Arc::new(Data::from([("TOKEN".into(), b"t".to_vec())]))),
-            (DataKind::ConfigMap, "c") => Some(Arc::new(Data::from([("A".into(), b"1".to_vec()), ("B".into(), b"2".to_vec())]))),
+            (DataKind::ConfigMap, "c") => {
+                Some(Arc::new(Data::from([("A".into(), b"1".to_vec()), ("B".into(), b"2".to_vec())])))
+            }
             _ => None,
         })
     }
@@ -175,9 +184,18 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let rows = [
-            (Container { env_from: vec![from(DataKind::Secret, "none", "", false)], ..Container::default() }, "Secret none does not exist"),
-            (Container { env: vec![key("T", DataKind::Secret, "s", "k", false)], ..Container::default() }, "Secret s has no key k"),
-            (Container { env: vec![key("T", DataKind::ConfigMap, "n", "k", false)], ..Container::default() }, "ConfigMap n does not exist"),
+            (
+                Container { env_from: vec![from(DataKind::Secret, "none", "", false)], ..Container::default() },
+                "Secret none does not exist",
+            ),
+            (
+                Container { env: vec![key("T", DataKind::Secret, "s", "k", false)], ..Container::default() },
+                "Secret s has no key k",
+            ),
+            (
+                Container { env: vec![key("T", DataKind::ConfigMap, "n", "k", false)], ..Container::default() },
+                "ConfigMap n does not exist",
+            ),
         ];
         for (container, words) in rows {
             assert!(variables(&container, data).unwrap_err().contains(words));
@@ -188,8 +206,17 @@ mod tests {
     fn references() {
         let known = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("D".to_owned(), "$(A)".to_owned())]);
         let rows = [
-            ("$(A)$(A)", "11"), ("$$(A)", "$(A)"), ("$$$(A)", "$1"), ("$(B)", "$(B)"), ("$(D)", "$(A)"),
-            ("$", "$"), ("a$", "a$"), ("$(A", "$(A"), ("$A", "$A"), ("ü$(A)ü", "ü1ü"), ("$()", "$()"),
+            ("$(A)$(A)", "11"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$1"),
+            ("$(B)", "$(B)"),
+            ("$(D)", "$(A)"),
+            ("$", "$"),
+            ("a$", "a$"),
+            ("$(A", "$(A"),
+            ("$A", "$A"),
+            ("ü$(A)ü", "ü1ü"),
+            ("$()", "$()"),
         ];
         for (text, expected) in rows {
             assert_eq!(expand(text, &known), expected, "{text}");

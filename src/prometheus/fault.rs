@@ -94,14 +94,20 @@ fn tls(server: &str, error: &rustls::Error) -> PollError {
     let why = match error {
         Error::InvalidCertificate(error) => match error {
             Certificate::Expired | Certificate::ExpiredContext { .. } => "its certificate has expired".to_owned(),
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "its certificate is not valid yet".to_owned(),
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "its certificate is not valid yet".to_owned()
+            }
             Certificate::UnknownIssuer => {
                 "its certificate has an unknown issuer; give the CA as parameter ca or in --ca-dir".to_owned()
             }
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
                 "its certificate is for another name".to_owned()
             }
-            Certificate::BadEncoding | Certificate::BadSignature => "its certificate is damaged".to_owned(),
+            Certificate::BadEncoding => "its certificate is damaged".to_owned(),
+            // Mostly a CA that was renewed under its old name.
+            Certificate::BadSignature => {
+                "its certificate was signed with another key than that of the CA we know".to_owned()
+            }
             Certificate::Revoked => "its certificate is revoked".to_owned(),
             Certificate::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
                 "its certificate is a CA's own and cannot serve".to_owned()
@@ -111,11 +117,17 @@ fn tls(server: &str, error: &rustls::Error) -> PollError {
         Error::AlertReceived(Alert::CertificateRequired) => {
             "it wants a client certificate (authModes tls with parameters cert and key)".to_owned()
         }
-        Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied) => {
-            "it does not accept our client certificate".to_owned()
-        }
+        Error::AlertReceived(
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+            | Alert::DecryptError,
+        ) => "it does not accept our client certificate".to_owned(),
         Error::AlertReceived(Alert::CertificateExpired) => "our client certificate has expired".to_owned(),
-        Error::AlertReceived(Alert::ProtocolVersion) => "it speaks no TLS version that we accept (1.2 and newer)".to_owned(),
+        Error::AlertReceived(Alert::ProtocolVersion) => {
+            "it speaks no TLS version that we accept (1.2 and newer)".to_owned()
+        }
         Error::AlertReceived(alert) => format!("it sent the alert {alert:?}"),
         Error::PeerIncompatible(_) => "it speaks no TLS version or cipher that we accept (1.2 and newer)".to_owned(),
         Error::InvalidMessage(_) => "it does not speak TLS (is it an http:// server?)".to_owned(),
@@ -144,13 +156,29 @@ mod tests {
         let rows = [
             (of(io::Error::from(io::ErrorKind::ConnectionRefused)), ErrorClass::Connect, "connection refused"),
             (of(io::Error::from(io::ErrorKind::ConnectionReset)), ErrorClass::Connect, "closed the connection"),
-            (of(io::Error::other("failed to lookup address information: Name or service not known")), ErrorClass::Connect, "no such host"),
-            (of(io::Error::other("failed to lookup address information: Temporary failure in name resolution")), ErrorClass::Connect, "at the moment"),
+            (
+                of(io::Error::other("failed to lookup address information: Name or service not known")),
+                ErrorClass::Connect,
+                "no such host",
+            ),
+            (
+                of(io::Error::other("failed to lookup address information: Temporary failure in name resolution")),
+                ErrorClass::Connect,
+                "at the moment",
+            ),
             (of(ureq::Error::HostNotFound), ErrorClass::Connect, "no such host"),
-            (of(ureq::Error::Timeout(ureq::Timeout::Global)), ErrorClass::Timeout, "no answer from https://p:9090 within 1500ms"),
+            (
+                of(ureq::Error::Timeout(ureq::Timeout::Global)),
+                ErrorClass::Timeout,
+                "no answer from https://p:9090 within 1500ms",
+            ),
             (of(wrapped), ErrorClass::Tls, "has expired"),
             (of(Error::InvalidCertificate(CertificateError::UnknownIssuer)), ErrorClass::Tls, "unknown issuer"),
-            (of(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)), ErrorClass::Tls, "does not speak TLS"),
+            (
+                of(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)),
+                ErrorClass::Tls,
+                "does not speak TLS",
+            ),
             (of(ureq::Error::BodyStalled), ErrorClass::Response, "HTTP"),
             (of(io::Error::other(ureq::Error::BodyStalled)), ErrorClass::Response, "HTTP"),
         ];

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod answer;
+mod auth;
 mod cache;
 mod connector;
 pub mod credentials;

@@ -20,8 +20,20 @@ use crate::scaling::model::Source;
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
-    "value", "empty", "null", "nan", "infinite", "authentication", "connect", "tls", "timeout", "status", "response",
-    "query", "missing", "configuration",
+    "value",
+    "empty",
+    "null",
+    "nan",
+    "infinite",
+    "authentication",
+    "connect",
+    "tls",
+    "timeout",
+    "status",
+    "response",
+    "query",
+    "missing",
+    "configuration",
 ];
 
 /// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in
@@ -208,7 +220,8 @@ mod tests {
         use ErrorClass::{Authentication, Configuration, Connect, Query, Response, Status, Timeout, Tls};
         let stats = PollStats::default();
         let missing = [Missing::Empty, Missing::Null, Missing::NaN, Missing::Infinite { positive: true }];
-        let classes = [Authentication, Connect, Tls, Timeout, Status, Response, Query, ErrorClass::Missing, Configuration];
+        let classes =
+            [Authentication, Connect, Tls, Timeout, Status, Response, Query, ErrorClass::Missing, Configuration];
         stats.count(&done(Answer::Value(1.0), 1));
         for missing in missing {
             stats.count(&done(Answer::Missing(missing), 2));

@@ -19,14 +19,19 @@ enum Exception {
     Address(IpAddr, Option<u16>),
     Network(IpAddr, u8),
     /// The domain and what is below it; `below_only` when it was written with a leading dot.
-    Domain { name: String, below_only: bool, port: Option<u16> },
+    Domain {
+        name: String,
+        below_only: bool,
+        port: Option<u16>,
+    },
 }
 
 impl ProxySettings {
     /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, upper case first.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let read = |upper: &str, lower: &str| {
-            let present = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+            let present =
+                |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
             present(upper).or_else(|| present(lower))
         };
         let exceptions = read("NO_PROXY", "no_proxy").unwrap_or_default();
@@ -137,15 +142,34 @@ mod tests {
     #[test]
     fn exceptions() {
         let rows = [
-            ("", "localhost", false), ("", "127.8.0.1", false), ("", "[::1]", false), ("", "10.0.0.1", true),
+            ("", "localhost", false),
+            ("", "127.8.0.1", false),
+            ("", "[::1]", false),
+            ("", "10.0.0.1", true),
             ("*", "p", false),
-            ("a.b", "a.b", false), ("a.b", "x.a.b", false), ("a.b", "xa.b", true), ("A.B", "a.b.", false),
-            (".a.b", "a.b", true), (".a.b", "x.a.b", false), ("*.a.b", "x.a.b", false), ("*.a.b", "a.b", true),
-            ("10.0.0.0/8", "10.1.2.3", false), ("10.0.0.0/8", "11.1.2.3", true), ("0.0.0.0/0", "9.9.9.9", false),
-            ("fd00::/8", "[fd00::1]", false), ("fd00::/8", "10.0.0.1", true), ("10.0.0.0/40", "10.0.0.1", true),
-            ("10.1.2.3", "10.1.2.3", false), ("10.1.2.3:9090", "10.1.2.3", false), ("10.1.2.3:1", "10.1.2.3", true),
-            ("a.b:9090", "a.b", false), ("a.b:1", "a.b", true), ("[fd00::1]:9090", "[fd00::1]", false), ("fd00::1", "[fd00::1]", false),
-            ("x, .svc ,y", "p.m.svc", false), ("a.b:zz, ,", "a.b", true),
+            ("a.b", "a.b", false),
+            ("a.b", "x.a.b", false),
+            ("a.b", "xa.b", true),
+            ("A.B", "a.b.", false),
+            (".a.b", "a.b", true),
+            (".a.b", "x.a.b", false),
+            ("*.a.b", "x.a.b", false),
+            ("*.a.b", "a.b", true),
+            ("10.0.0.0/8", "10.1.2.3", false),
+            ("10.0.0.0/8", "11.1.2.3", true),
+            ("0.0.0.0/0", "9.9.9.9", false),
+            ("fd00::/8", "[fd00::1]", false),
+            ("fd00::/8", "10.0.0.1", true),
+            ("10.0.0.0/40", "10.0.0.1", true),
+            ("10.1.2.3", "10.1.2.3", false),
+            ("10.1.2.3:9090", "10.1.2.3", false),
+            ("10.1.2.3:1", "10.1.2.3", true),
+            ("a.b:9090", "a.b", false),
+            ("a.b:1", "a.b", true),
+            ("[fd00::1]:9090", "[fd00::1]", false),
+            ("fd00::1", "[fd00::1]", false),
+            ("x, .svc ,y", "p.m.svc", false),
+            ("a.b:zz, ,", "a.b", true),
         ];
         for (no_proxy, host, proxied) in rows {
             assert_eq!(settings(no_proxy).proxy_for(false, host, 9090).is_some(), proxied, "{no_proxy:?} {host}");

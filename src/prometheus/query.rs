@@ -1,15 +1,16 @@
 //! What to send: one instant query as an HTTP request.
 //!
-//! Owns the URL, its escaping, the headers and the rules of authentication modes. Pure: no clock, no
-//! socket. Must not put a parameter's value into an error text.
+//! Owns the URL, its escaping and the headers; [`super::auth`] has the authentication modes. Pure: no
+//! clock, no socket. Must not put a parameter's value into an error text.
 
 use std::fmt;
 use std::fmt::Write as _;
 
+use super::auth::{Auth, is_header_name, is_header_value};
 use super::encode::{base64, cut, escape, percent_decode, rfc3339};
 use super::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
-use crate::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
+use crate::scaling::model::{PrometheusSource, UnixMillis};
 
 /// Above this a query moves from the URL to a form body. Servers and proxies take 8,000 bytes of
 /// request line at the usual least; 2,000 leaves room for what is added on the way and for browsers'
@@ -17,7 +18,7 @@ use crate::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
 const URL_LENGTH_MAX: usize = 2_000;
 
 /// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
-const IGNORED_HEADERS: [&str; 6] =
+pub(super) const IGNORED_HEADERS: [&str; 6] =
     ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,115 +193,10 @@ fn custom_headers(source: &PrometheusSource) -> Result<Vec<Header>, PollError> {
     Ok(headers)
 }
 
-struct Auth<'a> {
-    parameters: &'a Parameters,
-    named: Option<&'a str>,
-}
-
-impl<'a> Auth<'a> {
-    /// Trimmed, since Secrets often end in a line break; empty counts as absent.
-    fn optional(&self, name: &str) -> Option<&'a str> {
-        self.parameters.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-
-    fn required(&self, mode: &str, names: &[&str]) -> Result<&'a str, PollError> {
-        names.iter().find_map(|name| self.optional(name)).ok_or_else(|| {
-            let name = names.first().copied().unwrap_or_default();
-            let message = match self.named {
-                Some(named) => format!("authMode {mode} needs parameter {name}, which {named} does not set"),
-                None => format!("authMode {mode} needs parameter {name}, and the trigger has no authenticationRef to set it"),
-            };
-            failed(ErrorClass::Authentication, message)
-        })
-    }
-
-    fn fault(&self, what: &str) -> PollError {
-        failed(ErrorClass::Authentication, format!("{what} ({})", self.named.unwrap_or("no authenticationRef")))
-    }
-
-    /// From the trigger's metadata, else from the authentication.
-    fn modes(&self, written: &[AuthMode]) -> Result<Vec<AuthMode>, PollError> {
-        if !written.is_empty() {
-            return Ok(written.to_vec());
-        }
-        let Some(text) = self.optional("authModes").or_else(|| self.optional("authMode")) else {
-            return Ok(Vec::new());
-        };
-        let modes = text
-            .split(',')
-            .map(str::trim)
-            .filter(|mode| !mode.is_empty())
-            .map(|mode| match mode {
-                "apiKey" => Ok(AuthMode::ApiKey),
-                "basic" => Ok(AuthMode::Basic),
-                "tls" => Ok(AuthMode::Tls),
-                "bearer" => Ok(AuthMode::Bearer),
-                "custom" => Ok(AuthMode::Custom),
-                "oauth" => Ok(AuthMode::OAuth),
-                // Not shown: it came from a Secret and may be anything.
-                _ => Err(self.fault("authModes holds an unknown mode; use apiKey, basic, tls, bearer, custom or oauth")),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let exclusive = [AuthMode::Bearer, AuthMode::Basic, AuthMode::OAuth];
-        if exclusive.iter().filter(|mode| modes.contains(mode)).count() > 1 {
-            return Err(self.fault("authModes may hold only one of bearer, basic and oauth"));
-        }
-        Ok(modes)
-    }
-
-    /// The first enabled of bearer, basic, custom. All enabled modes must be complete.
-    fn header(&self, modes: &[AuthMode]) -> Result<Option<Header>, PollError> {
-        let mut found = None;
-        if modes.contains(&AuthMode::Bearer) {
-            let token = self.required("bearer", &["bearerToken", "token"])?;
-            found = Some(self.secret_header("Authorization", format!("Bearer {token}"), "bearerToken")?);
-        }
-        if modes.contains(&AuthMode::Basic) {
-            let username = self.required("basic", &["username"])?;
-            let password = self.optional("password").unwrap_or_default();
-            let value = format!("Basic {}", base64(format!("{username}:{password}").as_bytes()));
-            found = found.or(Some(Header { name: "Authorization".into(), value, secret: true }));
-        }
-        if modes.contains(&AuthMode::Custom) {
-            let name = self.required("custom", &["customAuthHeader"])?;
-            let value = self.required("custom", &["customAuthValue"])?;
-            if !is_header_name(name) || IGNORED_HEADERS.iter().any(|ignored| name.eq_ignore_ascii_case(ignored)) {
-                return Err(self.fault("parameter customAuthHeader is not a usable header name"));
-            }
-            let header = self.secret_header(name, value.to_owned(), "customAuthValue")?;
-            found = found.or(Some(header));
-        }
-        Ok(found)
-    }
-
-    fn secret_header(&self, name: &str, value: String, parameter: &str) -> Result<Header, PollError> {
-        if !is_header_value(&value) {
-            return Err(self.fault(&format!("parameter {parameter} holds a line break or control character")));
-        }
-        Ok(Header { name: name.to_owned(), value, secret: true })
-    }
-
-    fn client_certificate(&self, modes: &[AuthMode]) -> Result<Option<(String, String)>, PollError> {
-        if !modes.contains(&AuthMode::Tls) {
-            return Ok(None);
-        }
-        let cert = self.required("tls", &["cert"])?;
-        let key = self.required("tls", &["key"])?;
-        Ok(Some((cert.to_owned(), key.to_owned())))
-    }
-}
-
-fn is_header_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-fn is_header_value(value: &str) -> bool {
-    value.bytes().all(|b| b == b'\t' || (b >= 0x20 && b != 0x7f))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scaling::model::AuthMode;
 
     fn source(address: &str, query: &str) -> PrometheusSource {
         PrometheusSource {
@@ -339,7 +235,11 @@ mod tests {
             ("http://p:9090", "up", "http://p:9090/api/v1/query?query=up&time=2023-11-14T22:13:20Z"),
             ("http://p:9090//", "up", "http://p:9090/api/v1/query?query=up&time=2023-11-14T22:13:20Z"),
             ("HTTP://p/prom/", "a b", "http://p/prom/api/v1/query?query=a+b&time=2023-11-14T22:13:20Z"),
-            ("http://[::1]:9090", "a{b=\"c\"}", "http://[::1]:9090/api/v1/query?query=a%7Bb%3D%22c%22%7D&time=2023-11-14T22:13:20Z"),
+            (
+                "http://[::1]:9090",
+                "a{b=\"c\"}",
+                "http://[::1]:9090/api/v1/query?query=a%7Bb%3D%22c%22%7D&time=2023-11-14T22:13:20Z",
+            ),
         ];
         for (address, query, url) in rows {
             assert_eq!(built(&source(address, query), &[]).unwrap().url, url);
@@ -369,10 +269,22 @@ mod tests {
 
     #[test]
     fn unusable_addresses_say_what_is_wrong() {
-        for address in ["prometheus:9090", "ftp://p", "http://", "http://:9090", "http://u:geheim@", "http://p/?a=b", "http://p\r\nX: y"] {
+        for address in [
+            "prometheus:9090",
+            "ftp://p",
+            "http://",
+            "http://:9090",
+            "http://u:geheim@",
+            "http://p/?a=b",
+            "http://p\r\nX: y",
+        ] {
             let error = built(&source(address, "up"), &[]).unwrap_err();
             assert_eq!(error.class, ErrorClass::Configuration, "{address}");
-            assert!(error.message.starts_with("serverAddress ") && !error.message.contains("geheim"), "{}", error.message);
+            assert!(
+                error.message.starts_with("serverAddress ") && !error.message.contains("geheim"),
+                "{}",
+                error.message
+            );
         }
     }
 
@@ -389,8 +301,14 @@ mod tests {
     fn modes_and_their_combinations() {
         use AuthMode::{ApiKey, Basic, Bearer, Custom, OAuth, Tls};
         let all = [
-            ("bearerToken", "tok\n"), ("username", "me"), ("password", "pw"), ("customAuthHeader", "X-Key"),
-            ("customAuthValue", "v"), ("cert", "C"), ("key", "K"), ("ca", "A"),
+            ("bearerToken", "tok\n"),
+            ("username", "me"),
+            ("password", "pw"),
+            ("customAuthHeader", "X-Key"),
+            ("customAuthValue", "v"),
+            ("cert", "C"),
+            ("key", "K"),
+            ("ca", "A"),
         ];
         let rows: [(&[AuthMode], &[&str], bool); 9] = [
             (&[], &[], false),
@@ -414,7 +332,11 @@ mod tests {
 
     #[test]
     fn aliases_and_modes_from_the_authentication() {
-        let request = built(&source("http://p", "up"), &[("authModes", "tls, bearer"), ("token", "t"), ("cert", "C"), ("key", "K")]).unwrap();
+        let request = built(
+            &source("http://p", "up"),
+            &[("authModes", "tls, bearer"), ("token", "t"), ("cert", "C"), ("key", "K")],
+        )
+        .unwrap();
         assert_eq!(headers(&request), ["Authorization: Bearer t"]);
         assert!(request.tls.client.is_some());
         let request = built(&source("http://p", "up"), &[("authMode", "basic"), ("username", "u")]).unwrap();
@@ -452,7 +374,8 @@ mod tests {
             custom_headers: vec![(name.into(), value.into())],
             ..source("http://p", "up")
         };
-        for (name, value) in [("X", "a\r\nY: b"), ("X", "a\nb"), ("X\r\nY", "b"), ("X Y", "b"), ("", "b"), ("X", "\0")] {
+        for (name, value) in [("X", "a\r\nY: b"), ("X", "a\nb"), ("X\r\nY", "b"), ("X Y", "b"), ("", "b"), ("X", "\0")]
+        {
             assert_eq!(built(&smuggle(name, value), &[]).unwrap_err().class, ErrorClass::Configuration);
         }
         let token = with_modes(&[AuthMode::Bearer], &[("token", "geheim\r\nX: y")]).unwrap_err();

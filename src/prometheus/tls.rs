@@ -42,7 +42,9 @@ impl Roots {
         }
         for directory in directories {
             let mut files: Vec<PathBuf> = match fs::read_dir(directory) {
-                Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_file()).collect(),
+                Ok(entries) => {
+                    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+                }
                 Err(error) => {
                     warn!(path:% = directory.display(), error:%; "CA directory unreadable");
                     continue;
@@ -72,7 +74,8 @@ fn read_into(path: &Path, store: &mut RootCertStore) {
     match fs::read(path) {
         Ok(bytes) => {
             // One damaged certificate in a bundle must not cost the others.
-            let (added, _) = store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok));
+            let (added, _) =
+                store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok));
             if added == 0 {
                 warn!(path:% = path.display(); "CA file holds no certificate");
             }
@@ -82,7 +85,11 @@ fn read_into(path: &Path, store: &mut RootCertStore) {
 }
 
 /// The TLS client for one identity; TLS 1.2 and 1.3. `Err` says which parameter is unusable and why.
-pub(super) fn client(material: &TlsMaterial, roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, String> {
+pub(super) fn client(
+    material: &TlsMaterial,
+    roots: &Roots,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ClientConfig, String> {
     let own = match &material.ca {
         Some(pem) => certificates(pem, "ca")?,
         None => Vec::new(),
@@ -149,12 +156,15 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         let Some(webpki) = &self.webpki else {
-            return Err(Error::General("no CA certificate is known; mount a CA bundle, or give the CA as parameter ca".into()));
+            return Err(Error::General(
+                "no CA certificate is known; mount a CA bundle, or give the CA as parameter ca".into(),
+            ));
         };
         match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // webpki checks the validity period before this, and the name after it.
             Err(Error::InvalidCertificate(CertificateError::Other(error)))
-                if error.to_string().contains("CaUsedAsEndEntity") && self.pinned.iter().any(|pinned| pinned == end_entity) =>
+                if error.to_string().contains("CaUsedAsEndEntity")
+                    && self.pinned.iter().any(|pinned| pinned == end_entity) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
@@ -208,7 +218,8 @@ mod tests {
         let pair = rcgen::generate_simple_self_signed(vec!["p".into()]).unwrap();
         let other = rcgen::KeyPair::generate().unwrap();
         let (cert, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
-        let with = |cert: &str, key: &str| TlsMaterial { client: Some((cert.into(), key.into())), ..TlsMaterial::default() };
+        let with =
+            |cert: &str, key: &str| TlsMaterial { client: Some((cert.into(), key.into())), ..TlsMaterial::default() };
         assert!(client_of(&with(&cert, &key)).is_ok());
         let rows = [
             (TlsMaterial { ca: Some("x".into()), ..TlsMaterial::default() }, "ca"),

@@ -45,6 +45,9 @@ const BUFFER: usize = 16 << 10;
 /// As many as KEDA follows.
 const REDIRECTS_MAX: usize = 10;
 
+/// Bytes read of a redirect's body, which nobody wants; servers write a line or two.
+const REDIRECT_BODY_MAX: u64 = 4 << 10;
+
 pub struct TransportConfig {
     pub roots: Roots,
     pub proxy: ProxySettings,
@@ -108,7 +111,8 @@ impl Transport {
     /// Redirects are followed here, since each hop has its own proxy, a form must be sent again, and
     /// credentials must not reach another host.
     fn follow(&self, request: &QueryRequest, timeout: Duration, deadline: Instant) -> Result<Answer, PollError> {
-        let unusable = || failed(ErrorClass::Configuration, format!("no valid request can be made for {}", request.server));
+        let unusable =
+            || failed(ErrorClass::Configuration, format!("no valid request can be made for {}", request.server));
         let uri = request.url.parse().map_err(|_| unusable())?;
         let mut hop = Hop { method: request.method, uri, with_secrets: true };
         for _ in 0..=REDIRECTS_MAX {
@@ -139,6 +143,9 @@ impl Transport {
         let mut response = result.map_err(|error| explain(&error, asked))?;
         let status = response.status().as_u16();
         if let Some(next) = redirect(hop, status, response.headers())? {
+            // Read to its end, so that the connection can be used again; what is longer costs a new one.
+            let mut rest = response.body_mut().as_reader().take(REDIRECT_BODY_MAX);
+            let _ = io::copy(&mut rest, &mut io::sink());
             return Ok(Step::Redirect(next));
         }
         let mut body = Vec::new();
@@ -184,16 +191,17 @@ impl Transport {
             .max_idle_connections(IDLE_MAX)
             .max_idle_connections_per_host(IDLE_PER_SERVER_MAX)
             .max_idle_age(IDLE_AGE_MAX)
-            .max_response_header_size(BUFFER)
+            // Below the buffer: a head that fills it looks like a closed connection.
+            .max_response_header_size(BUFFER / 2)
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
             .no_delay(true)
             .build();
-        let connector = ()
-            .chain(SocksConnector::default())
-            .chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default())
-            .chain(TlsConnector(tls));
+        let connector =
+            ().chain(SocksConnector::default())
+                .chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector(tls));
         Agent::with_parts(config, connector, DefaultResolver::default())
     }
 }
