@@ -62,13 +62,15 @@ pub(crate) struct Upkeep {
     head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
+    /// A block was written since the last look for blocks to merge.
+    fresh_block: bool,
 }
 
 impl Upkeep {
     pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0 })
+        Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0, fresh_block: true })
     }
 
     /// After a failed transaction: counts the head again.
@@ -80,6 +82,7 @@ impl Upkeep {
     /// Stores the samples of a flush, within its transaction.
     pub(crate) fn store(&mut self, prepared: &mut Prepared<'_>, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
         if samples.len() >= DIRECT_SAMPLES {
+            self.fresh_block = true;
             return write_level_one(prepared, samples);
         }
         let insert = prepared.get(Sql::InsertHead)?;
@@ -101,17 +104,24 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Whether a step now has something to do other than by age.
+    pub(crate) fn is_due(&self) -> bool {
+        self.fresh_block || self.head_rows >= HEAD_ROWS
+    }
+
     /// Does one slice of work; false when there is none.
     pub(crate) fn step(&mut self, prepared: &mut Prepared<'_>, now_unix_ms: i64) -> Result<bool, rusqlite::Error> {
         let head_age_ms = now_unix_ms.saturating_sub(self.head_oldest_unix_ms);
         if self.head_rows >= HEAD_ROWS || (self.head_rows > 0 && head_age_ms >= HEAD_AGE_MS) {
             in_transaction(prepared, pack_head)?;
             self.head_rows = 0;
+            self.fresh_block = true;
             return Ok(true);
         }
         if merge(prepared)? {
             return Ok(true);
         }
+        self.fresh_block = false;
         if now_unix_ms >= self.expire_next_unix_ms {
             let retention = self.retention;
             if in_transaction(prepared, |prepared| expire(prepared, retention, now_unix_ms))? {
