@@ -130,7 +130,7 @@ fn wait_for_merges(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
     let sql = "SELECT (SELECT count(*) FROM sample_block WHERE merging_into IS NOT NULL) \
-        + coalesce((SELECT max(n) >= 16 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 40 * chunks GROUP BY level)), 0)";
+        + coalesce((SELECT max(n) >= 16 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 24 * chunks GROUP BY level)), 0)";
     while connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
         std::thread::yield_now();
     }
