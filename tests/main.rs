@@ -6,3 +6,6 @@ mod support;
 //! One test binary; every other file below tests/ is a module of it.
 mod gate;
 mod prometheus;
+//! One test binary: modules below.
+#![allow(clippy::unwrap_used, reason = "a test may fall")]
+mod store;

@@ -36,5 +36,5 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ',
 FROM scaled_object o
 CROSS JOIN series s ON s.object_id = o.id
 CROSS JOIN sample_block b
-CROSS JOIN sample_chunk c ON c.block_id = b.id AND c.series_id = s.id
+CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (s.id << 12) AND (b.id << 36) + (s.id << 12) + 4095
 CROSS JOIN json_each(c.samples) n;

@@ -5,11 +5,11 @@ raw (series_id, at_unix_ms, value) AS (
     SELECT h.series_id, h.at_unix_ms, h.value
     FROM sample_head h
     UNION ALL
-    SELECT c.series_id,
+    SELECT (c.id >> 12) & 16777215,
            c.base_unix_ms + n.key * c.step_ms + iif(c.stride = 0, n.value, n.value / c.stride),
            c.value_list ->> iif(c.stride = 0, n.key, n.value % c.stride)
     FROM sample_block b
-    CROSS JOIN sample_chunk c ON c.block_id = b.id
+    CROSS JOIN sample_chunk c ON c.id BETWEEN b.id << 36 AND (b.id << 36) + 68719476735
     CROSS JOIN json_each(c.samples) n
     WHERE b.until_unix_ms >= (SELECT since_unix_ms FROM recent)
 )

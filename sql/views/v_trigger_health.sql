@@ -8,13 +8,13 @@ WITH newest (series_id, at_unix_ms, value) AS (
         SELECT h.series_id, h.at_unix_ms, h.value FROM sample_head h
         UNION ALL
         -- The last sample of a chunk is its newest.
-        SELECT c.series_id,
+        SELECT (c.id >> 12) & 16777215,
                c.base_unix_ms + (json_array_length(c.samples) - 1) * c.step_ms
                    + iif(c.stride = 0, c.samples ->> '$[#-1]', (c.samples ->> '$[#-1]') / c.stride),
                iif(c.stride = 0, c.value_list ->> '$[#-1]',
                    c.value_list ->> ((c.samples ->> '$[#-1]') % c.stride))
         FROM sample_block b
-        CROSS JOIN sample_chunk c ON c.block_id = b.id
+        CROSS JOIN sample_chunk c ON c.id BETWEEN b.id << 36 AND (b.id << 36) + 68719476735
         WHERE b.until_unix_ms >= CAST(strftime('%s', 'now') AS INTEGER) * 1000 - 3600000
     )
     GROUP BY series_id

@@ -16,6 +16,10 @@ use std::sync::Arc;
 /// the row around them.
 pub(crate) const SAMPLES_PER_CHUNK: usize = 240;
 
+/// Text of one chunk, about. With some 35 bytes around it four fit a page's 4,061 usable bytes; rows of
+/// 1,200 bytes, three a page, left a seventh of each page empty.
+const TEXT_BYTES_MAX: usize = 960;
+
 /// A sample this far off the chunk's grid starts a new chunk: five digits of offset at most.
 const OFFSET_MS_MAX: i64 = 60_000;
 
@@ -35,7 +39,32 @@ pub(crate) struct Point {
     pub(crate) latency_ms: i64,
 }
 
-/// A row of `sample_chunk` without its keys.
+/// Where a chunk belongs, in the bits of its id: 27 for the block (one every 3 s at 10,000 samples a
+/// second, so 12 years), 24 for the series, 12 for the number among the chunks of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkId(pub(crate) i64);
+
+const SERIES_SHIFT: u32 = 12;
+const BLOCK_SHIFT: u32 = 36;
+pub(crate) const SERIES_MAX: i64 = (1 << (BLOCK_SHIFT - SERIES_SHIFT)) - 1;
+pub(crate) const NUMBER_MAX: i64 = (1 << SERIES_SHIFT) - 1;
+
+impl ChunkId {
+    pub(crate) fn new(block: i64, series: i64, number: i64) -> Self {
+        Self(block << BLOCK_SHIFT | series << SERIES_SHIFT | number)
+    }
+
+    pub(crate) fn series(self) -> i64 {
+        self.0 >> SERIES_SHIFT & SERIES_MAX
+    }
+
+    /// First and last id that chunks of a block up to this series may have.
+    pub(crate) fn range(block: i64, until_series: i64) -> (i64, i64) {
+        (Self::new(block, 0, 0).0, Self::new(block, until_series, NUMBER_MAX).0)
+    }
+}
+
+/// A row of `sample_chunk` without its id.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chunk {
     pub(crate) base_unix_ms: i64,
@@ -51,8 +80,14 @@ pub(crate) struct Chunk {
 pub(crate) fn pack(points: &[Point], mut emit: impl FnMut(Chunk)) {
     let mut rest = points;
     while !rest.is_empty() {
-        let (chunk, tail) = rest.split_at(piece_len(rest));
-        emit(pack_piece(chunk));
+        let (mut piece, mut tail) = rest.split_at(piece_len(rest));
+        let mut chunk = pack_piece(piece);
+        let bytes = chunk.samples.len() + chunk.value_list.len();
+        if bytes > TEXT_BYTES_MAX {
+            (piece, tail) = rest.split_at((piece.len() * TEXT_BYTES_MAX / bytes).max(1));
+            chunk = pack_piece(piece);
+        }
+        emit(chunk);
         rest = tail;
     }
 }
@@ -262,6 +297,13 @@ mod tests {
     fn a_missed_poll_does_not_break_the_chunk() {
         let made = points((0..50).filter(|i| *i != 20).map(|i| (i * 30_000, SampleValue::Number(1.0))));
         assert_eq!(round_trip(&made).len(), 1);
+    }
+
+    #[test]
+    fn ids_hold_what_they_are_made_of() {
+        assert_eq!(ChunkId::new(5, SERIES_MAX, NUMBER_MAX).series(), SERIES_MAX);
+        assert_eq!(ChunkId::range(5, SERIES_MAX).1 + 1, ChunkId::range(6, 0).0);
+        assert!(ChunkId::new((1 << 27) - 1, SERIES_MAX, NUMBER_MAX).0 == i64::MAX);
     }
 
     #[test]

@@ -125,8 +125,8 @@ statements! {
     InsertBlock Hot "INSERT INTO sample_block (level, from_unix_ms, until_unix_ms, samples, chunks) VALUES (?1, ?2, ?3, 0, 0)";
     GrowBlock Hot "UPDATE sample_block SET samples = samples + ?2, chunks = chunks + ?3 WHERE id = ?1";
     DeleteBlock Hot "DELETE FROM sample_block WHERE id = ?1";
-    InsertChunk Hot "INSERT INTO sample_chunk (block_id, series_id, base_unix_ms, step_ms, stride, samples, value_list, \
-        latency_ms_total, latency_ms_max) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    InsertChunk Hot "INSERT INTO sample_chunk (id, base_unix_ms, step_ms, stride, samples, value_list, \
+        latency_ms_total, latency_ms_max) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
     // Merging. ?1 is the number of samples that a chunk should have at least.
     MergeUnderWay Cold "SELECT merging_into FROM sample_block WHERE merging_into IS NOT NULL LIMIT 1";
@@ -137,17 +137,16 @@ statements! {
     MergeBegin Cold "UPDATE sample_block SET merging_into = ?1 WHERE id IN (SELECT id FROM sample_block \
         WHERE level = ?2 AND merging_into IS NULL AND samples < ?3 * chunks AND id <> ?1 ORDER BY id LIMIT ?4)";
     MergeSources Cold "SELECT id, samples, chunks FROM sample_block WHERE merging_into = ?1 ORDER BY id";
-    // The series up to which a slice reaches: ?2 chunks on in one of the sources.
-    MergeReach Hot "SELECT series_id FROM sample_chunk WHERE block_id = ?1 ORDER BY series_id LIMIT 1 OFFSET ?2";
-    MergeRead Hot "SELECT series_id, base_unix_ms, step_ms, stride, samples, value_list, latency_ms_total, latency_ms_max \
-        FROM sample_chunk WHERE block_id = ?1 AND series_id <= ?2 ORDER BY series_id, base_unix_ms";
-    MergeDelete Hot "DELETE FROM sample_chunk WHERE block_id = ?1 AND series_id <= ?2";
-    BlockIsEmpty Hot "SELECT NOT EXISTS (SELECT 1 FROM sample_chunk WHERE block_id = ?1)";
+    // Chunks between two ids, ?1 and ?2: the ids say which block and series (see the migration).
+    MergeReach Hot "SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1 OFFSET ?3";
+    MergeRead Hot "SELECT id, base_unix_ms, step_ms, stride, samples, value_list, latency_ms_total, latency_ms_max \
+        FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
+    MergeDelete Hot "DELETE FROM sample_chunk WHERE id BETWEEN ?1 AND ?2";
+    HasNoChunk Hot "SELECT NOT EXISTS (SELECT 1 FROM sample_chunk WHERE id BETWEEN ?1 AND ?2)";
 
     // Retention: ?1 is the time before which things go, ?2 how many at once.
     ExpiredBlock Hot "SELECT id FROM sample_block WHERE until_unix_ms < ?1 AND merging_into IS NULL ORDER BY until_unix_ms LIMIT 1";
-    ExpireChunks Hot "DELETE FROM sample_chunk WHERE block_id = ?1 AND series_id <= coalesce((SELECT series_id FROM sample_chunk \
-        WHERE block_id = ?1 ORDER BY series_id LIMIT 1 OFFSET ?2), 9223372036854775807)";
+    ExpireChunks Hot "DELETE FROM sample_chunk WHERE id IN (SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
     ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
@@ -162,5 +161,5 @@ statements! {
         WHERE o.namespace = ?1 AND o.name = ?2 AND o.api_group = ?3 AND s.trigger_index = ?4";
     SamplesInHead Cold "SELECT at_unix_ms, value FROM sample_head WHERE series_id = ?1 AND at_unix_ms >= ?2";
     SamplesInBlocks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
-        CROSS JOIN sample_chunk c ON c.block_id = b.id AND c.series_id = ?1 WHERE b.until_unix_ms >= ?2";
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 WHERE b.until_unix_ms >= ?2";
 }

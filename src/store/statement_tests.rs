@@ -49,7 +49,7 @@ fn samples_of_one_object_are_found_by_keys() {
         "SELECT at, value FROM v_sample WHERE namespace = 'shop' AND name = 'web' ORDER BY at_unix_ms DESC LIMIT 10",
     );
     let text = steps.join("\n");
-    assert!(text.contains("SEARCH c USING PRIMARY KEY (block_id=? AND series_id=?)"), "{text}");
+    assert!(text.contains("SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{text}");
     assert!(text.contains("SEARCH o USING INDEX scaled_object_by_name") || text.contains("scaled_object_by_name (namespace=? AND name=?)"), "{text}");
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, TransactionBehavior, params};
 
-use super::chunk::{Chunk, Point, SampleValue, as_integer, pack, unpack};
+use super::chunk::{Chunk, ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, as_integer, pack, unpack};
 use super::prepared::Prepared;
 use super::sql::Sql;
 
@@ -25,8 +25,9 @@ const HEAD_AGE_MS: i64 = 3_600_000;
 const DIRECT_SAMPLES: usize = 16_384;
 
 /// Blocks whose chunks hold fewer samples on average are merged. The row around a chunk is about
-/// 35 bytes: below one byte a sample from 40 on.
-const CHUNK_GOAL: i64 = 40;
+/// 35 bytes: 1.5 a sample at 24, which is what is left when the text of chunks reaches its limit
+/// (44 samples whose values never repeat, and a rest).
+const CHUNK_GOAL: i64 = 24;
 
 /// So many blocks become one. Each merge writes a sample once more, about 6 to 20 bytes, hence few
 /// merges of many blocks.
@@ -62,13 +63,15 @@ pub(crate) struct Upkeep {
     head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
+    /// A block was written since the last look for blocks to merge.
+    fresh_block: bool,
 }
 
 impl Upkeep {
     pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0 })
+        Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0, fresh_block: true })
     }
 
     /// After a failed transaction: counts the head again.
@@ -80,6 +83,7 @@ impl Upkeep {
     /// Stores the samples of a flush, within its transaction.
     pub(crate) fn store(&mut self, prepared: &mut Prepared<'_>, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
         if samples.len() >= DIRECT_SAMPLES {
+            self.fresh_block = true;
             return write_level_one(prepared, samples);
         }
         let insert = prepared.get(Sql::InsertHead)?;
@@ -101,17 +105,24 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Whether a step now has something to do other than by age.
+    pub(crate) fn is_due(&self) -> bool {
+        self.fresh_block || self.head_rows >= HEAD_ROWS
+    }
+
     /// Does one slice of work; false when there is none.
     pub(crate) fn step(&mut self, prepared: &mut Prepared<'_>, now_unix_ms: i64) -> Result<bool, rusqlite::Error> {
         let head_age_ms = now_unix_ms.saturating_sub(self.head_oldest_unix_ms);
         if self.head_rows >= HEAD_ROWS || (self.head_rows > 0 && head_age_ms >= HEAD_AGE_MS) {
             in_transaction(prepared, pack_head)?;
             self.head_rows = 0;
+            self.fresh_block = true;
             return Ok(true);
         }
         if merge(prepared)? {
             return Ok(true);
         }
+        self.fresh_block = false;
         if now_unix_ms >= self.expire_next_unix_ms {
             let retention = self.retention;
             if in_transaction(prepared, |prepared| expire(prepared, retention, now_unix_ms))? {
@@ -167,24 +178,25 @@ fn write_chunks(prepared: &mut Prepared<'_>, block: i64, samples: &mut [(i64, Po
     samples.sort_by_key(|(series_id, point)| (*series_id, point.at_unix_ms));
     let mut chunks: i64 = 0;
     let mut points = Vec::new();
-    let insert = prepared.get(Sql::InsertChunk)?;
     for run in samples.chunk_by(|a, b| a.0 == b.0) {
+        let series = run[0].0;
         points.clear();
         points.extend(run.iter().map(|(_, point)| point.clone()));
+        let insert = prepared.get(Sql::InsertChunk)?;
         let mut result = Ok(0);
-        let mut bases: Vec<i64> = Vec::new();
-        pack(&points, |mut chunk| {
-            // A base is part of the key. Only a crowd within one millisecond makes two alike; being
-            // off by one there is better than a refused row.
-            while bases.contains(&chunk.base_unix_ms) {
-                chunk.base_unix_ms += 1;
+        let mut number: i64 = 0;
+        let mut refused = 0;
+        pack(&points, |chunk| {
+            // Beyond either limit there is no id. 4,096 chunks of a series in one block are 980,000
+            // samples, or as many leaps of its clock; 16 million series are 10,000 objects changed
+            // every hour for two months.
+            if series > SERIES_MAX || number > NUMBER_MAX {
+                refused += 1;
+                return;
             }
-            bases.push(chunk.base_unix_ms);
-            chunks += 1;
             if result.is_ok() {
                 result = insert.execute(params![
-                    block,
-                    run[0].0,
+                    ChunkId::new(block, series, number).0,
                     chunk.base_unix_ms,
                     chunk.step_ms,
                     chunk.stride,
@@ -194,8 +206,13 @@ fn write_chunks(prepared: &mut Prepared<'_>, block: i64, samples: &mut [(i64, Po
                     chunk.latency_ms_max
                 ]);
             }
+            number += 1;
         });
         result?;
+        chunks += number;
+        if refused > 0 {
+            log::error!(series = series, chunks = refused; "samples lost: no number left for their chunks");
+        }
     }
     let count = i64::try_from(samples.len()).unwrap_or(i64::MAX);
     prepared.execute(Sql::GrowBlock, params![block, count, chunks])?;
@@ -234,31 +251,39 @@ fn merge_slice(prepared: &mut Prepared<'_>, target: i64) -> Result<(), rusqlite:
     }
     drop(rows);
     let total: i64 = sources.iter().map(|source| source.1).sum::<i64>().max(1);
-    let mut reach = i64::MAX;
+    let mut reach = SERIES_MAX;
     for (source, _, chunks) in &sources {
         // The source's share of a slice, in chunks.
         let ahead = (chunks.saturating_mul(SLICE_SAMPLES) / total).max(1);
-        let mut rows = prepared.get(Sql::MergeReach)?.query([*source, ahead])?;
+        let (first, last) = ChunkId::range(*source, SERIES_MAX);
+        let mut rows = prepared.get(Sql::MergeReach)?.query([first, last, ahead])?;
         if let Some(row) = rows.next()? {
-            reach = reach.min(row.get(0)?);
+            reach = reach.min(ChunkId(row.get(0)?).series());
         }
     }
     let mut samples = Vec::new();
     for (source, ..) in &sources {
-        let mut rows = prepared.get(Sql::MergeRead)?.query([*source, reach])?;
+        let (first, last) = ChunkId::range(*source, reach);
+        let mut rows = prepared.get(Sql::MergeRead)?.query([first, last])?;
         while let Some(row) = rows.next()? {
-            let series_id: i64 = row.get(0)?;
+            let series_id = ChunkId(row.get(0)?).series();
             let chunk = read_chunk(row, 1)?;
             // A chunk that is not ours to read is lost here; nothing but damage makes one.
             let _ = unpack(&chunk, |point| samples.push((series_id, point)));
         }
         drop(rows);
-        prepared.execute(Sql::MergeDelete, [*source, reach])?;
-        if prepared.get(Sql::BlockIsEmpty)?.query_row([*source], |row| row.get(0))? {
-            prepared.execute(Sql::DeleteBlock, [*source])?;
-        }
+        prepared.execute(Sql::MergeDelete, [first, last])?;
+        delete_empty_block(prepared, *source)?;
     }
     write_chunks(prepared, target, &mut samples)
+}
+
+fn delete_empty_block(prepared: &mut Prepared<'_>, block: i64) -> Result<(), rusqlite::Error> {
+    let (first, last) = ChunkId::range(block, SERIES_MAX);
+    if prepared.get(Sql::HasNoChunk)?.query_row([first, last], |row| row.get(0))? {
+        prepared.execute(Sql::DeleteBlock, [block])?;
+    }
+    Ok(())
 }
 
 /// Reads base, step, stride, both lists, and the latencies where the statement has them.
@@ -282,10 +307,9 @@ fn expire(prepared: &mut Prepared<'_>, retention: Retention, now_unix_ms: i64) -
     let block: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
     drop(rows);
     if let Some(block) = block {
-        prepared.execute(Sql::ExpireChunks, [block, EXPIRE_ROWS])?;
-        if prepared.get(Sql::BlockIsEmpty)?.query_row([block], |row| row.get(0))? {
-            prepared.execute(Sql::DeleteBlock, [block])?;
-        }
+        let (first, last) = ChunkId::range(block, SERIES_MAX);
+        prepared.execute(Sql::ExpireChunks, [first, last, EXPIRE_ROWS])?;
+        delete_empty_block(prepared, block)?;
         return Ok(true);
     }
     for statement in [

@@ -278,10 +278,10 @@ impl Writer {
                 return self.flush_singly(session);
             }
         }
+        self.succeeded();
         let samples = self.batch.iter().filter(|record| is_sample(record)).count();
         self.counters.settle(samples, self.batch.len() - samples, unknown, 0);
         self.batch.clear();
-        self.succeeded();
         Ok(())
     }
 
@@ -430,6 +430,9 @@ impl<'c> Session<'c> {
             self.ledger.write_pending(&mut self.prepared)?;
         }
         transaction.commit()?;
+        if self.upkeep.is_due() {
+            self.upkeep_after = clock::now();
+        }
         if pending {
             self.ledger.pending_written();
             self.pending_due = clock::now() + PENDING_EVERY;
