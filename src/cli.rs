@@ -34,7 +34,7 @@ run: scale ScaledObjects until SIGTERM
                          serve this certificate instead of making one
   --poll-threads N       queries under way at once; default 8                           [HPALITE_POLL_THREADS]
   --query-timeout MS     where a trigger sets none; default 3000                        [KEDA_HTTP_DEFAULT_TIMEOUT]
-  --ca-dir DIR           more CA certificates for metric servers; repeatable; default /custom/ca
+  --ca-dir DIR           more CA certificates for metric servers; repeatable; default /custom/ca if there
   --cluster-namespace NS where ClusterTriggerAuthentications find Secrets; default our own
                                                                                         [KEDA_CLUSTER_OBJECT_NAMESPACE]
   --filepath-auth-root-path DIR
@@ -97,6 +97,8 @@ pub struct Config {
     pub drain: Duration,
 }
 
+/// Where KEDA's chart mounts further CA certificates.
+const CA_DIR: &str = "/custom/ca";
 /// More threads than this only wait: each holds a socket and a stack, and Prometheus queues anyway.
 const POLL_THREADS_MAX: usize = 256;
 /// KEDA reads a default of zero or less as this.
@@ -259,7 +261,10 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     if drain.is_some_and(|seconds| seconds > 60) {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
-    let ca_dirs = if flags.ca_dirs.is_empty() { vec!["/custom/ca".to_owned()] } else { flags.ca_dirs };
+    let mut ca_dirs = flags.ca_dirs;
+    if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
+        ca_dirs.push(CA_DIR.to_owned());
+    }
     Some(Config {
         kubeconfig: flags.kubeconfig.or_else(|| env("KUBECONFIG")).map(PathBuf::from),
         db: pick(flags.db, "HPALITE_DB", "/data/hpalite.db").into(),

@@ -296,6 +296,9 @@ impl Daemon {
         let polls_ended = self.pollers.stop(Duration::ZERO);
         let stopped = self.store.stop(STOP_STORE);
         drop(self.watchers);
+        // The process ends now. Threads that still hold a connection own nothing that needs an end,
+        // and joining them would let a stuck one hold up the exit.
+        std::mem::forget((self.api, self.http));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
 }

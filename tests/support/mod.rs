@@ -1,5 +1,4 @@
-//! Helpers that several test modules share.
+//! Fakes and builders that several test modules share.
 
 pub(crate) mod fake_kube;
-//! Fakes and builders that several test modules share.
 pub(crate) mod fake_prometheus;

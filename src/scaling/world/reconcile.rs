@@ -532,7 +532,9 @@ impl World {
             )
         });
         let wanted = object.wanted_status(hpa, now);
-        self.record_conditions(key, &wanted, now);
+        if object.verdict != Verdict::Pending {
+            self.record_conditions(key, &wanted, now);
+        }
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
