@@ -34,7 +34,8 @@ impl Actor {
     }
 
     pub(crate) fn of_manager(manager: &str) -> Self {
-        match manager {
+        // The subresource may follow in brackets, as in `hpalite (scale)`.
+        match manager.split_once(' ').map_or(manager, |(name, _)| name) {
             OWN_MANAGER => Self::Hpalite,
             HPA_MANAGER => Self::Hpa,
             _ => Self::Other,
@@ -111,7 +112,10 @@ mod tests {
     fn managers_are_told_apart() {
         assert_eq!(Actor::of_manager("hpalite"), Actor::Hpalite);
         assert_eq!(Actor::of_manager("kube-controller-manager"), Actor::Hpa);
+        assert_eq!(Actor::of_manager("hpalite (scale)"), Actor::Hpalite);
+        assert_eq!(Actor::of_manager("kube-controller-manager (scale)"), Actor::Hpa);
         assert_eq!(Actor::of_manager("kubectl-scale"), Actor::Other);
+        assert_eq!(Actor::of_manager("kubectl (scale)"), Actor::Other);
     }
 
     #[test]
