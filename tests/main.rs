@@ -1,1 +1,7 @@
-#[test] fn t() {}
+#[test]
+fn t() {}
+//! All integration tests in one binary: one link, one run.
+#![allow(clippy::unwrap_used)]
+
+mod kube;
+mod support;

@@ -1,13 +1,12 @@
 //! What the core is told ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, ScaledObject, Source, Status,
-    TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, ScaledObject,
+    Source, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::view::ObjectView;
@@ -16,11 +15,18 @@ use super::view::ObjectView;
 #[derive(Clone, Debug)]
 pub enum Seen<T> {
     /// A full list of `scope` begins; what does not follow before its `ListEnd` is gone.
-    ListStart { scope: String },
+    ListStart {
+        scope: String,
+    },
     Listed(T),
-    ListEnd { scope: String },
+    ListEnd {
+        scope: String,
+    },
     Changed(T),
-    Gone { namespace: String, name: String },
+    Gone {
+        namespace: String,
+        name: String,
+    },
 }
 
 /// Everything that can happen to the core.
@@ -30,15 +36,24 @@ pub enum Event {
     Hpa(Seen<Box<ObservedHpa>>),
     /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
     Workload(Gvkr, Seen<Workload>),
-    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, Seen<Box<Authentication>>),
+    Authentication(
+        super::model::ApiGroup,
+        super::model::AuthenticationKind,
+        Seen<Box<Authentication>>,
+    ),
     Polled(PollDone),
     Written(WriteDone),
     TargetRead(TargetRead),
+    /// Answer to [`Command::CountReadyPods`].
+    PodsCounted {
+        object: ObjectKey,
+        ready: Result<u32, String>,
+    },
     /// Somebody read a metric of this object through the external metrics API.
     MetricRead(ObjectKey),
     /// What the history knew at start, before any watch is listed.
     Restored(Vec<RestoredState>),
-    /// Time passed, or a deadline that [`the world`] gave came.
+    /// Time passed, or the deadline that [`super::world::World::next_deadline`] gave came.
     Tick,
 }
 
@@ -111,7 +126,9 @@ pub enum Missing {
     Null,
     NaN,
     /// `+Inf` or `-Inf`.
-    Infinite { positive: bool },
+    Infinite {
+        positive: bool,
+    },
 }
 
 impl Missing {
@@ -189,22 +206,46 @@ pub struct Write {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WriteKind {
     /// Finalizer and label that mark the object as ours; sent with the resourceVersion it was decided on.
-    Claim { finalizers: Vec<String>, label: (String, String), resource_version: String },
+    Claim {
+        finalizers: Vec<String>,
+        label: Option<(String, String)>,
+        resource_version: String,
+    },
     /// Removes our finalizers: the object may go. `finalizers` are the ones that stay.
-    Release { finalizers: Vec<String>, resource_version: String },
+    Release {
+        finalizers: Vec<String>,
+        resource_version: String,
+    },
     /// Fields that changed, as a merge patch on the status subresource.
     Status(Box<StatusPatch>),
     /// Server-side apply.
     ApplyHpa(Box<DesiredHpa>),
     /// Full update, where applying cannot remove what another manager owns.
-    ReplaceHpa { desired: Box<DesiredHpa>, resource_version: String },
-    DeleteHpa { name: String, uid: String },
+    ReplaceHpa {
+        desired: Box<DesiredHpa>,
+        resource_version: String,
+    },
+    DeleteHpa {
+        name: String,
+        uid: String,
+    },
     /// Through `/scale`, only while it still shows `from`.
-    Scale { target: ScaleTarget, from: u32, to: u32 },
+    Scale {
+        target: ScaleTarget,
+        from: u32,
+        to: u32,
+    },
     /// `status.scaledobjects` of an authentication, comma-joined names.
-    AuthenticationStatus { authentication: AuthenticationKey, scaled_objects: String },
+    AuthenticationStatus {
+        authentication: AuthenticationKey,
+        scaled_objects: String,
+    },
     /// Adds or removes KEDA's finalizer on an authentication.
-    AuthenticationFinalizers { authentication: AuthenticationKey, finalizers: Vec<String>, resource_version: String },
+    AuthenticationFinalizers {
+        authentication: AuthenticationKey,
+        finalizers: Vec<String>,
+        resource_version: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -291,7 +332,16 @@ pub enum Command {
     Poll(PollJob),
     Write(Write),
     /// Resolve the kind and read `/scale`; `known` spares the discovery.
-    ReadTarget { object: ObjectKey, target: TargetRef, known: Option<Gvkr> },
+    ReadTarget {
+        object: ObjectKey,
+        target: TargetRef,
+        known: Option<Gvkr>,
+    },
+    /// Count the target's pods that are Running and Ready, for the fallback of a Value metric.
+    CountReadyPods {
+        object: ObjectKey,
+        selector: String,
+    },
     /// A Kubernetes Event on the object.
     Emit(KubeEvent),
     /// A row for the history.
@@ -355,13 +405,36 @@ pub enum Record {
         triggers: Vec<DecidedTrigger>,
     },
     /// Outcome of carrying a decision out.
-    Action { at: UnixMillis, object: ObjectKey, from: u32, to: u32, error: Option<String> },
+    Action {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: u32,
+        to: u32,
+        error: Option<String>,
+    },
     /// Replicas of the target changed; `manager` is who did it, when known.
-    Replicas { at: UnixMillis, object: ObjectKey, from: Option<u32>, to: u32, manager: Option<String> },
+    Replicas {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: Option<u32>,
+        to: u32,
+        manager: Option<String>,
+    },
     /// The HPA's status changed in what explains its decisions.
-    Hpa { at: UnixMillis, object: ObjectKey, current: i32, desired: i32, conditions: Vec<(String, String, String, String)>, metrics_json: String },
+    Hpa {
+        at: UnixMillis,
+        object: ObjectKey,
+        current: i32,
+        desired: i32,
+        conditions: Vec<(String, String, String, String)>,
+        metrics_json: String,
+    },
     /// A condition of the object changed.
-    Condition { at: UnixMillis, object: ObjectKey, condition: Condition },
+    Condition {
+        at: UnixMillis,
+        object: ObjectKey,
+        condition: Condition,
+    },
     /// Must survive a restart.
     LastActive { object: ObjectKey, at: UnixMillis },
 }
@@ -385,6 +458,3 @@ pub struct DecidedTrigger {
     pub active: bool,
     pub error: Option<String>,
 }
-
-/// Health per metric, for the status.
-pub type Activity = BTreeMap<String, bool>;

@@ -3,8 +3,18 @@
 //! Nothing here reads a clock, a socket, a file, a thread or SQL; time is an argument, effects are
 //! [`event::Command`] values that the shells carry out.
 
+pub mod decide;
 pub mod event;
 pub mod hpa;
 pub mod model;
+mod object;
+pub mod quantity;
 pub mod reason;
+mod rhythm;
+pub mod schedule;
+pub mod trigger;
 pub mod view;
+pub mod world;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -65,7 +65,11 @@ fn spec(desired: &DesiredHpa) -> Value {
 
 fn metric_value(metric: &HpaMetric) -> Option<Value> {
     Some(match metric {
-        HpaMetric::External { name, match_labels, target } => json!({
+        HpaMetric::External {
+            name,
+            match_labels,
+            target,
+        } => json!({
             "type": "External",
             "external": {
                 "metric": {"name": name, "selector": {"matchLabels": match_labels}},
@@ -76,7 +80,11 @@ fn metric_value(metric: &HpaMetric) -> Option<Value> {
             "type": "Resource",
             "resource": {"name": name, "target": target_value(*target)},
         }),
-        HpaMetric::ContainerResource { container, name, target } => json!({
+        HpaMetric::ContainerResource {
+            container,
+            name,
+            target,
+        } => json!({
             "type": "ContainerResource",
             "containerResource": {"container": container, "name": name, "target": target_value(*target)},
         }),
@@ -86,15 +94,25 @@ fn metric_value(metric: &HpaMetric) -> Option<Value> {
 
 fn target_value(target: MetricTarget) -> Value {
     match target {
-        MetricTarget::AverageValue(milli) => json!({"type": "AverageValue", "averageValue": format_milli(milli)}),
+        MetricTarget::AverageValue(milli) => {
+            json!({"type": "AverageValue", "averageValue": format_milli(milli)})
+        }
         MetricTarget::Value(milli) => json!({"type": "Value", "value": format_milli(milli)}),
-        MetricTarget::Utilization(percent) => json!({"type": "Utilization", "averageUtilization": percent}),
+        MetricTarget::Utilization(percent) => {
+            json!({"type": "Utilization", "averageUtilization": percent})
+        }
     }
 }
 
 fn behavior_value(behavior: &Behavior) -> Value {
-    let sides = [("scaleUp", &behavior.scale_up), ("scaleDown", &behavior.scale_down)];
-    sides.into_iter().filter_map(|(name, rules)| Some((name.to_owned(), rules_value(rules.as_ref()?)))).collect()
+    let sides = [
+        ("scaleUp", &behavior.scale_up),
+        ("scaleDown", &behavior.scale_down),
+    ];
+    sides
+        .into_iter()
+        .filter_map(|(name, rules)| Some((name.to_owned(), rules_value(rules.as_ref()?))))
+        .collect()
 }
 
 fn rules_value(rules: &ScalingRules) -> Value {
@@ -104,11 +122,20 @@ fn rules_value(rules: &ScalingRules) -> Value {
             value.insert(name.to_owned(), field);
         }
     };
-    set("stabilizationWindowSeconds", rules.stabilization_window_seconds.map(Value::from));
+    set(
+        "stabilizationWindowSeconds",
+        rules.stabilization_window_seconds.map(Value::from),
+    );
     set("selectPolicy", rules.select_policy.clone().map(Value::from));
     set("tolerance", rules.tolerance.clone().map(Value::from));
     let policy = |p: &ScalingPolicy| json!({"type": p.kind, "value": p.value, "periodSeconds": p.period_seconds});
-    set("policies", rules.policies.as_ref().map(|policies| policies.iter().map(policy).collect()));
+    set(
+        "policies",
+        rules
+            .policies
+            .as_ref()
+            .map(|policies| policies.iter().map(policy).collect()),
+    );
     Value::Object(value)
 }
 
@@ -117,7 +144,8 @@ fn rules_value(rules: &ScalingRules) -> Value {
 /// # Errors
 /// When the bytes are no HPA with a `metadata.name`.
 pub fn from_slice(json: &[u8]) -> Result<ObservedHpa, Unreadable> {
-    let wire: WireHpa = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
+    let wire: WireHpa =
+        serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     if wire.metadata.name.is_empty() {
         return Err(Unreadable("metadata.name: is missing".to_owned()));
     }
@@ -253,8 +281,15 @@ struct WireCondition {
 
 impl WireHpa {
     fn into_model(self) -> ObservedHpa {
-        let Self { metadata, spec, status } = self;
-        let controller = metadata.owner_references.into_iter().find(|owner| owner.controller == Some(true));
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
+        let controller = metadata
+            .owner_references
+            .into_iter()
+            .find(|owner| owner.controller == Some(true));
         ObservedHpa {
             namespace: metadata.namespace,
             name: metadata.name,
@@ -262,7 +297,8 @@ impl WireHpa {
             resource_version: metadata.resource_version,
             labels: metadata.labels,
             annotations: metadata.annotations,
-            controller: controller.map(|owner| (owner.api_version, owner.kind, owner.name, owner.uid)),
+            controller: controller
+                .map(|owner| (owner.api_version, owner.kind, owner.name, owner.uid)),
             min_replicas: spec.min_replicas,
             max_replicas: spec.max_replicas,
             target: TargetRef {
@@ -271,7 +307,11 @@ impl WireHpa {
                 name: spec.scale_target_ref.name,
                 env_source_container: None,
             },
-            metrics: spec.metrics.into_iter().map(WireMetric::into_model).collect(),
+            metrics: spec
+                .metrics
+                .into_iter()
+                .map(WireMetric::into_model)
+                .collect(),
             behavior: spec.behavior.map(|behavior| Behavior {
                 scale_up: behavior.scale_up.map(WireRules::into_model),
                 scale_down: behavior.scale_down.map(WireRules::into_model),
@@ -279,29 +319,59 @@ impl WireHpa {
             deletion_requested: metadata.deletion_timestamp.is_some(),
             current_replicas: status.current_replicas,
             desired_replicas: status.desired_replicas,
-            conditions: status.conditions.into_iter().map(|c| (c.kind, c.status, c.reason, c.message)).collect(),
-            current_metrics_json: status.current_metrics.map(|metrics| metrics.to_string()).unwrap_or_default(),
+            conditions: status
+                .conditions
+                .into_iter()
+                .map(|c| (c.kind, c.status, c.reason, c.message))
+                .collect(),
+            current_metrics_json: status
+                .current_metrics
+                .map(|metrics| metrics.to_string())
+                .unwrap_or_default(),
         }
     }
 }
 
 impl WireMetric {
     fn into_model(self) -> HpaMetric {
-        let Self { kind, external, resource, container_resource } = self;
+        let Self {
+            kind,
+            external,
+            resource,
+            container_resource,
+        } = self;
         let read = match (&*kind, external, resource, container_resource) {
-            ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
-                external.target.into_model().map(|target| HpaMetric::External {
-                    name: external.metric.name,
-                    match_labels: external.metric.selector.match_labels,
-                    target,
-                })
+            ("External", Some(external), ..)
+                if external.metric.selector.match_expressions.is_empty() =>
+            {
+                external
+                    .target
+                    .into_model()
+                    .map(|target| HpaMetric::External {
+                        name: external.metric.name,
+                        match_labels: external.metric.selector.match_labels,
+                        target,
+                    })
             }
             ("Resource", _, Some(resource), _) => {
-                resource.target.into_model().map(|target| HpaMetric::Resource { name: resource.name, target })
+                resource
+                    .target
+                    .into_model()
+                    .map(|target| HpaMetric::Resource {
+                        name: resource.name,
+                        target,
+                    })
             }
-            ("ContainerResource", _, _, Some(resource)) => resource.target.into_model().map(|target| {
-                HpaMetric::ContainerResource { container: resource.container, name: resource.name, target }
-            }),
+            ("ContainerResource", _, _, Some(resource)) => {
+                resource
+                    .target
+                    .into_model()
+                    .map(|target| HpaMetric::ContainerResource {
+                        container: resource.container,
+                        name: resource.name,
+                        target,
+                    })
+            }
             _ => None,
         };
         read.unwrap_or(HpaMetric::Other(kind))
@@ -311,21 +381,34 @@ impl WireMetric {
 impl WireMetricTarget {
     fn into_model(self) -> Option<MetricTarget> {
         match self {
-            Self { average_value: Some(text), .. } => parse_milli(&text).map(MetricTarget::AverageValue),
-            Self { value: Some(text), .. } => parse_milli(&text).map(MetricTarget::Value),
-            Self { average_utilization, .. } => average_utilization.map(MetricTarget::Utilization),
+            Self {
+                average_value: Some(text),
+                ..
+            } => parse_milli(&text).map(MetricTarget::AverageValue),
+            Self {
+                value: Some(text), ..
+            } => parse_milli(&text).map(MetricTarget::Value),
+            Self {
+                average_utilization,
+                ..
+            } => average_utilization.map(MetricTarget::Utilization),
         }
     }
 }
 
 impl WireRules {
     fn into_model(self) -> ScalingRules {
-        let policy =
-            |p: WirePolicy| ScalingPolicy { kind: p.kind, value: p.value, period_seconds: p.period_seconds };
+        let policy = |p: WirePolicy| ScalingPolicy {
+            kind: p.kind,
+            value: p.value,
+            period_seconds: p.period_seconds,
+        };
         ScalingRules {
             stabilization_window_seconds: self.stabilization_window_seconds,
             select_policy: self.select_policy,
-            policies: self.policies.map(|policies| policies.into_iter().map(policy).collect()),
+            policies: self
+                .policies
+                .map(|policies| policies.into_iter().map(policy).collect()),
             tolerance: self.tolerance,
         }
     }

@@ -3,8 +3,10 @@
 /// The closest of `candidates`, if close enough to suggest: case apart, at most a third of the word wrong.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let (distance, candidate) =
-        candidates.iter().map(|candidate| (distance(&word, &candidate.to_lowercase()), *candidate)).min()?;
+    let (distance, candidate) = candidates
+        .iter()
+        .map(|candidate| (distance(&word, &candidate.to_lowercase()), *candidate))
+        .min()?;
     let contained = candidate.len() >= 4
         && word.len() >= 4
         && (word.contains(&candidate.to_lowercase()) || candidate.to_lowercase().contains(&word));
@@ -33,7 +35,13 @@ mod tests {
 
     #[test]
     fn suggests_only_what_is_near() {
-        let known = ["serverAddress", "query", "threshold", "activationThreshold", "ignoreNullValues"];
+        let known = [
+            "serverAddress",
+            "query",
+            "threshold",
+            "activationThreshold",
+            "ignoreNullValues",
+        ];
         for (word, expected) in [
             ("serveraddress", Some("serverAddress")),
             ("treshold", Some("threshold")),

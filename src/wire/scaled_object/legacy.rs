@@ -64,10 +64,14 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     let target = TargetRef {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
-        name: fields.filled("deploymentName", report).unwrap_or_default().to_owned(),
+        name: fields
+            .filled("deploymentName", report)
+            .unwrap_or_default()
+            .to_owned(),
         env_source_container: fields.filled("containerName", report).map(str::to_owned),
     };
-    const DEPLOYMENTS_ONLY: &str = "only Deployments are supported: write scaleTargetRef.deploymentName";
+    const DEPLOYMENTS_ONLY: &str =
+        "only Deployments are supported: write scaleTargetRef.deploymentName";
     let scale_type = spec.text("scaleType", report).unwrap_or("deployment");
     if scale_type != "deployment" {
         report.problem(
@@ -78,19 +82,32 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
         );
     }
     if spec.has("jobTargetRef") {
-        report.problem(Step::Target, spec.path("jobTargetRef"), "jobs cannot be scaled", DEPLOYMENTS_ONLY);
+        report.problem(
+            Step::Target,
+            spec.path("jobTargetRef"),
+            "jobs cannot be scaled",
+            DEPLOYMENTS_ONLY,
+        );
     }
     if target.name.is_empty() && !spec.has("jobTargetRef") && !fields.has("deploymentName") {
         let fix = match fields.get("name").and_then(|name| name.as_str()) {
             Some(new) => format!("write deploymentName: {new}; name is of keda.sh"),
             None => "write the name of the Deployment to scale".to_owned(),
         };
-        report.problem(Step::Target, fields.path("deploymentName"), "is missing", fix);
+        report.problem(
+            Step::Target,
+            fields.path("deploymentName"),
+            "is missing",
+            fix,
+        );
     } else if target.name.len() > NAME_BYTES_MAX {
         report.problem(
             Step::Target,
             fields.path("deploymentName"),
-            format!("{} is longer than {NAME_BYTES_MAX} characters and cannot be a label's value", quoted(&target.name)),
+            format!(
+                "{} is longer than {NAME_BYTES_MAX} characters and cannot be a label's value",
+                quoted(&target.name)
+            ),
             "move the object to keda.sh, where the Deployment's name is no label",
         );
     }

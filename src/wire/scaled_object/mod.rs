@@ -18,7 +18,9 @@ use serde_json::Value;
 use super::fields::{Fields, Report, Warning};
 use super::metadata::{Metadata, Unreadable};
 use super::status;
-use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, ScaledObject, Step, TargetRef};
+use crate::scaling::model::{
+    ApiGroup, Definition, Invalid, ObjectKey, ScaledObject, Step, TargetRef,
+};
 
 /// The object, and what its author may want to know beyond what is wrong.
 #[derive(Debug)]
@@ -55,7 +57,12 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let metadata = Metadata::take(&mut object, &mut report)?;
     let created_at = metadata.created_at();
     if object.get("spec").is_none_or(Value::is_null) {
-        report.problem(Step::Target, "spec", "is missing", "write a spec with scaleTargetRef and triggers");
+        report.problem(
+            Step::Target,
+            "spec",
+            "is missing",
+            "write a spec with scaleTargetRef and triggers",
+        );
     }
     let spec_fields = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
     let spec = match group {
@@ -65,12 +72,22 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let annotations = annotations::read(&metadata.annotations, &mut report);
     // serde_json keeps keys sorted, which makes the text canonical.
     let spec_json = object.get("spec").unwrap_or(&Value::Null).to_string();
-    let status = object.get("status").map(status::from_value).unwrap_or_default();
+    let status = object
+        .get("status")
+        .map(status::from_value)
+        .unwrap_or_default();
 
-    let Report { mut problems, warnings } = report;
+    let Report {
+        mut problems,
+        warnings,
+    } = report;
     // Stable, so that within a step the order of the walk stays.
     problems.sort_by_key(|problem| problem.step);
-    let definition = if problems.is_empty() { Ok(Arc::new(spec.definition)) } else { Err(Invalid { problems }) };
+    let definition = if problems.is_empty() {
+        Ok(Arc::new(spec.definition))
+    } else {
+        Err(Invalid { problems })
+    };
     let object = ScaledObject {
         key: ObjectKey::new(group, &metadata.namespace, &metadata.name),
         uid: metadata.uid,

@@ -1,0 +1,308 @@
+//! The front proxy: who may speak for others in headers, and what those headers say.
+//!
+//! The kube-apiserver proves itself with a client certificate and names the user it asks for in `X-Remote-*`
+//! headers. The rules come from a ConfigMap ([`FrontProxyTrust::from_config_map`]). Pure apart from the signature
+//! arithmetic: no clock, no cluster. Keeping the last good rules when a new version is broken is the caller's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use super::chain::{self, BundleError, ChainError, ChainVerifier};
+use super::{User, uri};
+
+/// The rules in force. Build with [`FrontProxyTrust::new`] or from the ConfigMap.
+#[derive(Debug, Clone)]
+pub struct FrontProxyTrust {
+    chains: ChainVerifier,
+    /// Empty: any common name that the CA has signed.
+    allowed_names: Vec<String>,
+    headers: IdentityHeaders,
+}
+
+/// Names of the headers that carry an identity; compared without case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    pub username: Vec<String>,
+    /// Empty: no header can set a uid.
+    pub uid: Vec<String>,
+    pub group: Vec<String>,
+    pub extra_prefixes: Vec<String>,
+}
+
+impl Default for IdentityHeaders {
+    /// What every kube-apiserver is configured with in practice.
+    fn default() -> Self {
+        IdentityHeaders {
+            username: vec!["X-Remote-User".to_owned()],
+            uid: vec!["X-Remote-Uid".to_owned()],
+            group: vec!["X-Remote-Group".to_owned()],
+            extra_prefixes: vec!["X-Remote-Extra-".to_owned()],
+        }
+    }
+}
+
+/// Why a certificate is not the front proxy's.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// No front proxy is configured, so nobody is one.
+    NotConfigured,
+    Chain(ChainError),
+    NameNotAllowed(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotConfigured => f.write_str("no front proxy is configured"),
+            Reason::Chain(error) => error.fmt(f),
+            Reason::NameNotAllowed(name) => {
+                write!(f, "common name {name:?} is not an allowed front proxy")
+            }
+        }
+    }
+}
+
+/// Why a verified front proxy named nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderFault {
+    NoUsername,
+    /// Which of them counts would be a guess about who else read the request.
+    SeveralUsernames,
+    SeveralUids,
+}
+
+impl fmt::Display for HeaderFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HeaderFault::NoUsername => "front proxy named no user",
+            HeaderFault::SeveralUsernames => "front proxy named several users",
+            HeaderFault::SeveralUids => "front proxy named several uids",
+        })
+    }
+}
+
+/// What is wrong with the ConfigMap.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigError {
+    /// Not a JSON array of strings.
+    List { key: &'static str, error: String },
+    Bundle {
+        key: &'static str,
+        error: BundleError,
+    },
+    /// Without it no request could ever name a user.
+    NoUsernameHeaders,
+    /// A name that no header can have, which hides a typing mistake.
+    HeaderName { key: &'static str, name: String },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::List { key, error } => {
+                write!(f, "{key} is not a JSON array of strings: {error}")
+            }
+            ConfigError::Bundle { key, error } => write!(f, "{key}: {error}"),
+            ConfigError::NoUsernameHeaders => write!(f, "{USERNAME_KEY} is empty"),
+            ConfigError::HeaderName { key, name } => {
+                write!(f, "{key} holds {name:?}, which is no header name")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+pub const CLIENT_CA_KEY: &str = "client-ca-file";
+const CA_KEY: &str = "requestheader-client-ca-file";
+const NAMES_KEY: &str = "requestheader-allowed-names";
+const USERNAME_KEY: &str = "requestheader-username-headers";
+const UID_KEY: &str = "requestheader-uid-headers";
+const GROUP_KEY: &str = "requestheader-group-headers";
+const EXTRA_KEY: &str = "requestheader-extra-headers-prefix";
+
+impl FrontProxyTrust {
+    pub fn new(
+        ca: Vec<CertificateDer<'static>>,
+        allowed_names: Vec<String>,
+        headers: IdentityHeaders,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<FrontProxyTrust, BundleError> {
+        Ok(FrontProxyTrust {
+            chains: ChainVerifier::new(ca, provider)?,
+            allowed_names,
+            headers,
+        })
+    }
+
+    /// From `kube-system/extension-apiserver-authentication`. None if the cluster has no front proxy, which is
+    /// what the absence of its CA means.
+    pub fn from_config_map(
+        data: &BTreeMap<String, String>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Option<FrontProxyTrust>, ConfigError> {
+        let Some(pem) = data.get(CA_KEY) else {
+            return Ok(None);
+        };
+        let bundle = |error| ConfigError::Bundle { key: CA_KEY, error };
+        let ca = chain::certificates_from_pem(pem).map_err(bundle)?;
+        let headers = IdentityHeaders {
+            username: header_names(data, USERNAME_KEY)?,
+            uid: header_names(data, UID_KEY)?,
+            group: header_names(data, GROUP_KEY)?,
+            extra_prefixes: header_names(data, EXTRA_KEY)?,
+        };
+        if headers.username.is_empty() {
+            return Err(ConfigError::NoUsernameHeaders);
+        }
+        let allowed_names = list(data, NAMES_KEY)?;
+        FrontProxyTrust::new(ca, allowed_names, headers, provider)
+            .map(Some)
+            .map_err(bundle)
+    }
+
+    /// True if every certificate of the CA is taken for the front proxy's. Worth a warning where client
+    /// certificates come from the same CA: then any user could claim any identity.
+    pub fn accepts_any_name(&self) -> bool {
+        self.allowed_names.is_empty()
+    }
+
+    /// The common name of the chain's holder, if that is the front proxy.
+    pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<String, Reason> {
+        let name = self
+            .chains
+            .verify(chain, now)
+            .map_err(Reason::Chain)?
+            .common_name;
+        if self.allowed_names.is_empty() || self.allowed_names.contains(&name) {
+            Ok(name)
+        } else {
+            Err(Reason::NameNotAllowed(name))
+        }
+    }
+
+    /// The user whom a verified front proxy asks for.
+    pub fn user(&self, headers: &[(&str, &str)]) -> Result<User, HeaderFault> {
+        let name = single(
+            headers,
+            &self.headers.username,
+            HeaderFault::SeveralUsernames,
+        )?;
+        let uid = single(headers, &self.headers.uid, HeaderFault::SeveralUids)?;
+        if name.is_empty() {
+            return Err(HeaderFault::NoUsername);
+        }
+        let mut user = User {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            ..User::default()
+        };
+        for (header, value) in headers {
+            if is_one_of(header, &self.headers.group) {
+                user.groups.push((*value).to_owned());
+            } else if let Some(key) = self
+                .headers
+                .extra_prefixes
+                .iter()
+                .find_map(|prefix| extra_key(header, prefix))
+            {
+                user.extra.entry(key).or_default().push((*value).to_owned());
+            }
+        }
+        Ok(user)
+    }
+
+    /// True for headers that handlers must not see, because they are an identity's or look like it.
+    pub fn is_identity_header(&self, name: &str) -> bool {
+        let IdentityHeaders {
+            username,
+            uid,
+            group,
+            extra_prefixes,
+        } = &self.headers;
+        [username, uid, group]
+            .into_iter()
+            .any(|names| is_one_of(name, names))
+            || extra_prefixes
+                .iter()
+                .any(|prefix| strip_prefix(name, prefix).is_some())
+    }
+}
+
+/// The one value that the first of `names` present has; empty if none is.
+fn single<'h>(
+    headers: &[(&str, &'h str)],
+    names: &[String],
+    several: HeaderFault,
+) -> Result<&'h str, HeaderFault> {
+    for name in names {
+        let mut values = headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value);
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => return Err(several),
+            (Some(value), None) if !value.is_empty() => return Ok(value),
+            _ => {}
+        }
+    }
+    Ok("")
+}
+
+fn is_one_of(header: &str, names: &[String]) -> bool {
+    names.iter().any(|name| header.eq_ignore_ascii_case(name))
+}
+
+fn strip_prefix<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
+    let start = name.get(..prefix.len())?;
+    start
+        .eq_ignore_ascii_case(prefix)
+        .then(|| &name[prefix.len()..])
+}
+
+/// The key of an extra is the rest of its header's name in lower case, percent-decoded; a broken escape leaves it
+/// raw, as in the kube-apiserver's own reader.
+fn extra_key(header: &str, prefix: &str) -> Option<String> {
+    let raw = strip_prefix(header, prefix)?.to_ascii_lowercase();
+    Some(uri::decode(&raw).unwrap_or(raw))
+}
+
+fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String>, ConfigError> {
+    match data.get(key).map(|text| text.trim()) {
+        None | Some("") => Ok(Vec::new()),
+        Some(text) => {
+            // null is how Go writes an empty list that was never made.
+            let parsed: Result<Option<Vec<String>>, _> = serde_json::from_str(text);
+            parsed
+                .map(Option::unwrap_or_default)
+                .map_err(|error| ConfigError::List {
+                    key,
+                    error: error.to_string(),
+                })
+        }
+    }
+}
+
+fn header_names(
+    data: &BTreeMap<String, String>,
+    key: &'static str,
+) -> Result<Vec<String>, ConfigError> {
+    let names = list(data, key)?;
+    let is_token = |name: &String| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    match names.iter().find(|name| !is_token(name)) {
+        Some(name) => Err(ConfigError::HeaderName {
+            key,
+            name: name.clone(),
+        }),
+        None => Ok(names),
+    }
+}

@@ -1,0 +1,105 @@
+//! From a [`Response`] to the bytes of an HTTP/1.1 answer.
+//!
+//! Pure. The only writer of status lines and of the headers that say where an answer ends.
+
+use std::io::Write;
+
+use crate::http::Response;
+
+/// Appends the whole answer. `head_only` leaves the body out and keeps its length, as for HEAD.
+pub(super) fn encode(response: &Response, head_only: bool, out: &mut Vec<u8>) {
+    let body = response.body.as_bytes();
+    // These statuses end with the head whatever it says, so it must not announce a body.
+    let bodiless = matches!(response.status, 100..=199 | 204 | 304);
+    out.reserve(256 + if head_only || bodiless { 0 } else { body.len() });
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {} {}\r\n",
+        response.status,
+        phrase(response.status)
+    );
+    if !bodiless {
+        header(out, "Content-Type", &response.content_type);
+        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+    }
+    for (name, value) in &response.headers {
+        header(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+    if !head_only && !bodiless {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Tells the client that no further request will be read; `answer` begins at the status line.
+pub(super) fn announce_close(answer: &mut Vec<u8>) {
+    if let Some(end) = answer.windows(2).position(|pair| pair == b"\r\n") {
+        answer.splice(end + 2..end + 2, *b"Connection: close\r\n");
+    }
+}
+
+/// A handler may build a value from what it was sent: one with a line break would be a second header, so values
+/// that are not plain text are left out.
+fn header(out: &mut Vec<u8>, name: &str, value: &str) {
+    if value.bytes().all(|b| b >= 0x20 && b != 0x7f) {
+        for part in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        // The phrase is for people and may be empty; clients go by the number.
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(response: &Response, head_only: bool) -> String {
+        let mut out = Vec::new();
+        encode(response, head_only, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn answers() {
+        let response = Response::text(200, "ok")
+            .with_header("ETag", "\"a\"")
+            .with_header("X", "a\r\nSet-Cookie: b");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nETag: \"a\"\r\n\r\n";
+        assert_eq!(text(&response, false), format!("{head}ok"));
+        assert_eq!(text(&response, true), head);
+        let not_modified = Response::json(304, "").with_header("ETag", "\"a\"");
+        assert_eq!(
+            text(&not_modified, false),
+            "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"
+        );
+        let mut out = text(&Response::text(299, "ok"), false).into_bytes();
+        announce_close(&mut out);
+        assert!(out.starts_with(b"HTTP/1.1 299 \r\nConnection: close\r\nContent-Type"));
+    }
+}

@@ -1,0 +1,306 @@
+//! The far side of the hop: tiny_http behind a Unix socket, where handlers run.
+//!
+//! Owns the folder of the socket, the server and the threads that call the handler. tiny_http believes every byte
+//! it is sent, so it must be reachable by the gate's workers alone: the folder is 0700, and every request shows the
+//! token of this backend. What the gate knows about a request's peer does not travel in bytes at all but in the
+//! worker's slot.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use log::{error, warn};
+
+use super::answer;
+use super::limits::BODY_MAX;
+use crate::http::{Handler, Peer, Request};
+
+/// Names the token and the slot. The gate removes everything of this prefix from what clients send.
+pub(super) const GATE_HEADER: &str = "X-Hpalite-Gate";
+
+#[derive(Debug)]
+pub(super) enum BackendError {
+    Random,
+    /// No folder that sockets may be made in; the last one tried.
+    Folder(PathBuf, io::Error),
+    Listen(io::Error),
+    Server(String),
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendError::Random => f.write_str("cannot get random bytes"),
+            BackendError::Folder(path, error) => {
+                write!(f, "cannot make folder {}: {error}", path.display())
+            }
+            BackendError::Listen(error) => write!(f, "cannot listen on a unix socket: {error}"),
+            BackendError::Server(error) => write!(f, "cannot start the http server: {error}"),
+        }
+    }
+}
+
+pub(super) struct Backend {
+    handler: Handler,
+    folder: PathBuf,
+    token: String,
+    /// One per worker. A worker has one request under way at most, so its slot is never contended.
+    slots: Vec<Mutex<Option<Peer>>>,
+    // Locked to clone or swap; replaced only when tiny_http's accept thread has died.
+    server: RwLock<Server>,
+    /// The generation of `server`, for workers to compare without a lock.
+    generation: AtomicU64,
+    connecting: Mutex<()>,
+    stopping: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Server {
+    http: Arc<tiny_http::Server>,
+    path: PathBuf,
+    generation: u64,
+}
+
+impl Backend {
+    /// `slots` is the number of workers that will call, and the number of threads that must run [`Backend::serve`].
+    pub(super) fn new(handler: Handler, slots: usize) -> Result<Backend, BackendError> {
+        let token = random_hex()?;
+        let folder = make_folder()?;
+        let server = start_server(&folder, 0).inspect_err(|_| remove_folder(&folder))?;
+        Ok(Backend {
+            handler,
+            folder,
+            token,
+            slots: (0..slots).map(|_| Mutex::new(None)).collect(),
+            server: RwLock::new(server),
+            generation: AtomicU64::new(0),
+            connecting: Mutex::new(()),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Where to connect, and the generation that is there.
+    pub(super) fn address(&self) -> (PathBuf, u64) {
+        let server = self.server();
+        (server.path, server.generation)
+    }
+
+    pub(super) fn connect_turn(&self) -> MutexGuard<'_, ()> {
+        self.connecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the peer of the next request that will name this slot.
+    pub(super) fn leave(&self, slot: usize, peer: Peer) {
+        *self.slot(slot) = Some(peer);
+    }
+
+    pub(super) fn clear(&self, slot: usize) {
+        *self.slot(slot) = None;
+    }
+
+    fn slot(&self, slot: usize) -> MutexGuard<'_, Option<Peer>> {
+        self.slots[slot]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn server(&self) -> Server {
+        self.server
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Answers requests until [`Backend::stop`]; the body of each backend thread.
+    pub(super) fn serve(&self) {
+        let mut server = self.server();
+        let mut out = Vec::new();
+        while !self.stopping.load(Ordering::Acquire) {
+            match server.http.recv() {
+                Ok(request) => self.answer(request, &mut out),
+                Err(error) => {
+                    // Woken by `stop`, by `replace`, or told that nothing will be accepted any more.
+                    if !self.stopping.load(Ordering::Acquire)
+                        && server.generation == self.generation()
+                    {
+                        self.replace(&server, &error);
+                    }
+                    // What was sent to the old server before its workers saw the new one.
+                    while let Ok(Some(request)) = server.http.try_recv() {
+                        self.answer(request, &mut out);
+                    }
+                    server = self.server();
+                }
+            }
+        }
+    }
+
+    /// A failed accept ends tiny_http's accept thread for good, so another server takes over at another path.
+    fn replace(&self, failed: &Server, cause: &io::Error) {
+        let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        if server.generation != failed.generation || self.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        match start_server(&self.folder, failed.generation + 1) {
+            Ok(new) => {
+                warn!(error:% = cause; "backend replaced");
+                *server = new;
+                self.generation.store(server.generation, Ordering::Release);
+                (1..self.slots.len()).for_each(|_| failed.http.unblock());
+            }
+            Err(problem) => {
+                error!(error:% = problem; "cannot replace backend");
+                drop(server);
+                // Connections that stand are still served by the old one. Descriptors come back within a sweep.
+                self.wait_before_retry();
+                failed.http.unblock();
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing signals that the process may open files again"
+    )]
+    fn wait_before_retry(&self) {
+        std::thread::sleep(Duration::from_millis(250));
+    }
+
+    fn answer(&self, mut incoming: tiny_http::Request, out: &mut Vec<u8>) {
+        out.clear();
+        let head_only = *incoming.method() == tiny_http::Method::Head;
+        match self.peer(&incoming) {
+            None => out.extend_from_slice(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
+            // A worker's proof that its new connection works.
+            Some(None) => out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n"),
+            Some(Some(peer)) => match build(&mut incoming, peer) {
+                Ok(request) => answer::encode(&(self.handler)(&request), head_only, out),
+                Err(_) => out.extend_from_slice(
+                    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+                ),
+            },
+        }
+        let mut writer = incoming.into_writer();
+        // A worker that has given up waiting is gone, and with it the reason to answer.
+        let _ = writer.write_all(out).and_then(|()| writer.flush());
+        // Large answers are rare; their buffer must not stay with every thread that once wrote one.
+        out.shrink_to(64 * 1024);
+    }
+
+    /// None for a request that is not the gate's; Some(None) for one that no client sent.
+    fn peer(&self, incoming: &tiny_http::Request) -> Option<Option<Peer>> {
+        let header = incoming
+            .headers()
+            .iter()
+            .find(|header| header.field.equiv(GATE_HEADER))?;
+        let (token, slot) = header.value.as_str().split_once(' ')?;
+        let slot: usize = slot.parse().ok()?;
+        (equal_in_constant_time(token, &self.token) && slot < self.slots.len())
+            .then(|| self.slot(slot).take())
+    }
+
+    /// Ends all threads in [`Backend::serve`] once their handlers return.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let server = self.server();
+        (0..self.slots.len()).for_each(|_| server.http.unblock());
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        remove_folder(&self.folder);
+    }
+}
+
+fn build(incoming: &mut tiny_http::Request, peer: Peer) -> io::Result<Request> {
+    let mut body = vec![0; incoming.body_length().unwrap_or(0).min(BODY_MAX)];
+    if !body.is_empty() {
+        incoming.as_reader().read_exact(&mut body)?;
+    }
+    let (path, query) = match incoming.url().split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (incoming.url(), None),
+    };
+    let headers = incoming
+        .headers()
+        .iter()
+        .filter(|header| !header.field.equiv(GATE_HEADER) && !header.field.equiv("Content-Length"))
+        .map(|header| (header.field.as_str().to_string(), header.value.to_string()))
+        .collect();
+    Ok(Request {
+        method: incoming.method().to_string(),
+        path: path.to_owned(),
+        query,
+        headers,
+        body,
+        peer,
+    })
+}
+
+fn start_server(folder: &Path, generation: u64) -> Result<Server, BackendError> {
+    let path = folder.join(format!("{generation}.sock"));
+    let listener = UnixListener::bind(&path).map_err(BackendError::Listen)?;
+    let http = tiny_http::Server::from_listener(listener, None)
+        .map_err(|error| BackendError::Server(error.to_string()))?;
+    Ok(Server {
+        http: Arc::new(http),
+        path,
+        generation,
+    })
+}
+
+/// A new folder that only this user can enter, its name unknown to others before it exists.
+fn make_folder() -> Result<PathBuf, BackendError> {
+    // An image without /tmp still has the pod's shared memory.
+    let candidates = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+    let name = format!("hpalite-{}-{}", std::process::id(), &random_hex()?[..16]);
+    let mut result = Err(BackendError::Random);
+    for parent in candidates {
+        let folder = parent.join(&name);
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) => result = Err(BackendError::Folder(folder, error)),
+        }
+    }
+    result
+}
+
+fn remove_folder(folder: &Path) {
+    // What stays behind is an empty folder of a process that is gone; nothing to report.
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn random_hex() -> Result<String, BackendError> {
+    let mut bytes = [0; 16];
+    let provider = rustls::crypto::ring::default_provider();
+    provider
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| BackendError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// So that the time of the answer does not tell how much of a guess was right.
+fn equal_in_constant_time(a: &str, b: &str) -> bool {
+    a.len() == b.len()
+        && a.bytes()
+            .zip(b.bytes())
+            .fold(0, |difference, (x, y)| difference | (x ^ y))
+            == 0
+}

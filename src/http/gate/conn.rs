@@ -1,0 +1,442 @@
+//! One connection from handshake to goodbye: a state machine that does all it can without waiting for the client.
+//!
+//! Owns the session, the bytes of the request that is arriving, and the deadline of what is under way. It never
+//! waits for a client; it does wait for a handler, which is why slow requests are handed to patient workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use log::{debug, trace, warn};
+
+use super::answer;
+use super::counters::{Alive, Count, Counters};
+use super::head::{self, Head, Parsed};
+use super::limits::{
+    BODY_MAX, HANDSHAKE, HEAD_MAX, IDLE, LINGER, LINGER_BYTES, OUT_MAX, OUT_PIECE, PATIENT_WAIT,
+    REQUEST, TURN_MAX, WRITE,
+};
+use super::session::{Received, Sent, Session, SessionError};
+use super::upstream::{Upstream, UpstreamError};
+use super::verdict::Judge;
+use super::{Arrival, Lane, Shared};
+use crate::http::{Peer, Response};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Handshake,
+    /// Between requests.
+    Idle,
+    /// Part of a request is here.
+    Reading,
+    /// A whole request is here and waits for a patient worker.
+    Waiting,
+    /// An answer is on its way; `then_close` if it is the last.
+    Writing {
+        then_close: bool,
+    },
+    /// All is said; what the client still sends is dropped.
+    Lingering,
+}
+
+/// What is to be done with a connection that can do no more by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Park until the socket is ready.
+    Park,
+    /// It has had its turn; others first.
+    Again,
+    /// A patient worker must go on.
+    HandOver,
+    Close,
+}
+
+pub(super) struct Conn {
+    pub(super) id: u64,
+    pub(super) state: State,
+    /// When `state` was entered: how long the client has kept us waiting.
+    pub(super) since: Instant,
+    pub(super) deadline: Instant,
+    /// Requests answered.
+    pub(super) served: u64,
+    session: Session,
+    address: SocketAddr,
+    judge: Judge,
+    input: Vec<u8>,
+    /// How much of `input` is known to hold no end of a head.
+    checked: usize,
+    /// No use in parsing before this many bytes are here.
+    needed: usize,
+    continue_sent: bool,
+    lingered: usize,
+    reserved: Option<Reservation>,
+    _alive: Alive,
+}
+
+/// What a worker lends to the connection it drives.
+pub(super) struct Tools<'w> {
+    pub(super) shared: &'w Shared,
+    pub(super) upstream: &'w mut Upstream,
+    pub(super) scratch: &'w mut [u8],
+    pub(super) patient: bool,
+}
+
+/// What one attempt to serve a request from `input` came to.
+enum Served {
+    /// More bytes are needed.
+    No,
+    /// Something was put on its way out.
+    Yes,
+    HandOver,
+}
+
+impl Conn {
+    pub(super) fn new(
+        id: u64,
+        session: Session,
+        address: SocketAddr,
+        counters: &Arc<Counters>,
+        now: Instant,
+    ) -> Conn {
+        let (state, limit) = if session.is_handshaking() {
+            (State::Handshake, HANDSHAKE)
+        } else {
+            (State::Idle, IDLE)
+        };
+        Conn {
+            id,
+            state,
+            since: now,
+            deadline: now + limit,
+            served: 0,
+            session,
+            address,
+            judge: Judge::default(),
+            input: Vec::new(),
+            checked: 0,
+            needed: 0,
+            continue_sent: false,
+            lingered: 0,
+            reserved: None,
+            _alive: Alive::new(counters),
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// True if the client has proved to be the front proxy: the last to be shed.
+    pub(super) fn is_verified(&self) -> bool {
+        self.judge.is_front_proxy()
+    }
+
+    /// Ends a connection that is between requests.
+    pub(super) fn say_goodbye(&mut self) {
+        self.session.finish();
+    }
+
+    /// Does all that can be done without waiting for the client.
+    pub(super) fn drive(&mut self, tools: &mut Tools<'_>) -> Next {
+        match self.try_drive(tools) {
+            Ok(next) => next,
+            Err(SessionError::Tls(error)) => {
+                tools.shared.counters.count(Count::TlsFailed);
+                debug!(peer:% = self.address, error:% = error; "tls failed");
+                Next::Close
+            }
+            // Clients come and go; there is nobody left to tell.
+            Err(SessionError::Socket(error)) => {
+                trace!(peer:% = self.address, error:% = error; "connection lost");
+                Next::Close
+            }
+        }
+    }
+
+    fn try_drive(&mut self, tools: &mut Tools<'_>) -> Result<Next, SessionError> {
+        let now = Instant::now();
+        if now >= self.deadline && self.state != State::Waiting {
+            if self.state != State::Idle && self.state != State::Lingering {
+                tools.shared.counters.count(Count::TimedOut);
+            }
+            return Ok(Next::Close);
+        }
+        for _ in 0..TURN_MAX {
+            if self.state == State::Lingering {
+                return self.linger(tools.scratch);
+            }
+            if let Sent::Blocked { progress } = self.session.flush()? {
+                self.wait_for_reader(progress, now);
+                return Ok(Next::Park);
+            }
+            self.reserved = None;
+            match self.state {
+                State::Writing { then_close: true } => {
+                    self.session.finish();
+                    self.enter(State::Lingering, now);
+                    continue;
+                }
+                // With a request half read (what was written was an interim answer) its time goes on.
+                State::Writing { then_close: false } if self.needed > 0 => {
+                    self.enter(State::Reading, now)
+                }
+                State::Writing { then_close: false } => self.enter(State::Idle, now),
+                _ => {}
+            }
+            if self.input.len() >= self.needed.max(1) {
+                match self.serve(tools, now) {
+                    Served::Yes => continue,
+                    Served::HandOver => return Ok(Next::HandOver),
+                    Served::No => {}
+                }
+                if self.state == State::Idle {
+                    self.enter(State::Reading, now);
+                }
+            }
+            debug_assert!(self.input.len() < HEAD_MAX + BODY_MAX + tools.scratch.len());
+            match self.session.receive(&mut self.input, tools.scratch)? {
+                Received::Some
+                    if self.state == State::Handshake && !self.session.is_handshaking() =>
+                {
+                    self.judge = Judge::new(self.session.client_chain());
+                    self.enter(State::Idle, now);
+                    if let Some(tls) = &tools.shared.tls {
+                        // Now rather than at the first request: an idle front proxy must not be shed as a stranger.
+                        self.judge.refresh(tls, now);
+                    }
+                }
+                Received::Some => {}
+                Received::Blocked => return Ok(Next::Park),
+                Received::End => return Ok(Next::Close),
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    fn enter(&mut self, state: State, now: Instant) {
+        self.since = now;
+        self.state = state;
+        self.deadline = now
+            + match state {
+                State::Handshake => HANDSHAKE,
+                State::Idle => IDLE,
+                State::Reading => REQUEST,
+                State::Waiting => PATIENT_WAIT,
+                State::Writing { .. } => WRITE,
+                State::Lingering => LINGER,
+            };
+    }
+
+    fn wait_for_reader(&mut self, progress: bool, now: Instant) {
+        match self.state {
+            // The deadline of a handshake covers its answers as well.
+            State::Handshake => {}
+            State::Writing { .. } if progress => self.deadline = now + WRITE,
+            State::Writing { .. } => {}
+            // An interim answer or an alert: whatever it is, it has the same time to leave.
+            _ => self.enter(State::Writing { then_close: false }, now),
+        }
+    }
+
+    fn linger(&mut self, scratch: &mut [u8]) -> Result<Next, SessionError> {
+        loop {
+            match self.session.discard(scratch) {
+                Ok(Some(n)) if self.lingered + n <= LINGER_BYTES => self.lingered += n,
+                Ok(_) => return Ok(Next::Close),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Ok(Next::Park);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Serves one request if it is complete. Nothing is on its way out when this is called.
+    fn serve(&mut self, tools: &mut Tools<'_>, now: Instant) -> Served {
+        let input = std::mem::take(&mut self.input);
+        let (served, used) = self.serve_from(&input, tools, now);
+        self.input = input;
+        if used == self.input.len() {
+            // Thousands of idle connections keep no buffers.
+            self.input = Vec::new();
+        } else {
+            self.input.drain(..used);
+        }
+        served
+    }
+
+    /// Also says how many bytes of `input` are done with.
+    fn serve_from(&mut self, input: &[u8], tools: &mut Tools<'_>, now: Instant) -> (Served, usize) {
+        let head = match head::parse(input, self.checked) {
+            Ok(Parsed::Complete(head)) => head,
+            Ok(Parsed::Incomplete) => {
+                self.checked = head::checked(input);
+                return (Served::No, 0);
+            }
+            Err(refusal) => {
+                tools.shared.counters.count(Count::Refused(refusal));
+                debug!(peer:% = self.address, reason = refusal.as_str(); "request refused");
+                let reason = if refusal.code() == 400 {
+                    "BadRequest"
+                } else {
+                    ""
+                };
+                self.answer_and_close(
+                    &Response::status(refusal.code(), reason, refusal.as_str()),
+                    now,
+                );
+                return (Served::Yes, input.len());
+            }
+        };
+        let total = head.head_len + head.body_len;
+        if input.len() < total {
+            self.needed = total;
+            if head.expects_continue && !self.continue_sent && input.len() == head.head_len {
+                self.continue_sent = true;
+                self.session
+                    .out_mut()
+                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                // The state stays Reading: the interim answer does not end the request's deadline.
+                if self.state == State::Idle {
+                    self.enter(State::Reading, now);
+                }
+                return (Served::Yes, 0);
+            }
+            return (Served::No, 0);
+        }
+        if self.dispatch(&head, &input[head.head_len..total], tools, now) {
+            (self.checked, self.needed, self.continue_sent) = (0, 0, false);
+            (Served::Yes, total)
+        } else {
+            self.enter(State::Waiting, now);
+            (Served::HandOver, 0)
+        }
+    }
+
+    /// Puts the answer to a complete request on its way; false if that is for a patient worker to do.
+    fn dispatch(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        tools: &mut Tools<'_>,
+        now: Instant,
+    ) -> bool {
+        let shared = tools.shared;
+        if let Some(tls) = &shared.tls {
+            self.judge.refresh(tls, now);
+        }
+        let peer = Peer {
+            address: self.address,
+            identity: self.judge.identity(&head.headers),
+        };
+        let slow = !tools.patient
+            && shared.lanes.as_ref().is_some_and(|lane| {
+                lane(&Arrival {
+                    method: head.method,
+                    path: head.path,
+                    peer: &peer,
+                }) == Lane::Patient
+            });
+        let too_late = self.state == State::Waiting && now >= self.deadline;
+        let keep_alive = head.keep_alive && !shared.is_draining();
+        if too_late || slow && shared.patient.is_full() {
+            shared.counters.count(Count::Overloaded);
+            self.answer(
+                &Response::status(503, "ServiceUnavailable", "too many slow requests"),
+                head.method == "HEAD",
+            );
+        } else if slow {
+            return false;
+        } else {
+            shared.counters.count(Count::Requests);
+            let hides = |name: &str| self.judge.is_identity_header(name);
+            if let Err(error) =
+                tools
+                    .upstream
+                    .exchange(head, body, peer, hides, self.session.out_mut())
+            {
+                self.answer_for_backend(&error, head, tools);
+            }
+        }
+        self.served += 1;
+        self.reserve(shared, head.method == "HEAD");
+        if !keep_alive {
+            answer::announce_close(self.session.out_mut());
+        }
+        self.enter(
+            State::Writing {
+                then_close: !keep_alive,
+            },
+            now,
+        );
+        true
+    }
+
+    fn answer_for_backend(&mut self, error: &UpstreamError, head: &Head<'_>, tools: &Tools<'_>) {
+        tools.shared.counters.count(Count::Unanswered);
+        if tools.shared.may_warn() {
+            warn!(path = head.path, error:% = error; "request unanswered");
+        }
+        let response = match error {
+            UpstreamError::Late => Response::status(504, "Timeout", "no answer in time"),
+            _ => Response::status(500, "InternalError", "no answer"),
+        };
+        self.answer(&response, head.method == "HEAD");
+    }
+
+    fn answer(&mut self, response: &Response, head_only: bool) {
+        answer::encode(response, head_only, self.session.out_mut());
+    }
+
+    /// After a refusal nothing can be told about the bytes that follow, so they are not read.
+    fn answer_and_close(&mut self, response: &Response, now: Instant) {
+        self.answer(response, false);
+        answer::announce_close(self.session.out_mut());
+        self.enter(State::Writing { then_close: true }, now);
+    }
+
+    /// Accounts for a large answer, or replaces it if too many of them wait for their readers.
+    fn reserve(&mut self, shared: &Shared, head_only: bool) {
+        let size = self.session.out_len();
+        if size <= OUT_PIECE {
+            return;
+        }
+        self.reserved = Reservation::new(&shared.out_bytes, size);
+        if self.reserved.is_none() {
+            shared.counters.count(Count::Overloaded);
+            *self.session.out_mut() = Vec::new();
+            self.answer(
+                &Response::status(
+                    503,
+                    "ServiceUnavailable",
+                    "too many large answers under way",
+                ),
+                head_only,
+            );
+        }
+    }
+}
+
+/// A share of [`OUT_MAX`], given back when the answer has left or its connection is gone.
+struct Reservation {
+    total: Arc<AtomicUsize>,
+    size: usize,
+}
+
+impl Reservation {
+    fn new(total: &Arc<AtomicUsize>, size: usize) -> Option<Reservation> {
+        let reservation = Reservation {
+            total: Arc::clone(total),
+            size,
+        };
+        // On failure the reservation is dropped, which takes its size back out.
+        (total.fetch_add(size, Ordering::AcqRel) + size <= OUT_MAX).then_some(reservation)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.size, Ordering::AcqRel);
+    }
+}

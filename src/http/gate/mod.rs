@@ -1,0 +1,286 @@
+//! The gate: the only way in from a network.
+//!
+//! Every listener of the daemon is a gate. It accepts, terminates TLS, enforces every limit, reads the head of each
+//! request with a parser that refuses what two readers could read differently, decides whom the request comes
+//! from, and only then passes it on. What it passes it on to is tiny_http behind a Unix socket: a fine server of
+//! well-behaved clients that aborts the process when a hostile one announces a body of 4 TB, so it must never meet
+//! one. Handlers see neither: they are functions from `Request` to `Response`.
+//!
+//! ```text
+//! clients ── poller ──▶ quick workers ──▶ Unix socket ──▶ tiny_http ──▶ handler
+//!              ▲  │          │  ▲
+//!              └──┴─ parked ◀┘  └ patient workers, for requests that wait for others
+//! ```
+//!
+//! | thread | owns | waits for |
+//! |---|---|---|
+//! | `<name>-poll` | listener, deadlines | readiness of any socket |
+//! | `<name>-quick-<n>` | the connection it drives | handlers that answer from memory |
+//! | `<name>-slow-<n>` | the connection it drives | handlers that ask others |
+//! | `<name>-back-<n>` | the request it answers | tiny_http |
+//!
+//! Invariants: no thread waits for a client; a connection is in exactly one place (parked, queued, or with a
+//! worker); no header that claims an identity reaches a handler; a connection on which a request was refused
+//! carries no second one.
+
+mod answer;
+mod backend;
+mod conn;
+mod counters;
+pub mod head;
+pub mod limits;
+mod parking;
+mod poller;
+mod session;
+mod upstream;
+mod verdict;
+mod worker;
+
+pub use counters::Counters;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+use rustix::event::epoll;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, getrlimit};
+
+use super::tls::TlsState;
+use super::{Handler, Peer};
+use backend::Backend;
+use limits::{BACKLOG, DESCRIPTORS_RESERVED, PATIENT_QUEUE_MAX, STACK};
+use parking::{Parked, Queue};
+use poller::Poller;
+use upstream::Upstream;
+
+/// How long a handler may keep its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Answers from memory.
+    Quick,
+    /// Asks somebody else first, so it must not hold up those that do not.
+    Patient,
+}
+
+/// What is known when a request's lane is chosen.
+#[derive(Debug)]
+pub struct Arrival<'r> {
+    pub method: &'r str,
+    /// Raw, as in [`super::Request`].
+    pub path: &'r str,
+    pub peer: &'r Peer,
+}
+
+/// Called for each request on a worker of the gate, so it must only look at what it is given and at memory.
+pub type Lanes = Arc<dyn Fn(&Arrival<'_>) -> Lane + Send + Sync>;
+
+pub struct GateConfig {
+    /// Short: it begins the names of the gate's threads, of which the kernel keeps 15 bytes.
+    pub name: String,
+    pub listener: TcpListener,
+    /// None serves plain HTTP, on which nobody has an identity.
+    pub tls: Option<Arc<TlsState>>,
+    /// Threads for requests that are answered from memory; a few more than there are cores.
+    pub workers: usize,
+    /// Threads for the others; 0 if there are none.
+    pub patient_workers: usize,
+    /// None if every request is quick.
+    pub lanes: Option<Lanes>,
+    /// Lowered if the process may not open as many descriptors.
+    pub max_connections: usize,
+    pub handler: Handler,
+}
+
+/// A running gate. Dropping it stops it.
+pub struct Gate {
+    shared: Arc<Shared>,
+    backend: Arc<Backend>,
+    address: SocketAddr,
+    // Behind a lock only so that `stop` can be called through a shared reference.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads of one gate share.
+struct Shared {
+    name: String,
+    tls: Option<Arc<TlsState>>,
+    lanes: Option<Lanes>,
+    counters: Arc<Counters>,
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    parked: Parked,
+    quick: Queue,
+    patient: Queue,
+    /// Bytes of large answers that wait for their readers.
+    out_bytes: Arc<AtomicUsize>,
+    draining: AtomicBool,
+    stopping: AtomicBool,
+    /// When the next warning of this gate may be logged.
+    warned: Mutex<Option<Instant>>,
+}
+
+/// One warning of a gate per this time: what hostile clients cause must not fill the log.
+const WARN_EVERY: Duration = Duration::from_secs(30);
+
+impl Gate {
+    pub fn start(config: GateConfig) -> io::Result<Gate> {
+        let address = config.listener.local_addr()?;
+        // std listens with a backlog of 128; listening again only changes that.
+        rustix::net::listen(&config.listener, BACKLOG)?;
+        let workers = config.workers.max(1);
+        let patient = if config.lanes.is_some() {
+            config.patient_workers
+        } else {
+            0
+        };
+        let shared = Arc::new(Shared {
+            name: config.name,
+            tls: config.tls,
+            // Without anybody to hand over to, all is quick.
+            lanes: config.lanes.filter(|_| patient > 0),
+            counters: Arc::new(Counters::default()),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            parked: Parked::default(),
+            quick: Queue::default(),
+            patient: Queue::bounded(PATIENT_QUEUE_MAX),
+            out_bytes: Arc::new(AtomicUsize::new(0)),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            warned: Mutex::new(None),
+        });
+        let max_connections = affordable(config.max_connections, &shared.name);
+        let poller = Poller::new(Arc::clone(&shared), config.listener, max_connections)?;
+        let backend = Backend::new(config.handler, workers + patient).map_err(other)?;
+        let gate = Gate {
+            shared,
+            backend: Arc::new(backend),
+            address,
+            threads: Mutex::new(Vec::new()),
+        };
+        // From here on a failure drops the gate, which ends the threads that run.
+        for n in 0..workers + patient {
+            let backend = Arc::clone(&gate.backend);
+            gate.spawn(&format!("back-{n}"), move || backend.serve())?;
+        }
+        for n in 0..workers + patient {
+            let upstream = Upstream::new(&gate.backend, n).map_err(other)?;
+            let shared = Arc::clone(&gate.shared);
+            let is_patient = n >= workers;
+            let kind = if is_patient { "slow" } else { "quick" };
+            gate.spawn(&format!("{kind}-{n}"), move || {
+                worker::run(&shared, upstream, is_patient)
+            })?;
+        }
+        gate.spawn("poll", move || poller.run())?;
+        info!(gate = gate.shared.name.as_str(), address:% = address, max_connections; "listening");
+        Ok(gate)
+    }
+
+    fn spawn(&self, role: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let name = format!("{}-{role}", self.shared.name);
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .stack_size(STACK)
+            .spawn(body)?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// The address that clients connect to; tells the port if it was 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// Stops accepting, ends connections between requests, answers the others' requests with `Connection: close`,
+    /// and waits for them. False if some still stood after `at_most`; [`Gate::stop`] ends those.
+    pub fn drain(&self, at_most: Duration) -> bool {
+        self.shared.draining.store(true, Ordering::Release);
+        self.shared.wake();
+        let drained = self.shared.counters.wait_until_none(at_most);
+        info!(gate = self.shared.name.as_str(), drained, left = self.shared.counters.active(); "drained");
+        drained
+    }
+
+    /// Ends everything now and waits for the threads; a handler that is running is waited for.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake();
+        self.shared.quick.close();
+        self.shared.patient.close();
+        self.backend.stop();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has been reported by the panic itself.
+            let _ = thread.join();
+        }
+        debug!(gate = self.shared.name.as_str(); "stopped");
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Makes the poller look at the flags.
+    fn wake(&self) {
+        // Fails only if the counter is at its maximum, and then the poller is being woken already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn clear_wake(&self) {
+        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+    }
+
+    fn may_warn(&self) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let may = warned.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
+        if may {
+            *warned = Some(now);
+        }
+        may
+    }
+}
+
+/// How many connections the descriptors allow.
+fn affordable(wanted: usize, name: &str) -> u64 {
+    let wanted = u64::try_from(wanted.max(1)).unwrap_or(u64::MAX);
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return wanted;
+    };
+    let affordable = limit.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    if affordable < wanted {
+        warn!(gate = name, wanted, affordable, descriptors = limit; "fewer connections than configured");
+    }
+    wanted.min(affordable)
+}
+
+fn other(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(error.to_string())
+}

@@ -1,0 +1,275 @@
+//! The gate's one epoll thread: accepts, wakes parked connections, enforces deadlines, makes room.
+//!
+//! Owns the listener and the epoll instance's event loop. It never reads or writes a client's bytes, so no client
+//! can hold it up.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::warn;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::Shared;
+use super::conn::{Conn, State};
+use super::counters::Count;
+use super::limits::{ACCEPT_BURST, SWEEP};
+use super::parking::Victims;
+use super::session::Session;
+
+/// Event data of the listener and of the wake-up descriptor; connections count on from [`FIRST`].
+const LISTENER: u64 = 0;
+const WAKE: u64 = 1;
+const FIRST: u64 = 2;
+
+/// Events taken in one call. More are delivered by the next.
+const EVENTS: usize = 256;
+
+pub(super) struct Poller {
+    shared: Arc<Shared>,
+    /// None once draining.
+    listener: Option<TcpListener>,
+    /// False while accepting makes no sense because descriptors have run out.
+    listening: bool,
+    max_connections: u64,
+    next_id: u64,
+    victims: Victims,
+    /// Given up for a moment to accept, and close, a connection when descriptors have run out.
+    spare: Option<OwnedFd>,
+}
+
+impl Poller {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        listener: TcpListener,
+        max_connections: u64,
+    ) -> io::Result<Poller> {
+        listener.set_nonblocking(true)?;
+        epoll::add(
+            &shared.epoll,
+            &listener,
+            EventData::new_u64(LISTENER),
+            EventFlags::IN,
+        )?;
+        epoll::add(
+            &shared.epoll,
+            &shared.wake,
+            EventData::new_u64(WAKE),
+            EventFlags::IN,
+        )?;
+        let spare = spare_descriptor();
+        Ok(Poller {
+            shared,
+            listener: Some(listener),
+            listening: true,
+            max_connections,
+            next_id: FIRST,
+            victims: Victims::default(),
+            spare,
+        })
+    }
+
+    /// Runs until the gate stops.
+    pub(super) fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut swept = Instant::now();
+        while !self.shared.is_stopping() {
+            events.clear();
+            match epoll::wait(
+                &self.shared.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                self.timeout().as_ref(),
+            ) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // Only a descriptor that is none of ours any more can cause this.
+                Err(error) => panic!("epoll_wait failed: {error}"),
+            }
+            for event in &events {
+                match event.data.u64() {
+                    LISTENER => self.accept(),
+                    WAKE => self.shared.clear_wake(),
+                    id => {
+                        if let Some(conn) = self.shared.parked.lock().remove(&id) {
+                            self.shared.quick.push(conn);
+                        }
+                    }
+                }
+            }
+            if self.shared.is_draining() && self.listener.is_some() {
+                self.stop_listening();
+            }
+            let now = Instant::now();
+            if now.duration_since(swept) >= SWEEP {
+                swept = now;
+                self.sweep(now);
+                self.resume_listening();
+            }
+        }
+        self.shared.parked.lock().clear();
+    }
+
+    /// With no connection there is no deadline to look at, and an idle gate sleeps.
+    fn timeout(&self) -> Option<Timespec> {
+        let needed = self.shared.counters.active() > 0 || !self.listening;
+        needed.then(|| Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(SWEEP.subsec_nanos()),
+        })
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPT_BURST {
+            let Some(listener) = &self.listener else {
+                return;
+            };
+            match listener.accept() {
+                Ok((socket, address)) => {
+                    self.shared.counters.count(Count::Accepted);
+                    self.admit(socket, address);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_exhaustion(&error) => {
+                    if !self.make_descriptor_room(&error) {
+                        return;
+                    }
+                }
+                // A connection that ended before it was accepted.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, address: SocketAddr) {
+        if self.shared.counters.active() >= self.max_connections {
+            if self.victims.take(&self.shared.parked).is_none() {
+                // All that stand are being served this moment.
+                self.shared.counters.count(Count::TurnedAway);
+                return;
+            }
+            self.shared.counters.count(Count::Shed);
+        }
+        let tls = self.shared.tls.as_ref().map(|tls| tls.config());
+        let Ok(session) = Session::new(socket, tls) else {
+            return;
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let conn = Box::new(Conn::new(
+            id,
+            session,
+            address,
+            &self.shared.counters,
+            Instant::now(),
+        ));
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT;
+        let mut parked = self.shared.parked.lock();
+        if epoll::add(
+            &self.shared.epoll,
+            conn.session().descriptor(),
+            EventData::new_u64(id),
+            flags,
+        )
+        .is_ok()
+        {
+            parked.insert(id, conn);
+        }
+    }
+
+    /// Out of descriptors: one who waits gives way, or the newcomer is told with a closed connection instead of
+    /// silence. False if neither worked, and listening pauses until the next sweep.
+    fn make_descriptor_room(&mut self, error: &io::Error) -> bool {
+        self.shared.counters.count(Count::OutOfDescriptors);
+        if self.shared.may_warn() {
+            warn!(gate = self.shared.name.as_str(), error:% = error; "out of descriptors");
+        }
+        if self.victims.take(&self.shared.parked).is_some() {
+            self.shared.counters.count(Count::Shed);
+            return true;
+        }
+        if self.spare.take().is_some() {
+            if let Some(listener) = &self.listener {
+                drop(listener.accept());
+            }
+            self.spare = spare_descriptor();
+            if self.spare.is_some() {
+                return true;
+            }
+        }
+        self.pause_listening();
+        false
+    }
+
+    fn pause_listening(&mut self) {
+        if let Some(listener) = &self.listener {
+            let paused = epoll::modify(
+                &self.shared.epoll,
+                listener,
+                EventData::new_u64(LISTENER),
+                EventFlags::empty(),
+            );
+            self.listening = paused.is_err();
+        }
+    }
+
+    fn resume_listening(&mut self) {
+        if self.listening {
+            return;
+        }
+        self.spare = self.spare.take().or_else(spare_descriptor);
+        if let Some(listener) = &self.listener {
+            let resumed = epoll::modify(
+                &self.shared.epoll,
+                listener,
+                EventData::new_u64(LISTENER),
+                EventFlags::IN,
+            );
+            self.listening = resumed.is_ok();
+        }
+    }
+
+    /// For draining: what is in the kernel's queue is still served, nothing after that.
+    fn stop_listening(&mut self) {
+        self.accept();
+        self.listener = None;
+        self.listening = true;
+        self.sweep(Instant::now());
+    }
+
+    /// Closes what is past its deadline, and when draining also what is between requests.
+    fn sweep(&self, now: Instant) {
+        let draining = self.shared.is_draining();
+        self.shared.parked.lock().retain(|_, conn| {
+            let late = now >= conn.deadline;
+            let idle = conn.state == State::Idle;
+            // A connection that has not asked yet may have its first request on the way.
+            let over = draining
+                && idle
+                && (conn.served > 0 || now.duration_since(conn.since) >= DRAIN_FIRST_REQUEST);
+            if late && !idle && conn.state != State::Lingering {
+                self.shared.counters.count(Count::TimedOut);
+            }
+            if (late || over) && idle {
+                conn.say_goodbye();
+            }
+            !(late || over)
+        });
+    }
+}
+
+/// How long a draining gate waits for the first request of a connection.
+const DRAIN_FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+fn spare_descriptor() -> Option<OwnedFd> {
+    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+}

@@ -1,0 +1,233 @@
+//! HTTP serving: the types every handler is written against, and the modules that carry them.
+//!
+//! A handler is a function from [`Request`] to [`Response`]. It never sees a socket, a TLS session or a type of
+//! a server crate, so what is in front of it (`gate`) can be replaced without touching a handler.
+//! This file must hold no I/O.
+
+pub mod certificates;
+pub mod chain;
+pub mod der;
+pub mod front_proxy;
+pub mod gate;
+pub mod tls;
+pub mod uri;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+
+use front_proxy::{HeaderFault, Reason};
+
+/// What the gate calls for each request. It runs on a thread of the gate's backend and may block for as long as
+/// [`gate::limits::HANDLER_ANSWER`].
+pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+
+/// A request that has passed the gate: complete, within the limits, its head well formed and all ASCII.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// As received; upper-case letters only, so `get` never reaches a handler.
+    pub method: String,
+    /// Raw and percent-encoded as received; begins with `/`, without the query.
+    pub path: String,
+    /// Raw, without the `?`. `Some("")` if there was a `?` with nothing behind it.
+    pub query: Option<String>,
+    /// Without hop-by-hop headers, and without every header that could claim an identity (see [`Peer`]).
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub peer: Peer,
+}
+
+impl Request {
+    /// The first header of this name; names are compared without case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// All values of this name in the order received: who must not guess between two asks here.
+    pub fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers
+            .iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
+    }
+}
+
+/// What the gate alone knows about the other end of the connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub identity: Identity,
+}
+
+/// What the client's certificate is worth. Only [`Identity::FrontProxy`] may speak for somebody else.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Identity {
+    /// A plain connection, or TLS without a client certificate.
+    None,
+    /// The chain is the front proxy's. `user` is what it said in its identity headers.
+    FrontProxy {
+        common_name: Arc<str>,
+        chain: Chain,
+        user: Result<User, HeaderFault>,
+    },
+    /// A client certificate that is not the front proxy's, and why not. The handshake proved possession of its
+    /// key and nothing else: whoever wants to know the holder verifies the chain against a CA.
+    Certificate { chain: Chain, refusal: Reason },
+}
+
+/// A certificate chain as sent, the end entity first; never empty.
+pub type Chain = Arc<[CertificateDer<'static>]>;
+
+/// Somebody as Kubernetes knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// An answer. `Content-Length` and `Connection` belong to the gate and must not be among the headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub content_type: Cow<'static, str>,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Body,
+}
+
+/// The bytes of an answer; shared ones are not copied per request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+    Static(&'static [u8]),
+}
+
+impl Body {
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Body::Owned(bytes) => bytes,
+            Body::Shared(bytes) => bytes,
+            Body::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Body::Owned(bytes)
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Body::Owned(text.into_bytes())
+    }
+}
+
+impl From<Arc<[u8]>> for Body {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Body::Shared(bytes)
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Body::Static(text.as_bytes())
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Body::Static(bytes)
+    }
+}
+
+/// Always sent: without it the Kubernetes proxy sniffs the body and takes JSON for text.
+pub const JSON: &str = "application/json";
+
+impl Response {
+    pub fn new(
+        status: u16,
+        content_type: impl Into<Cow<'static, str>>,
+        body: impl Into<Body>,
+    ) -> Response {
+        Response {
+            status,
+            content_type: content_type.into(),
+            headers: Vec::new(),
+            body: body.into(),
+        }
+    }
+
+    pub fn json(status: u16, body: impl Into<Body>) -> Response {
+        Response::new(status, JSON, body)
+    }
+
+    pub fn text(status: u16, body: impl Into<Body>) -> Response {
+        Response::new(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// A Kubernetes `Status` of failure, the only form of error that API clients show to people. No such answer
+    /// carries `Retry-After`: the HPA's client would sleep on it and hold a worker.
+    pub fn status(code: u16, reason: &str, message: &str) -> Response {
+        // Written field by field so that the order is the one Kubernetes itself writes.
+        let body = format!(
+            r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":{},"reason":{},"details":{{}},"code":{code}}}"#,
+            serde_json::Value::from(message),
+            serde_json::Value::from(reason),
+        );
+        Response::json(code, body)
+    }
+
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Response {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_valid_json_whatever_the_message() {
+        let response = Response::status(404, "NotFound", "no \"such\"\nmetric");
+        assert_eq!(
+            (response.status, response.content_type.as_ref()),
+            (404, JSON)
+        );
+        let value: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
+        assert_eq!(value["kind"], "Status");
+        assert_eq!(value["code"], 404);
+        assert_eq!(value["message"], "no \"such\"\nmetric");
+    }
+
+    #[test]
+    fn headers_are_found_without_case_and_in_order() {
+        let request = Request {
+            method: "GET".into(),
+            path: "/".into(),
+            query: None,
+            headers: vec![("Accept".into(), "a".into()), ("accept".into(), "b".into())],
+            body: Vec::new(),
+            peer: Peer {
+                address: "127.0.0.1:1".parse().unwrap(),
+                identity: Identity::None,
+            },
+        };
+        assert_eq!(request.header("ACCEPT"), Some("a"));
+        assert_eq!(
+            request.header_values("accept").collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        assert_eq!(request.header("host"), None);
+    }
+}
