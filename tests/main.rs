@@ -1,7 +1,6 @@
-#[test]
-fn t() {}
 //! All integration tests in one binary: one link, one run.
 #![allow(clippy::unwrap_used)]
 
 mod kube;
 mod support;
+mod wire;

@@ -68,6 +68,7 @@ pub(super) fn split(text: &str) -> Vec<Result<Document, (Option<u64>, String)>> 
 /// Texts between document markers, each with the number of lines before it.
 fn parts(text: &str) -> Vec<(u64, String)> {
     let mut parts = vec![(0, String::new())];
+    let mut may_be_directive = true;
     for (number, line) in (0..).zip(text.lines()) {
         let is_marker = |marker: &str| {
             line.strip_prefix(marker)
@@ -82,14 +83,13 @@ fn parts(text: &str) -> Vec<(u64, String)> {
         };
         if starts {
             parts.push((number, String::new()));
+            may_be_directive = is_marker("...");
         }
         if let Some((_, part)) = parts.last_mut() {
-            // A directive such as %YAML stands before a marker and concerns nobody here.
-            part.push_str(if content.starts_with('%') {
-                ""
-            } else {
-                &content
-            });
+            // A directive such as %YAML stands before a document, never in it, and concerns nobody here.
+            if !(may_be_directive && content.starts_with('%')) {
+                part.push_str(&content);
+            }
             part.push('\n');
         }
     }
