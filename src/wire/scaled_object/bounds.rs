@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::fields::{Fields, Report};
-use crate::scaling::model::Step;
+use crate::scaling::model::{ApiGroup, Step};
 
 const INT32_MAX: i64 = i32::MAX as i64;
 const MAX_REPLICAS_DEFAULT: u32 = 100;
@@ -20,7 +20,7 @@ pub(super) struct Replicas {
     pub(super) max: u32,
 }
 
-pub(super) fn periods(spec: &Fields<'_>, report: &mut Report) -> Periods {
+pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Periods {
     let mut seconds = |name: &str, from: i64, default: u64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
         Duration::from_secs(
@@ -32,18 +32,26 @@ pub(super) fn periods(spec: &Fields<'_>, report: &mut Report) -> Periods {
     Periods {
         polling_interval: seconds("pollingInterval", 1, 30),
         cooldown_period: seconds("cooldownPeriod", 0, 300),
-        initial_cooldown_period: seconds("initialCooldownPeriod", 0, 0),
+        // KEDA 1 does not know it.
+        initial_cooldown_period: match group {
+            ApiGroup::KedaSh => seconds("initialCooldownPeriod", 0, 0),
+            ApiGroup::KedaK8sIo => Duration::ZERO,
+        },
     }
 }
 
-pub(super) fn replicas(spec: &Fields<'_>, report: &mut Report) -> Replicas {
+pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Replicas {
     let before = report.problems.len();
     let mut count = |name: &str, from: i64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
         given.and_then(|count| u32::try_from(count).ok())
     };
     let replicas = Replicas {
-        idle: count("idleReplicaCount", 0),
+        // KEDA 1 does not know it.
+        idle: match group {
+            ApiGroup::KedaSh => count("idleReplicaCount", 0),
+            ApiGroup::KedaK8sIo => None,
+        },
         min: count("minReplicaCount", 0),
         max: count("maxReplicaCount", 1).unwrap_or(MAX_REPLICAS_DEFAULT),
     };
@@ -129,7 +137,7 @@ mod tests {
     fn problems(spec: &Value) -> Vec<String> {
         let mut report = Report::default();
         let fields = Fields::new("spec", Some(spec), Step::BuildScalers, &mut report);
-        replicas(&fields, &mut report);
+        replicas(ApiGroup::KedaSh, &fields, &mut report);
         assert!(
             report
                 .problems

@@ -27,8 +27,8 @@ const SPEC_FIELDS: &[&str] = &[
 pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
     spec.warn_unknown(SPEC_FIELDS, report);
     let target = target(spec, report);
-    let replicas = bounds::replicas(spec, report);
-    let periods = bounds::periods(spec, report);
+    let replicas = bounds::replicas(ApiGroup::KedaSh, spec, report);
+    let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
     bounds::warn_useless(spec, &replicas, report);
     let advanced = spec.child("advanced", report);
     advanced.warn_unknown(

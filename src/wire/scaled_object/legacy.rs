@@ -30,15 +30,15 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         "move to keda.sh/v1alpha1 when nothing needs the old form any more",
     );
     let target = target(spec, report);
-    let replicas = bounds::replicas(spec, report);
-    let periods = bounds::periods(spec, report);
+    let replicas = bounds::replicas(ApiGroup::KedaK8sIo, spec, report);
+    let periods = bounds::periods(ApiGroup::KedaK8sIo, spec, report);
     bounds::warn_useless(spec, &replicas, report);
     let triggers = trigger::read_all(ApiGroup::KedaK8sIo, &metadata.name, spec, report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,
-        initial_cooldown_period: std::time::Duration::ZERO,
-        idle_replicas: None,
+        initial_cooldown_period: periods.initial_cooldown_period,
+        idle_replicas: replicas.idle,
         min_replicas: replicas.min,
         max_replicas: replicas.max,
         fallback: None,
@@ -89,7 +89,8 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
             DEPLOYMENTS_ONLY,
         );
     }
-    if target.name.is_empty() && !spec.has("jobTargetRef") && !fields.has("deploymentName") {
+    let is_blank = fields.get("deploymentName").is_none_or(|name| name == "");
+    if is_blank && !spec.has("jobTargetRef") {
         let fix = match fields.get("name").and_then(|name| name.as_str()) {
             Some(new) => format!("write deploymentName: {new}; name is of keda.sh"),
             None => "write the name of the Deployment to scale".to_owned(),

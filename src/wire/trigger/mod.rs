@@ -3,6 +3,7 @@
 //! A type is one file below and one row in [`SUPPORTED`]. It turns its metadata into a
 //! [`Trigger`]; everything that does not depend on the type is read here.
 
+mod address;
 mod catalog;
 mod parameters;
 mod prometheus;

@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscalers of `autoscaling/v2`: what we want as JSON, what is there as a struct.
+//! An HPA that is there, from JSON to what the core compares.
 //!
 //! Reads through small structs, straight from the bytes: every HPA of the cluster passes here. Metrics
 //! that hpalite never sets become [`HpaMetric::Other`], so that they compare as different.
@@ -6,138 +6,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::metadata::{Metadata, Unreadable, or_default};
-use super::quantity::{format_milli, parse_milli};
-use crate::scaling::hpa::{DesiredHpa, HpaMetric, MetricTarget, ObservedHpa};
+use super::super::metadata::{Metadata, Unreadable, or_default};
+use super::super::quantity::parse_milli;
+use crate::scaling::hpa::{HpaMetric, MetricTarget, ObservedHpa};
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
-
-/// The body of a server-side apply.
-#[must_use]
-pub fn to_apply(desired: &DesiredHpa) -> Value {
-    json!({
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {
-            "name": desired.name,
-            "namespace": desired.namespace,
-            "labels": desired.labels,
-            "annotations": desired.annotations,
-            "ownerReferences": [{
-                "apiVersion": format!("{}/v1alpha1", desired.owner.key.group.name()),
-                "kind": "ScaledObject",
-                "name": &*desired.owner.key.name,
-                "uid": desired.owner.uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
-        },
-        "spec": spec(desired),
-    })
-}
-
-/// The body of a full update of the version that was observed.
-#[must_use]
-pub fn to_replace(desired: &DesiredHpa, resource_version: &str) -> Value {
-    let mut body = to_apply(desired);
-    body["metadata"]["resourceVersion"] = json!(resource_version);
-    body
-}
-
-fn spec(desired: &DesiredHpa) -> Value {
-    let metrics: Vec<Value> = desired.metrics.iter().filter_map(metric_value).collect();
-    let mut spec = json!({
-        "minReplicas": desired.min_replicas,
-        "maxReplicas": desired.max_replicas,
-        "scaleTargetRef": {
-            "apiVersion": desired.target.api_version,
-            "kind": desired.target.kind,
-            "name": desired.target.name,
-        },
-        "metrics": metrics,
-    });
-    if let Some(behavior) = &desired.behavior {
-        spec["behavior"] = behavior_value(behavior);
-    }
-    spec
-}
-
-fn metric_value(metric: &HpaMetric) -> Option<Value> {
-    Some(match metric {
-        HpaMetric::External {
-            name,
-            match_labels,
-            target,
-        } => json!({
-            "type": "External",
-            "external": {
-                "metric": {"name": name, "selector": {"matchLabels": match_labels}},
-                "target": target_value(*target),
-            },
-        }),
-        HpaMetric::Resource { name, target } => json!({
-            "type": "Resource",
-            "resource": {"name": name, "target": target_value(*target)},
-        }),
-        HpaMetric::ContainerResource {
-            container,
-            name,
-            target,
-        } => json!({
-            "type": "ContainerResource",
-            "containerResource": {"container": container, "name": name, "target": target_value(*target)},
-        }),
-        HpaMetric::Other(_) => return None,
-    })
-}
-
-fn target_value(target: MetricTarget) -> Value {
-    match target {
-        MetricTarget::AverageValue(milli) => {
-            json!({"type": "AverageValue", "averageValue": format_milli(milli)})
-        }
-        MetricTarget::Value(milli) => json!({"type": "Value", "value": format_milli(milli)}),
-        MetricTarget::Utilization(percent) => {
-            json!({"type": "Utilization", "averageUtilization": percent})
-        }
-    }
-}
-
-fn behavior_value(behavior: &Behavior) -> Value {
-    let sides = [
-        ("scaleUp", &behavior.scale_up),
-        ("scaleDown", &behavior.scale_down),
-    ];
-    sides
-        .into_iter()
-        .filter_map(|(name, rules)| Some((name.to_owned(), rules_value(rules.as_ref()?))))
-        .collect()
-}
-
-fn rules_value(rules: &ScalingRules) -> Value {
-    let mut value = Map::new();
-    let mut set = |name: &str, field: Option<Value>| {
-        if let Some(field) = field {
-            value.insert(name.to_owned(), field);
-        }
-    };
-    set(
-        "stabilizationWindowSeconds",
-        rules.stabilization_window_seconds.map(Value::from),
-    );
-    set("selectPolicy", rules.select_policy.clone().map(Value::from));
-    set("tolerance", rules.tolerance.clone().map(Value::from));
-    let policy = |p: &ScalingPolicy| json!({"type": p.kind, "value": p.value, "periodSeconds": p.period_seconds});
-    set(
-        "policies",
-        rules
-            .policies
-            .as_ref()
-            .map(|policies| policies.iter().map(policy).collect()),
-    );
-    Value::Object(value)
-}
 
 /// Reads one HPA as the API server sends it.
 ///
@@ -411,5 +285,84 @@ impl WireRules {
                 .map(|policies| policies.into_iter().map(policy).collect()),
             tolerance: self.tolerance,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_hpa_as_the_api_server_shows_it() {
+        let target = |value: Value| json!({"type": "External", "external": {"metric": {"name": "m"}, "target": value}});
+        let body = json!({
+            "metadata": {
+                "name": "h", "namespace": "n", "uid": "u", "resourceVersion": "5", "annotations": null,
+                "managedFields": [{"manager": "x"}],
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "1"},
+                    {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "s", "uid": "2", "controller": true},
+                ],
+            },
+            "spec": {
+                "maxReplicas": 4,
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
+                "metrics": [
+                    target(json!({"type": "AverageValue", "averageValue": "1500m"})),
+                    target(json!({"type": "Value", "value": "1k"})),
+                    target(json!({"type": "Value", "value": "rubbish"})),
+                    {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}},
+                    {"type": "Pods", "pods": {"metric": {"name": "p"}, "target": {"type": "AverageValue", "averageValue": "1"}}},
+                ],
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60, "tolerance": "100m",
+                    "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}]}},
+            },
+            "status": {"currentReplicas": 2, "desiredReplicas": 3, "currentMetrics": [{"type": "External", "a": 1}],
+                "conditions": [{"type": "AbleToScale", "status": "True", "reason": "R", "message": "M"}]},
+        });
+        let hpa = from_slice(body.to_string().as_bytes()).expect("reads");
+        assert_eq!(
+            (
+                hpa.min_replicas,
+                hpa.max_replicas,
+                hpa.current_replicas,
+                hpa.desired_replicas
+            ),
+            (None, 4, 2, 3)
+        );
+        assert_eq!(hpa.controller.map(|owner| owner.2), Some("s".to_owned()));
+        assert_eq!(hpa.current_metrics_json, r#"[{"a":1,"type":"External"}]"#);
+        let external = |target| HpaMetric::External {
+            name: "m".to_owned(),
+            match_labels: BTreeMap::new(),
+            target,
+        };
+        assert_eq!(
+            hpa.metrics,
+            [
+                external(MetricTarget::AverageValue(1500)),
+                external(MetricTarget::Value(1_000_000)),
+                HpaMetric::Other("External".to_owned()),
+                HpaMetric::Resource {
+                    name: "cpu".to_owned(),
+                    target: MetricTarget::Utilization(60)
+                },
+                HpaMetric::Other("Pods".to_owned()),
+            ]
+        );
+        let down = hpa
+            .behavior
+            .and_then(|behavior| behavior.scale_down)
+            .expect("is there");
+        assert_eq!(
+            (down.stabilization_window_seconds, down.tolerance.as_deref()),
+            (Some(60), Some("100m"))
+        );
+        assert_eq!(down.policies.map(|policies| policies.len()), Some(1));
+        assert!(
+            from_slice(b"{}").is_err() && from_slice(b"null").is_err() && from_slice(b"{").is_err()
+        );
     }
 }
