@@ -1,6 +1,6 @@
 //! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
 //!
-//! A type is one file below and one row in [`SUPPORTED`]. It turns its metadata into a
+//! A type is one file below and one row in `SUPPORTED`. It turns its metadata into a
 //! [`Trigger`]; everything that does not depend on the type is read here.
 
 mod address;
