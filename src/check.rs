@@ -10,6 +10,7 @@ mod report;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
@@ -20,30 +21,36 @@ pub use self::report::{CheckReport, Finding, Outcome, Severity};
 use crate::scaling::model::{ApiGroup, AuthenticationKind, Problem};
 use crate::wire::{Warning, authentication, scaled_object};
 
-/// Checks `files`, `-` being the standard input, and prints to `out`: lines for people, or with
-/// `json` one JSON object.
-///
-/// # Errors
-/// When `out` cannot be written.
-pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> io::Result<Outcome> {
+/// Checks `files` and prints to `out`: lines for people, or with `json` one JSON object. The exit
+/// code tells how it ended, see [`Outcome`].
+pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
+    let report = files_report(files);
+    // A reader that went away, as `head` does, has seen enough; the verdict stands.
+    let printed = if json {
+        report.print_json(out)
+    } else {
+        report.print_text(out)
+    };
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            ExitCode::from(Outcome::Unreadable.code())
+        }
+        _ => ExitCode::from(report.outcome().code()),
+    }
+}
+
+/// The same without printing; `-` is the standard input.
+#[must_use]
+pub fn files_report(files: &[PathBuf]) -> CheckReport {
     let mut check = Check::default();
     for path in files {
+        let name = path.display().to_string();
         match read(path) {
-            Ok(text) => check.file(&path.display().to_string(), &text),
-            Err(error) => check.unreadable(
-                &path.display().to_string(),
-                None,
-                format!("cannot be read: {error}"),
-            ),
+            Ok(text) => check.file(&name, &text),
+            Err(error) => check.unreadable(&name, None, format!("cannot be read: {error}")),
         }
     }
-    let report = check.finish();
-    if json {
-        report.print_json(out)?
-    } else {
-        report.print_text(out)?
-    }
-    Ok(report.outcome())
+    check.finish()
 }
 
 fn read(path: &Path) -> io::Result<String> {

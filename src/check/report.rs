@@ -77,7 +77,11 @@ impl CheckReport {
         }
     }
 
-    pub(super) fn print_text(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// A finding a line and a last line of counts.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn print_text(&self, out: &mut dyn Write) -> io::Result<()> {
         for finding in &self.findings {
             writeln!(out, "{finding}")?;
         }
@@ -89,7 +93,11 @@ impl CheckReport {
         )
     }
 
-    pub(super) fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// One line of JSON.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
         let findings: Vec<Value> = self
             .findings
             .iter()
