@@ -7,3 +7,4 @@ mod kube;
 mod prometheus;
 mod store;
 mod support;
+mod wire;

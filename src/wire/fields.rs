@@ -36,11 +36,25 @@ impl Report {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.problems.push(Problem { step, field: field.into(), message: message.into(), fix: fix.into() });
+        self.problems.push(Problem {
+            step,
+            field: field.into(),
+            message: message.into(),
+            fix: fix.into(),
+        });
     }
 
-    pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) {
-        self.warnings.push(Warning { field: field.into(), message: message.into(), fix: fix.into() });
+    pub(crate) fn warn(
+        &mut self,
+        field: impl Into<String>,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.warnings.push(Warning {
+            field: field.into(),
+            message: message.into(),
+            fix: fix.into(),
+        });
     }
 }
 
@@ -55,13 +69,23 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// `value` as an object; anything else is a problem and then reads as absent.
-    pub(crate) fn new(path: impl Into<String>, value: Option<&'a Value>, step: Step, report: &mut Report) -> Self {
+    pub(crate) fn new(
+        path: impl Into<String>,
+        value: Option<&'a Value>,
+        step: Step,
+        report: &mut Report,
+    ) -> Self {
         let path = path.into();
         let map = match value {
             None | Some(Value::Null) => None,
             Some(Value::Object(map)) => Some(map),
             Some(other) => {
-                report.problem(step, &path, format!("must be an object, is {}", describe(other)), "");
+                report.problem(
+                    step,
+                    &path,
+                    format!("must be an object, is {}", describe(other)),
+                    "",
+                );
                 None
             }
         };
@@ -79,7 +103,11 @@ impl<'a> Fields<'a> {
 
     /// The path of a field of this object.
     pub(crate) fn path(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
@@ -97,7 +125,12 @@ impl<'a> Fields<'a> {
                 Value::Object(_) | Value::Array(_) => String::new(),
                 scalar => format!("write {name}: \"{}\"", scalar_text(scalar)),
             };
-            report.problem(self.step, self.path(name), format!("must be a string, is {}", describe(value)), fix);
+            report.problem(
+                self.step,
+                self.path(name),
+                format!("must be a string, is {}", describe(value)),
+                fix,
+            );
         }
         value.as_str()
     }
@@ -107,14 +140,26 @@ impl<'a> Fields<'a> {
         self.text(name, report).filter(|text| !text.is_empty())
     }
 
-    pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i64>, report: &mut Report) -> Option<i64> {
+    pub(crate) fn integer(
+        &self,
+        name: &str,
+        range: RangeInclusive<i64>,
+        report: &mut Report,
+    ) -> Option<i64> {
         let value = self.get(name)?;
         let Some(number) = value.as_i64() else {
             let fix = match value.as_str() {
-                Some(text) if text.parse::<i64>().is_ok() => format!("remove the quotes: {name}: {text}"),
+                Some(text) if text.parse::<i64>().is_ok() => {
+                    format!("remove the quotes: {name}: {text}")
+                }
                 _ => format!("write a whole number from {}", bounds(&range)),
             };
-            report.problem(self.step, self.path(name), format!("must be an integer, is {}", describe(value)), fix);
+            report.problem(
+                self.step,
+                self.path(name),
+                format!("must be an integer, is {}", describe(value)),
+                fix,
+            );
             return None;
         };
         if !range.contains(&number) {
@@ -153,9 +198,16 @@ impl<'a> Fields<'a> {
 
     /// Elements of a list of objects.
     pub(crate) fn objects(&self, name: &str, report: &mut Report) -> Vec<Self> {
-        let Some(value) = self.get(name) else { return Vec::new() };
+        let Some(value) = self.get(name) else {
+            return Vec::new();
+        };
         let Value::Array(items) = value else {
-            report.problem(self.step, self.path(name), format!("must be a list, is {}", describe(value)), "");
+            report.problem(
+                self.step,
+                self.path(name),
+                format!("must be a list, is {}", describe(value)),
+                "",
+            );
             return Vec::new();
         };
         let path = self.path(name);
@@ -178,8 +230,13 @@ impl<'a> Fields<'a> {
 
     /// Warns of every field that is not in `known`: the API server drops them silently.
     pub(crate) fn warn_unknown(&self, known: &[&str], report: &mut Report) {
-        for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.as_str())) {
-            let fix = nearest(name, known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
+        for (name, _) in self
+            .entries()
+            .filter(|(name, _)| !known.contains(&name.as_str()))
+        {
+            let fix = nearest(name, known)
+                .map(|near| format!("did you mean {near}?"))
+                .unwrap_or_default();
             report.warn(self.path(name), "unknown field, it has no effect", fix);
         }
     }

@@ -70,7 +70,9 @@ impl Metadata {
             .filter(|metadata| !metadata.is_null())
             .ok_or_else(|| Unreadable("the object has no metadata".to_owned()))?;
         for name in ["labels", "annotations"] {
-            let Some(map) = metadata.get_mut(name).and_then(Value::as_object_mut) else { continue };
+            let Some(map) = metadata.get_mut(name).and_then(Value::as_object_mut) else {
+                continue;
+            };
             for (key, value) in map.iter_mut().filter(|(_, value)| !value.is_string()) {
                 let text = scalar_text(value);
                 report.problem(
@@ -82,8 +84,8 @@ impl Metadata {
                 *value = Value::String(text);
             }
         }
-        let metadata: Self =
-            serde_json::from_value(metadata).map_err(|error| Unreadable(format!("metadata: {error}")))?;
+        let metadata: Self = serde_json::from_value(metadata)
+            .map_err(|error| Unreadable(format!("metadata: {error}")))?;
         if metadata.name.is_empty() {
             return Err(Unreadable("metadata.name: is missing".to_owned()));
         }
@@ -92,7 +94,10 @@ impl Metadata {
 
     /// The epoch when absent, as in a manifest that was never applied.
     pub(crate) fn created_at(&self) -> UnixMillis {
-        self.creation_timestamp.as_deref().and_then(parse_rfc3339).unwrap_or_default()
+        self.creation_timestamp
+            .as_deref()
+            .and_then(parse_rfc3339)
+            .unwrap_or_default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::fields::{Fields, Report};
-use crate::scaling::model::Step;
+use crate::scaling::model::{ApiGroup, Step};
 
 const INT32_MAX: i64 = i32::MAX as i64;
 const MAX_REPLICAS_DEFAULT: u32 = 100;
@@ -20,26 +20,38 @@ pub(super) struct Replicas {
     pub(super) max: u32,
 }
 
-pub(super) fn periods(spec: &Fields<'_>, report: &mut Report) -> Periods {
+pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Periods {
     let mut seconds = |name: &str, from: i64, default: u64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
-        Duration::from_secs(given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(default))
+        Duration::from_secs(
+            given
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .unwrap_or(default),
+        )
     };
     Periods {
         polling_interval: seconds("pollingInterval", 1, 30),
         cooldown_period: seconds("cooldownPeriod", 0, 300),
-        initial_cooldown_period: seconds("initialCooldownPeriod", 0, 0),
+        // KEDA 1 does not know it.
+        initial_cooldown_period: match group {
+            ApiGroup::KedaSh => seconds("initialCooldownPeriod", 0, 0),
+            ApiGroup::KedaK8sIo => Duration::ZERO,
+        },
     }
 }
 
-pub(super) fn replicas(spec: &Fields<'_>, report: &mut Report) -> Replicas {
+pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Replicas {
     let before = report.problems.len();
     let mut count = |name: &str, from: i64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
         given.and_then(|count| u32::try_from(count).ok())
     };
     let replicas = Replicas {
-        idle: count("idleReplicaCount", 0),
+        // KEDA 1 does not know it.
+        idle: match group {
+            ApiGroup::KedaSh => count("idleReplicaCount", 0),
+            ApiGroup::KedaK8sIo => None,
+        },
         min: count("minReplicaCount", 0),
         max: count("maxReplicaCount", 1).unwrap_or(MAX_REPLICAS_DEFAULT),
     };
@@ -58,9 +70,17 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     let max = replicas.max;
     if min > max {
         let (field, given) = if spec.has("maxReplicaCount") {
-            ("minReplicaCount", format!("set minReplicaCount to at most {max} or maxReplicaCount to at least {min}"))
+            (
+                "minReplicaCount",
+                format!(
+                    "set minReplicaCount to at most {max} or maxReplicaCount to at least {min}"
+                ),
+            )
         } else {
-            ("minReplicaCount", format!("set maxReplicaCount, which is {max} unless given, to at least {min}"))
+            (
+                "minReplicaCount",
+                format!("set maxReplicaCount, which is {max} unless given, to at least {min}"),
+            )
         };
         report.problem(
             Step::ReplicaBounds,
@@ -71,7 +91,10 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     }
     if let Some(idle) = replicas.idle.filter(|idle| *idle >= min) {
         let fix = if replicas.min.is_none() {
-            format!("set minReplicaCount to at least {}, or remove idleReplicaCount", idle.saturating_add(1))
+            format!(
+                "set minReplicaCount to at least {}, or remove idleReplicaCount",
+                idle.saturating_add(1)
+            )
         } else {
             format!("set idleReplicaCount below {min}, or remove it")
         };
@@ -114,9 +137,18 @@ mod tests {
     fn problems(spec: &Value) -> Vec<String> {
         let mut report = Report::default();
         let fields = Fields::new("spec", Some(spec), Step::BuildScalers, &mut report);
-        replicas(&fields, &mut report);
-        assert!(report.problems.iter().all(|problem| problem.step == Step::ReplicaBounds));
-        report.problems.into_iter().map(|problem| problem.message).collect()
+        replicas(ApiGroup::KedaSh, &fields, &mut report);
+        assert!(
+            report
+                .problems
+                .iter()
+                .all(|problem| problem.step == Step::ReplicaBounds)
+        );
+        report
+            .problems
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect()
     }
 
     #[test]
@@ -127,7 +159,10 @@ mod tests {
             (json!({"minReplicaCount": 5, "maxReplicaCount": 5}), &[]),
             (json!({"idleReplicaCount": 0, "minReplicaCount": 0}), &[]),
             (json!({"idleReplicaCount": 0, "minReplicaCount": 1}), &[]),
-            (json!({"idleReplicaCount": 0}), &["IdleReplicaCount=0 must be less than MinReplicaCount=0"]),
+            (
+                json!({"idleReplicaCount": 0}),
+                &["IdleReplicaCount=0 must be less than MinReplicaCount=0"],
+            ),
             (
                 json!({"idleReplicaCount": 2, "minReplicaCount": 2}),
                 &["IdleReplicaCount=2 must be less than MinReplicaCount=2"],
@@ -136,10 +171,16 @@ mod tests {
                 json!({"minReplicaCount": 9, "maxReplicaCount": 2}),
                 &["MinReplicaCount=9 must be less than MaxReplicaCount=2"],
             ),
-            (json!({"minReplicaCount": 101}), &["MinReplicaCount=101 must be less than MaxReplicaCount=100"]),
+            (
+                json!({"minReplicaCount": 101}),
+                &["MinReplicaCount=101 must be less than MaxReplicaCount=100"],
+            ),
             (json!({"maxReplicaCount": 0}), &["0 is out of range"]),
             (json!({"minReplicaCount": -1}), &["-1 is out of range"]),
-            (json!({"minReplicaCount": 1.5}), &["must be an integer, is the number 1.5"]),
+            (
+                json!({"minReplicaCount": 1.5}),
+                &["must be an integer, is the number 1.5"],
+            ),
         ] {
             assert_eq!(problems(&spec), expected, "{spec}");
         }

@@ -30,15 +30,15 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         "move to keda.sh/v1alpha1 when nothing needs the old form any more",
     );
     let target = target(spec, report);
-    let replicas = bounds::replicas(spec, report);
-    let periods = bounds::periods(spec, report);
+    let replicas = bounds::replicas(ApiGroup::KedaK8sIo, spec, report);
+    let periods = bounds::periods(ApiGroup::KedaK8sIo, spec, report);
     bounds::warn_useless(spec, &replicas, report);
     let triggers = trigger::read_all(ApiGroup::KedaK8sIo, &metadata.name, spec, report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,
-        initial_cooldown_period: std::time::Duration::ZERO,
-        idle_replicas: None,
+        initial_cooldown_period: periods.initial_cooldown_period,
+        idle_replicas: replicas.idle,
         min_replicas: replicas.min,
         max_replicas: replicas.max,
         fallback: None,
@@ -64,10 +64,14 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     let target = TargetRef {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
-        name: fields.filled("deploymentName", report).unwrap_or_default().to_owned(),
+        name: fields
+            .filled("deploymentName", report)
+            .unwrap_or_default()
+            .to_owned(),
         env_source_container: fields.filled("containerName", report).map(str::to_owned),
     };
-    const DEPLOYMENTS_ONLY: &str = "only Deployments are supported: write scaleTargetRef.deploymentName";
+    const DEPLOYMENTS_ONLY: &str =
+        "only Deployments are supported: write scaleTargetRef.deploymentName";
     let scale_type = spec.text("scaleType", report).unwrap_or("deployment");
     if scale_type != "deployment" {
         report.problem(
@@ -78,19 +82,33 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
         );
     }
     if spec.has("jobTargetRef") {
-        report.problem(Step::Target, spec.path("jobTargetRef"), "jobs cannot be scaled", DEPLOYMENTS_ONLY);
+        report.problem(
+            Step::Target,
+            spec.path("jobTargetRef"),
+            "jobs cannot be scaled",
+            DEPLOYMENTS_ONLY,
+        );
     }
-    if target.name.is_empty() && !spec.has("jobTargetRef") && !fields.has("deploymentName") {
+    let is_blank = fields.get("deploymentName").is_none_or(|name| name == "");
+    if is_blank && !spec.has("jobTargetRef") {
         let fix = match fields.get("name").and_then(|name| name.as_str()) {
             Some(new) => format!("write deploymentName: {new}; name is of keda.sh"),
             None => "write the name of the Deployment to scale".to_owned(),
         };
-        report.problem(Step::Target, fields.path("deploymentName"), "is missing", fix);
+        report.problem(
+            Step::Target,
+            fields.path("deploymentName"),
+            "is missing",
+            fix,
+        );
     } else if target.name.len() > NAME_BYTES_MAX {
         report.problem(
             Step::Target,
             fields.path("deploymentName"),
-            format!("{} is longer than {NAME_BYTES_MAX} characters and cannot be a label's value", quoted(&target.name)),
+            format!(
+                "{} is longer than {NAME_BYTES_MAX} characters and cannot be a label's value",
+                quoted(&target.name)
+            ),
             "move the object to keda.sh, where the Deployment's name is no label",
         );
     }
