@@ -424,7 +424,8 @@ mod tests {
 
     #[test]
     fn every_edit_is_seen() {
-        let edits: &[(fn(&mut ObservedHpa), Drift)] = &[
+        type Edit = fn(&mut ObservedHpa);
+        let edits: &[(Edit, Drift)] = &[
             (|hpa| hpa.max_replicas += 1, Drift::Apply),
             (|hpa| hpa.min_replicas = Some(9), Drift::Apply),
             (|hpa| hpa.metrics.clear(), Drift::Apply),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
+use super::hpa::DesiredHpa;
 use super::model::{
     Condition, ConditionKind, ConditionStatus, Definition, Gvkr, ObjectKey, ScaledObject, Status,
     Step, TargetRef, UnixMillis, Workload,
@@ -23,6 +24,12 @@ const LAST_ACTIVE_EVERY: Duration = Duration::from_mins(1);
 pub(super) struct Object {
     pub(super) spec: ScaledObject,
     pub(super) target: Target,
+    /// A target that is known could not be read again just now.
+    pub(super) target_unreadable: Option<String>,
+    /// When a target that was not found is looked for again; `None` while that is under way.
+    pub(super) target_retry_at: Option<UnixMillis>,
+    /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
+    pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
     pub(super) verdict: Verdict,
     /// Generation that the running loop was started for; `None` while none runs.
@@ -37,8 +44,7 @@ pub(super) struct Object {
     /// Outcome of the last decision: what Ready and Active say.
     pub(super) decided: Option<Decided>,
     pub(super) ready_pods: Option<Result<u32, String>>,
-    /// The API server refused this HPA.
-    pub(super) hpa_refusal: Option<String>,
+    pub(super) hpa_refusal: Option<HpaRefusal>,
     pub(super) slots: Slots,
     /// What the slots' writes were for.
     pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
@@ -50,6 +56,11 @@ pub(super) struct Object {
     pub(super) published: Option<std::sync::Arc<ObjectView>>,
     /// The world wants a status write since then.
     pub(super) status_dirty_since: Option<UnixMillis>,
+    /// What the last status write said, and how often in a row the same had to be written.
+    pub(super) status_written: Option<Status>,
+    pub(super) status_fights: u32,
+    /// Stands in the queue for a free place among the writes in flight.
+    pub(super) is_starved: bool,
     /// At deletion: the target has its original count again, or that was given up.
     pub(super) restored: bool,
     /// Version of our own last write; older pictures of the object are echoes from before it.
@@ -65,11 +76,22 @@ pub(super) struct Recorded {
     pub(super) check_note: Option<String>,
     /// The spec was found good at least once, also by whoever managed the object before us.
     pub(super) was_ready: bool,
+    /// It ran before we came, under KEDA or our own predecessor: that it goes on is no news.
+    pub(super) adopted: bool,
     pub(super) paused: bool,
     pub(super) fallback: bool,
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+}
+
+/// The API server would not take this HPA.
+#[derive(Debug)]
+pub(super) struct HpaRefusal {
+    pub(super) desired: Box<DesiredHpa>,
+    pub(super) message: String,
+    /// The same content will be refused again.
+    pub(super) is_final: bool,
 }
 
 /// The scale target as far as it is known.
@@ -219,6 +241,7 @@ impl Object {
             .is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
         let recorded = Recorded {
             was_ready,
+            adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
             paused: is_true(ConditionKind::Paused),
             fallback: is_true(ConditionKind::Fallback),
             conditions: spec.status.conditions.clone(),
@@ -228,6 +251,9 @@ impl Object {
         Self {
             spec,
             target: Target::Unknown,
+            target_unreadable: None,
+            target_retry_at: None,
+            owns_target: false,
             triggers: Vec::new(),
             verdict: Verdict::Pending,
             loop_generation: None,
@@ -246,6 +272,9 @@ impl Object {
             recorded,
             published: None,
             status_dirty_since: None,
+            status_written: None,
+            status_fights: 0,
+            is_starved: false,
             restored: false,
             written_version: None,
         }
@@ -264,11 +293,10 @@ impl Object {
         }
         if spec.target != self.spec.target {
             self.target = Target::Unknown;
+            self.target_unreadable = None;
+            self.target_retry_at = None;
+            self.owns_target = false;
             self.recorded.replicas = None;
-        }
-        if spec.generation != self.spec.generation {
-            self.hpa_refusal = None;
-            self.slots.hpa.retry_at = None;
         }
         self.spec = spec;
     }
@@ -287,8 +315,18 @@ impl Object {
             let at = old?.triggers.iter().position(|before| before == trigger)?;
             Some(std::mem::take(&mut states[at]))
         });
-        self.triggers = kept.map(Option::unwrap_or_default).collect();
+        let health = &self.spec.status.health;
+        let counted = |trigger: &super::model::Trigger| {
+            let known = health.get(&*trigger.metric_name);
+            let failures = known.filter(|_| definition.fallback.is_some());
+            TriggerState::with_failures(failures.map_or(0, |health| health.number_of_failures))
+        };
+        self.triggers = kept
+            .zip(&definition.triggers)
+            .map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger)))
+            .collect();
         self.round = None;
+        self.redecide = false;
         self.loop_generation = Some(self.spec.generation);
         self.loop_definition = Some(definition);
     }
@@ -299,6 +337,7 @@ impl Object {
         self.loop_definition = None;
         self.triggers.clear();
         self.decided = None;
+        self.redecide = false;
     }
 
     pub(super) fn definition(&self) -> Option<&Definition> {
@@ -341,13 +380,8 @@ impl Object {
         }
     }
 
-    /// What the status should be. `hpa` is the object's own HPA: its name and its ScalingActive
-    /// condition as (status, reason, message).
-    pub(super) fn wanted_status(
-        &self,
-        hpa: Option<(&str, Option<(&str, &str, &str)>)>,
-        now: UnixMillis,
-    ) -> Status {
+    /// What the status should be.
+    pub(super) fn wanted_status(&self, hpa: Option<OwnHpa<'_>>) -> Status {
         let mut status = self.spec.status.clone();
         // A full pause ends the checks before the target is looked at.
         if let (Target::Found { gvkr, workload }, false) = (&self.target, self.spec.pause.is_full())
@@ -392,7 +426,7 @@ impl Object {
         };
         status.health = self.health();
         status.last_active_at = self.last_active_for_status();
-        status.conditions = self.conditions(hpa.and_then(|(_, condition)| condition), now);
+        status.conditions = self.conditions(hpa.and_then(|(_, condition)| condition));
         status
     }
 
@@ -406,9 +440,17 @@ impl Object {
         definition
             .triggers
             .iter()
-            .zip(&self.triggers)
-            .filter(|(_, state)| state.current.is_some())
-            .map(|(trigger, state)| (trigger.metric_name.to_string(), state.health()))
+            .enumerate()
+            .filter_map(|(position, trigger)| {
+                let name = trigger.metric_name.to_string();
+                let asked = self.triggers.get(position);
+                let health = match asked.filter(|state| state.current.is_some()) {
+                    Some(state) => state.health(),
+                    // Until the first answer the status knows more than we do.
+                    None => *self.spec.status.health.get(&name)?,
+                };
+                Some((name, health))
+            })
             .collect()
     }
 
@@ -419,10 +461,11 @@ impl Object {
             .map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
         let written = self.spec.status.last_active_at;
         let active = self.decided.as_ref().and_then(|d| d.active.as_ref());
-        let is_active = active.is_some_and(|c| c.status == ConditionStatus::True);
+        // Before the first decision nothing is known to have ended.
+        let has_ended = active.is_some_and(|c| c.status != ConditionStatus::True);
         match (wanted, written) {
             (Some(wanted), Some(written))
-                if is_active && wanted.since(written) < LAST_ACTIVE_EVERY =>
+                if !has_ended && written <= wanted && wanted.since(written) < LAST_ACTIVE_EVERY =>
             {
                 Some(written)
             }
@@ -431,7 +474,7 @@ impl Object {
     }
 
     /// In the order in which they stand; new kinds are appended.
-    fn conditions(&self, hpa: Option<(&str, &str, &str)>, _now: UnixMillis) -> Vec<Condition> {
+    fn conditions(&self, hpa: Option<ScalingActive<'_>>) -> Vec<Condition> {
         let mut conditions = self.spec.status.conditions.clone();
         let first_four = [
             ConditionKind::Ready,
@@ -491,10 +534,12 @@ impl Object {
                     READY_REASON,
                     READY_MESSAGE,
                 );
-                set(self
-                    .decided
-                    .as_ref()
-                    .map_or(well, |decided| decided.ready.clone()));
+                match &self.decided {
+                    Some(decided) => set(decided.ready.clone()),
+                    // What the last poll said stays until the next one has spoken.
+                    None if self.is_ready_said_by_poll() => {}
+                    None => set(well),
+                }
                 if let Some(active) = self
                     .decided
                     .as_ref()
@@ -537,6 +582,12 @@ impl Object {
         conditions
     }
 
+    fn is_ready_said_by_poll(&self) -> bool {
+        let conditions = &self.spec.status.conditions;
+        let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
+        ready.is_some_and(|ready| SAID_BY_POLL.contains(&ready.reason.as_str()))
+    }
+
     /// `None` leaves it: nothing was asked yet.
     fn fallback_condition(&self) -> Option<Condition> {
         let none = || {
@@ -577,8 +628,20 @@ impl Object {
     }
 }
 
+/// Reasons of Ready that follow from answers, not from the spec.
+const SAID_BY_POLL: [&str; 3] = [
+    "TriggerError",
+    "PartialTriggerError",
+    "ErrorGettingCurrentReplicas",
+];
 pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";
 pub(super) const UNPAUSED: &str = "pause annotation removed for ScaledObject";
+
+/// Status, reason and message of an HPA's ScalingActive condition.
+pub(super) type ScalingActive<'a> = (&'a str, &'a str, &'a str);
+
+/// The object's own HPA: its name, and its ScalingActive condition if it has one.
+pub(super) type OwnHpa<'a> = (&'a str, Option<ScalingActive<'a>>);
 
 /// Namespace, API group, kind and name of a target.
 pub(super) type TargetId = (String, String, String, String);

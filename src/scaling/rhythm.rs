@@ -25,9 +25,7 @@ pub(super) struct Rhythm {
 impl Rhythm {
     /// Takes in one read; returns when to poll for the next one, if a rhythm shows.
     pub(super) fn read(&mut self, now: UnixMillis) -> Option<UnixMillis> {
-        let Some(last) = self.last_read.replace(now) else {
-            return None;
-        };
+        let last = self.last_read.replace(now)?;
         let gap = now.since(last);
         if gap < BURST {
             self.last_read = Some(last);

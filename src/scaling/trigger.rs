@@ -18,6 +18,8 @@ pub struct TriggerState {
     /// Consecutive polls in error.
     pub failures: u32,
     failing_since: Option<UnixMillis>,
+    /// What the last answer was wrong with, even where the fallback has something else to say.
+    last_error: Option<PollError>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +50,45 @@ pub struct FallbackContext<'a> {
 }
 
 impl TriggerState {
+    /// Goes on counting where the object's status left off, so that neither a restart nor taking
+    /// over ends a fallback.
+    #[must_use]
+    pub fn with_failures(failures: u32) -> Self {
+        Self {
+            failures,
+            ..Self::default()
+        }
+    }
+
+    /// The wall clock was stepped: the same instants have other names now.
+    pub fn shift(&mut self, milliseconds: i64) {
+        let shift = |at: &mut UnixMillis| at.0 = at.0.saturating_add(milliseconds);
+        if let Some((_, at)) = &mut self.last_good {
+            shift(at);
+        }
+        if let Some(at) = &mut self.failing_since {
+            shift(at);
+        }
+        match &mut self.current {
+            Some(Current::Value { at, .. } | Current::Fallback { at, .. }) => shift(at),
+            Some(Current::Failed { since, .. }) => shift(since),
+            None => {}
+        }
+    }
+
+    /// More became known of the target since the answer came: a fallback is computed again.
+    pub fn reconsider(
+        &mut self,
+        trigger: &Trigger,
+        definition: &Definition,
+        at: UnixMillis,
+        context: FallbackContext<'_>,
+    ) {
+        if let Some(error) = self.last_error.clone() {
+            self.failed(trigger, definition, error, at, context);
+        }
+    }
+
     /// Takes in one answer. `at` is when the server was asked.
     pub fn answered(
         &mut self,
@@ -64,27 +105,40 @@ impl TriggerState {
                 }
                 self.failures = 0;
                 self.failing_since = None;
+                self.last_error = None;
                 self.current = Some(Current::Value { value, at });
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
-                let since = *self.failing_since.get_or_insert(at);
-                let fallback = definition
-                    .fallback
-                    .as_ref()
-                    .filter(|f| self.failures > f.failure_threshold);
-                self.current = Some(match fallback {
-                    Some(fallback) => match fallback_value(trigger, fallback, context) {
-                        Ok(value) => Current::Fallback { value, error, at },
-                        Err(message) => Current::Failed {
-                            error: PollError { message, ..error },
-                            since,
-                        },
-                    },
-                    None => Current::Failed { error, since },
-                });
+                self.last_error = Some(error.clone());
+                self.failed(trigger, definition, error, at, context);
             }
         }
+    }
+
+    fn failed(
+        &mut self,
+        trigger: &Trigger,
+        definition: &Definition,
+        error: PollError,
+        at: UnixMillis,
+        context: FallbackContext<'_>,
+    ) {
+        let since = *self.failing_since.get_or_insert(at);
+        let fallback = definition
+            .fallback
+            .as_ref()
+            .filter(|f| self.failures > f.failure_threshold);
+        self.current = Some(match fallback {
+            Some(fallback) => match fallback_value(trigger, fallback, context) {
+                Ok(value) => Current::Fallback { value, error, at },
+                Err(message) => Current::Failed {
+                    error: PollError { message, ..error },
+                    since,
+                },
+            },
+            None => Current::Failed { error, since },
+        });
     }
 
     /// Above its activation threshold, or standing in by fallback.

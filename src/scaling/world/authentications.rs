@@ -1,22 +1,70 @@
 //! Trigger authentications: who uses which, and what their status says about it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::super::event::{Command, Write, WriteError, WriteKind, WriteOk};
-use super::super::model::{Authentication, AuthenticationKey, ObjectKey, ScaledObject};
+use super::super::event::{Command, ErrorClass, Write, WriteError, WriteKind, WriteOk};
+use super::super::model::{
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ObjectKey, ScaledObject,
+    UnixMillis,
+};
 use super::World;
 use super::reconcile::FINALIZERS;
 use super::rounds::authentication_key;
 
+const RETRY_BASE: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_mins(5);
+
 impl World {
-    pub(super) fn authentication_seen(&mut self, seen: Authentication) {
+    pub(super) fn authentication_seen(&mut self, seen: Authentication, now: UnixMillis) {
         let key = seen.key.clone();
-        self.authentications.insert(key.clone(), seen);
+        let (sources, unsupported) = (seen.sources.clone(), seen.unsupported.clone());
+        let old = self.authentications.insert(key.clone(), seen);
+        let is_same =
+            old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported);
+        if !is_same {
+            self.ask_again(&key, now);
+        }
         self.mark_users(&key);
-        self.sync_authentication(&key);
+        self.sync_authentication(&key, now);
+    }
+
+    /// Those whose credentials could not be had try at once, since this may be the repair.
+    fn ask_again(&mut self, key: &AuthenticationKey, now: UnixMillis) {
+        let users = self.by_authentication.get(key).into_iter().flatten();
+        for user in users {
+            let lacks_credentials = self.objects.get(user).is_some_and(|object| {
+                let errors = object
+                    .triggers
+                    .iter()
+                    .filter_map(|state| state.underlying_error());
+                errors
+                    .map(|error| error.class)
+                    .any(|class| class == ErrorClass::Authentication)
+            });
+            if lacks_credentials && self.schedule.planned(user).is_some() {
+                self.schedule.plan(user, now);
+            }
+        }
+    }
+
+    /// The authentications that this object names are known, as far as they exist.
+    pub(super) fn are_authentications_listed(&self, key: &ObjectKey) -> bool {
+        let used = self
+            .objects
+            .get(key)
+            .map(|object| used(&object.spec))
+            .unwrap_or_default();
+        used.iter().all(|used| {
+            self.lists
+                .authentications
+                .get(&(used.group, used.kind))
+                .is_none_or(super::lists::ListTracker::is_complete)
+        })
     }
 
     pub(super) fn authentication_gone(&mut self, key: &AuthenticationKey) {
+        self.authentication_retries.remove(key);
         if self.authentications.remove(key).is_some() {
             self.mark_users(key);
         }
@@ -29,7 +77,12 @@ impl World {
     }
 
     /// Keeps the index from authentications to the objects that name them.
-    pub(super) fn index_authentications(&mut self, key: &ObjectKey, spec: Option<&ScaledObject>) {
+    pub(super) fn index_authentications(
+        &mut self,
+        key: &ObjectKey,
+        spec: Option<&ScaledObject>,
+        now: UnixMillis,
+    ) {
         let old: Vec<AuthenticationKey> = self
             .objects
             .get(key)
@@ -39,8 +92,11 @@ impl World {
         for gone in old.iter().filter(|old| !new.contains(old)) {
             if let Some(users) = self.by_authentication.get_mut(gone) {
                 users.remove(key);
+                if users.is_empty() {
+                    self.by_authentication.remove(gone);
+                }
             }
-            self.sync_authentication(gone);
+            self.sync_authentication(gone, now);
         }
         for used in new {
             self.by_authentication
@@ -50,37 +106,59 @@ impl World {
         }
     }
 
-    pub(super) fn sync_authentications_of(&mut self, key: &ObjectKey) {
+    pub(super) fn sync_authentications_of(&mut self, key: &ObjectKey, now: UnixMillis) {
         let used = self
             .objects
             .get(key)
             .map(|object| used(&object.spec))
             .unwrap_or_default();
         for authentication in used {
-            self.sync_authentication(&authentication);
+            self.sync_authentication(&authentication, now);
         }
     }
 
-    pub(super) fn sync_all_authentications(&mut self) {
+    pub(super) fn sync_all_authentications(&mut self, now: UnixMillis) {
         let all: Vec<AuthenticationKey> = self.authentications.keys().cloned().collect();
         for key in all {
-            self.sync_authentication(&key);
+            self.sync_authentication(&key, now);
+        }
+    }
+
+    pub(super) fn retry_authentications(&mut self, now: UnixMillis) {
+        let due = self.authentication_retries.iter();
+        let due: Vec<AuthenticationKey> = due
+            .filter(|(_, (at, _))| *at <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            // The count of failures stays until a write succeeds or nothing is left to write.
+            if !self.sync_authentication(&key, now) {
+                self.authentication_retries.remove(&key);
+            }
         }
     }
 
     /// Writes `status.scaledobjects`, and lets an authentication go that is being deleted: KEDA
-    /// left its finalizer on it, and nothing here must keep it.
-    fn sync_authentication(&mut self, key: &AuthenticationKey) {
+    /// left its finalizer on it, and nothing here must keep it. True when something has to be written.
+    fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) -> bool {
         let objects_known = self
             .lists
             .objects
             .get(&key.group)
             .is_some_and(super::lists::ListTracker::is_complete);
-        if !objects_known || self.authentication_writes.values().any(|busy| busy == key) {
-            return;
+        let is_busy = self
+            .authentication_writes
+            .values()
+            .any(|(busy, _)| busy == key);
+        let waits = self
+            .authentication_retries
+            .get(key)
+            .is_some_and(|(at, _)| *at > now);
+        if !objects_known || is_busy || waits {
+            return false;
         }
         let Some(found) = self.authentications.get(key) else {
-            return;
+            return false;
         };
         let kind = if found.deletion_requested {
             let stay: Vec<String> = found
@@ -90,7 +168,7 @@ impl World {
                 .cloned()
                 .collect();
             if stay.len() == found.finalizers.len() {
-                return;
+                return false;
             }
             let resource_version = found.resource_version.clone();
             WriteKind::AuthenticationFinalizers {
@@ -98,10 +176,13 @@ impl World {
                 finalizers: stay,
                 resource_version,
             }
+        } else if key.group == ApiGroup::KedaK8sIo {
+            // The old API's authentications have no status.
+            return false;
         } else {
             let wanted = self.user_names(key, &found.status_scaled_objects);
             if wanted == found.status_scaled_objects {
-                return;
+                return false;
             }
             WriteKind::AuthenticationStatus {
                 authentication: key.clone(),
@@ -109,15 +190,17 @@ impl World {
             }
         };
         if self.writes_in_flight >= self.settings.writes_max {
-            // The next event about it, or the next relist, comes here again.
-            return;
+            self.authentications_starved = true;
+            return true;
         }
         let id = self.next_write;
         self.next_write += 1;
         self.writes_in_flight += 1;
-        self.authentication_writes.insert(id, key.clone());
+        self.authentication_writes
+            .insert(id, (key.clone(), kind.clone()));
         let object = ObjectKey::new(key.group, &key.namespace, &key.name);
         self.out.push(Command::Write(Write { id, object, kind }));
+        true
     }
 
     /// Names in the order in which they stand already, new ones behind.
@@ -129,9 +212,12 @@ impl World {
             .flatten()
             .map(|user| &*user.name)
             .collect();
+        // Of a cluster-wide one we see only the users in our namespaces.
+        let others_may_use = key.kind == AuthenticationKind::ClusterTriggerAuthentication
+            && !self.settings.namespaces.is_empty();
         let mut names: Vec<&str> = before
             .split(',')
-            .filter(|name| users.contains(name))
+            .filter(|name| users.contains(name) || (others_may_use && !name.is_empty()))
             .collect();
         let new: Vec<&str> = users
             .into_iter()
@@ -144,24 +230,35 @@ impl World {
     pub(super) fn authentication_written(
         &mut self,
         key: &AuthenticationKey,
+        kind: WriteKind,
         result: Result<WriteOk, WriteError>,
+        now: UnixMillis,
     ) {
-        // After a failure the watch's next word on it, or the next relist, tries again.
-        if let (Ok(_), Some(users)) = (
-            &result,
-            self.authentications
+        if let Err(error) = result {
+            let failures = self
+                .authentication_retries
                 .get(key)
-                .map(|found| found.status_scaled_objects.clone()),
-        ) {
-            let wanted = self.user_names(key, &users);
-            if let Some(found) = self
-                .authentications
-                .get_mut(key)
-                .filter(|found| !found.deletion_requested)
-            {
-                found.status_scaled_objects = wanted;
+                .map_or(0, |(_, failures)| *failures);
+            let wait = self.backoff(failures, RETRY_BASE, RETRY_MAX);
+            let at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
+            self.authentication_retries
+                .insert(key.clone(), (at, failures.saturating_add(1)));
+            return;
+        }
+        self.authentication_retries.remove(key);
+        if let Some(found) = self.authentications.get_mut(key) {
+            match kind {
+                WriteKind::AuthenticationStatus { scaled_objects, .. } => {
+                    found.status_scaled_objects = scaled_objects;
+                }
+                WriteKind::AuthenticationFinalizers { finalizers, .. } => {
+                    found.finalizers = finalizers;
+                }
+                _ => {}
             }
         }
+        // Users may have come or gone while it was under way.
+        self.sync_authentication(key, now);
     }
 }
 

@@ -37,7 +37,11 @@ impl World {
         if !object.spec.finalizers.iter().any(ours) {
             return;
         }
-        if object.spec.restore_to_original && !object.restored && !self.restore(key, now) {
+        if object.spec.restore_to_original
+            && !object.restored
+            && !self.is_target_shared(key)
+            && !self.restore(key, now)
+        {
             return;
         }
         let Some(object) = self.objects.get(key) else {

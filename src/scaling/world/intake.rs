@@ -1,5 +1,7 @@
 //! Taking in facts: watches, answers, reads. Marks what each may concern; decides nothing.
 
+use std::time::Duration;
+
 use super::super::event::{
     Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
 };
@@ -11,13 +13,16 @@ use super::super::model::{
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::World;
 
+/// A target that cannot be read is looked at again after this long.
+const TARGET_RETRY: Duration = Duration::from_secs(10);
+
 impl World {
     pub(super) fn take_in(&mut self, event: Event, now: UnixMillis) {
         match event {
             Event::ScaledObject(group, seen) => self.scaled_object(group, seen, now),
             Event::Hpa(seen) => self.hpa(seen, now),
             Event::Workload(gvkr, seen) => self.workload(&gvkr, seen, now),
-            Event::Authentication(group, kind, seen) => self.authentication(group, kind, seen),
+            Event::Authentication(group, kind, seen) => self.authentication(group, kind, seen, now),
             Event::Polled(done) => self.polled(&done, now),
             Event::Written(done) => self.written(done, now),
             Event::TargetRead(read) => self.target_read(read, now),
@@ -77,9 +82,10 @@ impl World {
                 object.spec.pause.clone(),
                 object.spec.force_activation,
                 object.spec.generation,
+                hpa_id(&object.spec),
             )
         });
-        self.index_authentications(&key, Some(&spec));
+        self.index_authentications(&key, Some(&spec), now);
         match self.objects.get_mut(&key) {
             Some(object) => object.update(spec),
             None => {
@@ -101,7 +107,7 @@ impl World {
         // A change of annotations takes effect at once, like a change of the spec.
         let changed = before
             .as_ref()
-            .is_some_and(|(_, pause, force, generation)| {
+            .is_some_and(|(_, pause, force, generation, _)| {
                 *pause != spec.pause
                     || *force != spec.force_activation
                     || *generation != spec.generation
@@ -109,7 +115,16 @@ impl World {
         if changed && object.loop_generation.is_some() && !spec.pause.is_full() {
             self.schedule.plan(&key, now);
         }
+        let hpa = hpa_id(&object.spec);
         self.record_definition(&key, now);
+        if let Some((.., old)) = &before
+            && *old != hpa
+        {
+            self.unindex_hpa_name(old.as_ref(), &key);
+        }
+        if let Some(hpa) = hpa {
+            self.by_hpa_name.entry(hpa).or_default().insert(key.clone());
+        }
         if let Some((old_target, ..)) = before.filter(|(old, ..)| *old != target) {
             self.unindex_target(&old_target, &key);
         }
@@ -150,11 +165,13 @@ impl World {
     }
 
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
+        // While the object is still known, since it says which ones they are.
+        self.index_authentications(key, None, now);
         let Some(object) = self.objects.remove(key) else {
             return;
         };
         self.schedule.forget(key);
-        self.index_authentications(key, None);
+        self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
         let target = object.target_id();
         self.unindex_target(&target, key);
         self.mark_target(&target);
@@ -164,6 +181,16 @@ impl World {
             at: now,
             object: key.clone(),
         });
+    }
+
+    fn unindex_hpa_name(&mut self, id: Option<&(String, String)>, key: &ObjectKey) {
+        let Some(id) = id else { return };
+        if let Some(keys) = self.by_hpa_name.get_mut(id) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_hpa_name.remove(id);
+            }
+        }
     }
 
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
@@ -194,14 +221,14 @@ impl World {
                 self.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Gone { namespace, name } => self.hpa_gone(&(namespace, name)),
+            Seen::Gone { namespace, name } => self.hpa_gone(&(namespace, name), None),
             Seen::ListEnd { scope } => {
                 let known = self
                     .hpas
                     .keys()
                     .map(|(namespace, name)| (namespace.as_str(), name.as_str()));
                 for id in self.lists.hpas.end(&scope, known) {
-                    self.hpa_gone(&id);
+                    self.hpa_gone(&id, None);
                 }
                 self.mark_all();
             }
@@ -211,45 +238,43 @@ impl World {
     pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
         let id = (hpa.namespace.clone(), hpa.name.clone());
         let target = target_id(&hpa.namespace, &hpa.target);
-        if let Some(old) = self.hpas.get(&id) {
-            // An echo from before what a write already answered with.
-            if is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid {
-                return;
-            }
-            let old_target = target_id(&old.namespace, &old.target);
-            if old_target != target {
-                self.unindex_hpa(&old_target, &id.1);
-            }
+        // An echo from before what a write already answered with.
+        if self.hpas.get(&id).is_some_and(|old| {
+            is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid
+        }) {
+            return;
+        }
+        self.record_hpa(&hpa, now);
+        if let Some(old) = self.hpas.remove(&id) {
+            self.unindex_hpa(&old);
         }
         self.hpas_by_target
             .entry(target.clone())
             .or_default()
             .insert(id.1.clone());
-        self.record_hpa(&hpa, now);
+        if let Some((.., uid)) = &hpa.controller {
+            let names = self.hpas_by_owner.entry(uid.clone()).or_default();
+            names.insert(id.1.clone());
+        }
+        self.mark_hpa(&hpa);
         self.hpas.insert(id, hpa);
-        self.mark_target(&target);
+    }
+
+    /// All that an HPA may concern: those who share its target, those who want its name, its owner.
+    fn mark_hpa(&mut self, hpa: &ObservedHpa) {
+        self.mark_target(&target_id(&hpa.namespace, &hpa.target));
+        let named = self
+            .by_hpa_name
+            .get(&(hpa.namespace.clone(), hpa.name.clone()));
+        self.dirty.extend(named.into_iter().flatten().cloned());
+        self.dirty.extend(controlling_object(hpa));
     }
 
     /// Hands the HPA's own reasoning to the history whenever it changed.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
-        let Some((_, _, owner, uid)) = hpa
-            .controller
-            .as_ref()
-            .filter(|(_, kind, ..)| kind == "ScaledObject")
-        else {
+        let (Some(key), Some((.., uid))) = (controlling_object(hpa), &hpa.controller) else {
             return;
         };
-        let group = hpa
-            .controller
-            .as_ref()
-            .map_or(ApiGroup::KedaSh, |(api_version, ..)| {
-                if api_version.starts_with("keda.k8s.io/") {
-                    ApiGroup::KedaK8sIo
-                } else {
-                    ApiGroup::KedaSh
-                }
-            });
-        let key = ObjectKey::new(group, &hpa.namespace, owner);
         if self
             .objects
             .get(&key)
@@ -278,22 +303,33 @@ impl World {
         }
     }
 
-    pub(super) fn hpa_gone(&mut self, id: &(String, String)) {
-        if let Some(hpa) = self.hpas.remove(id) {
-            let target = target_id(&hpa.namespace, &hpa.target);
-            self.unindex_hpa(&target, &id.1);
-            self.mark_target(&target);
+    /// `uid`: only if it is still this one, and not another that took its name meanwhile.
+    pub(super) fn hpa_gone(&mut self, id: &(String, String), uid: Option<&str>) {
+        let is_it = |hpa: &ObservedHpa| uid.is_none_or(|uid| hpa.uid == uid);
+        if self.hpas.get(id).is_some_and(is_it)
+            && let Some(hpa) = self.hpas.remove(id)
+        {
+            self.unindex_hpa(&hpa);
         }
     }
 
-    fn unindex_hpa(&mut self, target: &TargetId, name: &str) {
-        if let Some(names) = self.hpas_by_target.get_mut(target) {
-            names.remove(name);
+    fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
+        let target = target_id(&hpa.namespace, &hpa.target);
+        if let Some(names) = self.hpas_by_target.get_mut(&target) {
+            names.remove(&hpa.name);
             if names.is_empty() {
-                self.hpas_by_target.remove(target);
+                self.hpas_by_target.remove(&target);
             }
         }
-        self.mark_target(target);
+        if let Some((.., uid)) = &hpa.controller
+            && let Some(names) = self.hpas_by_owner.get_mut(uid)
+        {
+            names.remove(&hpa.name);
+            if names.is_empty() {
+                self.hpas_by_owner.remove(uid);
+            }
+        }
+        self.mark_hpa(hpa);
     }
 
     fn workload(&mut self, gvkr: &Gvkr, seen: Seen<Workload>, now: UnixMillis) {
@@ -392,6 +428,7 @@ impl World {
         group: ApiGroup,
         kind: AuthenticationKind,
         seen: Seen<Box<Authentication>>,
+        now: UnixMillis,
     ) {
         let Some(list) = self.lists.authentications.get_mut(&(group, kind)) else {
             return;
@@ -406,7 +443,7 @@ impl World {
             Seen::ListStart { scope } => list.start(scope),
             Seen::Listed(seen) | Seen::Changed(seen) => {
                 list.listed(&seen.key.namespace, &seen.key.name);
-                self.authentication_seen(*seen);
+                self.authentication_seen(*seen, now);
             }
             Seen::Gone { namespace, name } => self.authentication_gone(&key(namespace, name)),
             Seen::ListEnd { scope } => {
@@ -422,7 +459,7 @@ impl World {
                     self.authentication_gone(&key(namespace, name));
                 }
                 self.mark_all();
-                self.sync_all_authentications();
+                self.sync_all_authentications(now);
             }
         }
     }
@@ -437,19 +474,38 @@ impl World {
             return;
         }
         let id = object.target_id();
-        object.target = match read.result {
-            Ok((gvkr, workload)) => Target::Found { gvkr, workload },
-            Err(error) => Target::Failed {
-                gvkr: object.target.gvkr().cloned(),
-                note: match error.kind {
-                    TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
-                    TargetErrorKind::NoScale => {
-                        Some("Target resource doesn't expose /scale subresource")
-                    }
-                    TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
-                },
-                message: error.message,
-            },
+        object.target_unreadable = None;
+        object.target_retry_at = None;
+        let is_running = object.loop_generation.is_some();
+        match read.result {
+            Ok((gvkr, workload)) => object.target = Target::Found { gvkr, workload },
+            // A fault on the way to a target that was there: the loop goes on and asks again.
+            Err(error)
+                if error.kind == TargetErrorKind::Other
+                    && is_running
+                    && object.target.replicas().is_some() =>
+            {
+                object.target_unreadable = Some(error.message);
+            }
+            Err(error) => {
+                object.target = Target::Failed {
+                    gvkr: object.target.gvkr().cloned(),
+                    note: match error.kind {
+                        TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
+                        TargetErrorKind::NoScale => {
+                            Some("Target resource doesn't expose /scale subresource")
+                        }
+                        TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
+                    },
+                    message: error.message,
+                };
+                let retry_at = now.plus(TARGET_RETRY);
+                object.target_retry_at = Some(retry_at);
+                self.wake(&key, retry_at);
+            }
+        }
+        let Some(object) = self.objects.get_mut(&key) else {
+            return;
         };
         if let Some(round) = &mut object.round {
             round.waits_for_target = false;
@@ -458,6 +514,7 @@ impl World {
             self.note_replicas(&id, &workload, now);
         }
         self.dirty.insert(key.clone());
+        self.reconsider(&key, now);
         self.round_progressed(&key, now);
     }
 
@@ -467,6 +524,7 @@ impl World {
             if let Some(round) = &mut object.round {
                 round.waits_for_pods = false;
             }
+            self.reconsider(key, now);
             self.round_progressed(key, now);
         }
     }
@@ -515,6 +573,23 @@ fn recorded_triggers(
             activation_threshold: trigger.activation_threshold,
         });
     recorded.collect()
+}
+
+/// Namespace and name of the HPA that a valid object wants.
+fn hpa_id(spec: &ScaledObject) -> Option<(String, String)> {
+    let definition = spec.definition.as_ref().ok()?;
+    Some((spec.key.namespace.to_string(), definition.hpa_name.clone()))
+}
+
+/// The ScaledObject that an HPA names as its controller, whether it is there or not.
+fn controlling_object(hpa: &ObservedHpa) -> Option<ObjectKey> {
+    let (api_version, kind, name, _) = hpa.controller.as_ref()?;
+    let group = if api_version.starts_with("keda.k8s.io/") {
+        ApiGroup::KedaK8sIo
+    } else {
+        ApiGroup::KedaSh
+    };
+    (kind == "ScaledObject").then(|| ObjectKey::new(group, &hpa.namespace, name))
 }
 
 /// Resource versions of one kind are ordered numbers; anything else is never called older.

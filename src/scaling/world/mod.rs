@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState};
+use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject,
@@ -50,14 +50,22 @@ pub struct World {
     settings: Settings,
     objects: BTreeMap<ObjectKey, Object>,
     by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
+    /// By namespace and wanted name of the HPA.
+    by_hpa_name: HashMap<(String, String), BTreeSet<ObjectKey>>,
     /// By namespace and name.
     hpas: BTreeMap<(String, String), ObservedHpa>,
     hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
+    /// Uid of the controller to the names of its HPAs.
+    hpas_by_owner: HashMap<String, BTreeSet<String>>,
     /// By kind, namespace and name; only the watched kinds.
     workloads: HashMap<(Gvkr, String, String), Workload>,
     authentications: BTreeMap<AuthenticationKey, Authentication>,
     by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
-    authentication_writes: HashMap<u64, AuthenticationKey>,
+    authentication_writes: HashMap<u64, (AuthenticationKey, WriteKind)>,
+    /// Failed writes to authentications: when again, and how often in a row it failed.
+    authentication_retries: BTreeMap<AuthenticationKey, (UnixMillis, u32)>,
+    /// Some authentication's write found no free place.
+    authentications_starved: bool,
     lists: Lists,
     schedule: Schedule,
     wakes: BTreeSet<(UnixMillis, ObjectKey)>,
@@ -124,12 +132,16 @@ impl World {
             settings,
             objects: BTreeMap::new(),
             by_target: HashMap::new(),
+            by_hpa_name: HashMap::new(),
             hpas: BTreeMap::new(),
             hpas_by_target: HashMap::new(),
+            hpas_by_owner: HashMap::new(),
             workloads: HashMap::new(),
             authentications: BTreeMap::new(),
             by_authentication: BTreeMap::new(),
             authentication_writes: HashMap::new(),
+            authentication_retries: BTreeMap::new(),
+            authentications_starved: false,
             lists,
             wakes: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -149,9 +161,16 @@ impl World {
                 self.dirty.insert(key);
             }
         }
-        self.start_due_rounds(now);
-        while let Some(key) = self.dirty.pop_first() {
-            self.reconcile(&key, now);
+        self.retry_authentications(now);
+        loop {
+            while let Some(key) = self.dirty.pop_first() {
+                self.reconcile(&key, now);
+            }
+            // Only now, so that no round starts for an object that the news has stopped.
+            self.start_due_rounds(now);
+            if self.dirty.is_empty() && !self.feed_starved(now) {
+                break;
+            }
         }
         let jobs = self.schedule.dispatch();
         self.out.extend(jobs.into_iter().map(Command::Poll));
@@ -162,7 +181,29 @@ impl World {
     #[must_use]
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         let wake = self.wakes.first().map(|(at, _)| *at);
-        [wake, self.schedule.next_due()].into_iter().flatten().min()
+        let retry = self.authentication_retries.values().map(|(at, _)| *at);
+        [wake, self.schedule.next_due(), retry.min()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Gives a free place among the writes to the next in the queue; true when it must be looked at.
+    fn feed_starved(&mut self, now: UnixMillis) -> bool {
+        while self.writes_in_flight < self.settings.writes_max {
+            if let Some(key) = self.starved.pop_front() {
+                if let Some(object) = self.objects.get_mut(&key) {
+                    object.is_starved = false;
+                }
+                self.dirty.insert(key);
+                return true;
+            }
+            if !std::mem::take(&mut self.authentications_starved) {
+                return false;
+            }
+            self.sync_all_authentications(now);
+        }
+        false
     }
 
     /// The wall clock was stepped by this much: whatever was planned moves along, so that neither a
@@ -174,8 +215,22 @@ impl World {
             .into_iter()
             .map(|(at, key)| (shift(at), key))
             .collect();
+        for (at, _) in self.authentication_retries.values_mut() {
+            *at = shift(*at);
+        }
         for object in self.objects.values_mut() {
-            object.last_active_at = object.last_active_at.map(shift);
+            for at in [
+                &mut object.last_active_at,
+                &mut object.recorded_active_at,
+                &mut object.status_dirty_since,
+                &mut object.target_retry_at,
+            ] {
+                *at = at.map(shift);
+            }
+            object.rhythm = super::rhythm::Rhythm::default();
+            for trigger in &mut object.triggers {
+                trigger.shift(milliseconds);
+            }
             for slot in [
                 &mut object.slots.claim,
                 &mut object.slots.status,

@@ -1,7 +1,7 @@
 //! Who may scale a target: one ScaledObject, one HPA, never two.
 
 use super::super::hpa::{ObservedHpa, Owner, is_controlled_by};
-use super::super::model::{ObjectKey, ScaledObject};
+use super::super::model::{ApiGroup, ObjectKey, ScaledObject};
 use super::super::object::{TargetId, target_id};
 use super::World;
 
@@ -13,6 +13,14 @@ pub(super) fn owner(object: &ScaledObject) -> Owner {
         key: object.key.clone(),
         uid: object.uid.clone(),
     }
+}
+
+/// Whoever wins the target, the HPA of another ScaledObject is no reason to give way: it goes with
+/// the garbage collector if its owner is gone, and its owner lost the target if it is not.
+fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
+    hpa.controller
+        .as_ref()
+        .is_some_and(|(_, kind, ..)| kind == "ScaledObject")
 }
 
 impl World {
@@ -44,7 +52,7 @@ impl World {
                 !is_controlled_by(hpa, &me)
                     && !hpa.deletion_requested
                     && hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
-                    && !self.is_left_behind(hpa)
+                    && !is_of_scaled_object(hpa)
             })?;
         if !object.spec.transfer_hpa_ownership {
             return Some(format!(
@@ -61,15 +69,36 @@ impl World {
         })
     }
 
-    /// The HPA belongs to a ScaledObject that is gone or has moved on: the garbage collector or its
-    /// owner will remove it.
-    pub(super) fn is_left_behind(&self, hpa: &ObservedHpa) -> bool {
-        hpa.controller
-            .as_ref()
-            .is_some_and(|(_, kind, ..)| kind == "ScaledObject")
+    /// Name of the ScaledObject that controls this HPA, if it is there; its group does not matter.
+    pub(super) fn living_owner<'a>(&self, hpa: &'a ObservedHpa) -> Option<&'a str> {
+        let (_, kind, name, uid) = hpa.controller.as_ref()?;
+        let lives = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
+            .into_iter()
+            .filter_map(|group| {
+                self.objects
+                    .get(&ObjectKey::new(group, &hpa.namespace, name))
+            })
+            .any(|object| object.spec.uid == *uid);
+        (kind == "ScaledObject" && lives).then_some(name)
     }
 
-    /// Of several objects with one target: the one whose HPA is there, else the oldest.
+    /// Somebody else, who is not on the way out, scales the target of this object.
+    pub(super) fn is_target_shared(&self, key: &ObjectKey) -> bool {
+        let Some(object) = self.objects.get(key) else {
+            return false;
+        };
+        let users = self.by_target.get(&object.target_id());
+        users.into_iter().flatten().any(|other| {
+            let lives = self
+                .objects
+                .get(other)
+                .is_some_and(|other| !other.spec.deletion_requested);
+            other != key && lives
+        })
+    }
+
+    /// Of several objects with one target: the one that has it, the one whose HPA is there, else
+    /// the oldest.
     fn owner_of(&self, target: &TargetId) -> Option<ObjectKey> {
         let claims = self.by_target.get(target)?.iter().filter_map(|key| {
             let object = self.objects.get(key)?;
@@ -79,23 +108,36 @@ impl World {
             let has_hpa = self
                 .hpa_of(key)
                 .is_some_and(|hpa| target_id(&hpa.namespace, &hpa.target) == *target);
-            Some((!has_hpa, object.spec.created_at, key))
+            Some((!object.owns_target, !has_hpa, object.spec.created_at, key))
         });
         claims.min().map(|(.., key)| key.clone())
     }
 
-    /// The HPA that this object controls under its wanted name or the one in its status.
+    /// The HPA that this object controls: the one with the wanted name, else any.
     pub(super) fn hpa_of(&self, key: &ObjectKey) -> Option<&ObservedHpa> {
         let object = self.objects.get(key)?;
         let me = owner(&object.spec);
         let wanted = object
             .definition()
             .map(|definition| definition.hpa_name.as_str());
-        let known = object.spec.status.hpa_name.as_deref();
-        [wanted, known]
-            .into_iter()
-            .flatten()
-            .filter_map(|name| self.hpas.get(&(key.namespace.to_string(), name.to_owned())))
+        let names = self.hpas_by_owner.get(&object.spec.uid)?;
+        names
+            .iter()
+            .filter_map(|name| self.hpas.get(&(key.namespace.to_string(), name.clone())))
+            .filter(|hpa| is_controlled_by(hpa, &me))
+            .min_by_key(|hpa| wanted != Some(hpa.name.as_str()))
+    }
+
+    /// An HPA of this object under another name than the wanted one.
+    pub(super) fn misnamed_hpa(&self, key: &ObjectKey) -> Option<&ObservedHpa> {
+        let object = self.objects.get(key)?;
+        let wanted = object.definition()?.hpa_name.as_str();
+        let me = owner(&object.spec);
+        let names = self.hpas_by_owner.get(&object.spec.uid)?;
+        names
+            .iter()
+            .filter(|name| *name != wanted)
+            .filter_map(|name| self.hpas.get(&(key.namespace.to_string(), name.clone())))
             .find(|hpa| is_controlled_by(hpa, &me))
     }
 }

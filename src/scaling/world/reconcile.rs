@@ -14,8 +14,8 @@ use super::watched_workloads;
 pub(super) const FINALIZERS: [&str; 2] = ["finalizer.keda.sh", "finalizer.keda.k8s.io"];
 /// A fresh object's status waits this long for its first answers, so that it is written once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
-/// A target that cannot be read is looked at again after this long.
-const TARGET_RETRY: Duration = Duration::from_secs(10);
+/// So many failures that may pass, and an HPA that is still missing is worth a word.
+const HPA_TRIES: u32 = 3;
 
 impl World {
     pub(super) fn reconcile(&mut self, key: &ObjectKey, now: UnixMillis) {
@@ -36,7 +36,7 @@ impl World {
         self.settle(key, verdict, now);
         self.publish(key);
         self.sync_status(key, now);
-        self.sync_authentications_of(key);
+        self.sync_authentications_of(key, now);
     }
 
     /// Nothing is decided on half of the facts.
@@ -117,6 +117,12 @@ impl World {
         if let Some(message) = self.conflict(key) {
             return Verdict::failed(Step::BuildScalers, message);
         }
+        if let Some(object) = self.objects.get_mut(key) {
+            object.owns_target = true;
+        }
+        if !self.are_authentications_listed(key) {
+            return Verdict::Pending;
+        }
         self.ensure_hpa(key, now)
     }
 
@@ -138,8 +144,14 @@ impl World {
                 }
                 failed @ Target::Failed { .. } => {
                     let failed = failed.clone();
+                    let is_due = object.target_retry_at.is_some_and(|at| at <= now);
                     // A missing target heals by itself once it appears.
-                    self.wake(key, now.plus(TARGET_RETRY));
+                    if is_due {
+                        self.read_target(key);
+                    }
+                    if let Some(object) = self.objects.get_mut(key).filter(|_| is_due) {
+                        object.target_retry_at = None;
+                    }
                     failed
                 }
                 other => other.clone(),
@@ -203,6 +215,27 @@ impl World {
 
     /// Removes the HPA and moves the target to the paused count.
     fn pause(&mut self, key: &ObjectKey, now: UnixMillis) -> Verdict {
+        // The loop ends before anything else, so that nothing moves while the HPA goes.
+        self.tell_pause(key, false);
+        let was_running = self
+            .objects
+            .get(key)
+            .is_some_and(|object| object.loop_generation.is_some());
+        self.stop(key);
+        if was_running {
+            self.emit(
+                key,
+                false,
+                "KEDAScalersStopped",
+                "StopScaling",
+                "Stopped scalers watch".to_owned(),
+            );
+        }
+        if let Some(hpa) = self.hpa_of(key).filter(|hpa| !hpa.deletion_requested) {
+            let (name, uid) = (hpa.name.clone(), hpa.uid.clone());
+            self.write(key, WriteKind::DeleteHpa { name, uid }, now);
+            return Verdict::Pending;
+        }
         let Some(object) = self.objects.get(key) else {
             return Verdict::Pending;
         };
@@ -216,19 +249,15 @@ impl World {
                 message,
             };
         }
-        if let Some(hpa) = self.hpa_of(key).filter(|hpa| !hpa.deletion_requested) {
-            let (name, uid) = (hpa.name.clone(), hpa.uid.clone());
-            self.write(key, WriteKind::DeleteHpa { name, uid }, now);
-            return Verdict::Pending;
-        }
-        if matches!(
-            self.objects
-                .get(key)
-                .map(|object| &object.spec.pause.replicas),
-            Some(Some(_))
-        ) {
+        if object.spec.pause.replicas.is_some() {
             match self.resolve_target(key, now) {
-                Target::Found { .. } => self.decide(key, now),
+                Target::Found { .. } => {
+                    // Another's target is not moved by pausing.
+                    if let Some(message) = self.conflict(key) {
+                        return Verdict::failed(Step::BuildScalers, message);
+                    }
+                    self.decide(key, now);
+                }
                 Target::Failed { message, .. } => {
                     return Verdict::Failed {
                         phrase: "failed to scale target to paused replica count",
@@ -253,31 +282,37 @@ impl World {
         let transfer = object.spec.transfer_hpa_ownership;
         let me = owner(&object.spec);
         // Renamed: the old one goes first, since two on one target would stop each other.
-        if let Some(old) = self.hpa_of(key).filter(|hpa| hpa.name != desired.name) {
+        if let Some(old) = self.misnamed_hpa(key) {
             let (name, uid, going) = (old.name.clone(), old.uid.clone(), old.deletion_requested);
             if !going {
                 self.write(key, WriteKind::DeleteHpa { name, uid }, now);
             }
             return Verdict::Pending;
         }
-        let refused = object.hpa_refusal.clone();
+        let is_news = object
+            .hpa_refusal
+            .as_ref()
+            .is_some_and(|refusal| *refusal.desired != desired);
+        if is_news && let Some(object) = self.objects.get_mut(key) {
+            // Other content may be taken: neither wait nor complain any longer.
+            object.hpa_refusal = None;
+            object.slots.hpa.retry_at = None;
+            object.slots.hpa.failures = 0;
+        }
         let found = self
             .hpas
             .get(&(desired.namespace.clone(), desired.name.clone()));
         let kind = match found {
             None => Some(WriteKind::ApplyHpa(Box::new(desired))),
-            Some(hpa) if hpa.deletion_requested => {
-                self.wake(key, now.plus(Duration::from_secs(1)));
-                return Verdict::Pending;
-            }
+            // Its watch tells when it is gone.
+            Some(hpa) if hpa.deletion_requested => return Verdict::Pending,
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
-                    // Left by a deleted object of the same name: the garbage collector is on its way.
-                    Some((_, kind, name, _)) if kind == "ScaledObject" && **name == *key.name => {
-                        self.wake(key, now.plus(Duration::from_secs(1)));
-                        return Verdict::Pending;
-                    }
-                    Some((_, kind, name, _)) if kind == "ScaledObject" => {
+                    Some((_, kind, ..)) if kind == "ScaledObject" => {
+                        let Some(name) = self.living_owner(found) else {
+                            // Left by an object that is gone: the garbage collector is on its way.
+                            return Verdict::Pending;
+                        };
                         let message = format!(
                             "the HPA '{}' is already managed by the ScaledObject '{name}'",
                             found.name
@@ -314,16 +349,26 @@ impl World {
                 }
             },
         };
-        let Some(kind) = kind else {
-            return Verdict::Good;
-        };
         let exists = found.is_some();
-        self.write(key, kind, now);
-        match refused {
-            Some(message) => Verdict::failed(Step::BuildScalers, message),
+        if let Some(kind) = kind {
+            self.write(key, kind, now);
+        } else {
+            if let Some(object) = self.objects.get_mut(key) {
+                object.hpa_refusal = None;
+            }
+            return Verdict::Good;
+        }
+        let Some(object) = self.objects.get(key) else {
+            return Verdict::Pending;
+        };
+        let failures = object.slots.hpa.failures;
+        match &object.hpa_refusal {
+            Some(refusal) if refusal.is_final || (!exists && failures >= HPA_TRIES) => {
+                Verdict::failed(Step::BuildScalers, refusal.message.clone())
+            }
             // An HPA that only has to be brought up to date goes on scaling meanwhile.
-            None if exists => Verdict::Good,
-            None => Verdict::Pending,
+            _ if exists => Verdict::Good,
+            _ => Verdict::Pending,
         }
     }
 
@@ -344,10 +389,7 @@ impl World {
         match verdict {
             Verdict::Pending => {}
             Verdict::Failed { phrase, message } => {
-                self.schedule.forget(key);
-                if let Some(object) = self.objects.get_mut(key) {
-                    object.stop_loop();
-                }
+                self.stop(key);
                 self.tell_failure(
                     key,
                     format!("{phrase}: {message}"),
@@ -357,19 +399,6 @@ impl World {
                 );
             }
             Verdict::Paused => {
-                self.schedule.forget(key);
-                if let Some(object) = self.objects.get_mut(key) {
-                    object.stop_loop();
-                }
-                if was_running.is_some() {
-                    self.emit(
-                        key,
-                        false,
-                        "KEDAScalersStopped",
-                        "StopScaling",
-                        "Stopped scalers watch".to_owned(),
-                    );
-                }
                 self.tell_ready(key);
             }
             Verdict::Good => {
@@ -388,13 +417,22 @@ impl World {
         }
     }
 
+    /// Ends the loop, and any claim that its going on is no news.
+    fn stop(&mut self, key: &ObjectKey) {
+        self.schedule.forget(key);
+        if let Some(object) = self.objects.get_mut(key) {
+            object.stop_loop();
+            object.recorded.adopted = false;
+        }
+    }
+
     fn start(&mut self, key: &ObjectKey, is_restart: bool, now: UnixMillis) {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
         let old = object.loop_definition.clone();
         object.start_loop(old.as_deref());
-        let silent = object.recorded.was_ready && old.is_none() && !object.recorded.paused;
+        let silent = std::mem::take(&mut object.recorded.adopted);
         let kinds: Vec<String> = object.definition().map_or_else(Vec::new, |definition| {
             definition
                 .triggers
@@ -402,9 +440,9 @@ impl World {
                 .map(|trigger| trigger.kind.clone())
                 .collect()
         });
+        // Answers to the questions of an earlier generation are none to those of this one.
+        self.schedule.forget(key);
         self.schedule.plan(key, now);
-        self.start_due_rounds(now);
-        // An object that ran before we came, under KEDA or our own predecessor, just goes on.
         if silent {
             return;
         }
@@ -464,6 +502,16 @@ impl World {
         }
         object.recorded.check_note = Some(full.clone());
         let is_definition = object.spec.definition.is_err();
+        let is_unresolved = matches!(&object.target, Target::Failed { gvkr: None, .. });
+        if is_unresolved && phrase == Step::Target.phrase() && target_note.is_none() {
+            self.emit(
+                key,
+                true,
+                "ScaledObjectUpdateFailed",
+                "ResolveScaleTarget",
+                message.clone(),
+            );
+        }
         if let Some(note) = target_note {
             self.emit(
                 key,
@@ -531,7 +579,7 @@ impl World {
                 }),
             )
         });
-        let wanted = object.wanted_status(hpa, now);
+        let wanted = object.wanted_status(hpa);
         if object.verdict != Verdict::Pending {
             self.record_conditions(key, &wanted, now);
         }

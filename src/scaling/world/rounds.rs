@@ -186,7 +186,6 @@ impl World {
             return;
         };
         state.answered(trigger, &definition, answer, at, context);
-        let error = state.underlying_error().map(|error| error.message.clone());
         self.record(Record::Sample {
             at,
             object: key.clone(),
@@ -194,9 +193,52 @@ impl World {
             answer: answer.clone(),
             latency,
         });
-        self.tell_trigger_error(key, index, error);
-        self.publish(key);
         self.round_progressed(key, now);
+        self.publish(key);
+    }
+
+    /// The target or its pods became known after an answer: fallbacks that need them are computed
+    /// again, before anything is decided on them.
+    pub(super) fn reconsider(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
+        let context = FallbackContext {
+            current_replicas: object.target.replicas(),
+            ready_pods: object
+                .ready_pods
+                .as_ref()
+                .map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+        };
+        for (trigger, state) in definition.triggers.iter().zip(&mut object.triggers) {
+            state.reconsider(trigger, &definition, now, context);
+        }
+        self.publish(key);
+    }
+
+    /// Tells each trigger's error once the round is complete and its fallback has been considered.
+    fn tell_trigger_errors(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
+        let errors: Vec<_> = definition
+            .triggers
+            .iter()
+            .zip(&object.triggers)
+            .map(|(trigger, state)| {
+                let error = state.underlying_error().map(|error| error.message.clone());
+                (trigger.index, error)
+            })
+            .collect();
+        for (index, error) in errors {
+            self.tell_trigger_error(key, index, error);
+        }
     }
 
     /// An event for each new error text of a trigger, not for each failing poll.
@@ -225,7 +267,11 @@ impl World {
             return;
         }
         let again = object.round.take().is_some_and(|round| round.again);
-        if object.verdict == Verdict::Good {
+        let is_good = object.verdict == Verdict::Good;
+        // Otherwise as soon as it is good again, since the next round may be far.
+        object.redecide |= !is_good;
+        self.tell_trigger_errors(key);
+        if is_good {
             self.decide(key, now);
         }
         self.tell_fallback(key);
@@ -282,16 +328,22 @@ impl World {
             return;
         }
         object.redecide = false;
+        let is_answered = object.triggers.iter().all(|state| state.current.is_some());
+        if !is_answered && !object.spec.pause.is_full() {
+            // Silence is not inactivity: the round that is under way will decide.
+            return;
+        }
         let triggers = decided_triggers(object);
         let active_metrics: Vec<String> = triggers
             .iter()
             .filter(|trigger| trigger.active)
             .map(|trigger| trigger.metric_name.to_string())
             .collect();
-        let current = match &object.target {
-            Target::Found { workload, .. } => Ok(workload.replicas),
-            Target::Failed { message, .. } => Err(message.as_str()),
-            Target::Unknown | Target::Reading => Err("not read yet"),
+        let current = match (&object.target, &object.target_unreadable) {
+            (Target::Found { .. }, Some(message)) => Err(message.as_str()),
+            (Target::Found { workload, .. }, None) => Ok(workload.replicas),
+            (Target::Failed { message, .. }, _) => Err(message.as_str()),
+            (Target::Unknown | Target::Reading, _) => Err("not read yet"),
         };
         let from = current.unwrap_or(0);
         let decision = decide(
@@ -325,14 +377,17 @@ impl World {
         };
         let to = decision.scale_to.unwrap_or(from);
         let said = (decision.reason.id(), from, to);
-        object.decided = Some(Decided {
-            ready: decision.ready.clone(),
-            active: decision.active.clone(),
-            activity: triggers
-                .iter()
-                .map(|trigger| (trigger.metric_name.to_string(), trigger.active))
-                .collect(),
-        });
+        // A pause says nothing of the triggers: what was last known of them stays.
+        if !object.spec.pause.is_full() {
+            object.decided = Some(Decided {
+                ready: decision.ready.clone(),
+                active: decision.active.clone(),
+                activity: triggers
+                    .iter()
+                    .map(|trigger| (trigger.metric_name.to_string(), trigger.active))
+                    .collect(),
+            });
+        }
         // A state that lasts is one decision; its samples tell the rest.
         if object.recorded.decision.replace(said) == Some(said) && decision.scale_to.is_none() {
             return;
@@ -363,10 +418,11 @@ impl World {
                     gvkr,
                     name: object.spec.target.name.clone(),
                 };
-                if !self.write(key, WriteKind::Scale { target, from, to }, now) {
-                    if let Some(object) = self.objects.get_mut(key) {
-                        object.redecide = true;
-                    }
+                if !self.write(key, WriteKind::Scale { target, from, to }, now)
+                    && let Some(object) = self.objects.get_mut(key)
+                {
+                    object.redecide = true;
+                    object.scaling = None;
                 }
             }
             _ if decision.touch_last_active => self.touch_last_active(key, now),

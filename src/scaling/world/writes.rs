@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::super::event::{
     Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk,
 };
+use super::super::hpa::{self, DesiredHpa, Drift};
 use super::super::model::{ObjectKey, UnixMillis};
-use super::super::object::{Object, Slot, Target};
+use super::super::object::{HpaRefusal, Object, Slot, Target};
 use super::World;
+use super::intake::is_older;
 use super::rounds::scale_note;
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
@@ -31,7 +33,9 @@ impl World {
             return false;
         }
         if full {
-            self.starved.push_back(key.clone());
+            if !std::mem::replace(&mut object.is_starved, true) {
+                self.starved.push_back(key.clone());
+            }
             return false;
         }
         let id = self.next_write;
@@ -49,11 +53,8 @@ impl World {
 
     pub(super) fn written(&mut self, done: WriteDone, now: UnixMillis) {
         self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
-        if let Some(next) = self.starved.pop_front() {
-            self.dirty.insert(next);
-        }
-        if let Some(authentication) = self.authentication_writes.remove(&done.id) {
-            self.authentication_written(&authentication, done.result);
+        if let Some((authentication, kind)) = self.authentication_writes.remove(&done.id) {
+            self.authentication_written(&authentication, kind, done.result, now);
             return;
         }
         let key = done.object;
@@ -79,42 +80,97 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
+        // The watch may have been faster, and may have shown what others did since.
+        let mut is_overtaken = false;
         if let WriteOk::Version(version) = &ok {
-            object.written_version = version.parse().ok();
-            object.spec.resource_version.clone_from(version);
+            is_overtaken = is_older(version, &object.spec.resource_version);
+            object.written_version = object.written_version.max(version.parse().ok());
+            if !is_overtaken {
+                object.spec.resource_version.clone_from(version);
+            }
         }
         match kind {
             WriteKind::Claim {
                 finalizers, label, ..
             } => {
-                object.spec.finalizers = finalizers;
-                object.spec.labels.extend(label);
+                if !is_overtaken {
+                    object.spec.finalizers = finalizers;
+                    object.spec.labels.extend(label);
+                }
             }
             WriteKind::Release { finalizers, .. } => {
                 object.spec.finalizers = finalizers;
-                self.emit(
-                    key,
-                    true,
-                    "ScaledObjectDeleted",
-                    "DeleteScaledObject",
-                    "ScaledObject was deleted".to_owned(),
-                );
+                self.tell_deleted(key);
             }
             WriteKind::Status(patch) => {
-                object.spec.status = patch.after;
+                let is_again = object.status_written.as_ref() == Some(&patch.after);
+                object.status_fights = if is_again {
+                    object.status_fights + 1
+                } else {
+                    0
+                };
+                object.status_written = Some(patch.after.clone());
                 object.status_dirty_since = None;
+                if !is_overtaken {
+                    object.spec.status = patch.after;
+                }
+                self.calm_status_fight(key, now);
             }
-            WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } => {
+            WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
                 object.hpa_refusal = None;
                 if let WriteOk::Hpa(hpa) = ok {
                     self.hpa_seen(*hpa, now);
+                    self.calm_hpa_drift(key, &desired, now);
                 }
             }
-            WriteKind::DeleteHpa { name, .. } => self.hpa_gone(&(key.namespace.to_string(), name)),
+            WriteKind::DeleteHpa { name, uid } => {
+                self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
+            }
             WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {
             }
         }
+    }
+
+    fn tell_deleted(&mut self, key: &ObjectKey) {
+        self.emit(
+            key,
+            true,
+            "ScaledObjectDeleted",
+            "DeleteScaledObject",
+            "ScaledObject was deleted".to_owned(),
+        );
+    }
+
+    /// Somebody else writes the same fields, KEDA still running for instance: go on, but slowly.
+    fn calm_status_fight(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let fights = self
+            .objects
+            .get(key)
+            .map_or(0, |object| object.status_fights);
+        if fights == 0 {
+            return;
+        }
+        let at = now.plus(self.backoff(fights, RETRY_BASE, RETRY_MAX));
+        if let Some(object) = self.objects.get_mut(key) {
+            object.slots.status.retry_at = Some(at);
+        }
+        self.wake(key, at);
+    }
+
+    /// The API server took the HPA and still shows another: a webhook changes it, or we compare
+    /// wrongly. Either way writing it again at once would go on for ever.
+    fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa, now: UnixMillis) {
+        let id = (desired.namespace.clone(), desired.name.clone());
+        let found = self.hpas.get(&id);
+        if found.is_none_or(|found| hpa::drift(desired, found) == Drift::None) {
+            return;
+        }
+        let at = now.plus(self.backoff(0, RETRY_REFUSED, RETRY_REFUSED_MAX));
+        if let Some(object) = self.objects.get_mut(key) {
+            object.slots.hpa.retry_at = Some(at);
+        }
+        self.wake(key, at);
     }
 
     fn scaled(&mut self, key: &ObjectKey, from: u32, to: u32, now: UnixMillis) {
@@ -192,17 +248,24 @@ impl World {
             slot.failed(retry_at);
         }
         self.wake(key, retry_at);
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         match kind {
             WriteKind::Scale { from, to, .. } => self.scale_failed(key, from, to, error, now),
-            WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } => {
-                let Some(object) = self.objects.get_mut(key) else {
-                    return;
-                };
-                if error.kind != WriteErrorKind::Conflict {
-                    object.hpa_refusal = Some(error.message.clone());
-                }
+            WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
+                if error.kind != WriteErrorKind::Conflict =>
+            {
+                object.hpa_refusal = Some(HpaRefusal {
+                    desired,
+                    message: error.message.clone(),
+                    is_final: !matches!(
+                        error.kind,
+                        WriteErrorKind::NotFound | WriteErrorKind::Transient
+                    ),
+                });
             }
-            WriteKind::DeleteHpa { name, .. } if error.kind == WriteErrorKind::NotFound => {
+            WriteKind::DeleteHpa { name, uid } if error.kind == WriteErrorKind::NotFound => {
                 if let Some(slot) = self
                     .objects
                     .get_mut(key)
@@ -210,10 +273,13 @@ impl World {
                 {
                     slot.succeeded();
                 }
-                self.hpa_gone(&(key.namespace.to_string(), name));
+                self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
             }
-            // Gone while its finalizer was being removed: nothing is left to do.
-            WriteKind::Release { .. } if error.kind == WriteErrorKind::NotFound => {}
+            // Gone already: an earlier try did succeed, and its answer was lost.
+            WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
+                object.spec.finalizers = finalizers;
+                self.tell_deleted(key);
+            }
             _ => {}
         }
     }
