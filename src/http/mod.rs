@@ -9,8 +9,13 @@
 pub mod certificates;
 pub mod chain;
 pub mod der;
+pub mod discovery;
 pub mod front_proxy;
 pub mod gate;
+pub mod labels;
+pub mod negotiate;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod uri;
 

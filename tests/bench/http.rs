@@ -115,7 +115,7 @@ fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time
     let threads: Vec<_> = (0..connections)
         .map(|_| {
             let (stop, start, config) = (Arc::clone(&stop), Arc::clone(&start), Arc::clone(config));
-            std::thread::spawn(move || {
+            let client = move || {
                 let mut client = connect(address, &config);
                 let mut buffer = [0; 4096];
                 let mut waits_ns = Vec::with_capacity(1 << 16);
@@ -126,39 +126,57 @@ fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time
                     waits_ns.push(u64::try_from(asked.elapsed().as_nanos()).unwrap());
                 }
                 waits_ns
-            })
+            };
+            std::thread::Builder::new()
+                .name("client".into())
+                .spawn(client)
+                .unwrap()
         })
         .collect();
     start.wait();
     let started = Instant::now();
     let cpu = cpu_seconds();
     std::thread::park_timeout(time);
+    // Read before the clients end and take their share of it with them.
+    let (clients, server) = (cpu_seconds().0 - cpu.0, cpu_seconds().1 - cpu.1);
     stop.store(true, Ordering::Relaxed);
     let mut waits: Vec<u64> = threads
         .into_iter()
         .flat_map(|thread| thread.join().unwrap())
         .collect();
     let elapsed = started.elapsed().as_secs_f64();
-    let used = cpu_seconds() - cpu;
     waits.sort_unstable();
+    let each = |seconds: f64| seconds * 1e6 / waits.len() as f64;
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] as f64 / 1e6;
     println!(
-        "{connections:3} connections: {:7.0} requests/s, p50 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms, {:.1} us cpu each (both ends), resident {} KiB",
+        "{connections:3} connections: {:7.0} requests/s, p50 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms, cpu each {:.1} us (clients {:.1} us), resident {} KiB",
         waits.len() as f64 / elapsed,
         at(0.5),
         at(0.99),
         at(0.999),
-        used * 1e6 / waits.len() as f64,
+        each(server),
+        each(clients),
         resident_kib(),
     );
 }
 
-/// Of this process, clients included.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / 100.0
+/// Used so far by the threads of the clients, and by all others.
+fn cpu_seconds() -> (f64, f64) {
+    let (mut clients, mut others) = (0.0, 0.0);
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
+            continue;
+        };
+        let (name, fields) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        *(if name.ends_with("(client") {
+            &mut clients
+        } else {
+            &mut others
+        }) += ticks / 100.0;
+    }
+    (clients, others)
 }
 
 fn resident_kib() -> u64 {

@@ -1,0 +1,232 @@
+//! What the API says about itself: groups, resources, OpenAPI, version.
+//!
+//! Pure: fixed documents, needing no lock, no cluster and no Prometheus, because a kube-apiserver that cannot read
+//! them lets no namespace of its cluster finish deleting. One fixed resource is listed: an empty list confuses
+//! clients, and a list of all metrics would churn everybody's discovery caches.
+
+use super::negotiate::{self, Form};
+use super::{Body, JSON, Request, Response};
+
+/// Group and version that are served.
+pub const GROUP: &str = "external.metrics.k8s.io";
+pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
+
+const AGGREGATED_JSON: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+// The only resource has the verb "get" alone: "delete" would enrol it in the deletion of every namespace.
+const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"external.metrics.k8s.io"},"versions":[{"version":"v1beta1","freshness":"Current","resources":[{"resource":"externalmetrics","responseKind":{"group":"external.metrics.k8s.io","version":"v1beta1","kind":"ExternalMetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]}]}"#;
+const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}]}"#;
+const GROUP_DOCUMENT: &str = r#"{"kind":"APIGroup","apiVersion":"v1","name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}"#;
+const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
+// Without paths: the schema of the one kind is in k8s.io/metrics, and an empty document keeps the kube-apiserver's
+// log quiet. A 404 here would be logged every minute, and one on v3 remembered until its restart.
+const OPENAPI_V2: &str =
+    r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
+const OPENAPI_V3: &str =
+    r#"{"openapi":"3.0.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
+
+/// Where the OpenAPI v3 document of the group is; the index names it with the hash of its content.
+const OPENAPI_V3_PATH: &str = "/openapi/v3/apis/external.metrics.k8s.io/v1beta1";
+
+/// The answer to a GET of one of the documents; None for every other path. One trailing slash is overlooked.
+pub fn answer(request: &Request) -> Option<Response> {
+    let path = match request.path.strip_suffix('/') {
+        Some(path) if !path.is_empty() => path,
+        _ => request.path.as_str(),
+    };
+    let document: Body = match path {
+        "/apis" => return Some(apis(request)),
+        "/apis/external.metrics.k8s.io" => GROUP_DOCUMENT.into(),
+        "/apis/external.metrics.k8s.io/v1beta1" => RESOURCES.into(),
+        "/openapi/v2" => OPENAPI_V2.into(),
+        "/openapi/v3" => openapi_index().into(),
+        OPENAPI_V3_PATH => OPENAPI_V3.into(),
+        "/version" => version().into(),
+        _ => return None,
+    };
+    Some(match negotiate::choose(request, false) {
+        Some(_) => tagged(request, JSON, document),
+        None => negotiate::not_acceptable(),
+    })
+}
+
+/// True for the paths that [`answer`] knows: what a front proxy must always get.
+pub fn is_document(path: &str) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    matches!(
+        path,
+        "/apis"
+            | "/apis/external.metrics.k8s.io"
+            | "/apis/external.metrics.k8s.io/v1beta1"
+            | "/openapi/v2"
+            | "/openapi/v3"
+            | OPENAPI_V3_PATH
+            | "/version"
+    )
+}
+
+fn apis(request: &Request) -> Response {
+    let response = match negotiate::choose(request, true) {
+        Some(Form::AggregatedDiscovery) => tagged(request, AGGREGATED_JSON, AGGREGATED.into()),
+        Some(Form::Plain) => tagged(request, JSON, GROUPS.into()),
+        None => negotiate::not_acceptable(),
+    };
+    // The same path has two documents.
+    response.with_header("Vary", "Accept")
+}
+
+/// The document, or the news that the client has it already.
+fn tagged(request: &Request, content_type: &'static str, document: Body) -> Response {
+    let tag = format!("\"{}\"", hash(document.as_bytes()));
+    let known = request
+        .header_values("if-none-match")
+        .flat_map(|value| value.split(','))
+        .map(|known| known.trim().trim_start_matches("W/"))
+        .any(|known| known == tag || known == "*");
+    let response = if known {
+        Response::new(304, content_type, "")
+    } else {
+        Response::new(200, content_type, document)
+    };
+    response.with_header("ETag", tag)
+}
+
+fn openapi_index() -> String {
+    let hash = hash(OPENAPI_V3.as_bytes());
+    format!(
+        r#"{{"paths":{{"apis/{GROUP_VERSION}":{{"serverRelativeURL":"{OPENAPI_V3_PATH}?hash={hash}"}}}}}}"#
+    )
+}
+
+fn version() -> String {
+    let (major, minor) = (
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+    );
+    format!(
+        r#"{{"major":"{major}","minor":"{minor}","gitVersion":"v{}","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"rustc","platform":"{}/{}"}}"#,
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}
+
+/// FNV-1a, 64 bits: tells versions of our own documents apart, which nobody has a reason to forge.
+fn hash(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing::request;
+
+    fn get(path: &str, headers: &[(&str, &str)]) -> Response {
+        answer(&request("GET", path, headers)).unwrap_or_else(|| panic!("no document at {path}"))
+    }
+
+    fn json(response: &Response) -> serde_json::Value {
+        serde_json::from_slice(response.body.as_bytes()).unwrap()
+    }
+
+    fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+        response
+            .headers
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    const V2: (&str, &str) = (
+        "Accept",
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    );
+
+    #[test]
+    fn every_document_is_json_with_an_etag_that_saves_the_next_one() {
+        for (path, kind) in [
+            ("/apis", "APIGroupList"),
+            ("/apis/external.metrics.k8s.io", "APIGroup"),
+            ("/apis/external.metrics.k8s.io/v1beta1", "APIResourceList"),
+            ("/apis/external.metrics.k8s.io/v1beta1/", "APIResourceList"),
+            ("/openapi/v2", ""),
+            ("/openapi/v3", ""),
+            (OPENAPI_V3_PATH, ""),
+            ("/version", ""),
+        ] {
+            assert!(is_document(path));
+            let response = get(path, &[]);
+            assert_eq!(
+                (response.status, response.content_type.as_ref()),
+                (200, JSON),
+                "{path}"
+            );
+            assert_eq!(
+                json(&response)["kind"].as_str().unwrap_or(""),
+                kind,
+                "{path}"
+            );
+            let tag = header(&response, "ETag").unwrap().to_owned();
+            for known in [&tag, &format!("W/{tag}"), &format!("\"x\", {tag}"), "*"] {
+                let again = get(path, &[("If-None-Match", known)]);
+                assert_eq!(
+                    (again.status, again.body.as_bytes().len()),
+                    (304, 0),
+                    "{path}"
+                );
+                assert_eq!(header(&again, "ETag"), Some(tag.as_str()));
+            }
+            assert_eq!(get(path, &[("If-None-Match", "\"x\"")]).status, 200);
+            assert_eq!(get(path, &[("Accept", "text/html")]).status, 406);
+        }
+    }
+
+    #[test]
+    fn aggregated_discovery_is_never_mislabelled() {
+        let response = get("/apis", &[V2]);
+        assert_eq!(response.content_type, AGGREGATED_JSON);
+        assert_eq!(header(&response, "Vary"), Some("Accept"));
+        let document = json(&response);
+        assert_eq!(document["kind"], "APIGroupDiscoveryList");
+        assert_eq!(
+            document["items"][0]["versions"][0]["resources"][0]["verbs"][0],
+            "get"
+        );
+        let tag = header(&response, "ETag").unwrap().to_owned();
+        assert_ne!(header(&get("/apis", &[]), "ETag"), Some(tag.as_str()));
+        assert_eq!(get("/apis", &[V2, ("If-None-Match", &tag)]).status, 304);
+        let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        assert_eq!(get("/apis", &[("Accept", beta)]).status, 406);
+        let plain = get("/apis", &[("Accept", &format!("{beta},application/json"))]);
+        assert_eq!((plain.status, plain.content_type.as_ref()), (200, JSON));
+    }
+
+    #[test]
+    fn the_openapi_index_leads_to_its_document() {
+        let index = json(&get("/openapi/v3", &[]));
+        let url = &index["paths"]["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"];
+        let response = get(url.as_str().unwrap(), &[]);
+        assert_eq!(json(&response)["openapi"], "3.0.0");
+    }
+
+    #[test]
+    fn other_paths_are_not_ours() {
+        for path in [
+            "/",
+            "",
+            "/api",
+            "/apis//",
+            "//apis",
+            "/apis/other",
+            "/openapi",
+            "/openapi/v3/x",
+        ] {
+            assert_eq!(answer(&request("GET", path, &[])), None, "{path}");
+            assert!(!is_document(path), "{path}");
+        }
+    }
+}
