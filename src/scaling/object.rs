@@ -28,6 +28,8 @@ pub(super) struct Object {
     pub(super) target_unreadable: Option<String>,
     /// When a target that was not found is looked for again; `None` while that is under way.
     pub(super) target_retry_at: Option<UnixMillis>,
+    /// Replicas that the target had when it was first seen, before anything was done to it.
+    pub(super) original_replicas: Option<u32>,
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
     pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
@@ -253,6 +255,7 @@ impl Object {
             target: Target::Unknown,
             target_unreadable: None,
             target_retry_at: None,
+            original_replicas: None,
             owns_target: false,
             triggers: Vec::new(),
             verdict: Verdict::Pending,
@@ -296,6 +299,7 @@ impl Object {
             self.target_unreadable = None;
             self.target_retry_at = None;
             self.owns_target = false;
+            self.original_replicas = None;
             self.recorded.replicas = None;
         }
         self.spec = spec;
@@ -390,7 +394,7 @@ impl Object {
             status.scale_target_gvkr = Some(gvkr.clone());
             status
                 .original_replica_count
-                .get_or_insert(workload.replicas);
+                .get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
             // A trigger list that breaks no rule is shown, even where one trigger cannot be built.
             let step = self
                 .spec
