@@ -6,8 +6,10 @@ mod rig;
 mod creation;
 mod deletion;
 mod hpas;
+mod invariants;
 mod pausing;
 mod scaling;
+mod simulation;
 mod takeover;
 
 use std::sync::Arc;

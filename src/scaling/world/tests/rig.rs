@@ -47,6 +47,7 @@ impl Network {
 
 pub(super) struct Rig {
     pub(super) world: World,
+    settings: Settings,
     pub(super) cluster: Cluster,
     pub(super) now: UnixMillis,
     pub(super) network: Network,
@@ -65,7 +66,11 @@ pub(super) struct Rig {
     pub(super) writes_in_flight: usize,
     pub(super) polls_in_flight: usize,
     /// Called after every step.
-    pub(super) check: Option<fn(&Rig, &[Command])>,
+    pub(super) check: Option<fn(&mut Rig, &[Command])>,
+    /// When each object was last seen active, by the model's own record.
+    pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
+    /// Prints what happens.
+    pub(super) is_told: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
     last_echo: [UnixMillis; 4],
@@ -89,7 +94,8 @@ impl Rig {
     pub(super) fn with(mut cluster: Cluster, settings: Settings) -> Self {
         cluster.echoes.clear();
         let mut rig = Self {
-            world: World::new(settings),
+            world: World::new(settings.clone()),
+            settings,
             cluster,
             // A round number well after the objects' creation at 0.
             now: UnixMillis(1_000_000_000),
@@ -109,6 +115,8 @@ impl Rig {
             writes_in_flight: 0,
             polls_in_flight: 0,
             check: None,
+            active: BTreeMap::new(),
+            is_told: false,
             queue: BTreeMap::new(),
             last_item: 0,
             last_echo: [UnixMillis(0); 4],
@@ -119,7 +127,7 @@ impl Rig {
 
     /// A new process on the same cluster; what the old one had under way goes unanswered.
     pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
-        self.world = World::new(settings());
+        self.world = World::new(self.settings.clone());
         self.queue.retain(|_, item| matches!(item, Item::Write(_)));
         for item in self.queue.values() {
             // Carried out, if at all, by nobody's order any more.
@@ -215,7 +223,13 @@ impl Rig {
 
     /// Hands one event to the world and carries out what it wants.
     pub(super) fn step(&mut self, event: Event) {
+        if self.is_told {
+            eprintln!("  {} {event:?}", self.now.0);
+        }
         let commands = self.world.apply(event, self.now);
+        for command in commands.iter().filter(|_| self.is_told) {
+            eprintln!("    {command:?}");
+        }
         if let Some(check) = self.check {
             check(self, &commands);
         }
