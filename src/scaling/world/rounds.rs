@@ -186,12 +186,14 @@ impl World {
             return;
         };
         state.answered(trigger, &definition, answer, at, context);
+        let is_error = state.underlying_error().is_some();
         self.record(Record::Sample {
             at,
             object: key.clone(),
             trigger: index,
             answer: answer.clone(),
             latency,
+            is_error,
         });
         self.round_progressed(key, now);
         self.publish(key);
