@@ -80,6 +80,7 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     // What follows is long, and judged by where it ends.
     rig.check = None;
     rig.cluster.refused_hpas.clear();
+    resume_rivals(&mut rig);
     for (n, name) in NAMES.into_iter().enumerate() {
         rig.set_answer(name, Answer::Value(if n % 2 == 0 { 5.0 } else { 0.0 }));
     }
@@ -420,6 +421,21 @@ fn restart(rig: &mut Rig) {
         }
     }
     rig.restart(restored.into_values().collect());
+}
+
+/// Who has a target that several want is not written anywhere while its owner is paused.
+fn resume_rivals(rig: &mut Rig) {
+    let keys: Vec<ObjectKey> = rig.cluster.objects.keys().cloned().collect();
+    for key in keys {
+        let target = rig.cluster.objects[&key].target.clone();
+        let objects = rig.cluster.objects.values();
+        if objects.filter(|object| object.target == target).count() > 1 {
+            rig.annotate(&key, |object| {
+                object.pause.paused = false;
+                object.pause.replicas = None;
+            });
+        }
+    }
 }
 
 /// Nothing is left to do, and a fresh world finds nothing to do either.
