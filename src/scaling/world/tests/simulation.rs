@@ -73,7 +73,7 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
         if is_told {
             eprintln!("{n} at {}: {what}", rig.now.0);
         }
-        rig.run(random.i64(0..20_000));
+        rig.run(random.i64(0..30_000));
     }
     *step = STEPS;
     rig.network.is_faulty = false;
@@ -212,7 +212,7 @@ fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
 
 fn random_definition(random: &mut fastrand::Rng) -> Definition {
     let mut definition = testing::definition();
-    definition.polling_interval = Duration::from_secs(random.u64(3..40));
+    definition.polling_interval = Duration::from_secs(random.u64(10..60));
     definition.cooldown_period = Duration::from_secs(random.u64(0..90));
     definition.min_replicas = [None, Some(0), Some(2)][random.usize(0..3)];
     if definition.min_replicas == Some(2) && random.bool() {
