@@ -1,1 +1,62 @@
-fn main() {}
+//! The `hpalite` binary: parse, do, exit.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::ExitCode;
+
+use hpalite::{check, cli, daemon, logfmt};
+use hpalite::store::query;
+
+/// Wrong command line or configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok();
+    match cli::parse(std::env::args_os().skip(1), &env) {
+        Ok(cli::Command::Run(config)) => {
+            logfmt::init();
+            daemon::run(&config).map_or_else(|error| fail(&error.problems), |()| ExitCode::SUCCESS)
+        }
+        Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
+        Ok(cli::Command::Sql(arguments)) => sql(&arguments),
+        Ok(cli::Command::Version) => {
+            println!("hpalite {}", daemon::VERSION);
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Command::Help) => {
+            print!("{}", cli::HELP);
+            ExitCode::SUCCESS
+        }
+        Err(problems) => fail(&problems.0),
+    }
+}
+
+fn sql(arguments: &cli::SqlArguments) -> ExitCode {
+    let done = match (&arguments.backup, &arguments.statement) {
+        (Some(to), _) => query::backup(&arguments.db, to).map(|()| false),
+        (None, statement) => {
+            let options = query::Options {
+                path: arguments.db.clone(),
+                sql: statement.clone().unwrap_or_default(),
+                format: arguments.format,
+                rows_max: arguments.limit,
+                time_limit: arguments.timeout,
+            };
+            query::run(&options, &mut std::io::stdout().lock()).map(|outcome| outcome.cut)
+        }
+    };
+    match done {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => {
+            eprintln!("hpalite: only the first {} rows are shown; see --limit", arguments.limit);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&[error.to_string()]),
+    }
+}
+
+fn fail(problems: &[String]) -> ExitCode {
+    for problem in problems {
+        eprintln!("hpalite: {problem}");
+    }
+    ExitCode::from(USAGE)
+}

@@ -1,4 +1,10 @@
-//! One test binary; every other file below tests/ is a module of it.
-#![allow(clippy::unwrap_used)]
+//! All integration tests in one binary: one link, one run.
+#![allow(clippy::unwrap_used, reason = "a test may fall")]
 
+mod e2e;
 mod gate;
+mod kube;
+mod prometheus;
+mod store;
+mod support;
+mod wire;

@@ -24,6 +24,9 @@ pub(crate) mod testing;
 pub mod tls;
 pub mod uri;
 
+pub mod api;
+pub mod external_metrics;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,0 +1,15 @@
+-- What each trigger contributed to each decision, newest first.
+CREATE VIEW v_decision_trigger AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
+       o.namespace,
+       o.name,
+       d.reason,
+       t.value ->> 'metric' AS metric_name,
+       t.value ->> 'value' AS value,
+       t.value ->> 'active' AS active,
+       t.value ->> 'error' AS error,
+       d.at_unix_ms
+FROM decision d
+JOIN scaled_object o ON o.id = d.object_id
+JOIN json_each(d.triggers_json) t
+ORDER BY d.at_unix_ms DESC, d.id DESC, t.key;

@@ -1,0 +1,8 @@
+-- hpalite's own starts and stops, newest first.
+CREATE VIEW v_process_run AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.started_at_unix_ms / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', p.stopped_at_unix_ms / 1000.0, 'unixepoch') AS stopped_at,
+       p.state,
+       p.version
+FROM process_run p
+ORDER BY p.id DESC;

@@ -1,0 +1,14 @@
+-- Every change of a target's replicas and who made it, newest first.
+CREATE VIEW v_replica_change AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', r.at_unix_ms / 1000.0, 'unixepoch') AS at,
+       o.namespace,
+       o.name,
+       r.from_replicas,
+       r.to_replicas,
+       r.actor,
+       r.source,
+       r.manager,
+       r.at_unix_ms
+FROM replica_change r
+JOIN scaled_object o ON o.id = r.object_id
+ORDER BY r.at_unix_ms DESC, r.id DESC;

@@ -1,0 +1,48 @@
+-- All that happened in one list, newest first; samples and unmoved decisions are left out.
+CREATE VIEW v_timeline AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', t.at_unix_ms / 1000.0, 'unixepoch') AS at,
+       t.namespace,
+       t.name,
+       t.what,
+       t.text,
+       t.at_unix_ms
+FROM (
+    SELECT d.from_unix_ms AS at_unix_ms, o.namespace, o.name, 'definition' AS what,
+           'generation ' || d.generation || iif(d.invalid IS NULL, '', ' is invalid: ' || d.invalid) AS text
+    FROM definition d JOIN scaled_object o ON o.id = d.object_id
+    UNION ALL
+    SELECT o.removed_at_unix_ms, o.namespace, o.name, 'removed', 'the ScaledObject is gone'
+    FROM scaled_object o WHERE o.removed_at_unix_ms IS NOT NULL
+    UNION ALL
+    SELECT d.at_unix_ms, o.namespace, o.name, 'decision',
+           d.from_replicas || ' to ' || d.to_replicas || ': ' || d.detail
+    FROM decision d JOIN scaled_object o ON o.id = d.object_id
+    WHERE d.from_replicas <> d.to_replicas
+    UNION ALL
+    SELECT a.at_unix_ms, o.namespace, o.name, 'action',
+           a.from_replicas || ' to ' || a.to_replicas || iif(a.error IS NULL, ' done', ' failed: ' || a.error)
+    FROM action a JOIN scaled_object o ON o.id = a.object_id
+    UNION ALL
+    SELECT r.at_unix_ms, o.namespace, o.name, 'replicas',
+           coalesce(r.from_replicas || ' to ', 'first seen: ') || r.to_replicas || ' by ' || r.actor
+               || iif(r.source = 'inferred', ' (inferred)', '')
+    FROM replica_change r JOIN scaled_object o ON o.id = r.object_id
+    UNION ALL
+    SELECT c.at_unix_ms, o.namespace, o.name, 'condition',
+           c.kind || ' ' || c.status || ' ' || c.reason || ': ' || c.message
+    FROM condition_change c JOIN scaled_object o ON o.id = c.object_id
+    UNION ALL
+    SELECT e.from_unix_ms, o.namespace, o.name, 'error began', s.metric_name || ' ' || e.outcome || ' ' || e.message
+    FROM error_period e JOIN series s ON s.id = e.series_id JOIN scaled_object o ON o.id = s.object_id
+    UNION ALL
+    SELECT e.until_unix_ms, o.namespace, o.name, 'error ended', s.metric_name || ' after ' || e.polls || ' polls'
+    FROM error_period e JOIN series s ON s.id = e.series_id JOIN scaled_object o ON o.id = s.object_id
+    WHERE e.until_unix_ms IS NOT NULL
+    UNION ALL
+    SELECT p.started_at_unix_ms, NULL, NULL, 'start', 'hpalite ' || p.version
+    FROM process_run p
+    UNION ALL
+    SELECT p.stopped_at_unix_ms, NULL, NULL, 'stop', 'hpalite ' || p.version
+    FROM process_run p WHERE p.stopped_at_unix_ms IS NOT NULL
+) t
+ORDER BY t.at_unix_ms DESC;

@@ -1,0 +1,138 @@
+//! What only shows with several objects side by side: one workload with two masters, one HPA name
+//! wanted twice, an authentication that is referenced and not there.
+//!
+//! Sees the given files only, so what is missing may well be in the cluster: a warning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Finding, Severity};
+use crate::scaling::model::{
+    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef,
+};
+
+#[derive(Default)]
+pub(super) struct Across {
+    objects: BTreeSet<ObjectKey>,
+    /// The first object that scales a target, by namespace and target.
+    targets: BTreeMap<(String, TargetRef), ObjectKey>,
+    /// The first object that wants an HPA, by namespace and name.
+    hpas: BTreeMap<(String, String), ObjectKey>,
+    authentications: BTreeSet<AuthenticationKey>,
+    /// References, with the finding if nothing turns up.
+    references: Vec<(AuthenticationKey, Finding)>,
+    findings: Vec<Finding>,
+}
+
+impl Across {
+    pub(super) fn authentication(&mut self, key: AuthenticationKey) {
+        self.authentications.insert(key);
+    }
+
+    /// `place` makes a finding on a field of the object, its text to be filled in.
+    pub(super) fn scaled_object(&mut self, object: &ScaledObject, place: impl Fn(&str) -> Finding) {
+        let key = &object.key;
+        let mut error = |field: &str, message: String, fix: &str| {
+            self.findings.push(Finding {
+                message,
+                fix: fix.to_owned(),
+                ..place(field)
+            });
+        };
+        if !self.objects.insert(key.clone()) {
+            error(
+                "metadata.name",
+                format!("{key} is in the files more than once"),
+                "keep one of them",
+            );
+            return;
+        }
+        let namespace = key.namespace.to_string();
+        let target = TargetRef {
+            env_source_container: None,
+            ..object.target.clone()
+        };
+        if !target.name.is_empty() {
+            if let Some(other) = self.targets.get(&(namespace.clone(), target.clone())) {
+                let kind = kind_text(&target);
+                let message = format!(
+                    "the workload '{}' of type '{kind}' is already managed by the ScaledObject '{}'",
+                    target.name, other.name
+                );
+                error(
+                    "spec.scaleTargetRef",
+                    message,
+                    "put the triggers of both into one ScaledObject",
+                );
+            } else {
+                self.targets
+                    .insert((namespace.clone(), target), key.clone());
+            }
+        }
+        let Ok(definition) = &object.definition else {
+            return;
+        };
+        let hpa = (namespace, definition.hpa_name.clone());
+        if let Some(other) = self.hpas.get(&hpa) {
+            let message = format!(
+                "the HPA '{}' is already managed by the ScaledObject '{}'",
+                hpa.1, other.name
+            );
+            error(
+                "spec.advanced.horizontalPodAutoscalerConfig.name",
+                message,
+                "give each ScaledObject its own HPA name",
+            );
+        } else {
+            self.hpas.insert(hpa, key.clone());
+        }
+        for trigger in &definition.triggers {
+            let Some(reference) = &trigger.authentication else {
+                continue;
+            };
+            let namespace = match reference.kind {
+                AuthenticationKind::TriggerAuthentication => key.namespace.to_string(),
+                AuthenticationKind::ClusterTriggerAuthentication => String::new(),
+            };
+            let wanted = AuthenticationKey {
+                group: key.group,
+                kind: reference.kind,
+                namespace,
+                name: reference.name.clone(),
+            };
+            let finding = Finding {
+                severity: Severity::Warning,
+                message: format!("{wanted} is not in the files"),
+                fix: "make sure that it is in the cluster".to_owned(),
+                ..place(&format!(
+                    "spec.triggers[{}].authenticationRef.name",
+                    trigger.index
+                ))
+            };
+            self.references.push((wanted, finding));
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<Finding> {
+        let missing = self
+            .references
+            .into_iter()
+            .filter(|(key, _)| !self.authentications.contains(key));
+        self.findings.extend(missing.map(|(_, finding)| finding));
+        self.findings
+    }
+}
+
+/// `apps/v1.Deployment`, as in the status.
+fn kind_text(target: &TargetRef) -> String {
+    let (group, version) = target
+        .api_version
+        .split_once('/')
+        .unwrap_or(("", &target.api_version));
+    let gvkr = Gvkr {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: target.kind.clone(),
+        resource: String::new(),
+    };
+    gvkr.kind_text()
+}

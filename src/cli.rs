@@ -1,0 +1,454 @@
+//! The command line: what was typed ([`Flags`]), and what it means once it is valid ([`Config`]).
+//!
+//! Flags win over environment variables, which win over defaults. Every problem is collected, so
+//! that one run shows them all.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::store::query::Format;
+
+/// Shown by `--help`.
+pub const HELP: &str = "\
+hpalite: Prometheus-driven autoscaling for Kubernetes
+
+Usage: hpalite run [FLAGS]
+       hpalite check FILE...
+       hpalite sql [FLAGS] STATEMENT
+       hpalite version
+
+run: scale ScaledObjects until SIGTERM
+  --kubeconfig FILE      API server and credentials; default the pod's service account  [KUBECONFIG]
+  --db FILE              SQLite state and history; default /data/hpalite.db            [HPALITE_DB]
+  --listen ADDR          aggregated API over TLS; default [::]:6443                     [HPALITE_LISTEN]
+  --http ADDR            health and metrics, plain HTTP; default [::]:8080              [HPALITE_HTTP]
+  --namespace NS         watch this namespace only; repeatable; default all             [WATCH_NAMESPACE, comma-separated]
+  --service NAME.NS      Service that the API server reaches us by; default hpalite.hpalite  [HPALITE_SERVICE]
+  --apiservice NAME      APIService whose caBundle we keep; default v1beta1.external.metrics.k8s.io
+                                                                                        [HPALITE_APISERVICE]
+  --tls-cert-file FILE, --tls-private-key-file FILE
+                         serve this certificate instead of making one
+  --poll-threads N       queries under way at once; default 8                           [HPALITE_POLL_THREADS]
+  --query-timeout MS     where a trigger sets none; default 3000                        [KEDA_HTTP_DEFAULT_TIMEOUT]
+  --ca-dir DIR           more CA certificates for metric servers; repeatable; default /custom/ca if there
+  --cluster-namespace NS where ClusterTriggerAuthentications find Secrets; default our own
+                                                                                        [KEDA_CLUSTER_OBJECT_NAMESPACE]
+  --filepath-auth-root-path DIR
+                         root of ClusterTriggerAuthentication filePath; default none
+  --drain SECONDS        go on serving after SIGTERM while endpoints spread; default 2  [HPALITE_DRAIN]
+  Log level: RUST_LOG, default info.
+
+check: say what is wrong with manifests, without a cluster
+  FILE                   YAML or JSON, `-` for standard input
+  --json                 findings as JSON
+  Exit code 1 for errors, 2 for files that cannot be read.
+
+sql: one read-only statement on the recorded history, safe beside the daemon
+  --db FILE              as above
+  --format F             table, csv or json; default table
+  --timeout SECONDS      default 10
+  --limit N              rows at most; default 1000
+  --backup FILE          write a consistent copy instead
+  STATEMENT              SQL, or .tables, .schema, .help
+";
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Run(Box<Config>),
+    Check { files: Vec<PathBuf>, json: bool },
+    Sql(SqlArguments),
+    Version,
+    Help,
+}
+
+/// Arguments of `hpalite sql`.
+#[derive(Debug, PartialEq)]
+pub struct SqlArguments {
+    pub db: PathBuf,
+    pub format: Format,
+    pub timeout: Duration,
+    pub limit: usize,
+    pub backup: Option<PathBuf>,
+    pub statement: Option<String>,
+}
+
+/// A valid configuration of the daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub kubeconfig: Option<PathBuf>,
+    pub db: PathBuf,
+    pub listen: SocketAddr,
+    pub http: SocketAddr,
+    /// Empty means all.
+    pub namespaces: Vec<String>,
+    pub service: (String, String),
+    pub apiservice: String,
+    pub tls_files: Option<(PathBuf, PathBuf)>,
+    pub poll_threads: usize,
+    pub query_timeout: Duration,
+    pub ca_dirs: Vec<PathBuf>,
+    pub cluster_namespace: Option<String>,
+    pub filepath_root: Option<PathBuf>,
+    pub drain: Duration,
+}
+
+/// Where KEDA's chart mounts further CA certificates.
+const CA_DIR: &str = "/custom/ca";
+/// More threads than this only wait: each holds a socket and a stack, and Prometheus queues anyway.
+const POLL_THREADS_MAX: usize = 256;
+/// KEDA reads a default of zero or less as this.
+const QUERY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
+
+/// Everything wrong with a command line, a line each.
+#[derive(Debug, PartialEq)]
+pub struct Problems(pub Vec<String>);
+
+/// `run` as typed.
+#[derive(Debug, Default)]
+struct Flags {
+    kubeconfig: Option<String>,
+    db: Option<String>,
+    listen: Option<String>,
+    http: Option<String>,
+    namespaces: Vec<String>,
+    service: Option<String>,
+    apiservice: Option<String>,
+    tls_cert_file: Option<String>,
+    tls_private_key_file: Option<String>,
+    poll_threads: Option<String>,
+    query_timeout: Option<String>,
+    ca_dirs: Vec<String>,
+    cluster_namespace: Option<String>,
+    filepath_root: Option<String>,
+    drain: Option<String>,
+}
+
+/// Parses the arguments after the program's name. `env` looks variables up.
+///
+/// # Errors
+/// Every problem at once.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Command, Problems> {
+    let mut parser = Parser::from_args(arguments);
+    let name = match parser.next() {
+        Ok(Some(Arg::Value(value))) => value.string().map_err(|error| one(error.to_string()))?,
+        Ok(Some(Arg::Short('h') | Arg::Long("help"))) => return Ok(Command::Help),
+        Ok(Some(Arg::Short('V') | Arg::Long("version"))) => return Ok(Command::Version),
+        Ok(Some(other)) => return Err(one(format!("{}; see --help", other.unexpected()))),
+        Ok(None) => return Err(one("a subcommand is missing: run, check, sql or version; see --help".to_owned())),
+        Err(error) => return Err(one(error.to_string())),
+    };
+    match name.as_str() {
+        "run" => run(&mut parser, env),
+        "check" => check(&mut parser),
+        "sql" => sql(&mut parser, env),
+        "version" => Ok(Command::Version),
+        "help" => Ok(Command::Help),
+        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql or version"))),
+    }
+}
+
+fn one(problem: String) -> Problems {
+    Problems(vec![problem])
+}
+
+fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let mut flags = Flags::default();
+    let mut problems = Vec::new();
+    loop {
+        let argument = match parser.next() {
+            Ok(Some(argument)) => argument,
+            Ok(None) => break,
+            Err(error) => {
+                problems.push(error.to_string());
+                continue;
+            }
+        };
+        let slot = match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("kubeconfig") => &mut flags.kubeconfig,
+            Arg::Long("db") => &mut flags.db,
+            Arg::Long("listen") => &mut flags.listen,
+            Arg::Long("http") => &mut flags.http,
+            Arg::Long("service") => &mut flags.service,
+            Arg::Long("apiservice") => &mut flags.apiservice,
+            Arg::Long("tls-cert-file") => &mut flags.tls_cert_file,
+            Arg::Long("tls-private-key-file") => &mut flags.tls_private_key_file,
+            Arg::Long("poll-threads") => &mut flags.poll_threads,
+            Arg::Long("query-timeout") => &mut flags.query_timeout,
+            Arg::Long("cluster-namespace") => &mut flags.cluster_namespace,
+            Arg::Long("filepath-auth-root-path") => &mut flags.filepath_root,
+            Arg::Long("drain") => &mut flags.drain,
+            Arg::Long("namespace") => {
+                take(parser, "--namespace", &mut problems, |value| flags.namespaces.push(value));
+                continue;
+            }
+            Arg::Long("ca-dir") => {
+                take(parser, "--ca-dir", &mut problems, |value| flags.ca_dirs.push(value));
+                continue;
+            }
+            other => {
+                problems.push(format!("{}; see --help", other.unexpected()));
+                continue;
+            }
+        };
+        take(parser, "flag", &mut problems, |value| *slot = Some(value));
+    }
+    match resolve(flags, env, &mut problems) {
+        Some(config) if problems.is_empty() => Ok(Command::Run(Box::new(config))),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn take(parser: &mut Parser, what: &str, problems: &mut Vec<String>, set: impl FnOnce(String)) {
+    match parser.value().and_then(|value| value.string()) {
+        Ok(value) => set(value),
+        Err(error) => problems.push(format!("{what}: {error}")),
+    }
+}
+
+fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<String>) -> Option<Config> {
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    let pick = |flag: Option<String>, name: &str, default: &str| {
+        flag.or_else(|| env(name)).unwrap_or_else(|| default.to_owned())
+    };
+    let listen = address("--listen", &pick(flags.listen, "HPALITE_LISTEN", "[::]:6443"), problems);
+    let http = address("--http", &pick(flags.http, "HPALITE_HTTP", "[::]:8080"), problems);
+    let service = pick(flags.service, "HPALITE_SERVICE", "hpalite.hpalite");
+    let service = match service.split_once('.') {
+        Some((name, namespace)) if is_label(name) && is_label(namespace) => Some((name.to_owned(), namespace.to_owned())),
+        _ => {
+            problems.push(format!("--service: \"{service}\" is not NAME.NAMESPACE, for example hpalite.hpalite"));
+            None
+        }
+    };
+    let mut namespaces = flags.namespaces;
+    if namespaces.is_empty() {
+        let listed = env("WATCH_NAMESPACE").unwrap_or_default();
+        namespaces = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    }
+    for namespace in namespaces.iter().filter(|namespace| !is_label(namespace)) {
+        problems.push(format!("--namespace: \"{namespace}\" is not the name of a namespace"));
+    }
+    let threads = number("--poll-threads", &pick(flags.poll_threads, "HPALITE_POLL_THREADS", "8"), problems);
+    if threads.is_some_and(|threads| threads == 0 || threads > POLL_THREADS_MAX as u64) {
+        problems.push(format!("--poll-threads: must be between 1 and {POLL_THREADS_MAX}"));
+    }
+    let timeout = pick(flags.query_timeout, "KEDA_HTTP_DEFAULT_TIMEOUT", "3000");
+    let query_timeout = match timeout.parse::<i64>() {
+        Ok(ms) => Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)).max(QUERY_TIMEOUT_MIN)),
+        Err(_) => {
+            problems.push(format!("--query-timeout: \"{timeout}\" is not a number of milliseconds"));
+            None
+        }
+    };
+    let tls_files = match (flags.tls_cert_file, flags.tls_private_key_file) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+        (None, None) => None,
+        _ => {
+            problems.push("--tls-cert-file and --tls-private-key-file go together: give both".to_owned());
+            None
+        }
+    };
+    let drain = number("--drain", &pick(flags.drain, "HPALITE_DRAIN", "2"), problems);
+    if drain.is_some_and(|seconds| seconds > 60) {
+        problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
+    }
+    let mut ca_dirs = flags.ca_dirs;
+    if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
+        ca_dirs.push(CA_DIR.to_owned());
+    }
+    Some(Config {
+        kubeconfig: flags.kubeconfig.or_else(|| env("KUBECONFIG")).map(PathBuf::from),
+        db: pick(flags.db, "HPALITE_DB", "/data/hpalite.db").into(),
+        listen: listen?,
+        http: http?,
+        namespaces,
+        service: service?,
+        apiservice: pick(flags.apiservice, "HPALITE_APISERVICE", "v1beta1.external.metrics.k8s.io"),
+        tls_files,
+        poll_threads: usize::try_from(threads?).ok()?,
+        query_timeout: query_timeout?,
+        ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
+        cluster_namespace: flags.cluster_namespace.or_else(|| env("KEDA_CLUSTER_OBJECT_NAMESPACE")),
+        filepath_root: flags.filepath_root.map(PathBuf::from),
+        drain: Duration::from_secs(drain?),
+    })
+}
+
+fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
+    match text.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            problems.push(format!("{flag}: \"{text}\" is not ADDRESS:PORT, for example [::]:6443 or 127.0.0.1:0"));
+            None
+        }
+    }
+}
+
+fn number(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<u64> {
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(_) => {
+            problems.push(format!("{flag}: \"{text}\" is not a whole number"));
+            None
+        }
+    }
+}
+
+/// An RFC 1123 label: what namespaces and Services are named by.
+fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+fn check(parser: &mut Parser) -> Result<Command, Problems> {
+    let (mut files, mut json) = (Vec::new(), false);
+    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("json") => json = true,
+            Arg::Value(file) => files.push(file.into()),
+            other => return Err(one(format!("{}; see --help", other.unexpected()))),
+        }
+    }
+    if files.is_empty() {
+        return Err(one("check: name at least one file, or - for standard input".to_owned()));
+    }
+    Ok(Command::Check { files, json })
+}
+
+fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let mut problems = Vec::new();
+    let (mut db, mut format, mut timeout, mut limit, mut backup) = (None, None, None, None, None);
+    let mut statement = None;
+    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value)),
+            Arg::Long("format") => take(parser, "--format", &mut problems, |value| format = Some(value)),
+            Arg::Long("timeout") => take(parser, "--timeout", &mut problems, |value| timeout = Some(value)),
+            Arg::Long("limit") => take(parser, "--limit", &mut problems, |value| limit = Some(value)),
+            Arg::Long("backup") => take(parser, "--backup", &mut problems, |value| backup = Some(value)),
+            Arg::Value(text) if statement.is_none() => match text.string() {
+                Ok(text) => statement = Some(text),
+                Err(error) => problems.push(error.to_string()),
+            },
+            Arg::Value(_) => problems.push("sql: one statement only; put it in quotes".to_owned()),
+            other => problems.push(format!("{}; see --help", other.unexpected())),
+        }
+    }
+    let format = match format.as_deref().unwrap_or("table") {
+        "table" => Format::Table,
+        "csv" => Format::Csv,
+        "json" => Format::Json,
+        other => {
+            problems.push(format!("--format: \"{other}\" is none of table, csv, json"));
+            Format::Table
+        }
+    };
+    let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
+    let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
+    if statement.is_none() && backup.is_none() {
+        problems.push("sql: a statement is missing, for example 'SELECT * FROM v_decision LIMIT 20', or .help".to_owned());
+    }
+    let db = db.or_else(|| env("HPALITE_DB")).unwrap_or_else(|| "/data/hpalite.db".to_owned());
+    match (timeout, limit) {
+        (Some(timeout), Some(limit)) if problems.is_empty() => Ok(Command::Sql(SqlArguments {
+            db: db.into(),
+            format,
+            timeout: Duration::from_secs(timeout),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            backup: backup.map(PathBuf::from),
+            statement,
+        })),
+        _ => Err(Problems(problems)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_env(arguments: &[&str], env: &[(&str, &str)]) -> Result<Command, Problems> {
+        let env: Vec<(String, String)> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        parse(arguments.iter().map(OsString::from), &|name| {
+            env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        })
+    }
+
+    fn config(arguments: &[&str], env: &[(&str, &str)]) -> Config {
+        match with_env(arguments, env) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let config = config(&["run"], &[]);
+        assert_eq!(config.db, PathBuf::from("/data/hpalite.db"));
+        assert_eq!((config.listen.to_string(), config.http.to_string()), ("[::]:6443".to_owned(), "[::]:8080".to_owned()));
+        assert_eq!(config.service, ("hpalite".to_owned(), "hpalite".to_owned()));
+        assert_eq!((config.poll_threads, config.query_timeout), (8, Duration::from_secs(3)));
+        assert!(config.namespaces.is_empty() && config.kubeconfig.is_none());
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_defaults() {
+        let env = [("HPALITE_DB", "/env.db"), ("WATCH_NAMESPACE", "a, b"), ("KEDA_HTTP_DEFAULT_TIMEOUT", "0")];
+        assert_eq!(config(&["run"], &env).db, PathBuf::from("/env.db"));
+        assert_eq!(config(&["run"], &env).namespaces, ["a", "b"]);
+        assert_eq!(config(&["run"], &env).query_timeout, Duration::from_millis(300));
+        let flags = ["run", "--db", "/flag.db", "--namespace", "c", "--namespace=d", "--query-timeout", "5000"];
+        assert_eq!(config(&flags, &env).db, PathBuf::from("/flag.db"));
+        assert_eq!(config(&flags, &env).namespaces, ["c", "d"]);
+        assert_eq!(config(&flags, &env).query_timeout, Duration::from_secs(5));
+        // An empty variable is an absent one.
+        assert!(config(&["run"], &[("WATCH_NAMESPACE", "")]).namespaces.is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let flags = [
+            "run", "--listen", "6443", "--http", "x", "--service", "hpalite", "--namespace", "Bad_Name", "--poll-threads", "0",
+            "--query-timeout", "soon", "--tls-cert-file", "a", "--nonsense", "--drain", "999",
+        ];
+        let Err(Problems(problems)) = with_env(&flags, &[]) else { panic!("accepted") };
+        for expected in
+            ["--listen", "--http", "--service", "Bad_Name", "--poll-threads", "--query-timeout", "go together", "--nonsense", "--drain"]
+        {
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn subcommands_are_told_apart() {
+        assert_eq!(with_env(&["version"], &[]), Ok(Command::Version));
+        assert_eq!(with_env(&["--help"], &[]), Ok(Command::Help));
+        assert!(matches!(with_env(&["check", "a.yaml", "-", "--json"], &[]), Ok(Command::Check { json: true, files }) if files.len() == 2));
+        assert!(with_env(&["check"], &[]).is_err());
+        assert!(matches!(with_env(&["sql", "SELECT 1"], &[]), Ok(Command::Sql(_))));
+        assert!(with_env(&["sql", "--format", "xml", "SELECT 1"], &[]).is_err());
+        assert!(with_env(&["sql"], &[]).is_err());
+        assert!(with_env(&[], &[]).is_err());
+        assert!(with_env(&["fly"], &[]).is_err());
+    }
+
+    #[test]
+    fn the_help_names_every_flag() {
+        for flag in
+            ["kubeconfig", "db", "listen", "http", "namespace", "service", "apiservice", "tls-cert-file", "tls-private-key-file",
+             "poll-threads", "query-timeout", "ca-dir", "cluster-namespace", "filepath-auth-root-path", "drain"]
+        {
+            assert!(HELP.contains(&format!("--{flag}")), "{flag}");
+        }
+    }
+}

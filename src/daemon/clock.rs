@@ -1,0 +1,55 @@
+//! The one clock of the daemon: wall time that never leaps under the core's feet.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::scaling::model::UnixMillis;
+
+/// A step of the wall clock larger than this is a correction, not drift.
+const STEP: i64 = 1_000;
+
+/// Wall time at the start plus what the monotonic clock measured since. Boards without a battery
+/// start years in the past and leap when they hear from a time server; the core is told of the
+/// leap instead of living through it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    started: Instant,
+    wall: i64,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { started: Instant::now(), wall: wall_millis() }
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        UnixMillis(self.wall.saturating_add(elapsed))
+    }
+
+    /// Follows the wall clock; returns by how many milliseconds it was stepped.
+    pub(super) fn follow(&mut self) -> Option<i64> {
+        let step = wall_millis() - self.now().0;
+        if step.abs() < STEP {
+            return None;
+        }
+        self.wall += step;
+        Some(step)
+    }
+
+    /// Time left until `deadline`, at most `at_most`.
+    pub(super) fn until(&self, deadline: Option<UnixMillis>, at_most: Duration) -> Duration {
+        deadline.map_or(at_most, |deadline| deadline.since(self.now()).min(at_most))
+    }
+}
+
+/// Milliseconds of the wall clock.
+pub(super) fn wall_millis() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Microseconds of the wall clock, for Kubernetes Events.
+pub(super) fn wall_micros() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,444 @@
+//! The hands of the daemon: threads that carry out what the core wants of the API server.
+//!
+//! Owns no decision: each command becomes requests, each outcome an event. Conflicts are reported,
+//! not argued with.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use log::{debug, info, warn};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::clock;
+use super::resources::{self, EVENTS, HPAS, PODS};
+use crate::kube::client::Client;
+use crate::kube::discovery::Discovery;
+use crate::kube::error::Error;
+use crate::kube::request::{ListOptions, PatchKind, Resource};
+use crate::scaling::event::{
+    Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind,
+    WriteKind, WriteOk,
+};
+use crate::scaling::hpa::DesiredHpa;
+use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, TargetRef, Workload};
+use crate::wire;
+
+/// Field manager of everything we write.
+pub(super) const FIELD_MANAGER: &str = "hpalite";
+/// Writes are small and the API server answers in milliseconds: six keep 500 objects going while
+/// one of them waits for a slow webhook.
+const THREADS: usize = 6;
+/// Events that wait to be sent; a flood beyond it is dropped and counted, since events only inform.
+const EVENTS_WAITING_MAX: usize = 1024;
+/// `/scale` is read and written this often while only its version, not its count, changes.
+const SCALE_TRIES: usize = 5;
+
+/// One thing to do.
+pub(super) enum Job {
+    Write(Box<Write>),
+    ReadTarget { object: ObjectKey, target: TargetRef, known: Option<Gvkr> },
+    CountReadyPods { object: ObjectKey, selector: String },
+}
+
+/// Running threads. The queue needs no bound of its own: the core has at most
+/// `Settings::writes_max` writes and one read an object under way.
+pub(super) struct Hands {
+    jobs: Option<Sender<Job>>,
+    events: Option<SyncSender<KubeEvent>>,
+    threads: Vec<JoinHandle<()>>,
+    pub(super) events_dropped: u64,
+}
+
+impl Hands {
+    pub(super) fn start(client: &Client, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
+        let (jobs, queue) = channel();
+        let queue: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(queue));
+        let discovery = Arc::new(Discovery::default());
+        let mut threads = Vec::new();
+        for n in 0..THREADS {
+            let hand = Hand { client: client.clone(), discovery: Arc::clone(&discovery) };
+            let (queue, inbox) = (Arc::clone(&queue), inbox.clone());
+            threads.push(std::thread::Builder::new().name(format!("hand-{n}")).spawn(move || hand.run(&queue, &inbox))?);
+        }
+        let (events, waiting) = sync_channel(EVENTS_WAITING_MAX);
+        let client = client.clone();
+        threads.push(std::thread::Builder::new().name("events".to_owned()).spawn(move || emit_all(&client, &waiting))?);
+        Ok(Self { jobs: Some(jobs), events: Some(events), threads, events_dropped: 0 })
+    }
+
+    pub(super) fn take(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The receivers live as long as the sender.
+            let _ = jobs.send(job);
+        }
+    }
+
+    pub(super) fn emit(&mut self, event: KubeEvent) {
+        let Some(events) = &self.events else { return };
+        match events.try_send(event) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => self.events_dropped += 1,
+        }
+    }
+
+    /// No more jobs: the threads end once the queues are empty.
+    pub(super) fn close(&mut self) {
+        self.jobs = None;
+        self.events = None;
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+struct Hand {
+    client: Client,
+    discovery: Arc<Discovery>,
+}
+
+impl Hand {
+    fn run(&self, queue: &Mutex<Receiver<Job>>, inbox: &SyncSender<Event>) {
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else { return };
+            let event = match job {
+                Job::Write(write) => {
+                    let result = self.write(&write);
+                    log_write(&write, &result);
+                    Event::Written(WriteDone { id: write.id, object: write.object, result })
+                }
+                Job::ReadTarget { object, target, known } => {
+                    let result = self.read_target(&object.namespace, &target, known);
+                    Event::TargetRead(TargetRead { object, target, result })
+                }
+                Job::CountReadyPods { object, selector } => {
+                    let ready = self.count_ready_pods(&object.namespace, &selector).map_err(|error| error.to_string());
+                    Event::PodsCounted { object, ready }
+                }
+            };
+            if inbox.send(event).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn write(&self, write: &Write) -> Result<WriteOk, WriteError> {
+        let object = &write.object;
+        let namespace = Some(&*object.namespace);
+        let objects = resources::scaled_objects(object.group);
+        let done = match &write.kind {
+            WriteKind::Claim { finalizers, label, resource_version } => {
+                let labels: serde_json::Map<_, _> =
+                    label.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+                let patch = json!({ "metadata": {
+                    "finalizers": finalizers, "labels": labels, "resourceVersion": resource_version,
+                } });
+                self.merge(&objects, namespace, &object.name, None, &patch)
+            }
+            WriteKind::Release { finalizers, resource_version } => {
+                let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource_version } });
+                self.merge(&objects, namespace, &object.name, None, &patch)
+            }
+            WriteKind::Status(patch) => match wire::status::merge_patch(patch) {
+                Some(patch) => self.merge(&objects, namespace, &object.name, Some("status"), &patch),
+                None => Ok(WriteOk::Done),
+            },
+            WriteKind::ApplyHpa(desired) => self.apply_hpa(desired),
+            WriteKind::ReplaceHpa { desired, resource_version } => self.replace_hpa(desired, resource_version),
+            WriteKind::DeleteHpa { name, uid } => {
+                HPAS.delete(namespace, name, Some(uid)).map_err(Error::from).and_then(|request| {
+                    self.client.send(&request)?;
+                    Ok(WriteOk::Done)
+                })
+            }
+            WriteKind::Scale { target, from, to } => return self.scale(&object.namespace, target, *from, *to),
+            WriteKind::AuthenticationStatus { authentication, scaled_objects } => {
+                let patch = json!({ "status": { "scaledobjects": scaled_objects } });
+                self.merge_authentication(authentication, Some("status"), &patch)
+            }
+            WriteKind::AuthenticationFinalizers { authentication, finalizers, resource_version } => {
+                let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource_version } });
+                self.merge_authentication(authentication, None, &patch)
+            }
+        };
+        done.map_err(|error| write_error(&error))
+    }
+
+    fn merge(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        subresource: Option<&str>,
+        patch: &serde_json::Value,
+    ) -> Result<WriteOk, Error> {
+        let body = patch.to_string().into_bytes();
+        let request = match subresource {
+            Some(subresource) => resource.patch_subresource(namespace, name, subresource, PatchKind::Merge, body)?,
+            None => resource.patch(namespace, name, PatchKind::Merge, body)?,
+        };
+        let answer: Versioned = self.client.json(&request.with_query("fieldManager", FIELD_MANAGER))?;
+        Ok(WriteOk::Version(answer.metadata.resource_version))
+    }
+
+    fn merge_authentication(
+        &self,
+        authentication: &AuthenticationKey,
+        subresource: Option<&str>,
+        patch: &serde_json::Value,
+    ) -> Result<WriteOk, Error> {
+        let resource = resources::authentications(authentication.group, authentication.kind);
+        let namespace = (authentication.kind == AuthenticationKind::TriggerAuthentication)
+            .then_some(authentication.namespace.as_str());
+        self.merge(&resource, namespace, &authentication.name, subresource, patch)
+    }
+
+    fn apply_hpa(&self, desired: &DesiredHpa) -> Result<WriteOk, Error> {
+        let body = wire::hpa::to_apply(desired).to_string().into_bytes();
+        let kind = PatchKind::Apply { field_manager: FIELD_MANAGER, force: true };
+        let request = HPAS.patch(Some(&desired.namespace), &desired.name, kind, body)?;
+        observed(&self.client.send(&request)?)
+    }
+
+    fn replace_hpa(&self, desired: &DesiredHpa, resource_version: &str) -> Result<WriteOk, Error> {
+        let body = wire::hpa::to_replace(desired, resource_version).to_string().into_bytes();
+        let request = HPAS.replace(Some(&desired.namespace), &desired.name, body)?;
+        observed(&self.client.send(&request.with_query("fieldManager", FIELD_MANAGER))?)
+    }
+
+    /// Moves the target only while it still shows the count that the decision was made on.
+    fn scale(&self, namespace: &str, target: &ScaleTarget, from: u32, to: u32) -> Result<WriteOk, WriteError> {
+        let resource = resources::of(&target.gvkr);
+        let failed = |error: Error| write_error(&error);
+        let mut tries = 0;
+        loop {
+            let request = resource.get_subresource(Some(namespace), &target.name, "scale").map_err(|e| failed(e.into()))?;
+            let body = self.client.send(&request).map_err(failed)?;
+            let scale = wire::workload::scale_from_slice(&body)
+                .map_err(|error| WriteError { kind: WriteErrorKind::Transient, message: error.0, retry_after: None })?;
+            if scale.workload.replicas != from {
+                return Err(WriteError {
+                    kind: WriteErrorKind::Conflict,
+                    message: format!("the target has {} replicas, not {from}", scale.workload.replicas),
+                    retry_after: None,
+                });
+            }
+            let body = wire::workload::scale_to_value(&scale, to).to_string().into_bytes();
+            let request = resource
+                .replace_subresource(Some(namespace), &target.name, "scale", body)
+                .map_err(|e| failed(e.into()))?
+                .with_query("fieldManager", FIELD_MANAGER);
+            tries += 1;
+            match self.client.send(&request) {
+                Ok(_) => return Ok(WriteOk::Done),
+                // Only the version moved, as it does with every status update of a busy target.
+                Err(error) if error.is_conflict() && tries < SCALE_TRIES => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    fn read_target(&self, namespace: &str, target: &TargetRef, known: Option<Gvkr>) -> Result<(Gvkr, Workload), TargetError> {
+        let gvkr = match known {
+            Some(gvkr) => gvkr,
+            None => self.resolve(target)?,
+        };
+        let resource = resources::of(&gvkr);
+        let other = |error: Error| TargetError { kind: TargetErrorKind::Other, message: error.to_string() };
+        let request = resource.get_subresource(Some(namespace), &target.name, "scale").map_err(|e| other(e.into()))?;
+        let body = match self.client.send(&request) {
+            Ok(body) => body,
+            Err(error) if error.is_not_found() => {
+                self.discovery.forget(&gvkr.group, &gvkr.version);
+                return Err(self.why_not_found(&resource, namespace, &target.name, &error));
+            }
+            Err(error) => return Err(other(error)),
+        };
+        let scale = wire::workload::scale_from_slice(&body)
+            .map_err(|error| TargetError { kind: TargetErrorKind::Other, message: error.0 })?;
+        Ok((gvkr, scale.workload))
+    }
+
+    fn resolve(&self, target: &TargetRef) -> Result<Gvkr, TargetError> {
+        let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
+        let found = self.discovery.find(&self.client, group, version, &target.kind).map_err(|error| {
+            let kind = if error.is_not_found() { TargetErrorKind::UnknownKind } else { TargetErrorKind::Other };
+            let message = if error.is_not_found() {
+                format!("no matches for kind \"{}\" in version \"{}\"", target.kind, target.api_version)
+            } else {
+                error.to_string()
+            };
+            TargetError { kind, message }
+        })?;
+        Ok(Gvkr {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: target.kind.clone(),
+            resource: found.resource.plural.into_owned(),
+        })
+    }
+
+    /// No object, or an object without `/scale`?
+    fn why_not_found(&self, resource: &Resource, namespace: &str, name: &str, error: &Error) -> TargetError {
+        let exists = resource.get(Some(namespace), name).is_ok_and(|request| self.client.send(&request).is_ok());
+        TargetError {
+            kind: if exists { TargetErrorKind::NoScale } else { TargetErrorKind::NotFound },
+            message: error.to_string(),
+        }
+    }
+
+    fn count_ready_pods(&self, namespace: &str, selector: &str) -> Result<u32, Error> {
+        let mut ready = 0u32;
+        let mut token: Option<String> = None;
+        loop {
+            let options = ListOptions {
+                limit: 500,
+                label_selector: Some(selector),
+                continue_token: token.as_deref(),
+                // From the API server's cache where that is possible: a count may be a moment old.
+                resource_version: token.is_none().then_some("0"),
+                ..ListOptions::default()
+            };
+            let page: PodPage = self.client.json(&PODS.list(Some(namespace), &options)?)?;
+            ready += u32::try_from(page.items.iter().filter(|pod| pod.is_ready()).count()).unwrap_or(u32::MAX);
+            match page.metadata.continue_token {
+                next if next.is_empty() => return Ok(ready),
+                next => token = Some(next),
+            }
+        }
+    }
+}
+
+fn observed(body: &[u8]) -> Result<WriteOk, Error> {
+    match wire::hpa::from_slice(body) {
+        Ok(hpa) => Ok(WriteOk::Hpa(Box::new(hpa))),
+        // It was written; the watch will show it.
+        Err(_) => Ok(WriteOk::Done),
+    }
+}
+
+fn write_error(error: &Error) -> WriteError {
+    let is_terminating = error
+        .status()
+        .is_some_and(|status| status.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+    let code = error.status().map(|status| status.code);
+    let kind = if is_terminating {
+        WriteErrorKind::Terminating
+    } else if error.is_not_found() {
+        WriteErrorKind::NotFound
+    } else if error.is_conflict() {
+        WriteErrorKind::Conflict
+    } else if error.is_forbidden() {
+        WriteErrorKind::Forbidden
+    } else if matches!(code, Some(400 | 413 | 415 | 422)) {
+        WriteErrorKind::Invalid
+    } else {
+        WriteErrorKind::Transient
+    };
+    let message = match error.status() {
+        Some(status) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    };
+    WriteError { kind, message, retry_after: error.retry_after() }
+}
+
+fn log_write(write: &Write, result: &Result<WriteOk, WriteError>) {
+    let object = write.object.to_string();
+    match (&write.kind, result) {
+        (WriteKind::Scale { target, from, to }, Ok(_)) => {
+            info!(scaledobject = object, target = target.name, replicas_from = *from, replicas_to = *to; "scaled");
+        }
+        (kind, Ok(_)) => debug!(scaledobject = object, write = name(kind); "written"),
+        (kind, Err(error)) if error.kind == WriteErrorKind::Conflict => {
+            debug!(scaledobject = object, write = name(kind), error = error.message; "conflict, will look again");
+        }
+        (kind, Err(error)) => {
+            warn!(scaledobject = object, write = name(kind), error = error.message; "write failed, will try again");
+        }
+    }
+}
+
+fn name(kind: &WriteKind) -> &'static str {
+    match kind {
+        WriteKind::Claim { .. } => "claim",
+        WriteKind::Release { .. } => "release",
+        WriteKind::Status(_) => "status",
+        WriteKind::ApplyHpa(_) => "hpa-apply",
+        WriteKind::ReplaceHpa { .. } => "hpa-replace",
+        WriteKind::DeleteHpa { .. } => "hpa-delete",
+        WriteKind::Scale { .. } => "scale",
+        WriteKind::AuthenticationStatus { .. } => "authentication-status",
+        WriteKind::AuthenticationFinalizers { .. } => "authentication-finalizers",
+    }
+}
+
+/// Sends Kubernetes Events one by one. A lost event is logged at debug only: the decision is in the
+/// history, the condition on the object.
+fn emit_all(client: &Client, waiting: &Receiver<KubeEvent>) {
+    let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "hpalite".to_owned());
+    while let Ok(event) = waiting.recv() {
+        let body = wire::event::to_value(&event, clock::wall_micros(), &instance).to_string().into_bytes();
+        let namespace = wire::event::namespace(&event);
+        let sent = EVENTS.create(Some(namespace), body).map_err(Error::from).and_then(|request| client.send(&request));
+        if let Err(error) = sent {
+            debug!(reason = event.reason, object = event.regarding.name, error:% = error; "event not sent");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    #[serde(default)]
+    metadata: VersionedMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct VersionedMeta {
+    resource_version: String,
+}
+
+#[derive(Deserialize)]
+struct PodPage {
+    #[serde(default)]
+    metadata: PodPageMeta,
+    #[serde(default)]
+    items: Vec<Pod>,
+}
+
+#[derive(Default, Deserialize)]
+struct PodPageMeta {
+    #[serde(default, rename = "continue")]
+    continue_token: String,
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    phase: String,
+    conditions: Vec<PodCondition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Pod {
+    fn is_ready(&self) -> bool {
+        let ready = |condition: &PodCondition| condition.kind == "Ready" && condition.status == "True";
+        self.status.phase == "Running" && self.status.conditions.iter().any(ready)
+    }
+}

@@ -1,0 +1,96 @@
+//! `/metrics` of the plain port: the daemon's own counters, gathered at the time of the scrape.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::http::gate::Counters;
+use crate::http::{Request, Response};
+use crate::kube::client::Client;
+use crate::prometheus::poller::{LATENCY_BOUNDS_MS, OUTCOMES, PollStats};
+use crate::scaling::world::Counts;
+use crate::store::Sender;
+use crate::telemetry::{CONTENT_TYPE, Exposition, resident_bytes};
+
+pub(super) struct Sources {
+    pub(super) client: Client,
+    pub(super) polls: Arc<PollStats>,
+    pub(super) store: Sender,
+    pub(super) counts: Arc<Mutex<Counts>>,
+    pub(super) api: Arc<Counters>,
+}
+
+pub(super) fn handle(sources: &Sources, request: &Request) -> Response {
+    if request.path != "/metrics" {
+        return Response::status(404, "NotFound", "the server could not find the requested resource");
+    }
+    if request.method != "GET" {
+        return Response::status(405, "MethodNotAllowed", "only GET is served here");
+    }
+    Response::new(200, CONTENT_TYPE, exposition(sources))
+}
+
+fn exposition(sources: &Sources) -> String {
+    let mut out = Exposition::default();
+    out.family("hpalite_build_info", "gauge", "Version of this process.").sample(&[("version", super::VERSION)], 1);
+    out.gauge("hpalite_process_resident_memory_bytes", "Resident memory.", resident_bytes());
+    world(&mut out, *sources.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    polls(&mut out, &sources.polls);
+    store(&mut out, &sources.store);
+    gate(&mut out, &sources.api);
+    let mut requests =
+        out.family("hpalite_apiserver_requests_total", "counter", "Requests to the API server by verb and status code.");
+    for count in sources.client.request_counts() {
+        let code = count.code.map_or_else(|| "error".to_owned(), |code| code.to_string());
+        requests.sample(&[("verb", count.verb.as_str()), ("code", &code)], count.count);
+    }
+    out.finish()
+}
+
+fn world(out: &mut Exposition, counts: Counts) {
+    let number = |n: usize| n as u64;
+    out.gauge("hpalite_scaledobjects", "ScaledObjects known.", number(counts.objects));
+    out.gauge("hpalite_scaledobjects_ready", "ScaledObjects that can be scaled.", number(counts.ready));
+    out.gauge("hpalite_polls_waiting", "Queries that wait for a worker.", number(counts.polls_waiting));
+    out.gauge("hpalite_writes_in_flight", "Writes to the API server under way.", number(counts.writes_in_flight));
+    out.gauge("hpalite_writes_waiting", "Objects whose write waits for its turn.", number(counts.writes_starved));
+}
+
+fn polls(out: &mut Exposition, stats: &PollStats) {
+    let counts = stats.read();
+    let mut outcomes = out.family("hpalite_polls_total", "counter", "Queries answered, by outcome.");
+    for (outcome, count) in OUTCOMES.iter().zip(counts.outcomes) {
+        outcomes.sample(&[("outcome", outcome)], count);
+    }
+    out.gauge("hpalite_polls_in_flight", "Queries under way.", counts.in_flight);
+    let mut latency = out.family("hpalite_poll_duration_seconds", "histogram", "Time from question to answer.");
+    for (bound, count) in LATENCY_BOUNDS_MS.iter().zip(counts.buckets) {
+        latency.line("_bucket", &[("le", &Duration::from_millis(*bound).as_secs_f64().to_string())], count);
+    }
+    let all = counts.buckets.last().copied().unwrap_or(0);
+    latency.line("_bucket", &[("le", "+Inf")], all);
+    latency.line("_sum", &[], counts.latency.as_secs_f64());
+    latency.line("_count", &[], all);
+}
+
+fn store(out: &mut Exposition, sender: &Sender) {
+    let stats = sender.stats();
+    out.counter("hpalite_store_written_total", "Records written to the history.", stats.written_total);
+    let mut lost = out.family("hpalite_store_lost_total", "counter", "Records that could not be written, by kind.");
+    lost.sample(&[("kind", "sample")], stats.lost_samples_total);
+    lost.sample(&[("kind", "other")], stats.lost_kept_total);
+    out.counter("hpalite_store_failed_flushes_total", "Transactions that failed.", stats.failed_flushes_total);
+    out.gauge("hpalite_store_queue", "Records handed over and not committed yet.", stats.queue_depth as u64);
+    out.gauge("hpalite_store_file_bytes", "Size of the database.", stats.file_bytes);
+    out.gauge("hpalite_store_wal_bytes", "Size of its write-ahead log.", stats.wal_bytes);
+}
+
+fn gate(out: &mut Exposition, counters: &Counters) {
+    out.counter("hpalite_http_connections_total", "Connections accepted on the API port.", counters.accepted());
+    out.gauge("hpalite_http_connections", "Connections open on the API port.", counters.active());
+    out.counter("hpalite_http_requests_total", "Requests answered on the API port.", counters.requests());
+    out.counter("hpalite_http_connections_shed_total", "Connections closed to make room.", counters.shed());
+    let mut refused = out.family("hpalite_http_refused_total", "counter", "Requests refused by the gate, by cause.");
+    for (cause, count) in counters.refused() {
+        refused.sample(&[("cause", cause)], count);
+    }
+}

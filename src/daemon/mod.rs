@@ -1,0 +1,374 @@
+//! The daemon: all wiring, all threads, and the order in which they stop.
+//!
+//! The calling thread becomes `decide`: it owns the world, takes events from one inbox and hands
+//! out commands. It never waits for another thread; the others may wait for it.
+
+mod clock;
+mod hands;
+mod metrics;
+mod resources;
+mod reviews;
+mod secrets;
+mod serving;
+mod watches;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::cli::Config;
+use crate::http::Handler;
+use crate::http::api::{self, Api, Readiness};
+use crate::http::external_metrics::Published;
+use crate::http::authn::Authenticator;
+use crate::http::authz::{Authorizer, FrontProxyGrant};
+use crate::http::gate::{Gate, Lanes};
+use crate::kube::client::Client;
+use crate::kube::config::ClusterConfig;
+use crate::kube::watcher::Watcher;
+use crate::prometheus::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
+use crate::prometheus::poller::{Asker, Pollers};
+use crate::prometheus::proxy::ProxySettings;
+use crate::prometheus::tls::Roots;
+use crate::prometheus::transport::{Transport, TransportConfig};
+use crate::scaling::event::{Command, Event, PollJob, Record};
+use crate::scaling::world::{Counts, Settings, World};
+use crate::store::{Options, Store};
+use clock::Clock;
+use hands::{Hands, Job};
+use serving::{Certificates, Trust};
+
+/// Events that wait for the core. A list of 10,000 objects comes faster than it is taken in; the
+/// watch then waits, at 10 kB an object no more than 40 MB.
+const INBOX: usize = 4096;
+/// Events taken in before commands go out, so that a flood of them is worked off in one go.
+const BATCH: usize = 256;
+/// Writes to the API server under way at once.
+const WRITES_MAX: usize = 32;
+/// The core is woken at least this often, to notice a step of the clock.
+const TICK: Duration = Duration::from_secs(1);
+/// What is still on its way to the API server gets this long at shutdown.
+const DRAIN_WRITES: Duration = Duration::from_secs(1);
+/// Requests in flight at shutdown.
+const DRAIN_GATES: Duration = Duration::from_secs(1);
+const STOP_STORE: Duration = Duration::from_secs(2);
+
+/// Version of this build, as in `hpalite version`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The longest that a shutdown takes after `--drain`: writes, then gates, then the store. The pod's
+/// terminationGracePeriodSeconds must hold it (a test compares).
+pub const SHUTDOWN_MAX: Duration =
+    Duration::from_secs(DRAIN_WRITES.as_secs() + 2 * DRAIN_GATES.as_secs() + STOP_STORE.as_secs());
+
+/// What keeps the daemon from starting: every problem at once.
+#[derive(Debug)]
+pub struct StartError {
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Every problem that keeps it from starting.
+pub fn run(config: &Config) -> Result<(), StartError> {
+    let prepared = prepare(config)?;
+    let failed = |error: String| StartError { problems: vec![error] };
+    let stopping = Arc::new(AtomicBool::new(false));
+    let (inbox, events) = sync_channel(INBOX);
+    watch_signals(&stopping, &inbox).map_err(|error| failed(format!("signals: {error}")))?;
+    let daemon = Daemon::start(config, prepared, &inbox).map_err(failed)?;
+    daemon.run(config, &events, &stopping);
+    Ok(())
+}
+
+/// What can fail for reasons outside: looked at together, so that one run shows all of it.
+struct Prepared {
+    cluster: ClusterConfig,
+    store: Store,
+    api: std::net::TcpListener,
+    http: std::net::TcpListener,
+}
+
+fn prepare(config: &Config) -> Result<Prepared, StartError> {
+    let mut problems = Vec::new();
+    let cluster = ClusterConfig::load(config.kubeconfig.as_deref()).map_err(|error| problems.extend(error.problems)).ok();
+    let store = Store::start(&config.db, Options::default()).map_err(|error| problems.push(format!("--db: {error}"))).ok();
+    let api = serving::listen("--listen", config.listen).map_err(|error| problems.push(error)).ok();
+    let http = serving::listen("--http", config.http).map_err(|error| problems.push(error)).ok();
+    match (cluster, store, api, http) {
+        (Some(cluster), Some(store), Some(api), Some(http)) if problems.is_empty() => {
+            Ok(Prepared { cluster, store, api, http })
+        }
+        _ => Err(StartError { problems }),
+    }
+}
+
+fn watch_signals(stopping: &Arc<AtomicBool>, inbox: &SyncSender<Event>) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    let (stopping, inbox) = (Arc::clone(stopping), inbox.clone());
+    std::thread::Builder::new().name("signal".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if stopping.swap(true, Ordering::SeqCst) {
+                // Whoever signals twice does not want to wait.
+                std::process::exit(130);
+            }
+            info!(signal; "shutting down");
+            let _ = inbox.try_send(Event::Tick);
+        }
+    })?;
+    Ok(())
+}
+
+struct Daemon {
+    world: World,
+    clock: Clock,
+    client: Client,
+    store: Store,
+    hands: Hands,
+    polls: Option<SyncSender<PollJob>>,
+    pollers: Pollers,
+    watchers: Vec<Watcher>,
+    trust: Trust,
+    api: Gate,
+    http: Gate,
+    published: Arc<Published>,
+    ready: Arc<Readiness>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+impl Daemon {
+    fn start(config: &Config, prepared: Prepared, inbox: &SyncSender<Event>) -> Result<Self, String> {
+        let Prepared { cluster, store, api, http } = prepared;
+        let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        let own_namespace = cluster.namespace().map(str::to_owned);
+        let client = Client::new(cluster);
+        let clock = Clock::start();
+        let ready = Arc::new(Readiness::default());
+        let published = Arc::new(Published::default());
+        let certificates = Certificates::load(config, &store)?;
+
+        let (polls, jobs) = sync_channel(config.poll_threads);
+        let asker = asker(config, &client, own_namespace);
+        let sink = inbox.clone();
+        let pollers = Pollers::start(config.poll_threads, &asker, jobs, move |done| {
+            let _ = sink.send(Event::Polled(done));
+        })
+        .map_err(io("poll threads"))?;
+        let hands = Hands::start(&client, inbox).map_err(io("writer threads"))?;
+        let counts = Arc::new(Mutex::new(Counts::default()));
+
+        let reads = inbox.clone();
+        let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
+        let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
+        // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
+        let authorizer = Arc::new(Authorizer::new(reviewer, FrontProxyGrant::Documents));
+        let lanes = Arc::clone(&authorizer);
+        let handler = Api {
+            published: Arc::clone(&published),
+            ready: Arc::clone(&ready),
+            authenticator: Arc::clone(&authenticator),
+            authorizer,
+            // A read that finds the inbox full only loses a hint about the rhythm of reads.
+            on_read: Box::new(move |key| {
+                let _ = reads.try_send(Event::MetricRead(key.clone()));
+            }),
+        };
+        let handler: Handler = Arc::new(move |request| handler.handle(request));
+        let lanes: Lanes = Arc::new(move |arrival| lanes.lane(arrival));
+        let api = serving::gate("api", api, Some((Arc::clone(&certificates.tls), lanes)), handler)?;
+        let sources = metrics::Sources {
+            client: client.clone(),
+            polls: pollers.stats(),
+            store: store.sender(),
+            counts: Arc::clone(&counts),
+            api: Arc::clone(api.counters()),
+        };
+        let readiness = Arc::clone(&ready);
+        let handler: Handler = Arc::new(move |request| {
+            api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
+        });
+        let http = serving::gate("http", http, None, handler)?;
+        let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready)).map_err(io("trust thread"))?;
+        let watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
+        let world = World::new(Settings {
+            poll_threads: config.poll_threads,
+            writes_max: WRITES_MAX,
+            version: VERSION.to_owned(),
+            namespaces: config.namespaces.clone(),
+            seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),
+        });
+        info!(
+            version = VERSION, listen:% = api.local_addr(), http:% = http.local_addr(), db:% = config.db.display(),
+            server = client.config().server(), poll_threads = config.poll_threads;
+            "started"
+        );
+        let polls = Some(polls);
+        Ok(Self { world, clock, client, store, hands, polls, pollers, watchers, trust, api, http, published, ready, counts })
+    }
+
+    fn run(mut self, config: &Config, events: &Receiver<Event>, stopping: &AtomicBool) {
+        match self.store.restore() {
+            Ok(states) => self.take(Event::Restored(states)),
+            Err(error) => warn!(error:% = error; "no state from before, cooldowns count from the status"),
+        }
+        let mut stop_at: Option<Instant> = None;
+        loop {
+            if stop_at.is_none() && stopping.load(Ordering::SeqCst) {
+                self.ready.stopping.store(true, Ordering::Release);
+                stop_at = Some(Instant::now() + config.drain);
+            }
+            if stop_at.is_some_and(|at| at <= Instant::now()) {
+                break;
+            }
+            let at_most = stop_at.map_or(TICK, |at| at.saturating_duration_since(Instant::now()).min(TICK));
+            match events.recv_timeout(self.clock.until(self.world.next_deadline(), at_most)) {
+                Ok(event) => {
+                    self.take(event);
+                    for event in events.try_iter().take(BATCH) {
+                        self.take(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.take(Event::Tick),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if let Some(step) = self.clock.follow() {
+                warn!(milliseconds = step; "the wall clock was stepped");
+                self.world.shift_clock(step);
+            }
+            self.ready.synced.store(self.world.is_synced(), Ordering::Release);
+            if let Ok(mut counts) = self.counts.try_lock() {
+                *counts = self.world.counts();
+            }
+        }
+        self.stop(events);
+    }
+
+    fn take(&mut self, event: Event) {
+        let commands = self.world.apply(event, self.clock.now());
+        let mut records = Vec::new();
+        for command in commands {
+            match command {
+                Command::Poll(job) => self.poll(job),
+                Command::Write(write) => self.hands.take(Job::Write(Box::new(write))),
+                Command::ReadTarget { object, target, known } => self.hands.take(Job::ReadTarget { object, target, known }),
+                Command::CountReadyPods { object, selector } => self.hands.take(Job::CountReadyPods { object, selector }),
+                Command::Emit(event) => self.hands.emit(event),
+                Command::Publish(key, view) => self.published.set(&key, view),
+                Command::Record(record) => {
+                    log_record(&record);
+                    records.push(record);
+                }
+            }
+        }
+        if !records.is_empty() {
+            self.store.send(records);
+        }
+    }
+
+    fn poll(&self, job: PollJob) {
+        // The core has no more jobs out than there are threads, and the queue holds as many.
+        if let Some(polls) = &self.polls
+            && polls.try_send(job).is_err()
+        {
+            warn!("poll queue full, which the schedule should never allow");
+        }
+    }
+
+    /// Polls and watches first, then what they led to, then the readers, and the history last.
+    fn stop(mut self, events: &Receiver<Event>) {
+        self.client.shutdown_watches();
+        self.trust.stop();
+        self.polls = None;
+        self.hands.close();
+        let until = Instant::now() + DRAIN_WRITES;
+        while !self.hands.is_finished() && Instant::now() < until {
+            // The threads hand in their outcomes here; those still count for the history.
+            if let Ok(event) = events.recv_timeout(Duration::from_millis(20)) {
+                self.take(event);
+            }
+        }
+        let drained = self.api.drain(DRAIN_GATES) & self.http.drain(Duration::ZERO);
+        // Draining took what it was given: the rest is cut.
+        self.client.shutdown();
+        let polls_ended = self.pollers.stop(Duration::ZERO);
+        let stopped = self.store.stop(STOP_STORE);
+        drop(self.watchers);
+        // The process ends now. Threads that still hold a connection own nothing that needs an end,
+        // and joining them would let a stuck one hold up the exit.
+        std::mem::forget((self.api, self.http));
+        info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
+    }
+}
+
+fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Asker {
+    let bundle = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
+    let transport = Transport::new(TransportConfig {
+        roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
+        proxy: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+        default_timeout: config.query_timeout,
+        user_agent: format!("hpalite/{VERSION}"),
+    });
+    let clock: ClockFn = Arc::new(|| crate::scaling::model::UnixMillis(clock::wall_millis()));
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let resolver = Resolver::new(
+        Arc::new(secrets::KubeSecrets { client: client.clone() }),
+        ResolverConfig {
+            cluster_object_namespace: config
+                .cluster_namespace
+                .clone()
+                .or_else(|| env("POD_NAMESPACE"))
+                .or(own_namespace)
+                .unwrap_or_else(|| config.service.1.clone()),
+            file_root: config.filepath_root.clone(),
+            restrict_secret_access: env("KEDA_RESTRICT_SECRET_ACCESS").is_some_and(|value| value == "true"),
+        },
+        Arc::clone(&clock),
+    );
+    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), clock }
+}
+
+/// The log tells changes; an unchanging daemon is silent.
+fn log_record(record: &Record) {
+    match record {
+        Record::Definition { object, generation, invalid: None, .. } => {
+            info!(scaledobject:% = object, generation = *generation; "definition applied");
+        }
+        Record::Definition { object, generation, invalid: Some(invalid), .. } => {
+            warn!(scaledobject:% = object, generation = *generation, error = invalid; "definition is invalid");
+        }
+        Record::Removed { object, .. } => info!(scaledobject:% = object; "object removed"),
+        Record::Decision { object, reason, from, to, .. } if from != to => {
+            info!(scaledobject:% = object, reason = reason.id(), replicas_from = *from, replicas_to = *to; "decided to scale");
+        }
+        Record::Decision { object, reason, .. } => {
+            info!(scaledobject:% = object, reason = reason.id(); "decided to hold");
+        }
+        Record::Replicas { object, from, to, manager, .. } => {
+            info!(
+                scaledobject:% = object, replicas_from:? = from, replicas_to = *to, by = manager.as_deref().unwrap_or("unknown");
+                "replicas changed"
+            );
+        }
+        Record::Condition { object, condition, .. } => {
+            info!(
+                scaledobject:% = object, condition = condition.kind.name(), status = condition.status.name(),
+                reason = condition.reason; "condition changed"
+            );
+        }
+        Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}
+    }
+}

@@ -1,0 +1,149 @@
+//! The daemon's watches: what the API server shows becomes the core's events.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::SyncSender;
+
+use log::warn;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::resources::{self, HPAS};
+use crate::kube::client::Client;
+use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watcher::Watcher;
+use crate::scaling::event::{Event, Seen};
+use crate::scaling::model::{ApiGroup, AuthenticationKind};
+use crate::scaling::world::watched_workloads;
+use crate::wire;
+use crate::wire::Unreadable;
+
+/// An object as bytes; its own reader makes sense of it, leniently.
+#[derive(Deserialize)]
+#[serde(try_from = "Box<RawValue>")]
+struct Raw {
+    json: Box<RawValue>,
+    meta: ObjectRef,
+}
+
+#[derive(Deserialize)]
+struct OnlyMeta {
+    #[serde(default)]
+    metadata: ObjectRef,
+}
+
+impl TryFrom<Box<RawValue>> for Raw {
+    type Error = serde_json::Error;
+
+    fn try_from(json: Box<RawValue>) -> Result<Self, Self::Error> {
+        let OnlyMeta { metadata } = serde_json::from_str(json.get())?;
+        Ok(Self { json, meta: metadata })
+    }
+}
+
+impl HasMeta for Raw {
+    fn resource_version(&self) -> &str {
+        &self.meta.resource_version
+    }
+}
+
+/// Starts every watch. Each has its own threads and ends when the inbox closes.
+pub(super) fn start(client: &Client, namespaces: &[String], inbox: &SyncSender<Event>) -> std::io::Result<Vec<Watcher>> {
+    let mut watchers = Vec::new();
+    for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+        let name = match group {
+            ApiGroup::KedaSh => "objects",
+            ApiGroup::KedaK8sIo => "objects-v1",
+        };
+        watchers.push(watch(
+            client,
+            name,
+            &resources::scaled_objects(group),
+            namespaces,
+            inbox,
+            move |json| wire::scaled_object::from_slice(group, json).map(Box::new),
+            move |seen| Event::ScaledObject(group, seen),
+        )?);
+    }
+    watchers.push(watch(
+        client,
+        "hpas",
+        &HPAS,
+        namespaces,
+        inbox,
+        |json| wire::hpa::from_slice(json).map(Box::new),
+        Event::Hpa,
+    )?);
+    for gvkr in watched_workloads() {
+        let resource = resources::of(&gvkr);
+        let name = gvkr.resource.clone();
+        watchers.push(watch(client, &name, &resource, namespaces, inbox, wire::workload::from_slice, move |seen| {
+            Event::Workload(gvkr.clone(), seen)
+        })?);
+    }
+    let kinds = [
+        (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication, "auth"),
+        (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication, "auth-cluster"),
+        (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication, "auth-v1"),
+    ];
+    for (group, kind, name) in kinds {
+        let cluster_scoped = kind == AuthenticationKind::ClusterTriggerAuthentication;
+        watchers.push(watch(
+            client,
+            name,
+            &resources::authentications(group, kind),
+            if cluster_scoped { &[] } else { namespaces },
+            inbox,
+            move |json| wire::authentication::from_slice(group, kind, json).map(Box::new),
+            move |seen| Event::Authentication(group, kind, seen),
+        )?);
+    }
+    Ok(watchers)
+}
+
+fn watch<T: Send + 'static>(
+    client: &Client,
+    name: &str,
+    resource: &crate::kube::request::Resource,
+    namespaces: &[String],
+    inbox: &SyncSender<Event>,
+    read: impl Fn(&[u8]) -> Result<T, Unreadable> + Clone + Send + 'static,
+    event: impl Fn(Seen<T>) -> Event + Clone + Send + 'static,
+) -> std::io::Result<Watcher> {
+    let inbox = inbox.clone();
+    let what = name.to_owned();
+    // The old API is installed by those who still have objects of it.
+    let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
+    Watcher::spawn::<Raw, _>(name, client, resource, namespaces, settings, move |seen| {
+        let Some(seen) = translate(&what, seen, &read) else { return ControlFlow::Continue(()) };
+        match inbox.send(event(seen)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })
+}
+
+/// `None` for an object that cannot be read at all: it is told once per version, and harms nobody.
+fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Result<T, Unreadable>) -> Option<Seen<T>> {
+    let read = |raw: Raw| match read(raw.json.get().as_bytes()) {
+        Ok(object) => Some(object),
+        Err(Unreadable(error)) => {
+            unreadable(what, &raw.meta, &error);
+            None
+        }
+    };
+    match seen {
+        WatchEvent::Init { namespace } => Some(Seen::ListStart { scope: namespace.unwrap_or_default() }),
+        WatchEvent::InitDone { namespace } => Some(Seen::ListEnd { scope: namespace.unwrap_or_default() }),
+        WatchEvent::InitApply(raw) => read(raw).map(Seen::Listed),
+        WatchEvent::Apply(raw) => read(raw).map(Seen::Changed),
+        WatchEvent::Delete(object) => Some(Seen::Gone { namespace: object.namespace, name: object.name }),
+        WatchEvent::Invalid(invalid) => {
+            unreadable(what, &invalid.object, &invalid.error);
+            None
+        }
+    }
+}
+
+fn unreadable(what: &str, object: &ObjectRef, error: &str) {
+    warn!(watch = what, namespace = object.namespace, name = object.name, error = error; "object cannot be read, ignored");
+}

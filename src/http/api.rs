@@ -1,0 +1,147 @@
+//! The aggregated API: who asks, whether they may, and which answer they get.
+//!
+//! The order is that of Kubernetes' own servers: health is open, then authentication, authorization, the method,
+//! and the answer, from memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rustls::pki_types::UnixTime;
+
+use super::attributes::{Attributes, ResourceAttributes, attributes, watches};
+use super::authn::Authenticator;
+use super::authz::Authorizer;
+use super::external_metrics::{self, Published, Selection};
+use super::labels::Selector;
+use super::{Request, Response, discovery, negotiate, uri};
+use crate::scaling::model::ObjectKey;
+
+/// KEDA's label, by which every HPA selects its object.
+const NAME_LABEL: &str = "scaledobject.keda.sh/name";
+
+/// What the handlers need.
+pub struct Api {
+    pub published: Arc<Published>,
+    pub ready: Arc<Readiness>,
+    pub authenticator: Arc<Authenticator>,
+    pub authorizer: Arc<Authorizer>,
+    /// Told each object that was read.
+    pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
+}
+
+/// Whether metrics can be answered. Never about Prometheus: its outage is an error of single
+/// metrics, while a pod that is not ready takes the whole API away.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    pub synced: AtomicBool,
+    pub trusted: AtomicBool,
+    pub stopping: AtomicBool,
+}
+
+impl Readiness {
+    /// # Errors
+    /// What is still missing.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        if is(&self.stopping) {
+            Err("shutting down")
+        } else if !is(&self.trusted) {
+            Err("kube-system/extension-apiserver-authentication has not been read yet")
+        } else if !is(&self.synced) {
+            Err("ScaledObjects and HorizontalPodAutoscalers have not been listed yet")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Health paths; `None` for any other.
+#[must_use]
+pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
+    let answer = match request.path.as_str() {
+        "/healthz" | "/livez" => Ok(()),
+        "/readyz" => ready.check(),
+        _ => return None,
+    };
+    Some(match answer {
+        Ok(()) => Response::text(200, "ok"),
+        Err(missing) => Response::text(503, format!("not ready: {missing}\n")),
+    })
+}
+
+impl Api {
+    /// Answers one request of the TLS port. May wait for a review of who asks, never for a metric server.
+    pub fn handle(&self, request: &Request) -> Response {
+        let is_get = request.method == "GET";
+        if is_get && let Some(response) = health(&self.ready, request) {
+            return response;
+        }
+        let user = match self.authenticator.authenticate(request, Instant::now(), UnixTime::now()) {
+            Ok(user) => user,
+            Err(refusal) => {
+                log::debug!(peer:% = request.peer.address, cause:% = refusal; "not authenticated");
+                return refusal.response();
+            }
+        };
+        let attributes = match attributes(request) {
+            Ok(attributes) => attributes,
+            Err(error) => return Response::status(400, "BadRequest", &error.to_string()),
+        };
+        let decision = self.authorizer.decide(&request.peer.identity, &user, &attributes, Instant::now());
+        if let Some(refusal) = decision.response(&user, &attributes) {
+            return refusal;
+        }
+        if !is_get || watches(request) {
+            let what = if is_get { "watch" } else { request.method.as_str() };
+            let message = format!("the server does not allow {what} on the requested resource");
+            return Response::status(405, "MethodNotAllowed", &message);
+        }
+        if let Some(response) = discovery::answer(request) {
+            return response;
+        }
+        match &attributes {
+            Attributes::Resource(ResourceAttributes { namespace, resource, subresource, name, .. })
+                if !namespace.is_empty() && name.is_empty() && subresource.is_empty() && resource != "namespaces" =>
+            {
+                self.metric(request, namespace, resource)
+            }
+            _ => Response::status(404, "NotFound", "the server could not find the requested resource"),
+        }
+    }
+
+    fn metric(&self, request: &Request, namespace: &str, metric: &str) -> Response {
+        if negotiate::choose(request, false).is_none() {
+            return negotiate::not_acceptable();
+        }
+        let selector = match selector(request) {
+            Ok(selector) => selector,
+            Err(message) => return Response::status(400, "BadRequest", &message),
+        };
+        let on_read = |key: &ObjectKey| (self.on_read)(key);
+        let matches = |key: &str, value: &str| selector.matches(|asked| (asked == key).then_some(value));
+        let selection = match selector.required_value(NAME_LABEL) {
+            // KEDA's own selector names one object; further terms can only rule it out.
+            Some(name) if matches(NAME_LABEL, name) => Selection::Name(name),
+            _ => Selection::Other(&matches),
+        };
+        external_metrics::get(&self.published, namespace, metric, &selection, &on_read)
+    }
+}
+
+/// The one label selector of a read; none selects everything.
+fn selector(request: &Request) -> Result<Selector, String> {
+    let pairs = uri::query_pairs(request.query.as_deref().unwrap_or("")).map_err(|error| format!("query: {error}"))?;
+    for name in ["limit", "timeoutSeconds"] {
+        let bad = pairs.iter().find(|(key, value)| key == name && !value.is_empty() && value.parse::<i64>().is_err());
+        if let Some((_, value)) = bad {
+            return Err(format!("{name}: {value:?} is not an integer"));
+        }
+    }
+    let mut selectors = pairs.iter().filter(|(key, _)| key == "labelSelector").map(|(_, value)| value.as_str());
+    let first = selectors.next().unwrap_or("");
+    if selectors.next().is_some() {
+        return Err("labelSelector is given more than once".to_owned());
+    }
+    Selector::parse(first).map_err(|error| format!("unable to parse labelSelector: {error}"))
+}

@@ -1,0 +1,541 @@
+//! Sends requests to the API server and brings back bytes or a typed error.
+//!
+//! Owns: the connections, every time limit, the answer to 401 and 429, the request counters, and
+//! the means to wake everything that waits when the process ends.
+//! Must not: know resources, throttle by itself (the API server's fairness does that better), or
+//! log a header or a body.
+//!
+//! Watches have an agent of their own, so that shutting down can end them at once while patches
+//! still go out. That agent also sends the lists that precede a watch.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::debug;
+use serde::de::DeserializeOwned;
+use ureq::http::{HeaderValue, Response, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector,
+};
+use ureq::{Agent, Body, http};
+
+use super::config::ClusterConfig;
+use super::error::{Error, Status};
+use super::request::{Method, Request, Verb};
+use super::tls::TlsConnector;
+
+/// Resolve, TCP and TLS together get twice this; a healthy API server needs milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The API server gives up on a webhook after 10 s by default; leave room for its answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A whole exchange, body included. A page of 500 objects over a slow link fits.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The API server drops idle connections after 90 s: be first, so that no request meets a
+/// connection that closes under it.
+const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// As many as threads that may send at once, with room to spare.
+const IDLE_CONNECTIONS_MAX: usize = 16;
+
+/// Two buffers of each kind per TLS connection (plain and encrypted side): 2 x (16 + 16) KB =
+/// 64 KB a watch, where the library's defaults take 512 KB. A request line or a single header has
+/// to fit into the output buffer, and tokens of identity providers reach 8 KB.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// 500 objects of 128 KB each. The watcher asks for smaller pages when one is larger.
+const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Error bodies are read for their message only.
+const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// A server that wants us to stay away longer than this gets its wish from the caller, who can do
+/// something else in the meantime.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Tries of one request that the server asked to repeat, the first included.
+const TRIES_MAX: u32 = 3;
+
+/// 429 without a wish: what the API server's own clients assume.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A cheap handle; clones share connections, credential and counters.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ClusterConfig,
+    requests: Lane,
+    watches: Lane,
+    // A lock of its own: touched once per request, for nanoseconds.
+    counts: Mutex<BTreeMap<(Verb, u16), u64>>,
+}
+
+/// An agent with the flag that says it is shut down.
+struct Lane {
+    agent: Agent,
+    stop: Stop,
+}
+
+/// One line of the request counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestCount {
+    pub verb: Verb,
+    /// The HTTP status; None if no answer came.
+    pub code: Option<u16>,
+    pub count: u64,
+}
+
+impl Client {
+    pub fn new(config: ClusterConfig) -> Self {
+        let lane = |accept_encoding| Lane {
+            agent: new_agent(&config, accept_encoding),
+            stop: Stop::default(),
+        };
+        let requests = lane("gzip");
+        // The API server never compresses a watch, and a proxy that did would delay events.
+        let watches = lane("identity");
+        Client {
+            inner: Arc::new(Inner {
+                config,
+                requests,
+                watches,
+                counts: Mutex::new(BTreeMap::new()),
+            }),
+        }
+    }
+
+    pub fn config(&self) -> &ClusterConfig {
+        &self.inner.config
+    }
+
+    /// Sends a request and reads its whole answer. Blocks up to 30 s, and up to three times that
+    /// plus 20 s when the server asks to come back later.
+    pub fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
+        self.send_in(&self.inner.requests, request)
+    }
+
+    /// Sends a request and decodes the JSON of its answer.
+    pub fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        decode(&self.send(request)?)
+    }
+
+    /// As `send`, ended by `shutdown_watches`.
+    pub(super) fn send_for_watch(&self, request: &Request) -> Result<Vec<u8>, Error> {
+        self.send_in(&self.inner.watches, request)
+    }
+
+    /// Opens an endless answer. A read fails when nothing came for `read_timeout`, or at once
+    /// when `shutdown_watches` is called.
+    pub fn stream(&self, request: &Request, read_timeout: Duration) -> Result<Stream, Error> {
+        let response = self.open(&self.inner.watches, request, Some(read_timeout))?;
+        let response = refuse_errors(response)?;
+        let reader = response
+            .into_body()
+            .into_with_config()
+            .limit(u64::MAX)
+            .reader();
+        Ok(Stream {
+            reader,
+            client: self.clone(),
+        })
+    }
+
+    /// Ends every watch now and refuses new ones. Other requests go on.
+    pub fn shutdown_watches(&self) {
+        self.inner.watches.shutdown();
+    }
+
+    /// Ends everything now.
+    pub fn shutdown(&self) {
+        self.inner.watches.shutdown();
+        self.inner.requests.shutdown();
+    }
+
+    pub(super) fn watch_stop(&self) -> &Stop {
+        &self.inner.watches.stop
+    }
+
+    /// Requests sent so far, every try counted, ordered by verb and code.
+    pub fn request_counts(&self) -> Vec<RequestCount> {
+        let counts = self.counts();
+        let line = |(&(verb, code), &count): (&(Verb, u16), &u64)| RequestCount {
+            verb,
+            code: (code != 0).then_some(code),
+            count,
+        };
+        counts.iter().map(line).collect()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<(Verb, u16), u64>> {
+        self.inner
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Repeats a request as long as the server asks for it, within limits.
+    fn send_in(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
+        let mut tries = 1;
+        loop {
+            let error = match self.send_once(lane, request) {
+                Ok(body) => return Ok(body),
+                Err(error) => error,
+            };
+            let Some(wait) = wait_before_retry(&error, tries) else {
+                return Err(error);
+            };
+            debug!(verb = request.verb.as_str(), wait:? = wait; "api server asks to come back later");
+            if lane.stop.wait(wait, || false) {
+                return Err(Error::Shutdown);
+            }
+            tries += 1;
+        }
+    }
+
+    fn send_once(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
+        let response = refuse_errors(self.open(lane, request, None)?)?;
+        read_body(response, BODY_BYTES_MAX).map_err(|error| lane.explain(error))
+    }
+
+    /// Sends until response headers come, renewing the credential once if it is refused.
+    fn open(
+        &self,
+        lane: &Lane,
+        request: &Request,
+        read_timeout: Option<Duration>,
+    ) -> Result<Response<Body>, Error> {
+        let credential = &self.inner.config.credential;
+        let sent = credential.header(now());
+        let response = self.exchange(lane, request, sent.as_ref(), read_timeout)?;
+        if response.status() != 401 || !credential.renew(sent.as_ref(), now()) {
+            return Ok(response);
+        }
+        drop(response);
+        let renewed = credential.header(now());
+        self.exchange(lane, request, renewed.as_ref(), read_timeout)
+    }
+
+    /// Sends until response headers come. A kept-alive connection may close just when we use it;
+    /// that says nothing about the server, so one more try goes out on a fresh connection.
+    fn exchange(
+        &self,
+        lane: &Lane,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+        read_timeout: Option<Duration>,
+    ) -> Result<Response<Body>, Error> {
+        let run = |fresh| self.run(lane, request, authorization, read_timeout, fresh);
+        let result = match run(false) {
+            Err(error) if request.idempotent && is_closed_early(&error) => {
+                debug!(verb = request.verb.as_str(); "connection closed before an answer, trying again");
+                run(true)
+            }
+            result => result,
+        };
+        result.map_err(|error| lane.explain(Error::from_ureq("request", error)))
+    }
+
+    fn run(
+        &self,
+        lane: &Lane,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+        read_timeout: Option<Duration>,
+        fresh: bool,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let mut builder = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(format!(
+                "{}{}",
+                self.inner.config.server, request.path_and_query
+            ))
+            .header(header::ACCEPT, "application/json");
+        if let Some(value) = authorization {
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
+        if let Some(content_type) = request.content_type {
+            builder = builder.header(header::CONTENT_TYPE, content_type);
+        }
+        let bodyless =
+            request.body.is_empty() && matches!(request.method, Method::Get | Method::Delete);
+        let result = if bodyless {
+            let request = with_limits(&lane.agent, builder.body(())?, read_timeout, fresh);
+            lane.agent.run(request)
+        } else {
+            let body = request.body.as_slice();
+            let request = with_limits(&lane.agent, builder.body(body)?, read_timeout, fresh);
+            lane.agent.run(request)
+        };
+        let code = result
+            .as_ref()
+            .map_or(0, |response| response.status().as_u16());
+        *self.counts().entry((request.verb, code)).or_default() += 1;
+        result
+    }
+}
+
+fn new_agent(config: &ClusterConfig, accept_encoding: &str) -> Agent {
+    let settings = Agent::config_builder()
+        .http_status_as_error(false)
+        // Explicit, since the library would take one from the environment: the kubeconfig is the
+        // one place that says how to reach this server.
+        .proxy(config.proxy.clone())
+        .max_redirects(0)
+        .user_agent(concat!("hpalite/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding(accept_encoding)
+        .max_idle_connections(IDLE_CONNECTIONS_MAX)
+        .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
+        .max_idle_age(IDLE_AGE_MAX)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_send_request(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+        .timeout_global(Some(CALL_TIMEOUT))
+        .build();
+    let connector =
+        ().chain(SocksConnector::default())
+            .chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(TlsConnector(config.tls.clone()));
+    Agent::with_parts(settings, connector, DefaultResolver::default())
+}
+
+/// A stream has a limit per read instead of one for the whole; a fresh connection is had by
+/// accepting idle ones of no age at all.
+fn with_limits<S: ureq::AsSendBody>(
+    agent: &Agent,
+    request: http::Request<S>,
+    read_timeout: Option<Duration>,
+    fresh: bool,
+) -> http::Request<S> {
+    if read_timeout.is_none() && !fresh {
+        return request;
+    }
+    let mut settings = agent.configure_request(request);
+    if let Some(read_timeout) = read_timeout {
+        settings = settings
+            .timeout_global(None)
+            .timeout_per_read(Some(read_timeout));
+    }
+    if fresh {
+        settings = settings.max_idle_age(Duration::ZERO);
+    }
+    settings.build()
+}
+
+fn is_closed_early(error: &ureq::Error) -> bool {
+    use io::ErrorKind as K;
+    let ureq::Error::Io(error) = error else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe
+    )
+}
+
+/// Turns an answer that is not 2xx into an error. Redirects are among them: the API server has no
+/// use for them, and following one would carry our credential elsewhere.
+fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, Error> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.trim().parse().ok())
+        .map(Duration::from_secs);
+    let code = status.as_u16();
+    // The status alone is an answer: a body that breaks off only costs its message.
+    let mut body = Vec::new();
+    let reader = response
+        .into_body()
+        .into_with_config()
+        .limit(u64::MAX)
+        .reader();
+    let _ = reader.take(ERROR_BODY_BYTES_MAX).read_to_end(&mut body);
+    Err(Status::parse(code, retry_after, &body).into())
+}
+
+fn read_body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    let mut reader = response
+        .into_body()
+        .into_with_config()
+        .limit(limit)
+        .reader();
+    match reader.read_to_end(&mut body) {
+        Ok(_) => Ok(body),
+        Err(error) => Err(Error::from_io("response body", error)),
+    }
+}
+
+/// The pause before a request is repeated, if it is to be. Only what the server itself asks to
+/// repeat: 429, and 5xx that come with a time.
+fn wait_before_retry(error: &Error, tries: u32) -> Option<Duration> {
+    let status = error.status()?;
+    let wait = match (status.code, status.retry_after) {
+        (429, None) => RETRY_AFTER_DEFAULT,
+        (429 | 500..=599, Some(wait)) => wait,
+        _ => return None,
+    };
+    (tries < TRIES_MAX && wait <= RETRY_AFTER_MAX).then_some(wait)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|source| Error::Decode {
+        what: short_type_name::<T>(),
+        source: Box::new(source),
+    })
+}
+
+/// The last segment of a type's path, for messages.
+fn short_type_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let end = name.find('<').unwrap_or(name.len());
+    let start = name[..end].rfind("::").map_or(0, |at| at + 2);
+    &name[start..end]
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// An open watch: bytes as they come.
+pub struct Stream {
+    reader: ureq::BodyReader<'static>,
+    client: Client,
+}
+
+impl Stream {
+    /// As `Read::read`, with our error type.
+    pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let lane = &self.client.inner.watches;
+        match self.reader.read(buffer) {
+            // A shut-down socket can look like an orderly end.
+            Ok(0) if lane.stop.is_set() => Err(Error::Shutdown),
+            Ok(amount) => Ok(amount),
+            Err(error) => Err(lane.explain(Error::from_io("stream", error))),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl Lane {
+    fn shutdown(&self) {
+        self.stop.set();
+        self.agent.clone().shutdown();
+    }
+
+    /// After a shutdown every failure has that one cause.
+    fn explain(&self, error: Error) -> Error {
+        if self.stop.is_set() {
+            Error::Shutdown
+        } else {
+            error
+        }
+    }
+}
+
+/// A flag that can be waited for.
+#[derive(Default)]
+pub(super) struct Stop {
+    flag: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.flag.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self) {
+        *self.lock() = true;
+        self.changed.notify_all();
+    }
+
+    /// Makes every waiter look at its own reason to stop.
+    pub(super) fn nudge(&self) {
+        // Taken so that no waiter is between its look and its sleep.
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        *self.lock()
+    }
+
+    /// Waits; true if it ended early because the flag or `also` says so.
+    pub(super) fn wait(&self, timeout: Duration, also: impl Fn() -> bool) -> bool {
+        let (stopped, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), timeout, |stopped| !*stopped && !also())
+            .unwrap_or_else(PoisonError::into_inner);
+        *stopped || also()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("config", &self.inner.config)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: u16, seconds: Option<u64>) -> Error {
+        Status::parse(code, seconds.map(Duration::from_secs), b"").into()
+    }
+
+    #[test]
+    fn only_what_the_server_asks_for_is_repeated() {
+        let second = Duration::from_secs(1);
+        let table = [
+            (refusal(429, None), 1, Some(second)),
+            (refusal(429, Some(10)), 2, Some(10 * second)),
+            (refusal(429, Some(11)), 1, None),
+            (refusal(429, Some(1)), TRIES_MAX, None),
+            (refusal(503, Some(1)), 1, Some(second)),
+            (refusal(503, None), 1, None),
+            (refusal(409, Some(1)), 1, None),
+            (Error::Shutdown, 1, None),
+        ];
+        for (error, tries, expected) in table {
+            assert_eq!(
+                wait_before_retry(&error, tries),
+                expected,
+                "{error} {tries}"
+            );
+        }
+    }
+
+    #[test]
+    fn types_have_short_names_in_messages() {
+        assert_eq!(short_type_name::<Status>(), "Status");
+        assert_eq!(short_type_name::<Vec<Status>>(), "Vec");
+        let error = decode::<u8>(b"x").expect_err("not a number");
+        assert!(error.to_string().starts_with("cannot read u8: "), "{error}");
+    }
+}

@@ -1,0 +1,312 @@
+//! Where the API server is, whom to trust and who we are: from a kubeconfig or from the pod.
+//!
+//! Owns: reading the files that `kubeconfig` names, and turning them into TLS settings and a
+//! credential. Everything that can be wrong is found here, before the first request, and all of
+//! it is reported at once.
+//! Must not: connect to anything, or print a key or a token.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use log::warn;
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+
+use super::credential::Credential;
+use super::kubeconfig::{self, Material, Selected};
+use super::tls::{self, Roots, TlsSettings};
+
+/// Where the kubelet mounts the service account.
+const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Trusted if a kubeconfig names no authority: the bundles of Debian and Alpine, Fedora, SUSE.
+const SYSTEM_BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// A reachable API server with the means to talk to it.
+pub struct ClusterConfig {
+    /// `scheme://host[:port][/base]`, no slash at the end.
+    pub(super) server: String,
+    /// None for `http://`.
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) credential: Credential,
+    pub(super) proxy: Option<ureq::Proxy>,
+    namespace: Option<String>,
+    origin: String,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    pub problems: Vec<String>,
+}
+
+impl ClusterConfig {
+    /// From `--kubeconfig FILE` if given, else from the pod we run in.
+    pub fn load(kubeconfig: Option<&Path>) -> Result<Self, ConfigError> {
+        match kubeconfig {
+            Some(path) => Self::from_kubeconfig(path),
+            None => Self::in_cluster(),
+        }
+    }
+
+    pub fn from_kubeconfig(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| ConfigError {
+            problems: vec![format!("{name}: {error}")],
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let selected =
+            kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })?;
+        Self::from_selected(selected, &name)
+    }
+
+    pub fn in_cluster() -> Result<Self, ConfigError> {
+        Self::in_cluster_at(Path::new(SERVICE_ACCOUNT_FOLDER), &|name| {
+            env::var(name).ok()
+        })
+    }
+
+    /// As `in_cluster`, with the folder and the environment given.
+    pub fn in_cluster_at(
+        folder: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let mut variable = |name: &str| {
+            let value = env(name).filter(|v| !v.is_empty());
+            if value.is_none() {
+                problems.push(format!(
+                    "{name} is not set; outside a pod, pass --kubeconfig FILE"
+                ));
+            }
+            value.unwrap_or_default()
+        };
+        let host = variable("KUBERNETES_SERVICE_HOST");
+        let port = variable("KUBERNETES_SERVICE_PORT");
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let server = if bare.contains(':') {
+            format!("https://[{bare}]:{port}")
+        } else {
+            format!("https://{bare}:{port}")
+        };
+        if problems.is_empty()
+            && let Err(what) = kubeconfig::check_server(&server)
+        {
+            problems.push(format!(
+                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {what}"
+            ));
+        }
+        let roots = noted(&mut problems, read_roots(&folder.join("ca.crt")));
+        let token = folder.join("token");
+        let credential = Credential::file(token.clone(), Instant::now())
+            .map_err(|what| format!("{}: {what}", token.display()));
+        let credential = noted(&mut problems, credential);
+        // Only a default for what we create; its absence is not worth a failed start.
+        let namespace = fs::read_to_string(folder.join("namespace")).ok();
+        let (Some(roots), Some(credential), true) = (roots, credential, problems.is_empty()) else {
+            return Err(ConfigError { problems });
+        };
+        let config = tls::client_config(Roots::Store(roots), None)
+            .map_err(|error| ConfigError::one(format!("tls: {error}")))?;
+        Ok(ClusterConfig {
+            server,
+            tls: Some(TlsSettings {
+                config,
+                server_name: None,
+            }),
+            credential,
+            proxy: None,
+            namespace: namespace
+                .map(|n| n.trim().to_owned())
+                .filter(|n| !n.is_empty()),
+            origin: "in-cluster service account".to_owned(),
+        })
+    }
+
+    fn from_selected(selected: Selected, file: &str) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let cluster = format!("{file}: clusters[{}].cluster", selected.cluster_name);
+        let user = format!("{file}: users[{}].user", selected.user_name);
+        let credential = noted(&mut problems, read_credential(&selected, &user));
+        let proxy = match selected.proxy_url.as_deref().map(ureq::Proxy::new) {
+            None => None,
+            Some(proxy) => noted(
+                &mut problems,
+                proxy.map_err(|_| format!("{cluster}.proxy-url: not a proxy url")),
+            ),
+        };
+        let secure = selected.server.starts_with("https://");
+        let tls = if secure {
+            read_tls(&selected, &cluster, &user, &mut problems)
+        } else {
+            None
+        };
+        let (Some(credential), true) = (credential, problems.is_empty()) else {
+            return Err(ConfigError { problems });
+        };
+        if !secure && !matches!(credential, Credential::None) {
+            warn!(server:% = selected.server; "credentials travel unencrypted to an http:// server");
+        }
+        if selected.insecure_skip_tls_verify {
+            warn!(server:% = selected.server; "insecure-skip-tls-verify: anybody can pose as the api server");
+        }
+        Ok(ClusterConfig {
+            server: selected.server,
+            tls,
+            credential,
+            proxy,
+            namespace: selected.namespace,
+            origin: file.to_owned(),
+        })
+    }
+
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The namespace of the context or of the pod.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Where this came from, for the start-up log.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
+fn read_credential(selected: &Selected, user: &str) -> Result<Credential, String> {
+    if let Some(path) = &selected.token_file {
+        return Credential::file(path.clone(), Instant::now())
+            .map_err(|what| format!("{user}.tokenFile: {}: {what}", path.display()));
+    }
+    if let Some(token) = &selected.token {
+        return Credential::token(token).map_err(|what| format!("{user}.token: {what}"));
+    }
+    if let Some((name, password)) = &selected.basic {
+        return Credential::basic(name, password)
+            .map_err(|what| format!("{user}.username: {what}"));
+    }
+    Ok(Credential::None)
+}
+
+fn read_tls(
+    selected: &Selected,
+    cluster: &str,
+    user: &str,
+    problems: &mut Vec<String>,
+) -> Option<TlsSettings> {
+    let roots = noted(problems, pick_roots(selected, cluster));
+    let chain = selected.client_certificate.as_ref().map(|material| {
+        let field = format!("{user}.client-certificate");
+        read_material(material, &field, tls::read_certificates)
+    });
+    let key = selected.client_key.as_ref().map(|material| {
+        let field = format!("{user}.client-key");
+        read_material(material, &field, tls::read_key)
+    });
+    let chain = chain.and_then(|chain| noted(problems, chain));
+    let key = key.and_then(|key| noted(problems, key));
+    let server_name = match &selected.tls_server_name {
+        None => None,
+        Some(name) => noted(
+            problems,
+            ServerName::try_from(name.clone()).map_err(|_| {
+                format!("{cluster}.tls-server-name: {name:?} is not a dns name or address")
+            }),
+        ),
+    };
+    let config = tls::client_config(roots?, chain.zip(key)).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("{user}.client-key: does not belong to client-certificate")
+        }
+        other => format!("{user}.client-certificate: {other}"),
+    });
+    Some(TlsSettings {
+        config: noted(problems, config)?,
+        server_name,
+    })
+}
+
+fn pick_roots(selected: &Selected, cluster: &str) -> Result<Roots, String> {
+    if selected.insecure_skip_tls_verify {
+        return Ok(Roots::Anybody);
+    }
+    if let Some(material) = &selected.certificate_authority {
+        let field = format!("{cluster}.certificate-authority");
+        return read_material(material, &field, tls::read_roots).map(Roots::Store);
+    }
+    for bundle in SYSTEM_BUNDLES {
+        if let Ok(pem) = fs::read(bundle) {
+            let store = tls::read_system_roots(&pem);
+            if !store.is_empty() {
+                return Ok(Roots::Store(store));
+            }
+        }
+    }
+    Err(format!(
+        "{cluster}.certificate-authority: missing, and this system has no bundle of its own"
+    ))
+}
+
+fn read_material<T>(
+    material: &Material,
+    field: &str,
+    parse: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<T, String> {
+    match material {
+        Material::Inline(bytes) => parse(bytes).map_err(|what| format!("{field}-data: {what}")),
+        Material::File(path) => {
+            let said = |what: String| format!("{field}: {}: {what}", path.display());
+            let bytes = fs::read(path).map_err(|error| said(error.to_string()))?;
+            parse(&bytes).map_err(said)
+        }
+    }
+}
+
+fn read_roots(path: &PathBuf) -> Result<RootCertStore, String> {
+    let said = |what: String| format!("{}: {what}", path.display());
+    let pem = fs::read(path).map_err(|error| said(error.to_string()))?;
+    tls::read_roots(&pem).map_err(said)
+}
+
+/// Keeps the value, or notes the problem and goes on to find the next.
+fn noted<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
+    result.map_err(|problem| problems.push(problem)).ok()
+}
+
+impl ConfigError {
+    fn one(problem: String) -> Self {
+        ConfigError {
+            problems: vec![problem],
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The proxy URL may hold a password and the TLS settings a key.
+        f.debug_struct("ClusterConfig")
+            .field("server", &self.server)
+            .field("credential", &self.credential)
+            .field("proxy", &self.proxy.is_some())
+            .field("namespace", &self.namespace)
+            .field("origin", &self.origin)
+            .finish()
+    }
+}

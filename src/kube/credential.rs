@@ -1,0 +1,206 @@
+//! The `Authorization` header of a request, and its renewal when a token file rotates.
+//!
+//! Owns: the cached token. Kubelets replace a projected token long before it expires (at 80 % of
+//! its hour), so looking once a minute is early enough; after a 401 we look at once.
+//! Must not: print a token, in `Debug` either.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use ureq::http::HeaderValue;
+
+use crate::base64;
+
+/// One small read a minute is nothing; more often gains nothing.
+const RECHECK_AFTER: Duration = Duration::from_secs(60);
+
+/// Tokens are a few KB; a file larger than this is not a token.
+const TOKEN_BYTES_MAX: u64 = 64 * 1024;
+
+pub(super) enum Credential {
+    /// A client certificate speaks for us, or nobody does.
+    None,
+    Fixed(HeaderValue),
+    File(TokenFile),
+}
+
+pub(super) struct TokenFile {
+    path: PathBuf,
+    // A lock of its own: several threads send requests, and the value is replaced whole.
+    cached: Mutex<Cached>,
+}
+
+struct Cached {
+    header: HeaderValue,
+    checked_at: Instant,
+}
+
+impl Credential {
+    pub(super) fn token(token: &str) -> Result<Self, String> {
+        bearer(token).map(Credential::Fixed)
+    }
+
+    pub(super) fn basic(username: &str, password: &str) -> Result<Self, String> {
+        if username.contains(':') {
+            return Err("a username cannot contain a colon".to_owned());
+        }
+        let coded = base64::encode(format!("{username}:{password}").as_bytes());
+        sensitive(&format!("Basic {coded}")).map(Credential::Fixed)
+    }
+
+    /// Reads the file at once, so that a missing one is a problem of start-up.
+    pub(super) fn file(path: PathBuf, now: Instant) -> Result<Self, String> {
+        let header = read(&path)?;
+        let cached = Mutex::new(Cached {
+            header,
+            checked_at: now,
+        });
+        Ok(Credential::File(TokenFile { path, cached }))
+    }
+
+    /// The header for a request sent now. A token file that cannot be read any more leaves the
+    /// old token in use: it may be valid for a while yet.
+    pub(super) fn header(&self, now: Instant) -> Option<HeaderValue> {
+        match self {
+            Credential::None => None,
+            Credential::Fixed(header) => Some(header.clone()),
+            Credential::File(file) => {
+                let mut cached = file.lock();
+                if now.saturating_duration_since(cached.checked_at) >= RECHECK_AFTER {
+                    cached.checked_at = now;
+                    file.reread(&mut cached);
+                }
+                Some(cached.header.clone())
+            }
+        }
+    }
+
+    /// After a 401: reads the file now. `sent` is what the server refused; true if another token
+    /// is at hand, which makes a second try worth while.
+    pub(super) fn renew(&self, sent: Option<&HeaderValue>, now: Instant) -> bool {
+        let Credential::File(file) = self else {
+            return false;
+        };
+        let mut cached = file.lock();
+        cached.checked_at = now;
+        file.reread(&mut cached);
+        sent != Some(&cached.header)
+    }
+}
+
+impl TokenFile {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cached> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reread(&self, cached: &mut Cached) {
+        match read(&self.path) {
+            Ok(header) if header == cached.header => {}
+            Ok(header) => {
+                cached.header = header;
+                info!(path:% = self.path.display(); "token renewed");
+            }
+            Err(problem) => {
+                warn!(path:% = self.path.display(), error:% = problem; "token unreadable, keeping the old one");
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<HeaderValue, String> {
+    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > TOKEN_BYTES_MAX {
+        return Err(format!("has {size} bytes, which is no token"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    bearer(&text)
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, String> {
+    let token = token.trim();
+    if token.is_empty() {
+        return Err("holds no token".to_owned());
+    }
+    if token.contains(|c: char| c.is_whitespace()) {
+        return Err("holds white space inside the token".to_owned());
+    }
+    sensitive(&format!("Bearer {token}"))
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, String> {
+    let mut header = HeaderValue::from_str(text)
+        .map_err(|_| "holds characters that a header cannot carry".to_owned())?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Credential::None => f.write_str("None"),
+            Credential::Fixed(_) => f.write_str("Fixed(..)"),
+            Credential::File(file) => write!(f, "File({})", file.path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(header: Option<HeaderValue>) -> String {
+        String::from_utf8(header.expect("a header").as_bytes().to_vec()).expect("ascii")
+    }
+
+    #[test]
+    fn a_rotated_file_is_noticed_after_a_minute_or_a_401() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        fs::write(&path, "one\n").expect("write");
+        let start = Instant::now();
+        let credential = Credential::file(path.clone(), start).expect("a token");
+        assert_eq!(text(credential.header(start)), "Bearer one");
+
+        fs::write(&path, "two").expect("write");
+        let soon = start + Duration::from_secs(59);
+        assert_eq!(text(credential.header(soon)), "Bearer one");
+        let later = start + RECHECK_AFTER;
+        assert_eq!(text(credential.header(later)), "Bearer two");
+
+        fs::write(&path, "three").expect("write");
+        let refused = credential.header(later);
+        assert!(credential.renew(refused.as_ref(), later));
+        assert_eq!(text(credential.header(later)), "Bearer three");
+        let refused = credential.header(later);
+        assert!(!credential.renew(refused.as_ref(), later), "nothing new");
+    }
+
+    #[test]
+    fn a_vanished_file_keeps_the_old_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        fs::write(&path, "one").expect("write");
+        let start = Instant::now();
+        let credential = Credential::file(path.clone(), start).expect("a token");
+        for content in [None, Some(""), Some("a b"), Some("a\u{7f}b")] {
+            match content {
+                Some(content) => fs::write(&path, content).expect("write"),
+                None => fs::remove_file(&path).expect("remove"),
+            }
+            assert_eq!(text(credential.header(start + RECHECK_AFTER)), "Bearer one");
+        }
+    }
+
+    #[test]
+    fn basic_is_coded_and_nothing_is_printed() {
+        let credential = Credential::basic("user", "pa:ss").expect("a header");
+        let header = credential.header(Instant::now());
+        assert_eq!(text(header.clone()), "Basic dXNlcjpwYTpzcw==");
+        assert!(!format!("{credential:?} {header:?}").contains("dXNl"));
+        assert!(Credential::basic("a:b", "c").is_err());
+    }
+}

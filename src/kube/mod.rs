@@ -1,0 +1,26 @@
+//! The Kubernetes API over plain HTTP: requests, errors, watches.
+//!
+//! Pure files decide and parse (`request`, `error`, `watch`, `kubeconfig`), shells beside them do
+//! the I/O (`client`, `watcher`, `config`, `discovery`). No Kubernetes client library and no
+//! async runtime: a watch is a thread that blocks on its stream.
+
+pub mod client;
+pub mod config;
+mod credential;
+pub mod discovery;
+pub mod error;
+mod kubeconfig;
+pub mod request;
+mod tls;
+pub mod watch;
+pub mod watcher;
+
+pub use client::{Client, RequestCount, Stream};
+pub use config::{ClusterConfig, ConfigError};
+pub use discovery::{Discovered, Discovery};
+pub use error::{Error, Status};
+pub use request::{
+    ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions,
+};
+pub use watch::{Event, HasMeta, InvalidObject, ObjectRef, WatchSettings};
+pub use watcher::{WatchStats, Watcher};

@@ -1,0 +1,725 @@
+//! What a watch does next, and what its bytes mean.
+//!
+//! Owns: the states list and watch, the resource version, pauses after faults, the cutting of a
+//! stream into lines, and the decoding of items one by one, so that one bad object cannot take
+//! its neighbours with it.
+//! Must not: read a socket, a clock or a random number by itself: `watcher` brings them.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::error::{Error, Status};
+
+/// Items per page. 500 is what kubectl uses; at a typical 5 KB an object a page is 2.5 MB.
+pub(super) const PAGE_ITEMS: u32 = 500;
+
+/// The API server's store refuses objects above 1.5 MiB; their JSON with managed fields and an
+/// escaped annotation can be a few times that. Longer lines are not objects.
+pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Spare room of an empty line buffer that is kept; the rest of a huge line is given back.
+const LINE_BYTES_KEPT: usize = 64 * 1024;
+
+/// Lines in a row at the same place that cannot be read before we list again: the second look
+/// shows whether the server or the connection was at fault.
+const BAD_LINES_MAX: u32 = 2;
+
+/// A stream that lived this long counts as a success even if nothing happened on it.
+const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+
+/// Watches end by themselves after 5 minutes, give or take one, so that they spread over the
+/// replicas of the API server and do not all return at the same moment.
+const WATCH_SECONDS: (u32, u32) = (240, 360);
+
+/// A resource that is missing or forbidden may be installed or allowed any time, by hand: look
+/// again soon enough that the person who does it sees it work.
+const DENIED_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Time limits of one watch; tests shorten them.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchSettings {
+    /// The resource need not be there: its absence is told once, as information.
+    pub optional: bool,
+    /// Bookmarks come about once a minute: twice that in silence means a dead connection.
+    pub read_timeout: Duration,
+    pub pause_min: Duration,
+    pub pause_max: Duration,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        WatchSettings {
+            optional: false,
+            read_timeout: Duration::from_secs(120),
+            pause_min: Duration::from_millis(500),
+            pause_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a projection of an object must keep for the watch to go on after it.
+pub trait HasMeta {
+    fn resource_version(&self) -> &str;
+}
+
+/// What happens to the objects of one namespace, or of all.
+///
+/// `Init`, then the objects that exist as `InitApply` or `Invalid`, then `InitDone`: whatever was
+/// known before and did not come is gone. An `Init` may be followed by another `Init` when a list
+/// breaks off. After `InitDone` come `Apply`, `Delete` and `Invalid`, until the next `Init`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<T> {
+    Init {
+        namespace: Option<String>,
+    },
+    InitApply(T),
+    InitDone {
+        namespace: Option<String>,
+    },
+    Apply(T),
+    Delete(ObjectRef),
+    /// The object exists but is not what it should be. Its neighbours are not affected.
+    Invalid(InvalidObject),
+}
+
+/// Which object, and at which version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidObject {
+    pub object: ObjectRef,
+    pub error: String,
+}
+
+/// A page of a list, its items still text.
+#[derive(Deserialize)]
+pub(super) struct Page<'a> {
+    #[serde(default)]
+    pub(super) metadata: PageMeta,
+    // `null` is how Go writes an empty list.
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PageMeta {
+    pub(super) resource_version: String,
+    #[serde(rename = "continue")]
+    pub(super) continue_token: String,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn decode(body: &'a [u8]) -> Result<Self, Error> {
+        serde_json::from_slice(body).map_err(|source| Error::Decode {
+            what: "a page of a list",
+            source: Box::new(source),
+        })
+    }
+
+    pub(super) fn items<T: DeserializeOwned>(
+        &self,
+    ) -> impl Iterator<Item = Result<T, InvalidObject>> + '_ {
+        let items = self.items.as_deref().unwrap_or_default();
+        items.iter().map(|raw| decode_object(raw))
+    }
+}
+
+fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, InvalidObject> {
+    serde_json::from_str(raw.get()).map_err(|error| InvalidObject {
+        object: decode_ref(raw),
+        error: error.to_string(),
+    })
+}
+
+/// Whose metadata is broken too stays nameless.
+fn decode_ref(raw: &RawValue) -> ObjectRef {
+    #[derive(Deserialize)]
+    struct Named {
+        metadata: ObjectRef,
+    }
+    serde_json::from_str::<Named>(raw.get()).map_or_else(|_| ObjectRef::default(), |n| n.metadata)
+}
+
+/// What one line of a watch says.
+#[derive(Debug)]
+pub(super) enum Line<T> {
+    Apply(T),
+    Delete(ObjectRef),
+    Invalid(InvalidObject),
+    Bookmark { resource_version: String },
+    Failed(Status),
+    Malformed(String),
+}
+
+pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+        #[serde(borrow)]
+        object: &'a RawValue,
+    }
+    let wire: Wire<'_> = match serde_json::from_slice(line) {
+        Ok(wire) => wire,
+        Err(error) => return Line::Malformed(error.to_string()),
+    };
+    match wire.kind {
+        "ADDED" | "MODIFIED" => match decode_object(wire.object) {
+            Ok(object) => Line::Apply(object),
+            Err(invalid) => Line::Invalid(invalid),
+        },
+        // Only the key is needed, so even an object we cannot read leaves properly.
+        "DELETED" => Line::Delete(decode_ref(wire.object)),
+        "BOOKMARK" => Line::Bookmark {
+            resource_version: decode_ref(wire.object).resource_version,
+        },
+        "ERROR" => Line::Failed(Status::parse_event(wire.object.get().as_bytes())),
+        other => Line::Malformed(format!("unknown event type {other:?}")),
+    }
+}
+
+/// Cuts a stream into lines, however its bytes are split.
+#[derive(Default)]
+pub(super) struct Lines {
+    buffer: Vec<u8>,
+    /// Where the next line starts.
+    start: usize,
+    /// Up to here no line end was found, so that a long line is searched once, not per read.
+    searched: usize,
+}
+
+/// A line grew past `LINE_BYTES_MAX`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LineTooLong;
+
+impl Lines {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.searched -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.is_empty() {
+            self.buffer.shrink_to(LINE_BYTES_KEPT);
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole line that is not blank, without its end.
+    pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
+        loop {
+            let Some(at) = self.buffer[self.searched..]
+                .iter()
+                .position(|b| *b == b'\n')
+            else {
+                self.searched = self.buffer.len();
+                if self.searched - self.start > LINE_BYTES_MAX {
+                    return Err(LineTooLong);
+                }
+                return Ok(None);
+            };
+            let (start, end) = (self.start, self.searched + at);
+            self.start = end + 1;
+            self.searched = self.start;
+            if !self.buffer[start..end].trim_ascii().is_empty() {
+                return Ok(Some(&self.buffer[start..end]));
+            }
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// List; without a token this is a new beginning.
+    List {
+        continue_token: Option<String>,
+        limit: u32,
+    },
+    Watch {
+        resource_version: String,
+        timeout_seconds: u32,
+    },
+}
+
+/// The state of one watch between two requests.
+pub(super) struct Machine {
+    settings: WatchSettings,
+    phase: Phase,
+    page_items: u32,
+    /// Faults since the last healthy stream.
+    faults: u32,
+    /// Unreadable lines since the last readable one.
+    bad_lines: u32,
+    random: Random,
+}
+
+enum Phase {
+    List { continue_token: Option<String> },
+    Watch { resource_version: String },
+}
+
+impl Machine {
+    pub(super) fn new(settings: WatchSettings, seed: u64) -> Self {
+        Machine {
+            settings,
+            phase: Phase::List {
+                continue_token: None,
+            },
+            page_items: PAGE_ITEMS,
+            faults: 0,
+            bad_lines: 0,
+            random: Random::new(seed),
+        }
+    }
+
+    pub(super) fn step(&mut self) -> Step {
+        match &self.phase {
+            Phase::List { continue_token } => Step::List {
+                continue_token: continue_token.clone(),
+                limit: self.page_items,
+            },
+            Phase::Watch { resource_version } => Step::Watch {
+                resource_version: resource_version.clone(),
+                timeout_seconds: self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1),
+            },
+        }
+    }
+
+    /// A page was delivered; true if it was the last.
+    pub(super) fn page_read(&mut self, meta: PageMeta) -> bool {
+        if !meta.continue_token.is_empty() {
+            self.phase = Phase::List {
+                continue_token: Some(meta.continue_token),
+            };
+            return false;
+        }
+        // Faults stay counted: a server whose watches fail right after good lists must not be
+        // listed without a pause.
+        self.phase = Phase::Watch {
+            resource_version: meta.resource_version,
+        };
+        true
+    }
+
+    /// A line was read: the watch goes on after it.
+    pub(super) fn line_read(&mut self, version: &str) {
+        self.faults = 0;
+        self.bad_lines = 0;
+        if let Phase::Watch { resource_version } = &mut self.phase {
+            // An object too broken to have a version must not erase ours.
+            if !version.is_empty() && resource_version != version {
+                version.clone_into(resource_version);
+            }
+        }
+    }
+
+    /// The stream ended in order. Returns the pause before the next one.
+    pub(super) fn stream_ended(&mut self, lived: Duration, lines: u64) -> Duration {
+        if lines > 0 || lived >= HEALTHY_AFTER {
+            self.faults = 0;
+            return Duration::ZERO;
+        }
+        // A server that only ever closes would otherwise be asked as fast as it can close.
+        self.pause(self.settings.pause_max)
+    }
+
+    /// Nothing came for too long: most likely a dead connection, so try another at once.
+    pub(super) fn stream_silent(&mut self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// A line that is no event. The same place is tried once more before listing again.
+    pub(super) fn line_bad(&mut self) -> Duration {
+        self.bad_lines += 1;
+        if self.bad_lines >= BAD_LINES_MAX {
+            self.bad_lines = 0;
+            self.relist();
+        }
+        self.pause(self.settings.pause_max)
+    }
+
+    /// A request failed, or the stream reported a failure. Returns the pause before the next.
+    pub(super) fn failed(&mut self, error: &Error) -> Duration {
+        if error.is_gone() {
+            let again = self.faults > 0;
+            self.relist();
+            let pause = self.pause(self.settings.pause_max);
+            // Ordinary after a gap: nothing is wrong the first time.
+            return if again { pause } else { Duration::ZERO };
+        }
+        if matches!(error, Error::TooLarge { .. }) && self.page_items > 1 {
+            // Continue tokens do not depend on the page size.
+            self.page_items /= 2;
+            return Duration::ZERO;
+        }
+        if error.is_forbidden() || error.is_not_found() {
+            // What we know may be stale once it works again: a CRD can be deleted and remade.
+            self.relist();
+            return self.pause(self.settings.pause_max.min(DENIED_PAUSE_MAX));
+        }
+        let pause = self.pause(self.settings.pause_max);
+        pause.max(error.retry_after().unwrap_or_default())
+    }
+
+    fn relist(&mut self) {
+        self.phase = Phase::List {
+            continue_token: None,
+        };
+    }
+
+    /// Doubles with each fault, half of it random.
+    fn pause(&mut self, max: Duration) -> Duration {
+        let doubled = self
+            .settings
+            .pause_min
+            .saturating_mul(1 << self.faults.min(16));
+        self.faults = self.faults.saturating_add(1);
+        let whole = doubled.min(max);
+        whole / 2 + whole.mul_f64(self.random.unit() / 2.0)
+    }
+}
+
+/// Decides which complaint is worth a log line: the first, then one in 30 s.
+#[derive(Default)]
+pub(super) struct Complaints {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Complaints {
+    const EVERY: Duration = Duration::from_secs(30);
+
+    /// Some(number of complaints kept back) if this one is to be logged.
+    pub(super) fn voice(&mut self, now: Instant) -> Option<u64> {
+        let quiet = self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) < Self::EVERY);
+        if quiet {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// xorshift64*: jitter needs no better, and a seed makes tests repeatable.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        // Zero would stay zero for ever.
+        Random(seed | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// In [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn between(&mut self, low: u32, high: u32) -> u32 {
+        low + (self.next() >> 32) as u32 % (high - low + 1)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Thing {
+        metadata: ObjectRef,
+        size: u32,
+    }
+
+    fn machine() -> Machine {
+        Machine::new(WatchSettings::default(), 7)
+    }
+
+    fn watching(machine: &mut Machine, version: &str) {
+        assert!(machine.page_read(PageMeta {
+            resource_version: version.into(),
+            continue_token: String::new(),
+        }));
+    }
+
+    fn version(machine: &mut Machine) -> Option<String> {
+        match machine.step() {
+            Step::Watch {
+                resource_version, ..
+            } => Some(resource_version),
+            Step::List { .. } => None,
+        }
+    }
+
+    fn status(code: u16) -> Error {
+        Status::parse(code, None, b"").into()
+    }
+
+    #[test]
+    fn a_bad_item_leaves_its_neighbours_alone() {
+        let body =
+            br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
+            {"metadata":{"name":"a","namespace":"n","resourceVersion":"1"},"size":1,"x":{"y":[]}},
+            {"metadata":{"name":"b","namespace":"n","resourceVersion":"2"},"size":"big"},
+            {"metadata":7},
+            {"metadata":{"name":"c"},"size":3}]}"#;
+        let page = Page::decode(body).expect("a page");
+        let items: Vec<_> = page.items::<Thing>().collect();
+        assert_eq!(items.len(), 4);
+        assert_eq!(items[0].as_ref().expect("good").size, 1);
+        let bad = items[1].as_ref().expect_err("bad");
+        assert_eq!(
+            (
+                bad.object.to_string().as_str(),
+                bad.object.resource_version.as_str()
+            ),
+            ("n/b", "2")
+        );
+        assert!(bad.error.contains("invalid type"), "{}", bad.error);
+        assert_eq!(
+            items[2].as_ref().expect_err("bad").object,
+            ObjectRef::default()
+        );
+        assert_eq!(items[3].as_ref().expect("good").size, 3);
+        assert_eq!(page.metadata.continue_token, "c");
+        assert_eq!(
+            Page::decode(br#"{"items":null}"#)
+                .expect("a page")
+                .items::<Thing>()
+                .count(),
+            0
+        );
+        assert!(Page::decode(b"<html>").is_err());
+    }
+
+    #[test]
+    fn lines_are_understood() {
+        let line = |text: &str| decode_line::<Thing>(text.as_bytes());
+        let object = r#"{"metadata":{"name":"a","resourceVersion":"5"},"size":"x"}"#;
+        assert!(
+            matches!(line(&format!(r#"{{"type":"ADDED","object":{object}}}"#)),
+            Line::Invalid(i) if i.object.resource_version == "5")
+        );
+        assert!(
+            matches!(line(&format!(r#"{{"type":"DELETED","object":{object}}}"#)),
+            Line::Delete(key) if key.name == "a")
+        );
+        assert!(
+            matches!(line(&format!(r#"{{"type":"BOOKMARK","object":{object}}}"#)),
+            Line::Bookmark { resource_version } if resource_version == "5")
+        );
+        assert!(matches!(
+            line(r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}"#),
+            Line::Failed(s) if s.code == 410));
+        for bad in [
+            "",
+            "{",
+            "{\"type\":\"ADDED\"}",
+            r#"{"type":"NEW","object":{}}"#,
+            "\u{0}",
+        ] {
+            assert!(matches!(line(bad), Line::Malformed(_)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lines_survive_any_split() {
+        let text = b"one\n\n{\"two\": 2}\r\nthree\nrest";
+        for size in 1..=text.len() {
+            let mut lines = Lines::default();
+            let mut found = Vec::new();
+            for chunk in text.chunks(size) {
+                lines.push(chunk);
+                while let Some(line) = lines.next_line().expect("short") {
+                    found.push(String::from_utf8_lossy(line).trim().to_owned());
+                }
+            }
+            assert_eq!(found, ["one", "{\"two\": 2}", "three"], "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_a_limit_and_memory_returns() {
+        let mut lines = Lines::default();
+        let chunk = vec![b'x'; 1024 * 1024];
+        for _ in 0..8 {
+            lines.push(&chunk);
+            assert_eq!(lines.next_line(), Ok(None));
+        }
+        lines.push(b"\n");
+        assert_eq!(
+            lines.next_line().expect("fits").map(<[u8]>::len),
+            Some(LINE_BYTES_MAX)
+        );
+        lines.push(b"y\n");
+        assert!(
+            lines.buffer.capacity() <= LINE_BYTES_KEPT,
+            "{}",
+            lines.buffer.capacity()
+        );
+        assert_eq!(lines.next_line(), Ok(Some(&b"y"[..])));
+        for _ in 0..9 {
+            lines.push(&chunk);
+        }
+        assert_eq!(lines.next_line(), Err(LineTooLong));
+    }
+
+    #[test]
+    fn pages_lead_to_a_watch() {
+        let mut machine = machine();
+        assert_eq!(
+            machine.step(),
+            Step::List {
+                continue_token: None,
+                limit: PAGE_ITEMS
+            }
+        );
+        let more = PageMeta {
+            resource_version: "1".into(),
+            continue_token: "t".into(),
+        };
+        assert!(!machine.page_read(more));
+        assert_eq!(
+            machine.step(),
+            Step::List {
+                continue_token: Some("t".into()),
+                limit: PAGE_ITEMS
+            }
+        );
+        watching(&mut machine, "5");
+        for _ in 0..100 {
+            let Step::Watch {
+                resource_version,
+                timeout_seconds,
+            } = machine.step()
+            else {
+                panic!("a watch");
+            };
+            assert_eq!(resource_version, "5");
+            assert!((WATCH_SECONDS.0..=WATCH_SECONDS.1).contains(&timeout_seconds));
+        }
+    }
+
+    #[test]
+    fn a_watch_resumes_after_what_it_read() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        machine.line_read("6");
+        machine.line_read("");
+        assert_eq!(machine.stream_ended(Duration::ZERO, 1), Duration::ZERO);
+        assert_eq!(version(&mut machine).as_deref(), Some("6"));
+        assert_eq!(machine.stream_silent(), Duration::ZERO);
+        assert_eq!(version(&mut machine).as_deref(), Some("6"));
+        assert!(machine.failed(&status(500)) > Duration::ZERO);
+        assert_eq!(version(&mut machine).as_deref(), Some("6"));
+    }
+
+    #[test]
+    fn gone_lists_again_at_once_but_not_for_ever() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        assert_eq!(machine.failed(&status(410)), Duration::ZERO);
+        assert_eq!(version(&mut machine), None);
+        watching(&mut machine, "6");
+        let pause = machine.failed(&status(410));
+        assert!(pause >= Duration::from_millis(500), "{pause:?}");
+    }
+
+    #[test]
+    fn pauses_grow_to_their_limit_and_reset() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        let settings = WatchSettings::default();
+        let mut expected = settings.pause_min;
+        for _ in 0..40 {
+            let pause = machine.failed(&status(500));
+            assert!(
+                pause >= expected / 2 && pause <= expected,
+                "{pause:?} {expected:?}"
+            );
+            expected = (expected * 2).min(settings.pause_max);
+        }
+        assert!(machine.failed(&status(404)) <= DENIED_PAUSE_MAX);
+        watching(&mut machine, "6");
+        machine.line_read("7");
+        assert!(machine.failed(&status(500)) <= settings.pause_min);
+        let later: Error = Status::parse(429, Some(Duration::from_secs(40)), b"").into();
+        assert_eq!(machine.failed(&later), Duration::from_secs(40));
+    }
+
+    #[test]
+    fn a_server_that_only_closes_is_asked_ever_less() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        let first = machine.stream_ended(Duration::from_millis(3), 0);
+        let second = machine.stream_ended(Duration::from_millis(3), 0);
+        assert!(first > Duration::ZERO && second >= Duration::from_millis(500));
+        assert_eq!(machine.stream_ended(HEALTHY_AFTER, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_unreadable_line_is_tried_twice() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        machine.line_bad();
+        assert_eq!(version(&mut machine).as_deref(), Some("5"));
+        machine.line_bad();
+        assert_eq!(version(&mut machine), None);
+    }
+
+    #[test]
+    fn pages_shrink_when_too_large() {
+        let mut machine = machine();
+        let mut limits = Vec::new();
+        while let Step::List { limit, .. } = machine.step() {
+            limits.push(limit);
+            let pause = machine.failed(&Error::TooLarge { limit_bytes: 1 });
+            if !pause.is_zero() {
+                break;
+            }
+        }
+        assert_eq!(limits, [500, 250, 125, 62, 31, 15, 7, 3, 1]);
+    }
+
+    #[test]
+    fn complaints_are_voiced_twice_a_minute() {
+        let mut complaints = Complaints::default();
+        let start = Instant::now();
+        assert_eq!(complaints.voice(start), Some(0));
+        assert_eq!(complaints.voice(start + Duration::from_secs(1)), None);
+        assert_eq!(complaints.voice(start + Duration::from_secs(29)), None);
+        assert_eq!(complaints.voice(start + Duration::from_secs(30)), Some(2));
+    }
+}

@@ -1,0 +1,362 @@
+//! Threads that keep watches running and hand their events to an owner.
+//!
+//! Owns: one thread and one stream per watched namespace (or one for all), the log lines about
+//! their faults, and their counters. What to do next is decided in `watch`.
+//! Must not: keep objects. The owner does, and notices what vanished by `Init` and `InitDone`.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+use serde::de::DeserializeOwned;
+
+use super::client::Client;
+use super::error::Error;
+use super::request::{ListOptions, Resource, WatchOptions};
+use super::watch::{
+    Complaints, Event, HasMeta, Line, Lines, Machine, Page, Step, WatchSettings, decode_line,
+};
+
+/// One read of a stream; equal to the transport's own buffer, so larger gains nothing.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Running watches of one resource. Dropping it leaves the threads to themselves.
+pub struct Watcher {
+    shared: Arc<Shared>,
+    client: Client,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopped: AtomicBool,
+    lists: AtomicU64,
+    streams: AtomicU64,
+    faults: AtomicU64,
+    invalid: AtomicU64,
+}
+
+/// Counters since the start, over all namespaces of a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WatchStats {
+    /// Lists begun.
+    pub lists: u64,
+    /// Streams opened.
+    pub streams: u64,
+    /// Requests or streams that failed, silence included.
+    pub faults: u64,
+    /// Objects that could not be read.
+    pub invalid: u64,
+}
+
+impl Watcher {
+    /// Starts watching. No namespaces means all of them; several mean a stream and a thread each,
+    /// and a clone of the sink each. A sink that breaks ends the whole watcher.
+    pub fn spawn<T, S>(
+        name: &str,
+        client: &Client,
+        resource: &Resource,
+        namespaces: &[String],
+        settings: WatchSettings,
+        sink: S,
+    ) -> io::Result<Self>
+    where
+        T: DeserializeOwned + HasMeta + 'static,
+        S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
+    {
+        let mut watcher = Watcher {
+            shared: Arc::default(),
+            client: client.clone(),
+            threads: Vec::new(),
+        };
+        let all = [None];
+        let each: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
+        for namespace in if each.is_empty() { &all[..] } else { &each } {
+            let mut task = Task {
+                name: name.to_owned(),
+                client: client.clone(),
+                resource: resource.clone(),
+                namespace: namespace.clone(),
+                settings,
+                shared: Arc::clone(&watcher.shared),
+                machine: Machine::new(settings, RandomState::new().hash_one(namespace)),
+                complaints: Complaints::default(),
+                absence_told: false,
+                sink: sink.clone(),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("watch-{name}"))
+                .spawn(move || task.run())
+                .inspect_err(|_| watcher.stop())?;
+            watcher.threads.push(thread);
+        }
+        Ok(watcher)
+    }
+
+    /// Asks the threads to end. One that waits on a quiet stream notices at its next bookmark,
+    /// within about a minute; `Client::shutdown_watches` wakes it at once.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.client.watch_stop().nudge();
+    }
+
+    /// Waits until all threads have ended.
+    pub fn join(self) {
+        for thread in self.threads {
+            // A panic was already reported by its own thread.
+            let _ = thread.join();
+        }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    pub fn stats(&self) -> WatchStats {
+        let shared = &self.shared;
+        WatchStats {
+            lists: shared.lists.load(Ordering::Relaxed),
+            streams: shared.streams.load(Ordering::Relaxed),
+            faults: shared.faults.load(Ordering::Relaxed),
+            invalid: shared.invalid.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What one thread owns.
+struct Task<S> {
+    name: String,
+    client: Client,
+    resource: Resource,
+    namespace: Option<String>,
+    settings: WatchSettings,
+    shared: Arc<Shared>,
+    machine: Machine,
+    complaints: Complaints,
+    absence_told: bool,
+    sink: S,
+}
+
+/// Why a step did not complete.
+enum Halt {
+    /// The owner or the process wants no more.
+    Stop,
+    Pause(Duration),
+}
+
+impl<S> Task<S> {
+    fn run<T>(&mut self)
+    where
+        T: DeserializeOwned + HasMeta,
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        while !self.is_stopped() {
+            let result = match self.machine.step() {
+                Step::List {
+                    continue_token,
+                    limit,
+                } => self.list(continue_token.as_deref(), limit),
+                Step::Watch {
+                    resource_version,
+                    timeout_seconds,
+                } => self.watch(&resource_version, timeout_seconds),
+            };
+            let pause = match result {
+                Ok(()) => Duration::ZERO,
+                Err(Halt::Pause(pause)) => pause,
+                Err(Halt::Stop) => break,
+            };
+            let shared = Arc::clone(&self.shared);
+            let stopped = move || shared.stopped.load(Ordering::SeqCst);
+            if !pause.is_zero() && self.client.watch_stop().wait(pause, stopped) {
+                break;
+            }
+        }
+        // One namespace alone would be half a picture.
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.client.watch_stop().nudge();
+        debug!(watch = self.name.as_str(); "watch ended");
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::SeqCst) || self.client.watch_stop().is_set()
+    }
+
+    /// Reads one page of a list.
+    fn list<T>(&mut self, continue_token: Option<&str>, limit: u32) -> Result<(), Halt>
+    where
+        T: DeserializeOwned + HasMeta,
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        let options = ListOptions {
+            limit,
+            continue_token,
+            ..ListOptions::default()
+        };
+        let request = self.resource.list(self.namespace.as_deref(), &options);
+        let body = request
+            .map_err(Error::from)
+            .and_then(|request| self.client.send_for_watch(&request));
+        let body = body.map_err(|error| self.fault("list", &error))?;
+        let page = Page::decode(&body).map_err(|error| self.fault("list", &error))?;
+        if continue_token.is_none() {
+            self.shared.lists.fetch_add(1, Ordering::Relaxed);
+            let namespace = self.namespace.clone();
+            self.give(Event::Init { namespace })?;
+        }
+        for item in page.items::<T>() {
+            let event = match item {
+                Ok(object) => Event::InitApply(object),
+                Err(invalid) => {
+                    self.shared.invalid.fetch_add(1, Ordering::Relaxed);
+                    Event::Invalid(invalid)
+                }
+            };
+            self.give(event)?;
+        }
+        if self.machine.page_read(page.metadata) {
+            let namespace = self.namespace.clone();
+            self.give(Event::InitDone { namespace })?;
+        }
+        Ok(())
+    }
+
+    /// Opens a stream and follows it to its end.
+    fn watch<T>(&mut self, resource_version: &str, timeout_seconds: u32) -> Result<(), Halt>
+    where
+        T: DeserializeOwned + HasMeta,
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        let options = WatchOptions {
+            resource_version: Some(resource_version),
+            timeout_seconds,
+            ..WatchOptions::default()
+        };
+        let request = self.resource.watch(self.namespace.as_deref(), &options);
+        let stream = request
+            .map_err(Error::from)
+            .and_then(|request| self.client.stream(&request, self.settings.read_timeout));
+        let mut stream = stream.map_err(|error| self.fault("watch", &error))?;
+        self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        let opened_at = Instant::now();
+        let mut count = 0;
+        let mut lines = Lines::default();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match stream.read_some(&mut buffer) {
+                Ok(0) => {
+                    let pause = self.machine.stream_ended(opened_at.elapsed(), count);
+                    return Err(Halt::Pause(pause));
+                }
+                Ok(amount) => lines.push(&buffer[..amount]),
+                Err(Error::Timeout { .. }) => {
+                    self.shared.faults.fetch_add(1, Ordering::Relaxed);
+                    debug!(watch = self.name.as_str(); "watch was silent for too long");
+                    return Err(Halt::Pause(self.machine.stream_silent()));
+                }
+                Err(error) => return Err(self.fault("watch", &error)),
+            }
+            loop {
+                let line = match lines.next_line() {
+                    Ok(Some(line)) => decode_line::<T>(line),
+                    Ok(None) => break,
+                    Err(_) => Line::Malformed("the line is too long".to_owned()),
+                };
+                self.take_line(line)?;
+                count += 1;
+            }
+            if self.is_stopped() {
+                return Err(Halt::Stop);
+            }
+        }
+    }
+
+    fn take_line<T>(&mut self, line: Line<T>) -> Result<(), Halt>
+    where
+        T: HasMeta,
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        match line {
+            Line::Apply(object) => {
+                self.machine.line_read(object.resource_version());
+                self.give(Event::Apply(object))
+            }
+            Line::Delete(key) => {
+                self.machine.line_read(&key.resource_version);
+                self.give(Event::Delete(key))
+            }
+            Line::Invalid(invalid) => {
+                self.shared.invalid.fetch_add(1, Ordering::Relaxed);
+                self.machine.line_read(&invalid.object.resource_version);
+                self.give(Event::Invalid(invalid))
+            }
+            Line::Bookmark { resource_version } => {
+                self.machine.line_read(&resource_version);
+                Ok(())
+            }
+            Line::Failed(status) => Err(self.fault("watch", &Error::from(status))),
+            Line::Malformed(problem) => {
+                self.shared.faults.fetch_add(1, Ordering::Relaxed);
+                let pause = self.machine.line_bad();
+                self.complain("watch", &problem, "");
+                Err(Halt::Pause(pause))
+            }
+        }
+    }
+
+    fn give<T>(&mut self, event: Event<T>) -> Result<(), Halt>
+    where
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        match (self.sink)(event) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Halt::Stop),
+        }
+    }
+
+    /// Takes note of a failure and says what comes after it.
+    fn fault(&mut self, step: &'static str, error: &Error) -> Halt {
+        if matches!(error, Error::Shutdown) {
+            return Halt::Stop;
+        }
+        self.shared.faults.fetch_add(1, Ordering::Relaxed);
+        let pause = self.machine.failed(error);
+        if error.is_not_found() && self.settings.optional {
+            if !std::mem::replace(&mut self.absence_told, true) {
+                let resource = format!("{}.{}", self.resource.plural, self.resource.group);
+                info!(watch = self.name.as_str(), resource = resource.as_str(); "resource is not installed, which is fine");
+            }
+        } else if error.is_gone() {
+            // Ordinary life of a watch: nobody has to do anything.
+            debug!(watch = self.name.as_str(), step; "resource version expired, listing again");
+        } else {
+            let fix = if error.is_not_found() {
+                "is the CRD installed? apply k8s/crds"
+            } else if error.is_forbidden() {
+                "grant list and watch to the service account, see k8s/base"
+            } else {
+                ""
+            };
+            self.complain(step, error, fix);
+        }
+        Halt::Pause(pause)
+    }
+
+    fn complain(&mut self, step: &str, error: &dyn std::fmt::Display, fix: &str) {
+        let Some(suppressed) = self.complaints.voice(Instant::now()) else {
+            return;
+        };
+        let resource = format!("{}.{}", self.resource.plural, self.resource.group);
+        warn!(
+            watch = self.name.as_str(), resource = resource.trim_end_matches('.'),
+            namespace = self.namespace.as_deref().unwrap_or("*"), step, error:%, fix, suppressed;
+            "watch disturbed"
+        );
+    }
+}

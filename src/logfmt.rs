@@ -1,0 +1,124 @@
+//! The log line: `time level target msg="…" key=value …`, quoted so that any logfmt reader takes it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::kv::{self, Key, Value, VisitSource};
+
+/// Starts logging to standard error. `RUST_LOG` chooses levels, default `info`.
+///
+/// # Panics
+/// If a logger is already set, which is a programming error.
+pub fn init() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format(|out, record| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+            out.write_all(line(millis, record).as_bytes())
+        })
+        .init();
+}
+
+fn line(unix_millis: i64, record: &log::Record<'_>) -> String {
+    let mut line = String::with_capacity(160);
+    let _ = write!(
+        line,
+        "{} {:<5} {} msg=",
+        iso(unix_millis),
+        record.level().as_str(),
+        record.target().strip_prefix("hpalite::").unwrap_or(record.target())
+    );
+    quote(&mut line, &record.args().to_string());
+    let _ = record.key_values().visit(&mut Pairs(&mut line));
+    line.push('\n');
+    line
+}
+
+struct Pairs<'a>(&'a mut String);
+
+impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let _ = write!(self.0, " {key}=");
+        quote(self.0, &value.to_string());
+        Ok(())
+    }
+}
+
+/// Bare where it can be, else in double quotes with escapes: a value never breaks the line.
+fn quote(line: &mut String, text: &str) {
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        line.push_str(text);
+        return;
+    }
+    line.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\t' => line.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('"');
+}
+
+/// `2026-01-02T03:04:05.678Z`.
+#[must_use]
+pub fn iso(unix_millis: i64) -> String {
+    let (days, ms) = (unix_millis.div_euclid(86_400_000), unix_millis.rem_euclid(86_400_000));
+    let (year, month, day) = civil(days);
+    let (hours, minutes, seconds, millis) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
+}
+
+/// Days since 1970-01-01 to a date, by Howard Hinnant's published formula: eras of 400 years that
+/// begin on 1 March, so that the leap day is the last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_whatever_is_in_it() {
+        let record = log::Record::builder()
+            .level(log::Level::Warn)
+            .target("hpalite::kube::client")
+            .args(format_args!("request failed"))
+            .key_values(&[("object", "a/b"), ("error", "no \"such\"\nhost=x"), ("empty", "")])
+            .build();
+        assert_eq!(
+            line(1_767_323_045_678, &record),
+            "2026-01-02T03:04:05.678Z WARN  kube::client msg=\"request failed\" object=a/b \
+             error=\"no \\\"such\\\"\\nhost=x\" empty=\"\"\n"
+        );
+    }
+
+    #[test]
+    fn dates_are_right_at_the_edges() {
+        for (millis, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(iso(millis), expected);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! What came back: status and body of an instant query, as an [`Answer`].
+//!
+//! Owns the reading of Prometheus' JSON and the words for what is wrong with it. Pure and safe on any
+//! bytes. The same fault gives the same text, since texts land in conditions and events: no times,
+//! no ids, no ephemeral ports.
+
+use super::encode::cut;
+use super::failed;
+use super::wire::{Body, Cell, Element, Object, Series, Value};
+use crate::scaling::event::{Answer, ErrorClass, Missing, PollError};
+
+/// Bytes of a body that are read. One sample is 200 bytes; a label set may reach some kilobytes; what
+/// is larger than this holds thousands of series and is an error anyway.
+pub const BODY_MAX: usize = 1 << 20;
+
+/// Bytes of a server's own error text that are passed on.
+const TEXT_MAX: usize = 200;
+
+/// Reads an answer. `server` is named in errors; `body` is decompressed and may end after
+/// [`BODY_MAX`] + 1 bytes.
+#[must_use]
+pub fn parse(server: &str, status: u16, body: &[u8]) -> Answer {
+    if !(200..=299).contains(&status) {
+        return Answer::Failed(error_status(server, status, body));
+    }
+    if body.len() > BODY_MAX {
+        let message = format!(
+            "{server} answered more than {} KiB: the query returns far too many series, aggregate it to one \
+             (for example with sum(...))",
+            BODY_MAX >> 10
+        );
+        return Answer::Failed(failed(ErrorClass::Query, message));
+    }
+    match serde_json::from_slice::<Option<Object<Body>>>(body) {
+        Ok(Some(Object(body))) => result(server, body).unwrap_or_else(Answer::Failed),
+        Ok(None) => Answer::Missing(Missing::Empty),
+        Err(_) => {
+            let text = summary(body).map(|text| format!(": {text}")).unwrap_or_default();
+            let message = format!("{server} answered something that is not the Prometheus API's JSON{text}");
+            Answer::Failed(failed(ErrorClass::Response, message))
+        }
+    }
+}
+
+fn result(server: &str, body: Body) -> Result<Answer, PollError> {
+    if body.status.as_deref() == Some("error") {
+        return Err(failed(ErrorClass::Status, format!("{server} answered an error: {}", error_text(&body))));
+    }
+    let query = |what: &str| failed(ErrorClass::Query, format!("prometheus query returned {what}"));
+    let data = body.data.map(|Object(data)| data).unwrap_or_default();
+    match data.result_type.as_deref() {
+        Some("matrix") => {
+            return Err(query(
+                "a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)",
+            ));
+        }
+        Some("string") => return Err(query("a string: it must return one number")),
+        _ => {}
+    }
+    let series = data.result.unwrap_or_default();
+    let value = match (series.first, series.count) {
+        (_, 0) => return Ok(Answer::Missing(Missing::Empty)),
+        // A scalar: the result is the pair itself.
+        (Some(Element::Cell(time)), 2) if data.result_type.as_deref() == Some("scalar") => {
+            Value { cells: vec![time, series.second.map_or(Cell::Other, Element::into_cell)], count: 2 }
+        }
+        (_, count @ 2..) => {
+            return Err(query(&format!("{count} series, aggregate it to one (for example with sum(...))")));
+        }
+        (Some(Element::Series(Series { histogram: true, .. })), _) => {
+            return Err(query("a native histogram: take a number from it, for example with histogram_quantile(...)"));
+        }
+        (Some(Element::Series(Series { values: true, .. })), _) => {
+            return Err(query(
+                "a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)",
+            ));
+        }
+        (Some(Element::Series(series)), _) => series.value,
+        (Some(Element::Cell(Cell::Null)) | None, _) => Value::default(),
+        (Some(Element::Cell(_)), _) => return Err(unexpected(server, "its result is not a list of series")),
+    };
+    match value.count {
+        0 => Ok(Answer::Missing(Missing::Empty)),
+        1 => Err(unexpected(server, "a series has a time and no value")),
+        _ => number(server, value.cells.get(1)),
+    }
+}
+
+fn number(server: &str, cell: Option<&Cell>) -> Result<Answer, PollError> {
+    match cell {
+        Some(Cell::Null) => Ok(Answer::Missing(Missing::Null)),
+        Some(Cell::Text(text)) => match text.parse::<f64>() {
+            Ok(number) if number.is_nan() => Ok(Answer::Missing(Missing::NaN)),
+            // Rust reads 1e999 as infinity; Prometheus writes +Inf, so a digit means out of range.
+            Ok(number) if number.is_infinite() && !text.contains(|c: char| c.is_ascii_digit()) => {
+                Ok(Answer::Missing(Missing::Infinite { positive: number > 0.0 }))
+            }
+            Ok(number) if number.is_finite() => Ok(Answer::Value(number)),
+            Ok(_) => Err(unexpected(server, "a value is out of range")),
+            Err(_) => Err(unexpected(server, "a value is not a number")),
+        },
+        Some(Cell::Number) => Err(unexpected(server, "a value is a bare JSON number instead of text in quotes")),
+        Some(Cell::Other) | None => Err(unexpected(server, "a value is not text")),
+    }
+}
+
+fn unexpected(server: &str, what: &str) -> PollError {
+    failed(ErrorClass::Response, format!("{server} answered JSON that is not the Prometheus API's: {what}"))
+}
+
+fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
+    let own = serde_json::from_slice::<Object<Body>>(body).ok().filter(|Object(body)| body.error.is_some());
+    let text = match own {
+        Some(Object(body)) => Some(error_text(&body)),
+        None => summary(body),
+    };
+    let reason = reason_phrase(status);
+    let text = match text {
+        Some(text) if !text.eq_ignore_ascii_case(reason) => format!(": {text}"),
+        _ if reason.is_empty() => String::new(),
+        _ => format!(": {reason}"),
+    };
+    failed(ErrorClass::Status, format!("{server} answered status {status}{text}"))
+}
+
+fn reason_phrase(status: u16) -> &'static str {
+    ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
+}
+
+/// One line for a body that is no JSON of ours: an HTML page's title, else its first line.
+fn summary(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]);
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("<html") || lower.contains("<!doctype html") {
+        let title = lower.find("<title").and_then(|at| {
+            let start = at + lower[at..].find('>')? + 1;
+            Some(text[start..start + lower[start..].find("</title")?].to_owned())
+        });
+        return Some(match title.as_deref().and_then(first_line) {
+            Some(title) => format!("an HTML page, {title:?}"),
+            None => "an HTML page".to_owned(),
+        });
+    }
+    first_line(&text)
+}
+
+/// The first line that says something, without control characters and ephemeral ports, cut.
+fn first_line(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = mask_ports(&line);
+    let short = cut(&line, TEXT_MAX);
+    Some(if short.len() < line.len() { format!("{short}…") } else { line })
+}
+
+/// Ports above 32767 after an address are a connection's own and differ each time: `10.0.0.1:41234`
+/// becomes `10.0.0.1:*`. Servers that forward errors of their own connections print them.
+fn mask_ports(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(':') {
+        let (before, after) = rest.split_at(at + 1);
+        out.push_str(before);
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let address = before[..at].chars().next_back().is_some_and(|c| c.is_ascii_digit() || c == ']');
+        let ephemeral = after[..digits].parse::<u32>().is_ok_and(|port| (32_768..=65_535).contains(&port));
+        out.push_str(if address && ephemeral { "*" } else { &after[..digits] });
+        rest = &after[digits..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `bad_data: invalid parameter "query": …`
+fn error_text(body: &Body) -> String {
+    let error = body.error.as_deref().and_then(first_line);
+    let kind = body.error_type.as_deref().and_then(first_line);
+    match (kind, error) {
+        (Some(kind), Some(error)) => format!("{kind}: {error}"),
+        (Some(text), None) | (None, Some(text)) => text,
+        (None, None) => "no error text".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "http://p:9090";
+
+    fn ok(body: &str) -> Answer {
+        parse(SERVER, 200, body.as_bytes())
+    }
+
+    fn error(status: u16, body: &str) -> PollError {
+        match parse(SERVER, status, body.as_bytes()) {
+            Answer::Failed(error) => error,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    fn vector(value: &str) -> String {
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"a":"b"}},"value":{value}}}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn numbers() {
+        for (text, number) in
+            [("1", 1.0), ("-3.5", -3.5), ("1e3", 1000.0), ("0", 0.0), ("1.7976931348623157e308", f64::MAX)]
+        {
+            assert_eq!(ok(&vector(&format!(r#"[1700000000.1,"{text}"]"#))), Answer::Value(number));
+        }
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1700000000,"42"]}}"#;
+        assert_eq!(ok(scalar), Answer::Value(42.0));
+        // Warnings and unknown fields change nothing.
+        let warned =
+            r#"{"warnings":["w"],"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
+        assert_eq!(ok(warned), Answer::Value(2.0));
+    }
+
+    #[test]
+    fn missing() {
+        let rows = [
+            (vector(r#"[1,null]"#), Missing::Null),
+            (vector(r#"[1,"NaN"]"#), Missing::NaN),
+            (vector(r#"[1,"+Inf"]"#), Missing::Infinite { positive: true }),
+            (vector(r#"[1,"-Inf"]"#), Missing::Infinite { positive: false }),
+            (vector("[]"), Missing::Empty),
+            (vector("null"), Missing::Empty),
+            (r#"{"data":{"resultType":"vector","result":[]}}"#.into(), Missing::Empty),
+            (r#"{"data":{"resultType":"vector","result":null}}"#.into(), Missing::Empty),
+            (r#"{"data":{"result":[null]}}"#.into(), Missing::Empty),
+            (r#"{"data":{"result":[{"metric":{}}]}}"#.into(), Missing::Empty),
+            (r#"{"data":null}"#.into(), Missing::Empty),
+            (r#"{"data":{}}"#.into(), Missing::Empty),
+            ("{}".into(), Missing::Empty),
+            (" null\n".into(), Missing::Empty),
+        ];
+        for (body, missing) in rows {
+            assert_eq!(ok(&body), Answer::Missing(missing), "{body}");
+        }
+    }
+
+    #[test]
+    fn queries_that_must_change() {
+        let many =
+            r#"{"data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]},{"value":[1,"3"]}]}}"#;
+        assert_eq!(
+            error(200, many).message,
+            "prometheus query returned 3 series, aggregate it to one (for example with sum(...))"
+        );
+        let rows = [
+            many.to_owned(),
+            r#"{"data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]]}]}}"#.into(),
+            r#"{"data":{"resultType":"matrix","result":[]}}"#.into(),
+            r#"{"data":{"result":[{"metric":{},"values":[[1,"1"]]}]}}"#.into(),
+            r#"{"data":{"resultType":"string","result":[1,"text"]}}"#.into(),
+            r#"{"data":{"result":[{"metric":{},"histogram":[1,{"count":"1"}]}]}}"#.into(),
+        ];
+        for body in rows {
+            let error = error(200, &body);
+            assert_eq!(error.class, ErrorClass::Query, "{body}");
+            assert!(error.message.starts_with("prometheus query returned "), "{}", error.message);
+        }
+        let huge = format!(r#"{{"data":{{"result":[{}]}}}}"#, vec!["1"; BODY_MAX / 2].join(","));
+        assert_eq!(error(200, &huge).class, ErrorClass::Query);
+    }
+
+    #[test]
+    fn answers_that_are_not_the_api() {
+        let rows = [
+            vector("[1,2]"),
+            vector("[1,2.5]"),
+            vector("[1,-2]"),
+            vector("[1]"),
+            vector(r#"[1,"abc"]"#),
+            vector(r#"[1,""]"#),
+            vector(r#"[1,"1e999"]"#),
+            vector("[1,true]"),
+            vector("[1,[]]"),
+            vector(r#"[1,{}]"#),
+            vector(r#"{"a":1}"#),
+            r#"{"data":{"resultType":"scalar","result":[1]}}"#.into(),
+            r#"{"data":{"resultType":"scalar","result":[1,2]}}"#.into(),
+            r#"{"data":{"result":{}}}"#.into(),
+            r#"{"data":[]}"#.into(),
+            "[]".into(),
+            "[[[".into(),
+            String::new(),
+            "ok".into(),
+            "1".into(),
+            "[".repeat(10_000),
+            format!("{}null", r#"{"data":"#.repeat(10_000)),
+        ];
+        for body in rows {
+            assert_eq!(error(200, &body).class, ErrorClass::Response, "{}", cut(&body, 80));
+        }
+    }
+
+    #[test]
+    fn errors_of_the_server_are_quoted() {
+        let own = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:5: parse error\nmore"}"#;
+        let text = r#"bad_data: invalid parameter "query": 1:5: parse error"#;
+        assert_eq!(error(200, own).message, format!("http://p:9090 answered an error: {text}"));
+        assert_eq!(error(400, own).message, format!("http://p:9090 answered status 400: {text}"));
+        let rows = [
+            (503, "", "503: Service Unavailable"),
+            (401, "Unauthorized\n", "401: Unauthorized"),
+            (
+                502,
+                "<html><head><title>502 Bad Gateway</title></head><body>x</body></html>",
+                "502: an HTML page, \"502 Bad Gateway\"",
+            ),
+            (404, "<!DOCTYPE html><p>x", "404: an HTML page"),
+            (500, "\n  first\u{7}line \nsecond", "500: first line"),
+            (599, "", "599"),
+            (302, "", "302: Found"),
+            (500, "read tcp 10.0.0.1:41234->10.0.0.2:9090: reset", "500: read tcp 10.0.0.1:*->10.0.0.2:9090: reset"),
+            (500, "from [::1]:60000 at 12:45", "500: from [::1]:* at 12:45"),
+        ];
+        for (status, body, expected) in rows {
+            let error = error(status, body);
+            assert_eq!(error.class, ErrorClass::Status);
+            assert_eq!(error.message, format!("http://p:9090 answered status {expected}"));
+        }
+        let long = error(500, &"ü".repeat(4_000)).message;
+        assert!(long.ends_with("ü…") && long.len() < 300, "{long}");
+    }
+
+    #[test]
+    fn no_bytes_break_it() {
+        let valid = vector(r#"[1700000000.1,"4\u0031"]"#);
+        assert_eq!(ok(&valid), Answer::Value(41.0));
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let mut bytes = valid.clone().into_bytes();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                match random.u8(..3) {
+                    0 => bytes[at] = random.u8(..),
+                    1 => bytes.truncate(at + 1),
+                    _ => bytes[at] = b"[]{}\",:0n"[random.usize(..9)],
+                }
+            }
+            let status = *random.choice(&[200, 400, 0, 65_535]).unwrap_or(&200);
+            if let Answer::Value(number) = parse(SERVER, status, &bytes) {
+                assert!(number.is_finite());
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! From "where a parameter comes from" to its value, at the time of the poll.
+//!
+//! Owns the order of sources, the sharing of look-ups and the words for what is missing. A parameter
+//! that cannot be had is an error and never a query without it. Values are not logged and appear in no
+//! error text.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cache::SharedCache;
+use super::env::{self, Container, Data, DataKind};
+use super::{Parameters, failed};
+use crate::scaling::event::{Credentials, EnvTarget, ErrorClass, PollError};
+use crate::scaling::model::{AuthenticationKind, ParameterSource, UnixMillis};
+
+/// How long a value or a failure is shared. Below any sensible polling interval, so that a rotated Secret
+/// is used by the next poll; long enough that 100 triggers that fall due together ask once.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// Entries of each cache. A Secret is 4 KiB as a rule, so 4 MiB.
+const ENTRIES_MAX: usize = 1_024;
+
+/// Bytes of a credentials file; as large as a Secret may be.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Where Secrets, ConfigMaps, tokens and pod templates come from. Calls block and have their own time
+/// limits.
+pub trait SecretSource: Send + Sync {
+    /// # Errors
+    /// `NotFound` when it does not exist.
+    fn secret(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError>;
+
+    /// `data` and `binaryData` together.
+    ///
+    /// # Errors
+    /// `NotFound` when it does not exist.
+    fn config_map(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError>;
+
+    /// A new token with the API server's default audience and the configured lifetime.
+    ///
+    /// # Errors
+    /// `NotFound` when the service account does not exist.
+    fn service_account_token(&self, namespace: &str, service_account: &str) -> Result<BoundToken, FetchError>;
+
+    /// Containers of the target's pod template, in their order; empty when it has none.
+    ///
+    /// # Errors
+    /// `NotFound` when the target does not exist.
+    fn containers(&self, target: &EnvTarget) -> Result<Vec<Container>, FetchError>;
+}
+
+/// A Secret or ConfigMap. No `Debug`: it holds secrets.
+#[derive(Clone, Default)]
+pub struct DataObject {
+    /// Decoded.
+    pub data: Data,
+    pub resource_version: String,
+}
+
+#[derive(Clone)]
+pub struct BoundToken {
+    pub token: String,
+    pub expires_at: UnixMillis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchError {
+    pub kind: FetchErrorKind,
+    /// In the API server's own words, the same for the same fault.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchErrorKind {
+    NotFound,
+    /// Forbidden, network and the like.
+    Other,
+}
+
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+#[derive(Clone, Debug, Default)]
+pub struct ResolverConfig {
+    /// Where the references of a ClusterTriggerAuthentication are looked up.
+    pub cluster_object_namespace: String,
+    /// `--filepath-auth-root-path`
+    pub file_root: Option<PathBuf>,
+    /// `KEDA_RESTRICT_SECRET_ACCESS`: Secrets only of the cluster object namespace.
+    pub restrict_secret_access: bool,
+}
+
+type Name = (String, String);
+type Shared<K, V> = SharedCache<K, Result<Arc<V>, FetchError>>;
+
+/// Resolves credentials. Shared by threads.
+pub struct Resolver {
+    source: Arc<dyn SecretSource>,
+    config: ResolverConfig,
+    clock: Clock,
+    data: Shared<(DataKind, Name), DataObject>,
+    tokens: Shared<Name, BoundToken>,
+    containers: Shared<EnvTarget, Vec<Container>>,
+}
+
+impl Resolver {
+    #[must_use]
+    pub fn new(source: Arc<dyn SecretSource>, config: ResolverConfig, clock: Clock) -> Self {
+        let (data, tokens, containers) =
+            (SharedCache::new(ENTRIES_MAX), SharedCache::new(ENTRIES_MAX), SharedCache::new(ENTRIES_MAX));
+        Self { source, config, clock, data, tokens, containers }
+    }
+
+    /// All parameters; a later source overrides an earlier one.
+    ///
+    /// # Errors
+    /// Class `Authentication`, naming the parameter, the authentication and what is missing.
+    pub fn resolve(&self, credentials: &Credentials) -> Result<Parameters, PollError> {
+        let namespace = match credentials.namespace.as_str() {
+            "" => self.config.cluster_object_namespace.as_str(),
+            namespace => namespace,
+        };
+        let mut parameters = Parameters::new();
+        // Kept until the end: a later source may have what an earlier one lacks. The other way round is an
+        // error, since the later source was meant to override.
+        let mut missing: BTreeMap<&str, String> = BTreeMap::new();
+        for source in credentials.sources.iter() {
+            let (parameter, value) = match source {
+                ParameterSource::FilePath(path) => {
+                    return self.file(credentials, path).map_err(|why| {
+                        let named = &credentials.authentication;
+                        failed(ErrorClass::Authentication, format!("filePath {path} of {named}: {why}"))
+                    });
+                }
+                ParameterSource::Env { parameter, name, container } => {
+                    (parameter, self.variable(credentials, container.as_deref(), name))
+                }
+                ParameterSource::ConfigMap { parameter, name, key } => {
+                    (parameter, self.key(DataKind::ConfigMap, namespace, name, key))
+                }
+                ParameterSource::Secret { parameter, name, key } => {
+                    (parameter, self.key(DataKind::Secret, namespace, name, key))
+                }
+                ParameterSource::BoundServiceAccountToken { parameter, service_account } => {
+                    (parameter, self.token(namespace, service_account))
+                }
+            };
+            match value {
+                Ok(value) => {
+                    missing.remove(parameter.as_str());
+                    parameters.insert(parameter.clone(), value);
+                }
+                Err(why) => {
+                    missing.insert(parameter, why);
+                }
+            }
+        }
+        match missing.first_key_value() {
+            None => Ok(parameters),
+            Some((parameter, why)) => {
+                let named = &credentials.authentication;
+                Err(failed(ErrorClass::Authentication, format!("parameter {parameter} of {named}: {why}")))
+            }
+        }
+    }
+
+    fn key(&self, kind: DataKind, namespace: &str, name: &str, key: &str) -> Result<String, String> {
+        let label = kind.name();
+        let object =
+            self.object(kind, namespace, name)?.ok_or_else(|| format!("{label} {namespace}/{name} does not exist"))?;
+        let value = object.data.get(key).ok_or_else(|| format!("{label} {namespace}/{name} has no key {key}"))?;
+        String::from_utf8(value.clone()).map_err(|_| format!("{label} {namespace}/{name}: key {key} is not text"))
+    }
+
+    fn object(&self, kind: DataKind, namespace: &str, name: &str) -> Result<Option<Arc<DataObject>>, String> {
+        let restricted = self.config.restrict_secret_access && kind == DataKind::Secret;
+        if restricted && namespace != self.config.cluster_object_namespace {
+            return Err(format!("Secret {namespace}/{name} may not be read (KEDA_RESTRICT_SECRET_ACCESS)"));
+        }
+        let key = (kind, (namespace.to_owned(), name.to_owned()));
+        let found = self.data.get(&key, &*self.clock, |from| {
+            let result = match kind {
+                DataKind::Secret => self.source.secret(namespace, name),
+                DataKind::ConfigMap => self.source.config_map(namespace, name),
+            };
+            (result.map(Arc::new), from.plus(SHARED_FOR))
+        });
+        present(found, || format!("{} {namespace}/{name}", kind.name()))
+    }
+
+    fn token(&self, namespace: &str, service_account: &str) -> Result<String, String> {
+        let key = (namespace.to_owned(), service_account.to_owned());
+        let found = self.tokens.get(&key, &*self.clock, |from| {
+            match self.source.service_account_token(namespace, service_account) {
+                Ok(token) => {
+                    // Renewed with a fifth of its life left, as the kubelet does: the API server may be
+                    // away for a while without harm.
+                    let until = from.plus(token.expires_at.since(from) * 4 / 5);
+                    (Ok(Arc::new(token)), until)
+                }
+                Err(error) => (Err(error), from.plus(SHARED_FOR)),
+            }
+        });
+        let label = || format!("ServiceAccount {namespace}/{service_account}");
+        let token = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
+        Ok(token.token.clone())
+    }
+
+    fn variable(&self, credentials: &Credentials, container: Option<&str>, name: &str) -> Result<String, String> {
+        let Some(target) = &credentials.env_target else {
+            return Err(format!("variable {name}: the scale target has no containers to take it from"));
+        };
+        let label = || format!("{} {}/{}", target.gvkr.kind, target.namespace, target.name);
+        let found = self
+            .containers
+            .get(target, &*self.clock, |from| (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR)));
+        let containers = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
+        let wanted = container.or(target.container.as_deref()).filter(|wanted| !wanted.is_empty());
+        let container = match wanted {
+            Some(wanted) => containers.iter().find(|container| container.name == wanted),
+            None => containers.first(),
+        };
+        let container = container.ok_or_else(|| match wanted {
+            Some(wanted) => format!("{} has no container {wanted}", label()),
+            None => format!("{} has no containers", label()),
+        })?;
+        let variables = env::variables(container, |kind, name| {
+            Ok(self.object(kind, &target.namespace, name)?.map(|object| Arc::new(object.data.clone())))
+        })
+        .map_err(|why| format!("container {} of {}: {why}", container.name, label()))?;
+        let missing = || format!("container {} of {} has no variable {name}", container.name, label());
+        variables.get(name).cloned().ok_or_else(missing)
+    }
+
+    fn file(&self, credentials: &Credentials, path: &str) -> Result<Parameters, String> {
+        if credentials.authentication.kind != AuthenticationKind::ClusterTriggerAuthentication {
+            return Err("only a ClusterTriggerAuthentication may use filePath".to_owned());
+        }
+        let root = self.config.file_root.as_deref().ok_or("no --filepath-auth-root-path is configured")?;
+        read_parameters(root, Path::new(path))
+    }
+}
+
+/// `None` for what does not exist.
+fn present<V>(found: Option<Result<Arc<V>, FetchError>>, label: impl Fn() -> String) -> Result<Option<Arc<V>>, String> {
+    match found {
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(error)) if error.kind == FetchErrorKind::NotFound => Ok(None),
+        Some(Err(error)) => Err(format!("{} cannot be read: {}", label(), error.message)),
+        None => Err(format!("{} cannot be read: the API server does not answer", label())),
+    }
+}
+
+fn read_parameters(root: &Path, path: &Path) -> Result<Parameters, String> {
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) || path.as_os_str().is_empty() {
+        return Err("it must be relative and without ..".to_owned());
+    }
+    let read = |error: std::io::Error| format!("it cannot be read: {}", error.kind());
+    let root = root.canonicalize().map_err(read)?;
+    // Mounted Secrets are links within the mount; links that lead out of the root are not followed.
+    let full = root.join(path).canonicalize().map_err(read)?;
+    if !full.starts_with(&root) {
+        return Err("it leads out of the configured root".to_owned());
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(full).map_err(read)?.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_MAX {
+        return Err(format!("it is larger than {} KiB", FILE_MAX >> 10));
+    }
+    // serde_json's own message may quote the content.
+    serde_json::from_slice(&bytes).map_err(|_| "it is not a JSON object of strings".to_owned())
+}

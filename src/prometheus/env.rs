@@ -1,0 +1,225 @@
+//! A container's environment variables, as the kubelet would set them.
+//!
+//! Pure: the container is a small struct, Secrets and ConfigMaps come from a function. Values that need
+//! the running pod (`fieldRef`, `resourceFieldRef`) are skipped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Data of a Secret or ConfigMap, decoded.
+pub type Data = BTreeMap<String, Vec<u8>>;
+
+/// What matters of a container in a pod template.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    pub name: String,
+    pub env_from: Vec<EnvFrom>,
+    pub env: Vec<EnvVar>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvFrom {
+    pub prefix: String,
+    pub kind: DataKind,
+    pub name: String,
+    pub optional: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvVar {
+    pub name: String,
+    pub value: EnvValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvValue {
+    /// With `$(NAME)` references.
+    Literal(String),
+    Key {
+        kind: DataKind,
+        name: String,
+        key: String,
+        optional: bool,
+    },
+    /// `fieldRef` and whatever else is known only in the pod.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataKind {
+    Secret,
+    ConfigMap,
+}
+
+impl DataKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+        }
+    }
+}
+
+/// All variables. `look_up` gives `None` for what does not exist, and an error text otherwise.
+///
+/// # Errors
+/// A text that names the reference which is missing and not optional.
+pub fn variables(
+    container: &Container,
+    mut look_up: impl FnMut(DataKind, &str) -> Result<Option<Arc<Data>>, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut variables = BTreeMap::new();
+    for from in &container.env_from {
+        match look_up(from.kind, &from.name)? {
+            Some(data) => {
+                for (key, value) in data.iter() {
+                    variables.insert(format!("{}{key}", from.prefix), String::from_utf8_lossy(value).into_owned());
+                }
+            }
+            None if from.optional => {}
+            None => return Err(format!("envFrom: {} {} does not exist", from.kind.name(), from.name)),
+        }
+    }
+    for variable in &container.env {
+        let value = match &variable.value {
+            EnvValue::Literal(text) => Some(expand(text, &variables)),
+            EnvValue::Unknown => None,
+            EnvValue::Key { kind, name, key, optional } => {
+                let data = look_up(*kind, name)?;
+                match data.as_ref().map(|data| data.get(key)) {
+                    Some(Some(value)) => Some(String::from_utf8_lossy(value).into_owned()),
+                    _ if *optional => None,
+                    Some(None) => {
+                        return Err(format!("variable {}: {} {name} has no key {key}", variable.name, kind.name()));
+                    }
+                    None => return Err(format!("variable {}: {} {name} does not exist", variable.name, kind.name())),
+                }
+            }
+        };
+        if let Some(value) = value {
+            variables.insert(variable.name.clone(), value);
+        }
+    }
+    Ok(variables)
+}
+
+/// `$(NAME)` becomes the variable's value, or stays when there is none; `$$` becomes `$`.
+fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let name = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        match name {
+            Some((name, after)) => {
+                match variables.get(name) {
+                    Some(value) => out.push_str(value),
+                    None => out.push_str(&rest[at..at + name.len() + 3]),
+                }
+                rest = after;
+            }
+            None => {
+                out.push('$');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(kind: DataKind, name: &str) -> Result<Option<Arc<Data>>, String> {
+        Ok(match (kind, name) {
+            (DataKind::Secret, "s") => Some(Arc::new(Data::from([("TOKEN".into(), b"t".to_vec())]))),
+            (DataKind::ConfigMap, "c") => {
+                Some(Arc::new(Data::from([("A".into(), b"1".to_vec()), ("B".into(), b"2".to_vec())])))
+            }
+            _ => None,
+        })
+    }
+
+    fn from(kind: DataKind, name: &str, prefix: &str, optional: bool) -> EnvFrom {
+        EnvFrom { prefix: prefix.into(), kind, name: name.into(), optional }
+    }
+
+    fn key(variable: &str, kind: DataKind, name: &str, key: &str, optional: bool) -> EnvVar {
+        EnvVar { name: variable.into(), value: EnvValue::Key { kind, name: name.into(), key: key.into(), optional } }
+    }
+
+    fn literal(name: &str, value: &str) -> EnvVar {
+        EnvVar { name: name.into(), value: EnvValue::Literal(value.into()) }
+    }
+
+    #[test]
+    fn sources_in_their_order() {
+        let container = Container {
+            name: "main".into(),
+            env_from: vec![from(DataKind::ConfigMap, "c", "P_", false), from(DataKind::Secret, "none", "", true)],
+            env: vec![
+                literal("X", "a$(P_A)-$(LATER)"),
+                literal("LATER", "l"),
+                literal("P_B", "over"),
+                key("T", DataKind::Secret, "s", "TOKEN", false),
+                key("GONE", DataKind::Secret, "s", "none", true),
+                key("GONE2", DataKind::ConfigMap, "none", "k", true),
+                EnvVar { name: "IP".into(), value: EnvValue::Unknown },
+            ],
+        };
+        let found = variables(&container, data).unwrap();
+        let expected = [("LATER", "l"), ("P_A", "1"), ("P_B", "over"), ("T", "t"), ("X", "a1-$(LATER)")];
+        assert_eq!(found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let rows = [
+            (
+                Container { env_from: vec![from(DataKind::Secret, "none", "", false)], ..Container::default() },
+                "Secret none does not exist",
+            ),
+            (
+                Container { env: vec![key("T", DataKind::Secret, "s", "k", false)], ..Container::default() },
+                "Secret s has no key k",
+            ),
+            (
+                Container { env: vec![key("T", DataKind::ConfigMap, "n", "k", false)], ..Container::default() },
+                "ConfigMap n does not exist",
+            ),
+        ];
+        for (container, words) in rows {
+            assert!(variables(&container, data).unwrap_err().contains(words));
+        }
+    }
+
+    #[test]
+    fn references() {
+        let known = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("D".to_owned(), "$(A)".to_owned())]);
+        let rows = [
+            ("$(A)$(A)", "11"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$1"),
+            ("$(B)", "$(B)"),
+            ("$(D)", "$(A)"),
+            ("$", "$"),
+            ("a$", "a$"),
+            ("$(A", "$(A"),
+            ("$A", "$A"),
+            ("ü$(A)ü", "ü1ü"),
+            ("$()", "$()"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(expand(text, &known), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What went wrong between us and a server, in words and as a class.
+//!
+//! Pure. The same fault gives the same text: no times, addresses of our own or operating system
+//! numbers. Libraries' own texts are used only where they carry none.
+
+use std::io;
+use std::time::Duration;
+
+use super::failed;
+use crate::scaling::event::{ErrorClass, PollError};
+
+/// Who was asked and how long we would have waited.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// `scheme://host:port`
+    pub server: &'a str,
+    pub timeout: Duration,
+    pub through_proxy: bool,
+}
+
+/// Names the fault that kept an answer from arriving.
+#[must_use]
+pub fn explain(error: &ureq::Error, asked: Asked<'_>) -> PollError {
+    let Asked { server, timeout, .. } = asked;
+    let via = if asked.through_proxy { " (through the proxy of the environment)" } else { "" };
+    let connect = |why: &str| failed(ErrorClass::Connect, format!("cannot reach {server}{via}: {why}"));
+    let response = |why: &str| failed(ErrorClass::Response, format!("{server} answered badly: {why}"));
+    match error {
+        ureq::Error::Timeout(_) => late(server, timeout),
+        ureq::Error::HostNotFound => connect("no such host"),
+        ureq::Error::ConnectionFailed => connect("connection failed"),
+        ureq::Error::ConnectProxyFailed(why) => connect(&format!("the proxy refused: {why}")),
+        ureq::Error::InvalidProxyUrl => connect("the proxy URL of the environment is not valid"),
+        ureq::Error::Rustls(error) => tls(server, error),
+        ureq::Error::Tls(why) => failed(ErrorClass::Tls, format!("TLS with {server} failed: {why}")),
+        ureq::Error::Io(error) => io_fault(error, asked, connect, response),
+        ureq::Error::LargeResponseHeader(..) => response("its headers are too large"),
+        ureq::Error::Decompress(..) => response("its compressed body is damaged"),
+        ureq::Error::Protocol(_) | ureq::Error::BodyStalled => response("it does not speak HTTP as expected"),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+            failed(ErrorClass::Configuration, format!("no valid request can be made for {server}"))
+        }
+        _ => response("it cannot be read"),
+    }
+}
+
+fn late(server: &str, timeout: Duration) -> PollError {
+    failed(ErrorClass::Timeout, format!("no answer from {server} within {}", words(timeout)))
+}
+
+/// `3s`, `300ms`
+fn words(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis.is_multiple_of(1_000) { format!("{}s", millis / 1_000) } else { format!("{millis}ms") }
+}
+
+fn io_fault(
+    error: &io::Error,
+    asked: Asked<'_>,
+    connect: impl Fn(&str) -> PollError,
+    response: impl Fn(&str) -> PollError,
+) -> PollError {
+    if let Some(inner) = error.get_ref() {
+        if let Some(error) = inner.downcast_ref::<rustls::Error>() {
+            return tls(asked.server, error);
+        }
+        if let Some(error) = inner.downcast_ref::<ureq::Error>() {
+            return explain(error, asked);
+        }
+        // The resolver has no error type of its own, and its texts depend on the C library.
+        let text = inner.to_string();
+        if text.contains("failed to lookup address information") {
+            let passing = text.contains("emporary") || text.contains("ry again");
+            return connect(if passing { "its name cannot be resolved at the moment" } else { "no such host" });
+        }
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => connect("connection refused"),
+        io::ErrorKind::HostUnreachable => connect("no route to host"),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => connect("network unreachable"),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => late(asked.server, asked.timeout),
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::BrokenPipe => connect("it closed the connection without a complete answer"),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => response("its body is damaged"),
+        kind => connect(&kind.to_string()),
+    }
+}
+
+fn tls(server: &str, error: &rustls::Error) -> PollError {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
+    let why = match error {
+        Error::InvalidCertificate(error) => match error {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => "its certificate has expired".to_owned(),
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "its certificate is not valid yet".to_owned()
+            }
+            Certificate::UnknownIssuer => {
+                "its certificate has an unknown issuer; give the CA as parameter ca or in --ca-dir".to_owned()
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "its certificate is for another name".to_owned()
+            }
+            Certificate::BadEncoding => "its certificate is damaged".to_owned(),
+            // Mostly a CA that was renewed under its old name.
+            Certificate::BadSignature => {
+                "its certificate was signed with another key than that of the CA we know".to_owned()
+            }
+            Certificate::Revoked => "its certificate is revoked".to_owned(),
+            Certificate::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                "its certificate is a CA's own and cannot serve".to_owned()
+            }
+            _ => "its certificate is not acceptable".to_owned(),
+        },
+        Error::AlertReceived(Alert::CertificateRequired) => {
+            "it wants a client certificate (authModes tls with parameters cert and key)".to_owned()
+        }
+        Error::AlertReceived(
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+            | Alert::DecryptError,
+        ) => "it does not accept our client certificate".to_owned(),
+        Error::AlertReceived(Alert::CertificateExpired) => "our client certificate has expired".to_owned(),
+        Error::AlertReceived(Alert::ProtocolVersion) => {
+            "it speaks no TLS version that we accept (1.2 and newer)".to_owned()
+        }
+        Error::AlertReceived(alert) => format!("it sent the alert {alert:?}"),
+        Error::PeerIncompatible(_) => "it speaks no TLS version or cipher that we accept (1.2 and newer)".to_owned(),
+        Error::InvalidMessage(_) => "it does not speak TLS (is it an http:// server?)".to_owned(),
+        Error::NoCertificatesPresented => "it presents no certificate".to_owned(),
+        // Our own verifier's.
+        Error::General(why) => why.clone(),
+        _ => "the handshake broke".to_owned(),
+    };
+    failed(ErrorClass::Tls, format!("TLS with {server} failed: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(error: impl Into<ureq::Error>) -> (ErrorClass, String) {
+        let asked = Asked { server: "https://p:9090", timeout: Duration::from_millis(1_500), through_proxy: false };
+        let PollError { class, message } = explain(&error.into(), asked);
+        (class, message)
+    }
+
+    #[test]
+    fn classes_and_words() {
+        use rustls::{CertificateError, Error};
+        let wrapped = io::Error::new(io::ErrorKind::InvalidData, Error::InvalidCertificate(CertificateError::Expired));
+        let rows = [
+            (of(io::Error::from(io::ErrorKind::ConnectionRefused)), ErrorClass::Connect, "connection refused"),
+            (of(io::Error::from(io::ErrorKind::ConnectionReset)), ErrorClass::Connect, "closed the connection"),
+            (
+                of(io::Error::other("failed to lookup address information: Name or service not known")),
+                ErrorClass::Connect,
+                "no such host",
+            ),
+            (
+                of(io::Error::other("failed to lookup address information: Temporary failure in name resolution")),
+                ErrorClass::Connect,
+                "at the moment",
+            ),
+            (of(ureq::Error::HostNotFound), ErrorClass::Connect, "no such host"),
+            (
+                of(ureq::Error::Timeout(ureq::Timeout::Global)),
+                ErrorClass::Timeout,
+                "no answer from https://p:9090 within 1500ms",
+            ),
+            (of(wrapped), ErrorClass::Tls, "has expired"),
+            (of(Error::InvalidCertificate(CertificateError::UnknownIssuer)), ErrorClass::Tls, "unknown issuer"),
+            (
+                of(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)),
+                ErrorClass::Tls,
+                "does not speak TLS",
+            ),
+            (of(ureq::Error::BodyStalled), ErrorClass::Response, "HTTP"),
+            (of(io::Error::other(ureq::Error::BodyStalled)), ErrorClass::Response, "HTTP"),
+        ];
+        for ((class, message), expected, words) in rows {
+            assert_eq!(class, expected, "{message}");
+            assert!(message.contains(words) && message.contains("https://p:9090"), "{message}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(words(Duration::from_secs(3)), "3s");
+        assert_eq!(words(Duration::from_millis(300)), "300ms");
+    }
+}

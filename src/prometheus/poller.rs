@@ -1,0 +1,237 @@
+//! The poll threads: a job in, credentials resolved, the question asked, the answer out.
+//!
+//! Owns its threads and their counters. How many jobs are out, and to which server, is decided by who
+//! fills the queue.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use super::credentials::{Clock, Resolver};
+use super::transport::Transport;
+use super::{Parameters, query};
+use crate::scaling::event::{Answer, PollDone, PollJob};
+use crate::scaling::model::Source;
+
+/// Outcome classes of the counter, as in the history's `sample.outcome`.
+pub const OUTCOMES: [&str; 14] = [
+    "value",
+    "empty",
+    "null",
+    "nan",
+    "infinite",
+    "authentication",
+    "connect",
+    "tls",
+    "timeout",
+    "status",
+    "response",
+    "query",
+    "missing",
+    "configuration",
+];
+
+/// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in
+/// 1 to 50 ms, the default time limit is 3 s.
+pub const LATENCY_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 3_000];
+
+/// Counters, read while threads count.
+#[derive(Debug, Default)]
+pub struct PollStats {
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    /// Not cumulative; one more than there are bounds.
+    buckets: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
+    latency_micros: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+/// One reading of the counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollCounts {
+    /// In the order of [`OUTCOMES`].
+    pub outcomes: [u64; OUTCOMES.len()],
+    /// Polls up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as a histogram's buckets are.
+    pub buckets: [u64; LATENCY_BOUNDS_MS.len() + 1],
+    pub latency: Duration,
+    pub in_flight: u64,
+}
+
+impl PollStats {
+    #[must_use]
+    pub fn read(&self) -> PollCounts {
+        let mut sum = 0;
+        PollCounts {
+            outcomes: std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed)),
+            buckets: std::array::from_fn(|at| {
+                sum += self.buckets[at].load(Ordering::Relaxed);
+                sum
+            }),
+            latency: Duration::from_micros(self.latency_micros.load(Ordering::Relaxed)),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+        }
+    }
+
+    fn count(&self, done: &PollDone) {
+        let outcome = outcome(&done.answer);
+        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
+            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        }
+        let at = LATENCY_BOUNDS_MS.iter().position(|bound| done.latency <= Duration::from_millis(*bound));
+        self.buckets[at.unwrap_or(LATENCY_BOUNDS_MS.len())].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(done.latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+fn outcome(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Value(_) => "value",
+        Answer::Missing(missing) => missing.class(),
+        Answer::Failed(error) => error.class.id(),
+    }
+}
+
+/// All that is needed to do a job; also for a caller without threads.
+#[derive(Clone)]
+pub struct Asker {
+    pub transport: Arc<Transport>,
+    pub resolver: Arc<Resolver>,
+    pub clock: Clock,
+}
+
+impl Asker {
+    /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
+    #[must_use]
+    pub fn ask(&self, job: &PollJob) -> PollDone {
+        let Source::Prometheus(source) = &job.source;
+        let parameters = match &job.credentials {
+            None => Ok(Parameters::new()),
+            Some(credentials) => self.resolver.resolve(credentials),
+        };
+        let asked_at = (self.clock)();
+        let started = Instant::now();
+        let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
+        let request = parameters.and_then(|parameters| query::build(source, named.as_deref(), &parameters, asked_at));
+        let answer = match request {
+            Ok(request) => self.transport.ask(&request, source.timeout),
+            Err(error) => Answer::Failed(error),
+        };
+        let latency = started.elapsed();
+        let outcome = outcome(&answer);
+        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        debug!(poll = job.id, server:% = job.server, query:% = source.query, outcome, latency_ms; "polled");
+        PollDone { id: job.id, asked_at, latency, answer }
+    }
+}
+
+/// The running threads.
+pub struct Pollers {
+    stats: Arc<PollStats>,
+    stopping: Arc<AtomicBool>,
+    /// Closed when the last thread has ended; nothing is ever sent.
+    ended: Receiver<()>,
+}
+
+impl Pollers {
+    /// Starts `threads` threads named `poll-0` and on. They end when `jobs` closes. `sink` may block.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(
+        threads: usize,
+        asker: &Asker,
+        jobs: Receiver<PollJob>,
+        sink: impl Fn(PollDone) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let (jobs, sink) = (Arc::new(Mutex::new(jobs)), Arc::new(sink));
+        let (stats, stopping) = (Arc::new(PollStats::default()), Arc::new(AtomicBool::new(false)));
+        let (alive, ended) = mpsc::channel();
+        for number in 0..threads.max(1) {
+            let worker = Worker {
+                asker: asker.clone(),
+                jobs: Arc::clone(&jobs),
+                stats: Arc::clone(&stats),
+                stopping: Arc::clone(&stopping),
+                _alive: alive.clone(),
+            };
+            let sink = Arc::clone(&sink);
+            thread::Builder::new().name(format!("poll-{number}")).spawn(move || worker.run(&*sink))?;
+        }
+        Ok(Self { stats, stopping, ended })
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Arc<PollStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// After the queue was closed: drops jobs that have not begun and waits for those that have. Whether
+    /// all threads ended in time; the others end with their request's time limit.
+    #[must_use]
+    pub fn stop(self, within: Duration) -> bool {
+        self.stopping.store(true, Ordering::Relaxed);
+        matches!(self.ended.recv_timeout(within), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+struct Worker {
+    asker: Asker,
+    /// Locked only to take a job, so that one thread waits for the queue and the others for the lock.
+    jobs: Arc<Mutex<Receiver<PollJob>>>,
+    stats: Arc<PollStats>,
+    stopping: Arc<AtomicBool>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Worker {
+    fn run(&self, sink: &dyn Fn(PollDone)) {
+        loop {
+            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else { return };
+            if self.stopping.load(Ordering::Relaxed) {
+                continue;
+            }
+            self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+            let done = self.asker.ask(&job);
+            self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.stats.count(&done);
+            sink(done);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::event::{ErrorClass, Missing, PollError};
+    use crate::scaling::model::UnixMillis;
+
+    fn done(answer: Answer, latency_ms: u64) -> PollDone {
+        PollDone { id: 0, asked_at: UnixMillis(0), latency: Duration::from_millis(latency_ms), answer }
+    }
+
+    #[test]
+    fn every_outcome_is_counted() {
+        use ErrorClass::{Authentication, Configuration, Connect, Query, Response, Status, Timeout, Tls};
+        let stats = PollStats::default();
+        let missing = [Missing::Empty, Missing::Null, Missing::NaN, Missing::Infinite { positive: true }];
+        let classes =
+            [Authentication, Connect, Tls, Timeout, Status, Response, Query, ErrorClass::Missing, Configuration];
+        stats.count(&done(Answer::Value(1.0), 1));
+        for missing in missing {
+            stats.count(&done(Answer::Missing(missing), 2));
+        }
+        for class in classes {
+            stats.count(&done(Answer::Failed(PollError { class, message: String::new() }), 5_000));
+        }
+        let counts = stats.read();
+        assert_eq!(counts.outcomes, [1; OUTCOMES.len()]);
+        assert_eq!(counts.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 14]);
+        assert_eq!(counts.latency, Duration::from_millis(1 + 8 + 45_000));
+    }
+}

@@ -1,0 +1,397 @@
+//! What to send: one instant query as an HTTP request.
+//!
+//! Owns the URL, its escaping and the headers; [`super::auth`] has the authentication modes. Pure: no
+//! clock, no socket. Must not put a parameter's value into an error text.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use super::auth::{Auth, is_header_name, is_header_value};
+use super::encode::{base64, cut, escape, percent_decode, rfc3339};
+use super::{Parameters, failed};
+use crate::scaling::event::{ErrorClass, PollError};
+use crate::scaling::model::{PrometheusSource, UnixMillis};
+
+/// Above this a query moves from the URL to a form body. Servers and proxies take 8,000 bytes of
+/// request line at the usual least; 2,000 leaves room for what is added on the way and for browsers'
+/// habits built into some gateways.
+const URL_LENGTH_MAX: usize = 2_000;
+
+/// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
+pub(super) const IGNORED_HEADERS: [&str; 6] =
+    ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    /// The query is in a form body.
+    Post,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+    /// Credentials: not sent on to another host by a redirect, never printed.
+    pub secret: bool,
+}
+
+/// Prints no value, so that a request can be logged.
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: …", self.name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryRequest {
+    pub method: Method,
+    /// Without user information; that became a header.
+    pub url: String,
+    pub headers: Vec<Header>,
+    /// Form-encoded; only with [`Method::Post`].
+    pub form: Option<String>,
+    pub tls: TlsMaterial,
+    /// `scheme://host:port` as written, for error texts.
+    pub server: String,
+}
+
+/// What a TLS handshake needs beyond the system's roots. PEM texts; identity of a connection pool.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct TlsMaterial {
+    pub unsafe_ssl: bool,
+    pub ca: Option<String>,
+    /// Certificate chain and private key.
+    pub client: Option<(String, String)>,
+}
+
+/// Prints no key.
+impl fmt::Debug for TlsMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unsafe_ssl, ca, client } = self;
+        write!(f, "TlsMaterial {{ unsafe_ssl: {unsafe_ssl}, ca: {}, client: {} }}", ca.is_some(), client.is_some())
+    }
+}
+
+/// Builds the request. `authentication` names the (Cluster)TriggerAuthentication that gave
+/// `parameters`, for error texts; `None` when the trigger refers to none.
+///
+/// # Errors
+/// `Configuration` when the source cannot be asked, `Authentication` when a mode lacks a parameter.
+pub fn build(
+    source: &PrometheusSource,
+    authentication: Option<&str>,
+    parameters: &Parameters,
+    now: UnixMillis,
+) -> Result<QueryRequest, PollError> {
+    let address = Address::parse(&source.server_address)?;
+    let auth = Auth { parameters, named: authentication };
+    let modes = auth.modes(&source.auth_modes)?;
+    let mut headers = custom_headers(source)?;
+    if let Some(credentials) = auth.header(&modes)? {
+        headers.retain(|header| !header.name.eq_ignore_ascii_case(&credentials.name));
+        headers.push(credentials);
+    } else if let Some(basic) = &address.basic
+        && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("authorization"))
+    {
+        headers.push(Header { name: "Authorization".into(), value: format!("Basic {basic}"), secret: true });
+    }
+    let tls = TlsMaterial {
+        unsafe_ssl: source.unsafe_ssl,
+        ca: auth.optional("ca").map(str::to_owned),
+        client: auth.client_certificate(&modes)?,
+    };
+
+    let query = format!("query={}&time={}", escape(&source.query), rfc3339(now));
+    // Multi-tenant gateways look for the tenant in the URL even of a POST, so these always stay there.
+    let mut rest = String::new();
+    if let Some(namespace) = source.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
+        let _ = write!(rest, "&namespace={}", escape(namespace));
+    }
+    for (name, value) in &source.query_parameters {
+        let _ = write!(rest, "&{}={}", escape(name), escape(value));
+    }
+    let api = format!("{}/api/v1/query", address.base);
+    let server = address.server;
+    let url = format!("{api}?{query}{rest}");
+    if url.len() <= URL_LENGTH_MAX {
+        return Ok(QueryRequest { method: Method::Get, url, headers, form: None, tls, server });
+    }
+    let url = if rest.is_empty() { api } else { format!("{api}?{}", &rest[1..]) };
+    Ok(QueryRequest { method: Method::Post, url, headers, form: Some(query), tls, server })
+}
+
+struct Address {
+    /// Without trailing slashes and user information.
+    base: String,
+    server: String,
+    /// Base64 of the user information.
+    basic: Option<String>,
+}
+
+impl Address {
+    fn parse(text: &str) -> Result<Self, PollError> {
+        let text = text.trim();
+        let bad = |why: &str| Err(failed(ErrorClass::Configuration, format!("serverAddress {why}")));
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return bad("must start with http:// or https://");
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        if scheme != "http" && scheme != "https" {
+            return bad("must start with http:// or https://");
+        }
+        if rest.contains(['?', '#']) {
+            return bad("must not contain ? or #; use namespace and queryParameters for parameters");
+        }
+        if rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return bad("must not contain blanks or control characters");
+        }
+        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        if host.is_empty() || host.starts_with(':') {
+            return bad("names no host");
+        }
+        let basic = user.map(|user| {
+            let (name, password) = user.split_once(':').unwrap_or((user, ""));
+            let mut bytes = percent_decode(name);
+            bytes.push(b':');
+            bytes.extend(percent_decode(password));
+            base64(&bytes)
+        });
+        let server = format!("{scheme}://{host}");
+        let path: String = path.trim_end_matches('/').chars().map(percent_if_not_ascii).collect();
+        Ok(Self { base: format!("{server}{path}"), server, basic })
+    }
+}
+
+fn percent_if_not_ascii(c: char) -> String {
+    if c.is_ascii() {
+        return c.to_string();
+    }
+    c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn custom_headers(source: &PrometheusSource) -> Result<Vec<Header>, PollError> {
+    let mut headers = Vec::new();
+    for (name, value) in &source.custom_headers {
+        if IGNORED_HEADERS.iter().any(|ignored| name.eq_ignore_ascii_case(ignored)) {
+            continue;
+        }
+        if !is_header_name(name) || !is_header_value(value) {
+            let message = format!(
+                "customHeaders: header {:?} is not a valid HTTP header (a name without blanks, a value without line breaks)",
+                cut(name, 64)
+            );
+            return Err(failed(ErrorClass::Configuration, message));
+        }
+        // Those that Go's client withholds from another host.
+        let secret = ["authorization", "www-authenticate", "cookie", "cookie2"]
+            .iter()
+            .any(|sensitive| name.eq_ignore_ascii_case(sensitive));
+        headers.push(Header { name: name.clone(), value: value.clone(), secret });
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::model::AuthMode;
+
+    fn source(address: &str, query: &str) -> PrometheusSource {
+        PrometheusSource {
+            server_address: address.into(),
+            query: query.into(),
+            namespace: None,
+            custom_headers: Vec::new(),
+            query_parameters: Vec::new(),
+            unsafe_ssl: false,
+            timeout: None,
+            auth_modes: Vec::new(),
+        }
+    }
+
+    fn parameters(pairs: &[(&str, &str)]) -> Parameters {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    const NAMED: Option<&str> = Some("TriggerAuthentication shop/prom");
+
+    fn built(source: &PrometheusSource, pairs: &[(&str, &str)]) -> Result<QueryRequest, PollError> {
+        build(source, NAMED, &parameters(pairs), UnixMillis(1_700_000_000_999))
+    }
+
+    fn with_modes(modes: &[AuthMode], pairs: &[(&str, &str)]) -> Result<QueryRequest, PollError> {
+        built(&PrometheusSource { auth_modes: modes.to_vec(), ..source("https://p:9090", "up") }, pairs)
+    }
+
+    fn headers(request: &QueryRequest) -> Vec<String> {
+        request.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
+    }
+
+    #[test]
+    fn url() {
+        let rows = [
+            ("http://p:9090", "up", "http://p:9090/api/v1/query?query=up&time=2023-11-14T22:13:20Z"),
+            ("http://p:9090//", "up", "http://p:9090/api/v1/query?query=up&time=2023-11-14T22:13:20Z"),
+            ("HTTP://p/prom/", "a b", "http://p/prom/api/v1/query?query=a+b&time=2023-11-14T22:13:20Z"),
+            (
+                "http://[::1]:9090",
+                "a{b=\"c\"}",
+                "http://[::1]:9090/api/v1/query?query=a%7Bb%3D%22c%22%7D&time=2023-11-14T22:13:20Z",
+            ),
+        ];
+        for (address, query, url) in rows {
+            assert_eq!(built(&source(address, query), &[]).unwrap().url, url);
+        }
+    }
+
+    #[test]
+    fn namespace_and_parameters_are_escaped_and_ordered() {
+        let source = PrometheusSource {
+            namespace: Some("a&b".into()),
+            query_parameters: vec![("z".into(), "1 2".into()), ("a=".into(), "ü".into())],
+            ..source("http://p", "up")
+        };
+        let url = built(&source, &[]).unwrap().url;
+        assert!(url.ends_with("Z&namespace=a%26b&z=1+2&a%3D=%C3%BC"), "{url}");
+    }
+
+    #[test]
+    fn a_long_query_is_a_form_and_the_tenant_stays_in_the_url() {
+        let query = "x".repeat(URL_LENGTH_MAX);
+        let plain = built(&source("http://p", &query), &[]).unwrap();
+        assert_eq!((plain.method, plain.url.as_str()), (Method::Post, "http://p/api/v1/query"));
+        assert_eq!(plain.form.unwrap(), format!("query={query}&time=2023-11-14T22:13:20Z"));
+        let tenant = PrometheusSource { namespace: Some("shop".into()), ..source("http://p", &query) };
+        assert_eq!(built(&tenant, &[]).unwrap().url, "http://p/api/v1/query?namespace=shop");
+    }
+
+    #[test]
+    fn unusable_addresses_say_what_is_wrong() {
+        for address in [
+            "prometheus:9090",
+            "ftp://p",
+            "http://",
+            "http://:9090",
+            "http://u:geheim@",
+            "http://p/?a=b",
+            "http://p\r\nX: y",
+        ] {
+            let error = built(&source(address, "up"), &[]).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Configuration, "{address}");
+            assert!(
+                error.message.starts_with("serverAddress ") && !error.message.contains("geheim"),
+                "{}",
+                error.message
+            );
+        }
+    }
+
+    #[test]
+    fn user_information_becomes_a_header_and_is_never_named() {
+        let request = built(&source("http://me:p%40ss@p:9090", "up"), &[]).unwrap();
+        assert_eq!(headers(&request), ["Authorization: Basic bWU6cEBzcw=="]);
+        assert_eq!(request.server, "http://p:9090");
+        assert!(!request.url.contains("me:"));
+        assert!(!format!("{request:?}").contains("bWU6"));
+    }
+
+    #[test]
+    fn modes_and_their_combinations() {
+        use AuthMode::{ApiKey, Basic, Bearer, Custom, OAuth, Tls};
+        let all = [
+            ("bearerToken", "tok\n"),
+            ("username", "me"),
+            ("password", "pw"),
+            ("customAuthHeader", "X-Key"),
+            ("customAuthValue", "v"),
+            ("cert", "C"),
+            ("key", "K"),
+            ("ca", "A"),
+        ];
+        let rows: [(&[AuthMode], &[&str], bool); 9] = [
+            (&[], &[], false),
+            (&[ApiKey, OAuth], &[], false),
+            (&[Bearer], &["Authorization: Bearer tok"], false),
+            (&[Basic], &["Authorization: Basic bWU6cHc="], false),
+            (&[Custom], &["X-Key: v"], false),
+            (&[Tls], &[], true),
+            (&[Tls, Bearer], &["Authorization: Bearer tok"], true),
+            (&[Tls, Custom], &["X-Key: v"], true),
+            (&[Custom, Basic], &["Authorization: Basic bWU6cHc="], false),
+        ];
+        for (modes, expected, client) in rows {
+            let request = with_modes(modes, &all).unwrap();
+            assert_eq!(headers(&request), expected, "{modes:?}");
+            assert_eq!(request.tls.client.is_some(), client, "{modes:?}");
+            // With and without modes: KEDA's documentation promises it.
+            assert_eq!(request.tls.ca.as_deref(), Some("A"));
+        }
+    }
+
+    #[test]
+    fn aliases_and_modes_from_the_authentication() {
+        let request = built(
+            &source("http://p", "up"),
+            &[("authModes", "tls, bearer"), ("token", "t"), ("cert", "C"), ("key", "K")],
+        )
+        .unwrap();
+        assert_eq!(headers(&request), ["Authorization: Bearer t"]);
+        assert!(request.tls.client.is_some());
+        let request = built(&source("http://p", "up"), &[("authMode", "basic"), ("username", "u")]).unwrap();
+        assert_eq!(headers(&request), ["Authorization: Basic dTo="]);
+        for modes in ["Bearer", "bearer,basic"] {
+            let error = built(&source("http://p", "up"), &[("authModes", modes), ("token", "t")]).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Authentication);
+            assert!(error.message.contains("TriggerAuthentication shop/prom"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_missing_parameter_is_named_with_its_authentication() {
+        use AuthMode::{Basic, Bearer, Custom, Tls};
+        let none: &[(&str, &str)] = &[];
+        let rows = [
+            (vec![Bearer], none, "bearerToken"),
+            (vec![Bearer], &[("bearerToken", " \n")], "bearerToken"),
+            (vec![Basic], &[("password", "x")], "username"),
+            (vec![Tls], &[("cert", "x")], "key"),
+            (vec![Custom], &[("customAuthHeader", "X")], "customAuthValue"),
+            (vec![Bearer, Custom], &[("token", "t")], "customAuthHeader"),
+        ];
+        for (modes, pairs, name) in rows {
+            let error = with_modes(&modes, pairs).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Authentication);
+            let expected = format!("needs parameter {name}, which TriggerAuthentication shop/prom does not set");
+            assert!(error.message.contains(&expected), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn headers_cannot_be_injected() {
+        let smuggle = |name: &str, value: &str| PrometheusSource {
+            custom_headers: vec![(name.into(), value.into())],
+            ..source("http://p", "up")
+        };
+        for (name, value) in [("X", "a\r\nY: b"), ("X", "a\nb"), ("X\r\nY", "b"), ("X Y", "b"), ("", "b"), ("X", "\0")]
+        {
+            assert_eq!(built(&smuggle(name, value), &[]).unwrap_err().class, ErrorClass::Configuration);
+        }
+        let token = with_modes(&[AuthMode::Bearer], &[("token", "geheim\r\nX: y")]).unwrap_err();
+        assert_eq!(token.class, ErrorClass::Authentication);
+        assert!(!token.message.contains("geheim"));
+        assert!(built(&smuggle("Content-Length", "9"), &[]).unwrap().headers.is_empty());
+        assert_eq!(headers(&built(&smuggle("X-Scope-OrgID", "a"), &[]).unwrap()), ["X-Scope-OrgID: a"]);
+    }
+
+    #[test]
+    fn a_mode_replaces_a_custom_header_of_the_same_name() {
+        let source = PrometheusSource {
+            custom_headers: vec![("authorization".into(), "x".into())],
+            auth_modes: vec![AuthMode::Bearer],
+            ..source("http://p", "up")
+        };
+        assert_eq!(headers(&built(&source, &[("token", "t")]).unwrap()), ["Authorization: Bearer t"]);
+    }
+}

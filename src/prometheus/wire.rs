@@ -1,0 +1,196 @@
+//! Prometheus' JSON as it is on the wire, read in one pass and without keeping what is not needed.
+//!
+//! Pure. Tolerates any value where Prometheus writes another, so that [`super::answer`] can say what is
+//! wrong; a megabyte of series costs two of them.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A JSON object and nothing else: derived types also accept a list of their fields.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Map(PhantomData))
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Body {
+    #[serde(default)]
+    pub(super) status: Option<String>,
+    #[serde(default)]
+    pub(super) data: Option<Object<Data>>,
+    #[serde(default, rename = "errorType")]
+    pub(super) error_type: Option<String>,
+    #[serde(default)]
+    pub(super) error: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct Data {
+    #[serde(default, rename = "resultType")]
+    pub(super) result_type: Option<String>,
+    #[serde(default)]
+    pub(super) result: Option<Elements>,
+}
+
+/// A result list: its first two elements and its length, so that a large answer costs little.
+#[derive(Default)]
+pub(super) struct Elements {
+    pub(super) first: Option<Element>,
+    pub(super) second: Option<Element>,
+    pub(super) count: usize,
+}
+
+pub(super) enum Element {
+    Series(Series),
+    Cell(Cell),
+}
+
+impl Element {
+    pub(super) fn into_cell(self) -> Cell {
+        match self {
+            Self::Cell(cell) => cell,
+            Self::Series(_) => Cell::Other,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Series {
+    pub(super) value: Value,
+    pub(super) values: bool,
+    pub(super) histogram: bool,
+}
+
+/// `[time, "number"]`: the first two cells and the length.
+#[derive(Default)]
+pub(super) struct Value {
+    pub(super) cells: Vec<Cell>,
+    pub(super) count: usize,
+}
+
+pub(super) enum Cell {
+    Null,
+    Text(String),
+    Number,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Elements {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Elements;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Elements, A::Error> {
+                let mut all = Elements { first: list.next_element()?, ..Elements::default() };
+                if all.first.is_some() {
+                    all.second = list.next_element()?;
+                    all.count = 1 + usize::from(all.second.is_some());
+                }
+                if all.count == 2 {
+                    while list.next_element::<IgnoredAny>()?.is_some() {
+                        all.count += 1;
+                    }
+                }
+                Ok(all)
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pair;
+        impl<'de> Visitor<'de> for Pair {
+            type Value = Value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list or null")
+            }
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+                let mut value = Value::default();
+                while value.count < 2 {
+                    let Some(element) = list.next_element::<Element>()? else { return Ok(value) };
+                    value.cells.push(element.into_cell());
+                    value.count += 1;
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    value.count += 1;
+                }
+                Ok(value)
+            }
+        }
+        deserializer.deserialize_any(Pair)
+    }
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Element;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+            fn visit_unit<E>(self) -> Result<Element, E> {
+                Ok(Element::Cell(Cell::Null))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Element, E> {
+                Ok(Element::Cell(Cell::Other))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Element, E> {
+                Ok(Element::Cell(Cell::Number))
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Element, E> {
+                Ok(Element::Cell(Cell::Number))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Element, E> {
+                Ok(Element::Cell(Cell::Number))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Element, E> {
+                Ok(Element::Cell(Cell::Text(text.to_owned())))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Element, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Element::Cell(Cell::Other))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Element, A::Error> {
+                let mut series = Series::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "value" => series.value = map.next_value()?,
+                        other => {
+                            series.values |= other == "values";
+                            series.histogram |= other == "histogram";
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(Element::Series(series))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}

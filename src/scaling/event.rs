@@ -1,0 +1,462 @@
+//! What the core is told ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::hpa::{DesiredHpa, ObservedHpa};
+use super::model::{
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, ScaledObject,
+    Source, Status, TargetRef, UnixMillis, Workload,
+};
+use super::reason::Reason;
+use super::view::ObjectView;
+
+/// One step of a watch over a kind. `scope` is the watched namespace, empty for all.
+#[derive(Clone, Debug)]
+pub enum Seen<T> {
+    /// A full list of `scope` begins; what does not follow before its `ListEnd` is gone.
+    ListStart {
+        scope: String,
+    },
+    Listed(T),
+    ListEnd {
+        scope: String,
+    },
+    Changed(T),
+    Gone {
+        namespace: String,
+        name: String,
+    },
+}
+
+/// Everything that can happen to the core.
+#[derive(Debug)]
+pub enum Event {
+    ScaledObject(super::model::ApiGroup, Seen<Box<ScaledObject>>),
+    Hpa(Seen<Box<ObservedHpa>>),
+    /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
+    Workload(Gvkr, Seen<Workload>),
+    Authentication(
+        super::model::ApiGroup,
+        super::model::AuthenticationKind,
+        Seen<Box<Authentication>>,
+    ),
+    Polled(PollDone),
+    Written(WriteDone),
+    TargetRead(TargetRead),
+    /// Answer to [`Command::CountReadyPods`].
+    PodsCounted {
+        object: ObjectKey,
+        ready: Result<u32, String>,
+    },
+    /// Somebody read a metric of this object through the external metrics API.
+    MetricRead(ObjectKey),
+    /// What the history knew at start, before any watch is listed.
+    Restored(Vec<RestoredState>),
+    /// Time passed, or the deadline that [`super::world::World::next_deadline`] gave came.
+    Tick,
+}
+
+/// State of one object that must survive a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestoredState {
+    pub key: ObjectKey,
+    pub uid: String,
+    pub last_active_at: Option<UnixMillis>,
+}
+
+/// One question to one server, asked once for all `subscribers`.
+#[derive(Clone, Debug)]
+pub struct PollJob {
+    pub id: u64,
+    /// Bound for requests in flight; [`Source::server`].
+    pub server: Arc<str>,
+    pub source: Source,
+    pub credentials: Option<Credentials>,
+    /// When it fell due; lateness is measured against it.
+    pub due_at: UnixMillis,
+}
+
+/// Where a poll's authentication parameters come from; values are fetched at the time of the poll.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    pub authentication: AuthenticationKey,
+    /// Changes whenever the authentication object changes.
+    pub resource_version: String,
+    /// Where Secrets and ConfigMaps are looked up: the object's own namespace; empty means the
+    /// namespace for cluster-wide authentications that the daemon was configured with.
+    pub namespace: String,
+    pub sources: Arc<Vec<ParameterSource>>,
+    /// Whose containers' env is read by [`ParameterSource::Env`].
+    pub env_target: Option<EnvTarget>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EnvTarget {
+    pub gvkr: Gvkr,
+    pub namespace: String,
+    pub name: String,
+    pub container: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PollDone {
+    pub id: u64,
+    /// When the request was sent.
+    pub asked_at: UnixMillis,
+    pub latency: Duration,
+    pub answer: Answer,
+}
+
+/// What a server answered, before any policy for missing values.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Finite.
+    Value(f64),
+    Missing(Missing),
+    Failed(PollError),
+}
+
+/// A successful answer without a usable number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// No series matched.
+    Empty,
+    /// The value is `null`.
+    Null,
+    NaN,
+    /// `+Inf` or `-Inf`.
+    Infinite {
+        positive: bool,
+    },
+}
+
+impl Missing {
+    /// Class for the history: `empty`, `null`, `nan`, `infinite`.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Null => "null",
+            Self::NaN => "nan",
+            Self::Infinite { .. } => "infinite",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollError {
+    pub class: ErrorClass,
+    /// Names the server, the status and the first line of its own error text; the same text for
+    /// the same fault, without times, ids or secrets, since it lands in HPA conditions and events.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// Credentials could not be fetched or are incomplete.
+    Authentication,
+    Connect,
+    Tls,
+    Timeout,
+    /// The server answered with an error status.
+    Status,
+    /// The answer is not what the API promises.
+    Response,
+    /// Several series, a matrix: the query itself must change.
+    Query,
+    /// A value was missing and policy makes that an error.
+    Missing,
+    /// Not asked: the definition or the trigger authentication is unusable.
+    Configuration,
+}
+
+impl ErrorClass {
+    /// Column `sample.outcome` and log key `class`.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::Response => "response",
+            Self::Query => "query",
+            Self::Missing => "missing",
+            Self::Configuration => "configuration",
+        }
+    }
+
+    /// Faults that say the server itself is in trouble, so that it gets fewer workers.
+    #[must_use]
+    pub fn is_server_trouble(self) -> bool {
+        matches!(self, Self::Connect | Self::Tls | Self::Timeout)
+    }
+}
+
+/// One change to make on the API server. At most one of each [`WriteKind`]'s slot is in flight an object.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub id: u64,
+    pub object: ObjectKey,
+    pub kind: WriteKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum WriteKind {
+    /// Finalizer and label that mark the object as ours; sent with the resourceVersion it was decided on.
+    Claim {
+        finalizers: Vec<String>,
+        label: Option<(String, String)>,
+        resource_version: String,
+    },
+    /// Removes our finalizers: the object may go. `finalizers` are the ones that stay.
+    Release {
+        finalizers: Vec<String>,
+        resource_version: String,
+    },
+    /// Fields that changed, as a merge patch on the status subresource.
+    Status(Box<StatusPatch>),
+    /// Server-side apply.
+    ApplyHpa(Box<DesiredHpa>),
+    /// Full update, where applying cannot remove what another manager owns.
+    ReplaceHpa {
+        desired: Box<DesiredHpa>,
+        resource_version: String,
+    },
+    DeleteHpa {
+        name: String,
+        uid: String,
+    },
+    /// Through `/scale`, only while it still shows `from`.
+    Scale {
+        target: ScaleTarget,
+        from: u32,
+        to: u32,
+    },
+    /// `status.scaledobjects` of an authentication, comma-joined names.
+    AuthenticationStatus {
+        authentication: AuthenticationKey,
+        scaled_objects: String,
+    },
+    /// Adds or removes KEDA's finalizer on an authentication.
+    AuthenticationFinalizers {
+        authentication: AuthenticationKey,
+        finalizers: Vec<String>,
+        resource_version: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScaleTarget {
+    pub gvkr: Gvkr,
+    pub name: String,
+}
+
+/// What to change in a status: `before` is what the API server has, `after` what it should have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusPatch {
+    pub before: Status,
+    pub after: Status,
+}
+
+#[derive(Clone, Debug)]
+pub struct WriteDone {
+    pub id: u64,
+    pub object: ObjectKey,
+    pub result: Result<WriteOk, WriteError>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum WriteOk {
+    Done,
+    /// The object as the API server now has it, so that nothing waits for the watch.
+    Hpa(Box<ObservedHpa>),
+    /// `metadata.resourceVersion` after the write.
+    Version(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteError {
+    pub kind: WriteErrorKind,
+    /// As the API server said it.
+    pub message: String,
+    /// It asked to wait this long.
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteErrorKind {
+    NotFound,
+    /// Somebody else changed it first, or `/scale` no longer shows `from`.
+    Conflict,
+    /// The API server refuses this content; the same content will be refused again.
+    Invalid,
+    Forbidden,
+    /// The namespace is terminating.
+    Terminating,
+    /// Anything that may pass: network, 429, 5xx.
+    Transient,
+}
+
+/// Answer to [`Command::ReadTarget`].
+#[derive(Clone, Debug)]
+pub struct TargetRead {
+    pub object: ObjectKey,
+    pub target: TargetRef,
+    pub result: Result<(Gvkr, Workload), TargetError>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetError {
+    pub kind: TargetErrorKind,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetErrorKind {
+    /// No such kind on this API server.
+    UnknownKind,
+    /// The object is not there.
+    NotFound,
+    /// The object is there and has no `/scale`.
+    NoScale,
+    /// Forbidden, network and the like.
+    Other,
+}
+
+/// Everything the core wants done. The order within one batch is kept for an object.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Poll(PollJob),
+    Write(Write),
+    /// Resolve the kind and read `/scale`; `known` spares the discovery.
+    ReadTarget {
+        object: ObjectKey,
+        target: TargetRef,
+        known: Option<Gvkr>,
+    },
+    /// Count the target's pods that are Running and Ready, for the fallback of a Value metric.
+    CountReadyPods {
+        object: ObjectKey,
+        selector: String,
+    },
+    /// A Kubernetes Event on the object.
+    Emit(KubeEvent),
+    /// A row for the history.
+    Record(Record),
+    /// What reads are answered from; `None` when the object is gone.
+    Publish(ObjectKey, Option<Arc<ObjectView>>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubeEvent {
+    pub regarding: ObjectReference,
+    pub warning: bool,
+    /// KEDA's reason, e.g. `KEDAScaleTargetActivated`.
+    pub reason: &'static str,
+    /// Short verb phrase, at most 128 characters as the API demands.
+    pub action: &'static str,
+    /// At most 1 kB on the wire; the shell cuts it.
+    pub note: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectReference {
+    pub api_version: String,
+    pub kind: &'static str,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+}
+
+/// A row for the history. Times are the core's, not the writer's.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A version of a definition came into force.
+    Definition {
+        at: UnixMillis,
+        object: ObjectKey,
+        uid: String,
+        generation: i64,
+        spec_json: Arc<str>,
+        /// What is wrong with it, if anything.
+        invalid: Option<String>,
+        triggers: Vec<RecordedTrigger>,
+    },
+    /// The object is gone.
+    Removed { at: UnixMillis, object: ObjectKey },
+    Sample {
+        at: UnixMillis,
+        object: ObjectKey,
+        trigger: u16,
+        answer: Answer,
+        latency: Duration,
+        /// The trigger counts as failing: a missing value is an error or none, as its policy says.
+        is_error: bool,
+    },
+    Decision {
+        at: UnixMillis,
+        object: ObjectKey,
+        reason: Reason,
+        from: u32,
+        /// Equal to `from` when nothing moves.
+        to: u32,
+        triggers: Vec<DecidedTrigger>,
+    },
+    /// Outcome of carrying a decision out.
+    Action {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: u32,
+        to: u32,
+        error: Option<String>,
+    },
+    /// Replicas of the target changed; `manager` is who did it, when known.
+    Replicas {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: Option<u32>,
+        to: u32,
+        manager: Option<String>,
+    },
+    /// The HPA's status changed in what explains its decisions.
+    Hpa {
+        at: UnixMillis,
+        object: ObjectKey,
+        current: i32,
+        desired: i32,
+        conditions: Vec<(String, String, String, String)>,
+        metrics_json: String,
+    },
+    /// A condition of the object changed.
+    Condition {
+        at: UnixMillis,
+        object: ObjectKey,
+        condition: Condition,
+    },
+    /// Must survive a restart.
+    LastActive { object: ObjectKey, at: UnixMillis },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedTrigger {
+    pub index: u16,
+    pub kind: String,
+    pub name: Option<String>,
+    pub metric_name: Arc<str>,
+    pub threshold: f64,
+    pub activation_threshold: f64,
+}
+
+/// What one trigger contributed to a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecidedTrigger {
+    pub metric_name: Arc<str>,
+    /// After policy for missing values and fallback.
+    pub value: Option<f64>,
+    pub active: bool,
+    pub error: Option<String>,
+}

@@ -1,0 +1,481 @@
+//! The HorizontalPodAutoscaler we want, the one that is there, and what separates them.
+
+use std::collections::BTreeMap;
+
+use super::model::{
+    Behavior, Definition, Gvkr, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy,
+    ScalingRules, TargetRef,
+};
+
+/// The parts of an `autoscaling/v2` HPA that hpalite sets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredHpa {
+    pub namespace: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub owner: Owner,
+    pub min_replicas: u32,
+    pub max_replicas: u32,
+    /// apiVersion, kind and name; nothing else is used.
+    pub target: TargetRef,
+    pub metrics: Vec<HpaMetric>,
+    pub behavior: Option<Behavior>,
+}
+
+/// Controller owner reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub key: ObjectKey,
+    pub uid: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum HpaMetric {
+    External {
+        name: String,
+        match_labels: BTreeMap<String, String>,
+        target: MetricTarget,
+    },
+    Resource {
+        name: String,
+        target: MetricTarget,
+    },
+    ContainerResource {
+        container: String,
+        name: String,
+        target: MetricTarget,
+    },
+    /// A kind of metric that hpalite never sets; only ever observed.
+    Other(String),
+}
+
+/// Quantities as milli units, so that `1`, `1000m` and `1.000` compare equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricTarget {
+    AverageValue(i128),
+    Value(i128),
+    Utilization(i32),
+}
+
+/// An HPA as its watch shows it, reduced to what is compared, mirrored or recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedHpa {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Controller owner reference, if any: apiVersion, kind, name, uid.
+    pub controller: Option<(String, String, String, String)>,
+    pub min_replicas: Option<u32>,
+    pub max_replicas: u32,
+    pub target: TargetRef,
+    pub metrics: Vec<HpaMetric>,
+    pub behavior: Option<Behavior>,
+    pub deletion_requested: bool,
+    pub current_replicas: i32,
+    pub desired_replicas: i32,
+    /// type, status, reason, message.
+    pub conditions: Vec<(String, String, String, String)>,
+    /// `status.currentMetrics` as JSON text, keys sorted; for the history only.
+    pub current_metrics_json: String,
+}
+
+/// Annotations that other tools keep on the ScaledObject for themselves. On the HPA they make
+/// pruning tools believe that the HPA is theirs to delete.
+const ANNOTATIONS_NOT_COPIED: &[&str] = &[
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "argocd.argoproj.io/tracking-id",
+];
+
+/// The HPA for one object. `gvkr` is its resolved target kind.
+#[must_use]
+pub fn desired(
+    object: &ScaledObject,
+    definition: &Definition,
+    gvkr: &Gvkr,
+    version: &str,
+) -> DesiredHpa {
+    let mut labels = BTreeMap::from([
+        (
+            "app.kubernetes.io/name".to_owned(),
+            label_value(&definition.hpa_name),
+        ),
+        ("app.kubernetes.io/version".to_owned(), label_value(version)),
+        (
+            "app.kubernetes.io/part-of".to_owned(),
+            label_value(&object.key.name),
+        ),
+        (
+            "app.kubernetes.io/managed-by".to_owned(),
+            "hpalite".to_owned(),
+        ),
+    ]);
+    let copied = object
+        .labels
+        .iter()
+        .filter(|(key, _)| !definition.excluded_labels.contains(key));
+    labels.extend(copied.map(|(key, value)| (key.clone(), value.clone())));
+    let annotations = object
+        .annotations
+        .iter()
+        .filter(|(key, _)| !ANNOTATIONS_NOT_COPIED.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    DesiredHpa {
+        namespace: object.key.namespace.to_string(),
+        name: definition.hpa_name.clone(),
+        labels,
+        annotations,
+        owner: Owner {
+            key: object.key.clone(),
+            uid: object.uid.clone(),
+        },
+        min_replicas: definition.min().max(1),
+        max_replicas: definition.max_replicas,
+        target: TargetRef {
+            api_version: gvkr.api_version(),
+            kind: gvkr.kind.clone(),
+            name: object.target.name.clone(),
+            env_source_container: None,
+        },
+        metrics: metrics(definition),
+        behavior: behavior(definition.behavior.clone(), &object.pause),
+    }
+}
+
+fn metrics(definition: &Definition) -> Vec<HpaMetric> {
+    let (key, value) = &definition.selector;
+    let external = definition.triggers.iter().map(|trigger| {
+        let milli = target_milli(trigger.threshold);
+        HpaMetric::External {
+            name: trigger.metric_name.to_string(),
+            match_labels: BTreeMap::from([(key.clone(), value.clone())]),
+            target: match trigger.metric_type {
+                MetricType::AverageValue => MetricTarget::AverageValue(milli),
+                MetricType::Value => MetricTarget::Value(milli),
+            },
+        }
+    });
+    let mut metrics: Vec<HpaMetric> = external.collect();
+    // Stable, so that trigger order is kept within a type.
+    metrics.sort_by_key(HpaMetric::type_name);
+    metrics
+}
+
+/// Targets are written with three decimals, rounded, as KEDA does.
+#[must_use]
+pub fn target_milli(target: f64) -> i128 {
+    if !target.is_finite() || target <= 0.0 {
+        return 0;
+    }
+    // Saturates far beyond anything that a quantity can hold.
+    #[expect(clippy::cast_possible_truncation)]
+    let milli = (target * 1000.0).round() as i128;
+    milli
+}
+
+/// One-way pauses disable one direction and keep the user's other settings.
+fn behavior(wanted: Option<Behavior>, pause: &Pause) -> Option<Behavior> {
+    if !(pause.scale_in || pause.scale_out) {
+        return wanted;
+    }
+    let mut behavior = wanted.unwrap_or_default();
+    if pause.scale_in {
+        behavior.scale_down.get_or_insert_default().select_policy = Some("Disabled".to_owned());
+    }
+    if pause.scale_out {
+        behavior.scale_up.get_or_insert_default().select_policy = Some("Disabled".to_owned());
+    }
+    Some(behavior)
+}
+
+/// At most 63 characters, ending in an alphanumeric, as label values must.
+fn label_value(text: &str) -> String {
+    let cut: String = text.chars().take(63).collect();
+    cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
+        .to_owned()
+}
+
+impl HpaMetric {
+    /// `type` on the wire; metrics are ordered by it.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::External { .. } => "External",
+            Self::Resource { .. } => "Resource",
+            Self::ContainerResource { .. } => "ContainerResource",
+            Self::Other(_) => "Other",
+        }
+    }
+}
+
+/// What must be done to make the observed HPA the desired one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drift {
+    None,
+    /// Server-side apply brings it about.
+    Apply,
+    /// Applying would leave behavior behind that another field manager set: a full update is needed.
+    Replace,
+}
+
+/// Compares what matters; labels and annotations that only the HPA has are left alone.
+#[must_use]
+pub fn drift(desired: &DesiredHpa, observed: &ObservedHpa) -> Drift {
+    let wanted = desired.behavior.as_ref().map(with_defaults);
+    let found = observed.behavior.as_ref().map(with_defaults);
+    if wanted != found && observed.behavior.is_some() {
+        return Drift::Replace;
+    }
+    let contains = |have: &BTreeMap<String, String>, want: &BTreeMap<String, String>| {
+        want.iter().all(|(key, value)| have.get(key) == Some(value))
+    };
+    let same_target = observed.target.api_version == desired.target.api_version
+        && observed.target.kind == desired.target.kind
+        && observed.target.name == desired.target.name;
+    let same = wanted == found
+        && same_target
+        && observed.min_replicas.unwrap_or(1) == desired.min_replicas
+        && observed.max_replicas == desired.max_replicas
+        && observed.metrics == desired.metrics
+        && contains(&observed.labels, &desired.labels)
+        && contains(&observed.annotations, &desired.annotations)
+        && is_controlled_by(observed, &desired.owner);
+    if same { Drift::None } else { Drift::Apply }
+}
+
+/// The HPA's controller reference points at this very object.
+#[must_use]
+pub fn is_controlled_by(observed: &ObservedHpa, owner: &Owner) -> bool {
+    observed
+        .controller
+        .as_ref()
+        .is_some_and(|(_, kind, name, uid)| {
+            kind == "ScaledObject" && *name == *owner.key.name && *uid == owner.uid
+        })
+}
+
+/// The API server fills in these defaults whenever `behavior` is present, so both sides of a
+/// comparison get them (Kubernetes: pkg/apis/autoscaling/v2/defaults.go).
+pub(super) fn with_defaults(behavior: &Behavior) -> Behavior {
+    let policy = |kind: &str, value| ScalingPolicy {
+        kind: kind.to_owned(),
+        value,
+        period_seconds: 15,
+    };
+    let fill = |rules: &Option<ScalingRules>, window: Option<i32>, policies: Vec<ScalingPolicy>| {
+        let rules = rules.clone().unwrap_or_default();
+        Some(ScalingRules {
+            stabilization_window_seconds: rules.stabilization_window_seconds.or(window),
+            select_policy: rules.select_policy.or_else(|| Some("Max".to_owned())),
+            policies: rules.policies.or(Some(policies)),
+            tolerance: rules.tolerance,
+        })
+    };
+    Behavior {
+        scale_up: fill(
+            &behavior.scale_up,
+            Some(0),
+            vec![policy("Pods", 4), policy("Percent", 100)],
+        ),
+        scale_down: fill(&behavior.scale_down, None, vec![policy("Percent", 100)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::testing::{definition, scaled_object};
+
+    fn gvkr() -> Gvkr {
+        Gvkr {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            resource: "deployments".to_owned(),
+        }
+    }
+
+    fn wanted(object: &ScaledObject) -> DesiredHpa {
+        desired(object, object.definition.as_ref().unwrap(), &gvkr(), "1.0")
+    }
+
+    /// The desired HPA as the API server would show it.
+    fn observed(desired: &DesiredHpa) -> ObservedHpa {
+        ObservedHpa {
+            namespace: desired.namespace.clone(),
+            name: desired.name.clone(),
+            uid: "uid-hpa".to_owned(),
+            resource_version: "1".to_owned(),
+            labels: desired.labels.clone(),
+            annotations: desired.annotations.clone(),
+            controller: Some((
+                "keda.sh/v1alpha1".to_owned(),
+                "ScaledObject".to_owned(),
+                desired.owner.key.name.to_string(),
+                desired.owner.uid.clone(),
+            )),
+            min_replicas: Some(desired.min_replicas),
+            max_replicas: desired.max_replicas,
+            target: desired.target.clone(),
+            metrics: desired.metrics.clone(),
+            behavior: desired.behavior.as_ref().map(with_defaults),
+            deletion_requested: false,
+            current_replicas: 0,
+            desired_replicas: 0,
+            conditions: Vec::new(),
+            current_metrics_json: String::new(),
+        }
+    }
+
+    fn rules(window: i32) -> Behavior {
+        Behavior {
+            scale_down: Some(ScalingRules {
+                stabilization_window_seconds: Some(window),
+                ..ScalingRules::default()
+            }),
+            scale_up: None,
+        }
+    }
+
+    #[test]
+    fn bounds_follow_min_and_never_idle() {
+        for (min, idle, expected) in [
+            (None, None, 1),
+            (Some(0), None, 1),
+            (Some(3), None, 3),
+            (Some(3), Some(0), 3),
+        ] {
+            let mut definition = definition();
+            definition.min_replicas = min;
+            definition.idle_replicas = idle;
+            assert_eq!(wanted(&scaled_object(definition)).min_replicas, expected);
+        }
+    }
+
+    #[test]
+    fn labels_are_merged_and_tool_annotations_left_behind() {
+        let mut definition = definition();
+        definition.excluded_labels = vec!["secret".to_owned()];
+        let mut object = scaled_object(definition);
+        object.labels.extend([
+            ("team".to_owned(), "a".to_owned()),
+            ("secret".to_owned(), "b".to_owned()),
+        ]);
+        object.annotations.extend([
+            ("note".to_owned(), "x".to_owned()),
+            (
+                "kubectl.kubernetes.io/last-applied-configuration".to_owned(),
+                "{}".to_owned(),
+            ),
+        ]);
+        let hpa = wanted(&object);
+        assert_eq!(hpa.labels.get("team").map(String::as_str), Some("a"));
+        assert_eq!(hpa.labels.get("secret"), None);
+        assert_eq!(
+            hpa.labels
+                .get("scaledobject.keda.sh/name")
+                .map(String::as_str),
+            Some("shop")
+        );
+        assert_eq!(hpa.annotations.keys().collect::<Vec<_>>(), ["note"]);
+    }
+
+    #[test]
+    fn label_values_are_cut_to_what_the_api_accepts() {
+        let long = format!("keda-hpa-{}", "a".repeat(60));
+        assert_eq!(label_value(&long).len(), 63);
+        assert_eq!(
+            label_value(&format!("{}-b", "a".repeat(62))),
+            "a".repeat(62)
+        );
+    }
+
+    #[test]
+    fn one_way_pause_disables_one_direction_and_keeps_the_rest() {
+        let mut definition = definition();
+        definition.behavior = Some(rules(60));
+        let mut object = scaled_object(definition);
+        object.pause.scale_in = true;
+        let behavior = wanted(&object).behavior.unwrap();
+        let down = behavior.scale_down.unwrap();
+        assert_eq!(
+            (
+                down.select_policy.as_deref(),
+                down.stabilization_window_seconds
+            ),
+            (Some("Disabled"), Some(60))
+        );
+        assert_eq!(behavior.scale_up, None);
+    }
+
+    #[test]
+    fn what_the_api_server_defaulted_is_no_drift() {
+        for behavior in [None, Some(Behavior::default()), Some(rules(60))] {
+            let mut definition = definition();
+            definition.behavior = behavior;
+            let hpa = wanted(&scaled_object(definition));
+            assert_eq!(drift(&hpa, &observed(&hpa)), Drift::None);
+        }
+    }
+
+    #[test]
+    fn every_edit_is_seen() {
+        type Edit = fn(&mut ObservedHpa);
+        let edits: &[(Edit, Drift)] = &[
+            (|hpa| hpa.max_replicas += 1, Drift::Apply),
+            (|hpa| hpa.min_replicas = Some(9), Drift::Apply),
+            (|hpa| hpa.metrics.clear(), Drift::Apply),
+            (|hpa| hpa.target.name.push('x'), Drift::Apply),
+            (
+                |hpa| {
+                    hpa.labels.remove("app.kubernetes.io/part-of");
+                },
+                Drift::Apply,
+            ),
+            (
+                |hpa| {
+                    hpa.labels.insert("extra".to_owned(), "1".to_owned());
+                },
+                Drift::None,
+            ),
+            (
+                |hpa| {
+                    hpa.annotations.insert("extra".to_owned(), "1".to_owned());
+                },
+                Drift::None,
+            ),
+            (|hpa| hpa.controller = None, Drift::Apply),
+            (
+                |hpa| hpa.controller.as_mut().unwrap().3 = "other".to_owned(),
+                Drift::Apply,
+            ),
+            (
+                |hpa| hpa.behavior = Some(Behavior::default()),
+                Drift::Replace,
+            ),
+            (|hpa| hpa.current_replicas = 9, Drift::None),
+        ];
+        let hpa = wanted(&scaled_object(definition()));
+        for (n, (edit, expected)) in edits.iter().enumerate() {
+            let mut observed = observed(&hpa);
+            edit(&mut observed);
+            assert_eq!(drift(&hpa, &observed), *expected, "edit {n}");
+        }
+    }
+
+    #[test]
+    fn a_behavior_that_is_not_there_yet_is_applied() {
+        let mut definition = definition();
+        definition.behavior = Some(rules(60));
+        let hpa = wanted(&scaled_object(definition));
+        let mut observed = observed(&hpa);
+        observed.behavior = None;
+        assert_eq!(drift(&hpa, &observed), Drift::Apply);
+        observed.behavior = Some(with_defaults(&rules(10)));
+        assert_eq!(drift(&hpa, &observed), Drift::Replace);
+    }
+}

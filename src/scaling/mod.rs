@@ -1,0 +1,23 @@
+//! The functional core: what to poll, what to decide, what to write. Pure.
+//!
+//! Nothing here reads a clock, a socket, a file, a thread or SQL; time is an argument, effects are
+//! [`event::Command`] values that the shells carry out.
+
+// Inner, so that it reaches the helpers of the test modules, too.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod decide;
+pub mod event;
+pub mod hpa;
+pub mod model;
+mod object;
+pub mod quantity;
+pub mod reason;
+mod rhythm;
+pub mod schedule;
+pub mod trigger;
+pub mod view;
+pub mod world;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,619 @@
+//! What a ScaledObject is once it has been read and checked: parsed, valid by construction.
+//!
+//! Owns the vocabulary that every other module speaks. Pure data: no clock, no I/O, no serde; wire
+//! types live in `kube/` and convert at the border.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub i64);
+
+impl UnixMillis {
+    /// Later by `duration`; saturates instead of wrapping.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` lies in the future.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// Which API a ScaledObject was written in. Both are served side by side, so the same
+/// namespace and name may exist once in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ApiGroup {
+    /// `keda.sh/v1alpha1`, KEDA 2.
+    KedaSh,
+    /// `keda.k8s.io/v1alpha1`, KEDA 1.
+    KedaK8sIo,
+}
+
+impl ApiGroup {
+    /// The group as in `apiVersion`, without the version.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KedaSh => "keda.sh",
+            Self::KedaK8sIo => "keda.k8s.io",
+        }
+    }
+}
+
+/// Identity of a ScaledObject within the cluster. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    pub group: ApiGroup,
+}
+
+impl ObjectKey {
+    #[must_use]
+    pub fn new(group: ApiGroup, namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            group,
+        }
+    }
+}
+
+/// `namespace/name`; the older API is marked, since it may share a name with a newer object.
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.group {
+            ApiGroup::KedaSh => write!(f, "{}/{}", self.namespace, self.name),
+            ApiGroup::KedaK8sIo => write!(f, "{}/{} (keda.k8s.io)", self.namespace, self.name),
+        }
+    }
+}
+
+/// A ScaledObject as last seen on the API server. Always representable, however wrong its spec:
+/// what is wrong is kept in `definition`, so that the object can still be told so, paused or deleted.
+#[derive(Clone, Debug)]
+pub struct ScaledObject {
+    pub key: ObjectKey,
+    pub uid: String,
+    pub generation: i64,
+    pub resource_version: String,
+    pub created_at: UnixMillis,
+    /// `metadata.deletionTimestamp` is set.
+    pub deletion_requested: bool,
+    pub finalizers: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// `spec.scaleTargetRef` with defaults applied; its name may be empty when the spec is invalid.
+    pub target: TargetRef,
+    /// Distinct trigger types in first-seen order, comma-joined; a status column.
+    pub triggers_types: String,
+    /// Distinct `authenticationRef.name` values in first-seen order, comma-joined; a status column.
+    pub authentications_types: String,
+    pub definition: Result<Arc<Definition>, Invalid>,
+    /// From annotations, which are read even when the spec is invalid.
+    pub pause: Pause,
+    pub force_activation: bool,
+    /// Annotation `scaledobject.keda.sh/transfer-hpa-ownership`.
+    pub transfer_hpa_ownership: bool,
+    /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even when the rest is invalid.
+    pub restore_to_original: bool,
+    /// The spec as JSON text, keys sorted; what the history stores.
+    pub spec_json: Arc<str>,
+    pub status: Status,
+}
+
+/// Annotations that stop scaling, fully or one way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// `autoscaling.keda.sh/paused-replicas`: full pause at this count; `Err` is the text that is no number.
+    pub replicas: Option<Result<u32, String>>,
+    /// `autoscaling.keda.sh/paused`: full pause at the current count.
+    pub paused: bool,
+    pub scale_in: bool,
+    pub scale_out: bool,
+}
+
+impl Pause {
+    /// Both directions are stopped and the HPA is removed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.paused || self.replicas.is_some()
+    }
+
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.is_full() || self.scale_in || self.scale_out
+    }
+}
+
+/// Why a spec cannot be used. Shown on the object and by `hpalite check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// All problems, in the order in which a reconcile meets them; never empty.
+    pub problems: Vec<Problem>,
+}
+
+impl Invalid {
+    /// The earliest step that fails decides the condition's phrase.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        self.problems
+            .iter()
+            .map(|problem| problem.step)
+            .min()
+            .unwrap_or(Step::BuildScalers)
+    }
+
+    /// The problems of the earliest failing step, `; `-joined: what the Ready condition says
+    /// after the phrase.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let step = self.step();
+        let texts: Vec<String> = self
+            .problems
+            .iter()
+            .filter(|p| p.step == step)
+            .map(ToString::to_string)
+            .collect();
+        texts.join("; ")
+    }
+}
+
+/// One thing wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub step: Step,
+    /// JSON path from the object's root, e.g. `spec.triggers[0].metadata.threshold`.
+    pub field: String,
+    /// What is wrong, with the offending value, e.g. `"abc" is not a number`.
+    pub message: String,
+    /// What to write instead, e.g. `write a number such as "75" or "0.5"`.
+    pub fix: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)?;
+        if self.fix.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.fix)
+        }
+    }
+}
+
+/// The steps of checking an object, in order. Each has the phrase that KEDA users know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// `scaleTargetRef` itself, or the resource behind it.
+    Target,
+    /// Idle, min and max replica counts.
+    ReplicaBounds,
+    /// Rules over the list of triggers.
+    Triggers,
+    /// Metadata of one trigger, the HPA's metrics, formulas, fallback.
+    BuildScalers,
+}
+
+impl Step {
+    /// First half of the Ready condition's message.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Target => "ScaledObject doesn't have correct scaleTargetRef specification",
+            Self::ReplicaBounds => {
+                "ScaledObject doesn't have correct Idle/Min/Max Replica Counts specification"
+            }
+            Self::Triggers => "ScaledObject doesn't have correct triggers specification",
+            Self::BuildScalers => "failed to ensure HPA is correctly created for ScaledObject",
+        }
+    }
+}
+
+/// What to scale, as written (defaults applied).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetRef {
+    /// Default `apps/v1`.
+    pub api_version: String,
+    /// Default `Deployment`.
+    pub kind: String,
+    pub name: String,
+    /// Container whose env a trigger authentication reads; default the first.
+    pub env_source_container: Option<String>,
+}
+
+/// A kind with its resource name, as discovery resolved it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gvkr {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub resource: String,
+}
+
+impl Gvkr {
+    /// `apps/v1.Deployment`; the core group has a leading slash, as KEDA prints it.
+    #[must_use]
+    pub fn kind_text(&self) -> String {
+        format!("{}/{}.{}", self.group, self.version, self.kind)
+    }
+
+    /// `apps/v1`, or `v1` for the core group.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
+/// A valid spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// How often the triggers are asked. Default 30 s.
+    pub polling_interval: Duration,
+    /// Inactive time before a scale to zero or idle. Default 300 s.
+    pub cooldown_period: Duration,
+    /// The same for an object that was never active, counted from its creation. Default 0.
+    pub initial_cooldown_period: Duration,
+    pub idle_replicas: Option<u32>,
+    /// As written; absent counts as 0 here and as 1 in the HPA.
+    pub min_replicas: Option<u32>,
+    /// Default 100.
+    pub max_replicas: u32,
+    pub fallback: Option<Fallback>,
+    /// Wanted name of the HPA.
+    pub hpa_name: String,
+    pub behavior: Option<Behavior>,
+    /// Set when `advanced.scalingModifiers` has a formula.
+    pub modifiers: Option<Modifiers>,
+    /// Never empty.
+    pub triggers: Vec<Trigger>,
+    /// Label that selects this object's metrics in a read: key and value.
+    pub selector: (String, String),
+    /// Label keys not copied to the HPA (annotation `scaledobject.keda.sh/hpa-excluded-labels`).
+    pub excluded_labels: Vec<String>,
+}
+
+impl Definition {
+    /// `minReplicaCount`, absent as 0.
+    #[must_use]
+    pub fn min(&self) -> u32 {
+        self.min_replicas.unwrap_or(0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Consecutive failures that are tolerated; the fallback applies above it.
+    pub failure_threshold: u32,
+    pub replicas: u32,
+    pub behavior: FallbackBehavior,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallbackBehavior {
+    Static,
+    CurrentReplicas,
+    CurrentReplicasIfHigher,
+    CurrentReplicasIfLower,
+    ScalingModifiers,
+}
+
+/// `advanced.scalingModifiers`. The formula's evaluation is not part of this crate yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modifiers {
+    pub formula: String,
+    pub target: f64,
+    pub activation_target: f64,
+    pub metric_type: MetricType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MetricType {
+    AverageValue,
+    Value,
+}
+
+/// `autoscaling/v2` behavior, as written by the user: absent fields stay absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Behavior {
+    pub scale_up: Option<ScalingRules>,
+    pub scale_down: Option<ScalingRules>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScalingRules {
+    pub stabilization_window_seconds: Option<i32>,
+    /// `Max`, `Min` or `Disabled`; the API server judges other text.
+    pub select_policy: Option<String>,
+    /// `None` and empty differ on the wire.
+    pub policies: Option<Vec<ScalingPolicy>>,
+    /// Quantity text.
+    pub tolerance: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalingPolicy {
+    /// `Pods` or `Percent`.
+    pub kind: String,
+    pub value: i32,
+    pub period_seconds: i32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trigger {
+    /// Position in `spec.triggers`, from 0.
+    pub index: u16,
+    /// `type` as written, e.g. `prometheus`.
+    pub kind: String,
+    /// Unique when set.
+    pub name: Option<String>,
+    /// Name in the HPA and in reads, e.g. `s0-prometheus`.
+    pub metric_name: Arc<str>,
+    pub metric_type: MetricType,
+    /// The HPA's target for this metric.
+    pub threshold: f64,
+    /// Active when the value is greater than this. Default 0.
+    pub activation_threshold: f64,
+    pub use_cached_metrics: bool,
+    pub authentication: Option<AuthenticationRef>,
+    pub on_missing: OnMissing,
+    pub source: Source,
+}
+
+/// What a trigger asks. One variant a trigger type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    Prometheus(Arc<PrometheusSource>),
+}
+
+impl Source {
+    /// What bounds requests in flight: the peer that is asked.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        match self {
+            Self::Prometheus(source) => &source.server_address,
+        }
+    }
+}
+
+/// The prometheus trigger's own parameters, all from trigger metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PrometheusSource {
+    /// Base URL without a trailing slash, e.g. `http://prometheus.monitoring:9090`.
+    pub server_address: String,
+    pub query: String,
+    /// `namespace` parameter of multi-tenant servers such as Thanos behind a proxy.
+    pub namespace: Option<String>,
+    pub custom_headers: Vec<(String, String)>,
+    pub query_parameters: Vec<(String, String)>,
+    pub unsafe_ssl: bool,
+    /// Whole exchange; `None` takes the process-wide default (3 s).
+    pub timeout: Option<Duration>,
+    pub auth_modes: Vec<AuthMode>,
+}
+
+/// Modes that change the request. `apiKey` and `oauth` are accepted and change nothing, as in KEDA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthMode {
+    ApiKey,
+    Basic,
+    Tls,
+    Bearer,
+    Custom,
+    OAuth,
+}
+
+/// What a result without a usable number means: no series, null, NaN or infinity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnMissing {
+    /// `ignoreNullValues: true` (the default): no series is 0; a null, NaN or infinity is an error.
+    EmptyIsZero,
+    /// `onMissing: zero`: all of them are 0.
+    Zero,
+    /// `ignoreNullValues: false` or `onMissing: error`.
+    Error,
+    /// `onMissing: hold`: the last good value up to this age, then an error.
+    Hold(Duration),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthenticationRef {
+    pub kind: AuthenticationKind,
+    pub name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AuthenticationKind {
+    TriggerAuthentication,
+    ClusterTriggerAuthentication,
+}
+
+impl AuthenticationKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TriggerAuthentication => "TriggerAuthentication",
+            Self::ClusterTriggerAuthentication => "ClusterTriggerAuthentication",
+        }
+    }
+}
+
+/// Identity of a TriggerAuthentication (namespaced) or ClusterTriggerAuthentication (empty namespace).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthenticationKey {
+    pub group: ApiGroup,
+    pub kind: AuthenticationKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for AuthenticationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind.name(), self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind.name(), self.namespace, self.name)
+        }
+    }
+}
+
+/// A (Cluster)TriggerAuthentication: where parameters come from, never their values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    pub key: AuthenticationKey,
+    pub generation: i64,
+    pub resource_version: String,
+    pub deletion_requested: bool,
+    pub finalizers: Vec<String>,
+    /// In the order in which they apply; a later source overrides an earlier one.
+    pub sources: Vec<ParameterSource>,
+    /// What it asks that cannot be served (a cloud provider, a vault), naming the field and the fix.
+    pub unsupported: Option<Problem>,
+    /// `status.scaledobjects`, comma-joined names, as on the API server.
+    pub status_scaled_objects: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ParameterSource {
+    /// Env of the target's container (`None`: the object's env source container).
+    Env {
+        parameter: String,
+        name: String,
+        container: Option<String>,
+    },
+    /// File below the configured root whose JSON object gives all parameters; nothing else applies after it.
+    FilePath(String),
+    ConfigMap {
+        parameter: String,
+        name: String,
+        key: String,
+    },
+    Secret {
+        parameter: String,
+        name: String,
+        key: String,
+    },
+    BoundServiceAccountToken {
+        parameter: String,
+        service_account: String,
+    },
+}
+
+/// A status as read from, or to be written to, the API server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    pub scale_target_kind: Option<String>,
+    pub scale_target_gvkr: Option<Gvkr>,
+    pub original_replica_count: Option<u32>,
+    /// Second resolution on the wire.
+    pub last_active_at: Option<UnixMillis>,
+    pub external_metric_names: Vec<String>,
+    pub resource_metric_names: Vec<String>,
+    pub composite_scaler_name: Option<String>,
+    /// Order matters: it is kept as found, new types are appended.
+    pub conditions: Vec<Condition>,
+    /// Metric name to consecutive failures and state; only with a fallback.
+    pub health: BTreeMap<String, Health>,
+    /// Metric name to whether its trigger is active.
+    pub triggers_activity: BTreeMap<String, bool>,
+    pub paused_replica_count: Option<u32>,
+    pub hpa_name: Option<String>,
+    pub triggers_types: Option<String>,
+    pub authentications_types: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub number_of_failures: u32,
+    /// `Failing`, else `Happy`.
+    pub failing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub kind: ConditionKind,
+    pub status: ConditionStatus,
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionKind {
+    Ready,
+    Active,
+    Fallback,
+    Paused,
+    HpaActive,
+}
+
+impl ConditionKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Active => "Active",
+            Self::Fallback => "Fallback",
+            Self::Paused => "Paused",
+            Self::HpaActive => "HPAActive",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Ready,
+            Self::Active,
+            Self::Fallback,
+            Self::Paused,
+            Self::HpaActive,
+        ]
+        .into_iter()
+        .find(|kind| kind.name() == name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+impl ConditionStatus {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A scale target as its watch or its `/scale` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// `spec.replicas`; absent counts as 1, as the API server does.
+    pub replicas: u32,
+    /// Label selector text of its pods, when known.
+    pub selector: Option<String>,
+    /// Field manager that last changed `spec.replicas`, from managedFields, when known.
+    pub replicas_manager: Option<String>,
+}

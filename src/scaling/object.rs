@@ -1,0 +1,728 @@
+//! All live state of one ScaledObject, and the status that follows from it.
+//!
+//! Owned by the world, which is the only one to change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::decide::{READY_MESSAGE, READY_REASON};
+use super::event::WriteKind;
+use super::hpa::DesiredHpa;
+use super::model::{
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject,
+    Status, Step, TargetRef, UnixMillis, Workload,
+};
+use super::reason::Reason;
+use super::rhythm::Rhythm;
+use super::trigger::TriggerState;
+use super::view::{MetricView, ObjectView};
+
+/// How often a status is written for `lastActiveTime` alone.
+const LAST_ACTIVE_EVERY: Duration = Duration::from_mins(1);
+
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) spec: ScaledObject,
+    pub(super) target: Target,
+    /// A target that is known could not be read again just now.
+    pub(super) target_unreadable: Option<String>,
+    /// When a target that was not found is looked for again; `None` while that is under way.
+    pub(super) target_retry_at: Option<UnixMillis>,
+    /// Replicas that the target had when it was first seen, before anything was done to it.
+    pub(super) original_replicas: Option<u32>,
+    /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
+    pub(super) owns_target: bool,
+    pub(super) triggers: Vec<TriggerState>,
+    pub(super) verdict: Verdict,
+    /// Generation that the running loop was started for; `None` while none runs.
+    pub(super) loop_generation: Option<i64>,
+    /// The definition that `triggers` belongs to.
+    pub(super) loop_definition: Option<std::sync::Arc<Definition>>,
+    pub(super) round: Option<Round>,
+    pub(super) rhythm: Rhythm,
+    pub(super) last_active_at: Option<UnixMillis>,
+    /// `last_active_at` as last handed to the history.
+    pub(super) recorded_active_at: Option<UnixMillis>,
+    /// Outcome of the last decision: what Ready and Active say.
+    pub(super) decided: Option<Decided>,
+    pub(super) ready_pods: Option<Result<u32, String>>,
+    pub(super) hpa_refusal: Option<HpaRefusal>,
+    pub(super) slots: Slots,
+    /// What the slots' writes were for.
+    pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
+    /// A scale that is being carried out.
+    pub(super) scaling: Option<Scaling>,
+    /// The last decision must be made again because carrying it out failed.
+    pub(super) redecide: bool,
+    pub(super) recorded: Recorded,
+    pub(super) published: Option<std::sync::Arc<ObjectView>>,
+    /// The world wants a status write since then.
+    pub(super) status_dirty_since: Option<UnixMillis>,
+    /// What the last status write said, and how often in a row the same had to be written.
+    pub(super) status_written: Option<Status>,
+    pub(super) status_fights: u32,
+    /// Stands in the queue for a free place among the writes in flight.
+    pub(super) is_starved: bool,
+    /// At deletion: the target has its original count again, or that was given up.
+    pub(super) restored: bool,
+    /// Version of our own last write; older pictures of the object are echoes from before it.
+    pub(super) written_version: Option<u64>,
+}
+
+/// What was last said about the object, so that only changes are said again.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    pub(super) definition: Option<(String, i64)>,
+    pub(super) decision: Option<(&'static str, u32, u32)>,
+    pub(super) conditions: Vec<Condition>,
+    pub(super) check_note: Option<String>,
+    /// The spec was found good at least once, also by whoever managed the object before us.
+    pub(super) was_ready: bool,
+    /// It ran before we came, under KEDA or our own predecessor: that it goes on is no news.
+    pub(super) adopted: bool,
+    pub(super) paused: bool,
+    pub(super) fallback: bool,
+    /// Trigger index to the error text of the last event about it.
+    pub(super) trigger_errors: BTreeMap<u16, String>,
+    pub(super) replicas: Option<u32>,
+}
+
+/// The API server would not take this HPA.
+#[derive(Debug)]
+pub(super) struct HpaRefusal {
+    pub(super) desired: Box<DesiredHpa>,
+    pub(super) message: String,
+    /// The same content will be refused again.
+    pub(super) is_final: bool,
+}
+
+/// The scale target as far as it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    Unknown,
+    /// A read is under way.
+    Reading,
+    Found {
+        gvkr: Gvkr,
+        workload: Workload,
+    },
+    Failed {
+        gvkr: Option<Gvkr>,
+        message: String,
+        note: Option<&'static str>,
+    },
+}
+
+impl Target {
+    pub(super) fn gvkr(&self) -> Option<&Gvkr> {
+        match self {
+            Self::Found { gvkr, .. } => Some(gvkr),
+            Self::Failed { gvkr, .. } => gvkr.as_ref(),
+            Self::Unknown | Self::Reading => None,
+        }
+    }
+
+    pub(super) fn replicas(&self) -> Option<u32> {
+        match self {
+            Self::Found { workload, .. } => Some(workload.replicas),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the object can be scaled.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Something is still being found out or written.
+    Pending,
+    Good,
+    Paused,
+    Failed {
+        phrase: &'static str,
+        message: String,
+    },
+}
+
+impl Verdict {
+    pub(super) fn failed(step: Step, message: String) -> Self {
+        Self::Failed {
+            phrase: step.phrase(),
+            message,
+        }
+    }
+}
+
+/// One pass over all triggers.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) waiting: BTreeSet<u16>,
+    pub(super) waits_for_target: bool,
+    pub(super) waits_for_pods: bool,
+    /// Another round fell due meanwhile.
+    pub(super) again: bool,
+}
+
+impl Round {
+    pub(super) fn is_complete(&self) -> bool {
+        self.waiting.is_empty() && !self.waits_for_target && !self.waits_for_pods
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Decided {
+    pub(super) ready: Condition,
+    pub(super) active: Option<Condition>,
+    pub(super) activity: BTreeMap<String, bool>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Scaling {
+    pub(super) reason: Reason,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) touch_last_active: bool,
+}
+
+/// One write in flight a slot; failures back off.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    pub(super) claim: Slot,
+    pub(super) status: Slot,
+    pub(super) hpa: Slot,
+    pub(super) scale: Slot,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) in_flight: Option<u64>,
+    pub(super) failures: u32,
+    pub(super) retry_at: Option<UnixMillis>,
+}
+
+impl Slot {
+    pub(super) fn is_free(&self, now: UnixMillis) -> bool {
+        self.in_flight.is_none() && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn failed(&mut self, retry_at: UnixMillis) {
+        self.in_flight = None;
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(retry_at);
+    }
+}
+
+impl Slots {
+    pub(super) fn by_id(&mut self, id: u64) -> Option<&mut Slot> {
+        [
+            &mut self.claim,
+            &mut self.status,
+            &mut self.hpa,
+            &mut self.scale,
+        ]
+        .into_iter()
+        .find(|slot| slot.in_flight == Some(id))
+    }
+}
+
+impl Object {
+    pub(super) fn new(spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
+        let condition = |kind| {
+            spec.status
+                .conditions
+                .iter()
+                .find(move |c: &&Condition| c.kind == kind)
+        };
+        let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
+        // Any reason but a failed check means that the spec was once found good: taking over from
+        // KEDA, or coming back, is no news.
+        let was_ready = condition(ConditionKind::Ready)
+            .is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
+        let recorded = Recorded {
+            was_ready,
+            adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
+            paused: is_true(ConditionKind::Paused),
+            fallback: is_true(ConditionKind::Fallback),
+            conditions: spec.status.conditions.clone(),
+            ..Recorded::default()
+        };
+        let last_active_at = restored_active_at.max(spec.status.last_active_at);
+        Self {
+            spec,
+            target: Target::Unknown,
+            target_unreadable: None,
+            target_retry_at: None,
+            original_replicas: None,
+            owns_target: false,
+            triggers: Vec::new(),
+            verdict: Verdict::Pending,
+            loop_generation: None,
+            loop_definition: None,
+            round: None,
+            rhythm: Rhythm::default(),
+            last_active_at,
+            recorded_active_at: restored_active_at,
+            decided: None,
+            ready_pods: None,
+            hpa_refusal: None,
+            slots: Slots::default(),
+            in_flight_writes: BTreeMap::new(),
+            scaling: None,
+            redecide: false,
+            recorded,
+            published: None,
+            status_dirty_since: None,
+            status_written: None,
+            status_fights: 0,
+            is_starved: false,
+            restored: false,
+            written_version: None,
+        }
+    }
+
+    /// Takes in a newer picture of the same object.
+    pub(super) fn update(&mut self, mut spec: ScaledObject) {
+        let version = spec.resource_version.parse::<u64>().ok();
+        let is_echo = matches!((version, self.written_version), (Some(seen), Some(written)) if seen < written);
+        if is_echo {
+            // From before our own last write, whose effect would otherwise seem undone.
+            spec.status = self.spec.status.clone();
+            spec.finalizers = self.spec.finalizers.clone();
+            spec.labels = self.spec.labels.clone();
+            spec.resource_version = self.spec.resource_version.clone();
+        }
+        if spec.target != self.spec.target {
+            self.target = Target::Unknown;
+            self.target_unreadable = None;
+            self.target_retry_at = None;
+            self.owns_target = false;
+            self.original_replicas = None;
+            self.recorded.replicas = None;
+        }
+        self.spec = spec;
+    }
+
+    /// Starts from what the definition says, keeping the state of triggers that did not change.
+    pub(super) fn start_loop(&mut self, old: Option<&Definition>) {
+        let Ok(definition) = self.spec.definition.clone() else {
+            return;
+        };
+        let mut states = std::mem::take(&mut self.triggers);
+        states.resize_with(
+            old.map_or(0, |old| old.triggers.len()),
+            TriggerState::default,
+        );
+        let kept = definition.triggers.iter().map(|trigger| {
+            let at = old?.triggers.iter().position(|before| before == trigger)?;
+            Some(std::mem::take(&mut states[at]))
+        });
+        let health = &self.spec.status.health;
+        let counted = |trigger: &super::model::Trigger| {
+            let known = health.get(&*trigger.metric_name);
+            let failures = known.filter(|_| definition.fallback.is_some());
+            TriggerState::with_failures(failures.map_or(0, |health| health.number_of_failures))
+        };
+        self.triggers = kept
+            .zip(&definition.triggers)
+            .map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger)))
+            .collect();
+        self.round = None;
+        self.redecide = false;
+        self.loop_generation = Some(self.spec.generation);
+        self.loop_definition = Some(definition);
+    }
+
+    pub(super) fn stop_loop(&mut self) {
+        self.round = None;
+        self.loop_generation = None;
+        self.loop_definition = None;
+        self.triggers.clear();
+        self.decided = None;
+        self.redecide = false;
+    }
+
+    pub(super) fn definition(&self) -> Option<&Definition> {
+        self.spec.definition.as_deref().ok()
+    }
+
+    /// Identity of the target for finding others that scale the same thing: group, kind, name.
+    pub(super) fn target_id(&self) -> TargetId {
+        target_id(&self.spec.key.namespace, &self.spec.target)
+    }
+
+    /// The picture that reads are answered from.
+    pub(super) fn view(&self) -> ObjectView {
+        let definition = self.definition();
+        let metrics = definition.map_or_else(Vec::new, |definition| {
+            definition
+                .triggers
+                .iter()
+                .zip(&self.triggers)
+                .map(|(trigger, state)| MetricView {
+                    name: std::sync::Arc::clone(&trigger.metric_name),
+                    reading: state.reading(),
+                    cached: trigger.use_cached_metrics,
+                })
+                .collect()
+        });
+        let error = match &self.verdict {
+            Verdict::Failed { phrase, message } => Some(format!("{phrase}: {message}")),
+            Verdict::Paused => Some("ScaledObject is paused".to_owned()),
+            Verdict::Pending | Verdict::Good => None,
+        };
+        let selector = definition
+            .map(|definition| definition.selector.clone())
+            .unwrap_or_default();
+        ObjectView {
+            key: self.spec.key.clone(),
+            selector,
+            metrics,
+            error,
+        }
+    }
+
+    /// What the status should be.
+    pub(super) fn wanted_status(&self, hpa: Option<OwnHpa<'_>>) -> Status {
+        let mut status = self.spec.status.clone();
+        // A full pause ends the checks before the target is looked at.
+        if let (Target::Found { gvkr, workload }, false) = (&self.target, self.spec.pause.is_full())
+        {
+            status.scale_target_kind = Some(gvkr.kind_text());
+            status.scale_target_gvkr = Some(gvkr.clone());
+            status
+                .original_replica_count
+                .get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
+            // A trigger list that breaks no rule is shown, even where one trigger cannot be built.
+            let step = self
+                .spec
+                .definition
+                .as_ref()
+                .err()
+                .map(super::model::Invalid::step);
+            if step.is_none_or(|step| step == Step::BuildScalers) {
+                status.triggers_types = Some(self.spec.triggers_types.clone());
+                status.authentications_types = Some(self.spec.authentications_types.clone());
+            }
+        }
+        if let (Some(definition), Verdict::Good | Verdict::Failed { .. }, Target::Found { .. }) =
+            (self.definition(), &self.verdict, &self.target)
+        {
+            status.external_metric_names = definition
+                .triggers
+                .iter()
+                .map(|trigger| trigger.metric_name.to_string())
+                .collect();
+            status.resource_metric_names.clear();
+        }
+        if let (Some((name, _)), Verdict::Good) = (hpa, &self.verdict) {
+            status.hpa_name = Some(name.to_owned());
+        }
+        if let Some(decided) = &self.decided {
+            status.triggers_activity = decided.activity.clone();
+        }
+        status.paused_replica_count = match self.spec.pause.replicas {
+            Some(Ok(replicas)) => Some(replicas),
+            Some(Err(_)) => status.paused_replica_count,
+            None => None,
+        };
+        status.health = self.health();
+        status.last_active_at = self.last_active_for_status();
+        status.conditions = self.conditions(hpa.and_then(|(_, condition)| condition));
+        status
+    }
+
+    fn health(&self) -> BTreeMap<String, Health> {
+        let Some(definition) = self
+            .definition()
+            .filter(|definition| definition.fallback.is_some())
+        else {
+            return BTreeMap::new();
+        };
+        definition
+            .triggers
+            .iter()
+            .enumerate()
+            .filter_map(|(position, trigger)| {
+                let name = trigger.metric_name.to_string();
+                let asked = self.triggers.get(position);
+                let health = match asked.filter(|state| state.current.is_some()) {
+                    Some(state) => self.sparse(state.health(), &name, definition),
+                    // Until the first answer the status knows more than we do.
+                    None => *self.spec.status.health.get(&name)?,
+                };
+                Some((name, health))
+            })
+            .collect()
+    }
+
+    /// Beyond the threshold the count decides nothing more: it is written only when it has doubled,
+    /// rather than at each poll of an outage.
+    fn sparse(&self, health: Health, name: &str, definition: &Definition) -> Health {
+        let threshold = definition.fallback.as_ref().map(|f| f.failure_threshold);
+        let Some(written) = self.spec.status.health.get(name) else {
+            return health;
+        };
+        let count = written.number_of_failures;
+        let is_known = written.failing
+            && threshold.is_some_and(|threshold| count > threshold)
+            && (count..count.saturating_mul(2)).contains(&health.number_of_failures);
+        if is_known { *written } else { health }
+    }
+
+    /// Whole seconds, and no newer than necessary: while active it moves once a minute only.
+    fn last_active_for_status(&self) -> Option<UnixMillis> {
+        let wanted = self
+            .last_active_at
+            .map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
+        let written = self.spec.status.last_active_at;
+        let active = self.decided.as_ref().and_then(|d| d.active.as_ref());
+        // Before the first decision nothing is known to have ended.
+        let has_ended = active.is_some_and(|c| c.status != ConditionStatus::True);
+        match (wanted, written) {
+            (Some(wanted), Some(written))
+                if !has_ended && written <= wanted && wanted.since(written) < LAST_ACTIVE_EVERY =>
+            {
+                Some(written)
+            }
+            _ => wanted,
+        }
+    }
+
+    /// In the order in which they stand; new kinds are appended.
+    fn conditions(&self, hpa: Option<ScalingActive<'_>>) -> Vec<Condition> {
+        let mut conditions = self.spec.status.conditions.clone();
+        let first_four = [
+            ConditionKind::Ready,
+            ConditionKind::Active,
+            ConditionKind::Fallback,
+            ConditionKind::Paused,
+        ];
+        if first_four
+            .iter()
+            .any(|kind| !conditions.iter().any(|c| c.kind == *kind))
+        {
+            let others = conditions
+                .into_iter()
+                .filter(|c| !first_four.contains(&c.kind));
+            let initial = first_four.iter().map(|kind| {
+                let status = if *kind == ConditionKind::Paused {
+                    ConditionStatus::False
+                } else {
+                    ConditionStatus::Unknown
+                };
+                condition(*kind, status, "", "")
+            });
+            conditions = initial.chain(others).collect();
+        }
+        let mut set = |new: Condition| match conditions.iter_mut().find(|c| c.kind == new.kind) {
+            Some(old) => *old = new,
+            None => conditions.push(new),
+        };
+        match &self.verdict {
+            Verdict::Pending => {}
+            Verdict::Failed { phrase, message } => {
+                set(condition(
+                    ConditionKind::Ready,
+                    ConditionStatus::False,
+                    CHECK_FAILED,
+                    &format!("{phrase}: {message}"),
+                ));
+                set(condition(
+                    ConditionKind::Active,
+                    ConditionStatus::Unknown,
+                    "UnknownState",
+                    "ScaledObject check failed",
+                ));
+            }
+            Verdict::Paused => {
+                set(condition(
+                    ConditionKind::Ready,
+                    ConditionStatus::True,
+                    READY_REASON,
+                    "ScaledObject is paused",
+                ));
+            }
+            Verdict::Good => {
+                let well = condition(
+                    ConditionKind::Ready,
+                    ConditionStatus::True,
+                    READY_REASON,
+                    READY_MESSAGE,
+                );
+                match &self.decided {
+                    Some(decided) => set(decided.ready.clone()),
+                    // What the last poll said stays until the next one has spoken.
+                    None if self.is_ready_said_by_poll() => {}
+                    None => set(well),
+                }
+                if let Some(active) = self
+                    .decided
+                    .as_ref()
+                    .and_then(|decided| decided.active.clone())
+                {
+                    set(active);
+                }
+                if let Some((status, reason, message)) = hpa {
+                    set(hpa_active(status, reason, message));
+                }
+            }
+        }
+        if let Some(fallback) = self.fallback_condition() {
+            set(fallback);
+        }
+        if self.spec.pause.is_any() {
+            set(condition(
+                ConditionKind::Paused,
+                ConditionStatus::True,
+                "ScaledObjectPaused",
+                "ScaledObject is paused",
+            ));
+        } else if conditions
+            .iter()
+            .any(|c| c.kind == ConditionKind::Paused && c.status == ConditionStatus::True)
+        {
+            let mut set = |new: Condition| {
+                conditions
+                    .iter_mut()
+                    .filter(|c| c.kind == new.kind)
+                    .for_each(|c| *c = new.clone())
+            };
+            set(condition(
+                ConditionKind::Paused,
+                ConditionStatus::False,
+                "ScaledObjectUnpaused",
+                UNPAUSED,
+            ));
+        }
+        conditions
+    }
+
+    fn is_ready_said_by_poll(&self) -> bool {
+        let conditions = &self.spec.status.conditions;
+        let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
+        ready.is_some_and(|ready| SAID_BY_POLL.contains(&ready.reason.as_str()))
+    }
+
+    /// `None` leaves it: nothing was asked yet.
+    fn fallback_condition(&self) -> Option<Condition> {
+        let none = || {
+            condition(
+                ConditionKind::Fallback,
+                ConditionStatus::False,
+                "NoFallbackFound",
+                "No fallbacks are active on this scaled object",
+            )
+        };
+        let Some(definition) = self
+            .definition()
+            .filter(|definition| definition.fallback.is_some())
+        else {
+            return (self.verdict != Verdict::Pending).then(none);
+        };
+        if self.triggers.iter().all(|state| state.current.is_none()) {
+            return None;
+        }
+        if self.is_falling_back(definition) {
+            return Some(condition(
+                ConditionKind::Fallback,
+                ConditionStatus::True,
+                "FallbackExists",
+                "At least one trigger is falling back on this scaled object",
+            ));
+        }
+        Some(none())
+    }
+
+    pub(super) fn is_falling_back(&self, definition: &Definition) -> bool {
+        let threshold = definition
+            .fallback
+            .as_ref()
+            .map(|fallback| fallback.failure_threshold);
+        threshold
+            .is_some_and(|threshold| self.triggers.iter().any(|state| state.failures > threshold))
+    }
+}
+
+/// Reasons of Ready that follow from answers, not from the spec.
+const SAID_BY_POLL: [&str; 3] = [
+    "TriggerError",
+    "PartialTriggerError",
+    "ErrorGettingCurrentReplicas",
+];
+pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";
+pub(super) const UNPAUSED: &str = "pause annotation removed for ScaledObject";
+
+/// Status, reason and message of an HPA's ScalingActive condition.
+pub(super) type ScalingActive<'a> = (&'a str, &'a str, &'a str);
+
+/// The object's own HPA: its name, and its ScalingActive condition if it has one.
+pub(super) type OwnHpa<'a> = (&'a str, Option<ScalingActive<'a>>);
+
+/// Namespace, API group, kind and name of a target.
+pub(super) type TargetId = (String, String, String, String);
+
+pub(super) fn target_id(namespace: &str, target: &TargetRef) -> TargetId {
+    let group = target
+        .api_version
+        .rsplit_once('/')
+        .map_or("", |(group, _)| group);
+    (
+        namespace.to_owned(),
+        group.to_owned(),
+        target.kind.clone(),
+        target.name.clone(),
+    )
+}
+
+/// Mirrors the HPA's own ScalingActive condition.
+fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
+    match (status, reason) {
+        ("True", _) => condition(
+            ConditionKind::HpaActive,
+            ConditionStatus::True,
+            "HPAActive",
+            "HPA is actively scaling",
+        ),
+        (_, "ScalingDisabled") => condition(
+            ConditionKind::HpaActive,
+            ConditionStatus::True,
+            "ScalingDisabled",
+            message,
+        ),
+        (_, reason) => {
+            let reason = if reason.is_empty() {
+                "HPAMetricsUnavailable"
+            } else {
+                reason
+            };
+            condition(
+                ConditionKind::HpaActive,
+                ConditionStatus::False,
+                reason,
+                &format!("HPA is not actively scaling: {message}"),
+            )
+        }
+    }
+}
+
+fn condition(
+    kind: ConditionKind,
+    status: ConditionStatus,
+    reason: &str,
+    message: &str,
+) -> Condition {
+    Condition {
+        kind,
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// API version text of an object, for references to it.
+pub(super) fn api_version(key: &ObjectKey) -> String {
+    format!("{}/v1alpha1", key.group.name())
+}

@@ -1,0 +1,70 @@
+//! Numbers as Kubernetes quantities, in milli units: the finest that the HPA controller keeps.
+
+/// The HPA controller multiplies by 1,000 in 64 bits; anything above this wraps around there.
+pub const VALUE_MAX: f64 = 9_223_372_036_854_775.0;
+
+/// Milli units of a metric value: rounded to the nearest, negatives and NaN as 0, capped at
+/// [`VALUE_MAX`], so that the HPA controller can always carry it.
+#[must_use]
+pub fn milli(value: f64) -> i64 {
+    if value.is_nan() || value <= 0.0 {
+        return 0;
+    }
+    // In range after the cap: VALUE_MAX × 1000 is below i64::MAX by less than 1,000.
+    #[expect(clippy::cast_possible_truncation)]
+    let milli = (value.min(VALUE_MAX) * 1000.0).round() as i64;
+    milli.min(i64::MAX / 1000 * 1000)
+}
+
+/// Canonical text: `500`, `2500m`, `0`.
+#[must_use]
+pub fn text(milli: i64) -> String {
+    if milli % 1000 == 0 {
+        (milli / 1000).to_string()
+    } else {
+        format!("{milli}m")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_text_the_hpa_can_carry() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.5, "500m"),
+            (0.0004, "0"),
+            (0.0005, "1m"),
+            (1.0, "1"),
+            (1.5, "1500m"),
+            (1000.0, "1000"),
+            (100.1234, "100123m"),
+            (-3.0, "0"),
+            (-0.0, "0"),
+            (f64::NAN, "0"),
+            (f64::NEG_INFINITY, "0"),
+            (f64::INFINITY, "9223372036854775"),
+            (2e16, "9223372036854775"),
+            (1e300, "9223372036854775"),
+            (f64::MIN_POSITIVE, "0"),
+        ] {
+            assert_eq!(text(milli(value)), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn more_is_never_less() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..10_000 {
+            let exponent = random.f64() * 40.0 - 10.0;
+            let (a, b) = (
+                10f64.powf(exponent),
+                10f64.powf(exponent) * (1.0 + random.f64()),
+            );
+            assert!(milli(a) <= milli(b), "{a} {b}");
+            assert!(milli(b) <= 9_223_372_036_854_775_000);
+        }
+    }
+}

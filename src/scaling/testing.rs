@@ -1,0 +1,84 @@
+//! Builders for the core's own tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::model::{
+    ApiGroup, Definition, MetricType, ObjectKey, OnMissing, Pause, PrometheusSource, ScaledObject,
+    Source, Status, TargetRef, Trigger, UnixMillis,
+};
+
+pub(crate) fn trigger(index: u16, query: &str) -> Trigger {
+    Trigger {
+        index,
+        kind: "prometheus".to_owned(),
+        name: None,
+        metric_name: format!("s{index}-prometheus").into(),
+        metric_type: MetricType::AverageValue,
+        threshold: 75.0,
+        activation_threshold: 0.0,
+        use_cached_metrics: false,
+        authentication: None,
+        on_missing: OnMissing::EmptyIsZero,
+        source: Source::Prometheus(Arc::new(PrometheusSource {
+            server_address: "http://prometheus:9090".to_owned(),
+            query: query.to_owned(),
+            namespace: None,
+            custom_headers: Vec::new(),
+            query_parameters: Vec::new(),
+            unsafe_ssl: false,
+            timeout: None,
+            auth_modes: Vec::new(),
+        })),
+    }
+}
+
+/// One prometheus trigger, all defaults.
+pub(crate) fn definition() -> Definition {
+    Definition {
+        polling_interval: Duration::from_secs(30),
+        cooldown_period: Duration::from_secs(300),
+        initial_cooldown_period: Duration::ZERO,
+        idle_replicas: None,
+        min_replicas: None,
+        max_replicas: 100,
+        fallback: None,
+        hpa_name: "keda-hpa-shop".to_owned(),
+        behavior: None,
+        modifiers: None,
+        triggers: vec![trigger(0, "up")],
+        selector: ("scaledobject.keda.sh/name".to_owned(), "shop".to_owned()),
+        excluded_labels: Vec::new(),
+    }
+}
+
+/// `default/shop`, claimed already, scaling the Deployment `web`.
+pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
+    ScaledObject {
+        key: ObjectKey::new(ApiGroup::KedaSh, "default", "shop"),
+        uid: "uid-shop".to_owned(),
+        generation: 1,
+        resource_version: "10".to_owned(),
+        created_at: UnixMillis(0),
+        deletion_requested: false,
+        finalizers: vec!["finalizer.keda.sh".to_owned()],
+        labels: BTreeMap::from([("scaledobject.keda.sh/name".to_owned(), "shop".to_owned())]),
+        annotations: BTreeMap::new(),
+        target: TargetRef {
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: "web".to_owned(),
+            env_source_container: None,
+        },
+        triggers_types: "prometheus".to_owned(),
+        authentications_types: String::new(),
+        definition: Ok(Arc::new(definition)),
+        pause: Pause::default(),
+        force_activation: false,
+        transfer_hpa_ownership: false,
+        restore_to_original: false,
+        spec_json: "{}".into(),
+        status: Status::default(),
+    }
+}

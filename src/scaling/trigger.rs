@@ -1,0 +1,583 @@
+//! The state of one trigger: from raw answers to the value that decisions and reads use.
+//!
+//! Owns the policy for missing values, the counting of failures and the fallback. Asks nobody.
+
+use super::event::{Answer, ErrorClass, Missing, PollError};
+use super::model::{
+    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Trigger, UnixMillis,
+};
+use super::quantity;
+use super::view::Reading;
+
+/// What is known of one trigger.
+#[derive(Clone, Debug, Default)]
+pub struct TriggerState {
+    /// `None` until the first answer.
+    pub current: Option<Current>,
+    last_good: Option<(f64, UnixMillis)>,
+    /// Consecutive polls in error.
+    pub failures: u32,
+    failing_since: Option<UnixMillis>,
+    /// What the last answer was wrong with, even where the fallback has something else to say.
+    last_error: Option<PollError>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Current {
+    /// Finite, not clamped: activation compares the raw number.
+    Value {
+        value: f64,
+        at: UnixMillis,
+    },
+    Failed {
+        error: PollError,
+        since: UnixMillis,
+    },
+    /// In error beyond the threshold: this value stands in, and the trigger counts as active.
+    Fallback {
+        value: f64,
+        error: PollError,
+        at: UnixMillis,
+    },
+}
+
+/// What a fallback needs to know of the target.
+#[derive(Clone, Copy, Debug)]
+pub struct FallbackContext<'a> {
+    pub current_replicas: Option<u32>,
+    /// Pods that are Running and Ready, for metricType Value.
+    pub ready_pods: Option<Result<u32, &'a str>>,
+}
+
+impl TriggerState {
+    /// Goes on counting where the object's status left off, so that neither a restart nor taking
+    /// over ends a fallback.
+    #[must_use]
+    pub fn with_failures(failures: u32) -> Self {
+        Self {
+            failures,
+            ..Self::default()
+        }
+    }
+
+    /// The wall clock was stepped: the same instants have other names now.
+    pub fn shift(&mut self, milliseconds: i64) {
+        let shift = |at: &mut UnixMillis| at.0 = at.0.saturating_add(milliseconds);
+        if let Some((_, at)) = &mut self.last_good {
+            shift(at);
+        }
+        if let Some(at) = &mut self.failing_since {
+            shift(at);
+        }
+        match &mut self.current {
+            Some(Current::Value { at, .. } | Current::Fallback { at, .. }) => shift(at),
+            Some(Current::Failed { since, .. }) => shift(since),
+            None => {}
+        }
+    }
+
+    /// More became known of the target since the answer came: a fallback is computed again.
+    pub fn reconsider(
+        &mut self,
+        trigger: &Trigger,
+        definition: &Definition,
+        at: UnixMillis,
+        context: FallbackContext<'_>,
+    ) {
+        if let Some(error) = self.last_error.clone() {
+            self.failed(trigger, definition, error, at, context);
+        }
+    }
+
+    /// Takes in one answer. `at` is when the server was asked.
+    pub fn answered(
+        &mut self,
+        trigger: &Trigger,
+        definition: &Definition,
+        answer: &Answer,
+        at: UnixMillis,
+        context: FallbackContext<'_>,
+    ) {
+        match interpret(&trigger.on_missing, answer, self.last_good, at) {
+            Ok(value) => {
+                if matches!(answer, Answer::Value(_)) {
+                    self.last_good = Some((value, at));
+                }
+                self.failures = 0;
+                self.failing_since = None;
+                self.last_error = None;
+                self.current = Some(Current::Value { value, at });
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                self.last_error = Some(error.clone());
+                self.failed(trigger, definition, error, at, context);
+            }
+        }
+    }
+
+    fn failed(
+        &mut self,
+        trigger: &Trigger,
+        definition: &Definition,
+        error: PollError,
+        at: UnixMillis,
+        context: FallbackContext<'_>,
+    ) {
+        let since = *self.failing_since.get_or_insert(at);
+        let fallback = definition
+            .fallback
+            .as_ref()
+            .filter(|f| self.failures > f.failure_threshold);
+        self.current = Some(match fallback {
+            Some(fallback) => match fallback_value(trigger, fallback, context) {
+                Ok(value) => Current::Fallback { value, error, at },
+                Err(message) => Current::Failed {
+                    error: PollError { message, ..error },
+                    since,
+                },
+            },
+            None => Current::Failed { error, since },
+        });
+    }
+
+    /// Above its activation threshold, or standing in by fallback.
+    #[must_use]
+    pub fn is_active(&self, trigger: &Trigger) -> bool {
+        match &self.current {
+            Some(Current::Value { value, .. }) => *value > trigger.activation_threshold,
+            Some(Current::Fallback { .. }) => true,
+            Some(Current::Failed { .. }) | None => false,
+        }
+    }
+
+    #[must_use]
+    pub fn error(&self) -> Option<&PollError> {
+        match &self.current {
+            Some(Current::Failed { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The error even where a fallback stands in for it.
+    #[must_use]
+    pub fn underlying_error(&self) -> Option<&PollError> {
+        match &self.current {
+            Some(Current::Failed { error, .. } | Current::Fallback { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn value(&self) -> Option<f64> {
+        match self.current {
+            Some(Current::Value { value, .. } | Current::Fallback { value, .. }) => Some(value),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            number_of_failures: self.failures,
+            failing: self.failures > 0,
+        }
+    }
+
+    /// What a read of this metric is answered with.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        match &self.current {
+            None => Reading::Pending,
+            Some(Current::Value { value, at } | Current::Fallback { value, at, .. }) => {
+                Reading::Value {
+                    value: value.max(0.0),
+                    at: *at,
+                }
+            }
+            Some(Current::Failed { error, since }) => Reading::Failed {
+                message: error.message.clone(),
+                since: *since,
+            },
+        }
+    }
+}
+
+/// Applies the policy for missing values.
+fn interpret(
+    policy: &OnMissing,
+    answer: &Answer,
+    last_good: Option<(f64, UnixMillis)>,
+    now: UnixMillis,
+) -> Result<f64, PollError> {
+    let missing = match answer {
+        Answer::Value(value) => return Ok(*value),
+        Answer::Failed(error) => return Err(error.clone()),
+        Answer::Missing(missing) => missing,
+    };
+    match policy {
+        OnMissing::Zero => Ok(0.0),
+        OnMissing::EmptyIsZero if *missing == Missing::Empty => Ok(0.0),
+        OnMissing::EmptyIsZero | OnMissing::Error => Err(missing_error(missing, "")),
+        OnMissing::Hold(hold_for) => match last_good {
+            Some((value, at)) if now.since(at) <= *hold_for => Ok(value),
+            Some(_) => Err(missing_error(
+                missing,
+                ", and the last value is older than holdFor",
+            )),
+            None => Err(missing_error(
+                missing,
+                ", and there is no earlier value to hold",
+            )),
+        },
+    }
+}
+
+fn missing_error(missing: &Missing, suffix: &str) -> PollError {
+    let what = match missing {
+        // KEDA's own words, which users' alerts match on.
+        Missing::Empty => "prometheus metrics 'prometheus' target may be lost, the result is empty",
+        Missing::Null => "prometheus query returns null",
+        Missing::NaN => "prometheus query returns NaN",
+        Missing::Infinite { positive: true } => "prometheus query returns +Inf",
+        Missing::Infinite { positive: false } => "prometheus query returns -Inf",
+    };
+    PollError {
+        class: ErrorClass::Missing,
+        message: format!("{what}{suffix}"),
+    }
+}
+
+/// The stand-in value that makes the HPA want the fallback's replicas.
+fn fallback_value(
+    trigger: &Trigger,
+    fallback: &Fallback,
+    context: FallbackContext<'_>,
+) -> Result<f64, String> {
+    let current = || {
+        context
+            .current_replicas
+            .ok_or("fallback needs the target's replicas, which cannot be read")
+    };
+    let replicas = match fallback.behavior {
+        // Without a formula there is nothing that could take a missing value: the static count.
+        FallbackBehavior::Static | FallbackBehavior::ScalingModifiers => fallback.replicas,
+        FallbackBehavior::CurrentReplicas => current()?,
+        FallbackBehavior::CurrentReplicasIfHigher => current()?.max(fallback.replicas),
+        FallbackBehavior::CurrentReplicasIfLower => current()?.min(fallback.replicas),
+    };
+    let wanted = match trigger.metric_type {
+        MetricType::AverageValue => f64::from(replicas),
+        // The HPA multiplies a Value's ratio by the ready pods, so divide by them first.
+        MetricType::Value => match context.ready_pods {
+            Some(Ok(0)) => {
+                return Err("fallback of a Value metric needs at least one ready pod".to_owned());
+            }
+            Some(Ok(ready)) => f64::from(replicas) / f64::from(ready),
+            Some(Err(error)) => {
+                return Err(format!(
+                    "fallback of a Value metric cannot count ready pods: {error}"
+                ));
+            }
+            None => {
+                return Err(
+                    "fallback of a Value metric waits for the count of ready pods".to_owned(),
+                );
+            }
+        },
+    };
+    // Truncated to milli units, as KEDA does, so that rounding up never asks for a replica more.
+    Ok((trigger.threshold * wanted * 1000.0)
+        .trunc()
+        .min(quantity::VALUE_MAX * 1000.0)
+        / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scaling::testing::{definition, trigger};
+
+    const NO_CONTEXT: FallbackContext<'_> = FallbackContext {
+        current_replicas: Some(4),
+        ready_pods: None,
+    };
+
+    fn failed(message: &str) -> Answer {
+        Answer::Failed(PollError {
+            class: ErrorClass::Timeout,
+            message: message.to_owned(),
+        })
+    }
+
+    /// `Ok(value)` or the start of the error's text.
+    fn outcome(policy: OnMissing, answers: &[(Answer, i64)]) -> Result<f64, String> {
+        let mut trigger = trigger(0, "up");
+        trigger.on_missing = policy;
+        let mut state = TriggerState::default();
+        for (answer, at) in answers {
+            state.answered(&trigger, &definition(), answer, UnixMillis(*at), NO_CONTEXT);
+        }
+        match state.current {
+            Some(Current::Value { value, .. }) => Ok(value),
+            Some(Current::Failed { error, .. }) => Err(error.message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn missing_is_zero_only_where_asked() {
+        let all = [
+            Missing::Null,
+            Missing::NaN,
+            Missing::Infinite { positive: true },
+            Missing::Infinite { positive: false },
+        ];
+        let ask = |policy: &OnMissing, missing: &Missing| {
+            outcome(policy.clone(), &[(Answer::Missing(missing.clone()), 1)])
+        };
+        assert_eq!(ask(&OnMissing::EmptyIsZero, &Missing::Empty), Ok(0.0));
+        assert_eq!(ask(&OnMissing::Zero, &Missing::Empty), Ok(0.0));
+        assert!(
+            ask(&OnMissing::Error, &Missing::Empty)
+                .unwrap_err()
+                .contains("target may be lost")
+        );
+        for missing in &all {
+            assert!(
+                ask(&OnMissing::EmptyIsZero, missing).is_err(),
+                "{missing:?}"
+            );
+            assert!(ask(&OnMissing::Error, missing).is_err(), "{missing:?}");
+            assert_eq!(ask(&OnMissing::Zero, missing), Ok(0.0), "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn hold_keeps_the_last_good_value_up_to_its_age() {
+        let hold = OnMissing::Hold(Duration::from_secs(60));
+        let good = (Answer::Value(7.0), 1_000);
+        let empty = |at| (Answer::Missing(Missing::Empty), at);
+        assert_eq!(
+            outcome(hold.clone(), &[good.clone(), empty(2_000)]),
+            Ok(7.0)
+        );
+        assert_eq!(
+            outcome(hold.clone(), &[good.clone(), empty(30_000), empty(61_000)]),
+            Ok(7.0)
+        );
+        assert!(
+            outcome(hold.clone(), &[good.clone(), empty(30_000), empty(61_001)])
+                .unwrap_err()
+                .contains("older than holdFor")
+        );
+        assert!(
+            outcome(hold.clone(), &[empty(1)])
+                .unwrap_err()
+                .contains("no earlier value")
+        );
+        // A failing server is an error at once: holding is for answers without a value.
+        assert_eq!(
+            outcome(hold, &[good, (failed("gone"), 2_000)]),
+            Err("gone".to_owned())
+        );
+    }
+
+    fn with_fallback(behavior: FallbackBehavior, replicas: u32) -> Definition {
+        let mut definition = definition();
+        definition.fallback = Some(Fallback {
+            failure_threshold: 3,
+            replicas,
+            behavior,
+        });
+        definition
+    }
+
+    #[test]
+    fn fallback_stands_in_above_the_threshold_and_heals() {
+        let definition = with_fallback(FallbackBehavior::Static, 6);
+        let trigger = trigger(0, "up");
+        let mut state = TriggerState::default();
+        for n in 1..=3 {
+            state.answered(
+                &trigger,
+                &definition,
+                &failed("x"),
+                UnixMillis(n),
+                NO_CONTEXT,
+            );
+            assert!(
+                state.error().is_some() && !state.is_active(&trigger),
+                "failure {n}"
+            );
+        }
+        state.answered(
+            &trigger,
+            &definition,
+            &failed("x"),
+            UnixMillis(4),
+            NO_CONTEXT,
+        );
+        assert_eq!(state.value(), Some(450.0));
+        assert!(
+            state.is_active(&trigger)
+                && state.error().is_none()
+                && state.underlying_error().is_some()
+        );
+        assert_eq!(
+            state.health(),
+            Health {
+                number_of_failures: 4,
+                failing: true
+            }
+        );
+        state.answered(
+            &trigger,
+            &definition,
+            &Answer::Value(0.0),
+            UnixMillis(5),
+            NO_CONTEXT,
+        );
+        assert_eq!(
+            state.health(),
+            Health {
+                number_of_failures: 0,
+                failing: false
+            }
+        );
+        assert!(!state.is_active(&trigger));
+    }
+
+    #[test]
+    fn each_fallback_behavior_gives_its_count() {
+        use FallbackBehavior as B;
+        let context = |ready| FallbackContext {
+            current_replicas: Some(4),
+            ready_pods: ready,
+        };
+        for (behavior, replicas, kind, ready, expected) in [
+            (B::Static, 6, MetricType::AverageValue, None, Some(450.0)),
+            (
+                B::CurrentReplicas,
+                6,
+                MetricType::AverageValue,
+                None,
+                Some(300.0),
+            ),
+            (
+                B::CurrentReplicasIfHigher,
+                6,
+                MetricType::AverageValue,
+                None,
+                Some(450.0),
+            ),
+            (
+                B::CurrentReplicasIfHigher,
+                2,
+                MetricType::AverageValue,
+                None,
+                Some(300.0),
+            ),
+            (
+                B::CurrentReplicasIfLower,
+                6,
+                MetricType::AverageValue,
+                None,
+                Some(300.0),
+            ),
+            (
+                B::CurrentReplicasIfLower,
+                2,
+                MetricType::AverageValue,
+                None,
+                Some(150.0),
+            ),
+            (B::Static, 0, MetricType::AverageValue, None, Some(0.0)),
+            (B::Static, 6, MetricType::Value, Some(Ok(4)), Some(112.5)),
+            (B::Static, 6, MetricType::Value, Some(Ok(7)), Some(64.285)),
+            (B::Static, 6, MetricType::Value, Some(Ok(0)), None),
+            (B::Static, 6, MetricType::Value, None, None),
+        ] {
+            let definition = with_fallback(behavior, replicas);
+            let mut trigger = trigger(0, "up");
+            trigger.metric_type = kind;
+            let mut state = TriggerState::default();
+            for n in 1..=4 {
+                state.answered(
+                    &trigger,
+                    &definition,
+                    &failed("x"),
+                    UnixMillis(n),
+                    context(ready),
+                );
+            }
+            assert_eq!(
+                state.value(),
+                expected,
+                "{behavior:?} {replicas} {kind:?} {ready:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn activation_compares_the_raw_value_strictly() {
+        let mut trigger = trigger(0, "up");
+        for (threshold, value, active) in [
+            (0.0, 0.0, false),
+            (0.0, 1e-9, true),
+            (50.0, 50.0, false),
+            (50.0, 50.1, true),
+            (-10.0, -5.0, true),
+        ] {
+            trigger.activation_threshold = threshold;
+            let mut state = TriggerState::default();
+            state.answered(
+                &trigger,
+                &definition(),
+                &Answer::Value(value),
+                UnixMillis(1),
+                NO_CONTEXT,
+            );
+            assert_eq!(state.is_active(&trigger), active, "{value} > {threshold}");
+        }
+    }
+
+    #[test]
+    fn reads_never_see_a_negative_and_errors_keep_their_start() {
+        let trigger = trigger(0, "up");
+        let mut state = TriggerState::default();
+        assert_eq!(state.reading(), Reading::Pending);
+        state.answered(
+            &trigger,
+            &definition(),
+            &Answer::Value(-5.0),
+            UnixMillis(1),
+            NO_CONTEXT,
+        );
+        assert_eq!(
+            state.reading(),
+            Reading::Value {
+                value: 0.0,
+                at: UnixMillis(1)
+            }
+        );
+        for at in [2, 3, 4] {
+            state.answered(
+                &trigger,
+                &definition(),
+                &failed("gone"),
+                UnixMillis(at),
+                NO_CONTEXT,
+            );
+            assert_eq!(
+                state.reading(),
+                Reading::Failed {
+                    message: "gone".to_owned(),
+                    since: UnixMillis(2)
+                }
+            );
+        }
+    }
+}

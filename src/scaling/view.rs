@@ -1,0 +1,35 @@
+//! What reads of the external metrics API are answered from: a finished picture of one object.
+
+use std::sync::Arc;
+
+use super::model::{ObjectKey, UnixMillis};
+
+/// Published by the core whenever a sample or the definition changed; immutable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectView {
+    pub key: ObjectKey,
+    /// Label that selects this object's metrics: key and value.
+    pub selector: (String, String),
+    pub metrics: Vec<MetricView>,
+    /// Set when the whole object is unusable, so that every metric of it answers with this text.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricView {
+    /// Canonical name; reads match it case-insensitively.
+    pub name: Arc<str>,
+    pub reading: Reading,
+    /// Reads must not see a value older than the poll rhythm (no useCachedMetrics).
+    pub cached: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// Nothing asked yet.
+    Pending,
+    /// Clamped to zero and above, finite. `at` is when the server was asked.
+    Value { value: f64, at: UnixMillis },
+    /// Stable text for HPA conditions, see [`super::event::PollError`]; failing since `since`.
+    Failed { message: String, since: UnixMillis },
+}

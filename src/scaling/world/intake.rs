@@ -1,0 +1,598 @@
+//! Taking in facts: watches, answers, reads. Marks what each may concern; decides nothing.
+
+use std::time::Duration;
+
+use super::super::event::{
+    Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
+};
+use super::super::hpa::ObservedHpa;
+use super::super::model::{
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject,
+    UnixMillis, Workload,
+};
+use super::super::object::{Object, Target, TargetId, target_id};
+use super::World;
+
+/// A target that cannot be read is looked at again after this long.
+const TARGET_RETRY: Duration = Duration::from_secs(10);
+
+impl World {
+    pub(super) fn take_in(&mut self, event: Event, now: UnixMillis) {
+        match event {
+            Event::ScaledObject(group, seen) => self.scaled_object(group, seen, now),
+            Event::Hpa(seen) => self.hpa(seen, now),
+            Event::Workload(gvkr, seen) => self.workload(&gvkr, seen, now),
+            Event::Authentication(group, kind, seen) => self.authentication(group, kind, seen, now),
+            Event::Polled(done) => self.polled(&done, now),
+            Event::Written(done) => self.written(done, now),
+            Event::TargetRead(read) => self.target_read(read, now),
+            Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
+            Event::MetricRead(key) => self.metric_read(&key, now),
+            Event::Restored(states) => self.restored(states),
+            Event::Tick => {}
+        }
+    }
+
+    fn restored(&mut self, states: Vec<RestoredState>) {
+        self.restored
+            .extend(states.into_iter().map(|state| (state.key.clone(), state)));
+    }
+
+    fn scaled_object(&mut self, group: ApiGroup, seen: Seen<Box<ScaledObject>>, now: UnixMillis) {
+        let Some(list) = self.lists.objects.get_mut(&group) else {
+            return;
+        };
+        match seen {
+            Seen::ListStart { scope } => list.start(scope),
+            Seen::Listed(spec) => {
+                list.listed(&spec.key.namespace, &spec.key.name);
+                self.object_seen(*spec, now);
+            }
+            Seen::Changed(spec) => {
+                list.listed(&spec.key.namespace, &spec.key.name);
+                self.object_seen(*spec, now);
+            }
+            Seen::Gone { namespace, name } => {
+                self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
+            }
+            Seen::ListEnd { scope } => {
+                let known = self.objects.keys().filter(|key| key.group == group);
+                let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
+                for (namespace, name) in gone {
+                    self.object_gone(&ObjectKey::new(group, &namespace, &name), now);
+                }
+                self.mark_all();
+            }
+        }
+    }
+
+    fn object_seen(&mut self, spec: ScaledObject, now: UnixMillis) {
+        let key = spec.key.clone();
+        // The same name with another uid is another object: the old one went unseen.
+        if self
+            .objects
+            .get(&key)
+            .is_some_and(|object| object.spec.uid != spec.uid)
+        {
+            self.object_gone(&key, now);
+        }
+        let before = self.objects.get(&key).map(|object| {
+            (
+                object.target_id(),
+                object.spec.pause.clone(),
+                object.spec.force_activation,
+                object.spec.generation,
+                hpa_id(&object.spec),
+            )
+        });
+        self.index_authentications(&key, Some(&spec), now);
+        match self.objects.get_mut(&key) {
+            Some(object) => object.update(spec),
+            None => {
+                let restored = self
+                    .restored
+                    .remove(&key)
+                    .filter(|state| state.uid == spec.uid);
+                self.objects.insert(
+                    key.clone(),
+                    Object::new(spec, restored.and_then(|state| state.last_active_at)),
+                );
+            }
+        }
+        let Some(object) = self.objects.get(&key) else {
+            return;
+        };
+        let target = object.target_id();
+        let spec = &object.spec;
+        // A change of annotations takes effect at once, like a change of the spec.
+        let changed = before
+            .as_ref()
+            .is_some_and(|(_, pause, force, generation, _)| {
+                *pause != spec.pause
+                    || *force != spec.force_activation
+                    || *generation != spec.generation
+            });
+        if changed && object.loop_generation.is_some() && !spec.pause.is_full() {
+            self.schedule.plan(&key, now);
+        }
+        let hpa = hpa_id(&object.spec);
+        self.record_definition(&key, now);
+        if let Some((.., old)) = &before
+            && *old != hpa
+        {
+            self.unindex_hpa_name(old.as_ref(), &key);
+        }
+        if let Some(hpa) = hpa {
+            self.by_hpa_name.entry(hpa).or_default().insert(key.clone());
+        }
+        if let Some((old_target, ..)) = before.filter(|(old, ..)| *old != target) {
+            self.unindex_target(&old_target, &key);
+        }
+        self.by_target
+            .entry(target.clone())
+            .or_default()
+            .insert(key);
+        self.mark_target(&target);
+    }
+
+    fn record_definition(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let version = (object.spec.uid.clone(), object.spec.generation);
+        if object.recorded.definition.as_ref() == Some(&version) {
+            return;
+        }
+        object.recorded.definition = Some(version);
+        let record = Record::Definition {
+            at: now,
+            object: key.clone(),
+            uid: object.spec.uid.clone(),
+            generation: object.spec.generation,
+            spec_json: std::sync::Arc::clone(&object.spec.spec_json),
+            invalid: object
+                .spec
+                .definition
+                .as_ref()
+                .err()
+                .map(super::super::model::Invalid::message),
+            triggers: object
+                .definition()
+                .map(recorded_triggers)
+                .unwrap_or_default(),
+        };
+        self.record(record);
+    }
+
+    fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
+        // While the object is still known, since it says which ones they are.
+        self.index_authentications(key, None, now);
+        let Some(object) = self.objects.remove(key) else {
+            return;
+        };
+        self.schedule.forget(key);
+        self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
+        let target = object.target_id();
+        self.unindex_target(&target, key);
+        self.mark_target(&target);
+        self.out
+            .push(super::super::event::Command::Publish(key.clone(), None));
+        self.record(Record::Removed {
+            at: now,
+            object: key.clone(),
+        });
+    }
+
+    fn unindex_hpa_name(&mut self, id: Option<&(String, String)>, key: &ObjectKey) {
+        let Some(id) = id else { return };
+        if let Some(keys) = self.by_hpa_name.get_mut(id) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_hpa_name.remove(id);
+            }
+        }
+    }
+
+    fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
+        if let Some(keys) = self.by_target.get_mut(target) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_target.remove(target);
+            }
+        }
+        // Those that waited behind it may be first now.
+        self.mark_target(target);
+    }
+
+    pub(super) fn mark_target(&mut self, target: &TargetId) {
+        if let Some(keys) = self.by_target.get(target) {
+            self.dirty.extend(keys.iter().cloned());
+        }
+    }
+
+    fn mark_all(&mut self) {
+        self.dirty.extend(self.objects.keys().cloned());
+    }
+
+    fn hpa(&mut self, seen: Seen<Box<ObservedHpa>>, now: UnixMillis) {
+        match seen {
+            Seen::ListStart { scope } => self.lists.hpas.start(scope),
+            Seen::Listed(hpa) | Seen::Changed(hpa) => {
+                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.hpa_seen(*hpa, now);
+            }
+            Seen::Gone { namespace, name } => self.hpa_gone(&(namespace, name), None),
+            Seen::ListEnd { scope } => {
+                let known = self
+                    .hpas
+                    .keys()
+                    .map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+                for id in self.lists.hpas.end(&scope, known) {
+                    self.hpa_gone(&id, None);
+                }
+                self.mark_all();
+            }
+        }
+    }
+
+    pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
+        let id = (hpa.namespace.clone(), hpa.name.clone());
+        let target = target_id(&hpa.namespace, &hpa.target);
+        // An echo from before what a write already answered with.
+        if self.hpas.get(&id).is_some_and(|old| {
+            is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid
+        }) {
+            return;
+        }
+        self.record_hpa(&hpa, now);
+        if let Some(old) = self.hpas.remove(&id) {
+            self.unindex_hpa(&old);
+        }
+        self.hpas_by_target
+            .entry(target.clone())
+            .or_default()
+            .insert(id.1.clone());
+        if let Some((.., uid)) = &hpa.controller {
+            let names = self.hpas_by_owner.entry(uid.clone()).or_default();
+            names.insert(id.1.clone());
+        }
+        self.mark_hpa(&hpa);
+        self.hpas.insert(id, hpa);
+    }
+
+    /// All that an HPA may concern: those who share its target, those who want its name, its owner.
+    fn mark_hpa(&mut self, hpa: &ObservedHpa) {
+        self.mark_target(&target_id(&hpa.namespace, &hpa.target));
+        let named = self
+            .by_hpa_name
+            .get(&(hpa.namespace.clone(), hpa.name.clone()));
+        self.dirty.extend(named.into_iter().flatten().cloned());
+        self.dirty.extend(controlling_object(hpa));
+    }
+
+    /// Hands the HPA's own reasoning to the history whenever it changed.
+    fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
+        let (Some(key), Some((.., uid))) = (controlling_object(hpa), &hpa.controller) else {
+            return;
+        };
+        if self
+            .objects
+            .get(&key)
+            .is_none_or(|object| object.spec.uid != *uid)
+        {
+            return;
+        }
+        let same = self
+            .hpas
+            .get(&(hpa.namespace.clone(), hpa.name.clone()))
+            .is_some_and(|old| {
+                old.current_replicas == hpa.current_replicas
+                    && old.desired_replicas == hpa.desired_replicas
+                    && old.conditions == hpa.conditions
+                    && old.current_metrics_json == hpa.current_metrics_json
+            });
+        if !same {
+            self.record(Record::Hpa {
+                at: now,
+                object: key,
+                current: hpa.current_replicas,
+                desired: hpa.desired_replicas,
+                conditions: hpa.conditions.clone(),
+                metrics_json: hpa.current_metrics_json.clone(),
+            });
+        }
+    }
+
+    /// `uid`: only if it is still this one, and not another that took its name meanwhile.
+    pub(super) fn hpa_gone(&mut self, id: &(String, String), uid: Option<&str>) {
+        let is_it = |hpa: &ObservedHpa| uid.is_none_or(|uid| hpa.uid == uid);
+        if self.hpas.get(id).is_some_and(is_it)
+            && let Some(hpa) = self.hpas.remove(id)
+        {
+            self.unindex_hpa(&hpa);
+        }
+    }
+
+    fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
+        let target = target_id(&hpa.namespace, &hpa.target);
+        if let Some(names) = self.hpas_by_target.get_mut(&target) {
+            names.remove(&hpa.name);
+            if names.is_empty() {
+                self.hpas_by_target.remove(&target);
+            }
+        }
+        if let Some((.., uid)) = &hpa.controller
+            && let Some(names) = self.hpas_by_owner.get_mut(uid)
+        {
+            names.remove(&hpa.name);
+            if names.is_empty() {
+                self.hpas_by_owner.remove(uid);
+            }
+        }
+        self.mark_hpa(hpa);
+    }
+
+    fn workload(&mut self, gvkr: &Gvkr, seen: Seen<Workload>, now: UnixMillis) {
+        let Some(list) = self.lists.workloads.get_mut(gvkr) else {
+            return;
+        };
+        match seen {
+            Seen::ListStart { scope } => list.start(scope),
+            Seen::Listed(workload) | Seen::Changed(workload) => {
+                list.listed(&workload.namespace, &workload.name);
+                self.workload_seen(gvkr, workload, now);
+            }
+            Seen::Gone { namespace, name } => self.workload_gone(gvkr, namespace, name),
+            Seen::ListEnd { scope } => {
+                let known = self.workloads.keys().filter(|(kind, ..)| kind == gvkr);
+                let gone = list.end(
+                    &scope,
+                    known.map(|(_, namespace, name)| (namespace.as_str(), name.as_str())),
+                );
+                for (namespace, name) in gone {
+                    self.workload_gone(gvkr, namespace, name);
+                }
+                self.mark_all();
+            }
+        }
+    }
+
+    fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload, now: UnixMillis) {
+        let target = (
+            workload.namespace.clone(),
+            gvkr.group.clone(),
+            gvkr.kind.clone(),
+            workload.name.clone(),
+        );
+        let id = (
+            gvkr.clone(),
+            workload.namespace.clone(),
+            workload.name.clone(),
+        );
+        let before = self.workloads.insert(id, workload.clone());
+        let same = before.is_some_and(|old| {
+            old.replicas == workload.replicas
+                && old.uid == workload.uid
+                && old.selector == workload.selector
+        });
+        if !same {
+            self.note_replicas(&target, &workload, now);
+            self.mark_target(&target);
+        }
+    }
+
+    fn workload_gone(&mut self, gvkr: &Gvkr, namespace: String, name: String) {
+        let target = (
+            namespace.clone(),
+            gvkr.group.clone(),
+            gvkr.kind.clone(),
+            name.clone(),
+        );
+        self.workloads.remove(&(gvkr.clone(), namespace, name));
+        self.mark_target(&target);
+    }
+
+    /// A change of the target's replicas, whoever made it, for every object that scales it.
+    pub(super) fn note_replicas(
+        &mut self,
+        target: &TargetId,
+        workload: &Workload,
+        now: UnixMillis,
+    ) {
+        let keys: Vec<ObjectKey> = self
+            .by_target
+            .get(target)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        for key in keys {
+            let Some(object) = self.objects.get_mut(&key) else {
+                continue;
+            };
+            let from = object.recorded.replicas.replace(workload.replicas);
+            if from != Some(workload.replicas) {
+                self.record(Record::Replicas {
+                    at: now,
+                    object: key,
+                    from,
+                    to: workload.replicas,
+                    manager: workload.replicas_manager.clone(),
+                });
+            }
+        }
+    }
+
+    fn authentication(
+        &mut self,
+        group: ApiGroup,
+        kind: AuthenticationKind,
+        seen: Seen<Box<Authentication>>,
+        now: UnixMillis,
+    ) {
+        let Some(list) = self.lists.authentications.get_mut(&(group, kind)) else {
+            return;
+        };
+        let key = |namespace: String, name: String| AuthenticationKey {
+            group,
+            kind,
+            namespace,
+            name,
+        };
+        match seen {
+            Seen::ListStart { scope } => list.start(scope),
+            Seen::Listed(seen) | Seen::Changed(seen) => {
+                list.listed(&seen.key.namespace, &seen.key.name);
+                self.authentication_seen(*seen, now);
+            }
+            Seen::Gone { namespace, name } => self.authentication_gone(&key(namespace, name)),
+            Seen::ListEnd { scope } => {
+                let known = self
+                    .authentications
+                    .keys()
+                    .filter(|key| key.group == group && key.kind == kind);
+                let gone = list.end(
+                    &scope,
+                    known.map(|key| (key.namespace.as_str(), key.name.as_str())),
+                );
+                for (namespace, name) in gone {
+                    self.authentication_gone(&key(namespace, name));
+                }
+                self.mark_all();
+                self.sync_all_authentications(now);
+            }
+        }
+    }
+
+    fn target_read(&mut self, read: TargetRead, now: UnixMillis) {
+        let key = read.object;
+        let Some(object) = self.objects.get_mut(&key) else {
+            return;
+        };
+        if object.spec.target != read.target {
+            // Answer about a target that the object has left meanwhile.
+            return;
+        }
+        let id = object.target_id();
+        object.target_unreadable = None;
+        object.target_retry_at = None;
+        let is_running = object.loop_generation.is_some();
+        match read.result {
+            Ok((gvkr, workload)) => object.target = Target::Found { gvkr, workload },
+            // A fault on the way to a target that was there: the loop goes on and asks again.
+            Err(error)
+                if error.kind == TargetErrorKind::Other
+                    && is_running
+                    && object.target.replicas().is_some() =>
+            {
+                object.target_unreadable = Some(error.message);
+            }
+            Err(error) => {
+                object.target = Target::Failed {
+                    gvkr: object.target.gvkr().cloned(),
+                    note: match error.kind {
+                        TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
+                        TargetErrorKind::NoScale => {
+                            Some("Target resource doesn't expose /scale subresource")
+                        }
+                        TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
+                    },
+                    message: error.message,
+                };
+                let retry_at = now.plus(TARGET_RETRY);
+                object.target_retry_at = Some(retry_at);
+                self.wake(&key, retry_at);
+            }
+        }
+        let Some(object) = self.objects.get_mut(&key) else {
+            return;
+        };
+        if let Some(round) = &mut object.round {
+            round.waits_for_target = false;
+        }
+        if let Target::Found { workload, .. } = object.target.clone() {
+            self.note_replicas(&id, &workload, now);
+        }
+        self.dirty.insert(key.clone());
+        self.reconsider(&key, now);
+        self.round_progressed(&key, now);
+    }
+
+    fn pods_counted(&mut self, key: &ObjectKey, ready: Result<u32, String>, now: UnixMillis) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.ready_pods = Some(ready);
+            if let Some(round) = &mut object.round {
+                round.waits_for_pods = false;
+            }
+            self.reconsider(key, now);
+            self.round_progressed(key, now);
+        }
+    }
+
+    fn metric_read(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(poll_at) = object.rhythm.read(now) else {
+            return;
+        };
+        let follows = object
+            .definition()
+            .is_some_and(|d| d.triggers.iter().any(|t| !t.use_cached_metrics));
+        // An earlier round in the calendar serves as well; a later one is superseded.
+        if follows
+            && self
+                .schedule
+                .planned(key)
+                .is_some_and(|planned| planned > poll_at)
+        {
+            self.schedule.plan(key, poll_at);
+        }
+    }
+
+    fn polled(&mut self, done: &PollDone, now: UnixMillis) {
+        let trouble = matches!(&done.answer, super::super::event::Answer::Failed(e) if e.class.is_server_trouble());
+        for (key, index) in self.schedule.finish(done.id, trouble) {
+            self.answered(&key, index, &done.answer, done.asked_at, done.latency, now);
+        }
+    }
+}
+
+fn recorded_triggers(
+    definition: &super::super::model::Definition,
+) -> Vec<super::super::event::RecordedTrigger> {
+    let recorded = definition
+        .triggers
+        .iter()
+        .map(|trigger| super::super::event::RecordedTrigger {
+            index: trigger.index,
+            kind: trigger.kind.clone(),
+            name: trigger.name.clone(),
+            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            threshold: trigger.threshold,
+            activation_threshold: trigger.activation_threshold,
+        });
+    recorded.collect()
+}
+
+/// Namespace and name of the HPA that a valid object wants.
+fn hpa_id(spec: &ScaledObject) -> Option<(String, String)> {
+    let definition = spec.definition.as_ref().ok()?;
+    Some((spec.key.namespace.to_string(), definition.hpa_name.clone()))
+}
+
+/// The ScaledObject that an HPA names as its controller, whether it is there or not.
+fn controlling_object(hpa: &ObservedHpa) -> Option<ObjectKey> {
+    let (api_version, kind, name, _) = hpa.controller.as_ref()?;
+    let group = if api_version.starts_with("keda.k8s.io/") {
+        ApiGroup::KedaK8sIo
+    } else {
+        ApiGroup::KedaSh
+    };
+    (kind == "ScaledObject").then(|| ObjectKey::new(group, &hpa.namespace, name))
+}
+
+/// Resource versions of one kind are ordered numbers; anything else is never called older.
+pub(super) fn is_older(version: &str, than: &str) -> bool {
+    matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
+}

@@ -1,0 +1,106 @@
+//! Which lists are complete, and what vanished while a watch was away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bookkeeping for one watched kind: `(namespace, name)` per scope.
+#[derive(Debug)]
+pub(super) struct ListTracker {
+    /// Scopes that have never been listed to their end; empty string is the whole cluster.
+    missing: BTreeSet<String>,
+    listing: BTreeMap<String, BTreeSet<(String, String)>>,
+}
+
+impl ListTracker {
+    pub(super) fn new(namespaces: &[String]) -> Self {
+        let missing = if namespaces.is_empty() {
+            BTreeSet::from([String::new()])
+        } else {
+            namespaces.iter().cloned().collect()
+        };
+        Self {
+            missing,
+            listing: BTreeMap::new(),
+        }
+    }
+
+    /// Cluster-scoped kinds have one scope whatever namespaces are watched.
+    pub(super) fn cluster_scoped() -> Self {
+        Self::new(&[])
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    pub(super) fn start(&mut self, scope: String) {
+        self.listing.insert(scope, BTreeSet::new());
+    }
+
+    pub(super) fn listed(&mut self, namespace: &str, name: &str) {
+        for (scope, seen) in &mut self.listing {
+            if scope.is_empty() || scope == namespace {
+                seen.insert((namespace.to_owned(), name.to_owned()));
+            }
+        }
+    }
+
+    /// Ends a list; returns which of the `known` objects were not in it.
+    pub(super) fn end<'a>(
+        &mut self,
+        scope: &str,
+        known: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Vec<(String, String)> {
+        let Some(seen) = self.listing.remove(scope) else {
+            return Vec::new();
+        };
+        self.missing.remove(scope);
+        known
+            .filter(|(namespace, _)| scope.is_empty() || scope == *namespace)
+            .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+            .filter(|id| !seen.contains(id))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_relist_does_not_show_is_gone() {
+        let mut tracker = ListTracker::new(&[]);
+        assert!(!tracker.is_complete());
+        tracker.start(String::new());
+        tracker.listed("a", "1");
+        let gone = tracker.end("", [("a", "1"), ("a", "2"), ("b", "1")].into_iter());
+        assert_eq!(
+            gone,
+            [
+                ("a".to_owned(), "2".to_owned()),
+                ("b".to_owned(), "1".to_owned())
+            ]
+        );
+        assert!(tracker.is_complete());
+    }
+
+    #[test]
+    fn scopes_are_complete_one_by_one_and_judge_only_themselves() {
+        let mut tracker = ListTracker::new(&["a".to_owned(), "b".to_owned()]);
+        tracker.start("a".to_owned());
+        tracker.listed("b", "1");
+        assert_eq!(tracker.end("a", [("b", "1")].into_iter()), []);
+        assert!(!tracker.is_complete());
+        tracker.start("b".to_owned());
+        assert_eq!(tracker.end("b", [("b", "1")].into_iter()).len(), 1);
+        assert!(tracker.is_complete());
+    }
+
+    #[test]
+    fn a_list_that_never_ends_removes_nothing() {
+        let mut tracker = ListTracker::new(&[]);
+        tracker.start(String::new());
+        tracker.start(String::new());
+        tracker.listed("a", "1");
+        assert_eq!(tracker.end("", [("a", "1")].into_iter()), []);
+    }
+}

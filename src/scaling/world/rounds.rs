@@ -1,0 +1,582 @@
+//! One pass over an object's triggers, from falling due to the decision.
+
+use std::time::Duration;
+
+use super::super::decide::{Decision, Situation, decide};
+use super::super::event::{
+    Answer, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record,
+    ScaleTarget, WriteKind,
+};
+use super::super::model::{
+    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey,
+    ParameterSource, Trigger, UnixMillis,
+};
+use super::super::object::{Decided, Object, Round, Scaling, Target, Verdict};
+use super::super::reason::Reason;
+use super::super::schedule::{next_on_grid, phase};
+use super::super::trigger::FallbackContext;
+use super::{World, watched_workloads};
+
+/// `lastActiveTime` goes to the history this often while active; a crash loses no more of it.
+const RECORD_ACTIVE_EVERY: Duration = Duration::from_secs(10);
+
+impl World {
+    pub(super) fn start_due_rounds(&mut self, now: UnixMillis) {
+        for (key, due_at) in self.schedule.take_due(now) {
+            self.start_round(&key, due_at, now);
+        }
+    }
+
+    fn start_round(&mut self, key: &ObjectKey, due_at: UnixMillis, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
+        let interval = definition.polling_interval;
+        let phase = definition
+            .triggers
+            .first()
+            .map_or(Duration::ZERO, |first| phase(&first.source, interval));
+        self.schedule.plan(key, next_on_grid(now, interval, phase));
+        if let Some(round) = &mut object.round {
+            // Rounds of one object never overlap; an over-long one is followed at once by the next.
+            round.again = true;
+            return;
+        }
+        let counts_pods = definition.fallback.as_ref().is_some_and(|fallback| {
+            definition
+                .triggers
+                .iter()
+                .zip(&object.triggers)
+                .any(|(trigger, state)| {
+                    trigger.metric_type == MetricType::Value
+                        && state.failures >= fallback.failure_threshold
+                })
+        });
+        let selector = match &object.target {
+            Target::Found { workload, .. } => workload.selector.clone(),
+            _ => None,
+        };
+        let reads_target = !is_watched(object);
+        object.round = Some(Round {
+            waiting: definition
+                .triggers
+                .iter()
+                .map(|trigger| trigger.index)
+                .collect(),
+            waits_for_target: reads_target,
+            waits_for_pods: counts_pods && selector.is_some(),
+            again: false,
+        });
+        if reads_target {
+            self.read_target(key);
+        }
+        if let (true, Some(selector)) = (counts_pods, selector) {
+            self.out.push(Command::CountReadyPods {
+                object: key.clone(),
+                selector,
+            });
+        }
+        for trigger in &definition.triggers {
+            match self.credentials(key, trigger) {
+                Ok(credentials) => self.schedule.ask(
+                    (key.clone(), trigger.index),
+                    &trigger.source,
+                    credentials,
+                    due_at,
+                ),
+                Err(error) => self.answered(
+                    key,
+                    trigger.index,
+                    &Answer::Failed(error),
+                    now,
+                    Duration::ZERO,
+                    now,
+                ),
+            }
+        }
+    }
+
+    /// Where the trigger's authentication parameters come from. A reference that leads nowhere is
+    /// an error: never a query without the credentials that were asked for.
+    fn credentials(
+        &self,
+        key: &ObjectKey,
+        trigger: &Trigger,
+    ) -> Result<Option<Credentials>, PollError> {
+        let Some(reference) = &trigger.authentication else {
+            return Ok(None);
+        };
+        let id = authentication_key(key, reference);
+        let error = |message: String| PollError {
+            class: ErrorClass::Authentication,
+            message,
+        };
+        let Some(found) = self.authentications.get(&id) else {
+            return Err(error(format!(
+                "{id} not found (spec.triggers[{}].authenticationRef names it)",
+                trigger.index
+            )));
+        };
+        if let Some(problem) = &found.unsupported {
+            return Err(error(format!("{id}: {problem}")));
+        }
+        let env_target = self.objects.get(key).and_then(|object| {
+            let uses_env = found
+                .sources
+                .iter()
+                .any(|source| matches!(source, ParameterSource::Env { .. }));
+            let gvkr = object.target.gvkr().filter(|_| uses_env)?.clone();
+            Some(EnvTarget {
+                gvkr,
+                namespace: key.namespace.to_string(),
+                name: object.spec.target.name.clone(),
+                container: object.spec.target.env_source_container.clone(),
+            })
+        });
+        Ok(Some(Credentials {
+            authentication: id.clone(),
+            resource_version: found.resource_version.clone(),
+            namespace: id.namespace,
+            sources: std::sync::Arc::new(found.sources.clone()),
+            env_target,
+        }))
+    }
+
+    /// One trigger of one object has its answer.
+    pub(super) fn answered(
+        &mut self,
+        key: &ObjectKey,
+        index: u16,
+        answer: &Answer,
+        at: UnixMillis,
+        latency: Duration,
+        now: UnixMillis,
+    ) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
+        let Some(position) = definition
+            .triggers
+            .iter()
+            .position(|trigger| trigger.index == index)
+        else {
+            return;
+        };
+        let Some(round) = &mut object.round else {
+            return;
+        };
+        if !round.waiting.remove(&index) {
+            return;
+        }
+        let context = FallbackContext {
+            current_replicas: object.target.replicas(),
+            ready_pods: object
+                .ready_pods
+                .as_ref()
+                .map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+        };
+        let trigger = &definition.triggers[position];
+        let Some(state) = object.triggers.get_mut(position) else {
+            return;
+        };
+        state.answered(trigger, &definition, answer, at, context);
+        let is_error = state.underlying_error().is_some();
+        self.record(Record::Sample {
+            at,
+            object: key.clone(),
+            trigger: index,
+            answer: answer.clone(),
+            latency,
+            is_error,
+        });
+        self.round_progressed(key, now);
+        self.publish(key);
+    }
+
+    /// The target or its pods became known after an answer: fallbacks that need them are computed
+    /// again, before anything is decided on them.
+    pub(super) fn reconsider(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
+        let context = FallbackContext {
+            current_replicas: object.target.replicas(),
+            ready_pods: object
+                .ready_pods
+                .as_ref()
+                .map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+        };
+        for (trigger, state) in definition.triggers.iter().zip(&mut object.triggers) {
+            state.reconsider(trigger, &definition, now, context);
+        }
+        self.publish(key);
+    }
+
+    /// Tells each trigger's error once the round is complete and its fallback has been considered.
+    fn tell_trigger_errors(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
+        let errors: Vec<_> = definition
+            .triggers
+            .iter()
+            .zip(&object.triggers)
+            .map(|(trigger, state)| {
+                let error = state.underlying_error().map(|error| error.message.clone());
+                (trigger.index, error)
+            })
+            .collect();
+        for (index, error) in errors {
+            self.tell_trigger_error(key, index, error);
+        }
+    }
+
+    /// An event for each new error text of a trigger, not for each failing poll.
+    fn tell_trigger_error(&mut self, key: &ObjectKey, index: u16, error: Option<String>) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let told = &mut object.recorded.trigger_errors;
+        match error {
+            None => {
+                told.remove(&index);
+            }
+            Some(error) if told.get(&index) == Some(&error) => {}
+            Some(error) => {
+                told.insert(index, error.clone());
+                self.emit(key, true, "KEDAScalerFailed", "QueryTrigger", error);
+            }
+        }
+    }
+
+    pub(super) fn round_progressed(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        if !object.round.as_ref().is_some_and(Round::is_complete) {
+            return;
+        }
+        let again = object.round.take().is_some_and(|round| round.again);
+        let is_good = object.verdict == Verdict::Good;
+        // Otherwise as soon as it is good again, since the next round may be far.
+        object.redecide |= !is_good;
+        self.tell_trigger_errors(key);
+        if is_good {
+            self.decide(key, now);
+        }
+        self.tell_fallback(key);
+        self.dirty.insert(key.clone());
+        if again {
+            self.schedule.plan(key, now);
+        }
+    }
+
+    fn tell_fallback(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let active = object
+            .definition()
+            .is_some_and(|definition| object.is_falling_back(definition));
+        if std::mem::replace(&mut object.recorded.fallback, active) == active {
+            return;
+        }
+        if active {
+            self.emit(
+                key,
+                true,
+                "ScaledObjectFallbackActivated",
+                "ActivateFallback",
+                "ScaledObject fallback is active".to_owned(),
+            );
+        } else {
+            self.emit(
+                key,
+                false,
+                "ScaledObjectFallbackDeactivated",
+                "DeactivateFallback",
+                "ScaledObject fallback is no longer active".to_owned(),
+            );
+        }
+    }
+
+    /// Decides from the last answers, and acts.
+    pub(super) fn decide(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Ok(definition) = object
+            .spec
+            .definition
+            .clone()
+            .or_else(|_| paused_definition(object))
+        else {
+            return;
+        };
+        if object.slots.scale.in_flight.is_some() {
+            object.redecide = true;
+            return;
+        }
+        object.redecide = false;
+        let is_answered = object.triggers.iter().all(|state| state.current.is_some());
+        if !is_answered && !object.spec.pause.is_full() {
+            // Silence is not inactivity: the round that is under way will decide.
+            return;
+        }
+        let triggers = decided_triggers(object);
+        let active_metrics: Vec<String> = triggers
+            .iter()
+            .filter(|trigger| trigger.active)
+            .map(|trigger| trigger.metric_name.to_string())
+            .collect();
+        let current = match (&object.target, &object.target_unreadable) {
+            (Target::Found { .. }, Some(message)) => Err(message.as_str()),
+            (Target::Found { workload, .. }, None) => Ok(workload.replicas),
+            (Target::Failed { message, .. }, _) => Err(message.as_str()),
+            (Target::Unknown | Target::Reading, _) => Err("not read yet"),
+        };
+        let from = current.unwrap_or(0);
+        let decision = decide(
+            &Situation {
+                definition: &definition,
+                pause: &object.spec.pause,
+                force_activation: object.spec.force_activation,
+                created_at: object.spec.created_at,
+                last_active_at: object.last_active_at,
+                current,
+                is_active: !active_metrics.is_empty(),
+                is_error: triggers.iter().any(|trigger| trigger.error.is_some()),
+                active_metrics: &active_metrics,
+            },
+            now,
+        );
+        self.record_decision(key, &decision, from, triggers, now);
+        self.act(key, decision, from, now);
+    }
+
+    fn record_decision(
+        &mut self,
+        key: &ObjectKey,
+        decision: &Decision,
+        from: u32,
+        triggers: Vec<DecidedTrigger>,
+        now: UnixMillis,
+    ) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let to = decision.scale_to.unwrap_or(from);
+        let said = (decision.reason.id(), from, to);
+        // A pause says nothing of the triggers: what was last known of them stays.
+        if !object.spec.pause.is_full() {
+            object.decided = Some(Decided {
+                ready: decision.ready.clone(),
+                active: decision.active.clone(),
+                activity: triggers
+                    .iter()
+                    .map(|trigger| (trigger.metric_name.to_string(), trigger.active))
+                    .collect(),
+            });
+        }
+        // A state that lasts is one decision; its samples tell the rest.
+        if object.recorded.decision.replace(said) == Some(said) && decision.scale_to.is_none() {
+            return;
+        }
+        self.record(Record::Decision {
+            at: now,
+            object: key.clone(),
+            reason: decision.reason.clone(),
+            from,
+            to,
+            triggers,
+        });
+    }
+
+    fn act(&mut self, key: &ObjectKey, decision: Decision, from: u32, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        match (decision.scale_to, object.target.gvkr().cloned()) {
+            (Some(to), Some(gvkr)) => {
+                let target = ScaleTarget {
+                    gvkr,
+                    name: object.spec.target.name.clone(),
+                };
+                let is_sent = self.write(key, WriteKind::Scale { target, from, to }, now);
+                let Some(object) = self.objects.get_mut(key) else {
+                    return;
+                };
+                if is_sent {
+                    object.scaling = Some(Scaling {
+                        reason: decision.reason,
+                        from,
+                        to,
+                        touch_last_active: decision.touch_last_active,
+                    });
+                } else {
+                    object.redecide = true;
+                }
+            }
+            _ if decision.touch_last_active => self.touch_last_active(key, now),
+            _ => self.record_last_active(key, true),
+        }
+    }
+
+    pub(super) fn touch_last_active(&mut self, key: &ObjectKey, now: UnixMillis) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.last_active_at = Some(now);
+        }
+        self.record_last_active(key, false);
+    }
+
+    /// `exactly`: activity has ended, so the last moment of it counts.
+    fn record_last_active(&mut self, key: &ObjectKey, exactly: bool) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(at) = object.last_active_at else {
+            return;
+        };
+        let is_news = match object.recorded_active_at {
+            None => true,
+            Some(recorded) if exactly => recorded != at,
+            Some(recorded) => at.since(recorded) >= RECORD_ACTIVE_EVERY,
+        };
+        if is_news {
+            object.recorded_active_at = Some(at);
+            self.record(Record::LastActive {
+                object: key.clone(),
+                at,
+            });
+        }
+    }
+}
+
+/// The reason in the words of KEDA's event about a scale that was carried out.
+pub(super) fn scale_note(
+    object: &Object,
+    scaling: &Scaling,
+    failed: bool,
+) -> Option<(bool, &'static str, &'static str, String)> {
+    let kind = object
+        .target
+        .gvkr()
+        .map(|gvkr| gvkr.kind_text())
+        .unwrap_or_default();
+    let what = format!(
+        "{kind} {}/{}",
+        object.spec.key.namespace, object.spec.target.name
+    );
+    let (from, to) = (scaling.from, scaling.to);
+    match (&scaling.reason, failed) {
+        (Reason::Activated { metrics }, false) => Some((
+            false,
+            "KEDAScaleTargetActivated",
+            "ScaleUp",
+            format!(
+                "Scaled {what} from {from} to {to}, triggered by {}",
+                metrics.join(";")
+            ),
+        )),
+        (Reason::ActivatedByAnnotation, false) => Some((
+            false,
+            "KEDAScaleTargetActivated",
+            "ScaleUp",
+            format!("Scaled {what} from {from} to {to}, caused by forced activation annotation"),
+        )),
+        (Reason::Activated { .. } | Reason::ActivatedByAnnotation, true) => Some((
+            true,
+            "KEDAScaleTargetActivationFailed",
+            "ScaleUp",
+            format!("Failed to scale {what} from {from} to {to}"),
+        )),
+        (Reason::Deactivated, false) => Some((
+            false,
+            "KEDAScaleTargetDeactivated",
+            "ScaleDown",
+            format!("Deactivated {what} from {from} to {to}"),
+        )),
+        (Reason::Deactivated, true) => Some((
+            true,
+            "KEDAScaleTargetDeactivationFailed",
+            "ScaleDown",
+            format!("Failed to deactivate {what} from {from} to {to}"),
+        )),
+        _ => None,
+    }
+}
+
+fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
+    let Some(definition) = &object.loop_definition else {
+        return Vec::new();
+    };
+    let states = definition.triggers.iter().zip(&object.triggers);
+    states
+        .map(|(trigger, state)| DecidedTrigger {
+            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            value: state.value(),
+            active: state.is_active(trigger),
+            error: state.error().map(|error| error.message.clone()),
+        })
+        .collect()
+}
+
+/// Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.
+fn paused_definition(
+    object: &Object,
+) -> Result<std::sync::Arc<super::super::model::Definition>, ()> {
+    use super::super::model::Definition;
+    if !object.spec.pause.is_full() {
+        return Err(());
+    }
+    Ok(std::sync::Arc::new(Definition {
+        polling_interval: Duration::from_secs(30),
+        cooldown_period: Duration::ZERO,
+        initial_cooldown_period: Duration::ZERO,
+        idle_replicas: None,
+        min_replicas: None,
+        max_replicas: 100,
+        fallback: None,
+        hpa_name: String::new(),
+        behavior: None,
+        modifiers: None,
+        triggers: Vec::new(),
+        selector: (String::new(), String::new()),
+        excluded_labels: Vec::new(),
+    }))
+}
+
+fn is_watched(object: &Object) -> bool {
+    let target = &object.spec.target;
+    watched_workloads()
+        .iter()
+        .any(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
+}
+
+/// Identity of a referenced authentication: namespaced ones live beside the object.
+pub(super) fn authentication_key(
+    key: &ObjectKey,
+    reference: &AuthenticationRef,
+) -> AuthenticationKey {
+    AuthenticationKey {
+        group: key.group,
+        kind: reference.kind,
+        namespace: match reference.kind {
+            AuthenticationKind::TriggerAuthentication => key.namespace.to_string(),
+            AuthenticationKind::ClusterTriggerAuthentication => String::new(),
+        },
+        name: reference.name.clone(),
+    }
+}

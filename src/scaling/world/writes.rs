@@ -1,0 +1,352 @@
+//! Writes to the API server: one of a kind in flight an object, failures backed off, the whole bounded.
+
+use std::time::Duration;
+
+use super::super::event::{
+    Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk,
+};
+use super::super::hpa::{self, DesiredHpa, Drift};
+use super::super::model::{ObjectKey, UnixMillis};
+use super::super::object::{HpaRefusal, Object, Slot, Target};
+use super::World;
+use super::intake::is_older;
+use super::rounds::scale_note;
+
+const RETRY_BASE: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_mins(1);
+/// The same content will be refused again; only a webhook or a quota may change its mind.
+const RETRY_REFUSED: Duration = Duration::from_secs(30);
+const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
+
+impl World {
+    /// Sends a write if its slot is free; otherwise it is decided again when the slot is.
+    pub(super) fn write(&mut self, key: &ObjectKey, kind: WriteKind, now: UnixMillis) -> bool {
+        let full = self.writes_in_flight >= self.settings.writes_max;
+        let Some(object) = self.objects.get_mut(key) else {
+            return false;
+        };
+        let slot = slot(object, &kind);
+        if !slot.is_free(now) {
+            if let Some(at) = slot.retry_at.filter(|at| *at > now) {
+                self.wake(key, at);
+            }
+            return false;
+        }
+        if full {
+            if !std::mem::replace(&mut object.is_starved, true) {
+                self.starved.push_back(key.clone());
+            }
+            return false;
+        }
+        let id = self.next_write;
+        self.next_write += 1;
+        slot.in_flight = Some(id);
+        object.in_flight_writes.insert(id, kind.clone());
+        self.writes_in_flight += 1;
+        self.out.push(Command::Write(Write {
+            id,
+            object: key.clone(),
+            kind,
+        }));
+        true
+    }
+
+    pub(super) fn written(&mut self, done: WriteDone, now: UnixMillis) {
+        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
+        if let Some((authentication, kind)) = self.authentication_writes.remove(&done.id) {
+            self.authentication_written(&authentication, kind, done.result, now);
+            return;
+        }
+        let key = done.object;
+        let Some(object) = self.objects.get_mut(&key) else {
+            return;
+        };
+        let Some(kind) = object.in_flight_writes.remove(&done.id) else {
+            return;
+        };
+        self.dirty.insert(key.clone());
+        match done.result {
+            Ok(ok) => {
+                if let Some(slot) = object.slots.by_id(done.id) {
+                    slot.succeeded();
+                }
+                self.write_succeeded(&key, kind, ok, now);
+            }
+            Err(error) => self.write_failed(&key, done.id, kind, &error, now),
+        }
+    }
+
+    fn write_succeeded(&mut self, key: &ObjectKey, kind: WriteKind, ok: WriteOk, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        // The watch may have been faster, and may have shown what others did since.
+        let mut is_overtaken = false;
+        if let WriteOk::Version(version) = &ok {
+            is_overtaken = is_older(version, &object.spec.resource_version);
+            object.written_version = object.written_version.max(version.parse().ok());
+            if !is_overtaken {
+                object.spec.resource_version.clone_from(version);
+            }
+        }
+        match kind {
+            WriteKind::Claim {
+                finalizers, label, ..
+            } => {
+                if !is_overtaken {
+                    object.spec.finalizers = finalizers;
+                    object.spec.labels.extend(label);
+                }
+            }
+            WriteKind::Release { finalizers, .. } => {
+                object.spec.finalizers = finalizers;
+                self.tell_deleted(key);
+            }
+            WriteKind::Status(patch) => {
+                let is_again = object.status_written.as_ref() == Some(&patch.after);
+                object.status_fights = if is_again {
+                    object.status_fights + 1
+                } else {
+                    0
+                };
+                object.status_written = Some(patch.after.clone());
+                object.status_dirty_since = None;
+                if !is_overtaken {
+                    object.spec.status = patch.after;
+                }
+                self.calm_status_fight(key, now);
+            }
+            WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
+                object.hpa_refusal = None;
+                if let WriteOk::Hpa(hpa) = ok {
+                    self.hpa_seen(*hpa, now);
+                    self.calm_hpa_drift(key, &desired, now);
+                }
+            }
+            WriteKind::DeleteHpa { name, uid } => {
+                self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
+            }
+            WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
+            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {
+            }
+        }
+    }
+
+    fn tell_deleted(&mut self, key: &ObjectKey) {
+        self.emit(
+            key,
+            true,
+            "ScaledObjectDeleted",
+            "DeleteScaledObject",
+            "ScaledObject was deleted".to_owned(),
+        );
+    }
+
+    /// Somebody else writes the same fields, KEDA still running for instance: go on, but slowly.
+    fn calm_status_fight(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let fights = self
+            .objects
+            .get(key)
+            .map_or(0, |object| object.status_fights);
+        if fights == 0 {
+            return;
+        }
+        let at = now.plus(self.backoff(fights, RETRY_BASE, RETRY_MAX));
+        if let Some(object) = self.objects.get_mut(key) {
+            object.slots.status.retry_at = Some(at);
+        }
+        self.wake(key, at);
+    }
+
+    /// The API server took the HPA and still shows another: a webhook changes it, or we compare
+    /// wrongly. Either way writing it again at once would go on for ever.
+    fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa, now: UnixMillis) {
+        let id = (desired.namespace.clone(), desired.name.clone());
+        let found = self.hpas.get(&id);
+        if found.is_none_or(|found| hpa::drift(desired, found) == Drift::None) {
+            return;
+        }
+        let at = now.plus(self.backoff(0, RETRY_REFUSED, RETRY_REFUSED_MAX));
+        if let Some(object) = self.objects.get_mut(key) {
+            object.slots.hpa.retry_at = Some(at);
+        }
+        self.wake(key, at);
+    }
+
+    fn scaled(&mut self, key: &ObjectKey, from: u32, to: u32, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let scaling = object.scaling.take();
+        let id = object.target_id();
+        // The watch will say the same; until then nothing is decided on the old count.
+        let mut workload = match &mut object.target {
+            Target::Found { workload, .. } => {
+                workload.replicas = to;
+                workload.clone()
+            }
+            _ => return,
+        };
+        workload.replicas_manager = Some("hpalite".to_owned());
+        if let Some(gvkr) = object.target.gvkr().cloned()
+            && let Some(known) =
+                self.workloads
+                    .get_mut(&(gvkr, workload.namespace.clone(), workload.name.clone()))
+        {
+            known.replicas = to;
+        }
+        self.note_replicas(&id, &workload, now);
+        self.record(Record::Action {
+            at: now,
+            object: key.clone(),
+            from,
+            to,
+            error: None,
+        });
+        let Some(scaling) = scaling else { return };
+        if scaling.touch_last_active {
+            self.touch_last_active(key, now);
+        }
+        let note = self
+            .objects
+            .get(key)
+            .and_then(|object| scale_note(object, &scaling, false));
+        if let Some((warning, reason, action, note)) = note {
+            self.emit(key, warning, reason, action, note);
+        }
+    }
+
+    fn write_failed(
+        &mut self,
+        key: &ObjectKey,
+        id: u64,
+        kind: WriteKind,
+        error: &WriteError,
+        now: UnixMillis,
+    ) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let failures = object.slots.by_id(id).map_or(0, |slot| slot.failures);
+        let wait = match error.kind {
+            // The newer picture is on its way: decide again on it.
+            WriteErrorKind::Conflict => {
+                self.backoff(failures, Duration::from_millis(50), RETRY_MAX)
+            }
+            WriteErrorKind::Invalid | WriteErrorKind::Forbidden | WriteErrorKind::Terminating => {
+                self.backoff(failures, RETRY_REFUSED, RETRY_REFUSED_MAX)
+            }
+            WriteErrorKind::NotFound | WriteErrorKind::Transient => {
+                self.backoff(failures, RETRY_BASE, RETRY_MAX)
+            }
+        };
+        let retry_at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        if let Some(slot) = object.slots.by_id(id) {
+            slot.failed(retry_at);
+        }
+        self.wake(key, retry_at);
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        match kind {
+            WriteKind::Scale { from, to, .. } => self.scale_failed(key, from, to, error, now),
+            WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
+                if error.kind != WriteErrorKind::Conflict =>
+            {
+                object.hpa_refusal = Some(HpaRefusal {
+                    desired,
+                    message: error.message.clone(),
+                    is_final: !matches!(
+                        error.kind,
+                        WriteErrorKind::NotFound | WriteErrorKind::Transient
+                    ),
+                });
+            }
+            WriteKind::DeleteHpa { name, uid } if error.kind == WriteErrorKind::NotFound => {
+                if let Some(slot) = self
+                    .objects
+                    .get_mut(key)
+                    .map(|object| &mut object.slots.hpa)
+                {
+                    slot.succeeded();
+                }
+                self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
+            }
+            // Gone already: an earlier try did succeed, and its answer was lost.
+            WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
+                object.spec.finalizers = finalizers;
+                self.tell_deleted(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn scale_failed(
+        &mut self,
+        key: &ObjectKey,
+        from: u32,
+        to: u32,
+        error: &WriteError,
+        now: UnixMillis,
+    ) {
+        self.record(Record::Action {
+            at: now,
+            object: key.clone(),
+            from,
+            to,
+            error: Some(error.message.clone()),
+        });
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        object.redecide = true;
+        let Some(scaling) = object.scaling.take() else {
+            return;
+        };
+        // Somebody else moved the target meanwhile: that is no failure, the next look decides.
+        if error.kind == WriteErrorKind::Conflict {
+            if !self.is_target_watched(key) {
+                self.read_target(key);
+            }
+            return;
+        }
+        let note = self
+            .objects
+            .get(key)
+            .and_then(|object| scale_note(object, &scaling, true));
+        if let Some((warning, reason, action, note)) = note {
+            self.emit(
+                key,
+                warning,
+                reason,
+                action,
+                format!("{note}: {}", error.message),
+            );
+        }
+    }
+
+    fn is_target_watched(&self, key: &ObjectKey) -> bool {
+        self.objects
+            .get(key)
+            .and_then(|object| object.target.gvkr())
+            .is_some_and(|gvkr| super::watched_workloads().contains(gvkr))
+    }
+}
+
+fn slot<'a>(object: &'a mut Object, kind: &WriteKind) -> &'a mut Slot {
+    let slots = &mut object.slots;
+    match kind {
+        WriteKind::Claim { .. } | WriteKind::Release { .. } => &mut slots.claim,
+        WriteKind::Status(_) => &mut slots.status,
+        WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => {
+            &mut slots.hpa
+        }
+        // Writes to authentications have no object; they never come here.
+        WriteKind::Scale { .. }
+        | WriteKind::AuthenticationStatus { .. }
+        | WriteKind::AuthenticationFinalizers { .. } => &mut slots.scale,
+    }
+}

@@ -1,0 +1,372 @@
+//! Turns records into rows: knows which row each object and trigger has.
+//!
+//! Owns the identifiers of living objects and series, open error periods and what is written only
+//! now and then (last activity). All of it can be loaded from the file again, which is what happens
+//! after a failed transaction. Must not begin or end transactions.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::chunk::{Point, SampleValue};
+use super::prepared::Prepared;
+use super::rows::{self, Actor};
+use super::sql::Sql;
+use crate::scaling::event::{Record, RecordedTrigger};
+use crate::scaling::model::{ObjectKey, UnixMillis};
+
+/// A change of replicas belongs to what was done or wanted this long before: a patch, its watch
+/// event and the HPA's 15 s round fit well.
+const ATTRIBUTION_MS: i64 = 60_000;
+
+/// An action belongs to the newest decision of the same replicas this long before; retries of a
+/// patch end sooner.
+const CARRY_OUT_MS: i64 = 300_000;
+
+#[derive(Debug)]
+struct ErrorPeriod {
+    id: i64,
+    outcome: String,
+    message: String,
+    last_at_unix_ms: i64,
+    polls: i64,
+    /// Counted on since it was written.
+    dirty: bool,
+}
+
+#[derive(Debug)]
+struct Series {
+    id: i64,
+    trigger: RecordedTrigger,
+    error: Option<ErrorPeriod>,
+}
+
+#[derive(Debug)]
+struct Object {
+    id: i64,
+    uid: String,
+    series: Vec<Series>,
+}
+
+/// What became of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    Written,
+    /// A sample of a trigger that no definition told of.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    objects: HashMap<ObjectKey, Object>,
+    /// By object row, not yet written.
+    last_active: HashMap<i64, i64>,
+}
+
+impl Ledger {
+    pub(crate) fn load(prepared: &mut Prepared<'_>) -> Result<Self, rusqlite::Error> {
+        let mut objects = HashMap::new();
+        let mut keys = HashMap::new();
+        let mut rows = prepared.get(Sql::LoadObjects)?.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(group) = rows::group_from_name(row.get_ref(1)?.as_str()?) else { continue };
+            let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+            let id = row.get(0)?;
+            keys.insert(id, key.clone());
+            objects.insert(key, Object { id, uid: row.get(4)?, series: Vec::new() });
+        }
+        drop(rows);
+        let mut errors = HashMap::new();
+        let mut rows = prepared.get(Sql::LoadErrorPeriods)?.query([])?;
+        while let Some(row) = rows.next()? {
+            let period = ErrorPeriod {
+                id: row.get(0)?,
+                outcome: row.get(2)?,
+                message: row.get(3)?,
+                last_at_unix_ms: row.get(4)?,
+                polls: row.get(5)?,
+                dirty: false,
+            };
+            errors.insert(row.get::<_, i64>(1)?, period);
+        }
+        drop(rows);
+        let mut rows = prepared.get(Sql::LoadSeries)?.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            let Some(object) = keys.get(&row.get::<_, i64>(1)?).and_then(|key| objects.get_mut(key)) else {
+                continue;
+            };
+            let trigger = RecordedTrigger {
+                index: row.get(2)?,
+                kind: row.get(3)?,
+                name: row.get(4)?,
+                metric_name: row.get_ref(5)?.as_str()?.into(),
+                threshold: row.get(6)?,
+                activation_threshold: row.get(7)?,
+            };
+            object.series.push(Series { id, trigger, error: errors.remove(&id) });
+        }
+        drop(rows);
+        Ok(Self { objects, last_active: HashMap::new() })
+    }
+
+    /// Takes over what `before` had not written yet, for objects that still have a row.
+    pub(crate) fn inherit(&mut self, before: Self) {
+        let known: std::collections::HashSet<i64> = self.objects.values().map(|object| object.id).collect();
+        self.last_active.extend(before.last_active.into_iter().filter(|(id, _)| known.contains(id)));
+    }
+
+    /// Writes one record; samples go to `samples` instead, to be stored together.
+    pub(crate) fn apply(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        record: &Record,
+        samples: &mut Vec<(i64, Point)>,
+    ) -> Result<Applied, rusqlite::Error> {
+        match record {
+            Record::Sample { at, object, trigger, answer, latency, is_error } => {
+                let Some(series) = self.objects.get_mut(object).and_then(|object| object.series_mut(*trigger)) else {
+                    return Ok(Applied::Unknown);
+                };
+                let (value, message) = rows::sample_value(answer);
+                if *is_error {
+                    series.note(prepared, at.0, &value, message)?;
+                } else {
+                    series.end_error(prepared, at.0)?;
+                }
+                samples.push((series.id, Point { at_unix_ms: at.0, value, latency_ms: rows::millis(*latency) }));
+            }
+            Record::Definition { at, object, uid, generation, spec_json, invalid, triggers } => {
+                let spec = Spec { generation: *generation, spec_json, invalid: invalid.as_deref() };
+                self.define(prepared, *at, object, uid, &spec, triggers)?;
+            }
+            Record::Removed { at, object } => self.remove(prepared, *at, object)?,
+            Record::Decision { at, object, reason, from, to, triggers } => {
+                let id = self.object(prepared, *at, object)?.id;
+                let triggers = rows::triggers_json(triggers);
+                let row = params![id, at.0, reason.id(), reason.to_string(), from, to, triggers];
+                prepared.execute(Sql::InsertDecision, row)?;
+            }
+            Record::Action { at, object, from, to, error } => {
+                let id = self.object(prepared, *at, object)?.id;
+                let decision: Option<i64> = prepared
+                    .get(Sql::FindDecision)?
+                    .query_row(params![id, at.0, CARRY_OUT_MS, from, to], |row| row.get(0))
+                    .optional()?;
+                prepared.execute(Sql::InsertAction, params![id, decision, at.0, from, to, error])?;
+            }
+            Record::Replicas { at, object, from, to, manager } => {
+                let id = self.object(prepared, *at, object)?.id;
+                let (actor, source) = match manager {
+                    Some(manager) => (Actor::of_manager(manager), "observed"),
+                    None => (infer_actor(prepared, id, *at, *to)?, "inferred"),
+                };
+                let row = params![id, at.0, from, to, manager, actor.id(), source];
+                prepared.execute(Sql::InsertReplicaChange, row)?;
+            }
+            Record::Hpa { at, object, current, desired, conditions, metrics_json } => {
+                let id = self.object(prepared, *at, object)?.id;
+                let conditions = rows::conditions_json(conditions);
+                prepared.execute(Sql::InsertHpa, params![id, at.0, current, desired, conditions, metrics_json])?;
+            }
+            Record::Condition { at, object, condition } => {
+                let id = self.object(prepared, *at, object)?.id;
+                let (kind, status) = (condition.kind.name(), condition.status.name());
+                let row = params![id, at.0, kind, status, condition.reason, condition.message];
+                prepared.execute(Sql::InsertCondition, row)?;
+            }
+            Record::LastActive { object, at } => {
+                let id = self.object(prepared, *at, object)?.id;
+                let latest = self.last_active.entry(id).or_insert(at.0);
+                *latest = (*latest).max(at.0);
+            }
+        }
+        Ok(Applied::Written)
+    }
+
+    /// Writes what is written only now and then.
+    pub(crate) fn write_pending(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
+        for (id, at) in &self.last_active {
+            prepared.execute(Sql::UpsertLastActive, params![id, at])?;
+        }
+        for series in self.objects.values_mut().flat_map(|object| &mut object.series) {
+            if let Some(error) = series.error.as_mut().filter(|error| error.dirty) {
+                let row = params![error.id, error.last_at_unix_ms, error.polls, None::<i64>];
+                prepared.execute(Sql::UpdateErrorPeriod, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction around [`Self::write_pending`] was committed.
+    pub(crate) fn pending_written(&mut self) {
+        self.last_active.clear();
+        for series in self.objects.values_mut().flat_map(|object| &mut object.series) {
+            if let Some(error) = &mut series.error {
+                error.dirty = false;
+            }
+        }
+    }
+
+    /// The living object, with a row made for it when nothing is known of it yet.
+    fn object(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        at: UnixMillis,
+        key: &ObjectKey,
+    ) -> Result<&mut Object, rusqlite::Error> {
+        if !self.objects.contains_key(key) {
+            let row = params![key.group.name(), &*key.namespace, &*key.name, "", at.0];
+            let id = prepared.insert(Sql::InsertObject, row)?;
+            self.objects.insert(key.clone(), Object { id, uid: String::new(), series: Vec::new() });
+        }
+        Ok(self.objects.get_mut(key).expect("inserted above"))
+    }
+
+    fn define(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        at: UnixMillis,
+        key: &ObjectKey,
+        uid: &str,
+        spec: &Spec<'_>,
+        triggers: &[RecordedTrigger],
+    ) -> Result<(), rusqlite::Error> {
+        // Deleted and created anew without our seeing the deletion.
+        if self.objects.get(key).is_some_and(|object| !object.uid.is_empty() && object.uid != uid) {
+            self.remove(prepared, at, key)?;
+        }
+        let object = self.object(prepared, at, key)?;
+        if object.uid != uid {
+            prepared.execute(Sql::NameObject, params![object.id, uid])?;
+            uid.clone_into(&mut object.uid);
+        }
+        // The core tells every definition anew at each start.
+        let unchanged = prepared
+            .get(Sql::OpenDefinition)?
+            .query_row([object.id], |row| {
+                Ok(row.get::<_, i64>(1)? == spec.generation
+                    && row.get_ref(2)?.as_str()? == spec.spec_json
+                    && row.get_ref(3)?.as_str_or_null()? == spec.invalid)
+            })
+            .optional()?
+            .unwrap_or(false);
+        if !unchanged {
+            prepared.execute(Sql::CloseDefinitions, params![object.id, at.0])?;
+            let row = params![object.id, spec.generation, at.0, spec.spec_json, spec.invalid];
+            prepared.execute(Sql::InsertDefinition, row)?;
+        }
+        object.set_triggers(prepared, at, triggers)
+    }
+
+    fn remove(&mut self, prepared: &mut Prepared<'_>, at: UnixMillis, key: &ObjectKey) -> Result<(), rusqlite::Error> {
+        let Some(mut object) = self.objects.remove(key) else { return Ok(()) };
+        object.set_triggers(prepared, at, &[])?;
+        prepared.execute(Sql::CloseDefinitions, params![object.id, at.0])?;
+        prepared.execute(Sql::RemoveObject, params![object.id, at.0])?;
+        Ok(())
+    }
+}
+
+struct Spec<'a> {
+    generation: i64,
+    spec_json: &'a str,
+    invalid: Option<&'a str>,
+}
+
+impl Object {
+    fn series_mut(&mut self, trigger: u16) -> Option<&mut Series> {
+        self.series.iter_mut().find(|series| series.trigger.index == trigger)
+    }
+
+    /// Ends the series that are not wanted as they are, begins the ones that are new.
+    fn set_triggers(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        at: UnixMillis,
+        triggers: &[RecordedTrigger],
+    ) -> Result<(), rusqlite::Error> {
+        for mut series in std::mem::take(&mut self.series) {
+            if triggers.contains(&series.trigger) {
+                self.series.push(series);
+            } else {
+                series.end_error(prepared, at.0)?;
+                prepared.execute(Sql::CloseSeries, params![series.id, at.0])?;
+            }
+        }
+        for trigger in triggers {
+            if self.series.iter().any(|series| series.trigger == *trigger) {
+                continue;
+            }
+            let row = params![
+                self.id,
+                trigger.index,
+                trigger.kind,
+                trigger.name,
+                &*trigger.metric_name,
+                trigger.threshold,
+                trigger.activation_threshold,
+                at.0
+            ];
+            let id = prepared.insert(Sql::InsertSeries, row)?;
+            self.series.push(Series { id, trigger: trigger.clone(), error: None });
+        }
+        Ok(())
+    }
+}
+
+impl Series {
+    /// Begins, continues or ends the error period.
+    fn note(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        at_unix_ms: i64,
+        value: &SampleValue,
+        message: &str,
+    ) -> Result<(), rusqlite::Error> {
+        let outcome: &str = match value {
+            SampleValue::Outcome(outcome) => outcome,
+            SampleValue::Number(_) => return self.end_error(prepared, at_unix_ms),
+        };
+        match &mut self.error {
+            Some(error) if error.outcome == outcome && error.message == message => {
+                error.last_at_unix_ms = error.last_at_unix_ms.max(at_unix_ms);
+                error.polls += 1;
+                error.dirty = true;
+            }
+            _ => {
+                self.end_error(prepared, at_unix_ms)?;
+                let id = prepared
+                    .insert(Sql::InsertErrorPeriod, params![self.id, outcome, message, at_unix_ms])?;
+                self.error = Some(ErrorPeriod {
+                    id,
+                    outcome: outcome.to_string(),
+                    message: message.to_owned(),
+                    last_at_unix_ms: at_unix_ms,
+                    polls: 1,
+                    dirty: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn end_error(&mut self, prepared: &mut Prepared<'_>, at_unix_ms: i64) -> Result<(), rusqlite::Error> {
+        if let Some(error) = self.error.take() {
+            let row = params![error.id, error.last_at_unix_ms, error.polls, Some(at_unix_ms)];
+            prepared.execute(Sql::UpdateErrorPeriod, row)?;
+        }
+        Ok(())
+    }
+}
+
+/// Who most likely changed replicas when the API server does not tell.
+fn infer_actor(prepared: &mut Prepared<'_>, object: i64, at: UnixMillis, to: u32) -> Result<Actor, rusqlite::Error> {
+    let near = params![object, at.0, ATTRIBUTION_MS, to];
+    if prepared.get(Sql::FindAction)?.exists(near)? {
+        return Ok(Actor::Hpalite);
+    }
+    let wanted_by_hpa =
+        prepared.get(Sql::FindHpaDesired)?.query_row(near, |row| row.get::<_, bool>(0)).optional()?;
+    Ok(if wanted_by_hpa == Some(true) { Actor::Hpa } else { Actor::Other })
+}

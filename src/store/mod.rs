@@ -1,0 +1,173 @@
+//! The history: what was defined, measured, decided and done, in one SQLite file that people query.
+//!
+//! Owns the file. One thread (`store`) holds the only writable connection; everybody else sends it
+//! [`Record`]s and never waits. Readers open their own connections. Must never stop scaling: a
+//! failed write is kept for a while, then counted and logged as lost. The cluster stays the truth
+//! for definitions.
+//!
+//! ```text
+//! send ──► queue, two budgets ──► writer: ledger ──► tables
+//!                                         samples ──► head ──► blocks of chunks ──► merged blocks
+//! ```
+
+mod chunk;
+mod clock;
+mod error;
+mod ledger;
+mod prepared;
+pub mod query;
+mod queue;
+mod reader;
+mod rows;
+mod schema;
+mod sql;
+mod upkeep;
+mod writer;
+
+#[cfg(test)]
+mod statement_tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use chunk::SampleValue;
+pub use error::Error;
+pub use queue::{Sender, Stats};
+pub use reader::Reader;
+pub use schema::version as schema_version;
+pub use upkeep::Retention;
+
+use crate::scaling::event::{Record, RestoredState};
+use queue::Message;
+
+/// How long [`Store::write_kv`] and [`Store::flush`] wait for the writer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub retention: Retention,
+    /// The file grows no further than this many pages of 4 KiB; a full disk to tests.
+    pub pages_max: Option<u32>,
+}
+
+/// How [`Store::stop`] went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Everything was written, the WAL was folded in, the file is closed.
+    pub complete: bool,
+    /// Records lost since the start.
+    pub lost_total: u64,
+}
+
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    sender: Sender,
+    ended: Receiver<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens or creates the file, migrates it, and starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be used at all: the folder is not writable, or a newer version wrote it.
+    pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
+        let connection = schema::open(path)?;
+        writer::limit_pages(&connection, &options).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let (sender, inbox) = queue::channel();
+        let (end, ended) = mpsc::channel();
+        let writer = writer::Writer::new(path, options, inbox, Arc::clone(&sender.counters));
+        #[allow(clippy::disallowed_methods, reason = "the writer belongs to the store, whose stop joins it")]
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let complete = writer.run(connection);
+                // Nobody listens when the stop's deadline has passed.
+                let _ = end.send(complete);
+            })
+            .map_err(|source| Error::Spawn { source })?;
+        Ok(Self { path: path.to_owned(), sender, ended, thread: Some(thread) })
+    }
+
+    /// Hands records over. Never blocks: what does not fit is counted as lost.
+    pub fn send(&self, records: Vec<Record>) {
+        self.sender.send(records);
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.sender.stats()
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What must survive a restart, of every object that was not removed.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn restore(&self) -> Result<Vec<RestoredState>, Error> {
+        self.reader()?.restore()
+    }
+
+    /// A read-only connection of its own.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn reader(&self) -> Result<Reader, Error> {
+        Reader::open(&self.path)
+    }
+
+    /// Small state of the daemon, such as its own CA.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read_kv(&self, name: &str) -> Result<Option<String>, Error> {
+        self.reader()?.kv(name)
+    }
+
+    /// Writes such a value and waits until it is committed.
+    ///
+    /// # Errors
+    /// When it could not be written, or not in time.
+    pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
+        let (reply, answer) = mpsc::channel();
+        self.sender.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
+        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
+    }
+
+    /// Waits until everything sent before is committed.
+    ///
+    /// # Errors
+    /// When that does not happen in time.
+    pub fn flush(&self) -> Result<(), Error> {
+        let (reply, answer) = mpsc::channel();
+        self.sender.post(Message::Flush { reply })?;
+        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)
+    }
+
+    /// Writes what is left, folds the WAL into the file and closes it. Waits no longer than `within`.
+    #[must_use]
+    pub fn stop(mut self, within: Duration) -> Stopped {
+        let deadline = clock::now() + within;
+        let posted = self.sender.post(Message::Stop { deadline });
+        let complete = posted.is_ok() && self.ended.recv_timeout(within).unwrap_or(false);
+        // Joined only when it is known to be over: a stuck disk must not hold the shutdown.
+        if complete && let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        Stopped { complete, lost_total: self.sender.stats().lost_total }
+    }
+}

@@ -1,0 +1,334 @@
+//! `hpalite sql`: one read-only statement beside a live daemon, and a consistent copy of its file.
+//!
+//! Owns what a statement may do (look, nothing else) and how results are written. Must not know the
+//! command line. Statements come from people; everything they may not do is refused by SQLite's
+//! authorizer, not by reading their text.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, OpenFlags, backup::Backup};
+
+use super::error::Error;
+use super::{reader, schema, sql};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Aligned columns for people.
+    Table,
+    /// RFC 4180 with a head line.
+    Csv,
+    /// A list of objects, one a line.
+    Json,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub path: PathBuf,
+    /// One statement, or `.help`, `.tables`, `.schema [NAME]`.
+    pub sql: String,
+    pub format: Format,
+    pub rows_max: usize,
+    pub time_limit: Duration,
+}
+
+impl Options {
+    /// 1,000 rows and 10 s: what a terminal shows and a reader may hold up the WAL for.
+    #[must_use]
+    pub fn new(path: &Path, sql: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            sql: sql.to_owned(),
+            format: Format::Table,
+            rows_max: 1_000,
+            time_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What came of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub rows: usize,
+    /// There were more rows than the limit; the caller tells the user.
+    pub cut: bool,
+}
+
+const HELP: &str = "\
+.tables          list tables and views
+.schema [NAME]   show how they are made
+.help            this text
+Views start with v_ and show times in UTC, newest first. For example:
+  SELECT * FROM v_timeline LIMIT 20
+  SELECT * FROM v_trigger_health
+  SELECT at, reason, detail, from_replicas, to_replicas FROM v_decision WHERE namespace = 'shop' LIMIT 10
+  SELECT at, value FROM v_sample WHERE namespace = 'shop' AND name = 'web' ORDER BY at_unix_ms DESC LIMIT 100
+";
+
+/// Runs the statement and writes its rows to `out`.
+///
+/// # Errors
+/// When the file cannot be opened, the statement is refused or fails, or a limit of time passes.
+pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
+    let text = options.sql.trim();
+    if text == ".help" {
+        out.write_all(HELP.as_bytes()).map_err(|source| Error::Output { source })?;
+        return Ok(Outcome { rows: 0, cut: false });
+    }
+    let mut connection = reader::open_read_only(&options.path)
+        .map_err(|source| Error::Open { path: options.path.clone(), source })?;
+    let read = |source| Error::Read { source };
+    reader::set_deadline(&mut connection, options.time_limit).map_err(read)?;
+    connection.authorizer(Some(allow_looking)).map_err(read)?;
+    if text == ".tables" {
+        return rows(&connection, sql::LIST_TABLES, &[], options, out);
+    }
+    if let Some(name) = text.strip_prefix(".schema") {
+        return rows(&connection, sql::LIST_SCHEMA, &[name.trim()], options, out);
+    }
+    if text.starts_with('.') {
+        return Err(Error::Refused { message: format!("unknown command {text}: try .help") });
+    }
+    rows(&connection, text, &[], options, out)
+}
+
+/// Pragmas that only tell.
+const PRAGMAS: &[&str] = &[
+    "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list",
+    "page_count", "page_size", "freelist_count", "user_version", "journal_mode", "auto_vacuum", "compile_options",
+    "function_list", "quick_check", "integrity_check", "data_version", "encoding",
+];
+
+fn allow_looking(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        // Private keys are for the daemon alone, even where the file may be read.
+        AuthAction::Read { table_name: "kv", column_name: "value" } => Authorization::Ignore,
+        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => Authorization::Allow,
+        AuthAction::Function { function_name } if function_name != "load_extension" => Authorization::Allow,
+        // With a value a pragma sets something, but for those that take a table's name.
+        AuthAction::Pragma { pragma_name, pragma_value }
+            if PRAGMAS.contains(&pragma_name)
+                && (pragma_value.is_none() || pragma_name.contains("_info") || pragma_name.contains("_list")) =>
+        {
+            Authorization::Allow
+        }
+        _ => Authorization::Deny,
+    }
+}
+
+fn rows(
+    connection: &Connection,
+    text: &str,
+    params: &[&str],
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::OperationInterrupted) => {
+            Error::TimeLimit { ms: options.time_limit.as_millis() }
+        }
+        Some(rusqlite::ErrorCode::AuthorizationForStatementDenied | rusqlite::ErrorCode::ReadOnly) => {
+            Error::Refused { message: format!("only reading is allowed ({source})") }
+        }
+        _ => Error::Read { source },
+    };
+    let mut batch = Batch::new(connection, text);
+    let Some(mut statement) = batch.next().map_err(failed)? else {
+        return Err(Error::Refused { message: "there is no statement".to_owned() });
+    };
+    if batch.next().map_err(failed)?.is_some() {
+        return Err(Error::Refused { message: "one statement at a time".to_owned() });
+    }
+    if !statement.readonly() {
+        return Err(Error::Refused { message: "only reading is allowed".to_owned() });
+    }
+    let mut names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    if params.is_empty() && statement.parameter_count() > 0 {
+        return Err(Error::Refused { message: "parameters have no values here".to_owned() });
+    }
+    let mut printer = Printer::new(options.format, std::mem::take(&mut names), out);
+    // A parameter that the statement does not have cannot be bound.
+    let params = &params[..params.len().min(statement.parameter_count())];
+    let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(failed)?;
+    let mut outcome = Outcome { rows: 0, cut: false };
+    while let Some(row) = rows.next().map_err(failed)? {
+        if outcome.rows == options.rows_max {
+            outcome.cut = true;
+            break;
+        }
+        outcome.rows += 1;
+        printer.row(row).map_err(|fault| match fault {
+            Fault::Sqlite(source) => failed(source),
+            Fault::Output(source) => Error::Output { source },
+        })?;
+    }
+    printer.finish().map_err(|source| Error::Output { source })?;
+    Ok(outcome)
+}
+
+enum Fault {
+    Sqlite(rusqlite::Error),
+    Output(std::io::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+struct Printer<'o> {
+    format: Format,
+    names: Vec<String>,
+    out: &'o mut dyn Write,
+    /// Rows of a table, kept until the widths are known; the row limit bounds it.
+    table: Vec<Vec<String>>,
+    begun: bool,
+}
+
+impl<'o> Printer<'o> {
+    fn new(format: Format, names: Vec<String>, out: &'o mut dyn Write) -> Self {
+        Self { format, names, out, table: Vec::new(), begun: false }
+    }
+
+    fn row(&mut self, row: &rusqlite::Row<'_>) -> Result<(), Fault> {
+        match self.format {
+            Format::Table => {
+                let cells = (0..self.names.len()).map(|i| Ok(printable(&text(row.get_ref(i)?)))).collect::<Result<_, Fault>>()?;
+                self.table.push(cells);
+            }
+            Format::Csv => {
+                self.head()?;
+                for i in 0..self.names.len() {
+                    let comma = if i == 0 { "" } else { "," };
+                    write!(self.out, "{comma}{}", csv(&text(row.get_ref(i)?)))?;
+                }
+                self.out.write_all(b"\r\n")?;
+            }
+            Format::Json => {
+                self.out.write_all(if self.begun { b",\n" } else { b"[" })?;
+                self.begun = true;
+                for (i, name) in self.names.iter().enumerate() {
+                    self.out.write_all(if i == 0 { b"{" } else { b"," })?;
+                    write!(self.out, "{}:{}", serde_json::Value::from(name.as_str()), json(row.get_ref(i)?))?;
+                }
+                self.out.write_all(b"}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn head(&mut self) -> Result<(), std::io::Error> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let names: Vec<String> = self.names.iter().map(|name| csv(name)).collect();
+            write!(self.out, "{}\r\n", names.join(","))?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), std::io::Error> {
+        match self.format {
+            Format::Csv => self.head()?,
+            Format::Json => self.out.write_all(if self.begun { b"]\n" } else { b"[]\n" })?,
+            Format::Table => self.write_table()?,
+        }
+        self.out.flush()
+    }
+
+    fn write_table(&mut self) -> Result<(), std::io::Error> {
+        let mut widths: Vec<usize> = self.names.iter().map(|name| name.chars().count()).collect();
+        for row in &self.table {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+        for row in [&self.names, &rule].into_iter().chain(&self.table) {
+            let mut line = String::new();
+            for (width, cell) in widths.iter().zip(row) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+            }
+            writeln!(self.out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn text(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(integer) => integer.to_string(),
+        ValueRef::Real(real) => real.to_string(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        ValueRef::Blob(blob) => format!("<{} bytes>", blob.len()),
+    }
+}
+
+/// Texts come from the cluster: no control character reaches a terminal, no line end breaks a table.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn csv(text: &str) -> String {
+    if text.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+fn json(value: ValueRef<'_>) -> serde_json::Value {
+    match value {
+        ValueRef::Null => serde_json::Value::Null,
+        ValueRef::Integer(integer) => integer.into(),
+        // Infinity becomes null, as JSON has none.
+        ValueRef::Real(real) => real.into(),
+        other => text(other).into(),
+    }
+}
+
+/// Copies the file as it is at one moment to a new file, while the daemon goes on writing.
+///
+/// # Errors
+/// When the copy exists already, or cannot be written or read.
+pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
+    let file_error = |source| Error::BackupFile { path: to.to_owned(), source };
+    if to.exists() {
+        return Err(file_error(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let source = reader::open_read_only(from).map_err(|source| Error::Open { path: from.to_owned(), source })?;
+    // Renamed when complete, so that a copy under its own name is whole.
+    let partial = schema::with_suffix(to, ".partial");
+    let _ = fs::remove_file(&partial);
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(file_error)?;
+    let result = copy(&source, &partial);
+    if let Err(source) = result {
+        let _ = fs::remove_file(&partial);
+        return Err(Error::Backup { path: to.to_owned(), source });
+    }
+    fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(file_error)?;
+    fs::rename(&partial, to).map_err(file_error)
+}
+
+fn copy(source: &Connection, partial: &Path) -> Result<(), rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut target = Connection::open_with_flags(partial, flags)?;
+    // One read transaction around all steps: without it each write of the daemon would begin the
+    // copy anew. 1,024 pages (4 MiB) a step, no pause: a snapshot should not be held for long.
+    let snapshot = source.unchecked_transaction()?;
+    snapshot.query_row(sql::TOUCH, [], |_| Ok(()))?;
+    Backup::new(&snapshot, &mut target)?.run_to_completion(1_024, Duration::from_millis(1), None)?;
+    drop(snapshot);
+    // A copy of its own, without side files.
+    target.pragma_update(None, "journal_mode", "DELETE")?;
+    target.close().map_err(|(_, error)| error)
+}

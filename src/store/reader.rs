@@ -1,0 +1,132 @@
+//! Read-only connections beside the writer.
+//!
+//! Owns the rules for them: they cannot write, and none outlives its deadline, since a long read
+//! keeps the WAL from being reused.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::chunk::{Point, SampleValue, unpack};
+use super::error::Error;
+use super::sql::Sql;
+use super::{clock, rows, schema, upkeep};
+use crate::scaling::event::RestoredState;
+use crate::scaling::model::{ObjectKey, UnixMillis};
+
+/// How long one of the reads below may take.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// Page cache of a reader in KiB.
+const CACHE_KIB: i64 = 1024;
+
+/// Instructions of SQLite's machine between two looks at the clock: about 0.1 ms.
+const DEADLINE_CHECK_OPS: i32 = 10_000;
+
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+}
+
+/// Opens a file so that nothing can be changed through it.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", "ON")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    Ok(connection)
+}
+
+/// Interrupts whatever runs once `limit` has passed from now.
+pub(crate) fn set_deadline(connection: &mut Connection, limit: Duration) -> Result<(), rusqlite::Error> {
+    let deadline = clock::now() + limit;
+    connection.progress_handler(DEADLINE_CHECK_OPS, Some(move || clock::now() > deadline))
+}
+
+impl Reader {
+    /// # Errors
+    /// When the file is not there or no database.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let connection = open_read_only(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        Ok(Self { connection })
+    }
+
+    /// Last activity of every living object.
+    ///
+    /// # Errors
+    /// When the file cannot be read in time.
+    pub fn restore(&mut self) -> Result<Vec<RestoredState>, Error> {
+        self.limited(|connection| {
+            let mut statement = connection.prepare(Sql::Restore.text())?;
+            let mut rows = statement.query([])?;
+            let mut states = Vec::new();
+            while let Some(row) = rows.next()? {
+                let Some(group) = rows::group_from_name(row.get_ref(0)?.as_str()?) else { continue };
+                let key = ObjectKey::new(group, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+                let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
+                states.push(RestoredState { key, uid: row.get(3)?, last_active_at });
+            }
+            Ok(states)
+        })
+    }
+
+    /// # Errors
+    /// When the file cannot be read in time.
+    pub fn kv(&mut self, name: &str) -> Result<Option<String>, Error> {
+        self.limited(|connection| {
+            connection.query_row(Sql::ReadKv.text(), [name], |row| row.get(0)).optional()
+        })
+    }
+
+    /// The samples of one trigger since a time, oldest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read in time.
+    pub fn samples(
+        &mut self,
+        object: &ObjectKey,
+        trigger: u16,
+        since: UnixMillis,
+    ) -> Result<Vec<(UnixMillis, SampleValue)>, Error> {
+        self.limited(|connection| {
+            let mut found = Vec::new();
+            // A snapshot: packing moves samples from the head to a block.
+            let transaction = connection.unchecked_transaction()?;
+            let series: Vec<i64> = transaction
+                .prepare(Sql::FindSeries.text())?
+                .query_map(params![&*object.namespace, &*object.name, object.group.name(), trigger], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for series in series {
+                let mut statement = transaction.prepare(Sql::SamplesInBlocks.text())?;
+                let mut rows = statement.query([series, since.0])?;
+                while let Some(row) = rows.next()? {
+                    // What damage made unreadable is left out.
+                    let _ = unpack(&upkeep::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
+                        if at_unix_ms >= since.0 {
+                            found.push((UnixMillis(at_unix_ms), value));
+                        }
+                    });
+                }
+                let mut statement = transaction.prepare(Sql::SamplesInHead.text())?;
+                let mut rows = statement.query([series, since.0])?;
+                while let Some(row) = rows.next()? {
+                    found.push((UnixMillis(row.get(0)?), upkeep::read_value(row, 1)?));
+                }
+            }
+            found.sort_by_key(|(at, _)| *at);
+            Ok(found)
+        })
+    }
+
+    fn limited<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
+        set_deadline(&mut self.connection, READ_LIMIT).map_err(|source| Error::Read { source })?;
+        read(&self.connection).map_err(|source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => Error::TimeLimit { ms: READ_LIMIT.as_millis() },
+            _ => Error::Read { source },
+        })
+    }
+}

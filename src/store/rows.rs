@@ -1,0 +1,127 @@
+//! How the core's values look in columns.
+//!
+//! Owns the conversions, all pure. Must not know connections or identifiers of rows.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::chunk::SampleValue;
+use crate::scaling::event::{Answer, DecidedTrigger, Missing};
+use crate::scaling::model::ApiGroup;
+
+/// Field manager under which this program writes; equal to the API client's.
+const OWN_MANAGER: &str = "hpalite";
+
+/// Field manager under which the HPA controller writes `/scale`.
+const HPA_MANAGER: &str = "kube-controller-manager";
+
+/// Who changed replicas; column `replica_change.actor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    Hpalite,
+    Hpa,
+    Other,
+}
+
+impl Actor {
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Hpalite => "hpalite",
+            Self::Hpa => "hpa",
+            Self::Other => "other",
+        }
+    }
+
+    pub(crate) fn of_manager(manager: &str) -> Self {
+        // The subresource may follow in brackets, as in `hpalite (scale)`.
+        match manager.split_once(' ').map_or(manager, |(name, _)| name) {
+            OWN_MANAGER => Self::Hpalite,
+            HPA_MANAGER => Self::Hpa,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Groups as columns name them; one of an unknown name was written by a newer hpalite.
+pub(crate) fn group_from_name(name: &str) -> Option<ApiGroup> {
+    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name)
+}
+
+/// The sample's value, and the message of an error period.
+pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
+    match answer {
+        Answer::Value(value) => (SampleValue::Number(*value), ""),
+        Answer::Missing(missing) => {
+            let message = match missing {
+                Missing::Infinite { positive: true } => "+Inf",
+                Missing::Infinite { positive: false } => "-Inf",
+                Missing::Empty | Missing::Null | Missing::NaN => "",
+            };
+            (SampleValue::Outcome(missing.class().into()), message)
+        }
+        Answer::Failed(error) => (SampleValue::Outcome(error.class.id().into()), &error.message),
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
+    triggers
+        .iter()
+        .map(|trigger| {
+            json!({
+                "metric": &*trigger.metric_name,
+                "value": trigger.value,
+                "active": trigger.active,
+                "error": trigger.error,
+            })
+        })
+        .collect::<serde_json::Value>()
+        .to_string()
+}
+
+/// Type, status, reason and message of each condition.
+pub(crate) fn conditions_json(conditions: &[(String, String, String, String)]) -> String {
+    conditions
+        .iter()
+        .map(|(kind, status, reason, message)| {
+            json!({ "type": kind, "status": status, "reason": reason, "message": message })
+        })
+        .collect::<serde_json::Value>()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::event::{ErrorClass, PollError};
+
+    #[test]
+    fn answers_become_values() {
+        let failed = Answer::Failed(PollError { class: ErrorClass::Timeout, message: "slow".into() });
+        assert_eq!(sample_value(&Answer::Value(0.5)), (SampleValue::Number(0.5), ""));
+        assert_eq!(sample_value(&failed), (SampleValue::Outcome("timeout".into()), "slow"));
+        let infinite = Answer::Missing(Missing::Infinite { positive: false });
+        assert_eq!(sample_value(&infinite), (SampleValue::Outcome("infinite".into()), "-Inf"));
+    }
+
+    #[test]
+    fn managers_are_told_apart() {
+        assert_eq!(Actor::of_manager("hpalite"), Actor::Hpalite);
+        assert_eq!(Actor::of_manager("kube-controller-manager"), Actor::Hpa);
+        assert_eq!(Actor::of_manager("hpalite (scale)"), Actor::Hpalite);
+        assert_eq!(Actor::of_manager("kube-controller-manager (scale)"), Actor::Hpa);
+        assert_eq!(Actor::of_manager("kubectl-scale"), Actor::Other);
+        assert_eq!(Actor::of_manager("kubectl (scale)"), Actor::Other);
+    }
+
+    #[test]
+    fn a_value_that_json_cannot_write_is_null() {
+        let trigger =
+            DecidedTrigger { metric_name: "s0-x".into(), value: Some(f64::NAN), active: true, error: None };
+        assert_eq!(triggers_json(&[trigger]), r#"[{"active":true,"error":null,"metric":"s0-x","value":null}]"#);
+    }
+}

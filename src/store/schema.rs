@@ -1,0 +1,241 @@
+//! Opens the database file: mode, settings, health, migrations, views.
+//!
+//! Owns what must hold before anybody uses the file, and the decision to set a corrupt one aside.
+//! Must not touch rows.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::{error, info, warn};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::clock;
+use super::error::{Error, is_corruption};
+use super::sql;
+
+/// How long SQLite itself waits for a lock; longer waits are the writer's retries, which can be
+/// interrupted by a shutdown.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The WAL is cut back to this after a checkpoint. A checkpoint comes every 1,000 pages (4 MB).
+const JOURNAL_SIZE_LIMIT_BYTES: i64 = 8 << 20;
+
+/// Page cache of the writer in KiB: a flush dirties the ends of about ten trees, merging reads
+/// about 16 blocks at a time.
+const CACHE_KIB: i64 = 4096;
+
+/// The check reads the whole file (1 GB took 5 s); a start waits no longer than this for it.
+const CHECK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Version that a database has after all migrations.
+#[must_use]
+pub fn version() -> i64 {
+    i64::try_from(sql::MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Opens `path` for the writer, creating or migrating as needed. A corrupt file is set aside.
+pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+    match try_open(path) {
+        Err(Error::Open { source, .. } | Error::Migrate { source, .. } | Error::Views { source, .. })
+            if is_corruption(&source) =>
+        {
+            let aside = set_aside(path)?;
+            error!(path:% = path.display(), aside:% = aside.display(), error:% = source;
+                "database is corrupt: set aside, history starts afresh");
+            try_open(path)
+        }
+        other => other,
+    }
+}
+
+/// Moves the file and what belongs to it to `<file>.corrupt-<unix seconds>`.
+pub(crate) fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+    let seconds = clock::now_unix_ms() / 1000;
+    let mut aside = with_suffix(path, &format!(".corrupt-{seconds}"));
+    // Twice within a second: keep both.
+    for n in 1..100 {
+        if !aside.exists() {
+            break;
+        }
+        aside = with_suffix(path, &format!(".corrupt-{seconds}-{n}"));
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        match fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::SetAside { path: path.to_owned(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// `path` with text appended to its last part.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn try_open(path: &Path) -> Result<Connection, Error> {
+    let is_new = create_private(path)?;
+    let open_error = |source| Error::Open { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(open_error)?;
+    // Checked before anything is written: a newer file stays exactly as it is.
+    let found = user_version(&connection).map_err(open_error)?;
+    if found > version() {
+        return Err(Error::Newer { path: path.to_owned(), found, known: version() });
+    }
+    settings(&connection).map_err(|fault| match fault {
+        Fault::Sqlite(source) => open_error(source),
+        Fault::Setting(error) => error,
+    })?;
+    if !is_new {
+        check(&mut connection).map_err(open_error)?;
+    }
+    migrate(&mut connection, version())?;
+    create_views(&mut connection)?;
+    Ok(connection)
+}
+
+/// Makes sure that the file exists and that its owner alone may read it: it may hold private keys.
+/// SQLite gives its side files the same mode.
+fn create_private(path: &Path) -> Result<bool, Error> {
+    let create_error = |source| Error::Create { path: path.to_owned(), source };
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(create_error)?;
+    let metadata = file.metadata().map_err(create_error)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        warn!(path:% = path.display(), mode:% = format!("{mode:o}"); "database was readable by others: narrowed to its owner");
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(create_error)?;
+    }
+    Ok(metadata.len() == 0)
+}
+
+enum Fault {
+    Sqlite(rusqlite::Error),
+    Setting(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Sets what must hold and reads it back: SQLite ignores what it cannot do.
+fn settings(connection: &Connection) -> Result<(), Fault> {
+    let cache = -CACHE_KIB;
+    for (name, value, read_back) in [
+        // Takes effect only before the first table; an older file keeps what it has.
+        ("auto_vacuum", "INCREMENTAL".to_owned(), None),
+        ("journal_mode", "WAL".to_owned(), Some("wal".to_owned())),
+        ("synchronous", "NORMAL".to_owned(), Some("1".to_owned())),
+        ("foreign_keys", "ON".to_owned(), Some("1".to_owned())),
+        ("journal_size_limit", JOURNAL_SIZE_LIMIT_BYTES.to_string(), Some(JOURNAL_SIZE_LIMIT_BYTES.to_string())),
+        ("cache_size", cache.to_string(), Some(cache.to_string())),
+        ("temp_store", "MEMORY".to_owned(), Some("2".to_owned())),
+        // Schemas that others wrote cannot run functions behind our back.
+        ("trusted_schema", "OFF".to_owned(), Some("0".to_owned())),
+    ] {
+        connection.pragma_update(None, name, &value)?;
+        let Some(wanted) = read_back else { continue };
+        let found = connection.pragma_query_value(None, name, |row| {
+            Ok(match row.get_ref(0)? {
+                rusqlite::types::ValueRef::Integer(integer) => integer.to_string(),
+                other => other.as_str().unwrap_or("?").to_owned(),
+            })
+        })?;
+        if found != wanted {
+            return Err(Fault::Setting(Error::Setting { name, wanted, found }));
+        }
+    }
+    Ok(())
+}
+
+/// Looks for damage, for a bounded time.
+fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let deadline = clock::now() + CHECK_LIMIT;
+    connection.progress_handler(10_000, Some(move || clock::now() > deadline))?;
+    let result =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match result {
+        Ok(text) if text == "ok" => Ok(()),
+        Ok(text) => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(text),
+        )),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
+            info!(limit_ms = CHECK_LIMIT.as_millis() as u64; "database is large: checked in part");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn user_version(connection: &Connection) -> Result<i64, rusqlite::Error> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the schema to version `to`, one transaction a step.
+pub(crate) fn migrate(connection: &mut Connection, to: i64) -> Result<(), Error> {
+    let found = user_version(connection).map_err(|source| Error::Migrate { version: to, source })?;
+    for (text, version) in sql::MIGRATIONS.iter().zip(1..).skip_while(|(_, version)| *version <= found) {
+        if version > to {
+            break;
+        }
+        let step = |connection: &mut Connection| {
+            let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+            transaction.execute_batch(text)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.commit()
+        };
+        step(connection).map_err(|source| Error::Migrate { version, source })?;
+        info!(version = version; "database migrated");
+    }
+    Ok(())
+}
+
+/// Drops and recreates the views, and drops those of other versions.
+pub(crate) fn create_views(connection: &mut Connection) -> Result<(), Error> {
+    let mut name_now = "all";
+    let mut step = || {
+        let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+        let present: Vec<(String, String)> = transaction
+            .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'view'")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (name, text) in &present {
+            // An unchanged view is left alone: no page is written at an ordinary start.
+            if !sql::VIEWS.iter().any(|(ours, wanted)| ours == name && same_statement(wanted, text)) {
+                transaction.execute_batch(&format!("DROP VIEW \"{}\"", name.replace('"', "\"\"")))?;
+            }
+        }
+        for (name, text) in sql::VIEWS {
+            name_now = name;
+            if !present.iter().any(|(there, found)| there == name && same_statement(text, found)) {
+                transaction.execute_batch(text)?;
+            }
+        }
+        transaction.commit()
+    };
+    step().map_err(|source| Error::Views { name: name_now, source })
+}
+
+/// SQLite keeps the statement from `CREATE` on, without the comment above it and the semicolon.
+fn same_statement(file: &str, kept: &str) -> bool {
+    file.find("CREATE VIEW").is_some_and(|start| file[start..].trim_end().trim_end_matches(';') == kept)
+}

@@ -1,0 +1,165 @@
+//! Every SQL text of the program: the migrations, the views, and one constant a statement.
+//!
+//! Owns the texts only; running them is for the other files of this folder. Statements are numbered
+//! so that the writer keeps each prepared once, and so that tests can prepare every one of them on a
+//! migrated database and judge its plan.
+
+/// Applied in order, each once; the position (from 1) is the schema's version. Append only.
+pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../../sql/migrations/0001_init.sql")];
+
+/// Dropped and recreated at each start.
+pub(crate) const VIEWS: &[(&str, &str)] = &[
+    ("v_scaled_object", include_str!("../../sql/views/v_scaled_object.sql")),
+    ("v_definition", include_str!("../../sql/views/v_definition.sql")),
+    ("v_decision", include_str!("../../sql/views/v_decision.sql")),
+    ("v_decision_trigger", include_str!("../../sql/views/v_decision_trigger.sql")),
+    ("v_action", include_str!("../../sql/views/v_action.sql")),
+    ("v_replica_change", include_str!("../../sql/views/v_replica_change.sql")),
+    ("v_hpa_observation", include_str!("../../sql/views/v_hpa_observation.sql")),
+    ("v_condition_change", include_str!("../../sql/views/v_condition_change.sql")),
+    ("v_error_period", include_str!("../../sql/views/v_error_period.sql")),
+    ("v_process_run", include_str!("../../sql/views/v_process_run.sql")),
+    ("v_sample", include_str!("../../sql/views/v_sample.sql")),
+    ("v_sample_recent", include_str!("../../sql/views/v_sample_recent.sql")),
+    ("v_trigger_health", include_str!("../../sql/views/v_trigger_health.sql")),
+    ("v_timeline", include_str!("../../sql/views/v_timeline.sql")),
+];
+
+/// Lists what the schema holds, for `.tables` and `.schema`.
+pub(crate) const LIST_TABLES: &str = "SELECT name, type FROM sqlite_schema \
+     WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, name";
+pub(crate) const LIST_SCHEMA: &str =
+    "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 = '' OR tbl_name = ?1) ORDER BY type DESC, name";
+
+/// Begins reading a snapshot.
+pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
+
+/// How often a statement runs, hence what its plan may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heat {
+    /// For each record or slice of upkeep: no full scan.
+    Hot,
+    /// At start, or over a table whose size is bounded (the head, the list of blocks).
+    Cold,
+}
+
+macro_rules! statements {
+    ($($name:ident $heat:ident $text:expr;)*) => {
+        /// Number of a prepared statement.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Sql { $($name,)* }
+
+        impl Sql {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            pub(crate) fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            #[cfg_attr(not(test), expect(dead_code, reason = "what tests judge plans by"))]
+            pub(crate) fn heat(self) -> Heat {
+                match self { $(Self::$name => Heat::$heat,)* }
+            }
+        }
+    };
+}
+
+statements! {
+    // Loaded at start.
+    LoadObjects Cold "SELECT id, api_group, namespace, name, uid FROM scaled_object WHERE removed_at_unix_ms IS NULL";
+    LoadSeries Cold "SELECT id, object_id, trigger_index, kind, name, metric_name, threshold, activation_threshold \
+        FROM series WHERE until_unix_ms IS NULL";
+    LoadErrorPeriods Cold "SELECT id, series_id, outcome, message, last_at_unix_ms, polls \
+        FROM error_period WHERE until_unix_ms IS NULL";
+    Restore Cold "SELECT o.api_group, o.namespace, o.name, o.uid, a.last_active_at_unix_ms \
+        FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id WHERE o.removed_at_unix_ms IS NULL";
+
+    // Objects, definitions, series.
+    InsertObject Hot "INSERT INTO scaled_object (api_group, namespace, name, uid, added_at_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    NameObject Hot "UPDATE scaled_object SET uid = ?2 WHERE id = ?1";
+    RemoveObject Hot "UPDATE scaled_object SET removed_at_unix_ms = ?2 WHERE id = ?1";
+    OpenDefinition Hot "SELECT id, generation, spec_json, invalid FROM definition \
+        WHERE object_id = ?1 AND until_unix_ms IS NULL ORDER BY from_unix_ms DESC LIMIT 1";
+    CloseDefinitions Hot "UPDATE definition SET until_unix_ms = max(?2, from_unix_ms) WHERE object_id = ?1 AND until_unix_ms IS NULL";
+    InsertDefinition Hot "INSERT INTO definition (object_id, generation, from_unix_ms, spec_json, invalid) VALUES (?1, ?2, ?3, ?4, ?5)";
+    InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
+
+    // History.
+    InsertDecision Hot "INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    // The newest decision of the object within ?3 ms that moves the same way.
+    FindDecision Hot "SELECT id FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 \
+        AND from_replicas = ?4 AND to_replicas = ?5 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    InsertAction Hot "INSERT INTO action (object_id, decision_id, at_unix_ms, from_replicas, to_replicas, error) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    FindAction Hot "SELECT 1 FROM action WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 + ?3 \
+        AND to_replicas = ?4 AND error IS NULL LIMIT 1";
+    FindHpaDesired Hot "SELECT desired_replicas = ?4 FROM hpa_observation WHERE object_id = ?1 \
+        AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 + ?3 ORDER BY at_unix_ms DESC LIMIT 1";
+    InsertReplicaChange Hot "INSERT INTO replica_change (object_id, at_unix_ms, from_replicas, to_replicas, manager, actor, source) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    InsertHpa Hot "INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    InsertCondition Hot "INSERT INTO condition_change (object_id, at_unix_ms, kind, status, reason, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    UpsertLastActive Hot "INSERT INTO object_state (object_id, last_active_at_unix_ms) VALUES (?1, ?2) \
+        ON CONFLICT (object_id) DO UPDATE SET last_active_at_unix_ms = max(last_active_at_unix_ms, excluded.last_active_at_unix_ms)";
+    InsertErrorPeriod Hot "INSERT INTO error_period (series_id, outcome, message, from_unix_ms, last_at_unix_ms, polls) \
+        VALUES (?1, ?2, ?3, ?4, ?4, 1)";
+    UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = ?4 WHERE id = ?1";
+
+    // The process and its small state.
+    LoseProcessRuns Cold "UPDATE process_run SET state = 'lost' WHERE state = 'running'";
+    InsertProcessRun Hot "INSERT INTO process_run (version, started_at_unix_ms, state) VALUES (?1, ?2, 'running')";
+    StopProcessRun Hot "UPDATE process_run SET state = 'orderly', stopped_at_unix_ms = ?2 WHERE id = ?1";
+    ReadKv Hot "SELECT value FROM kv WHERE name = ?1";
+    WriteKv Hot "INSERT INTO kv (name, value, changed_at_unix_ms) VALUES (?1, ?2, ?3) \
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_at_unix_ms = excluded.changed_at_unix_ms";
+
+    // Samples.
+    InsertHead Hot "INSERT INTO sample_head (series_id, at_unix_ms, value, latency_ms) VALUES (?1, ?2, ?3, ?4)";
+    HeadStats Cold "SELECT count(*), coalesce(min(at_unix_ms), 0) FROM sample_head";
+    ReadHead Cold "SELECT series_id, at_unix_ms, value, latency_ms FROM sample_head ORDER BY series_id, at_unix_ms, id";
+    ClearHead Cold "DELETE FROM sample_head";
+    InsertBlock Hot "INSERT INTO sample_block (level, from_unix_ms, until_unix_ms, samples, chunks) VALUES (?1, ?2, ?3, 0, 0)";
+    GrowBlock Hot "UPDATE sample_block SET samples = samples + ?2, chunks = chunks + ?3 WHERE id = ?1";
+    DeleteBlock Hot "DELETE FROM sample_block WHERE id = ?1";
+    InsertChunk Hot "INSERT INTO sample_chunk (id, base_unix_ms, step_ms, stride, samples, value_list, \
+        latency_ms_total, latency_ms_max) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+    // Merging. ?1 is the number of samples that a chunk should have at least.
+    MergeUnderWay Cold "SELECT merging_into FROM sample_block WHERE merging_into IS NOT NULL LIMIT 1";
+    MergeCandidates Cold "SELECT level, count(*) FROM sample_block WHERE merging_into IS NULL AND samples < ?1 * chunks \
+        GROUP BY level HAVING count(*) >= ?2 ORDER BY level LIMIT 1";
+    MergeSpan Cold "SELECT min(from_unix_ms), max(until_unix_ms) FROM (SELECT from_unix_ms, until_unix_ms FROM sample_block \
+        WHERE level = ?1 AND merging_into IS NULL AND samples < ?2 * chunks ORDER BY id LIMIT ?3)";
+    MergeBegin Cold "UPDATE sample_block SET merging_into = ?1 WHERE id IN (SELECT id FROM sample_block \
+        WHERE level = ?2 AND merging_into IS NULL AND samples < ?3 * chunks AND id <> ?1 ORDER BY id LIMIT ?4)";
+    MergeSources Cold "SELECT id, samples, chunks FROM sample_block WHERE merging_into = ?1 ORDER BY id";
+    // Chunks between two ids, ?1 and ?2: the ids say which block and series (see the migration).
+    MergeReach Hot "SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1 OFFSET ?3";
+    MergeRead Hot "SELECT id, base_unix_ms, step_ms, stride, samples, value_list, latency_ms_total, latency_ms_max \
+        FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
+    MergeDelete Hot "DELETE FROM sample_chunk WHERE id BETWEEN ?1 AND ?2";
+    HasNoChunk Hot "SELECT NOT EXISTS (SELECT 1 FROM sample_chunk WHERE id BETWEEN ?1 AND ?2)";
+
+    // Retention: ?1 is the time before which things go, ?2 how many at once.
+    ExpiredBlock Hot "SELECT id FROM sample_block WHERE until_unix_ms < ?1 AND merging_into IS NULL ORDER BY until_unix_ms LIMIT 1";
+    ExpireChunks Hot "DELETE FROM sample_chunk WHERE id IN (SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
+    ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT id FROM hpa_observation WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT id FROM condition_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
+        WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
+    FreePages Cold "PRAGMA incremental_vacuum(256)";
+
+    // Reading.
+    FindSeries Hot "SELECT s.id FROM scaled_object o JOIN series s ON s.object_id = o.id \
+        WHERE o.namespace = ?1 AND o.name = ?2 AND o.api_group = ?3 AND s.trigger_index = ?4";
+    SamplesInHead Cold "SELECT at_unix_ms, value FROM sample_head WHERE series_id = ?1 AND at_unix_ms >= ?2";
+    SamplesInBlocks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 WHERE b.until_unix_ms >= ?2";
+}

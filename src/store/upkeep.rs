@@ -1,0 +1,335 @@
+//! The storage of samples and what happens to it afterwards: the head is packed into blocks, small
+//! blocks are merged, what is too old goes, free pages return to the file system.
+//!
+//! Owns the sizes and their arithmetic. Everything is done in slices of one short transaction, since
+//! the writer, which calls this between flushes, must keep its promise to write decisions at once.
+
+use std::time::Duration;
+
+use rusqlite::{Transaction, TransactionBehavior, params};
+
+use super::chunk::{Chunk, ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, as_integer, pack, unpack};
+use super::prepared::Prepared;
+use super::sql::Sql;
+
+/// The head is packed when it has this many rows: whoever reads one series scans all of it, about
+/// 60 ns a row, so 2 ms.
+const HEAD_ROWS: i64 = 32_768;
+
+/// ... or when its oldest row is this old, which lets 100 triggers polled every 30 s reach chunks of
+/// 120 samples at once.
+const HEAD_AGE_MS: i64 = 3_600_000;
+
+/// A flush of so many samples skips the head and becomes a block: writing them twice is dearer than
+/// the small chunks, which merging mends.
+const DIRECT_SAMPLES: usize = 16_384;
+
+/// Blocks whose chunks hold fewer samples on average are merged. The row around a chunk is about
+/// 35 bytes: 1.5 a sample at 24, which is what is left when the text of chunks reaches its limit
+/// (44 samples whose values never repeat, and a rest).
+const CHUNK_GOAL: i64 = 24;
+
+/// So many blocks become one. Each merge writes a sample once more, about 6 to 20 bytes, hence few
+/// merges of many blocks.
+const MERGE_BLOCKS: i64 = 16;
+
+/// Samples in one slice of a merge: 0.5 µs to read, sort, pack and write one makes 16 ms.
+const SLICE_SAMPLES: i64 = 32_768;
+
+/// Rows that one transaction of retention deletes: some 10 µs each at worst makes 20 ms.
+const EXPIRE_ROWS: i64 = 2_000;
+
+/// How often retention looks for more once it found nothing.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Default 7 days.
+    pub samples: Duration,
+    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods. Default 90 days.
+    pub history: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self { samples: 7 * DAY, history: 90 * DAY }
+    }
+}
+
+pub(crate) struct Upkeep {
+    retention: Retention,
+    head_rows: i64,
+    head_oldest_unix_ms: i64,
+    expire_next_unix_ms: i64,
+    /// A block was written since the last look for blocks to merge.
+    fresh_block: bool,
+}
+
+impl Upkeep {
+    pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
+        let (head_rows, head_oldest_unix_ms) =
+            prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0, fresh_block: true })
+    }
+
+    /// After a failed transaction: counts the head again.
+    pub(crate) fn reload(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
+        *self = Self { expire_next_unix_ms: self.expire_next_unix_ms, ..Self::load(prepared, self.retention)? };
+        Ok(())
+    }
+
+    /// Stores the samples of a flush, within its transaction.
+    pub(crate) fn store(&mut self, prepared: &mut Prepared<'_>, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
+        if samples.len() >= DIRECT_SAMPLES {
+            self.fresh_block = true;
+            return write_level_one(prepared, samples);
+        }
+        let insert = prepared.get(Sql::InsertHead)?;
+        for (series_id, point) in samples.iter() {
+            match &point.value {
+                SampleValue::Outcome(outcome) => {
+                    insert.execute(params![series_id, point.at_unix_ms, &**outcome, point.latency_ms])?
+                }
+                SampleValue::Number(number) => match as_integer(*number) {
+                    Some(integer) => insert.execute(params![series_id, point.at_unix_ms, integer, point.latency_ms])?,
+                    None => insert.execute(params![series_id, point.at_unix_ms, number, point.latency_ms])?,
+                },
+            };
+            if self.head_rows == 0 {
+                self.head_oldest_unix_ms = point.at_unix_ms;
+            }
+            self.head_rows += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a step now has something to do other than by age.
+    pub(crate) fn is_due(&self) -> bool {
+        self.fresh_block || self.head_rows >= HEAD_ROWS
+    }
+
+    /// Does one slice of work; false when there is none.
+    pub(crate) fn step(&mut self, prepared: &mut Prepared<'_>, now_unix_ms: i64) -> Result<bool, rusqlite::Error> {
+        let head_age_ms = now_unix_ms.saturating_sub(self.head_oldest_unix_ms);
+        if self.head_rows >= HEAD_ROWS || (self.head_rows > 0 && head_age_ms >= HEAD_AGE_MS) {
+            in_transaction(prepared, pack_head)?;
+            self.head_rows = 0;
+            self.fresh_block = true;
+            return Ok(true);
+        }
+        if merge(prepared)? {
+            return Ok(true);
+        }
+        self.fresh_block = false;
+        if now_unix_ms >= self.expire_next_unix_ms {
+            let retention = self.retention;
+            if in_transaction(prepared, |prepared| expire(prepared, retention, now_unix_ms))? {
+                return Ok(true);
+            }
+            self.expire_next_unix_ms = now_unix_ms.saturating_add(super::rows::millis(EXPIRE_EVERY));
+            free_pages(prepared)?;
+        }
+        Ok(false)
+    }
+}
+
+fn in_transaction<T>(
+    prepared: &mut Prepared<'_>,
+    work: impl FnOnce(&mut Prepared<'_>) -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    let transaction = Transaction::new_unchecked(prepared.connection, TransactionBehavior::Immediate)?;
+    let done = work(prepared)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+pub(crate) fn read_value(row: &rusqlite::Row<'_>, column: usize) -> Result<SampleValue, rusqlite::Error> {
+    use rusqlite::types::ValueRef;
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(_) => SampleValue::Outcome(row.get_ref(column)?.as_str()?.into()),
+        _ => SampleValue::Number(row.get(column)?),
+    })
+}
+
+fn pack_head(prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
+    let mut samples = Vec::new();
+    let mut rows = prepared.get(Sql::ReadHead)?.query([])?;
+    while let Some(row) = rows.next()? {
+        let point = Point { at_unix_ms: row.get(1)?, value: read_value(row, 2)?, latency_ms: row.get(3)? };
+        samples.push((row.get(0)?, point));
+    }
+    drop(rows);
+    write_level_one(prepared, &mut samples)?;
+    prepared.execute(Sql::ClearHead, [])?;
+    Ok(())
+}
+
+fn write_level_one(prepared: &mut Prepared<'_>, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
+    let times = samples.iter().map(|(_, point)| point.at_unix_ms);
+    let (Some(from), Some(until)) = (times.clone().min(), times.max()) else { return Ok(()) };
+    let block = prepared.insert(Sql::InsertBlock, params![1, from, until])?;
+    write_chunks(prepared, block, samples)
+}
+
+/// Sorts and packs the samples of some series into a block that has none of these series yet.
+fn write_chunks(prepared: &mut Prepared<'_>, block: i64, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
+    samples.sort_by_key(|(series_id, point)| (*series_id, point.at_unix_ms));
+    let mut chunks: i64 = 0;
+    let mut points = Vec::new();
+    for run in samples.chunk_by(|a, b| a.0 == b.0) {
+        let series = run[0].0;
+        points.clear();
+        points.extend(run.iter().map(|(_, point)| point.clone()));
+        let insert = prepared.get(Sql::InsertChunk)?;
+        let mut result = Ok(0);
+        let mut number: i64 = 0;
+        let mut refused = 0;
+        pack(&points, |chunk| {
+            // Beyond either limit there is no id. 4,096 chunks of a series in one block are 980,000
+            // samples, or as many leaps of its clock; 16 million series are 10,000 objects changed
+            // every hour for two months.
+            if series > SERIES_MAX || number > NUMBER_MAX {
+                refused += 1;
+                return;
+            }
+            if result.is_ok() {
+                result = insert.execute(params![
+                    ChunkId::new(block, series, number).0,
+                    chunk.base_unix_ms,
+                    chunk.step_ms,
+                    chunk.stride,
+                    chunk.samples,
+                    chunk.value_list,
+                    chunk.latency_ms_total,
+                    chunk.latency_ms_max
+                ]);
+            }
+            number += 1;
+        });
+        result?;
+        chunks += number;
+        if refused > 0 {
+            log::error!(series = series, chunks = refused; "samples lost: no number left for their chunks");
+        }
+    }
+    let count = i64::try_from(samples.len()).unwrap_or(i64::MAX);
+    prepared.execute(Sql::GrowBlock, params![block, count, chunks])?;
+    Ok(())
+}
+
+/// Begins a merge or carries one on; false when nothing needs merging.
+fn merge(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
+    let mut rows = prepared.get(Sql::MergeUnderWay)?.query([])?;
+    let under_way: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    drop(rows);
+    if let Some(target) = under_way {
+        in_transaction(prepared, |prepared| merge_slice(prepared, target))?;
+        return Ok(true);
+    }
+    let mut rows = prepared.get(Sql::MergeCandidates)?.query([CHUNK_GOAL, MERGE_BLOCKS])?;
+    let level: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    drop(rows);
+    let Some(level) = level else { return Ok(false) };
+    in_transaction(prepared, |prepared| {
+        let span: (i64, i64) = prepared
+            .get(Sql::MergeSpan)?
+            .query_row([level, CHUNK_GOAL, MERGE_BLOCKS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let target = prepared.insert(Sql::InsertBlock, params![level + 1, span.0, span.1])?;
+        prepared.execute(Sql::MergeBegin, [target, level, CHUNK_GOAL, MERGE_BLOCKS])?;
+        Ok(true)
+    })
+}
+
+/// Moves the next series, in order, from all sources to the target.
+fn merge_slice(prepared: &mut Prepared<'_>, target: i64) -> Result<(), rusqlite::Error> {
+    let mut sources: Vec<(i64, i64, i64)> = Vec::new();
+    let mut rows = prepared.get(Sql::MergeSources)?.query([target])?;
+    while let Some(row) = rows.next()? {
+        sources.push((row.get(0)?, row.get(1)?, row.get(2)?));
+    }
+    drop(rows);
+    let total: i64 = sources.iter().map(|source| source.1).sum::<i64>().max(1);
+    let mut reach = SERIES_MAX;
+    for (source, _, chunks) in &sources {
+        // The source's share of a slice, in chunks.
+        let ahead = (chunks.saturating_mul(SLICE_SAMPLES) / total).max(1);
+        let (first, last) = ChunkId::range(*source, SERIES_MAX);
+        let mut rows = prepared.get(Sql::MergeReach)?.query([first, last, ahead])?;
+        if let Some(row) = rows.next()? {
+            reach = reach.min(ChunkId(row.get(0)?).series());
+        }
+    }
+    let mut samples = Vec::new();
+    for (source, ..) in &sources {
+        let (first, last) = ChunkId::range(*source, reach);
+        let mut rows = prepared.get(Sql::MergeRead)?.query([first, last])?;
+        while let Some(row) = rows.next()? {
+            let series_id = ChunkId(row.get(0)?).series();
+            let chunk = read_chunk(row, 1)?;
+            // A chunk that is not ours to read is lost here; nothing but damage makes one.
+            let _ = unpack(&chunk, |point| samples.push((series_id, point)));
+        }
+        drop(rows);
+        prepared.execute(Sql::MergeDelete, [first, last])?;
+        delete_empty_block(prepared, *source)?;
+    }
+    write_chunks(prepared, target, &mut samples)
+}
+
+fn delete_empty_block(prepared: &mut Prepared<'_>, block: i64) -> Result<(), rusqlite::Error> {
+    let (first, last) = ChunkId::range(block, SERIES_MAX);
+    if prepared.get(Sql::HasNoChunk)?.query_row([first, last], |row| row.get(0))? {
+        prepared.execute(Sql::DeleteBlock, [block])?;
+    }
+    Ok(())
+}
+
+/// Reads base, step, stride, both lists, and the latencies where the statement has them.
+pub(crate) fn read_chunk(row: &rusqlite::Row<'_>, first: usize) -> Result<Chunk, rusqlite::Error> {
+    let has_latency = row.as_ref().column_count() > first + 5;
+    Ok(Chunk {
+        base_unix_ms: row.get(first)?,
+        step_ms: row.get(first + 1)?,
+        stride: row.get(first + 2)?,
+        samples: row.get(first + 3)?,
+        value_list: row.get(first + 4)?,
+        latency_ms_total: if has_latency { row.get(first + 5)? } else { 0 },
+        latency_ms_max: if has_latency { row.get(first + 6)? } else { 0 },
+    })
+}
+
+/// Deletes one slice of what is too old; true when there may be more.
+fn expire(prepared: &mut Prepared<'_>, retention: Retention, now_unix_ms: i64) -> Result<bool, rusqlite::Error> {
+    let before = |kept| now_unix_ms.saturating_sub(super::rows::millis(kept));
+    let mut rows = prepared.get(Sql::ExpiredBlock)?.query([before(retention.samples)])?;
+    let block: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    drop(rows);
+    if let Some(block) = block {
+        let (first, last) = ChunkId::range(block, SERIES_MAX);
+        prepared.execute(Sql::ExpireChunks, [first, last, EXPIRE_ROWS])?;
+        delete_empty_block(prepared, block)?;
+        return Ok(true);
+    }
+    for statement in [
+        Sql::ExpireActions,
+        Sql::ExpireDecisions,
+        Sql::ExpireReplicaChanges,
+        Sql::ExpireHpas,
+        Sql::ExpireConditions,
+        Sql::ExpireErrorPeriods,
+    ] {
+        if prepared.execute(statement, [before(retention.history), EXPIRE_ROWS])? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Gives up to 256 free pages (1 MiB) back to the file system: the pragma returns a row a page.
+fn free_pages(prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
+    let mut rows = prepared.get(Sql::FreePages)?.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}

@@ -1,0 +1,465 @@
+//! The writer: the one thread that changes the file.
+//!
+//! Owns the writable connection, the batch that is not yet committed, and what happens when it
+//! cannot be: the batch is kept and tried again with growing pauses while the queue fills, then loses.
+//! Must not be waited for by anybody but a shutdown.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use super::chunk::Point;
+use super::error::{is_corruption, is_retryable};
+use super::ledger::{Applied, Ledger};
+use super::prepared::Prepared;
+use super::queue::{Counters, Message, is_sample};
+use super::sql::Sql;
+use super::upkeep::Upkeep;
+use super::{Options, clock, schema};
+use crate::scaling::event::Record;
+
+/// A batch waits no longer than this for company.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+
+/// ... and with a decision or other rare record in it, no longer than this: people look at once.
+const FLUSH_URGENT_AFTER: Duration = Duration::from_millis(100);
+
+/// A batch of this many records is written at once: 32,768 at 3 µs are 100 ms in one transaction.
+const BATCH_MAX: usize = 32_768;
+
+/// Last activity and running error periods are written this often: each is a page somewhere.
+const PENDING_EVERY: Duration = Duration::from_secs(15);
+
+/// Pauses between tries double from the first to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+
+/// One warning of a kind within this time.
+const WARN_EVERY: Duration = Duration::from_secs(30);
+
+/// With nothing to do the writer looks for upkeep this often.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<(), rusqlite::Error> {
+    options.pages_max.map_or(Ok(()), |pages| connection.pragma_update(None, "max_page_count", pages))
+}
+
+pub(crate) struct Writer {
+    path: PathBuf,
+    options: Options,
+    inbox: Receiver<Message>,
+    counters: Arc<Counters>,
+    batch: Vec<Record>,
+    /// When the batch must be written, when it has anything.
+    due: Option<Instant>,
+    retry: Option<Duration>,
+    /// Set once; what comes after it is not awaited any more.
+    stop: Option<Instant>,
+    warned: Option<Instant>,
+    warned_lost_total: u64,
+    /// Row of this process in `process_run`.
+    run: Option<i64>,
+}
+
+enum End {
+    Stopped { complete: bool },
+    Corrupt,
+}
+
+/// What lives as long as one connection.
+struct Session<'c> {
+    prepared: Prepared<'c>,
+    ledger: Ledger,
+    upkeep: Upkeep,
+    samples: Vec<(i64, Point)>,
+    pending_due: Instant,
+    upkeep_after: Instant,
+    /// The ledger holds what a failed transaction left: to be loaded again before the next.
+    stale: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(path: &Path, options: Options, inbox: Receiver<Message>, counters: Arc<Counters>) -> Self {
+        Self {
+            path: path.to_owned(),
+            options,
+            inbox,
+            counters,
+            batch: Vec::new(),
+            due: None,
+            retry: None,
+            stop: None,
+            warned: None,
+            warned_lost_total: 0,
+            run: None,
+        }
+    }
+
+    /// Runs until told to stop; true when everything was written and the file closed.
+    pub(crate) fn run(mut self, mut connection: Connection) -> bool {
+        loop {
+            match self.session(&connection) {
+                End::Stopped { complete } => {
+                    // What others sent meanwhile.
+                    self.lose_batch();
+                    return complete & self.close(connection);
+                }
+                End::Corrupt => {}
+            }
+            drop(connection);
+            connection = match self.start_afresh() {
+                Some(connection) => connection,
+                None => return false,
+            };
+        }
+    }
+
+    /// The file broke while in use: set aside, as at start.
+    fn start_afresh(&mut self) -> Option<Connection> {
+        self.run = None;
+        match schema::set_aside(&self.path) {
+            Ok(aside) => error!(aside:% = aside.display(); "database is corrupt: set aside, history starts afresh"),
+            Err(error) => error!(error:% = error; "database is corrupt: cannot be set aside"),
+        }
+        let opened = schema::open(&self.path)
+            .and_then(|connection| {
+                limit_pages(&connection, &self.options)
+                    .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
+                Ok(connection)
+            });
+        match opened {
+            Ok(connection) => Some(connection),
+            Err(error) => {
+                // Scaling goes on; every further record is counted as lost by its sender.
+                error!(error:% = error; "history ends: no database can be opened");
+                None
+            }
+        }
+    }
+
+    fn session(&mut self, connection: &Connection) -> End {
+        let mut session = loop {
+            match Session::load(connection, &self.options, &mut self.run) {
+                Ok(session) => break session,
+                Err(error) if is_corruption(&error) => return End::Corrupt,
+                Err(error) => {
+                    self.failed(&error);
+                    if self.stop.is_some_and(|deadline| clock::now() >= deadline) {
+                        self.lose_batch();
+                        return End::Stopped { complete: false };
+                    }
+                    self.receive(None);
+                }
+            }
+        };
+        loop {
+            let stopping = self.stop;
+            if stopping.is_none() {
+                self.receive(Some(&mut session));
+            }
+            if self.due.is_some_and(|due| clock::now() >= due) || stopping.is_some() {
+                match self.flush(&mut session) {
+                    Ok(()) => {}
+                    Err(error) if is_corruption(&error) => return End::Corrupt,
+                    Err(error) => self.failed(&error),
+                }
+            }
+            self.log_losses();
+            if let Some(deadline) = stopping {
+                if self.batch.is_empty() && self.retry.is_none() {
+                    let complete = session.finish(self.run).inspect_err(|error| {
+                        warn!(error:% = error; "last write of the history failed");
+                    });
+                    return End::Stopped { complete: complete.is_ok() };
+                }
+                let now = clock::now();
+                if now >= deadline {
+                    self.lose_batch();
+                    return End::Stopped { complete: false };
+                }
+                pause(self.retry.unwrap_or(Duration::ZERO).min(deadline - now));
+            } else if self.retry.is_none() {
+                match session.maintain(&self.path, &self.counters) {
+                    Ok(()) => {}
+                    Err(error) if is_corruption(&error) => return End::Corrupt,
+                    Err(error) => {
+                        self.warn("upkeep of the history failed", &error);
+                        session.upkeep_after = clock::now() + RETRY_LAST;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what has come, waiting until something is due.
+    fn receive(&mut self, mut session: Option<&mut Session<'_>>) {
+        let upkeep_after = session.as_ref().map(|session| session.upkeep_after);
+        let mut wait = self.wait(upkeep_after);
+        // A full batch leaves the rest in the queue, whose budgets decide what is lost.
+        while self.batch.len() < BATCH_MAX || self.retry.is_none() {
+            match self.inbox.recv_timeout(wait) {
+                Ok(Message::Records(records)) => self.take(records),
+                Ok(Message::WriteKv { name, value, reply }) => {
+                    let result = match session.as_deref_mut() {
+                        Some(session) => session
+                            .prepared
+                            .execute(Sql::WriteKv, params![name, value, clock::now_unix_ms()])
+                            .map(|_| ()),
+                        None => Err(rusqlite::Error::SqliteFailure(
+                            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                            None,
+                        )),
+                    };
+                    let _ = reply.send(result);
+                }
+                Ok(Message::Flush { reply }) => {
+                    let done = session.as_deref_mut().is_some_and(|session| self.flush(session).is_ok());
+                    if done {
+                        let _ = reply.send(());
+                    }
+                }
+                Ok(Message::Stop { deadline }) => {
+                    self.stop = Some(deadline);
+                    // What was sent before is all that counts.
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // Dropped without a stop: write what there is.
+                    self.stop = Some(clock::now() + FLUSH_AFTER);
+                    return;
+                }
+            }
+            if self.batch.len() >= BATCH_MAX && self.retry.is_none() {
+                self.due = Some(clock::now());
+                return;
+            }
+            wait = self.wait(upkeep_after);
+        }
+        // Full, and waiting for the next try.
+        pause(wait.min(RETRY_FIRST));
+    }
+
+    /// Time until something must be done: the batch, or else upkeep.
+    fn wait(&self, upkeep_after: Option<Instant>) -> Duration {
+        // While writing fails there is no upkeep either.
+        let upkeep_after = upkeep_after.filter(|_| self.retry.is_none());
+        let wake = match (self.due, upkeep_after) {
+            (Some(due), Some(upkeep)) => due.min(upkeep),
+            (Some(due), None) => due,
+            (None, Some(upkeep)) => upkeep,
+            (None, None) => return RETRY_FIRST,
+        };
+        wake.saturating_duration_since(clock::now())
+    }
+
+    fn take(&mut self, records: Vec<Record>) {
+        let urgent = !records.iter().all(|record| is_sample(record) || matches!(record, Record::LastActive { .. }));
+        self.batch.extend(records);
+        if self.retry.is_none() {
+            let due = clock::now() + if urgent { FLUSH_URGENT_AFTER } else { FLUSH_AFTER };
+            self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        }
+    }
+
+    /// Commits the batch, and now and then what is pending.
+    fn flush(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
+        let pending = clock::now() >= session.pending_due || self.stop.is_some();
+        let mut unknown = 0;
+        match session.write(&self.batch, pending, &mut unknown) {
+            Ok(()) => {}
+            Err(error) if is_retryable(&error) || is_corruption(&error) => return Err(error),
+            Err(error) => {
+                self.warn("a record was refused: writing one by one", &error);
+                return self.flush_singly(session);
+            }
+        }
+        self.succeeded();
+        let samples = self.batch.iter().filter(|record| is_sample(record)).count();
+        self.counters.settle(samples, self.batch.len() - samples, unknown, 0);
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// One record refused by the database (our bug) must not take its neighbours along.
+    fn flush_singly(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
+        let mut rest = std::mem::take(&mut self.batch).into_iter();
+        while let Some(record) = rest.next() {
+            let (samples, kept) = if is_sample(&record) { (1, 0) } else { (0, 1) };
+            let mut unknown = 0;
+            match session.write(std::slice::from_ref(&record), false, &mut unknown) {
+                Ok(()) => self.counters.settle(samples, kept, unknown, 0),
+                Err(error) if is_retryable(&error) || is_corruption(&error) => {
+                    self.batch = std::iter::once(record).chain(rest).collect();
+                    return Err(error);
+                }
+                Err(error) => {
+                    error!(error:% = error, record:% = format!("{record:.200?}"); "record lost: the database refuses it");
+                    self.counters.settle(samples, kept, samples, kept);
+                }
+            }
+        }
+        self.succeeded();
+        Ok(())
+    }
+
+    fn succeeded(&mut self) {
+        self.due = None;
+        if self.retry.take().is_some() {
+            info!(written = true; "history is written again");
+        }
+        self.counters.succeed();
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        self.counters.fail(error);
+        self.warn("history not written: trying again", error);
+        let pause = self.retry.map_or(RETRY_FIRST, |pause| (pause * 2).min(RETRY_LAST));
+        self.retry = Some(pause);
+        self.due = Some(clock::now() + pause);
+    }
+
+    fn warn(&mut self, what: &'static str, error: &rusqlite::Error) {
+        let now = clock::now();
+        if self.warned.is_none_or(|before| now.duration_since(before) >= WARN_EVERY) {
+            self.warned = Some(now);
+            warn!(error:% = error; "{what}");
+        }
+    }
+
+    fn log_losses(&mut self) {
+        let lost_total = self.counters.lost_total();
+        if lost_total > self.warned_lost_total {
+            let now = clock::now();
+            if self.warned.is_none_or(|before| now.duration_since(before) >= WARN_EVERY) {
+                self.warned = Some(now);
+                warn!(lost = lost_total - self.warned_lost_total, lost_total = lost_total; "records lost");
+                self.warned_lost_total = lost_total;
+            }
+        }
+    }
+
+    fn lose_batch(&mut self) {
+        // What still waits in the queue is lost as well.
+        while let Ok(message) = self.inbox.try_recv() {
+            if let Message::Records(records) = message {
+                self.batch.extend(records);
+            }
+        }
+        let samples = self.batch.iter().filter(|record| is_sample(record)).count();
+        let kept = self.batch.len() - samples;
+        self.batch.clear();
+        self.counters.settle(samples, kept, samples, kept);
+        if samples + kept > 0 {
+            error!(samples = samples, others = kept; "records lost at shutdown");
+        }
+    }
+
+    fn close(&self, connection: Connection) -> bool {
+        // Busy when a reader is still there: then the WAL stays, which is no loss.
+        let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        debug!(path:% = self.path.display(), busy = folded.unwrap_or(1); "database closed");
+        connection.close().is_ok()
+    }
+}
+
+fn pause(duration: Duration) {
+    #[allow(clippy::disallowed_methods, reason = "between two tries there is nothing to wait for, and nobody waits for this thread")]
+    std::thread::sleep(duration);
+}
+
+impl<'c> Session<'c> {
+    fn load(connection: &'c Connection, options: &Options, run: &mut Option<i64>) -> Result<Self, rusqlite::Error> {
+        let mut prepared = Prepared::new(connection);
+        if run.is_none() {
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            prepared.execute(Sql::LoseProcessRuns, [])?;
+            let row = params![env!("CARGO_PKG_VERSION"), clock::now_unix_ms()];
+            let id = prepared.insert(Sql::InsertProcessRun, row)?;
+            transaction.commit()?;
+            *run = Some(id);
+        }
+        let ledger = Ledger::load(&mut prepared)?;
+        let upkeep = Upkeep::load(&mut prepared, options.retention)?;
+        let now = clock::now();
+        Ok(Self {
+            prepared,
+            ledger,
+            upkeep,
+            samples: Vec::new(),
+            pending_due: now + PENDING_EVERY,
+            upkeep_after: now,
+            stale: false,
+        })
+    }
+
+    /// After a failed transaction: what was remembered of it never happened.
+    fn reload(&mut self) -> Result<(), rusqlite::Error> {
+        let ledger = Ledger::load(&mut self.prepared)?;
+        let before = std::mem::replace(&mut self.ledger, ledger);
+        self.ledger.inherit(before);
+        self.upkeep.reload(&mut self.prepared)?;
+        self.stale = false;
+        Ok(())
+    }
+
+    /// Writes records in one transaction.
+    fn write(&mut self, records: &[Record], pending: bool, unknown: &mut usize) -> Result<(), rusqlite::Error> {
+        let result = self.try_write(records, pending, unknown);
+        self.stale |= result.is_err();
+        result
+    }
+
+    fn try_write(&mut self, records: &[Record], pending: bool, unknown: &mut usize) -> Result<(), rusqlite::Error> {
+        if self.stale {
+            self.reload()?;
+        }
+        let transaction = Transaction::new_unchecked(self.prepared.connection, TransactionBehavior::Immediate)?;
+        self.samples.clear();
+        for record in records {
+            if self.ledger.apply(&mut self.prepared, record, &mut self.samples)? == Applied::Unknown {
+                *unknown += 1;
+            }
+        }
+        self.upkeep.store(&mut self.prepared, &mut self.samples)?;
+        if pending {
+            self.ledger.write_pending(&mut self.prepared)?;
+        }
+        transaction.commit()?;
+        if self.upkeep.is_due() {
+            self.upkeep_after = clock::now();
+        }
+        if pending {
+            self.ledger.pending_written();
+            self.pending_due = clock::now() + PENDING_EVERY;
+        }
+        Ok(())
+    }
+
+    /// One slice of upkeep, when there is any.
+    fn maintain(&mut self, path: &Path, counters: &Counters) -> Result<(), rusqlite::Error> {
+        let now = clock::now();
+        if now < self.upkeep_after {
+            return Ok(());
+        }
+        if now >= self.pending_due {
+            self.write(&[], true, &mut 0)?;
+        }
+        let more = self.upkeep.step(&mut self.prepared, clock::now_unix_ms())?;
+        if !more {
+            self.upkeep_after = clock::now() + UPKEEP_EVERY;
+            let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            counters.set_sizes(bytes(path), bytes(&schema::with_suffix(path, "-wal")));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, run: Option<i64>) -> Result<(), rusqlite::Error> {
+        self.prepared.execute(Sql::StopProcessRun, params![run, clock::now_unix_ms()])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! TriggerAuthentication and ClusterTriggerAuthentication of both API groups: where parameters come
+//! from, never their values.
+//!
+//! Cloud providers and vaults are recognised and refused by name, since a trigger that went out
+//! without the credentials it was promised would fail with a riddle.
+
+use serde_json::Value;
+
+use super::fields::{Fields, Report, Warning, quoted};
+use super::metadata::{Metadata, Unreadable};
+use crate::scaling::model::{
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ParameterSource, Problem, Step,
+};
+
+/// The authentication, everything wrong with it (the model keeps the first), and warnings.
+#[derive(Debug)]
+pub struct Reading {
+    pub authentication: Authentication,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Warning>,
+}
+
+const EXTERNAL_STORES: &[&str] = &[
+    "hashiCorpVault",
+    "azureKeyVault",
+    "gcpSecretManager",
+    "awsSecretManager",
+];
+const SPEC_FIELDS: &[&str] = &[
+    "secretTargetRef",
+    "configMapTargetRef",
+    "env",
+    "filePath",
+    "boundServiceAccountToken",
+    "podIdentity",
+    "oauth2",
+    "hashiCorpVault",
+    "azureKeyVault",
+    "gcpSecretManager",
+    "awsSecretManager",
+];
+
+/// Reads one object as the API server sends it.
+///
+/// # Errors
+/// When the bytes are no JSON object with a `metadata.name`.
+pub fn from_slice(
+    group: ApiGroup,
+    kind: AuthenticationKind,
+    json: &[u8],
+) -> Result<Authentication, Unreadable> {
+    let value = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
+    from_value(group, kind, value).map(|reading| reading.authentication)
+}
+
+/// The same from a parsed value, with all that `check` prints.
+///
+/// # Errors
+/// When there is no `metadata.name`.
+pub fn from_value(
+    group: ApiGroup,
+    kind: AuthenticationKind,
+    mut object: Value,
+) -> Result<Reading, Unreadable> {
+    let mut report = Report::default();
+    let metadata = Metadata::take(&mut object, &mut report)?;
+    let spec = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
+    spec.warn_unknown(SPEC_FIELDS, &mut report);
+    let sources = sources(kind, &spec, &mut report);
+    report_unsupported(&spec, &mut report);
+    let status_scaled_objects = object
+        .pointer("/status/scaledobjects")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let namespace = match kind {
+        AuthenticationKind::TriggerAuthentication => metadata.namespace,
+        AuthenticationKind::ClusterTriggerAuthentication => String::new(),
+    };
+    let authentication = Authentication {
+        key: AuthenticationKey {
+            group,
+            kind,
+            namespace,
+            name: metadata.name,
+        },
+        generation: metadata.generation,
+        resource_version: metadata.resource_version,
+        deletion_requested: metadata.deletion_timestamp.is_some(),
+        finalizers: metadata.finalizers,
+        sources,
+        unsupported: report.problems.first().cloned(),
+        status_scaled_objects,
+    };
+    Ok(Reading {
+        authentication,
+        problems: report.problems,
+        warnings: report.warnings,
+    })
+}
+
+/// In the order in which they apply: later ones win, and a file replaces all and ends the list.
+fn sources(
+    kind: AuthenticationKind,
+    spec: &Fields<'_>,
+    report: &mut Report,
+) -> Vec<ParameterSource> {
+    let mut sources = Vec::new();
+    for item in spec.objects("env", report) {
+        let container = item.filled("containerName", report).map(str::to_owned);
+        if let [Some(parameter), Some(name)] = required(&item, ["parameter", "name"], report) {
+            sources.push(ParameterSource::Env {
+                parameter,
+                name,
+                container,
+            });
+        }
+    }
+    let file = file_path(kind, spec, report);
+    let mut later = Vec::new();
+    for item in spec.objects("configMapTargetRef", report) {
+        if let [Some(parameter), Some(name), Some(key)] =
+            required(&item, ["parameter", "name", "key"], report)
+        {
+            later.push(ParameterSource::ConfigMap {
+                parameter,
+                name,
+                key,
+            });
+        }
+    }
+    for item in spec.objects("secretTargetRef", report) {
+        if let [Some(parameter), Some(name), Some(key)] =
+            required(&item, ["parameter", "name", "key"], report)
+        {
+            later.push(ParameterSource::Secret {
+                parameter,
+                name,
+                key,
+            });
+        }
+    }
+    for item in spec.objects("boundServiceAccountToken", report) {
+        if let [Some(parameter), Some(service_account)] =
+            required(&item, ["parameter", "serviceAccountName"], report)
+        {
+            later.push(ParameterSource::BoundServiceAccountToken {
+                parameter,
+                service_account,
+            });
+        }
+    }
+    match file {
+        Some(file) if sources.is_empty() && later.is_empty() => vec![file],
+        Some(file) => {
+            report.warn(
+                spec.path("filePath"),
+                "replaces every other source of this authentication",
+                "remove the others",
+            );
+            vec![file]
+        }
+        None => {
+            sources.append(&mut later);
+            sources
+        }
+    }
+}
+
+fn required<const N: usize>(
+    item: &Fields<'_>,
+    names: [&str; N],
+    report: &mut Report,
+) -> [Option<String>; N] {
+    names.map(|name| {
+        let text = item.filled(name, report);
+        if text.is_none() && item.get(name).is_none_or(|value| value == "") && item.is_present() {
+            report.problem(
+                Step::BuildScalers,
+                item.path(name),
+                "is missing",
+                format!("write {name}"),
+            );
+        }
+        text.map(str::to_owned)
+    })
+}
+
+fn file_path(
+    kind: AuthenticationKind,
+    spec: &Fields<'_>,
+    report: &mut Report,
+) -> Option<ParameterSource> {
+    let path = spec.filled("filePath", report)?;
+    let (message, fix) = if kind == AuthenticationKind::TriggerAuthentication {
+        (
+            "is for ClusterTriggerAuthentication only".to_owned(),
+            "use secretTargetRef, or a ClusterTriggerAuthentication",
+        )
+    } else if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        (
+            format!("{} leaves the folder of authentication files", quoted(path)),
+            "write a relative path without ..",
+        )
+    } else {
+        return Some(ParameterSource::FilePath(path.to_owned()));
+    };
+    report.problem(Step::BuildScalers, spec.path("filePath"), message, fix);
+    None
+}
+
+fn report_unsupported(spec: &Fields<'_>, report: &mut Report) {
+    let identity = spec.child("podIdentity", report);
+    if let Some(provider) = identity
+        .filled("provider", report)
+        .filter(|provider| *provider != "none")
+    {
+        report.problem(
+            Step::BuildScalers,
+            identity.path("provider"),
+            format!("pod identity {} is not supported", quoted(provider)),
+            "write none, and give the credentials by secretTargetRef",
+        );
+    }
+    if spec.has("oauth2") {
+        report.problem(
+            Step::BuildScalers,
+            spec.path("oauth2"),
+            "oauth2 is not supported",
+            "give a bearer token by secretTargetRef or boundServiceAccountToken",
+        );
+    }
+    for name in EXTERNAL_STORES.iter().filter(|name| spec.has(name)) {
+        report.problem(
+            Step::BuildScalers,
+            spec.path(name),
+            format!("{name} is not supported"),
+            "copy the secret into a Kubernetes Secret and use secretTargetRef",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(kind: AuthenticationKind, spec: Value) -> Reading {
+        let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": spec});
+        from_value(ApiGroup::KedaSh, kind, object).expect("has a name")
+    }
+
+    #[test]
+    fn sources_come_in_the_order_in_which_they_apply() {
+        let reading = read(
+            AuthenticationKind::TriggerAuthentication,
+            json!({
+                "boundServiceAccountToken": [{"parameter": "token", "serviceAccountName": "sa"}],
+                "secretTargetRef": [{"parameter": "password", "name": "s", "key": "k"}],
+                "configMapTargetRef": [{"parameter": "ca", "name": "c", "key": "k"}],
+                "env": [{"parameter": "username", "name": "USER"}, {"parameter": "x", "name": "Y", "containerName": "app"}],
+                "podIdentity": {"provider": "none"},
+            }),
+        );
+        assert_eq!(reading.authentication.unsupported, None);
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            reading.authentication.sources,
+            [
+                ParameterSource::Env {
+                    parameter: text("username"),
+                    name: text("USER"),
+                    container: None
+                },
+                ParameterSource::Env {
+                    parameter: text("x"),
+                    name: text("Y"),
+                    container: Some(text("app"))
+                },
+                ParameterSource::ConfigMap {
+                    parameter: text("ca"),
+                    name: text("c"),
+                    key: text("k")
+                },
+                ParameterSource::Secret {
+                    parameter: text("password"),
+                    name: text("s"),
+                    key: text("k")
+                },
+                ParameterSource::BoundServiceAccountToken {
+                    parameter: text("token"),
+                    service_account: text("sa")
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_replaces_the_rest() {
+        let spec = json!({"filePath": "team/a.json", "env": [{"parameter": "a", "name": "B"}]});
+        let reading = read(AuthenticationKind::ClusterTriggerAuthentication, spec);
+        assert_eq!(
+            reading.authentication.sources,
+            [ParameterSource::FilePath("team/a.json".to_owned())]
+        );
+        assert_eq!(reading.warnings.len(), 1);
+        assert_eq!(reading.authentication.key.namespace, "");
+    }
+}

@@ -1,0 +1,263 @@
+//! Kubernetes quantities as milli units, text in and out.
+//!
+//! Milli units are what the HPA controller compares in, so `1`, `1000m` and `1.000` are one value
+//! here. Must not round down: like the API server, a rest below a milli unit counts upwards.
+
+/// Digits kept of a quantity; above it the API server caps too, at 2^63-1 units. 10^27 milli units
+/// leave room to multiply two of them within an `i128`.
+const MILLI_MAX: i128 = 1_000_000_000_000_000_000_000_000_000;
+
+/// Milli units of a quantity's text; `None` when it is no quantity.
+#[must_use]
+pub fn parse_milli(text: &str) -> Option<i128> {
+    let (negative, unsigned) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let number_end = unsigned
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(number_end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let scale = Scale::from_suffix(suffix)?;
+    let digits = format!("{whole}{fraction}");
+    let milli = scale.milli(digits.trim_start_matches('0'), fraction.len())?;
+    Some(if negative { -milli } else { milli })
+}
+
+/// Canonical text: the largest suffix that leaves an integer, as the API server prints it.
+#[must_use]
+pub fn format_milli(milli: i128) -> String {
+    if milli == 0 {
+        return "0".to_owned();
+    }
+    if milli % 1000 != 0 {
+        return format!("{milli}m");
+    }
+    let mut value = milli / 1000;
+    let mut suffix = "";
+    for next in ["k", "M", "G", "T", "P", "E"] {
+        if value % 1000 != 0 {
+            break;
+        }
+        value /= 1000;
+        suffix = next;
+    }
+    format!("{value}{suffix}")
+}
+
+/// What a suffix multiplies by.
+enum Scale {
+    /// A power of ten.
+    Ten(i32),
+    /// A power of 1024.
+    Binary(u32),
+}
+
+impl Scale {
+    fn from_suffix(suffix: &str) -> Option<Self> {
+        Some(match suffix {
+            "n" => Self::Ten(-9),
+            "u" => Self::Ten(-6),
+            "m" => Self::Ten(-3),
+            "" => Self::Ten(0),
+            "k" => Self::Ten(3),
+            "M" => Self::Ten(6),
+            "G" => Self::Ten(9),
+            "T" => Self::Ten(12),
+            "P" => Self::Ten(15),
+            "E" => Self::Ten(18),
+            "Ki" => Self::Binary(1),
+            "Mi" => Self::Binary(2),
+            "Gi" => Self::Binary(3),
+            "Ti" => Self::Binary(4),
+            "Pi" => Self::Binary(5),
+            "Ei" => Self::Binary(6),
+            exponent => {
+                let digits = exponent.strip_prefix(['e', 'E'])?;
+                let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(digits);
+                if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
+                    return None;
+                }
+                Self::Ten(digits.parse().ok()?)
+            }
+        })
+    }
+
+    /// `digits` × 10^-`decimals` × scale × 1000, rounded up, capped. `digits` has no leading zero.
+    fn milli(&self, digits: &str, decimals: usize) -> Option<i128> {
+        if digits.is_empty() {
+            return Some(0);
+        }
+        let decimals = i32::try_from(decimals).ok()?;
+        let (exponent, factor) = match self {
+            Self::Ten(power) => (power.saturating_add(3).saturating_sub(decimals), 1),
+            Self::Binary(power) => (3_i32.saturating_sub(decimals), 1024_i128.pow(*power)),
+        };
+        // 1024^6 × 10^19 digits already exceeds the cap; more digits need no exact answer.
+        let magnitude = i64::from(exponent) + i64::try_from(digits.len()).ok()?;
+        if magnitude > 28 {
+            return Some(MILLI_MAX);
+        }
+        // Nothing but a positive rest: counts as one milli unit, unless the binary factor lifts it.
+        if magnitude < -25 {
+            return Some(1);
+        }
+        // Digits beyond what 38 decimal digits can hold next to the factor only matter for rounding up.
+        let kept = &digits[..digits.len().min(19)];
+        let dropped = digits.len() - kept.len();
+        let exponent = exponent.saturating_add(i32::try_from(dropped).ok()?);
+        let rest = digits[kept.len()..].bytes().any(|b| b != b'0');
+        let value = kept.parse::<i128>().ok()?.checked_mul(factor)?;
+        let milli = if exponent >= 0 {
+            value
+                .checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)?
+                .checked_add(i128::from(rest))
+        } else {
+            match 10_i128.checked_pow(exponent.unsigned_abs()) {
+                Some(divisor) => Some(value / divisor + i128::from(value % divisor != 0 || rest)),
+                None => Some(1),
+            }
+        };
+        Some(milli.unwrap_or(MILLI_MAX).min(MILLI_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_suffix() {
+        for (text, milli) in [
+            ("0", 0),
+            ("75", 75_000),
+            ("500m", 500),
+            ("1.500", 1_500),
+            ("100.500", 100_500),
+            (".5", 500),
+            ("5.", 5_000),
+            ("-2", -2_000),
+            ("+2", 2_000),
+            ("1n", 1),
+            ("1000000n", 1),
+            ("1000001n", 2),
+            ("1500u", 2),
+            ("1k", 1_000_000),
+            ("1500k", 1_500_000_000),
+            ("1M", 1_000_000_000),
+            ("1G", 1_000_000_000_000),
+            ("9300T", 9_300_000_000_000_000_000),
+            ("1P", 1_000_000_000_000_000_000),
+            ("1E", 1_000_000_000_000_000_000_000),
+            ("1Ki", 1_024_000),
+            ("1.5Mi", 1_572_864_000),
+            ("1Gi", 1_073_741_824_000),
+            ("1Ti", 1_099_511_627_776_000),
+            ("1Pi", 1_125_899_906_842_624_000),
+            ("1Ei", 1_152_921_504_606_846_976_000),
+            ("1e3", 1_000_000),
+            ("1E3", 1_000_000),
+            ("12e-3", 12),
+            ("1e-4", 1),
+            ("1e+2", 100_000),
+            ("0.0001", 1),
+            ("000.010", 10),
+            ("1e999", MILLI_MAX),
+            ("1e-999", 1),
+            (
+                "12345678901234567890123456789012345678901234567890",
+                MILLI_MAX,
+            ),
+        ] {
+            assert_eq!(parse_milli(text), Some(milli), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_quantity() {
+        for text in [
+            "",
+            "-",
+            ".",
+            "abc",
+            "1x",
+            "1ki",
+            "1K",
+            "1mm",
+            "1e",
+            "1e+",
+            "1.2.3",
+            "--1",
+            "1 ",
+            " 1",
+            "1e1.5",
+            "NaN",
+            "Inf",
+            "m",
+            "1e99999999999",
+            "é",
+        ] {
+            assert_eq!(parse_milli(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn writes_canonical_text() {
+        for (milli, text) in [
+            (0, "0"),
+            (1, "1m"),
+            (500, "500m"),
+            (1_000, "1"),
+            (1_500, "1500m"),
+            (75_000, "75"),
+            (1_000_000, "1k"),
+            (1_500_000, "1500"),
+            (1_500_000_000, "1500k"),
+            (1_000_000_000_000, "1G"),
+            (9_300_000_000_000_000_000, "9300T"),
+            (-2_000_000, "-2k"),
+        ] {
+            assert_eq!(format_milli(milli), text);
+        }
+    }
+
+    #[test]
+    fn text_and_back_is_the_same_value() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let milli = i128::from(random.i64(..)) / 10_i128.pow(random.u32(0..19))
+                * 10_i128.pow(random.u32(0..7));
+            let text = format_milli(milli);
+            assert_eq!(parse_milli(&text), Some(milli), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_text_panics_and_order_is_kept() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let alphabet = b"0123456789.+-eEnumkMGTPi ";
+        for _ in 0..50_000 {
+            let length = random.usize(0..40);
+            let text: String = (0..length)
+                .map(|_| char::from(alphabet[random.usize(0..alphabet.len())]))
+                .collect();
+            if let Some(milli) = parse_milli(&text) {
+                assert!(milli.abs() <= MILLI_MAX, "{text}");
+            }
+            // A further digit never makes a positive number smaller.
+            let number = random.u64(..).to_string();
+            let longer = format!("{number}1");
+            for suffix in ["", "m", "k", "Mi", "e2", "n", "E"] {
+                assert!(
+                    parse_milli(&format!("{longer}{suffix}"))
+                        >= parse_milli(&format!("{number}{suffix}"))
+                );
+            }
+        }
+    }
+}

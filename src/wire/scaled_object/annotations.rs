@@ -1,0 +1,163 @@
+//! The annotations that steer a ScaledObject. They work however wrong the spec is.
+
+use std::collections::BTreeMap;
+
+use super::super::fields::{Report, quoted};
+use crate::scaling::model::Pause;
+
+const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
+const PAUSED: &str = "autoscaling.keda.sh/paused";
+const PAUSED_SCALE_IN: &str = "autoscaling.keda.sh/paused-scale-in";
+const PAUSED_SCALE_OUT: &str = "autoscaling.keda.sh/paused-scale-out";
+const FORCE_ACTIVATION: &str = "autoscaling.keda.sh/force-activation";
+const TRANSFER_HPA_OWNERSHIP: &str = "scaledobject.keda.sh/transfer-hpa-ownership";
+const EXCLUDED_LABELS: &str = "scaledobject.keda.sh/hpa-excluded-labels";
+
+pub(super) struct Annotations {
+    pub(super) pause: Pause,
+    pub(super) force_activation: bool,
+    pub(super) transfer_hpa_ownership: bool,
+}
+
+pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Report) -> Annotations {
+    let mut flag = |name: &str| {
+        let Some(text) = annotations.get(name) else {
+            return false;
+        };
+        boolean(text).unwrap_or_else(|| {
+            report.warn(
+                format!("metadata.annotations[{name}]"),
+                format!("{} is no boolean and counts as true", quoted(text)),
+                "write \"true\" or \"false\"",
+            );
+            true
+        })
+    };
+    let pause = Pause {
+        replicas: annotations.get(PAUSED_REPLICAS).map(|text| replicas(text)),
+        paused: flag(PAUSED),
+        scale_in: flag(PAUSED_SCALE_IN),
+        scale_out: flag(PAUSED_SCALE_OUT),
+    };
+    let force_activation = flag(FORCE_ACTIVATION);
+    if pause.replicas.is_some() && annotations.contains_key(PAUSED) {
+        report.warn(
+            format!("metadata.annotations[{PAUSED}]"),
+            "has no effect beside paused-replicas",
+            "remove one of the two",
+        );
+    }
+    Annotations {
+        pause,
+        force_activation,
+        transfer_hpa_ownership: annotations
+            .get(TRANSFER_HPA_OWNERSHIP)
+            .is_some_and(|text| text == "true"),
+    }
+}
+
+/// Label keys that the HPA does not get. Blanks count, as in KEDA.
+pub(super) fn excluded_labels(annotations: &BTreeMap<String, String>) -> Vec<String> {
+    annotations
+        .get(EXCLUDED_LABELS)
+        .map(|text| {
+            text.split(',')
+                .filter(|key| !key.is_empty())
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// Go's notion of a boolean's text.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A count that the API can hold; else the text.
+fn replicas(text: &str) -> Result<u32, String> {
+    text.parse::<i32>()
+        .ok()
+        .and_then(|count| u32::try_from(count).ok())
+        .ok_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(name: &str, text: &str) -> (Annotations, Report) {
+        let mut report = Report::default();
+        let annotations = BTreeMap::from([(name.to_owned(), text.to_owned())]);
+        (read(&annotations, &mut report), report)
+    }
+
+    #[test]
+    fn booleans_and_junk() {
+        for (text, value, warned) in [
+            ("true", true, false),
+            ("1", true, false),
+            ("T", true, false),
+            ("false", false, false),
+            ("0", false, false),
+            ("F", false, false),
+            ("", true, true),
+            ("no", true, true),
+            ("tRUE", true, true),
+            (" false", true, true),
+        ] {
+            for name in [PAUSED, PAUSED_SCALE_IN, PAUSED_SCALE_OUT, FORCE_ACTIVATION] {
+                let (annotations, report) = read_one(name, text);
+                let read = match name {
+                    PAUSED => annotations.pause.paused,
+                    PAUSED_SCALE_IN => annotations.pause.scale_in,
+                    PAUSED_SCALE_OUT => annotations.pause.scale_out,
+                    _ => annotations.force_activation,
+                };
+                assert_eq!(
+                    (read, !report.warnings.is_empty()),
+                    (value, warned),
+                    "{name}: {text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn paused_replicas() {
+        for (text, count) in [
+            ("0", Some(0)),
+            ("3", Some(3)),
+            ("+3", Some(3)),
+            ("2147483647", Some(2_147_483_647)),
+        ] {
+            assert_eq!(
+                read_one(PAUSED_REPLICAS, text)
+                    .0
+                    .pause
+                    .replicas
+                    .map(Result::ok),
+                Some(count),
+                "{text}"
+            );
+        }
+        for text in ["", "-1", "x", "1.5", "2147483648"] {
+            assert_eq!(
+                read_one(PAUSED_REPLICAS, text).0.pause.replicas,
+                Some(Err(text.to_owned())),
+                "{text}"
+            );
+        }
+        assert_eq!(read_one("other", "3").0.pause, Pause::default());
+    }
+
+    #[test]
+    fn excluded_label_keys_are_not_trimmed() {
+        let annotations = BTreeMap::from([(EXCLUDED_LABELS.to_owned(), "a,b/c, d,".to_owned())]);
+        assert_eq!(excluded_labels(&annotations), ["a", "b/c", " d"]);
+    }
+}

@@ -1,0 +1,188 @@
+//! Replica counts and periods: the numbers that both API groups share.
+
+use std::time::Duration;
+
+use super::super::fields::{Fields, Report};
+use crate::scaling::model::{ApiGroup, Step};
+
+const INT32_MAX: i64 = i32::MAX as i64;
+const MAX_REPLICAS_DEFAULT: u32 = 100;
+
+pub(super) struct Periods {
+    pub(super) polling_interval: Duration,
+    pub(super) cooldown_period: Duration,
+    pub(super) initial_cooldown_period: Duration,
+}
+
+pub(super) struct Replicas {
+    pub(super) idle: Option<u32>,
+    pub(super) min: Option<u32>,
+    pub(super) max: u32,
+}
+
+pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Periods {
+    let mut seconds = |name: &str, from: i64, default: u64| {
+        let given = spec.integer(name, from..=INT32_MAX, report);
+        Duration::from_secs(
+            given
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .unwrap_or(default),
+        )
+    };
+    Periods {
+        polling_interval: seconds("pollingInterval", 1, 30),
+        cooldown_period: seconds("cooldownPeriod", 0, 300),
+        // KEDA 1 does not know it.
+        initial_cooldown_period: match group {
+            ApiGroup::KedaSh => seconds("initialCooldownPeriod", 0, 0),
+            ApiGroup::KedaK8sIo => Duration::ZERO,
+        },
+    }
+}
+
+pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Replicas {
+    let before = report.problems.len();
+    let mut count = |name: &str, from: i64| {
+        let given = spec.integer(name, from..=INT32_MAX, report);
+        given.and_then(|count| u32::try_from(count).ok())
+    };
+    let replicas = Replicas {
+        // KEDA 1 does not know it.
+        idle: match group {
+            ApiGroup::KedaSh => count("idleReplicaCount", 0),
+            ApiGroup::KedaK8sIo => None,
+        },
+        min: count("minReplicaCount", 0),
+        max: count("maxReplicaCount", 1).unwrap_or(MAX_REPLICAS_DEFAULT),
+    };
+    for problem in &mut report.problems[before..] {
+        problem.step = Step::ReplicaBounds;
+    }
+    if report.problems.len() == before {
+        compare(spec, &replicas, report);
+    }
+    replicas
+}
+
+/// The comparisons with KEDA's words, whose minimum is 0 when absent and at least 1 when given.
+fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
+    let min = replicas.min.map_or(0, |min| min.max(1));
+    let max = replicas.max;
+    if min > max {
+        let (field, given) = if spec.has("maxReplicaCount") {
+            (
+                "minReplicaCount",
+                format!(
+                    "set minReplicaCount to at most {max} or maxReplicaCount to at least {min}"
+                ),
+            )
+        } else {
+            (
+                "minReplicaCount",
+                format!("set maxReplicaCount, which is {max} unless given, to at least {min}"),
+            )
+        };
+        report.problem(
+            Step::ReplicaBounds,
+            spec.path(field),
+            format!("MinReplicaCount={min} must be less than MaxReplicaCount={max}"),
+            given,
+        );
+    }
+    if let Some(idle) = replicas.idle.filter(|idle| *idle >= min) {
+        let fix = if replicas.min.is_none() {
+            format!(
+                "set minReplicaCount to at least {}, or remove idleReplicaCount",
+                idle.saturating_add(1)
+            )
+        } else {
+            format!("set idleReplicaCount below {min}, or remove it")
+        };
+        report.problem(
+            Step::ReplicaBounds,
+            spec.path("idleReplicaCount"),
+            format!("IdleReplicaCount={idle} must be less than MinReplicaCount={min}"),
+            fix,
+        );
+    }
+}
+
+/// Settings that can never matter to this object.
+pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
+    if replicas.min.unwrap_or(0) > 0 && replicas.idle.is_none() {
+        for name in ["cooldownPeriod", "initialCooldownPeriod"] {
+            if spec.has(name) {
+                report.warn(
+                    spec.path(name),
+                    "has no effect, since minReplicaCount is above 0 and idleReplicaCount is not set",
+                    "use advanced.horizontalPodAutoscalerConfig.behavior to slow the HPA down, or remove it",
+                );
+            }
+        }
+    } else if replicas.idle.is_some_and(|idle| idle > 0) {
+        report.warn(
+            spec.path("idleReplicaCount"),
+            "above 0 fights the HPA, which lifts the target to minReplicaCount",
+            "write idleReplicaCount: 0",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn problems(spec: &Value) -> Vec<String> {
+        let mut report = Report::default();
+        let fields = Fields::new("spec", Some(spec), Step::BuildScalers, &mut report);
+        replicas(ApiGroup::KedaSh, &fields, &mut report);
+        assert!(
+            report
+                .problems
+                .iter()
+                .all(|problem| problem.step == Step::ReplicaBounds)
+        );
+        report
+            .problems
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect()
+    }
+
+    #[test]
+    fn replica_counts() {
+        for (spec, expected) in [
+            (json!({}), &[][..]),
+            (json!({"minReplicaCount": 0, "maxReplicaCount": 1}), &[]),
+            (json!({"minReplicaCount": 5, "maxReplicaCount": 5}), &[]),
+            (json!({"idleReplicaCount": 0, "minReplicaCount": 0}), &[]),
+            (json!({"idleReplicaCount": 0, "minReplicaCount": 1}), &[]),
+            (
+                json!({"idleReplicaCount": 0}),
+                &["IdleReplicaCount=0 must be less than MinReplicaCount=0"],
+            ),
+            (
+                json!({"idleReplicaCount": 2, "minReplicaCount": 2}),
+                &["IdleReplicaCount=2 must be less than MinReplicaCount=2"],
+            ),
+            (
+                json!({"minReplicaCount": 9, "maxReplicaCount": 2}),
+                &["MinReplicaCount=9 must be less than MaxReplicaCount=2"],
+            ),
+            (
+                json!({"minReplicaCount": 101}),
+                &["MinReplicaCount=101 must be less than MaxReplicaCount=100"],
+            ),
+            (json!({"maxReplicaCount": 0}), &["0 is out of range"]),
+            (json!({"minReplicaCount": -1}), &["-1 is out of range"]),
+            (
+                json!({"minReplicaCount": 1.5}),
+                &["must be an integer, is the number 1.5"],
+            ),
+        ] {
+            assert_eq!(problems(&spec), expected, "{spec}");
+        }
+    }
+}

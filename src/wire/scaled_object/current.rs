@@ -1,0 +1,163 @@
+//! The spec of `keda.sh/v1alpha1`.
+
+use super::super::fields::{Fields, Report, quoted};
+use super::super::metadata::Metadata;
+use super::super::trigger;
+use super::{Spec, annotations, behavior, bounds, fallback, modifiers};
+use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
+
+/// Label on a ScaledObject and in its HPA's metric selectors.
+const NAME_LABEL: &str = "scaledobject.keda.sh/name";
+/// Longest value of a label, which both names become.
+const NAME_BYTES_MAX: usize = 63;
+
+const SPEC_FIELDS: &[&str] = &[
+    "scaleTargetRef",
+    "pollingInterval",
+    "cooldownPeriod",
+    "initialCooldownPeriod",
+    "idleReplicaCount",
+    "minReplicaCount",
+    "maxReplicaCount",
+    "fallback",
+    "advanced",
+    "triggers",
+];
+
+pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
+    spec.warn_unknown(SPEC_FIELDS, report);
+    let target = target(spec, report);
+    let replicas = bounds::replicas(ApiGroup::KedaSh, spec, report);
+    let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
+    bounds::warn_useless(spec, &replicas, report);
+    let advanced = spec.child("advanced", report);
+    advanced.warn_unknown(
+        &[
+            "restoreToOriginalReplicaCount",
+            "horizontalPodAutoscalerConfig",
+            "scalingModifiers",
+        ],
+        report,
+    );
+    let restore_to_original = advanced
+        .boolean("restoreToOriginalReplicaCount", report)
+        .unwrap_or(false);
+    let triggers = trigger::read_all(ApiGroup::KedaSh, &metadata.name, spec, report);
+    let config = advanced.child("horizontalPodAutoscalerConfig", report);
+    config.warn_unknown(&["name", "behavior"], report);
+    let hpa_name = hpa_name(metadata, &config, report);
+    let behavior = behavior::read(&config, report);
+    let modifiers = modifiers::read(&advanced, report);
+    let fallback = fallback::read(spec, &triggers.kinds, modifiers.is_some(), report);
+    let definition = Definition {
+        polling_interval: periods.polling_interval,
+        cooldown_period: periods.cooldown_period,
+        initial_cooldown_period: periods.initial_cooldown_period,
+        idle_replicas: replicas.idle,
+        min_replicas: replicas.min,
+        max_replicas: replicas.max,
+        fallback,
+        hpa_name,
+        behavior,
+        modifiers,
+        triggers: triggers.triggers,
+        selector: (NAME_LABEL.to_owned(), metadata.name.clone()),
+        excluded_labels: annotations::excluded_labels(&metadata.annotations),
+    };
+    Spec {
+        target,
+        triggers_types: triggers.types_text,
+        authentications_types: triggers.authentications_text,
+        restore_to_original,
+        definition,
+    }
+}
+
+fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
+    let fields = spec.child_at("scaleTargetRef", Step::Target, report);
+    fields.warn_unknown(
+        &["name", "apiVersion", "kind", "envSourceContainerName"],
+        report,
+    );
+    let name = fields.text("name", report).unwrap_or_default();
+    if name.is_empty() && !fields.has("name") || fields.get("name").is_some_and(|name| name == "") {
+        let fix = match fields.get("deploymentName").and_then(|name| name.as_str()) {
+            Some(old) => format!("write name: {old}; deploymentName is of keda.k8s.io"),
+            None => "write the name of the Deployment or other workload to scale".to_owned(),
+        };
+        report.problem(Step::Target, fields.path("name"), "is missing", fix);
+    }
+    let api_version = fields.filled("apiVersion", report).unwrap_or("apps/v1");
+    let parts: Vec<&str> = api_version.split('/').collect();
+    if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) {
+        report.problem(
+            Step::Target,
+            fields.path("apiVersion"),
+            format!("{} is not a group and version", quoted(api_version)),
+            "write e.g. apps/v1",
+        );
+    }
+    TargetRef {
+        api_version: api_version.to_owned(),
+        kind: fields
+            .filled("kind", report)
+            .unwrap_or("Deployment")
+            .to_owned(),
+        name: name.to_owned(),
+        env_source_container: fields
+            .filled("envSourceContainerName", report)
+            .map(str::to_owned),
+    }
+}
+
+fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Report) -> String {
+    let given = config.filled("name", report);
+    let name = given.map_or_else(|| format!("keda-hpa-{}", metadata.name), str::to_owned);
+    if metadata.name.len() > NAME_BYTES_MAX {
+        report.problem(
+            Step::BuildScalers,
+            "metadata.name",
+            format!(
+                "{} is longer than {NAME_BYTES_MAX} characters and cannot be a label's value",
+                quoted(&metadata.name)
+            ),
+            "give the ScaledObject a shorter name",
+        );
+    } else if name.len() > NAME_BYTES_MAX {
+        let (field, fix) = match given {
+            Some(_) => (config.path("name"), format!("write at most {NAME_BYTES_MAX} characters")),
+            None => (
+                "metadata.name".to_owned(),
+                "set spec.advanced.horizontalPodAutoscalerConfig.name to a shorter name for the HPA".to_owned(),
+            ),
+        };
+        report.problem(
+            Step::BuildScalers,
+            field,
+            format!(
+                "the HPA's name {} is longer than {NAME_BYTES_MAX} characters",
+                quoted(&name)
+            ),
+            fix,
+        );
+    } else if given.is_some() && !is_dns_subdomain(&name) {
+        report.problem(
+            Step::BuildScalers,
+            config.path("name"),
+            format!("{} cannot name an HPA", quoted(&name)),
+            "write lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
+        );
+    }
+    name
+}
+
+fn is_dns_subdomain(name: &str) -> bool {
+    name.split('.').all(|label| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    })
+}

@@ -1,0 +1,116 @@
+//! The spec of `keda.k8s.io/v1alpha1`: KEDA 1, whose objects are served beside the newer ones so that
+//! a cluster can move at its own pace.
+
+use super::super::fields::{Fields, Report, quoted};
+use super::super::metadata::Metadata;
+use super::super::trigger;
+use super::{Spec, annotations, bounds};
+use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
+
+/// Label on an old ScaledObject and in its HPA's metric selectors; its value is the Deployment's name.
+const DEPLOYMENT_LABEL: &str = "deploymentName";
+const NAME_BYTES_MAX: usize = 63;
+
+const SPEC_FIELDS: &[&str] = &[
+    "scaleType",
+    "scaleTargetRef",
+    "jobTargetRef",
+    "pollingInterval",
+    "cooldownPeriod",
+    "minReplicaCount",
+    "maxReplicaCount",
+    "triggers",
+];
+
+pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
+    spec.warn_unknown(SPEC_FIELDS, report);
+    report.warn(
+        "apiVersion",
+        "keda.k8s.io/v1alpha1 is the API of KEDA 1",
+        "move to keda.sh/v1alpha1 when nothing needs the old form any more",
+    );
+    let target = target(spec, report);
+    let replicas = bounds::replicas(ApiGroup::KedaK8sIo, spec, report);
+    let periods = bounds::periods(ApiGroup::KedaK8sIo, spec, report);
+    bounds::warn_useless(spec, &replicas, report);
+    let triggers = trigger::read_all(ApiGroup::KedaK8sIo, &metadata.name, spec, report);
+    let definition = Definition {
+        polling_interval: periods.polling_interval,
+        cooldown_period: periods.cooldown_period,
+        initial_cooldown_period: periods.initial_cooldown_period,
+        idle_replicas: replicas.idle,
+        min_replicas: replicas.min,
+        max_replicas: replicas.max,
+        fallback: None,
+        hpa_name: format!("keda-hpa-{}", target.name),
+        behavior: None,
+        modifiers: None,
+        triggers: triggers.triggers,
+        selector: (DEPLOYMENT_LABEL.to_owned(), target.name.clone()),
+        excluded_labels: annotations::excluded_labels(&metadata.annotations),
+    };
+    Spec {
+        target,
+        triggers_types: triggers.types_text,
+        authentications_types: triggers.authentications_text,
+        restore_to_original: false,
+        definition,
+    }
+}
+
+fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
+    let fields = spec.child_at("scaleTargetRef", Step::Target, report);
+    fields.warn_unknown(&["deploymentName", "containerName"], report);
+    let target = TargetRef {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: fields
+            .filled("deploymentName", report)
+            .unwrap_or_default()
+            .to_owned(),
+        env_source_container: fields.filled("containerName", report).map(str::to_owned),
+    };
+    const DEPLOYMENTS_ONLY: &str =
+        "only Deployments are supported: write scaleTargetRef.deploymentName";
+    let scale_type = spec.text("scaleType", report).unwrap_or("deployment");
+    if scale_type != "deployment" {
+        report.problem(
+            Step::Target,
+            spec.path("scaleType"),
+            format!("{} cannot be scaled", quoted(scale_type)),
+            DEPLOYMENTS_ONLY,
+        );
+    }
+    if spec.has("jobTargetRef") {
+        report.problem(
+            Step::Target,
+            spec.path("jobTargetRef"),
+            "jobs cannot be scaled",
+            DEPLOYMENTS_ONLY,
+        );
+    }
+    let is_blank = fields.get("deploymentName").is_none_or(|name| name == "");
+    if is_blank && !spec.has("jobTargetRef") {
+        let fix = match fields.get("name").and_then(|name| name.as_str()) {
+            Some(new) => format!("write deploymentName: {new}; name is of keda.sh"),
+            None => "write the name of the Deployment to scale".to_owned(),
+        };
+        report.problem(
+            Step::Target,
+            fields.path("deploymentName"),
+            "is missing",
+            fix,
+        );
+    } else if target.name.len() > NAME_BYTES_MAX {
+        report.problem(
+            Step::Target,
+            fields.path("deploymentName"),
+            format!(
+                "{} is longer than {NAME_BYTES_MAX} characters and cannot be a label's value",
+                quoted(&target.name)
+            ),
+            "move the object to keda.sh, where the Deployment's name is no label",
+        );
+    }
+    target
+}

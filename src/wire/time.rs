@@ -1,0 +1,247 @@
+//! Times and durations as the Kubernetes API and Go programs write them. Reads no clock.
+
+use crate::scaling::model::UnixMillis;
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// RFC 3339 with any offset and fraction; `None` when it is not.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
+    let bytes = text.as_bytes();
+    if !text.is_ascii() || bytes.len() < 20 {
+        return None;
+    }
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let part = &text[from..to];
+        part.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| part.parse().ok())?
+    };
+    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    if separators.iter().any(|(at, byte)| bytes[*at] != *byte)
+        || !matches!(bytes[10], b'T' | b't' | b' ')
+    {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    let mut rest = &text[19..];
+    let mut milli = 0;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 {
+            return None;
+        }
+        milli = format!("{:0<3}", &fraction[..digits.min(3)])
+            .parse::<i64>()
+            .ok()?;
+        rest = &fraction[digits..];
+    }
+    let offset_seconds = match rest.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+            let at = text.len() - 6;
+            let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let seconds = hours * 3600 + minutes * 60;
+            if *sign == b'-' { -seconds } else { seconds }
+        }
+        _ => return None,
+    };
+    let seconds =
+        days_from_civil(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second
+            - offset_seconds;
+    Some(UnixMillis(seconds * 1000 + milli))
+}
+
+/// Whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`.
+#[must_use]
+pub fn format_seconds(at: UnixMillis) -> String {
+    let seconds = at.0.div_euclid(1000);
+    let (year, month, day) = civil_from_days(seconds.div_euclid(DAY_SECONDS));
+    let of_day = seconds.rem_euclid(DAY_SECONDS);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60
+    )
+}
+
+/// Six decimals, as `metav1.MicroTime` is written.
+#[must_use]
+pub fn format_micros(unix_micros: i64) -> String {
+    let mut text = format_seconds(UnixMillis(unix_micros.div_euclid(1000)));
+    text.pop();
+    format!("{text}.{:06}Z", unix_micros.rem_euclid(1_000_000))
+}
+
+/// A Go duration such as `1h30m`, `1.5s`, `-2ms` or `0`, in nanoseconds.
+#[must_use]
+pub fn parse_go_duration(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: i128 = 0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let unit_end = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, next) = after.split_at(unit_end);
+        let unit: i128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+            return None;
+        }
+        // 19 digits hold every i64; a fraction is finer than a nanosecond after 13 (an hour is 3.6e12 ns).
+        if whole.len() > 19 {
+            return None;
+        }
+        let fraction = &fraction[..fraction.len().min(15)];
+        let whole: i128 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().ok()?
+        };
+        let part: i128 = if fraction.is_empty() {
+            0
+        } else {
+            fraction.parse().ok()?
+        };
+        let divisor = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+        total += whole * unit + part * unit / divisor;
+        rest = next;
+    }
+    i64::try_from(if negative { -total } else { total }).ok()
+}
+
+/// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (years counted from March,
+/// so that the leap day is the last one; eras of 400 years).
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The inverse.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times() {
+        for (text, millis) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-01-02T03:04:05Z", 1_767_323_045_000),
+            ("2026-01-02T03:04:05.678901Z", 1_767_323_045_678),
+            ("2026-01-02T05:04:05+02:00", 1_767_323_045_000),
+            ("2026-01-02T02:34:05.5-00:30", 1_767_323_045_500),
+            ("2000-02-29T12:00:00Z", 951_825_600_000),
+            ("1969-12-31T23:59:59Z", -1000),
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(UnixMillis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "2026-01-02",
+            "2026-13-02T03:04:05Z",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04:05+2",
+            "2026-01-02T03:04:05.Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_survive_the_round_trip() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..20_000 {
+            let seconds = random.i64(-62_135_596_800..253_402_300_799);
+            let text = format_seconds(UnixMillis(seconds * 1000 + 999));
+            assert_eq!(
+                parse_rfc3339(&text),
+                Some(UnixMillis(seconds * 1000)),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            format_micros(1_767_323_045_000_042),
+            "2026-01-02T03:04:05.000042Z"
+        );
+    }
+
+    #[test]
+    fn reads_go_durations() {
+        for (text, nanos) in [
+            ("0", Some(0)),
+            ("-0", Some(0)),
+            ("5s", Some(5_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            (".5s", Some(500_000_000)),
+            ("1h30m", Some(5_400_000_000_000)),
+            ("100ms", Some(100_000_000)),
+            ("-2ms", Some(-2_000_000)),
+            ("1us2ns", Some(1_002)),
+            ("1µs", Some(1_000)),
+            ("5", None),
+            ("s", None),
+            ("", None),
+            ("-", None),
+            ("1.2.3s", None),
+            ("1d", None),
+            ("5 s", None),
+            ("99999999999h", None),
+        ] {
+            assert_eq!(parse_go_duration(text), nanos, "{text}");
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
+//!
+//! A type is one file below and one row in `SUPPORTED`. It turns its metadata into a
+//! [`Trigger`]; everything that does not depend on the type is read here.
+
+mod address;
+mod catalog;
+mod parameters;
+mod prometheus;
+
+pub(crate) use parameters::json_number;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::parameters::Parameters;
+use super::fields::{Fields, Report, describe, quoted, scalar_text};
+use super::nearest::nearest;
+use crate::scaling::model::{
+    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, Source, Step, Trigger,
+};
+
+/// One trigger type.
+pub(crate) struct TriggerType {
+    /// `type` in the trigger.
+    name: &'static str,
+    /// Metadata keys that mean something; others are warned about.
+    parameters: &'static [&'static str],
+    /// What is particular to the type; `None` when a problem was reported.
+    parse: fn(&Context<'_>, &mut Report) -> Option<Parsed>,
+}
+
+/// Every type that is served. A new one is a row here.
+const SUPPORTED: &[TriggerType] = &[prometheus::TYPE];
+
+/// What a type's parser may look at.
+pub(crate) struct Context<'a> {
+    group: ApiGroup,
+    index: u16,
+    /// The trigger itself.
+    fields: &'a Fields<'a>,
+    parameters: Parameters,
+    authentication: Option<&'a AuthenticationRef>,
+}
+
+/// What a type's parser gives.
+pub(crate) struct Parsed {
+    metric_name: Arc<str>,
+    metric_type: MetricType,
+    threshold: f64,
+    activation_threshold: f64,
+    on_missing: OnMissing,
+    source: Source,
+}
+
+/// All triggers of one object.
+pub(crate) struct Triggers<'a> {
+    pub(crate) triggers: Vec<Trigger>,
+    /// Types as written, in order, including those that are not served.
+    pub(crate) kinds: Vec<&'a str>,
+    /// The same, distinct and comma-joined.
+    pub(crate) types_text: String,
+    /// Distinct names of referenced authentications, comma-joined.
+    pub(crate) authentications_text: String,
+}
+
+const TRIGGER_FIELDS: &[&str] = &[
+    "type",
+    "name",
+    "metadata",
+    "authenticationRef",
+    "metricType",
+    "useCachedMetrics",
+];
+const LEGACY_TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef"];
+
+/// Reads `spec.triggers` of the object called `object_name`.
+pub(crate) fn read_all<'a>(
+    group: ApiGroup,
+    object_name: &str,
+    spec: &Fields<'a>,
+    report: &mut Report,
+) -> Triggers<'a> {
+    let items = spec.objects("triggers", report);
+    if items.is_empty() && spec.get("triggers").is_none_or(Value::is_array) {
+        report.problem(
+            Step::Triggers,
+            spec.path("triggers"),
+            "no triggers defined in the ScaledObject/ScaledJob",
+            "add at least one trigger, e.g. of type prometheus",
+        );
+    }
+    let mut read = Triggers {
+        triggers: Vec::new(),
+        kinds: Vec::new(),
+        types_text: String::new(),
+        authentications_text: String::new(),
+    };
+    let mut authentications = Vec::new();
+    let mut names = Vec::new();
+    for (index, fields) in items.iter().enumerate() {
+        let Ok(index) = u16::try_from(index) else {
+            report.problem(
+                Step::Triggers,
+                fields.here(),
+                "too many triggers",
+                "write at most 65536",
+            );
+            break;
+        };
+        if let Some(name) = fields.filled("name", report) {
+            if names.contains(&name) {
+                report.problem(
+                    Step::Triggers,
+                    fields.path("name"),
+                    format!(
+                        "triggerName {} is defined multiple times in the ScaledObject/ScaledJob, but it must be unique",
+                        quoted(name)
+                    ),
+                    "give each trigger its own name",
+                );
+            }
+            names.push(name);
+        }
+        let authentication = authentication(group, fields, report);
+        authentications.extend(
+            authentication
+                .as_ref()
+                .map(|reference| reference.name.clone()),
+        );
+        if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
+            read.kinds.push(kind);
+            read.triggers
+                .extend(read_one(group, index, kind, fields, authentication, report));
+        } else if fields.is_present() && fields.get("type").is_none_or(|kind| kind == "") {
+            report.problem(
+                Step::Triggers,
+                fields.path("type"),
+                "is missing",
+                format!("write one of: {}", supported()),
+            );
+        }
+    }
+    report_shared_metric_names(group, object_name, &read.triggers, report);
+    read.types_text = distinct(read.kinds.iter().copied());
+    read.authentications_text = distinct(authentications.iter().map(String::as_str));
+    read
+}
+
+fn read_one(
+    group: ApiGroup,
+    index: u16,
+    kind: &str,
+    fields: &Fields<'_>,
+    authentication: Option<AuthenticationRef>,
+    report: &mut Report,
+) -> Option<Trigger> {
+    let known = if group == ApiGroup::KedaSh {
+        TRIGGER_FIELDS
+    } else {
+        LEGACY_TRIGGER_FIELDS
+    };
+    fields.warn_unknown(known, report);
+    let use_cached_metrics =
+        group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
+    if use_cached_metrics && matches!(kind, "cpu" | "memory" | "cron") {
+        report.problem(
+            Step::Triggers,
+            fields.path("useCachedMetrics"),
+            format!(
+                "property \"useCachedMetrics\" is not supported for {} scaler",
+                quoted(kind)
+            ),
+            "remove useCachedMetrics from this trigger",
+        );
+    }
+    let parameters = read_parameters(group, fields, report);
+    let Some(trigger_type) = SUPPORTED.iter().find(|row| row.name == kind) else {
+        report_unsupported(kind, fields, report);
+        return None;
+    };
+    for (key, _) in parameters
+        .iter()
+        .filter(|(key, _)| !trigger_type.parameters.contains(&key.as_str()))
+    {
+        let fix = nearest(key, trigger_type.parameters)
+            .map(|near| format!("did you mean {near}?"))
+            .unwrap_or_default();
+        report.warn(
+            parameters.path(key),
+            format!("unknown parameter of the {kind} trigger, it has no effect"),
+            fix,
+        );
+    }
+    let context = Context {
+        group,
+        index,
+        fields,
+        parameters,
+        authentication: authentication.as_ref(),
+    };
+    let parsed = (trigger_type.parse)(&context, report)?;
+    Some(Trigger {
+        index,
+        kind: kind.to_owned(),
+        name: fields
+            .filled("name", &mut Report::default())
+            .map(str::to_owned),
+        metric_name: parsed.metric_name,
+        metric_type: parsed.metric_type,
+        threshold: parsed.threshold,
+        activation_threshold: parsed.activation_threshold,
+        use_cached_metrics,
+        authentication,
+        on_missing: parsed.on_missing,
+        source: parsed.source,
+    })
+}
+
+/// `metadata` as text. KEDA 1 took whatever scalar it found; the newer API wants strings.
+fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> Parameters {
+    if !fields.has("metadata") {
+        report.problem(
+            Step::BuildScalers,
+            fields.path("metadata"),
+            "is missing",
+            "write the trigger's parameters",
+        );
+    }
+    let metadata = fields.child("metadata", report);
+    let mut values = BTreeMap::new();
+    for (key, value) in metadata.entries() {
+        if value.is_null() && group == ApiGroup::KedaK8sIo {
+            continue;
+        }
+        let is_scalar = !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null);
+        if !value.is_string() && (group == ApiGroup::KedaSh || !is_scalar) {
+            let fix = if is_scalar {
+                format!("write {key}: \"{}\"", scalar_text(value))
+            } else {
+                String::new()
+            };
+            report.problem(
+                Step::BuildScalers,
+                metadata.path(key),
+                format!("must be a quoted string, is {}", describe(value)),
+                fix,
+            );
+        }
+        // Goes on with the text that was meant, so that one mistake is one problem.
+        values.insert(
+            key.clone(),
+            if is_scalar {
+                scalar_text(value)
+            } else {
+                String::new()
+            },
+        );
+    }
+    Parameters::new(metadata.here(), values)
+}
+
+fn report_unsupported(kind: &str, fields: &Fields<'_>, report: &mut Report) {
+    let (message, fix) = if catalog::is_known(kind) {
+        (
+            format!("trigger type {} is not supported yet", quoted(kind)),
+            format!("supported types: {}", supported()),
+        )
+    } else {
+        let served: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
+        let near = nearest(kind, &served)
+            .map(|near| format!("did you mean {near}? "))
+            .unwrap_or_default();
+        (
+            format!("trigger type {} is unknown", quoted(kind)),
+            format!("{near}supported types: {}", supported()),
+        )
+    };
+    report.problem(Step::BuildScalers, fields.path("type"), message, fix);
+}
+
+fn supported() -> String {
+    let names: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
+    names.join(", ")
+}
+
+fn authentication(
+    group: ApiGroup,
+    fields: &Fields<'_>,
+    report: &mut Report,
+) -> Option<AuthenticationRef> {
+    let reference = fields.child("authenticationRef", report);
+    if !reference.is_present() {
+        return None;
+    }
+    let is_current = group == ApiGroup::KedaSh;
+    reference.warn_unknown(
+        if is_current {
+            &["name", "kind"]
+        } else {
+            &["name"]
+        },
+        report,
+    );
+    let name = reference.filled("name", report);
+    if name.is_none() && reference.get("name").is_none_or(Value::is_string) {
+        report.problem(
+            Step::BuildScalers,
+            reference.path("name"),
+            "is missing",
+            "write the name of a TriggerAuthentication, or remove authenticationRef",
+        );
+    }
+    let kind = if is_current {
+        reference.filled("kind", report)
+    } else {
+        None
+    };
+    let kind = match kind {
+        None | Some("TriggerAuthentication") => AuthenticationKind::TriggerAuthentication,
+        Some("ClusterTriggerAuthentication") => AuthenticationKind::ClusterTriggerAuthentication,
+        Some(other) => {
+            report.problem(
+                Step::BuildScalers,
+                reference.path("kind"),
+                format!("{} is no kind of authentication", quoted(other)),
+                "write TriggerAuthentication or ClusterTriggerAuthentication",
+            );
+            return None;
+        }
+    };
+    Some(AuthenticationRef {
+        kind,
+        name: name?.to_owned(),
+    })
+}
+
+/// The metric type of a trigger that becomes an External metric.
+fn external_metric_type(context: &Context<'_>, report: &mut Report) -> Option<MetricType> {
+    if context.group == ApiGroup::KedaK8sIo {
+        return Some(MetricType::AverageValue);
+    }
+    let (message, fix) = match context.fields.filled("metricType", report) {
+        None | Some("AverageValue") => return Some(MetricType::AverageValue),
+        Some("Value") => return Some(MetricType::Value),
+        Some("Utilization") => (
+            "'Utilization' metric type is unsupported for external metrics, allowed values are 'Value' or 'AverageValue'"
+                .to_owned(),
+            "write AverageValue, or remove metricType",
+        ),
+        Some(other) => (format!("{} is no metric type", quoted(other)), "write AverageValue or Value"),
+    };
+    report.problem(
+        Step::BuildScalers,
+        context.fields.path("metricType"),
+        message,
+        fix,
+    );
+    None
+}
+
+/// Reads match a metric's name in any case, so names that differ in case alone are one name.
+fn report_shared_metric_names(
+    group: ApiGroup,
+    object_name: &str,
+    triggers: &[Trigger],
+    report: &mut Report,
+) {
+    for (position, trigger) in triggers.iter().enumerate() {
+        let name = &trigger.metric_name;
+        if triggers[..position]
+            .iter()
+            .any(|earlier| earlier.metric_name.eq_ignore_ascii_case(name))
+        {
+            let field = match group {
+                ApiGroup::KedaSh => format!("spec.triggers[{}]", trigger.index),
+                ApiGroup::KedaK8sIo => {
+                    format!("spec.triggers[{}].metadata.metricName", trigger.index)
+                }
+            };
+            report.problem(
+                Step::BuildScalers,
+                field,
+                format!("metricName {name} defined multiple times in ScaledObject {object_name}"),
+                "give each trigger its own metricName",
+            );
+        }
+    }
+}
+
+/// First-seen order, comma-joined.
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen.join(",")
+}

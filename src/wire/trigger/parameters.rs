@@ -1,0 +1,251 @@
+//! A trigger's metadata: texts, and how each kind of value is read from them.
+//!
+//! Values are trimmed and an empty one counts as absent, as in KEDA. Knows no parameter by name.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::fields::{Report, quoted};
+use super::super::time::parse_go_duration;
+use crate::scaling::model::Step;
+
+pub(crate) struct Parameters {
+    path: String,
+    values: BTreeMap<String, String>,
+}
+
+impl Parameters {
+    pub(super) fn new(path: &str, values: BTreeMap<String, String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            values,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.values.iter()
+    }
+
+    pub(super) fn path(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    pub(super) fn problem(
+        &self,
+        name: &str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+        report: &mut Report,
+    ) {
+        report.problem(Step::BuildScalers, self.path(name), message, fix);
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values
+            .get(name)
+            .map(|text| text.trim())
+            .filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn required(&self, name: &str, fix: &str, report: &mut Report) -> Option<&str> {
+        let value = self.get(name);
+        if value.is_none() {
+            self.problem(
+                name,
+                format!("missing required parameter {name:?}"),
+                fix,
+                report,
+            );
+        }
+        value
+    }
+
+    /// `Err` when a problem was reported.
+    pub(super) fn number(&self, name: &str, report: &mut Report) -> Result<Option<f64>, ()> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let number = json_number(text);
+        if number.is_none() {
+            self.problem(
+                name,
+                format!("{} is not a number", quoted(text)),
+                "write a number such as \"75\" or \"0.5\"",
+                report,
+            );
+        }
+        number.map(Some).ok_or(())
+    }
+
+    pub(super) fn boolean(&self, name: &str, report: &mut Report) -> Result<Option<bool>, ()> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let flag = match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        };
+        if flag.is_none() {
+            self.problem(
+                name,
+                format!("{} is not a boolean", quoted(text)),
+                "write \"true\" or \"false\"",
+                report,
+            );
+        }
+        flag.map(Some).ok_or(())
+    }
+
+    /// A Go duration, or a bare number of milliseconds. Zero is absent, as in KEDA.
+    pub(super) fn timeout(&self, name: &str, report: &mut Report) -> Result<Option<Duration>, ()> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let nanos =
+            parse_go_duration(text).or_else(|| text.parse::<i64>().ok()?.checked_mul(1_000_000));
+        let Some(nanos) = nanos else {
+            let message = format!("{} is not a duration", quoted(text));
+            self.problem(
+                name,
+                message,
+                "write a duration such as \"5s\", or milliseconds such as \"5000\"",
+                report,
+            );
+            return Err(());
+        };
+        let Ok(nanos) = u64::try_from(nanos) else {
+            self.problem(
+                name,
+                format!("{} is negative", quoted(text)),
+                "write a duration above 0 such as \"5s\"",
+                report,
+            );
+            return Err(());
+        };
+        Ok((nanos > 0).then(|| Duration::from_nanos(nanos)))
+    }
+
+    /// `k=v,k2=v2`. A later value of the same key wins.
+    pub(super) fn pairs(
+        &self,
+        name: &str,
+        report: &mut Report,
+    ) -> Result<Vec<(String, String)>, ()> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for item in self.get(name).into_iter().flat_map(|text| text.split(',')) {
+            let parts: Vec<&str> = item.split('=').map(str::trim).collect();
+            let [key, value] = parts[..] else {
+                let message = format!("{} is not of the form key=value", quoted(item.trim()));
+                let fix = "write k=v,k2=v2; neither keys nor values can contain '=' or ','";
+                self.problem(name, message, fix, report);
+                return Err(());
+            };
+            if key.is_empty() {
+                self.problem(
+                    name,
+                    format!("{} has no key", quoted(item.trim())),
+                    "write k=v,k2=v2",
+                    report,
+                );
+                return Err(());
+            }
+            match pairs.iter_mut().find(|(known, _)| known == key) {
+                Some((_, old)) => value.clone_into(old),
+                None => pairs.push((key.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+/// A number in JSON's syntax, which KEDA reads these with: no `+5`, `.5`, `05` or `5.`; finite.
+pub(crate) fn json_number(text: &str) -> Option<f64> {
+    // Without the guard a leading blank would pass.
+    if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        || !text.ends_with(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
+    serde_json::from_str::<f64>(text)
+        .ok()
+        .filter(|number| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(text: &str) -> Parameters {
+        Parameters::new("m", BTreeMap::from([("p".to_owned(), text.to_owned())]))
+    }
+
+    #[test]
+    fn numbers() {
+        for (text, number) in [
+            ("75", Some(75.0)),
+            ("100.50", Some(100.5)),
+            ("1e3", Some(1000.0)),
+            ("1E+3", Some(1000.0)),
+            ("-1", Some(-1.0)),
+            ("0", Some(0.0)),
+            ("+5", None),
+            (".5", None),
+            ("05", None),
+            ("5.", None),
+            ("null", None),
+            ("abc", None),
+            ("NaN", None),
+            ("1e999", None),
+            ("1 2", None),
+            ("0x10", None),
+            ("75 ", None),
+        ] {
+            assert_eq!(json_number(text), number, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn timeouts() {
+        for (text, expected) in [
+            ("5s", Ok(Some(5_000))),
+            ("1500", Ok(Some(1_500))),
+            ("1m30s", Ok(Some(90_000))),
+            ("0", Ok(None)),
+            ("0s", Ok(None)),
+            ("", Ok(None)),
+            ("-1", Err(())),
+            ("-5s", Err(())),
+            ("soon", Err(())),
+            ("1.5", Err(())),
+        ] {
+            let read = parameters(text).timeout("p", &mut Report::default());
+            assert_eq!(read.map(|t| t.map(|t| t.as_millis())), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pairs() {
+        for (text, expected) in [
+            ("", Some("")),
+            ("a=b", Some("a:b")),
+            ("a=b, c = d", Some("a:b c:d")),
+            ("a=b,a=c", Some("a:c")),
+            ("a=", Some("a:")),
+            ("a", None),
+            ("a=b=c", None),
+            ("=b", None),
+            ("a=b,", None),
+        ] {
+            let read = parameters(text).pairs("p", &mut Report::default()).ok();
+            let read = read.map(|pairs| {
+                pairs
+                    .iter()
+                    .map(|(k, v)| format!("{k}:{v}"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            });
+            assert_eq!(read.as_deref(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The `prometheus` trigger: its parameters, checked as far as can be without asking the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::fields::{Report, quoted};
+use super::super::nearest::nearest;
+use super::super::quantity::format_milli;
+use super::super::time::parse_go_duration;
+use super::address::check_base_url;
+use super::parameters::Parameters;
+use super::{Context, Parsed, TriggerType, external_metric_type};
+use crate::scaling::hpa::target_milli;
+use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Source, Step};
+
+pub(super) const TYPE: TriggerType = TriggerType {
+    name: "prometheus",
+    parameters: &[
+        "serverAddress",
+        "query",
+        "threshold",
+        "activationThreshold",
+        "namespace",
+        "queryParameters",
+        "customHeaders",
+        "ignoreNullValues",
+        "onMissing",
+        "holdFor",
+        "unsafeSsl",
+        "timeout",
+        "authModes",
+        "authMode",
+        "metricName",
+        "awsRegion",
+        "identityOwner",
+        "bearerToken",
+        "token",
+        "username",
+        "password",
+        "cert",
+        "key",
+        "ca",
+        "customAuthHeader",
+        "customAuthValue",
+    ],
+    parse,
+};
+
+/// Parameters that are secrets or belong to them: read from an authentication only.
+const AUTHENTICATION_ONLY: &[&str] = &[
+    "bearerToken",
+    "token",
+    "username",
+    "password",
+    "cert",
+    "key",
+    "ca",
+    "customAuthHeader",
+    "customAuthValue",
+];
+
+const AUTH_MODES: &[(&str, AuthMode)] = &[
+    ("apiKey", AuthMode::ApiKey),
+    ("basic", AuthMode::Basic),
+    ("tls", AuthMode::Tls),
+    ("bearer", AuthMode::Bearer),
+    ("custom", AuthMode::Custom),
+    ("oauth", AuthMode::OAuth),
+];
+
+fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+    let parameters = &context.parameters;
+    // Everything is read before anything is given up, so that all problems come out at once.
+    let server_address = server_address(parameters, report);
+    let query = parameters.required(
+        "query",
+        "write a PromQL query that gives one number",
+        report,
+    );
+    let threshold = threshold(context, report);
+    let activation_threshold = parameters.number("activationThreshold", report);
+    let metric_type = external_metric_type(context, report);
+    let metric_name = metric_name(context, report);
+    let on_missing = on_missing(parameters, report);
+    let custom_headers = custom_headers(parameters, report);
+    let query_parameters = parameters.pairs("queryParameters", report);
+    let unsafe_ssl = parameters.boolean("unsafeSsl", report);
+    let timeout = parameters.timeout("timeout", report);
+    let auth_modes = auth_modes(context, report);
+    warn_without_effect(context, report);
+    let source = PrometheusSource {
+        server_address: server_address?,
+        query: query?.to_owned(),
+        namespace: parameters.get("namespace").map(str::to_owned),
+        custom_headers: custom_headers.ok()?,
+        query_parameters: query_parameters.ok()?,
+        unsafe_ssl: unsafe_ssl.ok()?.unwrap_or(false),
+        timeout: timeout.ok()?,
+        auth_modes: auth_modes?,
+    };
+    Some(Parsed {
+        metric_name: metric_name?,
+        metric_type: metric_type?,
+        threshold: threshold?,
+        activation_threshold: activation_threshold.ok()?.unwrap_or(0.0),
+        on_missing: on_missing?,
+        source: Source::Prometheus(Arc::new(source)),
+    })
+}
+
+/// KEDA takes any text and fails at each poll; a broken address is told at once here.
+fn server_address(parameters: &Parameters, report: &mut Report) -> Option<String> {
+    const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
+    let text = parameters.required("serverAddress", FIX, report)?;
+    if let Err(reason) = check_base_url(text) {
+        parameters.problem(
+            "serverAddress",
+            format!("{} {reason}", quoted(text)),
+            FIX,
+            report,
+        );
+        return None;
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+/// The HPA's target, which the API server wants positive in milli units.
+fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
+    let parameters = &context.parameters;
+    const FIX: &str = "write the wanted value per replica, a number such as \"75\" or \"0.5\"";
+    let text = parameters.required("threshold", FIX, report)?;
+    let number = match context.group {
+        ApiGroup::KedaSh => parameters.number("threshold", report).ok()??,
+        ApiGroup::KedaK8sIo => {
+            let Ok(number) = text.parse::<i64>() else {
+                let message = format!("{} is not an integer", quoted(text));
+                parameters.problem(
+                    "threshold",
+                    message,
+                    "write an integer, or move the object to keda.sh",
+                    report,
+                );
+                return None;
+            };
+            // Thresholds beyond 2^53 lose their last digits; no metric has them either.
+            #[expect(clippy::cast_precision_loss)]
+            let number = number as f64;
+            number
+        }
+    };
+    if number <= 0.0 {
+        parameters.problem(
+            "threshold",
+            format!("{} is not above 0", quoted(text)),
+            "write a number of 0.001 or more",
+            report,
+        );
+        return None;
+    }
+    let milli = target_milli(number);
+    if milli == 0 {
+        let message = format!(
+            "{} becomes the HPA target {:?}, which the API server refuses",
+            quoted(text),
+            format_milli(milli)
+        );
+        parameters.problem(
+            "threshold",
+            message,
+            "write at least \"0.001\", or scale the query up",
+            report,
+        );
+        return None;
+    }
+    Some(number)
+}
+
+/// KEDA 2 derives the name, KEDA 1 takes it from the metadata as it stands.
+fn metric_name(context: &Context<'_>, report: &mut Report) -> Option<Arc<str>> {
+    if context.group == ApiGroup::KedaSh {
+        return Some(format!("s{}-prometheus", context.index).into());
+    }
+    let parameters = &context.parameters;
+    let name = parameters.required(
+        "metricName",
+        "write a name for the metric, e.g. \"http_requests\"",
+        report,
+    )?;
+    if name == "." || name == ".." || name.contains(['/', '%']) {
+        let message = format!("{} cannot be part of a URL path", quoted(name));
+        parameters.problem(
+            "metricName",
+            message,
+            "write a name without '/' and '%'",
+            report,
+        );
+        return None;
+    }
+    Some(name.into())
+}
+
+fn on_missing(parameters: &Parameters, report: &mut Report) -> Option<OnMissing> {
+    let ignore_null_values = parameters.boolean("ignoreNullValues", report);
+    let hold_for = hold_for(parameters, report);
+    let mode = parameters.get("onMissing");
+    if mode != Some("hold") && parameters.get("holdFor").is_some() {
+        parameters.problem(
+            "holdFor",
+            "means something with onMissing \"hold\" only",
+            "write onMissing: \"hold\", or remove holdFor",
+            report,
+        );
+        return None;
+    }
+    let ignore_null_values = ignore_null_values.ok()?;
+    let contradicts = match mode {
+        Some("zero") => ignore_null_values == Some(false),
+        Some("error" | "hold") => ignore_null_values == Some(true),
+        _ => false,
+    };
+    if contradicts {
+        let message = format!(
+            "{:?} contradicts ignoreNullValues \"{}\"",
+            mode.unwrap_or_default(),
+            ignore_null_values.unwrap_or_default()
+        );
+        parameters.problem("onMissing", message, "remove ignoreNullValues", report);
+        return None;
+    }
+    match mode {
+        None if ignore_null_values == Some(false) => Some(OnMissing::Error),
+        None => Some(OnMissing::EmptyIsZero),
+        Some("zero") => Some(OnMissing::Zero),
+        Some("error") => Some(OnMissing::Error),
+        Some("hold") => {
+            if parameters.get("holdFor").is_none() {
+                let fix = "write how long the last good value holds, e.g. holdFor: \"5m\"";
+                parameters.problem(
+                    "holdFor",
+                    "is missing; onMissing \"hold\" needs it",
+                    fix,
+                    report,
+                );
+            }
+            hold_for.ok()?.map(OnMissing::Hold)
+        }
+        Some(other) => {
+            let message = format!("{} is no policy for missing values", quoted(other));
+            parameters.problem(
+                "onMissing",
+                message,
+                "write \"zero\", \"error\" or \"hold\"",
+                report,
+            );
+            None
+        }
+    }
+}
+
+fn hold_for(parameters: &Parameters, report: &mut Report) -> Result<Option<Duration>, ()> {
+    let Some(text) = parameters.get("holdFor") else {
+        return Ok(None);
+    };
+    match parse_go_duration(text).map(u64::try_from) {
+        Some(Ok(nanos)) if nanos > 0 => Ok(Some(Duration::from_nanos(nanos))),
+        _ => {
+            let message = format!("{} is not a duration above 0", quoted(text));
+            parameters.problem(
+                "holdFor",
+                message,
+                "write a duration such as \"5m\" or \"90s\"",
+                report,
+            );
+            Err(())
+        }
+    }
+}
+
+fn custom_headers(
+    parameters: &Parameters,
+    report: &mut Report,
+) -> Result<Vec<(String, String)>, ()> {
+    let headers = parameters.pairs("customHeaders", report)?;
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    for (name, value) in &headers {
+        if !name.chars().all(is_token) {
+            let message = format!("{} cannot name a header", quoted(name));
+            parameters.problem(
+                "customHeaders",
+                message,
+                "write letters, digits and '-'",
+                report,
+            );
+            return Err(());
+        }
+        if value.chars().any(char::is_control) {
+            let message = format!("the value of {} has a control character", quoted(name));
+            parameters.problem("customHeaders", message, "write it on one line", report);
+            return Err(());
+        }
+    }
+    Ok(headers)
+}
+
+fn auth_modes(context: &Context<'_>, report: &mut Report) -> Option<Vec<AuthMode>> {
+    let parameters = &context.parameters;
+    let name = if parameters.get("authModes").is_some() {
+        "authModes"
+    } else {
+        "authMode"
+    };
+    let Some(text) = parameters.get(name) else {
+        return Some(Vec::new());
+    };
+    let names: Vec<&str> = AUTH_MODES.iter().map(|(name, _)| *name).collect();
+    let mut modes = Vec::new();
+    let mut failed = false;
+    for word in text.split(',').map(str::trim) {
+        match AUTH_MODES.iter().find(|(known, _)| *known == word) {
+            Some((_, mode)) if !modes.contains(mode) => modes.push(*mode),
+            Some(_) => {}
+            None => {
+                let fix = nearest(word, &names).map_or_else(
+                    || format!("write one of {}", names.join(", ")),
+                    |near| format!("write {near}"),
+                );
+                parameters.problem(
+                    name,
+                    format!("{} is no authentication mode", quoted(word)),
+                    fix,
+                    report,
+                );
+                failed = true;
+            }
+        }
+    }
+    let exclusive = [AuthMode::Bearer, AuthMode::Basic, AuthMode::OAuth];
+    if modes.iter().filter(|mode| exclusive.contains(mode)).count() > 1 {
+        let message = format!(
+            "{} asks for more than one of bearer, basic and oauth",
+            quoted(text)
+        );
+        parameters.problem(name, message, "write one of the three", report);
+        failed = true;
+    }
+    let needs_secret = [
+        AuthMode::Bearer,
+        AuthMode::Basic,
+        AuthMode::Tls,
+        AuthMode::Custom,
+    ];
+    let is_missing = context.authentication.is_none() && !context.fields.has("authenticationRef");
+    if is_missing && modes.iter().any(|mode| needs_secret.contains(mode)) {
+        report.problem(
+            Step::BuildScalers,
+            context.fields.path("authenticationRef"),
+            format!(
+                "is missing; {name} {} takes its credentials from there",
+                quoted(text)
+            ),
+            "name a TriggerAuthentication that gives them",
+        );
+        failed = true;
+    }
+    (!failed).then_some(modes)
+}
+
+fn warn_without_effect(context: &Context<'_>, report: &mut Report) {
+    let parameters = &context.parameters;
+    let given = |name: &&&str| parameters.get(name).is_some();
+    for name in AUTHENTICATION_ONLY.iter().filter(given) {
+        let message = "has no effect here: credentials come from a TriggerAuthentication only";
+        report.warn(
+            parameters.path(name),
+            message,
+            "move it to the Secret of a TriggerAuthentication",
+        );
+    }
+    for name in ["awsRegion", "identityOwner"].iter().filter(given) {
+        report.warn(
+            parameters.path(name),
+            "has no effect: cloud providers' own Prometheus services are not supported",
+            "",
+        );
+    }
+    if context.group == ApiGroup::KedaSh && parameters.get("metricName").is_some() {
+        let message = format!(
+            "has no effect since KEDA 2.10: the metric is called s{}-prometheus",
+            context.index
+        );
+        report.warn(parameters.path("metricName"), message, "remove it");
+    }
+    if parameters.get("serverAddress").is_some_and(|text| {
+        text.split('/')
+            .nth(2)
+            .is_some_and(|host| host.contains('@'))
+    }) {
+        let fix = "use authModes basic with a TriggerAuthentication";
+        report.warn(
+            parameters.path("serverAddress"),
+            "contains credentials, which everybody who reads the object sees",
+            fix,
+        );
+    }
+}

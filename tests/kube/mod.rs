@@ -1,0 +1,5 @@
+//! The API client against a scripted server.
+
+mod client;
+mod config;
+mod watcher;

@@ -1,0 +1,69 @@
+//! Builders for these tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hpalite::prometheus::proxy::ProxySettings;
+use hpalite::prometheus::query;
+use hpalite::prometheus::tls::Roots;
+use hpalite::prometheus::transport::{Transport, TransportConfig};
+use hpalite::scaling::event::{Answer, ErrorClass, PollError};
+use hpalite::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
+
+/// Far above what a loopback answer takes, so that only a test of time limits meets it.
+pub(crate) const GENEROUS: Duration = Duration::from_secs(20);
+
+pub(crate) fn transport() -> Transport {
+    transport_with(&[])
+}
+
+/// With these environment variables for proxies.
+pub(crate) fn transport_with(variables: &[(&str, &str)]) -> Transport {
+    let variables: BTreeMap<String, String> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Transport::new(TransportConfig {
+        roots: Roots::load(None, &[]),
+        proxy: ProxySettings::from_variables(|name| variables.get(name).cloned()),
+        default_timeout: GENEROUS,
+        user_agent: "hpalite/test".into(),
+    })
+}
+
+pub(crate) fn source(address: &str, query: &str) -> PrometheusSource {
+    PrometheusSource {
+        server_address: address.into(),
+        query: query.into(),
+        namespace: None,
+        custom_headers: Vec::new(),
+        query_parameters: Vec::new(),
+        unsafe_ssl: false,
+        timeout: None,
+        auth_modes: Vec::new(),
+    }
+}
+
+pub(crate) fn with_modes(address: &str, modes: &[AuthMode]) -> PrometheusSource {
+    PrometheusSource { auth_modes: modes.to_vec(), ..source(address, "up") }
+}
+
+pub(crate) fn ask(transport: &Transport, source: &PrometheusSource, parameters: &[(&str, &str)]) -> Answer {
+    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    match query::build(source, Some("TriggerAuthentication shop/prom"), &parameters, UnixMillis(1_700_000_000_000)) {
+        Ok(request) => transport.ask(&request, source.timeout),
+        Err(error) => Answer::Failed(error),
+    }
+}
+
+pub(crate) fn failed(answer: Answer) -> (ErrorClass, String) {
+    match answer {
+        Answer::Failed(PollError { class, message }) => (class, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asserts class and words of an error.
+pub(crate) fn assert_failed(answer: Answer, class: ErrorClass, words: &str) {
+    let (found, message) = failed(answer);
+    assert_eq!(found, class, "{message}");
+    assert!(message.contains(words), "{message}");
+}

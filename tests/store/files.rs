@@ -1,0 +1,98 @@
+//! The file itself: mode, settings, versions, damage.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use hpalite::scaling::event::Answer;
+use hpalite::store::{Error, Options, Store, schema_version};
+
+use super::{Place, START, count, definition, rows, sample, stop, trigger, web};
+
+fn mode(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_file_is_private() {
+    let place = Place::new();
+    std::fs::write(place.path(), "").unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = place.start();
+    store.write_kv("key", "secret").unwrap();
+    assert_eq!(mode(&place.path()), 0o600);
+    assert_eq!(mode(&place.folder().join("history.db-wal")), 0o600);
+    stop(store);
+}
+
+#[test]
+fn settings_hold() {
+    let place = Place::new();
+    stop(place.start());
+    let connection = place.open();
+    assert_eq!(rows(&connection, "PRAGMA journal_mode"), ["wal"]);
+    assert_eq!(rows(&connection, "PRAGMA auto_vacuum"), ["2"]);
+    assert_eq!(rows(&connection, "PRAGMA user_version"), [schema_version().to_string()]);
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let place = Place::new();
+    stop(place.start());
+    let connection = place.open();
+    connection.pragma_update(None, "user_version", schema_version() + 1).unwrap();
+    drop(connection);
+    let before = std::fs::read(place.path()).unwrap();
+    match Store::start(&place.path(), Options::default()) {
+        Err(error @ Error::Newer { .. }) => assert!(error.to_string().contains("newer"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(std::fs::read(place.path()).unwrap(), before);
+}
+
+fn set_aside(place: &Place) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(place.folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("history.db.corrupt-"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_no_database_is_set_aside() {
+    let place = Place::new();
+    std::fs::write(place.path(), "this is a text of more than a hundred bytes, ".repeat(200)).unwrap();
+    let store = place.start();
+    store.write_kv("a", "b").unwrap();
+    stop(store);
+    assert_eq!(set_aside(&place).len(), 1);
+    assert_eq!(count(&place.open(), "kv"), 1);
+}
+
+#[test]
+fn a_damaged_database_is_set_aside() {
+    let place = Place::new();
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    store.send((0..5_000).map(|i| sample(START + i, &web(), Answer::Value(i as f64))).collect());
+    store.flush().unwrap();
+    stop(store);
+    let mut bytes = std::fs::read(place.path()).unwrap();
+    // All pages but the first, whose header would say what kind of file it is.
+    for page in bytes[4096..].chunks_mut(4096) {
+        page[..100].fill(0xA5);
+    }
+    std::fs::write(place.path(), bytes).unwrap();
+    let store = place.start();
+    assert_eq!(store.restore().unwrap(), []);
+    stop(store);
+    assert_eq!(set_aside(&place).len(), 1);
+}
+
+#[test]
+fn an_unusable_path_names_itself_and_the_fix() {
+    let place = Place::new();
+    let path = place.folder().join("missing/history.db");
+    let error = Store::start(&path, Options::default()).unwrap_err().to_string();
+    assert!(error.contains("missing/history.db") && error.contains("folder"), "{error}");
+}

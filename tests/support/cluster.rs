@@ -1,0 +1,384 @@
+//! The real control plane for tests: one per test run, a namespace per test, everything that was
+//! started ends with the process (`tests/cluster/up --parent`).
+//!
+//! If its parts cannot be had, the tests that need it fail with the reason: they are never skipped.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Far beyond what anything here takes on a busy machine of two cores.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running control plane: etcd, API server, controller manager, Prometheus, exporter.
+pub(crate) struct Cluster {
+    pub(crate) folder: PathBuf,
+    env: BTreeMap<String, String>,
+}
+
+/// The control plane of this test run, started at the first use.
+pub(crate) fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = Cluster::start(&[]);
+        cluster.install();
+        cluster
+    })
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Cluster {
+    /// A control plane of its own, with more arguments for `tests/cluster/up`.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let parent = std::process::id().to_string();
+        let output = Command::new(root().join("tests/cluster/up"))
+            .args(["--parent", &parent])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("tests/cluster/up can be run");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "no control plane, so no cluster test can pass: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let folder = PathBuf::from(stdout.lines().last().expect("up prints its folder"));
+        let text = fs::read_to_string(folder.join("env")).expect("up writes env");
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let env = pairs.map(|(key, value)| (key.to_owned(), value.trim_matches('\'').to_owned())).collect();
+        Self { folder, env }
+    }
+
+    /// CRDs and base, as an administrator applies them, with the Service turned towards this host:
+    /// its port is that of the daemon which serves the API.
+    fn install(&self) {
+        self.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds")]);
+        self.kubectl(&["apply", "--server-side", "-k", &path("k8s/base")]);
+    }
+
+    pub(crate) fn env(&self, name: &str) -> &str {
+        self.env.get(name).unwrap_or_else(|| panic!("{name} is not in the cluster's env"))
+    }
+
+    pub(crate) fn prometheus(&self) -> &str {
+        self.env("PROMETHEUS_URL")
+    }
+
+    /// Runs kubectl as administrator; panics with its error output unless it succeeds.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+    }
+
+    pub(crate) fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.kubectl_with(arguments, "")
+    }
+
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], stdin: &str) -> Result<String, String> {
+        let mut child = Command::new(Path::new(self.env("ASSETS")).join("kubectl"))
+            .args(arguments)
+            .env("KUBECONFIG", self.env("KUBECONFIG"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl can be run");
+        child.stdin.take().expect("stdin is piped").write_all(stdin.as_bytes()).expect("kubectl reads its input");
+        let output = child.wait_with_output().expect("kubectl ends");
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Applies manifests (YAML or JSON text).
+    pub(crate) fn apply(&self, manifest: &str) {
+        self.try_apply(manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
+    }
+
+    pub(crate) fn try_apply(&self, manifest: &str) -> Result<String, String> {
+        self.kubectl_with(&["apply", "-f", "-"], manifest)
+    }
+
+    /// An object as JSON; `None` when it does not exist.
+    pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        match self.try_kubectl(&["get", kind, name, "-n", namespace, "-o", "json"]) {
+            Ok(text) => Some(serde_json::from_str(&text).expect("kubectl prints JSON")),
+            Err(error) if error.contains("NotFound") => None,
+            Err(error) => panic!("get {kind} {namespace}/{name}: {error}"),
+        }
+    }
+
+    /// `GET` of a raw path as administrator.
+    pub(crate) fn raw(&self, path: &str) -> Result<Value, String> {
+        let text = self.try_kubectl(&["get", "--raw", path])?;
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+    }
+
+    /// `spec.replicas` of a Deployment.
+    pub(crate) fn replicas(&self, namespace: &str, deployment: &str) -> Option<i64> {
+        self.get("deployment", namespace, deployment)?["spec"]["replicas"].as_i64()
+    }
+
+    /// A fresh namespace.
+    pub(crate) fn namespace(&self, purpose: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{purpose}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.kubectl(&["create", "namespace", &name]);
+        name
+    }
+
+    /// A Deployment without pods to run: nobody needs a kubelet for `spec.replicas`.
+    pub(crate) fn deployment(&self, namespace: &str, name: &str, replicas: u32) {
+        self.apply(&deployment(namespace, name, replicas));
+    }
+
+    /// Sets gauges of the exporter, e.g. `load{app="web"}=500`, and waits until Prometheus has scraped them.
+    pub(crate) fn set_gauge(&self, gauge: &str, value: f64) {
+        let pair: String = format!("{gauge}={value}")
+            .bytes()
+            .map(|byte| if byte.is_ascii_alphanumeric() || byte == b'=' { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect();
+        http_get(&format!("{}/set?{pair}", self.env("EXPORTER_URL")));
+        let query = gauge.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let url = format!("{}/api/v1/query?query={query}", self.prometheus());
+        wait_for(&format!("Prometheus to see {gauge}={value}"), || {
+            let answer: Value = serde_json::from_str(&http_get(&url)).ok()?;
+            let seen = answer["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()?;
+            (seen == value).then_some(())
+        });
+    }
+
+    /// Kubernetes Events about an object, as (type, reason, note).
+    pub(crate) fn events(&self, namespace: &str, name: &str) -> Vec<(String, String, String)> {
+        let list = self.raw(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")).expect("events are listed");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let about = items.into_iter().filter(|event| event["regarding"]["name"] == name);
+        about.map(|event| (text(&event["type"]), text(&event["reason"]), text(&event["note"]))).collect()
+    }
+}
+
+pub(crate) fn deployment(namespace: &str, name: &str, replicas: u32) -> String {
+    serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "c", "image": "x" }] },
+            },
+        },
+    })
+    .to_string()
+}
+
+/// A condition of a ScaledObject as (status, reason, message).
+pub(crate) fn condition(object: &Value, kind: &str) -> Option<(String, String, String)> {
+    let found = object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)?;
+    let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("reason"), text("message")))
+}
+
+/// The real binary, running against a cluster under its own service account.
+pub(crate) struct Daemon {
+    child: Option<Child>,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) http: String,
+    pub(crate) port: u16,
+}
+
+impl Daemon {
+    /// Starts the daemon that serves the cluster's APIService and waits until metrics can be read
+    /// through it. One a cluster.
+    pub(crate) fn serve(cluster: &Cluster, arguments: &[&str]) -> Self {
+        let daemon = Self::start(cluster, arguments);
+        daemon.route(cluster);
+        daemon
+    }
+
+    /// Points the Service and the APIService at this daemon.
+    pub(crate) fn route(&self, cluster: &Cluster) {
+        let service = format!(
+            r#"[{{"op":"replace","path":"/spec","value":{{"type":"ExternalName","externalName":"localhost","ports":[{{"port":{}}}]}}}}]"#,
+            self.port
+        );
+        cluster.kubectl(&["patch", "service", "hpalite", "-n", "hpalite", "--type=json", "-p", &service]);
+        let apiservice = format!(r#"{{"spec":{{"service":{{"port":{}}}}}}}"#, self.port);
+        cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", &apiservice]);
+        wait_for("the APIService to be Available", || {
+            let found = cluster.get("apiservice", "", APISERVICE)?;
+            let available = found["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "Available")?.clone();
+            (available["status"] == "True").then_some(())
+        });
+    }
+
+    /// Starts a daemon under the service account of `k8s/base`, and waits until it is ready.
+    pub(crate) fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(cluster, arguments, folder)
+    }
+
+    /// The same over a folder whose database is already there.
+    pub(crate) fn start_in(cluster: &Cluster, arguments: &[&str], folder: tempfile::TempDir) -> Self {
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, service_account_kubeconfig(cluster)).expect("kubeconfig written");
+        let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("log opened");
+        let (port, http_port) = (free_port(), free_port());
+        let child = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+            .arg("run")
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .arg("--db")
+            .arg(folder.path().join("hpalite.db"))
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--http", &format!("127.0.0.1:{http_port}"), "--drain", "0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the daemon can be run");
+        let mut daemon = Self { child: Some(child), folder, http: format!("http://127.0.0.1:{http_port}"), port };
+        let url = format!("{}/readyz", daemon.http);
+        wait_for("the daemon to be ready", || {
+            if let Some(status) = daemon.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                panic!("the daemon ended with {status}: {}", daemon.log());
+            }
+            (try_http_get(&url).ok()? == "ok").then_some(())
+        });
+        daemon
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// One value of `/metrics`.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let text = http_get(&format!("{}/metrics", self.http));
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Rows of a statement on the history, as JSON.
+    pub(crate) fn sql(&self, statement: &str) -> Vec<Value> {
+        sql(&self.folder.path().join("hpalite.db"), statement)
+    }
+
+    /// SIGTERM; the time until the process has ended, and its folder with the database.
+    pub(crate) fn stop(mut self) -> (Duration, tempfile::TempDir) {
+        let mut child = self.child.take().expect("the daemon runs");
+        let started = Instant::now();
+        signal(child.id(), "TERM");
+        wait_for("the daemon to end", || {
+            child.try_wait().expect("it can be waited for").map(|status| assert!(status.success(), "{status}"))
+        });
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a temporary folder"));
+        (started.elapsed(), folder)
+    }
+
+    /// SIGKILL; the folder with the database.
+    pub(crate) fn kill(mut self) -> tempfile::TempDir {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a temporary folder"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon\n{}", self.log());
+        }
+    }
+}
+
+/// The APIService of `k8s/base`.
+pub(crate) const APISERVICE: &str = "v1beta1.external.metrics.k8s.io";
+
+/// Rows of a statement on a history, as JSON.
+pub(crate) fn sql(db: &Path, statement: &str) -> Vec<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+        .args(["sql", "--format", "json", "--db"])
+        .arg(db)
+        .arg(statement)
+        .output()
+        .expect("hpalite sql can be run");
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+fn service_account_kubeconfig(cluster: &Cluster) -> String {
+    let token = cluster.kubectl(&["create", "token", "hpalite", "-n", "hpalite", "--duration=4h"]);
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u", "namespace": "hpalite" } }],
+        "clusters": [{ "name": "k", "cluster": {
+            "server": cluster.env("APISERVER_URL"), "certificate-authority": format!("{}/ca.crt", cluster.env("CLUSTER_PKI")),
+        } }],
+        "users": [{ "name": "u", "user": { "token": token.trim() } }],
+    })
+    .to_string()
+}
+
+pub(crate) fn path(relative: &str) -> String {
+    root().join(relative).display().to_string()
+}
+
+/// Free at the time of asking; the daemon that gets it binds at once.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill can be run");
+    assert!(status.success());
+}
+
+pub(crate) fn http_get(url: &str) -> String {
+    try_http_get(url).unwrap_or_else(|error| panic!("GET {url}: {error}"))
+}
+
+pub(crate) fn try_http_get(url: &str) -> Result<String, String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    agent.get(url).call().and_then(|mut response| response.body_mut().read_to_string()).map_err(|error| error.to_string())
+}
+
+/// Polls a condition until it holds; panics past the deadline. No test sleeps for a fixed time.
+pub(crate) fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_until(what, DEADLINE, condition)
+}
+
+pub(crate) fn wait_until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(started.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        // The pause between two looks, not a wait for anything.
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,5 @@
+//! Fakes and builders that several test modules share.
+
+pub(crate) mod cluster;
+pub(crate) mod fake_kube;
+pub(crate) mod fake_prometheus;

@@ -1,0 +1,131 @@
+//! Every manifest of `bad.yaml` gives exactly the errors that its comments announce, from `check`
+//! and from the readers that the daemon uses alike.
+
+use hpalite::check::{Outcome, Severity};
+use hpalite::scaling::model::{ApiGroup, AuthenticationKind, Problem};
+use hpalite::wire::{authentication, scaled_object};
+use serde_json::Value;
+
+const MANIFESTS: &str = include_str!("bad.yaml");
+
+struct Expected<'a> {
+    field: &'a str,
+    message: &'a str,
+    fix: &'a str,
+}
+
+fn expected(document: &str) -> Vec<Expected<'_>> {
+    document
+        .lines()
+        .filter_map(|line| line.strip_prefix("# expect: "))
+        .map(|line| {
+            // The colons of an empty first or last part lose their blank.
+            let line = line
+                .strip_prefix(":: ")
+                .map_or(line.to_owned(), |rest| format!(" :: {rest}"));
+            let parts: Vec<&str> = Box::leak(line.into_boxed_str())
+                .split(" ::")
+                .map(str::trim)
+                .collect();
+            let [field, message, fix] = parts[..] else {
+                panic!("three parts, not {parts:?}")
+            };
+            Expected {
+                field,
+                message,
+                fix,
+            }
+        })
+        .collect()
+}
+
+fn matches(expected: &Expected<'_>, field: &str, message: &str, fix: &str) -> bool {
+    expected.field == field && message.contains(expected.message) && fix.contains(expected.fix)
+}
+
+/// The problems that the daemon's own reader finds, or the text with which it refuses.
+fn problems(document: &str) -> Result<Vec<Problem>, String> {
+    let value: Value = serde_saphyr::from_str(document).unwrap();
+    let group = match value["apiVersion"].as_str().unwrap() {
+        "keda.sh/v1alpha1" => ApiGroup::KedaSh,
+        _ => ApiGroup::KedaK8sIo,
+    };
+    let kind = match value["kind"].as_str().unwrap() {
+        "ScaledObject" => {
+            let reading =
+                scaled_object::from_value(group, value).map_err(|error| error.to_string())?;
+            let object = reading.object;
+            return Ok(object
+                .definition
+                .map_or_else(|invalid| invalid.problems, |_| Vec::new()));
+        }
+        "TriggerAuthentication" => AuthenticationKind::TriggerAuthentication,
+        _ => AuthenticationKind::ClusterTriggerAuthentication,
+    };
+    let reading =
+        authentication::from_value(group, kind, value).map_err(|error| error.to_string())?;
+    assert_eq!(
+        reading.authentication.unsupported,
+        reading.problems.first().cloned()
+    );
+    Ok(reading.problems)
+}
+
+#[test]
+fn bad_manifests_give_the_announced_errors() {
+    let mut count = 0;
+    let mut failures = Vec::new();
+    for document in MANIFESTS.split("\n---\n").skip(1) {
+        count += 1;
+        let expected = expected(document);
+        let report = super::check(document);
+        let errors: Vec<_> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+            .collect();
+        for expected in &expected {
+            let matching = |f: &&_| {
+                let f: &hpalite::check::Finding = f;
+                matches(expected, &f.field, &f.message, &f.fix)
+            };
+            if errors.iter().copied().filter(|f| matching(f)).count() != 1 {
+                failures.push(format!(
+                    "not exactly once: {} :: {}\n{document}",
+                    expected.field, expected.message
+                ));
+            }
+        }
+        if errors.len() != expected.len() || errors.is_empty() {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            failures.push(format!(
+                "{} errors\n{}\n{document}",
+                errors.len(),
+                texts.join("\n")
+            ));
+        }
+        assert_eq!(report.outcome(), Outcome::Problems, "{document}");
+        match problems(document) {
+            Ok(problems) => {
+                // What an annotation says does not make the definition invalid.
+                let from_check: Vec<_> = errors
+                    .iter()
+                    .filter(|f| !f.field.contains("paused-replicas"))
+                    .map(|f| (&f.field, &f.message, &f.fix))
+                    .collect();
+                let from_model: Vec<_> = problems
+                    .iter()
+                    .map(|p| (&p.field, &p.message, &p.fix))
+                    .collect();
+                assert_eq!(from_check, from_model, "{document}");
+                assert!(
+                    problems.is_sorted_by_key(|problem| problem.step),
+                    "{document}"
+                );
+            }
+            Err(text) => assert_eq!(errors[0].message, text, "{document}"),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(count >= 60, "{count} manifests");
+}

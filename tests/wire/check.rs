@@ -1,0 +1,280 @@
+//! `check` as its users meet it: lines, warnings, several objects, exit codes, both outputs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hpalite::check::{self, Outcome, Severity};
+use serde_json::Value;
+
+const GOOD: &str = r#"
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {name: web}
+  triggers:
+  - type: prometheus
+    metadata:
+      serverAddress: http://prometheus:9090
+      query: sum(rate(http_requests_total[2m]))
+      threshold: "100"
+"#;
+
+fn lines(text: &str) -> Vec<String> {
+    super::check(text)
+        .findings
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn a_good_manifest_gives_nothing() {
+    let report = super::check(GOOD);
+    assert_eq!(
+        (report.findings.len(), report.objects, report.outcome()),
+        (0, 1, Outcome::Clean)
+    );
+}
+
+#[test]
+fn our_own_samples_are_good() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("k8s/samples");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let report = check::files_report(&[path]);
+        assert_eq!(report.outcome(), Outcome::Clean, "{:#?}", report.findings);
+    }
+}
+
+#[test]
+fn lines_point_into_the_file() {
+    let text = format!(
+        "# first\n{GOOD}---\n{}",
+        GOOD.replace("name: web", "name: api")
+            .replace("\"100\"", "lots")
+    );
+    assert_eq!(
+        lines(&text),
+        [
+            "file.yaml:26: ScaledObject shop/api: spec.triggers[0].metadata.threshold: \"lots\" is not a number \
+          (write a number such as \"75\" or \"0.5\")"
+        ]
+    );
+    let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}},
+        {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObjectList", "items": [
+            {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "a"}, "spec": {"triggers": 5}}
+        ]}
+    ]}"#;
+    assert_eq!(
+        lines(list),
+        [
+            "file.yaml: ScaledObject default/a: spec.scaleTargetRef.name: is missing (write the name of the Deployment or other workload to scale)",
+            "file.yaml: ScaledObject default/a: spec.triggers: must be a list, is the number 5",
+        ]
+    );
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: keda.sh/v1alpha1\n  kind: TriggerAuthentication\n  metadata: {name: a}\n  spec:\n    filePath: x\n";
+    assert!(
+        lines(list)[0].starts_with("file.yaml:8: TriggerAuthentication default/a: spec.filePath: "),
+        "{:?}",
+        lines(list)
+    );
+}
+
+#[test]
+fn warnings_do_not_fail() {
+    let text = r#"
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  name: web
+  annotations: {autoscaling.keda.sh/paused-scale-in: "no"}
+spec:
+  scaleTargetRef: {name: web, knid: StatefulSet}
+  minReplicas: 1
+  minReplicaCount: 1
+  cooldownPeriod: 60
+  triggers:
+  - type: prometheus
+    metadata:
+      serverAddress: http://me:secret@prometheus:9090
+      query: up
+      threshold: "5"
+      treshold: "6"
+      metricName: load
+      bearerToken: secret
+      awsRegion: eu-central-1
+    authenticationRef: {name: prometheus}
+"#;
+    let report = super::check(text);
+    assert_eq!(report.outcome(), Outcome::Clean);
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Warning)
+    );
+    let found: Vec<(String, String, Option<u64>)> = report
+        .findings
+        .iter()
+        .map(|f| (f.field.clone(), f.fix.clone(), f.line))
+        .collect();
+    let expected = [
+        ("spec.minReplicas", "did you mean minReplicaCount?", 9),
+        ("spec.scaleTargetRef.knid", "did you mean kind?", 8),
+        ("spec.cooldownPeriod", "behavior", 11),
+        (
+            "spec.triggers[0].metadata.treshold",
+            "did you mean threshold?",
+            18,
+        ),
+        (
+            "spec.triggers[0].metadata.bearerToken",
+            "TriggerAuthentication",
+            20,
+        ),
+        ("spec.triggers[0].metadata.awsRegion", "", 21),
+        ("spec.triggers[0].metadata.metricName", "remove it", 19),
+        (
+            "spec.triggers[0].metadata.serverAddress",
+            "authModes basic",
+            15,
+        ),
+        (
+            "metadata.annotations[autoscaling.keda.sh/paused-scale-in]",
+            "write \"true\" or \"false\"",
+            6,
+        ),
+        (
+            "spec.triggers[0].authenticationRef.name",
+            "in the cluster",
+            22,
+        ),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((field, fix, line), expected) in found.iter().zip(expected) {
+        assert_eq!((field.as_str(), *line), (expected.0, Some(expected.2)));
+        assert!(fix.contains(expected.1), "{field}: {fix}");
+    }
+}
+
+#[test]
+fn objects_are_compared_with_each_other() {
+    let other = GOOD.replace("{name: web, namespace", "{name: web-2, namespace");
+    assert_eq!(
+        lines(&format!("{GOOD}---{other}")),
+        [
+            "file.yaml:18: ScaledObject shop/web-2: spec.scaleTargetRef: the workload 'web' of type 'apps/v1.Deployment' is \
+          already managed by the ScaledObject 'web' (put the triggers of both into one ScaledObject)"
+        ]
+    );
+    let legacy = other
+        .replace("keda.sh/v1alpha1", "keda.k8s.io/v1alpha1")
+        .replace("scaleTargetRef: {name", "scaleTargetRef: {deploymentName")
+        .replace("query:", "metricName: load\n      query:");
+    let found = lines(&format!("{GOOD}---{legacy}"));
+    assert!(
+        found.iter().any(|line| line.contains("the workload 'web'")),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|line| line.contains("the HPA 'keda-hpa-web' is already managed")),
+        "{found:?}"
+    );
+    let elsewhere = other.replace("namespace: shop", "namespace: staging");
+    assert!(lines(&format!("{GOOD}---{elsewhere}")).is_empty());
+    assert!(
+        lines(&format!("{GOOD}---{GOOD}"))[0].contains("shop/web is in the files more than once")
+    );
+}
+
+#[test]
+fn an_authentication_in_another_file_is_found() {
+    let object = format!("{GOOD}    authenticationRef: {{name: prometheus}}\n");
+    let authentication = "apiVersion: keda.sh/v1alpha1\nkind: TriggerAuthentication\nmetadata: {name: prometheus, namespace: shop}\nspec: {}\n";
+    let mut check = check::Check::default();
+    check.file("a", &object);
+    check.file("b", authentication);
+    assert!(check.finish().findings.is_empty());
+    assert_eq!(
+        lines(&object),
+        [
+            "file.yaml:13: ScaledObject shop/web: spec.triggers[0].authenticationRef.name: warning: \
+          TriggerAuthentication shop/prometheus is not in the files (make sure that it is in the cluster)"
+        ]
+    );
+}
+
+#[test]
+fn files_exit_codes_and_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let good = write("good.yaml", GOOD);
+    let bad = write("bad.yaml", &GOOD.replace("\"100\"", "100"));
+    let broken = write("broken.yaml", "a: [1\n---\nb: {\n");
+    let missing = folder.path().join("missing.yaml");
+    let run = |files: &[&PathBuf], json: bool| {
+        let files: Vec<PathBuf> = files.iter().copied().cloned().collect();
+        let mut out = Vec::new();
+        let code = check::run(&files, &mut out, json);
+        let outcome = check::files_report(&files).outcome();
+        assert_eq!(code, ExitCode::from(outcome.code()));
+        (outcome.code(), String::from_utf8(out).unwrap())
+    };
+    assert_eq!(
+        run(&[&good], false),
+        (0, "1 objects checked, 0 errors, 0 warnings\n".to_owned())
+    );
+    assert_eq!(run(&[&bad], false).0, 1);
+    assert_eq!(run(&[&missing, &good], false).0, 2);
+    let (code, text) = run(&[&broken, &bad], false);
+    assert_eq!(code, 2, "{text}");
+    assert_eq!(text.matches("is not valid YAML").count(), 2, "{text}");
+    assert!(
+        text.contains("must be a quoted string, is the number 100"),
+        "{text}"
+    );
+    let (code, text) = run(&[&bad], true);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &report["errors"], &report["objects"]),
+        (1, &1.into(), &1.into())
+    );
+    assert_eq!(
+        report["findings"][0]["field"],
+        "spec.triggers[0].metadata.threshold"
+    );
+    assert_eq!(report["findings"][0]["line"], 12);
+    assert_eq!(report["findings"][0]["fix"], "write threshold: \"100\"");
+}
+
+#[test]
+fn hostile_text_is_refused_and_not_followed() {
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n\
+                g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
+    for text in [
+        bomb,
+        &"[".repeat(100_000),
+        &format!("{{\"a\":{}", "[".repeat(100_000)),
+        "\0\0\0",
+        "%YAML 1.2\n---\n%%%: [",
+        "a: 1\na: 2\n",
+    ] {
+        let report = super::check(text);
+        assert_eq!(
+            report.outcome(),
+            Outcome::Unreadable,
+            "{}",
+            &text[..text.len().min(40)]
+        );
+    }
+}
