@@ -136,7 +136,7 @@ fn everything_the_object_asks_for_is_passed_on() {
 }
 
 /// Writes to the API server so far, by verb.
-fn writes(daemon: &Daemon) -> f64 {
+pub(crate) fn writes(daemon: &Daemon) -> f64 {
     let text = crate::support::cluster::http_get(&format!("{}/metrics", daemon.http));
     let series = text.lines().filter(|line| line.starts_with("hpalite_apiserver_requests_total{"));
     let writing = series.filter(|line| !["get", "list", "watch"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\""))));
