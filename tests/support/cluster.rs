@@ -429,3 +429,9 @@ pub(crate) fn wait_seeing<T>(what: &str, mut condition: impl FnMut() -> Result<T
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }
+
+/// The time as Kubernetes writes it.
+pub(crate) fn now_rfc3339() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date can be run");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
