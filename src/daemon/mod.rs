@@ -7,6 +7,7 @@ mod clock;
 mod hands;
 mod metrics;
 mod resources;
+mod reviews;
 mod secrets;
 mod serving;
 mod watches;
@@ -23,7 +24,9 @@ use crate::cli::Config;
 use crate::http::Handler;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::external_metrics::Published;
-use crate::http::gate::Gate;
+use crate::http::authn::Authenticator;
+use crate::http::authz::{Authorizer, FrontProxyGrant};
+use crate::http::gate::{Gate, Lanes};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
@@ -169,16 +172,24 @@ impl Daemon {
         let counts = Arc::new(Mutex::new(Counts::default()));
 
         let reads = inbox.clone();
+        let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
+        let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
+        // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
+        let authorizer = Arc::new(Authorizer::new(reviewer, FrontProxyGrant::Documents));
+        let lanes = Arc::clone(&authorizer);
         let handler = Api {
             published: Arc::clone(&published),
             ready: Arc::clone(&ready),
+            authenticator: Arc::clone(&authenticator),
+            authorizer,
             // A read that finds the inbox full only loses a hint about the rhythm of reads.
             on_read: Box::new(move |key| {
                 let _ = reads.try_send(Event::MetricRead(key.clone()));
             }),
         };
         let handler: Handler = Arc::new(move |request| handler.handle(request));
-        let api = serving::gate("api", api, Some(Arc::clone(&certificates.tls)), handler)?;
+        let lanes: Lanes = Arc::new(move |arrival| lanes.lane(arrival));
+        let api = serving::gate("api", api, Some((Arc::clone(&certificates.tls), lanes)), handler)?;
         let sources = metrics::Sources {
             client: client.clone(),
             polls: pollers.stats(),
@@ -191,7 +202,7 @@ impl Daemon {
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;
-        let trust = Trust::start(client.clone(), config, &certificates, Arc::clone(&ready)).map_err(io("trust thread"))?;
+        let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready)).map_err(io("trust thread"))?;
         let watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
         let world = World::new(Settings {
             poll_threads: config.poll_threads,

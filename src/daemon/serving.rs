@@ -19,7 +19,10 @@ use crate::cli::Config;
 use crate::http::api::Readiness;
 use crate::http::certificates::{OwnCertificates, Renewal, ServiceNames, ServingCertificate};
 use crate::http::front_proxy::FrontProxyTrust;
-use crate::http::gate::{Gate, GateConfig};
+use crate::http::authn::Authenticator;
+use crate::http::chain::ChainVerifier;
+use crate::http::gate::{Gate, GateConfig, Lanes};
+use crate::http::front_proxy::CLIENT_CA_KEY;
 use crate::http::tls::{self, TlsState};
 use crate::http::Handler;
 use crate::kube::client::Client;
@@ -36,6 +39,8 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Connections of one port. The front proxy needs 5 + HPA workers + users per kube-apiserver.
 const CONNECTIONS_MAX: usize = 1024;
 const WORKERS: usize = 4;
+/// Requests that may have to ask the API server first; the HPA controller has five at once.
+const PATIENT_WORKERS: usize = 8;
 
 /// Certificates of the TLS port: given as files, or our own, kept in the database.
 pub(super) struct Certificates {
@@ -125,14 +130,20 @@ pub(super) fn listen(flag: &str, address: std::net::SocketAddr) -> Result<TcpLis
 ///
 /// # Errors
 /// When its threads or sockets cannot be made.
-pub(super) fn gate(name: &str, listener: TcpListener, tls: Option<Arc<TlsState>>, handler: Handler) -> Result<Gate, String> {
+pub(super) fn gate(
+    name: &str,
+    listener: TcpListener,
+    tls: Option<(Arc<TlsState>, Lanes)>,
+    handler: Handler,
+) -> Result<Gate, String> {
+    let (tls, lanes) = tls.unzip();
     Gate::start(GateConfig {
         name: name.to_owned(),
         listener,
         tls,
         workers: WORKERS,
-        patient_workers: 0,
-        lanes: None,
+        patient_workers: if lanes.is_some() { PATIENT_WORKERS } else { 0 },
+        lanes,
         max_connections: CONNECTIONS_MAX,
         handler,
     })
@@ -150,6 +161,7 @@ impl Trust {
         client: Client,
         config: &Config,
         certificates: &Certificates,
+        authenticator: Arc<Authenticator>,
         ready: Arc<Readiness>,
     ) -> std::io::Result<Self> {
         let keeper = Keeper {
@@ -158,6 +170,7 @@ impl Trust {
             service: config.service.clone(),
             ca_pem: certificates.ca_pem().map(str::to_owned),
             tls: Arc::clone(&certificates.tls),
+            authenticator,
             trusted_data: None,
             ready,
             complained: None,
@@ -181,6 +194,7 @@ struct Keeper {
     service: (String, String),
     ca_pem: Option<String>,
     tls: Arc<TlsState>,
+    authenticator: Arc<Authenticator>,
     trusted_data: Option<BTreeMap<String, String>>,
     ready: Arc<Readiness>,
     complained: Option<std::time::Instant>,
@@ -227,11 +241,20 @@ impl Keeper {
                     warn!("the kube-apiserver has no front proxy CA: set --requestheader-client-ca-file, or no metric can be read");
                 }
                 self.tls.set_front_proxy(trust.map(Arc::new));
+                self.follow_client_ca(&data);
                 self.trusted_data = Some(data);
                 self.ready.trusted.store(true, Ordering::Release);
                 info!("front proxy trust loaded");
             }
             Err(error) => self.complain(&format!("kube-system/extension-apiserver-authentication is unusable: {error}")),
+        }
+    }
+
+    /// Who signs the client certificates of the cluster's users; the last good bundle stays.
+    fn follow_client_ca(&mut self, data: &BTreeMap<String, String>) {
+        match data.get(CLIENT_CA_KEY).map(|pem| ChainVerifier::from_pem(pem, self.tls.provider())).transpose() {
+            Ok(ca) => self.authenticator.set_client_ca(ca.map(Arc::new)),
+            Err(error) => self.complain(&format!("client-ca-file of the cluster is unusable: {error}")),
         }
     }
 

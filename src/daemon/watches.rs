@@ -111,7 +111,9 @@ fn watch<T: Send + 'static>(
 ) -> std::io::Result<Watcher> {
     let inbox = inbox.clone();
     let what = name.to_owned();
-    Watcher::spawn::<Raw, _>(name, client, resource, namespaces, WatchSettings::default(), move |seen| {
+    // The old API is installed by those who still have objects of it.
+    let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
+    Watcher::spawn::<Raw, _>(name, client, resource, namespaces, settings, move |seen| {
         let Some(seen) = translate(&what, seen, &read) else { return ControlFlow::Continue(()) };
         match inbox.send(event(seen)) {
             Ok(()) => ControlFlow::Continue(()),

@@ -1,16 +1,22 @@
-//! The aggregated API: who may ask what, and which answer it gets.
+//! The aggregated API: who asks, whether they may, and which answer they get.
 //!
-//! Nothing is served to a caller without the front proxy's verified certificate, except health.
+//! The order is that of Kubernetes' own servers: health is open, then authentication, authorization, the method,
+//! and the answer, from memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use rustls::pki_types::UnixTime;
+
+use super::attributes::{Attributes, ResourceAttributes, attributes, watches};
+use super::authn::Authenticator;
+use super::authz::Authorizer;
 use super::external_metrics::{self, Published, Selection};
-use super::{Identity, Request, Response, uri};
+use super::labels::Selector;
+use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
 
-/// Group and version that are served.
-pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
 /// KEDA's label, by which every HPA selects its object.
 const NAME_LABEL: &str = "scaledobject.keda.sh/name";
 
@@ -18,6 +24,8 @@ const NAME_LABEL: &str = "scaledobject.keda.sh/name";
 pub struct Api {
     pub published: Arc<Published>,
     pub ready: Arc<Readiness>,
+    pub authenticator: Arc<Authenticator>,
+    pub authorizer: Arc<Authorizer>,
     /// Told each object that was read.
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
 }
@@ -63,83 +71,77 @@ pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
 }
 
 impl Api {
-    /// Answers one request of the TLS port.
+    /// Answers one request of the TLS port. May wait for a review of who asks, never for a metric server.
     pub fn handle(&self, request: &Request) -> Response {
-        if request.method != "GET" {
-            let message = format!("the server does not allow the method {} on the requested resource", request.method);
-            return Response::status(405, "MethodNotAllowed", &message);
-        }
-        if let Some(response) = health(&self.ready, request) {
+        let is_get = request.method == "GET";
+        if is_get && let Some(response) = health(&self.ready, request) {
             return response;
         }
-        match &request.peer.identity {
-            Identity::FrontProxy { user: Ok(_), .. } => {}
-            Identity::FrontProxy { user: Err(_), .. } => return Response::status(401, "Unauthorized", "Unauthorized"),
-            Identity::Certificate { .. } => return Response::status(401, "Unauthorized", "Unauthorized"),
-            Identity::None => {
-                let message = format!("forbidden: User \"system:anonymous\" cannot get path \"{}\"", request.path);
-                return Response::status(403, "Forbidden", &message);
+        let user = match self.authenticator.authenticate(request, Instant::now(), UnixTime::now()) {
+            Ok(user) => user,
+            Err(refusal) => {
+                log::debug!(peer:% = request.peer.address, cause:% = refusal; "not authenticated");
+                return refusal.response();
             }
-        }
-        self.route(request)
-    }
-
-    fn route(&self, request: &Request) -> Response {
-        let Ok(segments) = uri::segments(&request.path) else {
-            return Response::status(400, "BadRequest", "the path is not valid percent-encoded UTF-8");
         };
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        match segments.as_slice() {
-            ["apis", "external.metrics.k8s.io", "v1beta1", "namespaces", namespace, metric] if !metric.is_empty() => {
-                self.metric(request, namespace, metric)
+        let attributes = match attributes(request) {
+            Ok(attributes) => attributes,
+            Err(error) => return Response::status(400, "BadRequest", &error.to_string()),
+        };
+        let decision = self.authorizer.decide(&request.peer.identity, &user, &attributes, Instant::now());
+        if let Some(refusal) = decision.response(&user, &attributes) {
+            return refusal;
+        }
+        if !is_get || watches(request) {
+            let what = if is_get { "watch" } else { request.method.as_str() };
+            let message = format!("the server does not allow {what} on the requested resource");
+            return Response::status(405, "MethodNotAllowed", &message);
+        }
+        if let Some(response) = discovery::answer(request) {
+            return response;
+        }
+        match &attributes {
+            Attributes::Resource(ResourceAttributes { namespace, resource, subresource, name, .. })
+                if !namespace.is_empty() && name.is_empty() && subresource.is_empty() && resource != "namespaces" =>
+            {
+                self.metric(request, namespace, resource)
             }
-            ["apis", "external.metrics.k8s.io", "v1beta1"] => Response::json(200, RESOURCES),
-            ["apis"] => Response::json(200, GROUPS),
-            ["openapi", "v2"] => Response::json(200, r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#),
-            ["openapi", "v3"] => Response::json(200, r#"{"paths":{}}"#),
             _ => Response::status(404, "NotFound", "the server could not find the requested resource"),
         }
     }
 
     fn metric(&self, request: &Request, namespace: &str, metric: &str) -> Response {
-        let Ok(pairs) = uri::query_pairs(request.query.as_deref().unwrap_or("")) else {
-            return Response::status(400, "BadRequest", "the query is not valid percent-encoded UTF-8");
-        };
-        let selectors: Vec<&str> =
-            pairs.iter().filter(|(key, _)| key == "labelSelector").map(|(_, value)| value.as_str()).collect();
-        let selector = match selectors.as_slice() {
-            [] => "",
-            [one] => one,
-            _ => return Response::status(400, "BadRequest", "labelSelector is given more than once"),
+        if negotiate::choose(request, false).is_none() {
+            return negotiate::not_acceptable();
+        }
+        let selector = match selector(request) {
+            Ok(selector) => selector,
+            Err(message) => return Response::status(400, "BadRequest", &message),
         };
         let on_read = |key: &ObjectKey| (self.on_read)(key);
-        // The HPA's own selector is one equality; anything else takes the general way.
-        if let Some(name) = selector.strip_prefix(NAME_LABEL).and_then(|rest| rest.strip_prefix('='))
-            && !name.contains([',', '='])
-        {
-            return external_metrics::get(&self.published, namespace, metric, &Selection::Name(name), &on_read);
-        }
-        let Some(terms) = equalities(selector) else {
-            let message = format!("unable to parse requirement of labelSelector: {selector}");
-            return Response::status(400, "BadRequest", &message);
+        let matches = |key: &str, value: &str| selector.matches(|asked| (asked == key).then_some(value));
+        let selection = match selector.required_value(NAME_LABEL) {
+            // KEDA's own selector names one object; further terms can only rule it out.
+            Some(name) if matches(NAME_LABEL, name) => Selection::Name(name),
+            _ => Selection::Other(&matches),
         };
-        let matches = |key: &str, value: &str| terms.iter().all(|(k, v)| *k == key && *v == value);
-        external_metrics::get(&self.published, namespace, metric, &Selection::Other(&matches), &on_read)
+        external_metrics::get(&self.published, namespace, metric, &selection, &on_read)
     }
 }
 
-/// `k=v` and `k==v` terms joined by commas.
-fn equalities(selector: &str) -> Option<Vec<(&str, &str)>> {
-    let terms = selector.split(',').map(str::trim).filter(|term| !term.is_empty());
-    terms
-        .map(|term| {
-            let (key, value) = term.split_once('=')?;
-            let value = value.strip_prefix('=').unwrap_or(value).trim();
-            let key = key.trim();
-            (!key.is_empty() && !key.contains(['!', ' ', '(']) && !value.contains(['=', '(', ' '])).then_some((key, value))
-        })
-        .collect()
+/// The one label selector of a read; none selects everything.
+fn selector(request: &Request) -> Result<Selector, String> {
+    let pairs = uri::query_pairs(request.query.as_deref().unwrap_or("")).map_err(|error| format!("query: {error}"))?;
+    for name in ["limit", "timeoutSeconds"] {
+        let bad = pairs.iter().find(|(key, value)| key == name && !value.is_empty() && value.parse::<i64>().is_err());
+        if let Some((_, value)) = bad {
+            return Err(format!("{name}: {value:?} is not an integer"));
+        }
+    }
+    let mut selectors = pairs.iter().filter(|(key, _)| key == "labelSelector").map(|(_, value)| value.as_str());
+    let first = selectors.next().unwrap_or("");
+    if selectors.next().is_some() {
+        return Err("labelSelector is given more than once".to_owned());
+    }
+    Selector::parse(first).map_err(|error| format!("unable to parse labelSelector: {error}"))
 }
-
-const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
-const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}]}"#;

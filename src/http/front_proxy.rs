@@ -306,3 +306,155 @@ fn header_names(
         None => Ok(names),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tls;
+
+    fn ca_pem() -> String {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap()
+            .pem()
+    }
+
+    /// The ConfigMap that kube-apiservers write, with `changes` made to it.
+    fn read(changes: &[(&str, Option<&str>)]) -> Result<Option<FrontProxyTrust>, ConfigError> {
+        let mut data: BTreeMap<String, String> = [
+            (CLIENT_CA_KEY, ca_pem()),
+            (CA_KEY, ca_pem()),
+            (NAMES_KEY, r#"["front-proxy-client"]"#.to_owned()),
+            (USERNAME_KEY, r#"["X-Remote-User"]"#.to_owned()),
+            (GROUP_KEY, r#"["X-Remote-Group"]"#.to_owned()),
+            (EXTRA_KEY, r#"["X-Remote-Extra-"]"#.to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        for (key, value) in changes {
+            match value {
+                Some(value) => data.insert((*key).to_owned(), (*value).to_owned()),
+                None => data.remove(*key),
+            };
+        }
+        FrontProxyTrust::from_config_map(&data, &tls::provider())
+    }
+
+    fn error(changes: &[(&str, Option<&str>)]) -> String {
+        read(changes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn config_maps() {
+        let trust = read(&[]).unwrap().unwrap();
+        assert_eq!(trust.allowed_names, ["front-proxy-client"]);
+        let expected = IdentityHeaders {
+            uid: Vec::new(),
+            ..IdentityHeaders::default()
+        };
+        assert_eq!(trust.headers, expected);
+        assert!(!trust.accepts_any_name());
+        assert!(read(&[(CA_KEY, None)]).unwrap().is_none());
+        for empty in [None, Some(""), Some("[]"), Some("null"), Some(" \n")] {
+            assert!(
+                read(&[(NAMES_KEY, empty)])
+                    .unwrap()
+                    .unwrap()
+                    .accepts_any_name(),
+                "{empty:?}"
+            );
+        }
+        let two = format!("{}{}", ca_pem(), ca_pem());
+        assert!(read(&[(CA_KEY, Some(&two))]).unwrap().is_some());
+    }
+
+    #[test]
+    fn broken_config_maps_say_what_is_wrong() {
+        assert_eq!(
+            error(&[(CA_KEY, Some(""))]),
+            "requestheader-client-ca-file: bundle holds no certificate"
+        );
+        let cut = &ca_pem()[..100];
+        assert!(
+            error(&[(CA_KEY, Some(cut))]).starts_with("requestheader-client-ca-file: cannot read")
+        );
+        let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(error(&[(CA_KEY, Some(nonsense))]).contains("unusable certificate"));
+        for key in [NAMES_KEY, USERNAME_KEY, UID_KEY, GROUP_KEY, EXTRA_KEY] {
+            for broken in ["{", "X-Remote-User", "[1]", r#"{"a":"b"}"#, r#"["a"] x"#] {
+                let message = error(&[(key, Some(broken))]);
+                assert!(
+                    message.starts_with(&format!("{key} is not a JSON array")),
+                    "{message}"
+                );
+            }
+        }
+        for key in [USERNAME_KEY, UID_KEY, GROUP_KEY, EXTRA_KEY] {
+            for name in ["", "X Remote", "X:", "ü"] {
+                let message = error(&[(key, Some(&format!("[\"{name}\"]")))]);
+                assert!(message.ends_with("which is no header name"), "{message}");
+            }
+        }
+        assert_eq!(
+            error(&[(USERNAME_KEY, None)]),
+            "requestheader-username-headers is empty"
+        );
+    }
+
+    #[test]
+    fn users() {
+        let trust = read(&[
+            (USERNAME_KEY, Some(r#"["X-First","X-Second"]"#)),
+            (UID_KEY, Some(r#"["X-Uid"]"#)),
+        ])
+        .unwrap()
+        .unwrap();
+        let name = |headers: &[(&str, &str)]| trust.user(headers).map(|user| user.name);
+        assert_eq!(name(&[("x-second", "b")]), Ok("b".into()));
+        assert_eq!(name(&[("X-Second", "b"), ("X-First", "a")]), Ok("a".into()));
+        assert_eq!(name(&[("X-First", ""), ("X-Second", "b")]), Ok("b".into()));
+        assert_eq!(name(&[("X_First", "a")]), Err(HeaderFault::NoUsername));
+        assert_eq!(
+            name(&[("X-First", "a"), ("x-first", "a")]),
+            Err(HeaderFault::SeveralUsernames)
+        );
+        let uids = [("X-First", "a"), ("X-Uid", "1"), ("X-Uid", "2")];
+        assert_eq!(name(&uids), Err(HeaderFault::SeveralUids));
+        let user = trust
+            .user(&[
+                ("X-First", "a"),
+                ("X-Remote-Extra-Scopes", "x"),
+                ("x-remote-extra-scopes", "y"),
+                ("X-Remote-Extra-", "z"),
+                ("X-Remote-Extra-Ac%4De.com%2FFoo", "w"),
+                ("X-Remote-Group", ""),
+                ("X-Remote-Uid", "not the configured one"),
+            ])
+            .unwrap();
+        assert_eq!(
+            (user.groups, user.uid),
+            (vec![String::new()], String::new())
+        );
+        let extra: Vec<_> = user
+            .extra
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.join(",")))
+            .collect();
+        let expected = [("", "z"), ("acMe.com/foo", "w"), ("scopes", "x,y")];
+        assert_eq!(extra, expected.map(|(k, v)| (k, v.to_owned())));
+        for name in [
+            "x-first",
+            "X-SECOND",
+            "x-uid",
+            "x-remote-group",
+            "X-Remote-Extra-a",
+        ] {
+            assert!(trust.is_identity_header(name), "{name}");
+        }
+        for name in ["x-third", "x_first", "x-remote-extra"] {
+            assert!(!trust.is_identity_header(name), "{name}");
+        }
+    }
+}

@@ -6,6 +6,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attributes;
+pub mod authn;
+pub mod authz;
 pub mod certificates;
 pub mod chain;
 pub mod der;
@@ -14,6 +17,8 @@ pub mod front_proxy;
 pub mod gate;
 pub mod labels;
 pub mod negotiate;
+pub mod review_cache;
+pub mod reviews;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;

@@ -42,6 +42,8 @@ const DENIED_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Time limits of one watch; tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
+    /// The resource need not be there: its absence is told once, as information.
+    pub optional: bool,
     /// Bookmarks come about once a minute: twice that in silence means a dead connection.
     pub read_timeout: Duration,
     pub pause_min: Duration,
@@ -51,6 +53,7 @@ pub struct WatchSettings {
 impl Default for WatchSettings {
     fn default() -> Self {
         WatchSettings {
+            optional: false,
             read_timeout: Duration::from_secs(120),
             pause_min: Duration::from_millis(500),
             pause_max: Duration::from_secs(30),

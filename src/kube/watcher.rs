@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use serde::de::DeserializeOwned;
 
 use super::client::Client;
@@ -87,6 +87,7 @@ impl Watcher {
                 shared: Arc::clone(&watcher.shared),
                 machine: Machine::new(settings, RandomState::new().hash_one(namespace)),
                 complaints: Complaints::default(),
+                absence_told: false,
                 sink: sink.clone(),
             };
             let thread = thread::Builder::new()
@@ -138,6 +139,7 @@ struct Task<S> {
     shared: Arc<Shared>,
     machine: Machine,
     complaints: Complaints,
+    absence_told: bool,
     sink: S,
 }
 
@@ -325,7 +327,12 @@ impl<S> Task<S> {
         }
         self.shared.faults.fetch_add(1, Ordering::Relaxed);
         let pause = self.machine.failed(error);
-        if error.is_gone() {
+        if error.is_not_found() && self.settings.optional {
+            if !std::mem::replace(&mut self.absence_told, true) {
+                let resource = format!("{}.{}", self.resource.plural, self.resource.group);
+                info!(watch = self.name.as_str(), resource = resource.as_str(); "resource is not installed, which is fine");
+            }
+        } else if error.is_gone() {
             // Ordinary life of a watch: nobody has to do anything.
             debug!(watch = self.name.as_str(), step; "resource version expired, listing again");
         } else {

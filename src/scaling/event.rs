@@ -394,6 +394,8 @@ pub enum Record {
         trigger: u16,
         answer: Answer,
         latency: Duration,
+        /// The trigger counts as failing: a missing value is an error or none, as its policy says.
+        is_error: bool,
     },
     Decision {
         at: UnixMillis,

@@ -260,7 +260,7 @@ pub fn is_controlled_by(observed: &ObservedHpa, owner: &Owner) -> bool {
 
 /// The API server fills in these defaults whenever `behavior` is present, so both sides of a
 /// comparison get them (Kubernetes: pkg/apis/autoscaling/v2/defaults.go).
-fn with_defaults(behavior: &Behavior) -> Behavior {
+pub(super) fn with_defaults(behavior: &Behavior) -> Behavior {
     let policy = |kind: &str, value| ScalingPolicy {
         kind: kind.to_owned(),
         value,

@@ -9,8 +9,8 @@ use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::hpa::DesiredHpa;
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, ObjectKey, ScaledObject, Status,
-    Step, TargetRef, UnixMillis, Workload,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject,
+    Status, Step, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::rhythm::Rhythm;
@@ -28,6 +28,8 @@ pub(super) struct Object {
     pub(super) target_unreadable: Option<String>,
     /// When a target that was not found is looked for again; `None` while that is under way.
     pub(super) target_retry_at: Option<UnixMillis>,
+    /// Replicas that the target had when it was first seen, before anything was done to it.
+    pub(super) original_replicas: Option<u32>,
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
     pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
@@ -253,6 +255,7 @@ impl Object {
             target: Target::Unknown,
             target_unreadable: None,
             target_retry_at: None,
+            original_replicas: None,
             owns_target: false,
             triggers: Vec::new(),
             verdict: Verdict::Pending,
@@ -296,6 +299,7 @@ impl Object {
             self.target_unreadable = None;
             self.target_retry_at = None;
             self.owns_target = false;
+            self.original_replicas = None;
             self.recorded.replicas = None;
         }
         self.spec = spec;
@@ -390,7 +394,7 @@ impl Object {
             status.scale_target_gvkr = Some(gvkr.clone());
             status
                 .original_replica_count
-                .get_or_insert(workload.replicas);
+                .get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
             // A trigger list that breaks no rule is shown, even where one trigger cannot be built.
             let step = self
                 .spec
@@ -430,7 +434,7 @@ impl Object {
         status
     }
 
-    fn health(&self) -> BTreeMap<String, super::model::Health> {
+    fn health(&self) -> BTreeMap<String, Health> {
         let Some(definition) = self
             .definition()
             .filter(|definition| definition.fallback.is_some())
@@ -445,13 +449,27 @@ impl Object {
                 let name = trigger.metric_name.to_string();
                 let asked = self.triggers.get(position);
                 let health = match asked.filter(|state| state.current.is_some()) {
-                    Some(state) => state.health(),
+                    Some(state) => self.sparse(state.health(), &name, definition),
                     // Until the first answer the status knows more than we do.
                     None => *self.spec.status.health.get(&name)?,
                 };
                 Some((name, health))
             })
             .collect()
+    }
+
+    /// Beyond the threshold the count decides nothing more: it is written only when it has doubled,
+    /// rather than at each poll of an outage.
+    fn sparse(&self, health: Health, name: &str, definition: &Definition) -> Health {
+        let threshold = definition.fallback.as_ref().map(|f| f.failure_threshold);
+        let Some(written) = self.spec.status.health.get(name) else {
+            return health;
+        };
+        let count = written.number_of_failures;
+        let is_known = written.failing
+            && threshold.is_some_and(|threshold| count > threshold)
+            && (count..count.saturating_mul(2)).contains(&health.number_of_failures);
+        if is_known { *written } else { health }
     }
 
     /// Whole seconds, and no newer than necessary: while active it moves once a minute only.

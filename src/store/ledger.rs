@@ -124,12 +124,16 @@ impl Ledger {
         samples: &mut Vec<(i64, Point)>,
     ) -> Result<Applied, rusqlite::Error> {
         match record {
-            Record::Sample { at, object, trigger, answer, latency } => {
+            Record::Sample { at, object, trigger, answer, latency, is_error } => {
                 let Some(series) = self.objects.get_mut(object).and_then(|object| object.series_mut(*trigger)) else {
                     return Ok(Applied::Unknown);
                 };
                 let (value, message) = rows::sample_value(answer);
-                series.note(prepared, at.0, &value, message)?;
+                if *is_error {
+                    series.note(prepared, at.0, &value, message)?;
+                } else {
+                    series.end_error(prepared, at.0)?;
+                }
                 samples.push((series.id, Point { at_unix_ms: at.0, value, latency_ms: rows::millis(*latency) }));
             }
             Record::Definition { at, object, uid, generation, spec_json, invalid, triggers } => {
@@ -320,9 +324,12 @@ impl Series {
         value: &SampleValue,
         message: &str,
     ) -> Result<(), rusqlite::Error> {
-        let SampleValue::Outcome(outcome) = value else { return self.end_error(prepared, at_unix_ms) };
+        let outcome: &str = match value {
+            SampleValue::Outcome(outcome) => outcome,
+            SampleValue::Number(_) => return self.end_error(prepared, at_unix_ms),
+        };
         match &mut self.error {
-            Some(error) if error.outcome == **outcome && error.message == message => {
+            Some(error) if error.outcome == outcome && error.message == message => {
                 error.last_at_unix_ms = error.last_at_unix_ms.max(at_unix_ms);
                 error.polls += 1;
                 error.dirty = true;
@@ -330,7 +337,7 @@ impl Series {
             _ => {
                 self.end_error(prepared, at_unix_ms)?;
                 let id = prepared
-                    .insert(Sql::InsertErrorPeriod, params![self.id, &**outcome, message, at_unix_ms])?;
+                    .insert(Sql::InsertErrorPeriod, params![self.id, outcome, message, at_unix_ms])?;
                 self.error = Some(ErrorPeriod {
                     id,
                     outcome: outcome.to_string(),

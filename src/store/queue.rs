@@ -191,6 +191,7 @@ mod tests {
             trigger: 0,
             answer: Answer::Value(1.0),
             latency: Duration::ZERO,
+            is_error: false,
         };
         sender.send((0..SAMPLES_MAX + 7).map(|_| sample()).collect());
         sender.send(vec![sample(), Record::Removed { at: UnixMillis(2), object: object.clone() }]);

@@ -75,6 +75,7 @@ fn run(load: &Load, samples: usize) {
                         trigger: 0,
                         answer: Answer::Value(*value),
                         latency: Duration::from_millis(random.u64(2..30)),
+                        is_error: false,
                     }
                 })
                 .collect();

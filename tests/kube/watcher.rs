@@ -43,6 +43,7 @@ impl Bench {
         let (sender, events) = channel();
         let namespaces: Vec<_> = namespaces.iter().map(|n| (*n).to_owned()).collect();
         let settings = WatchSettings {
+            optional: false,
             read_timeout,
             pause_min: Duration::from_millis(2),
             pause_max: Duration::from_millis(20),

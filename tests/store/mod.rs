@@ -87,7 +87,8 @@ pub(crate) fn definition(at: i64, object: &ObjectKey, uid: &str, generation: i64
 }
 
 pub(crate) fn sample(at: i64, object: &ObjectKey, answer: Answer) -> Record {
-    Record::Sample { at: UnixMillis(at), object: object.clone(), trigger: 0, answer, latency: Duration::from_millis(7) }
+    let is_error = !matches!(answer, Answer::Value(_));
+    Record::Sample { at: UnixMillis(at), object: object.clone(), trigger: 0, answer, latency: Duration::from_millis(7), is_error }
 }
 
 pub(crate) fn timeout(message: &str) -> Answer {

@@ -43,16 +43,15 @@ impl Judge {
 
     /// Passes a verdict if there is none that still holds.
     pub(super) fn refresh(&mut self, tls: &TlsState, now: Instant) {
-        let Some(chain) = &self.chain else { return };
         let holds =
             |verdict: &Verdict| verdict.generation == tls.generation() && now < verdict.until;
         if self.verdict.as_ref().is_some_and(holds) {
             return;
         }
         let (generation, trust) = tls.front_proxy();
-        let common_name = match &trust {
-            None => Err(Reason::NotConfigured),
-            Some(trust) => trust.verify(chain, UnixTime::now()).map(Arc::from),
+        let common_name = match (&self.chain, &trust) {
+            (None, _) | (_, None) => Err(Reason::NotConfigured),
+            (Some(chain), Some(trust)) => trust.verify(chain, UnixTime::now()).map(Arc::from),
         };
         self.verdict = Some(Verdict {
             generation,

@@ -127,11 +127,14 @@ impl World {
     pub(super) fn retry_authentications(&mut self, now: UnixMillis) {
         let due = self.authentication_retries.iter();
         let due: Vec<AuthenticationKey> = due
-            .filter(|(_, (at, _))| *at <= now)
+            .filter(|(_, (at, _))| at.is_some_and(|at| at <= now))
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
             // The count of failures stays until a write succeeds or nothing is left to write.
+            if let Some((at, _)) = self.authentication_retries.get_mut(&key) {
+                *at = None;
+            }
             if !self.sync_authentication(&key, now) {
                 self.authentication_retries.remove(&key);
             }
@@ -153,7 +156,7 @@ impl World {
         let waits = self
             .authentication_retries
             .get(key)
-            .is_some_and(|(at, _)| *at > now);
+            .is_some_and(|(at, _)| at.is_some_and(|at| at > now));
         if !objects_known || is_busy || waits {
             return false;
         }
@@ -242,7 +245,7 @@ impl World {
             let wait = self.backoff(failures, RETRY_BASE, RETRY_MAX);
             let at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
             self.authentication_retries
-                .insert(key.clone(), (at, failures.saturating_add(1)));
+                .insert(key.clone(), (Some(at), failures.saturating_add(1)));
             return;
         }
         self.authentication_retries.remove(key);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::event::{ScaleTarget, WriteKind};
 use super::super::model::{ObjectKey, UnixMillis};
-use super::super::object::{Scaling, Target};
+use super::super::object::{Scaling, Target, Verdict};
 use super::super::reason::Reason;
 use super::World;
 use super::reconcile::FINALIZERS;
@@ -20,6 +20,7 @@ impl World {
         };
         let was_running = object.loop_generation.is_some();
         object.stop_loop();
+        object.verdict = Verdict::Pending;
         self.schedule.forget(key);
         if was_running {
             self.emit(
@@ -92,13 +93,7 @@ impl World {
             Target::Found { .. } if object.slots.scale.failures >= RESTORE_TRIES => true,
             Target::Found { gvkr, workload } => {
                 let (from, name) = (workload.replicas, object.spec.target.name.clone());
-                object.scaling = Some(Scaling {
-                    reason: Reason::Restored,
-                    from,
-                    to: original,
-                    touch_last_active: false,
-                });
-                self.write(
+                let is_sent = self.write(
                     key,
                     WriteKind::Scale {
                         target: ScaleTarget { gvkr, name },
@@ -107,6 +102,14 @@ impl World {
                     },
                     now,
                 );
+                if let Some(object) = self.objects.get_mut(key).filter(|_| is_sent) {
+                    object.scaling = Some(Scaling {
+                        reason: Reason::Restored,
+                        from,
+                        to: original,
+                        touch_last_active: false,
+                    });
+                }
                 false
             }
         };

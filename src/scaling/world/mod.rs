@@ -63,7 +63,7 @@ pub struct World {
     by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
     authentication_writes: HashMap<u64, (AuthenticationKey, WriteKind)>,
     /// Failed writes to authentications: when again, and how often in a row it failed.
-    authentication_retries: BTreeMap<AuthenticationKey, (UnixMillis, u32)>,
+    authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
     /// Some authentication's write found no free place.
     authentications_starved: bool,
     lists: Lists,
@@ -181,7 +181,10 @@ impl World {
     #[must_use]
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         let wake = self.wakes.first().map(|(at, _)| *at);
-        let retry = self.authentication_retries.values().map(|(at, _)| *at);
+        let retry = self
+            .authentication_retries
+            .values()
+            .filter_map(|(at, _)| *at);
         [wake, self.schedule.next_due(), retry.min()]
             .into_iter()
             .flatten()
@@ -216,7 +219,7 @@ impl World {
             .map(|(at, key)| (shift(at), key))
             .collect();
         for (at, _) in self.authentication_retries.values_mut() {
-            *at = shift(*at);
+            *at = at.map(shift);
         }
         for object in self.objects.values_mut() {
             for at in [

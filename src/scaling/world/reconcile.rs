@@ -159,6 +159,9 @@ impl World {
         };
         if let Some(object) = self.objects.get_mut(key) {
             object.target = resolved.clone();
+            if let Target::Found { workload, .. } = &resolved {
+                object.original_replicas.get_or_insert(workload.replicas);
+            }
             if let (Target::Found { workload, .. }, None) = (&resolved, object.recorded.replicas) {
                 object.recorded.replicas = Some(workload.replicas);
             }

@@ -186,12 +186,14 @@ impl World {
             return;
         };
         state.answered(trigger, &definition, answer, at, context);
+        let is_error = state.underlying_error().is_some();
         self.record(Record::Sample {
             at,
             object: key.clone(),
             trigger: index,
             answer: answer.clone(),
             latency,
+            is_error,
         });
         self.round_progressed(key, now);
         self.publish(key);
@@ -408,21 +410,23 @@ impl World {
         };
         match (decision.scale_to, object.target.gvkr().cloned()) {
             (Some(to), Some(gvkr)) => {
-                object.scaling = Some(Scaling {
-                    reason: decision.reason,
-                    from,
-                    to,
-                    touch_last_active: decision.touch_last_active,
-                });
                 let target = ScaleTarget {
                     gvkr,
                     name: object.spec.target.name.clone(),
                 };
-                if !self.write(key, WriteKind::Scale { target, from, to }, now)
-                    && let Some(object) = self.objects.get_mut(key)
-                {
+                let is_sent = self.write(key, WriteKind::Scale { target, from, to }, now);
+                let Some(object) = self.objects.get_mut(key) else {
+                    return;
+                };
+                if is_sent {
+                    object.scaling = Some(Scaling {
+                        reason: decision.reason,
+                        from,
+                        to,
+                        touch_last_active: decision.touch_last_active,
+                    });
+                } else {
                     object.redecide = true;
-                    object.scaling = None;
                 }
             }
             _ if decision.touch_last_active => self.touch_last_active(key, now),

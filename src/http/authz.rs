@@ -1,0 +1,385 @@
+//! Authorization: may this user do that here?
+//!
+//! Asks the kube-apiserver where it must, and never says yes because nobody could be asked. Documents that keep the
+//! cluster working need no review when the front proxy asks for them: an outage of reviews must not make the whole
+//! API stale.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::attributes::Attributes;
+use super::discovery::{self, GROUP};
+use super::gate::{Arrival, Lane};
+use super::review_cache::ReviewCache;
+use super::reviews::{AccessReviewer, AccessVerdict, ReviewError};
+use super::{Identity, Response, User};
+
+const MASTERS: &str = "system:masters";
+
+/// Anybody may ask for these, and for nothing below them.
+const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// A question with more than this from the caller is asked each time: remembering it would let a caller push out
+/// what others need.
+const QUESTION_MAX: usize = 10_000;
+
+/// What a verified front proxy gets without a review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrontProxyGrant {
+    /// Discovery, OpenAPI and version.
+    Documents,
+    /// Reads of metrics as well. The kube-apiserver has authorized its user for the very same thing before it
+    /// passed the request on, so a review asks it twice.
+    Everything,
+}
+
+pub struct Authorizer {
+    reviewer: Arc<dyn AccessReviewer>,
+    grant: FrontProxyGrant,
+    reviews: ReviewCache<AccessVerdict>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    /// With the reason given by the review; may be empty.
+    Deny(String),
+    /// Nobody could say. Not a yes.
+    Failed(ReviewError),
+}
+
+impl Authorizer {
+    pub fn new(reviewer: Arc<dyn AccessReviewer>, grant: FrontProxyGrant) -> Authorizer {
+        Authorizer {
+            reviewer,
+            grant,
+            reviews: ReviewCache::default(),
+        }
+    }
+
+    /// May wait for a review. `identity` is how the request came in, `user` who it is from.
+    pub fn decide(
+        &self,
+        identity: &Identity,
+        user: &User,
+        attributes: &Attributes,
+        now: Instant,
+    ) -> Decision {
+        if user.groups.iter().any(|group| group == MASTERS) || self.is_free(identity, attributes) {
+            return Decision::Allow;
+        }
+        let ask = || self.reviewer.review(user, attributes);
+        let verdict = if size(user, attributes) <= QUESTION_MAX {
+            self.reviews.get_or_ask(&(user, attributes), now, ask)
+        } else {
+            ask()
+        };
+        match verdict {
+            Ok(AccessVerdict::Allowed) => Decision::Allow,
+            Ok(AccessVerdict::NotAllowed(reason)) => Decision::Deny(reason),
+            Err(error) => Decision::Failed(error),
+        }
+    }
+
+    fn is_free(&self, identity: &Identity, attributes: &Attributes) -> bool {
+        let is_front_proxy = matches!(identity, Identity::FrontProxy { user: Ok(_), .. });
+        match attributes {
+            Attributes::NonResource { path, verb } => {
+                HEALTH.contains(&path.as_str()) && verb == "get"
+                    || is_front_proxy && verb == "get" && discovery::is_document(path)
+            }
+            Attributes::Resource(resource) => {
+                is_front_proxy
+                    && self.grant == FrontProxyGrant::Everything
+                    && matches!(resource.verb.as_str(), "get" | "list" | "watch")
+            }
+        }
+    }
+
+    /// For the gate: what is answered from memory must not wait behind what may have to ask.
+    pub fn lane(&self, arrival: &Arrival<'_>) -> Lane {
+        let is_health = HEALTH.contains(&arrival.path);
+        let is_proxied = matches!(
+            arrival.peer.identity,
+            Identity::FrontProxy { user: Ok(_), .. }
+        );
+        let is_granted =
+            self.grant == FrontProxyGrant::Everything || discovery::is_document(arrival.path);
+        if is_health || is_proxied && is_granted {
+            Lane::Quick
+        } else {
+            Lane::Patient
+        }
+    }
+}
+
+impl Decision {
+    /// The answer to a request that is not allowed; None if it is. The texts are Kubernetes' own.
+    pub fn response(&self, user: &User, attributes: &Attributes) -> Option<Response> {
+        match self {
+            Decision::Allow => None,
+            Decision::Deny(reason) => {
+                let mut message = forbidden(user, attributes);
+                if !reason.is_empty() {
+                    message += ": ";
+                    message += reason;
+                }
+                Some(Response::status(403, "Forbidden", &message))
+            }
+            Decision::Failed(_) => {
+                // Nothing that varies: the HPA would make an event of each variant.
+                Some(Response::status(
+                    500,
+                    "InternalError",
+                    "cannot authorize: access review failed",
+                ))
+            }
+        }
+    }
+}
+
+fn forbidden(user: &User, attributes: &Attributes) -> String {
+    let name = &user.name;
+    match attributes {
+        Attributes::NonResource { path, verb } => {
+            format!("forbidden: User {name:?} cannot {verb} path {path:?}")
+        }
+        Attributes::Resource(resource) => {
+            let mut what = resource.resource.clone();
+            if !resource.subresource.is_empty() {
+                what = format!("{what}/{}", resource.subresource);
+            }
+            let object = match resource.name.as_str() {
+                "" => String::new(),
+                name => format!(" {name:?}"),
+            };
+            let place = match resource.namespace.as_str() {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {namespace:?}"),
+            };
+            format!(
+                "{}.{GROUP}{object} is forbidden: User {name:?} cannot {} resource {what:?} in API group {GROUP:?} {place}",
+                resource.resource, resource.verb,
+            )
+        }
+    }
+}
+
+/// How much of a question the caller has chosen.
+fn size(user: &User, attributes: &Attributes) -> usize {
+    let extra = user
+        .extra
+        .iter()
+        .map(|(k, v)| k.len() + v.iter().map(String::len).sum::<usize>());
+    let groups = user.groups.iter().map(String::len).sum::<usize>();
+    let asked = match attributes {
+        Attributes::NonResource { path, verb } => path.len() + verb.len(),
+        Attributes::Resource(r) => [&r.namespace, &r.verb, &r.resource, &r.subresource, &r.name]
+            .map(String::len)
+            .iter()
+            .sum(),
+    };
+    user.name.len() + user.uid.len() + groups + extra.sum::<usize>() + asked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Peer;
+    use crate::http::attributes::ResourceAttributes;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Allows what has "ok" in it, fails on what has "down".
+    #[derive(Default)]
+    struct Fake(AtomicUsize);
+
+    impl AccessReviewer for Fake {
+        fn review(&self, _: &User, attributes: &Attributes) -> Result<AccessVerdict, ReviewError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let text = format!("{attributes:?}");
+            if text.contains("down") {
+                Err(ReviewError::Ask("down".into()))
+            } else if text.contains("ok") {
+                Ok(AccessVerdict::Allowed)
+            } else {
+                Ok(AccessVerdict::NotAllowed("because".into()))
+            }
+        }
+    }
+
+    fn metric(name: &str) -> Attributes {
+        Attributes::Resource(ResourceAttributes {
+            namespace: "ns".into(),
+            verb: "list".into(),
+            resource: name.into(),
+            ..ResourceAttributes::default()
+        })
+    }
+
+    fn path(path: &str) -> Attributes {
+        Attributes::NonResource {
+            path: path.into(),
+            verb: "get".into(),
+        }
+    }
+
+    fn user(groups: &[&str]) -> User {
+        let groups = groups.iter().map(|g| (*g).to_owned()).collect();
+        User {
+            name: "u".into(),
+            groups,
+            ..User::default()
+        }
+    }
+
+    fn proxied() -> Identity {
+        Identity::FrontProxy {
+            common_name: "front".into(),
+            chain: Arc::from([]),
+            user: Ok(user(&[])),
+        }
+    }
+
+    fn authorizer(grant: FrontProxyGrant) -> (Authorizer, Arc<Fake>) {
+        let fake = Arc::new(Fake::default());
+        (
+            Authorizer::new(Arc::clone(&fake) as Arc<dyn AccessReviewer>, grant),
+            fake,
+        )
+    }
+
+    #[test]
+    fn decisions() {
+        let (authorizer, fake) = authorizer(FrontProxyGrant::Documents);
+        let now = Instant::now();
+        let deny = || Decision::Deny("because".into());
+        let failed = || Decision::Failed(ReviewError::Ask("down".into()));
+        let nobody = || Identity::None;
+        let master = ["a", MASTERS];
+        // identity, groups, what, decision, reviews it took
+        let cases: Vec<(Identity, &[&str], Attributes, Decision, usize)> = vec![
+            (nobody(), &master, metric("down"), Decision::Allow, 0),
+            (nobody(), &[], path("/healthz"), Decision::Allow, 0),
+            (nobody(), &[], path("/livez"), Decision::Allow, 0),
+            (nobody(), &[], path("/readyz"), Decision::Allow, 0),
+            (nobody(), &[], path("/readyz/"), deny(), 1),
+            (nobody(), &[], path("/readyz/x"), deny(), 1),
+            (nobody(), &[], path("/metrics"), deny(), 1),
+            (nobody(), &[], path("/apis"), deny(), 1),
+            (nobody(), &[], metric("ok"), Decision::Allow, 1),
+            (nobody(), &[], metric("no"), deny(), 1),
+            (nobody(), &[], metric("down"), failed(), 1),
+            (proxied(), &[], path("/apis"), Decision::Allow, 0),
+            (proxied(), &[], path("/openapi/v3"), Decision::Allow, 0),
+            (proxied(), &[], path("/metrics"), deny(), 1),
+            (proxied(), &["x"], metric("ok"), Decision::Allow, 1),
+            (proxied(), &[], metric("down"), failed(), 1),
+        ];
+        for (identity, groups, attributes, expected, reviews) in cases {
+            let before = fake.0.load(Ordering::SeqCst);
+            // A user per case, so that none is answered from memory.
+            let user = User {
+                uid: before.to_string(),
+                ..user(groups)
+            };
+            assert_eq!(
+                authorizer.decide(&identity, &user, &attributes, now),
+                expected,
+                "{attributes:?}"
+            );
+            assert_eq!(
+                fake.0.load(Ordering::SeqCst) - before,
+                reviews,
+                "{attributes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn everything_is_reads_only() {
+        let (authorizer, fake) = authorizer(FrontProxyGrant::Everything);
+        let now = Instant::now();
+        let decide = |attributes: &Attributes, identity: &Identity| {
+            authorizer.decide(identity, &user(&[]), attributes, now)
+        };
+        assert_eq!(decide(&metric("down"), &proxied()), Decision::Allow);
+        assert_eq!(fake.0.load(Ordering::SeqCst), 0);
+        assert_ne!(decide(&metric("down"), &Identity::None), Decision::Allow);
+        let mut write = metric("no");
+        if let Attributes::Resource(resource) = &mut write {
+            resource.verb = "create".into();
+        }
+        assert_ne!(decide(&write, &proxied()), Decision::Allow);
+    }
+
+    #[test]
+    fn verdicts_are_remembered_unless_the_question_is_huge() {
+        let (authorizer, fake) = authorizer(FrontProxyGrant::Documents);
+        let now = Instant::now();
+        let ask = |user: &User, name: &str| {
+            authorizer.decide(&Identity::None, user, &metric(name), now);
+            fake.0.load(Ordering::SeqCst)
+        };
+        assert_eq!(ask(&user(&[]), "ok"), 1);
+        assert_eq!(ask(&user(&[]), "ok"), 1);
+        assert_eq!(ask(&user(&[]), "no"), 2);
+        assert_eq!(ask(&user(&[]), "no"), 2);
+        assert_eq!(ask(&user(&["g"]), "ok"), 3);
+        assert_eq!(ask(&user(&[]), "down"), 4);
+        assert_eq!(ask(&user(&[]), "down"), 5);
+        let huge = user(&[&"g".repeat(QUESTION_MAX)]);
+        assert_eq!(ask(&huge, "ok"), 6);
+        assert_eq!(ask(&huge, "ok"), 7);
+    }
+
+    #[test]
+    fn answers() {
+        let message = |decision: &Decision, attributes: &Attributes| {
+            let response = decision.response(&user(&[]), attributes).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
+            (
+                response.status,
+                body["message"].as_str().unwrap().to_owned(),
+            )
+        };
+        assert_eq!(Decision::Allow.response(&user(&[]), &path("/x")), None);
+        let expected = "s0.external.metrics.k8s.io is forbidden: User \"u\" cannot list resource \"s0\" in API group \"external.metrics.k8s.io\" in the namespace \"ns\": because";
+        let deny = Decision::Deny("because".into());
+        assert_eq!(message(&deny, &metric("s0")), (403, expected.to_owned()));
+        let deny = Decision::Deny(String::new());
+        let expected = "forbidden: User \"u\" cannot get path \"/metrics\"";
+        assert_eq!(
+            message(&deny, &path("/metrics")),
+            (403, expected.to_owned())
+        );
+        let failed = Decision::Failed(ReviewError::Ask("10.0.0.1: refused".into()));
+        let expected = "cannot authorize: access review failed";
+        assert_eq!(message(&failed, &metric("s0")), (500, expected.to_owned()));
+    }
+
+    #[test]
+    fn lanes() {
+        let (documents, _) = authorizer(FrontProxyGrant::Documents);
+        let (everything, _) = authorizer(FrontProxyGrant::Everything);
+        let metric = "/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/m";
+        for (path, identity, with_documents, with_everything) in [
+            ("/healthz", Identity::None, Lane::Quick, Lane::Quick),
+            ("/apis", Identity::None, Lane::Patient, Lane::Patient),
+            ("/apis", proxied(), Lane::Quick, Lane::Quick),
+            (metric, proxied(), Lane::Patient, Lane::Quick),
+            (metric, Identity::None, Lane::Patient, Lane::Patient),
+        ] {
+            let peer = Peer {
+                address: ([127, 0, 0, 1], 1).into(),
+                identity,
+            };
+            let arrival = Arrival {
+                method: "GET",
+                path,
+                peer: &peer,
+            };
+            assert_eq!(documents.lane(&arrival), with_documents, "{path}");
+            assert_eq!(everything.lane(&arrival), with_everything, "{path}");
+        }
+    }
+}

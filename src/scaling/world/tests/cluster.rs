@@ -1,0 +1,408 @@
+//! A small API server: it holds the objects, carries out writes with their preconditions, collects
+//! garbage, and says what its watches would show.
+
+use std::collections::BTreeMap;
+
+use crate::scaling::event::{Event, Seen, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
+use crate::scaling::hpa::{DesiredHpa, ObservedHpa, with_defaults};
+use crate::scaling::model::{
+    Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload,
+};
+use crate::scaling::world::watched_workloads;
+
+pub(super) type HpaId = (String, String);
+pub(super) type WorkloadId = (Gvkr, String, String);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cluster {
+    version: u64,
+    pub(super) objects: BTreeMap<ObjectKey, ScaledObject>,
+    pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
+    pub(super) workloads: BTreeMap<WorkloadId, Workload>,
+    pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
+    /// Names of HPAs that the API server refuses as invalid.
+    pub(super) refused_hpas: Vec<String>,
+    /// What the watches have not delivered yet.
+    pub(super) echoes: Vec<Echo>,
+}
+
+/// A cloneable watch event.
+#[derive(Clone, Debug)]
+pub(super) enum Echo {
+    Object(Box<ScaledObject>),
+    ObjectGone(ObjectKey),
+    Hpa(Box<ObservedHpa>),
+    HpaGone(HpaId),
+    Workload(Gvkr, Workload),
+    WorkloadGone(WorkloadId),
+    Authentication(Box<Authentication>),
+    AuthenticationGone(AuthenticationKey),
+}
+
+impl Echo {
+    /// Watches are ordered within a kind only.
+    pub(super) fn stream(&self) -> usize {
+        match self {
+            Self::Object(_) | Self::ObjectGone(_) => 0,
+            Self::Hpa(_) | Self::HpaGone(_) => 1,
+            Self::Workload(..) | Self::WorkloadGone(_) => 2,
+            Self::Authentication(_) | Self::AuthenticationGone(_) => 3,
+        }
+    }
+
+    pub(super) fn event(self) -> Event {
+        match self {
+            Self::Object(object) => Event::ScaledObject(object.key.group, Seen::Changed(object)),
+            Self::ObjectGone(key) => Event::ScaledObject(
+                key.group,
+                Seen::Gone {
+                    namespace: key.namespace.to_string(),
+                    name: key.name.to_string(),
+                },
+            ),
+            Self::Hpa(hpa) => Event::Hpa(Seen::Changed(hpa)),
+            Self::HpaGone((namespace, name)) => Event::Hpa(Seen::Gone { namespace, name }),
+            Self::Workload(gvkr, workload) => Event::Workload(gvkr, Seen::Changed(workload)),
+            Self::WorkloadGone((gvkr, namespace, name)) => {
+                Event::Workload(gvkr, Seen::Gone { namespace, name })
+            }
+            Self::Authentication(found) => {
+                Event::Authentication(found.key.group, found.key.kind, Seen::Changed(found))
+            }
+            Self::AuthenticationGone(key) => Event::Authentication(
+                key.group,
+                key.kind,
+                Seen::Gone {
+                    namespace: key.namespace,
+                    name: key.name,
+                },
+            ),
+        }
+    }
+}
+
+fn error(kind: WriteErrorKind, message: &str) -> WriteError {
+    WriteError {
+        kind,
+        message: message.to_owned(),
+        retry_after: None,
+    }
+}
+
+impl Cluster {
+    fn next_version(&mut self) -> String {
+        self.version += 1;
+        self.version.to_string()
+    }
+
+    pub(super) fn put_object(&mut self, mut object: ScaledObject) {
+        object.resource_version = self.next_version();
+        self.echoes.push(Echo::Object(Box::new(object.clone())));
+        self.objects.insert(object.key.clone(), object);
+    }
+
+    pub(super) fn put_hpa(&mut self, mut hpa: ObservedHpa) {
+        hpa.resource_version = self.next_version();
+        self.echoes.push(Echo::Hpa(Box::new(hpa.clone())));
+        self.hpas
+            .insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
+    }
+
+    pub(super) fn put_workload(&mut self, gvkr: &Gvkr, workload: Workload) {
+        if watched_workloads().contains(gvkr) {
+            self.echoes
+                .push(Echo::Workload(gvkr.clone(), workload.clone()));
+        }
+        let id = (
+            gvkr.clone(),
+            workload.namespace.clone(),
+            workload.name.clone(),
+        );
+        self.workloads.insert(id, workload);
+    }
+
+    pub(super) fn put_authentication(&mut self, mut found: Authentication) {
+        found.resource_version = self.next_version();
+        self.echoes
+            .push(Echo::Authentication(Box::new(found.clone())));
+        self.authentications.insert(found.key.clone(), found);
+    }
+
+    pub(super) fn remove_workload(&mut self, id: &WorkloadId) {
+        if self.workloads.remove(id).is_some() && watched_workloads().contains(&id.0) {
+            self.echoes.push(Echo::WorkloadGone(id.clone()));
+        }
+    }
+
+    pub(super) fn remove_hpa(&mut self, id: &HpaId) {
+        if self.hpas.remove(id).is_some() {
+            self.echoes.push(Echo::HpaGone(id.clone()));
+        }
+    }
+
+    /// `kubectl delete`: finalizers hold the object.
+    pub(super) fn delete_object(&mut self, key: &ObjectKey) {
+        let Some(mut object) = self.objects.get(key).cloned() else {
+            return;
+        };
+        if object.finalizers.is_empty() {
+            self.remove_object(key);
+        } else if !object.deletion_requested {
+            object.deletion_requested = true;
+            self.put_object(object);
+        }
+    }
+
+    pub(super) fn remove_object(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.remove(key) else {
+            return;
+        };
+        self.echoes.push(Echo::ObjectGone(key.clone()));
+        let owned = |hpa: &&ObservedHpa| {
+            hpa.controller
+                .as_ref()
+                .is_some_and(|(.., uid)| *uid == object.uid)
+        };
+        let garbage = self.hpas.values().filter(owned);
+        let garbage: Vec<HpaId> = garbage
+            .map(|hpa| (hpa.namespace.clone(), hpa.name.clone()))
+            .collect();
+        for id in garbage {
+            self.remove_hpa(&id);
+        }
+    }
+
+    pub(super) fn write(&mut self, write: &Write) -> Result<WriteOk, WriteError> {
+        match &write.kind {
+            WriteKind::Claim {
+                finalizers,
+                label,
+                resource_version,
+            } => self.update_object(&write.object, Some(resource_version), |object| {
+                object.finalizers.clone_from(finalizers);
+                object.labels.extend(label.clone());
+            }),
+            WriteKind::Release {
+                finalizers,
+                resource_version,
+            } => self.update_object(&write.object, Some(resource_version), |object| {
+                object.finalizers.clone_from(finalizers);
+            }),
+            WriteKind::Status(patch) => self.update_object(&write.object, None, |object| {
+                object.status = merge(&object.status, &patch.before, &patch.after);
+            }),
+            WriteKind::ApplyHpa(desired) => self.apply_hpa(desired),
+            WriteKind::ReplaceHpa {
+                desired,
+                resource_version,
+            } => self.replace_hpa(desired, resource_version),
+            WriteKind::DeleteHpa { name, uid } => {
+                let id = (write.object.namespace.to_string(), name.clone());
+                if self.hpas.get(&id).is_none_or(|hpa| hpa.uid != *uid) {
+                    return Err(error(WriteErrorKind::NotFound, "hpa not found"));
+                }
+                self.remove_hpa(&id);
+                Ok(WriteOk::Done)
+            }
+            WriteKind::Scale { target, from, to } => {
+                let namespace = write.object.namespace.to_string();
+                let id = (target.gvkr.clone(), namespace, target.name.clone());
+                let Some(mut workload) = self.workloads.get(&id).cloned() else {
+                    return Err(error(WriteErrorKind::NotFound, "target not found"));
+                };
+                if workload.replicas != *from {
+                    return Err(error(WriteErrorKind::Conflict, "replicas changed"));
+                }
+                workload.replicas = *to;
+                self.put_workload(&target.gvkr, workload);
+                Ok(WriteOk::Done)
+            }
+            WriteKind::AuthenticationStatus {
+                authentication,
+                scaled_objects,
+            } => {
+                let Some(mut found) = self.authentications.get(authentication).cloned() else {
+                    return Err(error(WriteErrorKind::NotFound, "authentication not found"));
+                };
+                found.status_scaled_objects.clone_from(scaled_objects);
+                self.put_authentication(found);
+                Ok(WriteOk::Done)
+            }
+            WriteKind::AuthenticationFinalizers {
+                authentication,
+                finalizers,
+                resource_version,
+            } => {
+                let Some(mut found) = self.authentications.get(authentication).cloned() else {
+                    return Err(error(WriteErrorKind::NotFound, "authentication not found"));
+                };
+                if found.resource_version != *resource_version {
+                    return Err(error(WriteErrorKind::Conflict, "authentication changed"));
+                }
+                found.finalizers.clone_from(finalizers);
+                if found.deletion_requested && found.finalizers.is_empty() {
+                    self.authentications.remove(authentication);
+                    self.echoes
+                        .push(Echo::AuthenticationGone(authentication.clone()));
+                } else {
+                    self.put_authentication(found);
+                }
+                Ok(WriteOk::Done)
+            }
+        }
+    }
+
+    fn update_object(
+        &mut self,
+        key: &ObjectKey,
+        version: Option<&str>,
+        change: impl FnOnce(&mut ScaledObject),
+    ) -> Result<WriteOk, WriteError> {
+        let Some(mut object) = self.objects.get(key).cloned() else {
+            return Err(error(WriteErrorKind::NotFound, "scaledobject not found"));
+        };
+        if version.is_some_and(|version| version != object.resource_version) {
+            return Err(error(
+                WriteErrorKind::Conflict,
+                "the object has been modified",
+            ));
+        }
+        change(&mut object);
+        if object.deletion_requested && object.finalizers.is_empty() {
+            self.remove_object(key);
+            return Ok(WriteOk::Done);
+        }
+        self.put_object(object);
+        Ok(WriteOk::Version(self.version.to_string()))
+    }
+
+    fn apply_hpa(&mut self, desired: &DesiredHpa) -> Result<WriteOk, WriteError> {
+        if self.refused_hpas.contains(&desired.name) {
+            return Err(error(
+                WriteErrorKind::Invalid,
+                "spec.metrics: Invalid value",
+            ));
+        }
+        let id = (desired.namespace.clone(), desired.name.clone());
+        let mut hpa = observed(desired);
+        match self.hpas.get(&id) {
+            Some(old) => {
+                let other = old.controller.as_ref();
+                if other.is_some_and(|(.., uid)| *uid != desired.owner.uid) {
+                    let message = "Only one reference can have Controller set to true";
+                    return Err(error(WriteErrorKind::Invalid, message));
+                }
+                hpa = ObservedHpa {
+                    labels: merged(&old.labels, &hpa.labels),
+                    annotations: merged(&old.annotations, &hpa.annotations),
+                    behavior: hpa.behavior.clone().or_else(|| old.behavior.clone()),
+                    ..over(old, hpa)
+                };
+            }
+            None => hpa.uid = format!("uid-{}-{}", desired.name, self.version),
+        }
+        self.put_hpa(hpa);
+        Ok(WriteOk::Hpa(Box::new(self.hpas[&id].clone())))
+    }
+
+    fn replace_hpa(
+        &mut self,
+        desired: &DesiredHpa,
+        resource_version: &str,
+    ) -> Result<WriteOk, WriteError> {
+        let id = (desired.namespace.clone(), desired.name.clone());
+        let Some(old) = self.hpas.get(&id) else {
+            return Err(error(WriteErrorKind::NotFound, "hpa not found"));
+        };
+        if old.resource_version != resource_version {
+            return Err(error(WriteErrorKind::Conflict, "the hpa has been modified"));
+        }
+        if self.refused_hpas.contains(&desired.name) {
+            return Err(error(
+                WriteErrorKind::Invalid,
+                "spec.metrics: Invalid value",
+            ));
+        }
+        let hpa = over(old, observed(desired));
+        self.put_hpa(hpa);
+        Ok(WriteOk::Hpa(Box::new(self.hpas[&id].clone())))
+    }
+}
+
+/// The new spec with the identity and the status of the old HPA.
+fn over(old: &ObservedHpa, new: ObservedHpa) -> ObservedHpa {
+    ObservedHpa {
+        uid: old.uid.clone(),
+        deletion_requested: old.deletion_requested,
+        current_replicas: old.current_replicas,
+        desired_replicas: old.desired_replicas,
+        conditions: old.conditions.clone(),
+        current_metrics_json: old.current_metrics_json.clone(),
+        ..new
+    }
+}
+
+fn merged(
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut all = old.clone();
+    all.extend(new.clone());
+    all
+}
+
+/// A desired HPA as the API server would show it.
+pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
+    let owner = &desired.owner;
+    ObservedHpa {
+        namespace: desired.namespace.clone(),
+        name: desired.name.clone(),
+        uid: String::new(),
+        resource_version: String::new(),
+        labels: desired.labels.clone(),
+        annotations: desired.annotations.clone(),
+        controller: Some((
+            format!("{}/v1alpha1", owner.key.group.name()),
+            "ScaledObject".to_owned(),
+            owner.key.name.to_string(),
+            owner.uid.clone(),
+        )),
+        min_replicas: Some(desired.min_replicas),
+        max_replicas: desired.max_replicas,
+        target: desired.target.clone(),
+        metrics: desired.metrics.clone(),
+        behavior: desired.behavior.as_ref().map(with_defaults),
+        deletion_requested: false,
+        current_replicas: 0,
+        desired_replicas: 0,
+        conditions: Vec::new(),
+        current_metrics_json: String::new(),
+    }
+}
+
+/// A merge patch: only what differs between `before` and `after` is sent.
+fn merge(stored: &Status, before: &Status, after: &Status) -> Status {
+    let mut status = stored.clone();
+    macro_rules! field {
+        ($($name:ident),*) => {
+            $(if before.$name != after.$name { status.$name = after.$name.clone(); })*
+        };
+    }
+    field!(
+        scale_target_kind,
+        scale_target_gvkr,
+        original_replica_count,
+        last_active_at,
+        external_metric_names,
+        resource_metric_names,
+        composite_scaler_name,
+        conditions,
+        health,
+        triggers_activity,
+        paused_replica_count,
+        hpa_name,
+        triggers_types,
+        authentications_types
+    );
+    status
+}

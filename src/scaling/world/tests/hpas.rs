@@ -1,0 +1,227 @@
+//! The HPA: whose it is, keeping it as it should be, and who may have the target.
+
+use super::*;
+use crate::scaling::model::UnixMillis;
+
+fn hpa_id(name: &str) -> (String, String) {
+    ("default".to_owned(), name.to_owned())
+}
+
+fn foreign(name: &str, target: &str) -> crate::scaling::hpa::ObservedHpa {
+    let object = fresh("shop", target, testing::definition());
+    let definition = object.definition.as_ref().unwrap();
+    let desired = crate::scaling::hpa::desired(&object, definition, &deployment(), "1.0");
+    let mut hpa = cluster::observed(&desired);
+    hpa.name = name.to_owned();
+    hpa.uid = format!("uid-{name}");
+    hpa.controller = None;
+    hpa.labels.clear();
+    hpa
+}
+
+#[test]
+fn drift_by_hand_is_repaired() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    let mut hpa = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
+    hpa.max_replicas = 7;
+    rig.cluster.put_hpa(hpa.clone());
+    rig.seconds(2);
+    assert_eq!(rig.kinds(), ["ApplyHpa"]);
+    assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].max_replicas, 100);
+    hpa.behavior = Some(crate::scaling::model::Behavior::default());
+    rig.cluster.put_hpa(hpa);
+    rig.seconds(2);
+    assert_eq!(rig.kinds(), ["ApplyHpa", "ReplaceHpa"]);
+    assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].behavior, None);
+}
+
+#[test]
+fn deleted_by_hand_it_comes_back() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
+    rig.seconds(2);
+    assert_eq!(rig.kinds(), ["ApplyHpa"]);
+    assert_eq!(rig.reasons(), [""; 0]);
+}
+
+#[test]
+fn a_rename_removes_the_old_one_first() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| d.hpa_name = "mine".to_owned());
+        // Lost, by a restore from a backup for instance.
+        object.status.hpa_name = None;
+    });
+    rig.seconds(5);
+    assert_eq!(rig.kinds()[..2], ["DeleteHpa", "ApplyHpa"]);
+    assert!(rig.has_hpa("mine") && !rig.has_hpa("keda-hpa-shop"));
+    assert_eq!(rig.object("shop").status.hpa_name.as_deref(), Some("mine"));
+}
+
+#[test]
+fn a_second_object_on_the_target_waits_until_the_first_is_gone() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let mut second = fresh("alpha", "web", testing::definition());
+    // Older, and still second: the target has an owner.
+    second.created_at = UnixMillis(-5);
+    rig.cluster.put_object(second);
+    rig.seconds(5);
+    assert_eq!(
+        rig.ready_message("alpha"),
+        "failed to ensure HPA is correctly created for ScaledObject: the workload 'web' of type \
+         'apps/v1.Deployment' is already managed by the ScaledObject 'shop'"
+    );
+    assert!(!rig.has_hpa("keda-hpa-alpha"));
+    // While the first is paused its HPA is away, and the target is still its own.
+    rig.annotate(&key("shop"), |object| object.pause.paused = true);
+    rig.seconds(60);
+    assert!(!rig.has_hpa("keda-hpa-alpha"));
+    rig.annotate(&key("shop"), |object| object.pause.paused = false);
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-alpha") && !rig.has_hpa("keda-hpa-shop"));
+    assert_eq!(
+        rig.condition("alpha", ConditionKind::Ready),
+        "Ready=True ScaledObjectReady"
+    );
+}
+
+#[test]
+fn the_loser_moves_nothing_neither_paused_nor_deleted() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let mut second = fresh("alpha", "web", testing::definition());
+    second.restore_to_original = true;
+    rig.cluster.put_object(second);
+    rig.seconds(5);
+    rig.annotate(&key("alpha"), |object| object.pause.replicas = Some(Ok(9)));
+    rig.seconds(5);
+    assert_eq!(rig.replicas("web"), 2);
+    rig.set_replicas("web", 4);
+    rig.cluster.delete_object(&key("alpha"));
+    rig.seconds(5);
+    assert!(!rig.cluster.objects.contains_key(&key("alpha")));
+    assert_eq!(rig.replicas("web"), 4);
+}
+
+#[test]
+fn a_foreign_hpa_on_the_target_is_an_error_until_it_goes() {
+    let other = foreign("other", "web");
+    let mut rig = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(other));
+    rig.seconds(5);
+    assert!(
+        rig.ready_message("shop")
+            .ends_with("is already managed by the hpa 'other'")
+    );
+    assert!(!rig.has_hpa("keda-hpa-shop"));
+    rig.cluster.remove_hpa(&hpa_id("other"));
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+}
+
+#[test]
+fn a_foreign_hpa_may_be_ignored_or_taken_over() {
+    let mut hpa = foreign("other", "web");
+    hpa.annotations.insert(
+        "validations.keda.sh/hpa-ownership".to_owned(),
+        "false".to_owned(),
+    );
+    let mut rig = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(hpa));
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+
+    let other = foreign("other", "web");
+    let max = |d: &mut Definition| d.max_replicas = 9;
+    let mut rig = shop_among(2, 500.0, max, |cluster| cluster.put_hpa(other));
+    rig.annotate(&key("shop"), |object| object.transfer_hpa_ownership = true);
+    rig.seconds(5);
+    assert!(
+        rig.ready_message("shop")
+            .contains("must be specified by name")
+    );
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| d.hpa_name = "other".to_owned());
+    });
+    rig.seconds(5);
+    let hpa = &rig.cluster.hpas[&hpa_id("other")];
+    assert_eq!(hpa.uid, "uid-other");
+    assert_eq!(hpa.max_replicas, 9);
+    assert!(hpa.controller.is_some());
+    assert_eq!(rig.cluster.hpas.len(), 1);
+}
+
+#[test]
+fn a_name_taken_by_an_hpa_of_another_target_is_free_once_that_is_gone() {
+    let other = foreign("keda-hpa-shop", "elsewhere");
+    let mut rig = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(other));
+    rig.seconds(5);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Ready),
+        "Ready=False ScaledObjectCheckFailed"
+    );
+    rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
+    rig.seconds(5);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Ready),
+        "Ready=True ScaledObjectReady"
+    );
+}
+
+#[test]
+fn an_object_of_the_other_api_with_this_name_keeps_its_hpa() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let mut old = fresh("shop", "other", testing::definition());
+    old.key.group = ApiGroup::KedaK8sIo;
+    old.uid = "uid-old".to_owned();
+    rig.cluster.put_object(old.clone());
+    rig.cluster
+        .put_workload(&deployment(), workload("other", 1));
+    rig.seconds(5);
+    let conditions = &rig.cluster.objects[&old.key].status.conditions;
+    assert!(
+        conditions[0]
+            .message
+            .ends_with("the HPA 'keda-hpa-shop' is already managed by the ScaledObject 'shop'"),
+        "{conditions:?}"
+    );
+}
+
+#[test]
+fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.cluster.refused_hpas = vec!["keda-hpa-shop".to_owned()];
+    rig.seconds(300);
+    let applies = rig.kinds().iter().filter(|k| **k == "ApplyHpa").count();
+    assert!((2..=5).contains(&applies), "{applies}");
+    assert!(
+        rig.ready_message("shop")
+            .ends_with("spec.metrics: Invalid value")
+    );
+    let told = rig.reasons();
+    assert_eq!(
+        told.iter()
+            .filter(|r| **r == "ScaledObjectCheckFailed")
+            .count(),
+        1
+    );
+    rig.cluster.refused_hpas.clear();
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| d.max_replicas = 3)
+    });
+    rig.seconds(2);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Ready),
+        "Ready=True ScaledObjectReady"
+    );
+    assert!(rig.has_hpa("keda-hpa-shop"));
+}

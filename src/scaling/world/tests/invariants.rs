@@ -1,0 +1,131 @@
+//! What holds of a world after every event.
+
+use std::collections::BTreeSet;
+
+use crate::scaling::event::WriteKind;
+use crate::scaling::model::ObjectKey;
+use crate::scaling::object::{Object, Verdict, target_id};
+use crate::scaling::world::World;
+
+impl World {
+    /// Panics with what is wrong.
+    pub(super) fn check_invariants(&self) {
+        assert!(self.dirty.is_empty(), "nobody is left to be looked at");
+        assert!(self.out.is_empty(), "everything wanted was handed out");
+        assert!(self.writes_in_flight <= self.settings.writes_max);
+        let mut in_flight = self.authentication_writes.len();
+        for (key, object) in &self.objects {
+            in_flight += object.in_flight_writes.len();
+            check_slots(object);
+            self.check_loop(key, object);
+            let users = self.by_target.get(&object.target_id());
+            assert!(
+                users.is_some_and(|users| users.contains(key)),
+                "{key}: target index"
+            );
+            assert_eq!(
+                object.is_starved,
+                self.starved.contains(key),
+                "{key}: queue for writes"
+            );
+        }
+        // Those of objects that are gone are counted until their answer comes.
+        assert!(in_flight <= self.writes_in_flight);
+        if !self.starved.is_empty() {
+            assert_eq!(self.writes_in_flight, self.settings.writes_max);
+        }
+        self.check_indexes();
+    }
+
+    fn check_loop(&self, key: &ObjectKey, object: &Object) {
+        let is_running = object.loop_generation.is_some();
+        assert_eq!(
+            is_running,
+            self.schedule.planned(key).is_some(),
+            "{key}: a loop has a next round, and nothing else has"
+        );
+        assert_eq!(is_running, object.loop_definition.is_some(), "{key}");
+        if let Some(definition) = &object.loop_definition {
+            assert_eq!(definition.triggers.len(), object.triggers.len(), "{key}");
+        } else {
+            assert!(
+                object.round.is_none() && object.triggers.is_empty(),
+                "{key}"
+            );
+        }
+        match object.verdict {
+            Verdict::Good => assert!(is_running, "{key}: good and not running"),
+            Verdict::Paused | Verdict::Failed { .. } => {
+                assert!(!is_running, "{key}: {:?} and running", object.verdict);
+            }
+            Verdict::Pending => {}
+        }
+        let is_looked_at = !object.spec.finalizers.is_empty();
+        if object.spec.pause.is_full() && is_looked_at && !object.recorded.paused {
+            assert!(object.verdict == Verdict::Pending, "{key}: pause is told");
+        }
+    }
+
+    fn check_indexes(&self) {
+        for users in self.by_target.values() {
+            assert!(!users.is_empty());
+            assert!(users.iter().all(|user| self.objects.contains_key(user)));
+        }
+        for users in self
+            .by_authentication
+            .values()
+            .chain(self.by_hpa_name.values())
+        {
+            assert!(!users.is_empty());
+            assert!(users.iter().all(|user| self.objects.contains_key(user)));
+        }
+        let by_target: BTreeSet<_> = self
+            .hpas_by_target
+            .iter()
+            .flat_map(|(target, names)| names.iter().map(|name| (target.clone(), name.clone())))
+            .collect();
+        let expected: BTreeSet<_> = self
+            .hpas
+            .values()
+            .map(|hpa| (target_id(&hpa.namespace, &hpa.target), hpa.name.clone()))
+            .collect();
+        assert_eq!(by_target, expected);
+        let owned: usize = self.hpas_by_owner.values().map(BTreeSet::len).sum();
+        let controlled = self.hpas.values().filter(|hpa| hpa.controller.is_some());
+        assert_eq!(owned, controlled.count());
+    }
+}
+
+/// A slot's write is known, of its kind, and the only one.
+fn check_slots(object: &Object) {
+    let key = &object.spec.key;
+    let slots = &object.slots;
+    let mut known = 0;
+    for (slot, name) in [
+        (&slots.claim, "claim"),
+        (&slots.status, "status"),
+        (&slots.hpa, "hpa"),
+        (&slots.scale, "scale"),
+    ] {
+        let Some(id) = slot.in_flight else { continue };
+        known += 1;
+        let of = match &object.in_flight_writes[&id] {
+            WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
+            WriteKind::Status(_) => "status",
+            WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => {
+                "hpa"
+            }
+            WriteKind::Scale { .. } => "scale",
+            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {
+                "none of an object"
+            }
+        };
+        assert_eq!(of, name, "{key}");
+    }
+    assert_eq!(known, object.in_flight_writes.len(), "{key}");
+    assert_eq!(
+        object.scaling.is_some(),
+        slots.scale.in_flight.is_some(),
+        "{key}: a scale under way has its reason"
+    );
+}

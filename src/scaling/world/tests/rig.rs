@@ -1,0 +1,478 @@
+//! Runs a world against the small API server, on a virtual clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::cluster::{Cluster, Echo};
+use crate::scaling::event::{
+    Answer, Command, Event, KubeEvent, PollDone, PollJob, Record, RestoredState, Seen, TargetError,
+    TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+};
+use crate::scaling::model::{
+    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
+    Workload,
+};
+use crate::scaling::view::ObjectView;
+use crate::scaling::world::{Settings, World, watched_workloads};
+
+/// Something that is under way.
+enum Item {
+    Write(Write),
+    /// A question, and when it was asked; it is answered at the end.
+    Poll(PollJob, UnixMillis),
+    Event(Event),
+    Echo(Echo),
+}
+
+/// How the network treats what passes over it.
+pub(super) struct Network {
+    pub(super) random: fastrand::Rng,
+    /// Writes, answers and watches are late, lost or refused at random.
+    pub(super) is_faulty: bool,
+}
+
+impl Network {
+    fn delay(&mut self, usual: i64) -> i64 {
+        if self.is_faulty && self.random.u8(0..4) == 0 {
+            self.random.i64(0..5_000)
+        } else {
+            usual
+        }
+    }
+
+    fn fails(&mut self) -> bool {
+        self.is_faulty && self.random.u8(0..6) == 0
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) world: World,
+    settings: Settings,
+    pub(super) cluster: Cluster,
+    pub(super) now: UnixMillis,
+    pub(super) network: Network,
+    /// Query to answer; a query without one is answered with an empty result.
+    pub(super) answers: HashMap<String, Answer>,
+    /// Answers take this long.
+    pub(super) poll_ms: i64,
+    /// Reads of custom targets fail with this.
+    pub(super) target_fault: Option<String>,
+    pub(super) ready_pods: u32,
+    pub(super) writes: Vec<(UnixMillis, Write)>,
+    pub(super) events: Vec<KubeEvent>,
+    pub(super) records: Vec<Record>,
+    pub(super) polls: Vec<(UnixMillis, PollJob)>,
+    pub(super) views: BTreeMap<ObjectKey, Arc<ObjectView>>,
+    pub(super) writes_in_flight: usize,
+    pub(super) polls_in_flight: usize,
+    /// Called after every step.
+    pub(super) check: Option<fn(&mut Rig, &[Command])>,
+    /// When each object was last seen active, by the model's own record.
+    pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
+    /// Prints what happens.
+    pub(super) is_told: bool,
+    queue: BTreeMap<(UnixMillis, u64), Item>,
+    last_item: u64,
+    last_echo: [UnixMillis; 4],
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        poll_threads: 8,
+        writes_max: 32,
+        version: "1.0".to_owned(),
+        namespaces: Vec::new(),
+        seed: 7,
+    }
+}
+
+impl Rig {
+    pub(super) fn new(cluster: Cluster) -> Self {
+        Self::with(cluster, settings())
+    }
+
+    pub(super) fn with(mut cluster: Cluster, settings: Settings) -> Self {
+        cluster.echoes.clear();
+        let mut rig = Self {
+            world: World::new(settings.clone()),
+            settings,
+            cluster,
+            // A round number well after the objects' creation at 0.
+            now: UnixMillis(1_000_000_000),
+            network: Network {
+                random: fastrand::Rng::with_seed(0),
+                is_faulty: false,
+            },
+            answers: HashMap::new(),
+            poll_ms: 20,
+            target_fault: None,
+            ready_pods: 1,
+            writes: Vec::new(),
+            events: Vec::new(),
+            records: Vec::new(),
+            polls: Vec::new(),
+            views: BTreeMap::new(),
+            writes_in_flight: 0,
+            polls_in_flight: 0,
+            check: None,
+            active: BTreeMap::new(),
+            is_told: false,
+            queue: BTreeMap::new(),
+            last_item: 0,
+            last_echo: [UnixMillis(0); 4],
+        };
+        rig.list_all();
+        rig
+    }
+
+    /// A new process on the same cluster; what the old one had under way goes unanswered.
+    pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
+        self.world = World::new(self.settings.clone());
+        self.queue.retain(|_, item| matches!(item, Item::Write(_)));
+        for item in self.queue.values() {
+            // Carried out, if at all, by nobody's order any more.
+            if let Item::Write(write) = item {
+                let _ = self.cluster.write(write);
+            }
+        }
+        self.queue.clear();
+        self.cluster.echoes.clear();
+        self.writes_in_flight = 0;
+        self.polls_in_flight = 0;
+        self.last_echo = [self.now; 4];
+        self.step(Event::Restored(restored));
+        self.list_all();
+    }
+
+    fn list_all(&mut self) {
+        for kind in 0..4 {
+            self.list(kind);
+        }
+    }
+
+    /// Lists one kind (as numbered by [`Echo::stream`]) anew, as after a broken watch.
+    pub(super) fn list(&mut self, stream: usize) {
+        // A list shows what the watch would have: the rest of it is not delivered twice.
+        self.flush_echoes();
+        self.queue
+            .retain(|_, item| !matches!(item, Item::Echo(echo) if echo.stream() == stream));
+        let scope = String::new;
+        match stream {
+            0 => {
+                for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+                    self.step(Event::ScaledObject(
+                        group,
+                        Seen::ListStart { scope: scope() },
+                    ));
+                    let objects: Vec<ScaledObject> = self
+                        .cluster
+                        .objects
+                        .values()
+                        .filter(|object| object.key.group == group)
+                        .cloned()
+                        .collect();
+                    for object in objects {
+                        self.step(Event::ScaledObject(group, Seen::Listed(Box::new(object))));
+                    }
+                    self.step(Event::ScaledObject(group, Seen::ListEnd { scope: scope() }));
+                }
+            }
+            1 => {
+                self.step(Event::Hpa(Seen::ListStart { scope: scope() }));
+                for hpa in self.cluster.hpas.clone().into_values() {
+                    self.step(Event::Hpa(Seen::Listed(Box::new(hpa))));
+                }
+                self.step(Event::Hpa(Seen::ListEnd { scope: scope() }));
+            }
+            2 => {
+                for gvkr in watched_workloads() {
+                    let list = |seen| Event::Workload(gvkr.clone(), seen);
+                    self.step(list(Seen::ListStart { scope: scope() }));
+                    for ((kind, ..), workload) in self.cluster.workloads.clone() {
+                        if kind == gvkr {
+                            self.step(list(Seen::Listed(workload)));
+                        }
+                    }
+                    self.step(list(Seen::ListEnd { scope: scope() }));
+                }
+            }
+            _ => {
+                for (group, kind) in [
+                    (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
+                    (
+                        ApiGroup::KedaK8sIo,
+                        AuthenticationKind::TriggerAuthentication,
+                    ),
+                    (
+                        ApiGroup::KedaSh,
+                        AuthenticationKind::ClusterTriggerAuthentication,
+                    ),
+                ] {
+                    let list = |seen| Event::Authentication(group, kind, seen);
+                    self.step(list(Seen::ListStart { scope: scope() }));
+                    for (key, found) in self.cluster.authentications.clone() {
+                        if key.group == group && key.kind == kind {
+                            self.step(list(Seen::Listed(Box::new(found))));
+                        }
+                    }
+                    self.step(list(Seen::ListEnd { scope: scope() }));
+                }
+            }
+        }
+    }
+
+    /// Hands one event to the world and carries out what it wants.
+    pub(super) fn step(&mut self, event: Event) {
+        if self.is_told {
+            eprintln!("  {} {event:?}", self.now.0);
+        }
+        let commands = self.world.apply(event, self.now);
+        for command in commands.iter().filter(|_| self.is_told) {
+            eprintln!("    {command:?}");
+        }
+        if let Some(check) = self.check {
+            check(self, &commands);
+        }
+        for command in commands {
+            self.carry_out(command);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Poll(job) => {
+                self.polls_in_flight += 1;
+                self.polls.push((self.now, job.clone()));
+                let delay = self.network.delay(self.poll_ms);
+                self.later(delay, Item::Poll(job, self.now));
+            }
+            Command::Write(write) => {
+                self.writes_in_flight += 1;
+                self.writes.push((self.now, write.clone()));
+                let delay = self.network.delay(3);
+                self.later(delay, Item::Write(write));
+            }
+            Command::ReadTarget { object, target, .. } => {
+                let result = self.read_target(&object, &target);
+                let read = TargetRead {
+                    object,
+                    target,
+                    result,
+                };
+                let delay = self.network.delay(4);
+                self.later(delay, Item::Event(Event::TargetRead(read)));
+            }
+            Command::CountReadyPods { object, .. } => {
+                let ready = Ok(self.ready_pods);
+                // After the metric's answer, which must wait for it.
+                self.later(40, Item::Event(Event::PodsCounted { object, ready }));
+            }
+            Command::Emit(event) => self.events.push(event),
+            Command::Record(record) => self.records.push(record),
+            Command::Publish(key, Some(view)) => {
+                self.views.insert(key, view);
+            }
+            Command::Publish(key, None) => {
+                self.views.remove(&key);
+            }
+        }
+    }
+
+    fn answer(&mut self, job: &PollJob) -> Answer {
+        let Source::Prometheus(source) = &job.source;
+        let answer = self.answers.get(&source.query).cloned();
+        if self.network.fails() {
+            return super::failed("connection refused");
+        }
+        answer.unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+    }
+
+    fn read_target(
+        &mut self,
+        object: &ObjectKey,
+        target: &TargetRef,
+    ) -> Result<(Gvkr, Workload), TargetError> {
+        let fault = |kind, message: &str| TargetError {
+            kind,
+            message: message.to_owned(),
+        };
+        if let Some(message) = &self.target_fault {
+            return Err(fault(TargetErrorKind::Other, message));
+        }
+        if self.network.fails() {
+            return Err(fault(TargetErrorKind::Other, "timeout"));
+        }
+        let found = self.cluster.workloads.iter().find(|((gvkr, ..), found)| {
+            gvkr.kind == target.kind
+                && gvkr.api_version() == target.api_version
+                && found.name == target.name
+                && *found.namespace == *object.namespace
+        });
+        match found {
+            Some(((gvkr, ..), workload)) => Ok((gvkr.clone(), workload.clone())),
+            None => Err(fault(
+                TargetErrorKind::NotFound,
+                "rollouts.argoproj.io not found",
+            )),
+        }
+    }
+
+    fn later(&mut self, delay_ms: i64, item: Item) {
+        self.last_item += 1;
+        let at = UnixMillis(self.now.0 + delay_ms);
+        self.queue.insert((at, self.last_item), item);
+    }
+
+    /// Puts what the cluster's watches have to say on the way.
+    pub(super) fn flush_echoes(&mut self) {
+        for echo in std::mem::take(&mut self.cluster.echoes) {
+            let delay = self.network.delay(6);
+            let stream = echo.stream();
+            // In order within a kind, however late.
+            let at = self.last_echo[stream].max(UnixMillis(self.now.0 + delay));
+            self.last_echo[stream] = at;
+            self.later(at.0 - self.now.0, Item::Echo(echo));
+        }
+    }
+
+    fn carry_out_write(&mut self, write: Write) {
+        let lost = WriteError {
+            kind: WriteErrorKind::Transient,
+            message: "connection reset".to_owned(),
+            retry_after: None,
+        };
+        let result = if self.network.fails() {
+            // Half of the lost writes were carried out all the same.
+            if self.network.random.bool() {
+                let _ = self.cluster.write(&write);
+            }
+            Err(lost)
+        } else {
+            self.cluster.write(&write)
+        };
+        self.flush_echoes();
+        let done = WriteDone {
+            id: write.id,
+            object: write.object,
+            result,
+        };
+        let delay = self.network.delay(2);
+        self.later(delay, Item::Event(Event::Written(done)));
+    }
+
+    /// Lets `milliseconds` pass.
+    pub(super) fn run(&mut self, milliseconds: i64) {
+        let end = UnixMillis(self.now.0 + milliseconds);
+        let mut steps = 0;
+        loop {
+            self.flush_echoes();
+            let item = self.queue.keys().next().map(|(at, _)| *at);
+            let deadline = self.world.next_deadline();
+            let Some(at) = [item, deadline]
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|at| *at <= end)
+            else {
+                break;
+            };
+            if at > self.now {
+                self.now = at;
+                steps = 0;
+            }
+            steps += 1;
+            assert!(steps < 20_000, "the world spins at {:?}", self.now);
+            if item == Some(at)
+                && let Some((_, item)) = self.queue.pop_first()
+            {
+                match item {
+                    Item::Write(write) => self.carry_out_write(write),
+                    Item::Poll(job, asked_at) => {
+                        self.polls_in_flight -= 1;
+                        let answer = self.answer(&job);
+                        self.step(Event::Polled(PollDone {
+                            id: job.id,
+                            asked_at,
+                            latency: self.now.since(asked_at),
+                            answer,
+                        }));
+                    }
+                    Item::Event(event) => {
+                        if matches!(event, Event::Written(_)) {
+                            self.writes_in_flight -= 1;
+                        }
+                        self.step(event);
+                    }
+                    Item::Echo(echo) => self.step(echo.event()),
+                }
+            } else {
+                self.step(Event::Tick);
+            }
+        }
+        self.now = end;
+    }
+
+    pub(super) fn seconds(&mut self, seconds: i64) {
+        self.run(seconds * 1000);
+    }
+
+    /// The wall clock is stepped; what is under way arrives as it would have.
+    pub(super) fn step_clock(&mut self, milliseconds: i64) {
+        let shift = |at: UnixMillis| UnixMillis(at.0 + milliseconds);
+        self.now = shift(self.now);
+        self.queue = std::mem::take(&mut self.queue)
+            .into_iter()
+            .map(|((at, n), item)| ((shift(at), n), item))
+            .collect();
+        self.last_echo = self.last_echo.map(shift);
+        self.world.shift_clock(milliseconds);
+    }
+
+    /// Forgets what was written and told so far.
+    pub(super) fn clear(&mut self) {
+        self.writes.clear();
+        self.events.clear();
+        self.records.clear();
+        self.polls.clear();
+    }
+
+    pub(super) fn kinds(&self) -> Vec<&'static str> {
+        self.writes
+            .iter()
+            .map(|(_, write)| kind_name(&write.kind))
+            .collect()
+    }
+
+    pub(super) fn reasons(&self) -> Vec<&'static str> {
+        self.events.iter().map(|event| event.reason).collect()
+    }
+
+    /// A change of the spec.
+    pub(super) fn edit(&mut self, key: &ObjectKey, change: impl FnOnce(&mut ScaledObject)) {
+        let mut object = self.cluster.objects[key].clone();
+        object.generation += 1;
+        change(&mut object);
+        self.cluster.put_object(object);
+    }
+
+    /// A change of metadata.
+    pub(super) fn annotate(&mut self, key: &ObjectKey, change: impl FnOnce(&mut ScaledObject)) {
+        let mut object = self.cluster.objects[key].clone();
+        change(&mut object);
+        self.cluster.put_object(object);
+    }
+}
+
+pub(super) fn kind_name(kind: &WriteKind) -> &'static str {
+    match kind {
+        WriteKind::Claim { .. } => "Claim",
+        WriteKind::Release { .. } => "Release",
+        WriteKind::Status(_) => "Status",
+        WriteKind::ApplyHpa(_) => "ApplyHpa",
+        WriteKind::ReplaceHpa { .. } => "ReplaceHpa",
+        WriteKind::DeleteHpa { .. } => "DeleteHpa",
+        WriteKind::Scale { .. } => "Scale",
+        WriteKind::AuthenticationStatus { .. } => "AuthenticationStatus",
+        WriteKind::AuthenticationFinalizers { .. } => "AuthenticationFinalizers",
+    }
+}

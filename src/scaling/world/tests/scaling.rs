@@ -1,0 +1,333 @@
+//! What moves the target, and what does not.
+
+use std::time::Duration;
+
+use super::*;
+use crate::scaling::event::{Event, Record, WriteKind};
+use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, UnixMillis};
+
+fn scales(rig: &Rig) -> Vec<(u32, u32)> {
+    rig.writes
+        .iter()
+        .filter_map(|(_, write)| match write.kind {
+            WriteKind::Scale { from, to, .. } => Some((from, to)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn from_zero_up_cooling_down_and_back() {
+    let mut rig = shop(0, 0.0, |d| {
+        d.polling_interval = Duration::from_secs(3);
+        d.cooldown_period = Duration::from_secs(30);
+    });
+    rig.seconds(60);
+    assert_eq!(scales(&rig), []);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Active),
+        "Active=False ScalerNotActive"
+    );
+    rig.set_answer("up", Answer::Value(80.0));
+    rig.seconds(4);
+    assert_eq!(scales(&rig), [(0, 1)]);
+    let event = rig.events.last().unwrap();
+    assert_eq!(
+        (event.reason, event.note.as_str()),
+        (
+            "KEDAScaleTargetActivated",
+            "Scaled apps/v1.Deployment default/web from 0 to 1, triggered by s0-prometheus"
+        )
+    );
+    rig.set_replicas("web", 4);
+    rig.seconds(20);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(25);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Active),
+        "Active=False ScalerCooldown"
+    );
+    assert_eq!(rig.replicas("web"), 4);
+    rig.seconds(15);
+    assert_eq!(scales(&rig), [(0, 1), (4, 0)]);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Active),
+        "Active=False ScalerNotActive"
+    );
+    assert_eq!(
+        rig.events.last().unwrap().note,
+        "Deactivated apps/v1.Deployment default/web from 4 to 0"
+    );
+}
+
+#[test]
+fn below_minimum_it_is_lifted_without_an_event() {
+    let mut rig = shop(1, 0.0, |d| d.min_replicas = Some(3));
+    rig.seconds(5);
+    assert_eq!(scales(&rig), [(1, 3)]);
+    assert!(
+        !rig.reasons()
+            .iter()
+            .any(|r| r.starts_with("KEDAScaleTarget"))
+    );
+}
+
+#[test]
+fn idle_goes_to_minimum_and_back() {
+    let mut rig = shop(0, 0.0, |d| {
+        d.min_replicas = Some(2);
+        d.idle_replicas = Some(0);
+        d.cooldown_period = Duration::from_secs(10);
+    });
+    rig.seconds(40);
+    assert_eq!(scales(&rig), []);
+    rig.set_answer("up", Answer::Value(1.0));
+    rig.seconds(40);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(80);
+    assert_eq!(scales(&rig), [(0, 2), (2, 0)]);
+}
+
+#[test]
+fn force_activation_lifts_and_lets_go() {
+    let mut rig = shop(0, 0.0, |d| d.cooldown_period = Duration::from_secs(10));
+    rig.seconds(40);
+    rig.annotate(&key("shop"), |object| object.force_activation = true);
+    rig.seconds(1);
+    assert_eq!(scales(&rig), [(0, 1)]);
+    assert!(
+        rig.events
+            .last()
+            .unwrap()
+            .note
+            .ends_with("caused by forced activation annotation")
+    );
+    rig.seconds(120);
+    assert_eq!(scales(&rig), [(0, 1)]);
+    rig.annotate(&key("shop"), |object| object.force_activation = false);
+    rig.seconds(60);
+    assert_eq!(scales(&rig), [(0, 1), (1, 0)]);
+}
+
+fn static_fallback(definition: &mut Definition) {
+    definition.fallback = Some(Fallback {
+        failure_threshold: 2,
+        replicas: 6,
+        behavior: FallbackBehavior::Static,
+    });
+    definition.polling_interval = Duration::from_secs(10);
+}
+
+#[test]
+fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
+    let mut rig = shop(0, 0.0, static_fallback);
+    rig.set_answer("up", failed("down"));
+    rig.seconds(12);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Fallback),
+        "Fallback=False NoFallbackFound"
+    );
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Ready),
+        "Ready=True ScaledObjectReady"
+    );
+    assert_eq!(scales(&rig), []);
+    rig.seconds(20);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Fallback),
+        "Fallback=True FallbackExists"
+    );
+    assert_eq!(scales(&rig), [(0, 1)]);
+    assert_eq!(value(&rig), Some(450.0));
+    let health = rig.object("shop").status.health["s0-prometheus"];
+    assert!(health.failing && health.number_of_failures >= 3);
+    rig.set_answer("up", Answer::Value(7.0));
+    rig.seconds(11);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Fallback),
+        "Fallback=False NoFallbackFound"
+    );
+    let told = rig.reasons();
+    let told: Vec<_> = told.iter().filter(|r| r.contains("Fallback")).collect();
+    assert_eq!(
+        told,
+        [
+            &"ScaledObjectFallbackActivated",
+            &"ScaledObjectFallbackDeactivated"
+        ]
+    );
+}
+
+fn value(rig: &Rig) -> Option<f64> {
+    match rig.views[&key("shop")].metrics[0].reading {
+        crate::scaling::view::Reading::Value { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_value_metric_falls_back_by_its_ready_pods_in_the_same_round() {
+    let mut rig = shop(4, 0.0, |d| {
+        static_fallback(d);
+        d.triggers[0].metric_type = MetricType::Value;
+    });
+    rig.ready_pods = 4;
+    rig.set_answer("up", failed("down"));
+    rig.seconds(12);
+    assert_eq!(value(&rig), None);
+    rig.seconds(20);
+    assert_eq!(value(&rig), Some(112.5));
+    let errors = rig.events.iter().filter(|e| e.reason == "KEDAScalerFailed");
+    let notes: Vec<_> = errors.map(|e| e.note.as_str()).collect();
+    assert_eq!(notes, ["down"]);
+}
+
+#[test]
+fn a_restart_neither_ends_a_fallback_nor_says_anything() {
+    let mut rig = shop(2, 0.0, static_fallback);
+    rig.set_answer("up", failed("down"));
+    rig.seconds(50);
+    rig.clear();
+    rig.restart(Vec::new());
+    rig.seconds(2);
+    assert_eq!(
+        rig.condition("shop", ConditionKind::Fallback),
+        "Fallback=True FallbackExists"
+    );
+    assert_eq!(value(&rig), Some(450.0));
+    assert!(
+        !rig.reasons()
+            .iter()
+            .any(|r| r.contains("Fallback") || r.contains("Ready"))
+    );
+}
+
+#[test]
+fn somebody_else_s_move_is_looked_at_again() {
+    let mut rig = shop(5, 0.0, |d| d.cooldown_period = Duration::from_secs(10));
+    rig.set_answer("up", Answer::Value(1.0));
+    rig.seconds(5);
+    rig.set_answer("up", Answer::Value(0.0));
+    // The watch is late: the write goes out with the old count and is refused.
+    let id = (deployment(), "default".to_owned(), "web".to_owned());
+    rig.cluster.workloads.get_mut(&id).unwrap().replicas = 7;
+    rig.seconds(36);
+    assert_eq!(scales(&rig)[0], (5, 0));
+    assert_eq!(rig.replicas("web"), 7);
+    rig.set_replicas("web", 7);
+    rig.seconds(60);
+    assert_eq!(rig.replicas("web"), 0);
+    assert!(!rig.reasons().contains(&"KEDAScaleTargetDeactivationFailed"));
+}
+
+#[test]
+fn a_changed_query_is_not_answered_by_the_old_one() {
+    let mut rig = shop(0, 0.0, |_| {});
+    rig.seconds(5);
+    rig.poll_ms = 2_000;
+    rig.set_answer("up", Answer::Value(9.0));
+    rig.set_answer("down", Answer::Value(0.0));
+    rig.annotate(&key("shop"), |object| object.pause.scale_in = true);
+    rig.run(500);
+    // Under way: the answer 9. The new query says 0.
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| d.triggers = vec![testing::trigger(0, "down")]);
+    });
+    rig.seconds(10);
+    assert_eq!(scales(&rig), []);
+    assert_eq!(value(&rig), Some(0.0));
+}
+
+#[test]
+fn last_activity_is_written_once_a_minute() {
+    let mut rig = shop(1, 5.0, |d| d.polling_interval = Duration::from_secs(3));
+    rig.seconds(5);
+    rig.clear();
+    rig.seconds(600);
+    let kinds = rig.kinds();
+    assert!(kinds.iter().all(|kind| *kind == "Status"), "{kinds:?}");
+    assert!((9..=11).contains(&kinds.len()), "{}", kinds.len());
+    assert!(rig.polls.len() >= 199);
+}
+
+#[test]
+fn an_unchanged_inactive_object_writes_nothing_for_an_hour() {
+    let mut rig = shop(0, 0.0, |d| d.polling_interval = Duration::from_secs(3));
+    rig.seconds(10);
+    rig.clear();
+    rig.seconds(3600);
+    assert_eq!(rig.kinds(), [""; 0]);
+    assert_eq!(rig.reasons(), [""; 0]);
+}
+
+#[test]
+fn reads_bring_the_polls_forward() {
+    let mut rig = shop(1, 5.0, |d| d.polling_interval = Duration::from_secs(300));
+    rig.seconds(5);
+    rig.clear();
+    for _ in 0..8 {
+        rig.step(Event::MetricRead(key("shop")));
+        rig.seconds(15);
+    }
+    let polls = rig.polls.len();
+    assert!((6..=9).contains(&polls), "{polls}");
+}
+
+#[test]
+fn a_stepped_clock_ends_no_cooldown_and_stops_no_polling() {
+    for hours in [-3, 3] {
+        let mut rig = shop(2, 5.0, |d| d.cooldown_period = Duration::from_secs(300));
+        rig.seconds(40);
+        rig.set_answer("up", Answer::Value(0.0));
+        rig.seconds(60);
+        rig.step_clock(hours * 3_600_000);
+        rig.clear();
+        rig.seconds(90);
+        assert_eq!(scales(&rig), [], "{hours}");
+        assert!(rig.polls.len() >= 2, "{hours}");
+        rig.seconds(240);
+        assert_eq!(scales(&rig), [(2, 0)], "{hours}");
+        rig.set_answer("up", Answer::Value(5.0));
+        rig.seconds(61);
+        let status = rig.object("shop").status.last_active_at.unwrap();
+        assert!(rig.now.since(status) < Duration::from_secs(120), "{hours}");
+        assert!(status <= rig.now, "{hours}");
+    }
+}
+
+#[test]
+fn nothing_is_decided_before_the_first_answer() {
+    // A scale that failed asks for another decision; a new definition has no answers yet.
+    let mut rig = shop(0, 5.0, |_| {});
+    let id = (deployment(), "default".to_owned(), "web".to_owned());
+    rig.seconds(1);
+    rig.set_replicas("web", 3);
+    rig.seconds(1);
+    rig.cluster.workloads.get_mut(&id).unwrap().replicas = 4;
+    rig.poll_ms = 20_000;
+    rig.clear();
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| {
+            d.triggers = vec![testing::trigger(0, "other")];
+            d.cooldown_period = Duration::ZERO;
+        });
+    });
+    rig.set_answer("other", Answer::Value(5.0));
+    rig.seconds(60);
+    assert_eq!(scales(&rig), []);
+}
+
+#[test]
+fn history_is_told_of_activity_often_enough() {
+    let mut rig = shop(1, 5.0, |d| d.polling_interval = Duration::from_secs(3));
+    rig.seconds(120);
+    let at: Vec<UnixMillis> = rig
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            Record::LastActive { at, .. } => Some(*at),
+            _ => None,
+        })
+        .collect();
+    assert!((9..=14).contains(&at.len()), "{}", at.len());
+}

@@ -1,0 +1,476 @@
+//! Seeded chaos: whatever happens, the rules hold; once it ends, the cluster comes to rest where a
+//! fresh world would bring it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::*;
+use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
+use crate::scaling::model::{
+    Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef, Fallback,
+    FallbackBehavior, Invalid, Problem, Status, Step,
+};
+use crate::scaling::object::{Target, Verdict};
+use crate::scaling::reason::Reason;
+
+const SEEDS: u64 = 256;
+const STEPS: usize = 100;
+const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
+const TARGETS: [&str; 3] = ["web", "api", "job"];
+
+/// Two tests, since the seeds are many and the cores seldom one.
+#[test]
+fn rules_hold_in_chaos_and_the_world_comes_to_rest_even() {
+    run_all(0);
+}
+
+#[test]
+fn rules_hold_in_chaos_and_the_world_comes_to_rest_odd() {
+    run_all(1);
+}
+
+fn run_all(parity: u64) {
+    if let Ok(seed) = std::env::var("HPALITE_SEED") {
+        let seed: u64 = seed.parse().unwrap();
+        if seed % 2 == parity {
+            run(seed, true);
+        }
+        return;
+    }
+    let seeds = std::env::var("HPALITE_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    for seed in (0..seeds).filter(|seed| seed % 2 == parity) {
+        run(seed, false);
+    }
+}
+
+fn run(seed: u64, is_told: bool) {
+    let mut step = 0;
+    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, is_told, &mut step)));
+    if let Err(panic) = outcome {
+        eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed}");
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn simulate(seed: u64, is_told: bool, step: &mut usize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut cluster = Cluster::default();
+    for target in TARGETS {
+        cluster.put_workload(&deployment(), workload(target, random.u32(0..4)));
+    }
+    let mut settings = rig::settings();
+    settings.writes_max = random.usize(1..5);
+    settings.poll_threads = random.usize(1..4);
+    let mut rig = Rig::with(cluster, settings);
+    rig.network.random = random.fork();
+    rig.network.is_faulty = true;
+    rig.check = Some(check);
+    rig.is_told = is_told;
+    for n in 0..STEPS {
+        *step = n;
+        let what = disturb(&mut rig, &mut random);
+        if is_told {
+            eprintln!("{n} at {}: {what}", rig.now.0);
+        }
+        rig.run(random.i64(0..20_000));
+    }
+    *step = STEPS;
+    rig.network.is_faulty = false;
+    // What follows is long, and judged by where it ends.
+    rig.check = None;
+    rig.cluster.refused_hpas.clear();
+    for (n, name) in NAMES.into_iter().enumerate() {
+        rig.set_answer(name, Answer::Value(if n % 2 == 0 { 5.0 } else { 0.0 }));
+    }
+    let mut found = token(&mut random);
+    found.deletion_requested = false;
+    rig.cluster.put_authentication(found);
+    // The longest back-off is 12 minutes.
+    rig.run(900_000);
+    check_rest(&mut rig);
+}
+
+/// After every event.
+fn check(rig: &mut Rig, commands: &[Command]) {
+    rig.world.check_invariants();
+    let (new_writes, new_polls) = commands.iter().fold((0, 0), |(writes, polls), c| match c {
+        Command::Write(_) => (writes + 1, polls),
+        Command::Poll(_) => (writes, polls + 1),
+        _ => (writes, polls),
+    });
+    let counts = rig.world.counts();
+    assert_eq!(counts.writes_in_flight, rig.writes_in_flight + new_writes);
+    assert_eq!(counts.polls_in_flight, rig.polls_in_flight + new_polls);
+    for command in commands {
+        if let Command::Write(write) = command
+            && let WriteKind::Scale { from, to, .. } = write.kind
+        {
+            check_scale(rig, &write.object, from, to);
+        }
+    }
+    watch_cooldown(rig, commands);
+}
+
+fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
+    let object = &rig.world.objects[key];
+    assert!(
+        matches!(object.target, Target::Found { .. }),
+        "{key}: no target"
+    );
+    let scaling = object.scaling.as_ref().unwrap();
+    let pause = &object.spec.pause;
+    if scaling.reason == Reason::Restored {
+        assert_eq!(Some(to), object.spec.status.original_replica_count, "{key}");
+        return;
+    }
+    if pause.is_full() {
+        assert_eq!(pause.replicas, Some(Ok(to)), "{key}: paused");
+        return;
+    }
+    let definition = object.definition().unwrap();
+    let allowed = [
+        0,
+        definition.idle_replicas.unwrap_or(0),
+        definition.min(),
+        definition.min().max(1),
+    ];
+    assert!(
+        allowed.contains(&to) && to <= definition.max_replicas,
+        "{key}: {to}"
+    );
+    assert!(!(pause.scale_in && to < from), "{key}: scale-in is paused");
+    if to < from {
+        assert_eq!(scaling.reason, Reason::Deactivated, "{key}");
+        let is_error = |state: &crate::scaling::trigger::TriggerState| state.error().is_some();
+        assert!(!object.triggers.iter().any(is_error), "{key}: in error");
+    }
+}
+
+/// The model's own record of activity: an active answer that a decision was made on.
+fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
+    let (active, world, now) = (&mut rig.active, &rig.world, rig.now);
+    for command in commands {
+        match command {
+            Command::Write(write) => {
+                let WriteKind::Scale { from, to, .. } = write.kind else {
+                    continue;
+                };
+                let object = &world.objects[&write.object];
+                let is_decided = !object.spec.pause.is_full() && !object.spec.deletion_requested;
+                if let (true, Some(at), Some(definition)) = (
+                    is_decided && to < from,
+                    active.get(&write.object),
+                    object.definition(),
+                ) {
+                    let over = at.plus(definition.cooldown_period);
+                    assert!(over < now, "{}: cooldown until {over:?}", write.object);
+                }
+            }
+            Command::Record(Record::Sample {
+                object: key,
+                answer: Answer::Value(value),
+                ..
+            }) => {
+                let Some(object) = world.objects.get(key) else {
+                    continue;
+                };
+                let is_decided = object.round.is_none()
+                    && object.verdict == Verdict::Good
+                    && object.scaling.is_none()
+                    && object
+                        .target
+                        .replicas()
+                        .is_some_and(|replicas| replicas > 0)
+                    && object.definition().is_some_and(|d| d.triggers.len() == 1);
+                // Below an idle minimum it is still to be activated.
+                let is_up = object.definition().is_some_and(|d| {
+                    d.idle_replicas.is_none() || object.target.replicas() >= d.min_replicas
+                });
+                if *value > 0.0 && is_decided && is_up && object.slots.scale.in_flight.is_none() {
+                    active.insert(key.clone(), now);
+                }
+            }
+            Command::Record(Record::Removed { object, .. }) => {
+                active.remove(object);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
+    let name = NAMES[random.usize(0..NAMES.len())];
+    let target = TARGETS[random.usize(0..TARGETS.len())];
+    let mut object = fresh(name, target, random_definition(random));
+    object.uid = format!("uid-{}", random.u32(..));
+    object.restore_to_original = random.bool();
+    redefine(&mut object, |d| d.hpa_name = format!("keda-hpa-{name}"));
+    object
+}
+
+fn random_definition(random: &mut fastrand::Rng) -> Definition {
+    let mut definition = testing::definition();
+    definition.polling_interval = Duration::from_secs(random.u64(3..40));
+    definition.cooldown_period = Duration::from_secs(random.u64(0..90));
+    definition.min_replicas = [None, Some(0), Some(2)][random.usize(0..3)];
+    if definition.min_replicas == Some(2) && random.bool() {
+        definition.idle_replicas = Some(random.u32(0..2));
+    }
+    if random.u8(0..3) == 0 {
+        definition.fallback = Some(Fallback {
+            failure_threshold: 1,
+            replicas: 3,
+            behavior: FallbackBehavior::Static,
+        });
+    }
+    let count = random.u16(1..3);
+    definition.triggers = (0..count)
+        .map(|index| {
+            let mut trigger = testing::trigger(index, NAMES[random.usize(0..NAMES.len())]);
+            if random.u8(0..3) == 0 {
+                trigger.authentication = Some(AuthenticationRef {
+                    kind: AuthenticationKind::TriggerAuthentication,
+                    name: "token".to_owned(),
+                });
+            }
+            trigger
+        })
+        .collect();
+    definition
+}
+
+fn token(random: &mut fastrand::Rng) -> Authentication {
+    Authentication {
+        key: AuthenticationKey {
+            group: ApiGroup::KedaSh,
+            kind: AuthenticationKind::TriggerAuthentication,
+            namespace: "default".to_owned(),
+            name: "token".to_owned(),
+        },
+        generation: 1,
+        resource_version: String::new(),
+        deletion_requested: random.u8(0..4) == 0,
+        finalizers: vec!["finalizer.keda.sh".to_owned()],
+        sources: Vec::new(),
+        unsupported: None,
+        status_scaled_objects: String::new(),
+    }
+}
+
+/// One thing happens.
+fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
+    let name = NAMES[random.usize(0..NAMES.len())];
+    let id = key(name);
+    let exists = rig.cluster.objects.contains_key(&id);
+    match random.u8(0..22) {
+        0..=2 => {
+            let object = random_object(random);
+            if rig.cluster.objects.contains_key(&object.key) {
+                return "nothing".to_owned();
+            }
+            let what = format!("create {}", object.key);
+            rig.cluster.put_object(object);
+            what
+        }
+        3 if exists => {
+            rig.cluster.delete_object(&id);
+            format!("delete {name}")
+        }
+        4 | 5 if exists => {
+            let new = random_definition(random);
+            let retarget = (random.u8(0..4) == 0).then(|| TARGETS[random.usize(0..3)]);
+            let rename = random.u8(0..4) == 0;
+            rig.edit(&id, |object| {
+                let mut new = new;
+                new.hpa_name = if rename {
+                    format!("mine-{name}")
+                } else {
+                    format!("keda-hpa-{name}")
+                };
+                new.selector.1 = name.to_owned();
+                object.definition = Ok(Arc::new(new));
+                if let Some(target) = retarget {
+                    object.target.name = target.to_owned();
+                }
+            });
+            format!("edit {name}, rename {rename}, target {retarget:?}")
+        }
+        6 if exists => {
+            rig.edit(&id, |object| {
+                object.definition = Err(Invalid {
+                    problems: vec![Problem {
+                        step: Step::BuildScalers,
+                        field: "spec".to_owned(),
+                        message: "bad".to_owned(),
+                        fix: String::new(),
+                    }],
+                });
+            });
+            format!("break {name}")
+        }
+        7 | 8 if exists => {
+            let pause = &mut rig.cluster.objects[&id].pause.clone();
+            match random.u8(0..6) {
+                0 => pause.paused = !pause.paused,
+                1 => pause.replicas = Some(Ok(random.u32(0..6))),
+                2 => pause.scale_in = !pause.scale_in,
+                3 => pause.scale_out = !pause.scale_out,
+                _ => *pause = crate::scaling::model::Pause::default(),
+            }
+            rig.annotate(&id, |object| object.pause = pause.clone());
+            format!("pause {name}: {pause:?}")
+        }
+        9 if exists => {
+            rig.annotate(&id, |object| {
+                object.force_activation = !object.force_activation
+            });
+            format!("force {name}")
+        }
+        10..=13 => {
+            let answer = match random.u8(0..5) {
+                0 => failed("connection refused"),
+                1 => Answer::Missing(Missing::Empty),
+                2 => Answer::Value(0.0),
+                _ => Answer::Value(7.0),
+            };
+            let what = format!("{name} is {answer:?}");
+            rig.set_answer(name, answer);
+            what
+        }
+        14 => {
+            let target = TARGETS[random.usize(0..3)];
+            let replicas = random.u32(0..5);
+            rig.set_replicas(target, replicas);
+            format!("{target} has {replicas}")
+        }
+        15 => {
+            let target = TARGETS[random.usize(0..3)];
+            let id = (deployment(), "default".to_owned(), target.to_owned());
+            rig.cluster.remove_workload(&id);
+            format!("{target} is gone")
+        }
+        16 => {
+            let stream = random.usize(0..4);
+            rig.list(stream);
+            format!("list {stream}")
+        }
+        17 => {
+            let hpas: Vec<_> = rig.cluster.hpas.keys().cloned().collect();
+            let Some(id) = hpas.get(random.usize(0..hpas.len().max(1))) else {
+                return "nothing".to_owned();
+            };
+            if random.bool() {
+                rig.cluster.remove_hpa(id);
+                return format!("hpa {} is gone", id.1);
+            }
+            let mut hpa = rig.cluster.hpas[id].clone();
+            hpa.max_replicas += 1;
+            rig.cluster.put_hpa(hpa);
+            format!("hpa {} drifts", id.1)
+        }
+        18 => {
+            let refused = format!("keda-hpa-{name}");
+            if rig.cluster.refused_hpas.is_empty() {
+                rig.cluster.refused_hpas.push(refused);
+            } else {
+                rig.cluster.refused_hpas.clear();
+            }
+            format!("refused {:?}", rig.cluster.refused_hpas)
+        }
+        19 => {
+            let by = random.i64(-7_200_000..7_200_000);
+            rig.step_clock(by);
+            for at in rig.active.values_mut() {
+                at.0 += by;
+            }
+            format!("clock {by}")
+        }
+        20 => {
+            let found = token(random);
+            let what = format!("authentication, going {}", found.deletion_requested);
+            rig.cluster.put_authentication(found);
+            what
+        }
+        21 => {
+            restart(rig);
+            "restart".to_owned()
+        }
+        _ => {
+            rig.step(Event::MetricRead(id));
+            format!("read {name}")
+        }
+    }
+}
+
+/// The history knows activity to within ten seconds, the model must not know more.
+fn restart(rig: &mut Rig) {
+    let mut restored = BTreeMap::new();
+    for (key, object) in &rig.world.objects {
+        restored.insert(
+            key.clone(),
+            RestoredState {
+                key: key.clone(),
+                uid: object.spec.uid.clone(),
+                last_active_at: object.recorded_active_at,
+            },
+        );
+        if let (Some(at), Some(recorded)) = (rig.active.get_mut(key), object.recorded_active_at) {
+            *at = (*at).min(recorded);
+        }
+    }
+    rig.restart(restored.into_values().collect());
+}
+
+/// Nothing is left to do, and a fresh world finds nothing to do either.
+fn check_rest(rig: &mut Rig) {
+    let counts = rig.world.counts();
+    assert_eq!(counts.writes_starved, 0);
+    let before: BTreeMap<ObjectKey, Status> = statuses(rig);
+    let replicas = TARGETS.map(|target| {
+        let id = (deployment(), "default".to_owned(), target.to_owned());
+        rig.cluster.workloads.get(&id).map(|found| found.replicas)
+    });
+    let hpas: Vec<_> = rig.cluster.hpas.keys().cloned().collect();
+    rig.clear();
+    restart(rig);
+    rig.run(150_000);
+    let surplus: Vec<_> = rig
+        .writes
+        .iter()
+        .filter(|(_, write)| match &write.kind {
+            WriteKind::Status(patch) => without_time(&patch.before) != without_time(&patch.after),
+            _ => true,
+        })
+        .collect();
+    assert!(surplus.is_empty(), "a fresh world writes {surplus:#?}");
+    assert_eq!(statuses(rig), before);
+    assert_eq!(hpas, rig.cluster.hpas.keys().cloned().collect::<Vec<_>>());
+    for (target, before) in TARGETS.iter().zip(replicas) {
+        let id = (deployment(), "default".to_owned(), (*target).to_owned());
+        let now = rig.cluster.workloads.get(&id).map(|found| found.replicas);
+        assert_eq!(now, before, "{target}");
+    }
+    for object in rig.cluster.objects.values() {
+        assert!(!object.deletion_requested, "{} hangs", object.key);
+        assert!(
+            !object.status.conditions.is_empty(),
+            "{} has no status",
+            object.key
+        );
+    }
+}
+
+fn statuses(rig: &Rig) -> BTreeMap<ObjectKey, Status> {
+    let objects = rig.cluster.objects.iter();
+    objects
+        .map(|(key, object)| (key.clone(), without_time(&object.status)))
+        .collect()
+}
+
+fn without_time(status: &Status) -> Status {
+    Status {
+        last_active_at: None,
+        ..status.clone()
+    }
+}
