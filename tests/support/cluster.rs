@@ -13,6 +13,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use hpalite::kube::client::Client;
+use hpalite::kube::config::ClusterConfig;
+use hpalite::kube::request::Request;
 use serde_json::Value;
 
 /// Far beyond what anything here takes on a busy machine of two cores.
@@ -22,6 +25,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
     env: BTreeMap<String, String>,
+    /// For looks that are repeated: a kubectl each would cost more than all the rest of a test.
+    admin: Client,
 }
 
 /// The control plane of this test run, started at the first use.
@@ -57,13 +62,15 @@ impl Cluster {
         let folder = PathBuf::from(stdout.lines().last().expect("up prints its folder"));
         let text = fs::read_to_string(folder.join("env")).expect("up writes env");
         let pairs = text.lines().filter_map(|line| line.split_once('='));
-        let env = pairs.map(|(key, value)| (key.to_owned(), value.trim_matches('\'').to_owned())).collect();
-        Self { folder, env }
+        let env: BTreeMap<String, String> =
+            pairs.map(|(key, value)| (key.to_owned(), value.trim_matches('\'').to_owned())).collect();
+        let admin = ClusterConfig::load(Some(Path::new(&env["KUBECONFIG"]))).expect("up writes a kubeconfig");
+        Self { folder, env, admin: Client::new(admin) }
     }
 
     /// CRDs and base, as an administrator applies them, with the Service turned towards this host:
     /// its port is that of the daemon which serves the API.
-    fn install(&self) {
+    pub(crate) fn install(&self) {
         self.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds")]);
         self.kubectl(&["apply", "--server-side", "-k", &path("k8s/base")]);
     }
@@ -112,13 +119,20 @@ impl Cluster {
         self.kubectl_with(&["apply", "-f", "-"], manifest)
     }
 
-    /// An object as JSON; `None` when it does not exist.
+    /// An object as JSON; `None` when it does not exist. Kinds are those of [`collection`].
     pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        match self.try_kubectl(&["get", kind, name, "-n", namespace, "-o", "json"]) {
-            Ok(text) => Some(serde_json::from_str(&text).expect("kubectl prints JSON")),
-            Err(error) if error.contains("NotFound") => None,
+        let path = format!("{}/{name}", collection(kind, namespace));
+        match self.admin.json(&Request::get_path(&path)) {
+            Ok(value) => Some(value),
+            Err(error) if error.is_not_found() => None,
             Err(error) => panic!("get {kind} {namespace}/{name}: {error}"),
         }
+    }
+
+    /// All objects of a kind in a namespace.
+    pub(crate) fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
+        let list: Value = self.admin.json(&Request::get_path(collection(kind, namespace))).expect("a list");
+        list["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// `GET` of a raw path as administrator.
@@ -163,12 +177,33 @@ impl Cluster {
 
     /// Kubernetes Events about an object, as (type, reason, note).
     pub(crate) fn events(&self, namespace: &str, name: &str) -> Vec<(String, String, String)> {
-        let list = self.raw(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")).expect("events are listed");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        let about = items.into_iter().filter(|event| event["regarding"]["name"] == name);
+        let about = self.list("event", namespace).into_iter().filter(|event| event["regarding"]["name"] == name);
         about.map(|event| (text(&event["type"]), text(&event["reason"]), text(&event["note"]))).collect()
     }
+}
+
+/// Where the objects of a kind are. Old ScaledObjects have a kind of their own here.
+fn collection(kind: &str, namespace: &str) -> String {
+    let (group, plural) = match kind {
+        "scaledobject" => ("keda.sh/v1alpha1", "scaledobjects"),
+        "scaledobject-v1" => ("keda.k8s.io/v1alpha1", "scaledobjects"),
+        "triggerauthentication" => ("keda.sh/v1alpha1", "triggerauthentications"),
+        "clustertriggerauthentication" => return format!("/apis/keda.sh/v1alpha1/{kind}s"),
+        "hpa" => ("autoscaling/v2", "horizontalpodautoscalers"),
+        "deployment" => ("apps/v1", "deployments"),
+        "statefulset" => ("apps/v1", "statefulsets"),
+        "replicaset" => ("apps/v1", "replicasets"),
+        "event" => ("events.k8s.io/v1", "events"),
+        "apiservice" => return format!("/apis/apiregistration.k8s.io/v1/{kind}s"),
+        "namespace" => return format!("/api/v1/{kind}s"),
+        // plural.group, for kinds that a test brings along.
+        other => {
+            let (plural, group) = other.split_once('.').unwrap_or_else(|| panic!("unknown kind {other}"));
+            return format!("/apis/{group}/v1/namespaces/{namespace}/{plural}");
+        }
+    };
+    format!("/apis/{group}/namespaces/{namespace}/{plural}")
 }
 
 pub(crate) fn deployment(namespace: &str, name: &str, replicas: u32) -> String {
@@ -381,4 +416,22 @@ pub(crate) fn wait_until<T>(what: &str, deadline: Duration, mut condition: impl 
         // The pause between two looks, not a wait for anything.
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+/// As [`wait_for`], for a condition that says what it saw instead: the panic repeats it.
+pub(crate) fn wait_seeing<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        match condition() {
+            Ok(value) => return value,
+            Err(seen) => assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}, seen: {seen}"),
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// The time as Kubernetes writes it.
+pub(crate) fn now_rfc3339() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date can be run");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

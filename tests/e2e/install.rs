@@ -1,0 +1,131 @@
+//! The manifests of `k8s/` as an administrator applies them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{daemon, exclusive};
+use crate::support::cluster::{Cluster, path};
+
+fn apply(cluster: &Cluster, folder: &str) -> String {
+    cluster.kubectl(&["apply", "--server-side", "-k", &path(folder)])
+}
+
+/// What was applied, without what the cluster itself keeps in it.
+fn contents(cluster: &Cluster, names: &[&str]) -> Vec<Value> {
+    let read = |name: &&str| {
+        // One RoleBinding is at home in kube-system; cluster-wide kinds do not mind a namespace.
+        let get = |namespace| cluster.try_kubectl(&["get", name, "-n", namespace, "-o", "json"]);
+        let text = get("hpalite").or_else(|_| get("kube-system")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut object: Value = serde_json::from_str(&text).unwrap();
+        object["status"].take();
+        for field in ["resourceVersion", "managedFields"] {
+            object["metadata"][field].take();
+        }
+        object
+    };
+    names.iter().map(read).collect()
+}
+
+#[test]
+fn everything_can_be_applied_again() {
+    let (cluster, _turn) = exclusive();
+    for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {
+        // The first brings back what other tests turned towards themselves.
+        let first = apply(cluster, folder);
+        let names: Vec<&str> = first.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(!names.is_empty());
+        let before = contents(cluster, &names);
+        apply(cluster, folder);
+        assert_eq!(contents(cluster, &names), before, "{folder}");
+    }
+    // Moving to the persistent overlay needs the StatefulSet away: its comment says so.
+    cluster.kubectl(&["delete", "statefulset", "hpalite", "-n", "hpalite"]);
+    apply(cluster, "k8s/overlays/persistent");
+    apply(cluster, "k8s/overlays/persistent");
+    let claims = cluster.kubectl(&["get", "statefulset", "hpalite", "-n", "hpalite", "-o", "jsonpath={.spec.volumeClaimTemplates[*].metadata.name}"]);
+    assert_eq!(claims, "data");
+    cluster.kubectl(&["delete", "statefulset", "hpalite", "-n", "hpalite"]);
+    apply(cluster, "k8s/base");
+}
+
+#[test]
+fn the_samples_are_valid() {
+    let cluster = daemon().0;
+    for file in ["deployment.yaml", "scaledobject.yaml", "bound-service-account-token.yaml", "scale-target-rollout.yaml"] {
+        cluster.kubectl(&["apply", "--dry-run=server", "-f", &path(&format!("k8s/samples/{file}"))]);
+    }
+}
+
+fn stateful_set(cluster: &Cluster) -> Value {
+    let text = cluster.kubectl(&["get", "statefulset", "hpalite", "-n", "hpalite", "-o", "json"]);
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_pod_meets_the_restricted_standard() {
+    let cluster = daemon().0;
+    let template = stateful_set(cluster)["spec"]["template"].clone();
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "probe", "namespace": "hpalite", "labels": template["metadata"]["labels"] },
+        "spec": template["spec"],
+    });
+    let create = |pod: &Value| cluster.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &pod.to_string());
+    create(&pod).expect("the template is admitted");
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = true.into();
+    let refused = create(&pod).expect_err("the namespace enforces it");
+    assert!(refused.contains("restricted"), "{refused}");
+}
+
+#[test]
+fn the_grace_period_holds_the_shutdown() {
+    let set = stateful_set(daemon().0);
+    let spec = &set["spec"]["template"]["spec"];
+    let grace = Duration::from_secs(spec["terminationGracePeriodSeconds"].as_u64().unwrap());
+    let arguments = spec["containers"][0]["args"].as_array().unwrap();
+    assert!(!arguments.iter().any(|argument| argument.as_str().is_some_and(|text| text.contains("drain"))), "{arguments:?}");
+    // The default of --drain.
+    let drain = Duration::from_secs(2);
+    assert!(hpalite::daemon::SHUTDOWN_MAX + drain < grace, "{grace:?}");
+}
+
+#[test]
+fn the_service_account_may_do_what_it_needs_and_no_more() {
+    let cluster = daemon().0;
+    let may = |verb: &str, resource: &str| {
+        let answer = cluster.try_kubectl(&["auth", "can-i", verb, resource, "-n", "default", "--as=system:serviceaccount:hpalite:hpalite"]);
+        // "no" comes with exit code 1.
+        answer.is_ok_and(|text| text.trim() == "yes")
+    };
+    for (verb, resource) in [
+        ("get", "secrets"),
+        ("list", "pods"),
+        ("watch", "deployments.apps"),
+        ("patch", "scaledobjects.keda.sh/status"),
+        ("update", "scaledobjects.keda.k8s.io/finalizers"),
+        ("delete", "horizontalpodautoscalers.autoscaling"),
+        ("update", "deployments.apps/scale"),
+        ("create", "events.events.k8s.io"),
+    ] {
+        assert!(may(verb, resource), "{verb} {resource}");
+    }
+    for (verb, resource) in [
+        ("list", "secrets"),
+        ("watch", "secrets"),
+        ("list", "configmaps"),
+        ("create", "pods"),
+        ("delete", "pods"),
+        ("create", "pods/exec"),
+        ("patch", "deployments.apps"),
+        ("update", "statefulsets.apps"),
+        ("delete", "scaledobjects.keda.sh"),
+        ("create", "scaledobjects.keda.sh"),
+        ("create", "serviceaccounts/token"),
+        ("update", "clusterroles.rbac.authorization.k8s.io"),
+        ("escalate", "roles.rbac.authorization.k8s.io"),
+        ("impersonate", "users"),
+        ("patch", "apiservices.apiregistration.k8s.io/v1beta1.metrics.k8s.io"),
+    ] {
+        assert!(!may(verb, resource), "{verb} {resource}");
+    }
+}

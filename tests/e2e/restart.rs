@@ -1,0 +1,164 @@
+//! The daemon, the API server and Prometheus go away and come back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Source};
+use super::exclusive;
+use super::hpa::writes;
+use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
+
+/// A stopped process that goes on when the test ends, however it ends.
+struct Frozen(u32);
+
+impl Frozen {
+    fn new(cluster: &Cluster, name: &str) -> Self {
+        let pids = std::fs::read_to_string(cluster.folder.join("pids")).unwrap();
+        let line = pids.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {pids}"));
+        let pid = line.split(' ').nth(1).and_then(|pid| pid.parse().ok()).unwrap();
+        signal(pid, "STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+fn start(case: &Case<'_>) -> Daemon {
+    Daemon::serve(case.cluster, &["--namespace", &case.namespace])
+}
+
+/// Everything that a restart must leave alone.
+fn picture(case: &Case<'_>) -> Value {
+    let hpa = case.hpa().expect("the HPA");
+    json!({
+        "object": case.object("so")["metadata"]["resourceVersion"],
+        "hpa": [hpa["spec"], hpa["metadata"]["uid"], hpa["metadata"]["labels"], hpa["metadata"]["annotations"]],
+        "target": case.get("deployment", "api").unwrap()["spec"],
+    })
+}
+
+#[test]
+fn a_restart_changes_nothing_and_writes_nothing() {
+    let (cluster, _turn) = exclusive();
+    let case = Case::within(cluster, "restart");
+    cluster.deployment(&case.namespace, "api", 1);
+    let source = Source::new(5.0);
+    let daemon = start(&case);
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    case.wait_until_ready();
+    case.wait_for_condition("HPAActive", "True", "HPAActive");
+    case.wait_for_condition("Active", "True", "ScalerActive");
+    source.asked(3);
+    let events = cluster.events(&case.namespace, "so").len();
+    let before = picture(&case);
+    let (took, folder) = daemon.stop();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
+    daemon.route(cluster);
+    source.asked(4);
+    assert_eq!(writes(&daemon), 0.0);
+    assert_eq!(picture(&case), before);
+    assert_eq!(cluster.events(&case.namespace, "so").len(), events, "that it goes on is no news");
+    let runs = daemon.sql("SELECT * FROM v_process_run");
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    // And it works.
+    source.set(40.0);
+    case.wait_for_replicas(4);
+}
+
+#[test]
+fn the_cooldown_goes_on_over_a_restart() {
+    let (cluster, _turn) = exclusive();
+    let case = Case::within(cluster, "cooldown");
+    cluster.deployment(&case.namespace, "api", 0);
+    let source = Source::new(10.0);
+    let daemon = start(&case);
+    case.scale("so", json!({ "cooldownPeriod": 9, "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(1);
+    wait_for("lastActiveTime", || case.object("so")["status"]["lastActiveTime"].as_str().map(drop));
+    // Long enough that the status alone, which is not written every time, would end the cooldown at once.
+    source.asked(14);
+    let (_, folder) = daemon.stop();
+    source.set(0.0);
+    let asked = source.requests().len();
+    let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
+    wait_for("the first query", || (source.requests().len() > asked).then_some(()));
+    case.wait_for_condition("Active", "False", "ScalerCooldown");
+    source.asked(1);
+    assert_eq!(case.replicas(), 1, "{}", daemon.log());
+    case.wait_for_replicas(0);
+}
+
+#[test]
+fn a_killed_daemon_finds_its_way_back() {
+    let (cluster, _turn) = exclusive();
+    let case = Case::within(cluster, "killed");
+    cluster.deployment(&case.namespace, "api", 0);
+    let source = Source::new(30.0);
+    let daemon = start(&case);
+    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(3);
+    case.wait_until_ready();
+    let folder = daemon.kill();
+    source.set(60.0);
+    // What happens meanwhile is caught up with: the HPA is gone.
+    case.kubectl(&["delete", "hpa", "keda-hpa-so"]);
+    let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
+    daemon.route(cluster);
+    case.wait_for_replicas(6);
+    let steps = daemon.sql(&format!("SELECT to_replicas FROM v_replica_change WHERE namespace = '{}'", case.namespace));
+    assert!(steps.iter().any(|row| row["to_replicas"] == 3), "from before: {steps:?}");
+}
+
+#[test]
+fn an_api_server_that_is_silent_for_a_while_is_survived() {
+    let (cluster, _turn) = exclusive();
+    let case = Case::within(cluster, "silent");
+    cluster.deployment(&case.namespace, "api", 1);
+    let source = Source::new(20.0);
+    let daemon = start(&case);
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(2);
+    let frozen = Frozen::new(cluster, "kube-apiserver");
+    // Polling goes on, readiness too: losing the metrics API would make it worse.
+    source.asked(8);
+    assert_eq!(crate::support::cluster::http_get(&format!("{}/livez", daemon.http)), "ok");
+    drop(frozen);
+    source.set(50.0);
+    case.wait_for_replicas(5);
+    // Watches are alive: a change of the object is followed.
+    case.annotate(&["paused-replicas=1"]);
+    case.wait_for_replicas(1);
+}
+
+#[test]
+fn prometheus_goes_and_comes_back() {
+    let (cluster, _turn) = exclusive();
+    let case = Case::within(cluster, "prometheus");
+    cluster.deployment(&case.namespace, "api", 0);
+    let _daemon = start(&case);
+    let gauge = format!("load{{namespace=\"{}\"}}", case.namespace);
+    cluster.set_gauge(&gauge, 30.0);
+    let metadata = json!({ "serverAddress": cluster.prometheus(), "query": gauge, "threshold": "10", "timeout": "800" });
+    case.scale("so", json!({ "triggers": [{ "type": "prometheus", "metadata": metadata }] }));
+    case.wait_for_replicas(3);
+    case.wait_until_ready();
+    let frozen = Frozen::new(cluster, "prometheus");
+    case.wait_for_condition("Ready", "False", "TriggerError");
+    let message = case.wait_for_hpa_condition("False", "no answer from");
+    assert!(message.contains(cluster.prometheus()), "{message}");
+    assert_eq!(case.replicas(), 3);
+    drop(frozen);
+    case.wait_until_ready();
+    cluster.set_gauge(&gauge, 40.0);
+    case.wait_for_replicas(4);
+    wait_seeing("the condition Active", || {
+        let seen = condition(&case.object("so"), "Active");
+        seen.as_ref().is_some_and(|(status, ..)| status == "True").then_some(()).ok_or_else(|| format!("{seen:?}"))
+    });
+}

@@ -1,0 +1,229 @@
+//! What can be scaled, what cannot, and who may.
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Source};
+use crate::support::cluster::{wait_for, wait_seeing};
+
+fn pod_template() -> Value {
+    json!({ "metadata": { "labels": { "app": "api" } }, "spec": { "containers": [{ "name": "c", "image": "x" }] } })
+}
+
+/// A workload of a kind of `apps/v1`.
+fn workload(case: &Case<'_>, kind: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": "api", "namespace": case.namespace },
+        "spec": { "replicas": 0, "selector": { "matchLabels": { "app": "api" } }, "template": pod_template() },
+    })
+}
+
+/// From zero to what the HPA wants, with the new replica count.
+fn goes_up_and_down(case: &Case<'_>, kind: &str, target: Value) {
+    let source = Source::new(30.0);
+    case.scale("so", json!({ "scaleTargetRef": target, "triggers": [source.trigger("10")] }));
+    let replicas = |wanted: i64| {
+        wait_seeing(&format!("{kind} at {wanted}"), || {
+            let seen = case.get(kind, "api").expect("it exists")["spec"]["replicas"].clone();
+            (seen == wanted).then_some(()).ok_or_else(|| format!("{seen} {}", case.object("so")["status"]))
+        });
+    };
+    replicas(3);
+    source.set(0.0);
+    replicas(0);
+}
+
+#[test]
+fn a_stateful_set_is_scaled() {
+    let case = Case::new("statefulset");
+    case.apply(workload(&case, "StatefulSet"));
+    goes_up_and_down(&case, "statefulset", json!({ "kind": "StatefulSet", "name": "api" }));
+    assert_eq!(case.object("so")["status"]["scaleTargetKind"], "apps/v1.StatefulSet");
+}
+
+#[test]
+fn a_replica_set_is_scaled_though_nothing_watches_it() {
+    let case = Case::new("replicaset");
+    case.apply(workload(&case, "ReplicaSet"));
+    goes_up_and_down(&case, "replicaset", json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "api" }));
+}
+
+#[test]
+fn a_custom_kind_is_scaled_once_it_is_allowed() {
+    let case = Case::new("custom");
+    case.apply(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "workers.e2e.example" },
+        "spec": {
+            "group": "e2e.example", "scope": "Namespaced", "names": { "kind": "Worker", "plural": "workers", "singular": "worker" },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+                "subresources": { "status": {}, "scale": {
+                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector",
+                } },
+            }],
+        },
+    }));
+    case.cluster.kubectl(&["wait", "--for=condition=Established", "crd/workers.e2e.example", "--timeout=30s"]);
+    let worker = json!({
+        "apiVersion": "e2e.example/v1", "kind": "Worker", "metadata": { "name": "api", "namespace": case.namespace },
+        "spec": { "replicas": 0 },
+    });
+    wait_for("the new kind to be served", || case.cluster.try_apply(&worker.to_string()).ok());
+    // The HPA reads both; whoever runs the pods would write them.
+    let status = json!({ "status": { "replicas": 0, "selector": "app=api" } }).to_string();
+    case.kubectl(&["patch", "workers.e2e.example", "api", "--subresource=status", "--type=merge", "-p", &status]);
+    let source = Source::new(0.0);
+    let target = json!({ "apiVersion": "e2e.example/v1", "kind": "Worker", "name": "api" });
+    case.scale("so", json!({ "scaleTargetRef": target, "triggers": [source.trigger("10")] }));
+    let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+    assert!(message.contains("forbidden") && message.contains("workers"), "{message}");
+    // As in k8s/samples/scale-target-rollout.yaml.
+    case.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "hpalite-scale-workers", "labels": { "hpalite.dev/aggregate-to-scale-targets": "true" } },
+        "rules": [
+            { "apiGroups": ["e2e.example"], "resources": ["workers"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": ["e2e.example"], "resources": ["workers/scale"], "verbs": ["get", "update", "patch"] },
+        ],
+    }));
+    case.wait_until_ready();
+    goes_up_and_down(&case, "workers.e2e.example", target);
+    assert_eq!(case.object("so")["status"]["scaleTargetKind"], "e2e.example/v1.Worker");
+}
+
+#[test]
+fn a_missing_target_heals_when_it_appears() {
+    let case = Case::new("missing");
+    let source = Source::new(30.0);
+    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+    assert!(message.starts_with("ScaledObject doesn't have correct scaleTargetRef specification: "), "{message}");
+    assert!(message.contains("deployments.apps \"api\" not found"), "{message}");
+    case.wait_for_condition("Active", "Unknown", "UnknownState");
+    case.wait_for_event("ScaledObjectCheckFailed", "Target resource doesn't exist");
+    assert!(case.hpa().is_none());
+    case.cluster.deployment(&case.namespace, "api", 0);
+    case.wait_for_replicas(3);
+    case.wait_until_ready();
+    // And when it goes and comes again.
+    case.kubectl(&["delete", "deployment", "api"]);
+    case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+    case.cluster.deployment(&case.namespace, "api", 0);
+    case.wait_for_replicas(3);
+}
+
+#[test]
+fn a_target_without_scale_is_told_from_an_unknown_kind() {
+    let case = Case::new("no-scale");
+    let source = Source::new(30.0);
+    let template = json!({ "metadata": {}, "spec": { "containers": [{ "name": "c", "image": "x" }] } });
+    case.apply(json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "api", "namespace": case.namespace },
+        "spec": { "selector": { "matchLabels": { "app": "api" } }, "template": {
+            "metadata": { "labels": { "app": "api" } }, "spec": template["spec"],
+        } },
+    }));
+    let triggers = json!([source.trigger("10")]);
+    case.scale("so", json!({ "scaleTargetRef": { "kind": "DaemonSet", "name": "api" }, "triggers": triggers }));
+    let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+    // Without rights on daemonsets nothing better can be said; it names them either way.
+    assert!(message.contains("daemonsets"), "{message}");
+    let unknown = json!({ "apiVersion": "nobody.example/v1", "kind": "Nothing", "name": "api" });
+    case.scale("so", json!({ "scaleTargetRef": unknown, "triggers": triggers }));
+    wait_seeing("the unknown kind to be named", || {
+        let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+        let named = message.contains("no matches for kind \"Nothing\" in version \"nobody.example/v1\"");
+        named.then_some(()).ok_or(message)
+    });
+    assert!(source.requests().is_empty(), "nothing is asked for a target that cannot be scaled");
+}
+
+#[test]
+fn a_kind_without_scale_is_named_as_such() {
+    let case = Case::new("config-map");
+    // A kind that the daemon may read, and that has no replicas.
+    case.apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "api", "namespace": case.namespace }, "data": {},
+    }));
+    case.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "hpalite-scale-config-maps", "labels": { "hpalite.dev/aggregate-to-scale-targets": "true" } },
+        "rules": [{ "apiGroups": [""], "resources": ["configmaps/scale"], "verbs": ["get"] }],
+    }));
+    let source = Source::new(30.0);
+    let target = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "api" });
+    case.scale("so", json!({ "scaleTargetRef": target, "triggers": [source.trigger("10")] }));
+    case.wait_for_event("ScaledObjectCheckFailed", "Target resource doesn't expose /scale subresource");
+    case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+}
+
+#[test]
+fn the_second_object_on_a_target_waits_its_turn() {
+    let case = Case::with_deployment("two", 0);
+    let (first, second) = (Source::new(30.0), Source::new(70.0));
+    case.scale("so", json!({ "triggers": [first.trigger("10")] }));
+    case.wait_for_replicas(3);
+    case.scale("newcomer", json!({ "triggers": [second.trigger("10")] }));
+    let message = case.wait_for_condition_of("newcomer", "Ready", "False", "ScaledObjectCheckFailed");
+    assert!(message.contains("already managed by the ScaledObject 'so'"), "{message}");
+    first.asked(3);
+    assert_eq!(case.replicas(), 3);
+    assert!(case.get("hpa", "keda-hpa-newcomer").is_none());
+    case.wait_until_ready();
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=30s"]);
+    wait_seeing("the newcomer to take over", || match case.replicas() {
+        7 => Ok(()),
+        seen => Err(format!("{seen} {}", case.object("newcomer")["status"])),
+    });
+    case.wait_for_condition_of("newcomer", "Ready", "True", "ScaledObjectReady");
+}
+
+/// An HPA that somebody made by hand.
+fn foreign_hpa(case: &Case<'_>) {
+    case.apply(json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "by-hand", "namespace": case.namespace, "labels": { "mine": "1" } },
+        "spec": {
+            "minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "api" },
+            "metrics": [{ "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } } }],
+        },
+    }));
+}
+
+#[test]
+fn a_foreign_hpa_keeps_its_target() {
+    let case = Case::with_deployment("foreign", 1);
+    foreign_hpa(&case);
+    let source = Source::new(30.0);
+    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+    assert!(message.contains("already managed by the hpa 'by-hand'"), "{message}");
+    assert!(case.hpa().is_none() && source.requests().is_empty());
+    case.kubectl(&["delete", "hpa", "by-hand"]);
+    case.wait_until_ready();
+    case.wait_for_replicas(3);
+}
+
+#[test]
+fn a_foreign_hpa_is_taken_over_when_that_is_asked_for() {
+    let case = Case::with_deployment("transfer", 1);
+    foreign_hpa(&case);
+    let before = case.get("hpa", "by-hand").unwrap();
+    let source = Source::new(30.0);
+    let mut object = case.scaled_object("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    object["metadata"]["annotations"] = json!({ "scaledobject.keda.sh/transfer-hpa-ownership": "true" });
+    case.apply(object.clone());
+    let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+    assert!(message.contains("horizontalPodAutoscalerConfig.name"), "{message}");
+    object["spec"]["advanced"] = json!({ "horizontalPodAutoscalerConfig": { "name": "by-hand" } });
+    case.apply(object);
+    case.wait_until_ready();
+    case.wait_for_replicas(3);
+    let after = case.get("hpa", "by-hand").unwrap();
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "the same HPA");
+    assert_eq!(after["metadata"]["ownerReferences"][0]["name"], "so");
+    let metrics = after["spec"]["metrics"].as_array().unwrap();
+    assert!(metrics.len() == 1 && metrics[0]["type"] == "External", "{metrics:?}");
+    assert!(case.hpa().is_none(), "one HPA a target");
+}
