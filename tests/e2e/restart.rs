@@ -15,7 +15,8 @@ struct Frozen(u32);
 impl Frozen {
     fn new(cluster: &Cluster, name: &str) -> Self {
         let pids = std::fs::read_to_string(cluster.folder.join("pids")).unwrap();
-        let line = pids.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {pids}"));
+        let line =
+            pids.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {pids}"));
         let pid = line.split(' ').nth(1).and_then(|pid| pid.parse().ok()).unwrap();
         signal(pid, "STOP");
         Self(pid)
@@ -78,11 +79,12 @@ fn the_cooldown_goes_on_over_a_restart() {
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(10.0);
     let daemon = start(&case);
-    case.scale("so", json!({ "cooldownPeriod": 9, "triggers": [source.trigger("10")] }));
+    case.scale("so", json!({ "cooldownPeriod": 8, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(1);
     wait_for("lastActiveTime", || case.object("so")["status"]["lastActiveTime"].as_str().map(drop));
-    // Long enough that the status alone, which is not written every time, would end the cooldown at once.
-    source.asked(14);
+    // Longer than the cooldown: neither the status nor the history is written at every poll, so what
+    // they say by now would end it at once.
+    source.asked(9);
     let (_, folder) = daemon.stop();
     source.set(0.0);
     let asked = source.requests().len();
@@ -104,6 +106,14 @@ fn a_killed_daemon_finds_its_way_back() {
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);
     case.wait_until_ready();
+    let steps = |daemon: &Daemon, wanted: i64| {
+        wait_seeing(&format!("the step to {wanted} in the history"), || {
+            let rows =
+                daemon.sql(&format!("SELECT to_replicas FROM v_replica_change WHERE namespace = '{}'", case.namespace));
+            rows.iter().any(|row| row["to_replicas"] == wanted).then_some(()).ok_or_else(|| format!("{rows:?}"))
+        });
+    };
+    steps(&daemon, 3);
     let folder = daemon.kill();
     source.set(60.0);
     // What happens meanwhile is caught up with: the HPA is gone.
@@ -111,8 +121,8 @@ fn a_killed_daemon_finds_its_way_back() {
     let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
     daemon.route(cluster);
     case.wait_for_replicas(6);
-    let steps = daemon.sql(&format!("SELECT to_replicas FROM v_replica_change WHERE namespace = '{}'", case.namespace));
-    assert!(steps.iter().any(|row| row["to_replicas"] == 3), "from before: {steps:?}");
+    steps(&daemon, 6);
+    steps(&daemon, 3);
 }
 
 #[test]
@@ -137,6 +147,24 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
 }
 
 #[test]
+fn shutting_down_does_not_wait_for_a_silent_api_server() {
+    let (cluster, _turn) = exclusive();
+    let case = Case::within(cluster, "silent-end");
+    cluster.deployment(&case.namespace, "api", 1);
+    let source = Source::new(20.0);
+    let daemon = start(&case);
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(2);
+    let frozen = Frozen::new(cluster, "kube-apiserver");
+    // It has something to write that nobody takes.
+    source.set(0.0);
+    source.asked(3);
+    let (took, _folder) = daemon.stop();
+    drop(frozen);
+    assert!(took < hpalite::daemon::SHUTDOWN_MAX + Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
 fn prometheus_goes_and_comes_back() {
     let (cluster, _turn) = exclusive();
     let case = Case::within(cluster, "prometheus");
@@ -144,7 +172,8 @@ fn prometheus_goes_and_comes_back() {
     let _daemon = start(&case);
     let gauge = format!("load{{namespace=\"{}\"}}", case.namespace);
     cluster.set_gauge(&gauge, 30.0);
-    let metadata = json!({ "serverAddress": cluster.prometheus(), "query": gauge, "threshold": "10", "timeout": "800" });
+    let metadata =
+        json!({ "serverAddress": cluster.prometheus(), "query": gauge, "threshold": "10", "timeout": "800" });
     case.scale("so", json!({ "triggers": [{ "type": "prometheus", "metadata": metadata }] }));
     case.wait_for_replicas(3);
     case.wait_until_ready();
