@@ -1,4 +1,40 @@
-//! hpalite: Prometheus-driven autoscaling for Kubernetes.
+//! hpalite: Prometheus-driven autoscaling for Kubernetes in one synchronous process.
+//!
+//! ```text
+//!  API server ──watch──▶ daemon::watches ─┐                          ┌─▶ daemon::hands ──write──▶ API server
+//!                          (wire: read)   │                          │     (wire: write)
+//!  Prometheus ◀─ask── prometheus::poller ─┼─Event─▶ scaling::World ──┼─▶ prometheus::poller
+//!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
+//!  HPA controller ──read──▶ http::api ────┘                          └─▶ http: published views
+//!                           (gate, TLS)
+//! ```
+//!
+//! # Functional core, imperative shell
+//! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
+//! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
+//! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
+//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`http`] serves, and [`daemon`] ties it together.
+//!
+//! # Threads
+//! | thread | owns | waits for |
+//! |---|---|---|
+//! | `decide` (main) | the world | its inbox, or the world's next deadline |
+//! | `watch-<kind>` | one stream each | the API server, the inbox |
+//! | `poll-<n>` | the question it asks | metric servers, the inbox |
+//! | `hand-<n>` | the write it carries out | the API server, the inbox |
+//! | `events` | nothing | the API server |
+//! | `store` | the only writable connection | its queue |
+//! | `trust` | what is known of the front proxy | the API server |
+//! | `api-*`, `http-*` | connections, see [`http::gate`] | clients |
+//! | `signal` | nothing | signals |
+//!
+//! # Invariants
+//! - `decide` waits for nobody; everybody may wait for `decide`.
+//! - One write of a kind is in flight for an object, and a write happens only when something changed.
+//! - An error holds: nothing scales in because something could not be read.
+//! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do.
+//! - Losing the history never stops scaling.
+//! - What a user wrote wrongly is told on the object itself, and harms no other.
 
 mod base64;
 pub mod check;

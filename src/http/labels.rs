@@ -45,21 +45,23 @@ pub enum SelectorError {
 
 impl fmt::Display for SelectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text is the caller's and may be long.
-        let cut = |text: &str| text.chars().take(80).collect::<String>();
+        // The text is the caller's: it may be long, and hold what no log or terminal should.
+        let cut = |text: &str| text.escape_debug().take(80).collect::<String>();
         match self {
             SelectorError::Unexpected { found, expected } => {
                 write!(f, "found '{}', expected: {expected}", cut(found))
             }
-            SelectorError::Key(key) => write!(f, "{:?} is not a valid label key", cut(key)),
-            SelectorError::Value(value) => write!(f, "{:?} is not a valid label value", cut(value)),
+            SelectorError::Key(key) => write!(f, "\"{}\" is not a valid label key", cut(key)),
+            SelectorError::Value(value) => {
+                write!(f, "\"{}\" is not a valid label value", cut(value))
+            }
             SelectorError::NoValues => {
                 f.write_str("for 'in', 'notin' operators, values set can't be empty")
             }
             SelectorError::NotANumber(value) => {
                 write!(
                     f,
-                    "for 'Gt', 'Lt' operators, the value must be an integer: {:?}",
+                    "for 'Gt', 'Lt' operators, the value must be an integer: \"{}\"",
                     cut(value)
                 )
             }

@@ -32,6 +32,9 @@ pub(super) struct Object {
     pub(super) original_replicas: Option<u32>,
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
     pub(super) owns_target: bool,
+    /// Its status says that another has the target: after a restart that is all that is left of
+    /// who was first while the owner, paused, has no HPA.
+    pub(super) lost_target: bool,
     pub(super) triggers: Vec<TriggerState>,
     pub(super) verdict: Verdict,
     /// Generation that the running loop was started for; `None` while none runs.
@@ -241,6 +244,8 @@ impl Object {
         // KEDA, or coming back, is no news.
         let was_ready = condition(ConditionKind::Ready)
             .is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
+        let lost_target =
+            condition(ConditionKind::Ready).is_some_and(|c| says_target_is_taken(&c.message));
         let recorded = Recorded {
             was_ready,
             adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
@@ -257,6 +262,7 @@ impl Object {
             target_retry_at: None,
             original_replicas: None,
             owns_target: false,
+            lost_target,
             triggers: Vec::new(),
             verdict: Verdict::Pending,
             loop_generation: None,
@@ -299,6 +305,7 @@ impl Object {
             self.target_unreadable = None;
             self.target_retry_at = None;
             self.owns_target = false;
+            self.lost_target = false;
             self.original_replicas = None;
             self.recorded.replicas = None;
         }
@@ -652,6 +659,11 @@ const SAID_BY_POLL: [&str; 3] = [
     "PartialTriggerError",
     "ErrorGettingCurrentReplicas",
 ];
+/// The message of [`super::world`] on an object whose target another one has.
+fn says_target_is_taken(message: &str) -> bool {
+    message.contains("the workload '") && message.contains("is already managed by the ScaledObject")
+}
+
 pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";
 pub(super) const UNPAUSED: &str = "pause annotation removed for ScaledObject";
 

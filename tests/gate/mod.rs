@@ -1,6 +1,7 @@
 //! The gate over real sockets on loopback.
 
 mod descriptors;
+mod fuzz;
 mod hostile;
 mod identity;
 mod lifecycle;

@@ -32,6 +32,7 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A CA of the test's own that signs client certificates.
 pub(crate) struct Authority {
     pub(crate) certificate: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -45,8 +46,13 @@ impl Authority {
         let certificate = params.self_signed(&key).unwrap();
         Authority {
             certificate: certificate.der().clone(),
+            pem: certificate.pem(),
             issuer: Issuer::new(params, key),
         }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.pem.clone()
     }
 
     pub(crate) fn client(&self, common_name: &str) -> Holder {

@@ -8,9 +8,9 @@ use super::super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ObjectKey, ScaledObject,
     UnixMillis,
 };
-use super::World;
 use super::reconcile::FINALIZERS;
 use super::rounds::authentication_key;
+use super::{AuthenticationWrite, World};
 
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(5);
@@ -152,7 +152,7 @@ impl World {
         let is_busy = self
             .authentication_writes
             .values()
-            .any(|(busy, _)| busy == key);
+            .any(|busy| busy.key == *key);
         let waits = self
             .authentication_retries
             .get(key)
@@ -196,11 +196,18 @@ impl World {
             self.authentications_starved = true;
             return true;
         }
+        let resource_version = found.resource_version.clone();
         let id = self.next_write;
         self.next_write += 1;
         self.writes_in_flight += 1;
-        self.authentication_writes
-            .insert(id, (key.clone(), kind.clone()));
+        self.authentication_writes.insert(
+            id,
+            AuthenticationWrite {
+                key: key.clone(),
+                kind: kind.clone(),
+                resource_version,
+            },
+        );
         let object = ObjectKey::new(key.group, &key.namespace, &key.name);
         self.out.push(Command::Write(Write { id, object, kind }));
         true
@@ -232,11 +239,11 @@ impl World {
 
     pub(super) fn authentication_written(
         &mut self,
-        key: &AuthenticationKey,
-        kind: WriteKind,
+        write: AuthenticationWrite,
         result: Result<WriteOk, WriteError>,
         now: UnixMillis,
     ) {
+        let key = &write.key;
         if let Err(error) = result {
             let failures = self
                 .authentication_retries
@@ -249,8 +256,13 @@ impl World {
             return;
         }
         self.authentication_retries.remove(key);
-        if let Some(found) = self.authentications.get_mut(key) {
-            match kind {
+        // A newer picture than the one decided on shows the write's effect, or what others did since.
+        if let Some(found) = self
+            .authentications
+            .get_mut(key)
+            .filter(|found| found.resource_version == write.resource_version)
+        {
+            match write.kind {
                 WriteKind::AuthenticationStatus { scaled_objects, .. } => {
                     found.status_scaled_objects = scaled_objects;
                 }

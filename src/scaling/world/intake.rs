@@ -172,6 +172,9 @@ impl World {
             return;
         };
         self.schedule.forget(key);
+        if object.is_starved {
+            self.starved.retain(|waiting| waiting != key);
+        }
         self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
         let target = object.target_id();
         self.unindex_target(&target, key);

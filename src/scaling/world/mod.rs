@@ -61,7 +61,7 @@ pub struct World {
     workloads: HashMap<(Gvkr, String, String), Workload>,
     authentications: BTreeMap<AuthenticationKey, Authentication>,
     by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
-    authentication_writes: HashMap<u64, (AuthenticationKey, WriteKind)>,
+    authentication_writes: HashMap<u64, AuthenticationWrite>,
     /// Failed writes to authentications: when again, and how often in a row it failed.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
     /// Some authentication's write found no free place.
@@ -77,6 +77,15 @@ pub struct World {
     next_write: u64,
     random: u64,
     out: Vec<Command>,
+}
+
+/// A write to an authentication that is under way.
+#[derive(Debug)]
+struct AuthenticationWrite {
+    key: AuthenticationKey,
+    kind: WriteKind,
+    /// Of the picture that it was decided on.
+    resource_version: String,
 }
 
 #[derive(Debug)]

@@ -98,7 +98,7 @@ impl World {
     }
 
     /// Of several objects with one target: the one that has it, the one whose HPA is there, else
-    /// the oldest.
+    /// the oldest that was not told to wait.
     fn owner_of(&self, target: &TargetId) -> Option<ObjectKey> {
         let claims = self.by_target.get(target)?.iter().filter_map(|key| {
             let object = self.objects.get(key)?;
@@ -108,7 +108,13 @@ impl World {
             let has_hpa = self
                 .hpa_of(key)
                 .is_some_and(|hpa| target_id(&hpa.namespace, &hpa.target) == *target);
-            Some((!object.owns_target, !has_hpa, object.spec.created_at, key))
+            Some((
+                !object.owns_target,
+                !has_hpa,
+                object.lost_target,
+                object.spec.created_at,
+                key,
+            ))
         });
         claims.min().map(|(.., key)| key.clone())
     }

@@ -53,8 +53,8 @@ impl World {
 
     pub(super) fn written(&mut self, done: WriteDone, now: UnixMillis) {
         self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
-        if let Some((authentication, kind)) = self.authentication_writes.remove(&done.id) {
-            self.authentication_written(&authentication, kind, done.result, now);
+        if let Some(write) = self.authentication_writes.remove(&done.id) {
+            self.authentication_written(write, done.result, now);
             return;
         }
         let key = done.object;

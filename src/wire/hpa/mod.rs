@@ -2,35 +2,39 @@
 
 mod read;
 
-use serde_json::{Map, Value, json};
+use k8s_openapi::api::autoscaling::v2 as api;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use serde_json::{Value, json};
 
 use super::quantity::format_milli;
 use crate::scaling::hpa::{DesiredHpa, HpaMetric, MetricTarget};
-use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules};
+use crate::scaling::model::{ScalingPolicy, ScalingRules};
 
 pub use read::from_slice;
 
 /// The body of a server-side apply.
 #[must_use]
 pub fn to_apply(desired: &DesiredHpa) -> Value {
-    json!({
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {
-            "name": desired.name,
-            "namespace": desired.namespace,
-            "labels": desired.labels,
-            "annotations": desired.annotations,
-            "ownerReferences": [{
-                "apiVersion": format!("{}/v1alpha1", desired.owner.key.group.name()),
-                "kind": "ScaledObject",
-                "name": &*desired.owner.key.name,
-                "uid": desired.owner.uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
+    json!(api::HorizontalPodAutoscaler {
+        metadata: ObjectMeta {
+            name: Some(desired.name.clone()),
+            namespace: Some(desired.namespace.clone()),
+            // Present even when empty: an apply that no longer names a label gives it up.
+            labels: Some(desired.labels.clone()),
+            annotations: Some(desired.annotations.clone()),
+            owner_references: Some(vec![OwnerReference {
+                api_version: format!("{}/v1alpha1", desired.owner.key.group.name()),
+                kind: "ScaledObject".to_owned(),
+                name: desired.owner.key.name.to_string(),
+                uid: desired.owner.uid.clone(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            ..ObjectMeta::default()
         },
-        "spec": spec(desired),
+        spec: Some(spec(desired)),
+        status: None,
     })
 }
 
@@ -42,96 +46,84 @@ pub fn to_replace(desired: &DesiredHpa, resource_version: &str) -> Value {
     body
 }
 
-fn spec(desired: &DesiredHpa) -> Value {
-    let metrics: Vec<Value> = desired.metrics.iter().filter_map(metric_value).collect();
-    let mut spec = json!({
-        "minReplicas": desired.min_replicas,
-        "maxReplicas": desired.max_replicas,
-        "scaleTargetRef": {
-            "apiVersion": desired.target.api_version,
-            "kind": desired.target.kind,
-            "name": desired.target.name,
-        },
-        "metrics": metrics,
+fn spec(desired: &DesiredHpa) -> api::HorizontalPodAutoscalerSpec {
+    let behavior = desired.behavior.as_ref().map(|behavior| api::HorizontalPodAutoscalerBehavior {
+        scale_up: behavior.scale_up.as_ref().map(rules),
+        scale_down: behavior.scale_down.as_ref().map(rules),
     });
-    if let Some(behavior) = &desired.behavior {
-        spec["behavior"] = behavior_value(behavior);
+    api::HorizontalPodAutoscalerSpec {
+        min_replicas: Some(int32(desired.min_replicas)),
+        max_replicas: int32(desired.max_replicas),
+        scale_target_ref: api::CrossVersionObjectReference {
+            api_version: Some(desired.target.api_version.clone()),
+            kind: desired.target.kind.clone(),
+            name: desired.target.name.clone(),
+        },
+        metrics: Some(desired.metrics.iter().filter_map(metric).collect()),
+        behavior,
     }
-    spec
 }
 
-fn metric_value(metric: &HpaMetric) -> Option<Value> {
-    Some(match metric {
-        HpaMetric::External {
-            name,
-            match_labels,
-            target,
-        } => json!({
-            "type": "External",
-            "external": {
-                "metric": {"name": name, "selector": {"matchLabels": match_labels}},
-                "target": target_value(*target),
-            },
-        }),
-        HpaMetric::Resource { name, target } => json!({
-            "type": "Resource",
-            "resource": {"name": name, "target": target_value(*target)},
-        }),
-        HpaMetric::ContainerResource {
-            container,
-            name,
-            target,
-        } => json!({
-            "type": "ContainerResource",
-            "containerResource": {"container": container, "name": name, "target": target_value(*target)},
-        }),
+/// Counts are `int32` on the wire; the readers refuse larger ones.
+fn int32(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
+    let mut spec = api::MetricSpec { type_: metric.type_name().to_owned(), ..api::MetricSpec::default() };
+    match metric {
+        HpaMetric::External { name, match_labels, target } => {
+            let selector = LabelSelector { match_labels: Some(match_labels.clone()), match_expressions: None };
+            spec.external = Some(api::ExternalMetricSource {
+                metric: api::MetricIdentifier { name: name.clone(), selector: Some(selector) },
+                target: metric_target(*target),
+            });
+        }
+        HpaMetric::Resource { name, target } => {
+            spec.resource =
+                Some(api::ResourceMetricSource { name: name.clone(), target: metric_target(*target) });
+        }
+        HpaMetric::ContainerResource { container, name, target } => {
+            spec.container_resource = Some(api::ContainerResourceMetricSource {
+                container: container.clone(),
+                name: name.clone(),
+                target: metric_target(*target),
+            });
+        }
         HpaMetric::Other(_) => return None,
-    })
+    }
+    Some(spec)
 }
 
-fn target_value(target: MetricTarget) -> Value {
+fn metric_target(target: MetricTarget) -> api::MetricTarget {
+    let mut wire = api::MetricTarget::default();
     match target {
         MetricTarget::AverageValue(milli) => {
-            json!({"type": "AverageValue", "averageValue": format_milli(milli)})
+            "AverageValue".clone_into(&mut wire.type_);
+            wire.average_value = Some(Quantity(format_milli(milli)));
         }
-        MetricTarget::Value(milli) => json!({"type": "Value", "value": format_milli(milli)}),
+        MetricTarget::Value(milli) => {
+            "Value".clone_into(&mut wire.type_);
+            wire.value = Some(Quantity(format_milli(milli)));
+        }
         MetricTarget::Utilization(percent) => {
-            json!({"type": "Utilization", "averageUtilization": percent})
+            "Utilization".clone_into(&mut wire.type_);
+            wire.average_utilization = Some(percent);
         }
     }
+    wire
 }
 
-fn behavior_value(behavior: &Behavior) -> Value {
-    let sides = [
-        ("scaleUp", &behavior.scale_up),
-        ("scaleDown", &behavior.scale_down),
-    ];
-    sides
-        .into_iter()
-        .filter_map(|(name, rules)| Some((name.to_owned(), rules_value(rules.as_ref()?))))
-        .collect()
-}
-
-fn rules_value(rules: &ScalingRules) -> Value {
-    let mut value = Map::new();
-    let mut set = |name: &str, field: Option<Value>| {
-        if let Some(field) = field {
-            value.insert(name.to_owned(), field);
-        }
+fn rules(rules: &ScalingRules) -> api::HPAScalingRules {
+    let policy = |policy: &ScalingPolicy| api::HPAScalingPolicy {
+        type_: policy.kind.clone(),
+        value: policy.value,
+        period_seconds: policy.period_seconds,
     };
-    set(
-        "stabilizationWindowSeconds",
-        rules.stabilization_window_seconds.map(Value::from),
-    );
-    set("selectPolicy", rules.select_policy.clone().map(Value::from));
-    set("tolerance", rules.tolerance.clone().map(Value::from));
-    let policy = |p: &ScalingPolicy| json!({"type": p.kind, "value": p.value, "periodSeconds": p.period_seconds});
-    set(
-        "policies",
-        rules
-            .policies
-            .as_ref()
-            .map(|policies| policies.iter().map(policy).collect()),
-    );
-    Value::Object(value)
+    api::HPAScalingRules {
+        stabilization_window_seconds: rules.stabilization_window_seconds,
+        select_policy: rules.select_policy.clone(),
+        tolerance: rules.tolerance.clone().map(Quantity),
+        policies: rules.policies.as_ref().map(|policies| policies.iter().map(policy).collect()),
+    }
 }

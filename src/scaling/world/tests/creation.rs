@@ -4,15 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::scaling::event::WriteKind;
-use crate::scaling::model::{
-    Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef, ConditionStatus,
-    Invalid, Problem, Step,
-};
-
-fn conditions(rig: &Rig, name: &str) -> Vec<String> {
-    let status = &rig.object(name).status;
-    status.conditions.iter().map(short).collect()
-}
+use crate::scaling::model::{ConditionStatus, Invalid, Problem, Step};
 
 #[test]
 fn a_fresh_object_is_claimed_applied_and_its_status_written_once() {
@@ -305,107 +297,6 @@ fn a_fault_on_the_way_to_a_custom_target_neither_stops_nor_moves_anything() {
     rig.seconds(61);
     assert!(!rig.polls.is_empty());
     assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");
-}
-
-fn authentication(name: &str) -> Authentication {
-    Authentication {
-        key: AuthenticationKey {
-            group: ApiGroup::KedaSh,
-            kind: AuthenticationKind::TriggerAuthentication,
-            namespace: "default".to_owned(),
-            name: name.to_owned(),
-        },
-        generation: 1,
-        resource_version: String::new(),
-        deletion_requested: false,
-        finalizers: Vec::new(),
-        sources: Vec::new(),
-        unsupported: None,
-        status_scaled_objects: String::new(),
-    }
-}
-
-fn uses_authentication(definition: &mut Definition) {
-    definition.triggers[0].authentication = Some(AuthenticationRef {
-        kind: AuthenticationKind::TriggerAuthentication,
-        name: "token".to_owned(),
-    });
-}
-
-#[test]
-fn a_missing_authentication_is_named_and_heals_at_once() {
-    let mut rig = shop(1, 500.0, uses_authentication);
-    rig.seconds(5);
-    assert!(rig.polls.is_empty(), "never asked without credentials");
-    let event = rig.events.last().unwrap();
-    assert_eq!(event.reason, "KEDAScalerFailed");
-    assert_eq!(
-        event.note,
-        "TriggerAuthentication default/token not found (spec.triggers[0].authenticationRef names it)"
-    );
-    assert_eq!(conditions(&rig, "shop")[0], "Ready=False TriggerError");
-    rig.cluster.put_authentication(authentication("token"));
-    rig.seconds(2);
-    assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");
-    assert_eq!(rig.polls.len(), 1);
-}
-
-#[test]
-fn at_start_an_authentication_that_is_not_listed_yet_is_no_error() {
-    let mut definition = testing::definition();
-    uses_authentication(&mut definition);
-    let mut cluster = Cluster::default();
-    cluster.put_object(fresh("shop", "web", definition));
-    cluster.put_workload(&deployment(), workload("web", 1));
-    cluster.put_authentication(authentication("token"));
-    let mut rig = Rig::new(cluster);
-    rig.set_answer("up", Answer::Value(500.0));
-    rig.seconds(5);
-    assert!(!rig.reasons().contains(&"KEDAScalerFailed"));
-    assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");
-}
-
-#[test]
-fn users_are_listed_on_the_authentication_and_taken_off() {
-    let mut rig = shop(1, 500.0, uses_authentication);
-    rig.cluster.put_authentication(authentication("token"));
-    rig.seconds(5);
-    let status = |rig: &Rig| {
-        let id = authentication("token").key;
-        rig.cluster.authentications[&id]
-            .status_scaled_objects
-            .clone()
-    };
-    assert_eq!(status(&rig), "shop");
-    let mut definition = testing::definition();
-    uses_authentication(&mut definition);
-    rig.cluster.put_object(fresh("alpha", "other", definition));
-    rig.seconds(5);
-    assert_eq!(status(&rig), "shop,alpha");
-    rig.cluster.delete_object(&key("shop"));
-    rig.seconds(5);
-    assert_eq!(status(&rig), "alpha");
-    let writes = rig.kinds();
-    let count = writes
-        .iter()
-        .filter(|kind| **kind == "AuthenticationStatus");
-    assert_eq!(count.count(), 3);
-}
-
-#[test]
-fn a_deleted_authentication_with_keda_s_finalizer_is_released() {
-    let mut rig = shop(1, 500.0, uses_authentication);
-    let mut found = authentication("token");
-    found.finalizers = vec!["finalizer.keda.sh".to_owned()];
-    found.deletion_requested = true;
-    rig.cluster.put_authentication(found);
-    rig.seconds(5);
-    assert!(rig.cluster.authentications.is_empty());
-    let kinds = rig.kinds();
-    let count = kinds
-        .iter()
-        .filter(|kind| **kind == "AuthenticationFinalizers");
-    assert_eq!(count.count(), 1);
 }
 
 #[test]

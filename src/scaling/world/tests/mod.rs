@@ -6,6 +6,7 @@
 mod cluster;
 mod rig;
 
+mod authentications;
 mod creation;
 mod deletion;
 mod hpas;
@@ -136,6 +137,11 @@ impl Rig {
         let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
         ready.map(|c| c.message.clone()).unwrap_or_default()
     }
+}
+
+fn conditions(rig: &Rig, name: &str) -> Vec<String> {
+    let status = &rig.object(name).status;
+    status.conditions.iter().map(short).collect()
 }
 
 fn short(condition: &Condition) -> String {

@@ -55,6 +55,8 @@ pub(super) struct Rig {
     pub(super) answers: HashMap<String, Answer>,
     /// Answers take this long.
     pub(super) poll_ms: i64,
+    /// Writes are carried out after this long.
+    pub(super) write_ms: i64,
     /// Reads of custom targets fail with this.
     pub(super) target_fault: Option<String>,
     pub(super) ready_pods: u32,
@@ -105,6 +107,7 @@ impl Rig {
             },
             answers: HashMap::new(),
             poll_ms: 20,
+            write_ms: 3,
             target_fault: None,
             ready_pods: 1,
             writes: Vec::new(),
@@ -249,7 +252,7 @@ impl Rig {
             Command::Write(write) => {
                 self.writes_in_flight += 1;
                 self.writes.push((self.now, write.clone()));
-                let delay = self.network.delay(3);
+                let delay = self.network.delay(self.write_ms);
                 self.later(delay, Item::Write(write));
             }
             Command::ReadTarget { object, target, .. } => {

@@ -297,24 +297,34 @@ fn a_stepped_clock_ends_no_cooldown_and_stops_no_polling() {
 
 #[test]
 fn nothing_is_decided_before_the_first_answer() {
-    // A scale that failed asks for another decision; a new definition has no answers yet.
+    // A scale that failed asks for another decision; the new definition has no answers yet.
     let mut rig = shop(0, 5.0, |_| {});
-    let id = (deployment(), "default".to_owned(), "web".to_owned());
-    rig.seconds(1);
-    rig.set_replicas("web", 3);
-    rig.seconds(1);
-    rig.cluster.workloads.get_mut(&id).unwrap().replicas = 4;
+    rig.write_ms = 300;
+    rig.run(400);
+    assert_eq!(scales(&rig), [(0, 1)]);
     rig.poll_ms = 20_000;
-    rig.clear();
-    rig.edit(&key("shop"), |object| {
-        redefine(object, |d| {
-            d.triggers = vec![testing::trigger(0, "other")];
-            d.cooldown_period = Duration::ZERO;
-        });
-    });
     rig.set_answer("other", Answer::Value(5.0));
+    rig.set_replicas("web", 3);
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| d.triggers = vec![testing::trigger(0, "other")]);
+    });
     rig.seconds(60);
+    assert_eq!(scales(&rig), [(0, 1)]);
+    assert_eq!(rig.replicas("web"), 3);
+}
+
+#[test]
+fn what_was_answered_while_the_hpa_was_away_is_decided_on_when_it_is_back() {
+    let mut rig = shop(0, 5.0, |d| d.polling_interval = Duration::from_secs(300));
+    rig.poll_ms = 1_000;
+    rig.run(100);
+    rig.write_ms = 5_000;
+    let id = ("default".to_owned(), "keda-hpa-shop".to_owned());
+    rig.cluster.remove_hpa(&id);
+    rig.seconds(4);
     assert_eq!(scales(&rig), []);
+    rig.seconds(2);
+    assert_eq!(scales(&rig), [(0, 1)]);
 }
 
 #[test]

@@ -73,13 +73,14 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
         if is_told {
             eprintln!("{n} at {}: {what}", rig.now.0);
         }
-        rig.run(random.i64(0..20_000));
+        rig.run(random.i64(0..30_000));
     }
     *step = STEPS;
     rig.network.is_faulty = false;
     // What follows is long, and judged by where it ends.
     rig.check = None;
     rig.cluster.refused_hpas.clear();
+    resume_rivals(&mut rig);
     for (n, name) in NAMES.into_iter().enumerate() {
         rig.set_answer(name, Answer::Value(if n % 2 == 0 { 5.0 } else { 0.0 }));
     }
@@ -211,7 +212,7 @@ fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
 
 fn random_definition(random: &mut fastrand::Rng) -> Definition {
     let mut definition = testing::definition();
-    definition.polling_interval = Duration::from_secs(random.u64(3..40));
+    definition.polling_interval = Duration::from_secs(random.u64(10..60));
     definition.cooldown_period = Duration::from_secs(random.u64(0..90));
     definition.min_replicas = [None, Some(0), Some(2)][random.usize(0..3)];
     if definition.min_replicas == Some(2) && random.bool() {
@@ -420,6 +421,21 @@ fn restart(rig: &mut Rig) {
         }
     }
     rig.restart(restored.into_values().collect());
+}
+
+/// Who has a target that several want is not written anywhere while its owner is paused.
+fn resume_rivals(rig: &mut Rig) {
+    let keys: Vec<ObjectKey> = rig.cluster.objects.keys().cloned().collect();
+    for key in keys {
+        let target = rig.cluster.objects[&key].target.clone();
+        let objects = rig.cluster.objects.values();
+        if objects.filter(|object| object.target == target).count() > 1 {
+            rig.annotate(&key, |object| {
+                object.pause.paused = false;
+                object.pause.replicas = None;
+            });
+        }
+    }
 }
 
 /// Nothing is left to do, and a fresh world finds nothing to do either.

@@ -1,0 +1,171 @@
+//! What must hold for any bytes. Each function panics where it does not.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use hpalite::http::front_proxy::FrontProxyTrust;
+use hpalite::http::gate::head::{self, Parsed};
+use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
+use hpalite::http::labels::{Selector, Test};
+use hpalite::http::{der, tls, uri};
+
+/// A head is within the limits, holds nothing that could be read as a second one, means the same when written
+/// again, and does not depend on how it arrived.
+pub(crate) fn head(bytes: &[u8]) {
+    let whole = head::parse(bytes, 0);
+    let mut checked = 0;
+    let mut piecemeal = None;
+    for end in 1..=bytes.len().min(HEAD_MAX + 1) {
+        match head::parse(&bytes[..end], checked) {
+            Ok(Parsed::Incomplete) => checked = head::checked(&bytes[..end]),
+            other => {
+                piecemeal = Some(other);
+                break;
+            }
+        }
+    }
+    match (&whole, piecemeal) {
+        (Ok(Parsed::Incomplete), None) => {}
+        (whole, Some(piecemeal)) => assert_eq!(*whole, piecemeal),
+        (whole, None) => assert!(bytes.is_empty(), "{whole:?}"),
+    }
+    let Ok(Parsed::Complete(head)) = whole else {
+        return;
+    };
+    assert!(head.head_len <= HEAD_MAX && head.body_len <= BODY_MAX);
+    assert!(head.headers.len() <= HEADERS_MAX);
+    assert!(head.path.starts_with('/') && !head.path.contains(['?', '#', ' ']));
+    let mut again = format!("{} {}", head.method, head.path);
+    if let Some(query) = head.query {
+        write!(again, "?{query}").unwrap();
+    }
+    again += " HTTP/1.1\r\n";
+    for (name, value) in &head.headers {
+        assert!(!value.contains(['\r', '\n', '\0']));
+        assert!(value.is_ascii() || head::is_remote(name));
+        write!(again, "{name}: {value}\r\n").unwrap();
+    }
+    if !head
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
+        again += "Host: x\r\n";
+    }
+    write!(again, "Content-Length: {}\r\n\r\n", head.body_len).unwrap();
+    match head::parse(again.as_bytes(), 0) {
+        Ok(Parsed::Complete(second)) => {
+            assert_eq!(
+                (second.method, second.path, second.query),
+                (head.method, head.path, head.query)
+            );
+            assert_eq!(second.headers[..head.headers.len()], head.headers[..]);
+            assert_eq!(second.body_len, head.body_len);
+        }
+        // The lines that were added can be the ones too many.
+        Err(head::Refusal::TooManyHeaders | head::Refusal::HeadTooLarge) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Names out of certificates are text without NUL.
+pub(crate) fn certificate(bytes: &[u8]) {
+    if let Ok(subject) = der::subject(bytes) {
+        assert!(!subject.common_name.contains('\0'));
+        assert!(
+            subject
+                .organisations
+                .iter()
+                .all(|name| !name.contains('\0'))
+        );
+    }
+    let _ = der::not_after(bytes);
+}
+
+/// What parses can be written down and parses to the same; what does not has a short explanation.
+pub(crate) fn selector(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let selector = match Selector::parse(text) {
+        Ok(selector) => selector,
+        Err(error) => {
+            assert!(error.to_string().len() < 500);
+            return;
+        }
+    };
+    let written: Vec<String> = selector
+        .requirements
+        .iter()
+        .map(|requirement| {
+            let key = &requirement.key;
+            match &requirement.test {
+                Test::Exists => key.clone(),
+                Test::Absent => format!("!{key}"),
+                Test::In(values) if values.len() == 1 => format!("{key}={}", values[0]),
+                Test::NotIn(values) if values.len() == 1 => format!("{key}!={}", values[0]),
+                // An empty value in front is the one place where every list may have one.
+                Test::In(values) => format!("{key} in ({})", empty_first(values)),
+                Test::NotIn(values) => format!("{key} notin ({})", empty_first(values)),
+                Test::GreaterThan(limit) => format!("{key}>{limit}"),
+                Test::LessThan(limit) => format!("{key}<{limit}"),
+            }
+        })
+        .collect();
+    let again = Selector::parse(&written.join(",")).unwrap();
+    assert_eq!(again.requirements.len(), selector.requirements.len());
+    for label in ["", "a", "b", "5"] {
+        assert_eq!(
+            again.matches(|_| Some(label)),
+            selector.matches(|_| Some(label))
+        );
+    }
+    assert_eq!(again.matches(|_| None), selector.matches(|_| None));
+}
+
+fn empty_first(values: &[String]) -> String {
+    let mut values: Vec<&str> = values.iter().map(String::as_str).collect();
+    values.sort_unstable();
+    values.join(",")
+}
+
+/// Any text survives being encoded and decoded; decoding never yields NUL.
+pub(crate) fn uri(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    for decoded in [uri::decode(text), uri::decode_query_part(text)]
+        .into_iter()
+        .flatten()
+    {
+        assert!(!decoded.contains('\0'));
+    }
+    if let Ok(segments) = uri::segments(text) {
+        assert_eq!(
+            segments.len(),
+            text.strip_prefix('/').unwrap_or(text).split('/').count()
+        );
+    }
+    let _ = uri::query_pairs(text);
+    let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    assert_eq!(
+        uri::decode(&encoded).ok(),
+        (!text.contains('\0')).then(|| text.to_owned())
+    );
+}
+
+/// Lines `key=value` become the ConfigMap.
+pub(crate) fn config_map(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let data: BTreeMap<String, String> = text
+        .split('\u{1}')
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    if let Ok(Some(trust)) = FrontProxyTrust::from_config_map(&data, &tls::provider()) {
+        assert!(trust.user(&[]).is_err());
+        let _ = trust.user(&[("X-Remote-User", "u"), ("X-Remote-Extra-%zz", "v")]);
+    }
+}

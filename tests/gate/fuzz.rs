@@ -1,0 +1,143 @@
+//! The fuzz properties on seeded random input, so that every test run tries some thousands. A failure prints the
+//! input; the coverage-guided runs are in tests/fuzz.
+
+#[path = "../fuzz/properties.rs"]
+mod properties;
+
+use fastrand::Rng;
+
+/// Cuts, repeats, overwrites and joins pieces of `seeds`.
+fn mutate(random: &mut Rng, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
+    let mut bytes = seeds[random.usize(..seeds.len())].clone();
+    for _ in 0..random.usize(0..5) {
+        let at = random.usize(0..=bytes.len());
+        match random.u8(0..6) {
+            0 => bytes.truncate(at),
+            1 if at < bytes.len() => bytes[at] = random.u8(..),
+            2 => drop(bytes.splice(at..at, words[random.usize(..words.len())].bytes())),
+            3 if at < bytes.len() => drop(bytes.remove(at)),
+            4 => {
+                let piece = bytes[at..].to_vec();
+                bytes.extend(piece);
+            }
+            _ => {
+                let other = &seeds[random.usize(..seeds.len())];
+                let from = random.usize(0..=other.len());
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+    bytes
+}
+
+fn run(seeds: &[Vec<u8>], words: &[&str], rounds: usize, property: fn(&[u8])) {
+    let mut random = Rng::with_seed(20_260_501);
+    for round in 0..rounds {
+        let input = mutate(&mut random, seeds, words);
+        let held = std::panic::catch_unwind(|| property(&input));
+        assert!(
+            held.is_ok(),
+            "round {round}: {:?}",
+            String::from_utf8_lossy(&input)
+        );
+    }
+}
+
+#[test]
+fn heads() {
+    let seeds = [
+        "GET /apis/x?a=b HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nX-Remote-User: ü\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a:1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nabcde",
+        "GET / HTTP/1.0\r\nConnection: close, x\r\n\r\n",
+    ];
+    let words = [
+        "\r\n",
+        "\n",
+        "\r",
+        " ",
+        ":",
+        "\0",
+        "Transfer-Encoding: chunked\r\n",
+        "Host: b\r\n",
+        "\r\n\r\n",
+        "+",
+        "?",
+        "#",
+    ];
+    run(
+        &seeds.map(|s| s.as_bytes().to_vec()),
+        &words,
+        20_000,
+        properties::head,
+    );
+}
+
+#[test]
+fn certificates() {
+    let authority = super::support::Authority::new("authority");
+    let seeds = [
+        authority.certificate.to_vec(),
+        authority.client("front-proxy-client").chain[0].to_vec(),
+    ];
+    let words = [
+        "\u{30}\u{3}",
+        "\u{6}\u{3}U\u{4}\u{3}",
+        "\u{c}\u{1}a",
+        "\u{31}\u{0}",
+    ];
+    run(&seeds, &words, 20_000, properties::certificate);
+}
+
+#[test]
+fn selectors() {
+    let seeds = [
+        "a=b,tier in (a,b),x,!y",
+        "scaledobject.keda.sh/name=api",
+        "n>4,m<5,z notin (,a)",
+        "in in (in)",
+    ];
+    let words = [
+        "=", "==", "!", "!=", "(", ")", ",", ">", "<", " in ", " notin ", "/", "a", "-", "5",
+    ];
+    run(
+        &seeds.map(|s| s.as_bytes().to_vec()),
+        &words,
+        20_000,
+        properties::selector,
+    );
+}
+
+#[test]
+fn uris() {
+    let seeds = ["/a%2Fb/c", "a=1&b=%20+x&&c", "%C0%AF", "%00"];
+    let words = ["%", "%2", "%zz", "/", "&", "=", "+", "ü"];
+    run(
+        &seeds.map(|s| s.as_bytes().to_vec()),
+        &words,
+        20_000,
+        properties::uri,
+    );
+}
+
+#[test]
+fn config_maps() {
+    let ca = super::support::Authority::new("authority");
+    let pem = ca.pem();
+    let good = format!(
+        "requestheader-client-ca-file={pem}\u{1}requestheader-username-headers=[\"X-Remote-User\"]\u{1}\
+         requestheader-extra-headers-prefix=[\"X-Remote-Extra-\"]\u{1}requestheader-allowed-names=[]"
+    );
+    let words = [
+        "\u{1}",
+        "=",
+        "[",
+        "]",
+        "\"",
+        "\n",
+        "-----BEGIN CERTIFICATE-----\n",
+        "null",
+        "requestheader-uid-headers",
+    ];
+    run(&[good.into_bytes()], &words, 500, properties::config_map);
+}
