@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{daemon, exclusive};
+use super::{Exclusive, daemon, exclusive};
 use crate::support::cluster::{Cluster, path};
 
 fn apply(cluster: &Cluster, folder: &str) -> String {
@@ -29,7 +29,7 @@ fn contents(cluster: &Cluster, names: &[&str]) -> Vec<Value> {
 
 #[test]
 fn everything_can_be_applied_again() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     // Other tests turn it towards their daemons; APIService and the rest come back by the first apply.
     cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite"]);
     for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use super::exclusive;
 use super::hpa::writes;
+use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
 
 /// A stopped process that goes on when the test ends, however it ends.
@@ -45,7 +45,7 @@ fn picture(case: &Case<'_>) -> Value {
 
 #[test]
 fn a_restart_changes_nothing_and_writes_nothing() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "restart");
     cluster.deployment(&case.namespace, "api", 1);
     let source = Source::new(5.0);
@@ -74,7 +74,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
 
 #[test]
 fn the_cooldown_goes_on_over_a_restart() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "cooldown");
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(10.0);
@@ -98,7 +98,7 @@ fn the_cooldown_goes_on_over_a_restart() {
 
 #[test]
 fn a_killed_daemon_finds_its_way_back() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "killed");
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(30.0);
@@ -127,7 +127,7 @@ fn a_killed_daemon_finds_its_way_back() {
 
 #[test]
 fn an_api_server_that_is_silent_for_a_while_is_survived() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "silent");
     cluster.deployment(&case.namespace, "api", 1);
     let source = Source::new(20.0);
@@ -148,7 +148,7 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
 
 #[test]
 fn shutting_down_does_not_wait_for_a_silent_api_server() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "silent-end");
     cluster.deployment(&case.namespace, "api", 1);
     let source = Source::new(20.0);
@@ -166,7 +166,7 @@ fn shutting_down_does_not_wait_for_a_silent_api_server() {
 
 #[test]
 fn prometheus_goes_and_comes_back() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "prometheus");
     cluster.deployment(&case.namespace, "api", 0);
     let _daemon = start(&case);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use super::exclusive;
+use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition};
 
 /// Server-side, as another manager.
@@ -83,7 +83,7 @@ fn leave_as_keda(case: &Case<'_>, source: &Source) {
 
 #[test]
 fn objects_of_keda_are_taken_over_in_flight() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "takeover");
     cluster.deployment(&case.namespace, "api", 7);
     let source = Source::new(65.0);
@@ -131,7 +131,7 @@ fn objects_of_keda_are_taken_over_in_flight() {
 
 #[test]
 fn a_load_that_fell_silent_during_the_change_gets_its_cooldown_from_the_status() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "takeover-idle");
     cluster.deployment(&case.namespace, "api", 7);
     let source = Source::new(0.0);
@@ -146,7 +146,7 @@ fn a_load_that_fell_silent_during_the_change_gets_its_cooldown_from_the_status()
         "-p",
         &now.to_string(),
     ]);
-    case.kubectl(&["patch", "scaledobjects.keda.sh", "so", "--type=merge", "-p", r#"{"spec":{"cooldownPeriod":20}}"#]);
+    case.kubectl(&["patch", "scaledobjects.keda.sh", "so", "--type=merge", "-p", r#"{"spec":{"cooldownPeriod":12}}"#]);
     let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     case.wait_for_condition("Active", "False", "ScalerCooldown");
     assert!(case.replicas() >= 1, "KEDA saw it active a moment ago");
