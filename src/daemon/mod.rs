@@ -259,6 +259,10 @@ impl Daemon {
 
     fn take(&mut self, event: Event) {
         let commands = self.world.apply(event, self.clock.now());
+        self.carry_out(commands);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
         let mut records = Vec::new();
         for command in commands {
             match command {
@@ -301,6 +305,8 @@ impl Daemon {
                 self.take(event);
             }
         }
+        let last = self.world.farewell();
+        self.carry_out(last);
         let drained = self.api.drain(DRAIN_GATES) & self.http.drain(Duration::ZERO);
         // Draining took what it was given: the rest is cut.
         self.client.shutdown();

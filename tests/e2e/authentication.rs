@@ -113,7 +113,8 @@ fn a_cluster_trigger_authentication_reads_our_own_namespace() {
     trigger["authenticationRef"] = json!({ "name": name, "kind": "ClusterTriggerAuthentication" });
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [trigger] }));
     wait_for_header(&source, AUTHORIZATION, "Bearer from-afar");
-    let users = || case.cluster.get("clustertriggerauthentication", "", &name).unwrap()["status"]["scaledobjects"].clone();
+    let users =
+        || case.cluster.get("clustertriggerauthentication", "", &name).unwrap()["status"]["scaledobjects"].clone();
     wait_for("its status to name its user", || (users() == "so").then_some(()));
 }
 
@@ -137,10 +138,13 @@ fn config_maps_and_the_environment_of_the_target_are_read() {
             "spec": { "containers": [{ "name": "side", "image": "x" }, { "name": "main", "image": "x", "env": env }] },
         } },
     }));
-    authentication(&case, json!({
-        "configMapTargetRef": [{ "parameter": "username", "name": "settings", "key": "user" }],
-        "env": [{ "parameter": "password", "name": "FULL", "containerName": "main" }],
-    }));
+    authentication(
+        &case,
+        json!({
+            "configMapTargetRef": [{ "parameter": "username", "name": "settings", "key": "user" }],
+            "env": [{ "parameter": "password", "name": "FULL", "containerName": "main" }],
+        }),
+    );
     asks(&case, &source, "basic");
     // shop:s3cret-x
     wait_for_header(&source, AUTHORIZATION, "Basic c2hvcDpzM2NyZXQteA==");
@@ -150,9 +154,12 @@ fn config_maps_and_the_environment_of_the_target_are_read() {
 fn a_service_account_token_needs_its_role() {
     let case = Case::with_deployment("bound", 1);
     let source = Source::new(0.0);
-    authentication(&case, json!({
-        "boundServiceAccountToken": [{ "parameter": "bearerToken", "serviceAccountName": "prometheus-reader" }],
-    }));
+    authentication(
+        &case,
+        json!({
+            "boundServiceAccountToken": [{ "parameter": "bearerToken", "serviceAccountName": "prometheus-reader" }],
+        }),
+    );
     asks(&case, &source, "bearer");
     let note = case.wait_for_event("KEDAScalerFailed", "prometheus-reader");
     assert!(note.contains("forbidden") || note.contains("not found"), "{note}");
@@ -161,7 +168,8 @@ fn a_service_account_token_needs_its_role() {
     let sample = std::fs::read_to_string(path("k8s/samples/bound-service-account-token.yaml")).unwrap();
     let documents: Vec<&str> = sample.split("\n---\n").filter(|document| !document.contains("keda.sh/")).collect();
     assert_eq!(documents.len(), 3, "ServiceAccount, Role, RoleBinding");
-    case.cluster.apply(&documents.join("\n---\n").replace("namespace: default", &format!("namespace: {}", case.namespace)));
+    case.cluster
+        .apply(&documents.join("\n---\n").replace("namespace: default", &format!("namespace: {}", case.namespace)));
     case.wait_until_ready();
     let seen = source.requests().pop().unwrap();
     let token = seen.header(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap().to_owned();
@@ -197,7 +205,8 @@ fn authentications_are_let_go_and_know_their_users() {
     let wait_for_users = |wanted: &[&str]| {
         wait_seeing(&format!("users {wanted:?}"), || {
             let seen = users();
-            let mut names: Vec<&str> = seen.as_str().unwrap_or_default().split(',').filter(|name| !name.is_empty()).collect();
+            let mut names: Vec<&str> =
+                seen.as_str().unwrap_or_default().split(',').filter(|name| !name.is_empty()).collect();
             names.sort_unstable();
             (names == wanted).then_some(()).ok_or_else(|| seen.to_string())
         });

@@ -100,7 +100,8 @@ impl<'a> Case<'a> {
 
     /// Sets annotations (`key=value`) of ScaledObject `so`, or removes them (`key-`).
     pub(crate) fn annotate(&self, annotations: &[&str]) {
-        let full: Vec<String> = annotations.iter().map(|annotation| format!("autoscaling.keda.sh/{annotation}")).collect();
+        let full: Vec<String> =
+            annotations.iter().map(|annotation| format!("autoscaling.keda.sh/{annotation}")).collect();
         let mut arguments = vec!["annotate", "--overwrite", "scaledobjects.keda.sh", "so"];
         arguments.extend(full.iter().map(String::as_str));
         self.kubectl(&arguments);

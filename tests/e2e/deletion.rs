@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use super::exclusive;
+use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, wait_for, wait_seeing};
 
 fn restore() -> Value {
@@ -79,7 +79,7 @@ fn a_namespace_goes_with_everything_in_it() {
 
 #[test]
 fn what_is_deleted_while_the_daemon_is_away_goes_when_it_is_back() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "away");
     cluster.deployment(&case.namespace, "api", 2);
     let arguments = ["--namespace", case.namespace.as_str()];

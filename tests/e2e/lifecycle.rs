@@ -23,7 +23,9 @@ fn wait_until_hpa_saw(case: &Case<'_>, metric: &str, value: &str) {
 }
 
 fn reasons(case: &Case<'_>) -> Vec<String> {
-    let rows = daemon().1.sql(&format!("SELECT reason FROM v_decision WHERE namespace = '{}' ORDER BY at_unix_ms", case.namespace));
+    let rows = daemon()
+        .1
+        .sql(&format!("SELECT reason FROM v_decision WHERE namespace = '{}' ORDER BY at_unix_ms", case.namespace));
     rows.iter().map(|row| row["reason"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
@@ -156,7 +158,8 @@ fn nothing_moves_while_prometheus_is_unreachable() {
 fn a_server_that_is_not_there_at_all_is_named() {
     let case = Case::with_deployment("refused", 1);
     let server = format!("http://127.0.0.1:{}", free_port());
-    let trigger = json!({ "type": "prometheus", "metadata": { "serverAddress": server, "query": "x", "threshold": "1" } });
+    let trigger =
+        json!({ "type": "prometheus", "metadata": { "serverAddress": server, "query": "x", "threshold": "1" } });
     case.scale("so", json!({ "triggers": [trigger] }));
     case.wait_for_condition("Ready", "False", "TriggerError");
     let message = case.wait_for_hpa_condition("False", &server);

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod case;
+mod definition;
 mod deletion;
 mod hpa;
 mod install;
@@ -25,16 +26,26 @@ pub(crate) fn daemon() -> (&'static Cluster, &'static Daemon) {
     (cluster, DAEMON.get_or_init(|| Daemon::serve(cluster, &[])))
 }
 
-/// A second control plane, old CRDs included, for tests whose daemon must be theirs alone: a cluster
-/// has one APIService. One test at a time; it starts daemons as it likes.
-pub(crate) fn exclusive() -> (&'static Cluster, MutexGuard<'static, ()>) {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = CLUSTER.get_or_init(|| {
+/// Control planes for tests whose daemon must be theirs alone, since a cluster has one APIService:
+/// one test at a time on each. They start daemons as they like.
+#[derive(Clone, Copy)]
+pub(crate) enum Exclusive {
+    /// For tests that take programs of the control plane away.
+    Faults,
+    /// With the CRDs of the old form.
+    Others,
+}
+
+pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, MutexGuard<'static, ()>) {
+    static CLUSTERS: [OnceLock<Cluster>; 2] = [const { OnceLock::new() }; 2];
+    static TURNS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+    let turn = TURNS[which as usize].lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = CLUSTERS[which as usize].get_or_init(|| {
         let cluster = Cluster::start(&[]);
         cluster.install();
-        cluster.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds/keda-v1")]);
+        if matches!(which, Exclusive::Others) {
+            cluster.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds/keda-v1")]);
+        }
         cluster
     });
     (cluster, turn)

@@ -32,7 +32,9 @@ fn paused_stops_everything_where_it_is() {
     // Nobody sets a paused target but its owner, and who does is left in peace.
     case.kubectl(&["scale", "deployment", "api", "--replicas=2"]);
     case.annotate(&["unrelated=1"]);
-    wait_for("the annotation to be seen", || (case.object("so")["metadata"]["annotations"].as_object()?.len() > 1).then_some(()));
+    wait_for("the annotation to be seen", || {
+        (case.object("so")["metadata"]["annotations"].as_object()?.len() > 1).then_some(())
+    });
     assert_eq!(source.requests().len(), asked, "a paused object costs no query");
     assert_eq!(case.replicas(), 2);
     case.annotate(&["paused-"]);

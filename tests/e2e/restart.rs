@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use super::exclusive;
 use super::hpa::writes;
+use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
 
 /// A stopped process that goes on when the test ends, however it ends.
@@ -15,7 +15,8 @@ struct Frozen(u32);
 impl Frozen {
     fn new(cluster: &Cluster, name: &str) -> Self {
         let pids = std::fs::read_to_string(cluster.folder.join("pids")).unwrap();
-        let line = pids.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {pids}"));
+        let line =
+            pids.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {pids}"));
         let pid = line.split(' ').nth(1).and_then(|pid| pid.parse().ok()).unwrap();
         signal(pid, "STOP");
         Self(pid)
@@ -44,7 +45,7 @@ fn picture(case: &Case<'_>) -> Value {
 
 #[test]
 fn a_restart_changes_nothing_and_writes_nothing() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "restart");
     cluster.deployment(&case.namespace, "api", 1);
     let source = Source::new(5.0);
@@ -73,16 +74,17 @@ fn a_restart_changes_nothing_and_writes_nothing() {
 
 #[test]
 fn the_cooldown_goes_on_over_a_restart() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "cooldown");
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(10.0);
     let daemon = start(&case);
-    case.scale("so", json!({ "cooldownPeriod": 9, "triggers": [source.trigger("10")] }));
+    case.scale("so", json!({ "cooldownPeriod": 8, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(1);
     wait_for("lastActiveTime", || case.object("so")["status"]["lastActiveTime"].as_str().map(drop));
-    // Long enough that the status alone, which is not written every time, would end the cooldown at once.
-    source.asked(14);
+    // Longer than the cooldown: neither the status nor the history is written at every poll, so what
+    // they say by now would end it at once.
+    source.asked(9);
     let (_, folder) = daemon.stop();
     source.set(0.0);
     let asked = source.requests().len();
@@ -96,7 +98,7 @@ fn the_cooldown_goes_on_over_a_restart() {
 
 #[test]
 fn a_killed_daemon_finds_its_way_back() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "killed");
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(30.0);
@@ -104,6 +106,14 @@ fn a_killed_daemon_finds_its_way_back() {
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);
     case.wait_until_ready();
+    let steps = |daemon: &Daemon, wanted: i64| {
+        wait_seeing(&format!("the step to {wanted} in the history"), || {
+            let rows =
+                daemon.sql(&format!("SELECT to_replicas FROM v_replica_change WHERE namespace = '{}'", case.namespace));
+            rows.iter().any(|row| row["to_replicas"] == wanted).then_some(()).ok_or_else(|| format!("{rows:?}"))
+        });
+    };
+    steps(&daemon, 3);
     let folder = daemon.kill();
     source.set(60.0);
     // What happens meanwhile is caught up with: the HPA is gone.
@@ -111,13 +121,13 @@ fn a_killed_daemon_finds_its_way_back() {
     let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
     daemon.route(cluster);
     case.wait_for_replicas(6);
-    let steps = daemon.sql(&format!("SELECT to_replicas FROM v_replica_change WHERE namespace = '{}'", case.namespace));
-    assert!(steps.iter().any(|row| row["to_replicas"] == 3), "from before: {steps:?}");
+    steps(&daemon, 6);
+    steps(&daemon, 3);
 }
 
 #[test]
 fn an_api_server_that_is_silent_for_a_while_is_survived() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "silent");
     cluster.deployment(&case.namespace, "api", 1);
     let source = Source::new(20.0);
@@ -137,14 +147,33 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
 }
 
 #[test]
+fn shutting_down_does_not_wait_for_a_silent_api_server() {
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let case = Case::within(cluster, "silent-end");
+    cluster.deployment(&case.namespace, "api", 1);
+    let source = Source::new(20.0);
+    let daemon = start(&case);
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(2);
+    let frozen = Frozen::new(cluster, "kube-apiserver");
+    // It has something to write that nobody takes.
+    source.set(0.0);
+    source.asked(3);
+    let (took, _folder) = daemon.stop();
+    drop(frozen);
+    assert!(took < hpalite::daemon::SHUTDOWN_MAX + Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
 fn prometheus_goes_and_comes_back() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "prometheus");
     cluster.deployment(&case.namespace, "api", 0);
     let _daemon = start(&case);
     let gauge = format!("load{{namespace=\"{}\"}}", case.namespace);
     cluster.set_gauge(&gauge, 30.0);
-    let metadata = json!({ "serverAddress": cluster.prometheus(), "query": gauge, "threshold": "10", "timeout": "800" });
+    let metadata =
+        json!({ "serverAddress": cluster.prometheus(), "query": gauge, "threshold": "10", "timeout": "800" });
     case.scale("so", json!({ "triggers": [{ "type": "prometheus", "metadata": metadata }] }));
     case.wait_for_replicas(3);
     case.wait_until_ready();

@@ -3,19 +3,18 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use super::exclusive;
+use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition};
 
 /// Server-side, as another manager.
 fn apply_as_keda(cluster: &Cluster, manifest: &Value, arguments: &[&str]) {
-    let all = [&["apply", "--server-side", "--force-conflicts", "--field-manager=keda"], arguments, &["-f", "-"]].concat();
+    let all =
+        [&["apply", "--server-side", "--force-conflicts", "--field-manager=keda"], arguments, &["-f", "-"]].concat();
     cluster.kubectl_with(&all, &manifest.to_string()).unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn conditions() -> Value {
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
-        json!({ "type": kind, "status": status, "reason": reason, "message": message })
-    };
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({ "type": kind, "status": status, "reason": reason, "message": message });
     json!([
         condition("Ready", "True", "ScaledObjectReady", "ScaledObject is defined correctly and is ready for scaling"),
         condition("Active", "True", "ScalerActive", "Scaling is performed because triggers are active"),
@@ -46,7 +45,14 @@ fn leave_as_keda(case: &Case<'_>, source: &Source) {
         "authenticationsTypes": "",
     } });
     case.kubectl(&[
-        "patch", "scaledobjects.keda.sh", "so", "--subresource=status", "--type=merge", "--field-manager=keda", "-p", &status.to_string(),
+        "patch",
+        "scaledobjects.keda.sh",
+        "so",
+        "--subresource=status",
+        "--type=merge",
+        "--field-manager=keda",
+        "-p",
+        &status.to_string(),
     ]);
     let uid = case.object("so")["metadata"]["uid"].clone();
     let hpa = json!({
@@ -77,7 +83,7 @@ fn leave_as_keda(case: &Case<'_>, source: &Source) {
 
 #[test]
 fn objects_of_keda_are_taken_over_in_flight() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "takeover");
     cluster.deployment(&case.namespace, "api", 7);
     let source = Source::new(65.0);
@@ -104,9 +110,13 @@ fn objects_of_keda_are_taken_over_in_flight() {
     for kind in ["Ready", "Active", "Fallback", "Paused"] {
         assert_eq!(condition(&object, kind), condition(&before.1, kind));
     }
-    let told = daemon.sql(&format!("SELECT * FROM v_condition_change WHERE namespace = '{}' AND kind = 'Ready'", case.namespace));
+    let told = daemon
+        .sql(&format!("SELECT * FROM v_condition_change WHERE namespace = '{}' AND kind = 'Ready'", case.namespace));
     assert!(told.is_empty(), "Ready never moved: {told:?}");
-    let steps = daemon.sql(&format!("SELECT * FROM v_replica_change WHERE namespace = '{}' AND from_replicas IS NOT NULL", case.namespace));
+    let steps = daemon.sql(&format!(
+        "SELECT * FROM v_replica_change WHERE namespace = '{}' AND from_replicas IS NOT NULL",
+        case.namespace
+    ));
     assert!(steps.is_empty(), "{steps:?}");
     let events = cluster.events(&case.namespace, "so");
     assert!(events.is_empty(), "going on is no news: {events:?}");
@@ -121,14 +131,22 @@ fn objects_of_keda_are_taken_over_in_flight() {
 
 #[test]
 fn a_load_that_fell_silent_during_the_change_gets_its_cooldown_from_the_status() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "takeover-idle");
     cluster.deployment(&case.namespace, "api", 7);
     let source = Source::new(0.0);
     leave_as_keda(&case, &source);
     let now = json!({ "status": { "lastActiveTime": crate::support::cluster::now_rfc3339() } });
-    case.kubectl(&["patch", "scaledobjects.keda.sh", "so", "--subresource=status", "--type=merge", "-p", &now.to_string()]);
-    case.kubectl(&["patch", "scaledobjects.keda.sh", "so", "--type=merge", "-p", r#"{"spec":{"cooldownPeriod":20}}"#]);
+    case.kubectl(&[
+        "patch",
+        "scaledobjects.keda.sh",
+        "so",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &now.to_string(),
+    ]);
+    case.kubectl(&["patch", "scaledobjects.keda.sh", "so", "--type=merge", "-p", r#"{"spec":{"cooldownPeriod":12}}"#]);
     let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     case.wait_for_condition("Active", "False", "ScalerCooldown");
     assert!(case.replicas() >= 1, "KEDA saw it active a moment ago");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use super::exclusive;
+use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, condition, wait_for, wait_seeing};
 
 /// An object in the old form on a Deployment.
@@ -25,7 +25,7 @@ fn old(case: &Case<'_>, name: &str) -> Value {
 
 #[test]
 fn the_old_form_scales_under_its_own_names() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "v1");
     cluster.deployment(&case.namespace, "api", 0);
     let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
@@ -68,7 +68,7 @@ fn the_old_form_scales_under_its_own_names() {
 
 #[test]
 fn both_forms_live_side_by_side_under_one_name() {
-    let (cluster, _turn) = exclusive();
+    let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "v1-both");
     cluster.deployment(&case.namespace, "api", 0);
     cluster.deployment(&case.namespace, "web", 0);

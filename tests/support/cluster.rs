@@ -298,10 +298,6 @@ impl Daemon {
         daemon
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("the daemon runs").id()
-    }
-
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }

@@ -169,6 +169,7 @@ impl World {
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
         // While the object is still known, since it says which ones they are.
         self.index_authentications(key, None, now);
+        self.tell_released(key);
         let Some(object) = self.objects.remove(key) else {
             return;
         };

@@ -441,6 +441,16 @@ impl World {
         self.record_last_active(key, false);
     }
 
+    /// What the history must know before the process ends: the exact time of last activity, which is
+    /// handed over less often than it changes.
+    pub fn farewell(&mut self) -> Vec<Command> {
+        let keys: Vec<ObjectKey> = self.objects.keys().cloned().collect();
+        for key in keys {
+            self.record_last_active(&key, true);
+        }
+        std::mem::take(&mut self.out)
+    }
+
     /// `exactly`: activity has ended, so the last moment of it counts.
     fn record_last_active(&mut self, key: &ObjectKey, exactly: bool) {
         let Some(object) = self.objects.get_mut(key) else {

@@ -137,6 +137,15 @@ impl World {
         }
     }
 
+    /// The watch may show an object gone before the answer to its release arrives.
+    pub(super) fn tell_released(&mut self, key: &ObjectKey) {
+        let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
+        let object = self.objects.get(key);
+        if object.is_some_and(|object| object.in_flight_writes.values().any(is_release)) {
+            self.tell_deleted(key);
+        }
+    }
+
     fn tell_deleted(&mut self, key: &ObjectKey) {
         self.emit(
             key,
