@@ -1,5 +1,9 @@
 //! The whole thing against a real API server, HPA controller and Prometheus.
 
+mod compat;
+mod compat_more;
+mod differences;
+mod picture;
 mod walkthrough;
 
 use std::sync::OnceLock;

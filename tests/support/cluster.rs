@@ -63,7 +63,7 @@ impl Cluster {
 
     /// CRDs and base, as an administrator applies them, with the Service turned towards this host:
     /// its port is that of the daemon which serves the API.
-    fn install(&self) {
+    pub(crate) fn install(&self) {
         self.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds")]);
         self.kubectl(&["apply", "--server-side", "-k", &path("k8s/base")]);
     }
