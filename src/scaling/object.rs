@@ -83,6 +83,8 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+    /// Of the target when it was first seen, before anything was scaled.
+    pub(super) original_replicas: Option<u32>,
 }
 
 /// The API server would not take this HPA.
@@ -297,6 +299,7 @@ impl Object {
             self.target_retry_at = None;
             self.owns_target = false;
             self.recorded.replicas = None;
+            self.recorded.original_replicas = None;
         }
         self.spec = spec;
     }
@@ -388,9 +391,10 @@ impl Object {
         {
             status.scale_target_kind = Some(gvkr.kind_text());
             status.scale_target_gvkr = Some(gvkr.clone());
+            let first = self.recorded.original_replicas;
             status
                 .original_replica_count
-                .get_or_insert(workload.replicas);
+                .get_or_insert(first.unwrap_or(workload.replicas));
             // A trigger list that breaks no rule is shown, even where one trigger cannot be built.
             let step = self
                 .spec

@@ -159,8 +159,12 @@ impl World {
         };
         if let Some(object) = self.objects.get_mut(key) {
             object.target = resolved.clone();
-            if let (Target::Found { workload, .. }, None) = (&resolved, object.recorded.replicas) {
-                object.recorded.replicas = Some(workload.replicas);
+            if let Target::Found { workload, .. } = &resolved {
+                object.recorded.replicas.get_or_insert(workload.replicas);
+                object
+                    .recorded
+                    .original_replicas
+                    .get_or_insert(workload.replicas);
             }
         }
         resolved
