@@ -294,7 +294,7 @@ impl World {
         if active {
             self.emit(
                 key,
-                true,
+                false,
                 "ScaledObjectFallbackActivated",
                 "ActivateFallback",
                 "ScaledObject fallback is active".to_owned(),
