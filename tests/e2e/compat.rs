@@ -20,7 +20,7 @@ const SETTLED: Duration = Duration::from_secs(150);
 pub(super) fn compat_cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<(Cluster, Daemon)> = OnceLock::new();
     let (cluster, _daemon) = CLUSTER.get_or_init(|| {
-        let cluster = Cluster::start(&["--hpa-sync", "2s"]);
+        let cluster = Cluster::start(&["--hpa-sync", "2s", "--hpa-stabilization", "5m"]);
         cluster.install();
         for app in ["app-0", "app-1", "app-2"] {
             cluster.set_gauge(&format!("app_load{{app=\"{app}\"}}"), 10.0);
