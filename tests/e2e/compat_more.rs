@@ -28,6 +28,8 @@ struct Case {
     labels: Value,
     annotations: Value,
     spec: Value,
+    /// Something else that is there before.
+    beside: Value,
     expected: Places,
 }
 
@@ -70,6 +72,7 @@ impl Case {
                 "pollingInterval": 3, "cooldownPeriod": 5, "minReplicaCount": 1, "maxReplicaCount": 10,
                 "triggers": [trigger("vector(500)")],
             }),
+            beside: Value::Null,
             expected: Places::new(),
         };
         let labels = json!({"scaledobject.keda.sh/name": name});
@@ -235,6 +238,9 @@ impl Case {
         if self.replicas.is_some() || self.kind == "DaemonSet" {
             let _ = write!(text, "{workload}\n---\n");
         }
+        if !self.beside.is_null() {
+            let _ = write!(text, "{}\n---\n", self.beside);
+        }
         let _ = write!(text, "{object}\n---\n");
         text.replace("__PROMETHEUS__", prometheus)
     }
@@ -268,6 +274,13 @@ fn behavior(up: Value, down: Value) -> String {
 
 fn scaling() -> Vec<Case> {
     vec![
+        // Zero is a minimum of one to the HPA; no activation, since it runs.
+        Case::plain("runs-already").spec(&json!({"minReplicaCount": 0, "maxReplicaCount": 5})).from_replicas(3)
+            .keda("replicas", "5").keda("hpa.spec.maxReplicas", "5"),
+        Case::plain("waits").spec(&json!({"minReplicaCount": 0, "initialCooldownPeriod": 600})).query("vector(0)").from_replicas(2)
+            .inactive("0")
+            .keda("status.conditions.Active", "False ScalerCooldown: Scaler cooling down because triggers are not active")
+            .keda("replicas", "2"),
         // Nothing but what must be: polled every 30 s, 0 to 100 replicas.
         Case::plain("bare")
             .spec(&json!({"pollingInterval": null, "cooldownPeriod": null, "minReplicaCount": null, "maxReplicaCount": null}))
@@ -356,6 +369,33 @@ fn scaling() -> Vec<Case> {
     ]
 }
 
+/// An HPA that somebody made by hand, handed over by name and annotation.
+fn transferred() -> Case {
+    let mut case = Case::plain("transferred")
+        .spec(&json!({"advanced": {"horizontalPodAutoscalerConfig": {"name": "by-hand"}}}))
+        .annotations(json!({"scaledobject.keda.sh/transfer-hpa-ownership": "true"}))
+        .keda("hpa.name", "by-hand")
+        .keda("status.hpaName", "by-hand")
+        .hpa_labels("by-hand", json!({}));
+    case.beside = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "by-hand", "namespace": NAMESPACE, "labels": {"made": "by-hand"}},
+        "spec": {"minReplicas": 2, "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "transferred"},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]}});
+    case
+}
+
+/// A Value metric falls back in relation to the ready pods, of which there are none.
+fn fallback_without_pods() -> Case {
+    let mut case = Case::plain("fallback-without-pods").falling_back("static", 3, 1).inactive("0");
+    case.spec["triggers"][0]["metricType"] = json!("Value");
+    case.keda("hpa.spec.metrics", &json!([{"type": "External", "external": {
+            "metric": {"name": "s0-prometheus", "selector": {"matchLabels": {"scaledobject.keda.sh/name": "fallback-without-pods"}}},
+            "target": {"type": "Value", "value": "75"}}}]).to_string())
+        .keda("metrics.s0-prometheus", &failure("s0-prometheus"))
+        .keda("status.conditions.HPAActive", &hpa_failure("fallback-without-pods", "s0-prometheus"))
+        .event("Warning KEDAScalerFailed: error performing fallback")
+}
+
 fn marked() -> Vec<Case> {
     let labelled = |mut case: Case| {
         case.labels = json!({"team": "a", "secret": "b", "app.kubernetes.io/managed-by": "flux"});
@@ -401,6 +441,8 @@ fn marked() -> Vec<Case> {
             .keda("hpa.name", "by.its-own.name")
             .keda("status.hpaName", "by.its-own.name")
             .hpa_labels("by.its-own.name", json!({})),
+        transferred(),
+        fallback_without_pods(),
         Case::plain("fallback-static").falling_back("static", 3, 3),
         Case::plain("fallback-current").from_replicas(2).falling_back("currentReplicas", 5, 2),
         Case::plain("fallback-higher").from_replicas(2).falling_back("currentReplicasIfHigher", 4, 4),
