@@ -88,8 +88,6 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
-    /// Of the target when it was first seen, before anything was scaled.
-    pub(super) original_replicas: Option<u32>,
 }
 
 /// The API server would not take this HPA.

@@ -16,7 +16,6 @@ const NOT_ACTIVE: &str = "False ScalerNotActive: Scaling is not performed becaus
 const DISABLED: &str = "True ScalingDisabled: scaling is disabled since the replica count of the target is zero";
 const FALLBACK: &str = "True FallbackExists: At least one trigger is falling back on this scaled object";
 const PAUSED: &str = "True ScaledObjectPaused: ScaledObject is paused";
-const BOUNDS: &str = "ScaledObject doesn't have correct Idle/Min/Max Replica Counts specification";
 const BROKEN_EVENT: &str = "events: Warning KEDAScalerFailed: prometheus query api returned error. status: 400";
 
 /// A workload, a ScaledObject, and what KEDA makes of them.
@@ -161,7 +160,7 @@ impl Case {
         self.keda("annotations", &text).keda("hpa.annotations", &text)
     }
 
-    fn from_replicas(mut self, replicas: u32) -> Self {
+    fn starting_at(mut self, replicas: u32) -> Self {
         self.replicas = Some(replicas);
         self.keda("status.originalReplicaCount", &replicas.to_string())
     }
@@ -275,22 +274,22 @@ fn behavior(up: Value, down: Value) -> String {
 fn scaling() -> Vec<Case> {
     vec![
         // Zero is a minimum of one to the HPA; no activation, since it runs.
-        Case::plain("runs-already").spec(&json!({"minReplicaCount": 0, "maxReplicaCount": 5})).from_replicas(3)
+        Case::plain("runs-already").spec(&json!({"minReplicaCount": 0, "maxReplicaCount": 5})).starting_at(3)
             .keda("replicas", "5").keda("hpa.spec.maxReplicas", "5"),
-        Case::plain("waits").spec(&json!({"minReplicaCount": 0, "initialCooldownPeriod": 600})).query("vector(0)").from_replicas(2)
+        Case::plain("waits").spec(&json!({"minReplicaCount": 0, "initialCooldownPeriod": 600})).query("vector(0)").starting_at(2)
             .inactive("0")
             .keda("status.conditions.Active", "False ScalerCooldown: Scaler cooling down because triggers are not active")
             .keda("replicas", "2"),
         // Nothing but what must be: polled every 30 s, 0 to 100 replicas.
         Case::plain("bare")
             .spec(&json!({"pollingInterval": null, "cooldownPeriod": null, "minReplicaCount": null, "maxReplicaCount": null}))
-            .from_replicas(0)
+            .starting_at(0)
             .keda("hpa.spec.maxReplicas", "100")
             .event(&format!("Normal KEDAScaleTargetActivated: Scaled apps/v1.Deployment {NAMESPACE}/bare from 0 to 1, triggered by s0-prometheus")),
         Case::plain("idle")
             .spec(&json!({"idleReplicaCount": 0, "minReplicaCount": 2, "maxReplicaCount": 5}))
             .query("vector(0)")
-            .from_replicas(2)
+            .starting_at(2)
             .inactive("0")
             .at_zero()
             .keda("hpa.spec.minReplicas", "2")
@@ -298,7 +297,7 @@ fn scaling() -> Vec<Case> {
             .event(&format!("Normal KEDAScaleTargetDeactivated: Deactivated apps/v1.Deployment {NAMESPACE}/idle from 2 to 0")),
         Case::plain("idle-wakes")
             .spec(&json!({"idleReplicaCount": 0, "minReplicaCount": 2, "maxReplicaCount": 5}))
-            .from_replicas(0)
+            .starting_at(0)
             .keda("replicas", "5")
             .keda("hpa.spec.minReplicas", "2")
             .keda("hpa.spec.maxReplicas", "5")
@@ -318,7 +317,7 @@ fn scaling() -> Vec<Case> {
         Case::plain("forced")
             .spec(&json!({"minReplicaCount": 0}))
             .query("vector(0)")
-            .from_replicas(0)
+            .starting_at(0)
             .annotations(json!({"autoscaling.keda.sh/force-activation": "true"}))
             .inactive("0")
             .keda("status.conditions.Active", "True ScalerActive: Scaling is performed because activation is being forced by annotation")
@@ -337,7 +336,7 @@ fn scaling() -> Vec<Case> {
         Case::plain("value-type")
             .spec(&json!({"minReplicaCount": 2, "triggers": [{"type": "prometheus", "metricType": "Value", "metadata":
                 {"serverAddress": "__PROMETHEUS__", "query": "vector(500)", "threshold": "75"}}]}))
-            .from_replicas(2)
+            .starting_at(2)
             .keda("replicas", "2")
             .keda("hpa.spec.minReplicas", "2")
             .keda("hpa.spec.metrics", &json!([{"type": "External", "external": {
@@ -416,7 +415,7 @@ fn marked() -> Vec<Case> {
             .event("Normal ScaledObjectPaused: ScaledObject is paused"),
         Case::plain("scale-out-paused")
             .spec(&json!({"minReplicaCount": 0}))
-            .from_replicas(0)
+            .starting_at(0)
             .annotations(json!({"autoscaling.keda.sh/paused-scale-out": "yes"}))
             .keda("replicas", "0")
             .keda("status.conditions.HPAActive", DISABLED)
@@ -444,9 +443,9 @@ fn marked() -> Vec<Case> {
         transferred(),
         fallback_without_pods(),
         Case::plain("fallback-static").falling_back("static", 3, 3),
-        Case::plain("fallback-current").from_replicas(2).falling_back("currentReplicas", 5, 2),
-        Case::plain("fallback-higher").from_replicas(2).falling_back("currentReplicasIfHigher", 4, 4),
-        Case::plain("fallback-lower").from_replicas(2).falling_back("currentReplicasIfLower", 4, 2),
+        Case::plain("fallback-current").starting_at(2).falling_back("currentReplicas", 5, 2),
+        Case::plain("fallback-higher").starting_at(2).falling_back("currentReplicasIfHigher", 4, 4),
+        Case::plain("fallback-lower").starting_at(2).falling_back("currentReplicasIfLower", 4, 2),
         Case::plain("healthy-fallback")
             .spec(&json!({"fallback": {"failureThreshold": 3, "replicas": 4}}))
             .keda("status.health", r#"{"s0-prometheus":{"numberOfFailures":"some","status":"Happy"}}"#),

@@ -235,6 +235,7 @@ pub(crate) struct Daemon {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) http: String,
     pub(crate) port: u16,
+    #[allow(dead_code, reason = "for the benchmarks, which share this file")]
     pub(crate) started: Instant,
 }
 
@@ -305,6 +306,11 @@ impl Daemon {
         Self { child: Some(child), folder, http: format!("http://127.0.0.1:{http_port}"), port, started }
     }
 
+    #[allow(dead_code, reason = "for the benchmarks, which share this file")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -348,7 +354,8 @@ impl Drop for Daemon {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}", self.log());
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "--- log of the daemon\n{}", self.log());
         }
     }
 }
