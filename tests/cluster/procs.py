@@ -78,7 +78,7 @@ def stop_all(folder, grace=GRACE, without=()):
     killed = []
     # Clients before servers: an API server waits for its open watches, and a controller manager
     # whose API server is gone first fills its log with complaints.
-    for stage in (("watchdog",), ("kube-controller-manager", "prometheus", "exporter"), ("kube-apiserver",), None):
+    for stage in (("watchdog",), ("hpalite", "kube-controller-manager", "prometheus", "exporter"), ("kube-apiserver",), None):
         now = [p for p in pids if stage is None or p[0] in stage]
         for _, pid, start in now:
             send(pid, start, signal.SIGTERM)
