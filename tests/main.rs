@@ -1,6 +1,7 @@
 //! All integration tests in one binary: one link, one run.
 #![allow(clippy::unwrap_used, reason = "a test may fall")]
 
+mod cli;
 mod e2e;
 mod gate;
 mod kube;

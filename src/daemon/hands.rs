@@ -273,6 +273,11 @@ impl Hand {
             };
             TargetError { kind, message }
         })?;
+        // Nobody grants rights on a subresource that does not exist, so asking for it would only be forbidden.
+        if !found.scalable {
+            let message = "the server could not find the requested resource".to_owned();
+            return Err(TargetError { kind: TargetErrorKind::NoScale, message });
+        }
         Ok(Gvkr {
             group: group.to_owned(),
             version: version.to_owned(),

@@ -55,7 +55,7 @@ const TICK: Duration = Duration::from_secs(1);
 const DRAIN_WRITES: Duration = Duration::from_secs(1);
 /// Requests in flight at shutdown.
 const DRAIN_GATES: Duration = Duration::from_secs(1);
-const STOP_STORE: Duration = Duration::from_secs(2);
+const STOP_STORE: Duration = Duration::from_secs(1);
 
 /// Version of this build, as in `hpalite version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -63,7 +63,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The longest that a shutdown takes after `--drain`: writes, then gates, then the store. The pod's
 /// terminationGracePeriodSeconds must hold it (a test compares).
 pub const SHUTDOWN_MAX: Duration =
-    Duration::from_secs(DRAIN_WRITES.as_secs() + 2 * DRAIN_GATES.as_secs() + STOP_STORE.as_secs());
+    Duration::from_secs(DRAIN_WRITES.as_secs() + DRAIN_GATES.as_secs() + STOP_STORE.as_secs());
 
 /// What keeps the daemon from starting: every problem at once.
 #[derive(Debug)]

@@ -49,10 +49,7 @@ impl std::error::Error for BadPath {}
 
 pub fn attributes(request: &Request) -> Result<Attributes, BadPath> {
     let segments = uri::segments(&request.path).map_err(BadPath::Encoding)?;
-    if segments
-        .iter()
-        .any(|s| s == "." || s == ".." || s.contains('/'))
-    {
+    if segments.iter().any(|s| s == "." || s == ".." || s.contains('/')) {
         return Err(BadPath::Segment);
     }
     let mut parts: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -60,9 +57,9 @@ pub fn attributes(request: &Request) -> Result<Attributes, BadPath> {
         parts.pop();
     }
     match parts.as_slice() {
-        ["apis", GROUP, "v1beta1", rest @ ..] if !rest.is_empty() && !rest.contains(&"") => Ok(
-            Attributes::Resource(resource(rest, &request.method, watches(request))),
-        ),
+        ["apis", GROUP, "v1beta1", rest @ ..] if !rest.is_empty() && !rest.contains(&"") => {
+            Ok(Attributes::Resource(resource(rest, &request.method, watches(request))))
+        }
         _ => Ok(Attributes::NonResource {
             path: format!("/{}", segments.join("/")),
             verb: request.method.to_ascii_lowercase(),
@@ -105,9 +102,7 @@ fn resource(segments: &[&str], method: &str, watch: bool) -> ResourceAttributes 
 /// True for a `watch` parameter that is present and not plainly off.
 pub fn watches(request: &Request) -> bool {
     let pairs = uri::query_pairs(request.query.as_deref().unwrap_or("")).unwrap_or_default();
-    pairs.iter().any(|(key, value)| {
-        key == "watch" && !matches!(value.to_ascii_lowercase().as_str(), "0" | "false")
-    })
+    pairs.iter().any(|(key, value)| key == "watch" && !matches!(value.to_ascii_lowercase().as_str(), "0" | "false"))
 }
 
 #[cfg(test)]
@@ -118,10 +113,7 @@ mod tests {
     fn of(method: &str, target: &str) -> String {
         match attributes(&request(method, target, &[])) {
             Ok(Attributes::Resource(a)) => {
-                format!(
-                    "{} {}/{}/{}/{}",
-                    a.verb, a.namespace, a.resource, a.name, a.subresource
-                )
+                format!("{} {}/{}/{}/{}", a.verb, a.namespace, a.resource, a.name, a.subresource)
             }
             Ok(Attributes::NonResource { path, verb }) => format!("{verb} {path}"),
             Err(error) => format!("{error:?}"),
@@ -163,10 +155,7 @@ mod tests {
         assert_eq!(of("GET", "/readyz/x"), "get /readyz/x");
         assert_eq!(of("GET", "/"), "get /");
         assert_eq!(of("POST", "/metrics"), "post /metrics");
-        assert_eq!(
-            of("GET", "/apis/other/v1/things"),
-            "get /apis/other/v1/things"
-        );
+        assert_eq!(of("GET", "/apis/other/v1/things"), "get /apis/other/v1/things");
         for (method, verb) in [
             ("HEAD", "list"),
             ("POST", "create"),

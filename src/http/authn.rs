@@ -72,45 +72,27 @@ impl Unauthorized {
 
 impl Authenticator {
     pub fn new(tokens: Option<Arc<dyn TokenReviewer>>) -> Authenticator {
-        Authenticator {
-            client_ca: RwLock::new(None),
-            tokens,
-            reviews: ReviewCache::default(),
-        }
+        Authenticator { client_ca: RwLock::new(None), tokens, reviews: ReviewCache::default() }
     }
 
     /// Replaces the CA bundle of client certificates; the next request is judged by it.
     pub fn set_client_ca(&self, ca: Option<Arc<ChainVerifier>>) {
-        *self
-            .client_ca
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = ca;
+        *self.client_ca.write().unwrap_or_else(PoisonError::into_inner) = ca;
     }
 
     /// May wait for a token review.
-    pub fn authenticate(
-        &self,
-        request: &Request,
-        now: Instant,
-        wall_clock: UnixTime,
-    ) -> Result<User, Unauthorized> {
+    pub fn authenticate(&self, request: &Request, now: Instant, wall_clock: UnixTime) -> Result<User, Unauthorized> {
         let mut failed = None;
         match &request.peer.identity {
             Identity::None => {}
             Identity::FrontProxy { user: Ok(user), .. } => return Ok(authenticated(user.clone())),
             // Named nobody: it may still be somebody itself.
-            Identity::FrontProxy {
-                user: Err(HeaderFault::NoUsername),
-                chain,
-                ..
-            }
+            Identity::FrontProxy { user: Err(HeaderFault::NoUsername), chain, .. }
             | Identity::Certificate { chain, .. } => match self.holder(chain, wall_clock) {
                 Ok(user) => return Ok(authenticated(user)),
                 Err(error) => failed = Some(error),
             },
-            Identity::FrontProxy {
-                user: Err(fault), ..
-            } => {
+            Identity::FrontProxy { user: Err(fault), .. } => {
                 failed = Some(Unauthorized::FrontProxy(*fault));
             }
         }
@@ -124,40 +106,22 @@ impl Authenticator {
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(User {
-                name: ANONYMOUS.to_owned(),
-                groups: vec![UNAUTHENTICATED.to_owned()],
-                ..User::default()
-            }),
+            None => {
+                Ok(User { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..User::default() })
+            }
         }
     }
 
     /// The holder of a client certificate of the cluster.
     fn holder(&self, chain: &Chain, wall_clock: UnixTime) -> Result<User, Unauthorized> {
-        let ca = self
-            .client_ca
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let ca = self.client_ca.read().unwrap_or_else(PoisonError::into_inner).clone();
         let ca = ca.ok_or(Unauthorized::NoClientCa)?;
-        let Subject {
-            common_name,
-            organisations,
-        } = ca
-            .verify(chain, wall_clock)
-            .map_err(Unauthorized::Certificate)?;
+        let Subject { common_name, organisations } = ca.verify(chain, wall_clock).map_err(Unauthorized::Certificate)?;
         if common_name.is_empty() {
             return Err(Unauthorized::NoCommonName);
         }
-        let mut user = User {
-            name: common_name,
-            groups: organisations,
-            ..User::default()
-        };
-        if let Some(id) = chain
-            .first()
-            .and_then(|certificate| sha256_hex(certificate))
-        {
+        let mut user = User { name: common_name, groups: organisations, ..User::default() };
+        if let Some(id) = chain.first().and_then(|certificate| sha256_hex(certificate)) {
             let key = "authentication.kubernetes.io/credential-id".to_owned();
             user.extra.insert(key, vec![format!("X509SHA256={id}")]);
         }
@@ -169,10 +133,7 @@ impl Authenticator {
             let error = ReviewError::Ask("tokens are not reviewed here".to_owned());
             return Err(Unauthorized::Review(error));
         };
-        match self
-            .reviews
-            .get_or_ask(&token, now, || reviewer.review(token))
-        {
+        match self.reviews.get_or_ask(&token, now, || reviewer.review(token)) {
             Ok(TokenVerdict::Authenticated(user)) => Ok(user),
             Ok(TokenVerdict::Rejected) => Err(Unauthorized::Token),
             Err(error) => Err(Unauthorized::Review(error)),
@@ -181,11 +142,7 @@ impl Authenticator {
 }
 
 fn authenticated(mut user: User) -> User {
-    if !user
-        .groups
-        .iter()
-        .any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED)
-    {
+    if !user.groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
         user.groups.push(AUTHENTICATED.to_owned());
     }
     user
@@ -218,12 +175,7 @@ fn bearer(request: &Request) -> Result<Option<&str>, Unauthorized> {
 fn sha256_hex(bytes: &[u8]) -> Option<String> {
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
     let hash = suite.common.hash_provider.hash(bytes);
-    Some(
-        hash.as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    )
+    Some(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -247,11 +199,7 @@ mod tests {
             match token {
                 "good" => {
                     let groups = vec!["g".to_owned()];
-                    Ok(TokenVerdict::Authenticated(User {
-                        name: "token".into(),
-                        groups,
-                        ..User::default()
-                    }))
+                    Ok(TokenVerdict::Authenticated(User { name: "token".into(), groups, ..User::default() }))
                 }
                 "down" => Err(ReviewError::Ask("down".into())),
                 _ => Ok(TokenVerdict::Rejected),
@@ -268,61 +216,36 @@ mod tests {
         let issuer = Issuer::new(params, key);
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, "devs");
+        params.distinguished_name.push(DnType::OrganizationName, "devs");
         params.distinguished_name.push(DnType::CommonName, "alice");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params
-            .signed_by(&KeyPair::generate().unwrap(), &issuer)
-            .unwrap();
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
         let chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
-        (
-            ChainVerifier::new(vec![ca], &tls::provider()).unwrap(),
-            chain.into(),
-        )
+        (ChainVerifier::new(vec![ca], &tls::provider()).unwrap(), chain.into())
     }
 
-    fn who(
-        authenticator: &Authenticator,
-        identity: Identity,
-        headers: &[(&str, &str)],
-    ) -> Result<String, String> {
+    fn who(authenticator: &Authenticator, identity: Identity, headers: &[(&str, &str)]) -> Result<String, String> {
         let mut request = request("GET", "/", headers);
         request.peer.identity = identity;
         let user = authenticator.authenticate(&request, Instant::now(), UnixTime::now());
-        user.map(|user| format!("{} {:?}", user.name, user.groups))
-            .map_err(|e| e.to_string())
+        user.map(|user| format!("{} {:?}", user.name, user.groups)).map_err(|e| e.to_string())
     }
 
     fn front_proxy(chain: &Chain, user: Result<User, HeaderFault>) -> Identity {
-        Identity::FrontProxy {
-            common_name: "front".into(),
-            chain: Arc::clone(chain),
-            user,
-        }
+        Identity::FrontProxy { common_name: "front".into(), chain: Arc::clone(chain), user }
     }
 
     #[test]
     fn the_order_of_attempts() {
-        let fake = Arc::new(Fake {
-            asked: AtomicUsize::new(0),
-        });
+        let fake = Arc::new(Fake { asked: AtomicUsize::new(0) });
         let tokens: Arc<dyn TokenReviewer> = fake.clone();
         let authenticator = Authenticator::new(Some(tokens));
         let (ca, alice) = certificates();
         let (_, stranger) = certificates();
         authenticator.set_client_ca(Some(Arc::new(ca)));
-        let bob = || {
-            Ok(User {
-                name: "bob".into(),
-                ..User::default()
-            })
-        };
-        let certificate = |chain: &Chain| Identity::Certificate {
-            chain: Arc::clone(chain),
-            refusal: Reason::NotConfigured,
-        };
+        let bob = || Ok(User { name: "bob".into(), ..User::default() });
+        let certificate =
+            |chain: &Chain| Identity::Certificate { chain: Arc::clone(chain), refusal: Reason::NotConfigured };
         let good = [("Authorization", "Bearer good")];
         let bad = [("Authorization", "Bearer bad")];
         let twice = [good[0], good[0]];
@@ -336,39 +259,15 @@ mod tests {
             (Identity::None, &[("Authorization", "Basic x")], anonymous),
             (Identity::None, &[("Authorization", "Bearer")], anonymous),
             (Identity::None, &[("Authorization", "Bearer  ")], anonymous),
-            (
-                Identity::None,
-                &[("Authorization", "Bearer a b")],
-                Err("malformed authorization header"),
-            ),
+            (Identity::None, &[("Authorization", "Bearer a b")], Err("malformed authorization header")),
             (Identity::None, &good, token_is),
-            (
-                Identity::None,
-                &[("authorization", "bearer good")],
-                token_is,
-            ),
+            (Identity::None, &[("authorization", "bearer good")], token_is),
             (Identity::None, &bad, Err("token rejected")),
-            (
-                Identity::None,
-                &twice,
-                Err("malformed authorization header"),
-            ),
-            (
-                Identity::None,
-                &[("Authorization", "Bearer down")],
-                Err("cannot ask for a review: down"),
-            ),
+            (Identity::None, &twice, Err("malformed authorization header")),
+            (Identity::None, &[("Authorization", "Bearer down")], Err("cannot ask for a review: down")),
             (front_proxy(&stranger, bob()), &bad, bob_is),
-            (
-                front_proxy(&alice, Err(HeaderFault::NoUsername)),
-                &[],
-                alice_is,
-            ),
-            (
-                front_proxy(&alice, Err(HeaderFault::SeveralUsernames)),
-                &[],
-                Err("front proxy named several users"),
-            ),
+            (front_proxy(&alice, Err(HeaderFault::NoUsername)), &[], alice_is),
+            (front_proxy(&alice, Err(HeaderFault::SeveralUsernames)), &[], Err("front proxy named several users")),
             (certificate(&alice), &bad, alice_is),
             (certificate(&stranger), &good, token_is),
         ];
@@ -378,35 +277,16 @@ mod tests {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(found, expected, "{}", &shown[..shown.len().min(80)]);
         }
-        for identity in [
-            certificate(&stranger),
-            front_proxy(&stranger, Err(HeaderFault::NoUsername)),
-        ] {
+        for identity in [certificate(&stranger), front_proxy(&stranger, Err(HeaderFault::NoUsername))] {
             let error = who(&authenticator, identity, &[]).unwrap_err();
-            assert!(
-                error.starts_with("client certificate not trusted"),
-                "{error}"
-            );
+            assert!(error.starts_with("client certificate not trusted"), "{error}");
         }
         let asked = fake.asked.load(Ordering::SeqCst);
         who(&authenticator, Identity::None, &good).unwrap();
         who(&authenticator, Identity::None, &bad).unwrap_err();
-        assert_eq!(
-            fake.asked.load(Ordering::SeqCst),
-            asked,
-            "both are remembered"
-        );
-        who(
-            &authenticator,
-            Identity::None,
-            &[("Authorization", "Bearer down")],
-        )
-        .unwrap_err();
-        assert_eq!(
-            fake.asked.load(Ordering::SeqCst),
-            asked + 1,
-            "a failure is not"
-        );
+        assert_eq!(fake.asked.load(Ordering::SeqCst), asked, "both are remembered");
+        who(&authenticator, Identity::None, &[("Authorization", "Bearer down")]).unwrap_err();
+        assert_eq!(fake.asked.load(Ordering::SeqCst), asked + 1, "a failure is not");
     }
 
     #[test]
@@ -421,11 +301,7 @@ mod tests {
         assert_eq!(id.len(), "X509SHA256=".len() + 64);
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(sha256_hex(b"").as_deref(), Some(empty));
-        let token = who(
-            &authenticator,
-            Identity::None,
-            &[("Authorization", "Bearer good")],
-        );
+        let token = who(&authenticator, Identity::None, &[("Authorization", "Bearer good")]);
         assert!(token.unwrap_err().contains("not reviewed here"));
     }
 }

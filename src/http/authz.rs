@@ -50,21 +50,11 @@ pub enum Decision {
 
 impl Authorizer {
     pub fn new(reviewer: Arc<dyn AccessReviewer>, grant: FrontProxyGrant) -> Authorizer {
-        Authorizer {
-            reviewer,
-            grant,
-            reviews: ReviewCache::default(),
-        }
+        Authorizer { reviewer, grant, reviews: ReviewCache::default() }
     }
 
     /// May wait for a review. `identity` is how the request came in, `user` who it is from.
-    pub fn decide(
-        &self,
-        identity: &Identity,
-        user: &User,
-        attributes: &Attributes,
-        now: Instant,
-    ) -> Decision {
+    pub fn decide(&self, identity: &Identity, user: &User, attributes: &Attributes, now: Instant) -> Decision {
         if user.groups.iter().any(|group| group == MASTERS) || self.is_free(identity, attributes) {
             return Decision::Allow;
         }
@@ -99,17 +89,9 @@ impl Authorizer {
     /// For the gate: what is answered from memory must not wait behind what may have to ask.
     pub fn lane(&self, arrival: &Arrival<'_>) -> Lane {
         let is_health = HEALTH.contains(&arrival.path);
-        let is_proxied = matches!(
-            arrival.peer.identity,
-            Identity::FrontProxy { user: Ok(_), .. }
-        );
-        let is_granted =
-            self.grant == FrontProxyGrant::Everything || discovery::is_document(arrival.path);
-        if is_health || is_proxied && is_granted {
-            Lane::Quick
-        } else {
-            Lane::Patient
-        }
+        let is_proxied = matches!(arrival.peer.identity, Identity::FrontProxy { user: Ok(_), .. });
+        let is_granted = self.grant == FrontProxyGrant::Everything || discovery::is_document(arrival.path);
+        if is_health || is_proxied && is_granted { Lane::Quick } else { Lane::Patient }
     }
 }
 
@@ -128,11 +110,7 @@ impl Decision {
             }
             Decision::Failed(_) => {
                 // Nothing that varies: the HPA would make an event of each variant.
-                Some(Response::status(
-                    500,
-                    "InternalError",
-                    "cannot authorize: access review failed",
-                ))
+                Some(Response::status(500, "InternalError", "cannot authorize: access review failed"))
             }
         }
     }
@@ -167,17 +145,13 @@ fn forbidden(user: &User, attributes: &Attributes) -> String {
 
 /// How much of a question the caller has chosen.
 fn size(user: &User, attributes: &Attributes) -> usize {
-    let extra = user
-        .extra
-        .iter()
-        .map(|(k, v)| k.len() + v.iter().map(String::len).sum::<usize>());
+    let extra = user.extra.iter().map(|(k, v)| k.len() + v.iter().map(String::len).sum::<usize>());
     let groups = user.groups.iter().map(String::len).sum::<usize>();
     let asked = match attributes {
         Attributes::NonResource { path, verb } => path.len() + verb.len(),
-        Attributes::Resource(r) => [&r.namespace, &r.verb, &r.resource, &r.subresource, &r.name]
-            .map(String::len)
-            .iter()
-            .sum(),
+        Attributes::Resource(r) => {
+            [&r.namespace, &r.verb, &r.resource, &r.subresource, &r.name].map(String::len).iter().sum()
+        }
     };
     user.name.len() + user.uid.len() + groups + extra.sum::<usize>() + asked
 }
@@ -217,35 +191,21 @@ mod tests {
     }
 
     fn path(path: &str) -> Attributes {
-        Attributes::NonResource {
-            path: path.into(),
-            verb: "get".into(),
-        }
+        Attributes::NonResource { path: path.into(), verb: "get".into() }
     }
 
     fn user(groups: &[&str]) -> User {
         let groups = groups.iter().map(|g| (*g).to_owned()).collect();
-        User {
-            name: "u".into(),
-            groups,
-            ..User::default()
-        }
+        User { name: "u".into(), groups, ..User::default() }
     }
 
     fn proxied() -> Identity {
-        Identity::FrontProxy {
-            common_name: "front".into(),
-            chain: Arc::from([]),
-            user: Ok(user(&[])),
-        }
+        Identity::FrontProxy { common_name: "front".into(), chain: Arc::from([]), user: Ok(user(&[])) }
     }
 
     fn authorizer(grant: FrontProxyGrant) -> (Authorizer, Arc<Fake>) {
         let fake = Arc::new(Fake::default());
-        (
-            Authorizer::new(Arc::clone(&fake) as Arc<dyn AccessReviewer>, grant),
-            fake,
-        )
+        (Authorizer::new(Arc::clone(&fake) as Arc<dyn AccessReviewer>, grant), fake)
     }
 
     #[test]
@@ -278,20 +238,9 @@ mod tests {
         for (identity, groups, attributes, expected, reviews) in cases {
             let before = fake.0.load(Ordering::SeqCst);
             // A user per case, so that none is answered from memory.
-            let user = User {
-                uid: before.to_string(),
-                ..user(groups)
-            };
-            assert_eq!(
-                authorizer.decide(&identity, &user, &attributes, now),
-                expected,
-                "{attributes:?}"
-            );
-            assert_eq!(
-                fake.0.load(Ordering::SeqCst) - before,
-                reviews,
-                "{attributes:?}"
-            );
+            let user = User { uid: before.to_string(), ..user(groups) };
+            assert_eq!(authorizer.decide(&identity, &user, &attributes, now), expected, "{attributes:?}");
+            assert_eq!(fake.0.load(Ordering::SeqCst) - before, reviews, "{attributes:?}");
         }
     }
 
@@ -299,9 +248,8 @@ mod tests {
     fn everything_is_reads_only() {
         let (authorizer, fake) = authorizer(FrontProxyGrant::Everything);
         let now = Instant::now();
-        let decide = |attributes: &Attributes, identity: &Identity| {
-            authorizer.decide(identity, &user(&[]), attributes, now)
-        };
+        let decide =
+            |attributes: &Attributes, identity: &Identity| authorizer.decide(identity, &user(&[]), attributes, now);
         assert_eq!(decide(&metric("down"), &proxied()), Decision::Allow);
         assert_eq!(fake.0.load(Ordering::SeqCst), 0);
         assert_ne!(decide(&metric("down"), &Identity::None), Decision::Allow);
@@ -337,10 +285,7 @@ mod tests {
         let message = |decision: &Decision, attributes: &Attributes| {
             let response = decision.response(&user(&[]), attributes).unwrap();
             let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
-            (
-                response.status,
-                body["message"].as_str().unwrap().to_owned(),
-            )
+            (response.status, body["message"].as_str().unwrap().to_owned())
         };
         assert_eq!(Decision::Allow.response(&user(&[]), &path("/x")), None);
         let expected = "s0.external.metrics.k8s.io is forbidden: User \"u\" cannot list resource \"s0\" in API group \"external.metrics.k8s.io\" in the namespace \"ns\": because";
@@ -348,10 +293,7 @@ mod tests {
         assert_eq!(message(&deny, &metric("s0")), (403, expected.to_owned()));
         let deny = Decision::Deny(String::new());
         let expected = "forbidden: User \"u\" cannot get path \"/metrics\"";
-        assert_eq!(
-            message(&deny, &path("/metrics")),
-            (403, expected.to_owned())
-        );
+        assert_eq!(message(&deny, &path("/metrics")), (403, expected.to_owned()));
         let failed = Decision::Failed(ReviewError::Ask("10.0.0.1: refused".into()));
         let expected = "cannot authorize: access review failed";
         assert_eq!(message(&failed, &metric("s0")), (500, expected.to_owned()));
@@ -369,15 +311,8 @@ mod tests {
             (metric, proxied(), Lane::Patient, Lane::Quick),
             (metric, Identity::None, Lane::Patient, Lane::Patient),
         ] {
-            let peer = Peer {
-                address: ([127, 0, 0, 1], 1).into(),
-                identity,
-            };
-            let arrival = Arrival {
-                method: "GET",
-                path,
-                peer: &peer,
-            };
+            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity };
+            let arrival = Arrival { method: "GET", path, peer: &peer };
             assert_eq!(documents.lane(&arrival), with_documents, "{path}");
             assert_eq!(everything.lane(&arrival), with_everything, "{path}");
         }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -103,51 +103,30 @@ pub enum Renewal {
 }
 
 impl OwnCertificates {
-    pub fn generate(
-        names: &ServiceNames,
-        now: SystemTime,
-    ) -> Result<OwnCertificates, CertificateError> {
+    pub fn generate(names: &ServiceNames, now: SystemTime) -> Result<OwnCertificates, CertificateError> {
         let ca_key = new_key()?;
         let params = ca_params(&format!("hpalite-ca@{}", unix_seconds(now)), now);
-        let ca_pem = params
-            .self_signed(&ca_key)
-            .map_err(CertificateError::Generate)?
-            .pem();
+        let ca_pem = params.self_signed(&ca_key).map_err(CertificateError::Generate)?.pem();
         let ca_key_pem = ca_key.serialize_pem();
         let (serving_pem, serving_key_pem) = sign(&Issuer::new(params, ca_key), names, now)?;
-        Ok(OwnCertificates {
-            ca_pem,
-            ca_key_pem,
-            serving_pem,
-            serving_key_pem,
-        })
+        Ok(OwnCertificates { ca_pem, ca_key_pem, serving_pem, serving_key_pem })
     }
 
     /// Another serving certificate and key by the same CA.
-    pub fn renew_serving(
-        &self,
-        names: &ServiceNames,
-        now: SystemTime,
-    ) -> Result<OwnCertificates, CertificateError> {
+    pub fn renew_serving(&self, names: &ServiceNames, now: SystemTime) -> Result<OwnCertificates, CertificateError> {
         let ca = first_certificate("ca certificate", self.ca_pem.as_bytes())?;
         let subject = der::subject(&ca).map_err(CertificateError::Unreadable)?;
         let key = KeyPair::from_pem(&self.ca_key_pem).map_err(CertificateError::Generate)?;
         // An issuer is its name and its key; that is all a signature takes from these parameters.
         let issuer = Issuer::new(ca_params(&subject.common_name, now), key);
         let (serving_pem, serving_key_pem) = sign(&issuer, names, now)?;
-        Ok(OwnCertificates {
-            serving_pem,
-            serving_key_pem,
-            ..self.clone()
-        })
+        Ok(OwnCertificates { serving_pem, serving_key_pem, ..self.clone() })
     }
 
     /// What of this is too old, or made for another service. Unreadable values count as too old: they are ours
     /// to replace.
     pub fn needs_renewal(&self, names: &ServiceNames, now: SystemTime) -> Option<Renewal> {
-        if KeyPair::from_pem(&self.ca_key_pem).is_err()
-            || !lasts(&self.ca_pem, now, RENEW_CA_BEFORE)
-        {
+        if KeyPair::from_pem(&self.ca_key_pem).is_err() || !lasts(&self.ca_pem, now, RENEW_CA_BEFORE) {
             return Some(Renewal::Ca);
         }
         let fits = lasts(&self.serving_pem, now, RENEW_SERVING_BEFORE)
@@ -170,9 +149,7 @@ pub struct ServingCertificate {
 
 impl fmt::Debug for ServingCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServingCertificate")
-            .field("not_after_unix_s", &self.not_after_unix_s)
-            .finish_non_exhaustive()
+        f.debug_struct("ServingCertificate").field("not_after_unix_s", &self.not_after_unix_s).finish_non_exhaustive()
     }
 }
 
@@ -181,33 +158,19 @@ impl ServingCertificate {
         let what = "serving certificate";
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| CertificateError::Pem {
-                what,
-                error: error.to_string(),
-            })?;
+            .map_err(|error| CertificateError::Pem { what, error: error.to_string() })?;
         let leaf = chain.first().ok_or(CertificateError::Empty { what })?;
         let not_after_unix_s = der::not_after(leaf).map_err(CertificateError::Unreadable)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| CertificateError::Pem {
-            what: "serving key",
-            error: error.to_string(),
-        })?;
-        Ok(ServingCertificate {
-            chain,
-            key,
-            not_after_unix_s,
-        })
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| CertificateError::Pem { what: "serving key", error: error.to_string() })?;
+        Ok(ServingCertificate { chain, key, not_after_unix_s })
     }
 
     /// From the files of `--tls-cert-file` and `--tls-private-key-file`.
-    pub fn from_files(
-        certificate: &Path,
-        key: &Path,
-    ) -> Result<ServingCertificate, CertificateError> {
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<ServingCertificate, CertificateError> {
         let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| CertificateError::ReadFile {
-                path: path.to_owned(),
-                error: error.to_string(),
-            })
+            std::fs::read(path)
+                .map_err(|error| CertificateError::ReadFile { path: path.to_owned(), error: error.to_string() })
         };
         ServingCertificate::from_pem(&read(certificate)?, &read(key)?)
     }
@@ -220,9 +183,7 @@ fn new_key() -> Result<KeyPair, CertificateError> {
 fn ca_params(common_name: &str, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = (now - BACKDATE).into();
@@ -238,45 +199,28 @@ fn sign(
 ) -> Result<(String, String), CertificateError> {
     let dns = names.dns();
     let mut params = CertificateParams::new(dns.clone()).map_err(CertificateError::Generate)?;
-    params
-        .subject_alt_names
-        .push(SanType::IpAddress([127, 0, 0, 1].into()));
-    params
-        .subject_alt_names
-        .push(SanType::IpAddress([0, 0, 0, 0, 0, 0, 0, 1].into()));
+    params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
+    params.subject_alt_names.push(SanType::IpAddress([0, 0, 0, 0, 0, 0, 0, 1].into()));
     params.distinguished_name = DistinguishedName::new();
     // A common name holds 64 characters at most and nobody verifies it; the names that count are above.
-    params.distinguished_name.push(
-        DnType::CommonName,
-        dns[0].chars().take(64).collect::<String>(),
-    );
+    params.distinguished_name.push(DnType::CommonName, dns[0].chars().take(64).collect::<String>());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     params.not_before = (now - BACKDATE).into();
     params.not_after = (now + SERVING_VALIDITY).into();
     let key = new_key()?;
-    let certificate = params
-        .signed_by(&key, issuer)
-        .map_err(CertificateError::Generate)?;
+    let certificate = params.signed_by(&key, issuer).map_err(CertificateError::Generate)?;
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-fn first_certificate(
-    what: &'static str,
-    pem: &[u8],
-) -> Result<CertificateDer<'static>, CertificateError> {
-    CertificateDer::from_pem_slice(pem).map_err(|error| CertificateError::Pem {
-        what,
-        error: error.to_string(),
-    })
+fn first_certificate(what: &'static str, pem: &[u8]) -> Result<CertificateDer<'static>, CertificateError> {
+    CertificateDer::from_pem_slice(pem).map_err(|error| CertificateError::Pem { what, error: error.to_string() })
 }
 
 /// True if the certificate is still good in `margin` from now.
 fn lasts(pem: &str, now: SystemTime, margin: Duration) -> bool {
-    let not_after = first_certificate("certificate", pem.as_bytes())
-        .ok()
-        .and_then(|der| der::not_after(&der).ok());
+    let not_after = first_certificate("certificate", pem.as_bytes()).ok().and_then(|der| der::not_after(&der).ok());
     not_after.is_some_and(|end| end > unix_seconds(now + margin))
 }
 
@@ -288,15 +232,12 @@ fn is_valid_for(pem: &str, names: &ServiceNames) -> bool {
         return false;
     };
     names.dns().into_iter().all(|name| {
-        ServerName::try_from(name)
-            .is_ok_and(|name| rustls::client::verify_server_name(&parsed, &name).is_ok())
+        ServerName::try_from(name).is_ok_and(|name| rustls::client::verify_server_name(&parsed, &name).is_ok())
     })
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -304,10 +245,7 @@ mod tests {
     use super::*;
 
     fn names() -> ServiceNames {
-        ServiceNames {
-            service: "hpalite".into(),
-            namespace: "autoscaling".into(),
-        }
+        ServiceNames { service: "hpalite".into(), namespace: "autoscaling".into() }
     }
 
     // Mid-2026; certificates are compared with the time they are given, never with the wall clock.
@@ -320,19 +258,13 @@ mod tests {
         use rustls::client::danger::ServerCertVerifier;
         use rustls::pki_types::UnixTime;
         let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(own.ca_pem.as_bytes()).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_slice(own.ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = crate::http::tls::provider();
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
-            .build()
-            .unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
         let serving = own.serving().unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap());
-        verifier
-            .verify_server_cert(&serving.chain[0], &[], &name, &[], at)
-            .is_ok()
+        verifier.verify_server_cert(&serving.chain[0], &[], &name, &[], at).is_ok()
     }
 
     #[test]
@@ -350,49 +282,24 @@ mod tests {
             assert!(verifies(&own, name, now()), "{name}");
         }
         assert!(!verifies(&own, "other.autoscaling.svc", now()));
-        assert!(!verifies(
-            &own,
-            "hpalite.autoscaling.svc",
-            now() + 366 * DAY
-        ));
+        assert!(!verifies(&own, "hpalite.autoscaling.svc", now() + 366 * DAY));
         let serving = own.serving().unwrap();
-        assert_eq!(
-            serving.not_after_unix_s,
-            unix_seconds(now() + SERVING_VALIDITY)
-        );
+        assert_eq!(serving.not_after_unix_s, unix_seconds(now() + SERVING_VALIDITY));
         assert!(!format!("{own:?}{serving:?}").contains("KEY"));
     }
 
     #[test]
     fn renewal() {
         let own = OwnCertificates::generate(&names(), now()).unwrap();
-        let other = ServiceNames {
-            namespace: "elsewhere".into(),
-            ..names()
-        };
+        let other = ServiceNames { namespace: "elsewhere".into(), ..names() };
         assert_eq!(own.needs_renewal(&names(), now()), None);
         assert_eq!(own.needs_renewal(&names(), now() + 242 * DAY), None);
-        assert_eq!(
-            own.needs_renewal(&names(), now() + 244 * DAY),
-            Some(Renewal::Serving)
-        );
+        assert_eq!(own.needs_renewal(&names(), now() + 244 * DAY), Some(Renewal::Serving));
         assert_eq!(own.needs_renewal(&other, now()), Some(Renewal::Serving));
-        assert_eq!(
-            own.needs_renewal(&names(), now() + 8 * 365 * DAY),
-            Some(Renewal::Ca)
-        );
-        let broken = OwnCertificates {
-            serving_pem: String::new(),
-            ..own.clone()
-        };
-        assert_eq!(
-            broken.needs_renewal(&names(), now()),
-            Some(Renewal::Serving)
-        );
-        let broken = OwnCertificates {
-            ca_key_pem: "x".into(),
-            ..own.clone()
-        };
+        assert_eq!(own.needs_renewal(&names(), now() + 8 * 365 * DAY), Some(Renewal::Ca));
+        let broken = OwnCertificates { serving_pem: String::new(), ..own.clone() };
+        assert_eq!(broken.needs_renewal(&names(), now()), Some(Renewal::Serving));
+        let broken = OwnCertificates { ca_key_pem: "x".into(), ..own.clone() };
         assert_eq!(broken.needs_renewal(&names(), now()), Some(Renewal::Ca));
 
         let later = now() + 300 * DAY;
@@ -400,11 +307,7 @@ mod tests {
         assert_eq!(renewed.ca_pem, own.ca_pem);
         assert_ne!(renewed.serving_key_pem, own.serving_key_pem);
         assert_eq!(renewed.needs_renewal(&names(), later), None);
-        assert!(verifies(
-            &renewed,
-            "hpalite.autoscaling.svc",
-            later + 300 * DAY
-        ));
+        assert!(verifies(&renewed, "hpalite.autoscaling.svc", later + 300 * DAY));
     }
 
     #[test]
@@ -412,28 +315,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = OwnCertificates::generate(&names(), now()).unwrap();
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-        let missing = ServingCertificate::from_files(&certificate, &key)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            missing.starts_with("cannot read ") && missing.contains("tls.crt"),
-            "{missing}"
-        );
+        let missing = ServingCertificate::from_files(&certificate, &key).unwrap_err().to_string();
+        assert!(missing.starts_with("cannot read ") && missing.contains("tls.crt"), "{missing}");
         std::fs::write(&certificate, &own.serving_pem).unwrap();
         std::fs::write(&key, "nothing").unwrap();
-        assert!(
-            ServingCertificate::from_files(&certificate, &key)
-                .unwrap_err()
-                .to_string()
-                .contains("serving key")
-        );
+        assert!(ServingCertificate::from_files(&certificate, &key).unwrap_err().to_string().contains("serving key"));
         std::fs::write(&key, &own.serving_key_pem).unwrap();
-        assert_eq!(
-            ServingCertificate::from_files(&certificate, &key)
-                .unwrap()
-                .chain
-                .len(),
-            1
-        );
+        assert_eq!(ServingCertificate::from_files(&certificate, &key).unwrap().chain.len(), 1);
     }
 }

@@ -86,31 +86,21 @@ impl ChainVerifier {
         for certificate in bundle {
             roots.add(certificate).map_err(BundleError::Certificate)?;
         }
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                .build()
-                .map_err(|error| BundleError::Verifier(error.to_string()))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| BundleError::Verifier(error.to_string()))?;
         Ok(ChainVerifier { verifier })
     }
 
-    pub fn from_pem(
-        pem: &str,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<ChainVerifier, BundleError> {
+    pub fn from_pem(pem: &str, provider: &Arc<CryptoProvider>) -> Result<ChainVerifier, BundleError> {
         ChainVerifier::new(certificates_from_pem(pem)?, provider)
     }
 
     /// The subject of the end entity, if the chain leads to one of our CAs, is within its validity and made for
     /// clients (or for no purpose in particular, as in Go).
-    pub fn verify(
-        &self,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<Subject, ChainError> {
+    pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Subject, ChainError> {
         let (end_entity, intermediates) = chain.split_first().ok_or(ChainError::Empty)?;
-        self.verifier
-            .verify_client_cert(end_entity, intermediates, now)
-            .map_err(ChainError::NotTrusted)?;
+        self.verifier.verify_client_cert(end_entity, intermediates, now).map_err(ChainError::NotTrusted)?;
         der::subject(end_entity).map_err(ChainError::Subject)
     }
 }

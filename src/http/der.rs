@@ -113,13 +113,9 @@ impl<'d> Reader<'d> {
             0..=0x7f => usize::from(first),
             // Up to 16 MB, more than a handshake can carry.
             0x81..=0x83 => {
-                let (bytes, after) = rest
-                    .split_at_checked(usize::from(first & 0x7f))
-                    .ok_or(DerError::Length)?;
+                let (bytes, after) = rest.split_at_checked(usize::from(first & 0x7f)).ok_or(DerError::Length)?;
                 rest = after;
-                let length = bytes
-                    .iter()
-                    .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                let length = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
                 if bytes[0] == 0 || length < 0x80 {
                     return Err(DerError::Length);
                 }
@@ -148,20 +144,13 @@ fn text(tag: u8, value: &[u8]) -> Result<String, DerError> {
         0x12 | 0x13 | 0x16 if value.is_ascii() => value.iter().copied().map(char::from).collect(),
         // BMPString: UTF-16 in network order
         0x1e if value.len().is_multiple_of(2) => {
-            let units: Vec<u16> = value
-                .chunks_exact(2)
-                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-                .collect();
+            let units: Vec<u16> = value.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
             String::from_utf16(&units).map_err(|_| DerError::Text)?
         }
         _ => return Err(DerError::Text),
     };
     // A NUL once let "a\0b" pass for "a" in programs written in C; no name needs one.
-    if text.contains('\0') {
-        Err(DerError::Text)
-    } else {
-        Ok(text)
-    }
+    if text.contains('\0') { Err(DerError::Text) } else { Ok(text) }
 }
 
 fn unix_seconds(tag: u8, value: &[u8]) -> Result<i64, DerError> {
@@ -170,15 +159,8 @@ fn unix_seconds(tag: u8, value: &[u8]) -> Result<i64, DerError> {
         (GENERALIZED_TIME, 15) => (2, value),
         _ => return Err(DerError::Time),
     };
-    let digits = body
-        .strip_suffix(b"Z")
-        .filter(|d| d.iter().all(u8::is_ascii_digit))
-        .ok_or(DerError::Time)?;
-    let number = |from: usize, len: usize| {
-        digits[from..from + len]
-            .iter()
-            .fold(0, |n, d| n * 10 + i64::from(d - b'0'))
-    };
+    let digits = body.strip_suffix(b"Z").filter(|d| d.iter().all(u8::is_ascii_digit)).ok_or(DerError::Time)?;
+    let number = |from: usize, len: usize| digits[from..from + len].iter().fold(0, |n, d| n * 10 + i64::from(d - b'0'));
     let year = match (century_digits, number(0, 2)) {
         (0, short @ 0..50) => 2000 + short,
         (0, short) => 1900 + short,
@@ -186,12 +168,7 @@ fn unix_seconds(tag: u8, value: &[u8]) -> Result<i64, DerError> {
     };
     let field = |index: usize| number(century_digits + 2 * index, 2);
     let (month, day, hour, minute, second) = (field(1), field(2), field(3), field(4), field(5));
-    if !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 59
-    {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59 {
         return Err(DerError::Time);
     }
     Ok(days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
@@ -218,51 +195,30 @@ mod tests {
             params.distinguished_name.push(kind, value);
         }
         params.not_after = rcgen::date_time_ymd(2031, 2, 3);
-        params
-            .self_signed(&KeyPair::generate().unwrap())
-            .unwrap()
-            .der()
-            .to_vec()
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 
     #[test]
     fn subjects() {
         let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
         let der = certificate(vec![
-            (
-                DnType::CountryName,
-                DnValue::PrintableString("DE".try_into().unwrap()),
-            ),
+            (DnType::CountryName, DnValue::PrintableString("DE".try_into().unwrap())),
             (DnType::OrganizationName, utf8("system:masters")),
             (DnType::CommonName, utf8("jürgen")),
         ]);
-        let expected = Subject {
-            common_name: "jürgen".into(),
-            organisations: vec!["system:masters".into()],
-        };
+        let expected = Subject { common_name: "jürgen".into(), organisations: vec!["system:masters".into()] };
         assert_eq!(subject(&der), Ok(expected));
         for value in [
             DnValue::PrintableString("front".try_into().unwrap()),
             DnValue::Ia5String("front".try_into().unwrap()),
             DnValue::BmpString("front".try_into().unwrap()),
         ] {
-            assert_eq!(
-                subject(&certificate(vec![(DnType::CommonName, value)]))
-                    .unwrap()
-                    .common_name,
-                "front"
-            );
+            assert_eq!(subject(&certificate(vec![(DnType::CommonName, value)])).unwrap().common_name, "front");
         }
         assert_eq!(subject(&certificate(vec![])), Ok(Subject::default()));
-        assert_eq!(
-            subject(&certificate(vec![(DnType::CommonName, utf8("a\0b"))])),
-            Err(DerError::Text)
-        );
+        assert_eq!(subject(&certificate(vec![(DnType::CommonName, utf8("a\0b"))])), Err(DerError::Text));
         let teletex = DnValue::TeletexString("front".try_into().unwrap());
-        assert_eq!(
-            subject(&certificate(vec![(DnType::CommonName, teletex)])),
-            Err(DerError::Text)
-        );
+        assert_eq!(subject(&certificate(vec![(DnType::CommonName, teletex)])), Err(DerError::Text));
     }
 
     #[test]
@@ -273,12 +229,8 @@ mod tests {
             (DnType::CommonName, DnValue::Utf8String("a".into())),
         ]);
         // The subject comes after the issuer, which is the same name in a self-signed certificate.
-        let positions: Vec<usize> = der
-            .windows(3)
-            .enumerate()
-            .filter(|(_, w)| *w == ORGANISATION)
-            .map(|(i, _)| i)
-            .collect();
+        let positions: Vec<usize> =
+            der.windows(3).enumerate().filter(|(_, w)| *w == ORGANISATION).map(|(i, _)| i).collect();
         for at in positions {
             der[at + 2] = COMMON_NAME[2];
         }
@@ -305,10 +257,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_byte_is_survived() {
-        let der = certificate(vec![(
-            DnType::CommonName,
-            DnValue::Utf8String("front".into()),
-        )]);
+        let der = certificate(vec![(DnType::CommonName, DnValue::Utf8String("front".into()))]);
         for end in 0..der.len() {
             assert!(subject(&der[..end]).is_err(), "cut at {end}");
         }

@@ -11,8 +11,7 @@ use super::{Body, JSON, Request, Response};
 pub const GROUP: &str = "external.metrics.k8s.io";
 pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
 
-const AGGREGATED_JSON: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED_JSON: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 // The only resource has the verb "get" alone: "delete" would enrol it in the deletion of every namespace.
 const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"external.metrics.k8s.io"},"versions":[{"version":"v1beta1","freshness":"Current","resources":[{"resource":"externalmetrics","responseKind":{"group":"external.metrics.k8s.io","version":"v1beta1","kind":"ExternalMetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]}]}"#;
@@ -21,10 +20,8 @@ const GROUP_DOCUMENT: &str = r#"{"kind":"APIGroup","apiVersion":"v1","name":"ext
 const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
 // Without paths: the schema of the one kind is in k8s.io/metrics, and an empty document keeps the kube-apiserver's
 // log quiet. A 404 here would be logged every minute, and one on v3 remembered until its restart.
-const OPENAPI_V2: &str =
-    r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
-const OPENAPI_V3: &str =
-    r#"{"openapi":"3.0.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
+const OPENAPI_V2: &str = r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
+const OPENAPI_V3: &str = r#"{"openapi":"3.0.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
 
 /// Where the OpenAPI v3 document of the group is; the index names it with the hash of its content.
 const OPENAPI_V3_PATH: &str = "/openapi/v3/apis/external.metrics.k8s.io/v1beta1";
@@ -84,26 +81,18 @@ fn tagged(request: &Request, content_type: &'static str, document: Body) -> Resp
         .flat_map(|value| value.split(','))
         .map(|known| known.trim().trim_start_matches("W/"))
         .any(|known| known == tag || known == "*");
-    let response = if known {
-        Response::new(304, content_type, "")
-    } else {
-        Response::new(200, content_type, document)
-    };
+    let response =
+        if known { Response::new(304, content_type, "") } else { Response::new(200, content_type, document) };
     response.with_header("ETag", tag)
 }
 
 fn openapi_index() -> String {
     let hash = hash(OPENAPI_V3.as_bytes());
-    format!(
-        r#"{{"paths":{{"apis/{GROUP_VERSION}":{{"serverRelativeURL":"{OPENAPI_V3_PATH}?hash={hash}"}}}}}}"#
-    )
+    format!(r#"{{"paths":{{"apis/{GROUP_VERSION}":{{"serverRelativeURL":"{OPENAPI_V3_PATH}?hash={hash}"}}}}}}"#)
 }
 
 fn version() -> String {
-    let (major, minor) = (
-        env!("CARGO_PKG_VERSION_MAJOR"),
-        env!("CARGO_PKG_VERSION_MINOR"),
-    );
+    let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
     format!(
         r#"{{"major":"{major}","minor":"{minor}","gitVersion":"v{}","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"rustc","platform":"{}/{}"}}"#,
         env!("CARGO_PKG_VERSION"),
@@ -114,9 +103,9 @@ fn version() -> String {
 
 /// FNV-1a, 64 bits: tells versions of our own documents apart, which nobody has a reason to forge.
 fn hash(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }
 
@@ -134,11 +123,7 @@ mod tests {
     }
 
     fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
-        response
-            .headers
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, value)| value.as_str())
+        response.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
     }
 
     const V2: (&str, &str) = (
@@ -160,24 +145,12 @@ mod tests {
         ] {
             assert!(is_document(path));
             let response = get(path, &[]);
-            assert_eq!(
-                (response.status, response.content_type.as_ref()),
-                (200, JSON),
-                "{path}"
-            );
-            assert_eq!(
-                json(&response)["kind"].as_str().unwrap_or(""),
-                kind,
-                "{path}"
-            );
+            assert_eq!((response.status, response.content_type.as_ref()), (200, JSON), "{path}");
+            assert_eq!(json(&response)["kind"].as_str().unwrap_or(""), kind, "{path}");
             let tag = header(&response, "ETag").unwrap().to_owned();
             for known in [&tag, &format!("W/{tag}"), &format!("\"x\", {tag}"), "*"] {
                 let again = get(path, &[("If-None-Match", known)]);
-                assert_eq!(
-                    (again.status, again.body.as_bytes().len()),
-                    (304, 0),
-                    "{path}"
-                );
+                assert_eq!((again.status, again.body.as_bytes().len()), (304, 0), "{path}");
                 assert_eq!(header(&again, "ETag"), Some(tag.as_str()));
             }
             assert_eq!(get(path, &[("If-None-Match", "\"x\"")]).status, 200);
@@ -192,10 +165,7 @@ mod tests {
         assert_eq!(header(&response, "Vary"), Some("Accept"));
         let document = json(&response);
         assert_eq!(document["kind"], "APIGroupDiscoveryList");
-        assert_eq!(
-            document["items"][0]["versions"][0]["resources"][0]["verbs"][0],
-            "get"
-        );
+        assert_eq!(document["items"][0]["versions"][0]["resources"][0]["verbs"][0], "get");
         let tag = header(&response, "ETag").unwrap().to_owned();
         assert_ne!(header(&get("/apis", &[]), "ETag"), Some(tag.as_str()));
         assert_eq!(get("/apis", &[V2, ("If-None-Match", &tag)]).status, 304);
@@ -215,16 +185,7 @@ mod tests {
 
     #[test]
     fn other_paths_are_not_ours() {
-        for path in [
-            "/",
-            "",
-            "/api",
-            "/apis//",
-            "//apis",
-            "/apis/other",
-            "/openapi",
-            "/openapi/v3/x",
-        ] {
+        for path in ["/", "", "/api", "/apis//", "//apis", "/apis/other", "/openapi", "/openapi/v3/x"] {
             assert_eq!(answer(&request("GET", path, &[])), None, "{path}");
             assert!(!is_document(path), "{path}");
         }

@@ -18,8 +18,10 @@ use crate::scaling::view::{MetricView, ObjectView, Reading};
 #[derive(Debug, Default)]
 pub struct Published {
     /// By namespace, then by object: a selector may match several objects of a namespace.
-    namespaces: RwLock<HashMap<Arc<str>, HashMap<ObjectKey, Arc<ObjectView>>>>,
+    namespaces: RwLock<HashMap<Arc<str>, Objects>>,
 }
+
+type Objects = HashMap<ObjectKey, Arc<ObjectView>>;
 
 impl Published {
     pub fn set(&self, key: &ObjectKey, view: Option<Arc<ObjectView>>) {

@@ -89,7 +89,10 @@ impl fmt::Display for HeaderFault {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigError {
     /// Not a JSON array of strings.
-    List { key: &'static str, error: String },
+    List {
+        key: &'static str,
+        error: String,
+    },
     Bundle {
         key: &'static str,
         error: BundleError,
@@ -97,7 +100,10 @@ pub enum ConfigError {
     /// Without it no request could ever name a user.
     NoUsernameHeaders,
     /// A name that no header can have, which hides a typing mistake.
-    HeaderName { key: &'static str, name: String },
+    HeaderName {
+        key: &'static str,
+        name: String,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -132,11 +138,7 @@ impl FrontProxyTrust {
         headers: IdentityHeaders,
         provider: &Arc<CryptoProvider>,
     ) -> Result<FrontProxyTrust, BundleError> {
-        Ok(FrontProxyTrust {
-            chains: ChainVerifier::new(ca, provider)?,
-            allowed_names,
-            headers,
-        })
+        Ok(FrontProxyTrust { chains: ChainVerifier::new(ca, provider)?, allowed_names, headers })
     }
 
     /// From `kube-system/extension-apiserver-authentication`. None if the cluster has no front proxy, which is
@@ -160,9 +162,7 @@ impl FrontProxyTrust {
             return Err(ConfigError::NoUsernameHeaders);
         }
         let allowed_names = list(data, NAMES_KEY)?;
-        FrontProxyTrust::new(ca, allowed_names, headers, provider)
-            .map(Some)
-            .map_err(bundle)
+        FrontProxyTrust::new(ca, allowed_names, headers, provider).map(Some).map_err(bundle)
     }
 
     /// True if every certificate of the CA is taken for the front proxy's. Worth a warning where client
@@ -173,11 +173,7 @@ impl FrontProxyTrust {
 
     /// The common name of the chain's holder, if that is the front proxy.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<String, Reason> {
-        let name = self
-            .chains
-            .verify(chain, now)
-            .map_err(Reason::Chain)?
-            .common_name;
+        let name = self.chains.verify(chain, now).map_err(Reason::Chain)?.common_name;
         if self.allowed_names.is_empty() || self.allowed_names.contains(&name) {
             Ok(name)
         } else {
@@ -187,29 +183,16 @@ impl FrontProxyTrust {
 
     /// The user whom a verified front proxy asks for.
     pub fn user(&self, headers: &[(&str, &str)]) -> Result<User, HeaderFault> {
-        let name = single(
-            headers,
-            &self.headers.username,
-            HeaderFault::SeveralUsernames,
-        )?;
+        let name = single(headers, &self.headers.username, HeaderFault::SeveralUsernames)?;
         let uid = single(headers, &self.headers.uid, HeaderFault::SeveralUids)?;
         if name.is_empty() {
             return Err(HeaderFault::NoUsername);
         }
-        let mut user = User {
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            ..User::default()
-        };
+        let mut user = User { name: name.to_owned(), uid: uid.to_owned(), ..User::default() };
         for (header, value) in headers {
             if is_one_of(header, &self.headers.group) {
                 user.groups.push((*value).to_owned());
-            } else if let Some(key) = self
-                .headers
-                .extra_prefixes
-                .iter()
-                .find_map(|prefix| extra_key(header, prefix))
-            {
+            } else if let Some(key) = self.headers.extra_prefixes.iter().find_map(|prefix| extra_key(header, prefix)) {
                 user.extra.entry(key).or_default().push((*value).to_owned());
             }
         }
@@ -218,32 +201,16 @@ impl FrontProxyTrust {
 
     /// True for headers that handlers must not see, because they are an identity's or look like it.
     pub fn is_identity_header(&self, name: &str) -> bool {
-        let IdentityHeaders {
-            username,
-            uid,
-            group,
-            extra_prefixes,
-        } = &self.headers;
-        [username, uid, group]
-            .into_iter()
-            .any(|names| is_one_of(name, names))
-            || extra_prefixes
-                .iter()
-                .any(|prefix| strip_prefix(name, prefix).is_some())
+        let IdentityHeaders { username, uid, group, extra_prefixes } = &self.headers;
+        [username, uid, group].into_iter().any(|names| is_one_of(name, names))
+            || extra_prefixes.iter().any(|prefix| strip_prefix(name, prefix).is_some())
     }
 }
 
 /// The one value that the first of `names` present has; empty if none is.
-fn single<'h>(
-    headers: &[(&str, &'h str)],
-    names: &[String],
-    several: HeaderFault,
-) -> Result<&'h str, HeaderFault> {
+fn single<'h>(headers: &[(&str, &'h str)], names: &[String], several: HeaderFault) -> Result<&'h str, HeaderFault> {
     for name in names {
-        let mut values = headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value);
+        let mut values = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
         match (values.next(), values.next()) {
             (Some(_), Some(_)) => return Err(several),
             (Some(value), None) if !value.is_empty() => return Ok(value),
@@ -259,9 +226,7 @@ fn is_one_of(header: &str, names: &[String]) -> bool {
 
 fn strip_prefix<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
     let start = name.get(..prefix.len())?;
-    start
-        .eq_ignore_ascii_case(prefix)
-        .then(|| &name[prefix.len()..])
+    start.eq_ignore_ascii_case(prefix).then(|| &name[prefix.len()..])
 }
 
 /// The key of an extra is the rest of its header's name in lower case, percent-decoded; a broken escape leaves it
@@ -277,32 +242,18 @@ fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String
         Some(text) => {
             // null is how Go writes an empty list that was never made.
             let parsed: Result<Option<Vec<String>>, _> = serde_json::from_str(text);
-            parsed
-                .map(Option::unwrap_or_default)
-                .map_err(|error| ConfigError::List {
-                    key,
-                    error: error.to_string(),
-                })
+            parsed.map(Option::unwrap_or_default).map_err(|error| ConfigError::List { key, error: error.to_string() })
         }
     }
 }
 
-fn header_names(
-    data: &BTreeMap<String, String>,
-    key: &'static str,
-) -> Result<Vec<String>, ConfigError> {
+fn header_names(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String>, ConfigError> {
     let names = list(data, key)?;
     let is_token = |name: &String| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
     match names.iter().find(|name| !is_token(name)) {
-        Some(name) => Err(ConfigError::HeaderName {
-            key,
-            name: name.clone(),
-        }),
+        Some(name) => Err(ConfigError::HeaderName { key, name: name.clone() }),
         None => Ok(names),
     }
 }
@@ -315,10 +266,7 @@ mod tests {
     fn ca_pem() -> String {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params
-            .self_signed(&rcgen::KeyPair::generate().unwrap())
-            .unwrap()
-            .pem()
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
     }
 
     /// The ConfigMap that kube-apiservers write, with `changes` made to it.
@@ -350,21 +298,12 @@ mod tests {
     fn config_maps() {
         let trust = read(&[]).unwrap().unwrap();
         assert_eq!(trust.allowed_names, ["front-proxy-client"]);
-        let expected = IdentityHeaders {
-            uid: Vec::new(),
-            ..IdentityHeaders::default()
-        };
+        let expected = IdentityHeaders { uid: Vec::new(), ..IdentityHeaders::default() };
         assert_eq!(trust.headers, expected);
         assert!(!trust.accepts_any_name());
         assert!(read(&[(CA_KEY, None)]).unwrap().is_none());
         for empty in [None, Some(""), Some("[]"), Some("null"), Some(" \n")] {
-            assert!(
-                read(&[(NAMES_KEY, empty)])
-                    .unwrap()
-                    .unwrap()
-                    .accepts_any_name(),
-                "{empty:?}"
-            );
+            assert!(read(&[(NAMES_KEY, empty)]).unwrap().unwrap().accepts_any_name(), "{empty:?}");
         }
         let two = format!("{}{}", ca_pem(), ca_pem());
         assert!(read(&[(CA_KEY, Some(&two))]).unwrap().is_some());
@@ -372,23 +311,15 @@ mod tests {
 
     #[test]
     fn broken_config_maps_say_what_is_wrong() {
-        assert_eq!(
-            error(&[(CA_KEY, Some(""))]),
-            "requestheader-client-ca-file: bundle holds no certificate"
-        );
+        assert_eq!(error(&[(CA_KEY, Some(""))]), "requestheader-client-ca-file: bundle holds no certificate");
         let cut = &ca_pem()[..100];
-        assert!(
-            error(&[(CA_KEY, Some(cut))]).starts_with("requestheader-client-ca-file: cannot read")
-        );
+        assert!(error(&[(CA_KEY, Some(cut))]).starts_with("requestheader-client-ca-file: cannot read"));
         let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(error(&[(CA_KEY, Some(nonsense))]).contains("unusable certificate"));
         for key in [NAMES_KEY, USERNAME_KEY, UID_KEY, GROUP_KEY, EXTRA_KEY] {
             for broken in ["{", "X-Remote-User", "[1]", r#"{"a":"b"}"#, r#"["a"] x"#] {
                 let message = error(&[(key, Some(broken))]);
-                assert!(
-                    message.starts_with(&format!("{key} is not a JSON array")),
-                    "{message}"
-                );
+                assert!(message.starts_with(&format!("{key} is not a JSON array")), "{message}");
             }
         }
         for key in [USERNAME_KEY, UID_KEY, GROUP_KEY, EXTRA_KEY] {
@@ -397,29 +328,20 @@ mod tests {
                 assert!(message.ends_with("which is no header name"), "{message}");
             }
         }
-        assert_eq!(
-            error(&[(USERNAME_KEY, None)]),
-            "requestheader-username-headers is empty"
-        );
+        assert_eq!(error(&[(USERNAME_KEY, None)]), "requestheader-username-headers is empty");
     }
 
     #[test]
     fn users() {
-        let trust = read(&[
-            (USERNAME_KEY, Some(r#"["X-First","X-Second"]"#)),
-            (UID_KEY, Some(r#"["X-Uid"]"#)),
-        ])
-        .unwrap()
-        .unwrap();
+        let trust = read(&[(USERNAME_KEY, Some(r#"["X-First","X-Second"]"#)), (UID_KEY, Some(r#"["X-Uid"]"#))])
+            .unwrap()
+            .unwrap();
         let name = |headers: &[(&str, &str)]| trust.user(headers).map(|user| user.name);
         assert_eq!(name(&[("x-second", "b")]), Ok("b".into()));
         assert_eq!(name(&[("X-Second", "b"), ("X-First", "a")]), Ok("a".into()));
         assert_eq!(name(&[("X-First", ""), ("X-Second", "b")]), Ok("b".into()));
         assert_eq!(name(&[("X_First", "a")]), Err(HeaderFault::NoUsername));
-        assert_eq!(
-            name(&[("X-First", "a"), ("x-first", "a")]),
-            Err(HeaderFault::SeveralUsernames)
-        );
+        assert_eq!(name(&[("X-First", "a"), ("x-first", "a")]), Err(HeaderFault::SeveralUsernames));
         let uids = [("X-First", "a"), ("X-Uid", "1"), ("X-Uid", "2")];
         assert_eq!(name(&uids), Err(HeaderFault::SeveralUids));
         let user = trust
@@ -433,24 +355,11 @@ mod tests {
                 ("X-Remote-Uid", "not the configured one"),
             ])
             .unwrap();
-        assert_eq!(
-            (user.groups, user.uid),
-            (vec![String::new()], String::new())
-        );
-        let extra: Vec<_> = user
-            .extra
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.join(",")))
-            .collect();
+        assert_eq!((user.groups, user.uid), (vec![String::new()], String::new()));
+        let extra: Vec<_> = user.extra.iter().map(|(k, v)| (k.as_str(), v.join(","))).collect();
         let expected = [("", "z"), ("acMe.com/foo", "w"), ("scopes", "x,y")];
         assert_eq!(extra, expected.map(|(k, v)| (k, v.to_owned())));
-        for name in [
-            "x-first",
-            "X-SECOND",
-            "x-uid",
-            "x-remote-group",
-            "X-Remote-Extra-a",
-        ] {
+        for name in ["x-first", "X-SECOND", "x-uid", "x-remote-group", "X-Remote-Extra-a"] {
             assert!(trust.is_identity_header(name), "{name}");
         }
         for name in ["x-third", "x_first", "x-remote-extra"] {

@@ -33,10 +33,7 @@ pub enum Test {
 /// Why a selector is none, in the words of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SelectorError {
-    Unexpected {
-        found: String,
-        expected: &'static str,
-    },
+    Unexpected { found: String, expected: &'static str },
     Key(String),
     Value(String),
     NoValues,
@@ -55,15 +52,9 @@ impl fmt::Display for SelectorError {
             SelectorError::Value(value) => {
                 write!(f, "\"{}\" is not a valid label value", cut(value))
             }
-            SelectorError::NoValues => {
-                f.write_str("for 'in', 'notin' operators, values set can't be empty")
-            }
+            SelectorError::NoValues => f.write_str("for 'in', 'notin' operators, values set can't be empty"),
             SelectorError::NotANumber(value) => {
-                write!(
-                    f,
-                    "for 'Gt', 'Lt' operators, the value must be an integer: \"{}\"",
-                    cut(value)
-                )
+                write!(f, "for 'Gt', 'Lt' operators, the value must be an integer: \"{}\"", cut(value))
             }
         }
     }
@@ -73,10 +64,7 @@ impl std::error::Error for SelectorError {}
 
 impl Selector {
     pub fn parse(text: &str) -> Result<Selector, SelectorError> {
-        let mut parser = Parser {
-            tokens: tokens(text),
-            at: 0,
-        };
+        let mut parser = Parser { tokens: tokens(text), at: 0 };
         let mut requirements = Vec::new();
         if *parser.peek() == Token::End {
             return Ok(Selector { requirements });
@@ -96,21 +84,15 @@ impl Selector {
 
     /// `label` looks up a label's value.
     pub fn matches<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.requirements
-            .iter()
-            .all(|requirement| requirement.test.holds(label(&requirement.key)))
+        self.requirements.iter().all(|requirement| requirement.test.holds(label(&requirement.key)))
     }
 
     /// The value that a label must have, if the selector leaves it no other.
     pub fn required_value(&self, key: &str) -> Option<&str> {
-        self.requirements
-            .iter()
-            .find_map(|requirement| match &requirement.test {
-                Test::In(values) if requirement.key == key && values.len() == 1 => {
-                    Some(values[0].as_str())
-                }
-                _ => None,
-            })
+        self.requirements.iter().find_map(|requirement| match &requirement.test {
+            Test::In(values) if requirement.key == key && values.len() == 1 => Some(values[0].as_str()),
+            _ => None,
+        })
     }
 }
 
@@ -160,9 +142,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             tokens.push(Token::Symbol(symbol));
             rest = &rest[symbol.len()..];
         } else {
-            let end = rest
-                .find(|c| is_space(c) || is_special(c))
-                .unwrap_or(rest.len());
+            let end = rest.find(|c| is_space(c) || is_special(c)).unwrap_or(rest.len());
             tokens.push(Token::Word(&rest[..end]));
             rest = &rest[end..];
         }
@@ -200,16 +180,10 @@ impl<'t> Parser<'t> {
             other => return Err(other.unexpected("identifier")),
         };
         if absent {
-            return Ok(Requirement {
-                key,
-                test: Test::Absent,
-            });
+            return Ok(Requirement { key, test: Test::Absent });
         }
         if matches!(self.peek(), Token::End | Token::Symbol(",")) {
-            return Ok(Requirement {
-                key,
-                test: Test::Exists,
-            });
+            return Ok(Requirement { key, test: Test::Exists });
         }
         let test = match self.next() {
             Token::Symbol("=" | "==") => Test::In(vec![self.value()?]),
@@ -293,11 +267,7 @@ impl<'t> Parser<'t> {
 }
 
 fn label_value(value: &str) -> Result<String, SelectorError> {
-    if value.len() <= 63 && is_name(value) {
-        Ok(value.to_owned())
-    } else {
-        Err(SelectorError::Value(value.to_owned()))
-    }
+    if value.len() <= 63 && is_name(value) { Ok(value.to_owned()) } else { Err(SelectorError::Value(value.to_owned())) }
 }
 
 /// A name of at most 63 characters, with an optional DNS subdomain before a slash.
@@ -315,9 +285,7 @@ fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     is_end(bytes.first())
         && is_end(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 fn is_subdomain(prefix: &str) -> bool {
@@ -326,9 +294,7 @@ fn is_subdomain(prefix: &str) -> bool {
         let bytes = part.as_bytes();
         is_end(bytes.first())
             && is_end(bytes.last())
-            && bytes
-                .iter()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
     };
     prefix.len() <= 253 && prefix.split('.').all(is_part)
 }
@@ -447,10 +413,7 @@ mod tests {
         assert!(Selector::parse(&format!("{}/a", long(254))).is_err());
         let error = Selector::parse(&format!("a={}", long(10_000))).unwrap_err();
         assert!(error.to_string().len() < 200);
-        assert_eq!(
-            Selector::parse("a===(").unwrap_err().to_string(),
-            "found '=', expected: identifier"
-        );
+        assert_eq!(Selector::parse("a===(").unwrap_err().to_string(), "found '=', expected: identifier");
     }
 
     #[test]
@@ -483,11 +446,7 @@ mod tests {
             ("a=b,n>4,!x", true),
             ("a=b,x", false),
         ] {
-            assert_eq!(
-                Selector::parse(text).unwrap().matches(get),
-                expected,
-                "{text:?}"
-            );
+            assert_eq!(Selector::parse(text).unwrap().matches(get), expected, "{text:?}");
         }
         let selector = Selector::parse("x,a in (b),c in (d,e)").unwrap();
         assert_eq!(selector.required_value("a"), Some("b"));

@@ -58,18 +58,12 @@ pub struct Request {
 impl Request {
     /// The first header of this name; names are compared without case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
     /// All values of this name in the order received: who must not guess between two asks here.
     pub fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.headers
-            .iter()
-            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 }
 
@@ -86,11 +80,7 @@ pub enum Identity {
     /// A plain connection, or TLS without a client certificate.
     None,
     /// The chain is the front proxy's. `user` is what it said in its identity headers.
-    FrontProxy {
-        common_name: Arc<str>,
-        chain: Chain,
-        user: Result<User, HeaderFault>,
-    },
+    FrontProxy { common_name: Arc<str>, chain: Chain, user: Result<User, HeaderFault> },
     /// A client certificate that is not the front proxy's, and why not. The handshake proved possession of its
     /// key and nothing else: whoever wants to know the holder verifies the chain against a CA.
     Certificate { chain: Chain, refusal: Reason },
@@ -169,17 +159,8 @@ impl From<&'static [u8]> for Body {
 pub const JSON: &str = "application/json";
 
 impl Response {
-    pub fn new(
-        status: u16,
-        content_type: impl Into<Cow<'static, str>>,
-        body: impl Into<Body>,
-    ) -> Response {
-        Response {
-            status,
-            content_type: content_type.into(),
-            headers: Vec::new(),
-            body: body.into(),
-        }
+    pub fn new(status: u16, content_type: impl Into<Cow<'static, str>>, body: impl Into<Body>) -> Response {
+        Response { status, content_type: content_type.into(), headers: Vec::new(), body: body.into() }
     }
 
     pub fn json(status: u16, body: impl Into<Body>) -> Response {
@@ -215,10 +196,7 @@ mod tests {
     #[test]
     fn a_status_is_valid_json_whatever_the_message() {
         let response = Response::status(404, "NotFound", "no \"such\"\nmetric");
-        assert_eq!(
-            (response.status, response.content_type.as_ref()),
-            (404, JSON)
-        );
+        assert_eq!((response.status, response.content_type.as_ref()), (404, JSON));
         let value: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
         assert_eq!(value["kind"], "Status");
         assert_eq!(value["code"], 404);
@@ -233,16 +211,10 @@ mod tests {
             query: None,
             headers: vec![("Accept".into(), "a".into()), ("accept".into(), "b".into())],
             body: Vec::new(),
-            peer: Peer {
-                address: "127.0.0.1:1".parse().unwrap(),
-                identity: Identity::None,
-            },
+            peer: Peer { address: "127.0.0.1:1".parse().unwrap(), identity: Identity::None },
         };
         assert_eq!(request.header("ACCEPT"), Some("a"));
-        assert_eq!(
-            request.header_values("accept").collect::<Vec<_>>(),
-            ["a", "b"]
-        );
+        assert_eq!(request.header_values("accept").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(request.header("host"), None);
     }
 }

@@ -29,10 +29,7 @@ pub fn choose(request: &Request, aggregated: bool) -> Option<Form> {
     }
     // Stable: among equals the client's order counts.
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-    clauses
-        .iter()
-        .filter(|clause| clause.quality > 0.0)
-        .find_map(|clause| clause.form(aggregated))
+    clauses.iter().filter(|clause| clause.quality > 0.0).find_map(|clause| clause.form(aggregated))
 }
 
 /// 406 in Kubernetes' words.
@@ -53,13 +50,7 @@ impl<'a> Clause<'a> {
     fn parse(text: &'a str) -> Clause<'a> {
         let mut parts = text.split(';').map(str::trim);
         let media = parts.next().unwrap_or("");
-        let mut clause = Clause {
-            media,
-            quality: 1.0,
-            group: None,
-            version: None,
-            kind: None,
-        };
+        let mut clause = Clause { media, quality: 1.0, group: None, version: None, kind: None };
         for part in parts {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let value = value.trim().trim_matches('"');
@@ -80,9 +71,7 @@ impl<'a> Clause<'a> {
         let is_json = is("application/json");
         match (self.group, self.version, self.kind) {
             (None, None, None) if is_json || is("*/*") || is("application/*") => Some(Form::Plain),
-            (Some("apidiscovery.k8s.io"), Some("v2"), Some("APIGroupDiscoveryList"))
-                if aggregated && is_json =>
-            {
+            (Some("apidiscovery.k8s.io"), Some("v2"), Some("APIGroupDiscoveryList")) if aggregated && is_json => {
                 Some(Form::AggregatedDiscovery)
             }
             _ => None,

@@ -51,16 +51,8 @@ struct Flight<V> {
 
 impl<V: Clone> Default for ReviewCache<V> {
     fn default() -> Self {
-        let state = State {
-            entries: HashMap::new(),
-            uses: BTreeMap::new(),
-            next_use: 0,
-            flights: HashMap::new(),
-        };
-        ReviewCache {
-            keys: (RandomState::new(), RandomState::new()),
-            state: Mutex::new(state),
-        }
+        let state = State { entries: HashMap::new(), uses: BTreeMap::new(), next_use: 0, flights: HashMap::new() };
+        ReviewCache { keys: (RandomState::new(), RandomState::new()), state: Mutex::new(state) }
     }
 }
 
@@ -72,10 +64,7 @@ impl<V: Clone> ReviewCache<V> {
         now: Instant,
         ask: impl FnOnce() -> Result<V, ReviewError>,
     ) -> Result<V, ReviewError> {
-        let key = (
-            self.keys.0.hash_one(question),
-            self.keys.1.hash_one(question),
-        );
+        let key = (self.keys.0.hash_one(question), self.keys.1.hash_one(question));
         let flight = {
             let mut state = self.lock();
             if let Some(value) = state.get(key, now) {
@@ -85,31 +74,19 @@ impl<V: Clone> ReviewCache<V> {
                 drop(state);
                 return flight.wait();
             }
-            let flight = Arc::new(Flight {
-                landed: Mutex::new(None),
-                condition: Condvar::new(),
-            });
+            let flight = Arc::new(Flight { landed: Mutex::new(None), condition: Condvar::new() });
             state.flights.insert(key, Arc::clone(&flight));
             flight
         };
         // Lands whatever happens, or everybody who asks the same would wait for nothing.
-        let mut landing = Landing {
-            cache: self,
-            key,
-            flight,
-            result: Err(ReviewError::Shared),
-            now,
-        };
+        let mut landing = Landing { cache: self, key, flight, result: Err(ReviewError::Shared), now };
         landing.result = ask();
         landing.result.clone()
     }
 
     #[cfg(test)]
     fn peek(&self, question: &impl Hash, now: Instant) -> Option<V> {
-        let key = (
-            self.keys.0.hash_one(question),
-            self.keys.1.hash_one(question),
-        );
+        let key = (self.keys.0.hash_one(question), self.keys.1.hash_one(question));
         self.lock().get(key, now)
     }
 
@@ -150,9 +127,7 @@ impl<V: Clone> State<V> {
 impl<V: Clone> Flight<V> {
     fn wait(&self) -> Result<V, ReviewError> {
         let landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .condition
-            .wait_timeout_while(landed, SHARED_WAIT, |l| l.is_none());
+        let waited = self.condition.wait_timeout_while(landed, SHARED_WAIT, |l| l.is_none());
         let (landed, _) = waited.unwrap_or_else(PoisonError::into_inner);
         landed.clone().unwrap_or(Err(ReviewError::Shared))
     }
@@ -175,11 +150,7 @@ impl<V: Clone> Drop for Landing<'_, V> {
             state.put(self.key, value.clone(), self.now + REMEMBERED);
         }
         drop(state);
-        let mut landed = self
-            .flight
-            .landed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut landed = self.flight.landed.lock().unwrap_or_else(PoisonError::into_inner);
         *landed = Some(self.result.clone());
         self.flight.condition.notify_all();
     }
@@ -196,10 +167,7 @@ mod tests {
         let cache = ReviewCache::<u32>::default();
         let now = Instant::now();
         let fail = || Err(ReviewError::Ask("down".into()));
-        assert_eq!(
-            cache.get_or_ask(&"a", now, fail),
-            Err(ReviewError::Ask("down".into()))
-        );
+        assert_eq!(cache.get_or_ask(&"a", now, fail), Err(ReviewError::Ask("down".into())));
         assert_eq!(cache.get_or_ask(&"a", now, || Ok(1)), Ok(1));
         assert_eq!(cache.get_or_ask(&"a", now + REMEMBERED / 2, fail), Ok(1));
         assert_eq!(cache.get_or_ask(&"b", now, || Ok(2)), Ok(2));
@@ -216,16 +184,11 @@ mod tests {
             cache.get_or_ask(&n, now, || Ok(n)).unwrap();
         }
         assert_eq!(cache.peek(&0_usize, now), Some(0));
-        cache
-            .get_or_ask(&ENTRIES_MAX, now, || Ok(ENTRIES_MAX))
-            .unwrap();
+        cache.get_or_ask(&ENTRIES_MAX, now, || Ok(ENTRIES_MAX)).unwrap();
         assert_eq!(cache.peek(&0_usize, now), Some(0));
         assert_eq!(cache.peek(&1_usize, now), None);
         let state = cache.lock();
-        assert_eq!(
-            (state.entries.len(), state.uses.len()),
-            (ENTRIES_MAX, ENTRIES_MAX)
-        );
+        assert_eq!((state.entries.len(), state.uses.len()), (ENTRIES_MAX, ENTRIES_MAX));
     }
 
     #[test]
@@ -257,9 +220,7 @@ mod tests {
     fn a_review_that_panics_keeps_nobody_waiting() {
         let cache = Arc::new(ReviewCache::<u32>::default());
         let panicking = Arc::clone(&cache);
-        let thread = std::thread::spawn(move || {
-            panicking.get_or_ask(&"a", Instant::now(), || panic!("on purpose"))
-        });
+        let thread = std::thread::spawn(move || panicking.get_or_ask(&"a", Instant::now(), || panic!("on purpose")));
         assert!(thread.join().is_err());
         assert_eq!(cache.get_or_ask(&"a", Instant::now(), || Ok(1)), Ok(1));
     }

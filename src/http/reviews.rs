@@ -93,11 +93,9 @@ pub fn access_review(user: &User, attributes: &Attributes) -> Vec<u8> {
                 "version": "v1beta1",
                 "resource": resource.resource,
             });
-            for (key, value) in [
-                ("namespace", &resource.namespace),
-                ("subresource", &resource.subresource),
-                ("name", &resource.name),
-            ] {
+            for (key, value) in
+                [("namespace", &resource.namespace), ("subresource", &resource.subresource), ("name", &resource.name)]
+            {
                 if !value.is_empty() {
                     what[key] = Value::from(value.as_str());
                 }
@@ -126,9 +124,7 @@ pub fn read_token_review(body: &[u8]) -> Result<TokenVerdict, ReviewError> {
             groups: user.groups.unwrap_or_default(),
             extra: user.extra.unwrap_or_default(),
         })),
-        (true, _) => Err(ReviewError::Read(
-            "authenticated, but names no user".to_owned(),
-        )),
+        (true, _) => Err(ReviewError::Read("authenticated, but names no user".to_owned())),
         (false, _) => Ok(TokenVerdict::Rejected),
     }
 }
@@ -136,17 +132,11 @@ pub fn read_token_review(body: &[u8]) -> Result<TokenVerdict, ReviewError> {
 pub fn read_access_review(body: &[u8]) -> Result<AccessVerdict, ReviewError> {
     let status: AccessStatus = read(body, "SubjectAccessReview")?;
     match status {
-        AccessStatus {
-            denied: true,
-            reason,
-            ..
-        } => Ok(AccessVerdict::NotAllowed(reason.unwrap_or_default())),
+        AccessStatus { denied: true, reason, .. } => Ok(AccessVerdict::NotAllowed(reason.unwrap_or_default())),
         AccessStatus { allowed: true, .. } => Ok(AccessVerdict::Allowed),
-        AccessStatus {
-            evaluation_error: Some(error),
-            reason: None,
-            ..
-        } if !error.is_empty() => Err(ReviewError::Evaluate(error)),
+        AccessStatus { evaluation_error: Some(error), reason: None, .. } if !error.is_empty() => {
+            Err(ReviewError::Evaluate(error))
+        }
         AccessStatus { reason, .. } => Ok(AccessVerdict::NotAllowed(reason.unwrap_or_default())),
     }
 }
@@ -157,9 +147,7 @@ fn read<S: for<'de> Deserialize<'de>>(body: &[u8], kind: &str) -> Result<S, Revi
     if review.kind != kind {
         return Err(ReviewError::Read(format!("not a {kind}")));
     }
-    review
-        .status
-        .ok_or_else(|| ReviewError::Read("without status".to_owned()))
+    review.status.ok_or_else(|| ReviewError::Read("without status".to_owned()))
 }
 
 #[derive(Deserialize)]
@@ -234,15 +222,9 @@ mod tests {
             },
         });
         assert_eq!(value(&access_review(&user, &metric)), expected);
-        let path = Attributes::NonResource {
-            path: "/apis".into(),
-            verb: "get".into(),
-        };
+        let path = Attributes::NonResource { path: "/apis".into(), verb: "get".into() };
         let spec = &value(&access_review(&User::default(), &path))["spec"];
-        assert_eq!(
-            spec["nonResourceAttributes"],
-            json!({ "path": "/apis", "verb": "get" })
-        );
+        assert_eq!(spec["nonResourceAttributes"], json!({ "path": "/apis", "verb": "get" }));
         assert!(spec.get("uid").is_none() && spec.get("resourceAttributes").is_none());
     }
 
@@ -253,8 +235,7 @@ mod tests {
             read_token_review(body.as_bytes())
         };
         let user = r#"{"username":"u","uid":"7","groups":["g"],"extra":{"k":["v"]}}"#;
-        let Ok(TokenVerdict::Authenticated(user)) =
-            review(&format!(r#"{{"authenticated":true,"user":{user}}}"#))
+        let Ok(TokenVerdict::Authenticated(user)) = review(&format!(r#"{{"authenticated":true,"user":{user}}}"#))
         else {
             panic!()
         };
@@ -262,34 +243,14 @@ mod tests {
         assert_eq!(user.extra["k"], ["v"]);
         let sparse = review(r#"{"authenticated":true,"user":{"username":"u","groups":null}}"#);
         assert!(matches!(sparse, Ok(TokenVerdict::Authenticated(_))));
-        assert_eq!(
-            review(r#"{"authenticated":false,"error":"x"}"#),
-            Ok(TokenVerdict::Rejected)
-        );
-        assert_eq!(
-            review(r#"{"user":{"username":"u"}}"#),
-            Ok(TokenVerdict::Rejected)
-        );
-        for broken in [
-            r#"{"authenticated":true}"#,
-            r#"{"authenticated":true,"user":{}}"#,
-            "null",
-            "1",
-        ] {
-            assert!(
-                matches!(review(broken), Err(ReviewError::Read(_))),
-                "{broken}"
-            );
+        assert_eq!(review(r#"{"authenticated":false,"error":"x"}"#), Ok(TokenVerdict::Rejected));
+        assert_eq!(review(r#"{"user":{"username":"u"}}"#), Ok(TokenVerdict::Rejected));
+        for broken in [r#"{"authenticated":true}"#, r#"{"authenticated":true,"user":{}}"#, "null", "1"] {
+            assert!(matches!(review(broken), Err(ReviewError::Read(_))), "{broken}");
         }
         let other = br#"{"kind":"Status","status":"Failure"}"#;
-        assert!(matches!(
-            read_token_review(other),
-            Err(ReviewError::Read(_))
-        ));
-        assert!(matches!(
-            read_token_review(b"<html>"),
-            Err(ReviewError::Read(_))
-        ));
+        assert!(matches!(read_token_review(other), Err(ReviewError::Read(_))));
+        assert!(matches!(read_token_review(b"<html>"), Err(ReviewError::Read(_))));
     }
 
     #[test]
@@ -299,27 +260,15 @@ mod tests {
             read_access_review(body.as_bytes())
         };
         let no = |reason: &str| Ok(AccessVerdict::NotAllowed(reason.to_owned()));
-        assert_eq!(
-            review(r#"{"allowed":true,"reason":"RBAC"}"#),
-            Ok(AccessVerdict::Allowed)
-        );
-        assert_eq!(
-            review(r#"{"allowed":true,"denied":true,"reason":"no"}"#),
-            no("no")
-        );
-        assert_eq!(
-            review(r#"{"allowed":false,"reason":"because"}"#),
-            no("because")
-        );
+        assert_eq!(review(r#"{"allowed":true,"reason":"RBAC"}"#), Ok(AccessVerdict::Allowed));
+        assert_eq!(review(r#"{"allowed":true,"denied":true,"reason":"no"}"#), no("no"));
+        assert_eq!(review(r#"{"allowed":false,"reason":"because"}"#), no("because"));
         assert_eq!(review(r#"{"allowed":false}"#), no(""));
         assert_eq!(review("{}"), no(""));
         let error = ReviewError::Evaluate("boom".into());
         assert_eq!(review(r#"{"evaluationError":"boom"}"#), Err(error));
         // An error beside a verdict is about a rule that did not matter.
-        assert_eq!(
-            review(r#"{"allowed":true,"evaluationError":"boom"}"#),
-            Ok(AccessVerdict::Allowed)
-        );
+        assert_eq!(review(r#"{"allowed":true,"evaluationError":"boom"}"#), Ok(AccessVerdict::Allowed));
         assert!(review(r#"{"allowed":"yes"}"#).is_err());
         assert!(review("null").is_err());
     }

@@ -12,14 +12,8 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> R
         method: method.to_owned(),
         path: path.to_owned(),
         query,
-        headers: headers
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect(),
+        headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
         body: Vec::new(),
-        peer: Peer {
-            address: ([127, 0, 0, 1], 1).into(),
-            identity: Identity::None,
-        },
+        peer: Peer { address: ([127, 0, 0, 1], 1).into(), identity: Identity::None },
     }
 }

@@ -63,12 +63,7 @@ impl TlsState {
         key: PrivateKeyDer<'static>,
     ) -> Result<TlsState, TlsError> {
         let config = RwLock::new(server_config(&provider, chain, key)?);
-        Ok(TlsState {
-            provider,
-            config,
-            front_proxy: RwLock::new(None),
-            generation: AtomicU64::new(0),
-        })
+        Ok(TlsState { provider, config, front_proxy: RwLock::new(None), generation: AtomicU64::new(0) })
     }
 
     pub fn provider(&self) -> &Arc<CryptoProvider> {
@@ -93,10 +88,7 @@ impl TlsState {
 
     /// Replaces the front proxy's rules; the next request of every connection is judged by them.
     pub fn set_front_proxy(&self, trust: Option<Arc<FrontProxyTrust>>) {
-        let mut current = self
-            .front_proxy
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.front_proxy.write().unwrap_or_else(PoisonError::into_inner);
         *current = trust;
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -107,10 +99,7 @@ impl TlsState {
 
     /// The rules in force and their generation, read together.
     pub fn front_proxy(&self) -> (u64, Option<Arc<FrontProxyTrust>>) {
-        let current = self
-            .front_proxy
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let current = self.front_proxy.read().unwrap_or_else(PoisonError::into_inner);
         (self.generation(), current.clone())
     }
 }
@@ -120,9 +109,7 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = Arc::new(AnyCertificate {
-        algorithms: provider.signature_verification_algorithms,
-    });
+    let verifier = Arc::new(AnyCertificate { algorithms: provider.signature_verification_algorithms });
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TlsError::Versions)?

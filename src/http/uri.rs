@@ -40,11 +40,7 @@ pub fn decode_query_part(raw: &str) -> Result<String, UriError> {
 /// The segments of a raw path, split before they are decoded, so that `%2F` never becomes a separator. A path
 /// that begins with `/` yields no empty first segment; empty ones elsewhere are kept for the caller to refuse.
 pub fn segments(path: &str) -> Result<Vec<String>, UriError> {
-    path.strip_prefix('/')
-        .unwrap_or(path)
-        .split('/')
-        .map(decode)
-        .collect()
+    path.strip_prefix('/').unwrap_or(path).split('/').map(decode).collect()
 }
 
 /// The pairs of a raw query in order, repeated keys included; a key without `=` has an empty value.
@@ -79,9 +75,7 @@ fn decode_with(raw: &str, plus_is_space: bool) -> Result<String, UriError> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -95,26 +89,10 @@ mod tests {
             ("a+b", Ok("a+b"), Ok("a b")),
             ("a%2Fb%2bc", Ok("a/b+c"), Ok("a/b+c")),
             ("%c3%bc", Ok("ü"), Ok("ü")),
-            (
-                "%",
-                Err(UriError::PercentEncoding),
-                Err(UriError::PercentEncoding),
-            ),
-            (
-                "%2",
-                Err(UriError::PercentEncoding),
-                Err(UriError::PercentEncoding),
-            ),
-            (
-                "%zz",
-                Err(UriError::PercentEncoding),
-                Err(UriError::PercentEncoding),
-            ),
-            (
-                "%+1",
-                Err(UriError::PercentEncoding),
-                Err(UriError::PercentEncoding),
-            ),
+            ("%", Err(UriError::PercentEncoding), Err(UriError::PercentEncoding)),
+            ("%2", Err(UriError::PercentEncoding), Err(UriError::PercentEncoding)),
+            ("%zz", Err(UriError::PercentEncoding), Err(UriError::PercentEncoding)),
+            ("%+1", Err(UriError::PercentEncoding), Err(UriError::PercentEncoding)),
             ("%00", Err(UriError::Nul), Err(UriError::Nul)),
             ("%C0%AF", Err(UriError::Utf8), Err(UriError::Utf8)),
             ("%ff", Err(UriError::Utf8), Err(UriError::Utf8)),
@@ -135,14 +113,7 @@ mod tests {
     #[test]
     fn queries_keep_order_and_repeats() {
         let pairs = query_pairs("b=1&a=%20x+y&&b=2&zz&=v&q=a=b").unwrap();
-        let expected = [
-            ("b", "1"),
-            ("a", " x y"),
-            ("b", "2"),
-            ("zz", ""),
-            ("", "v"),
-            ("q", "a=b"),
-        ];
+        let expected = [("b", "1"), ("a", " x y"), ("b", "2"), ("zz", ""), ("", "v"), ("q", "a=b")];
         assert_eq!(pairs, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(query_pairs("").unwrap(), []);
         assert_eq!(query_pairs("a=%2"), Err(UriError::PercentEncoding));

@@ -16,14 +16,20 @@ pub fn milli(value: f64) -> i64 {
     milli.min(i64::MAX / 1000 * 1000)
 }
 
-/// Canonical text: `500`, `2500m`, `0`.
+/// Canonical text, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
 #[must_use]
 pub fn text(milli: i64) -> String {
-    if milli % 1000 == 0 {
-        (milli / 1000).to_string()
-    } else {
-        format!("{milli}m")
+    if milli % 1000 != 0 {
+        return format!("{milli}m");
     }
+    let (mut value, mut suffix) = (milli / 1000, "");
+    for larger in ["k", "M", "G", "T", "P", "E"] {
+        if value == 0 || value % 1000 != 0 {
+            break;
+        }
+        (value, suffix) = (value / 1000, larger);
+    }
+    format!("{value}{suffix}")
 }
 
 #[cfg(test)]
@@ -39,7 +45,10 @@ mod tests {
             (0.0005, "1m"),
             (1.0, "1"),
             (1.5, "1500m"),
-            (1000.0, "1000"),
+            (1000.0, "1k"),
+            (1500.0, "1500"),
+            (2.5e6, "2500k"),
+            (1e9, "1G"),
             (100.1234, "100123m"),
             (-3.0, "0"),
             (-0.0, "0"),

@@ -148,7 +148,7 @@ fn rows(
     if !statement.readonly() {
         return Err(Error::Refused { message: "only reading is allowed".to_owned() });
     }
-    let mut names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let mut names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if params.is_empty() && statement.parameter_count() > 0 {
         return Err(Error::Refused { message: "parameters have no values here".to_owned() });
     }

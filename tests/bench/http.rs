@@ -31,14 +31,8 @@ const REQUEST: &[u8] = b"GET /apis/external.metrics.k8s.io/v1beta1/namespaces/de
     X-Remote-Group: system:serviceaccounts\r\nX-Remote-Group: system:authenticated\r\n\r\n";
 
 fn main() {
-    let seconds = std::env::var("HPALITE_BENCH_SECONDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(5);
-    let names = ServiceNames {
-        service: "hpalite".into(),
-        namespace: "bench".into(),
-    };
+    let seconds = std::env::var("HPALITE_BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5);
+    let names = ServiceNames { service: "hpalite".into(), namespace: "bench".into() };
     let own = OwnCertificates::generate(&names, SystemTime::now()).unwrap();
     let serving = own.serving().unwrap();
     let tls = TlsState::new(tls::provider(), serving.chain, serving.key).unwrap();
@@ -54,9 +48,7 @@ fn main() {
     })
     .unwrap();
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(own.ca_pem.as_bytes()).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_slice(own.ca_pem.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -66,21 +58,11 @@ fn main() {
 
     println!("resident at start: {} KiB", resident_kib());
     for connections in [4, 64] {
-        run(
-            gate.local_addr(),
-            &config,
-            connections,
-            Duration::from_secs(seconds),
-        );
+        run(gate.local_addr(), &config, connections, Duration::from_secs(seconds));
     }
     let before = resident_kib();
-    let idle: Vec<_> = (0..500)
-        .map(|_| connect(gate.local_addr(), &config))
-        .collect();
-    println!(
-        "500 idle tls connections: {} KiB more, both ends counted",
-        resident_kib().saturating_sub(before)
-    );
+    let idle: Vec<_> = (0..500).map(|_| connect(gate.local_addr(), &config)).collect();
+    println!("500 idle tls connections: {} KiB more, both ends counted", resident_kib().saturating_sub(before));
     drop(idle);
 }
 
@@ -90,10 +72,7 @@ fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Client {
     let name = ServerName::try_from("hpalite.bench.svc").unwrap();
     let socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
-    let mut client = StreamOwned::new(
-        ClientConnection::new(Arc::clone(config), name).unwrap(),
-        socket,
-    );
+    let mut client = StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), socket);
     ask(&mut client, &mut [0; 4096]);
     client
 }
@@ -127,10 +106,7 @@ fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time
                 }
                 waits_ns
             };
-            std::thread::Builder::new()
-                .name("client".into())
-                .spawn(client)
-                .unwrap()
+            std::thread::Builder::new().name("client".into()).spawn(client).unwrap()
         })
         .collect();
     start.wait();
@@ -140,10 +116,7 @@ fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time
     // Read before the clients end and take their share of it with them.
     let (clients, server) = (cpu_seconds().0 - cpu.0, cpu_seconds().1 - cpu.1);
     stop.store(true, Ordering::Relaxed);
-    let mut waits: Vec<u64> = threads
-        .into_iter()
-        .flat_map(|thread| thread.join().unwrap())
-        .collect();
+    let mut waits: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     let elapsed = started.elapsed().as_secs_f64();
     waits.sort_unstable();
     let each = |seconds: f64| seconds * 1e6 / waits.len() as f64;
@@ -170,20 +143,13 @@ fn cpu_seconds() -> (f64, f64) {
         let (name, fields) = stat.rsplit_once(") ").unwrap();
         let fields: Vec<&str> = fields.split(' ').collect();
         let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        *(if name.ends_with("(client") {
-            &mut clients
-        } else {
-            &mut others
-        }) += ticks / 100.0;
+        *(if name.ends_with("(client") { &mut clients } else { &mut others }) += ticks / 100.0;
     }
     (clients, others)
 }
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -118,10 +118,13 @@ fn run(load: &Load, samples: usize) {
         latencies[98].as_secs_f64() * 1e3,
     );
     let connection = rusqlite::Connection::open(&path).unwrap();
-    let mut statement = connection.prepare("SELECT level, count(*), sum(samples), sum(chunks) FROM sample_block GROUP BY level").unwrap();
+    let mut statement = connection
+        .prepare("SELECT level, count(*), sum(samples), sum(chunks) FROM sample_block GROUP BY level")
+        .unwrap();
     let mut rows = statement.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
-        let (level, blocks, samples, chunks): (i64, i64, i64, i64) = (row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap(), row.get(3).unwrap());
+        let (level, blocks, samples, chunks): (i64, i64, i64, i64) =
+            (row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap(), row.get(3).unwrap());
         println!("    level {level}: {blocks} blocks, {samples} samples in {chunks} chunks");
     }
 }

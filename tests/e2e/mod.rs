@@ -2,12 +2,16 @@
 
 mod authentication;
 mod case;
+mod compat;
+mod compat_more;
 mod definition;
 mod deletion;
+mod differences;
 mod hpa;
 mod install;
 mod lifecycle;
 mod pause;
+mod picture;
 mod restart;
 mod takeover;
 mod targets;

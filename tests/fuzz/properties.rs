@@ -45,20 +45,13 @@ pub(crate) fn head(bytes: &[u8]) {
         assert!(value.is_ascii() || head::is_remote(name));
         write!(again, "{name}: {value}\r\n").unwrap();
     }
-    if !head
-        .headers
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
-    {
+    if !head.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         again += "Host: x\r\n";
     }
     write!(again, "Content-Length: {}\r\n\r\n", head.body_len).unwrap();
     match head::parse(again.as_bytes(), 0) {
         Ok(Parsed::Complete(second)) => {
-            assert_eq!(
-                (second.method, second.path, second.query),
-                (head.method, head.path, head.query)
-            );
+            assert_eq!((second.method, second.path, second.query), (head.method, head.path, head.query));
             assert_eq!(second.headers[..head.headers.len()], head.headers[..]);
             assert_eq!(second.body_len, head.body_len);
         }
@@ -72,12 +65,7 @@ pub(crate) fn head(bytes: &[u8]) {
 pub(crate) fn certificate(bytes: &[u8]) {
     if let Ok(subject) = der::subject(bytes) {
         assert!(!subject.common_name.contains('\0'));
-        assert!(
-            subject
-                .organisations
-                .iter()
-                .all(|name| !name.contains('\0'))
-        );
+        assert!(subject.organisations.iter().all(|name| !name.contains('\0')));
     }
     let _ = der::not_after(bytes);
 }
@@ -115,10 +103,7 @@ pub(crate) fn selector(bytes: &[u8]) {
     let again = Selector::parse(&written.join(",")).unwrap();
     assert_eq!(again.requirements.len(), selector.requirements.len());
     for label in ["", "a", "b", "5"] {
-        assert_eq!(
-            again.matches(|_| Some(label)),
-            selector.matches(|_| Some(label))
-        );
+        assert_eq!(again.matches(|_| Some(label)), selector.matches(|_| Some(label)));
     }
     assert_eq!(again.matches(|_| None), selector.matches(|_| None));
 }
@@ -134,24 +119,15 @@ pub(crate) fn uri(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    for decoded in [uri::decode(text), uri::decode_query_part(text)]
-        .into_iter()
-        .flatten()
-    {
+    for decoded in [uri::decode(text), uri::decode_query_part(text)].into_iter().flatten() {
         assert!(!decoded.contains('\0'));
     }
     if let Ok(segments) = uri::segments(text) {
-        assert_eq!(
-            segments.len(),
-            text.strip_prefix('/').unwrap_or(text).split('/').count()
-        );
+        assert_eq!(segments.len(), text.strip_prefix('/').unwrap_or(text).split('/').count());
     }
     let _ = uri::query_pairs(text);
     let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    assert_eq!(
-        uri::decode(&encoded).ok(),
-        (!text.contains('\0')).then(|| text.to_owned())
-    );
+    assert_eq!(uri::decode(&encoded).ok(), (!text.contains('\0')).then(|| text.to_owned()));
 }
 
 /// Lines `key=value` become the ConfigMap.

@@ -21,22 +21,14 @@ fn running_out_of_descriptors_is_survived() {
         return serve_without_descriptors();
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "gate::descriptors::running_out_of_descriptors_is_survived",
-            "--nocapture",
-        ])
+        .args(["--exact", "gate::descriptors::running_out_of_descriptors_is_survived", "--nocapture"])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
-    let address = lines
-        .find_map(|line| line.split_once("address ").map(|(_, at)| at.to_owned()))
-        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines.find_map(|line| line.split_once("address ").map(|(_, at)| at.to_owned())).unwrap();
     let address = address.parse().unwrap();
     let mut kept = connect(address);
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1").0, 200);
@@ -45,16 +37,14 @@ fn running_out_of_descriptors_is_survived() {
     writeln!(stdin, "exhaust").unwrap();
     assert!(lines.any(|line| line == "exhausted"));
     // More than can be accepted: each is closed, or takes the place of one that waits.
-    let crowd: Vec<_> = (0..50)
-        .filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok())
-        .collect();
+    let crowd: Vec<_> =
+        (0..50).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()).collect();
     drop(crowd);
     writeln!(stdin, "release").unwrap();
     assert!(lines.any(|line| line == "released"));
     eventually("new clients are served again", || {
         let mut client = connect(address);
-        write!(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
-            && read_answer(&mut client).is_ok()
+        write!(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok() && read_answer(&mut client).is_ok()
     });
     drop(stdin);
     assert!(child.wait().unwrap().success());
@@ -68,14 +58,7 @@ fn serve_without_descriptors() {
     for line in std::io::stdin().lines().map(Result::unwrap) {
         if line == "exhaust" {
             let hard = getrlimit(Resource::Nofile).maximum;
-            setrlimit(
-                Resource::Nofile,
-                Rlimit {
-                    current: Some(64),
-                    maximum: hard,
-                },
-            )
-            .unwrap();
+            setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: hard }).unwrap();
             hoard.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
             println!("exhausted");
         } else {
@@ -83,9 +66,5 @@ fn serve_without_descriptors() {
             println!("released");
         }
     }
-    assert!(
-        gate.counters()
-            .refused()
-            .any(|(label, count)| label == "out of descriptors" && count > 0)
-    );
+    assert!(gate.counters().refused().any(|(label, count)| label == "out of descriptors" && count > 0));
 }

@@ -36,11 +36,7 @@ fn run(seeds: &[Vec<u8>], words: &[&str], rounds: usize, property: fn(&[u8])) {
     for round in 0..rounds {
         let input = mutate(&mut random, seeds, words);
         let held = std::panic::catch_unwind(|| property(&input));
-        assert!(
-            held.is_ok(),
-            "round {round}: {:?}",
-            String::from_utf8_lossy(&input)
-        );
+        assert!(held.is_ok(), "round {round}: {:?}", String::from_utf8_lossy(&input));
     }
 }
 
@@ -65,59 +61,29 @@ fn heads() {
         "?",
         "#",
     ];
-    run(
-        &seeds.map(|s| s.as_bytes().to_vec()),
-        &words,
-        20_000,
-        properties::head,
-    );
+    run(&seeds.map(|s| s.as_bytes().to_vec()), &words, 20_000, properties::head);
 }
 
 #[test]
 fn certificates() {
     let authority = super::support::Authority::new("authority");
-    let seeds = [
-        authority.certificate.to_vec(),
-        authority.client("front-proxy-client").chain[0].to_vec(),
-    ];
-    let words = [
-        "\u{30}\u{3}",
-        "\u{6}\u{3}U\u{4}\u{3}",
-        "\u{c}\u{1}a",
-        "\u{31}\u{0}",
-    ];
+    let seeds = [authority.certificate.to_vec(), authority.client("front-proxy-client").chain[0].to_vec()];
+    let words = ["\u{30}\u{3}", "\u{6}\u{3}U\u{4}\u{3}", "\u{c}\u{1}a", "\u{31}\u{0}"];
     run(&seeds, &words, 20_000, properties::certificate);
 }
 
 #[test]
 fn selectors() {
-    let seeds = [
-        "a=b,tier in (a,b),x,!y",
-        "scaledobject.keda.sh/name=api",
-        "n>4,m<5,z notin (,a)",
-        "in in (in)",
-    ];
-    let words = [
-        "=", "==", "!", "!=", "(", ")", ",", ">", "<", " in ", " notin ", "/", "a", "-", "5",
-    ];
-    run(
-        &seeds.map(|s| s.as_bytes().to_vec()),
-        &words,
-        20_000,
-        properties::selector,
-    );
+    let seeds = ["a=b,tier in (a,b),x,!y", "scaledobject.keda.sh/name=api", "n>4,m<5,z notin (,a)", "in in (in)"];
+    let words = ["=", "==", "!", "!=", "(", ")", ",", ">", "<", " in ", " notin ", "/", "a", "-", "5"];
+    run(&seeds.map(|s| s.as_bytes().to_vec()), &words, 20_000, properties::selector);
 }
 
 #[test]
 fn uris() {
     let seeds = ["/a%2Fb/c", "a=1&b=%20+x&&c", "%C0%AF", "%00"];
     let words = ["%", "%2", "%zz", "/", "&", "=", "+", "ü"];
-    run(
-        &seeds.map(|s| s.as_bytes().to_vec()),
-        &words,
-        20_000,
-        properties::uri,
-    );
+    run(&seeds.map(|s| s.as_bytes().to_vec()), &words, 20_000, properties::uri);
 }
 
 #[test]
@@ -128,16 +94,7 @@ fn config_maps() {
         "requestheader-client-ca-file={pem}\u{1}requestheader-username-headers=[\"X-Remote-User\"]\u{1}\
          requestheader-extra-headers-prefix=[\"X-Remote-Extra-\"]\u{1}requestheader-allowed-names=[]"
     );
-    let words = [
-        "\u{1}",
-        "=",
-        "[",
-        "]",
-        "\"",
-        "\n",
-        "-----BEGIN CERTIFICATE-----\n",
-        "null",
-        "requestheader-uid-headers",
-    ];
+    let words =
+        ["\u{1}", "=", "[", "]", "\"", "\n", "-----BEGIN CERTIFICATE-----\n", "null", "requestheader-uid-headers"];
     run(&[good.into_bytes()], &words, 500, properties::config_map);
 }

@@ -29,22 +29,13 @@ fn nothing_is_smuggled_behind_a_refused_head() {
     let gate = plain(handler);
     let length = SMUGGLED.len();
     for (head, code) in [
-        (
-            format!("Content-Length: {length}\r\nTransfer-Encoding: chunked"),
-            411,
-        ),
-        (
-            format!("Transfer-Encoding: chunked\r\nContent-Length: {length}"),
-            411,
-        ),
+        (format!("Content-Length: {length}\r\nTransfer-Encoding: chunked"), 411),
+        (format!("Transfer-Encoding: chunked\r\nContent-Length: {length}"), 411),
         ("Transfer-Encoding: chunked".to_owned(), 411),
         ("Transfer-Encoding: identity".to_owned(), 411),
         ("Transfer-Encoding : chunked".to_owned(), 400),
         (" Transfer-Encoding: chunked".to_owned(), 400),
-        (
-            format!("Content-Length: 0\r\nContent-Length: {length}"),
-            400,
-        ),
+        (format!("Content-Length: 0\r\nContent-Length: {length}"), 400),
         ("Content-Length: 0\r\nContent-Length: 0".to_owned(), 400),
         ("Content-Length: +0".to_owned(), 400),
         ("Content-Length: -1".to_owned(), 400),
@@ -65,16 +56,11 @@ fn nothing_is_smuggled_behind_a_refused_head() {
         (format!("A: {}", "b".repeat(20_000)), 431),
         ("A: b\r\n".repeat(70) + "A: b", 431),
     ] {
-        let answer = raw(
-            gate.local_addr(),
-            format!("GET / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{SMUGGLED}").as_bytes(),
-        );
+        let answer =
+            raw(gate.local_addr(), format!("GET / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{SMUGGLED}").as_bytes());
         assert_eq!(status(&answer), code, "{head:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{head:?}: {answer}");
-        assert!(
-            answer.contains("Connection: close\r\n") && answer.contains("\"kind\":\"Status\""),
-            "{answer}"
-        );
+        assert!(answer.contains("Connection: close\r\n") && answer.contains("\"kind\":\"Status\""), "{answer}");
         assert!(!answer.contains("Retry-After"));
     }
     for (start, code) in [
@@ -93,10 +79,7 @@ fn nothing_is_smuggled_behind_a_refused_head() {
     assert_eq!(count.load(Ordering::SeqCst), 0);
     let refused: u64 = gate.counters().refused().map(|(_, count)| count).sum();
     assert_eq!(refused, 33);
-    assert_eq!(
-        ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0,
-        200
-    );
+    assert_eq!(ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0, 200);
 }
 
 #[test]
@@ -105,19 +88,12 @@ fn a_header_of_many_megabytes_is_cut_at_the_limit() {
     let gate = plain(handler);
     let before = resident_kib();
     let mut client = connect(gate.local_addr());
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nA: ")
-        .unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nA: ").unwrap();
     let piece = vec![b'b'; 1 << 20];
-    let sent = (0..300)
-        .take_while(|_| client.write_all(&piece).is_ok())
-        .count();
+    let sent = (0..300).take_while(|_| client.write_all(&piece).is_ok()).count();
     assert!(sent < 100, "{sent} MB were taken");
     assert!(resident_kib() < before + 50_000);
-    assert_eq!(
-        ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0,
-        200
-    );
+    assert_eq!(ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0, 200);
 }
 
 #[test]
@@ -126,9 +102,7 @@ fn closing_at_every_byte_of_a_request_harms_nobody() {
     let gate = plain(handler);
     let request = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
     for end in 0..request.len() {
-        connect(gate.local_addr())
-            .write_all(&request[..end])
-            .unwrap();
+        connect(gate.local_addr()).write_all(&request[..end]).unwrap();
         // A reset instead of a FIN.
         let stream = connect(gate.local_addr());
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
@@ -142,10 +116,7 @@ fn closing_at_every_byte_of_a_request_harms_nobody() {
     }
     eventually("all are gone", || gate.counters().active() == 0);
     assert!(count.load(Ordering::SeqCst) <= 20);
-    assert_eq!(
-        ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0,
-        200
-    );
+    assert_eq!(ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0, 200);
 }
 
 #[test]
@@ -164,10 +135,7 @@ fn garbage_is_refused_over_plain_and_tls() {
         }
     }
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    assert_eq!(
-        ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0,
-        200
-    );
+    assert_eq!(ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0, 200);
     assert_eq!(ask(&mut secure.client(None), "GET / HTTP/1.1").0, 200);
 }
 
@@ -181,14 +149,11 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
     let mut body = connect(gate.local_addr());
     let mut hello = connect(secure.address());
     head.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
-    body.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
-        .unwrap();
+    body.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n").unwrap();
     hello.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00]).unwrap();
     let mut dripping = [head, body, hello];
     for stream in &mut dripping {
-        stream
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     }
     // A byte now and then must not buy time.
     let mut ended = [false; 3];
@@ -199,19 +164,13 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
         }
         assert!(started.elapsed() < PATIENCE, "{ended:?}");
     }
-    assert!(
-        started.elapsed() > Duration::from_secs(4),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() > Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[test]
 fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
     let (handler, _) = counting();
-    let secure = secure_with(handler, |config: &mut GateConfig| {
-        config.max_connections = 500
-    });
+    let secure = secure_with(handler, |config: &mut GateConfig| config.max_connections = 500);
     let gate: &Gate = &secure.gate;
     let mut kept = secure.client(Some(&secure.front_proxy()));
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
@@ -219,9 +178,7 @@ fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
     let mut slow = Vec::new();
     for n in 0..2000 {
         let mut stream = connect(gate.local_addr());
-        stream
-            .write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01])
-            .unwrap();
+        stream.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).unwrap();
         slow.push(stream);
         if n % 20 == 0 {
             assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
@@ -232,20 +189,12 @@ fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
     // Not all 1,500: on a slow machine some reach their deadline first.
     assert!(gate.counters().shed() >= 1000, "{}", gate.counters().shed());
     // Both ends are in this process: 500 connections of some 20 KB here, and 2,000 sockets of the clients.
-    assert!(
-        resident_kib() < before + 40_000,
-        "{} -> {}",
-        before,
-        resident_kib()
-    );
+    assert!(resident_kib() < before + 40_000, "{} -> {}", before, resident_kib());
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
 }
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -15,11 +15,7 @@ const CLAIMS: &str = "GET / HTTP/1.1\r\nX-Remote-User: alice\r\nX-Remote-Group: 
 /// The line about the identity in what `echo` answers; also sees that no claim reached the handler.
 fn line(answer: (u16, String)) -> String {
     assert_eq!(answer.0, 200);
-    assert!(
-        !answer.1.to_lowercase().contains("\nx-remote-"),
-        "{}",
-        answer.1
-    );
+    assert!(!answer.1.to_lowercase().contains("\nx-remote-"), "{}", answer.1);
     answer.1.lines().nth(2).unwrap().to_owned()
 }
 
@@ -31,23 +27,11 @@ fn the_front_proxy_speaks_for_others() {
                     {\"authentication.kubernetes.io/credential-id\": [\"x\"], \"bad%zz\": [\"y\"]}";
     assert_eq!(line(ask(&mut client, CLAIMS)), expected);
     let utf8 = "GET / HTTP/1.1\r\nX-Remote-User: jürgen";
-    assert_eq!(
-        line(ask(&mut client, utf8)),
-        "front-proxy-client for jürgen  [] {}"
-    );
+    assert_eq!(line(ask(&mut client, utf8)), "front-proxy-client for jürgen  [] {}");
     for (head, expected) in [
-        (
-            "GET / HTTP/1.1",
-            "front-proxy-client but front proxy named no user",
-        ),
-        (
-            "GET / HTTP/1.1\r\nX-Remote-User:",
-            "front-proxy-client but front proxy named no user",
-        ),
-        (
-            "GET / HTTP/1.1\r\nX_Remote_User: a",
-            "front-proxy-client but front proxy named no user",
-        ),
+        ("GET / HTTP/1.1", "front-proxy-client but front proxy named no user"),
+        ("GET / HTTP/1.1\r\nX-Remote-User:", "front-proxy-client but front proxy named no user"),
+        ("GET / HTTP/1.1\r\nX_Remote_User: a", "front-proxy-client but front proxy named no user"),
         (
             "GET / HTTP/1.1\r\nX-Remote-User: a\r\nx-remote-user: b",
             "front-proxy-client but front proxy named several users",
@@ -66,36 +50,15 @@ fn nobody_else_does() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.not_after = (SystemTime::now() - Duration::from_secs(3600)).into();
     });
-    let for_servers = ca.sign("front-proxy-client", |params| {
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]
-    });
+    let for_servers =
+        ca.sign("front-proxy-client", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
     for (who, holder, expected) in [
         ("no certificate", None, "nobody"),
-        (
-            "another name",
-            Some(ca.client("somebody")),
-            "certificate refused: common name \"somebody\"",
-        ),
-        (
-            "no name",
-            Some(ca.client("")),
-            "certificate refused: common name \"\"",
-        ),
-        (
-            "unknown ca of the same name",
-            Some(elsewhere.client("front-proxy-client")),
-            "certificate refused: client",
-        ),
-        (
-            "expired",
-            Some(expired),
-            "certificate refused: client certificate not trusted: invalid peer certificate",
-        ),
-        (
-            "for servers",
-            Some(for_servers),
-            "certificate refused: client certificate not trusted",
-        ),
+        ("another name", Some(ca.client("somebody")), "certificate refused: common name \"somebody\""),
+        ("no name", Some(ca.client("")), "certificate refused: common name \"\""),
+        ("unknown ca of the same name", Some(elsewhere.client("front-proxy-client")), "certificate refused: client"),
+        ("expired", Some(expired), "certificate refused: client certificate not trusted: invalid peer certificate"),
+        ("for servers", Some(for_servers), "certificate refused: client certificate not trusted"),
     ] {
         let said = line(ask(&mut secure.client(holder.as_ref()), CLAIMS));
         assert!(said.starts_with(expected), "{who}: {said}");
@@ -115,9 +78,7 @@ fn a_certificate_without_its_key_does_not_get_through_the_handshake() {
     let stolen = rustls::sign::CertifiedKey::new(thief.chain.clone(), thief.signing_key());
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
     let mut client = secure.client_with(config);
-    let result = client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .and_then(|()| client.read(&mut [0; 64]));
+    let result = client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").and_then(|()| client.read(&mut [0; 64]));
     assert!(result.is_err(), "{result:?}");
     assert_eq!(secure.gate.counters().requests(), 0);
 }
@@ -127,23 +88,13 @@ fn new_rules_hold_for_the_next_request_of_connections_that_stand() {
     let secure = secure(echo());
     let mut client = secure.client(Some(&secure.front_proxy()));
     let head = "GET / HTTP/1.1\r\nX-Remote-User: u";
-    assert_eq!(
-        line(ask(&mut client, head)),
-        "front-proxy-client for u  [] {}"
-    );
-    secure
-        .tls
-        .set_front_proxy(Some(Arc::new(trust(&secure.front_proxy_ca, &["another"]))));
+    assert_eq!(line(ask(&mut client, head)), "front-proxy-client for u  [] {}");
+    secure.tls.set_front_proxy(Some(Arc::new(trust(&secure.front_proxy_ca, &["another"]))));
     assert!(line(ask(&mut client, head)).contains("is not an allowed front proxy"));
     secure.tls.set_front_proxy(None);
     assert!(line(ask(&mut client, head)).contains("no front proxy is configured"));
-    secure
-        .tls
-        .set_front_proxy(Some(Arc::new(trust(&secure.front_proxy_ca, &[]))));
-    assert_eq!(
-        line(ask(&mut client, head)),
-        "front-proxy-client for u  [] {}"
-    );
+    secure.tls.set_front_proxy(Some(Arc::new(trust(&secure.front_proxy_ca, &[]))));
+    assert_eq!(line(ask(&mut client, head)), "front-proxy-client for u  [] {}");
 }
 
 #[test]
@@ -152,15 +103,9 @@ fn a_new_certificate_is_served_to_new_handshakes_and_old_connections_stay() {
     let mut before = secure.client(None);
     assert_eq!(ask(&mut before, "GET / HTTP/1.1").0, 200);
     let first = before.conn.peer_certificates().unwrap()[0].clone();
-    let renewed: OwnCertificates = secure
-        .own
-        .renew_serving(&names(), SystemTime::now())
-        .unwrap();
+    let renewed: OwnCertificates = secure.own.renew_serving(&names(), SystemTime::now()).unwrap();
     let serving = renewed.serving().unwrap();
-    secure
-        .tls
-        .set_certificate(serving.chain.clone(), serving.key)
-        .unwrap();
+    secure.tls.set_certificate(serving.chain.clone(), serving.key).unwrap();
     let mut after = secure.client(None);
     assert_eq!(ask(&mut after, "GET / HTTP/1.1").0, 200);
     assert_eq!(ask(&mut before, "GET / HTTP/1.1").0, 200);

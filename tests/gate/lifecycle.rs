@@ -31,26 +31,15 @@ fn drain_finishes_what_is_under_way_and_closes_the_rest() {
     assert_eq!(ask(&mut idle, "GET / HTTP/1.1").0, 200);
     let mut busy = connect(address);
     write!(busy, "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    eventually("the request is with the handler", || {
-        gate.counters().requests() == 2
-    });
+    eventually("the request is with the handler", || gate.counters().requests() == 2);
 
-    assert!(
-        !gate.drain(Duration::from_millis(1)),
-        "one request is still under way"
-    );
+    assert!(!gate.drain(Duration::from_millis(1)), "one request is still under way");
     let draining = std::thread::spawn({
         let gate = Arc::clone(&gate);
         move || gate.drain(PATIENCE)
     });
-    assert_eq!(
-        idle.read(&mut [0]).unwrap(),
-        0,
-        "idle connections are closed"
-    );
-    eventually("nobody is accepted", || {
-        TcpStream::connect(address).is_err()
-    });
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "idle connections are closed");
+    eventually("nobody is accepted", || TcpStream::connect(address).is_err());
     release.send(()).unwrap();
     let (head, body) = read_answer(&mut busy).unwrap();
     assert!(head.contains("Connection: close\r\n"), "{head}");
@@ -86,12 +75,7 @@ fn socket_folders() -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
     entries
         .map(|entry| entry.path())
-        .filter(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with(&prefix)
-        })
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix))
         .collect()
 }
 
@@ -107,11 +91,7 @@ fn the_socket_behind_the_gate_serves_nobody_without_the_token() {
             continue;
         };
         assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
-        for header in [
-            "A: b",
-            "X-Hpalite-Gate: 0",
-            "X-Hpalite-Gate: 00000000000000000000000000000000 0",
-        ] {
+        for header in ["A: b", "X-Hpalite-Gate: 0", "X-Hpalite-Gate: 00000000000000000000000000000000 0"] {
             let Ok(mut stream) = UnixStream::connect(folder.join("0.sock")) else {
                 continue;
             };
@@ -126,9 +106,6 @@ fn the_socket_behind_the_gate_serves_nobody_without_the_token() {
     assert!(met >= 3);
     assert_eq!(gate.counters().requests(), 0);
     // The same header from a client is removed.
-    let (_, body) = ask(
-        &mut connect(gate.local_addr()),
-        "GET / HTTP/1.1\r\nX-Hpalite-Gate: x 0",
-    );
+    let (_, body) = ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1\r\nX-Hpalite-Gate: x 0");
     assert!(!body.to_lowercase().contains("x-hpalite"), "{body}");
 }

@@ -21,10 +21,7 @@ fn requests_one_after_another_over_plain_and_tls() {
             ask(&mut plain_client, &format!("GET /{n}?a=b HTTP/1.1")),
             ask(&mut tls_client, &format!("GET /{n}?a=b HTTP/1.1")),
         ] {
-            assert_eq!(
-                answer,
-                (200, format!("GET /{n}?a=b\nbody 0\nnobody\nHost: test\n"))
-            );
+            assert_eq!(answer, (200, format!("GET /{n}?a=b\nbody 0\nnobody\nHost: test\n")));
         }
     }
     assert_eq!(gate.counters().requests(), 3);
@@ -39,12 +36,11 @@ fn alpn_and_both_tls_versions() {
         let mut config = secure.client_config(None);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let roots = config.clone();
-        let mut config =
-            rustls::ClientConfig::builder_with_provider(hpalite::http::tls::provider())
-                .with_protocol_versions(&[version])
-                .unwrap()
-                .with_root_certificates(root_store(&secure))
-                .with_no_client_auth();
+        let mut config = rustls::ClientConfig::builder_with_provider(hpalite::http::tls::provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(root_store(&secure))
+            .with_no_client_auth();
         config.alpn_protocols = roots.alpn_protocols;
         let mut client = secure.client_with(config);
         assert_eq!(ask(&mut client, "GET / HTTP/1.1").0, 200);
@@ -54,21 +50,15 @@ fn alpn_and_both_tls_versions() {
     let mut config = secure.client_config(None);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let mut client = secure.client_with(config);
-    let error = client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .and_then(|()| client.read(&mut [0]))
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("NoApplicationProtocol"),
-        "{error}"
-    );
+    let error =
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").and_then(|()| client.read(&mut [0])).unwrap_err();
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
 }
 
 fn root_store(secure: &Secure) -> rustls::RootCertStore {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
-    let ca =
-        rustls::pki_types::CertificateDer::from_pem_slice(secure.own.ca_pem.as_bytes()).unwrap();
+    let ca = rustls::pki_types::CertificateDer::from_pem_slice(secure.own.ca_pem.as_bytes()).unwrap();
     roots.add(ca).unwrap();
     roots
 }
@@ -78,17 +68,12 @@ fn pipelined_requests_are_answered_in_order() {
     let gate = plain(echo());
     let mut client = connect(gate.local_addr());
     let count = 100;
-    let requests: String = (0..count)
-        .map(|n| format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"))
-        .collect();
+    let requests: String =
+        (0..count).map(|n| format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")).collect();
     client.write_all(requests.as_bytes()).unwrap();
     for n in 0..count {
         let (_, body) = read_answer(&mut client).unwrap();
-        assert!(
-            String::from_utf8(body)
-                .unwrap()
-                .starts_with(&format!("POST /{n}\nbody 3\n"))
-        );
+        assert!(String::from_utf8(body).unwrap().starts_with(&format!("POST /{n}\nbody 3\n")));
     }
 }
 
@@ -97,56 +82,28 @@ fn bodies_head_and_expect() {
     let gate = plain(echo());
     let mut client = connect(gate.local_addr());
     for size in [0, 1, 1024, 1025, 65536] {
-        write!(
-            client,
-            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
-        )
-        .unwrap();
+        write!(client, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n").unwrap();
         client.write_all(&vec![b'x'; size]).unwrap();
         let (_, body) = read_answer(&mut client).unwrap();
-        assert!(
-            String::from_utf8(body)
-                .unwrap()
-                .starts_with(&format!("PUT /\nbody {size}\n"))
-        );
+        assert!(String::from_utf8(body).unwrap().starts_with(&format!("PUT /\nbody {size}\n")));
     }
     // HEAD announces the length and sends nothing, so the next answer follows at once.
-    write!(
-        client,
-        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /after HTTP/1.1\r\nHost: a\r\n\r\n"
-    )
-    .unwrap();
+    write!(client, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /after HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         client.read_exact(&mut byte).unwrap();
         head.push(byte[0]);
     }
-    assert!(
-        String::from_utf8(head)
-            .unwrap()
-            .contains("Content-Length: ")
-    );
-    assert!(
-        String::from_utf8(read_answer(&mut client).unwrap().1)
-            .unwrap()
-            .starts_with("GET /after\n")
-    );
+    assert!(String::from_utf8(head).unwrap().contains("Content-Length: "));
+    assert!(String::from_utf8(read_answer(&mut client).unwrap().1).unwrap().starts_with("GET /after\n"));
 
-    write!(
-        client,
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
-    )
-    .unwrap();
+    write!(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n").unwrap();
     let mut interim = [0; 25];
     client.read_exact(&mut interim).unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     client.write_all(b"ab").unwrap();
-    assert!(
-        String::from_utf8(read_answer(&mut client).unwrap().1)
-            .unwrap()
-            .starts_with("POST /\nbody 2\n")
-    );
+    assert!(String::from_utf8(read_answer(&mut client).unwrap().1).unwrap().starts_with("POST /\nbody 2\n"));
 }
 
 #[test]
@@ -161,23 +118,14 @@ fn answers_keep_their_headers_and_close_is_announced() {
     let (head, _) = read_answer(&mut client).unwrap();
     assert_eq!(head, "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n");
     let (code, body) = ask(&mut client, "GET /status HTTP/1.1");
-    assert!(
-        code == 404 && body.contains("\"message\":\"no such thing\""),
-        "{body}"
-    );
-    let last = raw(
-        gate.local_addr(),
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-    );
+    assert!(code == 404 && body.contains("\"message\":\"no such thing\""), "{body}");
+    let last = raw(gate.local_addr(), b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(
         last,
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\nETag: \"y\"\r\n\r\n{}"
     );
     let old = raw(gate.local_addr(), b"GET / HTTP/1.0\r\n\r\n");
-    assert!(
-        old.contains("Connection: close\r\n") && old.ends_with("{}"),
-        "{old}"
-    );
+    assert!(old.contains("Connection: close\r\n") && old.ends_with("{}"), "{old}");
 }
 
 #[test]
@@ -205,9 +153,7 @@ fn an_answer_far_above_a_piece_arrives_whole_at_a_slow_reader() {
 fn answers_nobody_reads_are_bounded_in_sum() {
     // 20 MB each: three of them fit into what may wait.
     let body: Arc<[u8]> = vec![b'x'; 20 << 20].into();
-    let gate = plain(Arc::new(move |_: &Request| {
-        Response::text(200, Arc::clone(&body))
-    }));
+    let gate = plain(Arc::new(move |_: &Request| Response::text(200, Arc::clone(&body))));
     let code = |client: &mut std::net::TcpStream| {
         write!(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let mut start = [0; 12];
@@ -215,14 +161,9 @@ fn answers_nobody_reads_are_bounded_in_sum() {
         status(std::str::from_utf8(&start).unwrap())
     };
     let mut clients: Vec<_> = (0..6).map(|_| connect(gate.local_addr())).collect();
-    assert_eq!(
-        clients.iter_mut().map(code).collect::<Vec<_>>(),
-        [200, 200, 200, 503, 503, 503]
-    );
+    assert_eq!(clients.iter_mut().map(code).collect::<Vec<_>>(), [200, 200, 200, 503, 503, 503]);
     drop(clients);
-    eventually("their share is given back", || {
-        code(&mut connect(gate.local_addr())) == 200
-    });
+    eventually("their share is given back", || code(&mut connect(gate.local_addr())) == 200);
 }
 
 #[test]
@@ -235,32 +176,18 @@ fn slow_handlers_do_not_hold_up_quick_ones() {
         }
         Response::text(200, request.path.clone())
     });
-    let lanes: hpalite::http::gate::Lanes = Arc::new(|arrival| {
-        if arrival.path.starts_with("/slow") {
-            Lane::Patient
-        } else {
-            Lane::Quick
-        }
-    });
-    let gate = Gate::start(GateConfig {
-        workers: 1,
-        patient_workers: 2,
-        lanes: Some(lanes),
-        ..config("lanes", handler)
-    })
-    .unwrap();
+    let lanes: hpalite::http::gate::Lanes =
+        Arc::new(|arrival| if arrival.path.starts_with("/slow") { Lane::Patient } else { Lane::Quick });
+    let gate =
+        Gate::start(GateConfig { workers: 1, patient_workers: 2, lanes: Some(lanes), ..config("lanes", handler) })
+            .unwrap();
     let mut slow: Vec<_> = (0..4).map(|_| connect(gate.local_addr())).collect();
     for client in &mut slow {
         write!(client, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     }
-    eventually("two slow requests are with the handler", || {
-        gate.counters().requests() == 2
-    });
+    eventually("two slow requests are with the handler", || gate.counters().requests() == 2);
     for _ in 0..10 {
-        assert_eq!(
-            ask(&mut connect(gate.local_addr()), "GET /quick HTTP/1.1"),
-            (200, "/quick".into())
-        );
+        assert_eq!(ask(&mut connect(gate.local_addr()), "GET /quick HTTP/1.1"), (200, "/quick".into()));
     }
     for _ in 0..4 {
         release.send(()).unwrap();

@@ -11,8 +11,7 @@ use hpalite::http::gate::{Gate, GateConfig};
 use hpalite::http::tls::{self, TlsState};
 use hpalite::http::{Handler, Identity, Request, Response};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -44,11 +43,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Authority {
-            certificate: certificate.der().clone(),
-            pem: certificate.pem(),
-            issuer: Issuer::new(params, key),
-        }
+        Authority { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -56,28 +51,17 @@ impl Authority {
     }
 
     pub(crate) fn client(&self, common_name: &str) -> Holder {
-        self.sign(common_name, |params| {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
-        })
+        self.sign(common_name, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    pub(crate) fn sign(
-        &self,
-        common_name: &str,
-        adjust: impl FnOnce(&mut CertificateParams),
-    ) -> Holder {
+    pub(crate) fn sign(&self, common_name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Holder {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         adjust(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Holder {
-            chain: vec![certificate.der().clone()],
-            key_der: key.serialize_der(),
-        }
+        Holder { chain: vec![certificate.der().clone()], key_der: key.serialize_der() }
     }
 }
 
@@ -104,10 +88,7 @@ pub(crate) struct Secure {
 }
 
 pub(crate) fn names() -> ServiceNames {
-    ServiceNames {
-        service: "hpalite".into(),
-        namespace: "autoscaling".into(),
-    }
+    ServiceNames { service: "hpalite".into(), namespace: "autoscaling".into() }
 }
 
 pub(crate) fn config(name: &str, handler: Handler) -> GateConfig {
@@ -136,32 +117,15 @@ pub(crate) fn secure_with(handler: Handler, adjust: impl FnOnce(&mut GateConfig)
     let serving = own.serving().unwrap();
     let tls = Arc::new(TlsState::new(tls::provider(), serving.chain, serving.key).unwrap());
     let front_proxy_ca = Authority::new("front-proxy-ca");
-    tls.set_front_proxy(Some(Arc::new(trust(
-        &front_proxy_ca,
-        &["front-proxy-client"],
-    ))));
-    let mut config = GateConfig {
-        tls: Some(Arc::clone(&tls)),
-        ..config("secure", handler)
-    };
+    tls.set_front_proxy(Some(Arc::new(trust(&front_proxy_ca, &["front-proxy-client"]))));
+    let mut config = GateConfig { tls: Some(Arc::clone(&tls)), ..config("secure", handler) };
     adjust(&mut config);
-    Secure {
-        gate: Gate::start(config).unwrap(),
-        tls,
-        own,
-        front_proxy_ca,
-    }
+    Secure { gate: Gate::start(config).unwrap(), tls, own, front_proxy_ca }
 }
 
 pub(crate) fn trust(ca: &Authority, names: &[&str]) -> FrontProxyTrust {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    FrontProxyTrust::new(
-        vec![ca.certificate.clone()],
-        names,
-        IdentityHeaders::default(),
-        &tls::provider(),
-    )
-    .unwrap()
+    FrontProxyTrust::new(vec![ca.certificate.clone()], names, IdentityHeaders::default(), &tls::provider()).unwrap()
 }
 
 /// Answers with what it was asked, so that tests see what a handler sees.
@@ -171,11 +135,7 @@ pub(crate) fn echo() -> Handler {
         if let Some(query) = &request.query {
             text += &format!("?{query}");
         }
-        text += &format!(
-            "\nbody {}\n{}\n",
-            request.body.len(),
-            identity(&request.peer.identity)
-        );
+        text += &format!("\nbody {}\n{}\n", request.body.len(), identity(&request.peer.identity));
         for (name, value) in &request.headers {
             text += &format!("{name}: {value}\n");
         }
@@ -187,21 +147,10 @@ pub(crate) fn echo() -> Handler {
 pub(crate) fn identity(identity: &Identity) -> String {
     match identity {
         Identity::None => "nobody".to_owned(),
-        Identity::FrontProxy {
-            common_name,
-            user: Ok(user),
-            ..
-        } => {
-            format!(
-                "{common_name} for {} {} {:?} {:?}",
-                user.name, user.uid, user.groups, user.extra
-            )
+        Identity::FrontProxy { common_name, user: Ok(user), .. } => {
+            format!("{common_name} for {} {} {:?} {:?}", user.name, user.uid, user.groups, user.extra)
         }
-        Identity::FrontProxy {
-            common_name,
-            user: Err(fault),
-            ..
-        } => format!("{common_name} but {fault}"),
+        Identity::FrontProxy { common_name, user: Err(fault), .. } => format!("{common_name} but {fault}"),
         Identity::Certificate { refusal, .. } => format!("certificate refused: {refusal}"),
     }
 }
@@ -236,10 +185,7 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> std::io::Result<(String, Ve
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("Content-Length: "))
-        .map_or(0, |n| n.parse().unwrap());
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
     Ok((head, body))
@@ -253,11 +199,7 @@ pub(crate) fn ask(stream: &mut (impl Read + Write), head: &str) -> (u16, String)
 }
 
 pub(crate) fn status(answer: &str) -> u16 {
-    answer
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .unwrap_or_else(|| panic!("no answer: {answer:?}"))
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }
 
 pub(crate) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
@@ -273,9 +215,7 @@ impl Secure {
 
     pub(crate) fn client_config(&self, holder: Option<&Holder>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.own.ca_pem.as_bytes()).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_slice(self.own.ca_pem.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -284,9 +224,7 @@ impl Secure {
             None => builder.with_no_client_auth(),
             Some(holder) => {
                 let key = PrivateKeyDer::try_from(holder.key_der.clone()).unwrap();
-                builder
-                    .with_client_auth_cert(holder.chain.clone(), key)
-                    .unwrap()
+                builder.with_client_auth_cert(holder.chain.clone(), key).unwrap()
             }
         }
     }
@@ -297,9 +235,6 @@ impl Secure {
 
     pub(crate) fn client_with(&self, config: ClientConfig) -> TlsClient {
         let name = ServerName::try_from("hpalite.autoscaling.svc").unwrap();
-        StreamOwned::new(
-            ClientConnection::new(Arc::new(config), name).unwrap(),
-            connect(self.address()),
-        )
+        StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(self.address()))
     }
 }

@@ -235,6 +235,8 @@ pub(crate) struct Daemon {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) http: String,
     pub(crate) port: u16,
+    #[allow(dead_code, reason = "for the benchmarks, which share this file")]
+    pub(crate) started: Instant,
 }
 
 impl Daemon {
@@ -270,10 +272,24 @@ impl Daemon {
 
     /// The same over a folder whose database is already there.
     pub(crate) fn start_in(cluster: &Cluster, arguments: &[&str], folder: tempfile::TempDir) -> Self {
+        let mut daemon = Self::spawn_in(cluster, arguments, folder);
+        let url = format!("{}/readyz", daemon.http);
+        wait_for("the daemon to be ready", || {
+            if let Some(status) = daemon.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                panic!("the daemon ended with {status}: {}", daemon.log());
+            }
+            (try_http_get(&url).ok()? == "ok").then_some(())
+        });
+        daemon
+    }
+
+    /// The same without waiting for anything.
+    pub(crate) fn spawn_in(cluster: &Cluster, arguments: &[&str], folder: tempfile::TempDir) -> Self {
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, service_account_kubeconfig(cluster)).expect("kubeconfig written");
         let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("log opened");
         let (port, http_port) = (free_port(), free_port());
+        let started = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_hpalite"))
             .arg("run")
             .arg("--kubeconfig")
@@ -287,15 +303,12 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .expect("the daemon can be run");
-        let mut daemon = Self { child: Some(child), folder, http: format!("http://127.0.0.1:{http_port}"), port };
-        let url = format!("{}/readyz", daemon.http);
-        wait_for("the daemon to be ready", || {
-            if let Some(status) = daemon.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                panic!("the daemon ended with {status}: {}", daemon.log());
-            }
-            (try_http_get(&url).ok()? == "ok").then_some(())
-        });
-        daemon
+        Self { child: Some(child), folder, http: format!("http://127.0.0.1:{http_port}"), port, started }
+    }
+
+    #[allow(dead_code, reason = "for the benchmarks, which share this file")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -341,7 +354,8 @@ impl Drop for Daemon {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}", self.log());
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "--- log of the daemon\n{}", self.log());
         }
     }
 }

@@ -13,12 +13,7 @@ pub(super) fn encode(response: &Response, head_only: bool, out: &mut Vec<u8>) {
     let bodiless = matches!(response.status, 100..=199 | 204 | 304);
     out.reserve(256 + if head_only || bodiless { 0 } else { body.len() });
     // Writing to a Vec cannot fail.
-    let _ = write!(
-        out,
-        "HTTP/1.1 {} {}\r\n",
-        response.status,
-        phrase(response.status)
-    );
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", response.status, phrase(response.status));
     if !bodiless {
         header(out, "Content-Type", &response.content_type);
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
@@ -87,17 +82,13 @@ mod tests {
 
     #[test]
     fn answers() {
-        let response = Response::text(200, "ok")
-            .with_header("ETag", "\"a\"")
-            .with_header("X", "a\r\nSet-Cookie: b");
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nETag: \"a\"\r\n\r\n";
+        let response = Response::text(200, "ok").with_header("ETag", "\"a\"").with_header("X", "a\r\nSet-Cookie: b");
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nETag: \"a\"\r\n\r\n";
         assert_eq!(text(&response, false), format!("{head}ok"));
         assert_eq!(text(&response, true), head);
         let not_modified = Response::json(304, "").with_header("ETag", "\"a\"");
-        assert_eq!(
-            text(&not_modified, false),
-            "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"
-        );
+        assert_eq!(text(&not_modified, false), "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n");
         let mut out = text(&Response::text(299, "ok"), false).into_bytes();
         announce_close(&mut out);
         assert!(out.starts_with(b"HTTP/1.1 299 \r\nConnection: close\r\nContent-Type"));

@@ -102,9 +102,7 @@ impl Backend {
     }
 
     pub(super) fn connect_turn(&self) -> MutexGuard<'_, ()> {
-        self.connecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connecting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves the peer of the next request that will name this slot.
@@ -117,16 +115,11 @@ impl Backend {
     }
 
     fn slot(&self, slot: usize) -> MutexGuard<'_, Option<Peer>> {
-        self.slots[slot]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn server(&self) -> Server {
-        self.server
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.server.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Answers requests until [`Backend::stop`]; the body of each backend thread.
@@ -197,9 +190,7 @@ impl Backend {
             Some(None) => out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n"),
             Some(Some(peer)) => match build(&mut incoming, peer) {
                 Ok(request) => answer::encode(&(self.handler)(&request), head_only, out),
-                Err(_) => out.extend_from_slice(
-                    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
-                ),
+                Err(_) => out.extend_from_slice(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
             },
         }
         let mut writer = incoming.into_writer();
@@ -211,14 +202,10 @@ impl Backend {
 
     /// None for a request that is not the gate's; Some(None) for one that no client sent.
     fn peer(&self, incoming: &tiny_http::Request) -> Option<Option<Peer>> {
-        let header = incoming
-            .headers()
-            .iter()
-            .find(|header| header.field.equiv(GATE_HEADER))?;
+        let header = incoming.headers().iter().find(|header| header.field.equiv(GATE_HEADER))?;
         let (token, slot) = header.value.as_str().split_once(' ')?;
         let slot: usize = slot.parse().ok()?;
-        (equal_in_constant_time(token, &self.token) && slot < self.slots.len())
-            .then(|| self.slot(slot).take())
+        (equal_in_constant_time(token, &self.token) && slot < self.slots.len()).then(|| self.slot(slot).take())
     }
 
     /// Ends all threads in [`Backend::serve`] once their handlers return.
@@ -249,26 +236,15 @@ fn build(incoming: &mut tiny_http::Request, peer: Peer) -> io::Result<Request> {
         .filter(|header| !header.field.equiv(GATE_HEADER) && !header.field.equiv("Content-Length"))
         .map(|header| (header.field.as_str().to_string(), header.value.to_string()))
         .collect();
-    Ok(Request {
-        method: incoming.method().to_string(),
-        path: path.to_owned(),
-        query,
-        headers,
-        body,
-        peer,
-    })
+    Ok(Request { method: incoming.method().to_string(), path: path.to_owned(), query, headers, body, peer })
 }
 
 fn start_server(folder: &Path, generation: u64) -> Result<Server, BackendError> {
     let path = folder.join(format!("{generation}.sock"));
     let listener = UnixListener::bind(&path).map_err(BackendError::Listen)?;
-    let http = tiny_http::Server::from_listener(listener, None)
-        .map_err(|error| BackendError::Server(error.to_string()))?;
-    Ok(Server {
-        http: Arc::new(http),
-        path,
-        generation,
-    })
+    let http =
+        tiny_http::Server::from_listener(listener, None).map_err(|error| BackendError::Server(error.to_string()))?;
+    Ok(Server { http: Arc::new(http), path, generation })
 }
 
 /// A new folder that only this user can enter, its name unknown to others before it exists.
@@ -295,20 +271,13 @@ fn remove_folder(folder: &Path) {
 fn random_hex() -> Result<String, BackendError> {
     let mut bytes = [0; 16];
     let provider = rustls::crypto::ring::default_provider();
-    provider
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| BackendError::Random)?;
+    provider.secure_random.fill(&mut bytes).map_err(|_| BackendError::Random)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// So that the time of the answer does not tell how much of a guess was right.
 fn equal_in_constant_time(a: &str, b: &str) -> bool {
-    a.len() == b.len()
-        && a.bytes()
-            .zip(b.bytes())
-            .fold(0, |difference, (x, y)| difference | (x ^ y))
-            == 0
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
 }
 
 #[cfg(test)]
@@ -341,8 +310,7 @@ mod tests {
         use super::super::head;
         use super::super::upstream::Upstream;
         use crate::http::Identity;
-        let backend =
-            Arc::new(Backend::new(Arc::new(|_: &Request| Response::text(200, "ok")), 2).unwrap());
+        let backend = Arc::new(Backend::new(Arc::new(|_: &Request| Response::text(200, "ok")), 2).unwrap());
         let threads: Vec<_> = (0..2)
             .map(|_| {
                 let backend = Arc::clone(&backend);
@@ -352,17 +320,10 @@ mod tests {
         let mut upstreams = [0, 1].map(|slot| Upstream::new(&backend, slot).unwrap());
         let ask = |upstream: &mut Upstream| {
             let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-            let Ok(head::Parsed::Complete(head)) = head::parse(bytes, 0) else {
-                panic!()
-            };
-            let peer = Peer {
-                address: ([127, 0, 0, 1], 1).into(),
-                identity: Identity::None,
-            };
+            let Ok(head::Parsed::Complete(head)) = head::parse(bytes, 0) else { panic!() };
+            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: Identity::None };
             let mut out = Vec::new();
-            upstream
-                .exchange(&head, b"", peer, |_| false, &mut out)
-                .unwrap();
+            upstream.exchange(&head, b"", peer, |_| false, &mut out).unwrap();
             assert!(out.ends_with(b"\r\n\r\nok"));
         };
         upstreams.iter_mut().for_each(ask);
@@ -374,8 +335,6 @@ mod tests {
             upstreams.iter_mut().for_each(ask);
         }
         backend.stop();
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 }

@@ -14,8 +14,8 @@ use super::answer;
 use super::counters::{Alive, Count, Counters};
 use super::head::{self, Head, Parsed};
 use super::limits::{
-    BODY_MAX, HANDSHAKE, HEAD_MAX, IDLE, LINGER, LINGER_BYTES, OUT_MAX, OUT_PIECE, PATIENT_WAIT,
-    REQUEST, TURN_MAX, WRITE,
+    BODY_MAX, HANDSHAKE, HEAD_MAX, IDLE, LINGER, LINGER_BYTES, OUT_MAX, OUT_PIECE, PATIENT_WAIT, REQUEST, TURN_MAX,
+    WRITE,
 };
 use super::session::{Received, Sent, Session, SessionError};
 use super::upstream::{Upstream, UpstreamError};
@@ -92,18 +92,8 @@ enum Served {
 }
 
 impl Conn {
-    pub(super) fn new(
-        id: u64,
-        session: Session,
-        address: SocketAddr,
-        counters: &Arc<Counters>,
-        now: Instant,
-    ) -> Conn {
-        let (state, limit) = if session.is_handshaking() {
-            (State::Handshake, HANDSHAKE)
-        } else {
-            (State::Idle, IDLE)
-        };
+    pub(super) fn new(id: u64, session: Session, address: SocketAddr, counters: &Arc<Counters>, now: Instant) -> Conn {
+        let (state, limit) = if session.is_handshaking() { (State::Handshake, HANDSHAKE) } else { (State::Idle, IDLE) };
         Conn {
             id,
             state,
@@ -178,9 +168,7 @@ impl Conn {
                     continue;
                 }
                 // With a request half read (what was written was an interim answer) its time goes on.
-                State::Writing { then_close: false } if self.needed > 0 => {
-                    self.enter(State::Reading, now)
-                }
+                State::Writing { then_close: false } if self.needed > 0 => self.enter(State::Reading, now),
                 State::Writing { then_close: false } => self.enter(State::Idle, now),
                 _ => {}
             }
@@ -196,9 +184,7 @@ impl Conn {
             }
             debug_assert!(self.input.len() < HEAD_MAX + BODY_MAX + tools.scratch.len());
             match self.session.receive(&mut self.input, tools.scratch)? {
-                Received::Some
-                    if self.state == State::Handshake && !self.session.is_handshaking() =>
-                {
+                Received::Some if self.state == State::Handshake && !self.session.is_handshaking() => {
                     self.judge = Judge::new(self.session.client_chain());
                     self.enter(State::Idle, now);
                     if let Some(tls) = &tools.shared.tls {
@@ -277,15 +263,8 @@ impl Conn {
             Err(refusal) => {
                 tools.shared.counters.count(Count::Refused(refusal));
                 debug!(peer:% = self.address, reason = refusal.as_str(); "request refused");
-                let reason = if refusal.code() == 400 {
-                    "BadRequest"
-                } else {
-                    ""
-                };
-                self.answer_and_close(
-                    &Response::status(refusal.code(), reason, refusal.as_str()),
-                    now,
-                );
+                let reason = if refusal.code() == 400 { "BadRequest" } else { "" };
+                self.answer_and_close(&Response::status(refusal.code(), reason, refusal.as_str()), now);
                 return (Served::Yes, input.len());
             }
         };
@@ -294,9 +273,7 @@ impl Conn {
             self.needed = total;
             if head.expects_continue && !self.continue_sent && input.len() == head.head_len {
                 self.continue_sent = true;
-                self.session
-                    .out_mut()
-                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.session.out_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 // The state stays Reading: the interim answer does not end the request's deadline.
                 if self.state == State::Idle {
                     self.enter(State::Reading, now);
@@ -315,46 +292,26 @@ impl Conn {
     }
 
     /// Puts the answer to a complete request on its way; false if that is for a patient worker to do.
-    fn dispatch(
-        &mut self,
-        head: &Head<'_>,
-        body: &[u8],
-        tools: &mut Tools<'_>,
-        now: Instant,
-    ) -> bool {
+    fn dispatch(&mut self, head: &Head<'_>, body: &[u8], tools: &mut Tools<'_>, now: Instant) -> bool {
         let shared = tools.shared;
         if let Some(tls) = &shared.tls {
             self.judge.refresh(tls, now);
         }
-        let peer = Peer {
-            address: self.address,
-            identity: self.judge.identity(&head.headers),
-        };
+        let peer = Peer { address: self.address, identity: self.judge.identity(&head.headers) };
         let slow = !tools.patient
             && shared.lanes.as_ref().is_some_and(|lane| {
-                lane(&Arrival {
-                    method: head.method,
-                    path: head.path,
-                    peer: &peer,
-                }) == Lane::Patient
+                lane(&Arrival { method: head.method, path: head.path, peer: &peer }) == Lane::Patient
             });
         let too_late = self.state == State::Waiting && now >= self.deadline;
         if too_late || slow && shared.patient.is_full() {
             shared.counters.count(Count::Overloaded);
-            self.answer(
-                &Response::status(503, "ServiceUnavailable", "too many slow requests"),
-                head.method == "HEAD",
-            );
+            self.answer(&Response::status(503, "ServiceUnavailable", "too many slow requests"), head.method == "HEAD");
         } else if slow {
             return false;
         } else {
             shared.counters.count(Count::Requests);
             let hides = |name: &str| self.judge.is_identity_header(name);
-            if let Err(error) =
-                tools
-                    .upstream
-                    .exchange(head, body, peer, hides, self.session.out_mut())
-            {
+            if let Err(error) = tools.upstream.exchange(head, body, peer, hides, self.session.out_mut()) {
                 self.answer_for_backend(&error, head, tools);
             }
         }
@@ -365,12 +322,7 @@ impl Conn {
         if !keep_alive {
             answer::announce_close(self.session.out_mut());
         }
-        self.enter(
-            State::Writing {
-                then_close: !keep_alive,
-            },
-            now,
-        );
+        self.enter(State::Writing { then_close: !keep_alive }, now);
         true
     }
 
@@ -407,14 +359,7 @@ impl Conn {
         if self.reserved.is_none() {
             shared.counters.count(Count::Overloaded);
             *self.session.out_mut() = Vec::new();
-            self.answer(
-                &Response::status(
-                    503,
-                    "ServiceUnavailable",
-                    "too many large answers under way",
-                ),
-                head_only,
-            );
+            self.answer(&Response::status(503, "ServiceUnavailable", "too many large answers under way"), head_only);
         }
     }
 }
@@ -427,10 +372,7 @@ struct Reservation {
 
 impl Reservation {
     fn new(total: &Arc<AtomicUsize>, size: usize) -> Option<Reservation> {
-        let reservation = Reservation {
-            total: Arc::clone(total),
-            size,
-        };
+        let reservation = Reservation { total: Arc::clone(total), size };
         // On failure the reservation is dropped, which takes its size back out.
         (total.fetch_add(size, Ordering::AcqRel) + size <= OUT_MAX).then_some(reservation)
     }

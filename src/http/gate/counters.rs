@@ -68,13 +68,8 @@ impl Counters {
             ("overload", &self.overloaded),
             ("no answer", &self.unanswered),
         ];
-        let heads = Refusal::ALL
-            .into_iter()
-            .map(Refusal::as_str)
-            .zip(&self.refused);
-        own.into_iter()
-            .chain(heads)
-            .map(|(label, count)| (label, count.load(Ordering::Relaxed)))
+        let heads = Refusal::ALL.into_iter().map(Refusal::as_str).zip(&self.refused);
+        own.into_iter().chain(heads).map(|(label, count)| (label, count.load(Ordering::Relaxed)))
     }
 
     pub(super) fn count(&self, what: Count) {
@@ -95,17 +90,8 @@ impl Counters {
 
     /// Waits until no connection stands; false if some still does after `at_most`.
     pub(super) fn wait_until_none(&self, at_most: Duration) -> bool {
-        let guard = self
-            .live
-            .ended
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .live
-            .ended
-            .1
-            .wait_timeout_while(guard, at_most, |()| self.active() > 0);
+        let guard = self.live.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.live.ended.1.wait_timeout_while(guard, at_most, |()| self.active() > 0);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -130,13 +116,7 @@ impl Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         if self.0.live.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let _guard = self
-                .0
-                .live
-                .ended
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let _guard = self.0.live.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             self.0.live.ended.1.notify_all();
         }
     }
@@ -153,11 +133,7 @@ mod tests {
             counters.count(Count::Refused(refusal));
         }
         counters.count(Count::TimedOut);
-        let mut labels: Vec<_> = counters
-            .refused()
-            .filter(|(_, n)| *n == 1)
-            .map(|(label, _)| label)
-            .collect();
+        let mut labels: Vec<_> = counters.refused().filter(|(_, n)| *n == 1).map(|(label, _)| label).collect();
         assert_eq!(labels.len(), Refusal::ALL.len() + 1);
         labels.sort_unstable();
         labels.dedup();

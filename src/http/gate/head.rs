@@ -126,9 +126,7 @@ pub fn parse(buffer: &[u8], checked: usize) -> Result<Parsed<'_>, Refusal> {
         // find_end saw an end that httparse does not see, or another one: they must agree.
         Ok(_) => return Err(Refusal::HeaderSyntax),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
-        Err(
-            httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine,
-        ) => {
+        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine) => {
             return Err(Refusal::HeaderSyntax);
         }
         Err(_) => return Err(Refusal::RequestLine),
@@ -179,10 +177,7 @@ fn find_end(buffer: &[u8], checked: usize) -> Result<Option<usize>, Refusal> {
     }
     let window = &buffer[..buffer.len().min(HEAD_MAX)];
     let mut at = checked.min(window.len());
-    while let Some(step) = window[at..]
-        .iter()
-        .position(|b| *b < 0x20 && *b != b'\t' || *b == 0x7f)
-    {
+    while let Some(step) = window[at..].iter().position(|b| *b < 0x20 && *b != b'\t' || *b == 0x7f) {
         let found = at + step;
         match (window[found], window.get(found + 1)) {
             (b'\r', Some(b'\n')) => {
@@ -205,11 +200,7 @@ fn find_end(buffer: &[u8], checked: usize) -> Result<Option<usize>, Refusal> {
     if buffer.len() < HEAD_MAX {
         return Ok(None);
     }
-    Err(if window.contains(&b'\n') {
-        Refusal::HeadTooLarge
-    } else {
-        Refusal::TargetTooLong
-    })
+    Err(if window.contains(&b'\n') { Refusal::HeadTooLarge } else { Refusal::TargetTooLong })
 }
 
 fn split_target(target: &str) -> Result<(&str, Option<&str>), Refusal> {
@@ -241,10 +232,7 @@ impl<'b> Framing<'b> {
                 if self.host.is_some() {
                     return Err(Refusal::HostRepeated);
                 }
-                if !value
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b".-:_[]%".contains(&b))
-                {
+                if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:_[]%".contains(&b)) {
                     return Err(Refusal::HostSyntax);
                 }
                 self.host = Some(value);
@@ -259,9 +247,7 @@ impl<'b> Framing<'b> {
             b'c' if is("connection") => {
                 // Other tokens name headers that a proxy would drop. We are no proxy: obeying them would let a
                 // client remove headers that somebody in between relies on.
-                self.close |= value
-                    .split(',')
-                    .any(|token| token.trim().eq_ignore_ascii_case("close"));
+                self.close |= value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
                 return Ok(false);
             }
             b't' if is("transfer-encoding") => return Err(Refusal::TransferEncoding),
@@ -301,9 +287,7 @@ pub fn is_remote(name: &str) -> bool {
 }
 
 fn starts_with_ignore_case(name: &str, prefix: &str) -> bool {
-    name.as_bytes()
-        .get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    name.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 #[cfg(test)]
@@ -325,18 +309,8 @@ mod tests {
     fn an_ordinary_head() {
         let bytes = b"GET /apis/x?a=b&c HTTP/1.1\r\nHost: 10.0.0.1:443\r\nAccept: application/json\r\nx-remote-user: \xc3\xbc\r\n\r\nrest";
         let head = complete(bytes);
-        assert_eq!(
-            (head.method, head.path, head.query),
-            ("GET", "/apis/x", Some("a=b&c"))
-        );
-        assert_eq!(
-            head.headers,
-            [
-                ("Host", "10.0.0.1:443"),
-                ("Accept", "application/json"),
-                ("x-remote-user", "ü")
-            ]
-        );
+        assert_eq!((head.method, head.path, head.query), ("GET", "/apis/x", Some("a=b&c")));
+        assert_eq!(head.headers, [("Host", "10.0.0.1:443"), ("Accept", "application/json"), ("x-remote-user", "ü")]);
         assert_eq!(head.head_len, bytes.len() - 4);
         assert!(head.keep_alive && !head.expects_continue && head.body_len == 0);
     }
@@ -419,23 +393,14 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let million = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n",
-            "b".repeat(1 << 20)
-        );
+        let million = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "b".repeat(1 << 20));
         assert_eq!(refusal(&million), Some(Refusal::HeadTooLarge));
         assert_eq!(refusal(&million[..HEAD_MAX]), Some(Refusal::HeadTooLarge));
-        assert_eq!(
-            parse(&million.as_bytes()[..HEAD_MAX - 1], 0),
-            Ok(Parsed::Incomplete)
-        );
+        assert_eq!(parse(&million.as_bytes()[..HEAD_MAX - 1], 0), Ok(Parsed::Incomplete));
         let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "b".repeat(HEAD_MAX));
         assert_eq!(refusal(&target), Some(Refusal::TargetTooLong));
         let frame = "GET / HTTP/1.1\r\nHost: a\r\nA: \r\n\r\n".len();
-        let exact = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n",
-            "b".repeat(HEAD_MAX - frame)
-        );
+        let exact = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "b".repeat(HEAD_MAX - frame));
         assert_eq!(complete(exact.as_bytes()).head_len, HEAD_MAX);
     }
 
@@ -445,22 +410,10 @@ mod tests {
             ("GET / HTTP/1.0\r\n\r\n", false),
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", false),
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", true),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n",
-                false,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive , close\r\n\r\n",
-                false,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n",
-                false,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: closed, keep-alive\r\n\r\n",
-                true,
-            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive , close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: closed, keep-alive\r\n\r\n", true),
         ] {
             assert_eq!(complete(head.as_bytes()).keep_alive, keep_alive, "{head}");
         }
@@ -475,12 +428,7 @@ mod tests {
         );
         assert_eq!(
             head.headers,
-            [
-                ("Host", "a"),
-                ("Authorization", "b"),
-                ("X-Remote-User", "u"),
-                ("X_Remote_User", "v")
-            ]
+            [("Host", "a"), ("Authorization", "b"), ("X-Remote-User", "u"), ("X_Remote_User", "v")]
         );
         assert!(head.expects_continue && head.body_len == 7 && head.keep_alive);
     }

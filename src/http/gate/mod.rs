@@ -137,11 +137,7 @@ impl Gate {
         // std listens with a backlog of 128; listening again only changes that.
         rustix::net::listen(&config.listener, BACKLOG)?;
         let workers = config.workers.max(1);
-        let patient = if config.lanes.is_some() {
-            config.patient_workers
-        } else {
-            0
-        };
+        let patient = if config.lanes.is_some() { config.patient_workers } else { 0 };
         let shared = Arc::new(Shared {
             name: config.name,
             tls: config.tls,
@@ -158,21 +154,11 @@ impl Gate {
             stopping: AtomicBool::new(false),
             warned: Mutex::new(None),
         });
-        epoll::add(
-            &shared.connections,
-            &shared.stop,
-            EventData::new_u64(STOP),
-            EventFlags::IN,
-        )?;
+        epoll::add(&shared.connections, &shared.stop, EventData::new_u64(STOP), EventFlags::IN)?;
         let max_connections = affordable(config.max_connections, &shared.name);
         let poller = Poller::new(Arc::clone(&shared), config.listener, max_connections)?;
         let backend = Backend::new(config.handler, workers + patient).map_err(other)?;
-        let gate = Gate {
-            shared,
-            backend: Arc::new(backend),
-            address,
-            threads: Mutex::new(Vec::new()),
-        };
+        let gate = Gate { shared, backend: Arc::new(backend), address, threads: Mutex::new(Vec::new()) };
         // From here on a failure drops the gate, which ends the threads that run.
         for n in 0..workers + patient {
             let backend = Arc::clone(&gate.backend);
@@ -182,13 +168,9 @@ impl Gate {
             let upstream = Upstream::new(&gate.backend, n).map_err(other)?;
             let shared = Arc::clone(&gate.shared);
             if n < workers {
-                gate.spawn(&format!("quick-{n}"), move || {
-                    worker::run_quick(&shared, upstream)
-                })?;
+                gate.spawn(&format!("quick-{n}"), move || worker::run_quick(&shared, upstream))?;
             } else {
-                gate.spawn(&format!("slow-{n}"), move || {
-                    worker::run_patient(&shared, upstream)
-                })?;
+                gate.spawn(&format!("slow-{n}"), move || worker::run_patient(&shared, upstream))?;
             }
         }
         gate.spawn("poll", move || poller.run())?;
@@ -198,14 +180,8 @@ impl Gate {
 
     fn spawn(&self, role: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let name = format!("{}-{role}", self.shared.name);
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .stack_size(STACK)
-            .spawn(body)?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
+        let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn(body)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -235,8 +211,7 @@ impl Gate {
         signal(&self.shared.stop);
         self.shared.patient.close();
         self.backend.stop();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has been reported by the panic itself.
             let _ = thread.join();

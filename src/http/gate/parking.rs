@@ -48,18 +48,12 @@ impl Victims {
         for attempt in 0..2 {
             while let Some((rank, id)) = self.ranked.pop_front() {
                 // Those that moved on since the look are not victims any more.
-                if conns
-                    .get(&id)
-                    .is_some_and(|conn| current_rank(conn) == rank)
-                {
+                if conns.get(&id).is_some_and(|conn| current_rank(conn) == rank) {
                     return conns.remove(&id);
                 }
             }
             if attempt == 0 {
-                let mut all: Vec<_> = conns
-                    .iter()
-                    .map(|(id, conn)| (current_rank(conn), *id))
-                    .collect();
+                let mut all: Vec<_> = conns.iter().map(|(id, conn)| (current_rank(conn), *id)).collect();
                 if all.len() > VICTIMS {
                     all.select_nth_unstable(VICTIMS);
                     all.truncate(VICTIMS);
@@ -92,11 +86,7 @@ struct QueueState {
 
 impl Queue {
     pub(super) fn new(limit: usize) -> Queue {
-        Queue {
-            state: Mutex::default(),
-            ready: Condvar::new(),
-            limit,
-        }
+        Queue { state: Mutex::default(), ready: Condvar::new(), limit }
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
@@ -128,10 +118,7 @@ impl Queue {
             if let Some(conn) = state.conns.pop_front() {
                 return Some(conn);
             }
-            state = self
-                .ready
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

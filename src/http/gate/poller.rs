@@ -41,25 +41,11 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        listener: TcpListener,
-        max_connections: u64,
-    ) -> io::Result<Poller> {
+    pub(super) fn new(shared: Arc<Shared>, listener: TcpListener, max_connections: u64) -> io::Result<Poller> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN,
-        )?;
-        epoll::add(
-            &epoll,
-            &shared.wake,
-            EventData::new_u64(WAKE),
-            EventFlags::IN,
-        )?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, &shared.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         let spare = spare_descriptor();
         Ok(Poller {
             shared,
@@ -79,11 +65,7 @@ impl Poller {
         let mut swept = Instant::now();
         while !self.shared.is_stopping() {
             events.clear();
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                self.timeout().as_ref(),
-            ) {
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), self.timeout().as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // Only a descriptor that is none of ours any more can cause this.
                 Err(error) => panic!("epoll_wait failed: {error}"),
@@ -110,10 +92,7 @@ impl Poller {
     /// With no connection there is no deadline to look at, and an idle gate sleeps.
     fn timeout(&self) -> Option<Timespec> {
         let needed = self.shared.counters.active() > 0 || !self.listening;
-        needed.then(|| Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::from(SWEEP.subsec_nanos()),
-        })
+        needed.then(|| Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP.subsec_nanos()) })
     }
 
     fn accept(&mut self) {
@@ -153,23 +132,10 @@ impl Poller {
         };
         let id = self.next_id;
         self.next_id += 1;
-        let conn = Box::new(Conn::new(
-            id,
-            session,
-            address,
-            &self.shared.counters,
-            Instant::now(),
-        ));
+        let conn = Box::new(Conn::new(id, session, address, &self.shared.counters, Instant::now()));
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT;
         let mut parked = self.shared.parked.lock();
-        if epoll::add(
-            &self.shared.connections,
-            conn.session().descriptor(),
-            EventData::new_u64(id),
-            flags,
-        )
-        .is_ok()
-        {
+        if epoll::add(&self.shared.connections, conn.session().descriptor(), EventData::new_u64(id), flags).is_ok() {
             parked.insert(id, conn);
         }
     }
@@ -200,12 +166,7 @@ impl Poller {
 
     fn pause_listening(&mut self) {
         if let Some(listener) = &self.listener {
-            let paused = epoll::modify(
-                &self.epoll,
-                listener,
-                EventData::new_u64(LISTENER),
-                EventFlags::empty(),
-            );
+            let paused = epoll::modify(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::empty());
             self.listening = paused.is_err();
         }
     }
@@ -216,12 +177,7 @@ impl Poller {
         }
         self.spare = self.spare.take().or_else(spare_descriptor);
         if let Some(listener) = &self.listener {
-            let resumed = epoll::modify(
-                &self.epoll,
-                listener,
-                EventData::new_u64(LISTENER),
-                EventFlags::IN,
-            );
+            let resumed = epoll::modify(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
             self.listening = resumed.is_ok();
         }
     }
@@ -241,9 +197,7 @@ impl Poller {
             let late = now >= conn.deadline;
             let idle = conn.state == State::Idle;
             // A connection that has not asked yet may have its first request on the way.
-            let over = draining
-                && idle
-                && (conn.served > 0 || now.duration_since(conn.since) >= DRAIN_FIRST_REQUEST);
+            let over = draining && idle && (conn.served > 0 || now.duration_since(conn.since) >= DRAIN_FIRST_REQUEST);
             if late && !idle && conn.state != State::Lingering {
                 self.shared.counters.count(Count::TimedOut);
             }
@@ -265,7 +219,5 @@ fn spare_descriptor() -> Option<OwnedFd> {
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error
-        .raw_os_error()
-        .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+    error.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }

@@ -54,10 +54,7 @@ impl From<io::Error> for SessionError {
 }
 
 impl Session {
-    pub(super) fn new(
-        socket: TcpStream,
-        tls: Option<Arc<ServerConfig>>,
-    ) -> Result<Session, SessionError> {
+    pub(super) fn new(socket: TcpStream, tls: Option<Arc<ServerConfig>>) -> Result<Session, SessionError> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
         let tls = match tls {
@@ -69,12 +66,7 @@ impl Session {
                 Some(Box::new(tls))
             }
         };
-        Ok(Session {
-            socket,
-            tls,
-            out: Vec::new(),
-            sent: 0,
-        })
+        Ok(Session { socket, tls, out: Vec::new(), sent: 0 })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -87,11 +79,7 @@ impl Session {
 
     /// The client's certificate chain, once the handshake is through.
     pub(super) fn client_chain(&self) -> Option<Chain> {
-        self.tls
-            .as_ref()
-            .and_then(|tls| tls.peer_certificates())
-            .filter(|chain| !chain.is_empty())
-            .map(Chain::from)
+        self.tls.as_ref().and_then(|tls| tls.peer_certificates()).filter(|chain| !chain.is_empty()).map(Chain::from)
     }
 
     /// The buffer for the next answer; nothing of another one may be on its way.
@@ -155,11 +143,7 @@ impl Session {
     }
 
     /// Reads once, appending to `input`.
-    pub(super) fn receive(
-        &mut self,
-        input: &mut Vec<u8>,
-        scratch: &mut [u8],
-    ) -> Result<Received, SessionError> {
+    pub(super) fn receive(&mut self, input: &mut Vec<u8>, scratch: &mut [u8]) -> Result<Received, SessionError> {
         let Some(tls) = &mut self.tls else {
             return match self.socket.read(scratch) {
                 Ok(0) => Ok(Received::End),

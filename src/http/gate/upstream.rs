@@ -70,11 +70,7 @@ impl Upstream {
         hides: impl Fn(&str) -> bool,
         out: &mut Vec<u8>,
     ) -> Result<(), UpstreamError> {
-        if self
-            .connection
-            .as_ref()
-            .is_none_or(|(_, generation)| *generation != self.backend.generation())
-        {
+        if self.connection.as_ref().is_none_or(|(_, generation)| *generation != self.backend.generation()) {
             self.connect()?;
         }
         self.write_request(head, body, hides);
@@ -96,12 +92,8 @@ impl Upstream {
         let _turn = backend.connect_turn();
         let (path, generation) = backend.address();
         let stream = UnixStream::connect(path).map_err(UpstreamError::Connect)?;
-        stream
-            .set_read_timeout(Some(HANDLER_ANSWER))
-            .map_err(UpstreamError::Connect)?;
-        stream
-            .set_write_timeout(Some(HANDLER_ANSWER))
-            .map_err(UpstreamError::Connect)?;
+        stream.set_read_timeout(Some(HANDLER_ANSWER)).map_err(UpstreamError::Connect)?;
+        stream.set_write_timeout(Some(HANDLER_ANSWER)).map_err(UpstreamError::Connect)?;
         self.connection = Some((stream, generation));
         self.request.clear();
         self.request.extend_from_slice(b"GET / HTTP/1.1\r\n");
@@ -141,23 +133,14 @@ impl Upstream {
     fn write_gate_header(&mut self, body_len: usize) {
         let (token, slot) = (self.backend.token(), self.slot);
         // Writing to a Vec cannot fail.
-        let _ = write!(
-            self.request,
-            "{GATE_HEADER}: {token} {slot}\r\nContent-Length: {body_len}\r\n\r\n"
-        );
+        let _ = write!(self.request, "{GATE_HEADER}: {token} {slot}\r\nContent-Length: {body_len}\r\n\r\n");
     }
 
-    fn send_and_receive(
-        &mut self,
-        head_only: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<(), UpstreamError> {
+    fn send_and_receive(&mut self, head_only: bool, out: &mut Vec<u8>) -> Result<(), UpstreamError> {
         let Some((stream, _)) = &mut self.connection else {
             return Err(UpstreamError::Malformed);
         };
-        stream
-            .write_all(&self.request)
-            .map_err(UpstreamError::Send)?;
+        stream.write_all(&self.request).map_err(UpstreamError::Send)?;
         let mut have = 0;
         let length = loop {
             if have == self.answer.len() {
@@ -209,20 +192,9 @@ fn answer_length(bytes: &[u8], head_only: bool) -> Result<Option<usize>, Upstrea
     if head_only || matches!(answer.code, Some(100..=199 | 204 | 304)) {
         return Ok(Some(head_len));
     }
-    let length = answer
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| {
-        std::str::from_utf8(header.value)
-            .ok()?
-            .parse::<usize>()
-            .ok()
-    });
-    length
-        .and_then(|length| head_len.checked_add(length))
-        .map(Some)
-        .ok_or(UpstreamError::Malformed)
+    let length = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
+    length.and_then(|length| head_len.checked_add(length)).map(Some).ok_or(UpstreamError::Malformed)
 }
 
 #[cfg(test)]
@@ -233,26 +205,11 @@ mod tests {
     fn lengths_of_answers() {
         let length = |bytes: &str, head_only| answer_length(bytes.as_bytes(), head_only).ok();
         assert_eq!(length("HTTP/1.1 200 OK\r\nContent-Le", false), Some(None));
-        assert_eq!(
-            length("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", false),
-            Some(Some(41))
-        );
-        assert_eq!(
-            length("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true),
-            Some(Some(38))
-        );
-        assert_eq!(
-            length("HTTP/1.1 304 Not Modified\r\n\r\n", false),
-            Some(Some(29))
-        );
+        assert_eq!(length("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", false), Some(Some(41)));
+        assert_eq!(length("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true), Some(Some(38)));
+        assert_eq!(length("HTTP/1.1 304 Not Modified\r\n\r\n", false), Some(Some(29)));
         assert_eq!(length("HTTP/1.1 200 OK\r\n\r\n", false), None);
-        assert_eq!(
-            length(
-                "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n",
-                false
-            ),
-            None
-        );
+        assert_eq!(length("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", false), None);
         assert_eq!(length("nonsense\r\n\r\n", false), None);
     }
 }

@@ -28,23 +28,17 @@ struct Verdict {
 
 impl Judge {
     pub(super) fn new(chain: Option<Chain>) -> Judge {
-        Judge {
-            chain,
-            verdict: None,
-        }
+        Judge { chain, verdict: None }
     }
 
     /// True if the last verdict was that this is the front proxy.
     pub(super) fn is_front_proxy(&self) -> bool {
-        self.verdict
-            .as_ref()
-            .is_some_and(|verdict| verdict.common_name.is_ok())
+        self.verdict.as_ref().is_some_and(|verdict| verdict.common_name.is_ok())
     }
 
     /// Passes a verdict if there is none that still holds.
     pub(super) fn refresh(&mut self, tls: &TlsState, now: Instant) {
-        let holds =
-            |verdict: &Verdict| verdict.generation == tls.generation() && now < verdict.until;
+        let holds = |verdict: &Verdict| verdict.generation == tls.generation() && now < verdict.until;
         if self.verdict.as_ref().is_some_and(holds) {
             return;
         }
@@ -53,12 +47,7 @@ impl Judge {
             (None, _) | (_, None) => Err(Reason::NotConfigured),
             (Some(chain), Some(trust)) => trust.verify(chain, UnixTime::now()).map(Arc::from),
         };
-        self.verdict = Some(Verdict {
-            generation,
-            until: now + VERDICT,
-            trust,
-            common_name,
-        });
+        self.verdict = Some(Verdict { generation, until: now + VERDICT, trust, common_name });
     }
 
     /// Who sends a request with these headers, by the last verdict.
@@ -72,23 +61,14 @@ impl Judge {
                 chain: Arc::clone(chain),
                 user: trust.user(headers),
             },
-            (Ok(_), None) => Identity::Certificate {
-                chain: Arc::clone(chain),
-                refusal: Reason::NotConfigured,
-            },
-            (Err(reason), _) => Identity::Certificate {
-                chain: Arc::clone(chain),
-                refusal: reason.clone(),
-            },
+            (Ok(_), None) => Identity::Certificate { chain: Arc::clone(chain), refusal: Reason::NotConfigured },
+            (Err(reason), _) => Identity::Certificate { chain: Arc::clone(chain), refusal: reason.clone() },
         }
     }
 
     /// True for headers that the rules in force give a meaning, whoever sends them.
     pub(super) fn is_identity_header(&self, name: &str) -> bool {
-        let trust = self
-            .verdict
-            .as_ref()
-            .and_then(|verdict| verdict.trust.as_ref());
+        let trust = self.verdict.as_ref().and_then(|verdict| verdict.trust.as_ref());
         trust.is_some_and(|trust| trust.is_identity_header(name))
     }
 }

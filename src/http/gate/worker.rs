@@ -20,11 +20,7 @@ pub(super) fn run_quick(shared: &Shared, mut upstream: Upstream) {
     let mut events = Vec::with_capacity(1);
     while !shared.is_stopping() {
         events.clear();
-        match epoll::wait(
-            &shared.connections,
-            rustix::buffer::spare_capacity(&mut events),
-            None,
-        ) {
+        match epoll::wait(&shared.connections, rustix::buffer::spare_capacity(&mut events), None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // Only a descriptor that is none of ours any more can cause this.
             Err(error) => panic!("epoll_wait failed: {error}"),
@@ -32,11 +28,7 @@ pub(super) fn run_quick(shared: &Shared, mut upstream: Upstream) {
         for event in &events {
             let id = event.data.u64();
             // What was evicted after its event was taken is not there any more.
-            let conn = if id == STOP {
-                None
-            } else {
-                shared.parked.lock().remove(&id)
-            };
+            let conn = if id == STOP { None } else { shared.parked.lock().remove(&id) };
             if let Some(conn) = conn {
                 drive(shared, &mut upstream, &mut scratch, conn, false);
             }
@@ -52,19 +44,8 @@ pub(super) fn run_patient(shared: &Shared, mut upstream: Upstream) {
     }
 }
 
-fn drive(
-    shared: &Shared,
-    upstream: &mut Upstream,
-    scratch: &mut [u8],
-    mut conn: Box<Conn>,
-    patient: bool,
-) {
-    let mut tools = Tools {
-        shared,
-        upstream,
-        scratch,
-        patient,
-    };
+fn drive(shared: &Shared, upstream: &mut Upstream, scratch: &mut [u8], mut conn: Box<Conn>, patient: bool) {
+    let mut tools = Tools { shared, upstream, scratch, patient };
     match conn.drive(&mut tools) {
         Next::Park if conn.session().wants_write() => park(shared, conn, EventFlags::OUT),
         Next::Park => park(shared, conn, EventFlags::IN | EventFlags::RDHUP),
@@ -84,12 +65,7 @@ fn park(shared: &Shared, mut conn: Box<Conn>, until: EventFlags) {
     // Armed under the lock, so that no worker can see the event before the entry.
     let mut parked = shared.parked.lock();
     let socket = conn.session().descriptor();
-    let armed = epoll::modify(
-        &shared.connections,
-        socket,
-        data,
-        until | EventFlags::ONESHOT,
-    );
+    let armed = epoll::modify(&shared.connections, socket, data, until | EventFlags::ONESHOT);
     if armed.is_ok() && !shared.is_stopping() {
         parked.insert(conn.id, conn);
     }

@@ -13,6 +13,8 @@ use super::super::model::{
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::World;
 
+/// More do not go while one answer is under way: 32 writes at once, a second each, with room.
+const GONE_HPAS_MAX: usize = 256;
 /// A target that cannot be read is looked at again after this long.
 const TARGET_RETRY: Duration = Duration::from_secs(10);
 
@@ -221,7 +223,13 @@ impl World {
     fn hpa(&mut self, seen: Seen<Box<ObservedHpa>>, now: UnixMillis) {
         match seen {
             Seen::ListStart { scope } => self.lists.hpas.start(scope),
-            Seen::Listed(hpa) | Seen::Changed(hpa) => {
+            Seen::Listed(hpa) => {
+                // A list is right, whatever was thought before.
+                self.gone_hpas.retain(|uid| *uid != hpa.uid);
+                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.hpa_seen(*hpa, now);
+            }
+            Seen::Changed(hpa) => {
                 self.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
@@ -242,6 +250,9 @@ impl World {
     pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
         let id = (hpa.namespace.clone(), hpa.name.clone());
         let target = target_id(&hpa.namespace, &hpa.target);
+        if self.gone_hpas.contains(&hpa.uid) {
+            return;
+        }
         // An echo from before what a write already answered with.
         if self.hpas.get(&id).is_some_and(|old| {
             is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid
@@ -314,6 +325,10 @@ impl World {
             && let Some(hpa) = self.hpas.remove(id)
         {
             self.unindex_hpa(&hpa);
+            self.gone_hpas.push_back(hpa.uid);
+            if self.gone_hpas.len() > GONE_HPAS_MAX {
+                self.gone_hpas.pop_front();
+            }
         }
     }
 

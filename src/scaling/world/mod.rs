@@ -57,6 +57,8 @@ pub struct World {
     hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
     /// Uid of the controller to the names of its HPAs.
     hpas_by_owner: HashMap<String, BTreeSet<String>>,
+    /// Uids of HPAs that went lately: an answer or a picture of one that comes late is of no use.
+    gone_hpas: VecDeque<String>,
     /// By kind, namespace and name; only the watched kinds.
     workloads: HashMap<(Gvkr, String, String), Workload>,
     authentications: BTreeMap<AuthenticationKey, Authentication>,
@@ -145,6 +147,7 @@ impl World {
             hpas: BTreeMap::new(),
             hpas_by_target: HashMap::new(),
             hpas_by_owner: HashMap::new(),
+            gone_hpas: VecDeque::new(),
             workloads: HashMap::new(),
             authentications: BTreeMap::new(),
             by_authentication: BTreeMap::new(),

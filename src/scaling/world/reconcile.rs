@@ -162,9 +162,7 @@ impl World {
             object.target = resolved.clone();
             if let Target::Found { workload, .. } = &resolved {
                 object.original_replicas.get_or_insert(workload.replicas);
-            }
-            if let (Target::Found { workload, .. }, None) = (&resolved, object.recorded.replicas) {
-                object.recorded.replicas = Some(workload.replicas);
+                object.recorded.replicas.get_or_insert(workload.replicas);
             }
         }
         resolved

@@ -296,7 +296,7 @@ impl World {
         if active {
             self.emit(
                 key,
-                true,
+                false,
                 "ScaledObjectFallbackActivated",
                 "ActivateFallback",
                 "ScaledObject fallback is active".to_owned(),

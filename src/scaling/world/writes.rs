@@ -17,6 +17,8 @@ const RETRY_MAX: Duration = Duration::from_mins(1);
 /// The same content will be refused again; only a webhook or a quota may change its mind.
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
 const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
+/// A watch is this late at most, usually.
+const HPA_SHOWN_AFTER: Duration = Duration::from_secs(5);
 
 impl World {
     /// Sends a write if its slot is free; otherwise it is decided again when the slot is.
@@ -121,6 +123,9 @@ impl World {
                 if let WriteOk::Hpa(hpa) = ok {
                     self.hpa_seen(*hpa, now);
                     self.calm_hpa_drift(key, &desired, now);
+                } else {
+                    // The watch has to show it; until then it is not missing.
+                    self.calm_hpa(key, HPA_SHOWN_AFTER, now);
                 }
             }
             WriteKind::DeleteHpa { name, uid } => {
@@ -171,11 +176,16 @@ impl World {
     /// wrongly. Either way writing it again at once would go on for ever.
     fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa, now: UnixMillis) {
         let id = (desired.namespace.clone(), desired.name.clone());
-        let found = self.hpas.get(&id);
-        if found.is_none_or(|found| hpa::drift(desired, found) == Drift::None) {
-            return;
+        match self.hpas.get(&id).map(|found| hpa::drift(desired, found)) {
+            Some(Drift::None) => {}
+            Some(_) => self.calm_hpa(key, RETRY_REFUSED, now),
+            // Gone again before the answer came, or held by a finalizer.
+            None => self.calm_hpa(key, HPA_SHOWN_AFTER, now),
         }
-        let at = now.plus(self.backoff(0, RETRY_REFUSED, RETRY_REFUSED_MAX));
+    }
+
+    fn calm_hpa(&mut self, key: &ObjectKey, wait: Duration, now: UnixMillis) {
+        let at = now.plus(self.backoff(0, wait, RETRY_REFUSED_MAX));
         if let Some(object) = self.objects.get_mut(key) {
             object.slots.hpa.retry_at = Some(at);
         }

@@ -49,6 +49,17 @@ fn deleted_by_hand_it_comes_back() {
 }
 
 #[test]
+fn an_answer_that_comes_after_the_end_brings_nothing_back() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.answer_ms = 3_000;
+    rig.seconds(4);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+    rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
+    rig.seconds(20);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+}
+
+#[test]
 fn a_rename_removes_the_old_one_first() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);

@@ -57,6 +57,8 @@ pub(super) struct Rig {
     pub(super) poll_ms: i64,
     /// Writes are carried out after this long.
     pub(super) write_ms: i64,
+    /// And their answers come this much later.
+    pub(super) answer_ms: i64,
     /// Reads of custom targets fail with this.
     pub(super) target_fault: Option<String>,
     pub(super) ready_pods: u32,
@@ -108,6 +110,7 @@ impl Rig {
             answers: HashMap::new(),
             poll_ms: 20,
             write_ms: 3,
+            answer_ms: 2,
             target_fault: None,
             ready_pods: 1,
             writes: Vec::new(),
@@ -359,7 +362,7 @@ impl Rig {
             object: write.object,
             result,
         };
-        let delay = self.network.delay(2);
+        let delay = self.network.delay(self.answer_ms);
         self.later(delay, Item::Event(Event::Written(done)));
     }
 

@@ -1,0 +1,210 @@
+//! Events that the core takes in a second, with all objects it knows of listed, owned and polled.
+//!
+//! `cargo bench --bench world` knows 1,000 objects; `HPALITE_BENCH_OBJECTS=10000 cargo bench --bench world` runs in
+//! earnest. Everything happens in one thread, as in the daemon; the world outside is made up here.
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use hpalite::scaling::event::{Answer, Command, Event, PollDone, PollJob, Record, Seen, Write, WriteDone, WriteKind, WriteOk};
+use hpalite::scaling::model::{ApiGroup, AuthenticationKind, UnixMillis};
+use hpalite::scaling::world::{Settings, World, watched_workloads};
+use hpalite::wire;
+use serde_json::json;
+
+const START: i64 = 1_767_225_600_000;
+const THREADS: usize = 8;
+
+fn main() {
+    let objects: usize = std::env::var("HPALITE_BENCH_OBJECTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
+    let mut bench = Bench::new();
+    bench.timed("object events listed", objects, |bench| {
+        bench.list_objects(objects);
+        objects
+    });
+    bench.timed("objects claimed, judged, given an HPA and a status", objects, |bench| {
+        bench.run_for(Duration::from_secs(5), 1.0);
+        objects
+    });
+    assert_eq!(bench.world.counts().ready, objects);
+    bench.timed("polls, nothing changes", objects, |bench| {
+        let polls = bench.polls;
+        bench.run_for(Duration::from_secs(120), 1.0);
+        bench.polls - polls
+    });
+    bench.timed("polls, each object becomes active or inactive in each round", objects, |bench| {
+        let polls = bench.polls;
+        for round in 0..4 {
+            bench.run_for(Duration::from_secs(30), if round % 2 == 0 { 500.0 } else { 0.0 });
+        }
+        bench.polls - polls
+    });
+    let keys: Vec<_> = (0..objects).map(|n| hpalite::scaling::model::ObjectKey::new(ApiGroup::KedaSh, "bench", &name(n))).collect();
+    bench.timed("metric reads told", objects, |bench| {
+        for key in keys.iter().cycle().take(100_000) {
+            bench.apply(Event::MetricRead(key.clone()));
+        }
+        100_000
+    });
+    bench.timed("counts, as after each batch of events", objects, |bench| {
+        for _ in 0..1_000 {
+            std::hint::black_box(bench.world.counts());
+        }
+        1_000
+    });
+}
+
+struct Bench {
+    world: World,
+    now: UnixMillis,
+    jobs: VecDeque<PollJob>,
+    writes: VecDeque<Write>,
+    version: u64,
+    polls: usize,
+    records: usize,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let settings = Settings {
+            poll_threads: THREADS,
+            writes_max: 32,
+            version: "bench".to_owned(),
+            namespaces: Vec::new(),
+            seed: 1,
+        };
+        let world = World::new(settings);
+        Self { world, now: UnixMillis(START), jobs: VecDeque::new(), writes: VecDeque::new(), version: 1, polls: 0, records: 0 }
+    }
+
+    fn timed(&mut self, what: &str, objects: usize, work: impl FnOnce(&mut Self) -> usize) {
+        let started = Instant::now();
+        let done = work(self);
+        let took = started.elapsed();
+        println!(
+            "{objects} objects: {what}: {done} in {:.3} s, {:.0}/s, {:.2} us each, {} records so far",
+            took.as_secs_f64(),
+            done as f64 / took.as_secs_f64(),
+            took.as_secs_f64() * 1e6 / done as f64,
+            self.records,
+        );
+    }
+
+    fn list_objects(&mut self, objects: usize) {
+        let scope = String::new;
+        let [deployment, stateful_set] = watched_workloads();
+        self.apply(Event::Hpa(Seen::ListStart { scope: scope() }));
+        self.apply(Event::Hpa(Seen::ListEnd { scope: scope() }));
+        self.apply(Event::Workload(stateful_set.clone(), Seen::ListStart { scope: scope() }));
+        self.apply(Event::Workload(stateful_set, Seen::ListEnd { scope: scope() }));
+        for (group, kind) in [
+            (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
+            (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
+            (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
+        ] {
+            self.apply(Event::Authentication(group, kind, Seen::ListStart { scope: scope() }));
+            self.apply(Event::Authentication(group, kind, Seen::ListEnd { scope: scope() }));
+        }
+        self.apply(Event::Workload(deployment.clone(), Seen::ListStart { scope: scope() }));
+        for n in 0..objects {
+            let found = wire::workload::from_slice(workload(n).as_bytes()).unwrap();
+            self.apply(Event::Workload(deployment.clone(), Seen::Listed(found)));
+        }
+        self.apply(Event::Workload(deployment, Seen::ListEnd { scope: scope() }));
+        self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListStart { scope: scope() }));
+        for n in 0..objects {
+            let found = wire::scaled_object::from_slice(ApiGroup::KedaSh, scaled_object(n).as_bytes()).unwrap();
+            self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::Listed(Box::new(found))));
+        }
+        self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListEnd { scope: scope() }));
+    }
+
+    /// Lives through this much time: writes succeed, every question is answered with `value`.
+    fn run_for(&mut self, time: Duration, value: f64) {
+        let end = self.now.plus(time);
+        loop {
+            if let Some(write) = self.writes.pop_front() {
+                let done = self.carry_out(write);
+                self.apply(Event::Written(done));
+            } else if let Some(job) = self.jobs.pop_front() {
+                self.polls += 1;
+                self.apply(Event::Polled(PollDone {
+                    id: job.id,
+                    asked_at: self.now,
+                    latency: Duration::from_millis(3),
+                    answer: Answer::Value(value),
+                }));
+            } else {
+                let next = self.world.next_deadline().unwrap_or(end);
+                if next > end {
+                    self.now = end;
+                    return;
+                }
+                self.now = self.now.max(next);
+                self.apply(Event::Tick);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, write: Write) -> WriteDone {
+        self.version += 1;
+        let version = self.version.to_string();
+        let ok = match &write.kind {
+            WriteKind::ApplyHpa(desired) => {
+                let mut hpa = wire::hpa::to_apply(desired);
+                hpa["metadata"]["uid"] = json!(format!("uid-{version}"));
+                hpa["metadata"]["resourceVersion"] = json!(version);
+                WriteOk::Hpa(Box::new(wire::hpa::from_slice(hpa.to_string().as_bytes()).unwrap()))
+            }
+            WriteKind::Claim { .. } | WriteKind::Status(_) => WriteOk::Version(version),
+            _ => WriteOk::Done,
+        };
+        WriteDone { id: write.id, object: write.object, result: Ok(ok) }
+    }
+
+    fn apply(&mut self, event: Event) {
+        for command in self.world.apply(event, self.now) {
+            match command {
+                Command::Poll(job) => self.jobs.push_back(job),
+                Command::Write(write) => self.writes.push_back(write),
+                Command::Record(Record::Sample { .. }) => self.records += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("object-{n}")
+}
+
+fn workload(n: usize) -> String {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": name(n), "namespace": "bench", "uid": format!("deployment-{n}"), "resourceVersion": "1" },
+        "spec": { "replicas": 1, "selector": { "matchLabels": { "app": name(n) } } },
+    })
+    .to_string()
+}
+
+fn scaled_object(n: usize) -> String {
+    json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+        "metadata": {
+            "name": name(n), "namespace": "bench", "uid": format!("object-uid-{n}"), "resourceVersion": "1",
+            "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {
+            "scaleTargetRef": { "name": name(n) },
+            "minReplicaCount": 1,
+            "maxReplicaCount": 10,
+            "triggers": [{ "type": "prometheus", "metadata": {
+                "serverAddress": "http://prometheus.monitoring.svc:9090",
+                "query": format!("sum(rate(http_requests_total{{app=\"{}\"}}[2m]))", name(n)),
+                "threshold": "100",
+            } }],
+        },
+    })
+    .to_string()
+}
