@@ -114,21 +114,18 @@ fn a_missing_target_heals_when_it_appears() {
 }
 
 #[test]
-fn a_target_without_scale_is_told_from_an_unknown_kind() {
+fn a_forbidden_kind_is_told_from_an_unknown_one() {
     let case = Case::new("no-scale");
     let source = Source::new(30.0);
-    let template = json!({ "metadata": {}, "spec": { "containers": [{ "name": "c", "image": "x" }] } });
     case.apply(json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "api", "namespace": case.namespace },
-        "spec": { "selector": { "matchLabels": { "app": "api" } }, "template": {
-            "metadata": { "labels": { "app": "api" } }, "spec": template["spec"],
-        } },
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "api", "namespace": case.namespace },
+        "spec": { "ports": [{ "port": 80 }] },
     }));
     let triggers = json!([source.trigger("10")]);
-    case.scale("so", json!({ "scaleTargetRef": { "kind": "DaemonSet", "name": "api" }, "triggers": triggers }));
+    case.scale("so", json!({ "scaleTargetRef": { "apiVersion": "v1", "kind": "Service", "name": "api" }, "triggers": triggers }));
     let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
-    // Without rights on daemonsets nothing better can be said; it names them either way.
-    assert!(message.contains("daemonsets"), "{message}");
+    // Without rights on them nothing better can be said; it names what is refused.
+    assert!(message.contains("services") && message.contains("forbidden"), "{message}");
     let unknown = json!({ "apiVersion": "nobody.example/v1", "kind": "Nothing", "name": "api" });
     case.scale("so", json!({ "scaleTargetRef": unknown, "triggers": triggers }));
     wait_seeing("the unknown kind to be named", || {
