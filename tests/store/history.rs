@@ -218,9 +218,13 @@ fn small_blocks_are_merged() {
         rows(&connection, "SELECT count(*), min(value), max(value) FROM v_sample WHERE namespace = 'many' AND name = 'o17'"),
         ["170|17|38.125"]
     );
-    // A block's own counts are those of its chunks.
+    // A block's own counts are those of its chunks; another merge may have begun, whose sources count down.
     assert_eq!(
-        rows(&connection, "SELECT count(*) FROM sample_block b WHERE b.chunks <> (SELECT count(*) FROM sample_chunk c WHERE c.id >> 36 = b.id)"),
+        rows(
+            &connection,
+            "SELECT count(*) FROM sample_block b WHERE b.merging_into IS NULL
+             AND b.chunks <> (SELECT count(*) FROM sample_chunk c WHERE c.id >> 36 = b.id)"
+        ),
         ["0"]
     );
     stop(store);
