@@ -163,6 +163,7 @@ fn a_service_account_token_needs_its_role() {
     asks(&case, &source, "bearer");
     let note = case.wait_for_event("KEDAScalerFailed", "prometheus-reader");
     assert!(note.contains("forbidden") || note.contains("not found"), "{note}");
+    case.wait_for_condition("Ready", "False", "TriggerError");
     assert!(source.requests().is_empty());
     // The sample, up to its ScaledObject, in this namespace.
     let sample = std::fs::read_to_string(path("k8s/samples/bound-service-account-token.yaml")).unwrap();
