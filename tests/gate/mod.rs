@@ -1,5 +1,6 @@
 //! The gate over real sockets on loopback.
 
+mod delegated;
 mod descriptors;
 mod fuzz;
 mod hostile;
