@@ -42,11 +42,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
         let word = u32::from_be_bytes([0, word[0], word[1], word[2]]);
         for place in 0..4 {
             let letter = ALPHABET[(word >> (18 - 6 * place)) as usize & 63];
-            out.push(if place > chunk.len() {
-                '='
-            } else {
-                char::from(letter)
-            });
+            out.push(if place > chunk.len() { '=' } else { char::from(letter) });
         }
     }
     out
@@ -58,23 +54,12 @@ mod tests {
 
     #[test]
     fn base64_both_ways() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(encode(plain.as_bytes()), coded);
             assert_eq!(decode(coded).as_deref(), Some(plain.as_bytes()));
         }
-        assert_eq!(
-            decode("Zm9v\n Zg==\n").as_deref(),
-            Some(&b"foof"[..])
-        );
-        for bad in [
-            "Z", "Zg", "Zg=", "Zg===", "Z===", "Zm=v", "Zh==", "Zm-_", "*",
-        ] {
+        assert_eq!(decode("Zm9v\n Zg==\n").as_deref(), Some(&b"foof"[..]));
+        for bad in ["Z", "Zg", "Zg=", "Zg===", "Z===", "Zm=v", "Zh==", "Zm-_", "*"] {
             assert_eq!(decode(bad), None, "{bad}");
         }
     }

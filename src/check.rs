@@ -26,15 +26,9 @@ use crate::wire::{Warning, authentication, scaled_object};
 pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
     let report = files_report(files);
     // A reader that went away, as `head` does, has seen enough; the verdict stands.
-    let printed = if json {
-        report.print_json(out)
-    } else {
-        report.print_text(out)
-    };
+    let printed = if json { report.print_json(out) } else { report.print_text(out) };
     match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            ExitCode::from(Outcome::Unreadable.code())
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(Outcome::Unreadable.code()),
         _ => ExitCode::from(report.outcome().code()),
     }
 }
@@ -106,23 +100,13 @@ impl Check {
                 continue;
             };
             self.report.objects += 1;
-            let place = Place {
-                file,
-                document: &document,
-                prefix,
-                kind,
-                object,
-            };
+            let place = Place { file, document: &document, prefix, kind, object };
             match kind {
                 "ScaledObject" => self.scaled_object(group, &place),
                 "TriggerAuthentication" => {
                     self.authentication(group, AuthenticationKind::TriggerAuthentication, &place);
                 }
-                _ => self.authentication(
-                    group,
-                    AuthenticationKind::ClusterTriggerAuthentication,
-                    &place,
-                ),
+                _ => self.authentication(group, AuthenticationKind::ClusterTriggerAuthentication, &place),
             }
         }
     }
@@ -131,12 +115,7 @@ impl Check {
         let reading = match scaled_object::from_value(group, place.in_a_namespace()) {
             Ok(reading) => reading,
             Err(error) => {
-                return self.report.findings.push(place.finding(
-                    Severity::Error,
-                    "",
-                    &error.to_string(),
-                    "",
-                ));
+                return self.report.findings.push(place.finding(Severity::Error, "", &error.to_string(), ""));
             }
         };
         if let Err(invalid) = &reading.object.definition {
@@ -144,18 +123,12 @@ impl Check {
         }
         if let Some(Err(text)) = &reading.object.pause.replicas {
             let field = "metadata.annotations[autoscaling.keda.sh/paused-replicas]";
-            let message = format!(
-                "{text:?} is not a number of replicas; the object stays paused and not ready"
-            );
+            let message = format!("{text:?} is not a number of replicas; the object stays paused and not ready");
             let fix = "write a whole number such as \"3\", or remove the annotation";
-            self.report
-                .findings
-                .push(place.finding(Severity::Error, field, &message, fix));
+            self.report.findings.push(place.finding(Severity::Error, field, &message, fix));
         }
         self.add(place, &[], &reading.warnings);
-        self.across.scaled_object(&reading.object, |field| {
-            place.finding(Severity::Error, field, "", "")
-        });
+        self.across.scaled_object(&reading.object, |field| place.finding(Severity::Error, field, "", ""));
     }
 
     fn authentication(&mut self, group: ApiGroup, kind: AuthenticationKind, place: &Place<'_>) {
@@ -164,22 +137,13 @@ impl Check {
                 self.add(place, &reading.problems, &reading.warnings);
                 self.across.authentication(reading.authentication.key);
             }
-            Err(error) => self.report.findings.push(place.finding(
-                Severity::Error,
-                "",
-                &error.to_string(),
-                "",
-            )),
+            Err(error) => self.report.findings.push(place.finding(Severity::Error, "", &error.to_string(), "")),
         }
     }
 
     fn add(&mut self, place: &Place<'_>, problems: &[Problem], warnings: &[Warning]) {
-        let errors = problems
-            .iter()
-            .map(|p| place.finding(Severity::Error, &p.field, &p.message, &p.fix));
-        let warnings = warnings
-            .iter()
-            .map(|w| place.finding(Severity::Warning, &w.field, &w.message, &w.fix));
+        let errors = problems.iter().map(|p| place.finding(Severity::Error, &p.field, &p.message, &p.fix));
+        let warnings = warnings.iter().map(|w| place.finding(Severity::Warning, &w.field, &w.message, &w.fix));
         self.report.findings.extend(errors.chain(warnings));
     }
 }
@@ -208,20 +172,12 @@ impl Place<'_> {
     }
 
     fn finding(&self, severity: Severity, field: &str, message: &str, fix: &str) -> Finding {
-        let text = |name: &str| {
-            self.object
-                .pointer(&format!("/metadata/{name}"))
-                .and_then(Value::as_str)
-        };
+        let text = |name: &str| self.object.pointer(&format!("/metadata/{name}")).and_then(Value::as_str);
         let name = text("name").unwrap_or("(no name)");
         let object = if self.kind == "ClusterTriggerAuthentication" {
             format!("{} {name}", self.kind)
         } else {
-            format!(
-                "{} {}/{name}",
-                self.kind,
-                text("namespace").unwrap_or("default")
-            )
+            format!("{} {}/{name}", self.kind, text("namespace").unwrap_or("default"))
         };
         Finding {
             severity,
@@ -237,27 +193,14 @@ impl Place<'_> {
 
 /// The objects of a document: itself, or the items of a List of any depth.
 fn items(value: &Value) -> Vec<(String, &Value)> {
-    fn collect<'a>(
-        prefix: String,
-        value: &'a Value,
-        depth: usize,
-        found: &mut Vec<(String, &'a Value)>,
-    ) {
-        let is_list = value
-            .get("kind")
-            .and_then(Value::as_str)
-            .is_some_and(|kind| kind.ends_with("List"));
+    fn collect<'a>(prefix: String, value: &'a Value, depth: usize, found: &mut Vec<(String, &'a Value)>) {
+        let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
         match value.get("items").and_then(Value::as_array) {
             // Lists of lists are legal and pointless; deeper ones are somebody's joke.
             Some(items) if is_list && depth < 4 => {
                 for (index, item) in items.iter().enumerate() {
                     let dot = if prefix.is_empty() { "" } else { "." };
-                    collect(
-                        format!("{prefix}{dot}items[{index}]"),
-                        item,
-                        depth + 1,
-                        found,
-                    );
+                    collect(format!("{prefix}{dot}items[{index}]"), item, depth + 1, found);
                 }
             }
             _ => found.push((prefix, value)),
@@ -275,11 +218,7 @@ fn ours(object: &Value) -> Option<(ApiGroup, &'static str)> {
         "keda.k8s.io/v1alpha1" => ApiGroup::KedaK8sIo,
         _ => return None,
     };
-    let kinds = [
-        "ScaledObject",
-        "TriggerAuthentication",
-        "ClusterTriggerAuthentication",
-    ];
+    let kinds = ["ScaledObject", "TriggerAuthentication", "ClusterTriggerAuthentication"];
     let kind = kinds.into_iter().find(|kind| Some(*kind) == text("kind"))?;
     (group == ApiGroup::KedaSh || kind != "ClusterTriggerAuthentication").then_some((group, kind))
 }

@@ -223,7 +223,9 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     let http = address("--http", &pick(flags.http, "HPALITE_HTTP", "[::]:8080"), problems);
     let service = pick(flags.service, "HPALITE_SERVICE", "hpalite.hpalite");
     let service = match service.split_once('.') {
-        Some((name, namespace)) if is_label(name) && is_label(namespace) => Some((name.to_owned(), namespace.to_owned())),
+        Some((name, namespace)) if is_label(name) && is_label(namespace) => {
+            Some((name.to_owned(), namespace.to_owned()))
+        }
         _ => {
             problems.push(format!("--service: \"{service}\" is not NAME.NAMESPACE, for example hpalite.hpalite"));
             None
@@ -357,7 +359,8 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
     let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
     let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
     if statement.is_none() && backup.is_none() {
-        problems.push("sql: a statement is missing, for example 'SELECT * FROM v_decision LIMIT 20', or .help".to_owned());
+        problems
+            .push("sql: a statement is missing, for example 'SELECT * FROM v_decision LIMIT 20', or .help".to_owned());
     }
     let db = db.or_else(|| env("HPALITE_DB")).unwrap_or_else(|| "/data/hpalite.db".to_owned());
     match (timeout, limit) {
@@ -395,7 +398,10 @@ mod tests {
     fn defaults_are_those_of_the_help() {
         let config = config(&["run"], &[]);
         assert_eq!(config.db, PathBuf::from("/data/hpalite.db"));
-        assert_eq!((config.listen.to_string(), config.http.to_string()), ("[::]:6443".to_owned(), "[::]:8080".to_owned()));
+        assert_eq!(
+            (config.listen.to_string(), config.http.to_string()),
+            ("[::]:6443".to_owned(), "[::]:8080".to_owned())
+        );
         assert_eq!(config.service, ("hpalite".to_owned(), "hpalite".to_owned()));
         assert_eq!((config.poll_threads, config.query_timeout), (8, Duration::from_secs(3)));
         assert!(config.namespaces.is_empty() && config.kubeconfig.is_none());
@@ -418,13 +424,37 @@ mod tests {
     #[test]
     fn every_problem_is_told_at_once() {
         let flags = [
-            "run", "--listen", "6443", "--http", "x", "--service", "hpalite", "--namespace", "Bad_Name", "--poll-threads", "0",
-            "--query-timeout", "soon", "--tls-cert-file", "a", "--nonsense", "--drain", "999",
+            "run",
+            "--listen",
+            "6443",
+            "--http",
+            "x",
+            "--service",
+            "hpalite",
+            "--namespace",
+            "Bad_Name",
+            "--poll-threads",
+            "0",
+            "--query-timeout",
+            "soon",
+            "--tls-cert-file",
+            "a",
+            "--nonsense",
+            "--drain",
+            "999",
         ];
         let Err(Problems(problems)) = with_env(&flags, &[]) else { panic!("accepted") };
-        for expected in
-            ["--listen", "--http", "--service", "Bad_Name", "--poll-threads", "--query-timeout", "go together", "--nonsense", "--drain"]
-        {
+        for expected in [
+            "--listen",
+            "--http",
+            "--service",
+            "Bad_Name",
+            "--poll-threads",
+            "--query-timeout",
+            "go together",
+            "--nonsense",
+            "--drain",
+        ] {
             assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
         }
     }
@@ -433,7 +463,9 @@ mod tests {
     fn subcommands_are_told_apart() {
         assert_eq!(with_env(&["version"], &[]), Ok(Command::Version));
         assert_eq!(with_env(&["--help"], &[]), Ok(Command::Help));
-        assert!(matches!(with_env(&["check", "a.yaml", "-", "--json"], &[]), Ok(Command::Check { json: true, files }) if files.len() == 2));
+        assert!(
+            matches!(with_env(&["check", "a.yaml", "-", "--json"], &[]), Ok(Command::Check { json: true, files }) if files.len() == 2)
+        );
         assert!(with_env(&["check"], &[]).is_err());
         assert!(matches!(with_env(&["sql", "SELECT 1"], &[]), Ok(Command::Sql(_))));
         assert!(with_env(&["sql", "--format", "xml", "SELECT 1"], &[]).is_err());
@@ -444,10 +476,23 @@ mod tests {
 
     #[test]
     fn the_help_names_every_flag() {
-        for flag in
-            ["kubeconfig", "db", "listen", "http", "namespace", "service", "apiservice", "tls-cert-file", "tls-private-key-file",
-             "poll-threads", "query-timeout", "ca-dir", "cluster-namespace", "filepath-auth-root-path", "drain"]
-        {
+        for flag in [
+            "kubeconfig",
+            "db",
+            "listen",
+            "http",
+            "namespace",
+            "service",
+            "apiservice",
+            "tls-cert-file",
+            "tls-private-key-file",
+            "poll-threads",
+            "query-timeout",
+            "ca-dir",
+            "cluster-namespace",
+            "filepath-auth-root-path",
+            "drain",
+        ] {
             assert!(HELP.contains(&format!("--{flag}")), "{flag}");
         }
     }

@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use hpalite::{check, cli, daemon, logfmt};
 use hpalite::store::query;
+use hpalite::{check, cli, daemon, logfmt};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;

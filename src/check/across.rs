@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Severity};
-use crate::scaling::model::{
-    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef,
-};
+use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef};
 
 #[derive(Default)]
 pub(super) struct Across {
@@ -32,25 +30,14 @@ impl Across {
     pub(super) fn scaled_object(&mut self, object: &ScaledObject, place: impl Fn(&str) -> Finding) {
         let key = &object.key;
         let mut error = |field: &str, message: String, fix: &str| {
-            self.findings.push(Finding {
-                message,
-                fix: fix.to_owned(),
-                ..place(field)
-            });
+            self.findings.push(Finding { message, fix: fix.to_owned(), ..place(field) });
         };
         if !self.objects.insert(key.clone()) {
-            error(
-                "metadata.name",
-                format!("{key} is in the files more than once"),
-                "keep one of them",
-            );
+            error("metadata.name", format!("{key} is in the files more than once"), "keep one of them");
             return;
         }
         let namespace = key.namespace.to_string();
-        let target = TargetRef {
-            env_source_container: None,
-            ..object.target.clone()
-        };
+        let target = TargetRef { env_source_container: None, ..object.target.clone() };
         if !target.name.is_empty() {
             if let Some(other) = self.targets.get(&(namespace.clone(), target.clone())) {
                 let kind = kind_text(&target);
@@ -58,14 +45,9 @@ impl Across {
                     "the workload '{}' of type '{kind}' is already managed by the ScaledObject '{}'",
                     target.name, other.name
                 );
-                error(
-                    "spec.scaleTargetRef",
-                    message,
-                    "put the triggers of both into one ScaledObject",
-                );
+                error("spec.scaleTargetRef", message, "put the triggers of both into one ScaledObject");
             } else {
-                self.targets
-                    .insert((namespace.clone(), target), key.clone());
+                self.targets.insert((namespace.clone(), target), key.clone());
             }
         }
         let Ok(definition) = &object.definition else {
@@ -73,10 +55,7 @@ impl Across {
         };
         let hpa = (namespace, definition.hpa_name.clone());
         if let Some(other) = self.hpas.get(&hpa) {
-            let message = format!(
-                "the HPA '{}' is already managed by the ScaledObject '{}'",
-                hpa.1, other.name
-            );
+            let message = format!("the HPA '{}' is already managed by the ScaledObject '{}'", hpa.1, other.name);
             error(
                 "spec.advanced.horizontalPodAutoscalerConfig.name",
                 message,
@@ -93,30 +72,20 @@ impl Across {
                 AuthenticationKind::TriggerAuthentication => key.namespace.to_string(),
                 AuthenticationKind::ClusterTriggerAuthentication => String::new(),
             };
-            let wanted = AuthenticationKey {
-                group: key.group,
-                kind: reference.kind,
-                namespace,
-                name: reference.name.clone(),
-            };
+            let wanted =
+                AuthenticationKey { group: key.group, kind: reference.kind, namespace, name: reference.name.clone() };
             let finding = Finding {
                 severity: Severity::Warning,
                 message: format!("{wanted} is not in the files"),
                 fix: "make sure that it is in the cluster".to_owned(),
-                ..place(&format!(
-                    "spec.triggers[{}].authenticationRef.name",
-                    trigger.index
-                ))
+                ..place(&format!("spec.triggers[{}].authenticationRef.name", trigger.index))
             };
             self.references.push((wanted, finding));
         }
     }
 
     pub(super) fn finish(mut self) -> Vec<Finding> {
-        let missing = self
-            .references
-            .into_iter()
-            .filter(|(key, _)| !self.authentications.contains(key));
+        let missing = self.references.into_iter().filter(|(key, _)| !self.authentications.contains(key));
         self.findings.extend(missing.map(|(_, finding)| finding));
         self.findings
     }
@@ -124,10 +93,7 @@ impl Across {
 
 /// `apps/v1.Deployment`, as in the status.
 fn kind_text(target: &TargetRef) -> String {
-    let (group, version) = target
-        .api_version
-        .split_once('/')
-        .unwrap_or(("", &target.api_version));
+    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
     let gvkr = Gvkr {
         group: group.to_owned(),
         version: version.to_owned(),

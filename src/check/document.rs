@@ -45,24 +45,12 @@ pub(super) fn split(text: &str) -> Vec<Result<Document, (Option<u64>, String)>> 
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with(['{', '[']) {
         // Some YAML also begins so; JSON is tried first since it needs no guess about its types.
-        if let Ok(values) = serde_json::Deserializer::from_str(text)
-            .into_iter()
-            .collect::<Result<Vec<Value>, _>>()
-        {
-            let document = |value| {
-                Ok(Document {
-                    value,
-                    lines: HashMap::new(),
-                    first_line: None,
-                })
-            };
+        if let Ok(values) = serde_json::Deserializer::from_str(text).into_iter().collect::<Result<Vec<Value>, _>>() {
+            let document = |value| Ok(Document { value, lines: HashMap::new(), first_line: None });
             return values.into_iter().map(document).collect();
         }
     }
-    parts(text)
-        .into_iter()
-        .filter_map(|(offset, part)| parse(offset, &part))
-        .collect()
+    parts(text).into_iter().filter_map(|(offset, part)| parse(offset, &part)).collect()
 }
 
 /// Texts between document markers, each with the number of lines before it.
@@ -71,8 +59,7 @@ fn parts(text: &str) -> Vec<(u64, String)> {
     let mut may_be_directive = true;
     for (number, line) in (0..).zip(text.lines()) {
         let is_marker = |marker: &str| {
-            line.strip_prefix(marker)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+            line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
         };
         let (starts, content) = if is_marker("---") {
             (true, format!("   {}", &line[3..]))
@@ -103,30 +90,18 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, (Option<u64>, Strin
     }
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
-    Some(
-        match serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options) {
-            Ok(node) => {
-                let mut lines = HashMap::new();
-                let first = node.referenced.line();
-                let value = node.value.into_value("", offset, &mut lines);
-                Ok(Document {
-                    value,
-                    lines,
-                    first_line: Some(offset + first),
-                })
-            }
-            Err(error) => {
-                let line = error.location().map(|location| offset + location.line());
-                Err((
-                    line,
-                    format!(
-                        "is not valid YAML: {}",
-                        error.to_string().lines().next().unwrap_or_default()
-                    ),
-                ))
-            }
-        },
-    )
+    Some(match serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options) {
+        Ok(node) => {
+            let mut lines = HashMap::new();
+            let first = node.referenced.line();
+            let value = node.value.into_value("", offset, &mut lines);
+            Ok(Document { value, lines, first_line: Some(offset + first) })
+        }
+        Err(error) => {
+            let line = error.location().map(|location| offset + location.line());
+            Err((line, format!("is not valid YAML: {}", error.to_string().lines().next().unwrap_or_default())))
+        }
+    })
 }
 
 /// A YAML value whose parts know where they stand.
@@ -266,10 +241,7 @@ mod tests {
         let documents = split(text);
         assert_eq!(documents.len(), 3);
         let first = documents[0].as_ref().expect("is valid");
-        assert_eq!(
-            first.value.to_string(),
-            r#"{"a":{"b":1,"list":[{"x":"1","y.z/w":true}]}}"#
-        );
+        assert_eq!(first.value.to_string(), r#"{"a":{"b":1,"list":[{"x":"1","y.z/w":true}]}}"#);
         for (prefix, field, line) in [
             ("", "a.b", 4),
             ("", "a.list[0].x", 6),
@@ -282,34 +254,19 @@ mod tests {
             assert_eq!(first.line(prefix, field), Some(line), "{prefix} {field}");
         }
         let (line, message) = documents[1].as_ref().expect_err("is broken");
-        assert!(
-            line.is_some_and(|line| (11..=12).contains(&line)),
-            "{line:?}"
-        );
+        assert!(line.is_some_and(|line| (11..=12).contains(&line)), "{line:?}");
         assert!(message.starts_with("is not valid YAML: "), "{message}");
         let last = documents[2].as_ref().expect("is valid");
-        assert_eq!(
-            last.value.to_string(),
-            r#"{"d":75,"e":true,"f":"05","g":null}"#
-        );
+        assert_eq!(last.value.to_string(), r#"{"d":75,"e":true,"f":"05","g":null}"#);
     }
 
     #[test]
     fn json_may_follow_json() {
-        let values: Vec<String> = split("{\"a\": 1}\n{\"b\": 2}")
-            .into_iter()
-            .filter_map(|d| Some(d.ok()?.value.to_string()))
-            .collect();
+        let values: Vec<String> =
+            split("{\"a\": 1}\n{\"b\": 2}").into_iter().filter_map(|d| Some(d.ok()?.value.to_string())).collect();
         assert_eq!(values, [r#"{"a":1}"#, r#"{"b":2}"#]);
         let flow = split("{a: 1, b: [x]}");
-        assert_eq!(
-            flow[0]
-                .as_ref()
-                .ok()
-                .map(|d| d.value.to_string())
-                .as_deref(),
-            Some(r#"{"a":1,"b":["x"]}"#)
-        );
+        assert_eq!(flow[0].as_ref().ok().map(|d| d.value.to_string()).as_deref(), Some(r#"{"a":1,"b":["x"]}"#));
         assert!(split("").is_empty() && split("# only a comment\n").is_empty());
     }
 }

@@ -60,10 +60,7 @@ pub struct CheckReport {
 
 impl CheckReport {
     fn count(&self, severity: Severity) -> usize {
-        self.findings
-            .iter()
-            .filter(|finding| finding.severity == severity)
-            .count()
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
     #[must_use]
@@ -86,11 +83,7 @@ impl CheckReport {
             writeln!(out, "{finding}")?;
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        writeln!(
-            out,
-            "{} objects checked, {errors} errors, {warnings} warnings",
-            self.objects
-        )
+        writeln!(out, "{} objects checked, {errors} errors, {warnings} warnings", self.objects)
     }
 
     /// One line of JSON.
@@ -146,10 +139,6 @@ impl std::fmt::Display for Finding {
             f.write_str("warning: ")?;
         }
         f.write_str(&self.message)?;
-        if self.fix.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.fix)
-        }
+        if self.fix.is_empty() { Ok(()) } else { write!(f, " ({})", self.fix) }
     }
 }

@@ -18,8 +18,8 @@ use crate::kube::discovery::Discovery;
 use crate::kube::error::Error;
 use crate::kube::request::{ListOptions, PatchKind, Resource};
 use crate::scaling::event::{
-    Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind,
-    WriteKind, WriteOk,
+    Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError,
+    WriteErrorKind, WriteKind, WriteOk,
 };
 use crate::scaling::hpa::DesiredHpa;
 use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, TargetRef, Workload};
@@ -60,7 +60,8 @@ impl Hands {
         for n in 0..THREADS {
             let hand = Hand { client: client.clone(), discovery: Arc::clone(&discovery) };
             let (queue, inbox) = (Arc::clone(&queue), inbox.clone());
-            threads.push(std::thread::Builder::new().name(format!("hand-{n}")).spawn(move || hand.run(&queue, &inbox))?);
+            threads
+                .push(std::thread::Builder::new().name(format!("hand-{n}")).spawn(move || hand.run(&queue, &inbox))?);
         }
         let (events, waiting) = sync_channel(EVENTS_WAITING_MAX);
         let client = client.clone();
@@ -215,10 +216,14 @@ impl Hand {
         let failed = |error: Error| write_error(&error);
         let mut tries = 0;
         loop {
-            let request = resource.get_subresource(Some(namespace), &target.name, "scale").map_err(|e| failed(e.into()))?;
+            let request =
+                resource.get_subresource(Some(namespace), &target.name, "scale").map_err(|e| failed(e.into()))?;
             let body = self.client.send(&request).map_err(failed)?;
-            let scale = wire::workload::scale_from_slice(&body)
-                .map_err(|error| WriteError { kind: WriteErrorKind::Transient, message: error.0, retry_after: None })?;
+            let scale = wire::workload::scale_from_slice(&body).map_err(|error| WriteError {
+                kind: WriteErrorKind::Transient,
+                message: error.0,
+                retry_after: None,
+            })?;
             if scale.workload.replicas != from {
                 return Err(WriteError {
                     kind: WriteErrorKind::Conflict,
@@ -241,7 +246,12 @@ impl Hand {
         }
     }
 
-    fn read_target(&self, namespace: &str, target: &TargetRef, known: Option<Gvkr>) -> Result<(Gvkr, Workload), TargetError> {
+    fn read_target(
+        &self,
+        namespace: &str,
+        target: &TargetRef,
+        known: Option<Gvkr>,
+    ) -> Result<(Gvkr, Workload), TargetError> {
         let gvkr = match known {
             Some(gvkr) => gvkr,
             None => self.resolve(target)?,
@@ -326,9 +336,8 @@ fn observed(body: &[u8]) -> Result<WriteOk, Error> {
 }
 
 fn write_error(error: &Error) -> WriteError {
-    let is_terminating = error
-        .status()
-        .is_some_and(|status| status.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+    let is_terminating =
+        error.status().is_some_and(|status| status.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
     let code = error.status().map(|status| status.code);
     let kind = if is_terminating {
         WriteErrorKind::Terminating

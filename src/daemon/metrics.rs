@@ -37,8 +37,11 @@ fn exposition(sources: &Sources) -> String {
     polls(&mut out, &sources.polls);
     store(&mut out, &sources.store);
     gate(&mut out, &sources.api);
-    let mut requests =
-        out.family("hpalite_apiserver_requests_total", "counter", "Requests to the API server by verb and status code.");
+    let mut requests = out.family(
+        "hpalite_apiserver_requests_total",
+        "counter",
+        "Requests to the API server by verb and status code.",
+    );
     for count in sources.client.request_counts() {
         let code = count.code.map_or_else(|| "error".to_owned(), |code| code.to_string());
         requests.sample(&[("verb", count.verb.as_str()), ("code", &code)], count.count);

@@ -23,9 +23,9 @@ use log::{info, warn};
 use crate::cli::Config;
 use crate::http::Handler;
 use crate::http::api::{self, Api, Readiness};
-use crate::http::external_metrics::Published;
 use crate::http::authn::Authenticator;
 use crate::http::authz::{Authorizer, FrontProxyGrant};
+use crate::http::external_metrics::Published;
 use crate::http::gate::{Gate, Lanes};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
@@ -104,8 +104,10 @@ struct Prepared {
 
 fn prepare(config: &Config) -> Result<Prepared, StartError> {
     let mut problems = Vec::new();
-    let cluster = ClusterConfig::load(config.kubeconfig.as_deref()).map_err(|error| problems.extend(error.problems)).ok();
-    let store = Store::start(&config.db, Options::default()).map_err(|error| problems.push(format!("--db: {error}"))).ok();
+    let cluster =
+        ClusterConfig::load(config.kubeconfig.as_deref()).map_err(|error| problems.extend(error.problems)).ok();
+    let store =
+        Store::start(&config.db, Options::default()).map_err(|error| problems.push(format!("--db: {error}"))).ok();
     let api = serving::listen("--listen", config.listen).map_err(|error| problems.push(error)).ok();
     let http = serving::listen("--http", config.http).map_err(|error| problems.push(error)).ok();
     match (cluster, store, api, http) {
@@ -202,7 +204,8 @@ impl Daemon {
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;
-        let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready)).map_err(io("trust thread"))?;
+        let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready))
+            .map_err(io("trust thread"))?;
         let watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
         let world = World::new(Settings {
             poll_threads: config.poll_threads,
@@ -217,7 +220,22 @@ impl Daemon {
             "started"
         );
         let polls = Some(polls);
-        Ok(Self { world, clock, client, store, hands, polls, pollers, watchers, trust, api, http, published, ready, counts })
+        Ok(Self {
+            world,
+            clock,
+            client,
+            store,
+            hands,
+            polls,
+            pollers,
+            watchers,
+            trust,
+            api,
+            http,
+            published,
+            ready,
+            counts,
+        })
     }
 
     fn run(mut self, config: &Config, events: &Receiver<Event>, stopping: &AtomicBool) {
@@ -268,8 +286,12 @@ impl Daemon {
             match command {
                 Command::Poll(job) => self.poll(job),
                 Command::Write(write) => self.hands.take(Job::Write(Box::new(write))),
-                Command::ReadTarget { object, target, known } => self.hands.take(Job::ReadTarget { object, target, known }),
-                Command::CountReadyPods { object, selector } => self.hands.take(Job::CountReadyPods { object, selector }),
+                Command::ReadTarget { object, target, known } => {
+                    self.hands.take(Job::ReadTarget { object, target, known })
+                }
+                Command::CountReadyPods { object, selector } => {
+                    self.hands.take(Job::CountReadyPods { object, selector })
+                }
                 Command::Emit(event) => self.hands.emit(event),
                 Command::Publish(key, view) => self.published.set(&key, view),
                 Command::Record(record) => {

@@ -26,7 +26,10 @@ impl Reviewer {
         let mut tries = 0;
         loop {
             tries += 1;
-            let sent = resource.create(None, body.to_vec()).map_err(Error::from).and_then(|request| self.client.send(&request));
+            let sent = resource
+                .create(None, body.to_vec())
+                .map_err(Error::from)
+                .and_then(|request| self.client.send(&request));
             match sent {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_retryable() && tries < TRIES => std::thread::park_timeout(PAUSE),

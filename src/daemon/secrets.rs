@@ -185,7 +185,8 @@ impl From<WireContainer> for Container {
             };
             Some(EnvFrom { prefix: from.prefix, kind, name: reference.name, optional: reference.optional })
         });
-        let env = wire.env.into_iter().map(|env| EnvVar { name: env.name, value: env_value(env.value, env.value_from) });
+        let env =
+            wire.env.into_iter().map(|env| EnvVar { name: env.name, value: env_value(env.value, env.value_from) });
         Self { name: wire.name, env_from: env_from.collect(), env: env.collect() }
     }
 }

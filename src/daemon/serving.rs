@@ -16,15 +16,15 @@ use super::hands::FIELD_MANAGER;
 use super::resources::{API_SERVICES, CONFIG_MAPS};
 use crate::base64;
 use crate::cli::Config;
-use crate::http::api::Readiness;
-use crate::http::certificates::{OwnCertificates, Renewal, ServiceNames, ServingCertificate};
-use crate::http::front_proxy::FrontProxyTrust;
-use crate::http::authn::Authenticator;
-use crate::http::chain::ChainVerifier;
-use crate::http::gate::{Gate, GateConfig, Lanes};
-use crate::http::front_proxy::CLIENT_CA_KEY;
-use crate::http::tls::{self, TlsState};
 use crate::http::Handler;
+use crate::http::api::Readiness;
+use crate::http::authn::Authenticator;
+use crate::http::certificates::{OwnCertificates, Renewal, ServiceNames, ServingCertificate};
+use crate::http::chain::ChainVerifier;
+use crate::http::front_proxy::CLIENT_CA_KEY;
+use crate::http::front_proxy::FrontProxyTrust;
+use crate::http::gate::{Gate, GateConfig, Lanes};
+use crate::http::tls::{self, TlsState};
 use crate::kube::client::Client;
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
@@ -48,7 +48,8 @@ pub(super) struct Certificates {
     pub(super) tls: Arc<TlsState>,
 }
 
-const KV: [&str; 4] = ["certificate/ca.pem", "certificate/ca.key", "certificate/serving.pem", "certificate/serving.key"];
+const KV: [&str; 4] =
+    ["certificate/ca.pem", "certificate/ca.key", "certificate/serving.pem", "certificate/serving.key"];
 
 impl Certificates {
     /// Loads or makes them.
@@ -235,10 +236,14 @@ impl Keeper {
                 if trust.as_ref().is_some_and(FrontProxyTrust::accepts_any_name)
                     && data.get("client-ca-file").is_some_and(|ca| Some(ca) == data.get("requestheader-client-ca-file"))
                 {
-                    warn!("every client certificate of this cluster can claim any identity: set --requestheader-allowed-names on the kube-apiserver");
+                    warn!(
+                        "every client certificate of this cluster can claim any identity: set --requestheader-allowed-names on the kube-apiserver"
+                    );
                 }
                 if trust.is_none() {
-                    warn!("the kube-apiserver has no front proxy CA: set --requestheader-client-ca-file, or no metric can be read");
+                    warn!(
+                        "the kube-apiserver has no front proxy CA: set --requestheader-client-ca-file, or no metric can be read"
+                    );
                 }
                 self.tls.set_front_proxy(trust.map(Arc::new));
                 self.follow_client_ca(&data);
@@ -246,7 +251,9 @@ impl Keeper {
                 self.ready.trusted.store(true, Ordering::Release);
                 info!("front proxy trust loaded");
             }
-            Err(error) => self.complain(&format!("kube-system/extension-apiserver-authentication is unusable: {error}")),
+            Err(error) => {
+                self.complain(&format!("kube-system/extension-apiserver-authentication is unusable: {error}"))
+            }
         }
     }
 
@@ -267,14 +274,15 @@ impl Keeper {
     /// True when the APIService routes to us and trusts our CA, or when that is not our business.
     fn keep_bundle(&mut self) -> bool {
         let Some(ca_pem) = self.ca_pem.clone() else { return true };
-        let found: ApiService = match API_SERVICES.get(None, &self.apiservice).map_err(Error::from).and_then(|r| self.client.json(&r)) {
-            Ok(found) => found,
-            Err(error) => {
-                let name = self.apiservice.clone();
-                self.complain(&format!("APIService {name} cannot be read, so no HPA can read metrics: {error}"));
-                return false;
-            }
-        };
+        let found: ApiService =
+            match API_SERVICES.get(None, &self.apiservice).map_err(Error::from).and_then(|r| self.client.json(&r)) {
+                Ok(found) => found,
+                Err(error) => {
+                    let name = self.apiservice.clone();
+                    self.complain(&format!("APIService {name} cannot be read, so no HPA can read metrics: {error}"));
+                    return false;
+                }
+            };
         let spec = found.spec;
         let service = spec.service.unwrap_or_default();
         if (&service.name, &service.namespace) != (&self.service.0, &self.service.1) {

@@ -47,7 +47,11 @@ impl HasMeta for Raw {
 }
 
 /// Starts every watch. Each has its own threads and ends when the inbox closes.
-pub(super) fn start(client: &Client, namespaces: &[String], inbox: &SyncSender<Event>) -> std::io::Result<Vec<Watcher>> {
+pub(super) fn start(
+    client: &Client,
+    namespaces: &[String],
+    inbox: &SyncSender<Event>,
+) -> std::io::Result<Vec<Watcher>> {
     let mut watchers = Vec::new();
     for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
         let name = match group {

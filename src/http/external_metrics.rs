@@ -102,7 +102,8 @@ pub fn get(
         if let Some((view, error)) = broken {
             return failed(&view.key, metric, error);
         }
-        let message = format!("no metric {metric} of a ScaledObject that the selector matches in namespace {namespace}");
+        let message =
+            format!("no metric {metric} of a ScaledObject that the selector matches in namespace {namespace}");
         return Response::status(404, "NotFound", &message);
     }
     Response::json(200, items.finish())
@@ -186,10 +187,13 @@ mod tests {
         let published = published(&[view("web", &[("s0-prometheus", value(2.5))], None)]);
         let (status, body) = ask(&published, "S0-Prometheus", "web");
         assert_eq!(status, 200);
-        assert_eq!(body, serde_json::json!({
-            "kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1", "metadata": {},
-            "items": [{ "metricName": "s0-prometheus", "metricLabels": null, "timestamp": "2026-01-02T03:04:05Z", "value": "2500m" }],
-        }));
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1", "metadata": {},
+                "items": [{ "metricName": "s0-prometheus", "metricLabels": null, "timestamp": "2026-01-02T03:04:05Z", "value": "2500m" }],
+            })
+        );
     }
 
     #[test]

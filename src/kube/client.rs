@@ -18,9 +18,7 @@ use log::debug;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderValue, Response, header};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{
-    ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector,
-};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector};
 use ureq::{Agent, Body, http};
 
 use super::config::ClusterConfig;
@@ -96,21 +94,11 @@ pub struct RequestCount {
 
 impl Client {
     pub fn new(config: ClusterConfig) -> Self {
-        let lane = |accept_encoding| Lane {
-            agent: new_agent(&config, accept_encoding),
-            stop: Stop::default(),
-        };
+        let lane = |accept_encoding| Lane { agent: new_agent(&config, accept_encoding), stop: Stop::default() };
         let requests = lane("gzip");
         // The API server never compresses a watch, and a proxy that did would delay events.
         let watches = lane("identity");
-        Client {
-            inner: Arc::new(Inner {
-                config,
-                requests,
-                watches,
-                counts: Mutex::new(BTreeMap::new()),
-            }),
-        }
+        Client { inner: Arc::new(Inner { config, requests, watches, counts: Mutex::new(BTreeMap::new()) }) }
     }
 
     pub fn config(&self) -> &ClusterConfig {
@@ -138,15 +126,8 @@ impl Client {
     pub fn stream(&self, request: &Request, read_timeout: Duration) -> Result<Stream, Error> {
         let response = self.open(&self.inner.watches, request, Some(read_timeout))?;
         let response = refuse_errors(response)?;
-        let reader = response
-            .into_body()
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader();
-        Ok(Stream {
-            reader,
-            client: self.clone(),
-        })
+        let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+        Ok(Stream { reader, client: self.clone() })
     }
 
     /// Ends every watch now and refuses new ones. Other requests go on.
@@ -176,10 +157,7 @@ impl Client {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<(Verb, u16), u64>> {
-        self.inner
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Repeats a request as long as the server asks for it, within limits.
@@ -207,12 +185,7 @@ impl Client {
     }
 
     /// Sends until response headers come, renewing the credential once if it is refused.
-    fn open(
-        &self,
-        lane: &Lane,
-        request: &Request,
-        read_timeout: Option<Duration>,
-    ) -> Result<Response<Body>, Error> {
+    fn open(&self, lane: &Lane, request: &Request, read_timeout: Option<Duration>) -> Result<Response<Body>, Error> {
         let credential = &self.inner.config.credential;
         let sent = credential.header(now());
         let response = self.exchange(lane, request, sent.as_ref(), read_timeout)?;
@@ -254,10 +227,7 @@ impl Client {
     ) -> Result<Response<Body>, ureq::Error> {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
-            .uri(format!(
-                "{}{}",
-                self.inner.config.server, request.path_and_query
-            ))
+            .uri(format!("{}{}", self.inner.config.server, request.path_and_query))
             .header(header::ACCEPT, "application/json");
         if let Some(value) = authorization {
             builder = builder.header(header::AUTHORIZATION, value);
@@ -265,8 +235,7 @@ impl Client {
         if let Some(content_type) = request.content_type {
             builder = builder.header(header::CONTENT_TYPE, content_type);
         }
-        let bodyless =
-            request.body.is_empty() && matches!(request.method, Method::Get | Method::Delete);
+        let bodyless = request.body.is_empty() && matches!(request.method, Method::Get | Method::Delete);
         let result = if bodyless {
             let request = with_limits(&lane.agent, builder.body(())?, read_timeout, fresh);
             lane.agent.run(request)
@@ -275,9 +244,7 @@ impl Client {
             let request = with_limits(&lane.agent, builder.body(body)?, read_timeout, fresh);
             lane.agent.run(request)
         };
-        let code = result
-            .as_ref()
-            .map_or(0, |response| response.status().as_u16());
+        let code = result.as_ref().map_or(0, |response| response.status().as_u16());
         *self.counts().entry((request.verb, code)).or_default() += 1;
         result
     }
@@ -324,9 +291,7 @@ fn with_limits<S: ureq::AsSendBody>(
     }
     let mut settings = agent.configure_request(request);
     if let Some(read_timeout) = read_timeout {
-        settings = settings
-            .timeout_global(None)
-            .timeout_per_read(Some(read_timeout));
+        settings = settings.timeout_global(None).timeout_per_read(Some(read_timeout));
     }
     if fresh {
         settings = settings.max_idle_age(Duration::ZERO);
@@ -339,10 +304,7 @@ fn is_closed_early(error: &ureq::Error) -> bool {
     let ureq::Error::Io(error) = error else {
         return false;
     };
-    matches!(
-        error.kind(),
-        K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe
-    )
+    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe)
 }
 
 /// Turns an answer that is not 2xx into an error. Redirects are among them: the API server has no
@@ -361,22 +323,14 @@ fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, Error> {
     let code = status.as_u16();
     // The status alone is an answer: a body that breaks off only costs its message.
     let mut body = Vec::new();
-    let reader = response
-        .into_body()
-        .into_with_config()
-        .limit(u64::MAX)
-        .reader();
+    let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
     let _ = reader.take(ERROR_BODY_BYTES_MAX).read_to_end(&mut body);
     Err(Status::parse(code, retry_after, &body).into())
 }
 
 fn read_body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
-    let mut reader = response
-        .into_body()
-        .into_with_config()
-        .limit(limit)
-        .reader();
+    let mut reader = response.into_body().into_with_config().limit(limit).reader();
     match reader.read_to_end(&mut body) {
         Ok(_) => Ok(body),
         Err(error) => Err(Error::from_io("response body", error)),
@@ -396,10 +350,8 @@ fn wait_before_retry(error: &Error, tries: u32) -> Option<Duration> {
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|source| Error::Decode {
-        what: short_type_name::<T>(),
-        source: Box::new(source),
-    })
+    serde_json::from_slice(body)
+        .map_err(|source| Error::Decode { what: short_type_name::<T>(), source: Box::new(source) })
 }
 
 /// The last segment of a type's path, for messages.
@@ -447,11 +399,7 @@ impl Lane {
 
     /// After a shutdown every failure has that one cause.
     fn explain(&self, error: Error) -> Error {
-        if self.stop.is_set() {
-            Error::Shutdown
-        } else {
-            error
-        }
+        if self.stop.is_set() { Error::Shutdown } else { error }
     }
 }
 
@@ -495,9 +443,7 @@ impl Stop {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("config", &self.inner.config)
-            .finish()
+        f.debug_struct("Client").field("config", &self.inner.config).finish()
     }
 }
 
@@ -523,11 +469,7 @@ mod tests {
             (Error::Shutdown, 1, None),
         ];
         for (error, tries, expected) in table {
-            assert_eq!(
-                wait_before_retry(&error, tries),
-                expected,
-                "{error} {tries}"
-            );
+            assert_eq!(wait_before_retry(&error, tries), expected, "{error} {tries}");
         }
     }
 

@@ -23,11 +23,8 @@ use super::tls::{self, Roots, TlsSettings};
 const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Trusted if a kubeconfig names no authority: the bundles of Debian and Alpine, Fedora, SUSE.
-const SYSTEM_BUNDLES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-];
+const SYSTEM_BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// A reachable API server with the means to talk to it.
 pub struct ClusterConfig {
@@ -58,74 +55,55 @@ impl ClusterConfig {
 
     pub fn from_kubeconfig(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| ConfigError {
-            problems: vec![format!("{name}: {error}")],
-        })?;
+        let text =
+            fs::read_to_string(path).map_err(|error| ConfigError { problems: vec![format!("{name}: {error}")] })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let selected =
-            kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })?;
+        let selected = kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })?;
         Self::from_selected(selected, &name)
     }
 
     pub fn in_cluster() -> Result<Self, ConfigError> {
-        Self::in_cluster_at(Path::new(SERVICE_ACCOUNT_FOLDER), &|name| {
-            env::var(name).ok()
-        })
+        Self::in_cluster_at(Path::new(SERVICE_ACCOUNT_FOLDER), &|name| env::var(name).ok())
     }
 
     /// As `in_cluster`, with the folder and the environment given.
-    pub fn in_cluster_at(
-        folder: &Path,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
+    pub fn in_cluster_at(folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut variable = |name: &str| {
             let value = env(name).filter(|v| !v.is_empty());
             if value.is_none() {
-                problems.push(format!(
-                    "{name} is not set; outside a pod, pass --kubeconfig FILE"
-                ));
+                problems.push(format!("{name} is not set; outside a pod, pass --kubeconfig FILE"));
             }
             value.unwrap_or_default()
         };
         let host = variable("KUBERNETES_SERVICE_HOST");
         let port = variable("KUBERNETES_SERVICE_PORT");
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let server = if bare.contains(':') {
-            format!("https://[{bare}]:{port}")
-        } else {
-            format!("https://{bare}:{port}")
-        };
+        let server =
+            if bare.contains(':') { format!("https://[{bare}]:{port}") } else { format!("https://{bare}:{port}") };
         if problems.is_empty()
             && let Err(what) = kubeconfig::check_server(&server)
         {
-            problems.push(format!(
-                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {what}"
-            ));
+            problems.push(format!("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {what}"));
         }
         let roots = noted(&mut problems, read_roots(&folder.join("ca.crt")));
         let token = folder.join("token");
-        let credential = Credential::file(token.clone(), Instant::now())
-            .map_err(|what| format!("{}: {what}", token.display()));
+        let credential =
+            Credential::file(token.clone(), Instant::now()).map_err(|what| format!("{}: {what}", token.display()));
         let credential = noted(&mut problems, credential);
         // Only a default for what we create; its absence is not worth a failed start.
         let namespace = fs::read_to_string(folder.join("namespace")).ok();
         let (Some(roots), Some(credential), true) = (roots, credential, problems.is_empty()) else {
             return Err(ConfigError { problems });
         };
-        let config = tls::client_config(Roots::Store(roots), None)
-            .map_err(|error| ConfigError::one(format!("tls: {error}")))?;
+        let config =
+            tls::client_config(Roots::Store(roots), None).map_err(|error| ConfigError::one(format!("tls: {error}")))?;
         Ok(ClusterConfig {
             server,
-            tls: Some(TlsSettings {
-                config,
-                server_name: None,
-            }),
+            tls: Some(TlsSettings { config, server_name: None }),
             credential,
             proxy: None,
-            namespace: namespace
-                .map(|n| n.trim().to_owned())
-                .filter(|n| !n.is_empty()),
+            namespace: namespace.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()),
             origin: "in-cluster service account".to_owned(),
         })
     }
@@ -137,17 +115,10 @@ impl ClusterConfig {
         let credential = noted(&mut problems, read_credential(&selected, &user));
         let proxy = match selected.proxy_url.as_deref().map(ureq::Proxy::new) {
             None => None,
-            Some(proxy) => noted(
-                &mut problems,
-                proxy.map_err(|_| format!("{cluster}.proxy-url: not a proxy url")),
-            ),
+            Some(proxy) => noted(&mut problems, proxy.map_err(|_| format!("{cluster}.proxy-url: not a proxy url"))),
         };
         let secure = selected.server.starts_with("https://");
-        let tls = if secure {
-            read_tls(&selected, &cluster, &user, &mut problems)
-        } else {
-            None
-        };
+        let tls = if secure { read_tls(&selected, &cluster, &user, &mut problems) } else { None };
         let (Some(credential), true) = (credential, problems.is_empty()) else {
             return Err(ConfigError { problems });
         };
@@ -191,18 +162,12 @@ fn read_credential(selected: &Selected, user: &str) -> Result<Credential, String
         return Credential::token(token).map_err(|what| format!("{user}.token: {what}"));
     }
     if let Some((name, password)) = &selected.basic {
-        return Credential::basic(name, password)
-            .map_err(|what| format!("{user}.username: {what}"));
+        return Credential::basic(name, password).map_err(|what| format!("{user}.username: {what}"));
     }
     Ok(Credential::None)
 }
 
-fn read_tls(
-    selected: &Selected,
-    cluster: &str,
-    user: &str,
-    problems: &mut Vec<String>,
-) -> Option<TlsSettings> {
+fn read_tls(selected: &Selected, cluster: &str, user: &str, problems: &mut Vec<String>) -> Option<TlsSettings> {
     let roots = noted(problems, pick_roots(selected, cluster));
     let chain = selected.client_certificate.as_ref().map(|material| {
         let field = format!("{user}.client-certificate");
@@ -218,9 +183,8 @@ fn read_tls(
         None => None,
         Some(name) => noted(
             problems,
-            ServerName::try_from(name.clone()).map_err(|_| {
-                format!("{cluster}.tls-server-name: {name:?} is not a dns name or address")
-            }),
+            ServerName::try_from(name.clone())
+                .map_err(|_| format!("{cluster}.tls-server-name: {name:?} is not a dns name or address")),
         ),
     };
     let config = tls::client_config(roots?, chain.zip(key)).map_err(|error| match error {
@@ -229,10 +193,7 @@ fn read_tls(
         }
         other => format!("{user}.client-certificate: {other}"),
     });
-    Some(TlsSettings {
-        config: noted(problems, config)?,
-        server_name,
-    })
+    Some(TlsSettings { config: noted(problems, config)?, server_name })
 }
 
 fn pick_roots(selected: &Selected, cluster: &str) -> Result<Roots, String> {
@@ -251,16 +212,10 @@ fn pick_roots(selected: &Selected, cluster: &str) -> Result<Roots, String> {
             }
         }
     }
-    Err(format!(
-        "{cluster}.certificate-authority: missing, and this system has no bundle of its own"
-    ))
+    Err(format!("{cluster}.certificate-authority: missing, and this system has no bundle of its own"))
 }
 
-fn read_material<T>(
-    material: &Material,
-    field: &str,
-    parse: impl Fn(&[u8]) -> Result<T, String>,
-) -> Result<T, String> {
+fn read_material<T>(material: &Material, field: &str, parse: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, String> {
     match material {
         Material::Inline(bytes) => parse(bytes).map_err(|what| format!("{field}-data: {what}")),
         Material::File(path) => {
@@ -284,9 +239,7 @@ fn noted<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> 
 
 impl ConfigError {
     fn one(problem: String) -> Self {
-        ConfigError {
-            problems: vec![problem],
-        }
+        ConfigError { problems: vec![problem] }
     }
 }
 

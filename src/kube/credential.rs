@@ -55,10 +55,7 @@ impl Credential {
     /// Reads the file at once, so that a missing one is a problem of start-up.
     pub(super) fn file(path: PathBuf, now: Instant) -> Result<Self, String> {
         let header = read(&path)?;
-        let cached = Mutex::new(Cached {
-            header,
-            checked_at: now,
-        });
+        let cached = Mutex::new(Cached { header, checked_at: now });
         Ok(Credential::File(TokenFile { path, cached }))
     }
 
@@ -132,8 +129,8 @@ fn bearer(token: &str) -> Result<HeaderValue, String> {
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, String> {
-    let mut header = HeaderValue::from_str(text)
-        .map_err(|_| "holds characters that a header cannot carry".to_owned())?;
+    let mut header =
+        HeaderValue::from_str(text).map_err(|_| "holds characters that a header cannot carry".to_owned())?;
     header.set_sensitive(true);
     Ok(header)
 }

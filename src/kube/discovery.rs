@@ -54,35 +54,18 @@ struct ResourceEntry {
 impl Discovery {
     /// Finds a kind, asking the API server if the answer is not at hand. `is_not_found()` of the
     /// error says that the group, the version or the kind does not exist.
-    pub fn find(
-        &self,
-        client: &Client,
-        group: &str,
-        version: &str,
-        kind: &str,
-    ) -> Result<Discovered, Error> {
+    pub fn find(&self, client: &Client, group: &str, version: &str, kind: &str) -> Result<Discovered, Error> {
         let key = (group.to_owned(), version.to_owned());
         let now = Instant::now();
         let fresh = |known: &&Known| now.saturating_duration_since(known.read_at) < KEEP;
-        if let Some(found) = self
-            .lock()
-            .get(&key)
-            .filter(fresh)
-            .and_then(|k| k.kinds.get(kind))
-        {
+        if let Some(found) = self.lock().get(&key).filter(fresh).and_then(|k| k.kinds.get(kind)) {
             return Ok(found.clone());
         }
         let path = Resource::group_version_path(group, version)?;
         let list: ResourceList = client.json(&Request::get_path(path))?;
         let kinds = index(group, version, list);
         let found = kinds.get(kind).cloned();
-        self.lock().insert(
-            key,
-            Known {
-                kinds,
-                read_at: now,
-            },
-        );
+        self.lock().insert(key, Known { kinds, read_at: now });
         found.ok_or_else(|| missing(group, version, kind).into())
     }
 
@@ -98,10 +81,7 @@ impl Discovery {
 
 fn index(group: &str, version: &str, list: ResourceList) -> HashMap<String, Discovered> {
     // Subresources are listed as `deployments/scale`, with the kind of their body.
-    let (parts, whole): (Vec<_>, Vec<_>) = list
-        .resources
-        .into_iter()
-        .partition(|entry| entry.name.contains('/'));
+    let (parts, whole): (Vec<_>, Vec<_>) = list.resources.into_iter().partition(|entry| entry.name.contains('/'));
     let discovered = |entry: ResourceEntry| {
         let scale = format!("{}/scale", entry.name);
         let scalable = parts.iter().any(|part| part.name == scale);
@@ -117,11 +97,7 @@ fn index(group: &str, version: &str, list: ResourceList) -> HashMap<String, Disc
 }
 
 fn missing(group: &str, version: &str, kind: &str) -> Status {
-    let api_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let mut status = Status::parse(404, None, b"");
     status.reason = "NotFound".to_owned();
     status.message = format!("{api_version} has no kind {kind}");
@@ -145,10 +121,7 @@ mod tests {
         let kinds = index("apps", "v1", list);
         assert_eq!(kinds.len(), 2);
         assert!(kinds["Deployment"].scalable && !kinds["DaemonSet"].scalable);
-        assert_eq!(
-            kinds["Deployment"].resource,
-            Resource::new("apps", "v1", "deployments", true)
-        );
+        assert_eq!(kinds["Deployment"].resource, Resource::new("apps", "v1", "deployments", true));
         assert!(Error::from(missing("apps", "v1", "X")).is_not_found());
     }
 }

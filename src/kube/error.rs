@@ -116,8 +116,7 @@ impl Status {
 
     fn from_wire(http_code: u16, retry_after: Option<Duration>, wire: WireStatus) -> Self {
         let details = wire.details;
-        let wished = (details.retry_after_seconds > 0)
-            .then(|| Duration::from_secs(details.retry_after_seconds));
+        let wished = (details.retry_after_seconds > 0).then(|| Duration::from_secs(details.retry_after_seconds));
         Status {
             code: if http_code == 0 { wire.code } else { http_code },
             reason: wire.reason,
@@ -177,8 +176,7 @@ impl Error {
     }
 
     pub fn is_already_exists(&self) -> bool {
-        self.status()
-            .is_some_and(|s| s.code == 409 && s.reason == "AlreadyExists")
+        self.status().is_some_and(|s| s.code == 409 && s.reason == "AlreadyExists")
     }
 
     /// The resource version or continue token is too old: list again.
@@ -196,9 +194,7 @@ impl Error {
             | Error::Io { .. }
             | Error::Protocol { .. } => true,
             Error::Status(status) => matches!(status.code, 401 | 408 | 429 | 500..=599),
-            Error::Request(_) | Error::TooLarge { .. } | Error::Shutdown | Error::Decode { .. } => {
-                false
-            }
+            Error::Request(_) | Error::TooLarge { .. } | Error::Shutdown | Error::Decode { .. } => false,
         }
     }
 
@@ -211,24 +207,14 @@ impl Error {
     pub(super) fn from_ureq(step: &'static str, error: ureq::Error) -> Self {
         use ureq::Error as U;
         match error {
-            U::Timeout(phase) => Error::Timeout {
-                phase: phase.to_string().into(),
-            },
+            U::Timeout(phase) => Error::Timeout { phase: phase.to_string().into() },
             U::BodyExceedsLimit(limit_bytes) => Error::TooLarge { limit_bytes },
-            U::Tls(_) | U::Pem(_) | U::Rustls(_) | U::TlsRequired => Error::Tls {
-                source: Box::new(error),
-            },
-            U::HostNotFound
-            | U::ConnectionFailed
-            | U::ConnectProxyFailed(_)
-            | U::InvalidProxyUrl
-            | U::BadUri(_) => Error::Connect {
-                source: Box::new(error),
-            },
+            U::Tls(_) | U::Pem(_) | U::Rustls(_) | U::TlsRequired => Error::Tls { source: Box::new(error) },
+            U::HostNotFound | U::ConnectionFailed | U::ConnectProxyFailed(_) | U::InvalidProxyUrl | U::BadUri(_) => {
+                Error::Connect { source: Box::new(error) }
+            }
             U::Io(source) => Self::from_io(step, source),
-            other => Error::Protocol {
-                source: Box::new(other),
-            },
+            other => Error::Protocol { source: Box::new(other) },
         }
     }
 
@@ -239,30 +225,19 @@ impl Error {
         if inner.is_some_and(|e| e.is::<ureq::Error>()) {
             return match ureq::Error::from(error) {
                 // `From` unwraps one level, so a plain `Io` cannot come back here for ever.
-                ureq::Error::Io(source) => Error::Io {
-                    step,
-                    source: Box::new(source),
-                },
+                ureq::Error::Io(source) => Error::Io { step, source: Box::new(source) },
                 other => Self::from_ureq(step, other),
             };
         }
         if inner.is_some_and(|e| e.is::<rustls::Error>()) {
-            return Error::Tls {
-                source: Box::new(error),
-            };
+            return Error::Tls { source: Box::new(error) };
         }
         match error.kind() {
             K::TimedOut | K::WouldBlock => Error::Timeout { phase: step.into() },
-            K::ConnectionRefused
-            | K::HostUnreachable
-            | K::NetworkUnreachable
-            | K::AddrNotAvailable => Error::Connect {
-                source: Box::new(error),
-            },
-            _ => Error::Io {
-                step,
-                source: Box::new(error),
-            },
+            K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable | K::AddrNotAvailable => {
+                Error::Connect { source: Box::new(error) }
+            }
+            _ => Error::Io { step, source: Box::new(error) },
         }
     }
 }
@@ -322,9 +297,7 @@ impl StdError for Error {
             | Error::Io { source, .. }
             | Error::Protocol { source }
             | Error::Decode { source, .. } => Some(&**source),
-            Error::Timeout { .. } | Error::TooLarge { .. } | Error::Shutdown | Error::Status(_) => {
-                None
-            }
+            Error::Timeout { .. } | Error::TooLarge { .. } | Error::Shutdown | Error::Status(_) => None,
         }
     }
 }
@@ -347,15 +320,9 @@ mod tests {
         );
         assert!(error.is_already_exists() && !error.is_conflict() && !error.is_retryable());
         let status = error.status().expect("a status");
-        assert_eq!(
-            (status.kind.as_str(), status.name.as_str()),
-            ("leases", "a")
-        );
+        assert_eq!((status.kind.as_str(), status.name.as_str()), ("leases", "a"));
         assert_eq!(status.causes[0].field, "spec.x");
-        assert_eq!(
-            error.to_string(),
-            "the api server answered 409 AlreadyExists: leases \"a\" already exists"
-        );
+        assert_eq!(error.to_string(), "the api server answered 409 AlreadyExists: leases \"a\" already exists");
     }
 
     #[test]
@@ -365,19 +332,9 @@ mod tests {
             (404, "{}", Error::is_not_found, true),
             (403, "no", Error::is_forbidden, true),
             (401, "Unauthorized", Error::is_unauthorized, true),
-            (
-                409,
-                r#"{"kind":"Status","reason":"Conflict"}"#,
-                Error::is_conflict,
-                true,
-            ),
+            (409, r#"{"kind":"Status","reason":"Conflict"}"#, Error::is_conflict, true),
             (410, "", Error::is_gone, true),
-            (
-                400,
-                r#"{"kind":"Status","reason":"Expired"}"#,
-                Error::is_gone,
-                true,
-            ),
+            (400, r#"{"kind":"Status","reason":"Expired"}"#, Error::is_gone, true),
             (429, "", Error::is_retryable, true),
             (503, "", Error::is_retryable, true),
             (422, "", Error::is_retryable, false),
@@ -390,16 +347,10 @@ mod tests {
 
     #[test]
     fn a_proxys_page_becomes_one_short_line() {
-        let page = format!(
-            "<html>\n<h1>Bad\x1b[31m Gateway</h1>\r\n{}",
-            "x".repeat(5_000)
-        );
+        let page = format!("<html>\n<h1>Bad\x1b[31m Gateway</h1>\r\n{}", "x".repeat(5_000));
         let error = refusal(502, &page);
         let message = &error.status().expect("a status").message;
-        assert!(
-            message.starts_with("<html> <h1>Bad[31m Gateway</h1> xxx"),
-            "{message}"
-        );
+        assert!(message.starts_with("<html> <h1>Bad[31m Gateway</h1> xxx"), "{message}");
         assert_eq!(message.chars().count(), PLAIN_BODY_CHARS_MAX);
     }
 
@@ -407,10 +358,7 @@ mod tests {
     fn retry_after_comes_from_header_or_details() {
         let body = br#"{"kind":"Status","details":{"retryAfterSeconds":7}}"#;
         let header = Some(Duration::from_secs(2));
-        assert_eq!(
-            Status::parse(429, None, body).retry_after,
-            Some(Duration::from_secs(7))
-        );
+        assert_eq!(Status::parse(429, None, body).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(Status::parse(429, header, body).retry_after, header);
     }
 
@@ -425,15 +373,9 @@ mod tests {
     #[test]
     fn hidden_timeouts_are_found() {
         let hidden = ureq::Error::Timeout(ureq::Timeout::PerRead).into_io();
-        assert!(matches!(
-            Error::from_io("read", hidden),
-            Error::Timeout { .. }
-        ));
+        assert!(matches!(Error::from_io("read", hidden), Error::Timeout { .. }));
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert!(matches!(
-            Error::from_io("connect", refused),
-            Error::Connect { .. }
-        ));
+        assert!(matches!(Error::from_io("connect", refused), Error::Connect { .. }));
     }
 
     #[test]

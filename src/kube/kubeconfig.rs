@@ -128,18 +128,13 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
     if let Some(namespace) = &selected.namespace
         && namespace.contains(['/', '%'])
     {
-        problems.push(format!(
-            "{file}: contexts[].namespace: {namespace:?} is not a name"
-        ));
+        problems.push(format!("{file}: contexts[].namespace: {namespace:?} is not a name"));
     }
 
     let clusters = parsed.clusters.as_deref().unwrap_or_default();
     match clusters.iter().find(|c| c.name == context.cluster) {
         Some(entry) => {
-            let place = Place {
-                file,
-                entry: format!("clusters[{}].cluster", entry.name),
-            };
+            let place = Place { file, entry: format!("clusters[{}].cluster", entry.name) };
             match &entry.cluster {
                 Some(cluster) => {
                     read_cluster(cluster, &place, folder, &mut selected, &mut problems);
@@ -157,10 +152,7 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
     let users = parsed.users.as_deref().unwrap_or_default();
     match users.iter().find(|u| u.name == context.user) {
         Some(entry) => {
-            let place = Place {
-                file,
-                entry: format!("users[{}].user", entry.name),
-            };
+            let place = Place { file, entry: format!("users[{}].user", entry.name) };
             if let Some(user) = &entry.user {
                 read_user(user, &place, folder, &mut selected, &mut problems);
             }
@@ -168,17 +160,11 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
         }
         // A context without a user is anonymous, which kubectl accepts too.
         None if context.user.is_empty() => {}
-        None => problems.push(format!(
-            "{file}: the current context names the user {:?}, which is not under users",
-            context.user
-        )),
+        None => problems
+            .push(format!("{file}: the current context names the user {:?}, which is not under users", context.user)),
     }
 
-    if problems.is_empty() {
-        Ok(selected)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(selected) } else { Err(problems) }
 }
 
 /// JSON goes to the JSON parser: its errors are better there, and JSON's escapes are not all YAML.
@@ -191,35 +177,22 @@ fn decode(text: &str) -> Result<File, String> {
     }
     // Without snippets: the lines around a mistake may hold a key or a token.
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| format!("not a kubeconfig: {error}"))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("not a kubeconfig: {error}"))
 }
 
-fn pick_context<'a>(
-    parsed: &'a File,
-    file: &str,
-    problems: &mut Vec<String>,
-) -> Option<&'a Context> {
+fn pick_context<'a>(parsed: &'a File, file: &str, problems: &mut Vec<String>) -> Option<&'a Context> {
     if parsed.current_context.is_empty() {
-        problems.push(format!(
-            "{file}: current-context: missing; set one with kubectl config use-context"
-        ));
+        problems.push(format!("{file}: current-context: missing; set one with kubectl config use-context"));
         return None;
     }
     let contexts = parsed.contexts.as_deref().unwrap_or_default();
     let entry = contexts.iter().find(|c| c.name == parsed.current_context);
     let Some(context) = entry.and_then(|c| c.context.as_ref()) else {
-        problems.push(format!(
-            "{file}: current-context: {:?} is not under contexts",
-            parsed.current_context
-        ));
+        problems.push(format!("{file}: current-context: {:?} is not under contexts", parsed.current_context));
         return None;
     };
     if context.cluster.is_empty() {
-        problems.push(format!(
-            "{file}: contexts[{}].context.cluster: missing",
-            parsed.current_context
-        ));
+        problems.push(format!("{file}: contexts[{}].context.cluster: missing", parsed.current_context));
         return None;
     }
     Some(context)
@@ -250,10 +223,8 @@ fn read_cluster(
     selected.tls_server_name = non_empty(cluster.tls_server_name.as_deref());
     selected.insecure_skip_tls_verify = cluster.insecure_skip_tls_verify.unwrap_or(false);
     if selected.insecure_skip_tls_verify && selected.certificate_authority.is_some() {
-        problems.push(place.problem(
-            "insecure-skip-tls-verify",
-            "contradicts certificate-authority; remove one of them",
-        ));
+        problems
+            .push(place.problem("insecure-skip-tls-verify", "contradicts certificate-authority; remove one of them"));
     }
     selected.proxy_url = non_empty(cluster.proxy_url.as_deref());
     if let Some(proxy) = &selected.proxy_url
@@ -263,13 +234,7 @@ fn read_cluster(
     }
 }
 
-fn read_user(
-    user: &User,
-    place: &Place<'_>,
-    folder: &Path,
-    selected: &mut Selected,
-    problems: &mut Vec<String>,
-) {
+fn read_user(user: &User, place: &Place<'_>, folder: &Path, selected: &mut Selected, problems: &mut Vec<String>) {
     let fix = "use a service account token (kubectl create token) or a client certificate";
     if user.exec.is_some() {
         let what = format!("credential plugins are not run; {fix}");
@@ -280,10 +245,7 @@ fn read_user(
         problems.push(place.problem("auth-provider", &what));
     }
     if non_empty(user.impersonate.as_deref()).is_some() {
-        problems.push(place.problem(
-            "as",
-            "impersonation is not supported; use the credentials of that user",
-        ));
+        problems.push(place.problem("as", "impersonation is not supported; use the credentials of that user"));
     }
     selected.client_certificate = material(
         user.client_certificate.as_deref(),
@@ -293,14 +255,8 @@ fn read_user(
         folder,
         problems,
     );
-    selected.client_key = material(
-        user.client_key.as_deref(),
-        user.client_key_data.as_deref(),
-        "client-key",
-        place,
-        folder,
-        problems,
-    );
+    selected.client_key =
+        material(user.client_key.as_deref(), user.client_key_data.as_deref(), "client-key", place, folder, problems);
     let has = |plain: &Option<String>, data: &Option<String>| {
         non_empty(plain.as_deref()).is_some() || non_empty(data.as_deref()).is_some()
     };
@@ -350,9 +306,7 @@ fn material(
 
 /// Brings a server URL into the form `scheme://host[:port][/base]`.
 pub(super) fn check_server(server: &str) -> Result<String, String> {
-    let uri: ureq::http::Uri = server
-        .parse()
-        .map_err(|error| format!("{server:?} is not a url: {error}"))?;
+    let uri: ureq::http::Uri = server.parse().map_err(|error| format!("{server:?} is not a url: {error}"))?;
     match uri.scheme_str() {
         Some("https" | "http") => {}
         _ => return Err(format!("{server:?} needs to start with https://")),
@@ -370,18 +324,14 @@ pub(super) fn check_server(server: &str) -> Result<String, String> {
         return Err(format!("{server:?} has a port that is not a number"));
     }
     if uri.query().is_some() {
-        return Err(format!(
-            "{server:?} has a query, which a server url cannot have"
-        ));
+        return Err(format!("{server:?} has a query, which a server url cannot have"));
     }
     Ok(server.trim_end_matches('/').to_owned())
 }
 
 /// Refuses what the transport cannot do, without printing the URL: it may hold a password.
 fn check_proxy(proxy: &str) -> Result<(), &'static str> {
-    let (scheme, _) = proxy
-        .split_once("://")
-        .ok_or("needs to start with http://")?;
+    let (scheme, _) = proxy.split_once("://").ok_or("needs to start with http://")?;
     match scheme {
         "http" | "socks4" | "socks4a" | "socks5" | "socks5h" => {}
         "https" => return Err("proxies spoken to over tls are not supported; use http://"),
@@ -429,10 +379,7 @@ mod tests {
         assert_eq!(selected.server, "https://[::1]:6443/k8s");
         assert_eq!(selected.namespace.as_deref(), Some("shop"));
         assert_eq!(selected.tls_server_name.as_deref(), Some("kubernetes"));
-        assert_eq!(
-            selected.proxy_url.as_deref(),
-            Some("socks5://localhost:1080")
-        );
+        assert_eq!(selected.proxy_url.as_deref(), Some("socks5://localhost:1080"));
         assert!(matches!(&selected.certificate_authority,
             Some(Material::File(path)) if path == Path::new("/etc/ca.crt")));
         assert!(matches!(&selected.client_certificate,
@@ -445,13 +392,7 @@ mod tests {
     fn json_is_read_too() {
         let text = r#"{"current-context":"c","contexts":[{"name":"c","context":{"cluster":"k"}}],
             "clusters":[{"name":"k","cluster":{"server":"https://a"}}],"users":null}"#;
-        assert_eq!(
-            read(text)
-                .map_err(|p| p.join("\n"))
-                .expect("a config")
-                .server,
-            "https://a"
-        );
+        assert_eq!(read(text).map_err(|p| p.join("\n")).expect("a config").server, "https://a");
     }
 
     /// One row per mistake: the text, and what the one problem must say.
@@ -466,89 +407,35 @@ mod tests {
             ("clusters: {}".into(), "/etc/kc: not a kubeconfig"),
             ("kind: Config".into(), "current-context: missing"),
             (no_context.into(), "\"x\" is not under contexts"),
-            (
-                config(ok, "").replace("name: k", "name: other"),
-                "names the cluster \"k\", which is not under clusters",
-            ),
-            (
-                config(ok, "").replace("name: u", "name: other"),
-                "names the user \"u\", which is not under users",
-            ),
+            (config(ok, "").replace("name: k", "name: other"), "names the cluster \"k\", which is not under clusters"),
+            (config(ok, "").replace("name: u", "name: other"), "names the user \"u\", which is not under users"),
             (config("", ""), "clusters[k].cluster.server: missing"),
-            (
-                config("server: 'ftp://a'", ""),
-                "needs to start with https://",
-            ),
-            (
-                config("server: 'https://a:b'", ""),
-                "has a port that is not a number",
-            ),
-            (
-                config("server: 'https://[::1]:99999'", ""),
-                "has a port that is not a number",
-            ),
+            (config("server: 'ftp://a'", ""), "needs to start with https://"),
+            (config("server: 'https://a:b'", ""), "has a port that is not a number"),
+            (config("server: 'https://[::1]:99999'", ""), "has a port that is not a number"),
             (config("server: a", ""), "needs to start with https://"),
-            (
-                config("server: 'https://u:p@a'", ""),
-                "credentials do not belong into the url",
-            ),
+            (config("server: 'https://u:p@a'", ""), "credentials do not belong into the url"),
             (config("server: 'https://a?b=c'", ""), "has a query"),
             (
                 config(&format!("{ok}, certificate-authority-data: '***'"), ""),
                 "clusters[k].cluster.certificate-authority-data: not base64",
             ),
             (
-                config(
-                    &format!("{ok}, insecure-skip-tls-verify: true, certificate-authority: x"),
-                    "",
-                ),
+                config(&format!("{ok}, insecure-skip-tls-verify: true, certificate-authority: x"), ""),
                 "insecure-skip-tls-verify: contradicts",
             ),
-            (
-                config(&format!("{ok}, proxy-url: 'https://p'"), ""),
-                "proxy-url: proxies spoken",
-            ),
-            (
-                config(&format!("{ok}, proxy-url: 'ftp://p'"), ""),
-                "proxy-url: only http://",
-            ),
-            (
-                config(&format!("{ok}, proxy-url: p"), ""),
-                "proxy-url: needs to start",
-            ),
-            (
-                config(ok, "exec: {command: aws}"),
-                "users[u].user.exec: credential plugins",
-            ),
-            (
-                config(ok, "auth-provider: {name: gcp}"),
-                "users[u].user.auth-provider: auth",
-            ),
+            (config(&format!("{ok}, proxy-url: 'https://p'"), ""), "proxy-url: proxies spoken"),
+            (config(&format!("{ok}, proxy-url: 'ftp://p'"), ""), "proxy-url: only http://"),
+            (config(&format!("{ok}, proxy-url: p"), ""), "proxy-url: needs to start"),
+            (config(ok, "exec: {command: aws}"), "users[u].user.exec: credential plugins"),
+            (config(ok, "auth-provider: {name: gcp}"), "users[u].user.auth-provider: auth"),
             (config(ok, "as: root"), "users[u].user.as: impersonation"),
-            (
-                config(ok, "client-certificate: x"),
-                "client-key: missing beside",
-            ),
-            (
-                config(ok, "client-key: x"),
-                "client-certificate: missing beside",
-            ),
-            (
-                config(ok, "client-key-data: x, client-certificate: y"),
-                "client-key-data: not base64",
-            ),
-            (
-                config(ok, "username: x"),
-                "password: missing beside username",
-            ),
-            (
-                config(ok, "password: x"),
-                "username: missing beside password",
-            ),
-            (
-                config(ok, "token: t, username: x, password: y"),
-                "username: contradicts the token",
-            ),
+            (config(ok, "client-certificate: x"), "client-key: missing beside"),
+            (config(ok, "client-key: x"), "client-certificate: missing beside"),
+            (config(ok, "client-key-data: x, client-certificate: y"), "client-key-data: not base64"),
+            (config(ok, "username: x"), "password: missing beside username"),
+            (config(ok, "password: x"), "username: missing beside password"),
+            (config(ok, "token: t, username: x, password: y"), "username: contradicts the token"),
         ];
         for (text, expected) in table {
             let found = problems(&text);
@@ -569,14 +456,8 @@ mod tests {
         let secret = "s3cr3t-t0ken";
         for text in [
             format!("users:\n- name: u\n  user: {{token: {secret}, client-key: [\n"),
-            config(
-                "server: 'https://a'",
-                &format!("token: {secret}, exec: [{secret}]"),
-            ),
-            config(
-                &format!("server: 'https://a', proxy-url: 'ftp://u:{secret}@p'"),
-                "",
-            ),
+            config("server: 'https://a'", &format!("token: {secret}, exec: [{secret}]")),
+            config(&format!("server: 'https://a', proxy-url: 'ftp://u:{secret}@p'"), ""),
         ] {
             let found = problems(&text).join("\n");
             assert!(!found.contains(secret), "{found}");

@@ -19,8 +19,6 @@ pub use client::{Client, RequestCount, Stream};
 pub use config::{ClusterConfig, ConfigError};
 pub use discovery::{Discovered, Discovery};
 pub use error::{Error, Status};
-pub use request::{
-    ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions,
-};
+pub use request::{ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions};
 pub use watch::{Event, HasMeta, InvalidObject, ObjectRef, WatchSettings};
 pub use watcher::{WatchStats, Watcher};

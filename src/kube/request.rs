@@ -97,12 +97,7 @@ pub enum PatchKind<'a> {
 }
 
 impl Resource {
-    pub const fn new(
-        group: &'static str,
-        version: &'static str,
-        plural: &'static str,
-        namespaced: bool,
-    ) -> Self {
+    pub const fn new(group: &'static str, version: &'static str, plural: &'static str, namespaced: bool) -> Self {
         Resource {
             group: Cow::Borrowed(group),
             version: Cow::Borrowed(version),
@@ -113,19 +108,11 @@ impl Resource {
 
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_string()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// Lists objects, of one namespace or of all.
-    pub fn list(
-        &self,
-        namespace: Option<&str>,
-        options: &ListOptions<'_>,
-    ) -> Result<Request, RequestError> {
+    pub fn list(&self, namespace: Option<&str>, options: &ListOptions<'_>) -> Result<Request, RequestError> {
         let mut query = Query::new(self.collection(namespace)?);
         if options.limit > 0 {
             query.push("limit", &options.limit.to_string());
@@ -138,11 +125,7 @@ impl Resource {
     }
 
     /// Watches objects, of one namespace or of all.
-    pub fn watch(
-        &self,
-        namespace: Option<&str>,
-        options: &WatchOptions<'_>,
-    ) -> Result<Request, RequestError> {
+    pub fn watch(&self, namespace: Option<&str>, options: &WatchOptions<'_>) -> Result<Request, RequestError> {
         let mut query = Query::new(self.collection(namespace)?);
         query.push("watch", "true");
         query.push("allowWatchBookmarks", "true");
@@ -197,12 +180,7 @@ impl Resource {
     }
 
     /// Replaces an object with JSON that holds the resource version it was read at.
-    pub fn replace(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-        body: Vec<u8>,
-    ) -> Result<Request, RequestError> {
+    pub fn replace(&self, namespace: Option<&str>, name: &str, body: Vec<u8>) -> Result<Request, RequestError> {
         Ok(Request::update(self.object(namespace, name)?, body))
     }
 
@@ -240,12 +218,7 @@ impl Resource {
     }
 
     /// Deletes an object; with `uid`, only that incarnation of it.
-    pub fn delete(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-        uid: Option<&str>,
-    ) -> Result<Request, RequestError> {
+    pub fn delete(&self, namespace: Option<&str>, name: &str, uid: Option<&str>) -> Result<Request, RequestError> {
         let mut request = Request::read(Verb::Delete, self.object(namespace, name)?);
         request.method = Method::Delete;
         let Some(uid) = uid else { return Ok(request) };
@@ -272,9 +245,7 @@ impl Resource {
         let mut path = Self::group_version_path(&self.group, &self.version)?;
         if let Some(namespace) = namespace {
             if !self.namespaced {
-                return Err(RequestError::NamespaceGiven {
-                    plural: self.plural.to_string(),
-                });
+                return Err(RequestError::NamespaceGiven { plural: self.plural.to_string() });
             }
             path.push_str("/namespaces");
             push_segment(&mut path, "namespace", namespace)?;
@@ -292,21 +263,14 @@ impl Resource {
         Ok(path)
     }
 
-    fn subresource(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-        subresource: &str,
-    ) -> Result<String, RequestError> {
+    fn subresource(&self, namespace: Option<&str>, name: &str, subresource: &str) -> Result<String, RequestError> {
         let mut path = self.object(namespace, name)?;
         push_segment(&mut path, "subresource", subresource)?;
         Ok(path)
     }
 
     fn namespace_missing(&self) -> RequestError {
-        RequestError::NamespaceMissing {
-            plural: self.plural.to_string(),
-        }
+        RequestError::NamespaceMissing { plural: self.plural.to_string() }
     }
 }
 
@@ -317,14 +281,7 @@ impl Request {
     }
 
     fn read(verb: Verb, path_and_query: String) -> Self {
-        Request {
-            method: Method::Get,
-            verb,
-            path_and_query,
-            content_type: None,
-            body: Vec::new(),
-            idempotent: true,
-        }
+        Request { method: Method::Get, verb, path_and_query, content_type: None, body: Vec::new(), idempotent: true }
     }
 
     fn update(path: String, body: Vec<u8>) -> Self {
@@ -335,11 +292,7 @@ impl Request {
 
     fn patch(path: String, kind: PatchKind<'_>, body: Vec<u8>) -> Self {
         let mut query = Query::new(path);
-        if let PatchKind::Apply {
-            field_manager,
-            force,
-        } = kind
-        {
+        if let PatchKind::Apply { field_manager, force } = kind {
             query.push("fieldManager", field_manager);
             if force {
                 query.push("force", "true");
@@ -362,10 +315,7 @@ impl Request {
     pub fn with_query(self, name: &str, value: &str) -> Self {
         let mut query = Query::new(self.path_and_query);
         query.push(name, value);
-        Request {
-            path_and_query: query.path,
-            ..self
-        }
+        Request { path_and_query: query.path, ..self }
     }
 }
 
@@ -439,14 +389,9 @@ fn push_segment(path: &mut String, what: &'static str, value: &str) -> Result<()
     let bad = value.is_empty()
         || value == "."
         || value == ".."
-        || value
-            .chars()
-            .any(|c| matches!(c, '/' | '%' | '\\') || c.is_control());
+        || value.chars().any(|c| matches!(c, '/' | '%' | '\\') || c.is_control());
     if bad {
-        return Err(RequestError::Segment {
-            what,
-            value: value.to_owned(),
-        });
+        return Err(RequestError::Segment { what, value: value.to_owned() });
     }
     path.push('/');
     push_encoded(path, value);
@@ -499,22 +444,13 @@ mod tests {
     #[test]
     fn paths_of_core_and_named_groups() {
         let all = ListOptions::default();
-        assert_eq!(
-            path(DEPLOYMENTS.list(None, &all)),
-            "/apis/apps/v1/deployments"
-        );
+        assert_eq!(path(DEPLOYMENTS.list(None, &all)), "/apis/apps/v1/deployments");
         assert_eq!(
             path(DEPLOYMENTS.get_subresource(NS, "web", "scale")),
             "/apis/apps/v1/namespaces/shop/deployments/web/scale"
         );
-        assert_eq!(
-            path(CONFIG_MAPS.get(NS, "a.b")),
-            "/api/v1/namespaces/shop/configmaps/a.b"
-        );
-        assert_eq!(
-            path(NAMESPACES.get(None, "shop")),
-            "/api/v1/namespaces/shop"
-        );
+        assert_eq!(path(CONFIG_MAPS.get(NS, "a.b")), "/api/v1/namespaces/shop/configmaps/a.b");
+        assert_eq!(path(NAMESPACES.get(None, "shop")), "/api/v1/namespaces/shop");
         assert_eq!(CONFIG_MAPS.api_version(), "v1");
         assert_eq!(DEPLOYMENTS.api_version(), "apps/v1");
     }
@@ -538,11 +474,7 @@ mod tests {
 
     #[test]
     fn watches_ask_for_bookmarks() {
-        let options = WatchOptions {
-            resource_version: Some("42"),
-            timeout_seconds: 290,
-            ..WatchOptions::default()
-        };
+        let options = WatchOptions { resource_version: Some("42"), timeout_seconds: 290, ..WatchOptions::default() };
         let request = DEPLOYMENTS.watch(None, &options).expect("a request");
         assert_eq!(request.verb, Verb::Watch);
         assert_eq!(
@@ -559,33 +491,19 @@ mod tests {
         assert_eq!(request.content_type, Some("application/json"));
         assert!(!request.idempotent);
 
-        let apply = PatchKind::Apply {
-            field_manager: "hpa lite",
-            force: true,
-        };
-        let request = CONFIG_MAPS
-            .patch(NS, "a", apply, b"{}".to_vec())
-            .expect("a request");
+        let apply = PatchKind::Apply { field_manager: "hpa lite", force: true };
+        let request = CONFIG_MAPS.patch(NS, "a", apply, b"{}".to_vec()).expect("a request");
         assert_eq!(request.content_type, Some("application/apply-patch+yaml"));
         assert!(request.idempotent);
-        assert!(
-            request
-                .path_and_query
-                .ends_with("/a?fieldManager=hpa%20lite&force=true")
-        );
+        assert!(request.path_and_query.ends_with("/a?fieldManager=hpa%20lite&force=true"));
 
-        let request = DEPLOYMENTS
-            .patch_subresource(NS, "web", "scale", PatchKind::Merge, Vec::new())
-            .expect("a request");
+        let request =
+            DEPLOYMENTS.patch_subresource(NS, "web", "scale", PatchKind::Merge, Vec::new()).expect("a request");
         assert_eq!(request.content_type, Some("application/merge-patch+json"));
-        let request = DEPLOYMENTS
-            .patch(NS, "web", PatchKind::Json, Vec::new())
-            .expect("a request");
+        let request = DEPLOYMENTS.patch(NS, "web", PatchKind::Json, Vec::new()).expect("a request");
         assert!(!request.idempotent);
 
-        let request = DEPLOYMENTS
-            .replace(NS, "web", Vec::new())
-            .expect("a request");
+        let request = DEPLOYMENTS.replace(NS, "web", Vec::new()).expect("a request");
         assert_eq!((request.method, request.verb), (Method::Put, Verb::Update));
     }
 
@@ -600,28 +518,11 @@ mod tests {
 
     #[test]
     fn no_name_can_change_the_path() {
-        let bad = [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "../secrets",
-            "%2e%2e",
-            "a%2fb",
-            "a\\b",
-            "a\nb",
-            "\0",
-        ];
+        let bad = ["", ".", "..", "a/b", "../secrets", "%2e%2e", "a%2fb", "a\\b", "a\nb", "\0"];
         for name in bad {
             assert!(CONFIG_MAPS.get(NS, name).is_err(), "name {name:?}");
-            assert!(
-                CONFIG_MAPS.get(Some(name), "a").is_err(),
-                "namespace {name:?}"
-            );
-            assert!(
-                CONFIG_MAPS.get_subresource(NS, "a", name).is_err(),
-                "{name:?}"
-            );
+            assert!(CONFIG_MAPS.get(Some(name), "a").is_err(), "namespace {name:?}");
+            assert!(CONFIG_MAPS.get_subresource(NS, "a", name).is_err(), "{name:?}");
         }
         // Legal for RBAC objects, and harmless once encoded.
         assert_eq!(
@@ -632,25 +533,14 @@ mod tests {
 
     #[test]
     fn namespaces_must_fit_the_resource() {
-        assert!(matches!(
-            DEPLOYMENTS.get(None, "web"),
-            Err(RequestError::NamespaceMissing { .. })
-        ));
-        assert!(matches!(
-            DEPLOYMENTS.create(None, Vec::new()),
-            Err(RequestError::NamespaceMissing { .. })
-        ));
-        assert!(matches!(
-            NAMESPACES.get(NS, "web"),
-            Err(RequestError::NamespaceGiven { .. })
-        ));
+        assert!(matches!(DEPLOYMENTS.get(None, "web"), Err(RequestError::NamespaceMissing { .. })));
+        assert!(matches!(DEPLOYMENTS.create(None, Vec::new()), Err(RequestError::NamespaceMissing { .. })));
+        assert!(matches!(NAMESPACES.get(NS, "web"), Err(RequestError::NamespaceGiven { .. })));
     }
 
     #[test]
     fn queries_append() {
-        let request = Request::get_path("/version")
-            .with_query("a", "1")
-            .with_query("b", "ü");
+        let request = Request::get_path("/version").with_query("a", "1").with_query("b", "ü");
         assert_eq!(request.path_and_query, "/version?a=1&b=%C3%BC");
     }
 }

@@ -17,8 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore};
 use rustls::{SignatureScheme, StreamOwned};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
-    TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
 /// Whom to believe.
@@ -53,9 +52,7 @@ pub(super) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static
 pub(super) fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     for (at, certificate) in read_certificates(pem)?.into_iter().enumerate() {
-        store
-            .add(certificate)
-            .map_err(|error| format!("certificate {} is not usable: {error}", at + 1))?;
+        store.add(certificate).map_err(|error| format!("certificate {} is not usable: {error}", at + 1))?;
     }
     Ok(store)
 }
@@ -77,24 +74,16 @@ pub(super) fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
+    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 /// Builds the handshake settings. Fails if the key does not belong to the certificate.
-pub(super) fn client_config(
-    roots: Roots,
-    identity: Option<Identity>,
-) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match roots {
         Roots::Store(store) => builder.with_root_certificates(store),
-        Roots::Anybody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(BelieveAnybody(provider))),
+        Roots::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(BelieveAnybody(provider))),
     };
     let mut config = match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
@@ -152,11 +141,7 @@ pub(super) struct TlsConnector(pub(super) Option<TlsSettings>);
 impl<In: Transport> Connector<In> for TlsConnector {
     type Out = Either<In, TlsTransport>;
 
-    fn connect(
-        &self,
-        details: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, ureq::Error> {
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
         let Some(transport) = chained else {
             return Ok(None);
         };
@@ -169,15 +154,11 @@ impl<In: Transport> Connector<In> for TlsConnector {
             None => host_name(details)?,
         };
         let conn = ClientConnection::new(Arc::clone(&settings.config), name)?;
-        let mut sock =
-            TransportAdapter::new(Box::new(transport) as _, Arc::clone(&details.current_time));
+        let mut sock = TransportAdapter::new(Box::new(transport) as _, Arc::clone(&details.current_time));
         sock.set_timeout(details.timeout);
         let mut stream = StreamOwned { conn, sock };
         stream.conn.complete_io(&mut stream.sock)?;
-        let buffers = LazyBuffers::new(
-            details.config.input_buffer_size(),
-            details.config.output_buffer_size(),
-        );
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(TlsTransport { buffers, stream })))
     }
 }

@@ -123,25 +123,18 @@ pub(super) struct PageMeta {
 
 impl<'a> Page<'a> {
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body).map_err(|source| Error::Decode {
-            what: "a page of a list",
-            source: Box::new(source),
-        })
+        serde_json::from_slice(body)
+            .map_err(|source| Error::Decode { what: "a page of a list", source: Box::new(source) })
     }
 
-    pub(super) fn items<T: DeserializeOwned>(
-        &self,
-    ) -> impl Iterator<Item = Result<T, InvalidObject>> + '_ {
+    pub(super) fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<T, InvalidObject>> + '_ {
         let items = self.items.as_deref().unwrap_or_default();
         items.iter().map(|raw| decode_object(raw))
     }
 }
 
 fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, InvalidObject> {
-    serde_json::from_str(raw.get()).map_err(|error| InvalidObject {
-        object: decode_ref(raw),
-        error: error.to_string(),
-    })
+    serde_json::from_str(raw.get()).map_err(|error| InvalidObject { object: decode_ref(raw), error: error.to_string() })
 }
 
 /// Whose metadata is broken too stays nameless.
@@ -183,9 +176,7 @@ pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
         },
         // Only the key is needed, so even an object we cannot read leaves properly.
         "DELETED" => Line::Delete(decode_ref(wire.object)),
-        "BOOKMARK" => Line::Bookmark {
-            resource_version: decode_ref(wire.object).resource_version,
-        },
+        "BOOKMARK" => Line::Bookmark { resource_version: decode_ref(wire.object).resource_version },
         "ERROR" => Line::Failed(Status::parse_event(wire.object.get().as_bytes())),
         other => Line::Malformed(format!("unknown event type {other:?}")),
     }
@@ -221,10 +212,7 @@ impl Lines {
     /// The next whole line that is not blank, without its end.
     pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         loop {
-            let Some(at) = self.buffer[self.searched..]
-                .iter()
-                .position(|b| *b == b'\n')
-            else {
+            let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
                 self.searched = self.buffer.len();
                 if self.searched - self.start > LINE_BYTES_MAX {
                     return Err(LineTooLong);
@@ -276,9 +264,7 @@ impl Machine {
     pub(super) fn new(settings: WatchSettings, seed: u64) -> Self {
         Machine {
             settings,
-            phase: Phase::List {
-                continue_token: None,
-            },
+            phase: Phase::List { continue_token: None },
             page_items: PAGE_ITEMS,
             faults: 0,
             bad_lines: 0,
@@ -288,10 +274,9 @@ impl Machine {
 
     pub(super) fn step(&mut self) -> Step {
         match &self.phase {
-            Phase::List { continue_token } => Step::List {
-                continue_token: continue_token.clone(),
-                limit: self.page_items,
-            },
+            Phase::List { continue_token } => {
+                Step::List { continue_token: continue_token.clone(), limit: self.page_items }
+            }
             Phase::Watch { resource_version } => Step::Watch {
                 resource_version: resource_version.clone(),
                 timeout_seconds: self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1),
@@ -302,16 +287,12 @@ impl Machine {
     /// A page was delivered; true if it was the last.
     pub(super) fn page_read(&mut self, meta: PageMeta) -> bool {
         if !meta.continue_token.is_empty() {
-            self.phase = Phase::List {
-                continue_token: Some(meta.continue_token),
-            };
+            self.phase = Phase::List { continue_token: Some(meta.continue_token) };
             return false;
         }
         // Faults stay counted: a server whose watches fail right after good lists must not be
         // listed without a pause.
-        self.phase = Phase::Watch {
-            resource_version: meta.resource_version,
-        };
+        self.phase = Phase::Watch { resource_version: meta.resource_version };
         true
     }
 
@@ -376,17 +357,12 @@ impl Machine {
     }
 
     fn relist(&mut self) {
-        self.phase = Phase::List {
-            continue_token: None,
-        };
+        self.phase = Phase::List { continue_token: None };
     }
 
     /// Doubles with each fault, half of it random.
     fn pause(&mut self, max: Duration) -> Duration {
-        let doubled = self
-            .settings
-            .pause_min
-            .saturating_mul(1 << self.faults.min(16));
+        let doubled = self.settings.pause_min.saturating_mul(1 << self.faults.min(16));
         self.faults = self.faults.saturating_add(1);
         let whole = doubled.min(max);
         whole / 2 + whole.mul_f64(self.random.unit() / 2.0)
@@ -405,9 +381,7 @@ impl Complaints {
 
     /// Some(number of complaints kept back) if this one is to be logged.
     pub(super) fn voice(&mut self, now: Instant) -> Option<u64> {
-        let quiet = self
-            .last
-            .is_some_and(|last| now.saturating_duration_since(last) < Self::EVERY);
+        let quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) < Self::EVERY);
         if quiet {
             self.suppressed += 1;
             return None;
@@ -445,11 +419,7 @@ impl Random {
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
 }
 
@@ -468,17 +438,12 @@ mod tests {
     }
 
     fn watching(machine: &mut Machine, version: &str) {
-        assert!(machine.page_read(PageMeta {
-            resource_version: version.into(),
-            continue_token: String::new(),
-        }));
+        assert!(machine.page_read(PageMeta { resource_version: version.into(), continue_token: String::new() }));
     }
 
     fn version(machine: &mut Machine) -> Option<String> {
         match machine.step() {
-            Step::Watch {
-                resource_version, ..
-            } => Some(resource_version),
+            Step::Watch { resource_version, .. } => Some(resource_version),
             Step::List { .. } => None,
         }
     }
@@ -489,8 +454,7 @@ mod tests {
 
     #[test]
     fn a_bad_item_leaves_its_neighbours_alone() {
-        let body =
-            br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
+        let body = br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
             {"metadata":{"name":"a","namespace":"n","resourceVersion":"1"},"size":1,"x":{"y":[]}},
             {"metadata":{"name":"b","namespace":"n","resourceVersion":"2"},"size":"big"},
             {"metadata":7},
@@ -500,27 +464,12 @@ mod tests {
         assert_eq!(items.len(), 4);
         assert_eq!(items[0].as_ref().expect("good").size, 1);
         let bad = items[1].as_ref().expect_err("bad");
-        assert_eq!(
-            (
-                bad.object.to_string().as_str(),
-                bad.object.resource_version.as_str()
-            ),
-            ("n/b", "2")
-        );
+        assert_eq!((bad.object.to_string().as_str(), bad.object.resource_version.as_str()), ("n/b", "2"));
         assert!(bad.error.contains("invalid type"), "{}", bad.error);
-        assert_eq!(
-            items[2].as_ref().expect_err("bad").object,
-            ObjectRef::default()
-        );
+        assert_eq!(items[2].as_ref().expect_err("bad").object, ObjectRef::default());
         assert_eq!(items[3].as_ref().expect("good").size, 3);
         assert_eq!(page.metadata.continue_token, "c");
-        assert_eq!(
-            Page::decode(br#"{"items":null}"#)
-                .expect("a page")
-                .items::<Thing>()
-                .count(),
-            0
-        );
+        assert_eq!(Page::decode(br#"{"items":null}"#).expect("a page").items::<Thing>().count(), 0);
         assert!(Page::decode(b"<html>").is_err());
     }
 
@@ -528,28 +477,16 @@ mod tests {
     fn lines_are_understood() {
         let line = |text: &str| decode_line::<Thing>(text.as_bytes());
         let object = r#"{"metadata":{"name":"a","resourceVersion":"5"},"size":"x"}"#;
-        assert!(
-            matches!(line(&format!(r#"{{"type":"ADDED","object":{object}}}"#)),
-            Line::Invalid(i) if i.object.resource_version == "5")
-        );
-        assert!(
-            matches!(line(&format!(r#"{{"type":"DELETED","object":{object}}}"#)),
-            Line::Delete(key) if key.name == "a")
-        );
-        assert!(
-            matches!(line(&format!(r#"{{"type":"BOOKMARK","object":{object}}}"#)),
-            Line::Bookmark { resource_version } if resource_version == "5")
-        );
+        assert!(matches!(line(&format!(r#"{{"type":"ADDED","object":{object}}}"#)),
+            Line::Invalid(i) if i.object.resource_version == "5"));
+        assert!(matches!(line(&format!(r#"{{"type":"DELETED","object":{object}}}"#)),
+            Line::Delete(key) if key.name == "a"));
+        assert!(matches!(line(&format!(r#"{{"type":"BOOKMARK","object":{object}}}"#)),
+            Line::Bookmark { resource_version } if resource_version == "5"));
         assert!(matches!(
             line(r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}"#),
             Line::Failed(s) if s.code == 410));
-        for bad in [
-            "",
-            "{",
-            "{\"type\":\"ADDED\"}",
-            r#"{"type":"NEW","object":{}}"#,
-            "\u{0}",
-        ] {
+        for bad in ["", "{", "{\"type\":\"ADDED\"}", r#"{"type":"NEW","object":{}}"#, "\u{0}"] {
             assert!(matches!(line(bad), Line::Malformed(_)), "{bad}");
         }
     }
@@ -579,16 +516,9 @@ mod tests {
             assert_eq!(lines.next_line(), Ok(None));
         }
         lines.push(b"\n");
-        assert_eq!(
-            lines.next_line().expect("fits").map(<[u8]>::len),
-            Some(LINE_BYTES_MAX)
-        );
+        assert_eq!(lines.next_line().expect("fits").map(<[u8]>::len), Some(LINE_BYTES_MAX));
         lines.push(b"y\n");
-        assert!(
-            lines.buffer.capacity() <= LINE_BYTES_KEPT,
-            "{}",
-            lines.buffer.capacity()
-        );
+        assert!(lines.buffer.capacity() <= LINE_BYTES_KEPT, "{}", lines.buffer.capacity());
         assert_eq!(lines.next_line(), Ok(Some(&b"y"[..])));
         for _ in 0..9 {
             lines.push(&chunk);
@@ -599,32 +529,13 @@ mod tests {
     #[test]
     fn pages_lead_to_a_watch() {
         let mut machine = machine();
-        assert_eq!(
-            machine.step(),
-            Step::List {
-                continue_token: None,
-                limit: PAGE_ITEMS
-            }
-        );
-        let more = PageMeta {
-            resource_version: "1".into(),
-            continue_token: "t".into(),
-        };
+        assert_eq!(machine.step(), Step::List { continue_token: None, limit: PAGE_ITEMS });
+        let more = PageMeta { resource_version: "1".into(), continue_token: "t".into() };
         assert!(!machine.page_read(more));
-        assert_eq!(
-            machine.step(),
-            Step::List {
-                continue_token: Some("t".into()),
-                limit: PAGE_ITEMS
-            }
-        );
+        assert_eq!(machine.step(), Step::List { continue_token: Some("t".into()), limit: PAGE_ITEMS });
         watching(&mut machine, "5");
         for _ in 0..100 {
-            let Step::Watch {
-                resource_version,
-                timeout_seconds,
-            } = machine.step()
-            else {
+            let Step::Watch { resource_version, timeout_seconds } = machine.step() else {
                 panic!("a watch");
             };
             assert_eq!(resource_version, "5");
@@ -665,10 +576,7 @@ mod tests {
         let mut expected = settings.pause_min;
         for _ in 0..40 {
             let pause = machine.failed(&status(500));
-            assert!(
-                pause >= expected / 2 && pause <= expected,
-                "{pause:?} {expected:?}"
-            );
+            assert!(pause >= expected / 2 && pause <= expected, "{pause:?} {expected:?}");
             expected = (expected * 2).min(settings.pause_max);
         }
         assert!(machine.failed(&status(404)) <= DENIED_PAUSE_MAX);

@@ -19,9 +19,7 @@ use serde::de::DeserializeOwned;
 use super::client::Client;
 use super::error::Error;
 use super::request::{ListOptions, Resource, WatchOptions};
-use super::watch::{
-    Complaints, Event, HasMeta, Line, Lines, Machine, Page, Step, WatchSettings, decode_line,
-};
+use super::watch::{Complaints, Event, HasMeta, Line, Lines, Machine, Page, Step, WatchSettings, decode_line};
 
 /// One read of a stream; equal to the transport's own buffer, so larger gains nothing.
 const READ_BYTES: usize = 16 * 1024;
@@ -70,11 +68,7 @@ impl Watcher {
         T: DeserializeOwned + HasMeta + 'static,
         S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
-        let mut watcher = Watcher {
-            shared: Arc::default(),
-            client: client.clone(),
-            threads: Vec::new(),
-        };
+        let mut watcher = Watcher { shared: Arc::default(), client: client.clone(), threads: Vec::new() };
         let all = [None];
         let each: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
         for namespace in if each.is_empty() { &all[..] } else { &each } {
@@ -158,14 +152,8 @@ impl<S> Task<S> {
     {
         while !self.is_stopped() {
             let result = match self.machine.step() {
-                Step::List {
-                    continue_token,
-                    limit,
-                } => self.list(continue_token.as_deref(), limit),
-                Step::Watch {
-                    resource_version,
-                    timeout_seconds,
-                } => self.watch(&resource_version, timeout_seconds),
+                Step::List { continue_token, limit } => self.list(continue_token.as_deref(), limit),
+                Step::Watch { resource_version, timeout_seconds } => self.watch(&resource_version, timeout_seconds),
             };
             let pause = match result {
                 Ok(()) => Duration::ZERO,
@@ -194,15 +182,9 @@ impl<S> Task<S> {
         T: DeserializeOwned + HasMeta,
         S: FnMut(Event<T>) -> ControlFlow<()>,
     {
-        let options = ListOptions {
-            limit,
-            continue_token,
-            ..ListOptions::default()
-        };
+        let options = ListOptions { limit, continue_token, ..ListOptions::default() };
         let request = self.resource.list(self.namespace.as_deref(), &options);
-        let body = request
-            .map_err(Error::from)
-            .and_then(|request| self.client.send_for_watch(&request));
+        let body = request.map_err(Error::from).and_then(|request| self.client.send_for_watch(&request));
         let body = body.map_err(|error| self.fault("list", &error))?;
         let page = Page::decode(&body).map_err(|error| self.fault("list", &error))?;
         if continue_token.is_none() {
@@ -233,15 +215,11 @@ impl<S> Task<S> {
         T: DeserializeOwned + HasMeta,
         S: FnMut(Event<T>) -> ControlFlow<()>,
     {
-        let options = WatchOptions {
-            resource_version: Some(resource_version),
-            timeout_seconds,
-            ..WatchOptions::default()
-        };
+        let options =
+            WatchOptions { resource_version: Some(resource_version), timeout_seconds, ..WatchOptions::default() };
         let request = self.resource.watch(self.namespace.as_deref(), &options);
-        let stream = request
-            .map_err(Error::from)
-            .and_then(|request| self.client.stream(&request, self.settings.read_timeout));
+        let stream =
+            request.map_err(Error::from).and_then(|request| self.client.stream(&request, self.settings.read_timeout));
         let mut stream = stream.map_err(|error| self.fault("watch", &error))?;
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
         let opened_at = Instant::now();

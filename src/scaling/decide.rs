@@ -62,16 +62,10 @@ pub fn decide(situation: &Situation<'_>, now: UnixMillis) -> Decision {
 fn unreadable(error: &str) -> Decision {
     let message = format!("Error getting current replicas count for ScaleTarget: {error}");
     Decision {
-        reason: Reason::TargetUnreadable {
-            error: error.to_owned(),
-        },
+        reason: Reason::TargetUnreadable { error: error.to_owned() },
         scale_to: None,
         touch_last_active: false,
-        ready: ready(
-            ConditionStatus::False,
-            "ErrorGettingCurrentReplicas",
-            &message,
-        ),
+        ready: ready(ConditionStatus::False, "ErrorGettingCurrentReplicas", &message),
         active: None,
     }
 }
@@ -81,20 +75,12 @@ fn paused(pause: &Pause, current: u32) -> Decision {
         Some(Ok(wanted)) if wanted != current => Some(wanted),
         _ => None,
     };
-    let reason = if scale_to.is_some() {
-        Reason::PausedAtReplicas
-    } else {
-        Reason::Paused
-    };
+    let reason = if scale_to.is_some() { Reason::PausedAtReplicas } else { Reason::Paused };
     Decision {
         reason,
         scale_to,
         touch_last_active: false,
-        ready: ready(
-            ConditionStatus::True,
-            READY_REASON,
-            "ScaledObject is paused",
-        ),
+        ready: ready(ConditionStatus::True, READY_REASON, "ScaledObject is paused"),
         active: None,
     }
 }
@@ -111,11 +97,7 @@ fn active(situation: &Situation<'_>, current: u32) -> Decision {
         scale_to: None,
         touch_last_active: true,
         ready: all_well(),
-        active: Some(active_condition(
-            ConditionStatus::True,
-            "ScalerActive",
-            message,
-        )),
+        active: Some(active_condition(ConditionStatus::True, "ScalerActive", message)),
     };
     let idle_below_min = definition.idle_replicas.is_some() && current < definition.min();
     if current == 0 || idle_below_min {
@@ -128,9 +110,7 @@ fn active(situation: &Situation<'_>, current: u32) -> Decision {
         decision.reason = if situation.force_activation {
             Reason::ActivatedByAnnotation
         } else {
-            Reason::Activated {
-                metrics: situation.active_metrics.to_vec(),
-            }
+            Reason::Activated { metrics: situation.active_metrics.to_vec() }
         };
         return decision;
     }
@@ -221,21 +201,11 @@ fn all_well() -> Condition {
 }
 
 fn ready(status: ConditionStatus, reason: &str, message: &str) -> Condition {
-    Condition {
-        kind: ConditionKind::Ready,
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
+    Condition { kind: ConditionKind::Ready, status, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 fn active_condition(status: ConditionStatus, reason: &str, message: &str) -> Condition {
-    Condition {
-        kind: ConditionKind::Active,
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
+    Condition { kind: ConditionKind::Active, status, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -289,11 +259,7 @@ mod tests {
     const COOLING: Option<(&str, &str)> = Some(("False", "ScalerCooldown"));
 
     fn fallback(replicas: u32) -> Option<Fallback> {
-        Some(Fallback {
-            failure_threshold: 3,
-            replicas,
-            behavior: FallbackBehavior::Static,
-        })
+        Some(Fallback { failure_threshold: 3, replicas, behavior: FallbackBehavior::Static })
     }
 
     #[rustfmt::skip]
@@ -372,17 +338,9 @@ mod tests {
                 decision.scale_to,
                 decision.touch_last_active,
                 (decision.ready.status.name(), decision.ready.reason.as_str()),
-                decision
-                    .active
-                    .as_ref()
-                    .map(|c| (c.status.name(), c.reason.as_str())),
+                decision.active.as_ref().map(|c| (c.status.name(), c.reason.as_str())),
             );
-            assert_eq!(
-                seen,
-                (row.reason, row.scale_to, row.touch, row.ready, row.active),
-                "row: {}",
-                row.name
-            );
+            assert_eq!(seen, (row.reason, row.scale_to, row.touch, row.ready, row.active), "row: {}", row.name);
         }
     }
 
@@ -401,11 +359,6 @@ mod tests {
             is_error: false,
             active_metrics: &[],
         };
-        assert_eq!(
-            decide(&situation, NOW).reason,
-            Reason::CoolingDown {
-                left: Duration::from_secs(200)
-            }
-        );
+        assert_eq!(decide(&situation, NOW).reason, Reason::CoolingDown { left: Duration::from_secs(200) });
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, ScaledObject,
-    Source, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, ScaledObject, Source, Status,
+    TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::view::ObjectView;
@@ -36,11 +36,7 @@ pub enum Event {
     Hpa(Seen<Box<ObservedHpa>>),
     /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
     Workload(Gvkr, Seen<Workload>),
-    Authentication(
-        super::model::ApiGroup,
-        super::model::AuthenticationKind,
-        Seen<Box<Authentication>>,
-    ),
+    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, Seen<Box<Authentication>>),
     Polled(PollDone),
     Written(WriteDone),
     TargetRead(TargetRead),
@@ -407,21 +403,9 @@ pub enum Record {
         triggers: Vec<DecidedTrigger>,
     },
     /// Outcome of carrying a decision out.
-    Action {
-        at: UnixMillis,
-        object: ObjectKey,
-        from: u32,
-        to: u32,
-        error: Option<String>,
-    },
+    Action { at: UnixMillis, object: ObjectKey, from: u32, to: u32, error: Option<String> },
     /// Replicas of the target changed; `manager` is who did it, when known.
-    Replicas {
-        at: UnixMillis,
-        object: ObjectKey,
-        from: Option<u32>,
-        to: u32,
-        manager: Option<String>,
-    },
+    Replicas { at: UnixMillis, object: ObjectKey, from: Option<u32>, to: u32, manager: Option<String> },
     /// The HPA's status changed in what explains its decisions.
     Hpa {
         at: UnixMillis,
@@ -432,11 +416,7 @@ pub enum Record {
         metrics_json: String,
     },
     /// A condition of the object changed.
-    Condition {
-        at: UnixMillis,
-        object: ObjectKey,
-        condition: Condition,
-    },
+    Condition { at: UnixMillis, object: ObjectKey, condition: Condition },
     /// Must survive a restart.
     LastActive { object: ObjectKey, at: UnixMillis },
 }

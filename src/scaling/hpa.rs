@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::model::{
-    Behavior, Definition, Gvkr, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy,
-    ScalingRules, TargetRef,
+    Behavior, Definition, Gvkr, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules, TargetRef,
 };
 
 /// The parts of an `autoscaling/v2` HPA that hpalite sets.
@@ -85,38 +84,19 @@ pub struct ObservedHpa {
 
 /// Annotations that other tools keep on the ScaledObject for themselves. On the HPA they make
 /// pruning tools believe that the HPA is theirs to delete.
-const ANNOTATIONS_NOT_COPIED: &[&str] = &[
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "argocd.argoproj.io/tracking-id",
-];
+const ANNOTATIONS_NOT_COPIED: &[&str] =
+    &["kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/tracking-id"];
 
 /// The HPA for one object. `gvkr` is its resolved target kind.
 #[must_use]
-pub fn desired(
-    object: &ScaledObject,
-    definition: &Definition,
-    gvkr: &Gvkr,
-    version: &str,
-) -> DesiredHpa {
+pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, version: &str) -> DesiredHpa {
     let mut labels = BTreeMap::from([
-        (
-            "app.kubernetes.io/name".to_owned(),
-            label_value(&definition.hpa_name),
-        ),
+        ("app.kubernetes.io/name".to_owned(), label_value(&definition.hpa_name)),
         ("app.kubernetes.io/version".to_owned(), label_value(version)),
-        (
-            "app.kubernetes.io/part-of".to_owned(),
-            label_value(&object.key.name),
-        ),
-        (
-            "app.kubernetes.io/managed-by".to_owned(),
-            "hpalite".to_owned(),
-        ),
+        ("app.kubernetes.io/part-of".to_owned(), label_value(&object.key.name)),
+        ("app.kubernetes.io/managed-by".to_owned(), "hpalite".to_owned()),
     ]);
-    let copied = object
-        .labels
-        .iter()
-        .filter(|(key, _)| !definition.excluded_labels.contains(key));
+    let copied = object.labels.iter().filter(|(key, _)| !definition.excluded_labels.contains(key));
     labels.extend(copied.map(|(key, value)| (key.clone(), value.clone())));
     let annotations = object
         .annotations
@@ -129,10 +109,7 @@ pub fn desired(
         name: definition.hpa_name.clone(),
         labels,
         annotations,
-        owner: Owner {
-            key: object.key.clone(),
-            uid: object.uid.clone(),
-        },
+        owner: Owner { key: object.key.clone(), uid: object.uid.clone() },
         min_replicas: definition.min().max(1),
         max_replicas: definition.max_replicas,
         target: TargetRef {
@@ -195,8 +172,7 @@ fn behavior(wanted: Option<Behavior>, pause: &Pause) -> Option<Behavior> {
 /// At most 63 characters, ending in an alphanumeric, as label values must.
 fn label_value(text: &str) -> String {
     let cut: String = text.chars().take(63).collect();
-    cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
-        .to_owned()
+    cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 impl HpaMetric {
@@ -253,19 +229,13 @@ pub fn is_controlled_by(observed: &ObservedHpa, owner: &Owner) -> bool {
     observed
         .controller
         .as_ref()
-        .is_some_and(|(_, kind, name, uid)| {
-            kind == "ScaledObject" && *name == *owner.key.name && *uid == owner.uid
-        })
+        .is_some_and(|(_, kind, name, uid)| kind == "ScaledObject" && *name == *owner.key.name && *uid == owner.uid)
 }
 
 /// The API server fills in these defaults whenever `behavior` is present, so both sides of a
 /// comparison get them (Kubernetes: pkg/apis/autoscaling/v2/defaults.go).
 pub(super) fn with_defaults(behavior: &Behavior) -> Behavior {
-    let policy = |kind: &str, value| ScalingPolicy {
-        kind: kind.to_owned(),
-        value,
-        period_seconds: 15,
-    };
+    let policy = |kind: &str, value| ScalingPolicy { kind: kind.to_owned(), value, period_seconds: 15 };
     let fill = |rules: &Option<ScalingRules>, window: Option<i32>, policies: Vec<ScalingPolicy>| {
         let rules = rules.clone().unwrap_or_default();
         Some(ScalingRules {
@@ -276,11 +246,7 @@ pub(super) fn with_defaults(behavior: &Behavior) -> Behavior {
         })
     };
     Behavior {
-        scale_up: fill(
-            &behavior.scale_up,
-            Some(0),
-            vec![policy("Pods", 4), policy("Percent", 100)],
-        ),
+        scale_up: fill(&behavior.scale_up, Some(0), vec![policy("Pods", 4), policy("Percent", 100)]),
         scale_down: fill(&behavior.scale_down, None, vec![policy("Percent", 100)]),
     }
 }
@@ -333,22 +299,14 @@ mod tests {
 
     fn rules(window: i32) -> Behavior {
         Behavior {
-            scale_down: Some(ScalingRules {
-                stabilization_window_seconds: Some(window),
-                ..ScalingRules::default()
-            }),
+            scale_down: Some(ScalingRules { stabilization_window_seconds: Some(window), ..ScalingRules::default() }),
             scale_up: None,
         }
     }
 
     #[test]
     fn bounds_follow_min_and_never_idle() {
-        for (min, idle, expected) in [
-            (None, None, 1),
-            (Some(0), None, 1),
-            (Some(3), None, 3),
-            (Some(3), Some(0), 3),
-        ] {
+        for (min, idle, expected) in [(None, None, 1), (Some(0), None, 1), (Some(3), None, 3), (Some(3), Some(0), 3)] {
             let mut definition = definition();
             definition.min_replicas = min;
             definition.idle_replicas = idle;
@@ -361,26 +319,15 @@ mod tests {
         let mut definition = definition();
         definition.excluded_labels = vec!["secret".to_owned()];
         let mut object = scaled_object(definition);
-        object.labels.extend([
-            ("team".to_owned(), "a".to_owned()),
-            ("secret".to_owned(), "b".to_owned()),
-        ]);
+        object.labels.extend([("team".to_owned(), "a".to_owned()), ("secret".to_owned(), "b".to_owned())]);
         object.annotations.extend([
             ("note".to_owned(), "x".to_owned()),
-            (
-                "kubectl.kubernetes.io/last-applied-configuration".to_owned(),
-                "{}".to_owned(),
-            ),
+            ("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "{}".to_owned()),
         ]);
         let hpa = wanted(&object);
         assert_eq!(hpa.labels.get("team").map(String::as_str), Some("a"));
         assert_eq!(hpa.labels.get("secret"), None);
-        assert_eq!(
-            hpa.labels
-                .get("scaledobject.keda.sh/name")
-                .map(String::as_str),
-            Some("shop")
-        );
+        assert_eq!(hpa.labels.get("scaledobject.keda.sh/name").map(String::as_str), Some("shop"));
         assert_eq!(hpa.annotations.keys().collect::<Vec<_>>(), ["note"]);
     }
 
@@ -388,10 +335,7 @@ mod tests {
     fn label_values_are_cut_to_what_the_api_accepts() {
         let long = format!("keda-hpa-{}", "a".repeat(60));
         assert_eq!(label_value(&long).len(), 63);
-        assert_eq!(
-            label_value(&format!("{}-b", "a".repeat(62))),
-            "a".repeat(62)
-        );
+        assert_eq!(label_value(&format!("{}-b", "a".repeat(62))), "a".repeat(62));
     }
 
     #[test]
@@ -402,13 +346,7 @@ mod tests {
         object.pause.scale_in = true;
         let behavior = wanted(&object).behavior.unwrap();
         let down = behavior.scale_down.unwrap();
-        assert_eq!(
-            (
-                down.select_policy.as_deref(),
-                down.stabilization_window_seconds
-            ),
-            (Some("Disabled"), Some(60))
-        );
+        assert_eq!((down.select_policy.as_deref(), down.stabilization_window_seconds), (Some("Disabled"), Some(60)));
         assert_eq!(behavior.scale_up, None);
     }
 
@@ -449,14 +387,8 @@ mod tests {
                 Drift::None,
             ),
             (|hpa| hpa.controller = None, Drift::Apply),
-            (
-                |hpa| hpa.controller.as_mut().unwrap().3 = "other".to_owned(),
-                Drift::Apply,
-            ),
-            (
-                |hpa| hpa.behavior = Some(Behavior::default()),
-                Drift::Replace,
-            ),
+            (|hpa| hpa.controller.as_mut().unwrap().3 = "other".to_owned(), Drift::Apply),
+            (|hpa| hpa.behavior = Some(Behavior::default()), Drift::Replace),
             (|hpa| hpa.current_replicas = 9, Drift::None),
         ];
         let hpa = wanted(&scaled_object(definition()));

@@ -16,10 +16,7 @@ impl UnixMillis {
     /// Later by `duration`; saturates instead of wrapping.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Time from `earlier` to `self`; zero when `earlier` lies in the future.
@@ -61,11 +58,7 @@ pub struct ObjectKey {
 impl ObjectKey {
     #[must_use]
     pub fn new(group: ApiGroup, namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-            group,
-        }
+        Self { namespace: namespace.into(), name: name.into(), group }
     }
 }
 
@@ -147,11 +140,7 @@ impl Invalid {
     /// The earliest step that fails decides the condition's phrase.
     #[must_use]
     pub fn step(&self) -> Step {
-        self.problems
-            .iter()
-            .map(|problem| problem.step)
-            .min()
-            .unwrap_or(Step::BuildScalers)
+        self.problems.iter().map(|problem| problem.step).min().unwrap_or(Step::BuildScalers)
     }
 
     /// The problems of the earliest failing step, `; `-joined: what the Ready condition says
@@ -159,12 +148,7 @@ impl Invalid {
     #[must_use]
     pub fn message(&self) -> String {
         let step = self.step();
-        let texts: Vec<String> = self
-            .problems
-            .iter()
-            .filter(|p| p.step == step)
-            .map(ToString::to_string)
-            .collect();
+        let texts: Vec<String> = self.problems.iter().filter(|p| p.step == step).map(ToString::to_string).collect();
         texts.join("; ")
     }
 }
@@ -184,11 +168,7 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.message)?;
-        if self.fix.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.fix)
-        }
+        if self.fix.is_empty() { Ok(()) } else { write!(f, " ({})", self.fix) }
     }
 }
 
@@ -211,9 +191,7 @@ impl Step {
     pub fn phrase(self) -> &'static str {
         match self {
             Self::Target => "ScaledObject doesn't have correct scaleTargetRef specification",
-            Self::ReplicaBounds => {
-                "ScaledObject doesn't have correct Idle/Min/Max Replica Counts specification"
-            }
+            Self::ReplicaBounds => "ScaledObject doesn't have correct Idle/Min/Max Replica Counts specification",
             Self::Triggers => "ScaledObject doesn't have correct triggers specification",
             Self::BuildScalers => "failed to ensure HPA is correctly created for ScaledObject",
         }
@@ -251,11 +229,7 @@ impl Gvkr {
     /// `apps/v1`, or `v1` for the core group.
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 }
 
@@ -574,15 +548,9 @@ impl ConditionKind {
 
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Ready,
-            Self::Active,
-            Self::Fallback,
-            Self::Paused,
-            Self::HpaActive,
-        ]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+        [Self::Ready, Self::Active, Self::Fallback, Self::Paused, Self::HpaActive]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 }
 

@@ -9,8 +9,8 @@ use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::hpa::DesiredHpa;
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject,
-    Status, Step, TargetRef, UnixMillis, Workload,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject, Status, Step,
+    TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::rhythm::Rhythm;
@@ -148,10 +148,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn failed(step: Step, message: String) -> Self {
-        Self::Failed {
-            phrase: step.phrase(),
-            message,
-        }
+        Self::Failed { phrase: step.phrase(), message }
     }
 }
 
@@ -220,32 +217,21 @@ impl Slot {
 
 impl Slots {
     pub(super) fn by_id(&mut self, id: u64) -> Option<&mut Slot> {
-        [
-            &mut self.claim,
-            &mut self.status,
-            &mut self.hpa,
-            &mut self.scale,
-        ]
-        .into_iter()
-        .find(|slot| slot.in_flight == Some(id))
+        [&mut self.claim, &mut self.status, &mut self.hpa, &mut self.scale]
+            .into_iter()
+            .find(|slot| slot.in_flight == Some(id))
     }
 }
 
 impl Object {
     pub(super) fn new(spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
-        let condition = |kind| {
-            spec.status
-                .conditions
-                .iter()
-                .find(move |c: &&Condition| c.kind == kind)
-        };
+        let condition = |kind| spec.status.conditions.iter().find(move |c: &&Condition| c.kind == kind);
         let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
         // Any reason but a failed check means that the spec was once found good: taking over from
         // KEDA, or coming back, is no news.
-        let was_ready = condition(ConditionKind::Ready)
-            .is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
-        let lost_target =
-            condition(ConditionKind::Ready).is_some_and(|c| says_target_is_taken(&c.message));
+        let was_ready =
+            condition(ConditionKind::Ready).is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
+        let lost_target = condition(ConditionKind::Ready).is_some_and(|c| says_target_is_taken(&c.message));
         let recorded = Recorded {
             was_ready,
             adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
@@ -318,10 +304,7 @@ impl Object {
             return;
         };
         let mut states = std::mem::take(&mut self.triggers);
-        states.resize_with(
-            old.map_or(0, |old| old.triggers.len()),
-            TriggerState::default,
-        );
+        states.resize_with(old.map_or(0, |old| old.triggers.len()), TriggerState::default);
         let kept = definition.triggers.iter().map(|trigger| {
             let at = old?.triggers.iter().position(|before| before == trigger)?;
             Some(std::mem::take(&mut states[at]))
@@ -332,10 +315,8 @@ impl Object {
             let failures = known.filter(|_| definition.fallback.is_some());
             TriggerState::with_failures(failures.map_or(0, |health| health.number_of_failures))
         };
-        self.triggers = kept
-            .zip(&definition.triggers)
-            .map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger)))
-            .collect();
+        self.triggers =
+            kept.zip(&definition.triggers).map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger))).collect();
         self.round = None;
         self.redecide = false;
         self.loop_generation = Some(self.spec.generation);
@@ -380,35 +361,20 @@ impl Object {
             Verdict::Paused => Some("ScaledObject is paused".to_owned()),
             Verdict::Pending | Verdict::Good => None,
         };
-        let selector = definition
-            .map(|definition| definition.selector.clone())
-            .unwrap_or_default();
-        ObjectView {
-            key: self.spec.key.clone(),
-            selector,
-            metrics,
-            error,
-        }
+        let selector = definition.map(|definition| definition.selector.clone()).unwrap_or_default();
+        ObjectView { key: self.spec.key.clone(), selector, metrics, error }
     }
 
     /// What the status should be.
     pub(super) fn wanted_status(&self, hpa: Option<OwnHpa<'_>>) -> Status {
         let mut status = self.spec.status.clone();
         // A full pause ends the checks before the target is looked at.
-        if let (Target::Found { gvkr, workload }, false) = (&self.target, self.spec.pause.is_full())
-        {
+        if let (Target::Found { gvkr, workload }, false) = (&self.target, self.spec.pause.is_full()) {
             status.scale_target_kind = Some(gvkr.kind_text());
             status.scale_target_gvkr = Some(gvkr.clone());
-            status
-                .original_replica_count
-                .get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
+            status.original_replica_count.get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
             // A trigger list that breaks no rule is shown, even where one trigger cannot be built.
-            let step = self
-                .spec
-                .definition
-                .as_ref()
-                .err()
-                .map(super::model::Invalid::step);
+            let step = self.spec.definition.as_ref().err().map(super::model::Invalid::step);
             if step.is_none_or(|step| step == Step::BuildScalers) {
                 status.triggers_types = Some(self.spec.triggers_types.clone());
                 status.authentications_types = Some(self.spec.authentications_types.clone());
@@ -417,11 +383,8 @@ impl Object {
         if let (Some(definition), Verdict::Good | Verdict::Failed { .. }, Target::Found { .. }) =
             (self.definition(), &self.verdict, &self.target)
         {
-            status.external_metric_names = definition
-                .triggers
-                .iter()
-                .map(|trigger| trigger.metric_name.to_string())
-                .collect();
+            status.external_metric_names =
+                definition.triggers.iter().map(|trigger| trigger.metric_name.to_string()).collect();
             status.resource_metric_names.clear();
         }
         if let (Some((name, _)), Verdict::Good) = (hpa, &self.verdict) {
@@ -442,10 +405,7 @@ impl Object {
     }
 
     fn health(&self) -> BTreeMap<String, Health> {
-        let Some(definition) = self
-            .definition()
-            .filter(|definition| definition.fallback.is_some())
-        else {
+        let Some(definition) = self.definition().filter(|definition| definition.fallback.is_some()) else {
             return BTreeMap::new();
         };
         definition
@@ -481,9 +441,7 @@ impl Object {
 
     /// Whole seconds, and no newer than necessary: while active it moves once a minute only.
     fn last_active_for_status(&self) -> Option<UnixMillis> {
-        let wanted = self
-            .last_active_at
-            .map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
+        let wanted = self.last_active_at.map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
         let written = self.spec.status.last_active_at;
         let active = self.decided.as_ref().and_then(|d| d.active.as_ref());
         // Before the first decision nothing is known to have ended.
@@ -501,25 +459,12 @@ impl Object {
     /// In the order in which they stand; new kinds are appended.
     fn conditions(&self, hpa: Option<ScalingActive<'_>>) -> Vec<Condition> {
         let mut conditions = self.spec.status.conditions.clone();
-        let first_four = [
-            ConditionKind::Ready,
-            ConditionKind::Active,
-            ConditionKind::Fallback,
-            ConditionKind::Paused,
-        ];
-        if first_four
-            .iter()
-            .any(|kind| !conditions.iter().any(|c| c.kind == *kind))
-        {
-            let others = conditions
-                .into_iter()
-                .filter(|c| !first_four.contains(&c.kind));
+        let first_four = [ConditionKind::Ready, ConditionKind::Active, ConditionKind::Fallback, ConditionKind::Paused];
+        if first_four.iter().any(|kind| !conditions.iter().any(|c| c.kind == *kind)) {
+            let others = conditions.into_iter().filter(|c| !first_four.contains(&c.kind));
             let initial = first_four.iter().map(|kind| {
-                let status = if *kind == ConditionKind::Paused {
-                    ConditionStatus::False
-                } else {
-                    ConditionStatus::Unknown
-                };
+                let status =
+                    if *kind == ConditionKind::Paused { ConditionStatus::False } else { ConditionStatus::Unknown };
                 condition(*kind, status, "", "")
             });
             conditions = initial.chain(others).collect();
@@ -545,31 +490,17 @@ impl Object {
                 ));
             }
             Verdict::Paused => {
-                set(condition(
-                    ConditionKind::Ready,
-                    ConditionStatus::True,
-                    READY_REASON,
-                    "ScaledObject is paused",
-                ));
+                set(condition(ConditionKind::Ready, ConditionStatus::True, READY_REASON, "ScaledObject is paused"));
             }
             Verdict::Good => {
-                let well = condition(
-                    ConditionKind::Ready,
-                    ConditionStatus::True,
-                    READY_REASON,
-                    READY_MESSAGE,
-                );
+                let well = condition(ConditionKind::Ready, ConditionStatus::True, READY_REASON, READY_MESSAGE);
                 match &self.decided {
                     Some(decided) => set(decided.ready.clone()),
                     // What the last poll said stays until the next one has spoken.
                     None if self.is_ready_said_by_poll() => {}
                     None => set(well),
                 }
-                if let Some(active) = self
-                    .decided
-                    .as_ref()
-                    .and_then(|decided| decided.active.clone())
-                {
+                if let Some(active) = self.decided.as_ref().and_then(|decided| decided.active.clone()) {
                     set(active);
                 }
                 if let Some((status, reason, message)) = hpa {
@@ -587,22 +518,10 @@ impl Object {
                 "ScaledObjectPaused",
                 "ScaledObject is paused",
             ));
-        } else if conditions
-            .iter()
-            .any(|c| c.kind == ConditionKind::Paused && c.status == ConditionStatus::True)
-        {
-            let mut set = |new: Condition| {
-                conditions
-                    .iter_mut()
-                    .filter(|c| c.kind == new.kind)
-                    .for_each(|c| *c = new.clone())
-            };
-            set(condition(
-                ConditionKind::Paused,
-                ConditionStatus::False,
-                "ScaledObjectUnpaused",
-                UNPAUSED,
-            ));
+        } else if conditions.iter().any(|c| c.kind == ConditionKind::Paused && c.status == ConditionStatus::True) {
+            let mut set =
+                |new: Condition| conditions.iter_mut().filter(|c| c.kind == new.kind).for_each(|c| *c = new.clone());
+            set(condition(ConditionKind::Paused, ConditionStatus::False, "ScaledObjectUnpaused", UNPAUSED));
         }
         conditions
     }
@@ -623,10 +542,7 @@ impl Object {
                 "No fallbacks are active on this scaled object",
             )
         };
-        let Some(definition) = self
-            .definition()
-            .filter(|definition| definition.fallback.is_some())
-        else {
+        let Some(definition) = self.definition().filter(|definition| definition.fallback.is_some()) else {
             return (self.verdict != Verdict::Pending).then(none);
         };
         if self.triggers.iter().all(|state| state.current.is_none()) {
@@ -644,21 +560,13 @@ impl Object {
     }
 
     pub(super) fn is_falling_back(&self, definition: &Definition) -> bool {
-        let threshold = definition
-            .fallback
-            .as_ref()
-            .map(|fallback| fallback.failure_threshold);
-        threshold
-            .is_some_and(|threshold| self.triggers.iter().any(|state| state.failures > threshold))
+        let threshold = definition.fallback.as_ref().map(|fallback| fallback.failure_threshold);
+        threshold.is_some_and(|threshold| self.triggers.iter().any(|state| state.failures > threshold))
     }
 }
 
 /// Reasons of Ready that follow from answers, not from the spec.
-const SAID_BY_POLL: [&str; 3] = [
-    "TriggerError",
-    "PartialTriggerError",
-    "ErrorGettingCurrentReplicas",
-];
+const SAID_BY_POLL: [&str; 3] = ["TriggerError", "PartialTriggerError", "ErrorGettingCurrentReplicas"];
 /// The message of [`super::world`] on an object whose target another one has.
 fn says_target_is_taken(message: &str) -> bool {
     message.contains("the workload '") && message.contains("is already managed by the ScaledObject")
@@ -677,39 +585,21 @@ pub(super) type OwnHpa<'a> = (&'a str, Option<ScalingActive<'a>>);
 pub(super) type TargetId = (String, String, String, String);
 
 pub(super) fn target_id(namespace: &str, target: &TargetRef) -> TargetId {
-    let group = target
-        .api_version
-        .rsplit_once('/')
-        .map_or("", |(group, _)| group);
-    (
-        namespace.to_owned(),
-        group.to_owned(),
-        target.kind.clone(),
-        target.name.clone(),
-    )
+    let group = target.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    (namespace.to_owned(), group.to_owned(), target.kind.clone(), target.name.clone())
 }
 
 /// Mirrors the HPA's own ScalingActive condition.
 fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
     match (status, reason) {
-        ("True", _) => condition(
-            ConditionKind::HpaActive,
-            ConditionStatus::True,
-            "HPAActive",
-            "HPA is actively scaling",
-        ),
-        (_, "ScalingDisabled") => condition(
-            ConditionKind::HpaActive,
-            ConditionStatus::True,
-            "ScalingDisabled",
-            message,
-        ),
+        ("True", _) => {
+            condition(ConditionKind::HpaActive, ConditionStatus::True, "HPAActive", "HPA is actively scaling")
+        }
+        (_, "ScalingDisabled") => {
+            condition(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message)
+        }
         (_, reason) => {
-            let reason = if reason.is_empty() {
-                "HPAMetricsUnavailable"
-            } else {
-                reason
-            };
+            let reason = if reason.is_empty() { "HPAMetricsUnavailable" } else { reason };
             condition(
                 ConditionKind::HpaActive,
                 ConditionStatus::False,
@@ -720,18 +610,8 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
     }
 }
 
-fn condition(
-    kind: ConditionKind,
-    status: ConditionStatus,
-    reason: &str,
-    message: &str,
-) -> Condition {
-    Condition {
-        kind,
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
+fn condition(kind: ConditionKind, status: ConditionStatus, reason: &str, message: &str) -> Condition {
+    Condition { kind, status, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 /// API version text of an object, for references to it.

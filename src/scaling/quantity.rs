@@ -68,10 +68,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..10_000 {
             let exponent = random.f64() * 40.0 - 10.0;
-            let (a, b) = (
-                10f64.powf(exponent),
-                10f64.powf(exponent) * (1.0 + random.f64()),
-            );
+            let (a, b) = (10f64.powf(exponent), 10f64.powf(exponent) * (1.0 + random.f64()));
             assert!(milli(a) <= milli(b), "{a} {b}");
             assert!(milli(b) <= 9_223_372_036_854_775_000);
         }

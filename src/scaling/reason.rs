@@ -77,21 +77,15 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Activated { metrics } => write!(f, "activated by {}", metrics.join(", ")),
-            Self::ActivatedByAnnotation => {
-                f.write_str("activated by the force-activation annotation")
-            }
+            Self::ActivatedByAnnotation => f.write_str("activated by the force-activation annotation"),
             Self::Active => f.write_str("triggers are active, the HPA decides the count"),
-            Self::ActiveByAnnotation => {
-                f.write_str("kept active by the force-activation annotation")
-            }
+            Self::ActiveByAnnotation => f.write_str("kept active by the force-activation annotation"),
             Self::ActiveWithErrors => f.write_str("triggers are active, but some are in error"),
             Self::ScaleOutPaused => f.write_str("scale-out is paused by annotation"),
             Self::ScaleInPaused => f.write_str("scale-in is paused by annotation"),
             Self::Paused => f.write_str("paused by annotation"),
             Self::PausedAtReplicas => f.write_str("set to the paused replica count"),
-            Self::WaitingForFallback => {
-                f.write_str("triggers are in error, waiting for the fallback threshold")
-            }
+            Self::WaitingForFallback => f.write_str("triggers are in error, waiting for the fallback threshold"),
             Self::HeldOnError => f.write_str("triggers are in error, nothing moves"),
             Self::CoolingDown { left } => write!(f, "cooling down, {} s left", left.as_secs()),
             Self::InitialCooldown { left } => {

@@ -49,35 +49,23 @@ mod tests {
 
     fn polls(reads: &[i64]) -> Vec<Option<i64>> {
         let mut rhythm = Rhythm::default();
-        reads
-            .iter()
-            .map(|at| rhythm.read(UnixMillis(*at)).map(|at| at.0))
-            .collect()
+        reads.iter().map(|at| rhythm.read(UnixMillis(*at)).map(|at| at.0)).collect()
     }
 
     #[test]
     fn a_steady_beat_is_met_just_before() {
-        assert_eq!(
-            polls(&[0, 15_000, 30_000]),
-            [None, Some(29_300), Some(44_300)]
-        );
+        assert_eq!(polls(&[0, 15_000, 30_000]), [None, Some(29_300), Some(44_300)]);
         assert_eq!(polls(&[0, 1_500]), [None, Some(2_500)]);
     }
 
     #[test]
     fn several_metrics_of_one_pass_are_one_read() {
-        assert_eq!(
-            polls(&[0, 5, 10, 15_000, 15_006]),
-            [None, None, None, Some(29_300), None]
-        );
+        assert_eq!(polls(&[0, 5, 10, 15_000, 15_006]), [None, None, None, Some(29_300), None]);
     }
 
     #[test]
     fn a_look_in_between_does_not_double_the_polls() {
-        assert_eq!(
-            polls(&[0, 15_000, 20_000, 30_000]),
-            [None, Some(29_300), Some(34_300), Some(39_300)]
-        );
+        assert_eq!(polls(&[0, 15_000, 20_000, 30_000]), [None, Some(29_300), Some(34_300), Some(39_300)]);
     }
 
     #[test]

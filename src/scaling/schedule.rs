@@ -116,16 +116,9 @@ impl Schedule {
         credentials: Option<Credentials>,
         due_at: UnixMillis,
     ) {
-        let question = Question {
-            source: source.clone(),
-            credentials,
-        };
+        let question = Question { source: source.clone(), credentials };
         let fingerprint = question.fingerprint();
-        if let Some(job) = self
-            .asked
-            .get(&fingerprint)
-            .and_then(|id| self.jobs.get_mut(id))
-        {
+        if let Some(job) = self.asked.get(&fingerprint).and_then(|id| self.jobs.get_mut(id)) {
             // Equal hashes of unequal questions are possible, if unlikely: then ask separately.
             if job.question == question {
                 if !job.subscribers.contains(&subscriber) {
@@ -143,16 +136,7 @@ impl Schedule {
         }
         entry.waiting.push_back(id);
         self.asked.insert(fingerprint, id);
-        self.jobs.insert(
-            id,
-            Job {
-                server,
-                question,
-                fingerprint,
-                subscribers: vec![subscriber],
-                due_at,
-            },
-        );
+        self.jobs.insert(id, Job { server, question, fingerprint, subscribers: vec![subscriber], due_at });
     }
 
     /// Jobs that may go to the workers now; each server in its turn.
@@ -281,13 +265,8 @@ impl Question {
 /// fall due together; different ones are spread evenly.
 #[must_use]
 pub fn phase(source: &Source, interval: Duration) -> Duration {
-    let question = Question {
-        source: source.clone(),
-        credentials: None,
-    };
-    let interval_ms = u64::try_from(interval.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1);
+    let question = Question { source: source.clone(), credentials: None };
+    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(question.fingerprint() % interval_ms)
 }
 
@@ -295,17 +274,11 @@ pub fn phase(source: &Source, interval: Duration) -> Duration {
 /// that a first poll at once is followed by steady ones.
 #[must_use]
 pub fn next_on_grid(now: UnixMillis, interval: Duration, phase: Duration) -> UnixMillis {
-    let interval_ms = i64::try_from(interval.as_millis())
-        .unwrap_or(i64::MAX)
-        .max(1);
+    let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
     let phase_ms = i64::try_from(phase.as_millis()).unwrap_or(0);
     let earliest = now.0.saturating_add(interval_ms / 2);
     let behind = (earliest - phase_ms).rem_euclid(interval_ms);
-    UnixMillis(if behind == 0 {
-        earliest
-    } else {
-        earliest.saturating_add(interval_ms - behind)
-    })
+    UnixMillis(if behind == 0 { earliest } else { earliest.saturating_add(interval_ms - behind) })
 }
 
 #[cfg(test)]
@@ -340,10 +313,7 @@ mod tests {
         // One that falls due while the question is in flight joins it.
         schedule.ask((key(7), 0), &source("a", "up"), None, T0);
         assert!(schedule.dispatch().is_empty());
-        let shared = jobs
-            .iter()
-            .find(|job| job.server.as_ref() == "a" && job.source == source("a", "up"))
-            .unwrap();
+        let shared = jobs.iter().find(|job| job.server.as_ref() == "a" && job.source == source("a", "up")).unwrap();
         assert_eq!(schedule.finish(shared.id, false).len(), 6);
         // And is asked anew afterwards.
         schedule.ask((key(7), 0), &source("a", "up"), None, T0);
@@ -377,12 +347,7 @@ mod tests {
         let mut schedule = Schedule::new(8);
         let ask_all = |schedule: &mut Schedule, round: usize| {
             for n in 0..20 {
-                schedule.ask(
-                    (key(n), 0),
-                    &source(&format!("hangs{n}"), &format!("q{round}")),
-                    None,
-                    T0,
-                );
+                schedule.ask((key(n), 0), &source(&format!("hangs{n}"), &format!("q{round}")), None, T0);
             }
         };
         ask_all(&mut schedule, 0);
@@ -412,11 +377,7 @@ mod tests {
             schedule.ask((key(n), 0), &source("a", &format!("q{n}")), None, T0);
         }
         schedule.ask((key(20), 0), &source("b", "up"), None, T0);
-        let servers: Vec<_> = schedule
-            .dispatch()
-            .into_iter()
-            .map(|job| job.server.to_string())
-            .collect();
+        let servers: Vec<_> = schedule.dispatch().into_iter().map(|job| job.server.to_string()).collect();
         assert_eq!(servers, ["a", "b"]);
     }
 
@@ -489,13 +450,9 @@ mod tests {
             at = next;
         }
         // A poll that comes late keeps the grid.
-        assert_eq!(
-            next_on_grid(UnixMillis(at.0 + 900), interval, phase).0,
-            at.0 + 30_000
-        );
-        let phases: BTreeSet<_> = (0..100)
-            .map(|n| super::phase(&source("a", &format!("q{n}")), interval).as_secs())
-            .collect();
+        assert_eq!(next_on_grid(UnixMillis(at.0 + 900), interval, phase).0, at.0 + 30_000);
+        let phases: BTreeSet<_> =
+            (0..100).map(|n| super::phase(&source("a", &format!("q{n}")), interval).as_secs()).collect();
         assert!(phases.len() > 20, "{phases:?}");
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::{
-    ApiGroup, Definition, MetricType, ObjectKey, OnMissing, Pause, PrometheusSource, ScaledObject,
-    Source, Status, TargetRef, Trigger, UnixMillis,
+    ApiGroup, Definition, MetricType, ObjectKey, OnMissing, Pause, PrometheusSource, ScaledObject, Source, Status,
+    TargetRef, Trigger, UnixMillis,
 };
 
 pub(crate) fn trigger(index: u16, query: &str) -> Trigger {

@@ -3,9 +3,7 @@
 //! Owns the policy for missing values, the counting of failures and the fallback. Asks nobody.
 
 use super::event::{Answer, ErrorClass, Missing, PollError};
-use super::model::{
-    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Trigger, UnixMillis,
-};
+use super::model::{Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Trigger, UnixMillis};
 use super::quantity;
 use super::view::Reading;
 
@@ -54,10 +52,7 @@ impl TriggerState {
     /// over ends a fallback.
     #[must_use]
     pub fn with_failures(failures: u32) -> Self {
-        Self {
-            failures,
-            ..Self::default()
-        }
+        Self { failures, ..Self::default() }
     }
 
     /// The wall clock was stepped: the same instants have other names now.
@@ -125,17 +120,11 @@ impl TriggerState {
         context: FallbackContext<'_>,
     ) {
         let since = *self.failing_since.get_or_insert(at);
-        let fallback = definition
-            .fallback
-            .as_ref()
-            .filter(|f| self.failures > f.failure_threshold);
+        let fallback = definition.fallback.as_ref().filter(|f| self.failures > f.failure_threshold);
         self.current = Some(match fallback {
             Some(fallback) => match fallback_value(trigger, fallback, context) {
                 Ok(value) => Current::Fallback { value, error, at },
-                Err(message) => Current::Failed {
-                    error: PollError { message, ..error },
-                    since,
-                },
+                Err(message) => Current::Failed { error: PollError { message, ..error }, since },
             },
             None => Current::Failed { error, since },
         });
@@ -178,10 +167,7 @@ impl TriggerState {
 
     #[must_use]
     pub fn health(&self) -> Health {
-        Health {
-            number_of_failures: self.failures,
-            failing: self.failures > 0,
-        }
+        Health { number_of_failures: self.failures, failing: self.failures > 0 }
     }
 
     /// What a read of this metric is answered with.
@@ -190,15 +176,9 @@ impl TriggerState {
         match &self.current {
             None => Reading::Pending,
             Some(Current::Value { value, at } | Current::Fallback { value, at, .. }) => {
-                Reading::Value {
-                    value: value.max(0.0),
-                    at: *at,
-                }
+                Reading::Value { value: value.max(0.0), at: *at }
             }
-            Some(Current::Failed { error, since }) => Reading::Failed {
-                message: error.message.clone(),
-                since: *since,
-            },
+            Some(Current::Failed { error, since }) => Reading::Failed { message: error.message.clone(), since: *since },
         }
     }
 }
@@ -221,14 +201,8 @@ fn interpret(
         OnMissing::EmptyIsZero | OnMissing::Error => Err(missing_error(missing, "")),
         OnMissing::Hold(hold_for) => match last_good {
             Some((value, at)) if now.since(at) <= *hold_for => Ok(value),
-            Some(_) => Err(missing_error(
-                missing,
-                ", and the last value is older than holdFor",
-            )),
-            None => Err(missing_error(
-                missing,
-                ", and there is no earlier value to hold",
-            )),
+            Some(_) => Err(missing_error(missing, ", and the last value is older than holdFor")),
+            None => Err(missing_error(missing, ", and there is no earlier value to hold")),
         },
     }
 }
@@ -242,23 +216,12 @@ fn missing_error(missing: &Missing, suffix: &str) -> PollError {
         Missing::Infinite { positive: true } => "prometheus query returns +Inf",
         Missing::Infinite { positive: false } => "prometheus query returns -Inf",
     };
-    PollError {
-        class: ErrorClass::Missing,
-        message: format!("{what}{suffix}"),
-    }
+    PollError { class: ErrorClass::Missing, message: format!("{what}{suffix}") }
 }
 
 /// The stand-in value that makes the HPA want the fallback's replicas.
-fn fallback_value(
-    trigger: &Trigger,
-    fallback: &Fallback,
-    context: FallbackContext<'_>,
-) -> Result<f64, String> {
-    let current = || {
-        context
-            .current_replicas
-            .ok_or("fallback needs the target's replicas, which cannot be read")
-    };
+fn fallback_value(trigger: &Trigger, fallback: &Fallback, context: FallbackContext<'_>) -> Result<f64, String> {
+    let current = || context.current_replicas.ok_or("fallback needs the target's replicas, which cannot be read");
     let replicas = match fallback.behavior {
         // Without a formula there is nothing that could take a missing value: the static count.
         FallbackBehavior::Static | FallbackBehavior::ScalingModifiers => fallback.replicas,
@@ -275,22 +238,15 @@ fn fallback_value(
             }
             Some(Ok(ready)) => f64::from(replicas) / f64::from(ready),
             Some(Err(error)) => {
-                return Err(format!(
-                    "fallback of a Value metric cannot count ready pods: {error}"
-                ));
+                return Err(format!("fallback of a Value metric cannot count ready pods: {error}"));
             }
             None => {
-                return Err(
-                    "fallback of a Value metric waits for the count of ready pods".to_owned(),
-                );
+                return Err("fallback of a Value metric waits for the count of ready pods".to_owned());
             }
         },
     };
     // Truncated to milli units, as KEDA does, so that rounding up never asks for a replica more.
-    Ok((trigger.threshold * wanted * 1000.0)
-        .trunc()
-        .min(quantity::VALUE_MAX * 1000.0)
-        / 1000.0)
+    Ok((trigger.threshold * wanted * 1000.0).trunc().min(quantity::VALUE_MAX * 1000.0) / 1000.0)
 }
 
 #[cfg(test)]
@@ -300,16 +256,10 @@ mod tests {
     use super::*;
     use crate::scaling::testing::{definition, trigger};
 
-    const NO_CONTEXT: FallbackContext<'_> = FallbackContext {
-        current_replicas: Some(4),
-        ready_pods: None,
-    };
+    const NO_CONTEXT: FallbackContext<'_> = FallbackContext { current_replicas: Some(4), ready_pods: None };
 
     fn failed(message: &str) -> Answer {
-        Answer::Failed(PollError {
-            class: ErrorClass::Timeout,
-            message: message.to_owned(),
-        })
+        Answer::Failed(PollError { class: ErrorClass::Timeout, message: message.to_owned() })
     }
 
     /// `Ok(value)` or the start of the error's text.
@@ -329,27 +279,15 @@ mod tests {
 
     #[test]
     fn missing_is_zero_only_where_asked() {
-        let all = [
-            Missing::Null,
-            Missing::NaN,
-            Missing::Infinite { positive: true },
-            Missing::Infinite { positive: false },
-        ];
-        let ask = |policy: &OnMissing, missing: &Missing| {
-            outcome(policy.clone(), &[(Answer::Missing(missing.clone()), 1)])
-        };
+        let all =
+            [Missing::Null, Missing::NaN, Missing::Infinite { positive: true }, Missing::Infinite { positive: false }];
+        let ask =
+            |policy: &OnMissing, missing: &Missing| outcome(policy.clone(), &[(Answer::Missing(missing.clone()), 1)]);
         assert_eq!(ask(&OnMissing::EmptyIsZero, &Missing::Empty), Ok(0.0));
         assert_eq!(ask(&OnMissing::Zero, &Missing::Empty), Ok(0.0));
-        assert!(
-            ask(&OnMissing::Error, &Missing::Empty)
-                .unwrap_err()
-                .contains("target may be lost")
-        );
+        assert!(ask(&OnMissing::Error, &Missing::Empty).unwrap_err().contains("target may be lost"));
         for missing in &all {
-            assert!(
-                ask(&OnMissing::EmptyIsZero, missing).is_err(),
-                "{missing:?}"
-            );
+            assert!(ask(&OnMissing::EmptyIsZero, missing).is_err(), "{missing:?}");
             assert!(ask(&OnMissing::Error, missing).is_err(), "{missing:?}");
             assert_eq!(ask(&OnMissing::Zero, missing), Ok(0.0), "{missing:?}");
         }
@@ -360,38 +298,21 @@ mod tests {
         let hold = OnMissing::Hold(Duration::from_secs(60));
         let good = (Answer::Value(7.0), 1_000);
         let empty = |at| (Answer::Missing(Missing::Empty), at);
-        assert_eq!(
-            outcome(hold.clone(), &[good.clone(), empty(2_000)]),
-            Ok(7.0)
-        );
-        assert_eq!(
-            outcome(hold.clone(), &[good.clone(), empty(30_000), empty(61_000)]),
-            Ok(7.0)
-        );
+        assert_eq!(outcome(hold.clone(), &[good.clone(), empty(2_000)]), Ok(7.0));
+        assert_eq!(outcome(hold.clone(), &[good.clone(), empty(30_000), empty(61_000)]), Ok(7.0));
         assert!(
             outcome(hold.clone(), &[good.clone(), empty(30_000), empty(61_001)])
                 .unwrap_err()
                 .contains("older than holdFor")
         );
-        assert!(
-            outcome(hold.clone(), &[empty(1)])
-                .unwrap_err()
-                .contains("no earlier value")
-        );
+        assert!(outcome(hold.clone(), &[empty(1)]).unwrap_err().contains("no earlier value"));
         // A failing server is an error at once: holding is for answers without a value.
-        assert_eq!(
-            outcome(hold, &[good, (failed("gone"), 2_000)]),
-            Err("gone".to_owned())
-        );
+        assert_eq!(outcome(hold, &[good, (failed("gone"), 2_000)]), Err("gone".to_owned()));
     }
 
     fn with_fallback(behavior: FallbackBehavior, replicas: u32) -> Definition {
         let mut definition = definition();
-        definition.fallback = Some(Fallback {
-            failure_threshold: 3,
-            replicas,
-            behavior,
-        });
+        definition.fallback = Some(Fallback { failure_threshold: 3, replicas, behavior });
         definition
     }
 
@@ -401,99 +322,29 @@ mod tests {
         let trigger = trigger(0, "up");
         let mut state = TriggerState::default();
         for n in 1..=3 {
-            state.answered(
-                &trigger,
-                &definition,
-                &failed("x"),
-                UnixMillis(n),
-                NO_CONTEXT,
-            );
-            assert!(
-                state.error().is_some() && !state.is_active(&trigger),
-                "failure {n}"
-            );
+            state.answered(&trigger, &definition, &failed("x"), UnixMillis(n), NO_CONTEXT);
+            assert!(state.error().is_some() && !state.is_active(&trigger), "failure {n}");
         }
-        state.answered(
-            &trigger,
-            &definition,
-            &failed("x"),
-            UnixMillis(4),
-            NO_CONTEXT,
-        );
+        state.answered(&trigger, &definition, &failed("x"), UnixMillis(4), NO_CONTEXT);
         assert_eq!(state.value(), Some(450.0));
-        assert!(
-            state.is_active(&trigger)
-                && state.error().is_none()
-                && state.underlying_error().is_some()
-        );
-        assert_eq!(
-            state.health(),
-            Health {
-                number_of_failures: 4,
-                failing: true
-            }
-        );
-        state.answered(
-            &trigger,
-            &definition,
-            &Answer::Value(0.0),
-            UnixMillis(5),
-            NO_CONTEXT,
-        );
-        assert_eq!(
-            state.health(),
-            Health {
-                number_of_failures: 0,
-                failing: false
-            }
-        );
+        assert!(state.is_active(&trigger) && state.error().is_none() && state.underlying_error().is_some());
+        assert_eq!(state.health(), Health { number_of_failures: 4, failing: true });
+        state.answered(&trigger, &definition, &Answer::Value(0.0), UnixMillis(5), NO_CONTEXT);
+        assert_eq!(state.health(), Health { number_of_failures: 0, failing: false });
         assert!(!state.is_active(&trigger));
     }
 
     #[test]
     fn each_fallback_behavior_gives_its_count() {
         use FallbackBehavior as B;
-        let context = |ready| FallbackContext {
-            current_replicas: Some(4),
-            ready_pods: ready,
-        };
+        let context = |ready| FallbackContext { current_replicas: Some(4), ready_pods: ready };
         for (behavior, replicas, kind, ready, expected) in [
             (B::Static, 6, MetricType::AverageValue, None, Some(450.0)),
-            (
-                B::CurrentReplicas,
-                6,
-                MetricType::AverageValue,
-                None,
-                Some(300.0),
-            ),
-            (
-                B::CurrentReplicasIfHigher,
-                6,
-                MetricType::AverageValue,
-                None,
-                Some(450.0),
-            ),
-            (
-                B::CurrentReplicasIfHigher,
-                2,
-                MetricType::AverageValue,
-                None,
-                Some(300.0),
-            ),
-            (
-                B::CurrentReplicasIfLower,
-                6,
-                MetricType::AverageValue,
-                None,
-                Some(300.0),
-            ),
-            (
-                B::CurrentReplicasIfLower,
-                2,
-                MetricType::AverageValue,
-                None,
-                Some(150.0),
-            ),
+            (B::CurrentReplicas, 6, MetricType::AverageValue, None, Some(300.0)),
+            (B::CurrentReplicasIfHigher, 6, MetricType::AverageValue, None, Some(450.0)),
+            (B::CurrentReplicasIfHigher, 2, MetricType::AverageValue, None, Some(300.0)),
+            (B::CurrentReplicasIfLower, 6, MetricType::AverageValue, None, Some(300.0)),
+            (B::CurrentReplicasIfLower, 2, MetricType::AverageValue, None, Some(150.0)),
             (B::Static, 0, MetricType::AverageValue, None, Some(0.0)),
             (B::Static, 6, MetricType::Value, Some(Ok(4)), Some(112.5)),
             (B::Static, 6, MetricType::Value, Some(Ok(7)), Some(64.285)),
@@ -505,41 +356,21 @@ mod tests {
             trigger.metric_type = kind;
             let mut state = TriggerState::default();
             for n in 1..=4 {
-                state.answered(
-                    &trigger,
-                    &definition,
-                    &failed("x"),
-                    UnixMillis(n),
-                    context(ready),
-                );
+                state.answered(&trigger, &definition, &failed("x"), UnixMillis(n), context(ready));
             }
-            assert_eq!(
-                state.value(),
-                expected,
-                "{behavior:?} {replicas} {kind:?} {ready:?}"
-            );
+            assert_eq!(state.value(), expected, "{behavior:?} {replicas} {kind:?} {ready:?}");
         }
     }
 
     #[test]
     fn activation_compares_the_raw_value_strictly() {
         let mut trigger = trigger(0, "up");
-        for (threshold, value, active) in [
-            (0.0, 0.0, false),
-            (0.0, 1e-9, true),
-            (50.0, 50.0, false),
-            (50.0, 50.1, true),
-            (-10.0, -5.0, true),
-        ] {
+        for (threshold, value, active) in
+            [(0.0, 0.0, false), (0.0, 1e-9, true), (50.0, 50.0, false), (50.0, 50.1, true), (-10.0, -5.0, true)]
+        {
             trigger.activation_threshold = threshold;
             let mut state = TriggerState::default();
-            state.answered(
-                &trigger,
-                &definition(),
-                &Answer::Value(value),
-                UnixMillis(1),
-                NO_CONTEXT,
-            );
+            state.answered(&trigger, &definition(), &Answer::Value(value), UnixMillis(1), NO_CONTEXT);
             assert_eq!(state.is_active(&trigger), active, "{value} > {threshold}");
         }
     }
@@ -549,35 +380,11 @@ mod tests {
         let trigger = trigger(0, "up");
         let mut state = TriggerState::default();
         assert_eq!(state.reading(), Reading::Pending);
-        state.answered(
-            &trigger,
-            &definition(),
-            &Answer::Value(-5.0),
-            UnixMillis(1),
-            NO_CONTEXT,
-        );
-        assert_eq!(
-            state.reading(),
-            Reading::Value {
-                value: 0.0,
-                at: UnixMillis(1)
-            }
-        );
+        state.answered(&trigger, &definition(), &Answer::Value(-5.0), UnixMillis(1), NO_CONTEXT);
+        assert_eq!(state.reading(), Reading::Value { value: 0.0, at: UnixMillis(1) });
         for at in [2, 3, 4] {
-            state.answered(
-                &trigger,
-                &definition(),
-                &failed("gone"),
-                UnixMillis(at),
-                NO_CONTEXT,
-            );
-            assert_eq!(
-                state.reading(),
-                Reading::Failed {
-                    message: "gone".to_owned(),
-                    since: UnixMillis(2)
-                }
-            );
+            state.answered(&trigger, &definition(), &failed("gone"), UnixMillis(at), NO_CONTEXT);
+            assert_eq!(state.reading(), Reading::Failed { message: "gone".to_owned(), since: UnixMillis(2) });
         }
     }
 }

@@ -211,16 +211,14 @@ pub(crate) fn as_integer(number: f64) -> Option<i64> {
 
 /// Unpacks one chunk; `None` when it is not what [`pack`] writes.
 pub(crate) fn unpack(chunk: &Chunk, mut emit: impl FnMut(Point)) -> Option<()> {
-    let entries: Vec<i64> =
-        unbracket(&chunk.samples)?.map(|entry| entry.parse().ok()).collect::<Option<_>>()?;
+    let entries: Vec<i64> = unbracket(&chunk.samples)?.map(|entry| entry.parse().ok()).collect::<Option<_>>()?;
     let list: Vec<SampleValue> = unbracket(&chunk.value_list)?.map(read_value).collect::<Option<_>>()?;
     let count = i64::try_from(entries.len()).ok()?;
     // Only sum and maximum are kept: the first takes the maximum, the others share the rest, so that
     // both survive being packed again.
     let share = if count > 1 { (chunk.latency_ms_total - chunk.latency_ms_max) / (count - 1) } else { 0 };
     for (i, entry) in (0..).zip(entries) {
-        let (offset, index) =
-            if chunk.stride == 0 { (entry, i) } else { (entry / chunk.stride, entry % chunk.stride) };
+        let (offset, index) = if chunk.stride == 0 { (entry, i) } else { (entry / chunk.stride, entry % chunk.stride) };
         let value = list.get(usize::try_from(index).ok()?)?.clone();
         let latency_ms = if i == 0 { chunk.latency_ms_max } else { share };
         emit(Point { at_unix_ms: chunk.base_unix_ms + i * chunk.step_ms + offset, value, latency_ms });
@@ -262,8 +260,7 @@ mod tests {
 
     #[test]
     fn constant_values_cost_their_times_only() {
-        let chunks =
-            round_trip(&points((0..100).map(|i| (1_000_000 + i * 30_000 + i % 7, SampleValue::Number(5.0)))));
+        let chunks = round_trip(&points((0..100).map(|i| (1_000_000 + i * 30_000 + i % 7, SampleValue::Number(5.0)))));
         assert_eq!(chunks.len(), 1);
         assert_eq!(chunks[0].value_list, "[5]");
         assert!(chunks[0].samples.len() < 310, "{}", chunks[0].samples);

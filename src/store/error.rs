@@ -8,31 +8,72 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub enum Error {
     /// The file cannot be created or opened for writing.
-    Create { path: PathBuf, source: io::Error },
+    Create {
+        path: PathBuf,
+        source: io::Error,
+    },
     /// SQLite refuses the file for another reason than corruption.
-    Open { path: PathBuf, source: rusqlite::Error },
+    Open {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
     /// The file was written by a newer hpalite.
-    Newer { path: PathBuf, found: i64, known: i64 },
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     /// A setting did not take.
-    Setting { name: &'static str, wanted: String, found: String },
-    Migrate { version: i64, source: rusqlite::Error },
-    Views { name: &'static str, source: rusqlite::Error },
+    Setting {
+        name: &'static str,
+        wanted: String,
+        found: String,
+    },
+    Migrate {
+        version: i64,
+        source: rusqlite::Error,
+    },
+    Views {
+        name: &'static str,
+        source: rusqlite::Error,
+    },
     /// A corrupt file could not be moved out of the way.
-    SetAside { path: PathBuf, source: io::Error },
+    SetAside {
+        path: PathBuf,
+        source: io::Error,
+    },
     /// The thread could not be started.
-    Spawn { source: io::Error },
-    Read { source: rusqlite::Error },
+    Spawn {
+        source: io::Error,
+    },
+    Read {
+        source: rusqlite::Error,
+    },
     /// The writer did not take or could not write a value that the caller waits for.
-    Write { source: rusqlite::Error },
+    Write {
+        source: rusqlite::Error,
+    },
     /// The writer did not answer in time.
     Busy,
     /// The statement is not what may be run here; the text says why.
-    Refused { message: String },
+    Refused {
+        message: String,
+    },
     /// The time limit passed.
-    TimeLimit { ms: u128 },
-    Backup { path: PathBuf, source: rusqlite::Error },
-    BackupFile { path: PathBuf, source: io::Error },
-    Output { source: io::Error },
+    TimeLimit {
+        ms: u128,
+    },
+    Backup {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    BackupFile {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Output {
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for Error {
@@ -52,7 +93,9 @@ impl fmt::Display for Error {
             Self::Setting { name, wanted, found } => {
                 write!(f, "the database keeps {name} at {found} instead of {wanted} (is the volume local?)")
             }
-            Self::Migrate { version, source } => write!(f, "cannot migrate the database to version {version}: {source}"),
+            Self::Migrate { version, source } => {
+                write!(f, "cannot migrate the database to version {version}: {source}")
+            }
             Self::Views { name, source } => write!(f, "cannot create the view {name}: {source}"),
             Self::SetAside { path, source } => {
                 write!(f, "the database {} is corrupt and cannot be moved away: {source}", path.display())
@@ -62,7 +105,9 @@ impl fmt::Display for Error {
             Self::Write { source } => write!(f, "cannot write to the database: {source}"),
             Self::Busy => f.write_str("the database did not answer in time"),
             Self::Refused { message } => write!(f, "statement refused: {message}"),
-            Self::TimeLimit { ms } => write!(f, "the time limit of {ms} ms passed (narrow the query, or raise the limit)"),
+            Self::TimeLimit { ms } => {
+                write!(f, "the time limit of {ms} ms passed (narrow the query, or raise the limit)")
+            }
             Self::Backup { path, source } => write!(f, "cannot copy the database to {}: {source}", path.display()),
             Self::BackupFile { path, source } => write!(f, "cannot write the copy {}: {source}", path.display()),
             Self::Output { source } => write!(f, "cannot write the result: {source}"),
@@ -84,21 +129,16 @@ impl std::error::Error for Error {
             | Self::Read { source }
             | Self::Write { source }
             | Self::Backup { source, .. } => Some(source),
-            Self::Newer { .. }
-            | Self::Setting { .. }
-            | Self::Busy
-            | Self::Refused { .. }
-            | Self::TimeLimit { .. } => None,
+            Self::Newer { .. } | Self::Setting { .. } | Self::Busy | Self::Refused { .. } | Self::TimeLimit { .. } => {
+                None
+            }
         }
     }
 }
 
 /// Whether SQLite says that the file itself is damaged or no database at all.
 pub(crate) fn is_corruption(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
 /// Whether the same write may succeed later: the fault lies in the surroundings, not in the row.

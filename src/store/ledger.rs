@@ -336,8 +336,7 @@ impl Series {
             }
             _ => {
                 self.end_error(prepared, at_unix_ms)?;
-                let id = prepared
-                    .insert(Sql::InsertErrorPeriod, params![self.id, outcome, message, at_unix_ms])?;
+                let id = prepared.insert(Sql::InsertErrorPeriod, params![self.id, outcome, message, at_unix_ms])?;
                 self.error = Some(ErrorPeriod {
                     id,
                     outcome: outcome.to_string(),
@@ -366,7 +365,6 @@ fn infer_actor(prepared: &mut Prepared<'_>, object: i64, at: UnixMillis, to: u32
     if prepared.get(Sql::FindAction)?.exists(near)? {
         return Ok(Actor::Hpalite);
     }
-    let wanted_by_hpa =
-        prepared.get(Sql::FindHpaDesired)?.query_row(near, |row| row.get::<_, bool>(0)).optional()?;
+    let wanted_by_hpa = prepared.get(Sql::FindHpaDesired)?.query_row(near, |row| row.get::<_, bool>(0)).optional()?;
     Ok(if wanted_by_hpa == Some(true) { Actor::Hpa } else { Actor::Other })
 }

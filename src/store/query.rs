@@ -81,8 +81,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
         out.write_all(HELP.as_bytes()).map_err(|source| Error::Output { source })?;
         return Ok(Outcome { rows: 0, cut: false });
     }
-    let mut connection = reader::open_read_only(&options.path)
-        .map_err(|source| Error::Open { path: options.path.clone(), source })?;
+    let mut connection =
+        reader::open_read_only(&options.path).map_err(|source| Error::Open { path: options.path.clone(), source })?;
     let read = |source| Error::Read { source };
     reader::set_deadline(&mut connection, options.time_limit).map_err(read)?;
     connection.authorizer(Some(allow_looking)).map_err(read)?;
@@ -100,9 +100,25 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
 
 /// Pragmas that only tell.
 const PRAGMAS: &[&str] = &[
-    "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list",
-    "page_count", "page_size", "freelist_count", "user_version", "journal_mode", "auto_vacuum", "compile_options",
-    "function_list", "quick_check", "integrity_check", "data_version", "encoding",
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+    "page_count",
+    "page_size",
+    "freelist_count",
+    "user_version",
+    "journal_mode",
+    "auto_vacuum",
+    "compile_options",
+    "function_list",
+    "quick_check",
+    "integrity_check",
+    "data_version",
+    "encoding",
 ];
 
 fn allow_looking(context: AuthContext<'_>) -> Authorization {
@@ -130,9 +146,7 @@ fn rows(
     out: &mut dyn Write,
 ) -> Result<Outcome, Error> {
     let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::OperationInterrupted) => {
-            Error::TimeLimit { ms: options.time_limit.as_millis() }
-        }
+        Some(rusqlite::ErrorCode::OperationInterrupted) => Error::TimeLimit { ms: options.time_limit.as_millis() },
         Some(rusqlite::ErrorCode::AuthorizationForStatementDenied | rusqlite::ErrorCode::ReadOnly) => {
             Error::Refused { message: format!("only reading is allowed ({source})") }
         }
@@ -206,7 +220,9 @@ impl<'o> Printer<'o> {
     fn row(&mut self, row: &rusqlite::Row<'_>) -> Result<(), Fault> {
         match self.format {
             Format::Table => {
-                let cells = (0..self.names.len()).map(|i| Ok(printable(&text(row.get_ref(i)?)))).collect::<Result<_, Fault>>()?;
+                let cells = (0..self.names.len())
+                    .map(|i| Ok(printable(&text(row.get_ref(i)?))))
+                    .collect::<Result<_, Fault>>()?;
                 self.table.push(cells);
             }
             Format::Csv => {

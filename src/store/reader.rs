@@ -77,9 +77,7 @@ impl Reader {
     /// # Errors
     /// When the file cannot be read in time.
     pub fn kv(&mut self, name: &str) -> Result<Option<String>, Error> {
-        self.limited(|connection| {
-            connection.query_row(Sql::ReadKv.text(), [name], |row| row.get(0)).optional()
-        })
+        self.limited(|connection| connection.query_row(Sql::ReadKv.text(), [name], |row| row.get(0)).optional())
     }
 
     /// The samples of one trigger since a time, oldest first.

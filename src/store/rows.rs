@@ -120,8 +120,7 @@ mod tests {
 
     #[test]
     fn a_value_that_json_cannot_write_is_null() {
-        let trigger =
-            DecidedTrigger { metric_name: "s0-x".into(), value: Some(f64::NAN), active: true, error: None };
+        let trigger = DecidedTrigger { metric_name: "s0-x".into(), value: Some(f64::NAN), active: true, error: None };
         assert_eq!(triggers_json(&[trigger]), r#"[{"active":true,"error":null,"metric":"s0-x","value":null}]"#);
     }
 }

@@ -169,15 +169,13 @@ fn settings(connection: &Connection) -> Result<(), Fault> {
 fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     let deadline = clock::now() + CHECK_LIMIT;
     connection.progress_handler(10_000, Some(move || clock::now() > deadline))?;
-    let result =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    let result = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     connection.progress_handler(0, None::<fn() -> bool>)?;
     match result {
         Ok(text) if text == "ok" => Ok(()),
-        Ok(text) => Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some(text),
-        )),
+        Ok(text) => {
+            Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(text)))
+        }
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
             info!(limit_ms = CHECK_LIMIT.as_millis() as u64; "database is large: checked in part");
             Ok(())

@@ -50,7 +50,11 @@ fn samples_of_one_object_are_found_by_keys() {
     );
     let text = steps.join("\n");
     assert!(text.contains("SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{text}");
-    assert!(text.contains("SEARCH o USING INDEX scaled_object_by_name") || text.contains("scaled_object_by_name (namespace=? AND name=?)"), "{text}");
+    assert!(
+        text.contains("SEARCH o USING INDEX scaled_object_by_name")
+            || text.contains("scaled_object_by_name (namespace=? AND name=?)"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -116,7 +120,9 @@ fn views_are_recreated_only_when_they_differ() {
     let before = version(&connection);
     schema::create_views(&mut connection).expect("again");
     assert_eq!(version(&connection), before);
-    connection.execute_batch("DROP VIEW v_action; CREATE VIEW v_action AS SELECT 1; CREATE VIEW v_old AS SELECT 2").expect("change");
+    connection
+        .execute_batch("DROP VIEW v_action; CREATE VIEW v_action AS SELECT 1; CREATE VIEW v_old AS SELECT 2")
+        .expect("change");
     schema::create_views(&mut connection).expect("repair");
     assert!(connection.prepare("SELECT reason FROM v_action").is_ok());
     assert!(connection.prepare("SELECT * FROM v_old").is_err());

@@ -81,7 +81,11 @@ impl Upkeep {
     }
 
     /// Stores the samples of a flush, within its transaction.
-    pub(crate) fn store(&mut self, prepared: &mut Prepared<'_>, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
+    pub(crate) fn store(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        samples: &mut [(i64, Point)],
+    ) -> Result<(), rusqlite::Error> {
         if samples.len() >= DIRECT_SAMPLES {
             self.fresh_block = true;
             return write_level_one(prepared, samples);

@@ -125,12 +125,11 @@ impl Writer {
             Ok(aside) => error!(aside:% = aside.display(); "database is corrupt: set aside, history starts afresh"),
             Err(error) => error!(error:% = error; "database is corrupt: cannot be set aside"),
         }
-        let opened = schema::open(&self.path)
-            .and_then(|connection| {
-                limit_pages(&connection, &self.options)
-                    .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
-                Ok(connection)
-            });
+        let opened = schema::open(&self.path).and_then(|connection| {
+            limit_pages(&connection, &self.options)
+                .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
+            Ok(connection)
+        });
         match opened {
             Ok(connection) => Some(connection),
             Err(error) => {
@@ -368,7 +367,10 @@ impl Writer {
 }
 
 fn pause(duration: Duration) {
-    #[allow(clippy::disallowed_methods, reason = "between two tries there is nothing to wait for, and nobody waits for this thread")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "between two tries there is nothing to wait for, and nobody waits for this thread"
+    )]
     std::thread::sleep(duration);
 }
 

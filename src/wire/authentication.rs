@@ -20,12 +20,7 @@ pub struct Reading {
     pub warnings: Vec<Warning>,
 }
 
-const EXTERNAL_STORES: &[&str] = &[
-    "hashiCorpVault",
-    "azureKeyVault",
-    "gcpSecretManager",
-    "awsSecretManager",
-];
+const EXTERNAL_STORES: &[&str] = &["hashiCorpVault", "azureKeyVault", "gcpSecretManager", "awsSecretManager"];
 const SPEC_FIELDS: &[&str] = &[
     "secretTargetRef",
     "configMapTargetRef",
@@ -44,11 +39,7 @@ const SPEC_FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// When the bytes are no JSON object with a `metadata.name`.
-pub fn from_slice(
-    group: ApiGroup,
-    kind: AuthenticationKind,
-    json: &[u8],
-) -> Result<Authentication, Unreadable> {
+pub fn from_slice(group: ApiGroup, kind: AuthenticationKind, json: &[u8]) -> Result<Authentication, Unreadable> {
     let value = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     from_value(group, kind, value).map(|reading| reading.authentication)
 }
@@ -57,33 +48,21 @@ pub fn from_slice(
 ///
 /// # Errors
 /// When there is no `metadata.name`.
-pub fn from_value(
-    group: ApiGroup,
-    kind: AuthenticationKind,
-    mut object: Value,
-) -> Result<Reading, Unreadable> {
+pub fn from_value(group: ApiGroup, kind: AuthenticationKind, mut object: Value) -> Result<Reading, Unreadable> {
     let mut report = Report::default();
     let metadata = Metadata::take(&mut object, &mut report)?;
     let spec = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
     spec.warn_unknown(SPEC_FIELDS, &mut report);
     let sources = sources(kind, &spec, &mut report);
     report_unsupported(&spec, &mut report);
-    let status_scaled_objects = object
-        .pointer("/status/scaledobjects")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let status_scaled_objects =
+        object.pointer("/status/scaledobjects").and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = match kind {
         AuthenticationKind::TriggerAuthentication => metadata.namespace,
         AuthenticationKind::ClusterTriggerAuthentication => String::new(),
     };
     let authentication = Authentication {
-        key: AuthenticationKey {
-            group,
-            kind,
-            namespace,
-            name: metadata.name,
-        },
+        key: AuthenticationKey { group, kind, namespace, name: metadata.name },
         generation: metadata.generation,
         resource_version: metadata.resource_version,
         deletion_requested: metadata.deletion_timestamp.is_some(),
@@ -92,62 +71,33 @@ pub fn from_value(
         unsupported: report.problems.first().cloned(),
         status_scaled_objects,
     };
-    Ok(Reading {
-        authentication,
-        problems: report.problems,
-        warnings: report.warnings,
-    })
+    Ok(Reading { authentication, problems: report.problems, warnings: report.warnings })
 }
 
 /// In the order in which they apply: later ones win, and a file replaces all and ends the list.
-fn sources(
-    kind: AuthenticationKind,
-    spec: &Fields<'_>,
-    report: &mut Report,
-) -> Vec<ParameterSource> {
+fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Report) -> Vec<ParameterSource> {
     let mut sources = Vec::new();
     for item in spec.objects("env", report) {
         let container = item.filled("containerName", report).map(str::to_owned);
         if let [Some(parameter), Some(name)] = required(&item, ["parameter", "name"], report) {
-            sources.push(ParameterSource::Env {
-                parameter,
-                name,
-                container,
-            });
+            sources.push(ParameterSource::Env { parameter, name, container });
         }
     }
     let file = file_path(kind, spec, report);
     let mut later = Vec::new();
     for item in spec.objects("configMapTargetRef", report) {
-        if let [Some(parameter), Some(name), Some(key)] =
-            required(&item, ["parameter", "name", "key"], report)
-        {
-            later.push(ParameterSource::ConfigMap {
-                parameter,
-                name,
-                key,
-            });
+        if let [Some(parameter), Some(name), Some(key)] = required(&item, ["parameter", "name", "key"], report) {
+            later.push(ParameterSource::ConfigMap { parameter, name, key });
         }
     }
     for item in spec.objects("secretTargetRef", report) {
-        if let [Some(parameter), Some(name), Some(key)] =
-            required(&item, ["parameter", "name", "key"], report)
-        {
-            later.push(ParameterSource::Secret {
-                parameter,
-                name,
-                key,
-            });
+        if let [Some(parameter), Some(name), Some(key)] = required(&item, ["parameter", "name", "key"], report) {
+            later.push(ParameterSource::Secret { parameter, name, key });
         }
     }
     for item in spec.objects("boundServiceAccountToken", report) {
-        if let [Some(parameter), Some(service_account)] =
-            required(&item, ["parameter", "serviceAccountName"], report)
-        {
-            later.push(ParameterSource::BoundServiceAccountToken {
-                parameter,
-                service_account,
-            });
+        if let [Some(parameter), Some(service_account)] = required(&item, ["parameter", "serviceAccountName"], report) {
+            later.push(ParameterSource::BoundServiceAccountToken { parameter, service_account });
         }
     }
     match file {
@@ -167,30 +117,17 @@ fn sources(
     }
 }
 
-fn required<const N: usize>(
-    item: &Fields<'_>,
-    names: [&str; N],
-    report: &mut Report,
-) -> [Option<String>; N] {
+fn required<const N: usize>(item: &Fields<'_>, names: [&str; N], report: &mut Report) -> [Option<String>; N] {
     names.map(|name| {
         let text = item.filled(name, report);
         if text.is_none() && item.get(name).is_none_or(|value| value == "") && item.is_present() {
-            report.problem(
-                Step::BuildScalers,
-                item.path(name),
-                "is missing",
-                format!("write {name}"),
-            );
+            report.problem(Step::BuildScalers, item.path(name), "is missing", format!("write {name}"));
         }
         text.map(str::to_owned)
     })
 }
 
-fn file_path(
-    kind: AuthenticationKind,
-    spec: &Fields<'_>,
-    report: &mut Report,
-) -> Option<ParameterSource> {
+fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Report) -> Option<ParameterSource> {
     let path = spec.filled("filePath", report)?;
     let (message, fix) = if kind == AuthenticationKind::TriggerAuthentication {
         (
@@ -198,10 +135,7 @@ fn file_path(
             "use secretTargetRef, or a ClusterTriggerAuthentication",
         )
     } else if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        (
-            format!("{} leaves the folder of authentication files", quoted(path)),
-            "write a relative path without ..",
-        )
+        (format!("{} leaves the folder of authentication files", quoted(path)), "write a relative path without ..")
     } else {
         return Some(ParameterSource::FilePath(path.to_owned()));
     };
@@ -211,10 +145,7 @@ fn file_path(
 
 fn report_unsupported(spec: &Fields<'_>, report: &mut Report) {
     let identity = spec.child("podIdentity", report);
-    if let Some(provider) = identity
-        .filled("provider", report)
-        .filter(|provider| *provider != "none")
-    {
+    if let Some(provider) = identity.filled("provider", report).filter(|provider| *provider != "none") {
         report.problem(
             Step::BuildScalers,
             identity.path("provider"),
@@ -268,30 +199,11 @@ mod tests {
         assert_eq!(
             reading.authentication.sources,
             [
-                ParameterSource::Env {
-                    parameter: text("username"),
-                    name: text("USER"),
-                    container: None
-                },
-                ParameterSource::Env {
-                    parameter: text("x"),
-                    name: text("Y"),
-                    container: Some(text("app"))
-                },
-                ParameterSource::ConfigMap {
-                    parameter: text("ca"),
-                    name: text("c"),
-                    key: text("k")
-                },
-                ParameterSource::Secret {
-                    parameter: text("password"),
-                    name: text("s"),
-                    key: text("k")
-                },
-                ParameterSource::BoundServiceAccountToken {
-                    parameter: text("token"),
-                    service_account: text("sa")
-                },
+                ParameterSource::Env { parameter: text("username"), name: text("USER"), container: None },
+                ParameterSource::Env { parameter: text("x"), name: text("Y"), container: Some(text("app")) },
+                ParameterSource::ConfigMap { parameter: text("ca"), name: text("c"), key: text("k") },
+                ParameterSource::Secret { parameter: text("password"), name: text("s"), key: text("k") },
+                ParameterSource::BoundServiceAccountToken { parameter: text("token"), service_account: text("sa") },
             ]
         );
     }
@@ -300,10 +212,7 @@ mod tests {
     fn a_file_replaces_the_rest() {
         let spec = json!({"filePath": "team/a.json", "env": [{"parameter": "a", "name": "B"}]});
         let reading = read(AuthenticationKind::ClusterTriggerAuthentication, spec);
-        assert_eq!(
-            reading.authentication.sources,
-            [ParameterSource::FilePath("team/a.json".to_owned())]
-        );
+        assert_eq!(reading.authentication.sources, [ParameterSource::FilePath("team/a.json".to_owned())]);
         assert_eq!(reading.warnings.len(), 1);
         assert_eq!(reading.authentication.key.namespace, "");
     }

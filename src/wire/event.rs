@@ -18,11 +18,7 @@ const CONTROLLER: &str = "hpalite";
 #[must_use]
 pub fn namespace(event: &KubeEvent) -> &str {
     // Events on cluster-scoped objects live in `default`, by the API's convention.
-    if event.regarding.namespace.is_empty() {
-        "default"
-    } else {
-        &event.regarding.namespace
-    }
+    if event.regarding.namespace.is_empty() { "default" } else { &event.regarding.namespace }
 }
 
 /// The body of a create. The caller gives no two events on one object the same `at_unix_micros`,
@@ -83,11 +79,7 @@ mod tests {
 
     #[test]
     fn an_event() {
-        let body = to_value(
-            &event("it failed", "shop", "web"),
-            1_767_323_045_000_042,
-            "hpalite-0",
-        );
+        let body = to_value(&event("it failed", "shop", "web"), 1_767_323_045_000_042, "hpalite-0");
         assert_eq!(
             body,
             json!({
@@ -112,11 +104,7 @@ mod tests {
     #[test]
     fn limits_are_kept_at_character_boundaries() {
         let body = to_value(&event(&"ä".repeat(600), "", &"n".repeat(253)), 1, "");
-        let length = |pointer: &str| {
-            body.pointer(pointer)
-                .and_then(Value::as_str)
-                .map_or(0, str::len)
-        };
+        let length = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map_or(0, str::len);
         assert_eq!(length("/note"), 1024);
         assert_eq!(length("/metadata/name"), 253);
         assert_eq!(body["metadata"]["namespace"], "default");

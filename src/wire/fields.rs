@@ -36,25 +36,11 @@ impl Report {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.problems.push(Problem {
-            step,
-            field: field.into(),
-            message: message.into(),
-            fix: fix.into(),
-        });
+        self.problems.push(Problem { step, field: field.into(), message: message.into(), fix: fix.into() });
     }
 
-    pub(crate) fn warn(
-        &mut self,
-        field: impl Into<String>,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
-        self.warnings.push(Warning {
-            field: field.into(),
-            message: message.into(),
-            fix: fix.into(),
-        });
+    pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) {
+        self.warnings.push(Warning { field: field.into(), message: message.into(), fix: fix.into() });
     }
 }
 
@@ -69,23 +55,13 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// `value` as an object; anything else is a problem and then reads as absent.
-    pub(crate) fn new(
-        path: impl Into<String>,
-        value: Option<&'a Value>,
-        step: Step,
-        report: &mut Report,
-    ) -> Self {
+    pub(crate) fn new(path: impl Into<String>, value: Option<&'a Value>, step: Step, report: &mut Report) -> Self {
         let path = path.into();
         let map = match value {
             None | Some(Value::Null) => None,
             Some(Value::Object(map)) => Some(map),
             Some(other) => {
-                report.problem(
-                    step,
-                    &path,
-                    format!("must be an object, is {}", describe(other)),
-                    "",
-                );
+                report.problem(step, &path, format!("must be an object, is {}", describe(other)), "");
                 None
             }
         };
@@ -103,11 +79,7 @@ impl<'a> Fields<'a> {
 
     /// The path of a field of this object.
     pub(crate) fn path(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
@@ -125,12 +97,7 @@ impl<'a> Fields<'a> {
                 Value::Object(_) | Value::Array(_) => String::new(),
                 scalar => format!("write {name}: \"{}\"", scalar_text(scalar)),
             };
-            report.problem(
-                self.step,
-                self.path(name),
-                format!("must be a string, is {}", describe(value)),
-                fix,
-            );
+            report.problem(self.step, self.path(name), format!("must be a string, is {}", describe(value)), fix);
         }
         value.as_str()
     }
@@ -140,12 +107,7 @@ impl<'a> Fields<'a> {
         self.text(name, report).filter(|text| !text.is_empty())
     }
 
-    pub(crate) fn integer(
-        &self,
-        name: &str,
-        range: RangeInclusive<i64>,
-        report: &mut Report,
-    ) -> Option<i64> {
+    pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i64>, report: &mut Report) -> Option<i64> {
         let value = self.get(name)?;
         let Some(number) = value.as_i64() else {
             let fix = match value.as_str() {
@@ -154,12 +116,7 @@ impl<'a> Fields<'a> {
                 }
                 _ => format!("write a whole number from {}", bounds(&range)),
             };
-            report.problem(
-                self.step,
-                self.path(name),
-                format!("must be an integer, is {}", describe(value)),
-                fix,
-            );
+            report.problem(self.step, self.path(name), format!("must be an integer, is {}", describe(value)), fix);
             return None;
         };
         if !range.contains(&number) {
@@ -202,12 +159,7 @@ impl<'a> Fields<'a> {
             return Vec::new();
         };
         let Value::Array(items) = value else {
-            report.problem(
-                self.step,
-                self.path(name),
-                format!("must be a list, is {}", describe(value)),
-                "",
-            );
+            report.problem(self.step, self.path(name), format!("must be a list, is {}", describe(value)), "");
             return Vec::new();
         };
         let path = self.path(name);
@@ -230,13 +182,8 @@ impl<'a> Fields<'a> {
 
     /// Warns of every field that is not in `known`: the API server drops them silently.
     pub(crate) fn warn_unknown(&self, known: &[&str], report: &mut Report) {
-        for (name, _) in self
-            .entries()
-            .filter(|(name, _)| !known.contains(&name.as_str()))
-        {
-            let fix = nearest(name, known)
-                .map(|near| format!("did you mean {near}?"))
-                .unwrap_or_default();
+        for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.as_str())) {
+            let fix = nearest(name, known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
             report.warn(self.path(name), "unknown field, it has no effect", fix);
         }
     }

@@ -84,8 +84,8 @@ impl Metadata {
                 *value = Value::String(text);
             }
         }
-        let metadata: Self = serde_json::from_value(metadata)
-            .map_err(|error| Unreadable(format!("metadata: {error}")))?;
+        let metadata: Self =
+            serde_json::from_value(metadata).map_err(|error| Unreadable(format!("metadata: {error}")))?;
         if metadata.name.is_empty() {
             return Err(Unreadable("metadata.name: is missing".to_owned()));
         }
@@ -94,10 +94,7 @@ impl Metadata {
 
     /// The epoch when absent, as in a manifest that was never applied.
     pub(crate) fn created_at(&self) -> UnixMillis {
-        self.creation_timestamp
-            .as_deref()
-            .and_then(parse_rfc3339)
-            .unwrap_or_default()
+        self.creation_timestamp.as_deref().and_then(parse_rfc3339).unwrap_or_default()
     }
 }
 

@@ -8,15 +8,9 @@ pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str>
     let judged = candidates.iter().filter_map(|candidate| {
         let lower = candidate.to_lowercase();
         let distance = distance(&word, &lower);
-        let prefix = word
-            .chars()
-            .zip(lower.chars())
-            .take_while(|(a, b)| a == b)
-            .count();
-        let is_within =
-            length >= 4 && lower.len() >= 4 && (word.contains(&lower) || lower.contains(&word));
-        let is_near =
-            distance <= length.max(3) / 3 || is_within || (length >= 4 && prefix * 4 >= length * 3);
+        let prefix = word.chars().zip(lower.chars()).take_while(|(a, b)| a == b).count();
+        let is_within = length >= 4 && lower.len() >= 4 && (word.contains(&lower) || lower.contains(&word));
+        let is_near = distance <= length.max(3) / 3 || is_within || (length >= 4 && prefix * 4 >= length * 3);
         is_near.then_some((distance, *candidate))
     });
     judged.min().map(|(_, candidate)| candidate)
@@ -48,13 +42,7 @@ mod tests {
 
     #[test]
     fn suggests_only_what_is_near() {
-        let known = [
-            "serverAddress",
-            "query",
-            "threshold",
-            "activationThreshold",
-            "ignoreNullValues",
-        ];
+        let known = ["serverAddress", "query", "threshold", "activationThreshold", "ignoreNullValues"];
         for (word, expected) in [
             ("serveraddress", Some("serverAddress")),
             ("treshold", Some("threshold")),

@@ -15,9 +15,7 @@ pub fn parse_milli(text: &str) -> Option<i128> {
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
-    let number_end = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
+    let number_end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(number_end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
@@ -114,9 +112,7 @@ impl Scale {
         let rest = digits[kept.len()..].bytes().any(|b| b != b'0');
         let value = kept.parse::<i128>().ok()?.checked_mul(factor)?;
         let milli = if exponent >= 0 {
-            value
-                .checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)?
-                .checked_add(i128::from(rest))
+            value.checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)?.checked_add(i128::from(rest))
         } else {
             match 10_i128.checked_pow(exponent.unsigned_abs()) {
                 Some(divisor) => Some(value / divisor + i128::from(value % divisor != 0 || rest)),
@@ -169,10 +165,7 @@ mod tests {
             ("000.010", 10),
             ("1e999", MILLI_MAX),
             ("1e-999", 1),
-            (
-                "12345678901234567890123456789012345678901234567890",
-                MILLI_MAX,
-            ),
+            ("12345678901234567890123456789012345678901234567890", MILLI_MAX),
         ] {
             assert_eq!(parse_milli(text), Some(milli), "{text}");
         }
@@ -230,8 +223,7 @@ mod tests {
     fn text_and_back_is_the_same_value() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..20_000 {
-            let milli = i128::from(random.i64(..)) / 10_i128.pow(random.u32(0..19))
-                * 10_i128.pow(random.u32(0..7));
+            let milli = i128::from(random.i64(..)) / 10_i128.pow(random.u32(0..19)) * 10_i128.pow(random.u32(0..7));
             let text = format_milli(milli);
             assert_eq!(parse_milli(&text), Some(milli), "{text}");
         }
@@ -243,9 +235,7 @@ mod tests {
         let alphabet = b"0123456789.+-eEnumkMGTPi ";
         for _ in 0..50_000 {
             let length = random.usize(0..40);
-            let text: String = (0..length)
-                .map(|_| char::from(alphabet[random.usize(0..alphabet.len())]))
-                .collect();
+            let text: String = (0..length).map(|_| char::from(alphabet[random.usize(0..alphabet.len())])).collect();
             if let Some(milli) = parse_milli(&text) {
                 assert!(milli.abs() <= MILLI_MAX, "{text}");
             }
@@ -253,10 +243,7 @@ mod tests {
             let number = random.u64(..).to_string();
             let longer = format!("{number}1");
             for suffix in ["", "m", "k", "Mi", "e2", "n", "E"] {
-                assert!(
-                    parse_milli(&format!("{longer}{suffix}"))
-                        >= parse_milli(&format!("{number}{suffix}"))
-                );
+                assert!(parse_milli(&format!("{longer}{suffix}")) >= parse_milli(&format!("{number}{suffix}")));
             }
         }
     }

@@ -15,18 +15,9 @@ use crate::scaling::model::{Condition, ConditionKind, ConditionStatus, Gvkr, Hea
 #[must_use]
 pub fn from_value(status: &Value) -> Status {
     let text = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
-    let count = |name: &str| {
-        status
-            .get(name)
-            .and_then(Value::as_u64)
-            .and_then(|count| u32::try_from(count).ok())
-    };
+    let count = |name: &str| status.get(name).and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
     let texts = |name: &str| -> Vec<String> {
-        let items = status
-            .get(name)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
+        let items = status.get(name).and_then(Value::as_array).into_iter().flatten();
         items.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     Status {
@@ -50,9 +41,7 @@ pub fn from_value(status: &Value) -> Status {
                 failing: entry.get("status").and_then(Value::as_str) == Some("Failing"),
             })
         }),
-        triggers_activity: map(status.get("triggersActivity"), |entry| {
-            entry.get("isActive")?.as_bool()
-        }),
+        triggers_activity: map(status.get("triggersActivity"), |entry| entry.get("isActive")?.as_bool()),
         paused_replica_count: count("pausedReplicaCount"),
         hpa_name: text("hpaName"),
         triggers_types: text("triggersTypes"),
@@ -62,19 +51,12 @@ pub fn from_value(status: &Value) -> Status {
 
 fn map<T>(value: Option<&Value>, read: impl Fn(&Value) -> Option<T>) -> BTreeMap<String, T> {
     let entries = value.and_then(Value::as_object).into_iter().flatten();
-    entries
-        .filter_map(|(name, entry)| Some((name.clone(), read(entry)?)))
-        .collect()
+    entries.filter_map(|(name, entry)| Some((name.clone(), read(entry)?))).collect()
 }
 
 fn gvkr(value: &Value) -> Option<Gvkr> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    Some(Gvkr {
-        group: text("group")?,
-        version: text("version")?,
-        kind: text("kind")?,
-        resource: text("resource")?,
-    })
+    Some(Gvkr { group: text("group")?, version: text("version")?, kind: text("kind")?, resource: text("resource")? })
 }
 
 fn condition(value: &Value) -> Option<Condition> {
@@ -126,15 +108,9 @@ pub fn merge_patch(patch: &StatusPatch) -> Option<Value> {
 
 /// Entries of a map that changed, as they are now; those that went, as `null`.
 fn merge_entries(old: &Map<String, Value>, new: Map<String, Value>) -> Value {
-    let mut changes: Map<String, Value> = old
-        .keys()
-        .filter(|name| !new.contains_key(*name))
-        .map(|name| (name.clone(), Value::Null))
-        .collect();
-    changes.extend(
-        new.into_iter()
-            .filter(|(name, value)| old.get(name) != Some(value)),
-    );
+    let mut changes: Map<String, Value> =
+        old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), Value::Null)).collect();
+    changes.extend(new.into_iter().filter(|(name, value)| old.get(name) != Some(value)));
     Value::Object(changes)
 }
 
@@ -147,53 +123,24 @@ fn fields(status: &Status) -> impl Iterator<Item = (String, Value)> {
         .iter()
         .map(|(name, health)| {
             let state = if health.failing { "Failing" } else { "Happy" };
-            (
-                name.clone(),
-                json!({"numberOfFailures": health.number_of_failures, "status": state}),
-            )
+            (name.clone(), json!({"numberOfFailures": health.number_of_failures, "status": state}))
         })
         .collect();
-    let activity: Map<String, Value> = status
-        .triggers_activity
-        .iter()
-        .map(|(name, active)| (name.clone(), json!({ "isActive": active })))
-        .collect();
+    let activity: Map<String, Value> =
+        status.triggers_activity.iter().map(|(name, active)| (name.clone(), json!({ "isActive": active }))).collect();
     let conditions: Vec<Value> = status.conditions.iter().map(condition_value).collect();
     [
         ("scaleTargetKind", text(&status.scale_target_kind)),
-        (
-            "scaleTargetGVKR",
-            status.scale_target_gvkr.as_ref().map(gvkr_value),
-        ),
-        (
-            "originalReplicaCount",
-            status.original_replica_count.map(Value::from),
-        ),
-        (
-            "lastActiveTime",
-            status
-                .last_active_at
-                .map(|at| Value::String(format_seconds(at))),
-        ),
+        ("scaleTargetGVKR", status.scale_target_gvkr.as_ref().map(gvkr_value)),
+        ("originalReplicaCount", status.original_replica_count.map(Value::from)),
+        ("lastActiveTime", status.last_active_at.map(|at| Value::String(format_seconds(at)))),
         ("externalMetricNames", list(&status.external_metric_names)),
         ("resourceMetricNames", list(&status.resource_metric_names)),
         ("compositeScalerName", text(&status.composite_scaler_name)),
-        (
-            "conditions",
-            (!conditions.is_empty()).then_some(Value::Array(conditions)),
-        ),
-        (
-            "health",
-            (!health.is_empty()).then_some(Value::Object(health)),
-        ),
-        (
-            "triggersActivity",
-            (!activity.is_empty()).then_some(Value::Object(activity)),
-        ),
-        (
-            "pausedReplicaCount",
-            status.paused_replica_count.map(Value::from),
-        ),
+        ("conditions", (!conditions.is_empty()).then_some(Value::Array(conditions))),
+        ("health", (!health.is_empty()).then_some(Value::Object(health))),
+        ("triggersActivity", (!activity.is_empty()).then_some(Value::Object(activity))),
+        ("pausedReplicaCount", status.paused_replica_count.map(Value::from)),
         ("hpaName", text(&status.hpa_name)),
         ("triggersTypes", text(&status.triggers_types)),
         ("authenticationsTypes", text(&status.authentications_types)),
@@ -208,10 +155,7 @@ fn gvkr_value(gvkr: &Gvkr) -> Value {
 
 fn condition_value(condition: &Condition) -> Value {
     let mut value = json!({"type": condition.kind.name(), "status": condition.status.name()});
-    for (name, text) in [
-        ("reason", &condition.reason),
-        ("message", &condition.message),
-    ] {
+    for (name, text) in [("reason", &condition.reason), ("message", &condition.message)] {
         if !text.is_empty() {
             value[name] = json!(text);
         }
@@ -246,13 +190,8 @@ mod tests {
     }
 
     fn random_status(random: &mut fastrand::Rng) -> Status {
-        let word =
-            |random: &mut fastrand::Rng| random.bool().then(|| format!("w{}", random.u8(0..3)));
-        let names = |random: &mut fastrand::Rng| {
-            (0..random.usize(0..3))
-                .map(|i| format!("s{i}"))
-                .collect::<Vec<_>>()
-        };
+        let word = |random: &mut fastrand::Rng| random.bool().then(|| format!("w{}", random.u8(0..3)));
+        let names = |random: &mut fastrand::Rng| (0..random.usize(0..3)).map(|i| format!("s{i}")).collect::<Vec<_>>();
         let gvkr = random.bool().then(|| Gvkr {
             group: format!("g{}", random.u8(0..2)),
             version: "v1".to_owned(),
@@ -277,20 +216,9 @@ mod tests {
                 .collect(),
             health: names(random)
                 .into_iter()
-                .map(|name| {
-                    (
-                        name,
-                        Health {
-                            number_of_failures: random.u32(0..3),
-                            failing: random.bool(),
-                        },
-                    )
-                })
+                .map(|name| (name, Health { number_of_failures: random.u32(0..3), failing: random.bool() }))
                 .collect(),
-            triggers_activity: names(random)
-                .into_iter()
-                .map(|name| (name, random.bool()))
-                .collect(),
+            triggers_activity: names(random).into_iter().map(|name| (name, random.bool())).collect(),
             paused_replica_count: random.bool().then(|| random.u32(0..3)),
             hpa_name: word(random),
             triggers_types: word(random),
@@ -305,10 +233,7 @@ mod tests {
             let (before, after) = (random_status(&mut random), random_status(&mut random));
             assert_eq!(from_value(&to_value(&before)), before);
             let mut stored = json!({"status": to_value(&before)});
-            let patch = StatusPatch {
-                before: before.clone(),
-                after: after.clone(),
-            };
+            let patch = StatusPatch { before: before.clone(), after: after.clone() };
             if let Some(body) = merge_patch(&patch) {
                 apply(&mut stored, &body);
             } else {
@@ -333,10 +258,7 @@ mod tests {
             triggers_activity: BTreeMap::from([("b".to_owned(), false), ("c".to_owned(), true)]),
             ..Status::default()
         };
-        let patch = StatusPatch {
-            before: before.clone(),
-            after,
-        };
+        let patch = StatusPatch { before: before.clone(), after };
         assert_eq!(
             merge_patch(&patch),
             Some(json!({"status": {
@@ -344,17 +266,8 @@ mod tests {
                 "triggersActivity": {"a": null, "b": {"isActive": false}, "c": {"isActive": true}},
             }}))
         );
-        let same_second = Status {
-            last_active_at: Some(UnixMillis(1_767_323_045_999)),
-            ..before.clone()
-        };
-        assert_eq!(
-            merge_patch(&StatusPatch {
-                before,
-                after: same_second
-            }),
-            None
-        );
+        let same_second = Status { last_active_at: Some(UnixMillis(1_767_323_045_999)), ..before.clone() };
+        assert_eq!(merge_patch(&StatusPatch { before, after: same_second }), None);
     }
 
     #[test]
@@ -365,18 +278,8 @@ mod tests {
             "triggersActivity": {"a": {"isActive": "x"}, "b": {"isActive": true}},
         }));
         assert_eq!(status.conditions.len(), 1);
-        assert_eq!(
-            status.triggers_activity,
-            BTreeMap::from([("b".to_owned(), true)])
-        );
-        assert_eq!(
-            (
-                status.original_replica_count,
-                status.hpa_name,
-                status.last_active_at
-            ),
-            (None, None, None)
-        );
+        assert_eq!(status.triggers_activity, BTreeMap::from([("b".to_owned(), true)]));
+        assert_eq!((status.original_replica_count, status.hpa_name, status.last_active_at), (None, None, None));
         assert_eq!(from_value(&Value::Null), Status::default());
     }
 }

@@ -13,24 +13,15 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
     }
     let number = |from: usize, to: usize| -> Option<i64> {
         let part = &text[from..to];
-        part.bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| part.parse().ok())?
+        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?
     };
     let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if separators.iter().any(|(at, byte)| bytes[*at] != *byte)
-        || !matches!(bytes[10], b'T' | b't' | b' ')
-    {
+    if separators.iter().any(|(at, byte)| bytes[*at] != *byte) || !matches!(bytes[10], b'T' | b't' | b' ') {
         return None;
     }
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let mut rest = &text[19..];
@@ -40,9 +31,7 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
         if digits == 0 {
             return None;
         }
-        milli = format!("{:0<3}", &fraction[..digits.min(3)])
-            .parse::<i64>()
-            .ok()?;
+        milli = format!("{:0<3}", &fraction[..digits.min(3)]).parse::<i64>().ok()?;
         rest = &fraction[digits..];
     }
     let offset_seconds = match rest.as_bytes() {
@@ -58,9 +47,7 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
         }
         _ => return None,
     };
-    let seconds =
-        days_from_civil(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second
-            - offset_seconds;
+    let seconds = days_from_civil(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset_seconds;
     Some(UnixMillis(seconds * 1000 + milli))
 }
 
@@ -70,12 +57,7 @@ pub fn format_seconds(at: UnixMillis) -> String {
     let seconds = at.0.div_euclid(1000);
     let (year, month, day) = civil_from_days(seconds.div_euclid(DAY_SECONDS));
     let of_day = seconds.rem_euclid(DAY_SECONDS);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
 /// Six decimals, as `metav1.MicroTime` is written.
@@ -104,9 +86,7 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(end);
-        let unit_end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_end);
         let unit: i128 = match unit {
             "ns" => 1,
@@ -126,16 +106,8 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
             return None;
         }
         let fraction = &fraction[..fraction.len().min(15)];
-        let whole: i128 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().ok()?
-        };
-        let part: i128 = if fraction.is_empty() {
-            0
-        } else {
-            fraction.parse().ok()?
-        };
+        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
         let divisor = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
         total += whole * unit + part * unit / divisor;
         rest = next;
@@ -159,16 +131,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -207,16 +174,9 @@ mod tests {
         for _ in 0..20_000 {
             let seconds = random.i64(-62_135_596_800..253_402_300_799);
             let text = format_seconds(UnixMillis(seconds * 1000 + 999));
-            assert_eq!(
-                parse_rfc3339(&text),
-                Some(UnixMillis(seconds * 1000)),
-                "{text}"
-            );
+            assert_eq!(parse_rfc3339(&text), Some(UnixMillis(seconds * 1000)), "{text}");
         }
-        assert_eq!(
-            format_micros(1_767_323_045_000_042),
-            "2026-01-02T03:04:05.000042Z"
-        );
+        assert_eq!(format_micros(1_767_323_045_000_042), "2026-01-02T03:04:05.000042Z");
     }
 
     #[test]

@@ -17,8 +17,7 @@ use crate::scaling::model::Workload;
 /// # Errors
 /// When the bytes are no such object with a `metadata.name`.
 pub fn from_slice(json: &[u8]) -> Result<Workload, Unreadable> {
-    let wire: WireWorkload =
-        serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
+    let wire: WireWorkload = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     if wire.metadata.name.is_empty() {
         return Err(Unreadable("metadata.name: is missing".to_owned()));
     }
@@ -46,8 +45,7 @@ pub struct Scale {
 /// # Errors
 /// When the bytes are no Scale.
 pub fn scale_from_slice(json: &[u8]) -> Result<Scale, Unreadable> {
-    let wire: WireScale =
-        serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
+    let wire: WireScale = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     Ok(Scale {
         workload: Workload {
             namespace: wire.metadata.namespace,
@@ -148,10 +146,7 @@ struct Requirement {
 impl Selector {
     /// As a `labelSelector` parameter is written.
     fn text(&self) -> String {
-        let labels = self
-            .match_labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"));
+        let labels = self.match_labels.iter().map(|(key, value)| format!("{key}={value}"));
         let expressions = self.match_expressions.iter().map(|requirement| {
             let (key, values) = (&requirement.key, requirement.values.join(","));
             match &*requirement.operator {
@@ -194,17 +189,10 @@ struct SpecFieldsV1 {
 /// Who set `spec.replicas` last: `kubectl-scale`, or `kube-controller-manager (scale)` for a subresource.
 fn replicas_manager(entries: &[ManagedFields]) -> Option<String> {
     let owns = |entry: &&ManagedFields| {
-        entry
-            .fields
-            .as_ref()
-            .and_then(|fields| fields.spec.as_ref())
-            .is_some_and(|spec| spec.replicas.is_some())
+        entry.fields.as_ref().and_then(|fields| fields.spec.as_ref()).is_some_and(|spec| spec.replicas.is_some())
     };
     // Of equal times, `max_by` takes the last.
-    let newest = entries
-        .iter()
-        .filter(owns)
-        .max_by(|a, b| a.time.cmp(&b.time))?;
+    let newest = entries.iter().filter(owns).max_by(|a, b| a.time.cmp(&b.time))?;
     Some(match &*newest.subresource {
         "" => newest.manager.clone(),
         subresource => format!("{} ({subresource})", newest.manager),
@@ -257,27 +245,13 @@ mod tests {
     fn absent_replicas_are_one_in_a_workload_and_zero_in_a_scale() {
         let json = br#"{"metadata":{"name":"w","managedFields":null},"spec":{"replicas":null}}"#;
         let workload = from_slice(json).expect("reads");
-        assert_eq!(
-            (
-                workload.replicas,
-                workload.selector,
-                workload.replicas_manager
-            ),
-            (1, None, None)
-        );
-        let scale = scale_from_slice(
-            br#"{"metadata":{"name":"w","resourceVersion":"7"},"spec":{},"status":{"replicas":2}}"#,
-        );
+        assert_eq!((workload.replicas, workload.selector, workload.replicas_manager), (1, None, None));
+        let scale =
+            scale_from_slice(br#"{"metadata":{"name":"w","resourceVersion":"7"},"spec":{},"status":{"replicas":2}}"#);
         let scale = scale.expect("reads");
         assert_eq!((scale.workload.replicas, scale.current_replicas), (0, 2));
         let body = scale_to_value(&scale, 5);
-        assert_eq!(
-            (
-                &body["spec"]["replicas"],
-                &body["metadata"]["resourceVersion"]
-            ),
-            (&json!(5), &json!("7"))
-        );
+        assert_eq!((&body["spec"]["replicas"], &body["metadata"]["resourceVersion"]), (&json!(5), &json!("7")));
         assert!(from_slice(b"{}").is_err());
         assert!(from_slice(b"[]").is_err());
     }

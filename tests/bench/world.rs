@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use hpalite::scaling::event::{Answer, Command, Event, PollDone, PollJob, Record, Seen, Write, WriteDone, WriteKind, WriteOk};
+use hpalite::scaling::event::{
+    Answer, Command, Event, PollDone, PollJob, Record, Seen, Write, WriteDone, WriteKind, WriteOk,
+};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKind, UnixMillis};
 use hpalite::scaling::world::{Settings, World, watched_workloads};
 use hpalite::wire;
@@ -17,7 +19,8 @@ const START: i64 = 1_767_225_600_000;
 const THREADS: usize = 8;
 
 fn main() {
-    let objects: usize = std::env::var("HPALITE_BENCH_OBJECTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
+    let objects: usize =
+        std::env::var("HPALITE_BENCH_OBJECTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
     let mut bench = Bench::new();
     bench.timed("object events listed", objects, |bench| {
         bench.list_objects(objects);
@@ -40,7 +43,8 @@ fn main() {
         }
         bench.polls - polls
     });
-    let keys: Vec<_> = (0..objects).map(|n| hpalite::scaling::model::ObjectKey::new(ApiGroup::KedaSh, "bench", &name(n))).collect();
+    let keys: Vec<_> =
+        (0..objects).map(|n| hpalite::scaling::model::ObjectKey::new(ApiGroup::KedaSh, "bench", &name(n))).collect();
     bench.timed("metric reads told", objects, |bench| {
         for key in keys.iter().cycle().take(100_000) {
             bench.apply(Event::MetricRead(key.clone()));
@@ -75,7 +79,15 @@ impl Bench {
             seed: 1,
         };
         let world = World::new(settings);
-        Self { world, now: UnixMillis(START), jobs: VecDeque::new(), writes: VecDeque::new(), version: 1, polls: 0, records: 0 }
+        Self {
+            world,
+            now: UnixMillis(START),
+            jobs: VecDeque::new(),
+            writes: VecDeque::new(),
+            version: 1,
+            polls: 0,
+            records: 0,
+        }
     }
 
     fn timed(&mut self, what: &str, objects: usize, work: impl FnOnce(&mut Self) -> usize) {

@@ -39,7 +39,14 @@ fn everything_that_keeps_the_daemon_from_starting_is_told_at_once() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let output = hpalite(&[
-        "run", "--kubeconfig", kubeconfig.to_str().unwrap(), "--db", "/proc/hpalite.db", "--listen", &taken, "--http",
+        "run",
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+        "--db",
+        "/proc/hpalite.db",
+        "--listen",
+        &taken,
+        "--http",
         "127.0.0.1:0",
     ]);
     assert_eq!(output.status.code(), Some(2));

@@ -32,7 +32,13 @@ pub(super) fn compat_cluster() -> &'static Cluster {
 }
 
 /// Waits until nothing but the allowed differences is left; then all of these must be there.
-pub(super) fn check(cluster: &Cluster, namespace: &str, expected: &BTreeMap<String, Places>, allowed: &[Allowed], ignored: fn(&str) -> bool) {
+pub(super) fn check(
+    cluster: &Cluster,
+    namespace: &str,
+    expected: &BTreeMap<String, Places>,
+    allowed: &[Allowed],
+    ignored: fn(&str) -> bool,
+) {
     let started = Instant::now();
     loop {
         let mut pictures = picture::take(cluster, namespace);
@@ -47,7 +53,12 @@ pub(super) fn check(cluster: &Cluster, namespace: &str, expected: &BTreeMap<Stri
         if diffs.is_empty() && unseen.is_empty() {
             return;
         }
-        assert!(started.elapsed() < SETTLED, "{} unexpected differences\n{}", diffs.len() + unseen.len(), picture::explain(&diffs, &unseen));
+        assert!(
+            started.elapsed() < SETTLED,
+            "{} unexpected differences\n{}",
+            diffs.len() + unseen.len(),
+            picture::explain(&diffs, &unseen)
+        );
         // The pause between two looks, not a wait for anything.
         std::thread::park_timeout(Duration::from_millis(500));
     }

@@ -45,7 +45,9 @@ fn answer(metric: &str, value: &str) -> String {
 }
 
 fn failure(metric: &str) -> String {
-    format!("Error from server: rpc error: code = Unknown desc = error when getting metric values metric:{metric} encountered error")
+    format!(
+        "Error from server: rpc error: code = Unknown desc = error when getting metric values metric:{metric} encountered error"
+    )
 }
 
 fn hpa_failure(case: &str, metric: &str) -> String {
@@ -89,14 +91,20 @@ impl Case {
             .keda("status.externalMetricNames", r#"["s0-prometheus"]"#)
             .keda("status.originalReplicaCount", "1")
             .keda("status.scaleTargetKind", "apps/v1.Deployment")
-            .keda("status.scaleTargetGVKR", r#"{"group":"apps","kind":"Deployment","resource":"deployments","version":"v1"}"#)
+            .keda(
+                "status.scaleTargetGVKR",
+                r#"{"group":"apps","kind":"Deployment","resource":"deployments","version":"v1"}"#,
+            )
             .keda("status.triggersActivity", r#"{"s0-prometheus":{"isActive":true}}"#)
             .keda("status.triggersTypes", "prometheus")
             .keda("status.authenticationsTypes", "")
             .keda("hpa.name", &format!("keda-hpa-{name}"))
             .keda("hpa.spec.minReplicas", "1")
             .keda("hpa.spec.maxReplicas", "10")
-            .keda("hpa.spec.scaleTargetRef", &json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name}).to_string())
+            .keda(
+                "hpa.spec.scaleTargetRef",
+                &json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name}).to_string(),
+            )
             .target(&[("s0-prometheus", "75")])
             .keda("metrics.s0-prometheus", &answer("s0-prometheus", "500"))
             .event("Normal KEDAScalersStarted: Scaler prometheus is built")
@@ -191,7 +199,11 @@ impl Case {
             .keda("status.conditions", "Ready Active Fallback Paused")
             .keda("status.conditions.Ready", &format!("False ScaledObjectCheckFailed: {message}"))
             .keda("status.conditions.Active", "Unknown UnknownState: ScaledObject check failed");
-        let case = if message.len() <= 128 { case.event(&format!("Warning ScaledObjectCheckFailed: {message}")) } else { case };
+        let case = if message.len() <= 128 {
+            case.event(&format!("Warning ScaledObjectCheckFailed: {message}"))
+        } else {
+            case
+        };
         match replicas {
             Some(replicas) => case.keda("replicas", &replicas),
             None => case.without("replicas"),
@@ -477,7 +489,8 @@ impl Case {
 }
 
 fn refused() -> Vec<Case> {
-    let mut daemon_set = Case::plain("daemon-set").spec(&json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet"}}));
+    let mut daemon_set =
+        Case::plain("daemon-set").spec(&json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet"}}));
     daemon_set.kind = "DaemonSet";
     daemon_set.replicas = None;
     let mut missing = Case::plain("missing-target");
@@ -511,7 +524,10 @@ fn refused() -> Vec<Case> {
         Case::plain("not-a-number").query("vector(0) / 0").inactive("0").keda("replicas", "1"),
         Case::plain("scalar")
             .query("scalar(vector(500))")
-            .keda("status.conditions.Ready", "False TriggerError: Triggers defined in ScaledObject are not working correctly")
+            .keda(
+                "status.conditions.Ready",
+                "False TriggerError: Triggers defined in ScaledObject are not working correctly",
+            )
             .inactive("0")
             .keda("metrics.s0-prometheus", &failure("s0-prometheus"))
             .keda("status.conditions.HPAActive", &hpa_failure("scalar", "s0-prometheus"))
@@ -528,7 +544,8 @@ fn further_cases_leave_what_keda_would_leave() {
     let cases: Vec<Case> = scaling().into_iter().chain(marked()).chain(refused()).collect();
     let manifests: String = cases.iter().map(|case| case.manifests(cluster.prometheus())).collect();
     cluster.apply(&manifests);
-    let expected: BTreeMap<String, Places> = cases.into_iter().map(|case| (case.name.to_owned(), tidy(case.expected))).collect();
+    let expected: BTreeMap<String, Places> =
+        cases.into_iter().map(|case| (case.name.to_owned(), tidy(case.expected))).collect();
     // The conditions of HPAs depend on which state they were seen in first.
     check(cluster, NAMESPACE, &expected, MORE, |place| place.starts_with("hpa.conditions"));
 }
@@ -556,8 +573,14 @@ fn mistakes_are_refused_at_admission() {
     };
     assert_eq!(refusal(&json!({})), None);
     for (patch, text) in [
-        (json!({"minReplicaCount": 9, "maxReplicaCount": 2}), "minReplicaCount must be less than or equal to maxReplicaCount"),
-        (json!({"minReplicaCount": 101, "maxReplicaCount": null}), "minReplicaCount must be less than or equal to maxReplicaCount"),
+        (
+            json!({"minReplicaCount": 9, "maxReplicaCount": 2}),
+            "minReplicaCount must be less than or equal to maxReplicaCount",
+        ),
+        (
+            json!({"minReplicaCount": 101, "maxReplicaCount": null}),
+            "minReplicaCount must be less than or equal to maxReplicaCount",
+        ),
         (json!({"idleReplicaCount": 2, "minReplicaCount": 2}), "idleReplicaCount must be less than minReplicaCount"),
         (json!({"idleReplicaCount": 0, "minReplicaCount": null}), "idleReplicaCount must be less than minReplicaCount"),
         (json!({"triggers": []}), "spec.triggers in body should have at least 1 items"),
@@ -565,8 +588,14 @@ fn mistakes_are_refused_at_admission() {
         (without("query"), "needs metadata.query"),
         (without("serverAddress"), "needs metadata.serverAddress"),
         (without("threshold"), "needs metadata.threshold"),
-        (json!({"triggers": [{"type": "cpu", "metricType": "Utilization", "useCachedMetrics": true, "metadata": {"value": "60"}}]}), "useCachedMetrics is not supported"),
-        (json!({"triggers": [{"type": "prometheus", "metricType": "Utilization", "metadata": trigger("up")["metadata"]}]}), "metricType of this trigger cannot be Utilization"),
+        (
+            json!({"triggers": [{"type": "cpu", "metricType": "Utilization", "useCachedMetrics": true, "metadata": {"value": "60"}}]}),
+            "useCachedMetrics is not supported",
+        ),
+        (
+            json!({"triggers": [{"type": "prometheus", "metricType": "Utilization", "metadata": trigger("up")["metadata"]}]}),
+            "metricType of this trigger cannot be Utilization",
+        ),
     ] {
         let refused = refusal(&patch).unwrap_or_else(|| panic!("accepted: {patch}"));
         assert!(refused.contains(text), "{patch}: {refused}");

@@ -73,7 +73,8 @@ pub(super) fn take(cluster: &Cluster, namespace: &str) -> Pictures {
             picture["replicas"] = workload["spec"]["replicas"].clone();
         }
         let about = events["items"].as_array().into_iter().flatten();
-        let about = about.filter(|event| event["regarding"]["kind"] == "ScaledObject" && event["regarding"]["name"] == *name);
+        let about =
+            about.filter(|event| event["regarding"]["kind"] == "ScaledObject" && event["regarding"]["name"] == *name);
         picture["events"] = about.map(|event| json!([event["type"], event["reason"], event["note"]])).collect();
         pictures.insert(name, picture);
     }
@@ -81,7 +82,12 @@ pub(super) fn take(cluster: &Cluster, namespace: &str) -> Pictures {
 }
 
 /// Adds what `kubectl get --raw` answers for the metrics of an expected picture.
-pub(super) fn read_metrics(cluster: &Cluster, namespace: &str, expected: &BTreeMap<String, Places>, pictures: &mut Pictures) {
+pub(super) fn read_metrics(
+    cluster: &Cluster,
+    namespace: &str,
+    expected: &BTreeMap<String, Places>,
+    pictures: &mut Pictures,
+) {
     for (name, picture) in pictures {
         let Some(places) = expected.get(name) else { continue };
         let metrics: Vec<&str> = places.keys().filter_map(|place| place.strip_prefix("metrics.")).collect();
@@ -127,7 +133,9 @@ fn status(status: &Value) -> Value {
 pub(super) fn places(picture: &Value) -> Places {
     let mut places = Places::new();
     let mut put = |place: String, value: &Value| {
-        let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
+        let is_empty = value.is_null()
+            || value.as_object().is_some_and(Map::is_empty)
+            || value.as_array().is_some_and(Vec::is_empty);
         if !is_empty {
             places.insert(place, value.as_str().map_or_else(|| value.to_string(), |text| text.trim_end().to_owned()));
         }
@@ -178,7 +186,12 @@ pub(super) fn compare(case: &str, expected: &Places, found: &Places) -> Vec<Diff
     let one_sided = has_hpa(expected) != has_hpa(found);
     let mut diffs = Vec::new();
     let mut push = |place: &str, expected: &str, found: &str| {
-        diffs.push(Diff { case: case.to_owned(), place: place.to_owned(), expected: expected.to_owned(), found: found.to_owned() });
+        diffs.push(Diff {
+            case: case.to_owned(),
+            place: place.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        });
     };
     if found.is_empty() {
         push("object", "there", ABSENT);
@@ -190,7 +203,8 @@ pub(super) fn compare(case: &str, expected: &Places, found: &Places) -> Vec<Diff
     }
     let all: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
     for place in all.into_iter().filter(|place| !(one_sided && place.starts_with("hpa."))) {
-        let (expected, found) = (expected.get(place).map_or(ABSENT, String::as_str), found.get(place).map_or(ABSENT, String::as_str));
+        let (expected, found) =
+            (expected.get(place).map_or(ABSENT, String::as_str), found.get(place).map_or(ABSENT, String::as_str));
         if expected != found {
             push(place, expected, found);
         }
@@ -229,7 +243,10 @@ pub(super) fn unexpected<'a>(
 pub(super) fn explain(diffs: &[Diff], unseen: &[&Allowed]) -> String {
     let mut text = String::new();
     for diff in diffs {
-        text.push_str(&format!("{} {}\n  KEDA    {}\n  hpalite {}\n", diff.case, diff.place, diff.expected, diff.found));
+        text.push_str(&format!(
+            "{} {}\n  KEDA    {}\n  hpalite {}\n",
+            diff.case, diff.place, diff.expected, diff.found
+        ));
     }
     for allowed in unseen {
         text.push_str(&format!("listed as a difference, but no longer one: {allowed:?}\n"));

@@ -69,12 +69,20 @@ spec:
         ));
         (rows.last()?["to_replicas"] == 0).then_some(rows)
     });
-    assert_eq!((&steps[0]["from_replicas"], &steps[0]["to_replicas"], &steps[0]["actor"]), (&0.into(), &1.into(), &"hpalite".into()), "{steps:?}");
+    assert_eq!(
+        (&steps[0]["from_replicas"], &steps[0]["to_replicas"], &steps[0]["actor"]),
+        (&0.into(), &1.into(), &"hpalite".into()),
+        "{steps:?}"
+    );
     assert!(steps.iter().any(|row| row["to_replicas"] == 7 && row["actor"] == "hpa"), "{steps:?}");
     let samples = daemon.sql(&format!("SELECT value FROM v_sample WHERE namespace = '{namespace}'"));
-    assert!(samples.iter().any(|row| row["value"] == 500.0) && samples.iter().any(|row| row["value"] == 0.0), "{samples:?}");
+    assert!(
+        samples.iter().any(|row| row["value"] == 500.0) && samples.iter().any(|row| row["value"] == 0.0),
+        "{samples:?}"
+    );
     let events = cluster.events(&namespace, "total-request-hpa");
-    for reason in ["KEDAScalersStarted", "ScaledObjectReady", "KEDAScaleTargetActivated", "KEDAScaleTargetDeactivated"] {
+    for reason in ["KEDAScalersStarted", "ScaledObjectReady", "KEDAScaleTargetActivated", "KEDAScaleTargetDeactivated"]
+    {
         assert!(events.iter().any(|(_, found, _)| found == reason), "{reason}: {events:?}");
     }
     cluster.kubectl(&["delete", "scaledobject", "-n", &namespace, "total-request-hpa", "--timeout=30s"]);

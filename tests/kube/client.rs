@@ -28,10 +28,7 @@ fn ok() -> Reply {
 
 fn count(client: &Client, verb: Verb, code: Option<u16>) -> u64 {
     let counts = client.request_counts();
-    counts
-        .iter()
-        .find(|c| c.verb == verb && c.code == code)
-        .map_or(0, |c| c.count)
+    counts.iter().find(|c| c.verb == verb && c.code == code).map_or(0, |c| c.count)
 }
 
 #[test]
@@ -41,25 +38,15 @@ fn requests_carry_what_they_should_and_reuse_the_connection() {
     fake.script(PATH, ok());
     let value: serde_json::Value = client.json(&get()).unwrap();
     assert_eq!(value["kind"], "ConfigMap");
-    let apply = PatchKind::Apply {
-        field_manager: "hpalite",
-        force: true,
-    };
-    let patch = CONFIG_MAPS
-        .patch(Some("shop"), "a", apply, b"{\"a\":1}".to_vec())
-        .unwrap();
+    let apply = PatchKind::Apply { field_manager: "hpalite", force: true };
+    let patch = CONFIG_MAPS.patch(Some("shop"), "a", apply, b"{\"a\":1}".to_vec()).unwrap();
     fake.script("PATCH /api/v1/namespaces/shop/configmaps/a", ok());
     client.send(&patch).unwrap();
     let delete = CONFIG_MAPS.delete(Some("shop"), "a", Some("u")).unwrap();
     fake.script("DELETE /api/v1/namespaces/shop/configmaps/a", ok());
     client.send(&delete).unwrap();
-    fake.script(
-        "POST /api/v1/namespaces/shop/configmaps",
-        Reply::json(201, "{}"),
-    );
-    client
-        .send(&CONFIG_MAPS.create(Some("shop"), b"{}".to_vec()).unwrap())
-        .unwrap();
+    fake.script("POST /api/v1/namespaces/shop/configmaps", Reply::json(201, "{}"));
+    client.send(&CONFIG_MAPS.create(Some("shop"), b"{}".to_vec()).unwrap()).unwrap();
 
     let requests = fake.requests();
     assert_eq!(requests.len(), 4);
@@ -67,16 +54,10 @@ fn requests_carry_what_they_should_and_reuse_the_connection() {
         assert_eq!(request.connection, 0, "{request:?}");
         assert_eq!(request.headers["authorization"], "Bearer sesame");
         assert_eq!(request.headers["accept"], "application/json");
-        assert_eq!(
-            request.headers["user-agent"],
-            concat!("hpalite/", env!("CARGO_PKG_VERSION"))
-        );
+        assert_eq!(request.headers["user-agent"], concat!("hpalite/", env!("CARGO_PKG_VERSION")));
     }
     assert!(!requests[0].headers.contains_key("content-length"));
-    assert_eq!(
-        requests[1].headers["content-type"],
-        "application/apply-patch+yaml"
-    );
+    assert_eq!(requests[1].headers["content-type"], "application/apply-patch+yaml");
     assert_eq!(requests[1].body, b"{\"a\":1}");
     assert!(String::from_utf8_lossy(&requests[2].body).contains("preconditions"));
     assert_eq!(count(&client, Verb::Create, Some(201)), 1);
@@ -91,23 +72,13 @@ fn refusals_are_typed() {
     assert!(client.send(&get()).unwrap_err().is_forbidden());
     fake.script(PATH, Reply::json(502, "<html>Bad Gateway</html>"));
     let error = client.send(&get()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the api server answered 502: <html>Bad Gateway</html>"
-    );
-    fake.script(
-        PATH,
-        Reply::json(302, "").with_header("location", "http://elsewhere/"),
-    );
+    assert_eq!(error.to_string(), "the api server answered 502: <html>Bad Gateway</html>");
+    fake.script(PATH, Reply::json(302, "").with_header("location", "http://elsewhere/"));
     assert_eq!(client.send(&get()).unwrap_err().status().unwrap().code, 302);
     fake.script(PATH, Reply::json(200, "not json"));
     let error = client.json::<serde_json::Value>(&get()).unwrap_err();
     assert!(matches!(error, Error::Decode { .. }) && error.source().is_some());
-    assert!(
-        fake.requests()
-            .iter()
-            .all(|r| !r.headers.contains_key("authorization"))
-    );
+    assert!(fake.requests().iter().all(|r| !r.headers.contains_key("authorization")));
 }
 
 #[test]
@@ -120,11 +91,7 @@ fn a_refused_token_is_read_again_once() {
     fake.script(PATH, Reply::status(401, "Unauthorized"));
     fake.script(PATH, ok());
     client.send(&get()).unwrap();
-    let tokens: Vec<_> = fake
-        .requests()
-        .iter()
-        .map(|r| r.headers["authorization"].clone())
-        .collect();
+    let tokens: Vec<_> = fake.requests().iter().map(|r| r.headers["authorization"].clone()).collect();
     assert_eq!(tokens, ["Bearer old", "Bearer new"]);
 
     // The same token again is not worth a second try.
@@ -175,22 +142,13 @@ fn a_connection_closed_before_an_answer_is_tried_again_if_harmless() {
     fake.script(PATH, Reply::Close);
     fake.script(PATH, Reply::Close);
     let error = client.send(&get()).unwrap_err();
-    assert!(
-        matches!(error, Error::Io { .. }) && error.is_retryable(),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Io { .. }) && error.is_retryable(), "{error:?}");
 
     let posts = "POST /api/v1/namespaces/shop/configmaps";
     fake.script(posts, Reply::Close);
     let create = CONFIG_MAPS.create(Some("shop"), b"{}".to_vec()).unwrap();
     client.send(&create).unwrap_err();
-    assert_eq!(
-        fake.requests()
-            .iter()
-            .filter(|r| r.method == "POST")
-            .count(),
-        1
-    );
+    assert_eq!(fake.requests().iter().filter(|r| r.method == "POST").count(), 1);
 }
 
 #[test]
@@ -199,25 +157,10 @@ fn a_body_that_breaks_off_is_a_fault() {
     let client = client(&fake, "");
     fake.script(PATH, Reply::Short(b"{}".to_vec()));
     let error = client.send(&get()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::Io {
-                step: "response body",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
-    fake.script(
-        PATH,
-        Reply::Stream(vec![Piece::Send(b"{".to_vec()), Piece::Cut]),
-    );
+    assert!(matches!(error, Error::Io { step: "response body", .. }), "{error:?}");
+    fake.script(PATH, Reply::Stream(vec![Piece::Send(b"{".to_vec()), Piece::Cut]));
     assert!(matches!(client.send(&get()).unwrap_err(), Error::Io { .. }));
-    fake.script(
-        PATH,
-        Reply::Stream(vec![Piece::Drip(b"{\"a\":1}".to_vec())]),
-    );
+    fake.script(PATH, Reply::Stream(vec![Piece::Drip(b"{\"a\":1}".to_vec())]));
     assert_eq!(client.send(&get()).unwrap(), b"{\"a\":1}");
 }
 
@@ -229,11 +172,7 @@ fn a_refused_connection_is_named() {
         fake.config(folder.path(), "")
     };
     // The fake's accept loop ends on its own time; a port nobody listens on is wanted.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = fs::read_to_string(folder.path().join("kubeconfig")).unwrap();
     let text = text.replace(config.server(), &format!("http://127.0.0.1:{port}"));
     fs::write(folder.path().join("kubeconfig"), text).unwrap();
@@ -277,14 +216,9 @@ fn a_long_token_and_a_long_query_fit() {
     let fake = FakeKube::start();
     let client = client(&fake, &format!("token: {}", "t".repeat(12_000)));
     let selector = "x".repeat(8_000);
-    let options = hpalite::kube::ListOptions {
-        label_selector: Some(&selector),
-        ..Default::default()
-    };
+    let options = hpalite::kube::ListOptions { label_selector: Some(&selector), ..Default::default() };
     fake.script("GET /api/v1/configmaps", Reply::json(200, "{}"));
-    client
-        .send(&CONFIG_MAPS.list(None, &options).unwrap())
-        .unwrap();
+    client.send(&CONFIG_MAPS.list(None, &options).unwrap()).unwrap();
     assert_eq!(fake.requests()[0].headers["authorization"].len(), 12_007);
 }
 
@@ -294,28 +228,15 @@ fn kinds_are_found_and_remembered() {
     let client = client(&fake, "");
     let discovery = Discovery::default();
     let list = r#"{"resources":[{"name":"webs","namespaced":true,"kind":"Web"},{"name":"webs/scale","kind":"Scale"}]}"#;
-    assert!(
-        discovery
-            .find(&client, "shop.io", "v1", "Web")
-            .unwrap_err()
-            .is_not_found()
-    );
+    assert!(discovery.find(&client, "shop.io", "v1", "Web").unwrap_err().is_not_found());
     fake.script("GET /apis/shop.io/v1", Reply::json(200, list));
     for _ in 0..3 {
         let found = discovery.find(&client, "shop.io", "v1", "Web").unwrap();
-        assert_eq!(
-            (found.resource.plural.as_ref(), found.scalable),
-            ("webs", true)
-        );
+        assert_eq!((found.resource.plural.as_ref(), found.scalable), ("webs", true));
     }
     assert_eq!(fake.requests().len(), 2);
     fake.script("GET /apis/shop.io/v1", Reply::json(200, list));
-    let error = discovery
-        .find(&client, "shop.io", "v1", "Shop")
-        .unwrap_err();
-    assert!(
-        error.is_not_found() && error.to_string().contains("no kind Shop"),
-        "{error}"
-    );
+    let error = discovery.find(&client, "shop.io", "v1", "Shop").unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains("no kind Shop"), "{error}");
     assert!(discovery.find(&client, "..", "v1", "Shop").is_err());
 }

@@ -28,10 +28,7 @@ impl Pki {
     fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (
-            params.signed_by(&key, &self.ca).unwrap().pem(),
-            key.serialize_pem(),
-        )
+        (params.signed_by(&key, &self.ca).unwrap().pem(), key.serialize_pem())
     }
 }
 
@@ -61,89 +58,32 @@ fn wrong_files_are_named() {
     write("key", &key);
     write("other-key", &other_key);
     write("empty", "");
-    write(
-        "encrypted",
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
-    );
-    write(
-        "bad-ca",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    );
+    write("encrypted", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    write("bad-ca", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let ok = "server: 'https://a', certificate-authority: ca";
     let table = [
-        (
-            "server: 'https://a', certificate-authority: gone",
-            "",
-            "certificate-authority: ",
-        ),
-        (
-            "server: 'https://a', certificate-authority: empty",
-            "",
-            "holds no certificate in pem",
-        ),
-        (
-            "server: 'https://a', certificate-authority: bad-ca",
-            "",
-            "certificate 1 is not usable",
-        ),
-        (
-            "server: 'https://a', certificate-authority-data: aGk=",
-            "",
-            "certificate-authority-data: holds no",
-        ),
-        (
-            "server: 'https://a', certificate-authority: ca, tls-server-name: 'a b'",
-            "",
-            "tls-server-name: \"a b\"",
-        ),
-        (
-            ok,
-            "client-certificate: gone, client-key: key",
-            "client-certificate: ",
-        ),
-        (
-            ok,
-            "client-certificate: cert, client-key: gone",
-            "client-key: ",
-        ),
-        (
-            ok,
-            "client-certificate: key, client-key: key",
-            "client-certificate: ",
-        ),
-        (
-            ok,
-            "client-certificate: cert, client-key: cert",
-            "holds no private key in pem",
-        ),
-        (
-            ok,
-            "client-certificate: cert, client-key: encrypted",
-            "is encrypted",
-        ),
-        (
-            ok,
-            "client-certificate: cert, client-key: other-key",
-            "client-key: does not belong to",
-        ),
+        ("server: 'https://a', certificate-authority: gone", "", "certificate-authority: "),
+        ("server: 'https://a', certificate-authority: empty", "", "holds no certificate in pem"),
+        ("server: 'https://a', certificate-authority: bad-ca", "", "certificate 1 is not usable"),
+        ("server: 'https://a', certificate-authority-data: aGk=", "", "certificate-authority-data: holds no"),
+        ("server: 'https://a', certificate-authority: ca, tls-server-name: 'a b'", "", "tls-server-name: \"a b\""),
+        (ok, "client-certificate: gone, client-key: key", "client-certificate: "),
+        (ok, "client-certificate: cert, client-key: gone", "client-key: "),
+        (ok, "client-certificate: key, client-key: key", "client-certificate: "),
+        (ok, "client-certificate: cert, client-key: cert", "holds no private key in pem"),
+        (ok, "client-certificate: cert, client-key: encrypted", "is encrypted"),
+        (ok, "client-certificate: cert, client-key: other-key", "client-key: does not belong to"),
         (ok, "tokenFile: gone", "tokenFile: "),
         (ok, "tokenFile: empty", "holds no token"),
         (ok, "token: 'a b'", "token: holds white space"),
-        (
-            ok,
-            "username: 'a:b', password: c",
-            "username: a username cannot contain a colon",
-        ),
+        (ok, "username: 'a:b', password: c", "username: a username cannot contain a colon"),
     ];
     for (cluster, user, expected) in table {
         let path = write_config(folder.path(), cluster, user);
         let found = problems(&path);
         assert_eq!(found.len(), 1, "{cluster} {user}: {found:?}");
         assert!(found[0].contains(expected), "{cluster} {user}: {found:?}");
-        assert!(
-            found[0].starts_with(&path.display().to_string()),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with(&path.display().to_string()), "{found:?}");
     }
     let path = write_config(
         folder.path(),
@@ -168,10 +108,7 @@ fn the_pod_is_found_or_told_what_is_missing() {
         ("10.0.0.1", "https://10.0.0.1:443"),
         ("fd00::1", "https://[fd00::1]:443"),
         ("[fd00::1]", "https://[fd00::1]:443"),
-        (
-            "kubernetes.default.svc",
-            "https://kubernetes.default.svc:443",
-        ),
+        ("kubernetes.default.svc", "https://kubernetes.default.svc:443"),
     ] {
         let env = |name: &str| Some(if name.ends_with("HOST") { host } else { "443" }.to_owned());
         let config = ClusterConfig::in_cluster_at(folder.path(), &env).unwrap();
@@ -179,13 +116,7 @@ fn the_pod_is_found_or_told_what_is_missing() {
         assert_eq!(config.namespace(), Some("shop"));
     }
     let env = |name: &str| Some(if name.ends_with("HOST") { "a" } else { "http" }.to_owned());
-    assert_eq!(
-        ClusterConfig::in_cluster_at(folder.path(), &env)
-            .unwrap_err()
-            .problems
-            .len(),
-        1
-    );
+    assert_eq!(ClusterConfig::in_cluster_at(folder.path(), &env).unwrap_err().problems.len(), 1);
 }
 
 /// Answers one request over TLS with what the client's certificate looked like.
@@ -193,16 +124,11 @@ fn tls_server(pki: &Pki, name: &str) -> u16 {
     let (cert, key) = pki.issue(name);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(pki.ca.pem().as_bytes()).unwrap())
+    roots.add(CertificateDer::from_pem_slice(pki.ca.pem().as_bytes()).unwrap()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
         .unwrap();
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-        Arc::new(roots),
-        provider.clone(),
-    )
-    .allow_unauthenticated()
-    .build()
-    .unwrap();
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -229,10 +155,7 @@ fn tls_server(pki: &Pki, name: &str) -> u16 {
         }
         let known = stream.conn.peer_certificates().is_some();
         let body = format!("\"{}\"", if known { "known" } else { "anonymous" });
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).unwrap();
     });
     port
@@ -258,10 +181,7 @@ fn certificates_are_checked_and_shown() {
     let trusted = format!("{}, certificate-authority: ca", server("127.0.0.1"));
     assert_eq!(ask(folder.path(), &trusted, identity).unwrap(), "known");
 
-    let renamed = format!(
-        "{}, certificate-authority: ca, tls-server-name: kubernetes",
-        server("kubernetes")
-    );
+    let renamed = format!("{}, certificate-authority: ca, tls-server-name: kubernetes", server("kubernetes"));
     assert_eq!(ask(folder.path(), &renamed, "").unwrap(), "anonymous");
 
     let misnamed = format!("{}, certificate-authority: ca", server("kubernetes"));

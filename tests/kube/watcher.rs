@@ -52,14 +52,8 @@ impl Bench {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         };
-        let watcher =
-            Watcher::spawn("things", &client, &THINGS, &namespaces, settings, sink).unwrap();
-        Bench {
-            fake,
-            client,
-            watcher: Some(watcher),
-            events,
-        }
+        let watcher = Watcher::spawn("things", &client, &THINGS, &namespaces, settings, sink).unwrap();
+        Bench { fake, client, watcher: Some(watcher), events }
     }
 
     fn next(&self) -> String {
@@ -82,11 +76,7 @@ impl Drop for Bench {
         let start = Instant::now();
         self.client.shutdown_watches();
         self.watcher.take().unwrap().join();
-        assert!(
-            start.elapsed() < DEADLINE / 2,
-            "shutdown took {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < DEADLINE / 2, "shutdown took {:?}", start.elapsed());
     }
 }
 
@@ -130,20 +120,14 @@ fn bytes(line: &str) -> Vec<u8> {
 /// The resource versions that watches started from.
 fn versions(fake: &FakeKube) -> Vec<String> {
     let watches = fake.watches();
-    watches
-        .iter()
-        .map(|r| r.parameter("resourceVersion").unwrap().to_owned())
-        .collect()
+    watches.iter().map(|r| r.parameter("resourceVersion").unwrap().to_owned()).collect()
 }
 
 #[test]
 fn pages_then_events() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "next/page", &[object("a", 1, "1")]));
-    fake.script(
-        LIST,
-        list(5, "", &[object("b", 2, "\"bad\""), object("c", 3, "3")]),
-    );
+    fake.script(LIST, list(5, "", &[object("b", 2, "\"bad\""), object("c", 3, "3")]));
     fake.script(
         WATCH,
         Reply::lines(&[
@@ -154,13 +138,7 @@ fn pages_then_events() {
         ]),
     );
     let bench = Bench::start(fake, &[]);
-    bench.expect(&[
-        "init *",
-        "listed n/a=1",
-        "invalid n/b@2",
-        "listed n/c=3",
-        "done *",
-    ]);
+    bench.expect(&["init *", "listed n/a=1", "invalid n/b@2", "listed n/c=3", "done *"]);
     bench.expect(&["apply n/d=4", "invalid n/a@7", "apply n/a=2", "delete n/b"]);
     let requests = bench.fake.requests();
     assert_eq!(requests[0].parameter("limit"), Some("500"));
@@ -168,10 +146,7 @@ fn pages_then_events() {
     assert_eq!(requests[2].parameter("allowWatchBookmarks"), Some("true"));
     assert_eq!(versions(&bench.fake), ["5"]);
     let stats = bench.watcher().stats();
-    assert_eq!(
-        (stats.lists, stats.streams, stats.faults, stats.invalid),
-        (1, 1, 0, 2)
-    );
+    assert_eq!((stats.lists, stats.streams, stats.faults, stats.invalid), (1, 1, 0, 2));
 }
 
 #[test]
@@ -201,10 +176,7 @@ fn a_cut_in_the_middle_of_a_line_loses_nothing() {
     let whole = bytes(&line("ADDED", &object("a", 6, "1")));
     let half = bytes(&line("ADDED", &object("b", 7, "2")));
     let half = half[..half.len() / 2].to_vec();
-    fake.script(
-        WATCH,
-        Reply::Stream(vec![Piece::Send(whole), Piece::Send(half), Piece::Cut]),
-    );
+    fake.script(WATCH, Reply::Stream(vec![Piece::Send(whole), Piece::Send(half), Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("b", 7, "2"))]));
     let bench = Bench::start(fake, &[]);
     bench.expect(&["init *", "done *", "apply n/a=1", "apply n/b=2"]);
@@ -216,14 +188,9 @@ fn a_stream_that_ends_resumes_from_the_last_bookmark() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "", &[]));
     let bookmark = r#"{"kind":"Thing","metadata":{"resourceVersion":"42"}}"#;
-    fake.script(
-        WATCH,
-        Reply::Stream(vec![Piece::Send(bytes(&line("BOOKMARK", bookmark)))]),
-    );
+    fake.script(WATCH, Reply::Stream(vec![Piece::Send(bytes(&line("BOOKMARK", bookmark)))]));
     let bench = Bench::start(fake, &[]);
-    bench.fake.wait("a second watch", |r| {
-        r.iter().filter(|r| r.is_watch()).count() == 2
-    });
+    bench.fake.wait("a second watch", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
     assert_eq!(versions(&bench.fake), ["5", "42"]);
     bench.expect(&["init *", "done *"]);
     assert_eq!(bench.watcher().stats().faults, 0);
@@ -232,23 +199,15 @@ fn a_stream_that_ends_resumes_from_the_last_bookmark() {
 #[test]
 fn expired_versions_list_again_and_deletions_in_the_gap_show() {
     let expired = r#"{"kind":"Status","code":410,"reason":"Expired","message":"too old"}"#;
-    for reply in [
-        Reply::status(410, "Expired"),
-        Reply::lines(&[line("ERROR", expired)]),
-    ] {
+    for reply in [Reply::status(410, "Expired"), Reply::lines(&[line("ERROR", expired)])] {
         let fake = FakeKube::start();
-        fake.script(
-            LIST,
-            list(5, "", &[object("a", 1, "1"), object("b", 2, "2")]),
-        );
+        fake.script(LIST, list(5, "", &[object("a", 1, "1"), object("b", 2, "2")]));
         fake.script(LIST, list(9, "", &[object("b", 2, "2")]));
         fake.script(WATCH, reply);
         let bench = Bench::start(fake, &[]);
         bench.expect(&["init *", "listed n/a=1", "listed n/b=2", "done *"]);
         bench.expect(&["init *", "listed n/b=2", "done *"]);
-        bench.fake.wait("a second watch", |r| {
-            r.iter().filter(|r| r.is_watch()).count() == 2
-        });
+        bench.fake.wait("a second watch", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
         assert_eq!(versions(&bench.fake), ["5", "9"]);
     }
 }
@@ -273,10 +232,7 @@ fn faults_are_retried_where_they_happened() {
     for code in [500, 503] {
         fake.script(WATCH, Reply::status(code, ""));
     }
-    fake.script(
-        WATCH,
-        Reply::status(429, "").with_header("retry-after", "0"),
-    );
+    fake.script(WATCH, Reply::status(429, "").with_header("retry-after", "0"));
     fake.script(WATCH, Reply::Stream(vec![Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     let bench = Bench::start(fake, &[]);
@@ -320,9 +276,7 @@ fn an_endless_or_senseless_line_leads_to_a_new_list() {
         }
         let bench = Bench::start(fake, &[]);
         bench.expect(&["init *", "done *", "init *", "listed n/a=1", "done *"]);
-        bench.fake.wait("a third watch", |r| {
-            r.iter().filter(|r| r.is_watch()).count() == 3
-        });
+        bench.fake.wait("a third watch", |r| r.iter().filter(|r| r.is_watch()).count() == 3);
         assert_eq!(versions(&bench.fake), ["5", "5", "8"]);
     }
 }
@@ -332,28 +286,13 @@ fn namespaces_have_a_stream_each() {
     let fake = FakeKube::start();
     for namespace in ["a", "b"] {
         let path = format!("/apis/shop.io/v1/namespaces/{namespace}/things");
-        fake.script(
-            &format!("GET {path}"),
-            list(5, "", &[object(namespace, 1, "1")]),
-        );
+        fake.script(&format!("GET {path}"), list(5, "", &[object(namespace, 1, "1")]));
     }
     let bench = Bench::start(fake, &["a", "b"]);
     let mut events: Vec<_> = (0..6).map(|_| bench.next()).collect();
     events.sort();
-    assert_eq!(
-        events,
-        [
-            "done a",
-            "done b",
-            "init a",
-            "init b",
-            "listed n/a=1",
-            "listed n/b=1"
-        ]
-    );
-    bench.fake.wait("two watches", |r| {
-        r.iter().filter(|r| r.is_watch()).count() == 2
-    });
+    assert_eq!(events, ["done a", "done b", "init a", "init b", "listed n/a=1", "listed n/b=1"]);
+    bench.fake.wait("two watches", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
 }
 
 #[test]
@@ -363,37 +302,17 @@ fn an_owner_that_leaves_ends_the_threads() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let sink = |_: Event<Thing>| ControlFlow::Break(());
-    Watcher::spawn(
-        "things",
-        &client,
-        &THINGS,
-        &[],
-        WatchSettings::default(),
-        sink,
-    )
-    .unwrap()
-    .join();
+    Watcher::spawn("things", &client, &THINGS, &[], WatchSettings::default(), sink).unwrap().join();
 }
 
 #[test]
 fn stopping_ends_a_pause_at_once() {
     let fake = FakeKube::start();
-    fake.script(
-        LIST,
-        Reply::status(503, "").with_header("retry-after", "600"),
-    );
+    fake.script(LIST, Reply::status(503, "").with_header("retry-after", "600"));
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let sink = |_: Event<Thing>| ControlFlow::Continue(());
-    let watcher = Watcher::spawn(
-        "things",
-        &client,
-        &THINGS,
-        &[],
-        WatchSettings::default(),
-        sink,
-    )
-    .unwrap();
+    let watcher = Watcher::spawn("things", &client, &THINGS, &[], WatchSettings::default(), sink).unwrap();
     fake.wait("a list", |r| !r.is_empty());
     let start = Instant::now();
     watcher.stop();

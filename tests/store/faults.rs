@@ -141,5 +141,8 @@ fn a_killed_writer_leaves_a_whole_file() {
         seen = count(&connection, "decision");
     }
     stop(place.start());
-    assert_eq!(rows(&place.open(), "SELECT state, count(*) FROM process_run GROUP BY state"), ["lost|5", "orderly|1"].map(str::to_owned));
+    assert_eq!(
+        rows(&place.open(), "SELECT state, count(*) FROM process_run GROUP BY state"),
+        ["lost|5", "orderly|1"].map(str::to_owned)
+    );
 }

@@ -28,18 +28,41 @@ fn views_show_what_was_written() {
             reason: Reason::Activated { metrics: vec!["s0-prometheus".into()] },
             from: 0,
             to: 1,
-            triggers: vec![DecidedTrigger { metric_name: "s0-prometheus".into(), value: Some(12.5), active: true, error: None }],
+            triggers: vec![DecidedTrigger {
+                metric_name: "s0-prometheus".into(),
+                value: Some(12.5),
+                active: true,
+                error: None,
+            }],
         },
         Record::Action { at: at(20), object: web.clone(), from: 0, to: 1, error: None },
         Record::Replicas { at: at(30), object: web.clone(), from: Some(0), to: 1, manager: None },
-        Record::Hpa { at: at(40), object: web.clone(), current: 1, desired: 4, conditions: vec![("AbleToScale".into(), "True".into(), "Ready".into(), "ok".into())], metrics_json: "[]".into() },
+        Record::Hpa {
+            at: at(40),
+            object: web.clone(),
+            current: 1,
+            desired: 4,
+            conditions: vec![("AbleToScale".into(), "True".into(), "Ready".into(), "ok".into())],
+            metrics_json: "[]".into(),
+        },
         Record::Replicas { at: at(50), object: web.clone(), from: Some(1), to: 4, manager: None },
         Record::Replicas { at: at(60), object: web.clone(), from: Some(4), to: 9, manager: Some("kubectl".into()) },
-        Record::Replicas { at: at(70), object: web.clone(), from: Some(9), to: 4, manager: Some("kube-controller-manager".into()) },
+        Record::Replicas {
+            at: at(70),
+            object: web.clone(),
+            from: Some(9),
+            to: 4,
+            manager: Some("kube-controller-manager".into()),
+        },
         Record::Condition {
             at: at(80),
             object: web.clone(),
-            condition: Condition { kind: ConditionKind::Active, status: ConditionStatus::True, reason: "ScalerActive".into(), message: "m".into() },
+            condition: Condition {
+                kind: ConditionKind::Active,
+                status: ConditionStatus::True,
+                reason: "ScalerActive".into(),
+                message: "m".into(),
+            },
         },
         Record::LastActive { object: web.clone(), at: at(90) },
     ]);
@@ -47,7 +70,10 @@ fn views_show_what_was_written() {
     stop(store);
     let connection = place.open();
     assert_eq!(
-        rows(&connection, "SELECT at, namespace, name, metric_name, value, outcome, threshold FROM v_sample ORDER BY at_unix_ms"),
+        rows(
+            &connection,
+            "SELECT at, namespace, name, metric_name, value, outcome, threshold FROM v_sample ORDER BY at_unix_ms"
+        ),
         [
             "2026-01-01T00:00:00.001Z|shop|web|s0-prometheus|12.5|ok|10",
             "2026-01-01T00:00:02.001Z|shop|web|s0-prometheus|null|timeout|10",
@@ -60,10 +86,18 @@ fn views_show_what_was_written() {
         rows(&connection, "SELECT at, reason, detail, from_replicas, to_replicas, outcome FROM v_decision"),
         ["2026-01-01T00:00:00.010Z|Activated|activated by s0-prometheus|0|1|done"]
     );
-    assert_eq!(rows(&connection, "SELECT metric_name, value, active FROM v_decision_trigger"), ["s0-prometheus|12.5|1"]);
+    assert_eq!(
+        rows(&connection, "SELECT metric_name, value, active FROM v_decision_trigger"),
+        ["s0-prometheus|12.5|1"]
+    );
     assert_eq!(
         rows(&connection, "SELECT from_replicas, to_replicas, actor, source, manager FROM v_replica_change"),
-        ["9|4|hpa|observed|kube-controller-manager", "4|9|other|observed|kubectl", "1|4|hpa|inferred|null", "0|1|hpalite|inferred|null"]
+        [
+            "9|4|hpa|observed|kube-controller-manager",
+            "4|9|other|observed|kubectl",
+            "1|4|hpa|inferred|null",
+            "0|1|hpalite|inferred|null"
+        ]
     );
     assert_eq!(
         rows(&connection, "SELECT outcome, message, since, until, polls FROM v_error_period"),
@@ -72,8 +106,14 @@ fn views_show_what_was_written() {
             "timeout|no answer|2026-01-01T00:00:02.001Z|2026-01-01T00:00:06.001Z|2",
         ]
     );
-    assert_eq!(rows(&connection, "SELECT state, replicas, triggers, last_active_at FROM v_scaled_object"), ["valid|4|1|2026-01-01T00:00:00.090Z"]);
-    assert_eq!(rows(&connection, "SELECT kind, status, reason, message FROM v_condition_change"), ["Active|True|ScalerActive|m"]);
+    assert_eq!(
+        rows(&connection, "SELECT state, replicas, triggers, last_active_at FROM v_scaled_object"),
+        ["valid|4|1|2026-01-01T00:00:00.090Z"]
+    );
+    assert_eq!(
+        rows(&connection, "SELECT kind, status, reason, message FROM v_condition_change"),
+        ["Active|True|ScalerActive|m"]
+    );
     assert_eq!(rows(&connection, "SELECT state FROM v_process_run"), ["orderly"]);
     assert_eq!(rows(&connection, "SELECT what FROM v_timeline WHERE what NOT IN ('start', 'stop')").len(), 12);
     assert_eq!(rows(&connection, "SELECT health FROM v_trigger_health").len(), 1);
@@ -102,11 +142,17 @@ fn definitions_keep_their_history() {
     stop(store);
     let connection = place.open();
     assert_eq!(
-        rows(&connection, "SELECT uid, generation, from_unix_ms - 1767225600000, until_unix_ms - 1767225600000 FROM definition d JOIN scaled_object o ON o.id = d.object_id ORDER BY d.id"),
+        rows(
+            &connection,
+            "SELECT uid, generation, from_unix_ms - 1767225600000, until_unix_ms - 1767225600000 FROM definition d JOIN scaled_object o ON o.id = d.object_id ORDER BY d.id"
+        ),
         ["u1|1|0|20", "u1|2|20|40", "u2|1|40|50"]
     );
     assert_eq!(
-        rows(&connection, "SELECT trigger_index, threshold, from_unix_ms - 1767225600000, until_unix_ms - 1767225600000 FROM series ORDER BY id"),
+        rows(
+            &connection,
+            "SELECT trigger_index, threshold, from_unix_ms - 1767225600000, until_unix_ms - 1767225600000 FROM series ORDER BY id"
+        ),
         ["0|10|0|20", "1|5|0|40", "0|20|20|40", "0|20|40|50"]
     );
     assert_eq!(rows(&connection, "SELECT state, uid FROM v_scaled_object"), ["removed|u2", "removed|u1"]);
@@ -131,7 +177,10 @@ fn last_activity_and_small_state_survive_a_restart() {
     let store = place.start();
     let states = store.restore().unwrap();
     assert_eq!(states.len(), 1);
-    assert_eq!((states[0].key.clone(), states[0].uid.as_str(), states[0].last_active_at), (web(), "u1", Some(UnixMillis(START + 5))));
+    assert_eq!(
+        (states[0].key.clone(), states[0].uid.as_str(), states[0].last_active_at),
+        (web(), "u1", Some(UnixMillis(START + 5)))
+    );
     assert_eq!(store.read_kv("ca").unwrap().as_deref(), Some("-----BEGIN CERTIFICATE-----"));
     assert_eq!(store.read_kv("none").unwrap(), None);
     stop(store);
@@ -143,7 +192,8 @@ fn samples_stay_themselves_through_packing_and_merging() {
     const OBJECTS: usize = 50;
     let place = Place::new();
     let store = place.start();
-    let keys: Vec<ObjectKey> = (0..OBJECTS).map(|i| ObjectKey::new(ApiGroup::KedaSh, "many", &format!("o{i}"))).collect();
+    let keys: Vec<ObjectKey> =
+        (0..OBJECTS).map(|i| ObjectKey::new(ApiGroup::KedaSh, "many", &format!("o{i}"))).collect();
     store.send(keys.iter().map(|key| definition(START, key, "u", 1, vec![trigger(0, 1.0)])).collect());
     let mut random = fastrand::Rng::with_seed(3);
     let mut sent: Vec<Vec<(i64, Option<f64>)>> = vec![Vec::new(); OBJECTS];
@@ -170,7 +220,13 @@ fn samples_stay_themselves_through_packing_and_merging() {
     super::wait_for("the head to be packed", || count(&connection, "sample_head") < 32_768);
     let check = |connection: &rusqlite::Connection| {
         for (key, sent) in keys.iter().zip(&sent).step_by(9) {
-            let found = rows(connection, &format!("SELECT at_unix_ms, value FROM v_sample WHERE namespace = 'many' AND name = '{}' ORDER BY at_unix_ms", key.name));
+            let found = rows(
+                connection,
+                &format!(
+                    "SELECT at_unix_ms, value FROM v_sample WHERE namespace = 'many' AND name = '{}' ORDER BY at_unix_ms",
+                    key.name
+                ),
+            );
             let wanted: Vec<String> = sent
                 .iter()
                 .map(|(at, value)| format!("{at}|{}", value.map_or("null".into(), |value| value.to_string())))
@@ -185,7 +241,9 @@ fn samples_stay_themselves_through_packing_and_merging() {
     let found = reader.samples(&keys[7], 0, UnixMillis(START + 1_000 * 15_000)).unwrap();
     let wanted: Vec<(UnixMillis, SampleValue)> = sent[7][1_000..]
         .iter()
-        .map(|(at, value)| (UnixMillis(*at), value.map_or_else(|| SampleValue::Outcome("timeout".into()), SampleValue::Number)))
+        .map(|(at, value)| {
+            (UnixMillis(*at), value.map_or_else(|| SampleValue::Outcome("timeout".into()), SampleValue::Number))
+        })
         .collect();
     assert!(found == wanted);
     stop(store);
@@ -197,11 +255,16 @@ fn small_blocks_are_merged() {
     const OBJECTS: usize = 4_000;
     let place = Place::new();
     let mut store = place.start();
-    let keys: Vec<ObjectKey> = (0..OBJECTS).map(|i| ObjectKey::new(ApiGroup::KedaSh, "many", &format!("o{i}"))).collect();
+    let keys: Vec<ObjectKey> =
+        (0..OBJECTS).map(|i| ObjectKey::new(ApiGroup::KedaSh, "many", &format!("o{i}"))).collect();
     store.send(keys.iter().map(|key| definition(START, key, "u", 1, vec![trigger(0, 1.0)])).collect());
     // 4,000 rows a flush: the head is packed every ninth time, so 18 blocks or more come of it.
     for round in 0..170_i64 {
-        let records = keys.iter().zip(0_i32..).map(|(key, i)| sample(START + round * 15_000, key, Answer::Value(f64::from(i) + round as f64 / 8.0))).collect();
+        let records = keys
+            .iter()
+            .zip(0_i32..)
+            .map(|(key, i)| sample(START + round * 15_000, key, Answer::Value(f64::from(i) + round as f64 / 8.0)))
+            .collect();
         store.send(records);
         store.flush().unwrap();
         if round == 100 {
@@ -215,7 +278,10 @@ fn small_blocks_are_merged() {
     });
     assert_eq!(count(&connection, "v_sample"), 170 * OBJECTS as i64);
     assert_eq!(
-        rows(&connection, "SELECT count(*), min(value), max(value) FROM v_sample WHERE namespace = 'many' AND name = 'o17'"),
+        rows(
+            &connection,
+            "SELECT count(*), min(value), max(value) FROM v_sample WHERE namespace = 'many' AND name = 'o17'"
+        ),
         ["170|17|38.125"]
     );
     // A block's own counts are those of its chunks; another merge may have begun, whose sources count down.
@@ -236,7 +302,14 @@ fn old_rows_go_and_the_file_shrinks() {
     let store = place.start();
     let mut records = vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])];
     records.extend((0..40_000).map(|i| sample(START + i * 1_000, &web(), Answer::Value(i as f64 / 7.0))));
-    records.extend((0..5_000).map(|i| Record::Decision { at: UnixMillis(START + i), object: web(), reason: Reason::Inactive, from: 0, to: 0, triggers: vec![] }));
+    records.extend((0..5_000).map(|i| Record::Decision {
+        at: UnixMillis(START + i),
+        object: web(),
+        reason: Reason::Inactive,
+        from: 0,
+        to: 0,
+        triggers: vec![],
+    }));
     store.send(records);
     store.flush().unwrap();
     stop(store);
@@ -249,7 +322,10 @@ fn old_rows_go_and_the_file_shrinks() {
     super::wait_for("retention", || {
         ["sample_head", "sample_chunk", "sample_block", "decision"].iter().all(|table| count(&connection, table) == 0)
     });
-    super::wait_for("free pages to go", || rows(&connection, "PRAGMA freelist_count") != rows(&connection, "PRAGMA page_count") && store.stats().file_bytes > 0);
+    super::wait_for("free pages to go", || {
+        rows(&connection, "PRAGMA freelist_count") != rows(&connection, "PRAGMA page_count")
+            && store.stats().file_bytes > 0
+    });
     drop(connection);
     stop(store);
     let after = std::fs::metadata(place.path()).unwrap().len();

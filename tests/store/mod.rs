@@ -74,7 +74,13 @@ pub(crate) fn trigger(index: u16, threshold: f64) -> RecordedTrigger {
     }
 }
 
-pub(crate) fn definition(at: i64, object: &ObjectKey, uid: &str, generation: i64, triggers: Vec<RecordedTrigger>) -> Record {
+pub(crate) fn definition(
+    at: i64,
+    object: &ObjectKey,
+    uid: &str,
+    generation: i64,
+    triggers: Vec<RecordedTrigger>,
+) -> Record {
     Record::Definition {
         at: UnixMillis(at),
         object: object.clone(),
@@ -88,7 +94,14 @@ pub(crate) fn definition(at: i64, object: &ObjectKey, uid: &str, generation: i64
 
 pub(crate) fn sample(at: i64, object: &ObjectKey, answer: Answer) -> Record {
     let is_error = !matches!(answer, Answer::Value(_));
-    Record::Sample { at: UnixMillis(at), object: object.clone(), trigger: 0, answer, latency: Duration::from_millis(7), is_error }
+    Record::Sample {
+        at: UnixMillis(at),
+        object: object.clone(),
+        trigger: 0,
+        answer,
+        latency: Duration::from_millis(7),
+        is_error,
+    }
 }
 
 pub(crate) fn timeout(message: &str) -> Answer {

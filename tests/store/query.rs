@@ -28,7 +28,10 @@ fn formats_and_limits() {
     let json = ask(&place, "SELECT 1 AS b, 'x' AS a UNION ALL SELECT NULL, 'y'", Format::Json).unwrap().0;
     assert_eq!(json, "[{\"b\":1,\"a\":\"x\"},\n{\"b\":null,\"a\":\"y\"}]\n");
     assert_eq!(ask(&place, "SELECT 1 WHERE 0", Format::Json).unwrap().0, "[]\n");
-    let outcome = ask(&place, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n", Format::Csv).unwrap().1;
+    let outcome =
+        ask(&place, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n", Format::Csv)
+            .unwrap()
+            .1;
     assert_eq!(outcome, Outcome { rows: 3, cut: true });
     assert!(ask(&place, ".tables", Format::Csv).unwrap().1.cut);
     assert!(ask(&place, ".schema kv", Format::Table).unwrap().0.contains("CREATE TABLE kv"));
@@ -76,7 +79,10 @@ fn only_reading_is_allowed() {
 fn a_long_statement_ends_in_time() {
     let place = Place::new();
     stop(place.start());
-    let mut options = Options::new(&place.path(), "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n");
+    let mut options = Options::new(
+        &place.path(),
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+    );
     options.time_limit = Duration::from_millis(50);
     assert!(matches!(run(&options, &mut Vec::new()), Err(Error::TimeLimit { ms: 50 })));
 }

@@ -172,7 +172,13 @@ impl Cluster {
     pub(crate) fn set_gauge(&self, gauge: &str, value: f64) {
         let pair: String = format!("{gauge}={value}")
             .bytes()
-            .map(|byte| if byte.is_ascii_alphanumeric() || byte == b'=' { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() || byte == b'=' {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            })
             .collect();
         http_get(&format!("{}/set?{pair}", self.env("EXPORTER_URL")));
         let query = gauge.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
@@ -268,7 +274,8 @@ impl Daemon {
         cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", &apiservice]);
         wait_for("the APIService to be Available", || {
             let found = cluster.get("apiservice", "", APISERVICE)?;
-            let available = found["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "Available")?.clone();
+            let available =
+                found["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "Available")?.clone();
             (available["status"] == "True").then_some(())
         });
     }
@@ -305,7 +312,14 @@ impl Daemon {
             .arg(&kubeconfig)
             .arg("--db")
             .arg(folder.path().join("hpalite.db"))
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--http", &format!("127.0.0.1:{http_port}"), "--drain", "0"])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--http",
+                &format!("127.0.0.1:{http_port}"),
+                "--drain",
+                "0",
+            ])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -382,7 +396,8 @@ pub(crate) fn sql(db: &Path, statement: &str) -> Vec<Value> {
         .output()
         .expect("hpalite sql can be run");
     assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
 }
 
 fn service_account_kubeconfig(cluster: &Cluster) -> String {
@@ -418,7 +433,11 @@ pub(crate) fn http_get(url: &str) -> String {
 
 pub(crate) fn try_http_get(url: &str) -> Result<String, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
-    agent.get(url).call().and_then(|mut response| response.body_mut().read_to_string()).map_err(|error| error.to_string())
+    agent
+        .get(url)
+        .call()
+        .and_then(|mut response| response.body_mut().read_to_string())
+        .map_err(|error| error.to_string())
 }
 
 /// Polls a condition until it holds; panics past the deadline. No test sleeps for a fixed time.

@@ -36,25 +36,15 @@ impl Recorded {
 
     /// A parameter as it was sent, still encoded.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        let pairs = self
-            .query
-            .split('&')
-            .filter_map(|part| part.split_once('='));
-        pairs
-            .into_iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        let pairs = self.query.split('&').filter_map(|part| part.split_once('='));
+        pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     /// A whole answer with a length.
-    Full {
-        code: u16,
-        headers: Vec<(&'static str, String)>,
-        body: Vec<u8>,
-    },
+    Full { code: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
     /// 200 and a chunked body, piece by piece.
     Stream(Vec<Piece>),
     /// Reads the request and closes without a word.
@@ -77,11 +67,7 @@ pub(crate) enum Piece {
 impl Reply {
     pub(crate) fn json(code: u16, body: impl Into<String>) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Reply::Full {
-            code,
-            headers,
-            body: body.into().into_bytes(),
-        }
+        Reply::Full { code, headers, body: body.into().into_bytes() }
     }
 
     pub(crate) fn status(code: u16, reason: &str) -> Self {
@@ -102,10 +88,7 @@ impl Reply {
 
     /// A stream of lines that then stays open.
     pub(crate) fn lines(lines: &[String]) -> Self {
-        let mut pieces: Vec<_> = lines
-            .iter()
-            .map(|l| Piece::Send(format!("{l}\n").into_bytes()))
-            .collect();
+        let mut pieces: Vec<_> = lines.iter().map(|l| Piece::Send(format!("{l}\n").into_bytes())).collect();
         pieces.push(Piece::Silence);
         Reply::Stream(pieces)
     }
@@ -174,11 +157,7 @@ impl FakeKube {
     /// watch opens and stays silent, and anything else is 404.
     pub(crate) fn script(&self, route: &str, reply: Reply) {
         let mut state = self.shared.state.lock().expect("lock");
-        state
-            .scripts
-            .entry(route.to_owned())
-            .or_default()
-            .push_back(reply);
+        state.scripts.entry(route.to_owned()).or_default().push_back(reply);
     }
 
     pub(crate) fn requests(&self) -> Vec<Recorded> {
@@ -186,10 +165,7 @@ impl FakeKube {
     }
 
     pub(crate) fn watches(&self) -> Vec<Recorded> {
-        self.requests()
-            .into_iter()
-            .filter(Recorded::is_watch)
-            .collect()
+        self.requests().into_iter().filter(Recorded::is_watch).collect()
     }
 
     /// Waits until what was requested satisfies the condition.
@@ -198,17 +174,8 @@ impl FakeKube {
         let mut state = self.shared.state.lock().expect("lock");
         while !condition(&state.requests) {
             let left = until.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "waited in vain for {what}; got {:#?}",
-                state.requests
-            );
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .expect("lock")
-                .0;
+            assert!(!left.is_zero(), "waited in vain for {what}; got {:#?}", state.requests);
+            state = self.shared.changed.wait_timeout(state, left).expect("lock").0;
         }
     }
 }
@@ -227,24 +194,14 @@ impl Drop for FakeKube {
 fn serve(stream: &TcpStream, connection: usize, shared: &Shared) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader, connection) {
-        let method = if request.is_watch() {
-            "WATCH"
-        } else {
-            &request.method
-        };
+        let method = if request.is_watch() { "WATCH" } else { &request.method };
         let route = format!("{method} {}", request.path);
         let watch = request.is_watch();
         let reply = {
             let mut state = shared.state.lock().expect("lock");
             state.requests.push(request);
             let scripted = state.scripts.get_mut(&route).and_then(VecDeque::pop_front);
-            scripted.unwrap_or_else(|| {
-                if watch {
-                    Reply::lines(&[])
-                } else {
-                    Reply::status(404, "NotFound")
-                }
-            })
+            scripted.unwrap_or_else(|| if watch { Reply::lines(&[]) } else { Reply::status(404, "NotFound") })
         };
         shared.changed.notify_all();
         if answer(stream, reply, shared).is_none() {
@@ -267,22 +224,12 @@ fn read_request(reader: &mut BufReader<&TcpStream>, connection: usize) -> Option
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers
-        .get("content-length")
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0);
+    let length = headers.get("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let (path, query) = (path.to_owned(), query.to_owned());
-    Some(Recorded {
-        method,
-        path,
-        query,
-        headers,
-        body,
-        connection,
-    })
+    Some(Recorded { method, path, query, headers, body, connection })
 }
 
 /// None when the connection is to close.
@@ -290,19 +237,12 @@ fn answer(mut stream: &TcpStream, reply: Reply, shared: &Shared) -> Option<()> {
     match reply {
         Reply::Close => None,
         Reply::Short(body) => {
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
-                body.len() + 10
-            );
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len() + 10);
             stream.write_all(head.as_bytes()).ok()?;
             stream.write_all(&body).ok()?;
             None
         }
-        Reply::Full {
-            code,
-            headers,
-            body,
-        } => {
+        Reply::Full { code, headers, body } => {
             let mut head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
                 head.push_str(&format!("{name}: {value}\r\n"));
@@ -324,10 +264,7 @@ fn answer(mut stream: &TcpStream, reply: Reply, shared: &Shared) -> Option<()> {
                     }
                     Piece::Silence => {
                         let state = shared.state.lock().expect("lock");
-                        let _state = shared
-                            .changed
-                            .wait_while(state, |s| !s.stopped)
-                            .expect("lock");
+                        let _state = shared.changed.wait_while(state, |s| !s.stopped).expect("lock");
                         return None;
                     }
                     Piece::Cut => return None,
@@ -340,7 +277,5 @@ fn answer(mut stream: &TcpStream, reply: Reply, shared: &Shared) -> Option<()> {
 
 fn chunk(mut stream: &TcpStream, bytes: &[u8]) -> Option<()> {
     let head = format!("{:x}\r\n", bytes.len());
-    stream
-        .write_all(&[head.as_bytes(), bytes, b"\r\n"].concat())
-        .ok()
+    stream.write_all(&[head.as_bytes(), bytes, b"\r\n"].concat()).ok()
 }

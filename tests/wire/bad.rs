@@ -20,21 +20,10 @@ fn expected(document: &str) -> Vec<Expected<'_>> {
         .filter_map(|line| line.strip_prefix("# expect: "))
         .map(|line| {
             // The colons of an empty first or last part lose their blank.
-            let line = line
-                .strip_prefix(":: ")
-                .map_or(line.to_owned(), |rest| format!(" :: {rest}"));
-            let parts: Vec<&str> = Box::leak(line.into_boxed_str())
-                .split(" ::")
-                .map(str::trim)
-                .collect();
-            let [field, message, fix] = parts[..] else {
-                panic!("three parts, not {parts:?}")
-            };
-            Expected {
-                field,
-                message,
-                fix,
-            }
+            let line = line.strip_prefix(":: ").map_or(line.to_owned(), |rest| format!(" :: {rest}"));
+            let parts: Vec<&str> = Box::leak(line.into_boxed_str()).split(" ::").map(str::trim).collect();
+            let [field, message, fix] = parts[..] else { panic!("three parts, not {parts:?}") };
+            Expected { field, message, fix }
         })
         .collect()
 }
@@ -52,22 +41,15 @@ fn problems(document: &str) -> Result<Vec<Problem>, String> {
     };
     let kind = match value["kind"].as_str().unwrap() {
         "ScaledObject" => {
-            let reading =
-                scaled_object::from_value(group, value).map_err(|error| error.to_string())?;
+            let reading = scaled_object::from_value(group, value).map_err(|error| error.to_string())?;
             let object = reading.object;
-            return Ok(object
-                .definition
-                .map_or_else(|invalid| invalid.problems, |_| Vec::new()));
+            return Ok(object.definition.map_or_else(|invalid| invalid.problems, |_| Vec::new()));
         }
         "TriggerAuthentication" => AuthenticationKind::TriggerAuthentication,
         _ => AuthenticationKind::ClusterTriggerAuthentication,
     };
-    let reading =
-        authentication::from_value(group, kind, value).map_err(|error| error.to_string())?;
-    assert_eq!(
-        reading.authentication.unsupported,
-        reading.problems.first().cloned()
-    );
+    let reading = authentication::from_value(group, kind, value).map_err(|error| error.to_string())?;
+    assert_eq!(reading.authentication.unsupported, reading.problems.first().cloned());
     Ok(reading.problems)
 }
 
@@ -79,30 +61,19 @@ fn bad_manifests_give_the_announced_errors() {
         count += 1;
         let expected = expected(document);
         let report = super::check(document);
-        let errors: Vec<_> = report
-            .findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error)
-            .collect();
+        let errors: Vec<_> = report.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
         for expected in &expected {
             let matching = |f: &&_| {
                 let f: &hpalite::check::Finding = f;
                 matches(expected, &f.field, &f.message, &f.fix)
             };
             if errors.iter().copied().filter(|f| matching(f)).count() != 1 {
-                failures.push(format!(
-                    "not exactly once: {} :: {}\n{document}",
-                    expected.field, expected.message
-                ));
+                failures.push(format!("not exactly once: {} :: {}\n{document}", expected.field, expected.message));
             }
         }
         if errors.len() != expected.len() || errors.is_empty() {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            failures.push(format!(
-                "{} errors\n{}\n{document}",
-                errors.len(),
-                texts.join("\n")
-            ));
+            failures.push(format!("{} errors\n{}\n{document}", errors.len(), texts.join("\n")));
         }
         assert_eq!(report.outcome(), Outcome::Problems, "{document}");
         match problems(document) {
@@ -113,15 +84,9 @@ fn bad_manifests_give_the_announced_errors() {
                     .filter(|f| !f.field.contains("paused-replicas"))
                     .map(|f| (&f.field, &f.message, &f.fix))
                     .collect();
-                let from_model: Vec<_> = problems
-                    .iter()
-                    .map(|p| (&p.field, &p.message, &p.fix))
-                    .collect();
+                let from_model: Vec<_> = problems.iter().map(|p| (&p.field, &p.message, &p.fix)).collect();
                 assert_eq!(from_check, from_model, "{document}");
-                assert!(
-                    problems.is_sorted_by_key(|problem| problem.step),
-                    "{document}"
-                );
+                assert!(problems.is_sorted_by_key(|problem| problem.step), "{document}");
             }
             Err(text) => assert_eq!(errors[0].message, text, "{document}"),
         }

@@ -22,20 +22,13 @@ spec:
 "#;
 
 fn lines(text: &str) -> Vec<String> {
-    super::check(text)
-        .findings
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    super::check(text).findings.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn a_good_manifest_gives_nothing() {
     let report = super::check(GOOD);
-    assert_eq!(
-        (report.findings.len(), report.objects, report.outcome()),
-        (0, 1, Outcome::Clean)
-    );
+    assert_eq!((report.findings.len(), report.objects, report.outcome()), (0, 1, Outcome::Clean));
 }
 
 #[test]
@@ -50,17 +43,11 @@ fn our_own_samples_are_good() {
 
 #[test]
 fn lines_point_into_the_file() {
-    let text = format!(
-        "# first\n{GOOD}---\n{}",
-        GOOD.replace("name: web", "name: api")
-            .replace("\"100\"", "lots")
-    );
+    let text = format!("# first\n{GOOD}---\n{}", GOOD.replace("name: web", "name: api").replace("\"100\"", "lots"));
     assert_eq!(
         lines(&text),
-        [
-            "file.yaml:26: ScaledObject shop/api: spec.triggers[0].metadata.threshold: \"lots\" is not a number \
-          (write a number such as \"75\" or \"0.5\")"
-        ]
+        ["file.yaml:26: ScaledObject shop/api: spec.triggers[0].metadata.threshold: \"lots\" is not a number \
+          (write a number such as \"75\" or \"0.5\")"]
     );
     let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}},
@@ -110,48 +97,20 @@ spec:
 "#;
     let report = super::check(text);
     assert_eq!(report.outcome(), Outcome::Clean);
-    assert!(
-        report
-            .findings
-            .iter()
-            .all(|finding| finding.severity == Severity::Warning)
-    );
-    let found: Vec<(String, String, Option<u64>)> = report
-        .findings
-        .iter()
-        .map(|f| (f.field.clone(), f.fix.clone(), f.line))
-        .collect();
+    assert!(report.findings.iter().all(|finding| finding.severity == Severity::Warning));
+    let found: Vec<(String, String, Option<u64>)> =
+        report.findings.iter().map(|f| (f.field.clone(), f.fix.clone(), f.line)).collect();
     let expected = [
         ("spec.minReplicas", "did you mean minReplicaCount?", 9),
         ("spec.scaleTargetRef.knid", "did you mean kind?", 8),
         ("spec.cooldownPeriod", "behavior", 11),
-        (
-            "spec.triggers[0].metadata.treshold",
-            "did you mean threshold?",
-            18,
-        ),
-        (
-            "spec.triggers[0].metadata.bearerToken",
-            "TriggerAuthentication",
-            20,
-        ),
+        ("spec.triggers[0].metadata.treshold", "did you mean threshold?", 18),
+        ("spec.triggers[0].metadata.bearerToken", "TriggerAuthentication", 20),
         ("spec.triggers[0].metadata.awsRegion", "", 21),
         ("spec.triggers[0].metadata.metricName", "remove it", 19),
-        (
-            "spec.triggers[0].metadata.serverAddress",
-            "authModes basic",
-            15,
-        ),
-        (
-            "metadata.annotations[autoscaling.keda.sh/paused-scale-in]",
-            "write \"true\" or \"false\"",
-            6,
-        ),
-        (
-            "spec.triggers[0].authenticationRef.name",
-            "in the cluster",
-            22,
-        ),
+        ("spec.triggers[0].metadata.serverAddress", "authModes basic", 15),
+        ("metadata.annotations[autoscaling.keda.sh/paused-scale-in]", "write \"true\" or \"false\"", 6),
+        ("spec.triggers[0].authenticationRef.name", "in the cluster", 22),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for ((field, fix, line), expected) in found.iter().zip(expected) {
@@ -175,21 +134,11 @@ fn objects_are_compared_with_each_other() {
         .replace("scaleTargetRef: {name", "scaleTargetRef: {deploymentName")
         .replace("query:", "metricName: load\n      query:");
     let found = lines(&format!("{GOOD}---{legacy}"));
-    assert!(
-        found.iter().any(|line| line.contains("the workload 'web'")),
-        "{found:?}"
-    );
-    assert!(
-        found
-            .iter()
-            .any(|line| line.contains("the HPA 'keda-hpa-web' is already managed")),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|line| line.contains("the workload 'web'")), "{found:?}");
+    assert!(found.iter().any(|line| line.contains("the HPA 'keda-hpa-web' is already managed")), "{found:?}");
     let elsewhere = other.replace("namespace: shop", "namespace: staging");
     assert!(lines(&format!("{GOOD}---{elsewhere}")).is_empty());
-    assert!(
-        lines(&format!("{GOOD}---{GOOD}"))[0].contains("shop/web is in the files more than once")
-    );
+    assert!(lines(&format!("{GOOD}---{GOOD}"))[0].contains("shop/web is in the files more than once"));
 }
 
 #[test]
@@ -202,10 +151,8 @@ fn an_authentication_in_another_file_is_found() {
     assert!(check.finish().findings.is_empty());
     assert_eq!(
         lines(&object),
-        [
-            "file.yaml:13: ScaledObject shop/web: spec.triggers[0].authenticationRef.name: warning: \
-          TriggerAuthentication shop/prometheus is not in the files (make sure that it is in the cluster)"
-        ]
+        ["file.yaml:13: ScaledObject shop/web: spec.triggers[0].authenticationRef.name: warning: \
+          TriggerAuthentication shop/prometheus is not in the files (make sure that it is in the cluster)"]
     );
 }
 
@@ -229,29 +176,17 @@ fn files_exit_codes_and_json() {
         assert_eq!(code, ExitCode::from(outcome.code()));
         (outcome.code(), String::from_utf8(out).unwrap())
     };
-    assert_eq!(
-        run(&[&good], false),
-        (0, "1 objects checked, 0 errors, 0 warnings\n".to_owned())
-    );
+    assert_eq!(run(&[&good], false), (0, "1 objects checked, 0 errors, 0 warnings\n".to_owned()));
     assert_eq!(run(&[&bad], false).0, 1);
     assert_eq!(run(&[&missing, &good], false).0, 2);
     let (code, text) = run(&[&broken, &bad], false);
     assert_eq!(code, 2, "{text}");
     assert_eq!(text.matches("is not valid YAML").count(), 2, "{text}");
-    assert!(
-        text.contains("must be a quoted string, is the number 100"),
-        "{text}"
-    );
+    assert!(text.contains("must be a quoted string, is the number 100"), "{text}");
     let (code, text) = run(&[&bad], true);
     let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(
-        (code, &report["errors"], &report["objects"]),
-        (1, &1.into(), &1.into())
-    );
-    assert_eq!(
-        report["findings"][0]["field"],
-        "spec.triggers[0].metadata.threshold"
-    );
+    assert_eq!((code, &report["errors"], &report["objects"]), (1, &1.into(), &1.into()));
+    assert_eq!(report["findings"][0]["field"], "spec.triggers[0].metadata.threshold");
     assert_eq!(report["findings"][0]["line"], 12);
     assert_eq!(report["findings"][0]["fix"], "write threshold: \"100\"");
 }
@@ -270,11 +205,6 @@ fn hostile_text_is_refused_and_not_followed() {
         "a: 1\na: 2\n",
     ] {
         let report = super::check(text);
-        assert_eq!(
-            report.outcome(),
-            Outcome::Unreadable,
-            "{}",
-            &text[..text.len().min(40)]
-        );
+        assert_eq!(report.outcome(), Outcome::Unreadable, "{}", &text[..text.len().min(40)]);
     }
 }

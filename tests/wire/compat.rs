@@ -21,14 +21,8 @@ fn record() -> BTreeMap<String, Value> {
 }
 
 fn readings() -> BTreeMap<String, Reading> {
-    let list: Value =
-        serde_json::from_str(&MANIFESTS.replace("__PROMETHEUS__", "http://prometheus:9090/"))
-            .unwrap();
-    let objects = list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|object| object["kind"] == "ScaledObject");
+    let list: Value = serde_json::from_str(&MANIFESTS.replace("__PROMETHEUS__", "http://prometheus:9090/")).unwrap();
+    let objects = list["items"].as_array().unwrap().iter().filter(|object| object["kind"] == "ScaledObject");
     objects
         .map(|object| {
             let reading = scaled_object::from_value(ApiGroup::KedaSh, object.clone()).unwrap();
@@ -69,29 +63,15 @@ fn hpas_are_those_that_keda_made() {
         let gvkr: Gvkr = status.scale_target_gvkr.clone().unwrap();
         let mut desired = hpa::desired(&object, definition, &gvkr, "main");
         // The label that KEDA, and so the daemon, puts on the object before it makes the HPA.
-        desired
-            .labels
-            .insert("scaledobject.keda.sh/name".to_owned(), name.clone());
+        desired.labels.insert("scaledobject.keda.sh/name".to_owned(), name.clone());
         let body = wire_hpa::to_apply(&desired);
         assert_eq!(body["metadata"]["name"], recorded["name"], "{name}");
-        assert_eq!(
-            normal(body["spec"].clone()),
-            normal(recorded["spec"].clone()),
-            "{name}"
-        );
+        assert_eq!(normal(body["spec"].clone()), normal(recorded["spec"].clone()), "{name}");
         let mut labels = recorded["labels"].clone();
         labels["app.kubernetes.io/managed-by"] = json!("hpalite");
         assert_eq!(body["metadata"]["labels"], labels, "{name}");
-        assert_eq!(
-            status.hpa_name.as_deref(),
-            Some(&*definition.hpa_name),
-            "{name}"
-        );
-        let metric_names: Vec<String> = definition
-            .triggers
-            .iter()
-            .map(|t| t.metric_name.to_string())
-            .collect();
+        assert_eq!(status.hpa_name.as_deref(), Some(&*definition.hpa_name), "{name}");
+        let metric_names: Vec<String> = definition.triggers.iter().map(|t| t.metric_name.to_string()).collect();
         assert_eq!(status.external_metric_names, metric_names, "{name}");
         compared += 1;
     }
@@ -127,23 +107,9 @@ fn every_recorded_status_is_written_back_unchanged() {
         let recorded = &case["status"];
         let read = status::from_value(recorded);
         assert_eq!(&status::to_value(&read), recorded, "{name}");
-        let patch = StatusPatch {
-            before: Status::default(),
-            after: read.clone(),
-        };
-        assert_eq!(
-            &status::merge_patch(&patch).unwrap()["status"],
-            recorded,
-            "{name}"
-        );
-        assert_eq!(
-            status::merge_patch(&StatusPatch {
-                before: read.clone(),
-                after: read
-            }),
-            None,
-            "{name}"
-        );
+        let patch = StatusPatch { before: Status::default(), after: read.clone() };
+        assert_eq!(&status::merge_patch(&patch).unwrap()["status"], recorded, "{name}");
+        assert_eq!(status::merge_patch(&StatusPatch { before: read.clone(), after: read }), None, "{name}");
     }
 }
 
@@ -157,25 +123,18 @@ fn recorded_columns_agree() {
         // Written only once an object is past its target and not paused.
         for (column, ours) in [
             ("triggersTypes", &reading.object.triggers_types),
-            (
-                "authenticationsTypes",
-                &reading.object.authentications_types,
-            ),
+            ("authenticationsTypes", &reading.object.authentications_types),
         ] {
             if let Some(text) = case["status"].get(column) {
                 assert_eq!(text, ours, "{name}");
             }
         }
         // Stored objects parse like the manifests, whatever the API server and KEDA added.
-        let stored = json!({"metadata": {"name": name, "namespace": "compat"}, "spec": case["spec"], "status": case["status"]});
         let stored =
-            scaled_object::from_slice(ApiGroup::KedaSh, stored.to_string().as_bytes()).unwrap();
+            json!({"metadata": {"name": name, "namespace": "compat"}, "spec": case["spec"], "status": case["status"]});
+        let stored = scaled_object::from_slice(ApiGroup::KedaSh, stored.to_string().as_bytes()).unwrap();
         assert_eq!(stored.definition, reading.object.definition, "{name}");
-        assert_eq!(
-            &*stored.spec_json,
-            case["spec"].to_string(),
-            "{name}: canonical"
-        );
+        assert_eq!(&*stored.spec_json, case["spec"].to_string(), "{name}: canonical");
     }
 }
 
@@ -187,19 +146,10 @@ fn only_the_expected_cases_are_invalid() {
         };
         let text = format!("{}: {}", invalid.step().phrase(), invalid.message());
         let expected = match &*name {
-            "c17-minmax-bad" => (
-                Step::ReplicaBounds,
-                "MinReplicaCount=9 must be less than MaxReplicaCount=2",
-            ),
+            "c17-minmax-bad" => (Step::ReplicaBounds, "MinReplicaCount=9 must be less than MaxReplicaCount=2"),
             "c19-badthreshold" => (Step::BuildScalers, "\"abc\" is not a number"),
-            "c29-tiny" => (
-                Step::BuildScalers,
-                "\"0.0001\" becomes the HPA target \"0\"",
-            ),
-            "c45-formula-bad" => (
-                Step::BuildScalers,
-                "advanced.scalingModifiers is not supported yet",
-            ),
+            "c29-tiny" => (Step::BuildScalers, "\"0.0001\" becomes the HPA target \"0\""),
+            "c45-formula-bad" => (Step::BuildScalers, "advanced.scalingModifiers is not supported yet"),
             "c49-notriggers" => (Step::Triggers, "no triggers defined"),
             later if LATER.contains(&later) => (Step::BuildScalers, "is not supported yet"),
             other => panic!("{other}: {text}"),
@@ -223,17 +173,8 @@ fn parameters_arrive_in_the_source() {
     assert_eq!(headers.custom_headers, [pair("X-A", "b"), pair("X-C", "d")]);
     assert_eq!(headers.query_parameters, [pair("timeout", "2s")]);
     assert_eq!(definition.polling_interval.as_secs(), 3);
-    assert_eq!(
-        definition.selector,
-        pair("scaledobject.keda.sh/name", "c41-headers")
-    );
-    assert_eq!(
-        source("c39-init-cooldown")
-            .0
-            .initial_cooldown_period
-            .as_secs(),
-        600
-    );
+    assert_eq!(definition.selector, pair("scaledobject.keda.sh/name", "c41-headers"));
+    assert_eq!(source("c39-init-cooldown").0.initial_cooldown_period.as_secs(), 600);
     let activation = source("c27-activation").0.triggers[0].activation_threshold;
     assert!((activation - 50.0).abs() < f64::EPSILON);
     assert!(readings["c47-restore"].object.restore_to_original);

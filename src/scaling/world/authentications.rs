@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::super::event::{Command, ErrorClass, Write, WriteError, WriteKind, WriteOk};
 use super::super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ObjectKey, ScaledObject,
-    UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ObjectKey, ScaledObject, UnixMillis,
 };
 use super::reconcile::FINALIZERS;
 use super::rounds::authentication_key;
@@ -20,8 +19,7 @@ impl World {
         let key = seen.key.clone();
         let (sources, unsupported) = (seen.sources.clone(), seen.unsupported.clone());
         let old = self.authentications.insert(key.clone(), seen);
-        let is_same =
-            old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported);
+        let is_same = old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported);
         if !is_same {
             self.ask_again(&key, now);
         }
@@ -34,13 +32,8 @@ impl World {
         let users = self.by_authentication.get(key).into_iter().flatten();
         for user in users {
             let lacks_credentials = self.objects.get(user).is_some_and(|object| {
-                let errors = object
-                    .triggers
-                    .iter()
-                    .filter_map(|state| state.underlying_error());
-                errors
-                    .map(|error| error.class)
-                    .any(|class| class == ErrorClass::Authentication)
+                let errors = object.triggers.iter().filter_map(|state| state.underlying_error());
+                errors.map(|error| error.class).any(|class| class == ErrorClass::Authentication)
             });
             if lacks_credentials && self.schedule.planned(user).is_some() {
                 self.schedule.plan(user, now);
@@ -50,16 +43,9 @@ impl World {
 
     /// The authentications that this object names are known, as far as they exist.
     pub(super) fn are_authentications_listed(&self, key: &ObjectKey) -> bool {
-        let used = self
-            .objects
-            .get(key)
-            .map(|object| used(&object.spec))
-            .unwrap_or_default();
+        let used = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         used.iter().all(|used| {
-            self.lists
-                .authentications
-                .get(&(used.group, used.kind))
-                .is_none_or(super::lists::ListTracker::is_complete)
+            self.lists.authentications.get(&(used.group, used.kind)).is_none_or(super::lists::ListTracker::is_complete)
         })
     }
 
@@ -77,17 +63,8 @@ impl World {
     }
 
     /// Keeps the index from authentications to the objects that name them.
-    pub(super) fn index_authentications(
-        &mut self,
-        key: &ObjectKey,
-        spec: Option<&ScaledObject>,
-        now: UnixMillis,
-    ) {
-        let old: Vec<AuthenticationKey> = self
-            .objects
-            .get(key)
-            .map(|object| used(&object.spec))
-            .unwrap_or_default();
+    pub(super) fn index_authentications(&mut self, key: &ObjectKey, spec: Option<&ScaledObject>, now: UnixMillis) {
+        let old: Vec<AuthenticationKey> = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         let new = spec.map(used).unwrap_or_default();
         for gone in old.iter().filter(|old| !new.contains(old)) {
             if let Some(users) = self.by_authentication.get_mut(gone) {
@@ -99,19 +76,12 @@ impl World {
             self.sync_authentication(gone, now);
         }
         for used in new {
-            self.by_authentication
-                .entry(used)
-                .or_default()
-                .insert(key.clone());
+            self.by_authentication.entry(used).or_default().insert(key.clone());
         }
     }
 
     pub(super) fn sync_authentications_of(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let used = self
-            .objects
-            .get(key)
-            .map(|object| used(&object.spec))
-            .unwrap_or_default();
+        let used = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         for authentication in used {
             self.sync_authentication(&authentication, now);
         }
@@ -126,10 +96,8 @@ impl World {
 
     pub(super) fn retry_authentications(&mut self, now: UnixMillis) {
         let due = self.authentication_retries.iter();
-        let due: Vec<AuthenticationKey> = due
-            .filter(|(_, (at, _))| at.is_some_and(|at| at <= now))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let due: Vec<AuthenticationKey> =
+            due.filter(|(_, (at, _))| at.is_some_and(|at| at <= now)).map(|(key, _)| key.clone()).collect();
         for key in due {
             // The count of failures stays until a write succeeds or nothing is left to write.
             if let Some((at, _)) = self.authentication_retries.get_mut(&key) {
@@ -144,19 +112,9 @@ impl World {
     /// Writes `status.scaledobjects`, and lets an authentication go that is being deleted: KEDA
     /// left its finalizer on it, and nothing here must keep it. True when something has to be written.
     fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) -> bool {
-        let objects_known = self
-            .lists
-            .objects
-            .get(&key.group)
-            .is_some_and(super::lists::ListTracker::is_complete);
-        let is_busy = self
-            .authentication_writes
-            .values()
-            .any(|busy| busy.key == *key);
-        let waits = self
-            .authentication_retries
-            .get(key)
-            .is_some_and(|(at, _)| at.is_some_and(|at| at > now));
+        let objects_known = self.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
+        let is_busy = self.authentication_writes.values().any(|busy| busy.key == *key);
+        let waits = self.authentication_retries.get(key).is_some_and(|(at, _)| at.is_some_and(|at| at > now));
         if !objects_known || is_busy || waits {
             return false;
         }
@@ -164,21 +122,13 @@ impl World {
             return false;
         };
         let kind = if found.deletion_requested {
-            let stay: Vec<String> = found
-                .finalizers
-                .iter()
-                .filter(|name| !FINALIZERS.contains(&name.as_str()))
-                .cloned()
-                .collect();
+            let stay: Vec<String> =
+                found.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).cloned().collect();
             if stay.len() == found.finalizers.len() {
                 return false;
             }
             let resource_version = found.resource_version.clone();
-            WriteKind::AuthenticationFinalizers {
-                authentication: key.clone(),
-                finalizers: stay,
-                resource_version,
-            }
+            WriteKind::AuthenticationFinalizers { authentication: key.clone(), finalizers: stay, resource_version }
         } else if key.group == ApiGroup::KedaK8sIo {
             // The old API's authentications have no status.
             return false;
@@ -187,10 +137,7 @@ impl World {
             if wanted == found.status_scaled_objects {
                 return false;
             }
-            WriteKind::AuthenticationStatus {
-                authentication: key.clone(),
-                scaled_objects: wanted,
-            }
+            WriteKind::AuthenticationStatus { authentication: key.clone(), scaled_objects: wanted }
         };
         if self.writes_in_flight >= self.settings.writes_max {
             self.authentications_starved = true;
@@ -200,14 +147,8 @@ impl World {
         let id = self.next_write;
         self.next_write += 1;
         self.writes_in_flight += 1;
-        self.authentication_writes.insert(
-            id,
-            AuthenticationWrite {
-                key: key.clone(),
-                kind: kind.clone(),
-                resource_version,
-            },
-        );
+        self.authentication_writes
+            .insert(id, AuthenticationWrite { key: key.clone(), kind: kind.clone(), resource_version });
         let object = ObjectKey::new(key.group, &key.namespace, &key.name);
         self.out.push(Command::Write(Write { id, object, kind }));
         true
@@ -215,24 +156,14 @@ impl World {
 
     /// Names in the order in which they stand already, new ones behind.
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
-        let users: BTreeSet<&str> = self
-            .by_authentication
-            .get(key)
-            .into_iter()
-            .flatten()
-            .map(|user| &*user.name)
-            .collect();
+        let users: BTreeSet<&str> =
+            self.by_authentication.get(key).into_iter().flatten().map(|user| &*user.name).collect();
         // Of a cluster-wide one we see only the users in our namespaces.
-        let others_may_use = key.kind == AuthenticationKind::ClusterTriggerAuthentication
-            && !self.settings.namespaces.is_empty();
-        let mut names: Vec<&str> = before
-            .split(',')
-            .filter(|name| users.contains(name) || (others_may_use && !name.is_empty()))
-            .collect();
-        let new: Vec<&str> = users
-            .into_iter()
-            .filter(|name| !names.contains(name))
-            .collect();
+        let others_may_use =
+            key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();
+        let mut names: Vec<&str> =
+            before.split(',').filter(|name| users.contains(name) || (others_may_use && !name.is_empty())).collect();
+        let new: Vec<&str> = users.into_iter().filter(|name| !names.contains(name)).collect();
         names.extend(new);
         names.join(",")
     }
@@ -245,22 +176,16 @@ impl World {
     ) {
         let key = &write.key;
         if let Err(error) = result {
-            let failures = self
-                .authentication_retries
-                .get(key)
-                .map_or(0, |(_, failures)| *failures);
+            let failures = self.authentication_retries.get(key).map_or(0, |(_, failures)| *failures);
             let wait = self.backoff(failures, RETRY_BASE, RETRY_MAX);
             let at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
-            self.authentication_retries
-                .insert(key.clone(), (Some(at), failures.saturating_add(1)));
+            self.authentication_retries.insert(key.clone(), (Some(at), failures.saturating_add(1)));
             return;
         }
         self.authentication_retries.remove(key);
         // A newer picture than the one decided on shows the write's effect, or what others did since.
-        if let Some(found) = self
-            .authentications
-            .get_mut(key)
-            .filter(|found| found.resource_version == write.resource_version)
+        if let Some(found) =
+            self.authentications.get_mut(key).filter(|found| found.resource_version == write.resource_version)
         {
             match write.kind {
                 WriteKind::AuthenticationStatus { scaled_objects, .. } => {
@@ -281,11 +206,6 @@ fn used(spec: &ScaledObject) -> Vec<AuthenticationKey> {
     let Ok(definition) = &spec.definition else {
         return Vec::new();
     };
-    let references = definition
-        .triggers
-        .iter()
-        .filter_map(|trigger| trigger.authentication.as_ref());
-    references
-        .map(|reference| authentication_key(&spec.key, reference))
-        .collect()
+    let references = definition.triggers.iter().filter_map(|trigger| trigger.authentication.as_ref());
+    references.map(|reference| authentication_key(&spec.key, reference)).collect()
 }

@@ -23,13 +23,7 @@ impl World {
         object.verdict = Verdict::Pending;
         self.schedule.forget(key);
         if was_running {
-            self.emit(
-                key,
-                false,
-                "KEDAScalersStopped",
-                "StopScaling",
-                "Stopped scalers watch".to_owned(),
-            );
+            self.emit(key, false, "KEDAScalersStopped", "StopScaling", "Stopped scalers watch".to_owned());
         }
         let Some(object) = self.objects.get(key) else {
             return;
@@ -38,32 +32,16 @@ impl World {
         if !object.spec.finalizers.iter().any(ours) {
             return;
         }
-        if object.spec.restore_to_original
-            && !object.restored
-            && !self.is_target_shared(key)
-            && !self.restore(key, now)
+        if object.spec.restore_to_original && !object.restored && !self.is_target_shared(key) && !self.restore(key, now)
         {
             return;
         }
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        let finalizers = object
-            .spec
-            .finalizers
-            .iter()
-            .filter(|name| !ours(name))
-            .cloned()
-            .collect();
+        let finalizers = object.spec.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
         let resource_version = object.spec.resource_version.clone();
-        self.write(
-            key,
-            WriteKind::Release {
-                finalizers,
-                resource_version,
-            },
-            now,
-        );
+        self.write(key, WriteKind::Release { finalizers, resource_version }, now);
     }
 
     /// True when the target has its original count, or cannot get it.
@@ -93,22 +71,11 @@ impl World {
             Target::Found { .. } if object.slots.scale.failures >= RESTORE_TRIES => true,
             Target::Found { gvkr, workload } => {
                 let (from, name) = (workload.replicas, object.spec.target.name.clone());
-                let is_sent = self.write(
-                    key,
-                    WriteKind::Scale {
-                        target: ScaleTarget { gvkr, name },
-                        from,
-                        to: original,
-                    },
-                    now,
-                );
+                let is_sent =
+                    self.write(key, WriteKind::Scale { target: ScaleTarget { gvkr, name }, from, to: original }, now);
                 if let Some(object) = self.objects.get_mut(key).filter(|_| is_sent) {
-                    object.scaling = Some(Scaling {
-                        reason: Reason::Restored,
-                        from,
-                        to: original,
-                        touch_last_active: false,
-                    });
+                    object.scaling =
+                        Some(Scaling { reason: Reason::Restored, from, to: original, touch_last_active: false });
                 }
                 false
             }

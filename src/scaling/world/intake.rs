@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::event::{
-    Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
-};
+use super::super::event::{Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead};
 use super::super::hpa::ObservedHpa;
 use super::super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject,
-    UnixMillis, Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
+    Workload,
 };
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::World;
@@ -36,8 +34,7 @@ impl World {
     }
 
     fn restored(&mut self, states: Vec<RestoredState>) {
-        self.restored
-            .extend(states.into_iter().map(|state| (state.key.clone(), state)));
+        self.restored.extend(states.into_iter().map(|state| (state.key.clone(), state)));
     }
 
     fn scaled_object(&mut self, group: ApiGroup, seen: Seen<Box<ScaledObject>>, now: UnixMillis) {
@@ -54,9 +51,7 @@ impl World {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
-            Seen::Gone { namespace, name } => {
-                self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
-            }
+            Seen::Gone { namespace, name } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
             Seen::ListEnd { scope } => {
                 let known = self.objects.keys().filter(|key| key.group == group);
                 let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
@@ -71,11 +66,7 @@ impl World {
     fn object_seen(&mut self, spec: ScaledObject, now: UnixMillis) {
         let key = spec.key.clone();
         // The same name with another uid is another object: the old one went unseen.
-        if self
-            .objects
-            .get(&key)
-            .is_some_and(|object| object.spec.uid != spec.uid)
-        {
+        if self.objects.get(&key).is_some_and(|object| object.spec.uid != spec.uid) {
             self.object_gone(&key, now);
         }
         let before = self.objects.get(&key).map(|object| {
@@ -91,14 +82,8 @@ impl World {
         match self.objects.get_mut(&key) {
             Some(object) => object.update(spec),
             None => {
-                let restored = self
-                    .restored
-                    .remove(&key)
-                    .filter(|state| state.uid == spec.uid);
-                self.objects.insert(
-                    key.clone(),
-                    Object::new(spec, restored.and_then(|state| state.last_active_at)),
-                );
+                let restored = self.restored.remove(&key).filter(|state| state.uid == spec.uid);
+                self.objects.insert(key.clone(), Object::new(spec, restored.and_then(|state| state.last_active_at)));
             }
         }
         let Some(object) = self.objects.get(&key) else {
@@ -107,13 +92,9 @@ impl World {
         let target = object.target_id();
         let spec = &object.spec;
         // A change of annotations takes effect at once, like a change of the spec.
-        let changed = before
-            .as_ref()
-            .is_some_and(|(_, pause, force, generation, _)| {
-                *pause != spec.pause
-                    || *force != spec.force_activation
-                    || *generation != spec.generation
-            });
+        let changed = before.as_ref().is_some_and(|(_, pause, force, generation, _)| {
+            *pause != spec.pause || *force != spec.force_activation || *generation != spec.generation
+        });
         if changed && object.loop_generation.is_some() && !spec.pause.is_full() {
             self.schedule.plan(&key, now);
         }
@@ -130,10 +111,7 @@ impl World {
         if let Some((old_target, ..)) = before.filter(|(old, ..)| *old != target) {
             self.unindex_target(&old_target, &key);
         }
-        self.by_target
-            .entry(target.clone())
-            .or_default()
-            .insert(key);
+        self.by_target.entry(target.clone()).or_default().insert(key);
         self.mark_target(&target);
     }
 
@@ -152,16 +130,8 @@ impl World {
             uid: object.spec.uid.clone(),
             generation: object.spec.generation,
             spec_json: std::sync::Arc::clone(&object.spec.spec_json),
-            invalid: object
-                .spec
-                .definition
-                .as_ref()
-                .err()
-                .map(super::super::model::Invalid::message),
-            triggers: object
-                .definition()
-                .map(recorded_triggers)
-                .unwrap_or_default(),
+            invalid: object.spec.definition.as_ref().err().map(super::super::model::Invalid::message),
+            triggers: object.definition().map(recorded_triggers).unwrap_or_default(),
         };
         self.record(record);
     }
@@ -181,12 +151,8 @@ impl World {
         let target = object.target_id();
         self.unindex_target(&target, key);
         self.mark_target(&target);
-        self.out
-            .push(super::super::event::Command::Publish(key.clone(), None));
-        self.record(Record::Removed {
-            at: now,
-            object: key.clone(),
-        });
+        self.out.push(super::super::event::Command::Publish(key.clone(), None));
+        self.record(Record::Removed { at: now, object: key.clone() });
     }
 
     fn unindex_hpa_name(&mut self, id: Option<&(String, String)>, key: &ObjectKey) {
@@ -235,10 +201,7 @@ impl World {
             }
             Seen::Gone { namespace, name } => self.hpa_gone(&(namespace, name), None),
             Seen::ListEnd { scope } => {
-                let known = self
-                    .hpas
-                    .keys()
-                    .map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+                let known = self.hpas.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
                 for id in self.lists.hpas.end(&scope, known) {
                     self.hpa_gone(&id, None);
                 }
@@ -254,19 +217,18 @@ impl World {
             return;
         }
         // An echo from before what a write already answered with.
-        if self.hpas.get(&id).is_some_and(|old| {
-            is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid
-        }) {
+        if self
+            .hpas
+            .get(&id)
+            .is_some_and(|old| is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid)
+        {
             return;
         }
         self.record_hpa(&hpa, now);
         if let Some(old) = self.hpas.remove(&id) {
             self.unindex_hpa(&old);
         }
-        self.hpas_by_target
-            .entry(target.clone())
-            .or_default()
-            .insert(id.1.clone());
+        self.hpas_by_target.entry(target.clone()).or_default().insert(id.1.clone());
         if let Some((.., uid)) = &hpa.controller {
             let names = self.hpas_by_owner.entry(uid.clone()).or_default();
             names.insert(id.1.clone());
@@ -278,9 +240,7 @@ impl World {
     /// All that an HPA may concern: those who share its target, those who want its name, its owner.
     fn mark_hpa(&mut self, hpa: &ObservedHpa) {
         self.mark_target(&target_id(&hpa.namespace, &hpa.target));
-        let named = self
-            .by_hpa_name
-            .get(&(hpa.namespace.clone(), hpa.name.clone()));
+        let named = self.by_hpa_name.get(&(hpa.namespace.clone(), hpa.name.clone()));
         self.dirty.extend(named.into_iter().flatten().cloned());
         self.dirty.extend(controlling_object(hpa));
     }
@@ -290,22 +250,15 @@ impl World {
         let (Some(key), Some((.., uid))) = (controlling_object(hpa), &hpa.controller) else {
             return;
         };
-        if self
-            .objects
-            .get(&key)
-            .is_none_or(|object| object.spec.uid != *uid)
-        {
+        if self.objects.get(&key).is_none_or(|object| object.spec.uid != *uid) {
             return;
         }
-        let same = self
-            .hpas
-            .get(&(hpa.namespace.clone(), hpa.name.clone()))
-            .is_some_and(|old| {
-                old.current_replicas == hpa.current_replicas
-                    && old.desired_replicas == hpa.desired_replicas
-                    && old.conditions == hpa.conditions
-                    && old.current_metrics_json == hpa.current_metrics_json
-            });
+        let same = self.hpas.get(&(hpa.namespace.clone(), hpa.name.clone())).is_some_and(|old| {
+            old.current_replicas == hpa.current_replicas
+                && old.desired_replicas == hpa.desired_replicas
+                && old.conditions == hpa.conditions
+                && old.current_metrics_json == hpa.current_metrics_json
+        });
         if !same {
             self.record(Record::Hpa {
                 at: now,
@@ -364,10 +317,7 @@ impl World {
             Seen::Gone { namespace, name } => self.workload_gone(gvkr, namespace, name),
             Seen::ListEnd { scope } => {
                 let known = self.workloads.keys().filter(|(kind, ..)| kind == gvkr);
-                let gone = list.end(
-                    &scope,
-                    known.map(|(_, namespace, name)| (namespace.as_str(), name.as_str())),
-                );
+                let gone = list.end(&scope, known.map(|(_, namespace, name)| (namespace.as_str(), name.as_str())));
                 for (namespace, name) in gone {
                     self.workload_gone(gvkr, namespace, name);
                 }
@@ -377,22 +327,11 @@ impl World {
     }
 
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload, now: UnixMillis) {
-        let target = (
-            workload.namespace.clone(),
-            gvkr.group.clone(),
-            gvkr.kind.clone(),
-            workload.name.clone(),
-        );
-        let id = (
-            gvkr.clone(),
-            workload.namespace.clone(),
-            workload.name.clone(),
-        );
+        let target = (workload.namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), workload.name.clone());
+        let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
         let before = self.workloads.insert(id, workload.clone());
         let same = before.is_some_and(|old| {
-            old.replicas == workload.replicas
-                && old.uid == workload.uid
-                && old.selector == workload.selector
+            old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
         if !same {
             self.note_replicas(&target, &workload, now);
@@ -401,30 +340,14 @@ impl World {
     }
 
     fn workload_gone(&mut self, gvkr: &Gvkr, namespace: String, name: String) {
-        let target = (
-            namespace.clone(),
-            gvkr.group.clone(),
-            gvkr.kind.clone(),
-            name.clone(),
-        );
+        let target = (namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), name.clone());
         self.workloads.remove(&(gvkr.clone(), namespace, name));
         self.mark_target(&target);
     }
 
     /// A change of the target's replicas, whoever made it, for every object that scales it.
-    pub(super) fn note_replicas(
-        &mut self,
-        target: &TargetId,
-        workload: &Workload,
-        now: UnixMillis,
-    ) {
-        let keys: Vec<ObjectKey> = self
-            .by_target
-            .get(target)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+    pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload, now: UnixMillis) {
+        let keys: Vec<ObjectKey> = self.by_target.get(target).into_iter().flatten().cloned().collect();
         for key in keys {
             let Some(object) = self.objects.get_mut(&key) else {
                 continue;
@@ -452,12 +375,7 @@ impl World {
         let Some(list) = self.lists.authentications.get_mut(&(group, kind)) else {
             return;
         };
-        let key = |namespace: String, name: String| AuthenticationKey {
-            group,
-            kind,
-            namespace,
-            name,
-        };
+        let key = |namespace: String, name: String| AuthenticationKey { group, kind, namespace, name };
         match seen {
             Seen::ListStart { scope } => list.start(scope),
             Seen::Listed(seen) | Seen::Changed(seen) => {
@@ -466,14 +384,8 @@ impl World {
             }
             Seen::Gone { namespace, name } => self.authentication_gone(&key(namespace, name)),
             Seen::ListEnd { scope } => {
-                let known = self
-                    .authentications
-                    .keys()
-                    .filter(|key| key.group == group && key.kind == kind);
-                let gone = list.end(
-                    &scope,
-                    known.map(|key| (key.namespace.as_str(), key.name.as_str())),
-                );
+                let known = self.authentications.keys().filter(|key| key.group == group && key.kind == kind);
+                let gone = list.end(&scope, known.map(|key| (key.namespace.as_str(), key.name.as_str())));
                 for (namespace, name) in gone {
                     self.authentication_gone(&key(namespace, name));
                 }
@@ -499,11 +411,7 @@ impl World {
         match read.result {
             Ok((gvkr, workload)) => object.target = Target::Found { gvkr, workload },
             // A fault on the way to a target that was there: the loop goes on and asks again.
-            Err(error)
-                if error.kind == TargetErrorKind::Other
-                    && is_running
-                    && object.target.replicas().is_some() =>
-            {
+            Err(error) if error.kind == TargetErrorKind::Other && is_running && object.target.replicas().is_some() => {
                 object.target_unreadable = Some(error.message);
             }
             Err(error) => {
@@ -511,9 +419,7 @@ impl World {
                     gvkr: object.target.gvkr().cloned(),
                     note: match error.kind {
                         TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
-                        TargetErrorKind::NoScale => {
-                            Some("Target resource doesn't expose /scale subresource")
-                        }
+                        TargetErrorKind::NoScale => Some("Target resource doesn't expose /scale subresource"),
                         TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
                     },
                     message: error.message,
@@ -555,16 +461,9 @@ impl World {
         let Some(poll_at) = object.rhythm.read(now) else {
             return;
         };
-        let follows = object
-            .definition()
-            .is_some_and(|d| d.triggers.iter().any(|t| !t.use_cached_metrics));
+        let follows = object.definition().is_some_and(|d| d.triggers.iter().any(|t| !t.use_cached_metrics));
         // An earlier round in the calendar serves as well; a later one is superseded.
-        if follows
-            && self
-                .schedule
-                .planned(key)
-                .is_some_and(|planned| planned > poll_at)
-        {
+        if follows && self.schedule.planned(key).is_some_and(|planned| planned > poll_at) {
             self.schedule.plan(key, poll_at);
         }
     }
@@ -577,20 +476,15 @@ impl World {
     }
 }
 
-fn recorded_triggers(
-    definition: &super::super::model::Definition,
-) -> Vec<super::super::event::RecordedTrigger> {
-    let recorded = definition
-        .triggers
-        .iter()
-        .map(|trigger| super::super::event::RecordedTrigger {
-            index: trigger.index,
-            kind: trigger.kind.clone(),
-            name: trigger.name.clone(),
-            metric_name: std::sync::Arc::clone(&trigger.metric_name),
-            threshold: trigger.threshold,
-            activation_threshold: trigger.activation_threshold,
-        });
+fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {
+    let recorded = definition.triggers.iter().map(|trigger| super::super::event::RecordedTrigger {
+        index: trigger.index,
+        kind: trigger.kind.clone(),
+        name: trigger.name.clone(),
+        metric_name: std::sync::Arc::clone(&trigger.metric_name),
+        threshold: trigger.threshold,
+        activation_threshold: trigger.activation_threshold,
+    });
     recorded.collect()
 }
 
@@ -603,11 +497,7 @@ fn hpa_id(spec: &ScaledObject) -> Option<(String, String)> {
 /// The ScaledObject that an HPA names as its controller, whether it is there or not.
 fn controlling_object(hpa: &ObservedHpa) -> Option<ObjectKey> {
     let (api_version, kind, name, _) = hpa.controller.as_ref()?;
-    let group = if api_version.starts_with("keda.k8s.io/") {
-        ApiGroup::KedaK8sIo
-    } else {
-        ApiGroup::KedaSh
-    };
+    let group = if api_version.starts_with("keda.k8s.io/") { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh };
     (kind == "ScaledObject").then(|| ObjectKey::new(group, &hpa.namespace, name))
 }
 

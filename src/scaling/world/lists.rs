@@ -12,15 +12,9 @@ pub(super) struct ListTracker {
 
 impl ListTracker {
     pub(super) fn new(namespaces: &[String]) -> Self {
-        let missing = if namespaces.is_empty() {
-            BTreeSet::from([String::new()])
-        } else {
-            namespaces.iter().cloned().collect()
-        };
-        Self {
-            missing,
-            listing: BTreeMap::new(),
-        }
+        let missing =
+            if namespaces.is_empty() { BTreeSet::from([String::new()]) } else { namespaces.iter().cloned().collect() };
+        Self { missing, listing: BTreeMap::new() }
     }
 
     /// Cluster-scoped kinds have one scope whatever namespaces are watched.
@@ -73,13 +67,7 @@ mod tests {
         tracker.start(String::new());
         tracker.listed("a", "1");
         let gone = tracker.end("", [("a", "1"), ("a", "2"), ("b", "1")].into_iter());
-        assert_eq!(
-            gone,
-            [
-                ("a".to_owned(), "2".to_owned()),
-                ("b".to_owned(), "1".to_owned())
-            ]
-        );
+        assert_eq!(gone, [("a".to_owned(), "2".to_owned()), ("b".to_owned(), "1".to_owned())]);
         assert!(tracker.is_complete());
     }
 

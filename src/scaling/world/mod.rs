@@ -21,8 +21,8 @@ use std::time::Duration;
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject,
-    UnixMillis, Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
+    Workload,
 };
 use super::object::{Object, TargetId, api_version};
 use super::schedule::Schedule;
@@ -101,11 +101,7 @@ struct Lists {
 /// Kinds whose objects are watched rather than read one by one.
 #[must_use]
 pub fn watched_workloads() -> [Gvkr; 2] {
-    [
-        ("Deployment", "deployments"),
-        ("StatefulSet", "statefulsets"),
-    ]
-    .map(|(kind, resource)| Gvkr {
+    [("Deployment", "deployments"), ("StatefulSet", "statefulsets")].map(|(kind, resource)| Gvkr {
         group: "apps".to_owned(),
         version: "v1".to_owned(),
         kind: kind.to_owned(),
@@ -123,18 +119,12 @@ impl World {
         for group in groups {
             authentications.insert((group, AuthenticationKind::TriggerAuthentication), new());
         }
-        let cluster = (
-            ApiGroup::KedaSh,
-            AuthenticationKind::ClusterTriggerAuthentication,
-        );
+        let cluster = (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication);
         authentications.insert(cluster, ListTracker::cluster_scoped());
         let lists = Lists {
             objects: groups.into_iter().map(|group| (group, new())).collect(),
             hpas: new(),
-            workloads: watched_workloads()
-                .into_iter()
-                .map(|gvkr| (gvkr, new()))
-                .collect(),
+            workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
             authentications,
         };
         Self {
@@ -193,14 +183,8 @@ impl World {
     #[must_use]
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         let wake = self.wakes.first().map(|(at, _)| *at);
-        let retry = self
-            .authentication_retries
-            .values()
-            .filter_map(|(at, _)| *at);
-        [wake, self.schedule.next_due(), retry.min()]
-            .into_iter()
-            .flatten()
-            .min()
+        let retry = self.authentication_retries.values().filter_map(|(at, _)| *at);
+        [wake, self.schedule.next_due(), retry.min()].into_iter().flatten().min()
     }
 
     /// Gives a free place among the writes to the next in the queue; true when it must be looked at.
@@ -226,10 +210,7 @@ impl World {
     pub fn shift_clock(&mut self, milliseconds: i64) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
-        self.wakes = std::mem::take(&mut self.wakes)
-            .into_iter()
-            .map(|(at, key)| (shift(at), key))
-            .collect();
+        self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
         for (at, _) in self.authentication_retries.values_mut() {
             *at = at.map(shift);
         }
@@ -246,12 +227,9 @@ impl World {
             for trigger in &mut object.triggers {
                 trigger.shift(milliseconds);
             }
-            for slot in [
-                &mut object.slots.claim,
-                &mut object.slots.status,
-                &mut object.slots.hpa,
-                &mut object.slots.scale,
-            ] {
+            for slot in
+                [&mut object.slots.claim, &mut object.slots.status, &mut object.slots.hpa, &mut object.slots.scale]
+            {
                 slot.retry_at = slot.retry_at.map(shift);
             }
         }
@@ -269,11 +247,7 @@ impl World {
         let (polls_waiting, polls_in_flight) = self.schedule.load();
         Counts {
             objects: self.objects.len(),
-            ready: self
-                .objects
-                .values()
-                .filter(|object| object.verdict == super::object::Verdict::Good)
-                .count(),
+            ready: self.objects.values().filter(|object| object.verdict == super::object::Verdict::Good).count(),
             polls_waiting,
             polls_in_flight,
             writes_in_flight: self.writes_in_flight,
@@ -290,23 +264,10 @@ impl World {
     }
 
     /// A Kubernetes Event on the object.
-    fn emit(
-        &mut self,
-        key: &ObjectKey,
-        warning: bool,
-        reason: &'static str,
-        action: &'static str,
-        note: String,
-    ) {
+    fn emit(&mut self, key: &ObjectKey, warning: bool, reason: &'static str, action: &'static str, note: String) {
         if let Some(object) = self.objects.get(key) {
             let regarding = reference(&object.spec);
-            self.out.push(Command::Emit(KubeEvent {
-                regarding,
-                warning,
-                reason,
-                action,
-                note,
-            }));
+            self.out.push(Command::Emit(KubeEvent { regarding, warning, reason, action, note }));
         }
     }
 
@@ -330,9 +291,7 @@ impl World {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let wait = base
-            .saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX))
-            .min(max);
+        let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
         wait * u32::try_from(80 + self.random % 41).unwrap_or(100) / 100
     }
 }

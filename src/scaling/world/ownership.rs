@@ -9,18 +9,13 @@ use super::World;
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
 
 pub(super) fn owner(object: &ScaledObject) -> Owner {
-    Owner {
-        key: object.key.clone(),
-        uid: object.uid.clone(),
-    }
+    Owner { key: object.key.clone(), uid: object.uid.clone() }
 }
 
 /// Whoever wins the target, the HPA of another ScaledObject is no reason to give way: it goes with
 /// the garbage collector if its owner is gone, and its owner lost the target if it is not.
 fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
-    hpa.controller
-        .as_ref()
-        .is_some_and(|(_, kind, ..)| kind == "ScaledObject")
+    hpa.controller.as_ref().is_some_and(|(_, kind, ..)| kind == "ScaledObject")
 }
 
 impl World {
@@ -28,14 +23,9 @@ impl World {
     pub(super) fn conflict(&self, key: &ObjectKey) -> Option<String> {
         let object = self.objects.get(key)?;
         let target = object.target_id();
-        let wanted_hpa = object
-            .definition()
-            .map(|definition| definition.hpa_name.as_str());
+        let wanted_hpa = object.definition().map(|definition| definition.hpa_name.as_str());
         let workload = object.spec.target.name.as_str();
-        let kind = object
-            .target
-            .gvkr()
-            .map_or_else(|| object.spec.target.kind.clone(), |gvkr| gvkr.kind_text());
+        let kind = object.target.gvkr().map_or_else(|| object.spec.target.kind.clone(), |gvkr| gvkr.kind_text());
         let winner = self.owner_of(&target)?;
         if winner != *key {
             return Some(format!(
@@ -45,15 +35,12 @@ impl World {
         }
         let me = owner(&object.spec);
         let names = self.hpas_by_target.get(&target)?;
-        let foreign = names
-            .iter()
-            .filter_map(|name| self.hpas.get(&(target.0.clone(), name.clone())))
-            .find(|hpa| {
-                !is_controlled_by(hpa, &me)
-                    && !hpa.deletion_requested
-                    && hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
-                    && !is_of_scaled_object(hpa)
-            })?;
+        let foreign = names.iter().filter_map(|name| self.hpas.get(&(target.0.clone(), name.clone()))).find(|hpa| {
+            !is_controlled_by(hpa, &me)
+                && !hpa.deletion_requested
+                && hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
+                && !is_of_scaled_object(hpa)
+        })?;
         if !object.spec.transfer_hpa_ownership {
             return Some(format!(
                 "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'",
@@ -74,10 +61,7 @@ impl World {
         let (_, kind, name, uid) = hpa.controller.as_ref()?;
         let lives = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
             .into_iter()
-            .filter_map(|group| {
-                self.objects
-                    .get(&ObjectKey::new(group, &hpa.namespace, name))
-            })
+            .filter_map(|group| self.objects.get(&ObjectKey::new(group, &hpa.namespace, name)))
             .any(|object| object.spec.uid == *uid);
         (kind == "ScaledObject" && lives).then_some(name)
     }
@@ -89,10 +73,7 @@ impl World {
         };
         let users = self.by_target.get(&object.target_id());
         users.into_iter().flatten().any(|other| {
-            let lives = self
-                .objects
-                .get(other)
-                .is_some_and(|other| !other.spec.deletion_requested);
+            let lives = self.objects.get(other).is_some_and(|other| !other.spec.deletion_requested);
             other != key && lives
         })
     }
@@ -105,16 +86,8 @@ impl World {
             if object.spec.deletion_requested {
                 return None;
             }
-            let has_hpa = self
-                .hpa_of(key)
-                .is_some_and(|hpa| target_id(&hpa.namespace, &hpa.target) == *target);
-            Some((
-                !object.owns_target,
-                !has_hpa,
-                object.lost_target,
-                object.spec.created_at,
-                key,
-            ))
+            let has_hpa = self.hpa_of(key).is_some_and(|hpa| target_id(&hpa.namespace, &hpa.target) == *target);
+            Some((!object.owns_target, !has_hpa, object.lost_target, object.spec.created_at, key))
         });
         claims.min().map(|(.., key)| key.clone())
     }
@@ -123,9 +96,7 @@ impl World {
     pub(super) fn hpa_of(&self, key: &ObjectKey) -> Option<&ObservedHpa> {
         let object = self.objects.get(key)?;
         let me = owner(&object.spec);
-        let wanted = object
-            .definition()
-            .map(|definition| definition.hpa_name.as_str());
+        let wanted = object.definition().map(|definition| definition.hpa_name.as_str());
         let names = self.hpas_by_owner.get(&object.spec.uid)?;
         names
             .iter()

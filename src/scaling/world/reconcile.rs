@@ -42,11 +42,7 @@ impl World {
     /// Nothing is decided on half of the facts.
     fn is_listed(&self, group: ApiGroup) -> bool {
         self.lists.hpas.is_complete()
-            && self
-                .lists
-                .objects
-                .get(&group)
-                .is_some_and(super::lists::ListTracker::is_complete)
+            && self.lists.objects.get(&group).is_some_and(super::lists::ListTracker::is_complete)
     }
 
     /// Finalizer and label are there; false while they are being written.
@@ -62,11 +58,7 @@ impl World {
             ApiGroup::KedaSh => ("scaledobject.keda.sh/name".to_owned(), key.name.to_string()),
             ApiGroup::KedaK8sIo => ("deploymentName".to_owned(), object.spec.target.name.clone()),
         };
-        let has_finalizer = object
-            .spec
-            .finalizers
-            .iter()
-            .any(|name| FINALIZERS.contains(&name.as_str()));
+        let has_finalizer = object.spec.finalizers.iter().any(|name| FINALIZERS.contains(&name.as_str()));
         // A full pause ends the checks before the label's turn; a value that is no label is refused.
         let has_label = object.spec.pause.is_full()
             || label.1.is_empty()
@@ -81,15 +73,7 @@ impl World {
         }
         let label = (!has_label).then_some(label);
         let resource_version = object.spec.resource_version.clone();
-        self.write(
-            key,
-            WriteKind::Claim {
-                finalizers,
-                label,
-                resource_version,
-            },
-            now,
-        );
+        self.write(key, WriteKind::Claim { finalizers, label, resource_version }, now);
         false
     }
 
@@ -169,28 +153,13 @@ impl World {
     }
 
     fn watched_target(&self, gvkr: Gvkr, namespace: &str, name: &str) -> Target {
-        if let Some(workload) =
-            self.workloads
-                .get(&(gvkr.clone(), namespace.to_owned(), name.to_owned()))
-        {
-            return Target::Found {
-                gvkr,
-                workload: workload.clone(),
-            };
+        if let Some(workload) = self.workloads.get(&(gvkr.clone(), namespace.to_owned(), name.to_owned())) {
+            return Target::Found { gvkr, workload: workload.clone() };
         }
-        if self
-            .lists
-            .workloads
-            .get(&gvkr)
-            .is_some_and(super::lists::ListTracker::is_complete)
-        {
+        if self.lists.workloads.get(&gvkr).is_some_and(super::lists::ListTracker::is_complete) {
             // The API server's own words for a GET of something that is not there.
             let message = format!("{}.{} \"{name}\" not found", gvkr.resource, gvkr.group);
-            return Target::Failed {
-                gvkr: Some(gvkr),
-                message,
-                note: Some("Target resource doesn't exist"),
-            };
+            return Target::Failed { gvkr: Some(gvkr), message, note: Some("Target resource doesn't exist") };
         }
         Target::Unknown
     }
@@ -198,19 +167,12 @@ impl World {
     /// Asks for a target that no watch shows.
     pub(super) fn read_target(&mut self, key: &ObjectKey) {
         if let Some(object) = self.objects.get(key) {
-            let known = object
-                .target
-                .gvkr()
-                .or(object.spec.status.scale_target_gvkr.as_ref());
+            let known = object.target.gvkr().or(object.spec.status.scale_target_gvkr.as_ref());
             let known = known.filter(|gvkr| {
-                gvkr.kind == object.spec.target.kind
-                    && gvkr.api_version() == object.spec.target.api_version
+                gvkr.kind == object.spec.target.kind && gvkr.api_version() == object.spec.target.api_version
             });
-            let command = Command::ReadTarget {
-                object: key.clone(),
-                target: object.spec.target.clone(),
-                known: known.cloned(),
-            };
+            let command =
+                Command::ReadTarget { object: key.clone(), target: object.spec.target.clone(), known: known.cloned() };
             self.out.push(command);
         }
     }
@@ -219,19 +181,10 @@ impl World {
     fn pause(&mut self, key: &ObjectKey, now: UnixMillis) -> Verdict {
         // The loop ends before anything else, so that nothing moves while the HPA goes.
         self.tell_pause(key, false);
-        let was_running = self
-            .objects
-            .get(key)
-            .is_some_and(|object| object.loop_generation.is_some());
+        let was_running = self.objects.get(key).is_some_and(|object| object.loop_generation.is_some());
         self.stop(key);
         if was_running {
-            self.emit(
-                key,
-                false,
-                "KEDAScalersStopped",
-                "StopScaling",
-                "Stopped scalers watch".to_owned(),
-            );
+            self.emit(key, false, "KEDAScalersStopped", "StopScaling", "Stopped scalers watch".to_owned());
         }
         if let Some(hpa) = self.hpa_of(key).filter(|hpa| !hpa.deletion_requested) {
             let (name, uid) = (hpa.name.clone(), hpa.uid.clone());
@@ -246,10 +199,7 @@ impl World {
                 "failed to parse paused replica count: metadata.annotations[autoscaling.keda.sh/paused-replicas]: \
                  \"{text}\" is not a whole number of at least 0 (write for example \"3\")"
             );
-            return Verdict::Failed {
-                phrase: "failed to scale target to paused replica count",
-                message,
-            };
+            return Verdict::Failed { phrase: "failed to scale target to paused replica count", message };
         }
         if object.spec.pause.replicas.is_some() {
             match self.resolve_target(key, now) {
@@ -261,10 +211,7 @@ impl World {
                     self.decide(key, now);
                 }
                 Target::Failed { message, .. } => {
-                    return Verdict::Failed {
-                        phrase: "failed to scale target to paused replica count",
-                        message,
-                    };
+                    return Verdict::Failed { phrase: "failed to scale target to paused replica count", message };
                 }
                 Target::Unknown | Target::Reading => return Verdict::Pending,
             }
@@ -291,19 +238,14 @@ impl World {
             }
             return Verdict::Pending;
         }
-        let is_news = object
-            .hpa_refusal
-            .as_ref()
-            .is_some_and(|refusal| *refusal.desired != desired);
+        let is_news = object.hpa_refusal.as_ref().is_some_and(|refusal| *refusal.desired != desired);
         if is_news && let Some(object) = self.objects.get_mut(key) {
             // Other content may be taken: neither wait nor complain any longer.
             object.hpa_refusal = None;
             object.slots.hpa.retry_at = None;
             object.slots.hpa.failures = 0;
         }
-        let found = self
-            .hpas
-            .get(&(desired.namespace.clone(), desired.name.clone()));
+        let found = self.hpas.get(&(desired.namespace.clone(), desired.name.clone()));
         let kind = match found {
             None => Some(WriteKind::ApplyHpa(Box::new(desired))),
             // Its watch tells when it is gone.
@@ -315,10 +257,8 @@ impl World {
                             // Left by an object that is gone: the garbage collector is on its way.
                             return Verdict::Pending;
                         };
-                        let message = format!(
-                            "the HPA '{}' is already managed by the ScaledObject '{name}'",
-                            found.name
-                        );
+                        let message =
+                            format!("the HPA '{}' is already managed by the ScaledObject '{name}'", found.name);
                         return Verdict::failed(Step::BuildScalers, message);
                     }
                     _ if !transfer => {
@@ -332,10 +272,7 @@ impl World {
                     }
                     _ => {
                         let resource_version = found.resource_version.clone();
-                        Some(WriteKind::ReplaceHpa {
-                            desired: Box::new(desired),
-                            resource_version,
-                        })
+                        Some(WriteKind::ReplaceHpa { desired: Box::new(desired), resource_version })
                     }
                 }
             }
@@ -344,10 +281,7 @@ impl World {
                 Drift::Apply => Some(WriteKind::ApplyHpa(Box::new(desired))),
                 Drift::Replace => {
                     let resource_version = found.resource_version.clone();
-                    Some(WriteKind::ReplaceHpa {
-                        desired: Box::new(desired),
-                        resource_version,
-                    })
+                    Some(WriteKind::ReplaceHpa { desired: Box::new(desired), resource_version })
                 }
             },
         };
@@ -392,13 +326,7 @@ impl World {
             Verdict::Pending => {}
             Verdict::Failed { phrase, message } => {
                 self.stop(key);
-                self.tell_failure(
-                    key,
-                    format!("{phrase}: {message}"),
-                    message,
-                    phrase,
-                    failed_note,
-                );
+                self.tell_failure(key, format!("{phrase}: {message}"), message, phrase, failed_note);
             }
             Verdict::Paused => {
                 self.tell_ready(key);
@@ -408,11 +336,7 @@ impl World {
                     self.start(key, was_running.is_some(), now);
                 }
                 self.tell_ready(key);
-                if self
-                    .objects
-                    .get(key)
-                    .is_some_and(|object| object.redecide && object.slots.scale.is_free(now))
-                {
+                if self.objects.get(key).is_some_and(|object| object.redecide && object.slots.scale.is_free(now)) {
                     self.decide(key, now);
                 }
             }
@@ -436,11 +360,7 @@ impl World {
         object.start_loop(old.as_deref());
         let silent = std::mem::take(&mut object.recorded.adopted);
         let kinds: Vec<String> = object.definition().map_or_else(Vec::new, |definition| {
-            definition
-                .triggers
-                .iter()
-                .map(|trigger| trigger.kind.clone())
-                .collect()
+            definition.triggers.iter().map(|trigger| trigger.kind.clone()).collect()
         });
         // Answers to the questions of an earlier generation are none to those of this one.
         self.schedule.forget(key);
@@ -451,23 +371,11 @@ impl World {
         let mut told = std::collections::BTreeSet::new();
         for kind in kinds {
             if told.insert(kind.clone()) {
-                self.emit(
-                    key,
-                    false,
-                    "KEDAScalersStarted",
-                    "BuildScaler",
-                    format!("Scaler {kind} is built"),
-                );
+                self.emit(key, false, "KEDAScalersStarted", "BuildScaler", format!("Scaler {kind} is built"));
             }
         }
         if !is_restart {
-            self.emit(
-                key,
-                false,
-                "KEDAScalersStarted",
-                "StartScaling",
-                "Started scalers watch".to_owned(),
-            );
+            self.emit(key, false, "KEDAScalersStarted", "StartScaling", "Started scalers watch".to_owned());
         }
     }
 
@@ -506,33 +414,15 @@ impl World {
         let is_definition = object.spec.definition.is_err();
         let is_unresolved = matches!(&object.target, Target::Failed { gvkr: None, .. });
         if is_unresolved && phrase == Step::Target.phrase() && target_note.is_none() {
-            self.emit(
-                key,
-                true,
-                "ScaledObjectUpdateFailed",
-                "ResolveScaleTarget",
-                message.clone(),
-            );
+            self.emit(key, true, "ScaledObjectUpdateFailed", "ResolveScaleTarget", message.clone());
         }
         if let Some(note) = target_note {
-            self.emit(
-                key,
-                true,
-                "ScaledObjectCheckFailed",
-                "CheckScaledObject",
-                note.to_owned(),
-            );
+            self.emit(key, true, "ScaledObjectCheckFailed", "CheckScaledObject", note.to_owned());
         }
         if is_definition && phrase == Step::BuildScalers.phrase() {
             self.emit(key, true, "KEDAScalerFailed", "BuildScaler", message);
         }
-        self.emit(
-            key,
-            true,
-            "ScaledObjectCheckFailed",
-            "CheckScaledObject",
-            full,
-        );
+        self.emit(key, true, "ScaledObjectCheckFailed", "CheckScaledObject", full);
     }
 
     fn tell_pause(&mut self, key: &ObjectKey, is_pending: bool) {
@@ -546,21 +436,9 @@ impl World {
         }
         object.recorded.paused = paused;
         if paused {
-            self.emit(
-                key,
-                false,
-                "ScaledObjectPaused",
-                "PauseScaling",
-                "ScaledObject is paused".to_owned(),
-            );
+            self.emit(key, false, "ScaledObjectPaused", "PauseScaling", "ScaledObject is paused".to_owned());
         } else {
-            self.emit(
-                key,
-                false,
-                "ScaledObjectUnpaused",
-                "ResumeScaling",
-                UNPAUSED.to_owned(),
-            );
+            self.emit(key, false, "ScaledObjectUnpaused", "ResumeScaling", UNPAUSED.to_owned());
         }
     }
 
@@ -570,15 +448,10 @@ impl World {
             return;
         };
         let hpa = self.hpa_of(key).map(|hpa| {
-            let condition = hpa
-                .conditions
-                .iter()
-                .find(|(kind, ..)| kind == "ScalingActive");
+            let condition = hpa.conditions.iter().find(|(kind, ..)| kind == "ScalingActive");
             (
                 hpa.name.as_str(),
-                condition.map(|(_, status, reason, message)| {
-                    (status.as_str(), reason.as_str(), message.as_str())
-                }),
+                condition.map(|(_, status, reason, message)| (status.as_str(), reason.as_str(), message.as_str())),
             )
         });
         let wanted = object.wanted_status(hpa);
@@ -604,14 +477,7 @@ impl World {
             return;
         }
         let before = object.spec.status.clone();
-        self.write(
-            key,
-            WriteKind::Status(Box::new(StatusPatch {
-                before,
-                after: wanted,
-            })),
-            now,
-        );
+        self.write(key, WriteKind::Status(Box::new(StatusPatch { before, after: wanted })), now);
     }
 
     fn record_conditions(&mut self, key: &ObjectKey, wanted: &Status, now: UnixMillis) {
@@ -622,18 +488,9 @@ impl World {
             return;
         }
         let old = std::mem::replace(&mut object.recorded.conditions, wanted.conditions.clone());
-        let changed: Vec<_> = wanted
-            .conditions
-            .iter()
-            .filter(|condition| !old.contains(condition))
-            .cloned()
-            .collect();
+        let changed: Vec<_> = wanted.conditions.iter().filter(|condition| !old.contains(condition)).cloned().collect();
         for condition in changed {
-            self.record(Record::Condition {
-                at: now,
-                object: key.clone(),
-                condition,
-            });
+            self.record(Record::Condition { at: now, object: key.clone(), condition });
         }
     }
 }

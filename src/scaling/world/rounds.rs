@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
-    Answer, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record,
-    ScaleTarget, WriteKind,
+    Answer, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
 };
 use super::super::model::{
-    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey,
-    ParameterSource, Trigger, UnixMillis,
+    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Trigger,
+    UnixMillis,
 };
 use super::super::object::{Decided, Object, Round, Scaling, Target, Verdict};
 use super::super::reason::Reason;
@@ -35,10 +34,7 @@ impl World {
             return;
         };
         let interval = definition.polling_interval;
-        let phase = definition
-            .triggers
-            .first()
-            .map_or(Duration::ZERO, |first| phase(&first.source, interval));
+        let phase = definition.triggers.first().map_or(Duration::ZERO, |first| phase(&first.source, interval));
         self.schedule.plan(key, next_on_grid(now, interval, phase));
         if let Some(round) = &mut object.round {
             // Rounds of one object never overlap; an over-long one is followed at once by the next.
@@ -46,14 +42,9 @@ impl World {
             return;
         }
         let counts_pods = definition.fallback.as_ref().is_some_and(|fallback| {
-            definition
-                .triggers
-                .iter()
-                .zip(&object.triggers)
-                .any(|(trigger, state)| {
-                    trigger.metric_type == MetricType::Value
-                        && state.failures >= fallback.failure_threshold
-                })
+            definition.triggers.iter().zip(&object.triggers).any(|(trigger, state)| {
+                trigger.metric_type == MetricType::Value && state.failures >= fallback.failure_threshold
+            })
         });
         let selector = match &object.target {
             Target::Found { workload, .. } => workload.selector.clone(),
@@ -61,11 +52,7 @@ impl World {
         };
         let reads_target = !is_watched(object);
         object.round = Some(Round {
-            waiting: definition
-                .triggers
-                .iter()
-                .map(|trigger| trigger.index)
-                .collect(),
+            waiting: definition.triggers.iter().map(|trigger| trigger.index).collect(),
             waits_for_target: reads_target,
             waits_for_pods: counts_pods && selector.is_some(),
             again: false,
@@ -74,60 +61,34 @@ impl World {
             self.read_target(key);
         }
         if let (true, Some(selector)) = (counts_pods, selector) {
-            self.out.push(Command::CountReadyPods {
-                object: key.clone(),
-                selector,
-            });
+            self.out.push(Command::CountReadyPods { object: key.clone(), selector });
         }
         for trigger in &definition.triggers {
             match self.credentials(key, trigger) {
-                Ok(credentials) => self.schedule.ask(
-                    (key.clone(), trigger.index),
-                    &trigger.source,
-                    credentials,
-                    due_at,
-                ),
-                Err(error) => self.answered(
-                    key,
-                    trigger.index,
-                    &Answer::Failed(error),
-                    now,
-                    Duration::ZERO,
-                    now,
-                ),
+                Ok(credentials) => {
+                    self.schedule.ask((key.clone(), trigger.index), &trigger.source, credentials, due_at)
+                }
+                Err(error) => self.answered(key, trigger.index, &Answer::Failed(error), now, Duration::ZERO, now),
             }
         }
     }
 
     /// Where the trigger's authentication parameters come from. A reference that leads nowhere is
     /// an error: never a query without the credentials that were asked for.
-    fn credentials(
-        &self,
-        key: &ObjectKey,
-        trigger: &Trigger,
-    ) -> Result<Option<Credentials>, PollError> {
+    fn credentials(&self, key: &ObjectKey, trigger: &Trigger) -> Result<Option<Credentials>, PollError> {
         let Some(reference) = &trigger.authentication else {
             return Ok(None);
         };
         let id = authentication_key(key, reference);
-        let error = |message: String| PollError {
-            class: ErrorClass::Authentication,
-            message,
-        };
+        let error = |message: String| PollError { class: ErrorClass::Authentication, message };
         let Some(found) = self.authentications.get(&id) else {
-            return Err(error(format!(
-                "{id} not found (spec.triggers[{}].authenticationRef names it)",
-                trigger.index
-            )));
+            return Err(error(format!("{id} not found (spec.triggers[{}].authenticationRef names it)", trigger.index)));
         };
         if let Some(problem) = &found.unsupported {
             return Err(error(format!("{id}: {problem}")));
         }
         let env_target = self.objects.get(key).and_then(|object| {
-            let uses_env = found
-                .sources
-                .iter()
-                .any(|source| matches!(source, ParameterSource::Env { .. }));
+            let uses_env = found.sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
             let gvkr = object.target.gvkr().filter(|_| uses_env)?.clone();
             Some(EnvTarget {
                 gvkr,
@@ -161,11 +122,7 @@ impl World {
         let Some(definition) = object.loop_definition.clone() else {
             return;
         };
-        let Some(position) = definition
-            .triggers
-            .iter()
-            .position(|trigger| trigger.index == index)
-        else {
+        let Some(position) = definition.triggers.iter().position(|trigger| trigger.index == index) else {
             return;
         };
         let Some(round) = &mut object.round else {
@@ -176,10 +133,7 @@ impl World {
         }
         let context = FallbackContext {
             current_replicas: object.target.replicas(),
-            ready_pods: object
-                .ready_pods
-                .as_ref()
-                .map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
         };
         let trigger = &definition.triggers[position];
         let Some(state) = object.triggers.get_mut(position) else {
@@ -210,10 +164,7 @@ impl World {
         };
         let context = FallbackContext {
             current_replicas: object.target.replicas(),
-            ready_pods: object
-                .ready_pods
-                .as_ref()
-                .map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
         };
         for (trigger, state) in definition.triggers.iter().zip(&mut object.triggers) {
             state.reconsider(trigger, &definition, now, context);
@@ -287,9 +238,7 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
-        let active = object
-            .definition()
-            .is_some_and(|definition| object.is_falling_back(definition));
+        let active = object.definition().is_some_and(|definition| object.is_falling_back(definition));
         if std::mem::replace(&mut object.recorded.fallback, active) == active {
             return;
         }
@@ -317,12 +266,7 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
-        let Ok(definition) = object
-            .spec
-            .definition
-            .clone()
-            .or_else(|_| paused_definition(object))
-        else {
+        let Ok(definition) = object.spec.definition.clone().or_else(|_| paused_definition(object)) else {
             return;
         };
         if object.slots.scale.in_flight.is_some() {
@@ -336,11 +280,8 @@ impl World {
             return;
         }
         let triggers = decided_triggers(object);
-        let active_metrics: Vec<String> = triggers
-            .iter()
-            .filter(|trigger| trigger.active)
-            .map(|trigger| trigger.metric_name.to_string())
-            .collect();
+        let active_metrics: Vec<String> =
+            triggers.iter().filter(|trigger| trigger.active).map(|trigger| trigger.metric_name.to_string()).collect();
         let current = match (&object.target, &object.target_unreadable) {
             (Target::Found { .. }, Some(message)) => Err(message.as_str()),
             (Target::Found { workload, .. }, None) => Ok(workload.replicas),
@@ -384,10 +325,7 @@ impl World {
             object.decided = Some(Decided {
                 ready: decision.ready.clone(),
                 active: decision.active.clone(),
-                activity: triggers
-                    .iter()
-                    .map(|trigger| (trigger.metric_name.to_string(), trigger.active))
-                    .collect(),
+                activity: triggers.iter().map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect(),
             });
         }
         // A state that lasts is one decision; its samples tell the rest.
@@ -410,10 +348,7 @@ impl World {
         };
         match (decision.scale_to, object.target.gvkr().cloned()) {
             (Some(to), Some(gvkr)) => {
-                let target = ScaleTarget {
-                    gvkr,
-                    name: object.spec.target.name.clone(),
-                };
+                let target = ScaleTarget { gvkr, name: object.spec.target.name.clone() };
                 let is_sent = self.write(key, WriteKind::Scale { target, from, to }, now);
                 let Some(object) = self.objects.get_mut(key) else {
                     return;
@@ -466,10 +401,7 @@ impl World {
         };
         if is_news {
             object.recorded_active_at = Some(at);
-            self.record(Record::LastActive {
-                object: key.clone(),
-                at,
-            });
+            self.record(Record::LastActive { object: key.clone(), at });
         }
     }
 }
@@ -480,25 +412,15 @@ pub(super) fn scale_note(
     scaling: &Scaling,
     failed: bool,
 ) -> Option<(bool, &'static str, &'static str, String)> {
-    let kind = object
-        .target
-        .gvkr()
-        .map(|gvkr| gvkr.kind_text())
-        .unwrap_or_default();
-    let what = format!(
-        "{kind} {}/{}",
-        object.spec.key.namespace, object.spec.target.name
-    );
+    let kind = object.target.gvkr().map(|gvkr| gvkr.kind_text()).unwrap_or_default();
+    let what = format!("{kind} {}/{}", object.spec.key.namespace, object.spec.target.name);
     let (from, to) = (scaling.from, scaling.to);
     match (&scaling.reason, failed) {
         (Reason::Activated { metrics }, false) => Some((
             false,
             "KEDAScaleTargetActivated",
             "ScaleUp",
-            format!(
-                "Scaled {what} from {from} to {to}, triggered by {}",
-                metrics.join(";")
-            ),
+            format!("Scaled {what} from {from} to {to}, triggered by {}", metrics.join(";")),
         )),
         (Reason::ActivatedByAnnotation, false) => Some((
             false,
@@ -512,12 +434,9 @@ pub(super) fn scale_note(
             "ScaleUp",
             format!("Failed to scale {what} from {from} to {to}"),
         )),
-        (Reason::Deactivated, false) => Some((
-            false,
-            "KEDAScaleTargetDeactivated",
-            "ScaleDown",
-            format!("Deactivated {what} from {from} to {to}"),
-        )),
+        (Reason::Deactivated, false) => {
+            Some((false, "KEDAScaleTargetDeactivated", "ScaleDown", format!("Deactivated {what} from {from} to {to}")))
+        }
         (Reason::Deactivated, true) => Some((
             true,
             "KEDAScaleTargetDeactivationFailed",
@@ -544,9 +463,7 @@ fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
 }
 
 /// Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.
-fn paused_definition(
-    object: &Object,
-) -> Result<std::sync::Arc<super::super::model::Definition>, ()> {
+fn paused_definition(object: &Object) -> Result<std::sync::Arc<super::super::model::Definition>, ()> {
     use super::super::model::Definition;
     if !object.spec.pause.is_full() {
         return Err(());
@@ -570,16 +487,11 @@ fn paused_definition(
 
 fn is_watched(object: &Object) -> bool {
     let target = &object.spec.target;
-    watched_workloads()
-        .iter()
-        .any(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
+    watched_workloads().iter().any(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
 }
 
 /// Identity of a referenced authentication: namespaced ones live beside the object.
-pub(super) fn authentication_key(
-    key: &ObjectKey,
-    reference: &AuthenticationRef,
-) -> AuthenticationKey {
+pub(super) fn authentication_key(key: &ObjectKey, reference: &AuthenticationRef) -> AuthenticationKey {
     AuthenticationKey {
         group: key.group,
         kind: reference.kind,

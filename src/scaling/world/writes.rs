@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::event::{
-    Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk,
-};
+use super::super::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use super::super::hpa::{self, DesiredHpa, Drift};
 use super::super::model::{ObjectKey, UnixMillis};
 use super::super::object::{HpaRefusal, Object, Slot, Target};
@@ -45,11 +43,7 @@ impl World {
         slot.in_flight = Some(id);
         object.in_flight_writes.insert(id, kind.clone());
         self.writes_in_flight += 1;
-        self.out.push(Command::Write(Write {
-            id,
-            object: key.clone(),
-            kind,
-        }));
+        self.out.push(Command::Write(Write { id, object: key.clone(), kind }));
         true
     }
 
@@ -92,9 +86,7 @@ impl World {
             }
         }
         match kind {
-            WriteKind::Claim {
-                finalizers, label, ..
-            } => {
+            WriteKind::Claim { finalizers, label, .. } => {
                 if !is_overtaken {
                     object.spec.finalizers = finalizers;
                     object.spec.labels.extend(label);
@@ -106,11 +98,7 @@ impl World {
             }
             WriteKind::Status(patch) => {
                 let is_again = object.status_written.as_ref() == Some(&patch.after);
-                object.status_fights = if is_again {
-                    object.status_fights + 1
-                } else {
-                    0
-                };
+                object.status_fights = if is_again { object.status_fights + 1 } else { 0 };
                 object.status_written = Some(patch.after.clone());
                 object.status_dirty_since = None;
                 if !is_overtaken {
@@ -132,8 +120,7 @@ impl World {
                 self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
             }
             WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
-            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {
-            }
+            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {}
         }
     }
 
@@ -147,21 +134,12 @@ impl World {
     }
 
     fn tell_deleted(&mut self, key: &ObjectKey) {
-        self.emit(
-            key,
-            true,
-            "ScaledObjectDeleted",
-            "DeleteScaledObject",
-            "ScaledObject was deleted".to_owned(),
-        );
+        self.emit(key, true, "ScaledObjectDeleted", "DeleteScaledObject", "ScaledObject was deleted".to_owned());
     }
 
     /// Somebody else writes the same fields, KEDA still running for instance: go on, but slowly.
     fn calm_status_fight(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let fights = self
-            .objects
-            .get(key)
-            .map_or(0, |object| object.status_fights);
+        let fights = self.objects.get(key).map_or(0, |object| object.status_fights);
         if fights == 0 {
             return;
         }
@@ -208,56 +186,34 @@ impl World {
         };
         workload.replicas_manager = Some("hpalite".to_owned());
         if let Some(gvkr) = object.target.gvkr().cloned()
-            && let Some(known) =
-                self.workloads
-                    .get_mut(&(gvkr, workload.namespace.clone(), workload.name.clone()))
+            && let Some(known) = self.workloads.get_mut(&(gvkr, workload.namespace.clone(), workload.name.clone()))
         {
             known.replicas = to;
         }
         self.note_replicas(&id, &workload, now);
-        self.record(Record::Action {
-            at: now,
-            object: key.clone(),
-            from,
-            to,
-            error: None,
-        });
+        self.record(Record::Action { at: now, object: key.clone(), from, to, error: None });
         let Some(scaling) = scaling else { return };
         if scaling.touch_last_active {
             self.touch_last_active(key, now);
         }
-        let note = self
-            .objects
-            .get(key)
-            .and_then(|object| scale_note(object, &scaling, false));
+        let note = self.objects.get(key).and_then(|object| scale_note(object, &scaling, false));
         if let Some((warning, reason, action, note)) = note {
             self.emit(key, warning, reason, action, note);
         }
     }
 
-    fn write_failed(
-        &mut self,
-        key: &ObjectKey,
-        id: u64,
-        kind: WriteKind,
-        error: &WriteError,
-        now: UnixMillis,
-    ) {
+    fn write_failed(&mut self, key: &ObjectKey, id: u64, kind: WriteKind, error: &WriteError, now: UnixMillis) {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
         let failures = object.slots.by_id(id).map_or(0, |slot| slot.failures);
         let wait = match error.kind {
             // The newer picture is on its way: decide again on it.
-            WriteErrorKind::Conflict => {
-                self.backoff(failures, Duration::from_millis(50), RETRY_MAX)
-            }
+            WriteErrorKind::Conflict => self.backoff(failures, Duration::from_millis(50), RETRY_MAX),
             WriteErrorKind::Invalid | WriteErrorKind::Forbidden | WriteErrorKind::Terminating => {
                 self.backoff(failures, RETRY_REFUSED, RETRY_REFUSED_MAX)
             }
-            WriteErrorKind::NotFound | WriteErrorKind::Transient => {
-                self.backoff(failures, RETRY_BASE, RETRY_MAX)
-            }
+            WriteErrorKind::NotFound | WriteErrorKind::Transient => self.backoff(failures, RETRY_BASE, RETRY_MAX),
         };
         let retry_at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
         let Some(object) = self.objects.get_mut(key) else {
@@ -278,18 +234,11 @@ impl World {
                 object.hpa_refusal = Some(HpaRefusal {
                     desired,
                     message: error.message.clone(),
-                    is_final: !matches!(
-                        error.kind,
-                        WriteErrorKind::NotFound | WriteErrorKind::Transient
-                    ),
+                    is_final: !matches!(error.kind, WriteErrorKind::NotFound | WriteErrorKind::Transient),
                 });
             }
             WriteKind::DeleteHpa { name, uid } if error.kind == WriteErrorKind::NotFound => {
-                if let Some(slot) = self
-                    .objects
-                    .get_mut(key)
-                    .map(|object| &mut object.slots.hpa)
-                {
+                if let Some(slot) = self.objects.get_mut(key).map(|object| &mut object.slots.hpa) {
                     slot.succeeded();
                 }
                 self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
@@ -303,21 +252,8 @@ impl World {
         }
     }
 
-    fn scale_failed(
-        &mut self,
-        key: &ObjectKey,
-        from: u32,
-        to: u32,
-        error: &WriteError,
-        now: UnixMillis,
-    ) {
-        self.record(Record::Action {
-            at: now,
-            object: key.clone(),
-            from,
-            to,
-            error: Some(error.message.clone()),
-        });
+    fn scale_failed(&mut self, key: &ObjectKey, from: u32, to: u32, error: &WriteError, now: UnixMillis) {
+        self.record(Record::Action { at: now, object: key.clone(), from, to, error: Some(error.message.clone()) });
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
@@ -332,18 +268,9 @@ impl World {
             }
             return;
         }
-        let note = self
-            .objects
-            .get(key)
-            .and_then(|object| scale_note(object, &scaling, true));
+        let note = self.objects.get(key).and_then(|object| scale_note(object, &scaling, true));
         if let Some((warning, reason, action, note)) = note {
-            self.emit(
-                key,
-                warning,
-                reason,
-                action,
-                format!("{note}: {}", error.message),
-            );
+            self.emit(key, warning, reason, action, format!("{note}: {}", error.message));
         }
     }
 
@@ -360,9 +287,7 @@ fn slot<'a>(object: &'a mut Object, kind: &WriteKind) -> &'a mut Slot {
     match kind {
         WriteKind::Claim { .. } | WriteKind::Release { .. } => &mut slots.claim,
         WriteKind::Status(_) => &mut slots.status,
-        WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => {
-            &mut slots.hpa
-        }
+        WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => &mut slots.hpa,
         // Writes to authentications have no object; they never come here.
         WriteKind::Scale { .. }
         | WriteKind::AuthenticationStatus { .. }

@@ -80,8 +80,7 @@ fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
             });
         }
         HpaMetric::Resource { name, target } => {
-            spec.resource =
-                Some(api::ResourceMetricSource { name: name.clone(), target: metric_target(*target) });
+            spec.resource = Some(api::ResourceMetricSource { name: name.clone(), target: metric_target(*target) });
         }
         HpaMetric::ContainerResource { container, name, target } => {
             spec.container_resource = Some(api::ContainerResourceMetricSource {

@@ -18,8 +18,7 @@ use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
 /// # Errors
 /// When the bytes are no HPA with a `metadata.name`.
 pub fn from_slice(json: &[u8]) -> Result<ObservedHpa, Unreadable> {
-    let wire: WireHpa =
-        serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
+    let wire: WireHpa = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     if wire.metadata.name.is_empty() {
         return Err(Unreadable("metadata.name: is missing".to_owned()));
     }
@@ -155,15 +154,8 @@ struct WireCondition {
 
 impl WireHpa {
     fn into_model(self) -> ObservedHpa {
-        let Self {
-            metadata,
-            spec,
-            status,
-        } = self;
-        let controller = metadata
-            .owner_references
-            .into_iter()
-            .find(|owner| owner.controller == Some(true));
+        let Self { metadata, spec, status } = self;
+        let controller = metadata.owner_references.into_iter().find(|owner| owner.controller == Some(true));
         ObservedHpa {
             namespace: metadata.namespace,
             name: metadata.name,
@@ -171,8 +163,7 @@ impl WireHpa {
             resource_version: metadata.resource_version,
             labels: metadata.labels,
             annotations: metadata.annotations,
-            controller: controller
-                .map(|owner| (owner.api_version, owner.kind, owner.name, owner.uid)),
+            controller: controller.map(|owner| (owner.api_version, owner.kind, owner.name, owner.uid)),
             min_replicas: spec.min_replicas,
             max_replicas: spec.max_replicas,
             target: TargetRef {
@@ -181,11 +172,7 @@ impl WireHpa {
                 name: spec.scale_target_ref.name,
                 env_source_container: None,
             },
-            metrics: spec
-                .metrics
-                .into_iter()
-                .map(WireMetric::into_model)
-                .collect(),
+            metrics: spec.metrics.into_iter().map(WireMetric::into_model).collect(),
             behavior: spec.behavior.map(|behavior| Behavior {
                 scale_up: behavior.scale_up.map(WireRules::into_model),
                 scale_down: behavior.scale_down.map(WireRules::into_model),
@@ -193,59 +180,29 @@ impl WireHpa {
             deletion_requested: metadata.deletion_timestamp.is_some(),
             current_replicas: status.current_replicas,
             desired_replicas: status.desired_replicas,
-            conditions: status
-                .conditions
-                .into_iter()
-                .map(|c| (c.kind, c.status, c.reason, c.message))
-                .collect(),
-            current_metrics_json: status
-                .current_metrics
-                .map(|metrics| metrics.to_string())
-                .unwrap_or_default(),
+            conditions: status.conditions.into_iter().map(|c| (c.kind, c.status, c.reason, c.message)).collect(),
+            current_metrics_json: status.current_metrics.map(|metrics| metrics.to_string()).unwrap_or_default(),
         }
     }
 }
 
 impl WireMetric {
     fn into_model(self) -> HpaMetric {
-        let Self {
-            kind,
-            external,
-            resource,
-            container_resource,
-        } = self;
+        let Self { kind, external, resource, container_resource } = self;
         let read = match (&*kind, external, resource, container_resource) {
-            ("External", Some(external), ..)
-                if external.metric.selector.match_expressions.is_empty() =>
-            {
-                external
-                    .target
-                    .into_model()
-                    .map(|target| HpaMetric::External {
-                        name: external.metric.name,
-                        match_labels: external.metric.selector.match_labels,
-                        target,
-                    })
+            ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
+                external.target.into_model().map(|target| HpaMetric::External {
+                    name: external.metric.name,
+                    match_labels: external.metric.selector.match_labels,
+                    target,
+                })
             }
             ("Resource", _, Some(resource), _) => {
-                resource
-                    .target
-                    .into_model()
-                    .map(|target| HpaMetric::Resource {
-                        name: resource.name,
-                        target,
-                    })
+                resource.target.into_model().map(|target| HpaMetric::Resource { name: resource.name, target })
             }
-            ("ContainerResource", _, _, Some(resource)) => {
-                resource
-                    .target
-                    .into_model()
-                    .map(|target| HpaMetric::ContainerResource {
-                        container: resource.container,
-                        name: resource.name,
-                        target,
-                    })
-            }
+            ("ContainerResource", _, _, Some(resource)) => resource.target.into_model().map(|target| {
+                HpaMetric::ContainerResource { container: resource.container, name: resource.name, target }
+            }),
             _ => None,
         };
         read.unwrap_or(HpaMetric::Other(kind))
@@ -255,34 +212,20 @@ impl WireMetric {
 impl WireMetricTarget {
     fn into_model(self) -> Option<MetricTarget> {
         match self {
-            Self {
-                average_value: Some(text),
-                ..
-            } => parse_milli(&text).map(MetricTarget::AverageValue),
-            Self {
-                value: Some(text), ..
-            } => parse_milli(&text).map(MetricTarget::Value),
-            Self {
-                average_utilization,
-                ..
-            } => average_utilization.map(MetricTarget::Utilization),
+            Self { average_value: Some(text), .. } => parse_milli(&text).map(MetricTarget::AverageValue),
+            Self { value: Some(text), .. } => parse_milli(&text).map(MetricTarget::Value),
+            Self { average_utilization, .. } => average_utilization.map(MetricTarget::Utilization),
         }
     }
 }
 
 impl WireRules {
     fn into_model(self) -> ScalingRules {
-        let policy = |p: WirePolicy| ScalingPolicy {
-            kind: p.kind,
-            value: p.value,
-            period_seconds: p.period_seconds,
-        };
+        let policy = |p: WirePolicy| ScalingPolicy { kind: p.kind, value: p.value, period_seconds: p.period_seconds };
         ScalingRules {
             stabilization_window_seconds: self.stabilization_window_seconds,
             select_policy: self.select_policy,
-            policies: self
-                .policies
-                .map(|policies| policies.into_iter().map(policy).collect()),
+            policies: self.policies.map(|policies| policies.into_iter().map(policy).collect()),
             tolerance: self.tolerance,
         }
     }
@@ -323,46 +266,23 @@ mod tests {
                 "conditions": [{"type": "AbleToScale", "status": "True", "reason": "R", "message": "M"}]},
         });
         let hpa = from_slice(body.to_string().as_bytes()).expect("reads");
-        assert_eq!(
-            (
-                hpa.min_replicas,
-                hpa.max_replicas,
-                hpa.current_replicas,
-                hpa.desired_replicas
-            ),
-            (None, 4, 2, 3)
-        );
+        assert_eq!((hpa.min_replicas, hpa.max_replicas, hpa.current_replicas, hpa.desired_replicas), (None, 4, 2, 3));
         assert_eq!(hpa.controller.map(|owner| owner.2), Some("s".to_owned()));
         assert_eq!(hpa.current_metrics_json, r#"[{"a":1,"type":"External"}]"#);
-        let external = |target| HpaMetric::External {
-            name: "m".to_owned(),
-            match_labels: BTreeMap::new(),
-            target,
-        };
+        let external = |target| HpaMetric::External { name: "m".to_owned(), match_labels: BTreeMap::new(), target };
         assert_eq!(
             hpa.metrics,
             [
                 external(MetricTarget::AverageValue(1500)),
                 external(MetricTarget::Value(1_000_000)),
                 HpaMetric::Other("External".to_owned()),
-                HpaMetric::Resource {
-                    name: "cpu".to_owned(),
-                    target: MetricTarget::Utilization(60)
-                },
+                HpaMetric::Resource { name: "cpu".to_owned(), target: MetricTarget::Utilization(60) },
                 HpaMetric::Other("Pods".to_owned()),
             ]
         );
-        let down = hpa
-            .behavior
-            .and_then(|behavior| behavior.scale_down)
-            .expect("is there");
-        assert_eq!(
-            (down.stabilization_window_seconds, down.tolerance.as_deref()),
-            (Some(60), Some("100m"))
-        );
+        let down = hpa.behavior.and_then(|behavior| behavior.scale_down).expect("is there");
+        assert_eq!((down.stabilization_window_seconds, down.tolerance.as_deref()), (Some(60), Some("100m")));
         assert_eq!(down.policies.map(|policies| policies.len()), Some(1));
-        assert!(
-            from_slice(b"{}").is_err() && from_slice(b"null").is_err() && from_slice(b"{").is_err()
-        );
+        assert!(from_slice(b"{}").is_err() && from_slice(b"null").is_err() && from_slice(b"{").is_err());
     }
 }

@@ -50,9 +50,7 @@ pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Report) 
     Annotations {
         pause,
         force_activation,
-        transfer_hpa_ownership: annotations
-            .get(TRANSFER_HPA_OWNERSHIP)
-            .is_some_and(|text| text == "true"),
+        transfer_hpa_ownership: annotations.get(TRANSFER_HPA_OWNERSHIP).is_some_and(|text| text == "true"),
     }
 }
 
@@ -60,12 +58,7 @@ pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Report) 
 pub(super) fn excluded_labels(annotations: &BTreeMap<String, String>) -> Vec<String> {
     annotations
         .get(EXCLUDED_LABELS)
-        .map(|text| {
-            text.split(',')
-                .filter(|key| !key.is_empty())
-                .map(str::to_owned)
-                .collect()
-        })
+        .map(|text| text.split(',').filter(|key| !key.is_empty()).map(str::to_owned).collect())
         .unwrap_or_default()
 }
 
@@ -80,10 +73,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 
 /// A count that the API can hold; else the text.
 fn replicas(text: &str) -> Result<u32, String> {
-    text.parse::<i32>()
-        .ok()
-        .and_then(|count| u32::try_from(count).ok())
-        .ok_or_else(|| text.to_owned())
+    text.parse::<i32>().ok().and_then(|count| u32::try_from(count).ok()).ok_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -118,39 +108,18 @@ mod tests {
                     PAUSED_SCALE_OUT => annotations.pause.scale_out,
                     _ => annotations.force_activation,
                 };
-                assert_eq!(
-                    (read, !report.warnings.is_empty()),
-                    (value, warned),
-                    "{name}: {text:?}"
-                );
+                assert_eq!((read, !report.warnings.is_empty()), (value, warned), "{name}: {text:?}");
             }
         }
     }
 
     #[test]
     fn paused_replicas() {
-        for (text, count) in [
-            ("0", Some(0)),
-            ("3", Some(3)),
-            ("+3", Some(3)),
-            ("2147483647", Some(2_147_483_647)),
-        ] {
-            assert_eq!(
-                read_one(PAUSED_REPLICAS, text)
-                    .0
-                    .pause
-                    .replicas
-                    .map(Result::ok),
-                Some(count),
-                "{text}"
-            );
+        for (text, count) in [("0", Some(0)), ("3", Some(3)), ("+3", Some(3)), ("2147483647", Some(2_147_483_647))] {
+            assert_eq!(read_one(PAUSED_REPLICAS, text).0.pause.replicas.map(Result::ok), Some(count), "{text}");
         }
         for text in ["", "-1", "x", "1.5", "2147483648"] {
-            assert_eq!(
-                read_one(PAUSED_REPLICAS, text).0.pause.replicas,
-                Some(Err(text.to_owned())),
-                "{text}"
-            );
+            assert_eq!(read_one(PAUSED_REPLICAS, text).0.pause.replicas, Some(Err(text.to_owned())), "{text}");
         }
         assert_eq!(read_one("other", "3").0.pause, Pause::default());
     }

@@ -24,20 +24,8 @@ fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
     if !fields.is_present() {
         return None;
     }
-    fields.warn_unknown(
-        &[
-            "stabilizationWindowSeconds",
-            "selectPolicy",
-            "policies",
-            "tolerance",
-        ],
-        report,
-    );
-    let window = fields.integer(
-        "stabilizationWindowSeconds",
-        0..=STABILIZATION_SECONDS_MAX,
-        report,
-    );
+    fields.warn_unknown(&["stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"], report);
+    let window = fields.integer("stabilizationWindowSeconds", 0..=STABILIZATION_SECONDS_MAX, report);
     let select_policy = fields.filled("selectPolicy", report);
     if let Some(text) = select_policy.filter(|text| !matches!(*text, "Max" | "Min" | "Disabled")) {
         report.problem(
@@ -47,11 +35,8 @@ fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
             "write Max, Min or Disabled",
         );
     }
-    let policies: Vec<ScalingPolicy> = fields
-        .objects("policies", report)
-        .iter()
-        .filter_map(|policy| self::policy(policy, report))
-        .collect();
+    let policies: Vec<ScalingPolicy> =
+        fields.objects("policies", report).iter().filter_map(|policy| self::policy(policy, report)).collect();
     Some(ScalingRules {
         stabilization_window_seconds: window.and_then(|seconds| i32::try_from(seconds).ok()),
         select_policy: select_policy.map(str::to_owned),
@@ -66,36 +51,18 @@ fn policy(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingPolicy> {
     fields.warn_unknown(&["type", "value", "periodSeconds"], report);
     let kind = fields.text("type", report);
     if !matches!(kind, Some("Pods" | "Percent")) {
-        let message = kind.map_or("is missing".to_owned(), |text| {
-            format!("{} is no policy type", quoted(text))
-        });
-        report.problem(
-            Step::BuildScalers,
-            fields.path("type"),
-            message,
-            "write Pods or Percent",
-        );
+        let message = kind.map_or("is missing".to_owned(), |text| format!("{} is no policy type", quoted(text)));
+        report.problem(Step::BuildScalers, fields.path("type"), message, "write Pods or Percent");
     }
     let mut required = |name: &str, max: i64| {
         if !fields.has(name) {
-            report.problem(
-                Step::BuildScalers,
-                fields.path(name),
-                "is missing",
-                "write a number above 0",
-            );
+            report.problem(Step::BuildScalers, fields.path(name), "is missing", "write a number above 0");
         }
-        fields
-            .integer(name, 1..=max, report)
-            .and_then(|number| i32::try_from(number).ok())
+        fields.integer(name, 1..=max, report).and_then(|number| i32::try_from(number).ok())
     };
     let value = required("value", INT32_MAX);
     let period_seconds = required("periodSeconds", POLICY_PERIOD_SECONDS_MAX);
-    Some(ScalingPolicy {
-        kind: kind?.to_owned(),
-        value: value?,
-        period_seconds: period_seconds?,
-    })
+    Some(ScalingPolicy { kind: kind?.to_owned(), value: value?, period_seconds: period_seconds? })
 }
 
 /// A quantity, which people write as text or as a plain number.

@@ -23,11 +23,7 @@ pub(super) struct Replicas {
 pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Periods {
     let mut seconds = |name: &str, from: i64, default: u64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
-        Duration::from_secs(
-            given
-                .and_then(|seconds| u64::try_from(seconds).ok())
-                .unwrap_or(default),
-        )
+        Duration::from_secs(given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(default))
     };
     Periods {
         polling_interval: seconds("pollingInterval", 1, 30),
@@ -70,17 +66,9 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     let max = replicas.max;
     if min > max {
         let (field, given) = if spec.has("maxReplicaCount") {
-            (
-                "minReplicaCount",
-                format!(
-                    "set minReplicaCount to at most {max} or maxReplicaCount to at least {min}"
-                ),
-            )
+            ("minReplicaCount", format!("set minReplicaCount to at most {max} or maxReplicaCount to at least {min}"))
         } else {
-            (
-                "minReplicaCount",
-                format!("set maxReplicaCount, which is {max} unless given, to at least {min}"),
-            )
+            ("minReplicaCount", format!("set maxReplicaCount, which is {max} unless given, to at least {min}"))
         };
         report.problem(
             Step::ReplicaBounds,
@@ -91,10 +79,7 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     }
     if let Some(idle) = replicas.idle.filter(|idle| *idle >= min) {
         let fix = if replicas.min.is_none() {
-            format!(
-                "set minReplicaCount to at least {}, or remove idleReplicaCount",
-                idle.saturating_add(1)
-            )
+            format!("set minReplicaCount to at least {}, or remove idleReplicaCount", idle.saturating_add(1))
         } else {
             format!("set idleReplicaCount below {min}, or remove it")
         };
@@ -138,17 +123,8 @@ mod tests {
         let mut report = Report::default();
         let fields = Fields::new("spec", Some(spec), Step::BuildScalers, &mut report);
         replicas(ApiGroup::KedaSh, &fields, &mut report);
-        assert!(
-            report
-                .problems
-                .iter()
-                .all(|problem| problem.step == Step::ReplicaBounds)
-        );
-        report
-            .problems
-            .into_iter()
-            .map(|problem| problem.message)
-            .collect()
+        assert!(report.problems.iter().all(|problem| problem.step == Step::ReplicaBounds));
+        report.problems.into_iter().map(|problem| problem.message).collect()
     }
 
     #[test]
@@ -159,10 +135,7 @@ mod tests {
             (json!({"minReplicaCount": 5, "maxReplicaCount": 5}), &[]),
             (json!({"idleReplicaCount": 0, "minReplicaCount": 0}), &[]),
             (json!({"idleReplicaCount": 0, "minReplicaCount": 1}), &[]),
-            (
-                json!({"idleReplicaCount": 0}),
-                &["IdleReplicaCount=0 must be less than MinReplicaCount=0"],
-            ),
+            (json!({"idleReplicaCount": 0}), &["IdleReplicaCount=0 must be less than MinReplicaCount=0"]),
             (
                 json!({"idleReplicaCount": 2, "minReplicaCount": 2}),
                 &["IdleReplicaCount=2 must be less than MinReplicaCount=2"],
@@ -171,16 +144,10 @@ mod tests {
                 json!({"minReplicaCount": 9, "maxReplicaCount": 2}),
                 &["MinReplicaCount=9 must be less than MaxReplicaCount=2"],
             ),
-            (
-                json!({"minReplicaCount": 101}),
-                &["MinReplicaCount=101 must be less than MaxReplicaCount=100"],
-            ),
+            (json!({"minReplicaCount": 101}), &["MinReplicaCount=101 must be less than MaxReplicaCount=100"]),
             (json!({"maxReplicaCount": 0}), &["0 is out of range"]),
             (json!({"minReplicaCount": -1}), &["-1 is out of range"]),
-            (
-                json!({"minReplicaCount": 1.5}),
-                &["must be an integer, is the number 1.5"],
-            ),
+            (json!({"minReplicaCount": 1.5}), &["must be an integer, is the number 1.5"]),
         ] {
             assert_eq!(problems(&spec), expected, "{spec}");
         }

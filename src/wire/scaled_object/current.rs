@@ -31,17 +31,9 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
     bounds::warn_useless(spec, &replicas, report);
     let advanced = spec.child("advanced", report);
-    advanced.warn_unknown(
-        &[
-            "restoreToOriginalReplicaCount",
-            "horizontalPodAutoscalerConfig",
-            "scalingModifiers",
-        ],
-        report,
-    );
-    let restore_to_original = advanced
-        .boolean("restoreToOriginalReplicaCount", report)
-        .unwrap_or(false);
+    advanced
+        .warn_unknown(&["restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig", "scalingModifiers"], report);
+    let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
     let triggers = trigger::read_all(ApiGroup::KedaSh, &metadata.name, spec, report);
     let config = advanced.child("horizontalPodAutoscalerConfig", report);
     config.warn_unknown(&["name", "behavior"], report);
@@ -75,10 +67,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
 
 fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     let fields = spec.child_at("scaleTargetRef", Step::Target, report);
-    fields.warn_unknown(
-        &["name", "apiVersion", "kind", "envSourceContainerName"],
-        report,
-    );
+    fields.warn_unknown(&["name", "apiVersion", "kind", "envSourceContainerName"], report);
     let name = fields.text("name", report).unwrap_or_default();
     if name.is_empty() && !fields.has("name") || fields.get("name").is_some_and(|name| name == "") {
         let fix = match fields.get("deploymentName").and_then(|name| name.as_str()) {
@@ -99,14 +88,9 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     }
     TargetRef {
         api_version: api_version.to_owned(),
-        kind: fields
-            .filled("kind", report)
-            .unwrap_or("Deployment")
-            .to_owned(),
+        kind: fields.filled("kind", report).unwrap_or("Deployment").to_owned(),
         name: name.to_owned(),
-        env_source_container: fields
-            .filled("envSourceContainerName", report)
-            .map(str::to_owned),
+        env_source_container: fields.filled("envSourceContainerName", report).map(str::to_owned),
     }
 }
 
@@ -134,10 +118,7 @@ fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Report) -> St
         report.problem(
             Step::BuildScalers,
             field,
-            format!(
-                "the HPA's name {} is longer than {NAME_BYTES_MAX} characters",
-                quoted(&name)
-            ),
+            format!("the HPA's name {} is longer than {NAME_BYTES_MAX} characters", quoted(&name)),
             fix,
         );
     } else if given.is_some() && !is_dns_subdomain(&name) {
@@ -154,9 +135,7 @@ fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Report) -> St
 fn is_dns_subdomain(name: &str) -> bool {
     name.split('.').all(|label| {
         !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     })

@@ -9,14 +9,8 @@ const INT32_MAX: i64 = i32::MAX as i64;
 const BEHAVIORS: &[(&str, FallbackBehavior)] = &[
     ("static", FallbackBehavior::Static),
     ("currentReplicas", FallbackBehavior::CurrentReplicas),
-    (
-        "currentReplicasIfHigher",
-        FallbackBehavior::CurrentReplicasIfHigher,
-    ),
-    (
-        "currentReplicasIfLower",
-        FallbackBehavior::CurrentReplicasIfLower,
-    ),
+    ("currentReplicasIfHigher", FallbackBehavior::CurrentReplicasIfHigher),
+    ("currentReplicasIfLower", FallbackBehavior::CurrentReplicasIfLower),
     ("scalingModifiers", FallbackBehavior::ScalingModifiers),
 ];
 
@@ -39,18 +33,10 @@ pub(super) fn read(
         let given = fallback.integer(name, 0..=INT32_MAX, report);
         given.and_then(|number| u32::try_from(number).ok())
     };
-    let failure_threshold = required(
-        "failureThreshold",
-        "write how many failures in a row to tolerate, e.g. 3",
-    );
-    let replicas = required(
-        "replicas",
-        "write how many replicas to run while triggers fail",
-    );
+    let failure_threshold = required("failureThreshold", "write how many failures in a row to tolerate, e.g. 3");
+    let replicas = required("replicas", "write how many replicas to run while triggers fail");
     let behavior = behavior(&fallback, has_formula, report);
-    let can_fall_back = trigger_types
-        .iter()
-        .any(|kind| !matches!(*kind, "cpu" | "memory"));
+    let can_fall_back = trigger_types.iter().any(|kind| !matches!(*kind, "cpu" | "memory"));
     if !trigger_types.is_empty() && !can_fall_back && !has_formula {
         report.problem(
             Step::BuildScalers,
@@ -59,27 +45,17 @@ pub(super) fn read(
             "remove fallback, or add a trigger such as prometheus",
         );
     }
-    Some(Fallback {
-        failure_threshold: failure_threshold?,
-        replicas: replicas?,
-        behavior: behavior?,
-    })
+    Some(Fallback { failure_threshold: failure_threshold?, replicas: replicas?, behavior: behavior? })
 }
 
-fn behavior(
-    fallback: &Fields<'_>,
-    has_formula: bool,
-    report: &mut Report,
-) -> Option<FallbackBehavior> {
+fn behavior(fallback: &Fields<'_>, has_formula: bool, report: &mut Report) -> Option<FallbackBehavior> {
     let Some(text) = fallback.text("behavior", report) else {
         return Some(FallbackBehavior::Static);
     };
     let Some((_, behavior)) = BEHAVIORS.iter().find(|(name, _)| *name == text) else {
         let names: Vec<&str> = BEHAVIORS.iter().map(|(name, _)| *name).collect();
-        let fix = nearest(text, &names).map_or_else(
-            || format!("write one of {}", names.join(", ")),
-            |near| format!("write {near}"),
-        );
+        let fix = nearest(text, &names)
+            .map_or_else(|| format!("write one of {}", names.join(", ")), |near| format!("write {near}"));
         report.problem(
             Step::BuildScalers,
             fallback.path("behavior"),

@@ -64,14 +64,10 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     let target = TargetRef {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
-        name: fields
-            .filled("deploymentName", report)
-            .unwrap_or_default()
-            .to_owned(),
+        name: fields.filled("deploymentName", report).unwrap_or_default().to_owned(),
         env_source_container: fields.filled("containerName", report).map(str::to_owned),
     };
-    const DEPLOYMENTS_ONLY: &str =
-        "only Deployments are supported: write scaleTargetRef.deploymentName";
+    const DEPLOYMENTS_ONLY: &str = "only Deployments are supported: write scaleTargetRef.deploymentName";
     let scale_type = spec.text("scaleType", report).unwrap_or("deployment");
     if scale_type != "deployment" {
         report.problem(
@@ -82,12 +78,7 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
         );
     }
     if spec.has("jobTargetRef") {
-        report.problem(
-            Step::Target,
-            spec.path("jobTargetRef"),
-            "jobs cannot be scaled",
-            DEPLOYMENTS_ONLY,
-        );
+        report.problem(Step::Target, spec.path("jobTargetRef"), "jobs cannot be scaled", DEPLOYMENTS_ONLY);
     }
     let is_blank = fields.get("deploymentName").is_none_or(|name| name == "");
     if is_blank && !spec.has("jobTargetRef") {
@@ -95,12 +86,7 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
             Some(new) => format!("write deploymentName: {new}; name is of keda.sh"),
             None => "write the name of the Deployment to scale".to_owned(),
         };
-        report.problem(
-            Step::Target,
-            fields.path("deploymentName"),
-            "is missing",
-            fix,
-        );
+        report.problem(Step::Target, fields.path("deploymentName"), "is missing", fix);
     } else if target.name.len() > NAME_BYTES_MAX {
         report.problem(
             Step::Target,

@@ -18,9 +18,7 @@ use serde_json::Value;
 use super::fields::{Fields, Report, Warning};
 use super::metadata::{Metadata, Unreadable};
 use super::status;
-use crate::scaling::model::{
-    ApiGroup, Definition, Invalid, ObjectKey, ScaledObject, Step, TargetRef,
-};
+use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, ScaledObject, Step, TargetRef};
 
 /// The object, and what its author may want to know beyond what is wrong.
 #[derive(Debug)]
@@ -57,12 +55,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let metadata = Metadata::take(&mut object, &mut report)?;
     let created_at = metadata.created_at();
     if object.get("spec").is_none_or(Value::is_null) {
-        report.problem(
-            Step::Target,
-            "spec",
-            "is missing",
-            "write a spec with scaleTargetRef and triggers",
-        );
+        report.problem(Step::Target, "spec", "is missing", "write a spec with scaleTargetRef and triggers");
     }
     let spec_fields = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
     let spec = match group {
@@ -72,22 +65,12 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let annotations = annotations::read(&metadata.annotations, &mut report);
     // serde_json keeps keys sorted, which makes the text canonical.
     let spec_json = object.get("spec").unwrap_or(&Value::Null).to_string();
-    let status = object
-        .get("status")
-        .map(status::from_value)
-        .unwrap_or_default();
+    let status = object.get("status").map(status::from_value).unwrap_or_default();
 
-    let Report {
-        mut problems,
-        warnings,
-    } = report;
+    let Report { mut problems, warnings } = report;
     // Stable, so that within a step the order of the walk stays.
     problems.sort_by_key(|problem| problem.step);
-    let definition = if problems.is_empty() {
-        Ok(Arc::new(spec.definition))
-    } else {
-        Err(Invalid { problems })
-    };
+    let definition = if problems.is_empty() { Ok(Arc::new(spec.definition)) } else { Err(Invalid { problems }) };
     let object = ScaledObject {
         key: ObjectKey::new(group, &metadata.namespace, &metadata.name),
         uid: metadata.uid,
@@ -141,32 +124,13 @@ mod tests {
                 "status": {"hpaName": "old"},
             }),
         );
-        assert_eq!(
-            (object.generation, object.created_at),
-            (3, UnixMillis(1_767_323_045_000))
-        );
+        assert_eq!((object.generation, object.created_at), (3, UnixMillis(1_767_323_045_000)));
         assert_eq!(object.status.hpa_name.as_deref(), Some("old"));
-        assert_eq!(
-            (
-                object.triggers_types.as_str(),
-                object.authentications_types.as_str()
-            ),
-            ("prometheus", "")
-        );
+        assert_eq!((object.triggers_types.as_str(), object.authentications_types.as_str()), ("prometheus", ""));
+        assert!(!object.deletion_requested && !object.restore_to_original && !object.pause.is_any());
+        assert_eq!((object.target.api_version.as_str(), object.target.kind.as_str()), ("apps/v1", "Deployment"));
         assert!(
-            !object.deletion_requested && !object.restore_to_original && !object.pause.is_any()
-        );
-        assert_eq!(
-            (
-                object.target.api_version.as_str(),
-                object.target.kind.as_str()
-            ),
-            ("apps/v1", "Deployment")
-        );
-        assert!(
-            object
-                .spec_json
-                .starts_with(r#"{"advanced":{"horizontalPodAutoscalerConfig""#),
+            object.spec_json.starts_with(r#"{"advanced":{"horizontalPodAutoscalerConfig""#),
             "{}",
             object.spec_json
         );
@@ -174,34 +138,14 @@ mod tests {
         assert_eq!(definition.polling_interval, Duration::from_secs(30));
         assert_eq!(definition.cooldown_period, Duration::from_secs(300));
         assert_eq!(definition.initial_cooldown_period, Duration::ZERO);
-        assert_eq!(
-            (
-                definition.idle_replicas,
-                definition.min_replicas,
-                definition.max_replicas
-            ),
-            (None, None, 100)
-        );
-        assert_eq!(
-            (definition.fallback.as_ref(), definition.behavior.as_ref()),
-            (None, None)
-        );
+        assert_eq!((definition.idle_replicas, definition.min_replicas, definition.max_replicas), (None, None, 100));
+        assert_eq!((definition.fallback.as_ref(), definition.behavior.as_ref()), (None, None));
         assert_eq!(definition.hpa_name, "keda-hpa-web");
         let trigger = &definition.triggers[0];
-        assert_eq!(
-            (&*trigger.metric_name, trigger.metric_type),
-            ("s0-prometheus", MetricType::AverageValue)
-        );
+        assert_eq!((&*trigger.metric_name, trigger.metric_type), ("s0-prometheus", MetricType::AverageValue));
         assert_eq!(trigger.on_missing, OnMissing::EmptyIsZero);
         let Source::Prometheus(source) = &trigger.source;
-        assert_eq!(
-            (
-                source.server_address.as_str(),
-                source.timeout,
-                source.unsafe_ssl
-            ),
-            ("http://p:9090", None, false)
-        );
+        assert_eq!((source.server_address.as_str(), source.timeout, source.unsafe_ssl), ("http://p:9090", None, false));
     }
 
     #[test]
@@ -225,23 +169,11 @@ mod tests {
         assert_eq!(object.authentications_types, "a");
         let definition = object.definition.expect("is valid");
         assert_eq!(definition.hpa_name, "keda-hpa-web");
-        assert_eq!(
-            definition.selector,
-            ("deploymentName".to_owned(), "web".to_owned())
-        );
-        assert_eq!(
-            (definition.idle_replicas, definition.min_replicas),
-            (None, Some(2))
-        );
+        assert_eq!(definition.selector, ("deploymentName".to_owned(), "web".to_owned()));
+        assert_eq!((definition.idle_replicas, definition.min_replicas), (None, Some(2)));
         let trigger = &definition.triggers[0];
-        assert_eq!(
-            (&*trigger.metric_name, trigger.metric_type),
-            ("Http_Requests", MetricType::AverageValue)
-        );
-        let kind = trigger
-            .authentication
-            .as_ref()
-            .map(|reference| reference.kind.name());
+        assert_eq!((&*trigger.metric_name, trigger.metric_type), ("Http_Requests", MetricType::AverageValue));
+        let kind = trigger.authentication.as_ref().map(|reference| reference.kind.name());
         assert_eq!(kind, Some("TriggerAuthentication"));
     }
 
@@ -312,15 +244,8 @@ mod tests {
                     Ok(definition) => {
                         valid += 1;
                         assert!(!definition.triggers.is_empty() && !object.target.name.is_empty());
-                        assert!(
-                            definition.min() <= definition.max_replicas
-                                && definition.max_replicas > 0
-                        );
-                        assert!(
-                            definition
-                                .idle_replicas
-                                .is_none_or(|idle| idle < definition.min().max(1))
-                        );
+                        assert!(definition.min() <= definition.max_replicas && definition.max_replicas > 0);
+                        assert!(definition.idle_replicas.is_none_or(|idle| idle < definition.min().max(1)));
                         assert!(!definition.polling_interval.is_zero());
                         for trigger in &definition.triggers {
                             assert!(crate::scaling::hpa::target_milli(trigger.threshold) > 0);

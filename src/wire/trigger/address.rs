@@ -15,9 +15,7 @@ pub(super) fn check_base_url(text: &str) -> Result<(), &'static str> {
         return Err("contains a query or a fragment, after which no path can follow");
     }
     let authority = rest.split('/').next().unwrap_or_default();
-    let host_port = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host_port)| host_port);
+    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host_port)| host_port);
     let (host, port) = if let Some(bracketed) = host_port.strip_prefix('[') {
         let Some((address, after)) = bracketed.split_once(']') else {
             return Err("has an unclosed bracket");
@@ -31,9 +29,7 @@ pub(super) fn check_base_url(text: &str) -> Result<(), &'static str> {
             None => return Err("has text after its brackets"),
         }
     } else {
-        host_port
-            .split_once(':')
-            .map_or((host_port, None), |(host, port)| (host, Some(port)))
+        host_port.split_once(':').map_or((host_port, None), |(host, port)| (host, Some(port)))
     };
     if host.is_empty() {
         return Err("has no host");
@@ -43,9 +39,7 @@ pub(super) fn check_base_url(text: &str) -> Result<(), &'static str> {
         return Err("has a host with a character that no host name has");
     }
     match port {
-        Some(port) if port.parse::<u16>().map_or(true, |number| number == 0) => {
-            Err("has no valid port")
-        }
+        Some(port) if port.parse::<u16>().map_or(true, |number| number == 0) => Err("has no valid port"),
         _ => Ok(()),
     }
 }
@@ -78,16 +72,10 @@ mod tests {
             ("http://prometheus:0", "has no valid port"),
             ("http://prometheus:99999", "has no valid port"),
             ("http://prome theus", "contains a blank"),
-            (
-                "http://prometheus/?a=b",
-                "contains a query or a fragment, after which no path can follow",
-            ),
+            ("http://prometheus/?a=b", "contains a query or a fragment, after which no path can follow"),
             ("http://[::1", "has an unclosed bracket"),
             ("http://[x]", "has no IPv6 address between its brackets"),
-            (
-                "http://{{host}}",
-                "has a host with a character that no host name has",
-            ),
+            ("http://{{host}}", "has a host with a character that no host name has"),
             ("__PROMETHEUS__", "is not a URL"),
         ] {
             assert_eq!(check_base_url(text), Err(reason), "{text}");

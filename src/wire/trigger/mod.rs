@@ -66,23 +66,11 @@ pub(crate) struct Triggers<'a> {
     pub(crate) authentications_text: String,
 }
 
-const TRIGGER_FIELDS: &[&str] = &[
-    "type",
-    "name",
-    "metadata",
-    "authenticationRef",
-    "metricType",
-    "useCachedMetrics",
-];
+const TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"];
 const LEGACY_TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef"];
 
 /// Reads `spec.triggers` of the object called `object_name`.
-pub(crate) fn read_all<'a>(
-    group: ApiGroup,
-    object_name: &str,
-    spec: &Fields<'a>,
-    report: &mut Report,
-) -> Triggers<'a> {
+pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>, report: &mut Report) -> Triggers<'a> {
     let items = spec.objects("triggers", report);
     if items.is_empty() && spec.get("triggers").is_none_or(Value::is_array) {
         report.problem(
@@ -102,12 +90,7 @@ pub(crate) fn read_all<'a>(
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
         let Ok(index) = u16::try_from(index) else {
-            report.problem(
-                Step::Triggers,
-                fields.here(),
-                "too many triggers",
-                "write at most 65536",
-            );
+            report.problem(Step::Triggers, fields.here(), "too many triggers", "write at most 65536");
             break;
         };
         if let Some(name) = fields.filled("name", report) {
@@ -125,22 +108,12 @@ pub(crate) fn read_all<'a>(
             names.push(name);
         }
         let authentication = authentication(group, fields, report);
-        authentications.extend(
-            authentication
-                .as_ref()
-                .map(|reference| reference.name.clone()),
-        );
+        authentications.extend(authentication.as_ref().map(|reference| reference.name.clone()));
         if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
             read.kinds.push(kind);
-            read.triggers
-                .extend(read_one(group, index, kind, fields, authentication, report));
+            read.triggers.extend(read_one(group, index, kind, fields, authentication, report));
         } else if fields.is_present() && fields.get("type").is_none_or(|kind| kind == "") {
-            report.problem(
-                Step::Triggers,
-                fields.path("type"),
-                "is missing",
-                format!("write one of: {}", supported()),
-            );
+            report.problem(Step::Triggers, fields.path("type"), "is missing", format!("write one of: {}", supported()));
         }
     }
     report_shared_metric_names(group, object_name, &read.triggers, report);
@@ -157,22 +130,14 @@ fn read_one(
     authentication: Option<AuthenticationRef>,
     report: &mut Report,
 ) -> Option<Trigger> {
-    let known = if group == ApiGroup::KedaSh {
-        TRIGGER_FIELDS
-    } else {
-        LEGACY_TRIGGER_FIELDS
-    };
+    let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
     fields.warn_unknown(known, report);
-    let use_cached_metrics =
-        group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
+    let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
     if use_cached_metrics && matches!(kind, "cpu" | "memory" | "cron") {
         report.problem(
             Step::Triggers,
             fields.path("useCachedMetrics"),
-            format!(
-                "property \"useCachedMetrics\" is not supported for {} scaler",
-                quoted(kind)
-            ),
+            format!("property \"useCachedMetrics\" is not supported for {} scaler", quoted(kind)),
             "remove useCachedMetrics from this trigger",
         );
     }
@@ -181,33 +146,16 @@ fn read_one(
         report_unsupported(kind, fields, report);
         return None;
     };
-    for (key, _) in parameters
-        .iter()
-        .filter(|(key, _)| !trigger_type.parameters.contains(&key.as_str()))
-    {
-        let fix = nearest(key, trigger_type.parameters)
-            .map(|near| format!("did you mean {near}?"))
-            .unwrap_or_default();
-        report.warn(
-            parameters.path(key),
-            format!("unknown parameter of the {kind} trigger, it has no effect"),
-            fix,
-        );
+    for (key, _) in parameters.iter().filter(|(key, _)| !trigger_type.parameters.contains(&key.as_str())) {
+        let fix = nearest(key, trigger_type.parameters).map(|near| format!("did you mean {near}?")).unwrap_or_default();
+        report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
-    let context = Context {
-        group,
-        index,
-        fields,
-        parameters,
-        authentication: authentication.as_ref(),
-    };
+    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref() };
     let parsed = (trigger_type.parse)(&context, report)?;
     Some(Trigger {
         index,
         kind: kind.to_owned(),
-        name: fields
-            .filled("name", &mut Report::default())
-            .map(str::to_owned),
+        name: fields.filled("name", &mut Report::default()).map(str::to_owned),
         metric_name: parsed.metric_name,
         metric_type: parsed.metric_type,
         threshold: parsed.threshold,
@@ -222,12 +170,7 @@ fn read_one(
 /// `metadata` as text. KEDA 1 took whatever scalar it found; the newer API wants strings.
 fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> Parameters {
     if !fields.has("metadata") {
-        report.problem(
-            Step::BuildScalers,
-            fields.path("metadata"),
-            "is missing",
-            "write the trigger's parameters",
-        );
+        report.problem(Step::BuildScalers, fields.path("metadata"), "is missing", "write the trigger's parameters");
     }
     let metadata = fields.child("metadata", report);
     let mut values = BTreeMap::new();
@@ -237,11 +180,7 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) ->
         }
         let is_scalar = !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null);
         if !value.is_string() && (group == ApiGroup::KedaSh || !is_scalar) {
-            let fix = if is_scalar {
-                format!("write {key}: \"{}\"", scalar_text(value))
-            } else {
-                String::new()
-            };
+            let fix = if is_scalar { format!("write {key}: \"{}\"", scalar_text(value)) } else { String::new() };
             report.problem(
                 Step::BuildScalers,
                 metadata.path(key),
@@ -250,33 +189,18 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) ->
             );
         }
         // Goes on with the text that was meant, so that one mistake is one problem.
-        values.insert(
-            key.clone(),
-            if is_scalar {
-                scalar_text(value)
-            } else {
-                String::new()
-            },
-        );
+        values.insert(key.clone(), if is_scalar { scalar_text(value) } else { String::new() });
     }
     Parameters::new(metadata.here(), values)
 }
 
 fn report_unsupported(kind: &str, fields: &Fields<'_>, report: &mut Report) {
     let (message, fix) = if catalog::is_known(kind) {
-        (
-            format!("trigger type {} is not supported yet", quoted(kind)),
-            format!("supported types: {}", supported()),
-        )
+        (format!("trigger type {} is not supported yet", quoted(kind)), format!("supported types: {}", supported()))
     } else {
         let served: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
-        let near = nearest(kind, &served)
-            .map(|near| format!("did you mean {near}? "))
-            .unwrap_or_default();
-        (
-            format!("trigger type {} is unknown", quoted(kind)),
-            format!("{near}supported types: {}", supported()),
-        )
+        let near = nearest(kind, &served).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        (format!("trigger type {} is unknown", quoted(kind)), format!("{near}supported types: {}", supported()))
     };
     report.problem(Step::BuildScalers, fields.path("type"), message, fix);
 }
@@ -286,24 +210,13 @@ fn supported() -> String {
     names.join(", ")
 }
 
-fn authentication(
-    group: ApiGroup,
-    fields: &Fields<'_>,
-    report: &mut Report,
-) -> Option<AuthenticationRef> {
+fn authentication(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> Option<AuthenticationRef> {
     let reference = fields.child("authenticationRef", report);
     if !reference.is_present() {
         return None;
     }
     let is_current = group == ApiGroup::KedaSh;
-    reference.warn_unknown(
-        if is_current {
-            &["name", "kind"]
-        } else {
-            &["name"]
-        },
-        report,
-    );
+    reference.warn_unknown(if is_current { &["name", "kind"] } else { &["name"] }, report);
     let name = reference.filled("name", report);
     if name.is_none() && reference.get("name").is_none_or(Value::is_string) {
         report.problem(
@@ -313,11 +226,7 @@ fn authentication(
             "write the name of a TriggerAuthentication, or remove authenticationRef",
         );
     }
-    let kind = if is_current {
-        reference.filled("kind", report)
-    } else {
-        None
-    };
+    let kind = if is_current { reference.filled("kind", report) } else { None };
     let kind = match kind {
         None | Some("TriggerAuthentication") => AuthenticationKind::TriggerAuthentication,
         Some("ClusterTriggerAuthentication") => AuthenticationKind::ClusterTriggerAuthentication,
@@ -331,10 +240,7 @@ fn authentication(
             return None;
         }
     };
-    Some(AuthenticationRef {
-        kind,
-        name: name?.to_owned(),
-    })
+    Some(AuthenticationRef { kind, name: name?.to_owned() })
 }
 
 /// The metric type of a trigger that becomes an External metric.
@@ -352,28 +258,15 @@ fn external_metric_type(context: &Context<'_>, report: &mut Report) -> Option<Me
         ),
         Some(other) => (format!("{} is no metric type", quoted(other)), "write AverageValue or Value"),
     };
-    report.problem(
-        Step::BuildScalers,
-        context.fields.path("metricType"),
-        message,
-        fix,
-    );
+    report.problem(Step::BuildScalers, context.fields.path("metricType"), message, fix);
     None
 }
 
 /// Reads match a metric's name in any case, so names that differ in case alone are one name.
-fn report_shared_metric_names(
-    group: ApiGroup,
-    object_name: &str,
-    triggers: &[Trigger],
-    report: &mut Report,
-) {
+fn report_shared_metric_names(group: ApiGroup, object_name: &str, triggers: &[Trigger], report: &mut Report) {
     for (position, trigger) in triggers.iter().enumerate() {
         let name = &trigger.metric_name;
-        if triggers[..position]
-            .iter()
-            .any(|earlier| earlier.metric_name.eq_ignore_ascii_case(name))
-        {
+        if triggers[..position].iter().any(|earlier| earlier.metric_name.eq_ignore_ascii_case(name)) {
             let field = match group {
                 ApiGroup::KedaSh => format!("spec.triggers[{}]", trigger.index),
                 ApiGroup::KedaK8sIo => {

@@ -16,10 +16,7 @@ pub(crate) struct Parameters {
 
 impl Parameters {
     pub(super) fn new(path: &str, values: BTreeMap<String, String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            values,
-        }
+        Self { path: path.to_owned(), values }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
@@ -30,32 +27,18 @@ impl Parameters {
         format!("{}.{name}", self.path)
     }
 
-    pub(super) fn problem(
-        &self,
-        name: &str,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-        report: &mut Report,
-    ) {
+    pub(super) fn problem(&self, name: &str, message: impl Into<String>, fix: impl Into<String>, report: &mut Report) {
         report.problem(Step::BuildScalers, self.path(name), message, fix);
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.values
-            .get(name)
-            .map(|text| text.trim())
-            .filter(|text| !text.is_empty())
+        self.values.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
     pub(super) fn required(&self, name: &str, fix: &str, report: &mut Report) -> Option<&str> {
         let value = self.get(name);
         if value.is_none() {
-            self.problem(
-                name,
-                format!("missing required parameter {name:?}"),
-                fix,
-                report,
-            );
+            self.problem(name, format!("missing required parameter {name:?}"), fix, report);
         }
         value
     }
@@ -87,12 +70,7 @@ impl Parameters {
             _ => None,
         };
         if flag.is_none() {
-            self.problem(
-                name,
-                format!("{} is not a boolean", quoted(text)),
-                "write \"true\" or \"false\"",
-                report,
-            );
+            self.problem(name, format!("{} is not a boolean", quoted(text)), "write \"true\" or \"false\"", report);
         }
         flag.map(Some).ok_or(())
     }
@@ -102,16 +80,10 @@ impl Parameters {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
-        let nanos =
-            parse_go_duration(text).or_else(|| text.parse::<i64>().ok()?.checked_mul(1_000_000));
+        let nanos = parse_go_duration(text).or_else(|| text.parse::<i64>().ok()?.checked_mul(1_000_000));
         let Some(nanos) = nanos else {
             let message = format!("{} is not a duration", quoted(text));
-            self.problem(
-                name,
-                message,
-                "write a duration such as \"5s\", or milliseconds such as \"5000\"",
-                report,
-            );
+            self.problem(name, message, "write a duration such as \"5s\", or milliseconds such as \"5000\"", report);
             return Err(());
         };
         let Ok(nanos) = u64::try_from(nanos) else {
@@ -127,11 +99,7 @@ impl Parameters {
     }
 
     /// `k=v,k2=v2`. A later value of the same key wins.
-    pub(super) fn pairs(
-        &self,
-        name: &str,
-        report: &mut Report,
-    ) -> Result<Vec<(String, String)>, ()> {
+    pub(super) fn pairs(&self, name: &str, report: &mut Report) -> Result<Vec<(String, String)>, ()> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for item in self.get(name).into_iter().flat_map(|text| text.split(',')) {
             let parts: Vec<&str> = item.split('=').map(str::trim).collect();
@@ -142,12 +110,7 @@ impl Parameters {
                 return Err(());
             };
             if key.is_empty() {
-                self.problem(
-                    name,
-                    format!("{} has no key", quoted(item.trim())),
-                    "write k=v,k2=v2",
-                    report,
-                );
+                self.problem(name, format!("{} has no key", quoted(item.trim())), "write k=v,k2=v2", report);
                 return Err(());
             }
             match pairs.iter_mut().find(|(known, _)| known == key) {
@@ -162,14 +125,10 @@ impl Parameters {
 /// A number in JSON's syntax, which KEDA reads these with: no `+5`, `.5`, `05` or `5.`; finite.
 pub(crate) fn json_number(text: &str) -> Option<f64> {
     // Without the guard a leading blank would pass.
-    if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
-        || !text.ends_with(|c: char| c.is_ascii_digit())
-    {
+    if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || !text.ends_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    serde_json::from_str::<f64>(text)
-        .ok()
-        .filter(|number| number.is_finite())
+    serde_json::from_str::<f64>(text).ok().filter(|number| number.is_finite())
 }
 
 #[cfg(test)]
@@ -238,13 +197,7 @@ mod tests {
             ("a=b,", None),
         ] {
             let read = parameters(text).pairs("p", &mut Report::default()).ok();
-            let read = read.map(|pairs| {
-                pairs
-                    .iter()
-                    .map(|(k, v)| format!("{k}:{v}"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            });
+            let read = read.map(|pairs| pairs.iter().map(|(k, v)| format!("{k}:{v}")).collect::<Vec<_>>().join(" "));
             assert_eq!(read.as_deref(), expected, "{text:?}");
         }
     }

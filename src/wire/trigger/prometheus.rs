@@ -47,17 +47,8 @@ pub(super) const TYPE: TriggerType = TriggerType {
 };
 
 /// Parameters that are secrets or belong to them: read from an authentication only.
-const AUTHENTICATION_ONLY: &[&str] = &[
-    "bearerToken",
-    "token",
-    "username",
-    "password",
-    "cert",
-    "key",
-    "ca",
-    "customAuthHeader",
-    "customAuthValue",
-];
+const AUTHENTICATION_ONLY: &[&str] =
+    &["bearerToken", "token", "username", "password", "cert", "key", "ca", "customAuthHeader", "customAuthValue"];
 
 const AUTH_MODES: &[(&str, AuthMode)] = &[
     ("apiKey", AuthMode::ApiKey),
@@ -72,11 +63,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     let parameters = &context.parameters;
     // Everything is read before anything is given up, so that all problems come out at once.
     let server_address = server_address(parameters, report);
-    let query = parameters.required(
-        "query",
-        "write a PromQL query that gives one number",
-        report,
-    );
+    let query = parameters.required("query", "write a PromQL query that gives one number", report);
     let threshold = threshold(context, report);
     let activation_threshold = parameters.number("activationThreshold", report);
     let metric_type = external_metric_type(context, report);
@@ -113,12 +100,7 @@ fn server_address(parameters: &Parameters, report: &mut Report) -> Option<String
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
     if let Err(reason) = check_base_url(text) {
-        parameters.problem(
-            "serverAddress",
-            format!("{} {reason}", quoted(text)),
-            FIX,
-            report,
-        );
+        parameters.problem("serverAddress", format!("{} {reason}", quoted(text)), FIX, report);
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())
@@ -134,12 +116,7 @@ fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
         ApiGroup::KedaK8sIo => {
             let Ok(number) = text.parse::<i64>() else {
                 let message = format!("{} is not an integer", quoted(text));
-                parameters.problem(
-                    "threshold",
-                    message,
-                    "write an integer, or move the object to keda.sh",
-                    report,
-                );
+                parameters.problem("threshold", message, "write an integer, or move the object to keda.sh", report);
                 return None;
             };
             // Thresholds beyond 2^53 lose their last digits; no metric has them either.
@@ -159,17 +136,9 @@ fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
     }
     let milli = target_milli(number);
     if milli == 0 {
-        let message = format!(
-            "{} becomes the HPA target {:?}, which the API server refuses",
-            quoted(text),
-            format_milli(milli)
-        );
-        parameters.problem(
-            "threshold",
-            message,
-            "write at least \"0.001\", or scale the query up",
-            report,
-        );
+        let message =
+            format!("{} becomes the HPA target {:?}, which the API server refuses", quoted(text), format_milli(milli));
+        parameters.problem("threshold", message, "write at least \"0.001\", or scale the query up", report);
         return None;
     }
     Some(number)
@@ -181,19 +150,10 @@ fn metric_name(context: &Context<'_>, report: &mut Report) -> Option<Arc<str>> {
         return Some(format!("s{}-prometheus", context.index).into());
     }
     let parameters = &context.parameters;
-    let name = parameters.required(
-        "metricName",
-        "write a name for the metric, e.g. \"http_requests\"",
-        report,
-    )?;
+    let name = parameters.required("metricName", "write a name for the metric, e.g. \"http_requests\"", report)?;
     if name == "." || name == ".." || name.contains(['/', '%']) {
         let message = format!("{} cannot be part of a URL path", quoted(name));
-        parameters.problem(
-            "metricName",
-            message,
-            "write a name without '/' and '%'",
-            report,
-        );
+        parameters.problem("metricName", message, "write a name without '/' and '%'", report);
         return None;
     }
     Some(name.into())
@@ -235,23 +195,13 @@ fn on_missing(parameters: &Parameters, report: &mut Report) -> Option<OnMissing>
         Some("hold") => {
             if parameters.get("holdFor").is_none() {
                 let fix = "write how long the last good value holds, e.g. holdFor: \"5m\"";
-                parameters.problem(
-                    "holdFor",
-                    "is missing; onMissing \"hold\" needs it",
-                    fix,
-                    report,
-                );
+                parameters.problem("holdFor", "is missing; onMissing \"hold\" needs it", fix, report);
             }
             hold_for.ok()?.map(OnMissing::Hold)
         }
         Some(other) => {
             let message = format!("{} is no policy for missing values", quoted(other));
-            parameters.problem(
-                "onMissing",
-                message,
-                "write \"zero\", \"error\" or \"hold\"",
-                report,
-            );
+            parameters.problem("onMissing", message, "write \"zero\", \"error\" or \"hold\"", report);
             None
         }
     }
@@ -265,32 +215,19 @@ fn hold_for(parameters: &Parameters, report: &mut Report) -> Result<Option<Durat
         Some(Ok(nanos)) if nanos > 0 => Ok(Some(Duration::from_nanos(nanos))),
         _ => {
             let message = format!("{} is not a duration above 0", quoted(text));
-            parameters.problem(
-                "holdFor",
-                message,
-                "write a duration such as \"5m\" or \"90s\"",
-                report,
-            );
+            parameters.problem("holdFor", message, "write a duration such as \"5m\" or \"90s\"", report);
             Err(())
         }
     }
 }
 
-fn custom_headers(
-    parameters: &Parameters,
-    report: &mut Report,
-) -> Result<Vec<(String, String)>, ()> {
+fn custom_headers(parameters: &Parameters, report: &mut Report) -> Result<Vec<(String, String)>, ()> {
     let headers = parameters.pairs("customHeaders", report)?;
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     for (name, value) in &headers {
         if !name.chars().all(is_token) {
             let message = format!("{} cannot name a header", quoted(name));
-            parameters.problem(
-                "customHeaders",
-                message,
-                "write letters, digits and '-'",
-                report,
-            );
+            parameters.problem("customHeaders", message, "write letters, digits and '-'", report);
             return Err(());
         }
         if value.chars().any(char::is_control) {
@@ -304,11 +241,7 @@ fn custom_headers(
 
 fn auth_modes(context: &Context<'_>, report: &mut Report) -> Option<Vec<AuthMode>> {
     let parameters = &context.parameters;
-    let name = if parameters.get("authModes").is_some() {
-        "authModes"
-    } else {
-        "authMode"
-    };
+    let name = if parameters.get("authModes").is_some() { "authModes" } else { "authMode" };
     let Some(text) = parameters.get(name) else {
         return Some(Vec::new());
     };
@@ -320,44 +253,26 @@ fn auth_modes(context: &Context<'_>, report: &mut Report) -> Option<Vec<AuthMode
             Some((_, mode)) if !modes.contains(mode) => modes.push(*mode),
             Some(_) => {}
             None => {
-                let fix = nearest(word, &names).map_or_else(
-                    || format!("write one of {}", names.join(", ")),
-                    |near| format!("write {near}"),
-                );
-                parameters.problem(
-                    name,
-                    format!("{} is no authentication mode", quoted(word)),
-                    fix,
-                    report,
-                );
+                let fix = nearest(word, &names)
+                    .map_or_else(|| format!("write one of {}", names.join(", ")), |near| format!("write {near}"));
+                parameters.problem(name, format!("{} is no authentication mode", quoted(word)), fix, report);
                 failed = true;
             }
         }
     }
     let exclusive = [AuthMode::Bearer, AuthMode::Basic, AuthMode::OAuth];
     if modes.iter().filter(|mode| exclusive.contains(mode)).count() > 1 {
-        let message = format!(
-            "{} asks for more than one of bearer, basic and oauth",
-            quoted(text)
-        );
+        let message = format!("{} asks for more than one of bearer, basic and oauth", quoted(text));
         parameters.problem(name, message, "write one of the three", report);
         failed = true;
     }
-    let needs_secret = [
-        AuthMode::Bearer,
-        AuthMode::Basic,
-        AuthMode::Tls,
-        AuthMode::Custom,
-    ];
+    let needs_secret = [AuthMode::Bearer, AuthMode::Basic, AuthMode::Tls, AuthMode::Custom];
     let is_missing = context.authentication.is_none() && !context.fields.has("authenticationRef");
     if is_missing && modes.iter().any(|mode| needs_secret.contains(mode)) {
         report.problem(
             Step::BuildScalers,
             context.fields.path("authenticationRef"),
-            format!(
-                "is missing; {name} {} takes its credentials from there",
-                quoted(text)
-            ),
+            format!("is missing; {name} {} takes its credentials from there", quoted(text)),
             "name a TriggerAuthentication that gives them",
         );
         failed = true;
@@ -370,11 +285,7 @@ fn warn_without_effect(context: &Context<'_>, report: &mut Report) {
     let given = |name: &&&str| parameters.get(name).is_some();
     for name in AUTHENTICATION_ONLY.iter().filter(given) {
         let message = "has no effect here: credentials come from a TriggerAuthentication only";
-        report.warn(
-            parameters.path(name),
-            message,
-            "move it to the Secret of a TriggerAuthentication",
-        );
+        report.warn(parameters.path(name), message, "move it to the Secret of a TriggerAuthentication");
     }
     for name in ["awsRegion", "identityOwner"].iter().filter(given) {
         report.warn(
@@ -384,17 +295,11 @@ fn warn_without_effect(context: &Context<'_>, report: &mut Report) {
         );
     }
     if context.group == ApiGroup::KedaSh && parameters.get("metricName").is_some() {
-        let message = format!(
-            "has no effect since KEDA 2.10: the metric is called s{}-prometheus",
-            context.index
-        );
+        let message = format!("has no effect since KEDA 2.10: the metric is called s{}-prometheus", context.index);
         report.warn(parameters.path("metricName"), message, "remove it");
     }
-    if parameters.get("serverAddress").is_some_and(|text| {
-        text.split('/')
-            .nth(2)
-            .is_some_and(|host| host.contains('@'))
-    }) {
+    if parameters.get("serverAddress").is_some_and(|text| text.split('/').nth(2).is_some_and(|host| host.contains('@')))
+    {
         let fix = "use authModes basic with a TriggerAuthentication";
         report.warn(
             parameters.path("serverAddress"),

@@ -24,7 +24,8 @@ impl Process {
     pub(crate) fn memory(&self) -> Memory {
         let (status, rollup) = (self.read("status"), self.read("smaps_rollup"));
         let mb = |text: &str, name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("known to Linux");
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("known to Linux");
             line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0 / 1e6
         };
         Memory {

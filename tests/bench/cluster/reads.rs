@@ -77,9 +77,8 @@ pub(crate) fn first(cluster: &Cluster, port: u16, object: usize) -> Instant {
     let request = request(object);
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let answer = connect(port, &config).and_then(|mut client| {
-            ask(&mut client, &request, &mut buffer).map(|answer| check(answer).is_ok())
-        });
+        let answer = connect(port, &config)
+            .and_then(|mut client| ask(&mut client, &request, &mut buffer).map(|answer| check(answer).is_ok()));
         if answer.unwrap_or(false) {
             return Instant::now();
         }

@@ -1,9 +1,7 @@
 //! Trigger authentications: missing, appearing, told who uses them, and let go.
 
 use super::*;
-use crate::scaling::model::{
-    Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef,
-};
+use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
 
 fn authentication(name: &str) -> Authentication {
     Authentication {
@@ -24,10 +22,8 @@ fn authentication(name: &str) -> Authentication {
 }
 
 fn uses_authentication(definition: &mut Definition) {
-    definition.triggers[0].authentication = Some(AuthenticationRef {
-        kind: AuthenticationKind::TriggerAuthentication,
-        name: "token".to_owned(),
-    });
+    definition.triggers[0].authentication =
+        Some(AuthenticationRef { kind: AuthenticationKind::TriggerAuthentication, name: "token".to_owned() });
 }
 
 #[test]
@@ -70,9 +66,7 @@ fn users_are_listed_on_the_authentication_and_taken_off() {
     rig.seconds(5);
     let status = |rig: &Rig| {
         let id = authentication("token").key;
-        rig.cluster.authentications[&id]
-            .status_scaled_objects
-            .clone()
+        rig.cluster.authentications[&id].status_scaled_objects.clone()
     };
     assert_eq!(status(&rig), "shop");
     let mut definition = testing::definition();
@@ -84,9 +78,7 @@ fn users_are_listed_on_the_authentication_and_taken_off() {
     rig.seconds(5);
     assert_eq!(status(&rig), "alpha");
     let writes = rig.kinds();
-    let count = writes
-        .iter()
-        .filter(|kind| **kind == "AuthenticationStatus");
+    let count = writes.iter().filter(|kind| **kind == "AuthenticationStatus");
     assert_eq!(count.count(), 3);
 }
 
@@ -100,8 +92,6 @@ fn a_deleted_authentication_with_keda_s_finalizer_is_released() {
     rig.seconds(5);
     assert!(rig.cluster.authentications.is_empty());
     let kinds = rig.kinds();
-    let count = kinds
-        .iter()
-        .filter(|kind| **kind == "AuthenticationFinalizers");
+    let count = kinds.iter().filter(|kind| **kind == "AuthenticationFinalizers");
     assert_eq!(count.count(), 1);
 }

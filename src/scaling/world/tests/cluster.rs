@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::scaling::event::{Event, Seen, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::hpa::{DesiredHpa, ObservedHpa, with_defaults};
-use crate::scaling::model::{
-    Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload,
-};
+use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
 use crate::scaling::world::watched_workloads;
 
 pub(super) type HpaId = (String, String);
@@ -55,38 +53,22 @@ impl Echo {
             Self::Object(object) => Event::ScaledObject(object.key.group, Seen::Changed(object)),
             Self::ObjectGone(key) => Event::ScaledObject(
                 key.group,
-                Seen::Gone {
-                    namespace: key.namespace.to_string(),
-                    name: key.name.to_string(),
-                },
+                Seen::Gone { namespace: key.namespace.to_string(), name: key.name.to_string() },
             ),
             Self::Hpa(hpa) => Event::Hpa(Seen::Changed(hpa)),
             Self::HpaGone((namespace, name)) => Event::Hpa(Seen::Gone { namespace, name }),
             Self::Workload(gvkr, workload) => Event::Workload(gvkr, Seen::Changed(workload)),
-            Self::WorkloadGone((gvkr, namespace, name)) => {
-                Event::Workload(gvkr, Seen::Gone { namespace, name })
+            Self::WorkloadGone((gvkr, namespace, name)) => Event::Workload(gvkr, Seen::Gone { namespace, name }),
+            Self::Authentication(found) => Event::Authentication(found.key.group, found.key.kind, Seen::Changed(found)),
+            Self::AuthenticationGone(key) => {
+                Event::Authentication(key.group, key.kind, Seen::Gone { namespace: key.namespace, name: key.name })
             }
-            Self::Authentication(found) => {
-                Event::Authentication(found.key.group, found.key.kind, Seen::Changed(found))
-            }
-            Self::AuthenticationGone(key) => Event::Authentication(
-                key.group,
-                key.kind,
-                Seen::Gone {
-                    namespace: key.namespace,
-                    name: key.name,
-                },
-            ),
         }
     }
 }
 
 fn error(kind: WriteErrorKind, message: &str) -> WriteError {
-    WriteError {
-        kind,
-        message: message.to_owned(),
-        retry_after: None,
-    }
+    WriteError { kind, message: message.to_owned(), retry_after: None }
 }
 
 impl Cluster {
@@ -104,27 +86,20 @@ impl Cluster {
     pub(super) fn put_hpa(&mut self, mut hpa: ObservedHpa) {
         hpa.resource_version = self.next_version();
         self.echoes.push(Echo::Hpa(Box::new(hpa.clone())));
-        self.hpas
-            .insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
+        self.hpas.insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
     }
 
     pub(super) fn put_workload(&mut self, gvkr: &Gvkr, workload: Workload) {
         if watched_workloads().contains(gvkr) {
-            self.echoes
-                .push(Echo::Workload(gvkr.clone(), workload.clone()));
+            self.echoes.push(Echo::Workload(gvkr.clone(), workload.clone()));
         }
-        let id = (
-            gvkr.clone(),
-            workload.namespace.clone(),
-            workload.name.clone(),
-        );
+        let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
         self.workloads.insert(id, workload);
     }
 
     pub(super) fn put_authentication(&mut self, mut found: Authentication) {
         found.resource_version = self.next_version();
-        self.echoes
-            .push(Echo::Authentication(Box::new(found.clone())));
+        self.echoes.push(Echo::Authentication(Box::new(found.clone())));
         self.authentications.insert(found.key.clone(), found);
     }
 
@@ -158,15 +133,9 @@ impl Cluster {
             return;
         };
         self.echoes.push(Echo::ObjectGone(key.clone()));
-        let owned = |hpa: &&ObservedHpa| {
-            hpa.controller
-                .as_ref()
-                .is_some_and(|(.., uid)| *uid == object.uid)
-        };
+        let owned = |hpa: &&ObservedHpa| hpa.controller.as_ref().is_some_and(|(.., uid)| *uid == object.uid);
         let garbage = self.hpas.values().filter(owned);
-        let garbage: Vec<HpaId> = garbage
-            .map(|hpa| (hpa.namespace.clone(), hpa.name.clone()))
-            .collect();
+        let garbage: Vec<HpaId> = garbage.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect();
         for id in garbage {
             self.remove_hpa(&id);
         }
@@ -174,28 +143,22 @@ impl Cluster {
 
     pub(super) fn write(&mut self, write: &Write) -> Result<WriteOk, WriteError> {
         match &write.kind {
-            WriteKind::Claim {
-                finalizers,
-                label,
-                resource_version,
-            } => self.update_object(&write.object, Some(resource_version), |object| {
-                object.finalizers.clone_from(finalizers);
-                object.labels.extend(label.clone());
-            }),
-            WriteKind::Release {
-                finalizers,
-                resource_version,
-            } => self.update_object(&write.object, Some(resource_version), |object| {
-                object.finalizers.clone_from(finalizers);
-            }),
+            WriteKind::Claim { finalizers, label, resource_version } => {
+                self.update_object(&write.object, Some(resource_version), |object| {
+                    object.finalizers.clone_from(finalizers);
+                    object.labels.extend(label.clone());
+                })
+            }
+            WriteKind::Release { finalizers, resource_version } => {
+                self.update_object(&write.object, Some(resource_version), |object| {
+                    object.finalizers.clone_from(finalizers);
+                })
+            }
             WriteKind::Status(patch) => self.update_object(&write.object, None, |object| {
                 object.status = merge(&object.status, &patch.before, &patch.after);
             }),
             WriteKind::ApplyHpa(desired) => self.apply_hpa(desired),
-            WriteKind::ReplaceHpa {
-                desired,
-                resource_version,
-            } => self.replace_hpa(desired, resource_version),
+            WriteKind::ReplaceHpa { desired, resource_version } => self.replace_hpa(desired, resource_version),
             WriteKind::DeleteHpa { name, uid } => {
                 let id = (write.object.namespace.to_string(), name.clone());
                 if self.hpas.get(&id).is_none_or(|hpa| hpa.uid != *uid) {
@@ -217,10 +180,7 @@ impl Cluster {
                 self.put_workload(&target.gvkr, workload);
                 Ok(WriteOk::Done)
             }
-            WriteKind::AuthenticationStatus {
-                authentication,
-                scaled_objects,
-            } => {
+            WriteKind::AuthenticationStatus { authentication, scaled_objects } => {
                 let Some(mut found) = self.authentications.get(authentication).cloned() else {
                     return Err(error(WriteErrorKind::NotFound, "authentication not found"));
                 };
@@ -228,11 +188,7 @@ impl Cluster {
                 self.put_authentication(found);
                 Ok(WriteOk::Done)
             }
-            WriteKind::AuthenticationFinalizers {
-                authentication,
-                finalizers,
-                resource_version,
-            } => {
+            WriteKind::AuthenticationFinalizers { authentication, finalizers, resource_version } => {
                 let Some(mut found) = self.authentications.get(authentication).cloned() else {
                     return Err(error(WriteErrorKind::NotFound, "authentication not found"));
                 };
@@ -242,8 +198,7 @@ impl Cluster {
                 found.finalizers.clone_from(finalizers);
                 if found.deletion_requested && found.finalizers.is_empty() {
                     self.authentications.remove(authentication);
-                    self.echoes
-                        .push(Echo::AuthenticationGone(authentication.clone()));
+                    self.echoes.push(Echo::AuthenticationGone(authentication.clone()));
                 } else {
                     self.put_authentication(found);
                 }
@@ -262,10 +217,7 @@ impl Cluster {
             return Err(error(WriteErrorKind::NotFound, "scaledobject not found"));
         };
         if version.is_some_and(|version| version != object.resource_version) {
-            return Err(error(
-                WriteErrorKind::Conflict,
-                "the object has been modified",
-            ));
+            return Err(error(WriteErrorKind::Conflict, "the object has been modified"));
         }
         change(&mut object);
         if object.deletion_requested && object.finalizers.is_empty() {
@@ -278,10 +230,7 @@ impl Cluster {
 
     fn apply_hpa(&mut self, desired: &DesiredHpa) -> Result<WriteOk, WriteError> {
         if self.refused_hpas.contains(&desired.name) {
-            return Err(error(
-                WriteErrorKind::Invalid,
-                "spec.metrics: Invalid value",
-            ));
+            return Err(error(WriteErrorKind::Invalid, "spec.metrics: Invalid value"));
         }
         let id = (desired.namespace.clone(), desired.name.clone());
         let mut hpa = observed(desired);
@@ -305,11 +254,7 @@ impl Cluster {
         Ok(WriteOk::Hpa(Box::new(self.hpas[&id].clone())))
     }
 
-    fn replace_hpa(
-        &mut self,
-        desired: &DesiredHpa,
-        resource_version: &str,
-    ) -> Result<WriteOk, WriteError> {
+    fn replace_hpa(&mut self, desired: &DesiredHpa, resource_version: &str) -> Result<WriteOk, WriteError> {
         let id = (desired.namespace.clone(), desired.name.clone());
         let Some(old) = self.hpas.get(&id) else {
             return Err(error(WriteErrorKind::NotFound, "hpa not found"));
@@ -318,10 +263,7 @@ impl Cluster {
             return Err(error(WriteErrorKind::Conflict, "the hpa has been modified"));
         }
         if self.refused_hpas.contains(&desired.name) {
-            return Err(error(
-                WriteErrorKind::Invalid,
-                "spec.metrics: Invalid value",
-            ));
+            return Err(error(WriteErrorKind::Invalid, "spec.metrics: Invalid value"));
         }
         let hpa = over(old, observed(desired));
         self.put_hpa(hpa);
@@ -342,10 +284,7 @@ fn over(old: &ObservedHpa, new: ObservedHpa) -> ObservedHpa {
     }
 }
 
-fn merged(
-    old: &BTreeMap<String, String>,
-    new: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
+fn merged(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut all = old.clone();
     all.extend(new.clone());
     all

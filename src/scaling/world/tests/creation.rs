@@ -11,25 +11,12 @@ fn a_fresh_object_is_claimed_applied_and_its_status_written_once() {
     let mut rig = shop(2, 500.0, |d| d.min_replicas = Some(2));
     rig.seconds(5);
     assert_eq!(rig.kinds(), ["Claim", "ApplyHpa", "Status"]);
-    assert_eq!(
-        rig.reasons(),
-        [
-            "KEDAScalersStarted",
-            "KEDAScalersStarted",
-            "ScaledObjectReady"
-        ]
-    );
+    assert_eq!(rig.reasons(), ["KEDAScalersStarted", "KEDAScalersStarted", "ScaledObjectReady"]);
     let object = rig.object("shop");
     assert_eq!(object.finalizers, ["finalizer.keda.sh"]);
-    assert_eq!(
-        object.labels.get("scaledobject.keda.sh/name"),
-        Some(&"shop".to_owned())
-    );
+    assert_eq!(object.labels.get("scaledobject.keda.sh/name"), Some(&"shop".to_owned()));
     let status = &object.status;
-    assert_eq!(
-        status.scale_target_kind.as_deref(),
-        Some("apps/v1.Deployment")
-    );
+    assert_eq!(status.scale_target_kind.as_deref(), Some("apps/v1.Deployment"));
     assert_eq!(status.scale_target_gvkr, Some(deployment()));
     assert_eq!(status.original_replica_count, Some(2));
     assert_eq!(status.external_metric_names, ["s0-prometheus"]);
@@ -40,12 +27,7 @@ fn a_fresh_object_is_claimed_applied_and_its_status_written_once() {
     assert!(status.last_active_at.is_some());
     assert_eq!(
         conditions(&rig, "shop"),
-        [
-            "Ready=True ScaledObjectReady",
-            "Active=True ScalerActive",
-            "Fallback=False NoFallbackFound",
-            "Paused=False",
-        ]
+        ["Ready=True ScaledObjectReady", "Active=True ScalerActive", "Fallback=False NoFallbackFound", "Paused=False",]
     );
 }
 
@@ -56,21 +38,12 @@ fn the_hpas_word_becomes_a_fifth_condition() {
     let id = ("default".to_owned(), "keda-hpa-shop".to_owned());
     let mut hpa = rig.cluster.hpas[&id].clone();
     let row = |status: &str, reason: &str| {
-        vec![(
-            "ScalingActive".to_owned(),
-            status.to_owned(),
-            reason.to_owned(),
-            "why".to_owned(),
-        )]
+        vec![("ScalingActive".to_owned(), status.to_owned(), reason.to_owned(), "why".to_owned())]
     };
     for (status, reason, expected) in [
         ("True", "ValidMetricFound", "HPAActive=True HPAActive"),
         ("False", "ScalingDisabled", "HPAActive=True ScalingDisabled"),
-        (
-            "False",
-            "FailedGetExternalMetric",
-            "HPAActive=False FailedGetExternalMetric",
-        ),
+        ("False", "FailedGetExternalMetric", "HPAActive=False FailedGetExternalMetric"),
         ("False", "", "HPAActive=False HPAMetricsUnavailable"),
     ] {
         hpa.conditions = row(status, reason);
@@ -103,32 +76,20 @@ fn paused_from_the_start_has_keda_s_status() {
             "Paused=True ScaledObjectPaused",
         ]
     );
-    let status = crate::scaling::model::Status {
-        conditions: Vec::new(),
-        ..object.status.clone()
-    };
-    let expected = crate::scaling::model::Status {
-        paused_replica_count: Some(3),
-        ..Default::default()
-    };
+    let status = crate::scaling::model::Status { conditions: Vec::new(), ..object.status.clone() };
+    let expected = crate::scaling::model::Status { paused_replica_count: Some(3), ..Default::default() };
     assert_eq!(status, expected);
 }
 
 #[test]
 fn a_failing_query_holds_and_says_so_once() {
     let mut rig = shop(1, 0.0, |_| {});
-    rig.set_answer(
-        "up",
-        failed("prometheus query api returned error. status: 400"),
-    );
+    rig.set_answer("up", failed("prometheus query api returned error. status: 400"));
     rig.seconds(200);
     assert_eq!(rig.kinds(), ["Claim", "ApplyHpa", "Status"]);
     let failures = rig.events.iter().filter(|e| e.reason == "KEDAScalerFailed");
     assert_eq!(failures.count(), 1);
-    assert_eq!(
-        conditions(&rig, "shop")[..2],
-        ["Ready=False TriggerError", "Active=False ScalerNotActive"]
-    );
+    assert_eq!(conditions(&rig, "shop")[..2], ["Ready=False TriggerError", "Active=False ScalerNotActive"]);
     assert_eq!(rig.replicas("web"), 1);
     rig.set_answer("up", Answer::Value(1.0));
     rig.seconds(40);
@@ -160,26 +121,14 @@ fn a_bad_definition_is_told_and_heals_when_fixed() {
     );
     rig.seconds(5);
     assert_eq!(rig.kinds(), ["Claim", "Status"]);
-    assert_eq!(
-        conditions(&rig, "shop")[..2],
-        [
-            "Ready=False ScaledObjectCheckFailed",
-            "Active=Unknown UnknownState"
-        ]
-    );
-    assert_eq!(
-        rig.reasons(),
-        ["KEDAScalerFailed", "ScaledObjectCheckFailed"]
-    );
+    assert_eq!(conditions(&rig, "shop")[..2], ["Ready=False ScaledObjectCheckFailed", "Active=Unknown UnknownState"]);
+    assert_eq!(rig.reasons(), ["KEDAScalerFailed", "ScaledObjectCheckFailed"]);
     assert_eq!(
         rig.ready_message("shop"),
         "failed to ensure HPA is correctly created for ScaledObject: \
          spec.triggers[0].metadata.threshold: \"abc\" is not a number"
     );
-    assert_eq!(
-        rig.object("shop").status.triggers_types.as_deref(),
-        Some("prometheus")
-    );
+    assert_eq!(rig.object("shop").status.triggers_types.as_deref(), Some("prometheus"));
     assert!(rig.polls.is_empty());
     rig.clear();
     rig.edit(&key("shop"), |object| {
@@ -193,9 +142,7 @@ fn a_bad_definition_is_told_and_heals_when_fixed() {
 
 #[test]
 fn an_edit_into_a_bad_definition_stops_the_loop_and_keeps_the_hpa() {
-    let mut rig = shop(3, 0.0, |d| {
-        d.cooldown_period = std::time::Duration::from_secs(5)
-    });
+    let mut rig = shop(3, 0.0, |d| d.cooldown_period = std::time::Duration::from_secs(5));
     rig.set_answer("up", Answer::Value(100.0));
     rig.seconds(20);
     rig.edit(&key("shop"), |object| object.definition = Err(bad()));
@@ -259,10 +206,7 @@ fn a_custom_kind_is_read_and_scaled() {
     rig.seconds(5);
     let id = (rollout(), "default".to_owned(), "web".to_owned());
     assert_eq!(rig.cluster.workloads[&id].replicas, 1);
-    assert_eq!(
-        rig.object("shop").status.scale_target_kind.as_deref(),
-        Some("argoproj.io/v1alpha1.Rollout")
-    );
+    assert_eq!(rig.object("shop").status.scale_target_kind.as_deref(), Some("argoproj.io/v1alpha1.Rollout"));
     assert_eq!(rig.object("shop").status.original_replica_count, Some(0));
 }
 
@@ -270,10 +214,7 @@ fn a_custom_kind_is_read_and_scaled() {
 fn a_missing_custom_target_is_looked_for_again() {
     let mut rig = on_rollout(None);
     rig.seconds(60);
-    assert_eq!(
-        conditions(&rig, "shop")[0],
-        "Ready=False ScaledObjectCheckFailed"
-    );
+    assert_eq!(conditions(&rig, "shop")[0], "Ready=False ScaledObjectCheckFailed");
     let told = rig.reasons();
     assert_eq!(told, ["ScaledObjectCheckFailed", "ScaledObjectCheckFailed"]);
     rig.cluster.put_workload(&rollout(), workload("web", 0));
@@ -287,10 +228,7 @@ fn a_fault_on_the_way_to_a_custom_target_neither_stops_nor_moves_anything() {
     rig.seconds(5);
     rig.target_fault = Some("i/o timeout".to_owned());
     rig.seconds(61);
-    assert_eq!(
-        conditions(&rig, "shop")[0],
-        "Ready=False ErrorGettingCurrentReplicas"
-    );
+    assert_eq!(conditions(&rig, "shop")[0], "Ready=False ErrorGettingCurrentReplicas");
     assert_eq!(rig.views[&key("shop")].error, None);
     rig.target_fault = None;
     rig.clear();
@@ -318,10 +256,7 @@ fn a_bound_on_writes_holds_nobody_up() {
         assert_eq!(ready.status, ConditionStatus::True, "{}", object.key);
     }
     assert_eq!(rig.cluster.hpas.len(), 200);
-    let statuses = rig
-        .writes
-        .iter()
-        .filter(|(_, write)| matches!(write.kind, WriteKind::Status(_)));
+    let statuses = rig.writes.iter().filter(|(_, write)| matches!(write.kind, WriteKind::Status(_)));
     assert!(statuses.count() <= 400);
     assert_eq!(rig.world.counts().writes_starved, 0);
 }

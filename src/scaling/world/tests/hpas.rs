@@ -100,10 +100,7 @@ fn a_second_object_on_the_target_waits_until_the_first_is_gone() {
     rig.cluster.delete_object(&key("shop"));
     rig.seconds(5);
     assert!(rig.has_hpa("keda-hpa-alpha") && !rig.has_hpa("keda-hpa-shop"));
-    assert_eq!(
-        rig.condition("alpha", ConditionKind::Ready),
-        "Ready=True ScaledObjectReady"
-    );
+    assert_eq!(rig.condition("alpha", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }
 
 #[test]
@@ -129,10 +126,7 @@ fn a_foreign_hpa_on_the_target_is_an_error_until_it_goes() {
     let other = foreign("other", "web");
     let mut rig = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(other));
     rig.seconds(5);
-    assert!(
-        rig.ready_message("shop")
-            .ends_with("is already managed by the hpa 'other'")
-    );
+    assert!(rig.ready_message("shop").ends_with("is already managed by the hpa 'other'"));
     assert!(!rig.has_hpa("keda-hpa-shop"));
     rig.cluster.remove_hpa(&hpa_id("other"));
     rig.seconds(5);
@@ -142,10 +136,7 @@ fn a_foreign_hpa_on_the_target_is_an_error_until_it_goes() {
 #[test]
 fn a_foreign_hpa_may_be_ignored_or_taken_over() {
     let mut hpa = foreign("other", "web");
-    hpa.annotations.insert(
-        "validations.keda.sh/hpa-ownership".to_owned(),
-        "false".to_owned(),
-    );
+    hpa.annotations.insert("validations.keda.sh/hpa-ownership".to_owned(), "false".to_owned());
     let mut rig = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(hpa));
     rig.seconds(5);
     assert!(rig.has_hpa("keda-hpa-shop"));
@@ -155,10 +146,7 @@ fn a_foreign_hpa_may_be_ignored_or_taken_over() {
     let mut rig = shop_among(2, 500.0, max, |cluster| cluster.put_hpa(other));
     rig.annotate(&key("shop"), |object| object.transfer_hpa_ownership = true);
     rig.seconds(5);
-    assert!(
-        rig.ready_message("shop")
-            .contains("must be specified by name")
-    );
+    assert!(rig.ready_message("shop").contains("must be specified by name"));
     rig.edit(&key("shop"), |object| {
         redefine(object, |d| d.hpa_name = "other".to_owned());
     });
@@ -175,16 +163,10 @@ fn a_name_taken_by_an_hpa_of_another_target_is_free_once_that_is_gone() {
     let other = foreign("keda-hpa-shop", "elsewhere");
     let mut rig = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(other));
     rig.seconds(5);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=False ScaledObjectCheckFailed"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed");
     rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
     rig.seconds(5);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=True ScaledObjectReady"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }
 
 #[test]
@@ -195,14 +177,11 @@ fn an_object_of_the_other_api_with_this_name_keeps_its_hpa() {
     old.key.group = ApiGroup::KedaK8sIo;
     old.uid = "uid-old".to_owned();
     rig.cluster.put_object(old.clone());
-    rig.cluster
-        .put_workload(&deployment(), workload("other", 1));
+    rig.cluster.put_workload(&deployment(), workload("other", 1));
     rig.seconds(5);
     let conditions = &rig.cluster.objects[&old.key].status.conditions;
     assert!(
-        conditions[0]
-            .message
-            .ends_with("the HPA 'keda-hpa-shop' is already managed by the ScaledObject 'shop'"),
+        conditions[0].message.ends_with("the HPA 'keda-hpa-shop' is already managed by the ScaledObject 'shop'"),
         "{conditions:?}"
     );
 }
@@ -214,25 +193,12 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     rig.seconds(300);
     let applies = rig.kinds().iter().filter(|k| **k == "ApplyHpa").count();
     assert!((2..=5).contains(&applies), "{applies}");
-    assert!(
-        rig.ready_message("shop")
-            .ends_with("spec.metrics: Invalid value")
-    );
+    assert!(rig.ready_message("shop").ends_with("spec.metrics: Invalid value"));
     let told = rig.reasons();
-    assert_eq!(
-        told.iter()
-            .filter(|r| **r == "ScaledObjectCheckFailed")
-            .count(),
-        1
-    );
+    assert_eq!(told.iter().filter(|r| **r == "ScaledObjectCheckFailed").count(), 1);
     rig.cluster.refused_hpas.clear();
-    rig.edit(&key("shop"), |object| {
-        redefine(object, |d| d.max_replicas = 3)
-    });
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 3));
     rig.seconds(2);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=True ScaledObjectReady"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert!(rig.has_hpa("keda-hpa-shop"));
 }

@@ -19,15 +19,8 @@ impl World {
             check_slots(object);
             self.check_loop(key, object);
             let users = self.by_target.get(&object.target_id());
-            assert!(
-                users.is_some_and(|users| users.contains(key)),
-                "{key}: target index"
-            );
-            assert_eq!(
-                object.is_starved,
-                self.starved.contains(key),
-                "{key}: queue for writes"
-            );
+            assert!(users.is_some_and(|users| users.contains(key)), "{key}: target index");
+            assert_eq!(object.is_starved, self.starved.contains(key), "{key}: queue for writes");
         }
         // Those of objects that are gone are counted until their answer comes.
         assert!(in_flight <= self.writes_in_flight);
@@ -48,10 +41,7 @@ impl World {
         if let Some(definition) = &object.loop_definition {
             assert_eq!(definition.triggers.len(), object.triggers.len(), "{key}");
         } else {
-            assert!(
-                object.round.is_none() && object.triggers.is_empty(),
-                "{key}"
-            );
+            assert!(object.round.is_none() && object.triggers.is_empty(), "{key}");
         }
         match object.verdict {
             Verdict::Good => assert!(is_running, "{key}: good and not running"),
@@ -71,11 +61,7 @@ impl World {
             assert!(!users.is_empty());
             assert!(users.iter().all(|user| self.objects.contains_key(user)));
         }
-        for users in self
-            .by_authentication
-            .values()
-            .chain(self.by_hpa_name.values())
-        {
+        for users in self.by_authentication.values().chain(self.by_hpa_name.values()) {
             assert!(!users.is_empty());
             assert!(users.iter().all(|user| self.objects.contains_key(user)));
         }
@@ -84,11 +70,8 @@ impl World {
             .iter()
             .flat_map(|(target, names)| names.iter().map(|name| (target.clone(), name.clone())))
             .collect();
-        let expected: BTreeSet<_> = self
-            .hpas
-            .values()
-            .map(|hpa| (target_id(&hpa.namespace, &hpa.target), hpa.name.clone()))
-            .collect();
+        let expected: BTreeSet<_> =
+            self.hpas.values().map(|hpa| (target_id(&hpa.namespace, &hpa.target), hpa.name.clone())).collect();
         assert_eq!(by_target, expected);
         let owned: usize = self.hpas_by_owner.values().map(BTreeSet::len).sum();
         let controlled = self.hpas.values().filter(|hpa| hpa.controller.is_some());
@@ -101,31 +84,20 @@ fn check_slots(object: &Object) {
     let key = &object.spec.key;
     let slots = &object.slots;
     let mut known = 0;
-    for (slot, name) in [
-        (&slots.claim, "claim"),
-        (&slots.status, "status"),
-        (&slots.hpa, "hpa"),
-        (&slots.scale, "scale"),
-    ] {
+    for (slot, name) in
+        [(&slots.claim, "claim"), (&slots.status, "status"), (&slots.hpa, "hpa"), (&slots.scale, "scale")]
+    {
         let Some(id) = slot.in_flight else { continue };
         known += 1;
         let of = match &object.in_flight_writes[&id] {
             WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
             WriteKind::Status(_) => "status",
-            WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => {
-                "hpa"
-            }
+            WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => "hpa",
             WriteKind::Scale { .. } => "scale",
-            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {
-                "none of an object"
-            }
+            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => "none of an object",
         };
         assert_eq!(of, name, "{key}");
     }
     assert_eq!(known, object.in_flight_writes.len(), "{key}");
-    assert_eq!(
-        object.scaling.is_some(),
-        slots.scale.in_flight.is_some(),
-        "{key}: a scale under way has its reason"
-    );
+    assert_eq!(object.scaling.is_some(), slots.scale.in_flight.is_some(), "{key}: a scale under way has its reason");
 }

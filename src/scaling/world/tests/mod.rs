@@ -23,9 +23,7 @@ use rig::Rig;
 
 use super::watched_workloads;
 use crate::scaling::event::{Answer, ErrorClass, PollError};
-use crate::scaling::model::{
-    ApiGroup, Condition, ConditionKind, Definition, Gvkr, ObjectKey, ScaledObject, Workload,
-};
+use crate::scaling::model::{ApiGroup, Condition, ConditionKind, Definition, Gvkr, ObjectKey, ScaledObject, Workload};
 use crate::scaling::testing;
 
 fn deployment() -> Gvkr {
@@ -34,10 +32,7 @@ fn deployment() -> Gvkr {
 }
 
 fn failed(message: &str) -> Answer {
-    Answer::Failed(PollError {
-        class: ErrorClass::Connect,
-        message: message.to_owned(),
-    })
+    Answer::Failed(PollError { class: ErrorClass::Connect, message: message.to_owned() })
 }
 
 fn workload(name: &str, replicas: u32) -> Workload {
@@ -81,12 +76,7 @@ fn shop(replicas: u32, value: f64, change: impl FnOnce(&mut Definition)) -> Rig 
 }
 
 /// The same with something else in the cluster from the start.
-fn shop_among(
-    replicas: u32,
-    value: f64,
-    change: impl FnOnce(&mut Definition),
-    add: impl FnOnce(&mut Cluster),
-) -> Rig {
+fn shop_among(replicas: u32, value: f64, change: impl FnOnce(&mut Definition), add: impl FnOnce(&mut Cluster)) -> Rig {
     let mut definition = testing::definition();
     change(&mut definition);
     let mut cluster = Cluster::default();
@@ -109,8 +99,7 @@ impl Rig {
     }
 
     fn set_replicas(&mut self, name: &str, replicas: u32) {
-        self.cluster
-            .put_workload(&deployment(), workload(name, replicas));
+        self.cluster.put_workload(&deployment(), workload(name, replicas));
     }
 
     fn set_answer(&mut self, query: &str, answer: Answer) {
@@ -145,12 +134,5 @@ fn conditions(rig: &Rig, name: &str) -> Vec<String> {
 }
 
 fn short(condition: &Condition) -> String {
-    format!(
-        "{}={} {}",
-        condition.kind.name(),
-        condition.status.name(),
-        condition.reason
-    )
-    .trim_end()
-    .to_owned()
+    format!("{}={} {}", condition.kind.name(), condition.status.name(), condition.reason).trim_end().to_owned()
 }

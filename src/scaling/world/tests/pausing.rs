@@ -12,14 +12,8 @@ fn a_full_pause_stops_polls_first_then_removes_the_hpa() {
     assert_eq!(rig.kinds(), ["DeleteHpa", "Status"]);
     assert_eq!(rig.reasons(), ["ScaledObjectPaused", "KEDAScalersStopped"]);
     assert!(!rig.has_hpa("keda-hpa-shop"));
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Paused),
-        "Paused=True ScaledObjectPaused"
-    );
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Active),
-        "Active=True ScalerActive"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Paused), "Paused=True ScaledObjectPaused");
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=True ScalerActive");
     assert_eq!(rig.ready_message("shop"), "ScaledObject is paused");
     assert!(!rig.object("shop").status.triggers_activity.is_empty());
     rig.clear();
@@ -40,24 +34,13 @@ fn going_on_creates_the_hpa_and_says_so() {
     rig.seconds(5);
     assert_eq!(
         rig.reasons(),
-        [
-            "ScaledObjectUnpaused",
-            "KEDAScalersStarted",
-            "KEDAScalersStarted",
-            "KEDAScaleTargetActivated"
-        ]
+        ["ScaledObjectUnpaused", "KEDAScalersStarted", "KEDAScalersStarted", "KEDAScaleTargetActivated"]
     );
     assert!(rig.has_hpa("keda-hpa-shop"));
     assert_eq!(rig.replicas("web"), 1);
     assert_eq!(rig.object("shop").status.paused_replica_count, None);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Paused),
-        "Paused=False ScaledObjectUnpaused"
-    );
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=True ScaledObjectReady"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Paused), "Paused=False ScaledObjectUnpaused");
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }
 
 #[test]
@@ -84,14 +67,8 @@ fn a_paused_count_that_is_no_number_still_pauses() {
     });
     rig.seconds(5);
     assert!(!rig.has_hpa("keda-hpa-shop"));
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=False ScaledObjectCheckFailed"
-    );
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Paused),
-        "Paused=True ScaledObjectPaused"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed");
+    assert_eq!(rig.condition("shop", ConditionKind::Paused), "Paused=True ScaledObjectPaused");
     rig.clear();
     rig.seconds(300);
     assert!(rig.polls.is_empty() && rig.writes.is_empty());
@@ -114,17 +91,12 @@ fn an_invalid_object_can_be_paused_at_a_count() {
     });
     rig.seconds(5);
     assert_eq!(rig.replicas("web"), 1);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=True ScaledObjectReady"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }
 
 #[test]
 fn scale_in_pause_holds_above_zero_and_tells_the_hpa() {
-    let mut rig = shop(3, 0.0, |d| {
-        d.cooldown_period = std::time::Duration::from_secs(5)
-    });
+    let mut rig = shop(3, 0.0, |d| d.cooldown_period = std::time::Duration::from_secs(5));
     rig.set_answer("up", Answer::Value(5.0));
     rig.seconds(5);
     rig.clear();
@@ -149,10 +121,7 @@ fn scale_out_pause_holds_at_zero() {
     rig.annotate(&key("shop"), |object| object.pause.scale_out = true);
     rig.seconds(120);
     assert_eq!(rig.replicas("web"), 0);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Active),
-        "Active=True ScalerActive"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=True ScalerActive");
     rig.annotate(&key("shop"), |object| object.pause.scale_out = false);
     rig.seconds(2);
     assert_eq!(rig.replicas("web"), 1);
@@ -169,12 +138,5 @@ fn found_paused_at_start_writes_nothing_and_going_on_is_told() {
     assert!(rig.writes.is_empty() && rig.events.is_empty());
     rig.annotate(&key("shop"), |object| object.pause.paused = false);
     rig.seconds(5);
-    assert_eq!(
-        rig.reasons(),
-        [
-            "ScaledObjectUnpaused",
-            "KEDAScalersStarted",
-            "KEDAScalersStarted"
-        ]
-    );
+    assert_eq!(rig.reasons(), ["ScaledObjectUnpaused", "KEDAScalersStarted", "KEDAScalersStarted"]);
 }

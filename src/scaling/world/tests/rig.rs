@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use super::cluster::{Cluster, Echo};
 use crate::scaling::event::{
-    Answer, Command, Event, KubeEvent, PollDone, PollJob, Record, RestoredState, Seen, TargetError,
-    TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+    Answer, Command, Event, KubeEvent, PollDone, PollJob, Record, RestoredState, Seen, TargetError, TargetErrorKind,
+    TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
-    Workload,
+    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World, watched_workloads};
@@ -33,11 +32,7 @@ pub(super) struct Network {
 
 impl Network {
     fn delay(&mut self, usual: i64) -> i64 {
-        if self.is_faulty && self.random.u8(0..4) == 0 {
-            self.random.i64(0..5_000)
-        } else {
-            usual
-        }
+        if self.is_faulty && self.random.u8(0..4) == 0 { self.random.i64(0..5_000) } else { usual }
     }
 
     fn fails(&mut self) -> bool {
@@ -81,13 +76,7 @@ pub(super) struct Rig {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings {
-        poll_threads: 8,
-        writes_max: 32,
-        version: "1.0".to_owned(),
-        namespaces: Vec::new(),
-        seed: 7,
-    }
+    Settings { poll_threads: 8, writes_max: 32, version: "1.0".to_owned(), namespaces: Vec::new(), seed: 7 }
 }
 
 impl Rig {
@@ -103,10 +92,7 @@ impl Rig {
             cluster,
             // A round number well after the objects' creation at 0.
             now: UnixMillis(1_000_000_000),
-            network: Network {
-                random: fastrand::Rng::with_seed(0),
-                is_faulty: false,
-            },
+            network: Network { random: fastrand::Rng::with_seed(0), is_faulty: false },
             answers: HashMap::new(),
             poll_ms: 20,
             write_ms: 3,
@@ -160,23 +146,14 @@ impl Rig {
     pub(super) fn list(&mut self, stream: usize) {
         // A list shows what the watch would have: the rest of it is not delivered twice.
         self.flush_echoes();
-        self.queue
-            .retain(|_, item| !matches!(item, Item::Echo(echo) if echo.stream() == stream));
+        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if echo.stream() == stream));
         let scope = String::new;
         match stream {
             0 => {
                 for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
-                    self.step(Event::ScaledObject(
-                        group,
-                        Seen::ListStart { scope: scope() },
-                    ));
-                    let objects: Vec<ScaledObject> = self
-                        .cluster
-                        .objects
-                        .values()
-                        .filter(|object| object.key.group == group)
-                        .cloned()
-                        .collect();
+                    self.step(Event::ScaledObject(group, Seen::ListStart { scope: scope() }));
+                    let objects: Vec<ScaledObject> =
+                        self.cluster.objects.values().filter(|object| object.key.group == group).cloned().collect();
                     for object in objects {
                         self.step(Event::ScaledObject(group, Seen::Listed(Box::new(object))));
                     }
@@ -205,14 +182,8 @@ impl Rig {
             _ => {
                 for (group, kind) in [
                     (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
-                    (
-                        ApiGroup::KedaK8sIo,
-                        AuthenticationKind::TriggerAuthentication,
-                    ),
-                    (
-                        ApiGroup::KedaSh,
-                        AuthenticationKind::ClusterTriggerAuthentication,
-                    ),
+                    (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
+                    (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
                 ] {
                     let list = |seen| Event::Authentication(group, kind, seen);
                     self.step(list(Seen::ListStart { scope: scope() }));
@@ -260,11 +231,7 @@ impl Rig {
             }
             Command::ReadTarget { object, target, .. } => {
                 let result = self.read_target(&object, &target);
-                let read = TargetRead {
-                    object,
-                    target,
-                    result,
-                };
+                let read = TargetRead { object, target, result };
                 let delay = self.network.delay(4);
                 self.later(delay, Item::Event(Event::TargetRead(read)));
             }
@@ -293,15 +260,8 @@ impl Rig {
         answer.unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
     }
 
-    fn read_target(
-        &mut self,
-        object: &ObjectKey,
-        target: &TargetRef,
-    ) -> Result<(Gvkr, Workload), TargetError> {
-        let fault = |kind, message: &str| TargetError {
-            kind,
-            message: message.to_owned(),
-        };
+    fn read_target(&mut self, object: &ObjectKey, target: &TargetRef) -> Result<(Gvkr, Workload), TargetError> {
+        let fault = |kind, message: &str| TargetError { kind, message: message.to_owned() };
         if let Some(message) = &self.target_fault {
             return Err(fault(TargetErrorKind::Other, message));
         }
@@ -316,10 +276,7 @@ impl Rig {
         });
         match found {
             Some(((gvkr, ..), workload)) => Ok((gvkr.clone(), workload.clone())),
-            None => Err(fault(
-                TargetErrorKind::NotFound,
-                "rollouts.argoproj.io not found",
-            )),
+            None => Err(fault(TargetErrorKind::NotFound, "rollouts.argoproj.io not found")),
         }
     }
 
@@ -342,11 +299,8 @@ impl Rig {
     }
 
     fn carry_out_write(&mut self, write: Write) {
-        let lost = WriteError {
-            kind: WriteErrorKind::Transient,
-            message: "connection reset".to_owned(),
-            retry_after: None,
-        };
+        let lost =
+            WriteError { kind: WriteErrorKind::Transient, message: "connection reset".to_owned(), retry_after: None };
         let result = if self.network.fails() {
             // Half of the lost writes were carried out all the same.
             if self.network.random.bool() {
@@ -357,11 +311,7 @@ impl Rig {
             self.cluster.write(&write)
         };
         self.flush_echoes();
-        let done = WriteDone {
-            id: write.id,
-            object: write.object,
-            result,
-        };
+        let done = WriteDone { id: write.id, object: write.object, result };
         let delay = self.network.delay(self.answer_ms);
         self.later(delay, Item::Event(Event::Written(done)));
     }
@@ -374,12 +324,7 @@ impl Rig {
             self.flush_echoes();
             let item = self.queue.keys().next().map(|(at, _)| *at);
             let deadline = self.world.next_deadline();
-            let Some(at) = [item, deadline]
-                .into_iter()
-                .flatten()
-                .min()
-                .filter(|at| *at <= end)
-            else {
+            let Some(at) = [item, deadline].into_iter().flatten().min().filter(|at| *at <= end) else {
                 break;
             };
             if at > self.now {
@@ -426,10 +371,8 @@ impl Rig {
     pub(super) fn step_clock(&mut self, milliseconds: i64) {
         let shift = |at: UnixMillis| UnixMillis(at.0 + milliseconds);
         self.now = shift(self.now);
-        self.queue = std::mem::take(&mut self.queue)
-            .into_iter()
-            .map(|((at, n), item)| ((shift(at), n), item))
-            .collect();
+        self.queue =
+            std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
         self.world.shift_clock(milliseconds);
     }
@@ -443,10 +386,7 @@ impl Rig {
     }
 
     pub(super) fn kinds(&self) -> Vec<&'static str> {
-        self.writes
-            .iter()
-            .map(|(_, write)| kind_name(&write.kind))
-            .collect()
+        self.writes.iter().map(|(_, write)| kind_name(&write.kind)).collect()
     }
 
     pub(super) fn reasons(&self) -> Vec<&'static str> {

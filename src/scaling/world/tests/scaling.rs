@@ -24,40 +24,25 @@ fn from_zero_up_cooling_down_and_back() {
     });
     rig.seconds(60);
     assert_eq!(scales(&rig), []);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Active),
-        "Active=False ScalerNotActive"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=False ScalerNotActive");
     rig.set_answer("up", Answer::Value(80.0));
     rig.seconds(4);
     assert_eq!(scales(&rig), [(0, 1)]);
     let event = rig.events.last().unwrap();
     assert_eq!(
         (event.reason, event.note.as_str()),
-        (
-            "KEDAScaleTargetActivated",
-            "Scaled apps/v1.Deployment default/web from 0 to 1, triggered by s0-prometheus"
-        )
+        ("KEDAScaleTargetActivated", "Scaled apps/v1.Deployment default/web from 0 to 1, triggered by s0-prometheus")
     );
     rig.set_replicas("web", 4);
     rig.seconds(20);
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(25);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Active),
-        "Active=False ScalerCooldown"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=False ScalerCooldown");
     assert_eq!(rig.replicas("web"), 4);
     rig.seconds(15);
     assert_eq!(scales(&rig), [(0, 1), (4, 0)]);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Active),
-        "Active=False ScalerNotActive"
-    );
-    assert_eq!(
-        rig.events.last().unwrap().note,
-        "Deactivated apps/v1.Deployment default/web from 4 to 0"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=False ScalerNotActive");
+    assert_eq!(rig.events.last().unwrap().note, "Deactivated apps/v1.Deployment default/web from 4 to 0");
 }
 
 #[test]
@@ -65,11 +50,7 @@ fn below_minimum_it_is_lifted_without_an_event() {
     let mut rig = shop(1, 0.0, |d| d.min_replicas = Some(3));
     rig.seconds(5);
     assert_eq!(scales(&rig), [(1, 3)]);
-    assert!(
-        !rig.reasons()
-            .iter()
-            .any(|r| r.starts_with("KEDAScaleTarget"))
-    );
+    assert!(!rig.reasons().iter().any(|r| r.starts_with("KEDAScaleTarget")));
 }
 
 #[test]
@@ -95,13 +76,7 @@ fn force_activation_lifts_and_lets_go() {
     rig.annotate(&key("shop"), |object| object.force_activation = true);
     rig.seconds(1);
     assert_eq!(scales(&rig), [(0, 1)]);
-    assert!(
-        rig.events
-            .last()
-            .unwrap()
-            .note
-            .ends_with("caused by forced activation annotation")
-    );
+    assert!(rig.events.last().unwrap().note.ends_with("caused by forced activation annotation"));
     rig.seconds(120);
     assert_eq!(scales(&rig), [(0, 1)]);
     rig.annotate(&key("shop"), |object| object.force_activation = false);
@@ -110,11 +85,7 @@ fn force_activation_lifts_and_lets_go() {
 }
 
 fn static_fallback(definition: &mut Definition) {
-    definition.fallback = Some(Fallback {
-        failure_threshold: 2,
-        replicas: 6,
-        behavior: FallbackBehavior::Static,
-    });
+    definition.fallback = Some(Fallback { failure_threshold: 2, replicas: 6, behavior: FallbackBehavior::Static });
     definition.polling_interval = Duration::from_secs(10);
 }
 
@@ -123,39 +94,21 @@ fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
     let mut rig = shop(0, 0.0, static_fallback);
     rig.set_answer("up", failed("down"));
     rig.seconds(12);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Fallback),
-        "Fallback=False NoFallbackFound"
-    );
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Ready),
-        "Ready=True ScaledObjectReady"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=False NoFallbackFound");
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert_eq!(scales(&rig), []);
     rig.seconds(20);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Fallback),
-        "Fallback=True FallbackExists"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=True FallbackExists");
     assert_eq!(scales(&rig), [(0, 1)]);
     assert_eq!(value(&rig), Some(450.0));
     let health = rig.object("shop").status.health["s0-prometheus"];
     assert!(health.failing && health.number_of_failures >= 3);
     rig.set_answer("up", Answer::Value(7.0));
     rig.seconds(11);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Fallback),
-        "Fallback=False NoFallbackFound"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=False NoFallbackFound");
     let told = rig.reasons();
     let told: Vec<_> = told.iter().filter(|r| r.contains("Fallback")).collect();
-    assert_eq!(
-        told,
-        [
-            &"ScaledObjectFallbackActivated",
-            &"ScaledObjectFallbackDeactivated"
-        ]
-    );
+    assert_eq!(told, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
 }
 
 fn value(rig: &Rig) -> Option<f64> {
@@ -190,16 +143,9 @@ fn a_restart_neither_ends_a_fallback_nor_says_anything() {
     rig.clear();
     rig.restart(Vec::new());
     rig.seconds(2);
-    assert_eq!(
-        rig.condition("shop", ConditionKind::Fallback),
-        "Fallback=True FallbackExists"
-    );
+    assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=True FallbackExists");
     assert_eq!(value(&rig), Some(450.0));
-    assert!(
-        !rig.reasons()
-            .iter()
-            .any(|r| r.contains("Fallback") || r.contains("Ready"))
-    );
+    assert!(!rig.reasons().iter().any(|r| r.contains("Fallback") || r.contains("Ready")));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
-    Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef, Fallback,
-    FallbackBehavior, Invalid, Problem, Status, Step,
+    Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid,
+    Problem, Status, Step,
 };
 use crate::scaling::object::{Target, Verdict};
 use crate::scaling::reason::Reason;
@@ -115,10 +115,7 @@ fn check(rig: &mut Rig, commands: &[Command]) {
 
 fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
     let object = &rig.world.objects[key];
-    assert!(
-        matches!(object.target, Target::Found { .. }),
-        "{key}: no target"
-    );
+    assert!(matches!(object.target, Target::Found { .. }), "{key}: no target");
     let scaling = object.scaling.as_ref().unwrap();
     let pause = &object.spec.pause;
     if scaling.reason == Reason::Restored {
@@ -130,16 +127,8 @@ fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
         return;
     }
     let definition = object.definition().unwrap();
-    let allowed = [
-        0,
-        definition.idle_replicas.unwrap_or(0),
-        definition.min(),
-        definition.min().max(1),
-    ];
-    assert!(
-        allowed.contains(&to) && to <= definition.max_replicas,
-        "{key}: {to}"
-    );
+    let allowed = [0, definition.idle_replicas.unwrap_or(0), definition.min(), definition.min().max(1)];
+    assert!(allowed.contains(&to) && to <= definition.max_replicas, "{key}: {to}");
     assert!(!(pause.scale_in && to < from), "{key}: scale-in is paused");
     if to < from {
         assert_eq!(scaling.reason, Reason::Deactivated, "{key}");
@@ -159,35 +148,26 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                 };
                 let object = &world.objects[&write.object];
                 let is_decided = !object.spec.pause.is_full() && !object.spec.deletion_requested;
-                if let (true, Some(at), Some(definition)) = (
-                    is_decided && to < from,
-                    active.get(&write.object),
-                    object.definition(),
-                ) {
+                if let (true, Some(at), Some(definition)) =
+                    (is_decided && to < from, active.get(&write.object), object.definition())
+                {
                     let over = at.plus(definition.cooldown_period);
                     assert!(over < now, "{}: cooldown until {over:?}", write.object);
                 }
             }
-            Command::Record(Record::Sample {
-                object: key,
-                answer: Answer::Value(value),
-                ..
-            }) => {
+            Command::Record(Record::Sample { object: key, answer: Answer::Value(value), .. }) => {
                 let Some(object) = world.objects.get(key) else {
                     continue;
                 };
                 let is_decided = object.round.is_none()
                     && object.verdict == Verdict::Good
                     && object.scaling.is_none()
-                    && object
-                        .target
-                        .replicas()
-                        .is_some_and(|replicas| replicas > 0)
+                    && object.target.replicas().is_some_and(|replicas| replicas > 0)
                     && object.definition().is_some_and(|d| d.triggers.len() == 1);
                 // Below an idle minimum it is still to be activated.
-                let is_up = object.definition().is_some_and(|d| {
-                    d.idle_replicas.is_none() || object.target.replicas() >= d.min_replicas
-                });
+                let is_up = object
+                    .definition()
+                    .is_some_and(|d| d.idle_replicas.is_none() || object.target.replicas() >= d.min_replicas);
                 if *value > 0.0 && is_decided && is_up && object.slots.scale.in_flight.is_none() {
                     active.insert(key.clone(), now);
                 }
@@ -219,11 +199,7 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
         definition.idle_replicas = Some(random.u32(0..2));
     }
     if random.u8(0..3) == 0 {
-        definition.fallback = Some(Fallback {
-            failure_threshold: 1,
-            replicas: 3,
-            behavior: FallbackBehavior::Static,
-        });
+        definition.fallback = Some(Fallback { failure_threshold: 1, replicas: 3, behavior: FallbackBehavior::Static });
     }
     let count = random.u16(1..3);
     definition.triggers = (0..count)
@@ -284,11 +260,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             let rename = random.u8(0..4) == 0;
             rig.edit(&id, |object| {
                 let mut new = new;
-                new.hpa_name = if rename {
-                    format!("mine-{name}")
-                } else {
-                    format!("keda-hpa-{name}")
-                };
+                new.hpa_name = if rename { format!("mine-{name}") } else { format!("keda-hpa-{name}") };
                 new.selector.1 = name.to_owned();
                 object.definition = Ok(Arc::new(new));
                 if let Some(target) = retarget {
@@ -323,9 +295,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             format!("pause {name}: {pause:?}")
         }
         9 if exists => {
-            rig.annotate(&id, |object| {
-                object.force_activation = !object.force_activation
-            });
+            rig.annotate(&id, |object| object.force_activation = !object.force_activation);
             format!("force {name}")
         }
         10..=13 => {
@@ -410,11 +380,7 @@ fn restart(rig: &mut Rig) {
     for (key, object) in &rig.world.objects {
         restored.insert(
             key.clone(),
-            RestoredState {
-                key: key.clone(),
-                uid: object.spec.uid.clone(),
-                last_active_at: object.recorded_active_at,
-            },
+            RestoredState { key: key.clone(), uid: object.spec.uid.clone(), last_active_at: object.recorded_active_at },
         );
         if let (Some(at), Some(recorded)) = (rig.active.get_mut(key), object.recorded_active_at) {
             *at = (*at).min(recorded);
@@ -469,24 +435,15 @@ fn check_rest(rig: &mut Rig) {
     }
     for object in rig.cluster.objects.values() {
         assert!(!object.deletion_requested, "{} hangs", object.key);
-        assert!(
-            !object.status.conditions.is_empty(),
-            "{} has no status",
-            object.key
-        );
+        assert!(!object.status.conditions.is_empty(), "{} has no status", object.key);
     }
 }
 
 fn statuses(rig: &Rig) -> BTreeMap<ObjectKey, Status> {
     let objects = rig.cluster.objects.iter();
-    objects
-        .map(|(key, object)| (key.clone(), without_time(&object.status)))
-        .collect()
+    objects.map(|(key, object)| (key.clone(), without_time(&object.status))).collect()
 }
 
 fn without_time(status: &Status) -> Status {
-    Status {
-        last_active_at: None,
-        ..status.clone()
-    }
+    Status { last_active_at: None, ..status.clone() }
 }

@@ -2,26 +2,17 @@
 
 use super::*;
 use crate::scaling::event::{RestoredState, WriteKind};
-use crate::scaling::model::{
-    Condition, ConditionKind as Kind, ConditionStatus as Is, Status, UnixMillis,
-};
+use crate::scaling::model::{Condition, ConditionKind as Kind, ConditionStatus as Is, Status, UnixMillis};
 
 fn said(kind: Kind, status: Is, reason: &str, message: &str) -> Condition {
-    Condition {
-        kind,
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
+    Condition { kind, status, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 /// A cluster as KEDA leaves it: an active object at three replicas.
 fn left_by_keda() -> Cluster {
     let mut object = fresh("shop", "web", testing::definition());
     object.finalizers = vec!["finalizer.keda.sh".to_owned()];
-    object
-        .labels
-        .insert("scaledobject.keda.sh/name".to_owned(), "shop".to_owned());
+    object.labels.insert("scaledobject.keda.sh/name".to_owned(), "shop".to_owned());
     object.status = Status {
         scale_target_kind: Some("apps/v1.Deployment".to_owned()),
         scale_target_gvkr: Some(deployment()),
@@ -35,25 +26,10 @@ fn left_by_keda() -> Cluster {
                 "ScaledObjectReady",
                 "ScaledObject is defined correctly and is ready for scaling",
             ),
-            said(
-                Kind::Active,
-                Is::True,
-                "ScalerActive",
-                "Scaling is performed because triggers are active",
-            ),
-            said(
-                Kind::Fallback,
-                Is::False,
-                "NoFallbackFound",
-                "No fallbacks are active on this scaled object",
-            ),
+            said(Kind::Active, Is::True, "ScalerActive", "Scaling is performed because triggers are active"),
+            said(Kind::Fallback, Is::False, "NoFallbackFound", "No fallbacks are active on this scaled object"),
             said(Kind::Paused, Is::False, "", ""),
-            said(
-                Kind::HpaActive,
-                Is::True,
-                "HPAActive",
-                "HPA is actively scaling",
-            ),
+            said(Kind::HpaActive, Is::True, "HPAActive", "HPA is actively scaling"),
         ],
         triggers_activity: [("s0-prometheus".to_owned(), true)].into(),
         hpa_name: Some("keda-hpa-shop".to_owned()),
@@ -65,16 +41,9 @@ fn left_by_keda() -> Cluster {
     let desired = crate::scaling::hpa::desired(&object, definition, &deployment(), "main");
     let mut hpa = cluster::observed(&desired);
     hpa.uid = "uid-hpa".to_owned();
-    hpa.labels.insert(
-        "app.kubernetes.io/managed-by".to_owned(),
-        "keda-operator".to_owned(),
-    );
-    hpa.conditions = vec![(
-        "ScalingActive".to_owned(),
-        "True".to_owned(),
-        "ValidMetricFound".to_owned(),
-        "ok".to_owned(),
-    )];
+    hpa.labels.insert("app.kubernetes.io/managed-by".to_owned(), "keda-operator".to_owned());
+    hpa.conditions =
+        vec![("ScalingActive".to_owned(), "True".to_owned(), "ValidMetricFound".to_owned(), "ok".to_owned())];
     let mut cluster = Cluster::default();
     cluster.put_object(object);
     cluster.put_hpa(hpa);
@@ -117,10 +86,7 @@ fn an_older_keda_s_status_is_completed_and_the_rest_left() {
     let mut kinds = rig.kinds();
     kinds.sort_unstable();
     assert_eq!(kinds, ["ApplyHpa", "Status"]);
-    assert_eq!(
-        rig.object("shop").status.conditions,
-        object.status.conditions
-    );
+    assert_eq!(rig.object("shop").status.conditions, object.status.conditions);
 }
 
 #[test]
@@ -153,10 +119,7 @@ fn a_restart_while_a_trigger_fails_does_not_call_it_well() {
     rig.poll_ms = 4_000;
     rig.seconds(20);
     assert_eq!(rig.kinds(), [""; 0]);
-    assert_eq!(
-        rig.condition("shop", Kind::Ready),
-        "Ready=False TriggerError"
-    );
+    assert_eq!(rig.condition("shop", Kind::Ready), "Ready=False TriggerError");
 }
 
 #[test]
