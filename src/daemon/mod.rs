@@ -6,6 +6,7 @@
 mod clock;
 mod hands;
 mod metrics;
+mod reads;
 mod resources;
 mod reviews;
 mod secrets;
@@ -49,6 +50,8 @@ const INBOX: usize = 4096;
 const BATCH: usize = 256;
 /// Writes to the API server under way at once.
 const WRITES_MAX: usize = 32;
+/// The numbers for the daemon's own metrics are this old at most: counting walks over all objects.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// The core is woken at least this often, to notice a step of the clock.
 const TICK: Duration = Duration::from_secs(1);
 /// What is still on its way to the API server gets this long at shutdown.
@@ -150,6 +153,9 @@ struct Daemon {
     published: Arc<Published>,
     ready: Arc<Readiness>,
     counts: Arc<Mutex<Counts>>,
+    counted_at: Option<Instant>,
+    /// Of the events since the last look at the inbox: the history gets them in one go.
+    records: Vec<Record>,
 }
 
 impl Daemon {
@@ -173,7 +179,7 @@ impl Daemon {
         let hands = Hands::start(&client, inbox).map_err(io("writer threads"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
 
-        let reads = inbox.clone();
+        let reads = reads::Reads::new(inbox.clone());
         let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
         let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
         // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
@@ -184,10 +190,7 @@ impl Daemon {
             ready: Arc::clone(&ready),
             authenticator: Arc::clone(&authenticator),
             authorizer,
-            // A read that finds the inbox full only loses a hint about the rhythm of reads.
-            on_read: Box::new(move |key| {
-                let _ = reads.try_send(Event::MetricRead(key.clone()));
-            }),
+            on_read: Box::new(move |key| reads.tell(key, Instant::now())),
         };
         let handler: Handler = Arc::new(move |request| handler.handle(request));
         let lanes: Lanes = Arc::new(move |arrival| lanes.lane(arrival));
@@ -235,6 +238,8 @@ impl Daemon {
             published,
             ready,
             counts,
+            counted_at: None,
+            records: Vec::new(),
         })
     }
 
@@ -268,11 +273,26 @@ impl Daemon {
                 self.world.shift_clock(step);
             }
             self.ready.synced.store(self.world.is_synced(), Ordering::Release);
-            if let Ok(mut counts) = self.counts.try_lock() {
-                *counts = self.world.counts();
-            }
+            self.hand_over_records();
+            self.count();
         }
         self.stop(events);
+    }
+
+    fn hand_over_records(&mut self) {
+        if !self.records.is_empty() {
+            self.store.send(std::mem::take(&mut self.records));
+        }
+    }
+
+    fn count(&mut self) {
+        if self.counted_at.is_some_and(|at| at.elapsed() < COUNT_EVERY) {
+            return;
+        }
+        if let Ok(mut counts) = self.counts.try_lock() {
+            *counts = self.world.counts();
+            self.counted_at = Some(Instant::now());
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -281,7 +301,6 @@ impl Daemon {
     }
 
     fn carry_out(&mut self, commands: Vec<Command>) {
-        let mut records = Vec::new();
         for command in commands {
             match command {
                 Command::Poll(job) => self.poll(job),
@@ -296,12 +315,9 @@ impl Daemon {
                 Command::Publish(key, view) => self.published.set(&key, view),
                 Command::Record(record) => {
                     log_record(&record);
-                    records.push(record);
+                    self.records.push(record);
                 }
             }
-        }
-        if !records.is_empty() {
-            self.store.send(records);
         }
     }
 
@@ -329,6 +345,7 @@ impl Daemon {
         }
         let last = self.world.farewell();
         self.carry_out(last);
+        self.hand_over_records();
         let drained = self.api.drain(DRAIN_GATES) & self.http.drain(Duration::ZERO);
         // Draining took what it was given: the rest is cut.
         self.client.shutdown();

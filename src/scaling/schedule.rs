@@ -45,6 +45,8 @@ pub struct Schedule {
     due: BTreeMap<ObjectKey, UnixMillis>,
     calendar: BTreeSet<(UnixMillis, ObjectKey)>,
     jobs: HashMap<u64, Job>,
+    /// The jobs that each object waits for.
+    waiting_for: HashMap<ObjectKey, Vec<u64>>,
     /// Fingerprint to the job that is waiting or in flight for it.
     asked: HashMap<u64, u64>,
     servers: HashMap<Arc<str>, Server>,
@@ -64,6 +66,7 @@ impl Schedule {
             due: BTreeMap::new(),
             calendar: BTreeSet::new(),
             jobs: HashMap::new(),
+            waiting_for: HashMap::new(),
             asked: HashMap::new(),
             servers: HashMap::new(),
             turn: VecDeque::new(),
@@ -118,10 +121,13 @@ impl Schedule {
     ) {
         let question = Question { source: source.clone(), credentials };
         let fingerprint = question.fingerprint();
-        if let Some(job) = self.asked.get(&fingerprint).and_then(|id| self.jobs.get_mut(id)) {
+        if let Some(id) = self.asked.get(&fingerprint).copied()
+            && let Some(job) = self.jobs.get_mut(&id)
+        {
             // Equal hashes of unequal questions are possible, if unlikely: then ask separately.
             if job.question == question {
                 if !job.subscribers.contains(&subscriber) {
+                    self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
                     job.subscribers.push(subscriber);
                 }
                 return;
@@ -129,6 +135,7 @@ impl Schedule {
         }
         let id = self.next_id;
         self.next_id += 1;
+        self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
         let server: Arc<str> = source.server().into();
         let entry = self.servers.entry(Arc::clone(&server)).or_default();
         if entry.waiting.is_empty() {
@@ -217,14 +224,24 @@ impl Schedule {
                 self.servers.remove(&job.server);
             }
         }
+        for (key, _) in &job.subscribers {
+            if let Some(ids) = self.waiting_for.get_mut(key) {
+                ids.retain(|waiting| *waiting != id);
+                if ids.is_empty() {
+                    self.waiting_for.remove(key);
+                }
+            }
+        }
         job.subscribers
     }
 
     /// An object no longer wants answers.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.unplan(key);
-        for job in self.jobs.values_mut() {
-            job.subscribers.retain(|(subscriber, _)| subscriber != key);
+        for id in self.waiting_for.remove(key).unwrap_or_default() {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.subscribers.retain(|(subscriber, _)| subscriber != key);
+            }
         }
     }
 
@@ -318,6 +335,22 @@ mod tests {
         // And is asked anew afterwards.
         schedule.ask((key(7), 0), &source("a", "up"), None, T0);
         assert_eq!(schedule.dispatch().len(), 1);
+    }
+
+    #[test]
+    fn who_is_forgotten_gets_no_answer_and_leaves_no_trace() {
+        let mut schedule = Schedule::new(8);
+        for n in 0..3 {
+            schedule.ask((key(n), 0), &source("a", "up"), None, T0);
+            schedule.ask((key(n), 1), &source("a", &format!("q{n}")), None, T0);
+        }
+        schedule.forget(&key(1));
+        let jobs = schedule.dispatch();
+        assert_eq!(jobs.len(), 3, "nobody waits for q1");
+        let mut answered: Vec<_> = jobs.iter().flat_map(|job| schedule.finish(job.id, false)).collect();
+        answered.sort();
+        assert_eq!(answered, [(key(0), 0), (key(0), 1), (key(2), 0), (key(2), 1)]);
+        assert!(schedule.waiting_for.is_empty() && schedule.jobs.is_empty());
     }
 
     #[test]
