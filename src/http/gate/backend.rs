@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -22,6 +22,11 @@ use crate::http::{Handler, Peer, Request};
 
 /// Names the token and the slot. The gate removes everything of this prefix from what clients send.
 pub(super) const GATE_HEADER: &str = "X-Hpalite-Gate";
+
+const FOLDER_PREFIX: &str = "hpalite-";
+
+/// Far more than a process needs between making its folder and listening in it.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// A stay of execution for the threads of a server that cannot be replaced yet.
 const REPLACE_RETRY: Duration = Duration::from_millis(250);
@@ -251,9 +256,10 @@ fn start_server(folder: &Path, generation: u64) -> Result<Server, BackendError> 
 fn make_folder() -> Result<PathBuf, BackendError> {
     // An image without /tmp still has the pod's shared memory.
     let candidates = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
-    let name = format!("hpalite-{}-{}", std::process::id(), &random_hex()?[..16]);
+    let name = format!("{FOLDER_PREFIX}{}-{}", std::process::id(), &random_hex()?[..16]);
     let mut result = Err(BackendError::Random);
     for parent in candidates {
+        remove_abandoned(&parent, ABANDONED_AFTER);
         let folder = parent.join(&name);
         match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
             Ok(()) => return Ok(folder),
@@ -264,8 +270,27 @@ fn make_folder() -> Result<PathBuf, BackendError> {
 }
 
 fn remove_folder(folder: &Path) {
-    // What stays behind is an empty folder of a process that is gone; nothing to report.
+    // What stays behind then is removed by the next process, see below.
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// Removes folders of processes that were killed: a temporary volume outlives the container, so they would add up
+/// with every restart. A socket that refuses connections has no process any more.
+fn remove_abandoned(parent: &Path, after: Duration) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    let ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX));
+    for folder in ours.map(|entry| entry.path()) {
+        let age = std::fs::metadata(&folder).and_then(|data| data.modified()).map(|at| at.elapsed());
+        let Ok(sockets) = std::fs::read_dir(&folder) else { continue };
+        let sockets: Vec<PathBuf> = sockets.flatten().map(|entry| entry.path()).collect();
+        let is_dead = |path: &PathBuf| {
+            UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        // A young one may belong to a process that is just about to listen.
+        if matches!(age, Ok(Ok(age)) if age >= after) && !sockets.is_empty() && sockets.iter().all(is_dead) {
+            remove_folder(&folder);
+        }
+    }
 }
 
 fn random_hex() -> Result<String, BackendError> {
@@ -295,6 +320,24 @@ mod tests {
         assert!(backend.address().0.starts_with(&folder));
         drop(backend);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn folders_of_killed_processes_are_removed_and_others_are_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = parent.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let [dead, live, empty, other] = ["hpalite-1-a", "hpalite-2-b", "hpalite-3-c", "other"].map(folder);
+        drop(UnixListener::bind(dead.join("0.sock")).unwrap());
+        drop(UnixListener::bind(other.join("0.sock")).unwrap());
+        let _listening = UnixListener::bind(live.join("0.sock")).unwrap();
+        remove_abandoned(parent.path(), Duration::from_secs(60));
+        assert!(dead.exists(), "too young to tell");
+        remove_abandoned(parent.path(), Duration::ZERO);
+        assert!(!dead.exists() && live.exists() && empty.exists() && other.exists());
     }
 
     #[test]
