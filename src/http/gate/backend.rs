@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -278,19 +278,32 @@ fn remove_folder(folder: &Path) {
 /// with every restart. A socket that refuses connections has no process any more.
 fn remove_abandoned(parent: &Path, after: Duration) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
-    let ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX));
+    let ours = entries.flatten().filter(|entry| is_folder_name(&entry.file_name().to_string_lossy()));
     for folder in ours.map(|entry| entry.path()) {
         let age = std::fs::metadata(&folder).and_then(|data| data.modified()).map(|at| at.elapsed());
         let Ok(sockets) = std::fs::read_dir(&folder) else { continue };
         let sockets: Vec<PathBuf> = sockets.flatten().map(|entry| entry.path()).collect();
+        // A connection to what is no socket is refused as well, and nothing but sockets may ever be removed.
         let is_dead = |path: &PathBuf| {
-            UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket())
+                && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
         // A young one may belong to a process that is just about to listen.
         if matches!(age, Ok(Ok(age)) if age >= after) && !sockets.is_empty() && sockets.iter().all(is_dead) {
             remove_folder(&folder);
         }
     }
+}
+
+/// Exactly what [`make_folder`] makes: others may well begin with our name, too.
+fn is_folder_name(name: &str) -> bool {
+    let parts = name.strip_prefix(FOLDER_PREFIX).and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(pid, random)| {
+        !pid.is_empty()
+            && pid.bytes().all(|byte| byte.is_ascii_digit())
+            && random.len() == 16
+            && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 fn random_hex() -> Result<String, BackendError> {
@@ -330,14 +343,30 @@ mod tests {
             std::fs::create_dir(&path).unwrap();
             path
         };
-        let [dead, live, empty, other] = ["hpalite-1-a", "hpalite-2-b", "hpalite-3-c", "other"].map(folder);
-        drop(UnixListener::bind(dead.join("0.sock")).unwrap());
-        drop(UnixListener::bind(other.join("0.sock")).unwrap());
+        let [dead, live, empty, files, mixed, other, stranger] = [
+            "hpalite-1-0123456789abcdef",
+            "hpalite-2-0123456789abcdef",
+            "hpalite-3-0123456789abcdef",
+            "hpalite-4-0123456789abcdef",
+            "hpalite-5-0123456789abcdef",
+            "hpalite-cluster-a",
+            "other",
+        ]
+        .map(folder);
+        for folder in [&dead, &mixed, &other, &stranger] {
+            drop(UnixListener::bind(folder.join("0.sock")).unwrap());
+        }
+        for folder in [&files, &mixed] {
+            std::fs::write(folder.join("kept"), "precious").unwrap();
+        }
         let _listening = UnixListener::bind(live.join("0.sock")).unwrap();
         remove_abandoned(parent.path(), Duration::from_secs(60));
         assert!(dead.exists(), "too young to tell");
         remove_abandoned(parent.path(), Duration::ZERO);
-        assert!(!dead.exists() && live.exists() && empty.exists() && other.exists());
+        assert!(!dead.exists());
+        for kept in [live, empty, files, mixed, other, stranger] {
+            assert!(kept.exists(), "{}", kept.display());
+        }
     }
 
     #[test]
