@@ -75,6 +75,7 @@ spec:
         "{steps:?}"
     );
     assert!(steps.iter().any(|row| row["to_replicas"] == 7 && row["actor"] == "hpa"), "{steps:?}");
+    assert_eq!(steps.last().map(|row| row["actor"].clone()), Some("hpalite".into()), "{steps:?}");
     let samples = daemon.sql(&format!("SELECT value FROM v_sample WHERE namespace = '{namespace}'"));
     assert!(
         samples.iter().any(|row| row["value"] == 500.0) && samples.iter().any(|row| row["value"] == 0.0),

@@ -353,14 +353,13 @@ impl World {
                 continue;
             };
             let from = object.recorded.replicas.replace(workload.replicas);
+            // A scale to zero leaves no trace in managedFields, since its count is left out on the wire; while one
+            // to this very count is under way, it was ours.
+            let is_ours = object.scaling.as_ref().is_some_and(|scaling| scaling.to == workload.replicas);
+            let ours = || is_ours.then(|| "hpalite".to_owned());
+            let manager = workload.replicas_manager.clone().or_else(ours);
             if from != Some(workload.replicas) {
-                self.record(Record::Replicas {
-                    at: now,
-                    object: key,
-                    from,
-                    to: workload.replicas,
-                    manager: workload.replicas_manager.clone(),
-                });
+                self.record(Record::Replicas { at: now, object: key, from, to: workload.replicas, manager });
             }
         }
     }
