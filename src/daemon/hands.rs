@@ -27,11 +27,12 @@ use crate::wire;
 
 /// Field manager of everything we write.
 pub(super) const FIELD_MANAGER: &str = "hpalite";
-/// Writes are small and the API server answers in milliseconds: six keep 500 objects going while
-/// one of them waits for a slow webhook.
-const THREADS: usize = 6;
-/// Events that wait to be sent; a flood beyond it is dropped and counted, since events only inform.
-const EVENTS_WAITING_MAX: usize = 1024;
+/// Writes are small and the API server answers in milliseconds, but each waits for etcd: twelve at once bring 500 new
+/// objects to their HPAs in half the time that six take, for a small stack each.
+const THREADS: usize = 12;
+/// Events that wait to be sent one by one: three for each of 2,500 objects that appear at once, at about 300 bytes.
+/// A flood beyond it is dropped and counted, since events only inform.
+const EVENTS_WAITING_MAX: usize = 8192;
 /// `/scale` is read and written this often while only its version, not its count, changes.
 const SCALE_TRIES: usize = 5;
 
