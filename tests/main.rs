@@ -8,4 +8,5 @@ mod kube;
 mod prometheus;
 mod store;
 mod support;
+mod tidy;
 mod wire;

@@ -16,9 +16,9 @@ pub fn milli(value: f64) -> i64 {
     milli.min(i64::MAX / 1000 * 1000)
 }
 
-/// Canonical text, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
+/// Canonical text, the largest suffix that leaves an integer, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
 #[must_use]
-pub fn text(milli: i64) -> String {
+pub fn text(milli: i128) -> String {
     if milli % 1000 != 0 {
         return format!("{milli}m");
     }
@@ -59,7 +59,7 @@ mod tests {
             (1e300, "9223372036854775"),
             (f64::MIN_POSITIVE, "0"),
         ] {
-            assert_eq!(text(milli(value)), expected, "{value}");
+            assert_eq!(text(milli(value).into()), expected, "{value}");
         }
     }
 

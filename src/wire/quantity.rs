@@ -27,27 +27,6 @@ pub fn parse_milli(text: &str) -> Option<i128> {
     Some(if negative { -milli } else { milli })
 }
 
-/// Canonical text: the largest suffix that leaves an integer, as the API server prints it.
-#[must_use]
-pub fn format_milli(milli: i128) -> String {
-    if milli == 0 {
-        return "0".to_owned();
-    }
-    if milli % 1000 != 0 {
-        return format!("{milli}m");
-    }
-    let mut value = milli / 1000;
-    let mut suffix = "";
-    for next in ["k", "M", "G", "T", "P", "E"] {
-        if value % 1000 != 0 {
-            break;
-        }
-        value /= 1000;
-        suffix = next;
-    }
-    format!("{value}{suffix}")
-}
-
 /// What a suffix multiplies by.
 enum Scale {
     /// A power of ten.
@@ -126,6 +105,7 @@ impl Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scaling::quantity::text;
 
     #[test]
     fn reads_every_suffix() {
@@ -201,7 +181,7 @@ mod tests {
 
     #[test]
     fn writes_canonical_text() {
-        for (milli, text) in [
+        for (milli, expected) in [
             (0, "0"),
             (1, "1m"),
             (500, "500m"),
@@ -215,7 +195,7 @@ mod tests {
             (9_300_000_000_000_000_000, "9300T"),
             (-2_000_000, "-2k"),
         ] {
-            assert_eq!(format_milli(milli), text);
+            assert_eq!(text(milli), expected);
         }
     }
 
@@ -224,7 +204,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..20_000 {
             let milli = i128::from(random.i64(..)) / 10_i128.pow(random.u32(0..19)) * 10_i128.pow(random.u32(0..7));
-            let text = format_milli(milli);
+            let text = text(milli);
             assert_eq!(parse_milli(&text), Some(milli), "{text}");
         }
     }

@@ -38,7 +38,7 @@ fn normal(mut spec: Value) -> Value {
             let pointer = format!("/external/target/{name}");
             if let Some(text) = metric.pointer_mut(&pointer) {
                 let milli = hpalite::wire::quantity::parse_milli(text.as_str().unwrap()).unwrap();
-                *text = json!(hpalite::wire::quantity::format_milli(milli));
+                *text = json!(hpalite::scaling::quantity::text(milli));
             }
         }
     }

@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
-use super::quantity::format_milli;
 use crate::scaling::hpa::{DesiredHpa, HpaMetric, MetricTarget};
 use crate::scaling::model::{ScalingPolicy, ScalingRules};
+use crate::scaling::quantity;
 
 pub use read::from_slice;
 
@@ -99,11 +99,11 @@ fn metric_target(target: MetricTarget) -> api::MetricTarget {
     match target {
         MetricTarget::AverageValue(milli) => {
             "AverageValue".clone_into(&mut wire.type_);
-            wire.average_value = Some(Quantity(format_milli(milli)));
+            wire.average_value = Some(Quantity(quantity::text(milli)));
         }
         MetricTarget::Value(milli) => {
             "Value".clone_into(&mut wire.type_);
-            wire.value = Some(Quantity(format_milli(milli)));
+            wire.value = Some(Quantity(quantity::text(milli)));
         }
         MetricTarget::Utilization(percent) => {
             "Utilization".clone_into(&mut wire.type_);

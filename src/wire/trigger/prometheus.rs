@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::super::fields::{Report, quoted};
 use super::super::nearest::nearest;
-use super::super::quantity::format_milli;
 use super::super::time::parse_go_duration;
 use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, Parsed, TriggerType, external_metric_type};
 use crate::scaling::hpa::target_milli;
 use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Source, Step};
+use crate::scaling::quantity;
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "prometheus",
@@ -136,8 +136,11 @@ fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
     }
     let milli = target_milli(number);
     if milli == 0 {
-        let message =
-            format!("{} becomes the HPA target {:?}, which the API server refuses", quoted(text), format_milli(milli));
+        let message = format!(
+            "{} becomes the HPA target {:?}, which the API server refuses",
+            quoted(text),
+            quantity::text(milli)
+        );
         parameters.problem("threshold", message, "write at least \"0.001\", or scale the query up", report);
         return None;
     }

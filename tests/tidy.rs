@@ -1,0 +1,61 @@
+//! Rules of the house that are about text: what the core may not touch, and constants that must agree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.file_name().and_then(|name| name.to_str()) {
+            // Tests may read an environment variable to replay a seed.
+            Some("tests" | "tests.rs" | "testing.rs") => {}
+            _ if path.is_dir() => sources(&path, found),
+            _ => found.push(path),
+        }
+    }
+}
+
+#[test]
+fn the_core_is_pure() {
+    let mut files = Vec::new();
+    sources(&root().join("src/scaling"), &mut files);
+    assert!(files.len() > 15, "{files:?}");
+    let forbidden = [
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::io",
+        "std::env",
+        "Instant",
+        "SystemTime",
+        "serde",
+        "rusqlite",
+        "log::",
+        "crate::wire",
+        "crate::kube",
+        "crate::http",
+        "crate::store",
+        "crate::prometheus",
+        "crate::daemon",
+    ];
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            let word = forbidden.iter().find(|word| line.contains(**word));
+            assert_eq!(word, None, "{}: {line}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_by_the_rust_that_the_crate_asks_for() {
+    let cargo = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let version = cargo.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    assert!(dockerfile.contains(&format!("rust:{version}-")), "the Dockerfile's toolchain is not {version}");
+}
