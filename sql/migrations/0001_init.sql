@@ -125,7 +125,24 @@ CREATE TABLE decision (
     detail        TEXT NOT NULL,
     from_replicas INTEGER NOT NULL,
     to_replicas   INTEGER NOT NULL,
-    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null}]
+    -- Bounds in force; max is NULL while the spec is invalid and only its pause is obeyed.
+    min_replicas  INTEGER NOT NULL,
+    max_replicas  INTEGER,
+    -- NULL without idleReplicaCount.
+    idle_replicas INTEGER,
+    -- NULL, 'full', 'at N', 'scale-in', 'scale-out', or both of these.
+    pause         TEXT,
+    force_activation INTEGER NOT NULL,
+    -- End of the cooldown that was looked at, past or to come.
+    cooldown_until_unix_ms INTEGER,
+    -- The most replicas that a trigger asks for, before any limit.
+    proposal      INTEGER,
+    -- What keeps the count from that, as far as hpalite itself can tell: 'min', 'max', 'tolerance',
+    -- 'cooldown', 'initial-cooldown', 'pause', 'error', 'fallback-threshold'.
+    limited_by    TEXT,
+    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null,
+    --   "metric_type": "AverageValue" or "Value", "target": number, "proposal": number or null,
+    --   "fallback": bool}]
     triggers_json TEXT NOT NULL
 ) STRICT;
 CREATE INDEX decision_by_object ON decision (object_id, at_unix_ms);

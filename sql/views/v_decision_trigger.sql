@@ -6,7 +6,11 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        d.reason,
        t.value ->> 'metric' AS metric_name,
        t.value ->> 'value' AS value,
+       t.value ->> 'target' AS target,
+       t.value ->> 'metric_type' AS metric_type,
+       t.value ->> 'proposal' AS proposal,
        t.value ->> 'active' AS active,
+       t.value ->> 'fallback' AS fallback,
        t.value ->> 'error' AS error,
        d.at_unix_ms
 FROM decision d

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::chunk::SampleValue;
 use crate::scaling::event::{Answer, DecidedTrigger, Missing};
-use crate::scaling::model::ApiGroup;
+use crate::scaling::model::{ApiGroup, Pause};
 
 /// Field manager under which this program writes; equal to the API client's.
 const OWN_MANAGER: &str = "hpalite";
@@ -77,10 +77,27 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
                 "value": trigger.value,
                 "active": trigger.active,
                 "error": trigger.error,
+                "metric_type": trigger.metric_type.name(),
+                "target": trigger.target,
+                "proposal": trigger.proposal,
+                "fallback": trigger.fallback,
             })
         })
         .collect::<serde_json::Value>()
         .to_string()
+}
+
+/// Column `decision.pause`.
+pub(crate) fn pause(pause: &Pause) -> Option<String> {
+    match pause {
+        Pause { replicas: Some(Ok(replicas)), .. } => Some(format!("at {replicas}")),
+        // A count that is no number pauses all the same, where the target stands.
+        Pause { replicas: Some(Err(_)), .. } | Pause { paused: true, .. } => Some("full".to_owned()),
+        Pause { scale_in: true, scale_out: true, .. } => Some("scale-in, scale-out".to_owned()),
+        Pause { scale_in: true, .. } => Some("scale-in".to_owned()),
+        Pause { scale_out: true, .. } => Some("scale-out".to_owned()),
+        Pause { .. } => None,
+    }
 }
 
 /// Type, status, reason and message of each condition.
@@ -98,6 +115,7 @@ pub(crate) fn conditions_json(conditions: &[(String, String, String, String)]) -
 mod tests {
     use super::*;
     use crate::scaling::event::{ErrorClass, PollError};
+    use crate::scaling::model::MetricType;
 
     #[test]
     fn answers_become_values() {
@@ -119,8 +137,35 @@ mod tests {
     }
 
     #[test]
+    fn pauses_are_told_apart() {
+        let at = |replicas| Pause { replicas: Some(replicas), ..Pause::default() };
+        let ways = |scale_in, scale_out| Pause { scale_in, scale_out, ..Pause::default() };
+        for (given, expected) in [
+            (Pause::default(), None),
+            (at(Ok(5)), Some("at 5")),
+            (at(Err("five".to_owned())), Some("full")),
+            (Pause { paused: true, scale_in: true, ..Pause::default() }, Some("full")),
+            (ways(true, true), Some("scale-in, scale-out")),
+            (ways(true, false), Some("scale-in")),
+            (ways(false, true), Some("scale-out")),
+        ] {
+            assert_eq!(pause(&given).as_deref(), expected);
+        }
+    }
+
+    #[test]
     fn a_value_that_json_cannot_write_is_null() {
-        let trigger = DecidedTrigger { metric_name: "s0-x".into(), value: Some(f64::NAN), active: true, error: None };
-        assert_eq!(triggers_json(&[trigger]), r#"[{"active":true,"error":null,"metric":"s0-x","value":null}]"#);
+        let trigger = DecidedTrigger {
+            metric_name: "s0-x".into(),
+            value: Some(f64::NAN),
+            active: true,
+            error: None,
+            metric_type: MetricType::AverageValue,
+            target: 75.0,
+            proposal: None,
+            fallback: false,
+        };
+        let expected = r#"[{"active":true,"error":null,"fallback":false,"metric":"s0-x","metric_type":"AverageValue","proposal":null,"target":75.0,"value":null}]"#;
+        assert_eq!(triggers_json(&[trigger]), expected);
     }
 }
