@@ -13,6 +13,7 @@ pub mod model;
 mod object;
 pub mod quantity;
 pub mod reason;
+pub mod recommend;
 mod rhythm;
 pub mod schedule;
 pub mod trigger;

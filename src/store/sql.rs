@@ -87,8 +87,9 @@ statements! {
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
 
     // History.
-    InsertDecision Hot "INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    InsertDecision Hot "INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, \
+        min_replicas, max_replicas, idle_replicas, pause, force_activation, cooldown_until_unix_ms, proposal, limited_by) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     // The newest decision of the object within ?3 ms that moves the same way.
     FindDecision Hot "SELECT id FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 \
         AND from_replicas = ?4 AND to_replicas = ?5 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
