@@ -13,6 +13,7 @@
 mod chunk;
 mod clock;
 mod error;
+pub mod evidence;
 mod ledger;
 mod prepared;
 pub mod query;
