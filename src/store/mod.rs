@@ -71,6 +71,12 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The wall clock, which rows of the history are told by.
+#[must_use]
+pub fn unix_now() -> crate::scaling::model::UnixMillis {
+    crate::scaling::model::UnixMillis(clock::now_unix_ms())
+}
+
 impl Store {
     /// Opens or creates the file, migrates it, and starts the writer.
     ///
