@@ -32,11 +32,11 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     }
     let decision = facts.decision(at);
     let ready = facts.evidence.ready.iter().rev().find(|row| row.at <= at);
-    if let Some(row) = ready.filter(|row| row.status == "False" && row.reason == "ScaledObjectCheckFailed") {
-        if found.iter().all(|held| held.by != "invalid") {
-            let since = when::short(row.at, at);
-            found.push(held("not-ready", format!("a failed check since {since}: {}", row.message)));
-        }
+    if let Some(row) = ready.filter(|row| row.status == "False" && row.reason == "ScaledObjectCheckFailed")
+        && found.iter().all(|held| held.by != "invalid")
+    {
+        let since = when::short(row.at, at);
+        found.push(held("not-ready", format!("a failed check since {since}: {}", row.message)));
     }
     let full_pause = decision.and_then(|row| paused(facts, row, at));
     let is_full = full_pause.as_ref().is_some_and(|(is_full, _)| *is_full);
