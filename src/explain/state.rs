@@ -56,6 +56,15 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     if metrics.iter().any(|metric| metric.value.is_none() && metric.error.is_none()) {
         found.push(held("no-samples", "missing samples: a trigger has none in the last hour".to_owned()));
     }
+    // A daemon that was killed cannot say so: its silence does.
+    if let Some(interval) = facts.definition(at).map(|definition| definition.polling_interval)
+        && let Some(age) = metrics.iter().filter_map(|metric| metric.sample_age_ms).min()
+        && u128::try_from(age).is_ok_and(|age| age > 3 * interval.as_millis() + 10_000)
+    {
+        let (age, interval) = (age / 1000, interval.as_secs());
+        let text = format!("silence: the newest sample is {age} s old, though polled every {interval} s");
+        found.push(held("no-samples", text));
+    }
     if replicas > 0 {
         hpa(facts, at, replicas, &metrics, &mut found);
     }
