@@ -3,8 +3,9 @@
 
 use std::process::ExitCode;
 
+use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, logfmt};
+use hpalite::{check, cli, daemon, explain, logfmt, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
         Ok(cli::Command::Sql(arguments)) => sql(&arguments),
+        Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS
@@ -48,6 +50,32 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => {
             eprintln!("hpalite: only the first {} rows are shown; see --limit", arguments.limit);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&[error.to_string()]),
+    }
+}
+
+fn why(arguments: &cli::WhyArguments) -> ExitCode {
+    let now = store::unix_now();
+    let question = match (&arguments.at, arguments.since) {
+        (Some(text), _) => match explain::when::parse_at(text, now) {
+            Ok(at) => explain::Question::At(at),
+            Err(problem) => return fail(&[problem]),
+        },
+        (None, Some(since)) => {
+            let from = now.0.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+            explain::Question::Between(UnixMillis(from), now)
+        }
+        (None, None) => explain::Question::At(now),
+    };
+    match explain::why(&arguments.db, &arguments.namespace, &arguments.name, question) {
+        Ok(report) if arguments.json => {
+            println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
+            ExitCode::SUCCESS
+        }
+        Ok(report) => {
+            print!("{}", report.text());
             ExitCode::SUCCESS
         }
         Err(error) => fail(&[error.to_string()]),

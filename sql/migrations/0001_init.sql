@@ -125,25 +125,24 @@ CREATE TABLE decision (
     detail        TEXT NOT NULL,
     from_replicas INTEGER NOT NULL,
     to_replicas   INTEGER NOT NULL,
-    -- Bounds in force; max is NULL while the spec is invalid and only its pause is obeyed.
+    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null, "target": number,
+    --   "metric_type": "AverageValue" or "Value", "proposal": replicas that the HPA makes of it or null,
+    --   "exact": the same without tolerance, "fallback": whether the value is the fallback's}]
+    triggers_json TEXT NOT NULL,
+    -- What was in force. NULL: max while the spec is invalid, idle where there is none.
     min_replicas  INTEGER NOT NULL,
     max_replicas  INTEGER,
-    -- NULL without idleReplicaCount.
     idle_replicas INTEGER,
-    -- NULL, 'full', 'at N', 'scale-in', 'scale-out', or both of these.
+    -- Annotations in force, comma-joined: `paused`, `paused-replicas=5`, `paused-scale-in`, `paused-scale-out`.
     pause         TEXT,
     force_activation INTEGER NOT NULL,
-    -- End of the cooldown that was looked at, past or to come.
+    -- End of the cooldown, past or to come; NULL where it was not asked for.
     cooldown_until_unix_ms INTEGER,
-    -- The most replicas that a trigger asks for, before any limit.
+    -- The most that a trigger asks for, before any limit.
     proposal      INTEGER,
-    -- What keeps the count from that, as far as hpalite itself can tell: 'min', 'max', 'tolerance',
-    -- 'cooldown', 'initial-cooldown', 'pause', 'error', 'fallback-threshold'.
-    limited_by    TEXT,
-    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null,
-    --   "metric_type": "AverageValue" or "Value", "target": number, "proposal": number or null,
-    --   "fallback": bool}]
-    triggers_json TEXT NOT NULL
+    -- What kept the count from it: `min`, `max`, `tolerance`, `cooldown`, `initial-cooldown`, `pause`, `error`,
+    -- `fallback-threshold`. Policies and stabilization are the HPA's, see hpa_observation.
+    limited_by    TEXT
 ) STRICT;
 CREATE INDEX decision_by_object ON decision (object_id, at_unix_ms);
 CREATE INDEX decision_by_at ON decision (at_unix_ms);
@@ -204,6 +203,8 @@ CREATE TABLE condition_change (
     message    TEXT NOT NULL
 ) STRICT;
 CREATE INDEX condition_change_by_object ON condition_change (object_id, at_unix_ms);
+-- The newest of a kind, however often the others change.
+CREATE INDEX condition_change_by_kind ON condition_change (object_id, kind, at_unix_ms);
 CREATE INDEX condition_change_by_at ON condition_change (at_unix_ms);
 
 -- What of an object must survive a restart.

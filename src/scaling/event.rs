@@ -9,7 +9,7 @@ use super::model::{
     Source, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
-use super::recommend::Limit;
+use super::recommend::{Limit, Proposal};
 use super::view::ObjectView;
 
 /// One step of a watch over a kind. `scope` is the watched namespace, empty for all.
@@ -445,7 +445,7 @@ pub struct DecidedTrigger {
     /// The HPA's target for it.
     pub target: f64,
     /// Replicas that the HPA makes of it.
-    pub proposal: Option<u32>,
+    pub proposal: Option<Proposal>,
     /// The value is the fallback's, standing in for an error.
     pub fallback: bool,
 }

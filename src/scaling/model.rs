@@ -302,7 +302,6 @@ pub enum MetricType {
 }
 
 impl MetricType {
-    /// As the API spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -55,8 +55,16 @@ impl Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub replicas: u32,
-    /// So near the target that the count stays.
-    pub within_tolerance: bool,
+    /// The plain division, rounded up. The count stays where it is instead when that is within tolerance.
+    pub exact: u32,
+}
+
+impl Proposal {
+    /// It is the tolerance alone that keeps the count.
+    #[must_use]
+    pub fn is_tolerated(self) -> bool {
+        self.replicas != self.exact
+    }
 }
 
 /// What a metric of this value asks for while `replicas` run, all of them ready.
@@ -75,11 +83,12 @@ pub fn proposal(
         MetricType::Value if replicas == 0 => (f64::INFINITY, value / target),
         MetricType::Value => (value / target, value / target * running),
     };
+    let exact = whole(wanted.ceil());
     // A target of 0 or no running replica has no ratio; NaN is never within anything.
     if replicas > 0 && ratio <= 1.0 + tolerance(behavior, true) && ratio >= 1.0 - tolerance(behavior, false) {
-        return Proposal { replicas, within_tolerance: true };
+        return Proposal { replicas, exact };
     }
-    Proposal { replicas: whole(wanted.ceil()), within_tolerance: false }
+    Proposal { replicas: exact, exact }
 }
 
 /// The tolerance upwards or downwards.
@@ -179,25 +188,24 @@ mod tests {
     #[test]
     fn proposals_are_the_controllers() {
         use MetricType::{AverageValue, Value};
-        for (metric_type, value, target, replicas, expected, within) in [
-            (AverageValue, 500.0, 75.0, 4, 7, false),
-            (AverageValue, 500.0, 75.0, 0, 7, false),
-            (AverageValue, 330.0, 75.0, 4, 4, true),
-            (AverageValue, 331.0, 75.0, 4, 5, false),
-            (AverageValue, 270.0, 75.0, 4, 4, true),
-            (AverageValue, 269.0, 75.0, 4, 4, false),
-            (AverageValue, 0.0, 75.0, 4, 0, false),
-            (AverageValue, -5.0, 75.0, 4, 0, false),
-            (Value, 200.0, 100.0, 4, 8, false),
-            (Value, 105.0, 100.0, 4, 4, true),
-            (Value, 250.0, 100.0, 0, 3, false),
+        for (metric_type, value, target, replicas, expected, exact) in [
+            (AverageValue, 500.0, 75.0, 4, 7, 7),
+            (AverageValue, 500.0, 75.0, 0, 7, 7),
+            (AverageValue, 329.0, 75.0, 4, 4, 5),
+            (AverageValue, 331.0, 75.0, 4, 5, 5),
+            (AverageValue, 550.0, 75.0, 8, 8, 8),
+            (AverageValue, 541.0, 75.0, 8, 8, 8),
+            (AverageValue, 675.0, 75.0, 10, 10, 9),
+            (AverageValue, 674.0, 75.0, 10, 9, 9),
+            (AverageValue, 0.0, 75.0, 4, 0, 0),
+            (AverageValue, -5.0, 75.0, 4, 0, 0),
+            (Value, 200.0, 100.0, 4, 8, 8),
+            (Value, 105.0, 100.0, 4, 4, 5),
+            (Value, 250.0, 100.0, 0, 3, 3),
         ] {
             let seen = proposal(metric_type, value, target, replicas, None);
-            assert_eq!(
-                (seen.replicas, seen.within_tolerance),
-                (expected, within),
-                "{metric_type:?} {value} {replicas}"
-            );
+            assert_eq!((seen.replicas, seen.exact), (expected, exact), "{metric_type:?} {value} {replicas}");
+            assert_eq!(seen.is_tolerated(), expected != exact);
         }
     }
 
@@ -206,8 +214,8 @@ mod tests {
         let rules = |text: &str| Some(ScalingRules { tolerance: Some(text.to_owned()), ..ScalingRules::default() });
         let behavior = behavior(rules("50m"), rules("0.5"));
         let at = |value| proposal(MetricType::AverageValue, value, 10.0, 10, Some(&behavior));
-        assert!(!at(106.0).within_tolerance && at(105.0).within_tolerance);
-        assert!(at(50.0).within_tolerance && !at(49.0).within_tolerance);
+        assert_eq!([at(106.0).replicas, at(104.0).replicas], [11, 10]);
+        assert_eq!([at(51.0).replicas, at(49.0).replicas], [10, 5]);
     }
 
     #[test]

@@ -152,15 +152,15 @@ impl Ledger {
                     reason.to_string(),
                     from,
                     to,
+                    triggers,
                     circumstances.min,
                     circumstances.max,
                     circumstances.idle,
-                    rows::pause(&circumstances.pause),
+                    rows::pause_text(&circumstances.pause),
                     circumstances.force_activation,
-                    circumstances.cooldown_until.map(|until| until.0),
+                    circumstances.cooldown_until.map(|at| at.0),
                     circumstances.proposal,
                     circumstances.limited_by.map(Limit::id),
-                    triggers,
                 ];
                 prepared.execute(Sql::InsertDecision, row)?;
             }

@@ -77,9 +77,10 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
                 "value": trigger.value,
                 "active": trigger.active,
                 "error": trigger.error,
-                "metric_type": trigger.metric_type.name(),
                 "target": trigger.target,
-                "proposal": trigger.proposal,
+                "metric_type": trigger.metric_type.name(),
+                "proposal": trigger.proposal.map(|proposal| proposal.replicas),
+                "exact": trigger.proposal.map(|proposal| proposal.exact),
                 "fallback": trigger.fallback,
             })
         })
@@ -87,17 +88,22 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
         .to_string()
 }
 
-/// Column `decision.pause`.
-pub(crate) fn pause(pause: &Pause) -> Option<String> {
-    match pause {
-        Pause { replicas: Some(Ok(replicas)), .. } => Some(format!("at {replicas}")),
-        // A count that is no number pauses all the same, where the target stands.
-        Pause { replicas: Some(Err(_)), .. } | Pause { paused: true, .. } => Some("full".to_owned()),
-        Pause { scale_in: true, scale_out: true, .. } => Some("scale-in, scale-out".to_owned()),
-        Pause { scale_in: true, .. } => Some("scale-in".to_owned()),
-        Pause { scale_out: true, .. } => Some("scale-out".to_owned()),
-        Pause { .. } => None,
+/// Annotations in force, comma-joined; `None` when there is none.
+pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
+    let mut parts = Vec::new();
+    match &pause.replicas {
+        Some(Ok(replicas)) => parts.push(format!("paused-replicas={replicas}")),
+        Some(Err(text)) => parts.push(format!("paused-replicas={text}")),
+        None => {}
     }
+    for (is_set, name) in
+        [(pause.paused, "paused"), (pause.scale_in, "paused-scale-in"), (pause.scale_out, "paused-scale-out")]
+    {
+        if is_set {
+            parts.push(name.to_owned());
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 /// Type, status, reason and message of each condition.
@@ -160,12 +166,15 @@ mod tests {
             value: Some(f64::NAN),
             active: true,
             error: None,
-            metric_type: MetricType::AverageValue,
-            target: 75.0,
+            metric_type: crate::scaling::model::MetricType::Value,
+            target: 2.0,
             proposal: None,
             fallback: false,
         };
-        let expected = r#"[{"active":true,"error":null,"fallback":false,"metric":"s0-x","metric_type":"AverageValue","proposal":null,"target":75.0,"value":null}]"#;
-        assert_eq!(triggers_json(&[trigger]), expected);
+        let text = triggers_json(&[trigger]);
+        assert!(
+            text.contains(r#""metric":"s0-x","metric_type":"Value","proposal":null,"target":2.0,"value":null"#),
+            "{text}"
+        );
     }
 }

@@ -17,6 +17,7 @@ mod takeover;
 mod targets;
 mod v1;
 mod walkthrough;
+mod why;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -343,7 +343,7 @@ impl World {
             return;
         }
         object.recorded.decision = Some(said);
-        let circumstances = Box::new(circumstances(object, decision, from, &triggers));
+        let circumstances = Box::new(circumstances(object, decision, &triggers));
         self.record(Record::Decision {
             at: now,
             object: key.clone(),
@@ -476,20 +476,20 @@ fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
             target: trigger.threshold,
             proposal: state.value().map(|value| {
                 let behavior = definition.behavior.as_ref();
-                recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior).replicas
+                recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior)
             }),
             fallback: state.is_falling_back(),
         })
         .collect()
 }
 
-fn circumstances(object: &Object, decision: &Decision, replicas: u32, triggers: &[DecidedTrigger]) -> Circumstances {
+fn circumstances(object: &Object, decision: &Decision, triggers: &[DecidedTrigger]) -> Circumstances {
     let definition = object.definition();
     let max = definition.map(|definition| definition.max_replicas);
     let min = definition.map_or(0, super::super::model::Definition::min);
     // Nobody is asked during a full pause, so what was last known proposes nothing.
     let proposals = triggers.iter().filter_map(|trigger| trigger.proposal);
-    let proposal = proposals.max().filter(|_| !object.spec.pause.is_full());
+    let highest = proposals.max_by_key(|proposal| proposal.replicas).filter(|_| !object.spec.pause.is_full());
     let limited_by = match &decision.reason {
         Reason::CoolingDown { .. } => Some(Limit::Cooldown),
         Reason::InitialCooldown { .. } => Some(Limit::InitialCooldown),
@@ -498,10 +498,10 @@ fn circumstances(object: &Object, decision: &Decision, replicas: u32, triggers: 
         }
         Reason::HeldOnError => Some(Limit::Error),
         Reason::WaitingForFallback => Some(Limit::FallbackThreshold),
-        Reason::Active | Reason::ActiveByAnnotation | Reason::ActiveWithErrors => match proposal {
-            Some(proposal) if max.is_some_and(|max| proposal > max) => Some(Limit::Max),
-            Some(proposal) if proposal < min.max(1) => Some(Limit::Min),
-            Some(proposal) if proposal == replicas && !is_exact(triggers, replicas) => Some(Limit::Tolerance),
+        Reason::Active | Reason::ActiveByAnnotation | Reason::ActiveWithErrors => match highest {
+            Some(highest) if max.is_some_and(|max| highest.replicas > max) => Some(Limit::Max),
+            Some(highest) if highest.replicas < min.max(1) => Some(Limit::Min),
+            Some(highest) if highest.is_tolerated() => Some(Limit::Tolerance),
             _ => None,
         },
         _ => None,
@@ -513,18 +513,9 @@ fn circumstances(object: &Object, decision: &Decision, replicas: u32, triggers: 
         pause: object.spec.pause.clone(),
         force_activation: object.spec.force_activation,
         cooldown_until: decision.cooldown_until,
-        proposal,
+        proposal: highest.map(|highest| highest.replicas),
         limited_by,
     }
-}
-
-/// The plain division asks for just the count that runs, without any tolerance.
-fn is_exact(triggers: &[DecidedTrigger], replicas: u32) -> bool {
-    let asked = triggers.iter().filter(|trigger| trigger.proposal == Some(replicas));
-    asked.filter_map(|trigger| Some((trigger, trigger.value?))).any(|(trigger, value)| match trigger.metric_type {
-        MetricType::AverageValue => (value / trigger.target).ceil() == f64::from(replicas),
-        MetricType::Value => (value / trigger.target * f64::from(replicas)).ceil() == f64::from(replicas),
-    })
 }
 
 /// Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.

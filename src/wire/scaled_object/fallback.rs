@@ -1,7 +1,7 @@
 //! `spec.fallback`: what to do while triggers fail.
 
 use super::super::fields::{Fields, Report, quoted};
-use super::super::nearest::nearest;
+use crate::nearest::nearest;
 use crate::scaling::model::{Fallback, FallbackBehavior, Step};
 
 const INT32_MAX: i64 = i32::MAX as i64;

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::parameters::Parameters;
 use super::fields::{Fields, Report, describe, quoted, scalar_text};
-use super::nearest::nearest;
+use crate::nearest::nearest;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, Source, Step, Trigger,
 };
