@@ -10,7 +10,6 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        t.value ->> 'proposal' AS proposal,
        t.value ->> 'fallback' AS fallback,
        t.value ->> 'active' AS active,
-       t.value ->> 'fallback' AS fallback,
        t.value ->> 'error' AS error,
        d.at_unix_ms
 FROM decision d

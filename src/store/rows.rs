@@ -121,7 +121,6 @@ pub(crate) fn conditions_json(conditions: &[(String, String, String, String)]) -
 mod tests {
     use super::*;
     use crate::scaling::event::{ErrorClass, PollError};
-    use crate::scaling::model::MetricType;
 
     #[test]
     fn answers_become_values() {
@@ -140,23 +139,6 @@ mod tests {
         assert_eq!(Actor::of_manager("kube-controller-manager (scale)"), Actor::Hpa);
         assert_eq!(Actor::of_manager("kubectl-scale"), Actor::Other);
         assert_eq!(Actor::of_manager("kubectl (scale)"), Actor::Other);
-    }
-
-    #[test]
-    fn pauses_are_told_apart() {
-        let at = |replicas| Pause { replicas: Some(replicas), ..Pause::default() };
-        let ways = |scale_in, scale_out| Pause { scale_in, scale_out, ..Pause::default() };
-        for (given, expected) in [
-            (Pause::default(), None),
-            (at(Ok(5)), Some("at 5")),
-            (at(Err("five".to_owned())), Some("full")),
-            (Pause { paused: true, scale_in: true, ..Pause::default() }, Some("full")),
-            (ways(true, true), Some("scale-in, scale-out")),
-            (ways(true, false), Some("scale-in")),
-            (ways(false, true), Some("scale-out")),
-        ] {
-            assert_eq!(pause(&given).as_deref(), expected);
-        }
     }
 
     #[test]
