@@ -31,9 +31,15 @@ fn row_02_aggregated_discovery() {
     let shuffled = "Accept: application/json; as=APIGroupDiscoveryList ;v=v2; g=apidiscovery.k8s.io";
     for accept in [&both, shuffled] {
         let answer = as_aggregator(scene, "/apis", accept);
-        assert_eq!((answer.code, answer.header("Content-Type"), answer.header("Vary")), (200, Some(V2), Some("Accept")));
+        assert_eq!(
+            (answer.code, answer.header("Content-Type"), answer.header("Vary")),
+            (200, Some(V2), Some("Accept"))
+        );
         let document = answer.json();
-        assert_eq!((&document["kind"], &document["apiVersion"]), (&"APIGroupDiscoveryList".into(), &"apidiscovery.k8s.io/v2".into()));
+        assert_eq!(
+            (&document["kind"], &document["apiVersion"]),
+            (&"APIGroupDiscoveryList".into(), &"apidiscovery.k8s.io/v2".into())
+        );
         let version = &document["items"][0]["versions"][0];
         assert_eq!((&version["version"], &version["freshness"]), (&"v1beta1".into(), &"Current".into()));
         assert_eq!(version["resources"][0]["resource"], "externalmetrics");
@@ -67,7 +73,8 @@ fn row_04_openapi() {
         scene.door.get(Some(&scene.front), target, &[&["X-Remote-User: system:aggregator"], headers].concat())
     };
     let index = as_openapi("/openapi/v3", &[]).json();
-    let relative = index["paths"]["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let relative =
+        index["paths"]["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     assert!(relative.starts_with("/openapi/v3/apis/external.metrics.k8s.io/v1beta1?hash="), "{relative}");
     for (target, field, version) in
         [("/openapi/v2", "swagger", "2.0"), ("/openapi/v3", "", ""), (relative.as_str(), "openapi", "3.0.0")]
@@ -89,7 +96,7 @@ fn row_04_every_document_by_another_http_client() {
     let scene = scene();
     let token = scene.token("other");
     for path in ["/apis", "/apis/external.metrics.k8s.io", GV, "/openapi/v2", "/openapi/v3", "/version"] {
-        let text = kubectl_at(scene.case.cluster, &scene.door, Some(&token), path).unwrap();
+        let text = kubectl_at(scene.case.cluster, &scene.door, &token, path).unwrap();
         assert!(serde_json::from_str::<Value>(&text).is_ok_and(|document| document.is_object()), "{path}: {text}");
     }
 }

@@ -138,10 +138,8 @@ pub(super) fn pki(cluster: &Cluster, file: &str) -> std::path::PathBuf {
 
 /// The cluster's own authority, to sign whatever a test needs.
 pub(super) fn authority(cluster: &Cluster, file: &str) -> Authority {
-    Authority::load(&pki(cluster, &format!("{file}.crt")), &pki(cluster, &format!("{file}.key")), &format!("test-{}", match file {
-        "ca" => "cluster-ca",
-        other => other,
-    }))
+    let name = if file == "ca" { "test-cluster-ca" } else { "test-front-proxy-ca" };
+    Authority::load(&pki(cluster, &format!("{file}.crt")), &pki(cluster, &format!("{file}.key")), name)
 }
 
 /// Somebody whose certificate came with the cluster.
@@ -149,17 +147,29 @@ pub(super) fn holder(cluster: &Cluster, name: &str) -> Holder {
     Holder::load(&pki(cluster, &format!("{name}.crt")), &pki(cluster, &format!("{name}.key")))
 }
 
-/// kubectl as an HTTP client of the daemon itself: Go's TLS and HTTP, with a token or without.
-pub(super) fn kubectl_at(cluster: &Cluster, door: &Door, token: Option<&str>, path: &str) -> Result<String, String> {
+/// kubectl as an HTTP client of the daemon itself: Go's TLS and HTTP, with a token,
+/// since it would ask somebody at a terminal for a password otherwise.
+pub(super) fn kubectl_at(cluster: &Cluster, door: &Door, token: &str, path: &str) -> Result<String, String> {
     let ca = cluster.folder.join(format!("ca-{}.crt", door.address.port()));
     std::fs::write(&ca, &door.ca_pem).unwrap();
-    let mut command = Command::new(Path::new(cluster.env("ASSETS")).join("kubectl"));
-    command.args(["--kubeconfig", "/dev/null", "--tls-server-name", door.name]);
-    command.arg(format!("--server=https://{}", door.address)).arg("--certificate-authority").arg(&ca);
-    if let Some(token) = token {
-        command.arg(format!("--token={token}"));
-    }
-    let output = command.args(["get", "--raw", path]).stdin(Stdio::null()).output().expect("kubectl can be run");
+    let ca = format!("--certificate-authority={}", ca.display());
+    kubectl_raw(cluster, door, &[ca, format!("--tls-server-name={}", door.name)], token, path)
+}
+
+/// The same under another SNI, whatever certificate comes.
+pub(super) fn kubectl_unverified(cluster: &Cluster, door: &Door, sni: &str, path: &str) -> Result<String, String> {
+    let flags = ["--insecure-skip-tls-verify".to_owned(), format!("--tls-server-name={sni}")];
+    kubectl_raw(cluster, door, &flags, "nonsense", path)
+}
+
+fn kubectl_raw(cluster: &Cluster, door: &Door, flags: &[String], token: &str, path: &str) -> Result<String, String> {
+    let output = Command::new(Path::new(cluster.env("ASSETS")).join("kubectl"))
+        .args(["--kubeconfig=/dev/null", &format!("--server=https://{}", door.address), &format!("--token={token}")])
+        .args(flags)
+        .args(["get", "--raw", path])
+        .stdin(Stdio::null())
+        .output()
+        .expect("kubectl can be run");
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),

@@ -72,7 +72,8 @@ fn every_row_has_a_test() {
     let mut found = Vec::new();
     functions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e"), &mut found);
     let covers = |row: u32| {
-        let named = |name: &&String| name.starts_with("row_") && name.split('_').any(|word| word == format!("{row:02}"));
+        let named =
+            |name: &&String| name.starts_with("row_") && name.split('_').any(|word| word == format!("{row:02}"));
         found.iter().any(|name| named(&name))
     };
     let missing: Vec<u32> = (1..=31).filter(|row| !covers(*row) && !TO_COME.contains(row)).collect();

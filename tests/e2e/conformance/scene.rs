@@ -15,7 +15,8 @@ pub(super) const GV: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 pub(super) struct Scene<'a> {
     pub(super) case: Case<'a>,
-    pub(super) source: Source,
+    /// Answers for as long as the scene stands.
+    _source: Source,
     pub(super) door: Door,
     /// The kube-apiserver's own certificate for us.
     pub(super) front: Holder,
@@ -67,7 +68,7 @@ impl<'a> Scene<'a> {
             front_ca: authority(cluster, "front-proxy-ca"),
             client_ca: authority(cluster, "ca"),
             case,
-            source,
+            _source: source,
             door,
         };
         wait_seeing("the first value", || match scene.as_master(&scene.metric()) {
