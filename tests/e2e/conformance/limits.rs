@@ -55,7 +55,9 @@ fn hello_1_1() -> Vec<u8> {
     let mut body = vec![0x03, 0x02];
     body.extend([7; 32]);
     body.extend([0x00, 0x00, 0x06, 0xc0, 0x14, 0xc0, 0x0a, 0x00, 0xff, 0x01, 0x00]);
-    body.extend([0x00, 0x0e, 0x00, 0x0a, 0x00, 0x04, 0x00, 0x02, 0x00, 0x1d, 0x00, 0x0b, 0x00, 0x02, 0x01, 0x00]);
+    // Extensions: supported groups, point formats, signature algorithms.
+    body.extend([0x00, 0x16, 0x00, 0x0a, 0x00, 0x04, 0x00, 0x02, 0x00, 0x1d, 0x00, 0x0b, 0x00, 0x02, 0x01, 0x00]);
+    body.extend([0x00, 0x0d, 0x00, 0x04, 0x00, 0x02, 0x04, 0x03]);
     let length = u8::try_from(body.len()).unwrap();
     [&[0x16, 0x03, 0x01, 0x00, length + 4, 0x01, 0x00, 0x00, length], body.as_slice()].concat()
 }
@@ -116,7 +118,7 @@ fn row_25_no_second_request_is_seen() {
         (format!("GET https://a{GV} HTTP/1.1\r\nHost: a\r\n{claims}\r\n\r\n"), 400),
         (format!("GET {GV} HTTP/1.1\r\n{claims}\r\n\r\n"), 400),
         (format!("{good}A: \u{fc}\r\n\r\n"), 400),
-        (format!("{good}A: {}\r\n\r\n", "b".repeat(1 << 20)), 431),
+        (format!("{good}A: {}\r\n\r\n", "b".repeat(100_000)), 431),
         (format!("GET {GV}?{} HTTP/1.1\r\nHost: a\r\n{claims}\r\n\r\n", "a".repeat(1 << 16)), 414),
         (format!("{good}Expect: 200-ok\r\n\r\n"), 417),
     ] {
@@ -129,6 +131,10 @@ fn row_25_no_second_request_is_seen() {
             "{shown}: {answer}"
         );
     }
+    // Who goes on for a megabyte may be cut off before the explanation arrives.
+    let huge =
+        scene.door.raw(Some(&scene.front), format!("{good}A: {}\r\n\r\n{second}", "b".repeat(1 << 20)).as_bytes());
+    assert!(huge.is_empty() || status(&huge) == 431 && huge.matches("HTTP/1.1 ").count() == 1, "{huge}");
     // The same two requests without a fault are two, also in one piece and byte by byte.
     let both = format!("{second}{}", second.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     let answer = scene.door.raw(Some(&scene.front), both.as_bytes());

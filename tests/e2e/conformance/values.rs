@@ -62,7 +62,7 @@ fn row_21_bad_numbers_and_a_backend_that_is_down() {
     wait_for_value(&case, "0");
     source.set(1e30);
     wait_for_value(&case, "9223372036854775");
-    for (value, text) in [(2.5, "2500m"), (0.0001, "1m"), (100_500.0, "100500"), (0.0, "0")] {
+    for (value, text) in [(2.5, "2500m"), (0.0006, "1m"), (0.0004, "0"), (100_500.0, "100500"), (0.0, "0")] {
         source.set(value);
         wait_for_value(&case, text);
     }
@@ -83,7 +83,7 @@ fn row_22_a_backend_that_hangs() {
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [trigger] }));
     wait_for("the first query", || (!fake.requests().is_empty()).then_some(()));
     // Before any query has ended, and after one has: the answer comes in time, and is no value.
-    for words in ["", "timeout"] {
+    for words in ["", "no answer from"] {
         wait_seeing("an answer of its own deadline", || {
             let started = Instant::now();
             let answer = read(&case);
@@ -209,5 +209,5 @@ fn row_30_several_items_are_summed() {
     case.wait_for_hpa_condition("False", "503");
     assert_eq!(case.replicas(), 5);
     sources[1].set(10.0);
-    case.wait_for_replicas(3);
+    wait_for("the sum of both", || (case.replicas() == 3).then_some(()));
 }
