@@ -34,7 +34,7 @@ fn row_07_discovery_is_quick_while_reads_hang() {
                 assert_eq!(ask(&mut client, "GET", GV, &["X-Remote-User: system:kube-aggregator"]).code, 200);
                 let took = started.elapsed();
                 // Who is in line with the reads waits 3 s at least.
-                assert!(took < Duration::from_secs(1), "{took:?}");
+                assert!(took < Duration::from_secs(2), "{took:?}");
             });
         }
     });
