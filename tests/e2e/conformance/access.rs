@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::ExtendedKeyUsagePurpose;
 
-use super::door::{Door, holder, kubectl_at};
+use super::door::{Door, ask, holder, kubectl_at};
 use super::scene::{GV, Line, MASTER, Mode, Scene, scene};
 use crate::e2e::{Exclusive, exclusive};
 use crate::gate::support::{Authority, Holder};
@@ -28,17 +28,18 @@ fn row_05_readiness_goes_first_when_draining() {
     let daemon = Daemon::serve(cluster, &["--drain", "20"]);
     let scene = Scene::within(cluster, &daemon, "draining");
     let mut kept = scene.door.client(Some(&scene.front));
-    assert_eq!(super::door::ask(&mut kept, "GET", "/readyz", &[]).code, 200);
+    assert_eq!(ask(&mut kept, "GET", "/readyz", &[]).code, 200);
     signal(daemon.pid(), "TERM");
-    wait_seeing("/readyz to fail", || match scene.door.get(None, "/readyz", &[]) {
-        answer if answer.code == 503 => Ok(assert!(answer.body.contains("shutting down"), "{}", answer.body)),
+    let body = wait_seeing("/readyz to fail", || match scene.door.get(None, "/readyz", &[]) {
+        answer if answer.code == 503 => Ok(answer.body),
         answer => Err(answer.body),
     });
+    assert!(body.contains("shutting down"), "{body}");
     // Endpoints take their time to spread: until then everything is answered, old connections and new ones.
     assert_eq!(scene.door.get(None, "/livez", &[]).code, 200);
     assert_eq!(scene.as_master(GV).code, 200);
     assert_eq!(scene.as_master(&scene.metric()).value(), "5");
-    assert_eq!(super::door::ask(&mut kept, "GET", &scene.metric(), &MASTER).value(), "5");
+    assert_eq!(ask(&mut kept, "GET", &scene.metric(), &MASTER).value(), "5");
     daemon.kill();
 }
 

@@ -118,4 +118,8 @@ fn row_02_and_04_through_the_kube_apiserver() {
     let ours = index["paths"]["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     assert_eq!(cluster.raw(&ours).unwrap()["openapi"], "3.0.0");
     assert!(cluster.kubectl(&["explain", "deployment.spec.replicas"]).contains("replicas"));
+    let explained = cluster.kubectl(&["explain", "externalmetrics.items", "--recursive"]);
+    for field in ["ExternalMetricValueList", "metricName", "timestamp", "window", "value"] {
+        assert!(explained.contains(field), "{explained}");
+    }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::door::Door;
+use super::door::{Door, holder};
 use super::scene::{GV, MASTER, Scene, scene};
-use crate::e2e::case::Source;
+use crate::e2e::case::{Case, Source};
 use crate::e2e::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, free_port, wait_for, wait_seeing, wait_until};
 
@@ -112,23 +112,23 @@ fn wait_until_gone(cluster: &Cluster, name: &str, at_most: Duration) {
 fn row_29_namespaces_go_cleanly_while_we_run() {
     let scene = scene();
     let cluster = scene.case.cluster;
-    let case = crate::e2e::case::Case::with_deployment("leaving", 1);
+    let case = Case::with_deployment("leaving", 1);
     let source = Source::new(5.0);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     case.wait_until_ready();
     delete_namespace(cluster, &case.namespace);
-    let trouble = std::cell::RefCell::new(Vec::new());
+    let mut trouble = Vec::new();
     wait_for("the namespace to be gone", || {
         let Some(found) = namespace_status(cluster, &case.namespace) else { return Some(()) };
         for condition in found["status"]["conditions"].as_array().into_iter().flatten() {
             let kind = condition["type"].as_str().unwrap_or_default();
             if condition["status"] == "True" && (kind.contains("Discovery") || kind.contains("GroupVersion")) {
-                trouble.borrow_mut().push(condition.clone());
+                trouble.push(condition.clone());
             }
         }
         None
     });
-    assert!(trouble.borrow().is_empty(), "{trouble:?}");
+    assert!(trouble.is_empty(), "{trouble:?}");
     // What is left of it here goes, too.
     let metric = scene.metric().replace(&scene.case.namespace, &case.namespace);
     wait_seeing("the metric to be gone", || match scene.as_master(&metric).code {
@@ -142,8 +142,7 @@ fn row_29_down_and_restored() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
     // The same port again, so that nothing in the cluster is touched to make it look.
     let listen = format!("127.0.0.1:{}", free_port());
-    let daemon = Daemon::start(cluster, &["--listen", &listen]);
-    let mut daemon = daemon;
+    let mut daemon = Daemon::start(cluster, &["--listen", &listen]);
     daemon.port = listen.rsplit(':').next().unwrap().parse().unwrap();
     daemon.route(cluster);
     let scene = Scene::within(cluster, &daemon, "restored");
@@ -193,7 +192,7 @@ fn row_31_the_kube_apiserver_has_no_complaint() {
     assert!(cluster.raw("/openapi/v2").unwrap()["swagger"].is_string());
     let discovery = ["application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "application/json"];
     let apiserver = Door::of_apiserver(cluster);
-    let admin = super::door::holder(cluster, "admin");
+    let admin = holder(cluster, "admin");
     for accept in discovery {
         // HTTP/1.0 spares us the chunks.
         let answer = apiserver.raw(Some(&admin), format!("GET /apis HTTP/1.0\r\nAccept: {accept}\r\n\r\n").as_bytes());
@@ -201,7 +200,9 @@ fn row_31_the_kube_apiserver_has_no_complaint() {
         assert!(!answer.contains("\"Stale\""), "{answer}");
     }
     assert!(cluster.kubectl(&["api-resources"]).contains("externalmetrics"));
-    cluster.kubectl(&["explain", "pod.spec"]);
+    for resource in ["pod.spec", "externalmetrics"] {
+        cluster.kubectl(&["explain", resource]);
+    }
     let manifest = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a", "namespace": scene.case.namespace } });
     cluster.apply(&manifest.to_string());
     cluster.kubectl_with(&["apply", "--server-side", "--validate=strict", "-f", "-"], &manifest.to_string()).unwrap();
