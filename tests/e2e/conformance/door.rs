@@ -18,8 +18,8 @@ pub(super) struct Door {
     pub(super) address: SocketAddr,
     name: &'static str,
     roots: RootCertStore,
-    /// The same as PEM, for programs.
-    pub(super) ca_pem: String,
+    /// The same as a PEM file, for programs.
+    ca_file: tempfile::NamedTempFile,
 }
 
 impl Door {
@@ -29,7 +29,7 @@ impl Door {
         wait_seeing("a caBundle that the daemon's certificate leads to", || {
             let ca_pem = cluster.try_kubectl(&["get", "apiservice", APISERVICE, "-o", template])?;
             let address = ([127, 0, 0, 1], daemon.port).into();
-            let door = Self { address, name: "hpalite.hpalite.svc", roots: roots(&ca_pem), ca_pem };
+            let door = Self::new(address, "hpalite.hpalite.svc", &ca_pem);
             let mut client = door.client(None);
             client.conn.complete_io(&mut client.sock).map_err(|error| error.to_string())?;
             Ok(door)
@@ -40,7 +40,13 @@ impl Door {
     pub(super) fn of_apiserver(cluster: &Cluster) -> Self {
         let ca_pem = std::fs::read_to_string(pki(cluster, "ca.crt")).unwrap();
         let address = cluster.env("APISERVER_URL").trim_start_matches("https://").parse().unwrap();
-        Self { address, name: "localhost", roots: roots(&ca_pem), ca_pem }
+        Self::new(address, "localhost", &ca_pem)
+    }
+
+    fn new(address: SocketAddr, name: &'static str, ca_pem: &str) -> Self {
+        let ca_file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(ca_file.path(), ca_pem).unwrap();
+        Self { address, name, roots: roots(ca_pem), ca_file }
     }
 
     pub(super) fn config(&self, holder: Option<&Holder>) -> ClientConfig {
@@ -150,9 +156,7 @@ pub(super) fn holder(cluster: &Cluster, name: &str) -> Holder {
 /// kubectl as an HTTP client of the daemon itself: Go's TLS and HTTP, with a token,
 /// since it would ask somebody at a terminal for a password otherwise.
 pub(super) fn kubectl_at(cluster: &Cluster, door: &Door, token: &str, path: &str) -> Result<String, String> {
-    let ca = cluster.folder.join(format!("ca-{}.crt", door.address.port()));
-    std::fs::write(&ca, &door.ca_pem).unwrap();
-    let ca = format!("--certificate-authority={}", ca.display());
+    let ca = format!("--certificate-authority={}", door.ca_file.path().display());
     kubectl_raw(cluster, door, &[ca, format!("--tls-server-name={}", door.name)], token, path)
 }
 
