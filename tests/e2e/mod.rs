@@ -4,6 +4,7 @@ mod authentication;
 mod case;
 mod compat;
 mod compat_more;
+mod conformance;
 mod definition;
 mod deletion;
 mod differences;

@@ -400,7 +400,7 @@ pub(crate) fn sql(db: &Path, statement: &str) -> Vec<Value> {
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
 }
 
-fn service_account_kubeconfig(cluster: &Cluster) -> String {
+pub(crate) fn service_account_kubeconfig(cluster: &Cluster) -> String {
     let token = cluster.kubectl(&["create", "token", "hpalite", "-n", "hpalite", "--duration=4h"]);
     serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
