@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hpalite::scaling::event::StatusPatch;
 use hpalite::scaling::hpa::{self, Drift};
-use hpalite::scaling::model::{ApiGroup, Gvkr, Source, Status, Step};
+use hpalite::scaling::model::{ApiGroup, Gvkr, Query, Status, Step};
 use hpalite::wire::scaled_object::{self, Reading};
 use hpalite::wire::{hpa as wire_hpa, status};
 use serde_json::{Value, json};
@@ -164,7 +164,9 @@ fn parameters_arrive_in_the_source() {
     let readings = readings();
     let source = |name: &str| {
         let definition = readings[name].object.definition.clone().unwrap();
-        let Source::Prometheus(source) = definition.triggers[0].source.clone();
+        let Some(Query::Prometheus(source)) = definition.triggers[0].source.query().cloned() else {
+            panic!("{name} asks no Prometheus")
+        };
         (definition, source)
     };
     let (definition, headers) = source("c41-headers");

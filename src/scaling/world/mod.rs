@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, UnixMillis,
     Workload,
 };
 use super::object::{Object, TargetId, api_version};
@@ -209,7 +209,17 @@ impl World {
     /// leap ends every cooldown nor a step back stops all polling.
     pub fn shift_clock(&mut self, milliseconds: i64) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
+        // Windows open by the wall clock itself: a leap over an edge must not put off the next look.
+        let uses_clock = |object: &Object| {
+            let definition = object.loop_definition.as_deref();
+            definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
+        };
+        let by_clock = self.objects.iter().filter(|(_, object)| uses_clock(object));
+        let edges: Vec<_> = by_clock.filter_map(|(key, _)| Some((key.clone(), self.schedule.planned(key)?))).collect();
         self.schedule.shift(milliseconds);
+        for (key, at) in edges.iter().filter(|_| milliseconds > 0) {
+            self.schedule.plan(key, *at);
+        }
         self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
         for (at, _) in self.authentication_retries.values_mut() {
             *at = at.map(shift);

@@ -53,6 +53,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         behavior,
         modifiers,
         triggers: triggers.triggers,
+        resource_triggers: triggers.resource_triggers,
         selector: (NAME_LABEL.to_owned(), metadata.name.clone()),
         excluded_labels: annotations::excluded_labels(&metadata.annotations),
     };
