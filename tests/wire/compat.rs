@@ -14,7 +14,7 @@ const MANIFESTS: &str = include_str!("../fixtures/compat/manifests.json");
 const RECORD: &str = include_str!("../fixtures/compat/keda-2.20.2.json");
 
 /// Types that are not served yet.
-const LATER: &[&str] = &["c09-cpuprom", "c11-cron", "c31-workload", "c43-memmin0"];
+const LATER: &[&str] = &["c31-workload"];
 
 fn record() -> BTreeMap<String, Value> {
     serde_json::from_str(&RECORD.replace("__PROMETHEUS__", "http://prometheus:9090/")).unwrap()
@@ -73,10 +73,12 @@ fn hpas_are_those_that_keda_made() {
         assert_eq!(status.hpa_name.as_deref(), Some(&*definition.hpa_name), "{name}");
         let metric_names: Vec<String> = definition.triggers.iter().map(|t| t.metric_name.to_string()).collect();
         assert_eq!(status.external_metric_names, metric_names, "{name}");
+        let resources: Vec<String> = definition.resource_triggers.iter().map(|t| t.kind.clone()).collect();
+        assert_eq!(status.resource_metric_names, resources, "{name}");
         compared += 1;
     }
-    // 25 ScaledObjects, of which 9 are invalid and one is paused.
-    assert_eq!(compared, 15);
+    // 25 ScaledObjects, of which 6 are invalid and one is paused.
+    assert_eq!(compared, 18);
 }
 
 #[test]

@@ -116,6 +116,13 @@ pub(crate) struct Triggers<'a> {
     pub(crate) authentications_text: String,
 }
 
+impl Triggers<'_> {
+    /// No other type is among them.
+    pub(crate) fn are_of_resources_only(&self) -> bool {
+        self.kinds.iter().all(|kind| matches!(*kind, "cpu" | "memory"))
+    }
+}
+
 const TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"];
 const LEGACY_TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef"];
 
