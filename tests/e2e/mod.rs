@@ -15,6 +15,7 @@ mod picture;
 mod restart;
 mod takeover;
 mod targets;
+mod triggers;
 mod v1;
 mod walkthrough;
 

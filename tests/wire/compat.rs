@@ -103,6 +103,36 @@ fn what_we_write_reads_back_without_drift() {
     }
 }
 
+/// A spec that the API server has stored, with its spelling of the quantities.
+#[test]
+fn resource_metrics_read_back_without_drift() {
+    let trigger = |value: &str, container: &str| json!({"type": "memory", "metricType": "AverageValue", "metadata": {"value": value, "containerName": container}});
+    let object = json!({
+        "metadata": {"name": "so", "namespace": "compat", "uid": "u"},
+        "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [trigger("0.5Gi", ""), trigger("1500e3", "app")]},
+    });
+    let object = scaled_object::from_slice(ApiGroup::KedaSh, object.to_string().as_bytes()).unwrap();
+    let gvkr = Gvkr {
+        group: "apps".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        resource: String::new(),
+    };
+    let desired = hpa::desired(&object, object.definition.as_ref().unwrap(), &gvkr, "1");
+    let mut body = wire_hpa::to_apply(&desired);
+    assert_eq!(body["spec"]["metrics"][1]["resource"]["target"]["averageValue"], "512Mi");
+    let mut reads_back = |first: &str, second: &str, container: &str| {
+        body["spec"]["metrics"][0]["containerResource"]["target"]["averageValue"] = json!(first);
+        body["spec"]["metrics"][0]["containerResource"]["container"] = json!(container);
+        body["spec"]["metrics"][1]["resource"]["target"]["averageValue"] = json!(second);
+        hpa::drift(&desired, &wire_hpa::from_slice(body.to_string().as_bytes()).unwrap())
+    };
+    assert_eq!(reads_back("1500e3", "536870912", "app"), Drift::None);
+    assert_eq!(reads_back("1500001", "536870912", "app"), Drift::Apply);
+    assert_eq!(reads_back("1500e3", "500Mi", "app"), Drift::Apply);
+    assert_eq!(reads_back("1500e3", "512Mi", "other"), Drift::Apply);
+}
+
 #[test]
 fn every_recorded_status_is_written_back_unchanged() {
     for (name, case) in record() {

@@ -206,20 +206,10 @@ impl World {
     }
 
     /// The wall clock was stepped by this much: whatever was planned moves along, so that neither a
-    /// leap ends every cooldown nor a step back stops all polling.
-    pub fn shift_clock(&mut self, milliseconds: i64) {
+    /// leap ends every cooldown nor a step back stops all polling. `now` is what the clock says after it.
+    pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
-        // Windows open by the wall clock itself: a leap over an edge must not put off the next look.
-        let uses_clock = |object: &Object| {
-            let definition = object.loop_definition.as_deref();
-            definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
-        };
-        let by_clock = self.objects.iter().filter(|(_, object)| uses_clock(object));
-        let edges: Vec<_> = by_clock.filter_map(|(key, _)| Some((key.clone(), self.schedule.planned(key)?))).collect();
         self.schedule.shift(milliseconds);
-        for (key, at) in edges.iter().filter(|_| milliseconds > 0) {
-            self.schedule.plan(key, *at);
-        }
         self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
         for (at, _) in self.authentication_retries.values_mut() {
             *at = at.map(shift);
@@ -242,6 +232,14 @@ impl World {
             {
                 slot.retry_at = slot.retry_at.map(shift);
             }
+        }
+        // Windows go by the wall clock itself: whether they are open, and until when, is another matter now.
+        let by_clock = self.objects.iter().filter(|(_, object)| {
+            let definition = object.loop_definition.as_deref();
+            definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
+        });
+        for (key, _) in by_clock {
+            self.schedule.plan(key, now);
         }
     }
 

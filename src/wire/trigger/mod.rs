@@ -388,8 +388,8 @@ mod tests {
                 format!("| {} | {} | {} |\n", names.join(", "), row.default, row.meaning)
             });
             let table = format!("{HEAD}{}\n", rows.collect::<String>());
-            let heading = README.split("\n### ").find(|section| section.contains(&table));
-            let heading = heading.and_then(|section| section.lines().next());
+            let before = README.find(&table).map(|at| &README[..at]);
+            let heading = before.and_then(|text| text.rsplit("\n### ").next()?.lines().next());
             assert!(
                 heading.is_some_and(|heading| heading.split(' ').any(|word| word == kind.name)),
                 "the README lacks, under a heading with {}:\n{table}",

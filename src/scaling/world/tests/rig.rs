@@ -374,7 +374,7 @@ impl Rig {
         self.queue =
             std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
-        self.world.shift_clock(milliseconds);
+        self.world.shift_clock(milliseconds, self.now);
     }
 
     /// Forgets what was written and told so far.
