@@ -339,6 +339,13 @@ mod tests {
                 &["shut", "opens 04 14:45", "shuts 04 17:30"],
             ),
             (
+                "an end on a start's own minute",
+                Window { start: at("UTC0", None, 0), end: at("UTC0", Some(0), 0), desired_replicas: 1 },
+                "2026-07-01T21:30:00Z",
+                "2026-07-02T12:00:00Z",
+                &["shut", "opens 01 23:00", "shuts 02 00:00"],
+            ),
+            (
                 "every hour means every hour",
                 Window { start: at(BERLIN, None, 0), end: at(BERLIN, None, 30), desired_replicas: 1 },
                 "2026-10-24T23:45:00Z",

@@ -119,7 +119,7 @@ pub(crate) struct Triggers<'a> {
 impl Triggers<'_> {
     /// No other type is among them.
     pub(crate) fn are_of_resources_only(&self) -> bool {
-        self.kinds.iter().all(|kind| matches!(*kind, "cpu" | "memory"))
+        self.kinds.iter().all(|kind| [resource::CPU.name, resource::MEMORY.name].contains(kind))
     }
 }
 
@@ -184,6 +184,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
     read
 }
 
+/// One trigger, by who measures it.
 enum One {
     Asked(Trigger),
     Resource(ResourceTrigger),
