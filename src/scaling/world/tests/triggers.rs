@@ -13,13 +13,13 @@ use crate::scaling::hpa::HpaMetric;
 use crate::scaling::model::{Source, Trigger, UnixMillis};
 use crate::scaling::view::Reading;
 
-/// Four replicas between two times of the day in UTC. The rig begins at 13:46:40.
+/// Four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
 fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
     let zone = Arc::new(Zone { periods: Vec::new(), rule: TimeZone::posix("UTC0").unwrap() });
-    let daily = |(hour, minute): (u64, u64)| {
+    let daily = |(hours, minutes): (u64, u64)| {
         let expression = Expression {
-            minutes: 1 << minute,
-            hours: 1 << hour,
+            minutes,
+            hours,
             days_of_month: u64::MAX,
             months: u64::MAX,
             days_of_week: u64::MAX,
@@ -35,6 +35,17 @@ fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
         source: Source::Cron(Arc::new(window)),
         ..testing::trigger(index, "")
     }
+}
+
+/// Between two times of the day. The rig begins at 13:46:40.
+fn daily(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
+    let bits = |(hour, minute): (u64, u64)| (1 << hour, 1 << minute);
+    cron(index, bits(start), bits(end))
+}
+
+/// Open for the first and the last twenty minutes of each hour.
+pub(super) fn every_other_twenty_minutes() -> Trigger {
+    cron(0, ((1 << 24) - 1, 1 << 40), ((1 << 24) - 1, 1 << 20))
 }
 
 fn run_until(rig: &mut Rig, time: &str) {
@@ -99,7 +110,7 @@ fn beside_prometheus_cpu_has_no_say_about_zero() {
 #[test]
 fn a_window_opens_and_shuts_on_the_minute() {
     let mut rig = shop(0, 0.0, |d| {
-        d.triggers = vec![cron(0, (14, 0), (15, 30))];
+        d.triggers = vec![daily(0, (14, 0), (15, 30))];
         d.polling_interval = Duration::from_hours(5);
         d.cooldown_period = Duration::ZERO;
     });
@@ -133,7 +144,7 @@ fn a_window_opens_and_shuts_on_the_minute() {
 #[test]
 fn a_leap_of_the_clock_into_a_window_opens_it() {
     let mut rig = shop(0, 0.0, |d| {
-        d.triggers = vec![cron(0, (15, 0), (18, 0))];
+        d.triggers = vec![daily(0, (15, 0), (18, 0))];
         d.polling_interval = Duration::from_hours(5);
     });
     rig.seconds(60);
@@ -153,7 +164,7 @@ fn a_leap_of_the_clock_into_a_window_opens_it() {
 #[test]
 fn a_window_carries_an_object_whose_other_trigger_fails() {
     let mut rig = shop(0, 0.0, |d| {
-        d.triggers = vec![cron(0, (14, 0), (15, 0)), testing::trigger(1, "up")];
+        d.triggers = vec![daily(0, (14, 0), (15, 0)), testing::trigger(1, "up")];
         d.cooldown_period = Duration::from_secs(30);
     });
     rig.set_answer("up", failed("connection refused"));
