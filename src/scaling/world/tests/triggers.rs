@@ -84,7 +84,8 @@ fn nothing_but_cpu_is_always_active_and_never_asked() {
 #[test]
 fn beside_prometheus_cpu_has_no_say_about_zero() {
     let mut rig = shop(1, 5.0, |d| {
-        d.resource_triggers = vec![testing::cpu(1)];
+        d.triggers = vec![testing::trigger(1, "up")];
+        d.resource_triggers = vec![testing::cpu(0)];
         d.resource_triggers.push(crate::scaling::model::ResourceTrigger {
             container: Some("app".to_owned()),
             kind: "memory".to_owned(),
@@ -98,7 +99,7 @@ fn beside_prometheus_cpu_has_no_say_about_zero() {
     assert_eq!(rig.object("shop").status.resource_metric_names, ["cpu"], "none of a container");
     let built: Vec<&str> =
         rig.events.iter().filter_map(|event| event.note.strip_prefix("Scaler ")?.strip_suffix(" is built")).collect();
-    assert_eq!(built, ["prometheus", "cpu", "memory"]);
+    assert_eq!(built, ["cpu", "prometheus", "memory"], "in the order of the triggers");
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(90);
     assert_eq!(rig.replicas("web"), 0);
