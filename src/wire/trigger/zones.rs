@@ -17,7 +17,7 @@ pub(super) fn find(name: &str) -> Option<Arc<Zone>> {
         let (until, offset) = text.split_once(',')?;
         Some((until.parse().ok()?, offset.parse().ok()?))
     };
-    Some(Arc::new(Zone { periods: line.map(period).collect::<Option<_>>()?, rule }))
+    Some(Arc::new(Zone { name: name.to_owned(), periods: line.map(period).collect::<Option<_>>()?, rule }))
 }
 
 /// A name that was probably meant.

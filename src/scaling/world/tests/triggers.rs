@@ -15,7 +15,7 @@ use crate::scaling::view::Reading;
 
 /// Four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
 fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
-    let zone = Arc::new(Zone { periods: Vec::new(), rule: TimeZone::posix("UTC0").unwrap() });
+    let zone = Arc::new(Zone { name: "UTC".to_owned(), periods: Vec::new(), rule: TimeZone::posix("UTC0").unwrap() });
     let daily = |(hours, minutes): (u64, u64)| {
         let expression = Expression {
             minutes,
