@@ -174,7 +174,7 @@ spec:
         [of("app", 8, 0, "cpu"), sidecar.clone(), of("app", 9, 1, "memory")]
     );
     let some = workload("{requests: {cpu: 500m}, limits: {memory: 1Gi}}");
-    assert_eq!(lines(&format!("{object}{some}")), [sidecar.clone()]);
+    assert_eq!(lines(&format!("{object}{some}")), std::slice::from_ref(&sidecar));
     let nothing = workload("{requests: {cpu: 0, memory: 1}}");
     assert_eq!(lines(&format!("{object}{nothing}")), [of("app", 8, 0, "cpu"), sidecar]);
     assert!(lines(object).is_empty(), "the Deployment is not in the files");
