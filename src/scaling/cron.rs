@@ -91,8 +91,8 @@ struct Match {
 }
 
 impl Window {
-    /// Open when the next end comes no later than the next start, as in KEDA: windows may overlap, span midnight or
-    /// have several starts. A start that never comes leaves it open, an end that never comes leaves it shut.
+    /// Open when the next end comes no later than the next start, as in KEDA: it may span midnight, and of several
+    /// starts before an end the last one counts. A start that never comes leaves it open, an end that never comes shut.
     #[must_use]
     pub fn at(&self, now: UnixMillis) -> WindowState {
         let (start, end) = (self.start.next(now), self.end.next(now));

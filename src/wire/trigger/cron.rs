@@ -25,7 +25,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         Row {
             parameters: &["desiredReplicas"],
             default: "required",
-            meaning: "wanted from each start to the next end; outside the trigger is not active",
+            meaning: "wanted from the start to the end; outside the trigger is not active",
         },
     ],
     without_effect: &[],
