@@ -270,7 +270,7 @@ impl Daemon {
             }
             if let Some(step) = self.clock.follow() {
                 warn!(milliseconds = step; "the wall clock was stepped");
-                self.world.shift_clock(step);
+                self.world.shift_clock(step, self.clock.now());
             }
             self.ready.synced.store(self.world.is_synced(), Ordering::Release);
             self.hand_over_records();

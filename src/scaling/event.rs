@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, ScaledObject, Source, Status,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Query, ScaledObject, Status,
     TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
@@ -65,9 +65,9 @@ pub struct RestoredState {
 #[derive(Clone, Debug)]
 pub struct PollJob {
     pub id: u64,
-    /// Bound for requests in flight; [`Source::server`].
+    /// Bound for requests in flight; [`Query::server`].
     pub server: Arc<str>,
-    pub source: Source,
+    pub query: Query,
     pub credentials: Option<Credentials>,
     /// When it fell due; lateness is measured against it.
     pub due_at: UnixMillis,

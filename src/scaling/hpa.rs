@@ -136,7 +136,15 @@ fn metrics(definition: &Definition) -> Vec<HpaMetric> {
             },
         }
     });
-    let mut metrics: Vec<HpaMetric> = external.collect();
+    let resources = definition.resource_triggers.iter().map(|trigger| match &trigger.container {
+        None => HpaMetric::Resource { name: trigger.kind.clone(), target: trigger.target },
+        Some(container) => HpaMetric::ContainerResource {
+            container: container.clone(),
+            name: trigger.kind.clone(),
+            target: trigger.target,
+        },
+    });
+    let mut metrics: Vec<HpaMetric> = external.chain(resources).collect();
     // Stable, so that trigger order is kept within a type.
     metrics.sort_by_key(HpaMetric::type_name);
     metrics

@@ -8,6 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cron::Window;
+use super::hpa::MetricTarget;
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub i64);
@@ -253,8 +256,10 @@ pub struct Definition {
     pub behavior: Option<Behavior>,
     /// Set when `advanced.scalingModifiers` has a formula.
     pub modifiers: Option<Modifiers>,
-    /// Never empty.
+    /// Those that become External metrics, in order.
     pub triggers: Vec<Trigger>,
+    /// Those on the pods' own use of cpu and memory, in order. Never empty together with `triggers`.
+    pub resource_triggers: Vec<ResourceTrigger>,
     /// Label that selects this object's metrics in a read: key and value.
     pub selector: (String, String),
     /// Label keys not copied to the HPA (annotation `scaledobject.keda.sh/hpa-excluded-labels`).
@@ -266,6 +271,12 @@ impl Definition {
     #[must_use]
     pub fn min(&self) -> u32 {
         self.min_replicas.unwrap_or(0)
+    }
+
+    /// There is nothing to ask, and so nothing that could ever say that the target may go to zero.
+    #[must_use]
+    pub fn is_resource_only(&self) -> bool {
+        self.triggers.is_empty() && !self.resource_triggers.is_empty()
     }
 }
 
@@ -348,13 +359,48 @@ pub struct Trigger {
     pub source: Source,
 }
 
-/// What a trigger asks. One variant a trigger type.
+/// A cpu or memory trigger. The HPA controller measures it by itself: it is never asked, is neither
+/// active nor in error, and only its target is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResourceTrigger {
+    /// Position in `spec.triggers`, from 0.
+    pub index: u16,
+    /// `cpu` or `memory`: the trigger's type, and the resource's name in the HPA.
+    pub kind: String,
+    pub name: Option<String>,
+    /// This container alone instead of the whole pod.
+    pub container: Option<String>,
+    pub target: MetricTarget,
+    pub authentication: Option<AuthenticationRef>,
+}
+
+/// Where a trigger's value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    Prometheus(Arc<PrometheusSource>),
+    /// The clock: nobody is asked.
+    Cron(Arc<Window>),
+    /// A server that a poll thread asks.
+    Query(Query),
 }
 
 impl Source {
+    /// What must be asked, if anything.
+    #[must_use]
+    pub fn query(&self) -> Option<&Query> {
+        match self {
+            Self::Cron(_) => None,
+            Self::Query(query) => Some(query),
+        }
+    }
+}
+
+/// What a poll thread asks. One variant a kind of server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    Prometheus(Arc<PrometheusSource>),
+}
+
+impl Query {
     /// What bounds requests in flight: the peer that is asked.
     #[must_use]
     pub fn server(&self) -> &str {

@@ -385,7 +385,9 @@ impl Object {
         {
             status.external_metric_names =
                 definition.triggers.iter().map(|trigger| trigger.metric_name.to_string()).collect();
-            status.resource_metric_names.clear();
+            // As in KEDA, the metrics of single containers are not among them.
+            let whole_pods = definition.resource_triggers.iter().filter(|trigger| trigger.container.is_none());
+            status.resource_metric_names = whole_pods.map(|trigger| trigger.kind.clone()).collect();
         }
         if let (Some((name, _)), Verdict::Good) = (hpa, &self.verdict) {
             status.hpa_name = Some(name.to_owned());

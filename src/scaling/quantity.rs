@@ -32,9 +32,41 @@ pub fn text(milli: i128) -> String {
     format!("{value}{suffix}")
 }
 
+/// The shorter of that and the binary spelling: `200Mi` for memory, `500m` or `128k` for the rest.
+#[must_use]
+pub fn short_text(milli: i128) -> String {
+    let decimal = text(milli);
+    let (mut value, mut suffix) = (milli / 1000, "");
+    for larger in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
+        if milli % 1000 != 0 || value == 0 || value % 1024 != 0 {
+            break;
+        }
+        (value, suffix) = (value / 1024, larger);
+    }
+    let binary = format!("{value}{suffix}");
+    if !suffix.is_empty() && binary.len() < decimal.len() { binary } else { decimal }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_told_as_it_is_written() {
+        for (milli, expected) in [
+            (500, "500m"),
+            (1_000, "1"),
+            (209_715_200_000, "200Mi"),
+            (1_073_741_824_000, "1Gi"),
+            (1_572_864_000, "1536Ki"),
+            (200_000_000_000, "200M"),
+            (128_000_000, "128k"),
+            (1_024_500, "1024500m"),
+            (0, "0"),
+        ] {
+            assert_eq!(short_text(milli), expected);
+        }
+    }
 
     #[test]
     fn values_become_text_the_hpa_can_carry() {

@@ -16,6 +16,7 @@ mod picture;
 mod restart;
 mod takeover;
 mod targets;
+mod triggers;
 mod v1;
 mod walkthrough;
 

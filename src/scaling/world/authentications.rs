@@ -206,6 +206,8 @@ fn used(spec: &ScaledObject) -> Vec<AuthenticationKey> {
     let Ok(definition) = &spec.definition else {
         return Vec::new();
     };
-    let references = definition.triggers.iter().filter_map(|trigger| trigger.authentication.as_ref());
+    let references = definition.triggers.iter().map(|trigger| &trigger.authentication);
+    let of_resources = definition.resource_triggers.iter().map(|trigger| &trigger.authentication);
+    let references = references.chain(of_resources).filter_map(Option::as_ref);
     references.map(|reference| authentication_key(&spec.key, reference)).collect()
 }

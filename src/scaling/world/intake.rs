@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::event::{Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead};
 use super::super::hpa::ObservedHpa;
 use super::super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
-    Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Trigger,
+    UnixMillis, Workload,
 };
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::World;
@@ -460,7 +460,7 @@ impl World {
         let Some(poll_at) = object.rhythm.read(now) else {
             return;
         };
-        let follows = object.definition().is_some_and(|d| d.triggers.iter().any(|t| !t.use_cached_metrics));
+        let follows = object.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
         // An earlier round in the calendar serves as well; a later one is superseded.
         if follows && self.schedule.planned(key).is_some_and(|planned| planned > poll_at) {
             self.schedule.plan(key, poll_at);
@@ -473,6 +473,11 @@ impl World {
             self.answered(&key, index, &done.answer, done.asked_at, done.latency, now);
         }
     }
+}
+
+/// Reads want a value that is asked for just before.
+fn needs_fresh_polls(trigger: &Trigger) -> bool {
+    trigger.source.query().is_some() && !trigger.use_cached_metrics
 }
 
 fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {

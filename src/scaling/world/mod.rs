@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, UnixMillis,
     Workload,
 };
 use super::object::{Object, TargetId, api_version};
@@ -206,8 +206,8 @@ impl World {
     }
 
     /// The wall clock was stepped by this much: whatever was planned moves along, so that neither a
-    /// leap ends every cooldown nor a step back stops all polling.
-    pub fn shift_clock(&mut self, milliseconds: i64) {
+    /// leap ends every cooldown nor a step back stops all polling. `now` is what the clock says after it.
+    pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
         self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
@@ -232,6 +232,14 @@ impl World {
             {
                 slot.retry_at = slot.retry_at.map(shift);
             }
+        }
+        // Windows go by the wall clock itself: whether they are open, and until when, is another matter now.
+        let by_clock = self.objects.iter().filter(|(_, object)| {
+            let definition = object.loop_definition.as_deref();
+            definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
+        });
+        for (key, _) in by_clock {
+            self.schedule.plan(key, now);
         }
     }
 

@@ -359,9 +359,11 @@ impl World {
         let old = object.loop_definition.clone();
         object.start_loop(old.as_deref());
         let silent = std::mem::take(&mut object.recorded.adopted);
-        let kinds: Vec<String> = object.definition().map_or_else(Vec::new, |definition| {
-            definition.triggers.iter().map(|trigger| trigger.kind.clone()).collect()
+        let mut kinds: Vec<(u16, String)> = object.definition().map_or_else(Vec::new, |definition| {
+            let asked = definition.triggers.iter().map(|trigger| (trigger.index, trigger.kind.clone()));
+            asked.chain(definition.resource_triggers.iter().map(|t| (t.index, t.kind.clone()))).collect()
         });
+        kinds.sort_unstable();
         // Answers to the questions of an earlier generation are none to those of this one.
         self.schedule.forget(key);
         self.schedule.plan(key, now);
@@ -369,7 +371,7 @@ impl World {
             return;
         }
         let mut told = std::collections::BTreeSet::new();
-        for kind in kinds {
+        for (_, kind) in kinds {
             if told.insert(kind.clone()) {
                 self.emit(key, false, "KEDAScalersStarted", "BuildScaler", format!("Scaler {kind} is built"));
             }

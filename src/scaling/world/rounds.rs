@@ -7,7 +7,7 @@ use super::super::event::{
     Answer, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
 };
 use super::super::model::{
-    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Trigger,
+    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Source, Trigger,
     UnixMillis,
 };
 use super::super::object::{Decided, Object, Round, Scaling, Target, Verdict};
@@ -34,8 +34,15 @@ impl World {
             return;
         };
         let interval = definition.polling_interval;
-        let phase = definition.triggers.first().map_or(Duration::ZERO, |first| phase(&first.source, interval));
-        self.schedule.plan(key, next_on_grid(now, interval, phase));
+        let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
+        let phase = first_query.map_or_else(|| phase(key, interval), |query| phase(query, interval));
+        let on_grid = next_on_grid(now, interval, phase);
+        // A window opens and shuts on the minute, not at the first poll after it.
+        let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
+            Source::Cron(window) => window.at(now).until,
+            Source::Query(_) => None,
+        });
+        self.schedule.plan(key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
         if let Some(round) = &mut object.round {
             // Rounds of one object never overlap; an over-long one is followed at once by the next.
             round.again = true;
@@ -64,12 +71,20 @@ impl World {
             self.out.push(Command::CountReadyPods { object: key.clone(), selector });
         }
         for trigger in &definition.triggers {
-            match self.credentials(key, trigger) {
-                Ok(credentials) => {
-                    self.schedule.ask((key.clone(), trigger.index), &trigger.source, credentials, due_at)
-                }
-                Err(error) => self.answered(key, trigger.index, &Answer::Failed(error), now, Duration::ZERO, now),
-            }
+            let answer = match &trigger.source {
+                Source::Cron(window) => Answer::Value(window.value(now)),
+                Source::Query(query) => match self.credentials(key, trigger) {
+                    Ok(credentials) => {
+                        self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
+                        continue;
+                    }
+                    Err(error) => Answer::Failed(error),
+                },
+            };
+            self.answered(key, trigger.index, &answer, now, Duration::ZERO, now);
+        }
+        if definition.is_resource_only() {
+            self.round_progressed(key, now);
         }
     }
 
@@ -280,8 +295,12 @@ impl World {
             return;
         }
         let triggers = decided_triggers(object);
-        let active_metrics: Vec<String> =
-            triggers.iter().filter(|trigger| trigger.active).map(|trigger| trigger.metric_name.to_string()).collect();
+        let active_metrics: Vec<String> = if definition.is_resource_only() {
+            // Nobody could ever say that they are active again: they always are.
+            definition.resource_triggers.iter().map(|trigger| trigger.kind.clone()).collect()
+        } else {
+            triggers.iter().filter(|trigger| trigger.active).map(|trigger| trigger.metric_name.to_string()).collect()
+        };
         let current = match (&object.target, &object.target_unreadable) {
             (Target::Found { .. }, Some(message)) => Err(message.as_str()),
             (Target::Found { workload, .. }, None) => Ok(workload.replicas),
@@ -480,6 +499,7 @@ fn paused_definition(object: &Object) -> Result<std::sync::Arc<super::super::mod
         behavior: None,
         modifiers: None,
         triggers: Vec::new(),
+        resource_triggers: Vec::new(),
         selector: (String::new(), String::new()),
         excluded_labels: Vec::new(),
     }))

@@ -15,6 +15,7 @@ mod pausing;
 mod scaling;
 mod simulation;
 mod takeover;
+mod triggers;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use crate::scaling::event::{
     TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis, Workload,
+    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World, watched_workloads};
@@ -252,7 +252,7 @@ impl Rig {
     }
 
     fn answer(&mut self, job: &PollJob) -> Answer {
-        let Source::Prometheus(source) = &job.source;
+        let Query::Prometheus(source) = &job.query;
         let answer = self.answers.get(&source.query).cloned();
         if self.network.fails() {
             return super::failed("connection refused");
@@ -374,7 +374,7 @@ impl Rig {
         self.queue =
             std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
-        self.world.shift_clock(milliseconds);
+        self.world.shift_clock(milliseconds, self.now);
     }
 
     /// Forgets what was written and told so far.

@@ -87,8 +87,9 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     let mut found = token(&mut random);
     found.deletion_requested = false;
     rig.cluster.put_authentication(found);
-    // The longest back-off is 12 minutes.
-    rig.run(900_000);
+    // The longest back-off is 12 minutes. Then half-way between two edges of windows.
+    let rested = rig.now.0 + 900_000;
+    rig.run(900_000 + (600_000 - rested).rem_euclid(1_200_000));
     check_rest(&mut rig);
 }
 
@@ -214,6 +215,15 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
             trigger
         })
         .collect();
+    if random.u8(0..4) == 0 {
+        definition.triggers[0] = super::triggers::every_other_twenty_minutes();
+    }
+    if random.u8(0..4) == 0 {
+        definition.resource_triggers = vec![testing::cpu(2)];
+        if random.bool() {
+            definition.triggers.clear();
+        }
+    }
     definition
 }
 
