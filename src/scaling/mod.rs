@@ -8,6 +8,7 @@
 
 pub mod decide;
 pub mod event;
+pub mod formula;
 pub mod hpa;
 pub mod model;
 mod object;
