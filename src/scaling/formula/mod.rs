@@ -67,7 +67,6 @@ impl Formula {
         let root = &formula.tree.nodes[formula.tree.root];
         match &root.of {
             Type::Any | Type::Int | Type::Float => {}
-            Type::Nil if formula.keeps_nil() => {}
             other => return Err(Error::at(root.column, format!("the result must be a number, and is {other}"))),
         }
         // Division by zero may well come of -1 alone.

@@ -526,7 +526,7 @@ impl Parser<'_> {
             if !is_first {
                 parser.expect(",")?;
             }
-            Ok(!parser.is(")"))
+            Ok(true)
         };
         let closure = if has_more(self, is_piped)? { Some(self.closure(each, array)?) } else { None };
         if closure.is_none() && each.needs_closure() {

@@ -26,9 +26,9 @@ pub(super) enum TokenKind {
 const WORDS: [&str; 7] = ["not", "in", "and", "or", "let", "if", "else"];
 
 /// Longer ones first, since the first that fits is taken.
-const SYMBOLS: [&str; 30] = [
-    "**", "==", "!=", "<=", ">=", "&&", "||", "??", "..", "+", "-", "*", "/", "%", "^", "!", "<", ">", "?", ":", ";",
-    ",", "|", "#", "(", ")", "[", "]", "{", "}",
+const SYMBOLS: [&str; 31] = [
+    "**", "==", "!=", "<=", ">=", "&&", "||", "??", "..", "+", "-", "*", "/", "%", "^", "!", "<", ">", "=", "?", ":",
+    ";", ",", "|", "#", "(", ")", "[", "]", "{", "}",
 ];
 
 /// Cuts a formula into words; the last one is the end.
@@ -148,9 +148,7 @@ impl<'a> Lexer<'a> {
             self.next();
             self.next();
             let digits = self.take_while(is_name_character).replace('_', "");
-            return i64::from_str_radix(&digits, radix)
-                .map(TokenKind::Int)
-                .map_err(|_| self.bad_number(start, column));
+            return i64::from_str_radix(&digits, radix).map(TokenKind::Int).map_err(|_| self.bad_number(start, column));
         }
         let mut is_float = false;
         self.take_while(|c| c.is_ascii_digit() || c == '_');

@@ -148,7 +148,7 @@ pub(super) fn whole(value: &Value) -> Result<i64, String> {
         Value::Float(number) if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(number) => {
             Ok(*number as i64)
         }
-        Value::Float(number) => Err(format!("int cannot take {number}: it does not fit a whole number")),
+        Value::Float(number) => Err(format!("int cannot take {number:e}: it does not fit a whole number")),
         other => Err(format!("int cannot take {other}")),
     }
 }
