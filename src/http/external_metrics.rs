@@ -131,7 +131,7 @@ impl Items {
             self.text,
             r#"{{"metricName":{},"metricLabels":null,"timestamp":"{seconds}Z","value":"{}"}}"#,
             serde_json::Value::from(&*metric.name),
-            quantity::text(quantity::milli(value).into()),
+            quantity::text(quantity::signed_milli(value).into()),
         );
     }
 

@@ -6,6 +6,7 @@
 // Inner, so that it reaches the helpers of the test modules, too.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod composite;
 pub mod decide;
 pub mod event;
 pub mod formula;

@@ -16,6 +16,12 @@ pub fn milli(value: f64) -> i64 {
     milli.min(i64::MAX / 1000 * 1000)
 }
 
+/// The same with its sign: what a formula gives may be below zero.
+#[must_use]
+pub fn signed_milli(value: f64) -> i64 {
+    if value < 0.0 { -milli(-value) } else { milli(value) }
+}
+
 /// Canonical text, the largest suffix that leaves an integer, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
 #[must_use]
 pub fn text(milli: i128) -> String {

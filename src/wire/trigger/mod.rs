@@ -8,8 +8,6 @@ mod catalog;
 mod parameters;
 mod prometheus;
 
-pub(crate) use parameters::json_number;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +16,7 @@ use serde_json::Value;
 use self::parameters::Parameters;
 use super::fields::{Fields, Report, describe, quoted, scalar_text};
 use super::nearest::nearest;
+use super::scaled_object::modifiers;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, Source, Step, Trigger,
 };
@@ -43,6 +42,8 @@ pub(crate) struct Context<'a> {
     fields: &'a Fields<'a>,
     parameters: Parameters,
     authentication: Option<&'a AuthenticationRef>,
+    /// A formula takes the trigger's place in the HPA.
+    feeds_formula: bool,
 }
 
 /// What a type's parser gives.
@@ -86,6 +87,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         types_text: String::new(),
         authentications_text: String::new(),
     };
+    let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
     let mut authentications = Vec::new();
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
@@ -111,7 +113,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         authentications.extend(authentication.as_ref().map(|reference| reference.name.clone()));
         if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
             read.kinds.push(kind);
-            read.triggers.extend(read_one(group, index, kind, fields, authentication, report));
+            read.triggers.extend(read_one(group, index, kind, fields, authentication, feeds_formula, report));
         } else if fields.is_present() && fields.get("type").is_none_or(|kind| kind == "") {
             report.problem(Step::Triggers, fields.path("type"), "is missing", format!("write one of: {}", supported()));
         }
@@ -128,6 +130,7 @@ fn read_one(
     kind: &str,
     fields: &Fields<'_>,
     authentication: Option<AuthenticationRef>,
+    feeds_formula: bool,
     report: &mut Report,
 ) -> Option<Trigger> {
     let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
@@ -150,7 +153,7 @@ fn read_one(
         let fix = nearest(key, trigger_type.parameters).map(|near| format!("did you mean {near}?")).unwrap_or_default();
         report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
-    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref() };
+    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
     let parsed = (trigger_type.parse)(&context, report)?;
     Some(Trigger {
         index,
