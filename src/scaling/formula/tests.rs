@@ -42,7 +42,7 @@ fn errors_name_the_column_and_what_was_meant() {
         ("map([a])", "column 8: map needs a second argument that says what to do with each element"),
         ("let a = 1; a", "column 5: \"a\" is taken, let needs a new name"),
         ("[a][0:1]", "column 4: slices are not supported in formulas"),
-        ("10 % int(a + 1)", "column 4: division by zero by %"),
+        ("10 % int(a + 1)", "column 4: the right side of % is zero"),
         ("a = 1", "column 3: unexpected \"=\""),
         ("sum(1..999999)", "column 6: the formula takes more than 20000 steps"),
         ("a /* b", "column 3: this comment has no end, write */"),

@@ -116,7 +116,7 @@ pub(super) fn arithmetic(operator: Binary, left: &Value, right: &Value) -> Resul
             Binary::Add => a.checked_add(*b),
             Binary::Subtract => a.checked_sub(*b),
             Binary::Multiply => a.checked_mul(*b),
-            Binary::Modulo if *b == 0 => return Err("division by zero by %".to_owned()),
+            Binary::Modulo if *b == 0 => return Err("the right side of % is zero".to_owned()),
             Binary::Modulo => Some(a.wrapping_rem(*b)),
             _ => return fraction(operator, left, right),
         };
