@@ -400,7 +400,7 @@ fn scaling() -> Vec<Case> {
             .without("metrics.s0")
             .keda("metrics.composite-metric", &answer("composite-metric", "300"))
             .keda("status.conditions.Fallback", FALLBACK)
-            .keda("status.health", r#"{"s0-prometheus":{"numberOfFailures":"some","status":"Failing"},"s1-prometheus":{"numberOfFailures":0,"status":"Happy"}}"#)
+            .keda("status.health", r#"{"s0-prometheus":{"numberOfFailures":"some","status":"Failing"},"s1-prometheus":{"numberOfFailures":"some","status":"Happy"}}"#)
             .event("Normal ScaledObjectFallbackActivated: ScaledObject fallback is active")
             .event("Warning KEDAMetricSourceFailed: prometheus query api returned error. status: 400"),
         Case::plain("all-parameters").metadata(&json!({

@@ -356,6 +356,8 @@ impl World {
                 current,
                 is_active: !active_metrics.is_empty(),
                 is_error: triggers.iter().any(|trigger| trigger.error.is_some()),
+                awaits_fallback: definition.fallback.is_some()
+                    && object.triggers.iter().any(|state| state.error().is_some()),
                 active_metrics: &active_metrics,
             },
             now,

@@ -195,6 +195,9 @@ fn what_is_nil_and_not_coalesced_holds_and_says_why() {
     let message = "formula, column 3: + cannot be used between nil and a number; a is nil: no such host";
     assert_eq!(read(&rig), Err(message.to_owned()));
     assert_eq!(scales(&rig), []);
+    // No fallback is to come: the threshold is passed.
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=False ScalerNotActive");
 }
 
 #[test]
