@@ -197,6 +197,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_formula_gives_below_zero_stays_below_zero() {
+        let published = published(&[view("web", &[("composite-metric", value(-2.5))], None)]);
+        assert_eq!(ask(&published, "composite-metric", "web").1["items"][0]["value"], "-2500m");
+    }
+
+    #[test]
     fn what_is_not_known_is_an_error_and_never_a_value() {
         let failing = Reading::Failed { message: "http://p: 503".to_owned(), since: UnixMillis(5) };
         let published = published(&[

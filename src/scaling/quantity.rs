@@ -70,6 +70,15 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_is_kept_where_it_is_wanted() {
+        for (value, expected) in
+            [(-1.5, "-1500m"), (-2000.0, "-2k"), (2.5, "2500m"), (-1e300, "-9223372036854775"), (f64::NAN, "0")]
+        {
+            assert_eq!(text(signed_milli(value).into()), expected, "{value}");
+        }
+    }
+
+    #[test]
     fn more_is_never_less() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..10_000 {

@@ -61,9 +61,13 @@ fn everything_can_be_applied_again() {
 #[test]
 fn the_samples_are_valid() {
     let cluster = daemon().0;
-    for file in
-        ["deployment.yaml", "scaledobject.yaml", "bound-service-account-token.yaml", "scale-target-rollout.yaml"]
-    {
+    for file in [
+        "deployment.yaml",
+        "scaledobject.yaml",
+        "scaledobject-formula.yaml",
+        "bound-service-account-token.yaml",
+        "scale-target-rollout.yaml",
+    ] {
         cluster.kubectl(&["apply", "--dry-run=server", "-f", &path(&format!("k8s/samples/{file}"))]);
     }
 }

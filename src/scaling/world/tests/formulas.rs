@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scaling::scales;
 use super::*;
 use crate::scaling::composite;
-use crate::scaling::event::{DecidedTrigger, Missing, Record};
+use crate::scaling::event::{DecidedTrigger, Event, Missing, Record};
 use crate::scaling::hpa::{HpaMetric, MetricTarget};
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, Modifiers};
 use crate::scaling::view::Reading;
@@ -39,11 +39,11 @@ fn read(rig: &Rig) -> Result<f64, String> {
 }
 
 fn last_decision(rig: &Rig) -> Vec<DecidedTrigger> {
-    let decisions = rig.records.iter().filter_map(|record| match record {
+    let decision = rig.records.iter().rev().find_map(|record| match record {
         Record::Decision { triggers, .. } => Some(triggers.clone()),
         _ => None,
     });
-    decisions.last().unwrap()
+    decision.unwrap()
 }
 
 fn fallback(behavior: FallbackBehavior) -> impl Fn(&mut Definition) {
@@ -62,7 +62,8 @@ fn one_metric_stands_for_the_triggers() {
     let status = &rig.object("shop").status;
     assert_eq!(status.composite_scaler_name.as_deref(), Some("composite-metric"));
     assert_eq!(status.external_metric_names, ["s0-prometheus", "s1-prometheus"]);
-    assert_eq!(status.triggers_activity.iter().map(|(_, active)| *active).collect::<Vec<_>>(), [false, false]);
+    let activity: Vec<_> = status.triggers_activity.iter().map(|(name, active)| (name.as_str(), *active)).collect();
+    assert_eq!(activity, [("s0-prometheus", false), ("s1-prometheus", false)], "the result alone is active");
     let decided = last_decision(&rig);
     let seen: Vec<_> = decided.iter().map(|t| (&*t.metric_name, t.value, t.active)).collect();
     assert_eq!(
@@ -221,6 +222,27 @@ fn other_fallbacks_stand_in_for_the_result() {
     rig.set_answer("up", failed("down"));
     rig.seconds(40);
     assert_eq!(read(&rig), Ok(3.333));
+    // What becomes known between two rounds counts at once.
+    rig.step(Event::PodsCounted { object: key("shop"), ready: Ok(5) });
+    assert_eq!(read(&rig), Ok(2.0));
+}
+
+#[test]
+fn nothing_is_activated_on_a_fallback_while_another_trigger_waits_for_its_own() {
+    let mut rig = formula(0, "a * b", (0.0, 0.0), |definition| {
+        fallback(FallbackBehavior::Static)(definition);
+        definition.fallback.as_mut().unwrap().failure_threshold = 2;
+    });
+    rig.seconds(5);
+    rig.set_answer("up", failed("down"));
+    rig.seconds(20);
+    rig.set_answer("down", failed("down"));
+    rig.seconds(10);
+    assert_eq!(read(&rig), Ok(40.0), "the first has its fallback");
+    assert_eq!(scales(&rig), []);
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=False ScalerNotActive");
+    rig.seconds(20);
+    assert_eq!(scales(&rig), [(0, 1)]);
 }
 
 #[test]
