@@ -182,3 +182,53 @@ fn with_causes(message: String, definition: &Definition, modifiers: &Modifiers, 
     });
     std::iter::once(message).chain(causes).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::event::Answer;
+    use crate::scaling::testing::{definition, put_formula, trigger};
+
+    const NO_CONTEXT: FallbackContext<'_> = FallbackContext { current_replicas: Some(4), ready_pods: None };
+
+    /// `a / b` over two triggers, which were answered at 10 and at 20.
+    fn computed(a: Answer, b: Answer, before: Option<&Composite>, now: i64) -> Composite {
+        let mut definition = definition();
+        definition.triggers = vec![trigger(0, "up"), trigger(1, "down")];
+        put_formula(&mut definition, "a / b");
+        let mut states = [TriggerState::default(), TriggerState::default()];
+        let answers = [(a, 10), (b, 20)];
+        for ((state, trigger), (answer, at)) in states.iter_mut().zip(&definition.triggers).zip(answers) {
+            state.answered(trigger, &definition, &answer, UnixMillis(at), NO_CONTEXT);
+        }
+        let modifiers = definition.modifiers.as_ref().unwrap();
+        Composite::compute(&definition, modifiers, &states, NO_CONTEXT, before, UnixMillis(now)).unwrap()
+    }
+
+    #[test]
+    fn a_result_is_as_old_as_the_oldest_of_its_values() {
+        let composite = computed(Answer::Value(1.0), Answer::Value(2.0), None, 30);
+        assert_eq!(composite.reading(), Reading::Value { value: 0.5, at: UnixMillis(10) });
+    }
+
+    #[test]
+    fn a_failure_keeps_its_start_and_follows_the_clock() {
+        let fails = |before, now| computed(Answer::Value(1.0), Answer::Value(0.0), before, now);
+        let mut composite = fails(None, 30);
+        let since = |composite: &Composite| match composite.reading() {
+            Reading::Failed { since, .. } => since.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(since(&composite), 30);
+        composite.shift(1000);
+        assert_eq!(since(&fails(Some(&composite), 1040)), 1030);
+        // That of a trigger began when the trigger began to fail.
+        let down = Answer::Failed(PollError { class: ErrorClass::Timeout, message: "slow".to_owned() });
+        let composite = computed(Answer::Value(1.0), down, None, 30);
+        assert_eq!(since(&composite), 20);
+        assert_eq!(composite.error().map(|error| error.class), Some(ErrorClass::Timeout));
+        let mut composite = computed(Answer::Value(1.0), Answer::Value(2.0), None, 30);
+        composite.shift(-5);
+        assert_eq!(composite.reading(), Reading::Value { value: 0.5, at: UnixMillis(5) });
+    }
+}

@@ -380,6 +380,7 @@ mod tests {
             (B::CurrentReplicasIfLower, 6, MetricType::AverageValue, None, Some(300.0)),
             (B::CurrentReplicasIfLower, 2, MetricType::AverageValue, None, Some(150.0)),
             (B::Static, 0, MetricType::AverageValue, None, Some(0.0)),
+            (B::ScalingModifiers, 6, MetricType::AverageValue, None, Some(450.0)),
             (B::Static, 6, MetricType::Value, Some(Ok(4)), Some(112.5)),
             (B::Static, 6, MetricType::Value, Some(Ok(7)), Some(64.285)),
             (B::Static, 6, MetricType::Value, Some(Ok(0)), None),

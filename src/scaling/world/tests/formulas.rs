@@ -116,7 +116,10 @@ fn variables_are_what_the_hpa_would_read() {
     assert_eq!(read(&rig), Ok(0.001));
     rig.set_answer("down", Answer::Value(2.0 / 3.0));
     rig.seconds(12);
-    assert_eq!(read(&rig), Ok(0.667));
+    assert_eq!(read(&rig), Ok(0.667), "rounded, as every metric is");
+    let mut rig = formula(1, "a / b", (2.0, 3.0), |_| {});
+    rig.seconds(5);
+    assert_eq!(read(&rig), Ok(0.666), "cut, so that no replica more is asked for");
 }
 
 #[test]
@@ -291,4 +294,15 @@ fn a_new_formula_over_known_values_is_served_at_once() {
     rig.edit(&key("shop"), |object| redefine(object, |definition| testing::put_formula(definition, "a * b * 10")));
     rig.seconds(2);
     assert_eq!(read(&rig), Ok(20.0));
+}
+
+#[test]
+fn a_stepped_clock_moves_the_start_of_a_failure() {
+    let mut rig = formula(1, "a / b", (1.0, 0.0), |_| {});
+    rig.seconds(25);
+    rig.step_clock(-3 * 3_600_000);
+    rig.seconds(15);
+    let view = &rig.views[&key("shop")];
+    let Reading::Failed { since, .. } = view.metrics[2].reading else { panic!("{view:?}") };
+    assert!(since <= rig.now && rig.now.since(since) < Duration::from_secs(60), "{since:?} {:?}", rig.now);
 }
