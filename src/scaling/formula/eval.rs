@@ -9,8 +9,8 @@ use super::node::{Binary, Node, NodeId, NodeKind};
 use super::parser::Tree;
 use super::value::{self, Array, Value};
 
-/// Nodes evaluated and elements touched in one evaluation: below 2 ms where nothing is optimised.
-/// Formulas that people write need some hundreds.
+/// Nodes evaluated and elements touched in one evaluation. Formulas that people write need some
+/// hundreds; the thread that decides for all objects can spare this many for one of them.
 const STEPS_MAX: usize = 20_000;
 
 /// The value of the whole. `variables` are in the order of the formula's names; `None` is nil.

@@ -74,11 +74,6 @@ impl Formula {
         Ok(formula)
     }
 
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
     /// The variables, in the order in which their values are given.
     #[must_use]
     pub fn names(&self) -> &[String] {
@@ -109,7 +104,7 @@ impl Formula {
         }
     }
 
-    /// The formula with its variables' values put in, and what comes of it: `(500 + 20) / 2 = 260`.
+    /// The formula with its variables' values put in, and what comes of it, on one line: `(500 + 20) / 2 = 260`.
     #[must_use]
     pub fn with_numbers(&self, values: &[Option<f64>]) -> String {
         let mut text = String::new();
@@ -120,6 +115,8 @@ impl Formula {
             from = span.end;
         }
         text += &self.text[from..];
+        // No blank means anything here, but that it parts two words.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let result = match self.evaluate(values) {
             Ok(Some(number)) => written(number),
             Ok(None) => "nil".to_owned(),

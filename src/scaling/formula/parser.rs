@@ -12,8 +12,8 @@ use super::types::{self, Type};
 use super::{Error, shown};
 use crate::nearest::nearest;
 
-/// Brackets, conditions and signs within each other. A level costs up to 3 kB of stack where nothing
-/// is optimised.
+/// Brackets, conditions and signs within each other: a test goes that deep on a thread's 2 MiB of
+/// stack without any optimisation.
 const NESTING_MAX: usize = 64;
 /// Nodes on a way down the tree: a sum over 100 triggers, the most that an object has, needs 100.
 const HEIGHT_MAX: usize = 160;

@@ -86,6 +86,7 @@ fn numbers_are_put_in_where_variables_stand() {
         ("max(a, 7) - a", "max(500, 7) - 500 = 0"),
         ("let x = a; x * 2", "let x = 500; x * 2 = 1000"),
         ("web_rps", "1e20 = 1e20"),
+        ("max(a,\n    b)\n", "max(500, 20.125) = 500"),
         ("a - 500.0001", "500 - 500.0001 = 0"),
     ] {
         assert_eq!(compiled(text).with_numbers(&values), expected);

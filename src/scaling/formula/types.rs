@@ -151,10 +151,8 @@ pub(super) fn call(function: Function, arguments: &[Type]) -> Result<Type, (Opti
         Function::Ceil | Function::Floor | Function::Round | Function::Float => Type::Float,
         Function::Int | Function::Len => Type::Int,
         Function::First | Function::Last => arguments[0].element(),
-        Function::Min | Function::Max | Function::Mean | Function::Median => {
-            // expr takes the first argument's type for that of the whole; what it may be is wider.
-            Type::Any
-        }
+        // Of whole numbers these are whole, or not, as it turns out.
+        Function::Min | Function::Max | Function::Mean | Function::Median => Type::Any,
     })
 }
 
