@@ -43,6 +43,7 @@ pub mod daemon;
 pub mod http;
 pub mod kube;
 pub mod logfmt;
+mod nearest;
 pub mod prometheus;
 pub mod scaling;
 pub mod store;

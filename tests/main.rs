@@ -3,6 +3,7 @@
 
 mod cli;
 mod e2e;
+mod formula;
 mod gate;
 mod kube;
 mod prometheus;

@@ -125,7 +125,8 @@ CREATE TABLE decision (
     detail        TEXT NOT NULL,
     from_replicas INTEGER NOT NULL,
     to_replicas   INTEGER NOT NULL,
-    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null}]
+    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null, "formula": text}]
+    -- where only the composite metric has a formula: with the triggers' values put in, and its result.
     triggers_json TEXT NOT NULL
 ) STRICT;
 CREATE INDEX decision_by_object ON decision (object_id, at_unix_ms);

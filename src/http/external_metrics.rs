@@ -131,7 +131,7 @@ impl Items {
             self.text,
             r#"{{"metricName":{},"metricLabels":null,"timestamp":"{seconds}Z","value":"{}"}}"#,
             serde_json::Value::from(&*metric.name),
-            quantity::text(quantity::milli(value).into()),
+            quantity::text(quantity::signed_milli(value).into()),
         );
     }
 
@@ -194,6 +194,12 @@ mod tests {
                 "items": [{ "metricName": "s0-prometheus", "metricLabels": null, "timestamp": "2026-01-02T03:04:05Z", "value": "2500m" }],
             })
         );
+    }
+
+    #[test]
+    fn what_a_formula_gives_below_zero_stays_below_zero() {
+        let published = published(&[view("web", &[("composite-metric", value(-2.5))], None)]);
+        assert_eq!(ask(&published, "composite-metric", "web").1["items"][0]["value"], "-2500m");
     }
 
     #[test]

@@ -165,6 +165,8 @@ pub enum ErrorClass {
     Missing,
     /// Not asked: the definition or the trigger authentication is unusable.
     Configuration,
+    /// The triggers were answered, and their formula cannot make a number of it.
+    Formula,
 }
 
 impl ErrorClass {
@@ -181,6 +183,7 @@ impl ErrorClass {
             Self::Query => "query",
             Self::Missing => "missing",
             Self::Configuration => "configuration",
+            Self::Formula => "formula",
         }
     }
 
@@ -439,4 +442,6 @@ pub struct DecidedTrigger {
     pub value: Option<f64>,
     pub active: bool,
     pub error: Option<String>,
+    /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
+    pub formula: Option<String>,
 }

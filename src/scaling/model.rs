@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cron::Window;
+use super::formula::Formula;
 use super::hpa::MetricTarget;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -254,7 +255,7 @@ pub struct Definition {
     /// Wanted name of the HPA.
     pub hpa_name: String,
     pub behavior: Option<Behavior>,
-    /// Set when `advanced.scalingModifiers` has a formula.
+    /// Set when `advanced.scalingModifiers` has a formula; every trigger has a name then.
     pub modifiers: Option<Modifiers>,
     /// Those that become External metrics, in order.
     pub triggers: Vec<Trigger>,
@@ -297,11 +298,14 @@ pub enum FallbackBehavior {
     ScalingModifiers,
 }
 
-/// `advanced.scalingModifiers`. The formula's evaluation is not part of this crate yet.
+/// `advanced.scalingModifiers`: one metric computed of all triggers takes their place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modifiers {
-    pub formula: String,
+    /// Over the names of the triggers.
+    pub formula: Formula,
+    /// The HPA's target for the result, above 0.
     pub target: f64,
+    /// The object is active when the result is greater than this. Default 0.
     pub activation_target: f64,
     pub metric_type: MetricType,
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::formula::Formula;
 use super::hpa::MetricTarget;
 use super::model::{
-    ApiGroup, Definition, MetricType, ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger,
+    ApiGroup, Definition, MetricType, Modifiers, ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger,
     ScaledObject, Source, Status, TargetRef, Trigger, UnixMillis,
 };
 
@@ -69,6 +70,20 @@ pub(crate) fn definition() -> Definition {
         selector: ("scaledobject.keda.sh/name".to_owned(), "shop".to_owned()),
         excluded_labels: Vec::new(),
     }
+}
+
+/// Names the triggers a, b, c… and puts a formula over them, with target 10.
+pub(crate) fn put_formula(definition: &mut Definition, formula: &str) {
+    let names: Vec<String> = ('a'..='z').map(|letter| letter.to_string()).take(definition.triggers.len()).collect();
+    for (trigger, name) in definition.triggers.iter_mut().zip(&names) {
+        trigger.name = Some(name.clone());
+    }
+    definition.modifiers = Some(Modifiers {
+        formula: Formula::compile(formula, &names).unwrap(),
+        target: 10.0,
+        activation_target: 0.0,
+        metric_type: MetricType::AverageValue,
+    });
 }
 
 /// `default/shop`, claimed already, scaling the Deployment `web`.

@@ -72,12 +72,16 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
     triggers
         .iter()
         .map(|trigger| {
-            json!({
+            let mut row = json!({
                 "metric": &*trigger.metric_name,
                 "value": trigger.value,
                 "active": trigger.active,
                 "error": trigger.error,
-            })
+            });
+            if let Some(formula) = &trigger.formula {
+                row["formula"] = json!(formula);
+            }
+            row
         })
         .collect::<serde_json::Value>()
         .to_string()
@@ -120,7 +124,13 @@ mod tests {
 
     #[test]
     fn a_value_that_json_cannot_write_is_null() {
-        let trigger = DecidedTrigger { metric_name: "s0-x".into(), value: Some(f64::NAN), active: true, error: None };
+        let trigger = DecidedTrigger {
+            metric_name: "s0-x".into(),
+            value: Some(f64::NAN),
+            active: true,
+            error: None,
+            formula: None,
+        };
         assert_eq!(triggers_json(&[trigger]), r#"[{"active":true,"error":null,"metric":"s0-x","value":null}]"#);
     }
 }

@@ -10,7 +10,6 @@ pub mod event;
 mod fields;
 pub mod hpa;
 mod metadata;
-mod nearest;
 pub mod quantity;
 pub mod scaled_object;
 pub mod status;
@@ -20,3 +19,5 @@ pub mod workload;
 
 pub use fields::Warning;
 pub use metadata::Unreadable;
+
+use crate::nearest;

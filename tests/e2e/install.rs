@@ -65,6 +65,7 @@ fn the_samples_are_valid() {
         "deployment.yaml",
         "scaledobject.yaml",
         "scaledobject-cron.yaml",
+        "scaledobject-formula.yaml",
         "bound-service-account-token.yaml",
         "scale-target-rollout.yaml",
     ] {

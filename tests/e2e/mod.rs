@@ -11,6 +11,7 @@ mod differences;
 mod hpa;
 mod install;
 mod lifecycle;
+mod modifiers;
 mod pause;
 mod picture;
 mod restart;

@@ -33,6 +33,7 @@ fn views_show_what_was_written() {
                 value: Some(12.5),
                 active: true,
                 error: None,
+                formula: None,
             }],
         },
         Record::Action { at: at(20), object: web.clone(), from: 0, to: 1, error: None },

@@ -71,6 +71,17 @@ fn lines_point_into_the_file() {
 }
 
 #[test]
+fn a_trigger_that_the_formula_leaves_out_is_told() {
+    let text = GOOD
+        .replace("  triggers:\n", "  advanced: {scalingModifiers: {formula: load * 2, target: \"5\"}}\n  triggers:\n")
+        .replace("- type: prometheus", "- {type: prometheus, name: load, metadata: {serverAddress: \"http://p\", query: up, threshold: \"0\"}}\n  - type: prometheus\n    name: other");
+    let report = super::check(&text);
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?}", report.findings);
+    let findings: Vec<_> = report.findings.iter().map(|f| (f.field.as_str(), f.message.as_str())).collect();
+    assert_eq!(findings, [("spec.triggers[1].name", "the formula does not read this trigger")]);
+}
+
+#[test]
 fn warnings_do_not_fail() {
     let text = r#"
 apiVersion: keda.sh/v1alpha1

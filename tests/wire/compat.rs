@@ -181,7 +181,10 @@ fn only_the_expected_cases_are_invalid() {
             "c17-minmax-bad" => (Step::ReplicaBounds, "MinReplicaCount=9 must be less than MaxReplicaCount=2"),
             "c19-badthreshold" => (Step::BuildScalers, "\"abc\" is not a number"),
             "c29-tiny" => (Step::BuildScalers, "\"0.0001\" becomes the HPA target \"0\""),
-            "c45-formula-bad" => (Step::BuildScalers, "advanced.scalingModifiers is not supported yet"),
+            "c45-formula-bad" => (
+                Step::BuildScalers,
+                "spec.advanced.scalingModifiers.formula: formula, column 6: unexpected end (trigger names: rps)",
+            ),
             "c49-notriggers" => (Step::Triggers, "no triggers defined"),
             later if LATER.contains(&later) => (Step::BuildScalers, "is not supported yet"),
             other => panic!("{other}: {text}"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::composite;
 use super::super::event::{Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead};
 use super::super::hpa::ObservedHpa;
 use super::super::model::{
@@ -489,7 +490,7 @@ fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super:
         threshold: trigger.threshold,
         activation_threshold: trigger.activation_threshold,
     });
-    recorded.collect()
+    recorded.chain(definition.modifiers.as_ref().map(composite::recorded)).collect()
 }
 
 /// Namespace and name of the HPA that a valid object wants.

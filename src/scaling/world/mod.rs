@@ -227,6 +227,9 @@ impl World {
             for trigger in &mut object.triggers {
                 trigger.shift(milliseconds);
             }
+            if let Some(composite) = &mut object.composite {
+                composite.shift(milliseconds);
+            }
             for slot in
                 [&mut object.slots.claim, &mut object.slots.status, &mut object.slots.hpa, &mut object.slots.scale]
             {

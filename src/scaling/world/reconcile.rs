@@ -358,6 +358,11 @@ impl World {
         };
         let old = object.loop_definition.clone();
         object.start_loop(old.as_deref());
+        // What is known of triggers that stay is known of the new formula, too.
+        self.compose(key, now);
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         let silent = std::mem::take(&mut object.recorded.adopted);
         let mut kinds: Vec<(u16, String)> = object.definition().map_or_else(Vec::new, |definition| {
             let asked = definition.triggers.iter().map(|trigger| (trigger.index, trigger.kind.clone()));

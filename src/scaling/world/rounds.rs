@@ -1,7 +1,9 @@
 //! One pass over an object's triggers, from falling due to the decision.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
     Answer, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
@@ -50,7 +52,8 @@ impl World {
         }
         let counts_pods = definition.fallback.as_ref().is_some_and(|fallback| {
             definition.triggers.iter().zip(&object.triggers).any(|(trigger, state)| {
-                trigger.metric_type == MetricType::Value && state.failures >= fallback.failure_threshold
+                let metric_type = definition.modifiers.as_ref().map_or(trigger.metric_type, |m| m.metric_type);
+                metric_type == MetricType::Value && state.failures >= fallback.failure_threshold
             })
         });
         let selector = match &object.target {
@@ -184,7 +187,53 @@ impl World {
         for (trigger, state) in definition.triggers.iter().zip(&mut object.triggers) {
             state.reconsider(trigger, &definition, now, context);
         }
+        if object.round.is_none() {
+            self.compose(key, now);
+        }
         self.publish(key);
+    }
+
+    /// Evaluates the formula over the triggers' last answers; true when there is one and it was.
+    pub(super) fn compose(&mut self, key: &ObjectKey, now: UnixMillis) -> bool {
+        let Some(object) = self.objects.get_mut(key) else {
+            return false;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return false;
+        };
+        let Some(modifiers) = &definition.modifiers else {
+            return false;
+        };
+        let context = FallbackContext {
+            current_replicas: object.target.replicas(),
+            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+        };
+        let before = object.composite.as_ref();
+        object.composite = Composite::compute(&definition, modifiers, &object.triggers, context, before, now);
+        object.composite.is_some()
+    }
+
+    /// All triggers were answered: what the formula makes of it goes to readers and to the history.
+    fn compose_round(&mut self, key: &ObjectKey, now: UnixMillis) {
+        if !self.compose(key, now) {
+            return;
+        }
+        self.publish(key);
+        let composite = self.objects.get(key).and_then(|object| object.composite.as_ref());
+        let answer = match composite {
+            Some(Composite::Value { value, .. }) => Answer::Value(*value),
+            Some(Composite::Failed { error, .. }) => Answer::Failed(error.clone()),
+            None => return,
+        };
+        let is_error = matches!(answer, Answer::Failed(_));
+        self.record(Record::Sample {
+            at: now,
+            object: key.clone(),
+            trigger: composite::INDEX,
+            answer,
+            latency: Duration::ZERO,
+            is_error,
+        });
     }
 
     /// Tells each trigger's error once the round is complete and its fallback has been considered.
@@ -195,7 +244,7 @@ impl World {
         let Some(definition) = object.loop_definition.clone() else {
             return;
         };
-        let errors: Vec<_> = definition
+        let mut errors: Vec<_> = definition
             .triggers
             .iter()
             .zip(&object.triggers)
@@ -204,6 +253,10 @@ impl World {
                 (trigger.index, error)
             })
             .collect();
+        // An error of one of the triggers has been told as theirs.
+        let error = object.composite.as_ref().and_then(Composite::error);
+        let error = error.filter(|error| error.class == ErrorClass::Formula);
+        errors.push((composite::INDEX, error.map(|error| error.message.clone())));
         for (index, error) in errors {
             self.tell_trigger_error(key, index, error);
         }
@@ -222,7 +275,9 @@ impl World {
             Some(error) if told.get(&index) == Some(&error) => {}
             Some(error) => {
                 told.insert(index, error.clone());
-                self.emit(key, true, "KEDAScalerFailed", "QueryTrigger", error);
+                let feeds_formula = object.definition().is_some_and(|definition| definition.modifiers.is_some());
+                let reason = if feeds_formula { "KEDAMetricSourceFailed" } else { "KEDAScalerFailed" };
+                self.emit(key, true, reason, "QueryTrigger", error);
             }
         }
     }
@@ -238,6 +293,7 @@ impl World {
         let is_good = object.verdict == Verdict::Good;
         // Otherwise as soon as it is good again, since the next round may be far.
         object.redecide |= !is_good;
+        self.compose_round(key, now);
         self.tell_trigger_errors(key);
         if is_good {
             self.decide(key, now);
@@ -289,7 +345,8 @@ impl World {
             return;
         }
         object.redecide = false;
-        let is_answered = object.triggers.iter().all(|state| state.current.is_some());
+        let is_answered = object.triggers.iter().all(|state| state.current.is_some())
+            && (object.composite.is_some() || definition.modifiers.is_none());
         if !is_answered && !object.spec.pause.is_full() {
             // Silence is not inactivity: the round that is under way will decide.
             return;
@@ -318,6 +375,8 @@ impl World {
                 current,
                 is_active: !active_metrics.is_empty(),
                 is_error: triggers.iter().any(|trigger| trigger.error.is_some()),
+                awaits_fallback: definition.fallback.is_some()
+                    && object.triggers.iter().any(|state| state.error().is_some()),
                 active_metrics: &active_metrics,
             },
             now,
@@ -344,7 +403,7 @@ impl World {
             object.decided = Some(Decided {
                 ready: decision.ready.clone(),
                 active: decision.active.clone(),
-                activity: triggers.iter().map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect(),
+                activity: activity(&triggers),
             });
         }
         // A state that lasts is one decision; its samples tell the rest.
@@ -466,19 +525,36 @@ pub(super) fn scale_note(
     }
 }
 
+/// Those of the triggers, and of what the formula made of them, which alone can be active then.
 fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
     let Some(definition) = &object.loop_definition else {
         return Vec::new();
     };
+    let modifiers = definition.modifiers.as_ref();
     let states = definition.triggers.iter().zip(&object.triggers);
-    states
-        .map(|(trigger, state)| DecidedTrigger {
-            metric_name: std::sync::Arc::clone(&trigger.metric_name),
-            value: state.value(),
-            active: state.is_active(trigger),
-            error: state.error().map(|error| error.message.clone()),
-        })
-        .collect()
+    let triggers = states.map(|(trigger, state)| DecidedTrigger {
+        metric_name: std::sync::Arc::clone(&trigger.metric_name),
+        value: state.value(),
+        active: modifiers.is_none() && state.is_active(trigger),
+        error: state.error().map(|error| error.message.clone()),
+        formula: None,
+    });
+    let has_error = object.triggers.iter().any(|state| state.error().is_some());
+    let composite = modifiers.zip(object.composite.as_ref()).map(|(modifiers, composite)| DecidedTrigger {
+        metric_name: composite::NAME.into(),
+        value: composite.value(),
+        // As in KEDA, nothing is activated on a fallback while another trigger waits for its own.
+        active: composite.is_active() && !has_error,
+        error: composite.error().map(|error| error.message.clone()),
+        formula: Some(composite::with_numbers(definition, modifiers, &object.triggers)),
+    });
+    triggers.chain(composite).collect()
+}
+
+/// What the status says of each trigger; the composite metric is none.
+fn activity(triggers: &[DecidedTrigger]) -> BTreeMap<String, bool> {
+    let of_triggers = triggers.iter().filter(|trigger| trigger.formula.is_none());
+    of_triggers.map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect()
 }
 
 /// Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.

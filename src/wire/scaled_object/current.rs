@@ -46,8 +46,8 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     config.warn_unknown(&["name", "behavior"], report);
     let hpa_name = hpa_name(metadata, &config, report);
     let behavior = behavior::read(&config, report);
-    let modifiers = modifiers::read(&advanced, report);
-    let fallback = fallback::read(spec, &triggers, modifiers.is_some(), report);
+    let modifiers = modifiers::read(spec, &advanced, report);
+    let fallback = fallback::read(spec, &triggers, modifiers::has_formula(spec), report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,

@@ -9,7 +9,7 @@ mod bounds;
 mod current;
 mod fallback;
 mod legacy;
-mod modifiers;
+pub(in crate::wire) mod modifiers;
 
 use std::sync::Arc;
 

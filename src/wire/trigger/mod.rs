@@ -14,8 +14,6 @@ mod resource;
 mod testing;
 mod zones;
 
-pub(crate) use parameters::json_number;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,6 +22,7 @@ use serde_json::Value;
 use self::parameters::Parameters;
 use super::fields::{Fields, Report, describe, quoted, scalar_text};
 use super::nearest::nearest;
+use super::scaled_object::modifiers;
 use crate::scaling::hpa::MetricTarget;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,
@@ -73,6 +72,8 @@ pub(crate) struct Context<'a> {
     fields: &'a Fields<'a>,
     parameters: Parameters,
     authentication: Option<&'a AuthenticationRef>,
+    /// A formula takes the trigger's place in the HPA.
+    feeds_formula: bool,
 }
 
 impl Context<'_> {
@@ -144,6 +145,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         types_text: String::new(),
         authentications_text: String::new(),
     };
+    let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
     let mut authentications = Vec::new();
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
@@ -169,7 +171,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         authentications.extend(authentication.as_ref().map(|reference| reference.name.clone()));
         if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
             read.kinds.push(kind);
-            match read_one(group, index, kind, fields, authentication, report) {
+            match read_one(group, index, kind, fields, authentication, feeds_formula, report) {
                 Some(One::Asked(trigger)) => read.triggers.push(trigger),
                 Some(One::Resource(trigger)) => read.resource_triggers.push(trigger),
                 None => {}
@@ -196,6 +198,7 @@ fn read_one(
     kind: &str,
     fields: &Fields<'_>,
     authentication: Option<AuthenticationRef>,
+    feeds_formula: bool,
     report: &mut Report,
 ) -> Option<One> {
     let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
@@ -219,7 +222,7 @@ fn read_one(
         let fix = nearest(key, &known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
         report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
-    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref() };
+    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
     let parsed = (trigger_type.parse)(&context, report)?;
     let kind = kind.to_owned();
     let name = fields.filled("name", &mut Report::default()).map(str::to_owned);

@@ -154,6 +154,10 @@ fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
             number
         }
     };
+    if context.feeds_formula {
+        // The formula's target goes to the HPA instead.
+        return Some(number);
+    }
     if number <= 0.0 {
         parameters.problem(
             "threshold",

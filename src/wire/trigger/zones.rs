@@ -1,4 +1,4 @@
-//! Time zones by name, as build.rs wrote them from the IANA database: the image has no `/usr/share/zoneinfo`.
+//! Time zones by name, as src/build.rs wrote them from the IANA database: the image has no `/usr/share/zoneinfo`.
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ mod rig;
 mod authentications;
 mod creation;
 mod deletion;
+mod formulas;
 mod hpas;
 mod invariants;
 mod pausing;

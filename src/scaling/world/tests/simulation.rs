@@ -135,6 +135,7 @@ fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
         assert_eq!(scaling.reason, Reason::Deactivated, "{key}");
         let is_error = |state: &crate::scaling::trigger::TriggerState| state.error().is_some();
         assert!(!object.triggers.iter().any(is_error), "{key}: in error");
+        assert!(object.composite.as_ref().is_none_or(|composite| composite.error().is_none()), "{key}: in error");
     }
 }
 
@@ -222,6 +223,13 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
         definition.resource_triggers = vec![testing::cpu(2)];
         if random.bool() {
             definition.triggers.clear();
+        }
+    }
+    if !definition.triggers.is_empty() && random.u8(0..3) == 0 {
+        let formulas: &[&str] = if count == 2 { &["a + b", "a ?? b", "a / b", "(a ?? 0) * 2"] } else { &["a * 2"] };
+        testing::put_formula(&mut definition, formulas[random.usize(0..formulas.len())]);
+        if let Some(fallback) = definition.fallback.as_mut().filter(|_| random.bool()) {
+            fallback.behavior = FallbackBehavior::ScalingModifiers;
         }
     }
     definition

