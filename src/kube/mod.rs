@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 mod credential;
 pub mod discovery;
+pub mod election;
 pub mod error;
 mod kubeconfig;
 pub mod request;
