@@ -3,8 +3,8 @@
 //! The order is that of Kubernetes' own servers: health is open, then authentication, authorization, the method,
 //! and the answer, from memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustls::pki_types::UnixTime;
@@ -36,20 +36,40 @@ pub struct Api {
 pub struct Readiness {
     pub synced: AtomicBool,
     pub trusted: AtomicBool,
+    /// The API server knows our certificate's CA, or that is not our business.
+    pub certified: AtomicBool,
+    /// This instance acts. It stays ready while the API server is away, since nobody else can take over then.
+    pub leading: AtomicBool,
     pub stopping: AtomicBool,
+    /// Locked only to name the leader to those who ask a standby.
+    leader: Mutex<String>,
 }
 
 impl Readiness {
+    /// Names the holder of the Lease; empty for nobody.
+    pub fn set_leader(&self, holder: &str) {
+        holder.clone_into(&mut self.leader.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// # Errors
     /// What is still missing.
-    pub fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self) -> Result<(), String> {
         let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
         if is(&self.stopping) {
-            Err("shutting down")
+            Err("shutting down".to_owned())
         } else if !is(&self.trusted) {
-            Err("kube-system/extension-apiserver-authentication has not been read yet")
+            Err("kube-system/extension-apiserver-authentication has not been read yet".to_owned())
         } else if !is(&self.synced) {
-            Err("ScaledObjects and HorizontalPodAutoscalers have not been listed yet")
+            Err("ScaledObjects and HorizontalPodAutoscalers have not been listed yet".to_owned())
+        } else if !is(&self.leading) {
+            let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+            Err(if leader.is_empty() {
+                "standing by: no instance leads yet".to_owned()
+            } else {
+                format!("standing by: {leader} leads")
+            })
+        } else if !is(&self.certified) {
+            Err("the APIService does not know our certificate yet".to_owned())
         } else {
             Ok(())
         }

@@ -19,6 +19,7 @@ pub mod watcher;
 pub use client::{Client, RequestCount, Stream};
 pub use config::{ClusterConfig, ConfigError};
 pub use discovery::{Discovered, Discovery};
+pub use election::{Election, Timing};
 pub use error::{Error, Status};
 pub use request::{ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions};
 pub use watch::{Event, HasMeta, InvalidObject, ObjectRef, WatchSettings};

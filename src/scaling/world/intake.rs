@@ -9,6 +9,7 @@ use super::super::model::{
     Workload,
 };
 use super::super::object::{Object, Target, TargetId, target_id};
+use super::super::view::Reading;
 use super::World;
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
@@ -29,6 +30,7 @@ impl World {
             Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
             Event::MetricRead(key) => self.metric_read(&key, now),
             Event::Restored(states) => self.restored(states),
+            Event::Leading => self.lead(now),
             Event::Tick => {}
         }
     }
@@ -457,6 +459,12 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
+        // Whoever reads what was never asked waits for the answer.
+        if object.triggers.iter().any(|trigger| trigger.reading() == Reading::Pending)
+            && self.schedule.planned(key).is_some_and(|planned| planned > now)
+        {
+            self.schedule.plan(key, now);
+        }
         let Some(poll_at) = object.rhythm.read(now) else {
             return;
         };
