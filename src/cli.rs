@@ -356,7 +356,8 @@ fn timing(lease: String, renew: String, retry: String, problems: &mut Vec<String
     let lease_duration = duration("lease-duration", &lease);
     let renew_deadline = duration("renew-deadline", &renew);
     let retry_period = duration("retry-period", &retry);
-    let timing = Timing { lease_duration: lease_duration?, renew_deadline: renew_deadline?, retry_period: retry_period? };
+    let timing =
+        Timing { lease_duration: lease_duration?, renew_deadline: renew_deadline?, retry_period: retry_period? };
     if timing.lease_duration < Duration::from_secs(1) {
         problems.push("--leader-elect-lease-duration: at least 1s, a Lease counts in seconds".to_owned());
     }

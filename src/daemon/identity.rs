@@ -81,7 +81,7 @@ mod tests {
         assert_ne!(first.name, neighbour.name, "the first one lives");
         let name = first.name.clone();
         drop(first);
-        drop(store.stop(std::time::Duration::from_secs(5)));
+        assert!(store.stop(std::time::Duration::from_secs(5)).complete);
         let store = Store::start(&path, Options::default()).unwrap();
         assert_eq!(of(&store).name, name);
         // As if the file had come to another machine.

@@ -151,6 +151,9 @@ impl Lease {
 
     /// Waits until the release has been carried out, if one was asked for.
     pub(super) fn finish(&self) {
+        if self.messages.is_some() {
+            return;
+        }
         // The thread may be in the middle of a request to a silent API server: that one outlives us.
         let _ = self.ended.recv_timeout(RELEASE_WITHIN);
     }

@@ -3,6 +3,7 @@
 //! The calling thread becomes `decide`: it owns the world, takes events from one inbox and hands
 //! out commands. It never waits for another thread; the others may wait for it.
 
+mod certificates;
 mod clock;
 mod hands;
 mod identity;
@@ -13,6 +14,7 @@ mod resources;
 mod reviews;
 mod secrets;
 mod serving;
+mod trust;
 mod watches;
 
 use std::fmt;
@@ -41,11 +43,12 @@ use crate::prometheus::transport::{Transport, TransportConfig};
 use crate::scaling::event::{Command, Event, PollJob, Record};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
+use certificates::Certificates;
 use clock::Clock;
 use hands::{Hands, Job};
 use identity::Identity;
 use lease::{Fence, Lease};
-use serving::{Certificates, Trust};
+use trust::Trust;
 
 /// Events that wait for the core. A list of 10,000 objects comes faster than it is taken in; the
 /// watch then waits, at 10 kB an object no more than 40 MB.
@@ -231,9 +234,11 @@ impl Daemon {
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;
-        let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready))
-            .map_err(io("trust thread"))?;
+        let (trust, trust_watchers) =
+            Trust::start(&client, config, certificates, authenticator, Arc::clone(&fence), Arc::clone(&ready))
+                .map_err(io("trust thread"))?;
         let mut watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
+        watchers.extend(trust_watchers);
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
             writes_max: WRITES_MAX,
@@ -371,6 +376,7 @@ impl Daemon {
         let commands = self.world.apply(event, self.clock.now());
         self.carry_out(commands);
         if leads {
+            self.trust.lead();
             // Only now, when every object that is known can be read.
             self.ready.leading.store(true, Ordering::Release);
         }

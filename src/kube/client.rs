@@ -130,7 +130,8 @@ impl Client {
     /// Opens an endless answer. A read fails when nothing came for `read_timeout`, or at once
     /// when `shutdown_watches` is called.
     pub fn stream(&self, request: &Request, read_timeout: Duration) -> Result<Stream, Error> {
-        let response = self.open(&self.inner.watches, request, Limits { read: Some(read_timeout), ..Limits::default() })?;
+        let response =
+            self.open(&self.inner.watches, request, Limits { read: Some(read_timeout), ..Limits::default() })?;
         let response = refuse_errors(response)?;
         let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
         Ok(Stream { reader, client: self.clone() })
