@@ -211,14 +211,14 @@ impl Daemon {
         let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
         // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
         let authorizer = Arc::new(Authorizer::new(reviewer, FrontProxyGrant::Documents));
-        let lanes = Arc::clone(&authorizer);
-        let handler = Api {
+        let handler = Arc::new(Api {
             published: Arc::clone(&published),
             ready: Arc::clone(&ready),
             authenticator: Arc::clone(&authenticator),
             authorizer,
             on_read: Box::new(move |key| reads.tell(key, Instant::now())),
-        };
+        });
+        let lanes = Arc::clone(&handler);
         let handler: Handler = Arc::new(move |request| handler.handle(request));
         let lanes: Lanes = Arc::new(move |arrival| lanes.lane(arrival));
         let api = serving::gate("api", api, Some((Arc::clone(&certificates.tls), lanes)), handler)?;

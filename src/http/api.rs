@@ -12,7 +12,8 @@ use rustls::pki_types::UnixTime;
 use super::attributes::{Attributes, ResourceAttributes, attributes, watches};
 use super::authn::Authenticator;
 use super::authz::Authorizer;
-use super::external_metrics::{self, Published, Selection};
+use super::external_metrics::{self, FIRST_SAMPLE, Published, Selection};
+use super::gate::{Arrival, Lane};
 use super::labels::Selector;
 use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
@@ -91,7 +92,22 @@ pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
 }
 
 impl Api {
-    /// Answers one request of the TLS port. May wait for a review of who asks, never for a metric server.
+    /// For the gate: what may have to wait must not hold up what is answered from memory.
+    pub fn lane(&self, arrival: &Arrival<'_>) -> Lane {
+        match self.authorizer.lane(arrival) {
+            Lane::Quick
+                if self.published.may_wait()
+                    && arrival.path.starts_with("/apis/")
+                    && !discovery::is_document(arrival.path) =>
+            {
+                Lane::Patient
+            }
+            lane => lane,
+        }
+    }
+
+    /// Answers one request of the TLS port. May wait for a review of who asks, and for the first answer of a metric
+    /// server that nobody has asked before.
     pub fn handle(&self, request: &Request) -> Response {
         let is_get = request.method == "GET";
         if is_get && let Some(response) = health(&self.ready, request) {
@@ -145,7 +161,7 @@ impl Api {
             Some(name) if matches(NAME_LABEL, name) => Selection::Name(name),
             _ => Selection::Other(&matches),
         };
-        external_metrics::get(&self.published, namespace, metric, &selection, &on_read)
+        external_metrics::get(&self.published, namespace, metric, &selection, &on_read, FIRST_SAMPLE)
     }
 }
 

@@ -212,6 +212,7 @@ mod tests {
         assert_eq!(changes, Changes { bundle: false, serving: true });
         assert_eq!(renewed.bundle(), first.bundle());
         let due = start() + 8 * 365 * DAY;
+        let (_, renewed) = step(due - 30 * DAY, None);
         let (changes, made) = step(due, Some(DAY));
         assert_eq!((changes, count(&made.bundle())), (BUNDLE, 2));
         assert_eq!(made.current(), renewed.current(), "nobody knows the new CA yet");
