@@ -202,6 +202,25 @@ pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }
 
+/// A client that believes what one of these CAs has signed.
+pub(crate) fn client_config(roots_pem: &[u8], holder: Option<&Holder>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(roots_pem) {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let builder = ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    match holder {
+        None => builder.with_no_client_auth(),
+        Some(holder) => {
+            let key = PrivateKeyDer::try_from(holder.key_der.clone()).unwrap();
+            builder.with_client_auth_cert(holder.chain.clone(), key).unwrap()
+        }
+    }
+}
+
 pub(crate) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 impl Secure {
@@ -214,19 +233,7 @@ impl Secure {
     }
 
     pub(crate) fn client_config(&self, holder: Option<&Holder>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.own.ca_pem.as_bytes()).unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        match holder {
-            None => builder.with_no_client_auth(),
-            Some(holder) => {
-                let key = PrivateKeyDer::try_from(holder.key_der.clone()).unwrap();
-                builder.with_client_auth_cert(holder.chain.clone(), key).unwrap()
-            }
-        }
+        client_config(self.own.ca_pem.as_bytes(), holder)
     }
 
     pub(crate) fn client(&self, holder: Option<&Holder>) -> TlsClient {
