@@ -43,6 +43,9 @@ const TRIES: usize = 5;
 /// The CA of another instance stays in the bundle this long: its `--drain` is over by then.
 const FOREIGN_KEPT: Duration = Duration::from_secs(600);
 
+/// Nor more than this many: the latest, which are first in the bundle. A certificate is about a kilobyte there.
+const FOREIGN_MAX: usize = 8;
+
 enum Message {
     /// `None`: there is none.
     ConfigMap(Option<BTreeMap<String, String>>),
@@ -299,7 +302,7 @@ impl Keeper {
             }
         }
         let fresh = self.foreign.iter().filter(|(_, since)| since.elapsed() < FOREIGN_KEPT);
-        fresh.fold(ours, |bundle, (pem, _)| bundle + pem)
+        fresh.take(FOREIGN_MAX).fold(ours, |bundle, (pem, _)| bundle + pem)
     }
 
     fn settle(&mut self, bundle: Bundle) {
