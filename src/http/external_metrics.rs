@@ -154,8 +154,8 @@ fn has_pending(view: &ObjectView) -> bool {
     view.error.is_none() && view.metrics.iter().any(|metric| metric.reading == Reading::Pending)
 }
 
-/// Answers one read, after waiting for a first sample up to `patience`. `read` is told each object whose metric was
-/// looked at; it sees to it that the metric server is asked.
+/// Answers one read, after waiting for a first sample up to `patience`: an object's first question goes out as soon as
+/// the object is known, so there is nothing to start here. `read` is told each object whose metric was looked at.
 pub fn get(
     published: &Published,
     namespace: &str,

@@ -9,7 +9,6 @@ use super::super::model::{
     Workload,
 };
 use super::super::object::{Object, Target, TargetId, target_id};
-use super::super::view::Reading;
 use super::World;
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
@@ -459,12 +458,6 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
-        // Whoever reads what was never asked waits for the answer.
-        if object.triggers.iter().any(|trigger| trigger.reading() == Reading::Pending)
-            && self.schedule.planned(key).is_some_and(|planned| planned > now)
-        {
-            self.schedule.plan(key, now);
-        }
         let Some(poll_at) = object.rhythm.read(now) else {
             return;
         };

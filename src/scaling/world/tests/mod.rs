@@ -14,6 +14,7 @@ mod invariants;
 mod pausing;
 mod scaling;
 mod simulation;
+mod standby;
 mod takeover;
 
 use std::sync::Arc;
