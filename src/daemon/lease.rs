@@ -39,12 +39,14 @@ const WRITE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Fence {
     /// Milliseconds of [`clock::since_boot`]; 0 is closed.
     until: AtomicU64,
+    /// Writes to the Lease itself, which pass no fence.
+    renewals: AtomicU64,
 }
 
 impl Fence {
     /// For an instance that runs without a Lease.
     pub(super) fn open() -> Self {
-        Self { until: AtomicU64::new(u64::MAX) }
+        Self { until: AtomicU64::new(u64::MAX), ..Self::default() }
     }
 
     /// How long a write that starts now may take.
@@ -54,6 +56,11 @@ impl Fence {
     pub(super) fn pass(&self) -> Result<Duration, Error> {
         let left = Duration::from_millis(self.until.load(Ordering::Acquire)).saturating_sub(clock::since_boot());
         if left.is_zero() { Err(Error::LeaseNotHeld) } else { Ok(left.min(WRITE_MAX)) }
+    }
+
+    /// How often the Lease was taken or renewed.
+    pub(super) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Relaxed)
     }
 
     fn set(&self, until: Option<Duration>) {
@@ -209,7 +216,10 @@ impl Keeper {
         match (&action, result) {
             (Action::Read, Ok(seen)) => self.election.read(Some(seen), now),
             (Action::Read, Err(error)) if error.is_not_found() => self.election.read(None, now),
-            (_, Ok(seen)) => self.election.written(seen, sent_at),
+            (_, Ok(seen)) => {
+                self.election.written(seen, sent_at);
+                self.fence.renewals.fetch_add(1, Ordering::Relaxed);
+            }
             (Action::Create, Err(error)) if error.is_already_exists() => self.election.refused(now),
             (Action::Write { .. }, Err(error)) if error.is_conflict() || error.is_not_found() => {
                 self.election.refused(now);

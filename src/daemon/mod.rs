@@ -228,6 +228,7 @@ impl Daemon {
             store: store.sender(),
             counts: Arc::clone(&counts),
             api: Arc::clone(api.counters()),
+            fence: Arc::clone(&fence),
         };
         let readiness = Arc::clone(&ready);
         let handler: Handler = Arc::new(move |request| {
