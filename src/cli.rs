@@ -539,7 +539,7 @@ mod tests {
         assert_eq!(config(&["run", "--leader-elect=false"], &[]).leader_election, None);
         assert_eq!(config(&["run"], &[("HPALITE_LEADER_ELECT", "false")]).leader_election, None);
         let env = [("KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "1m"), ("UNRELATED", "x")];
-        let timing = config(&["run", "--leader-elect-renew-deadline=48s"], &env).leader_election.unwrap();
+        let timing = config(&["run", "--leader-elect-renew-deadline=48s"], &env).leader_election.expect("on");
         assert_eq!((timing.lease_duration, timing.renew_deadline), (Duration::from_secs(60), Duration::from_secs(48)));
         for (flag, told) in [
             ("--leader-elect-lease-duration=12s", "renew-deadline: at most 4/5"),

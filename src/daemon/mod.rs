@@ -3,6 +3,8 @@
 //! The calling thread becomes `decide`: it owns the world, takes events from one inbox and hands
 //! out commands. It never waits for another thread; the others may wait for it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod certificates;
 mod clock;
 mod hands;

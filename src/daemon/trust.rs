@@ -38,6 +38,9 @@ const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentica
 const LOOK_EAGERLY: Duration = Duration::from_millis(500);
 /// A loud complaint is repeated this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often the files of the connection to the API server are looked at: the kubelet brings a new CA a minute or so
+/// after it was published, long before the old one goes.
+const REREAD_EVERY: Duration = Duration::from_secs(60);
 /// Tries of one write of the caBundle while others write to the APIService.
 const TRIES: usize = 5;
 /// The CA of another instance stays in the bundle this long: its `--drain` is over by then.
@@ -91,6 +94,7 @@ impl Trust {
             found: None,
             foreign: Vec::new(),
             bundle: Bundle::Unknown,
+            reread_at: Instant::now(),
             complained: None,
         };
         std::thread::Builder::new().name("trust".to_owned()).spawn(move || keeper.run(&received))?;
@@ -173,6 +177,7 @@ struct Keeper {
     /// CAs of other instances, and since when we know of them.
     foreign: Vec<(String, Instant)>,
     bundle: Bundle,
+    reread_at: Instant,
     complained: Option<Instant>,
 }
 
@@ -190,6 +195,7 @@ impl Keeper {
                 self.bundle = Bundle::Unknown;
             }
             self.keep_bundle();
+            self.reread_tls();
             let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
             match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
                 Ok(Message::ConfigMap(Some(data))) => self.follow_trust(data),
@@ -200,6 +206,21 @@ impl Keeper {
                 Ok(Message::ApiService(found)) => self.found = Some(found),
                 Ok(Message::Leading) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Whom we believe to be the API server, and as whom we come.
+    fn reread_tls(&mut self) {
+        if self.reread_at.elapsed() < REREAD_EVERY {
+            return;
+        }
+        self.reread_at = Instant::now();
+        match self.client.config().reread_tls() {
+            Ok(false) => {}
+            Ok(true) => info!("CA or client certificate of the API server renewed"),
+            Err(error) => {
+                warn!(error:% = error; "CA or client certificate of the API server unusable, keeping the old one")
             }
         }
     }
