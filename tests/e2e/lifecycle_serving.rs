@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
 use hpalite::http::certificates::{OwnCertificates, ServiceNames};
@@ -17,7 +17,8 @@ use super::case::{Case, Source};
 use super::instances::Reader;
 use super::{Exclusive, exclusive};
 use crate::gate::support::{Authority, Holder, TlsClient, ask, client_config, connect, read_answer, status};
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_for, wait_seeing};
+use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 fn names() -> ServiceNames {
     ServiceNames { service: "hpalite".to_owned(), namespace: "hpalite".to_owned() }
@@ -205,30 +206,48 @@ fn a_first_read_waits_for_the_first_answer() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "first");
     cluster.deployment(&case.namespace, "api", 1);
-    let source = Source::new(20.0);
+    // Answers once it may.
+    let may_answer = Arc::new((Mutex::new(false), Condvar::new()));
+    let gate = Arc::clone(&may_answer);
+    let fake = FakePrometheus::start(move |_| {
+        drop(gate.1.wait_while(gate.0.lock().unwrap(), |may| !*may).unwrap());
+        Reply::value("20")
+    });
+    let trigger = json!({ "type": "prometheus", "metadata": {
+        "serverAddress": fake.url(), "query": "load", "threshold": "10", "timeout": "60s",
+    } });
     let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
-    case.scale("so", json!({ "minReplicaCount": 1, "pollingInterval": 300, "triggers": [source.trigger("10")] }));
-    case.wait_until_ready();
-    // Every start begins without a sample, and none of its first reads fails for it.
-    let (_, mut folder) = daemon.stop();
-    for _ in 0..5 {
-        let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
-        daemon.route(cluster);
-        let path = format!(
-            "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dso",
-            case.namespace
-        );
-        let read = cluster.raw(&path).unwrap();
+    case.scale("so", json!({ "minReplicaCount": 1, "pollingInterval": 300, "triggers": [trigger] }));
+    wait_for("the first question", || (fake.connections() > 0).then_some(()));
+    let path = format!(
+        "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dso",
+        case.namespace
+    );
+    let message = cluster.raw(&path).expect_err("nobody waits for ever");
+    assert!(message.contains("its trigger has not been asked yet"), "{message}");
+    let served = || daemon.metric("hpalite_http_requests_total").unwrap();
+    let before = served();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| cluster.raw(&path));
+        wait_for("the read to be under way", || (served() > before).then_some(()));
+        assert_eq!(fake.connections(), 1, "one question for all who read");
+        *may_answer.0.lock().unwrap() = true;
+        may_answer.1.notify_all();
+        let read = reader.join().unwrap().unwrap();
         assert_eq!(read["items"][0]["value"], "20");
-        folder = daemon.stop().1;
-    }
-    // An outage is told with its beginning, in the same words each time.
-    source.set(None);
-    let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
-    daemon.route(cluster);
+    });
+}
+
+#[test]
+fn a_failed_read_says_since_when_in_the_same_words_each_time() {
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let case = Case::within(cluster, "since");
+    cluster.deployment(&case.namespace, "api", 1);
+    let source = Source::new(None);
+    let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     let message = case.wait_for_hpa_condition("False", ", since 20");
     assert!(message.contains(&source.url()) && message.contains("ScaledObject"), "{message}");
-    source.asked(1);
+    source.asked(3);
     assert_eq!(case.wait_for_hpa_condition("False", ", since 20"), message);
-    drop(daemon);
 }
