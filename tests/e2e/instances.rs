@@ -125,8 +125,13 @@ fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
     source.set(30.0);
     case.wait_for_replicas(3);
     case.wait_for_condition("Active", "True", "ScalerActive");
-    source.asked(2);
-    let before = versions(&case);
+    // The HPA controller and the second come to rest.
+    let before = wait_seeing("everything at rest", || {
+        let seen = versions(&case);
+        source.asked(3);
+        let now = versions(&case);
+        if now == seen { Ok(now) } else { Err(format!("{seen:?}, {now:?}")) }
+    });
     signal(first.pid(), "CONT");
     let log = |folder: &tempfile::TempDir| std::fs::read_to_string(folder.path().join("log")).unwrap();
     let (code, folder) = first.wait();

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hpalite::http::certificates::{OwnCertificates, ServiceNames};
 use hpalite::http::rotation::Rotation;
@@ -223,7 +223,9 @@ fn a_first_read_waits_for_the_first_answer() {
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dso",
         case.namespace
     );
+    let began = Instant::now();
     let message = cluster.raw(&path).expect_err("nobody waits for ever");
+    assert!(began.elapsed() > Duration::from_secs(4) && began.elapsed() < Duration::from_secs(30), "{began:?}");
     assert!(message.contains("its trigger has not been asked yet"), "{message}");
     let served = || daemon.metric("hpalite_http_requests_total").unwrap();
     let before = served();
