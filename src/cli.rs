@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::kube::election::Timing;
 use crate::store::query::Format;
+use crate::wire::time::parse_go_duration;
 
 /// Shown by `--help`.
 pub const HELP: &str = "\
@@ -39,6 +41,9 @@ run: scale ScaledObjects until SIGTERM
                                                                                         [KEDA_CLUSTER_OBJECT_NAMESPACE]
   --filepath-auth-root-path DIR
                          root of ClusterTriggerAuthentication filePath; default none
+  --leader-elect BOOL    act only while holding the Lease named like --service; default true  [HPALITE_LEADER_ELECT]
+  --leader-elect-lease-duration D, --leader-elect-renew-deadline D, --leader-elect-retry-period D
+                         defaults 15s, 10s, 2s          [KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION and so on]
   --drain SECONDS        go on serving after SIGTERM while endpoints spread; default 2  [HPALITE_DRAIN]
   Log level: RUST_LOG, default info.
 
@@ -95,6 +100,8 @@ pub struct Config {
     pub cluster_namespace: Option<String>,
     pub filepath_root: Option<PathBuf>,
     pub drain: Duration,
+    /// None: this instance acts whatever others do.
+    pub leader_election: Option<Timing>,
 }
 
 /// Where KEDA's chart mounts further CA certificates.
@@ -126,6 +133,10 @@ struct Flags {
     cluster_namespace: Option<String>,
     filepath_root: Option<String>,
     drain: Option<String>,
+    leader_elect: Option<String>,
+    lease_duration: Option<String>,
+    renew_deadline: Option<String>,
+    retry_period: Option<String>,
 }
 
 /// Parses the arguments after the program's name. `env` looks variables up.
@@ -186,6 +197,18 @@ fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Arg::Long("cluster-namespace") => &mut flags.cluster_namespace,
             Arg::Long("filepath-auth-root-path") => &mut flags.filepath_root,
             Arg::Long("drain") => &mut flags.drain,
+            Arg::Long("leader-elect-lease-duration") => &mut flags.lease_duration,
+            Arg::Long("leader-elect-renew-deadline") => &mut flags.renew_deadline,
+            Arg::Long("leader-elect-retry-period") => &mut flags.retry_period,
+            Arg::Long("leader-elect") => {
+                // As a Go flag: alone it means true, a value is attached.
+                let value = parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string);
+                match value {
+                    Ok(value) => flags.leader_elect = Some(value),
+                    Err(error) => problems.push(format!("--leader-elect: {error}")),
+                }
+                continue;
+            }
             Arg::Long("namespace") => {
                 take(parser, "--namespace", &mut problems, |value| flags.namespaces.push(value));
                 continue;
@@ -263,6 +286,21 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     if drain.is_some_and(|seconds| seconds > 60) {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
+    let leader_elect = pick(flags.leader_elect, "HPALITE_LEADER_ELECT", "true");
+    let timing = timing(
+        pick(flags.lease_duration, "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "15s"),
+        pick(flags.renew_deadline, "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", "10s"),
+        pick(flags.retry_period, "KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD", "2s"),
+        problems,
+    );
+    let leader_election = match leader_elect.as_str() {
+        "true" => timing,
+        "false" => None,
+        other => {
+            problems.push(format!("--leader-elect: \"{other}\" is neither true nor false"));
+            None
+        }
+    };
     let mut ca_dirs = flags.ca_dirs;
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
@@ -282,6 +320,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         cluster_namespace: flags.cluster_namespace.or_else(|| env("KEDA_CLUSTER_OBJECT_NAMESPACE")),
         filepath_root: flags.filepath_root.map(PathBuf::from),
         drain: Duration::from_secs(drain?),
+        leader_election,
     })
 }
 
@@ -303,6 +342,33 @@ fn number(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<u64> {
             None
         }
     }
+}
+
+/// The durations of the election, as Go writes them. `None` with a problem told.
+fn timing(lease: String, renew: String, retry: String, problems: &mut Vec<String>) -> Option<Timing> {
+    let mut duration = |flag: &str, text: &str| {
+        let nanos = parse_go_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0);
+        if nanos.is_none() {
+            problems.push(format!("--leader-elect-{flag}: \"{text}\" is not a duration above zero, for example 15s"));
+        }
+        nanos.map(Duration::from_nanos)
+    };
+    let lease_duration = duration("lease-duration", &lease);
+    let renew_deadline = duration("renew-deadline", &renew);
+    let retry_period = duration("retry-period", &retry);
+    let timing =
+        Timing { lease_duration: lease_duration?, renew_deadline: renew_deadline?, retry_period: retry_period? };
+    if timing.lease_duration < Duration::from_secs(1) {
+        problems.push("--leader-elect-lease-duration: at least 1s, a Lease counts in seconds".to_owned());
+    }
+    // A fifth is room for clocks that run at different speeds and for a request on its way.
+    if timing.renew_deadline > timing.lease_duration * 4 / 5 {
+        problems.push("--leader-elect-renew-deadline: at most 4/5 of --leader-elect-lease-duration".to_owned());
+    }
+    if timing.retry_period > timing.renew_deadline / 2 {
+        problems.push("--leader-elect-retry-period: at most half of --leader-elect-renew-deadline".to_owned());
+    }
+    Some(timing)
 }
 
 /// An RFC 1123 label: what namespaces and Services are named by.
@@ -442,6 +508,10 @@ mod tests {
             "--nonsense",
             "--drain",
             "999",
+            "--leader-elect=maybe",
+            "--leader-elect-lease-duration",
+            "0s",
+            "--leader-elect-retry-period=soon",
         ];
         let Err(Problems(problems)) = with_env(&flags, &[]) else { panic!("accepted") };
         for expected in [
@@ -454,8 +524,30 @@ mod tests {
             "go together",
             "--nonsense",
             "--drain",
+            "neither true nor false",
+            "lease-duration",
+            "retry-period",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn the_election_is_on_unless_told_otherwise() {
+        assert_eq!(config(&["run"], &[]).leader_election, Some(Timing::default()));
+        assert_eq!(config(&["run", "--leader-elect"], &[]).leader_election, Some(Timing::default()));
+        assert_eq!(config(&["run", "--leader-elect=false"], &[]).leader_election, None);
+        assert_eq!(config(&["run"], &[("HPALITE_LEADER_ELECT", "false")]).leader_election, None);
+        let env = [("KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "1m"), ("UNRELATED", "x")];
+        let timing = config(&["run", "--leader-elect-renew-deadline=48s"], &env).leader_election.expect("on");
+        assert_eq!((timing.lease_duration, timing.renew_deadline), (Duration::from_secs(60), Duration::from_secs(48)));
+        for (flag, told) in [
+            ("--leader-elect-lease-duration=12s", "renew-deadline: at most 4/5"),
+            ("--leader-elect-retry-period=6s", "retry-period: at most half"),
+            ("--leader-elect-lease-duration=500ms", "at least 1s"),
+        ] {
+            let Err(Problems(problems)) = with_env(&["run", flag], &[]) else { panic!("{flag} accepted") };
+            assert!(problems.iter().any(|problem| problem.contains(told)), "{flag}: {problems:?}");
         }
     }
 
@@ -492,6 +584,10 @@ mod tests {
             "cluster-namespace",
             "filepath-auth-root-path",
             "drain",
+            "leader-elect",
+            "leader-elect-lease-duration",
+            "leader-elect-renew-deadline",
+            "leader-elect-retry-period",
         ] {
             assert!(HELP.contains(&format!("--{flag}")), "{flag}");
         }

@@ -14,7 +14,11 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &env) {
         Ok(cli::Command::Run(config)) => {
             logfmt::init();
-            daemon::run(&config).map_or_else(|error| fail(&error.problems), |()| ExitCode::SUCCESS)
+            match daemon::run(&config) {
+                Ok(daemon::Ended::Stopped) => ExitCode::SUCCESS,
+                Ok(daemon::Ended::Deposed) => ExitCode::FAILURE,
+                Err(error) => fail(&error.problems),
+            }
         }
         Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
         Ok(cli::Command::Sql(arguments)) => sql(&arguments),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::lease::Fence;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;
@@ -17,6 +18,7 @@ pub(super) struct Sources {
     pub(super) store: Sender,
     pub(super) counts: Arc<Mutex<Counts>>,
     pub(super) api: Arc<Counters>,
+    pub(super) fence: Arc<Fence>,
 }
 
 pub(super) fn handle(sources: &Sources, request: &Request) -> Response {
@@ -37,6 +39,10 @@ fn exposition(sources: &Sources) -> String {
     polls(&mut out, &sources.polls);
     store(&mut out, &sources.store);
     gate(&mut out, &sources.api);
+    let leads = u64::from(sources.fence.pass().is_ok());
+    out.gauge("hpalite_leading", "1 while this instance may write to the API server.", leads);
+    let renewals = sources.fence.renewals();
+    out.counter("hpalite_lease_renewals_total", "Times that the Lease was taken or renewed.", renewals);
     let mut requests = out.family(
         "hpalite_apiserver_requests_total",
         "counter",

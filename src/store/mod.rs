@@ -62,6 +62,18 @@ pub struct Stopped {
     pub lost_total: u64,
 }
 
+impl Sender {
+    /// As [`Store::write_kv`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
+        let (reply, answer) = mpsc::channel();
+        self.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
+        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
+    }
+}
+
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
@@ -143,9 +155,7 @@ impl Store {
     /// # Errors
     /// When it could not be written, or not in time.
     pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
-        let (reply, answer) = mpsc::channel();
-        self.sender.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
-        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
+        self.sender.write_kv(name, value)
     }
 
     /// Waits until everything sent before is committed.

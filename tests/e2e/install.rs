@@ -129,6 +129,7 @@ fn the_service_account_may_do_what_it_needs_and_no_more() {
         ("update", "deployments.apps /scale"),
         ("create", "events.events.k8s.io"),
         ("patch", "apiservices.apiregistration.k8s.io/v1beta1.external.metrics.k8s.io"),
+        ("watch", "apiservices.apiregistration.k8s.io/v1beta1.external.metrics.k8s.io"),
     ] {
         assert!(may(verb, resource), "{verb} {resource}");
     }

@@ -30,6 +30,7 @@ impl World {
             Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
             Event::MetricRead(key) => self.metric_read(&key, now),
             Event::Restored(states) => self.restored(states),
+            Event::Leading => self.lead(now),
             Event::Tick => {}
         }
     }

@@ -15,6 +15,7 @@ mod invariants;
 mod pausing;
 mod scaling;
 mod simulation;
+mod standby;
 mod takeover;
 mod triggers;
 

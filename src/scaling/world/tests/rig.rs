@@ -70,6 +70,8 @@ pub(super) struct Rig {
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
     /// Prints what happens.
     pub(super) is_told: bool,
+    /// The next process starts beside one that acts.
+    pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
     last_echo: [UnixMillis; 4],
@@ -109,6 +111,7 @@ impl Rig {
             check: None,
             active: BTreeMap::new(),
             is_told: false,
+            is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
             last_echo: [UnixMillis(0); 4],
@@ -120,6 +123,9 @@ impl Rig {
     /// A new process on the same cluster; what the old one had under way goes unanswered.
     pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
         self.world = World::new(self.settings.clone());
+        if self.is_standby {
+            self.world.stand_by();
+        }
         self.queue.retain(|_, item| matches!(item, Item::Write(_)));
         for item in self.queue.values() {
             // Carried out, if at all, by nobody's order any more.
