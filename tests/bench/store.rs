@@ -153,6 +153,8 @@ fn definition(key: &ObjectKey) -> Record {
             kind: "prometheus".into(),
             name: None,
             metric_name: "s0-prometheus".into(),
+            server: "http://prometheus:9090".into(),
+            query: "sum(up)".into(),
             threshold: 10.0,
             activation_threshold: 0.0,
         }],

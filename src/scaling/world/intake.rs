@@ -476,13 +476,18 @@ impl World {
 }
 
 fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {
-    let recorded = definition.triggers.iter().map(|trigger| super::super::event::RecordedTrigger {
-        index: trigger.index,
-        kind: trigger.kind.clone(),
-        name: trigger.name.clone(),
-        metric_name: std::sync::Arc::clone(&trigger.metric_name),
-        threshold: trigger.threshold,
-        activation_threshold: trigger.activation_threshold,
+    let recorded = definition.triggers.iter().map(|trigger| {
+        let (server, query) = trigger.source.told();
+        super::super::event::RecordedTrigger {
+            index: trigger.index,
+            kind: trigger.kind.clone(),
+            name: trigger.name.clone(),
+            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            server,
+            query,
+            threshold: trigger.threshold,
+            activation_threshold: trigger.activation_threshold,
+        }
     });
     recorded.collect()
 }
