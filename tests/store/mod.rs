@@ -4,6 +4,7 @@ mod faults;
 mod files;
 mod history;
 mod query;
+mod rollup;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
