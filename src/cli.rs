@@ -431,6 +431,9 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Format::Table
         }
     };
+    if statement.is_some() && backup.is_some() {
+        problems.push("sql: --backup copies and runs no statement; give one of them".to_owned());
+    }
     let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
     let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
     if statement.is_none() && backup.is_none() {
@@ -560,6 +563,7 @@ mod tests {
         assert!(matches!(with_env(&["sql", "SELECT 1"], &[]), Ok(Command::Sql(_))));
         assert!(with_env(&["sql", "--format", "xml", "SELECT 1"], &[]).is_err());
         assert!(with_env(&["sql"], &[]).is_err());
+        assert!(with_env(&["sql", "--backup", "copy.db", "SELECT 1"], &[]).is_err());
         assert!(with_env(&[], &[]).is_err());
         assert!(with_env(&["fly"], &[]).is_err());
     }

@@ -48,5 +48,6 @@ FROM (
     UNION ALL
     SELECT p.stopped_at_unix_ms, NULL, NULL, 'stop', 'hpalite ' || p.version
     FROM process_run p WHERE p.stopped_at_unix_ms IS NOT NULL
-) t
-ORDER BY t.at_unix_ms DESC;
+    -- Here, not outside: the parts are then merged in the order of their indexes, and the newest come at once.
+    ORDER BY at_unix_ms DESC
+) t;

@@ -55,7 +55,14 @@ pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
     error!(path:% = path.display(), aside:% = aside.display(), error = fault;
         "database is corrupt: set aside, history starts afresh");
     let connection = try_open(path)?;
+    let had_wal = with_suffix(&aside, "-wal").exists();
     let saved = salvage(&aside, &connection);
+    if !had_wal {
+        // Reading made them; they are empty.
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(with_suffix(&aside, suffix));
+        }
+    }
     info!(kv = saved.0, objects = saved.1; "saved from the corrupt database");
     let now = clock::now_unix_ms();
     let cause = format!("the database was corrupt ({fault}); what was before is in {}", aside.display());

@@ -1,5 +1,6 @@
 //! The store with real SQLite files and real faults.
 
+mod cookbook;
 mod faults;
 mod files;
 mod history;

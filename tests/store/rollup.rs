@@ -196,8 +196,11 @@ fn the_size_cap_takes_the_oldest_samples_first_and_decisions_last() {
     options.retention.size_max = 4_000_000;
     assert!(before > 6_000_000, "{before}");
     let store = Store::start(&place.path(), options.clone()).unwrap();
-    wait_for("the cap", || std::fs::metadata(place.path()).unwrap().len() <= 5_100_000);
     let connection = place.open();
+    // The cap, and 1 MiB of free pages.
+    wait_for("the cap", || {
+        rows(&connection, "SELECT page_count * 4096 <= 4000000 + 1048576 FROM pragma_page_count") == ["1"]
+    });
     let dropped: BTreeMap<&str, u64> = store.stats().dropped_total.into_iter().collect();
     assert!(dropped["sample"] > 0, "{dropped:?}");
     assert_eq!((dropped["hour"], dropped["history"], dropped["definition"]), (0, 0, 0));
@@ -207,6 +210,8 @@ fn the_size_cap_takes_the_oldest_samples_first_and_decisions_last() {
     assert_eq!(rows(&connection, "SELECT max(at_unix_ms) FROM v_sample"), [newest.to_string()]);
     assert!(rows(&connection, "SELECT min(at_unix_ms) FROM v_sample")[0].parse::<i64>().unwrap() > START);
     stop(store);
+    let after = std::fs::metadata(place.path()).unwrap().len();
+    assert!(after < 5_100_000, "{before} to {after}");
     // With next to no room the rest goes as well, the definition in force stays.
     options.retention.size_max = 1;
     let store = Store::start(&place.path(), options).unwrap();
