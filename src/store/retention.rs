@@ -201,3 +201,56 @@ pub(crate) fn free_pages(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::
     while rows.next()?.is_some() {}
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema;
+    use rusqlite::Connection;
+
+    /// However much there is to delete, one slice, which is what a decision may have to wait for, stays short.
+    #[test]
+    fn a_slice_deletes_few_rows() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        connection
+            .execute_batch(
+                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'b', 'u', 1, NULL);
+                 CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000) SELECT i FROM n;
+                 INSERT INTO sample_block VALUES (1, 1, 1, 2, 3000, 3000, NULL, 16777215, 1);
+                 INSERT INTO sample_chunk SELECT (1 << 36) + (i << 12), 1, 1, 0, '[0]', '[1]', 0, 0 FROM temp.n;
+                 INSERT INTO minute_block VALUES (1, 1, 2);
+                 INSERT INTO sample_minute SELECT (1 << 36) + (i << 12), 1, '[]' FROM temp.n;
+                 INSERT INTO rolled_hour VALUES (0);
+                 INSERT INTO sample_hour (hour_unix_ms, series_id, count, errors) SELECT 0, i, 0, 1 FROM temp.n;
+                 INSERT INTO decision SELECT i, 1, i, 'Inactive', '', 0, 0, '[]' FROM temp.n;",
+            )
+            .expect("rows");
+        let mut prepared = Prepared::new(&connection);
+        let retention = Retention {
+            samples: Duration::ZERO,
+            minutes: Duration::ZERO,
+            hours: Duration::ZERO,
+            history: Duration::ZERO,
+            size_max: 0,
+        };
+        let mut slices = 0;
+        loop {
+            let before = connection.total_changes();
+            if !expire(&mut prepared, &retention, 1_000_000).expect("slice") {
+                break;
+            }
+            let gone = connection.total_changes() - before;
+            assert!(gone <= EXPIRE_ROWS as u64 + 1, "{gone} rows in one slice");
+            slices += 1;
+        }
+        assert!(slices >= 24, "{slices}");
+        for table in
+            ["sample_block", "sample_chunk", "minute_block", "sample_minute", "sample_hour", "rolled_hour", "decision"]
+        {
+            let left: i64 =
+                connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect(table);
+            assert_eq!(left, 0, "{table}");
+        }
+    }
+}
