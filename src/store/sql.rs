@@ -21,7 +21,6 @@ pub(crate) const VIEWS: &[(&str, &str)] = &[
     ("v_process_run", include_str!("../../sql/views/v_process_run.sql")),
     ("v_sample", include_str!("../../sql/views/v_sample.sql")),
     ("v_sample_recent", include_str!("../../sql/views/v_sample_recent.sql")),
-    ("v_sample_unrolled", include_str!("../../sql/views/v_sample_unrolled.sql")),
     ("v_sample_minute", include_str!("../../sql/views/v_sample_minute.sql")),
     ("v_sample_hour", include_str!("../../sql/views/v_sample_hour.sql")),
     ("v_flapping", include_str!("../../sql/views/v_flapping.sql")),

@@ -60,7 +60,8 @@ fn samples_of_one_object_are_found_by_keys() {
 /// With the object given, roll-ups too are found by keys, and so is what is not rolled up yet.
 #[test]
 fn rollups_of_one_object_are_found_by_keys() {
-    for (view, key) in [("v_sample_minute", "SEARCH m USING INTEGER PRIMARY KEY"), ("v_sample_hour", "SEARCH h USING")]
+    for (view, key) in
+        [("v_sample_minute", "SEARCH m USING INTEGER PRIMARY KEY"), ("v_sample_hour", "SEARCH y USING PRIMARY KEY")]
     {
         let text = format!("SELECT at, mean FROM {view} WHERE namespace = 'shop' AND name = 'web' AND at_unix_ms > 5");
         let text = plan(&migrated(), &text).join("\n");

@@ -43,7 +43,8 @@ fn check(connection: &Connection, view: &str, key: &ObjectKey, model: &BTreeMap<
             "SELECT at_unix_ms, count, errors, min, max, mean, last FROM {view} WHERE namespace = 'many' AND name = ?1 ORDER BY 1"
         ))
         .unwrap();
-    let found: Vec<(i64, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>)> =
+    type Row = (i64, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+    let found: Vec<Row> =
         statement.query_map([&*key.name], |row| row.try_into()).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(found.len(), model.len(), "{view} of {}", key.name);
     for ((at, count, errors, min, max, mean, last), (wanted_at, wanted)) in found.into_iter().zip(model) {
