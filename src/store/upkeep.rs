@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::chunk::{Chunk, ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, as_integer, pack, unpack};
+use super::clock;
 use super::prepared::Prepared;
 use super::queue::Counters;
 use super::retention::{self, Retention};
@@ -131,12 +132,25 @@ impl Upkeep {
         if merge(prepared)? {
             return Ok(true);
         }
-        let retention = self.retention;
-        let ripe_unix_ms = now_unix_ms.saturating_sub(super::rows::millis(ROLL_AGE.min(retention.samples)));
+        let ripe_unix_ms = now_unix_ms.saturating_sub(super::rows::millis(ROLL_AGE.min(self.retention.samples)));
         if roll(prepared, ripe_unix_ms)? {
             return Ok(true);
         }
         self.fresh_block = false;
+        let begun = clock::now();
+        let more = self.delete(prepared, now_unix_ms, counters);
+        counters.note_deleting(clock::now().duration_since(begun));
+        more
+    }
+
+    /// Deletes a slice of what is too much or too old, or gives some of the freed pages back.
+    fn delete(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        now_unix_ms: i64,
+        counters: &Counters,
+    ) -> Result<bool, rusqlite::Error> {
+        let retention = self.retention;
         if in_transaction(prepared, |prepared| retention::shrink(prepared, &retention, counters))? {
             return Ok(true);
         }

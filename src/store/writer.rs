@@ -519,9 +519,7 @@ impl<'c> Session<'c> {
         if now >= self.pending_due {
             self.write(&[], true, &mut 0)?;
         }
-        let begun = clock::now();
         let more = self.upkeep.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
-        counters.note_upkeep(clock::now().duration_since(begun));
         if !more {
             self.upkeep_after = clock::now() + UPKEEP_EVERY;
             let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());

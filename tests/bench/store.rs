@@ -126,9 +126,9 @@ fn run(load: &Load, samples: usize) {
         latencies[98].as_secs_f64() * 1e3,
     );
     println!(
-        "    roll-ups: {:.1} MB, longest slice of upkeep {:?}",
+        "    roll-ups: {:.1} MB, longest slice of deleting {:?}",
         rolled_bytes(&path) as f64 / 1e6,
-        stats.upkeep_longest
+        stats.deleting_longest
     );
     let connection = rusqlite::Connection::open(&path).unwrap();
     let mut statement = connection
@@ -198,13 +198,13 @@ fn month() {
     let stats = store.stats();
     assert!(store.stop(Duration::from_secs(30)).complete);
     println!(
-        "30 days of {OBJECTS} objects: {:.0} MB in use, file {:.0} MB; {sent} samples in {:.0} s, lost {}, dropped for the size cap {:?}, longest slice of upkeep {:?}",
+        "30 days of {OBJECTS} objects: {:.0} MB in use, file {:.0} MB; {sent} samples in {:.0} s, lost {}, dropped for the size cap {:?}, longest slice of deleting {:?}",
         size(&path) as f64 / 1e6,
         std::fs::metadata(&path).unwrap().len() as f64 / 1e6,
         took.as_secs_f64(),
         stats.lost_total,
         stats.dropped_total,
-        stats.upkeep_longest,
+        stats.deleting_longest,
     );
     let mut statement = connection
         .prepare(
