@@ -12,7 +12,7 @@ use super::prepared::Prepared;
 use super::queue::Counters;
 use super::rollup::{self, Unrolled};
 use super::sql::Sql;
-use super::upkeep::{SLICE_SAMPLES, delete_empty_block};
+use super::upkeep::delete_empty_block;
 
 /// Rows of text that one slice deletes: 10 µs each make 5 ms, on a machine ten times slower 50 ms.
 const EXPIRE_ROWS: i64 = 500;
@@ -139,7 +139,7 @@ fn samples(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<us
     let Some((block, rolled_series)) = block else { return Ok(None) };
     if rolled_series < SERIES_MAX {
         let unrolled = prepared.get(Sql::RollBlock)?.query_row([block], Unrolled::read)?;
-        rollup::roll_slice(prepared, unrolled, SLICE_SAMPLES)?;
+        rollup::roll_slice(prepared, unrolled)?;
         return Ok(Some(0));
     }
     let (first, last) = ChunkId::range(block, SERIES_MAX);

@@ -38,7 +38,7 @@ const CHUNK_GOAL: i64 = 24;
 const MERGE_BLOCKS: i64 = 16;
 
 /// Samples in one slice of a merge: 0.5 µs to read, sort, pack and write one makes 16 ms.
-pub(crate) const SLICE_SAMPLES: i64 = 32_768;
+const SLICE_SAMPLES: i64 = 32_768;
 
 /// How often retention looks for more once it found nothing.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
@@ -278,7 +278,7 @@ fn roll(prepared: &mut Prepared<'_>, ripe_unix_ms: i64) -> Result<bool, rusqlite
     let block = rows.next()?.map(Unrolled::read).transpose()?;
     drop(rows);
     let Some(block) = block else { return Ok(false) };
-    in_transaction(prepared, |prepared| rollup::roll_slice(prepared, block, SLICE_SAMPLES))?;
+    in_transaction(prepared, |prepared| rollup::roll_slice(prepared, block))?;
     Ok(true)
 }
 
