@@ -11,6 +11,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::kube::election::Timing;
+use crate::store::Retention;
 use crate::store::query::Format;
 use crate::wire::time::parse_go_duration;
 
@@ -26,6 +27,11 @@ Usage: hpalite run [FLAGS]
 run: scale ScaledObjects until SIGTERM
   --kubeconfig FILE      API server and credentials; default the pod's service account  [KUBECONFIG]
   --db FILE              SQLite state and history; default /data/hpalite.db            [HPALITE_DB]
+  --retain-samples AGE   every sample, default 3d: 12h, 30d, ...                        [HPALITE_RETAIN_SAMPLES]
+  --retain-minutes AGE   samples rolled up by minute; default 7d                        [HPALITE_RETAIN_MINUTES]
+  --retain-hours AGE     samples rolled up by hour; default 90d                         [HPALITE_RETAIN_HOURS]
+  --retain-history AGE   decisions, replica changes, errors; default 30d                [HPALITE_RETAIN_HISTORY]
+  --db-max-size SIZE     beyond it the oldest go, samples first; default 480MB, 0: none [HPALITE_DB_MAX_SIZE]
   --listen ADDR          aggregated API over TLS; default [::]:6443                     [HPALITE_LISTEN]
   --http ADDR            health and metrics, plain HTTP; default [::]:8080              [HPALITE_HTTP]
   --namespace NS         watch this namespace only; repeatable; default all             [WATCH_NAMESPACE, comma-separated]
@@ -87,6 +93,7 @@ pub struct SqlArguments {
 pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     pub db: PathBuf,
+    pub retention: Retention,
     pub listen: SocketAddr,
     pub http: SocketAddr,
     /// Empty means all.
@@ -108,6 +115,8 @@ pub struct Config {
 const CA_DIR: &str = "/custom/ca";
 /// More threads than this only wait: each holds a socket and a stack, and Prometheus queues anyway.
 const POLL_THREADS_MAX: usize = 256;
+/// An empty database has some 200 kB; less than this would keep nothing worth asking.
+const DB_SIZE_MIN: u64 = 4_000_000;
 /// KEDA reads a default of zero or less as this.
 const QUERY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 
@@ -120,6 +129,11 @@ pub struct Problems(pub Vec<String>);
 struct Flags {
     kubeconfig: Option<String>,
     db: Option<String>,
+    retain_samples: Option<String>,
+    retain_minutes: Option<String>,
+    retain_hours: Option<String>,
+    retain_history: Option<String>,
+    db_max_size: Option<String>,
     listen: Option<String>,
     http: Option<String>,
     namespaces: Vec<String>,
@@ -186,6 +200,11 @@ fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Long("kubeconfig") => &mut flags.kubeconfig,
             Arg::Long("db") => &mut flags.db,
+            Arg::Long("retain-samples") => &mut flags.retain_samples,
+            Arg::Long("retain-minutes") => &mut flags.retain_minutes,
+            Arg::Long("retain-hours") => &mut flags.retain_hours,
+            Arg::Long("retain-history") => &mut flags.retain_history,
+            Arg::Long("db-max-size") => &mut flags.db_max_size,
             Arg::Long("listen") => &mut flags.listen,
             Arg::Long("http") => &mut flags.http,
             Arg::Long("service") => &mut flags.service,
@@ -301,6 +320,13 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
             None
         }
     };
+    let retention = Retention {
+        samples: age("--retain-samples", &pick(flags.retain_samples, "HPALITE_RETAIN_SAMPLES", "3d"), problems),
+        minutes: age("--retain-minutes", &pick(flags.retain_minutes, "HPALITE_RETAIN_MINUTES", "7d"), problems),
+        hours: age("--retain-hours", &pick(flags.retain_hours, "HPALITE_RETAIN_HOURS", "90d"), problems),
+        history: age("--retain-history", &pick(flags.retain_history, "HPALITE_RETAIN_HISTORY", "30d"), problems),
+        size_max: size("--db-max-size", &pick(flags.db_max_size, "HPALITE_DB_MAX_SIZE", "480MB"), problems),
+    };
     let mut ca_dirs = flags.ca_dirs;
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
@@ -308,6 +334,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     Some(Config {
         kubeconfig: flags.kubeconfig.or_else(|| env("KUBECONFIG")).map(PathBuf::from),
         db: pick(flags.db, "HPALITE_DB", "/data/hpalite.db").into(),
+        retention,
         listen: listen?,
         http: http?,
         namespaces,
@@ -371,6 +398,54 @@ fn timing(lease: String, renew: String, retry: String, problems: &mut Vec<String
     Some(timing)
 }
 
+/// `90s`, `15m`, `12h` or `30d`.
+fn age(flag: &str, text: &str, problems: &mut Vec<String>) -> Duration {
+    let parsed = text.char_indices().last().and_then(|(at, unit)| {
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        text[..at].parse::<u64>().ok()?.checked_mul(seconds)
+    });
+    parsed.map_or_else(
+        || {
+            problems.push(format!("{flag}: \"{text}\" is not an age: write a whole number and s, m, h or d, like 30d"));
+            Duration::ZERO
+        },
+        Duration::from_secs,
+    )
+}
+
+/// Bytes: `480MB`, `2GB`, `1GiB`; `0` for no limit.
+fn size(flag: &str, text: &str, problems: &mut Vec<String>) -> u64 {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let unit = match &text[digits..] {
+        "" | "B" => Some(1),
+        "kB" | "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "KiB" | "Ki" => Some(1 << 10),
+        "MiB" | "Mi" => Some(1 << 20),
+        "GiB" | "Gi" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u64| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes == 0 || bytes >= DB_SIZE_MIN => bytes,
+        Some(_) => {
+            problems.push(format!("{flag}: at least 4MB, or 0 for no limit"));
+            0
+        }
+        None => {
+            problems.push(format!("{flag}: \"{text}\" is not a size: write like 480MB, 2GB or 1Gi, or 0 for no limit"));
+            0
+        }
+    }
+}
+
 /// An RFC 1123 label: what namespaces and Services are named by.
 fn is_label(text: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
@@ -422,6 +497,9 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Format::Table
         }
     };
+    if statement.is_some() && backup.is_some() {
+        problems.push("sql: --backup copies and runs no statement; give one of them".to_owned());
+    }
     let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
     let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
     if statement.is_none() && backup.is_none() {
@@ -471,6 +549,21 @@ mod tests {
         assert_eq!(config.service, ("hpalite".to_owned(), "hpalite".to_owned()));
         assert_eq!((config.poll_threads, config.query_timeout), (8, Duration::from_secs(3)));
         assert!(config.namespaces.is_empty() && config.kubeconfig.is_none());
+        assert_eq!(config.retention, Retention::default());
+    }
+
+    #[test]
+    fn ages_and_sizes_are_read_or_told_wrong() {
+        let env = [("HPALITE_RETAIN_MINUTES", "90m"), ("HPALITE_DB_MAX_SIZE", "1Gi")];
+        let found = config(&["run", "--retain-samples", "12h", "--retain-history=45s"], &env).retention;
+        assert_eq!((found.samples, found.minutes), (Duration::from_secs(43_200), Duration::from_secs(5_400)));
+        assert_eq!((found.history, found.size_max), (Duration::from_secs(45), 1 << 30));
+        assert_eq!(config(&["run", "--db-max-size", "0"], &[]).retention.size_max, 0);
+        let wrong = ["run", "--retain-samples", "3 days", "--retain-hours", "d", "--db-max-size", "1MB"];
+        let Err(Problems(problems)) = with_env(&wrong, &[]) else { panic!("accepted") };
+        for expected in ["--retain-samples: \"3 days\"", "--retain-hours", "--db-max-size: at least 4MB"] {
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
+        }
     }
 
     #[test]
@@ -562,6 +655,7 @@ mod tests {
         assert!(matches!(with_env(&["sql", "SELECT 1"], &[]), Ok(Command::Sql(_))));
         assert!(with_env(&["sql", "--format", "xml", "SELECT 1"], &[]).is_err());
         assert!(with_env(&["sql"], &[]).is_err());
+        assert!(with_env(&["sql", "--backup", "copy.db", "SELECT 1"], &[]).is_err());
         assert!(with_env(&[], &[]).is_err());
         assert!(with_env(&["fly"], &[]).is_err());
     }
@@ -571,6 +665,11 @@ mod tests {
         for flag in [
             "kubeconfig",
             "db",
+            "retain-samples",
+            "retain-minutes",
+            "retain-hours",
+            "retain-history",
+            "db-max-size",
             "listen",
             "http",
             "namespace",

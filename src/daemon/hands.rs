@@ -7,6 +7,7 @@
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use crate::scaling::event::{
 };
 use crate::scaling::hpa::DesiredHpa;
 use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, TargetRef, Workload};
+use crate::store::Ticket;
 use crate::wire;
 
 /// Field manager of everything we write.
@@ -38,11 +40,25 @@ const EVENTS_WAITING_MAX: usize = 8192;
 /// `/scale` is read and written this often while only its version, not its count, changes.
 const SCALE_TRIES: usize = 5;
 
+/// How long a write waits for its decision to be committed, which takes a few ms; twice the writer's longest slice.
+const COMMIT_LIMIT: Duration = Duration::from_millis(100);
+
 /// One thing to do.
 pub(super) enum Job {
-    Write(Box<Write>),
-    ReadTarget { object: ObjectKey, target: TargetRef, known: Option<Gvkr> },
-    CountReadyPods { object: ObjectKey, selector: String },
+    /// `decided` tells when the decision behind the write is in the history.
+    Write {
+        write: Box<Write>,
+        decided: Option<Ticket>,
+    },
+    ReadTarget {
+        object: ObjectKey,
+        target: TargetRef,
+        known: Option<Gvkr>,
+    },
+    CountReadyPods {
+        object: ObjectKey,
+        selector: String,
+    },
 }
 
 /// Running threads. The queue needs no bound of its own: the core has at most
@@ -120,7 +136,12 @@ impl Hand {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             let event = match job {
-                Job::Write(write) => {
+                Job::Write { write, decided } => {
+                    // So that a process that is killed right after the write has recorded why it was made. Scaling
+                    // goes on without: a store in trouble says so at once, a slow one within the limit.
+                    if decided.is_some_and(|ticket| !ticket.wait(COMMIT_LIMIT)) {
+                        debug!(scaledobject:% = write.object; "decision carried out before it is recorded");
+                    }
                     let result = self.write(&write);
                     log_write(&write, &result);
                     Event::Written(WriteDone { id: write.id, object: write.object, result })

@@ -42,7 +42,7 @@ use crate::prometheus::poller::{Asker, Pollers};
 use crate::prometheus::proxy::ProxySettings;
 use crate::prometheus::tls::Roots;
 use crate::prometheus::transport::{Transport, TransportConfig};
-use crate::scaling::event::{Command, Event, PollJob, Record};
+use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
 use certificates::Certificates;
@@ -129,8 +129,9 @@ fn prepare(config: &Config) -> Result<Prepared, StartError> {
     let mut problems = Vec::new();
     let cluster =
         ClusterConfig::load(config.kubeconfig.as_deref()).map_err(|error| problems.extend(error.problems)).ok();
-    let store =
-        Store::start(&config.db, Options::default()).map_err(|error| problems.push(format!("--db: {error}"))).ok();
+    let store = Store::start(&config.db, Options { retention: config.retention, ..Options::default() })
+        .map_err(|error| problems.push(format!("--db: {error}")))
+        .ok();
     let api = serving::listen("--listen", config.listen).map_err(|error| problems.push(error)).ok();
     let http = serving::listen("--http", config.http).map_err(|error| problems.push(error)).ok();
     match (cluster, store, api, http) {
@@ -389,7 +390,14 @@ impl Daemon {
         for command in commands {
             match command {
                 Command::Poll(job) => self.poll(job),
-                Command::Write(write) => self.hands.take(Job::Write(Box::new(write))),
+                Command::Write(write) => {
+                    let decided = matches!(write.kind, WriteKind::Scale { .. }).then(|| {
+                        // The decision was recorded just before.
+                        self.hand_over_records();
+                        self.store.ticket()
+                    });
+                    self.hands.take(Job::Write { write: Box::new(write), decided });
+                }
                 Command::ReadTarget { object, target, known } => {
                     self.hands.take(Job::ReadTarget { object, target, known })
                 }

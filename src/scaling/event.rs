@@ -433,6 +433,10 @@ pub struct RecordedTrigger {
     pub kind: String,
     pub name: Option<String>,
     pub metric_name: Arc<str>,
+    /// Who is asked, without user, password and parameters, which may be secret.
+    pub server: String,
+    /// What is asked.
+    pub query: String,
     pub threshold: f64,
     pub activation_threshold: f64,
 }

@@ -14,10 +14,13 @@ mod chunk;
 mod clock;
 mod error;
 mod ledger;
+mod losses;
 mod prepared;
 pub mod query;
 mod queue;
 mod reader;
+mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod sql;
@@ -35,10 +38,10 @@ use std::time::Duration;
 
 pub use chunk::SampleValue;
 pub use error::Error;
-pub use queue::{Sender, Stats};
+pub use queue::{Sender, Stats, Ticket};
 pub use reader::Reader;
+pub use retention::Retention;
 pub use schema::version as schema_version;
-pub use upkeep::Retention;
 
 use crate::scaling::event::{Record, RestoredState};
 use queue::Message;
@@ -158,14 +161,18 @@ impl Store {
         self.sender.write_kv(name, value)
     }
 
+    /// Asks for what was sent so far to be committed at once, and does not wait.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.sender.ticket()
+    }
+
     /// Waits until everything sent before is committed.
     ///
     /// # Errors
-    /// When that does not happen in time.
+    /// When that does not happen in time, or writing fails at the moment.
     pub fn flush(&self) -> Result<(), Error> {
-        let (reply, answer) = mpsc::channel();
-        self.sender.post(Message::Flush { reply })?;
-        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)
+        if self.ticket().wait(ANSWER_LIMIT) { Ok(()) } else { Err(Error::Busy) }
     }
 
     /// Writes what is left, folds the WAL into the file and closes it. Waits no longer than `within`.
