@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::scaling::model::ApiGroup;
 use crate::store::query::Format;
+use crate::wire::time::parse_go_duration;
 
 /// Shown by `--help`.
 pub const HELP: &str = "\
@@ -19,6 +21,7 @@ hpalite: Prometheus-driven autoscaling for Kubernetes
 Usage: hpalite run [FLAGS]
        hpalite check FILE...
        hpalite sql [FLAGS] STATEMENT
+       hpalite history [FLAGS] NAMESPACE/NAME
        hpalite version
 
 run: scale ScaledObjects until SIGTERM
@@ -26,6 +29,7 @@ run: scale ScaledObjects until SIGTERM
   --db FILE              SQLite state and history; default /data/hpalite.db            [HPALITE_DB]
   --listen ADDR          aggregated API over TLS; default [::]:6443                     [HPALITE_LISTEN]
   --http ADDR            health and metrics, plain HTTP; default [::]:8080              [HPALITE_HTTP]
+  --ui ADDR              read-only page, plain HTTP; default 127.0.0.1:8081, '' for none   [HPALITE_UI]
   --namespace NS         watch this namespace only; repeatable; default all             [WATCH_NAMESPACE, comma-separated]
   --service NAME.NS      Service that the API server reaches us by; default hpalite.hpalite  [HPALITE_SERVICE]
   --apiservice NAME      APIService whose caBundle we keep; default v1beta1.external.metrics.k8s.io
@@ -54,6 +58,15 @@ sql: one read-only statement on the recorded history, safe beside the daemon
   --limit N              rows at most; default 1000
   --backup FILE          write a consistent copy instead
   STATEMENT              SQL, or .tables, .schema, .help
+
+history: plot one ScaledObject's values, thresholds, replicas and events, safe beside the daemon
+  --db FILE              as above
+  --since DURATION       how far back, as 90s, 45m, 2h, 7d; default 2h
+  --width N              columns, 40 to 300; default the terminal's, else 80; with --csv or --json how many
+                         points at most, up to 2000; default 500
+  --ascii                no characters beyond ASCII
+  --csv, --json          the points, or everything, instead of a plot
+  --group GROUP          keda.sh or keda.k8s.io, where both have an object of this name
 ";
 
 /// What is to be done.
@@ -62,6 +75,7 @@ pub enum Command {
     Run(Box<Config>),
     Check { files: Vec<PathBuf>, json: bool },
     Sql(SqlArguments),
+    History(HistoryArguments),
     Version,
     Help,
 }
@@ -77,6 +91,35 @@ pub struct SqlArguments {
     pub statement: Option<String>,
 }
 
+/// Arguments of `hpalite history`.
+#[derive(Debug, PartialEq)]
+pub struct HistoryArguments {
+    pub db: PathBuf,
+    pub namespace: String,
+    pub name: String,
+    pub group: Option<ApiGroup>,
+    pub since: Duration,
+    /// Columns of a plot, points of the other forms.
+    pub width: Option<usize>,
+    pub ascii: bool,
+    pub form: HistoryForm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryForm {
+    Plot,
+    Csv,
+    Json,
+}
+
+/// Where the page is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UiAddress {
+    pub address: SocketAddr,
+    /// Asked for, so that a port in use is an error; the default one is only missed.
+    pub given: bool,
+}
+
 /// A valid configuration of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -84,6 +127,7 @@ pub struct Config {
     pub db: PathBuf,
     pub listen: SocketAddr,
     pub http: SocketAddr,
+    pub ui: Option<UiAddress>,
     /// Empty means all.
     pub namespaces: Vec<String>,
     pub service: (String, String),
@@ -115,6 +159,7 @@ struct Flags {
     db: Option<String>,
     listen: Option<String>,
     http: Option<String>,
+    ui: Option<String>,
     namespaces: Vec<String>,
     service: Option<String>,
     apiservice: Option<String>,
@@ -149,9 +194,10 @@ pub fn parse(
         "run" => run(&mut parser, env),
         "check" => check(&mut parser),
         "sql" => sql(&mut parser, env),
+        "history" => history(&mut parser, env),
         "version" => Ok(Command::Version),
         "help" => Ok(Command::Help),
-        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql or version"))),
+        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql, history or version"))),
     }
 }
 
@@ -177,6 +223,7 @@ fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Arg::Long("db") => &mut flags.db,
             Arg::Long("listen") => &mut flags.listen,
             Arg::Long("http") => &mut flags.http,
+            Arg::Long("ui") => &mut flags.ui,
             Arg::Long("service") => &mut flags.service,
             Arg::Long("apiservice") => &mut flags.apiservice,
             Arg::Long("tls-cert-file") => &mut flags.tls_cert_file,
@@ -221,6 +268,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     };
     let listen = address("--listen", &pick(flags.listen, "HPALITE_LISTEN", "[::]:6443"), problems);
     let http = address("--http", &pick(flags.http, "HPALITE_HTTP", "[::]:8080"), problems);
+    let ui = ui_address(flags.ui.or_else(|| env("HPALITE_UI")), problems);
     let service = pick(flags.service, "HPALITE_SERVICE", "hpalite.hpalite");
     let service = match service.split_once('.') {
         Some((name, namespace)) if is_label(name) && is_label(namespace) => {
@@ -272,6 +320,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         db: pick(flags.db, "HPALITE_DB", "/data/hpalite.db").into(),
         listen: listen?,
         http: http?,
+        ui,
         namespaces,
         service: service?,
         apiservice: pick(flags.apiservice, "HPALITE_APISERVICE", "v1beta1.external.metrics.k8s.io"),
@@ -292,6 +341,16 @@ fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketA
             problems.push(format!("{flag}: \"{text}\" is not ADDRESS:PORT, for example [::]:6443 or 127.0.0.1:0"));
             None
         }
+    }
+}
+
+fn ui_address(text: Option<String>, problems: &mut Vec<String>) -> Option<UiAddress> {
+    match text.as_deref() {
+        Some("") => None,
+        text => Some(UiAddress {
+            address: address("--ui", text.unwrap_or("127.0.0.1:8081"), problems)?,
+            given: text.is_some(),
+        }),
     }
 }
 
@@ -374,6 +433,79 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
         })),
         _ => Err(Problems(problems)),
     }
+}
+
+fn history(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let mut problems = Vec::new();
+    let (mut db, mut since, mut width, mut group, mut object) = (None, None, None, None, None);
+    let (mut ascii, mut csv, mut json) = (false, false, false);
+    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value)),
+            Arg::Long("since") => take(parser, "--since", &mut problems, |value| since = Some(value)),
+            Arg::Long("width") => take(parser, "--width", &mut problems, |value| width = Some(value)),
+            Arg::Long("group") => take(parser, "--group", &mut problems, |value| group = Some(value)),
+            Arg::Long("ascii") => ascii = true,
+            Arg::Long("csv") => csv = true,
+            Arg::Long("json") => json = true,
+            Arg::Value(text) if object.is_none() => object = Some(text.to_string_lossy().into_owned()),
+            Arg::Value(_) => problems.push("history: one object only".to_owned()),
+            other => problems.push(format!("{}; see --help", other.unexpected())),
+        }
+    }
+    let form = match (csv, json) {
+        (true, true) => {
+            problems.push("--csv and --json: choose one".to_owned());
+            HistoryForm::Csv
+        }
+        (true, false) => HistoryForm::Csv,
+        (false, true) => HistoryForm::Json,
+        (false, false) => HistoryForm::Plot,
+    };
+    let width = width.and_then(|text| number("--width", &text, &mut problems));
+    let bounds = if form == HistoryForm::Plot { 40..=300 } else { 1..=2000 };
+    if width.is_some_and(|width| !bounds.contains(&width)) {
+        problems.push(format!("--width: must be between {} and {}", bounds.start(), bounds.end()));
+    }
+    let since = since.as_deref().unwrap_or("2h");
+    let since = past_duration(since).or_else(|| {
+        problems.push(format!("--since: \"{since}\" is not a duration such as 90s, 45m, 2h or 7d"));
+        None
+    });
+    let group = group.and_then(|name| {
+        let known = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name);
+        if known.is_none() {
+            problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
+        }
+        known
+    });
+    let object = object.as_deref().and_then(|text| text.split_once('/'));
+    if object.is_none_or(|(namespace, name)| namespace.is_empty() || name.is_empty()) {
+        problems.push("history: name the object as NAMESPACE/NAME, for example shop/web".to_owned());
+    }
+    match (object, since) {
+        (Some((namespace, name)), Some(since)) if problems.is_empty() => Ok(Command::History(HistoryArguments {
+            db: db.or_else(|| env("HPALITE_DB")).unwrap_or_else(|| "/data/hpalite.db".to_owned()).into(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            group,
+            since,
+            width: width.and_then(|width| usize::try_from(width).ok()),
+            ascii,
+            form,
+        })),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// A Go duration or whole days, longer than nothing and no longer than a century.
+fn past_duration(text: &str) -> Option<Duration> {
+    let nanos = match text.strip_suffix('d') {
+        Some(days) => i64::from(days.parse::<u32>().ok().filter(|days| *days <= 36_500)?) * 86_400_000_000_000,
+        None => parse_go_duration(text)?,
+    };
+    u64::try_from(nanos).ok().map(Duration::from_nanos).filter(|duration| *duration >= Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -475,6 +607,42 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_on_unless_it_is_turned_off() {
+        let ui =
+            |flags: &[&str], env: &[(&str, &str)]| config(flags, env).ui.map(|ui| (ui.address.to_string(), ui.given));
+        assert_eq!(ui(&["run"], &[]), Some(("127.0.0.1:8081".to_owned(), false)));
+        assert_eq!(ui(&["run", "--ui", "127.0.0.1:8081"], &[]), Some(("127.0.0.1:8081".to_owned(), true)));
+        assert_eq!(ui(&["run", "--ui", ""], &[("HPALITE_UI", "127.0.0.1:1")]), None);
+        assert_eq!(ui(&["run"], &[("HPALITE_UI", "[::1]:9")]), Some(("[::1]:9".to_owned(), true)));
+        let Err(Problems(problems)) = with_env(&["run", "--ui", "8081"], &[]) else { panic!("accepted") };
+        assert!(problems[0].starts_with("--ui: \"8081\""), "{problems:?}");
+    }
+
+    #[test]
+    fn history_takes_an_object_and_a_time() {
+        let Ok(Command::History(arguments)) = with_env(&["history", "shop/web", "--since", "7d", "--csv"], &[]) else {
+            panic!("refused")
+        };
+        assert_eq!((arguments.namespace.as_str(), arguments.name.as_str()), ("shop", "web"));
+        assert_eq!((arguments.since, arguments.form), (Duration::from_secs(604_800), HistoryForm::Csv));
+        for (bad, expected) in [
+            (&["history"][..], "NAMESPACE/NAME"),
+            (&["history", "web"], "NAMESPACE/NAME"),
+            (&["history", "/web"], "NAMESPACE/NAME"),
+            (&["history", "shop/web", "--since", "soon"], "--since"),
+            (&["history", "shop/web", "--since", "0s"], "--since"),
+            (&["history", "shop/web", "--width", "20"], "--width"),
+            (&["history", "shop/web", "--csv", "--json"], "choose one"),
+            (&["history", "shop/web", "--group", "keda"], "--group"),
+            (&["history", "shop/web", "shop/api"], "one object"),
+            (&["history", "shop/web", "--until", "1h"], "--until"),
+        ] {
+            let Err(Problems(problems)) = with_env(bad, &[]) else { panic!("{bad:?} accepted") };
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{bad:?}: {problems:?}");
+        }
+    }
+
+    #[test]
     fn the_help_names_every_flag() {
         for flag in [
             "kubeconfig",
@@ -492,6 +660,12 @@ mod tests {
             "cluster-namespace",
             "filepath-auth-root-path",
             "drain",
+            "ui",
+            "since",
+            "width",
+            "ascii",
+            "csv",
+            "group",
         ] {
             assert!(HELP.contains(&format!("--{flag}")), "{flag}");
         }

@@ -40,6 +40,7 @@ mod base64;
 pub mod check;
 pub mod cli;
 pub mod daemon;
+pub mod history;
 pub mod http;
 pub mod kube;
 pub mod logfmt;

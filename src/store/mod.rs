@@ -14,6 +14,7 @@ mod chunk;
 mod clock;
 mod error;
 mod ledger;
+pub mod past;
 mod prepared;
 pub mod query;
 mod queue;
@@ -34,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use chunk::SampleValue;
+pub(crate) use clock::now_unix_ms;
 pub use error::Error;
 pub use queue::{Sender, Stats};
 pub use reader::Reader;
