@@ -48,4 +48,5 @@ pub mod prometheus;
 pub mod scaling;
 pub mod store;
 pub mod telemetry;
+pub mod ui;
 pub mod wire;

@@ -165,7 +165,7 @@ s0-prometheus  last 1.8e308  threshold ~
 * value  - threshold
 ",
     );
-    let plot = one(NARROW, 1e6, (0..240).map(|i| (i * 15, 2.0)));
+    let plot = one(Style { width: 80, ..NARROW }, 1e6, (0..240).map(|i| (i * 15, 2.0)));
     assert!(plot.contains("(above") && !plot.contains('╌'), "{plot}");
 }
 
@@ -208,7 +208,7 @@ s0-prometheus  last 3
     coloured.triggers[0].errors.push(error);
     coloured.from -= 10;
     let text = render(&coloured, Style { colour: true, ..NARROW });
-    assert!(text.contains("\x1b[31m✗\x1b[0m"), "{text:?}");
+    assert!(text.contains("\x1b[31m✗"), "{text:?}");
     assert!(!text.contains("the target \x1b"), "control characters of others are not passed on: {text:?}");
 }
 
