@@ -172,7 +172,7 @@ statements! {
         WHERE (o.removed_at_unix_ms IS NULL OR ?2 AND o.id = (SELECT max(y.id) FROM scaled_object y \
             WHERE y.namespace = o.namespace AND y.name = o.name AND y.api_group = o.api_group)) \
         AND instr(o.namespace || '/' || o.name, ?1) > 0 \
-        ORDER BY o.removed_at_unix_ms IS NOT NULL, o.namespace, o.name, o.api_group LIMIT ?3 OFFSET ?4";
+        ORDER BY o.removed_at_unix_ms IS NOT NULL, o.namespace, o.name, o.api_group DESC LIMIT ?3 OFFSET ?4";
     FindObjects Hot "SELECT id, added_at_unix_ms, removed_at_unix_ms FROM scaled_object \
         WHERE namespace = ?1 AND name = ?2 AND api_group = ?3 ORDER BY id";
     FindGroups Hot "SELECT DISTINCT api_group FROM scaled_object WHERE namespace = ?1 AND name = ?2";

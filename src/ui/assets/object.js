@@ -116,7 +116,7 @@ export class ObjectView {
             : definition.changes.length ? definition.changes.map((change) => el('div', null, el('code', null, change)))
               : el('span', { class: 'muted' }, 'no field of the spec')],
       ], 'No definition in this time.'),
-      table('Pauses and the like', history.periods, ['Since', 'Lasted', 'What', 'In words'], (period) => [
+      table('States', history.periods, ['Since', 'Lasted', 'What', 'In words'], (period) => [
         when(period.from), period.until === null ? 'lasting' : duration(period.until - period.from),
         period.kind === 'notready' ? 'not ready' : period.kind, period.message || period.reason,
       ], 'Neither paused nor on fallback nor not ready in this time.'),
@@ -147,7 +147,7 @@ function table(title, rows, heads, cells, none, extra) {
   const head = el('div', { class: 'title' }, el('h2', null, title), el('span', { class: 'muted' }, String(rows.length)), extra);
   if (rows.length === 0) return el('section', { class: 'none' }, head, el('p', { class: 'muted' }, none));
   const more = rows.length - ROWS_MAX;
-  return el('section', null, head, el('table', null,
+  return el('section', { class: title.toLowerCase() }, head, el('table', null,
     el('thead', null, el('tr', null, heads.map((text) => el('th', { scope: 'col' }, text)))),
     el('tbody', null, rows.slice(0, ROWS_MAX).map((row) => el('tr', null, cells(row).map((cell) => el('td', null, cell)))))),
   more > 0 ? el('p', { class: 'muted' }, `and ${more} older ones: zoom in to see them`) : null);
