@@ -13,7 +13,7 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`http`] serves, and [`daemon`] ties it together.
+//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -25,7 +25,7 @@
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
 //! | `trust` | what is known of the front proxy | the API server |
-//! | `api-*`, `http-*` | connections, see [`http::gate`] | clients |
+//! | `api-*`, `http-*`, `ui-*` | connections, see [`http::gate`] | clients |
 //! | `signal` | nothing | signals |
 //!
 //! # Invariants

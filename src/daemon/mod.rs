@@ -39,6 +39,7 @@ use crate::prometheus::transport::{Transport, TransportConfig};
 use crate::scaling::event::{Command, Event, PollJob, Record};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
+use crate::ui;
 use clock::Clock;
 use hands::{Hands, Job};
 use serving::{Certificates, Trust};
@@ -103,6 +104,7 @@ struct Prepared {
     store: Store,
     api: std::net::TcpListener,
     http: std::net::TcpListener,
+    ui: Option<std::net::TcpListener>,
 }
 
 fn prepare(config: &Config) -> Result<Prepared, StartError> {
@@ -113,11 +115,28 @@ fn prepare(config: &Config) -> Result<Prepared, StartError> {
         Store::start(&config.db, Options::default()).map_err(|error| problems.push(format!("--db: {error}"))).ok();
     let api = serving::listen("--listen", config.listen).map_err(|error| problems.push(error)).ok();
     let http = serving::listen("--http", config.http).map_err(|error| problems.push(error)).ok();
+    let ui = listen_ui(config).unwrap_or_else(|error| {
+        problems.push(error);
+        None
+    });
     match (cluster, store, api, http) {
         (Some(cluster), Some(store), Some(api), Some(http)) if problems.is_empty() => {
-            Ok(Prepared { cluster, store, api, http })
+            Ok(Prepared { cluster, store, api, http, ui })
         }
         _ => Err(StartError { problems }),
+    }
+}
+
+/// The page's port: one that was asked for must be there, the default one is only missed.
+fn listen_ui(config: &Config) -> Result<Option<std::net::TcpListener>, String> {
+    let Some(ui) = config.ui else { return Ok(None) };
+    match serving::listen("--ui", ui.address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if ui.given => Err(error),
+        Err(error) => {
+            warn!(error; "the page is not served: give --ui another address, or an empty one for no page");
+            Ok(None)
+        }
     }
 }
 
@@ -150,6 +169,7 @@ struct Daemon {
     trust: Trust,
     api: Gate,
     http: Gate,
+    ui: Option<Gate>,
     published: Arc<Published>,
     ready: Arc<Readiness>,
     counts: Arc<Mutex<Counts>>,
@@ -160,7 +180,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(config: &Config, prepared: Prepared, inbox: &SyncSender<Event>) -> Result<Self, String> {
-        let Prepared { cluster, store, api, http } = prepared;
+        let Prepared { cluster, store, api, http, ui } = prepared;
         let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let own_namespace = cluster.namespace().map(str::to_owned);
         let client = Client::new(cluster);
@@ -207,6 +227,7 @@ impl Daemon {
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;
+        let ui = ui.map(|listener| ui::start(listener, store.path())).transpose().map_err(io("ui"))?;
         let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready))
             .map_err(io("trust thread"))?;
         let watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
@@ -235,6 +256,7 @@ impl Daemon {
             trust,
             api,
             http,
+            ui,
             published,
             ready,
             counts,
@@ -354,7 +376,7 @@ impl Daemon {
         drop(self.watchers);
         // The process ends now. Threads that still hold a connection own nothing that needs an end,
         // and joining them would let a stuck one hold up the exit.
-        std::mem::forget((self.api, self.http));
+        std::mem::forget((self.api, self.http, self.ui));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
 }

@@ -52,7 +52,7 @@ impl Grid {
     pub fn aligned(range: Range, points: usize) -> Self {
         let wanted = (range.to - range.from) / i64::try_from(points.max(1)).unwrap_or(i64::MAX);
         let longest = STEPS_MS[STEPS_MS.len() - 1];
-        let step = STEPS_MS.into_iter().find(|step| *step > wanted).unwrap_or(longest.max(wanted + 1));
+        let step = STEPS_MS.into_iter().find(|step| *step >= wanted).unwrap_or(longest.max(wanted + 1));
         let from = range.from.div_euclid(step) * step;
         Self { from, step, cells: usize::try_from((range.to - from) / step + 1).unwrap_or(1) }
     }

@@ -214,7 +214,7 @@ impl Plot<'_> {
         let mut cells = vec![(' ', Ink::Plain); self.columns];
         let silences: Vec<_> = trigger.silences.iter().map(|silence| (silence.from, silence.until)).collect();
         let errors: Vec<_> =
-            trigger.errors.iter().map(|error| (error.from, error.until.unwrap_or(error.last_at))).collect();
+            trigger.errors.iter().map(|error| (error.from, error.until.unwrap_or(self.history.to))).collect();
         for (spans, mark) in [(silences, &SILENT), (errors, &FAILED)] {
             for (from, until) in
                 spans.into_iter().filter(|(from, until)| *until >= self.history.from && *from <= self.history.to)

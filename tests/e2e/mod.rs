@@ -10,6 +10,7 @@ mod differences;
 mod hpa;
 mod install;
 mod lifecycle;
+mod page;
 mod pause;
 mod picture;
 mod restart;

@@ -148,6 +148,10 @@ impl Scene {
         }
     }
 
+    pub(crate) fn remove(&mut self, object: &ObjectKey, minutes_ago: i64) {
+        self.records.push(Record::Removed { at: self.at(minutes_ago), object: object.clone() });
+    }
+
     /// A shop over a day: two waves, an outage of Prometheus, a pause, a new threshold.
     fn checkout(&mut self) {
         let object = key("shop", "checkout");
@@ -177,8 +181,9 @@ impl Scene {
         };
         self.poll(&object, 0, day, 47, |at| Answer::Value(load(at)));
         self.poll(&object, 0, 47, 43, failed);
+        self.poll(&object, 0, 43, 30, |at| Answer::Value(load(at)));
         self.define(&object, 30, 2, &spec("100", 12), own(100.0));
-        self.poll(&object, 0, 43, 0, |at| Answer::Value(load(at)));
+        self.poll(&object, 0, 30, 0, |at| Answer::Value(load(at)));
         self.poll(&object, 1, day, 20, |at| Answer::Value((load(at) / 23.0).round()));
         self.poll(&object, 1, 20, 16, |_| Answer::Missing(Missing::Empty));
         self.poll(&object, 1, 16, 0, |at| Answer::Value((load(at) / 23.0).round()));
@@ -319,7 +324,7 @@ impl Scene {
         let removed = key("shop", "campaign");
         self.define(&removed, 300, 1, &serde_json::json!({}), vec![trigger(0, None, "s0-prometheus", 10.0)]);
         self.poll(&removed, 0, 300, 200, |_| Answer::Value(7.0));
-        self.records.push(Record::Removed { at: self.at(200), object: removed });
+        self.remove(&removed, 200);
 
         for (i, name) in (0_i64..).zip(["api", "auth", "cart", "images", "mail", "search", "session", "stock"]) {
             let object = key("web", name);

@@ -87,7 +87,8 @@ export class TimePlot {
     this.svg.setAttribute('viewBox', `0 0 ${this.width} ${height}`);
     this.svg.setAttribute('height', height);
     this.svg.replaceChildren(grid, states, panels, this.drawEvents(), this.cross);
-    this.point(this.at);
+    // After a zoom the pointer is somewhere else in time.
+    this.point(this.at !== null && this.visible(this.at, this.at) ? this.at : null);
   }
 
   drawAxis(grid, height) {
@@ -278,10 +279,12 @@ export class TimePlot {
   }
 
   /** Moves the crosshair to a time and tells what was then; null hides it. */
-  point(at) {
+  point(wanted) {
+    const { from, to } = this.history ?? {};
+    const at = wanted === null ? null : Math.min(to, Math.max(from, wanted));
     this.at = at;
     this.hover.hidden = at === null;
-    if (at === null || !this.history) {
+    if (at === null) {
       this.cross?.replaceChildren();
       return;
     }
