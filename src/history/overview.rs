@@ -92,12 +92,14 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
         let mut series = Vec::new();
         let mut series_of = Vec::new();
         for row in &rows {
-            let now = Range { from: now, to: now };
             let first = series.len();
-            let living = if row.removed_at.is_none() { past.series(row.id, now)? } else { Vec::new() };
-            for found in living.into_iter().filter(|series| series.until.is_none()) {
-                wanted.insert(found.id, series.len());
-                series.push(found);
+            let measured = if row.removed_at.is_none() { past.series(row.id, range)? } else { Vec::new() };
+            series.extend(measured.iter().filter(|series| series.until.is_none()).cloned());
+            // What the trigger was before a change of its threshold belongs to its hour too.
+            for found in measured {
+                if let Some(place) = (first..series.len()).find(|place| series[*place].trigger == found.trigger) {
+                    wanted.insert(found.id, place);
+                }
             }
             series_of.push(first..series.len());
         }

@@ -136,6 +136,8 @@ fn a_walk_through_the_page() {
     browser.wait("document.querySelectorAll('.plot path.value').length > 1");
     let overflow = browser.eval("document.documentElement.scrollWidth - innerWidth");
     assert_eq!(overflow, 0, "nothing sticks out of a narrow window");
+    let outline = browser.eval("getComputedStyle(document.querySelector('.plot > svg')).outlineStyle");
+    assert_eq!(outline, "none", "a ring is for the keyboard");
     browser.screenshot("object-narrow");
 }
 

@@ -101,7 +101,7 @@ export class ObjectView {
       table('Replicas', history.replica_changes, ['When', 'Replicas', 'By'], (change) => [
         when(change.at), steps(change),
         [({ hpalite: 'hpalite', hpa: 'the HPA', other: 'somebody else' })[change.actor] ?? change.actor,
-          el('small', { class: 'muted' }, change.source === 'inferred' ? ' inferred' : change.manager ? ` ${change.manager}` : '')],
+          el('small', { class: 'muted' }, change.source === 'inferred' ? ' inferred' : change.actor !== 'hpalite' && change.manager ? ` ${change.manager}` : '')],
       ], 'No replicas changed in this time.'),
       table('Errors', errors, ['Since', 'Lasted', 'Trigger', 'What', 'Polls'], (error) => [
         when(error.from),
@@ -147,8 +147,8 @@ function table(title, rows, heads, cells, none, extra) {
   const head = el('div', { class: 'title' }, el('h2', null, title), el('span', { class: 'muted' }, String(rows.length)), extra);
   if (rows.length === 0) return el('section', { class: 'none' }, head, el('p', { class: 'muted' }, none));
   const more = rows.length - ROWS_MAX;
-  return el('section', { class: title.toLowerCase() }, head, el('table', null,
+  return el('section', { class: title.toLowerCase() }, head, el('div', { class: 'rows', tabindex: rows.length > 12 ? 0 : null }, el('table', null,
     el('thead', null, el('tr', null, heads.map((text) => el('th', { scope: 'col' }, text)))),
-    el('tbody', null, rows.slice(0, ROWS_MAX).map((row) => el('tr', null, cells(row).map((cell) => el('td', null, cell)))))),
+    el('tbody', null, rows.slice(0, ROWS_MAX).map((row) => el('tr', null, cells(row).map((cell) => el('td', null, cell))))))),
   more > 0 ? el('p', { class: 'muted' }, `and ${more} older ones: zoom in to see them`) : null);
 }

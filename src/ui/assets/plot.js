@@ -154,7 +154,12 @@ export class TimePlot {
     const title = svg('text', { x: LEFT, y: top - 8 }, svg('tspan', { class: 'name' }, trigger.name ?? trigger.metric));
     const notes = [trigger.name ? trigger.metric : null, trigger.kind, threshold ? `threshold ${number(threshold.threshold)}${perReplica ? ' per replica' : ''}${near ? '' : ', above the plot'}` : null,
       threshold?.activation ? `active above ${number(threshold.activation)}` : null, showCapacity ? 'thin line: threshold × replicas' : null];
-    for (const note of notes.filter((text) => text !== null)) title.append(svg('tspan', { dx: 10 }, note));
+    // At most six pixels a letter and a half; the hint about keys is in the same row as the first title.
+    let room = (this.width - LEFT - RIGHT - (this.width > 1000 && top === TITLE ? 320 : 0)) / 6.5 - title.textContent.length * 1.2;
+    for (const note of notes.filter((text) => text !== null)) {
+      room -= note.length + 2;
+      if (room > 0) title.append(svg('tspan', { dx: 10 }, note));
+    }
     const { group, y } = this.panel(top, VALUE_HEIGHT, title, least, high);
     const bottom = top + VALUE_HEIGHT;
 
