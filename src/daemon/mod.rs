@@ -439,3 +439,27 @@ fn log_record(record: &Record) {
         Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::UiAddress;
+
+    #[test]
+    fn only_a_page_that_was_asked_for_must_have_its_port() {
+        let Ok(crate::cli::Command::Run(mut config)) = crate::cli::parse(["run".into()], &|_| None) else {
+            panic!("refused")
+        };
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        config.ui = Some(UiAddress { address, given: false });
+        assert!(matches!(listen_ui(&config), Ok(None)), "scaling goes on without the page");
+        config.ui = Some(UiAddress { address, given: true });
+        let error = listen_ui(&config).expect_err("it is taken");
+        assert!(error.starts_with(&format!("--ui {address}: ")), "{error}");
+        drop(taken);
+        assert!(matches!(listen_ui(&config), Ok(Some(_))));
+        config.ui = None;
+        assert!(matches!(listen_ui(&config), Ok(None)));
+    }
+}

@@ -140,35 +140,44 @@ impl Buckets {
         Self { grid, cells: vec![Cell::default(); grid.cells], samples: 0 }
     }
 
+    /// Takes one sample.
     pub fn add(&mut self, at: i64, value: &SampleValue) {
-        self.samples += 1;
-        let cell = &mut self.cells[self.grid.cell(at)];
         match value {
-            SampleValue::Number(number) => match &mut cell.number {
-                Some(bucket) => {
-                    bucket.min = bucket.min.min(*number);
-                    bucket.max = bucket.max.max(*number);
-                    bucket.first_at = bucket.first_at.min(at);
-                    if at >= bucket.last_at {
-                        (bucket.last_at, bucket.last) = (at, *number);
+            SampleValue::Number(number) => {
+                let (min, max, last) = (*number, *number, *number);
+                self.merge(&Bucket { first_at: at, last_at: at, min, max, last, count: 1 });
+            }
+            SampleValue::Outcome(outcome) => {
+                self.samples += 1;
+                match &mut self.cells[self.grid.cell(at)].silence {
+                    Some(silence) => {
+                        silence.from = silence.from.min(at);
+                        if at >= silence.until {
+                            silence.until = at;
+                            outcome.as_ref().clone_into(&mut silence.outcome);
+                        }
                     }
-                    bucket.count += 1;
+                    none => *none = Some(Silence { from: at, until: at, outcome: outcome.to_string() }),
                 }
-                None => {
-                    let (min, max, last) = (*number, *number, *number);
-                    cell.number = Some(Bucket { first_at: at, last_at: at, min, max, last, count: 1 });
+            }
+        }
+    }
+
+    /// Takes several samples that are already one: a single sample is the smallest of such, a row of a roll-up,
+    /// no longer than a cell, another.
+    pub fn merge(&mut self, part: &Bucket) {
+        self.samples += u64::from(part.count);
+        match &mut self.cells[self.grid.cell(part.last_at)].number {
+            Some(bucket) => {
+                bucket.min = bucket.min.min(part.min);
+                bucket.max = bucket.max.max(part.max);
+                bucket.first_at = bucket.first_at.min(part.first_at);
+                if part.last_at >= bucket.last_at {
+                    (bucket.last_at, bucket.last) = (part.last_at, part.last);
                 }
-            },
-            SampleValue::Outcome(outcome) => match &mut cell.silence {
-                Some(silence) => {
-                    silence.from = silence.from.min(at);
-                    if at >= silence.until {
-                        silence.until = at;
-                        outcome.as_ref().clone_into(&mut silence.outcome);
-                    }
-                }
-                None => cell.silence = Some(Silence { from: at, until: at, outcome: outcome.to_string() }),
-            },
+                bucket.count += part.count;
+            }
+            none => *none = Some(*part),
         }
     }
 

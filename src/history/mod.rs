@@ -4,8 +4,8 @@
 //! definitions and hpalite's own absence, each list bounded and saying so when it is cut. [`plot`] draws it in a
 //! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) is served the same JSON. Only reads.
 //!
-//! Points come from raw samples through [`Buckets::add`]; a coarser table for long ranges is another source that
-//! fills the same [`Buckets`], chosen by [`Grid::step`].
+//! Points come from raw samples through [`Buckets::add`]. A coarser table is one more source for the same
+//! [`Buckets`], through [`Buckets::merge`], wherever its rows are no longer than [`Grid::step`].
 
 mod buckets;
 mod changes;

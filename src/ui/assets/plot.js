@@ -274,7 +274,7 @@ export class TimePlot {
   drawEvents() {
     const order = ['hold', 'run', 'down', 'up', 'definition', 'failed'];
     this.eventList = this.events().sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
-    const group = svg('g');
+    const group = svg('g', null, svg('text', { x: LEFT - 8, y: this.lane + 4, 'text-anchor': 'end' }, 'events'));
     for (const { at, kind } of this.eventList) {
       const x = this.x(at).toFixed(1);
       if (kind === 'definition') group.append(svg('path', { class: 'guide', d: `M${x} ${TITLE}V${this.bottom}` }));
