@@ -69,7 +69,8 @@ struct Value(f64);
 
 impl Serialize for Value {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Shortest(self.0).serialize(serializer)
+        // Four digits are finer than a pixel, and a third of the bytes.
+        Shortest(format!("{:.3e}", self.0).parse().unwrap_or(self.0)).serialize(serializer)
     }
 }
 
