@@ -27,7 +27,7 @@ use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::{Authorizer, FrontProxyGrant};
 use crate::http::external_metrics::Published;
-use crate::http::gate::{Gate, Lanes};
+use crate::http::gate::{FromMemory, Gate};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
@@ -204,17 +204,17 @@ impl Daemon {
         let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
         // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
         let authorizer = Arc::new(Authorizer::new(reviewer, FrontProxyGrant::Documents));
-        let lanes = Arc::clone(&authorizer);
-        let handler = Api {
+        let serving = Arc::new(Api {
             published: Arc::clone(&published),
             ready: Arc::clone(&ready),
             authenticator: Arc::clone(&authenticator),
             authorizer,
             on_read: Box::new(move |key| reads.tell(key, Instant::now())),
-        };
-        let handler: Handler = Arc::new(move |request| handler.handle(request));
-        let lanes: Lanes = Arc::new(move |arrival| lanes.lane(arrival));
-        let api = serving::gate("api", api, Some((Arc::clone(&certificates.tls), lanes)), handler)?;
+        });
+        let known = Arc::clone(&serving);
+        let handler: Handler = Arc::new(move |request| serving.handle(request));
+        let from_memory: FromMemory = Arc::new(move |request| known.at_once(request));
+        let api = serving::gate("api", api, Some((Arc::clone(&certificates.tls), from_memory)), handler)?;
         let sources = metrics::Sources {
             client: client.clone(),
             polls: pollers.stats(),

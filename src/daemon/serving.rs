@@ -23,7 +23,7 @@ use crate::http::certificates::{OwnCertificates, Renewal, ServiceNames, ServingC
 use crate::http::chain::ChainVerifier;
 use crate::http::front_proxy::CLIENT_CA_KEY;
 use crate::http::front_proxy::FrontProxyTrust;
-use crate::http::gate::{Gate, GateConfig, Lanes};
+use crate::http::gate::{FromMemory, Gate, GateConfig};
 use crate::http::tls::{self, TlsState};
 use crate::kube::client::Client;
 use crate::kube::error::Error;
@@ -134,17 +134,17 @@ pub(super) fn listen(flag: &str, address: std::net::SocketAddr) -> Result<TcpLis
 pub(super) fn gate(
     name: &str,
     listener: TcpListener,
-    tls: Option<(Arc<TlsState>, Lanes)>,
+    tls: Option<(Arc<TlsState>, FromMemory)>,
     handler: Handler,
 ) -> Result<Gate, String> {
-    let (tls, lanes) = tls.unzip();
+    let (tls, from_memory) = tls.unzip();
     Gate::start(GateConfig {
         name: name.to_owned(),
         listener,
         tls,
         workers: WORKERS,
-        patient_workers: if lanes.is_some() { PATIENT_WORKERS } else { 0 },
-        lanes,
+        patient_workers: if from_memory.is_some() { PATIENT_WORKERS } else { 0 },
+        from_memory,
         max_connections: CONNECTIONS_MAX,
         handler,
     })

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use rustls::pki_types::UnixTime;
 
-use super::attributes::{Attributes, ResourceAttributes, attributes, watches};
-use super::authn::Authenticator;
+use super::attributes::{Attributes, BadPath, ResourceAttributes, attributes, watches};
+use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
 use super::external_metrics::{self, Published, Selection};
 use super::labels::Selector;
@@ -73,25 +73,45 @@ pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
 impl Api {
     /// Answers one request of the TLS port. May wait for a review of who asks, never for a metric server.
     pub fn handle(&self, request: &Request) -> Response {
-        let is_get = request.method == "GET";
-        if is_get && let Some(response) = health(&self.ready, request) {
+        if let Some(response) = self.health(request) {
             return response;
         }
         let user = match self.authenticator.authenticate(request, Instant::now(), UnixTime::now()) {
             Ok(user) => user,
-            Err(refusal) => {
-                log::debug!(peer:% = request.peer.address, cause:% = refusal; "not authenticated");
-                return refusal.response();
-            }
+            Err(refusal) => return unauthorized(request, &refusal),
         };
         let attributes = match attributes(request) {
             Ok(attributes) => attributes,
-            Err(error) => return Response::status(400, "BadRequest", &error.to_string()),
+            Err(error) => return bad_path(&error),
         };
         let decision = self.authorizer.decide(&request.peer.identity, &user, &attributes, Instant::now());
-        if let Some(refusal) = decision.response(&user, &attributes) {
-            return refusal;
+        decision.response(&user, &attributes).unwrap_or_else(|| self.answer(request, &attributes))
+    }
+
+    /// The answer of [`Api::handle`] if it waits for nobody; None if somebody must be asked first.
+    pub fn at_once(&self, request: &Request) -> Option<Response> {
+        if let Some(response) = self.health(request) {
+            return Some(response);
         }
+        let user = match self.authenticator.remembered(request, Instant::now(), UnixTime::now())? {
+            Ok(user) => user,
+            Err(refusal) => return Some(unauthorized(request, &refusal)),
+        };
+        let attributes = match attributes(request) {
+            Ok(attributes) => attributes,
+            Err(error) => return Some(bad_path(&error)),
+        };
+        let decision = self.authorizer.remembered(&request.peer.identity, &user, &attributes, Instant::now())?;
+        Some(decision.response(&user, &attributes).unwrap_or_else(|| self.answer(request, &attributes)))
+    }
+
+    fn health(&self, request: &Request) -> Option<Response> {
+        if request.method == "GET" { health(&self.ready, request) } else { None }
+    }
+
+    /// For who may have it.
+    fn answer(&self, request: &Request, attributes: &Attributes) -> Response {
+        let is_get = request.method == "GET";
         if !is_get || watches(request) {
             let what = if is_get { "watch" } else { request.method.as_str() };
             let message = format!("the server does not allow {what} on the requested resource");
@@ -100,7 +120,7 @@ impl Api {
         if let Some(response) = discovery::answer(request) {
             return response;
         }
-        match &attributes {
+        match attributes {
             Attributes::Resource(ResourceAttributes { namespace, resource, subresource, name, .. })
                 if !namespace.is_empty() && name.is_empty() && subresource.is_empty() && resource != "namespaces" =>
             {
@@ -127,6 +147,15 @@ impl Api {
         };
         external_metrics::get(&self.published, namespace, metric, &selection, &on_read)
     }
+}
+
+fn unauthorized(request: &Request, refusal: &Unauthorized) -> Response {
+    log::debug!(peer:% = request.peer.address, cause:% = refusal; "not authenticated");
+    refusal.response()
+}
+
+fn bad_path(error: &BadPath) -> Response {
+    Response::status(400, "BadRequest", &error.to_string())
 }
 
 /// The one label selector of a read; none selects everything.

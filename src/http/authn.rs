@@ -82,14 +82,34 @@ impl Authenticator {
 
     /// May wait for a token review.
     pub fn authenticate(&self, request: &Request, now: Instant, wall_clock: UnixTime) -> Result<User, Unauthorized> {
+        self.judge(request, wall_clock, |token| Some(self.token(token, now))).unwrap_or(Err(Unauthorized::Token))
+    }
+
+    /// The same without asking anybody; None if that takes a token review.
+    pub fn remembered(
+        &self,
+        request: &Request,
+        now: Instant,
+        wall_clock: UnixTime,
+    ) -> Option<Result<User, Unauthorized>> {
+        self.judge(request, wall_clock, |token| self.reviews.remembered(&token, now).map(owner))
+    }
+
+    /// None if the request depends on a token of which `review` knows nothing.
+    fn judge(
+        &self,
+        request: &Request,
+        wall_clock: UnixTime,
+        review: impl FnOnce(&str) -> Option<Result<User, Unauthorized>>,
+    ) -> Option<Result<User, Unauthorized>> {
         let mut failed = None;
         match &request.peer.identity {
             Identity::None => {}
-            Identity::FrontProxy { user: Ok(user), .. } => return Ok(authenticated(user.clone())),
+            Identity::FrontProxy { user: Ok(user), .. } => return Some(Ok(authenticated(user.clone()))),
             // Named nobody: it may still be somebody itself.
             Identity::FrontProxy { user: Err(HeaderFault::NoUsername), chain, .. }
             | Identity::Certificate { chain, .. } => match self.holder(chain, wall_clock) {
-                Ok(user) => return Ok(authenticated(user)),
+                Ok(user) => return Some(Ok(authenticated(user))),
                 Err(error) => failed = Some(error),
             },
             Identity::FrontProxy { user: Err(fault), .. } => {
@@ -98,18 +118,18 @@ impl Authenticator {
         }
         match bearer(request) {
             Ok(None) => {}
-            Ok(Some(token)) => match self.token(token, now) {
-                Ok(user) => return Ok(authenticated(user)),
+            Ok(Some(token)) => match review(token)? {
+                Ok(user) => return Some(Ok(authenticated(user))),
                 Err(error) => failed = failed.or(Some(error)),
             },
             Err(error) => failed = failed.or(Some(error)),
         }
-        match failed {
+        Some(match failed {
             Some(error) => Err(error),
             None => {
                 Ok(User { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..User::default() })
             }
-        }
+        })
     }
 
     /// The holder of a client certificate of the cluster.
@@ -134,10 +154,16 @@ impl Authenticator {
             return Err(Unauthorized::Review(error));
         };
         match self.reviews.get_or_ask(&token, now, || reviewer.review(token)) {
-            Ok(TokenVerdict::Authenticated(user)) => Ok(user),
-            Ok(TokenVerdict::Rejected) => Err(Unauthorized::Token),
+            Ok(verdict) => owner(verdict),
             Err(error) => Err(Unauthorized::Review(error)),
         }
+    }
+}
+
+fn owner(verdict: TokenVerdict) -> Result<User, Unauthorized> {
+    match verdict {
+        TokenVerdict::Authenticated(user) => Ok(user),
+        TokenVerdict::Rejected => Err(Unauthorized::Token),
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use super::attributes::Attributes;
 use super::discovery::{self, GROUP};
-use super::gate::{Arrival, Lane};
 use super::review_cache::ReviewCache;
 use super::reviews::{AccessReviewer, AccessVerdict, ReviewError};
 use super::{Identity, Response, User};
@@ -55,7 +54,7 @@ impl Authorizer {
 
     /// May wait for a review. `identity` is how the request came in, `user` who it is from.
     pub fn decide(&self, identity: &Identity, user: &User, attributes: &Attributes, now: Instant) -> Decision {
-        if user.groups.iter().any(|group| group == MASTERS) || self.is_free(identity, attributes) {
+        if self.is_granted(identity, user, attributes) {
             return Decision::Allow;
         }
         let ask = || self.reviewer.review(user, attributes);
@@ -64,11 +63,25 @@ impl Authorizer {
         } else {
             ask()
         };
-        match verdict {
-            Ok(AccessVerdict::Allowed) => Decision::Allow,
-            Ok(AccessVerdict::NotAllowed(reason)) => Decision::Deny(reason),
-            Err(error) => Decision::Failed(error),
+        verdict.map_or_else(Decision::Failed, Decision::from)
+    }
+
+    /// The same without asking anybody; None if that takes a review.
+    pub fn remembered(
+        &self,
+        identity: &Identity,
+        user: &User,
+        attributes: &Attributes,
+        now: Instant,
+    ) -> Option<Decision> {
+        if self.is_granted(identity, user, attributes) {
+            return Some(Decision::Allow);
         }
+        self.reviews.remembered(&(user, attributes), now).map(Decision::from)
+    }
+
+    fn is_granted(&self, identity: &Identity, user: &User, attributes: &Attributes) -> bool {
+        user.groups.iter().any(|group| group == MASTERS) || self.is_free(identity, attributes)
     }
 
     fn is_free(&self, identity: &Identity, attributes: &Attributes) -> bool {
@@ -85,13 +98,14 @@ impl Authorizer {
             }
         }
     }
+}
 
-    /// For the gate: what is answered from memory must not wait behind what may have to ask.
-    pub fn lane(&self, arrival: &Arrival<'_>) -> Lane {
-        let is_health = HEALTH.contains(&arrival.path);
-        let is_proxied = matches!(arrival.peer.identity, Identity::FrontProxy { user: Ok(_), .. });
-        let is_granted = self.grant == FrontProxyGrant::Everything || discovery::is_document(arrival.path);
-        if is_health || is_proxied && is_granted { Lane::Quick } else { Lane::Patient }
+impl From<AccessVerdict> for Decision {
+    fn from(verdict: AccessVerdict) -> Self {
+        match verdict {
+            AccessVerdict::Allowed => Decision::Allow,
+            AccessVerdict::NotAllowed(reason) => Decision::Deny(reason),
+        }
     }
 }
 
@@ -159,7 +173,6 @@ fn size(user: &User, attributes: &Attributes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Peer;
     use crate::http::attributes::ResourceAttributes;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -300,21 +313,25 @@ mod tests {
     }
 
     #[test]
-    fn lanes() {
-        let (documents, _) = authorizer(FrontProxyGrant::Documents);
-        let (everything, _) = authorizer(FrontProxyGrant::Everything);
-        let metric = "/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/m";
-        for (path, identity, with_documents, with_everything) in [
-            ("/healthz", Identity::None, Lane::Quick, Lane::Quick),
-            ("/apis", Identity::None, Lane::Patient, Lane::Patient),
-            ("/apis", proxied(), Lane::Quick, Lane::Quick),
-            (metric, proxied(), Lane::Patient, Lane::Quick),
-            (metric, Identity::None, Lane::Patient, Lane::Patient),
-        ] {
-            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity };
-            let arrival = Arrival { method: "GET", path, peer: &peer };
-            assert_eq!(documents.lane(&arrival), with_documents, "{path}");
-            assert_eq!(everything.lane(&arrival), with_everything, "{path}");
+    fn what_is_remembered_asks_nobody() {
+        let (authorizer, fake) = authorizer(FrontProxyGrant::Documents);
+        let now = Instant::now();
+        let remembered = |identity: &Identity, attributes: &Attributes, at: Instant| {
+            authorizer.remembered(identity, &user(&[]), attributes, at)
+        };
+        assert_eq!(remembered(&Identity::None, &path("/healthz"), now), Some(Decision::Allow));
+        assert_eq!(remembered(&proxied(), &path("/apis"), now), Some(Decision::Allow));
+        assert_eq!(remembered(&Identity::None, &path("/apis"), now), None);
+        assert_eq!(remembered(&proxied(), &metric("ok"), now), None);
+        assert_eq!(authorizer.remembered(&proxied(), &user(&[MASTERS]), &metric("ok"), now), Some(Decision::Allow));
+        assert_eq!(fake.0.load(Ordering::SeqCst), 0);
+        for (name, expected) in
+            [("ok", Some(Decision::Allow)), ("no", Some(Decision::Deny("because".into()))), ("down", None)]
+        {
+            authorizer.decide(&proxied(), &user(&[]), &metric(name), now);
+            assert_eq!(remembered(&proxied(), &metric(name), now), expected, "{name}");
+            assert_eq!(remembered(&proxied(), &metric(name), now + super::super::review_cache::REMEMBERED), None);
         }
+        assert_eq!(fake.0.load(Ordering::SeqCst), 3);
     }
 }

@@ -84,8 +84,8 @@ impl<V: Clone> ReviewCache<V> {
         landing.result.clone()
     }
 
-    #[cfg(test)]
-    fn peek(&self, question: &impl Hash, now: Instant) -> Option<V> {
+    /// The remembered verdict, if there is one; asks nobody and waits for nobody's review.
+    pub fn remembered(&self, question: &impl Hash, now: Instant) -> Option<V> {
         let key = (self.keys.0.hash_one(question), self.keys.1.hash_one(question));
         self.lock().get(key, now)
     }
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(cache.get_or_ask(&"a", now, || Ok(1)), Ok(1));
         assert_eq!(cache.get_or_ask(&"a", now + REMEMBERED / 2, fail), Ok(1));
         assert_eq!(cache.get_or_ask(&"b", now, || Ok(2)), Ok(2));
-        assert_eq!(cache.peek(&"b", now), Some(2));
+        assert_eq!(cache.remembered(&"b", now), Some(2));
         assert_eq!(cache.get_or_ask(&"a", now + REMEMBERED, || Ok(3)), Ok(3));
         assert!(cache.get_or_ask(&"a", now + REMEMBERED * 2, fail).is_err());
     }
@@ -183,10 +183,10 @@ mod tests {
         for n in 0..ENTRIES_MAX {
             cache.get_or_ask(&n, now, || Ok(n)).unwrap();
         }
-        assert_eq!(cache.peek(&0_usize, now), Some(0));
+        assert_eq!(cache.remembered(&0_usize, now), Some(0));
         cache.get_or_ask(&ENTRIES_MAX, now, || Ok(ENTRIES_MAX)).unwrap();
-        assert_eq!(cache.peek(&0_usize, now), Some(0));
-        assert_eq!(cache.peek(&1_usize, now), None);
+        assert_eq!(cache.remembered(&0_usize, now), Some(0));
+        assert_eq!(cache.remembered(&1_usize, now), None);
         let state = cache.lock();
         assert_eq!((state.entries.len(), state.uses.len()), (ENTRIES_MAX, ENTRIES_MAX));
     }

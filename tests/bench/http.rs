@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime};
 
 use hpalite::http::certificates::{OwnCertificates, ServiceNames};
-use hpalite::http::gate::{Gate, GateConfig};
+use hpalite::http::gate::{FromMemory, Gate, GateConfig};
 use hpalite::http::tls::{self, TlsState};
 use hpalite::http::{Request, Response};
 use rustls::pki_types::pem::PemObject;
@@ -36,17 +36,22 @@ fn main() {
     let own = OwnCertificates::generate(&names, SystemTime::now()).unwrap();
     let serving = own.serving().unwrap();
     let tls = TlsState::new(tls::provider(), serving.chain, serving.key).unwrap();
-    let gate = Gate::start(GateConfig {
-        name: "bench".into(),
-        listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-        tls: Some(Arc::new(tls)),
-        workers: 4,
-        patient_workers: 0,
-        lanes: None,
-        max_connections: 4096,
-        handler: Arc::new(|_: &Request| Response::json(200, BODY)),
-    })
-    .unwrap();
+    let tls = Arc::new(tls);
+    let start = |from_memory: Option<FromMemory>| {
+        Gate::start(GateConfig {
+            name: "bench".into(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            tls: Some(Arc::clone(&tls)),
+            workers: 4,
+            patient_workers: 0,
+            from_memory,
+            max_connections: 4096,
+            handler: Arc::new(|_: &Request| Response::json(200, BODY)),
+        })
+        .unwrap()
+    };
+    let gate = start(Some(Arc::new(|_: &Request| Some(Response::json(200, BODY)))));
+    let through_handler = start(None);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(own.ca_pem.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(tls::provider())
@@ -58,7 +63,10 @@ fn main() {
 
     println!("resident at start: {} KiB", resident_kib());
     for connections in [4, 64] {
-        run(gate.local_addr(), &config, connections, Duration::from_secs(seconds));
+        for (how, gate) in [("from memory", &gate), ("by the handler", &through_handler)] {
+            print!("{how:14} ");
+            run(gate.local_addr(), &config, connections, Duration::from_secs(seconds));
+        }
     }
     let before = resident_kib();
     let idle: Vec<_> = (0..500).map(|_| connect(gate.local_addr(), &config)).collect();

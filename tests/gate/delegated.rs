@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use hpalite::http::attributes::{self, Attributes};
-use hpalite::http::authn::Authenticator;
-use hpalite::http::authz::{Authorizer, FrontProxyGrant};
+use hpalite::http::authn::{Authenticator, Unauthorized};
+use hpalite::http::authz::{Authorizer, Decision, FrontProxyGrant};
 use hpalite::http::chain::ChainVerifier;
-use hpalite::http::gate::{GateConfig, Lanes};
+use hpalite::http::gate::{FromMemory, GateConfig};
 use hpalite::http::reviews::{AccessReviewer, AccessVerdict, ReviewError, TokenReviewer, TokenVerdict};
 use hpalite::http::{Handler, Request, Response, User, discovery, tls};
 use rustls::pki_types::UnixTime;
@@ -63,30 +63,48 @@ struct Api {
 
 impl Api {
     fn handle(&self, request: &Request) -> Response {
-        let attributes = match attributes::attributes(request) {
-            Ok(attributes) => attributes,
-            Err(error) => return Response::status(400, "BadRequest", &error.to_string()),
-        };
         let now = Instant::now();
-        let user = match self.authenticator.authenticate(request, now, UnixTime::now()) {
-            Ok(user) => user,
-            Err(error) => return error.response(),
+        let user = self.authenticator.authenticate(request, now, UnixTime::now());
+        let decide = |user: &User, attributes: &Attributes| {
+            Some(self.authorizer.decide(&request.peer.identity, user, attributes, now))
         };
-        let decision = self.authorizer.decide(&request.peer.identity, &user, &attributes, now);
-        if let Some(refusal) = decision.response(&user, &attributes) {
-            return refusal;
-        }
-        if request.method != "GET" {
-            return Response::status(405, "MethodNotAllowed", "method not allowed");
-        }
-        match &attributes {
-            Attributes::Resource(metric) => Response::text(200, format!("{} for {}", metric.resource, user.name)),
-            Attributes::NonResource { path, .. } if path.ends_with('z') => Response::text(200, "ok"),
-            Attributes::NonResource { .. } => discovery::answer(request).unwrap_or_else(|| {
-                Response::status(404, "NotFound", "the server could not find the requested resource")
-            }),
-        }
+        respond(request, Some(user), decide).unwrap()
     }
+
+    fn at_once(&self, request: &Request) -> Option<Response> {
+        let now = Instant::now();
+        let user = self.authenticator.remembered(request, now, UnixTime::now());
+        respond(request, user, |user, attributes| {
+            self.authorizer.remembered(&request.peer.identity, user, attributes, now)
+        })
+    }
+}
+
+fn respond(
+    request: &Request,
+    user: Option<Result<User, Unauthorized>>,
+    decide: impl FnOnce(&User, &Attributes) -> Option<Decision>,
+) -> Option<Response> {
+    let attributes = match attributes::attributes(request) {
+        Ok(attributes) => attributes,
+        Err(error) => return Some(Response::status(400, "BadRequest", &error.to_string())),
+    };
+    let user = match user? {
+        Ok(user) => user,
+        Err(error) => return Some(error.response()),
+    };
+    if let Some(refusal) = decide(&user, &attributes)?.response(&user, &attributes) {
+        return Some(refusal);
+    }
+    if request.method != "GET" {
+        return Some(Response::status(405, "MethodNotAllowed", "method not allowed"));
+    }
+    Some(match &attributes {
+        Attributes::Resource(metric) => Response::text(200, format!("{} for {}", metric.resource, user.name)),
+        Attributes::NonResource { path, .. } if path.ends_with('z') => Response::text(200, "ok"),
+        Attributes::NonResource { .. } => discovery::answer(request)
+            .unwrap_or_else(|| Response::status(404, "NotFound", "the server could not find the requested resource")),
+    })
 }
 
 struct Served {
@@ -105,13 +123,13 @@ fn serve() -> Served {
     let reviewer = Arc::clone(&reviews) as Arc<dyn AccessReviewer>;
     let authorizer = Authorizer::new(reviewer, FrontProxyGrant::Documents);
     let api = Arc::new(Api { authenticator, authorizer });
-    let lanes: Lanes = Arc::new({
+    let from_memory: FromMemory = Arc::new({
         let api = Arc::clone(&api);
-        move |arrival| api.authorizer.lane(arrival)
+        move |request| api.at_once(request)
     });
     let handler: Handler = Arc::new(move |request: &Request| api.handle(request));
     let secure = secure_with(handler, |config: &mut GateConfig| {
-        (config.workers, config.patient_workers, config.lanes) = (2, 3, Some(lanes));
+        (config.workers, config.patient_workers, config.from_memory) = (2, 3, Some(from_memory));
     });
     Served { secure, reviews, client_ca }
 }

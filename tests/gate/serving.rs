@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hpalite::http::gate::{Gate, GateConfig, Lane};
+use hpalite::http::gate::{FromMemory, Gate, GateConfig};
 use hpalite::http::{Request, Response};
 
 use super::support::*;
@@ -176,11 +176,15 @@ fn slow_handlers_do_not_hold_up_quick_ones() {
         }
         Response::text(200, request.path.clone())
     });
-    let lanes: hpalite::http::gate::Lanes =
-        Arc::new(|arrival| if arrival.path.starts_with("/slow") { Lane::Patient } else { Lane::Quick });
-    let gate =
-        Gate::start(GateConfig { workers: 1, patient_workers: 2, lanes: Some(lanes), ..config("lanes", handler) })
-            .unwrap();
+    let from_memory: FromMemory =
+        Arc::new(|request| (!request.path.starts_with("/slow")).then(|| Response::text(200, request.path.clone())));
+    let gate = Gate::start(GateConfig {
+        workers: 1,
+        patient_workers: 2,
+        from_memory: Some(from_memory),
+        ..config("lanes", handler)
+    })
+    .unwrap();
     let mut slow: Vec<_> = (0..4).map(|_| connect(gate.local_addr())).collect();
     for client in &mut slow {
         write!(client, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();

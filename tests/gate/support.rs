@@ -98,7 +98,7 @@ pub(crate) fn config(name: &str, handler: Handler) -> GateConfig {
         tls: None,
         workers: 4,
         patient_workers: 0,
-        lanes: None,
+        from_memory: None,
         max_connections: 4096,
         handler,
     }

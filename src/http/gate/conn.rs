@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use log::{debug, trace, warn};
 
+use super::Shared;
 use super::answer;
 use super::counters::{Alive, Count, Counters};
 use super::head::{self, Head, Parsed};
@@ -20,8 +21,7 @@ use super::limits::{
 use super::session::{Received, Sent, Session, SessionError};
 use super::upstream::{Upstream, UpstreamError};
 use super::verdict::Judge;
-use super::{Arrival, Lane, Shared};
-use crate::http::{Peer, Response};
+use crate::http::{Peer, Request, Response};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -298,16 +298,24 @@ impl Conn {
             self.judge.refresh(tls, now);
         }
         let peer = Peer { address: self.address, identity: self.judge.identity(&head.headers) };
-        let slow = !tools.patient
-            && shared.lanes.as_ref().is_some_and(|lane| {
-                lane(&Arrival { method: head.method, path: head.path, peer: &peer }) == Lane::Patient
-            });
+        let (peer, known) = match &shared.from_memory {
+            Some(from_memory) if !tools.patient && body.is_empty() => {
+                let request = self.request(head, peer);
+                let known = from_memory(&request);
+                (request.peer, known)
+            }
+            _ => (peer, None),
+        };
+        let slow = known.is_none() && !tools.patient && shared.hands_over;
         let too_late = self.state == State::Waiting && now >= self.deadline;
         if too_late || slow && shared.patient.is_full() {
             shared.counters.count(Count::Overloaded);
             self.answer(&Response::status(503, "ServiceUnavailable", "too many slow requests"), head.method == "HEAD");
         } else if slow {
             return false;
+        } else if let Some(response) = known {
+            shared.counters.count(Count::Requests);
+            self.answer(&response, head.method == "HEAD");
         } else {
             shared.counters.count(Count::Requests);
             let hides = |name: &str| self.judge.is_identity_header(name);
@@ -324,6 +332,20 @@ impl Conn {
         }
         self.enter(State::Writing { then_close: !keep_alive }, now);
         true
+    }
+
+    /// As the backend would show it to the handler.
+    fn request(&self, head: &Head<'_>, peer: Peer) -> Request {
+        let shown =
+            head.headers.iter().filter(|(name, _)| !head::is_remote(name) && !self.judge.is_identity_header(name));
+        Request {
+            method: head.method.to_owned(),
+            path: head.path.to_owned(),
+            query: head.query.map(str::to_owned),
+            headers: shown.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: Vec::new(),
+            peer,
+        }
     }
 
     fn answer_for_backend(&mut self, error: &UpstreamError, head: &Head<'_>, tools: &Tools<'_>) {
