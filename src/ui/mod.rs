@@ -1,7 +1,7 @@
 //! The read-only page: what SQLite knows, for people in a browser.
 //!
-//! Owns a listener of its own with few workers, so that no look at the past can hold up metrics or scaling; every
-//! request opens the file read-only, reads within the reader's time limit and closes it. Must not know the core's
+//! Owns a listener of its own with few workers, so that no look at the past can hold up metrics or scaling; each
+//! look opens the file read-only, reads within the reader's time limit and closes it. Must not know the core's
 //! live state: the page is a view of the history and of nothing else.
 //!
 //! There is no login. The default address is reachable through `kubectl port-forward` alone, which the API server
@@ -9,7 +9,7 @@
 //! answered, so that no foreign page can reach it by rebinding its own name.
 //!
 //! The page is plain modules and SVG of our own: a plotting library would have to be vendored, and nothing
-//! fetched is committed here. Its scripts put text into the page with `textContent` alone; the content security
+//! fetched is committed here. Its scripts put text into the page as text nodes alone; the content security
 //! policy forbids the rest.
 
 mod api;
@@ -20,11 +20,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::http::gate::{Gate, GateConfig};
+use crate::http::gate::{FromMemory, Gate, GateConfig};
 use crate::http::{Handler, Request, Response};
 
+/// Files of the page are answered from memory.
+const WORKERS: usize = 1;
 /// Looks at the database at once: each may read for seconds, and there are two cores.
-const WORKERS: usize = 2;
+const READERS: usize = 2;
 /// A browser opens six.
 const CONNECTIONS_MAX: usize = 64;
 
@@ -36,15 +38,24 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// # Errors
 /// When threads or sockets cannot be made.
 pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
-    let page = Page { db: db.to_owned(), loopback: listener.local_addr()?.ip().is_loopback() };
-    let handler: Handler = Arc::new(move |request| page.answer(request));
+    let page = Arc::new(Page { db: db.to_owned(), loopback: listener.local_addr()?.ip().is_loopback() });
+    let from_memory: FromMemory = {
+        let page = Arc::clone(&page);
+        Arc::new(move |request| page.from_memory(request).map(guarded))
+    };
+    let handler: Handler = Arc::new(move |request| {
+        guarded(page.from_memory(request).unwrap_or_else(|| {
+            // What is true now may not be a moment later.
+            api::answer(&page.db, request).with_header("Cache-Control", "no-store")
+        }))
+    });
     Gate::start(GateConfig {
         name: "ui".to_owned(),
         listener,
         tls: None,
         workers: WORKERS,
-        patient_workers: 0,
-        lanes: None,
+        patient_workers: READERS,
+        from_memory: Some(from_memory),
         max_connections: CONNECTIONS_MAX,
         handler,
     })
@@ -57,22 +68,25 @@ struct Page {
 }
 
 impl Page {
-    fn answer(&self, request: &Request) -> Response {
-        let response = if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
-            api::problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them")
+    /// Refusals and files; `None` is for the database.
+    fn from_memory(&self, request: &Request) -> Option<Response> {
+        if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
+            Some(api::problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them"))
         } else if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            api::problem(405, "only GET is served here")
-        } else if let Some(asset) = assets::find(&request.path) {
-            asset.answer(request.header("if-none-match"))
+            Some(api::problem(405, "only GET is served here"))
         } else {
-            api::answer(&self.db, request).with_header("Cache-Control", "no-store")
-        };
-        response
-            .with_header("Content-Security-Policy", POLICY)
-            .with_header("X-Content-Type-Options", "nosniff")
-            .with_header("Referrer-Policy", "no-referrer")
-            .with_header("Cross-Origin-Resource-Policy", "same-origin")
+            assets::find(&request.path).map(|asset| asset.answer(request.header("if-none-match")))
+        }
     }
+}
+
+/// With the headers that keep a browser to what the page needs.
+fn guarded(response: Response) -> Response {
+    response
+        .with_header("Content-Security-Policy", POLICY)
+        .with_header("X-Content-Type-Options", "nosniff")
+        .with_header("Referrer-Policy", "no-referrer")
+        .with_header("Cross-Origin-Resource-Policy", "same-origin")
 }
 
 /// Whether a Host header names this machine, whatever the port: port-forwarding changes it.
