@@ -41,10 +41,10 @@ pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
     let page = Arc::new(Page { db: db.to_owned(), loopback: listener.local_addr()?.ip().is_loopback() });
     let from_memory: FromMemory = {
         let page = Arc::clone(&page);
-        Arc::new(move |request| page.from_memory(request).map(guarded))
+        Arc::new(move |request| page.at_once(request).map(guarded))
     };
     let handler: Handler = Arc::new(move |request| {
-        guarded(page.from_memory(request).unwrap_or_else(|| {
+        guarded(page.at_once(request).unwrap_or_else(|| {
             // What is true now may not be a moment later.
             api::answer(&page.db, request).with_header("Cache-Control", "no-store")
         }))
@@ -69,7 +69,7 @@ struct Page {
 
 impl Page {
     /// Refusals and files; `None` is for the database.
-    fn from_memory(&self, request: &Request) -> Option<Response> {
+    fn at_once(&self, request: &Request) -> Option<Response> {
         if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
             Some(api::problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them"))
         } else if !matches!(request.method.as_str(), "GET" | "HEAD") {
