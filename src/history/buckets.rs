@@ -274,14 +274,14 @@ mod tests {
     #[test]
     fn a_bucket_keeps_extremes_and_the_last_whatever_the_order() {
         let mut buckets = Buckets::new(grid(0, 9_999, 1));
-        for (at, value) in [(3_000, 5.0), (1_000, -2.0), (2_000, 9.0)] {
+        for (at, value) in [(3_000, 5.0), (2_000, 9.0), (1_000, -2.0), (1_500, 0.0)] {
             buckets.add(at, &number(value));
         }
         let stretches = buckets.stretches();
-        let expected = Bucket { first_at: 1_000, last_at: 3_000, min: -2.0, max: 9.0, last: 5.0, count: 3 };
+        let expected = Bucket { first_at: 1_000, last_at: 3_000, min: -2.0, max: 9.0, last: 5.0, count: 4 };
         assert_eq!(stretches, [[expected]]);
         assert_eq!(serde_json::to_string(&stretches).expect("json"), "[[[3000,-2,9,5]]]");
-        assert_eq!(buckets.samples(), 3);
+        assert_eq!(buckets.samples(), 4);
     }
 
     #[test]
