@@ -3,6 +3,8 @@
 //! Flags win over environment variables, which win over defaults. Every problem is collected, so
 //! that one run shows them all.
 
+mod history;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +17,8 @@ use crate::store::Retention;
 use crate::store::query::Format;
 use crate::wire::time::parse_go_duration;
 
+pub use history::{HistoryArguments, HistoryForm};
+
 /// Shown by `--help`.
 pub const HELP: &str = "\
 hpalite: Prometheus-driven autoscaling for Kubernetes
@@ -22,6 +26,7 @@ hpalite: Prometheus-driven autoscaling for Kubernetes
 Usage: hpalite run [FLAGS]
        hpalite check FILE...
        hpalite sql [FLAGS] STATEMENT
+       hpalite history [FLAGS] NAMESPACE/NAME
        hpalite version
 
 run: scale ScaledObjects until SIGTERM
@@ -34,6 +39,7 @@ run: scale ScaledObjects until SIGTERM
   --db-max-size SIZE     beyond it the oldest go, samples first; default 480MB, 0: none [HPALITE_DB_MAX_SIZE]
   --listen ADDR          aggregated API over TLS; default [::]:6443                     [HPALITE_LISTEN]
   --http ADDR            health and metrics, plain HTTP; default [::]:8080              [HPALITE_HTTP]
+  --ui ADDR              read-only page, plain HTTP; default 127.0.0.1:8081, '' for none   [HPALITE_UI]
   --namespace NS         watch this namespace only; repeatable; default all             [WATCH_NAMESPACE, comma-separated]
   --service NAME.NS      Service that the API server reaches us by; default hpalite.hpalite  [HPALITE_SERVICE]
   --apiservice NAME      APIService whose caBundle we keep; default v1beta1.external.metrics.k8s.io
@@ -65,6 +71,15 @@ sql: one read-only statement on the recorded history, safe beside the daemon
   --limit N              rows at most; default 1000
   --backup FILE          write a consistent copy instead
   STATEMENT              SQL, or .tables, .schema, .help
+
+history: plot one ScaledObject's values, thresholds, replicas and events, safe beside the daemon
+  --db FILE              as above
+  --since DURATION       how far back, as 90s, 45m, 2h, 7d; default 2h
+  --width N              columns, 40 to 300; default the terminal's, else 80; with --csv or --json how many
+                         points at most, up to 2000; default 500
+  --ascii                no characters beyond ASCII
+  --csv, --json          the points, or everything, instead of a plot
+  --group GROUP          keda.sh or keda.k8s.io, where both have an object of this name
 ";
 
 /// What is to be done.
@@ -73,6 +88,7 @@ pub enum Command {
     Run(Box<Config>),
     Check { files: Vec<PathBuf>, json: bool },
     Sql(SqlArguments),
+    History(HistoryArguments),
     Version,
     Help,
 }
@@ -88,6 +104,14 @@ pub struct SqlArguments {
     pub statement: Option<String>,
 }
 
+/// Where the page is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UiAddress {
+    pub address: SocketAddr,
+    /// Asked for, so that a port in use is an error; the default one is only missed.
+    pub given: bool,
+}
+
 /// A valid configuration of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -96,6 +120,7 @@ pub struct Config {
     pub retention: Retention,
     pub listen: SocketAddr,
     pub http: SocketAddr,
+    pub ui: Option<UiAddress>,
     /// Empty means all.
     pub namespaces: Vec<String>,
     pub service: (String, String),
@@ -136,6 +161,7 @@ struct Flags {
     db_max_size: Option<String>,
     listen: Option<String>,
     http: Option<String>,
+    ui: Option<String>,
     namespaces: Vec<String>,
     service: Option<String>,
     apiservice: Option<String>,
@@ -174,9 +200,10 @@ pub fn parse(
         "run" => run(&mut parser, env),
         "check" => check(&mut parser),
         "sql" => sql(&mut parser, env),
+        "history" => history::parse(&mut parser, env),
         "version" => Ok(Command::Version),
         "help" => Ok(Command::Help),
-        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql or version"))),
+        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql, history or version"))),
     }
 }
 
@@ -207,6 +234,7 @@ fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Arg::Long("db-max-size") => &mut flags.db_max_size,
             Arg::Long("listen") => &mut flags.listen,
             Arg::Long("http") => &mut flags.http,
+            Arg::Long("ui") => &mut flags.ui,
             Arg::Long("service") => &mut flags.service,
             Arg::Long("apiservice") => &mut flags.apiservice,
             Arg::Long("tls-cert-file") => &mut flags.tls_cert_file,
@@ -263,6 +291,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     };
     let listen = address("--listen", &pick(flags.listen, "HPALITE_LISTEN", "[::]:6443"), problems);
     let http = address("--http", &pick(flags.http, "HPALITE_HTTP", "[::]:8080"), problems);
+    let ui = ui_address(flags.ui.or_else(|| env("HPALITE_UI")), problems);
     let service = pick(flags.service, "HPALITE_SERVICE", "hpalite.hpalite");
     let service = match service.split_once('.') {
         Some((name, namespace)) if is_label(name) && is_label(namespace) => {
@@ -337,6 +366,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         retention,
         listen: listen?,
         http: http?,
+        ui,
         namespaces,
         service: service?,
         apiservice: pick(flags.apiservice, "HPALITE_APISERVICE", "v1beta1.external.metrics.k8s.io"),
@@ -358,6 +388,16 @@ fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketA
             problems.push(format!("{flag}: \"{text}\" is not ADDRESS:PORT, for example [::]:6443 or 127.0.0.1:0"));
             None
         }
+    }
+}
+
+fn ui_address(text: Option<String>, problems: &mut Vec<String>) -> Option<UiAddress> {
+    match text.as_deref() {
+        Some("") => None,
+        text => Some(UiAddress {
+            address: address("--ui", text.unwrap_or("127.0.0.1:8081"), problems)?,
+            given: text.is_some(),
+        }),
     }
 }
 
@@ -661,6 +701,18 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_on_unless_it_is_turned_off() {
+        let ui =
+            |flags: &[&str], env: &[(&str, &str)]| config(flags, env).ui.map(|ui| (ui.address.to_string(), ui.given));
+        assert_eq!(ui(&["run"], &[]), Some(("127.0.0.1:8081".to_owned(), false)));
+        assert_eq!(ui(&["run", "--ui", "127.0.0.1:8081"], &[]), Some(("127.0.0.1:8081".to_owned(), true)));
+        assert_eq!(ui(&["run", "--ui", ""], &[("HPALITE_UI", "127.0.0.1:1")]), None);
+        assert_eq!(ui(&["run"], &[("HPALITE_UI", "[::1]:9")]), Some(("[::1]:9".to_owned(), true)));
+        let Err(Problems(problems)) = with_env(&["run", "--ui", "8081"], &[]) else { panic!("accepted") };
+        assert!(problems[0].starts_with("--ui: \"8081\""), "{problems:?}");
+    }
+
+    #[test]
     fn the_help_names_every_flag() {
         for flag in [
             "kubeconfig",
@@ -687,6 +739,12 @@ mod tests {
             "leader-elect-lease-duration",
             "leader-elect-renew-deadline",
             "leader-elect-retry-period",
+            "ui",
+            "since",
+            "width",
+            "ascii",
+            "csv",
+            "group",
         ] {
             assert!(HELP.contains(&format!("--{flag}")), "{flag}");
         }

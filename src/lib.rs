@@ -14,7 +14,7 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`http`] serves, and [`daemon`] ties it together.
+//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -27,7 +27,7 @@
 //! | `store` | the only writable connection | its queue |
 //! | `lease` | the election | the API server, its next renewal |
 //! | `trust` | certificates, what is known of the front proxy | the API server |
-//! | `api-*`, `http-*` | connections, see [`http::gate`] | clients |
+//! | `api-*`, `http-*`, `ui-*` | connections, see [`http::gate`] | clients |
 //! | `signal` | nothing | signals |
 //!
 //! # Invariants
@@ -44,6 +44,7 @@ mod base64;
 pub mod check;
 pub mod cli;
 pub mod daemon;
+pub mod history;
 pub mod http;
 pub mod kube;
 pub mod logfmt;
@@ -52,4 +53,5 @@ pub mod prometheus;
 pub mod scaling;
 pub mod store;
 pub mod telemetry;
+pub mod ui;
 pub mod wire;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, logfmt};
+use hpalite::{check, cli, daemon, history, logfmt};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
         Ok(cli::Command::Sql(arguments)) => sql(&arguments),
+        Ok(cli::Command::History(arguments)) => {
+            let done = history::command::run(&arguments, &mut std::io::stdout().lock());
+            done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
+        }
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS

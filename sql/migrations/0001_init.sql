@@ -242,6 +242,8 @@ CREATE TABLE condition_change (
     message    TEXT NOT NULL
 ) STRICT;
 CREATE INDEX condition_change_by_object ON condition_change (object_id, at_unix_ms);
+-- The newest of a kind, however often the others change.
+CREATE INDEX condition_change_by_kind ON condition_change (object_id, kind, at_unix_ms);
 CREATE INDEX condition_change_by_at ON condition_change (at_unix_ms);
 
 -- What of an object must survive a restart.

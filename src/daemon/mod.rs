@@ -45,6 +45,7 @@ use crate::prometheus::transport::{Transport, TransportConfig};
 use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
+use crate::ui;
 use certificates::Certificates;
 use clock::Clock;
 use hands::{Hands, Job};
@@ -123,6 +124,7 @@ struct Prepared {
     store: Store,
     api: std::net::TcpListener,
     http: std::net::TcpListener,
+    ui: Option<std::net::TcpListener>,
 }
 
 fn prepare(config: &Config) -> Result<Prepared, StartError> {
@@ -134,11 +136,28 @@ fn prepare(config: &Config) -> Result<Prepared, StartError> {
         .ok();
     let api = serving::listen("--listen", config.listen).map_err(|error| problems.push(error)).ok();
     let http = serving::listen("--http", config.http).map_err(|error| problems.push(error)).ok();
+    let ui = listen_ui(config).unwrap_or_else(|error| {
+        problems.push(error);
+        None
+    });
     match (cluster, store, api, http) {
         (Some(cluster), Some(store), Some(api), Some(http)) if problems.is_empty() => {
-            Ok(Prepared { cluster, store, api, http })
+            Ok(Prepared { cluster, store, api, http, ui })
         }
         _ => Err(StartError { problems }),
+    }
+}
+
+/// The page's port: one that was asked for must be there, the default one is only missed.
+fn listen_ui(config: &Config) -> Result<Option<std::net::TcpListener>, String> {
+    let Some(ui) = config.ui else { return Ok(None) };
+    match serving::listen("--ui", ui.address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if ui.given => Err(error),
+        Err(error) => {
+            warn!(error; "the page is not served: give --ui another address, or an empty one for no page");
+            Ok(None)
+        }
     }
 }
 
@@ -179,6 +198,7 @@ struct Daemon {
     trust: Trust,
     api: Gate,
     http: Gate,
+    ui: Option<Gate>,
     published: Arc<Published>,
     ready: Arc<Readiness>,
     counts: Arc<Mutex<Counts>>,
@@ -189,7 +209,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(config: &Config, prepared: Prepared, inbox: &SyncSender<Event>) -> Result<Self, String> {
-        let Prepared { cluster, store, api, http } = prepared;
+        let Prepared { cluster, store, api, http, ui } = prepared;
         let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let own_namespace = cluster.namespace().map(str::to_owned);
         let client = Client::new(cluster);
@@ -238,6 +258,7 @@ impl Daemon {
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;
+        let ui = ui.map(|listener| ui::start(listener, store.path())).transpose().map_err(io("ui"))?;
         let (trust, trust_watchers) =
             Trust::start(&client, config, certificates, authenticator, Arc::clone(&fence), Arc::clone(&ready))
                 .map_err(io("trust thread"))?;
@@ -286,6 +307,7 @@ impl Daemon {
             trust,
             api,
             http,
+            ui,
             published,
             ready,
             counts,
@@ -448,7 +470,7 @@ impl Daemon {
         drop(self.watchers);
         // The process ends now. Threads that still hold a connection own nothing that needs an end,
         // and joining them would let a stuck one hold up the exit.
-        std::mem::forget((self.api, self.http));
+        std::mem::forget((self.api, self.http, self.ui));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
 }
@@ -509,5 +531,29 @@ fn log_record(record: &Record) {
             );
         }
         Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::UiAddress;
+
+    #[test]
+    fn only_a_page_that_was_asked_for_must_have_its_port() {
+        let Ok(crate::cli::Command::Run(mut config)) = crate::cli::parse(["run".into()], &|_| None) else {
+            panic!("refused")
+        };
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        config.ui = Some(UiAddress { address, given: false });
+        assert!(matches!(listen_ui(&config), Ok(None)), "scaling goes on without the page");
+        config.ui = Some(UiAddress { address, given: true });
+        let error = listen_ui(&config).expect_err("it is taken");
+        assert!(error.starts_with(&format!("--ui {address}: ")), "{error}");
+        drop(taken);
+        assert!(matches!(listen_ui(&config), Ok(Some(_))));
+        config.ui = None;
+        assert!(matches!(listen_ui(&config), Ok(None)));
     }
 }

@@ -15,6 +15,7 @@ mod clock;
 mod error;
 mod ledger;
 mod losses;
+pub mod past;
 mod prepared;
 pub mod query;
 mod queue;
@@ -37,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use chunk::SampleValue;
+pub(crate) use clock::now_unix_ms;
 pub use error::Error;
 pub use queue::{Sender, Stats, Ticket};
 pub use reader::Reader;

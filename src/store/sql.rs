@@ -204,4 +204,44 @@ statements! {
     SamplesInHead Cold "SELECT at_unix_ms, value FROM sample_head WHERE series_id = ?1 AND at_unix_ms >= ?2";
     SamplesInBlocks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 WHERE b.until_unix_ms >= ?2";
+
+    // A stretch of the past, for plots (past.rs): ?2 and ?3 are its bounds, ?4 how many rows at most.
+    ListObjects Cold "SELECT o.id, o.api_group, o.namespace, o.name, o.added_at_unix_ms, o.removed_at_unix_ms, d.generation, d.invalid, \
+        (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1), \
+        a.last_active_at_unix_ms, count(*) OVER () \
+        FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id \
+        LEFT JOIN definition d ON d.id = (SELECT x.id FROM definition x WHERE x.object_id = o.id ORDER BY x.from_unix_ms DESC, x.id DESC LIMIT 1) \
+        WHERE (o.removed_at_unix_ms IS NULL OR ?2 AND o.id = (SELECT max(y.id) FROM scaled_object y \
+            WHERE y.namespace = o.namespace AND y.name = o.name AND y.api_group = o.api_group)) \
+        AND instr(o.namespace || '/' || o.name, ?1) > 0 \
+        ORDER BY o.removed_at_unix_ms IS NOT NULL, o.namespace, o.name, o.api_group DESC LIMIT ?3 OFFSET ?4";
+    FindObjects Hot "SELECT id, added_at_unix_ms, removed_at_unix_ms FROM scaled_object \
+        WHERE namespace = ?1 AND name = ?2 AND api_group = ?3 ORDER BY id";
+    FindGroups Hot "SELECT DISTINCT api_group FROM scaled_object WHERE namespace = ?1 AND name = ?2";
+    ConditionNow Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
+        WHERE object_id = ?1 AND kind = ?2 AND at_unix_ms <= ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    ConditionChanges Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
+        WHERE object_id = ?1 AND kind = ?5 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT ?4";
+    SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms \
+        FROM series WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY trigger_index, id";
+    ChunksBetween Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
+        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3";
+    HeadBetween Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
+    ReplicasBefore Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
+        WHERE object_id = ?1 AND at_unix_ms < ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
+        WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms, id";
+    DecisionsBetween Hot "SELECT d.at_unix_ms, d.from_replicas, d.to_replicas, d.reason, d.detail, d.triggers_json, \
+        (SELECT a.id IS NOT NULL FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1), \
+        (SELECT a.error FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1) \
+        FROM decision d WHERE d.object_id = ?1 AND d.at_unix_ms BETWEEN ?2 AND ?3 ORDER BY d.at_unix_ms DESC, d.id DESC LIMIT ?4";
+    ErrorsBetween Hot "SELECT outcome, message, from_unix_ms, last_at_unix_ms, until_unix_ms, polls FROM error_period \
+        WHERE series_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY from_unix_ms DESC LIMIT ?4";
+    DefinitionsBetween Hot "SELECT generation, from_unix_ms, invalid, spec_json FROM definition \
+        WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT ?4";
+    DefinitionBefore Hot "SELECT generation, from_unix_ms, invalid, spec_json FROM definition \
+        WHERE object_id = ?1 AND from_unix_ms < ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT 1";
+    ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state FROM process_run \
+        WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
 }

@@ -229,7 +229,7 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
         };
         let reason = Reason::Activated { metrics: vec!["s0-prometheus".into()] };
         records.push(Record::Decision { at, object: key.clone(), reason, from, to, triggers: vec![trigger] });
-        records.push(Record::Action { at, object: key.clone(), from, to, error: None, formula: None });
+        records.push(Record::Action { at, object: key.clone(), from, to, error: None });
     }
     let manager = Some("kube-controller-manager".to_owned());
     records.push(Record::Replicas { at, object: key.clone(), from: Some(from), to, manager });

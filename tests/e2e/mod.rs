@@ -14,6 +14,7 @@ mod instances;
 mod lifecycle;
 mod lifecycle_serving;
 mod modifiers;
+mod page;
 mod pause;
 mod picture;
 mod restart;

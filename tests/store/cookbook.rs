@@ -43,7 +43,7 @@ fn populate(place: &Place) -> i64 {
         }];
         store.send(vec![
             Record::Decision { at: UnixMillis(at), object: web(), reason: Reason::Inactive, from, to, triggers },
-            Record::Action { at: UnixMillis(at + 5), object: web(), from, to, error: None, formula: None },
+            Record::Action { at: UnixMillis(at + 5), object: web(), from, to, error: None },
             Record::Replicas {
                 at: UnixMillis(at + 9),
                 object: web(),

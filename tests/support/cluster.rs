@@ -317,6 +317,8 @@ impl Daemon {
                 &format!("127.0.0.1:{port}"),
                 "--http",
                 &format!("127.0.0.1:{http_port}"),
+                "--ui",
+                "127.0.0.1:0",
                 "--drain",
                 "0",
             ])
@@ -347,7 +349,11 @@ impl Daemon {
 
     /// Rows of a statement on the history, as JSON.
     pub(crate) fn sql(&self, statement: &str) -> Vec<Value> {
-        sql(&self.folder.path().join("hpalite.db"), statement)
+        sql(&self.db(), statement)
+    }
+
+    pub(crate) fn db(&self) -> PathBuf {
+        self.folder.path().join("hpalite.db")
     }
 
     /// SIGTERM; the time until the process has ended, and its folder with the database.
