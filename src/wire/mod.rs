@@ -19,5 +19,3 @@ pub mod workload;
 
 pub use fields::Warning;
 pub use metadata::Unreadable;
-
-use crate::nearest;

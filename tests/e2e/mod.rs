@@ -23,6 +23,7 @@ mod targets;
 mod triggers;
 mod v1;
 mod walkthrough;
+mod why;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

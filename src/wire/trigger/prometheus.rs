@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fields::{Report, quoted};
-use super::super::nearest::nearest;
 use super::super::time::parse_go_duration;
 use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, external_metric_type};
+use crate::nearest::nearest;
 use crate::scaling::hpa::target_milli;
 use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source, Step};
 use crate::scaling::quantity;
