@@ -6,6 +6,7 @@
 mod across;
 mod document;
 mod report;
+mod workload;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -64,7 +65,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Judges the objects of one file; others than ours are passed over.
+    /// Judges the objects of one file; others than ours are passed over, but for workloads that ours depend on.
     pub fn file(&mut self, name: &str, text: &str) {
         for parsed in document::split(text) {
             match parsed {
@@ -97,6 +98,7 @@ impl Check {
     fn document(&mut self, file: &str, document: Document) {
         for (prefix, object) in items(&document.value) {
             let Some((group, kind)) = ours(object) else {
+                workload::read(object).into_iter().for_each(|workload| self.across.workload(workload));
                 continue;
             };
             self.report.objects += 1;

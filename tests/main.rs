@@ -3,10 +3,12 @@
 
 mod cli;
 mod e2e;
+mod formula;
 mod gate;
 mod kube;
 mod prometheus;
 mod store;
 mod support;
 mod tidy;
+mod ui;
 mod wire;

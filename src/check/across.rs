@@ -1,11 +1,13 @@
 //! What only shows with several objects side by side: one workload with two masters, one HPA name
-//! wanted twice, an authentication that is referenced and not there.
+//! wanted twice, an authentication that is referenced and not there, percent of requests that are not made.
 //!
 //! Sees the given files only, so what is missing may well be in the cluster: a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::workload::{Container, Workload};
 use super::{Finding, Severity};
+use crate::scaling::hpa::MetricTarget;
 use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef};
 
 #[derive(Default)]
@@ -18,10 +20,26 @@ pub(super) struct Across {
     authentications: BTreeSet<AuthenticationKey>,
     /// References, with the finding if nothing turns up.
     references: Vec<(AuthenticationKey, Finding)>,
+    /// The containers of a workload, by namespace and target.
+    workloads: BTreeMap<(String, TargetRef), Vec<Container>>,
+    /// Percentages of requests.
+    utilizations: Vec<Utilization>,
     findings: Vec<Finding>,
 }
 
+/// A trigger that can only work where its resource is requested.
+struct Utilization {
+    workload: (String, TargetRef),
+    resource: String,
+    container: Option<String>,
+    finding: Finding,
+}
+
 impl Across {
+    pub(super) fn workload(&mut self, workload: Workload) {
+        self.workloads.insert((workload.namespace, workload.target), workload.containers);
+    }
+
     pub(super) fn authentication(&mut self, key: AuthenticationKey) {
         self.authentications.insert(key);
     }
@@ -47,12 +65,29 @@ impl Across {
                 );
                 error("spec.scaleTargetRef", message, "put the triggers of both into one ScaledObject");
             } else {
-                self.targets.insert((namespace.clone(), target), key.clone());
+                self.targets.insert((namespace.clone(), target.clone()), key.clone());
             }
         }
         let Ok(definition) = &object.definition else {
             return;
         };
+        for trigger in &definition.resource_triggers {
+            // Unlike KEDA's webhook, since nothing else depends on requests.
+            if !matches!(trigger.target, MetricTarget::Utilization(_)) {
+                continue;
+            }
+            let finding = Finding {
+                severity: Severity::Warning,
+                fix: format!("set resources.requests.{}, unless a LimitRange does", trigger.kind),
+                ..place(&format!("spec.triggers[{}]", trigger.index))
+            };
+            self.utilizations.push(Utilization {
+                workload: (namespace.clone(), target.clone()),
+                resource: trigger.kind.clone(),
+                container: trigger.container.clone(),
+                finding,
+            });
+        }
         let hpa = (namespace, definition.hpa_name.clone());
         if let Some(other) = self.hpas.get(&hpa) {
             let message = format!("the HPA '{}' is already managed by the ScaledObject '{}'", hpa.1, other.name);
@@ -87,6 +122,17 @@ impl Across {
     pub(super) fn finish(mut self) -> Vec<Finding> {
         let missing = self.references.into_iter().filter(|(key, _)| !self.authentications.contains(key));
         self.findings.extend(missing.map(|(_, finding)| finding));
+        for Utilization { workload, resource, container, finding } in self.utilizations {
+            let containers = self.workloads.get(&workload).into_iter().flatten();
+            let measured = containers.filter(|found| container.as_ref().is_none_or(|name| *name == found.name));
+            for found in measured.filter(|found| !found.requested.contains(&resource.as_str())) {
+                let message = format!(
+                    "the scaledobject has a {resource} trigger but the container {} doesn't have the {resource} request defined",
+                    found.name
+                );
+                self.findings.push(Finding { message, ..finding.clone() });
+            }
+        }
         self.findings
     }
 }

@@ -18,10 +18,11 @@ const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidis
 const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}]}"#;
 const GROUP_DOCUMENT: &str = r#"{"kind":"APIGroup","apiVersion":"v1","name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}"#;
 const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
-// Without paths: the schema of the one kind is in k8s.io/metrics, and an empty document keeps the kube-apiserver's
-// log quiet. A 404 here would be logged every minute, and one on v3 remembered until its restart.
+// A 404 on these would be logged by the kube-apiserver every minute, and one on v3 remembered until its restart.
+// Without paths: what the kube-apiserver merges into its own v2 document every client would have to download.
 const OPENAPI_V2: &str = r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
-const OPENAPI_V3: &str = r#"{"openapi":"3.0.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
+// With the one kind, for `kubectl explain externalmetrics`, which looks for it at the path of the resource listed above.
+const OPENAPI_V3: &str = include_str!("openapi-v3.json");
 
 /// Where the OpenAPI v3 document of the group is; the index names it with the hash of its content.
 const OPENAPI_V3_PATH: &str = "/openapi/v3/apis/external.metrics.k8s.io/v1beta1";
@@ -170,9 +171,11 @@ mod tests {
         assert_ne!(header(&get("/apis", &[]), "ETag"), Some(tag.as_str()));
         assert_eq!(get("/apis", &[V2, ("If-None-Match", &tag)]).status, 304);
         let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-        assert_eq!(get("/apis", &[("Accept", beta)]).status, 406);
-        let plain = get("/apis", &[("Accept", &format!("{beta},application/json"))]);
-        assert_eq!((plain.status, plain.content_type.as_ref()), (200, JSON));
+        for accept in [beta, &format!("{beta},application/json")] {
+            let plain = get("/apis", &[("Accept", accept)]);
+            assert_eq!((plain.status, plain.content_type.as_ref()), (200, JSON), "{accept}");
+            assert_eq!(json(&plain)["kind"], "APIGroupList", "{accept}");
+        }
     }
 
     #[test]
@@ -180,7 +183,20 @@ mod tests {
         let index = json(&get("/openapi/v3", &[]));
         let url = &index["paths"]["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"];
         let response = get(url.as_str().unwrap(), &[]);
-        assert_eq!(json(&response)["openapi"], "3.0.0");
+        let document = json(&response);
+        assert_eq!(document["openapi"], "3.0.0");
+        // Every reference leads somewhere, and the kind is where discovery says it is.
+        let text = String::from_utf8(response.body.as_bytes().to_vec()).unwrap();
+        let references: Vec<_> = text.split("\"$ref\": \"#/components/schemas/").skip(1).collect();
+        assert_eq!(references.len(), 2);
+        for reference in references {
+            let name = reference.split('"').next().unwrap();
+            assert!(document["components"]["schemas"][name]["properties"].is_object(), "{name}");
+        }
+        let resource = json(&get("/apis/external.metrics.k8s.io/v1beta1", &[]))["resources"][0].clone();
+        let path = format!("/apis/{GROUP_VERSION}/namespaces/{{namespace}}/{}", resource["name"].as_str().unwrap());
+        let kind = &document["paths"][&path]["get"]["x-kubernetes-group-version-kind"]["kind"];
+        assert_eq!(kind, &resource["kind"]);
     }
 
     #[test]

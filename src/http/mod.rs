@@ -19,6 +19,7 @@ pub mod labels;
 pub mod negotiate;
 pub mod review_cache;
 pub mod reviews;
+pub mod rotation;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;

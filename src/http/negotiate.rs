@@ -1,7 +1,7 @@
 //! Content negotiation: which of our two forms of JSON a client accepts.
 //!
-//! Pure. A clause that asks for another kind of object (`as`, `g`, `v`: a Table, an older discovery) is no wish for
-//! plain JSON, and is passed over unless it is one we have.
+//! Pure. A clause that asks for another kind of object (`as`, `g`, `v`: a Table) is no wish for plain JSON, and is
+//! passed over unless it is one we have. An older form of aggregated discovery is answered with the plain one.
 
 use super::{Request, Response};
 
@@ -27,9 +27,13 @@ pub fn choose(request: &Request, aggregated: bool) -> Option<Form> {
     if clauses.is_empty() {
         return Some(Form::Plain);
     }
+    clauses.retain(|clause| clause.quality > 0.0);
     // Stable: among equals the client's order counts.
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-    clauses.iter().filter(|clause| clause.quality > 0.0).find_map(|clause| clause.form(aggregated))
+    let met = clauses.iter().find_map(|clause| clause.form(aggregated));
+    // Aggregators of other versions fall back to plain discovery anyway; a 406 would only cost them a detour.
+    let older = || aggregated && clauses.iter().any(Clause::is_discovery);
+    met.or_else(|| older().then_some(Form::Plain))
 }
 
 /// 406 in Kubernetes' words.
@@ -71,11 +75,16 @@ impl<'a> Clause<'a> {
         let is_json = is("application/json");
         match (self.group, self.version, self.kind) {
             (None, None, None) if is_json || is("*/*") || is("application/*") => Some(Form::Plain),
-            (Some("apidiscovery.k8s.io"), Some("v2"), Some("APIGroupDiscoveryList")) if aggregated && is_json => {
+            (Some(_), Some("v2"), Some("APIGroupDiscoveryList")) if aggregated && self.is_discovery() => {
                 Some(Form::AggregatedDiscovery)
             }
             _ => None,
         }
+    }
+
+    /// True for aggregated discovery of whatever version.
+    fn is_discovery(&self) -> bool {
+        self.media.eq_ignore_ascii_case("application/json") && self.group == Some("apidiscovery.k8s.io")
     }
 }
 
@@ -108,7 +117,9 @@ mod tests {
             ("application/json;q=x", plain, plain),
             (V2, None, v2),
             (SHUFFLED, None, v2),
-            (BETA, None, None),
+            (BETA, None, plain),
+            (&format!("{BETA};q=0"), None, None),
+            (&format!("{BETA},{V2}"), None, v2),
             (&format!("{V2},{BETA},application/json"), plain, v2),
             (&format!("{BETA},application/json"), plain, plain),
             (&format!("application/json,{V2}"), plain, plain),

@@ -16,7 +16,7 @@ use super::credentials::{Clock, Resolver};
 use super::transport::Transport;
 use super::{Parameters, query};
 use crate::scaling::event::{Answer, PollDone, PollJob};
-use crate::scaling::model::Source;
+use crate::scaling::model::Query;
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
@@ -108,7 +108,7 @@ impl Asker {
     /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
     #[must_use]
     pub fn ask(&self, job: &PollJob) -> PollDone {
-        let Source::Prometheus(source) = &job.source;
+        let Query::Prometheus(source) = &job.query;
         let parameters = match &job.credentials {
             None => Ok(Parameters::new()),
             Some(credentials) => self.resolver.resolve(credentials),

@@ -21,6 +21,8 @@ pub struct Situation<'a> {
     pub is_active: bool,
     /// Some trigger is in error after its fallback was considered.
     pub is_error: bool,
+    /// Some trigger in error has a fallback that is to come; a formula that fails has none.
+    pub awaits_fallback: bool,
     /// Metric names of the active triggers.
     pub active_metrics: &'a [String],
 }
@@ -151,7 +153,7 @@ fn inactive(situation: &Situation<'_>, current: u32, now: UnixMillis) -> Decisio
     if situation.is_error {
         // With `fallback.replicas: 0` KEDA goes on as if the silent trigger had said 0 and scales
         // to zero while Prometheus is down. An error never scales in: wait for the threshold.
-        if definition.fallback.is_some() {
+        if situation.awaits_fallback {
             decision.reason = Reason::WaitingForFallback;
         } else {
             decision.reason = Reason::HeldOnError;
@@ -336,6 +338,7 @@ mod tests {
                     current: case.current,
                     is_active: case.is_active,
                     is_error: case.is_error,
+                    awaits_fallback: case.is_error && case.definition.fallback.is_some(),
                     active_metrics: &metrics,
                 },
                 NOW,
@@ -364,6 +367,7 @@ mod tests {
             current: Ok(1),
             is_active: false,
             is_error: false,
+            awaits_fallback: false,
             active_metrics: &[],
         };
         let decision = decide(&situation, NOW);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, ScaledObject,
-    Source, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, Query,
+    ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
@@ -48,6 +48,9 @@ pub enum Event {
     },
     /// Somebody read a metric of this object through the external metrics API.
     MetricRead(ObjectKey),
+    /// Nobody else acts: from now on this instance does. For a world that was told to
+    /// [stand by](super::world::World::stand_by).
+    Leading,
     /// What the history knew at start, before any watch is listed.
     Restored(Vec<RestoredState>),
     /// Time passed, or the deadline that [`super::world::World::next_deadline`] gave came.
@@ -66,9 +69,9 @@ pub struct RestoredState {
 #[derive(Clone, Debug)]
 pub struct PollJob {
     pub id: u64,
-    /// Bound for requests in flight; [`Source::server`].
+    /// Bound for requests in flight; [`Query::server`].
     pub server: Arc<str>,
-    pub source: Source,
+    pub query: Query,
     pub credentials: Option<Credentials>,
     /// When it fell due; lateness is measured against it.
     pub due_at: UnixMillis,
@@ -166,6 +169,8 @@ pub enum ErrorClass {
     Missing,
     /// Not asked: the definition or the trigger authentication is unusable.
     Configuration,
+    /// The triggers were answered, and their formula cannot make a number of it.
+    Formula,
 }
 
 impl ErrorClass {
@@ -182,6 +187,7 @@ impl ErrorClass {
             Self::Query => "query",
             Self::Missing => "missing",
             Self::Configuration => "configuration",
+            Self::Formula => "formula",
         }
     }
 
@@ -429,6 +435,10 @@ pub struct RecordedTrigger {
     pub kind: String,
     pub name: Option<String>,
     pub metric_name: Arc<str>,
+    /// Who is asked, without user, password and parameters, which may be secret.
+    pub server: String,
+    /// What is asked.
+    pub query: String,
     pub threshold: f64,
     pub activation_threshold: f64,
 }
@@ -448,6 +458,8 @@ pub struct DecidedTrigger {
     pub proposal: Option<Proposal>,
     /// The value is the fallback's, standing in for an error.
     pub fallback: bool,
+    /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
+    pub formula: Option<String>,
 }
 
 /// What a decision was made under, beside its triggers.

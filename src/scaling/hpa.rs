@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::composite;
 use super::model::{
     Behavior, Definition, Gvkr, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules, TargetRef,
+    Trigger,
 };
 
 /// The parts of an `autoscaling/v2` HPA that hpalite sets.
@@ -125,18 +127,35 @@ pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, vers
 
 fn metrics(definition: &Definition) -> Vec<HpaMetric> {
     let (key, value) = &definition.selector;
-    let external = definition.triggers.iter().map(|trigger| {
-        let milli = target_milli(trigger.threshold);
-        HpaMetric::External {
-            name: trigger.metric_name.to_string(),
-            match_labels: BTreeMap::from([(key.clone(), value.clone())]),
-            target: match trigger.metric_type {
-                MetricType::AverageValue => MetricTarget::AverageValue(milli),
-                MetricType::Value => MetricTarget::Value(milli),
-            },
+    let external = |name: &str, metric_type: MetricType, milli: i128| HpaMetric::External {
+        name: name.to_owned(),
+        match_labels: BTreeMap::from([(key.clone(), value.clone())]),
+        target: match metric_type {
+            MetricType::AverageValue => MetricTarget::AverageValue(milli),
+            MetricType::Value => MetricTarget::Value(milli),
+        },
+    };
+    let mut metrics: Vec<HpaMetric> = match &definition.modifiers {
+        // What the formula makes of the triggers takes their place.
+        Some(modifiers) => {
+            vec![external(composite::NAME, modifiers.metric_type, composite_target_milli(modifiers.target))]
         }
+        None => {
+            let of = |trigger: &Trigger| {
+                external(&trigger.metric_name, trigger.metric_type, target_milli(trigger.threshold))
+            };
+            definition.triggers.iter().map(of).collect()
+        }
+    };
+    let resources = definition.resource_triggers.iter().map(|trigger| match &trigger.container {
+        None => HpaMetric::Resource { name: trigger.kind.clone(), target: trigger.target },
+        Some(container) => HpaMetric::ContainerResource {
+            container: container.clone(),
+            name: trigger.kind.clone(),
+            target: trigger.target,
+        },
     });
-    let mut metrics: Vec<HpaMetric> = external.collect();
+    metrics.extend(resources);
     // Stable, so that trigger order is kept within a type.
     metrics.sort_by_key(HpaMetric::type_name);
     metrics
@@ -152,6 +171,15 @@ pub fn target_milli(target: f64) -> i128 {
     #[expect(clippy::cast_possible_truncation)]
     let milli = (target * 1000.0).round() as i128;
     milli
+}
+
+/// A formula's target is cut to three decimals, as KEDA does.
+#[must_use]
+pub fn composite_target_milli(target: f64) -> i128 {
+    // Saturates far beyond anything that a quantity can hold.
+    #[expect(clippy::cast_possible_truncation)]
+    let milli = (target * 1000.0) as i128;
+    milli.max(0)
 }
 
 /// One-way pauses disable one direction and keep the user's other settings.

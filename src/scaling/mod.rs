@@ -6,8 +6,11 @@
 // Inner, so that it reaches the helpers of the test modules, too.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod composite;
+pub mod cron;
 pub mod decide;
 pub mod event;
+pub mod formula;
 pub mod hpa;
 pub mod model;
 mod object;

@@ -8,6 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cron::Window;
+use super::formula::Formula;
+use super::hpa::MetricTarget;
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub i64);
@@ -251,10 +255,12 @@ pub struct Definition {
     /// Wanted name of the HPA.
     pub hpa_name: String,
     pub behavior: Option<Behavior>,
-    /// Set when `advanced.scalingModifiers` has a formula.
+    /// Set when `advanced.scalingModifiers` has a formula; every trigger has a name then.
     pub modifiers: Option<Modifiers>,
-    /// Never empty.
+    /// Those that become External metrics, in order.
     pub triggers: Vec<Trigger>,
+    /// Those on the pods' own use of cpu and memory, in order. Never empty together with `triggers`.
+    pub resource_triggers: Vec<ResourceTrigger>,
     /// Label that selects this object's metrics in a read: key and value.
     pub selector: (String, String),
     /// Label keys not copied to the HPA (annotation `scaledobject.keda.sh/hpa-excluded-labels`).
@@ -266,6 +272,12 @@ impl Definition {
     #[must_use]
     pub fn min(&self) -> u32 {
         self.min_replicas.unwrap_or(0)
+    }
+
+    /// There is nothing to ask, and so nothing that could ever say that the target may go to zero.
+    #[must_use]
+    pub fn is_resource_only(&self) -> bool {
+        self.triggers.is_empty() && !self.resource_triggers.is_empty()
     }
 }
 
@@ -286,11 +298,14 @@ pub enum FallbackBehavior {
     ScalingModifiers,
 }
 
-/// `advanced.scalingModifiers`. The formula's evaluation is not part of this crate yet.
+/// `advanced.scalingModifiers`: one metric computed of all triggers takes their place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modifiers {
-    pub formula: String,
+    /// Over the names of the triggers.
+    pub formula: Formula,
+    /// The HPA's target for the result, above 0.
     pub target: f64,
+    /// The object is active when the result is greater than this. Default 0.
     pub activation_target: f64,
     pub metric_type: MetricType,
 }
@@ -358,13 +373,54 @@ pub struct Trigger {
     pub source: Source,
 }
 
-/// What a trigger asks. One variant a trigger type.
+/// A cpu or memory trigger. The HPA controller measures it by itself: it is never asked, is neither
+/// active nor in error, and only its target is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResourceTrigger {
+    /// Position in `spec.triggers`, from 0.
+    pub index: u16,
+    /// `cpu` or `memory`: the trigger's type, and the resource's name in the HPA.
+    pub kind: String,
+    pub name: Option<String>,
+    /// This container alone instead of the whole pod.
+    pub container: Option<String>,
+    pub target: MetricTarget,
+    pub authentication: Option<AuthenticationRef>,
+}
+
+/// Where a trigger's value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    Prometheus(Arc<PrometheusSource>),
+    /// The clock: nobody is asked.
+    Cron(Arc<Window>),
+    /// A server that a poll thread asks.
+    Query(Query),
 }
 
 impl Source {
+    /// What must be asked, if anything.
+    #[must_use]
+    pub fn query(&self) -> Option<&Query> {
+        match self {
+            Self::Cron(_) => None,
+            Self::Query(query) => Some(query),
+        }
+    }
+
+    /// Server and query for the history; both empty where nobody is asked.
+    #[must_use]
+    pub fn told(&self) -> (String, String) {
+        self.query().map_or_else(Default::default, Query::told)
+    }
+}
+
+/// What a poll thread asks. One variant a kind of server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    Prometheus(Arc<PrometheusSource>),
+}
+
+impl Query {
     /// What bounds requests in flight: the peer that is asked.
     #[must_use]
     pub fn server(&self) -> &str {
@@ -372,6 +428,22 @@ impl Source {
             Self::Prometheus(source) => &source.server_address,
         }
     }
+
+    /// For the history: without user, password and parameters, which may be secret.
+    #[must_use]
+    pub fn told(&self) -> (String, String) {
+        match self {
+            Self::Prometheus(source) => (without_secrets(&source.server_address), source.query.clone()),
+        }
+    }
+}
+
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or(url);
+    let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    scheme.map_or_else(|| format!("{host}{path}"), |scheme| format!("{scheme}://{host}{path}"))
 }
 
 /// The prometheus trigger's own parameters, all from trigger metadata.
@@ -594,4 +666,21 @@ pub struct Workload {
     pub selector: Option<String>,
     /// Field manager that last changed `spec.replicas`, from managedFields, when known.
     pub replicas_manager: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_a_url_is_told() {
+        for (url, told) in [
+            ("http://prometheus:9090", "http://prometheus:9090"),
+            ("https://user:p@ss@host:9/a@b?token=x#y", "https://host:9/a@b"),
+            ("https://host?apikey=x/y", "https://host"),
+            ("user:pw@host/path", "host/path"),
+        ] {
+            assert_eq!(without_secrets(url), told);
+        }
+    }
 }

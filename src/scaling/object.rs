@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::composite::{self, Composite};
 use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::hpa::DesiredHpa;
@@ -15,7 +16,7 @@ use super::model::{
 use super::reason::Reason;
 use super::rhythm::Rhythm;
 use super::trigger::TriggerState;
-use super::view::{MetricView, ObjectView};
+use super::view::{MetricView, ObjectView, Reading};
 
 /// How often a status is written for `lastActiveTime` alone.
 const LAST_ACTIVE_EVERY: Duration = Duration::from_mins(1);
@@ -36,6 +37,8 @@ pub(super) struct Object {
     /// who was first while the owner, paused, has no HPA.
     pub(super) lost_target: bool,
     pub(super) triggers: Vec<TriggerState>,
+    /// What the formula, if there is one, made of the triggers in the last complete round.
+    pub(super) composite: Option<Composite>,
     pub(super) verdict: Verdict,
     /// Generation that the running loop was started for; `None` while none runs.
     pub(super) loop_generation: Option<i64>,
@@ -263,6 +266,7 @@ impl Object {
             owns_target: false,
             lost_target,
             triggers: Vec::new(),
+            composite: None,
             verdict: Verdict::Pending,
             loop_generation: None,
             loop_definition: None,
@@ -330,6 +334,7 @@ impl Object {
         };
         self.triggers =
             kept.zip(&definition.triggers).map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger))).collect();
+        self.composite = None;
         self.round = None;
         self.redecide = false;
         self.loop_generation = Some(self.spec.generation);
@@ -341,6 +346,7 @@ impl Object {
         self.loop_generation = None;
         self.loop_definition = None;
         self.triggers.clear();
+        self.composite = None;
         self.decided = None;
         self.redecide = false;
     }
@@ -357,7 +363,7 @@ impl Object {
     /// The picture that reads are answered from.
     pub(super) fn view(&self) -> ObjectView {
         let definition = self.definition();
-        let metrics = definition.map_or_else(Vec::new, |definition| {
+        let mut metrics: Vec<MetricView> = definition.map_or_else(Vec::new, |definition| {
             definition
                 .triggers
                 .iter()
@@ -369,6 +375,13 @@ impl Object {
                 })
                 .collect()
         });
+        if definition.is_some_and(|definition| definition.modifiers.is_some()) {
+            metrics.push(MetricView {
+                name: composite::NAME.into(),
+                reading: self.composite.as_ref().map_or(Reading::Pending, Composite::reading),
+                cached: false,
+            });
+        }
         let error = match &self.verdict {
             Verdict::Failed { phrase, message } => Some(format!("{phrase}: {message}")),
             Verdict::Paused => Some("ScaledObject is paused".to_owned()),
@@ -398,7 +411,10 @@ impl Object {
         {
             status.external_metric_names =
                 definition.triggers.iter().map(|trigger| trigger.metric_name.to_string()).collect();
-            status.resource_metric_names.clear();
+            // As in KEDA, the metrics of single containers are not among them.
+            let whole_pods = definition.resource_triggers.iter().filter(|trigger| trigger.container.is_none());
+            status.resource_metric_names = whole_pods.map(|trigger| trigger.kind.clone()).collect();
+            status.composite_scaler_name = definition.modifiers.as_ref().map(|_| composite::NAME.to_owned());
         }
         if let (Some((name, _)), Verdict::Good) = (hpa, &self.verdict) {
             status.hpa_name = Some(name.to_owned());

@@ -16,6 +16,12 @@ pub fn milli(value: f64) -> i64 {
     milli.min(i64::MAX / 1000 * 1000)
 }
 
+/// The same with its sign: what a formula gives may be below zero.
+#[must_use]
+pub fn signed_milli(value: f64) -> i64 {
+    if value < 0.0 { -milli(-value) } else { milli(value) }
+}
+
 /// Canonical text, the largest suffix that leaves an integer, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
 #[must_use]
 pub fn text(milli: i128) -> String {
@@ -32,9 +38,41 @@ pub fn text(milli: i128) -> String {
     format!("{value}{suffix}")
 }
 
+/// The shorter of that and the binary spelling: `200Mi` for memory, `500m` or `128k` for the rest.
+#[must_use]
+pub fn short_text(milli: i128) -> String {
+    let decimal = text(milli);
+    let (mut value, mut suffix) = (milli / 1000, "");
+    for larger in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
+        if milli % 1000 != 0 || value == 0 || value % 1024 != 0 {
+            break;
+        }
+        (value, suffix) = (value / 1024, larger);
+    }
+    let binary = format!("{value}{suffix}");
+    if !suffix.is_empty() && binary.len() < decimal.len() { binary } else { decimal }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_told_as_it_is_written() {
+        for (milli, expected) in [
+            (500, "500m"),
+            (1_000, "1"),
+            (209_715_200_000, "200Mi"),
+            (1_073_741_824_000, "1Gi"),
+            (1_572_864_000, "1536Ki"),
+            (200_000_000_000, "200M"),
+            (128_000_000, "128k"),
+            (1_024_500, "1024500m"),
+            (0, "0"),
+        ] {
+            assert_eq!(short_text(milli), expected);
+        }
+    }
 
     #[test]
     fn values_become_text_the_hpa_can_carry() {
@@ -60,6 +98,15 @@ mod tests {
             (f64::MIN_POSITIVE, "0"),
         ] {
             assert_eq!(text(milli(value).into()), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_sign_is_kept_where_it_is_wanted() {
+        for (value, expected) in
+            [(-1.5, "-1500m"), (-2000.0, "-2k"), (2.5, "2500m"), (-1e300, "-9223372036854775"), (f64::NAN, "0")]
+        {
+            assert_eq!(text(signed_milli(value).into()), expected, "{value}");
         }
     }
 

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Credentials, PollJob};
-use super::model::{ObjectKey, Source, UnixMillis};
+use super::model::{ObjectKey, Query, UnixMillis};
 
 /// One trigger of one object that waits for an answer.
 pub type Subscriber = (ObjectKey, u16);
 
 /// What makes two questions the same: server, request and where the credentials come from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 struct Question {
-    source: Source,
+    query: Query,
     credentials: Option<Credentials>,
 }
 
@@ -112,15 +112,9 @@ impl Schedule {
     }
 
     /// Wants an answer for one trigger. Joins an equal question that is waiting or in flight.
-    pub fn ask(
-        &mut self,
-        subscriber: Subscriber,
-        source: &Source,
-        credentials: Option<Credentials>,
-        due_at: UnixMillis,
-    ) {
-        let question = Question { source: source.clone(), credentials };
-        let fingerprint = question.fingerprint();
+    pub fn ask(&mut self, subscriber: Subscriber, query: &Query, credentials: Option<Credentials>, due_at: UnixMillis) {
+        let question = Question { query: query.clone(), credentials };
+        let fingerprint = fingerprint(&question);
         if let Some(id) = self.asked.get(&fingerprint).copied()
             && let Some(job) = self.jobs.get_mut(&id)
         {
@@ -136,7 +130,7 @@ impl Schedule {
         let id = self.next_id;
         self.next_id += 1;
         self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
-        let server: Arc<str> = source.server().into();
+        let server: Arc<str> = query.server().into();
         let entry = self.servers.entry(Arc::clone(&server)).or_default();
         if entry.waiting.is_empty() {
             self.turn.push_back(Arc::clone(&server));
@@ -184,7 +178,7 @@ impl Schedule {
                 Some(job) => jobs.push(PollJob {
                     id,
                     server: name,
-                    source: job.question.source.clone(),
+                    query: job.question.query.clone(),
                     credentials: job.question.credentials.clone(),
                     due_at: job.due_at,
                 }),
@@ -267,24 +261,18 @@ fn per_server(threads: usize) -> usize {
     (threads * 3 / 4).max(1)
 }
 
-impl Question {
-    fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        match &self.source {
-            Source::Prometheus(source) => source.hash(&mut hasher),
-        }
-        self.credentials.hash(&mut hasher);
-        hasher.finish()
-    }
+fn fingerprint(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
-/// Phase in `0..interval` at which this question is asked: equal questions share one, so that they
-/// fall due together; different ones are spread evenly.
+/// Phase in `0..interval` at which this is asked: equal questions share one, so that they fall due
+/// together; different ones are spread evenly.
 #[must_use]
-pub fn phase(source: &Source, interval: Duration) -> Duration {
-    let question = Question { source: source.clone(), credentials: None };
+pub fn phase(of: &impl Hash, interval: Duration) -> Duration {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-    Duration::from_millis(question.fingerprint() % interval_ms)
+    Duration::from_millis(fingerprint(of) % interval_ms)
 }
 
 /// The next instant of the grid `phase + n × interval` that is at least half an interval away, so
@@ -302,7 +290,7 @@ pub fn next_on_grid(now: UnixMillis, interval: Duration, phase: Duration) -> Uni
 mod tests {
     use super::*;
     use crate::scaling::model::ApiGroup;
-    use crate::scaling::testing::trigger;
+    use crate::scaling::testing::prometheus;
 
     const T0: UnixMillis = UnixMillis(0);
 
@@ -310,30 +298,29 @@ mod tests {
         ObjectKey::new(ApiGroup::KedaSh, "default", &format!("o{n}"))
     }
 
-    fn source(server: &str, query: &str) -> Source {
-        let Source::Prometheus(source) = trigger(0, query).source;
-        let mut source = (*source).clone();
+    fn query(server: &str, query: &str) -> Query {
+        let mut source = prometheus(query);
         source.server_address = server.to_owned();
-        Source::Prometheus(Arc::new(source))
+        Query::Prometheus(Arc::new(source))
     }
 
     #[test]
     fn equal_questions_are_asked_once() {
         let mut schedule = Schedule::new(8);
         for n in 0..5 {
-            schedule.ask((key(n), 0), &source("a", "up"), None, T0);
+            schedule.ask((key(n), 0), &query("a", "up"), None, T0);
         }
-        schedule.ask((key(9), 0), &source("a", "down"), None, T0);
-        schedule.ask((key(9), 1), &source("b", "up"), None, T0);
+        schedule.ask((key(9), 0), &query("a", "down"), None, T0);
+        schedule.ask((key(9), 1), &query("b", "up"), None, T0);
         let jobs = schedule.dispatch();
         assert_eq!(jobs.len(), 3);
         // One that falls due while the question is in flight joins it.
-        schedule.ask((key(7), 0), &source("a", "up"), None, T0);
+        schedule.ask((key(7), 0), &query("a", "up"), None, T0);
         assert!(schedule.dispatch().is_empty());
-        let shared = jobs.iter().find(|job| job.server.as_ref() == "a" && job.source == source("a", "up")).unwrap();
+        let shared = jobs.iter().find(|job| job.server.as_ref() == "a" && job.query == query("a", "up")).unwrap();
         assert_eq!(schedule.finish(shared.id, false).len(), 6);
         // And is asked anew afterwards.
-        schedule.ask((key(7), 0), &source("a", "up"), None, T0);
+        schedule.ask((key(7), 0), &query("a", "up"), None, T0);
         assert_eq!(schedule.dispatch().len(), 1);
     }
 
@@ -341,8 +328,8 @@ mod tests {
     fn who_is_forgotten_gets_no_answer_and_leaves_no_trace() {
         let mut schedule = Schedule::new(8);
         for n in 0..3 {
-            schedule.ask((key(n), 0), &source("a", "up"), None, T0);
-            schedule.ask((key(n), 1), &source("a", &format!("q{n}")), None, T0);
+            schedule.ask((key(n), 0), &query("a", "up"), None, T0);
+            schedule.ask((key(n), 1), &query("a", &format!("q{n}")), None, T0);
         }
         schedule.forget(&key(1));
         let jobs = schedule.dispatch();
@@ -357,11 +344,11 @@ mod tests {
     fn a_hanging_server_leaves_workers_to_the_others() {
         let mut schedule = Schedule::new(8);
         for n in 0..50 {
-            schedule.ask((key(n), 0), &source("hangs", &format!("q{n}")), None, T0);
+            schedule.ask((key(n), 0), &query("hangs", &format!("q{n}")), None, T0);
         }
         let hanging = schedule.dispatch();
         assert_eq!(hanging.len(), 6, "three quarters");
-        schedule.ask((key(60), 0), &source("fine", "up"), None, T0);
+        schedule.ask((key(60), 0), &query("fine", "up"), None, T0);
         let fine = schedule.dispatch();
         assert_eq!(fine.len(), 1);
         // Once it is known to hang it has one worker.
@@ -380,7 +367,7 @@ mod tests {
         let mut schedule = Schedule::new(8);
         let ask_all = |schedule: &mut Schedule, round: usize| {
             for n in 0..20 {
-                schedule.ask((key(n), 0), &source(&format!("hangs{n}"), &format!("q{round}")), None, T0);
+                schedule.ask((key(n), 0), &query(&format!("hangs{n}"), &format!("q{round}")), None, T0);
             }
         };
         ask_all(&mut schedule, 0);
@@ -396,7 +383,7 @@ mod tests {
         ask_all(&mut schedule, 1);
         let jobs = schedule.dispatch();
         assert_eq!(jobs.len(), 4);
-        schedule.ask((key(50), 0), &source("fine", "up"), None, T0);
+        schedule.ask((key(50), 0), &query("fine", "up"), None, T0);
         assert_eq!(schedule.dispatch().len(), 1);
         // A server that answers again leaves the class.
         schedule.finish(jobs[0].id, false);
@@ -407,9 +394,9 @@ mod tests {
     fn servers_take_turns() {
         let mut schedule = Schedule::new(2);
         for n in 0..10 {
-            schedule.ask((key(n), 0), &source("a", &format!("q{n}")), None, T0);
+            schedule.ask((key(n), 0), &query("a", &format!("q{n}")), None, T0);
         }
-        schedule.ask((key(20), 0), &source("b", "up"), None, T0);
+        schedule.ask((key(20), 0), &query("b", "up"), None, T0);
         let servers: Vec<_> = schedule.dispatch().into_iter().map(|job| job.server.to_string()).collect();
         assert_eq!(servers, ["a", "b"]);
     }
@@ -427,7 +414,7 @@ mod tests {
                         let server = format!("s{}", random.u8(0..5));
                         schedule.ask(
                             (key(random.usize(0..20)), 0),
-                            &source(&server, &format!("q{}", random.u8(0..9))),
+                            &query(&server, &format!("q{}", random.u8(0..9))),
                             None,
                             T0,
                         );
@@ -485,7 +472,7 @@ mod tests {
         // A poll that comes late keeps the grid.
         assert_eq!(next_on_grid(UnixMillis(at.0 + 900), interval, phase).0, at.0 + 30_000);
         let phases: BTreeSet<_> =
-            (0..100).map(|n| super::phase(&source("a", &format!("q{n}")), interval).as_secs()).collect();
+            (0..100).map(|n| super::phase(&query("a", &format!("q{n}")), interval).as_secs()).collect();
         assert!(phases.len() > 20, "{phases:?}");
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::formula::Formula;
+use super::hpa::MetricTarget;
 use super::model::{
-    ApiGroup, Definition, MetricType, ObjectKey, OnMissing, Pause, PrometheusSource, ScaledObject, Source, Status,
-    TargetRef, Trigger, UnixMillis,
+    ApiGroup, Definition, MetricType, Modifiers, ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger,
+    ScaledObject, Source, Status, TargetRef, Trigger, UnixMillis,
 };
 
 pub(crate) fn trigger(index: u16, query: &str) -> Trigger {
@@ -21,16 +23,32 @@ pub(crate) fn trigger(index: u16, query: &str) -> Trigger {
         use_cached_metrics: false,
         authentication: None,
         on_missing: OnMissing::EmptyIsZero,
-        source: Source::Prometheus(Arc::new(PrometheusSource {
-            server_address: "http://prometheus:9090".to_owned(),
-            query: query.to_owned(),
-            namespace: None,
-            custom_headers: Vec::new(),
-            query_parameters: Vec::new(),
-            unsafe_ssl: false,
-            timeout: None,
-            auth_modes: Vec::new(),
-        })),
+        source: Source::Query(Query::Prometheus(Arc::new(prometheus(query)))),
+    }
+}
+
+pub(crate) fn prometheus(query: &str) -> PrometheusSource {
+    PrometheusSource {
+        server_address: "http://prometheus:9090".to_owned(),
+        query: query.to_owned(),
+        namespace: None,
+        custom_headers: Vec::new(),
+        query_parameters: Vec::new(),
+        unsafe_ssl: false,
+        timeout: None,
+        auth_modes: Vec::new(),
+    }
+}
+
+/// 60 percent of the cpu that the pods request.
+pub(crate) fn cpu(index: u16) -> ResourceTrigger {
+    ResourceTrigger {
+        index,
+        kind: "cpu".to_owned(),
+        name: None,
+        container: None,
+        target: MetricTarget::Utilization(60),
+        authentication: None,
     }
 }
 
@@ -48,9 +66,24 @@ pub(crate) fn definition() -> Definition {
         behavior: None,
         modifiers: None,
         triggers: vec![trigger(0, "up")],
+        resource_triggers: Vec::new(),
         selector: ("scaledobject.keda.sh/name".to_owned(), "shop".to_owned()),
         excluded_labels: Vec::new(),
     }
+}
+
+/// Names the triggers a, b, c… and puts a formula over them, with target 10.
+pub(crate) fn put_formula(definition: &mut Definition, formula: &str) {
+    let names: Vec<String> = ('a'..='z').map(|letter| letter.to_string()).take(definition.triggers.len()).collect();
+    for (trigger, name) in definition.triggers.iter_mut().zip(&names) {
+        trigger.name = Some(name.clone());
+    }
+    definition.modifiers = Some(Modifiers {
+        formula: Formula::compile(formula, &names).unwrap(),
+        target: 10.0,
+        activation_target: 0.0,
+        metric_type: MetricType::AverageValue,
+    });
 }
 
 /// `default/shop`, claimed already, scaling the Deployment `web`.

@@ -37,6 +37,12 @@ pub enum Current {
         error: PollError,
         at: UnixMillis,
     },
+    /// In error beyond the threshold, and by `fallback.behavior: scalingModifiers` the formula says
+    /// what stands in: it reads nil.
+    Nil {
+        error: PollError,
+        since: UnixMillis,
+    },
 }
 
 /// What a fallback needs to know of the target.
@@ -66,7 +72,7 @@ impl TriggerState {
         }
         match &mut self.current {
             Some(Current::Value { at, .. } | Current::Fallback { at, .. }) => shift(at),
-            Some(Current::Failed { since, .. }) => shift(since),
+            Some(Current::Failed { since, .. } | Current::Nil { since, .. }) => shift(since),
             None => {}
         }
     }
@@ -121,8 +127,12 @@ impl TriggerState {
     ) {
         let since = *self.failing_since.get_or_insert(at);
         let fallback = definition.fallback.as_ref().filter(|f| self.failures > f.failure_threshold);
+        let reaches_formula = |fallback: &Fallback| {
+            definition.modifiers.is_some() && fallback.behavior == FallbackBehavior::ScalingModifiers
+        };
         self.current = Some(match fallback {
-            Some(fallback) => match fallback_value(trigger, fallback, context) {
+            Some(fallback) if reaches_formula(fallback) => Current::Nil { error, since },
+            Some(fallback) => match fallback_value(trigger, definition, fallback, context) {
                 Ok(value) => Current::Fallback { value, error, at },
                 Err(message) => Current::Failed { error: PollError { message, ..error }, since },
             },
@@ -136,7 +146,7 @@ impl TriggerState {
         match &self.current {
             Some(Current::Value { value, .. }) => *value > trigger.activation_threshold,
             Some(Current::Fallback { .. }) => true,
-            Some(Current::Failed { .. }) | None => false,
+            Some(Current::Failed { .. } | Current::Nil { .. }) | None => false,
         }
     }
 
@@ -152,7 +162,9 @@ impl TriggerState {
     #[must_use]
     pub fn underlying_error(&self) -> Option<&PollError> {
         match &self.current {
-            Some(Current::Failed { error, .. } | Current::Fallback { error, .. }) => Some(error),
+            Some(Current::Failed { error, .. } | Current::Fallback { error, .. } | Current::Nil { error, .. }) => {
+                Some(error)
+            }
             _ => None,
         }
     }
@@ -184,7 +196,9 @@ impl TriggerState {
             Some(Current::Value { value, at } | Current::Fallback { value, at, .. }) => {
                 Reading::Value { value: value.max(0.0), at: *at }
             }
-            Some(Current::Failed { error, since }) => Reading::Failed { message: error.message.clone(), since: *since },
+            Some(Current::Failed { error, since } | Current::Nil { error, since }) => {
+                Reading::Failed { message: error.message.clone(), since: *since }
+            }
         }
     }
 }
@@ -226,7 +240,12 @@ fn missing_error(missing: &Missing, suffix: &str) -> PollError {
 }
 
 /// The stand-in value that makes the HPA want the fallback's replicas.
-fn fallback_value(trigger: &Trigger, fallback: &Fallback, context: FallbackContext<'_>) -> Result<f64, String> {
+fn fallback_value(
+    trigger: &Trigger,
+    definition: &Definition,
+    fallback: &Fallback,
+    context: FallbackContext<'_>,
+) -> Result<f64, String> {
     let current = || context.current_replicas.ok_or("fallback needs the target's replicas, which cannot be read");
     let replicas = match fallback.behavior {
         // Without a formula there is nothing that could take a missing value: the static count.
@@ -235,14 +254,29 @@ fn fallback_value(trigger: &Trigger, fallback: &Fallback, context: FallbackConte
         FallbackBehavior::CurrentReplicasIfHigher => current()?.max(fallback.replicas),
         FallbackBehavior::CurrentReplicasIfLower => current()?.min(fallback.replicas),
     };
-    let wanted = match trigger.metric_type {
-        MetricType::AverageValue => f64::from(replicas),
+    // Beside a formula it is the formula's result that is made up.
+    let (target, metric_type) = match &definition.modifiers {
+        Some(modifiers) => (modifiers.target, modifiers.metric_type),
+        None => (trigger.threshold, trigger.metric_type),
+    };
+    stand_in(f64::from(replicas), target, metric_type, context)
+}
+
+/// The value that makes the HPA want `replicas` by this target.
+pub(super) fn stand_in(
+    replicas: f64,
+    target: f64,
+    metric_type: MetricType,
+    context: FallbackContext<'_>,
+) -> Result<f64, String> {
+    let wanted = match metric_type {
+        MetricType::AverageValue => replicas,
         // The HPA multiplies a Value's ratio by the ready pods, so divide by them first.
         MetricType::Value => match context.ready_pods {
             Some(Ok(0)) => {
                 return Err("fallback of a Value metric needs at least one ready pod".to_owned());
             }
-            Some(Ok(ready)) => f64::from(replicas) / f64::from(ready),
+            Some(Ok(ready)) => replicas / f64::from(ready),
             Some(Err(error)) => {
                 return Err(format!("fallback of a Value metric cannot count ready pods: {error}"));
             }
@@ -252,7 +286,7 @@ fn fallback_value(trigger: &Trigger, fallback: &Fallback, context: FallbackConte
         },
     };
     // Truncated to milli units, as KEDA does, so that rounding up never asks for a replica more.
-    Ok((trigger.threshold * wanted * 1000.0).trunc().min(quantity::VALUE_MAX * 1000.0) / 1000.0)
+    Ok((target * wanted * 1000.0).trunc().min(quantity::VALUE_MAX * 1000.0) / 1000.0)
 }
 
 #[cfg(test)]
@@ -352,6 +386,7 @@ mod tests {
             (B::CurrentReplicasIfLower, 6, MetricType::AverageValue, None, Some(300.0)),
             (B::CurrentReplicasIfLower, 2, MetricType::AverageValue, None, Some(150.0)),
             (B::Static, 0, MetricType::AverageValue, None, Some(0.0)),
+            (B::ScalingModifiers, 6, MetricType::AverageValue, None, Some(450.0)),
             (B::Static, 6, MetricType::Value, Some(Ok(4)), Some(112.5)),
             (B::Static, 6, MetricType::Value, Some(Ok(7)), Some(64.285)),
             (B::Static, 6, MetricType::Value, Some(Ok(0)), None),

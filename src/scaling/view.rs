@@ -28,7 +28,7 @@ pub struct MetricView {
 pub enum Reading {
     /// Nothing asked yet.
     Pending,
-    /// Clamped to zero and above, finite. `at` is when the server was asked.
+    /// Finite, and of a trigger zero or above. `at` is when the server was asked.
     Value { value: f64, at: UnixMillis },
     /// Stable text for HPA conditions, see [`super::event::PollError`]; failing since `since`.
     Failed { message: String, since: UnixMillis },

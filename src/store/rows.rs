@@ -72,7 +72,7 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
     triggers
         .iter()
         .map(|trigger| {
-            json!({
+            let mut row = json!({
                 "metric": &*trigger.metric_name,
                 "value": trigger.value,
                 "active": trigger.active,
@@ -82,7 +82,11 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
                 "proposal": trigger.proposal.map(|proposal| proposal.replicas),
                 "exact": trigger.proposal.map(|proposal| proposal.exact),
                 "fallback": trigger.fallback,
-            })
+            });
+            if let Some(formula) = &trigger.formula {
+                row["formula"] = json!(formula);
+            }
+            row
         })
         .collect::<serde_json::Value>()
         .to_string()
@@ -148,6 +152,7 @@ mod tests {
             value: Some(f64::NAN),
             active: true,
             error: None,
+            formula: None,
             metric_type: crate::scaling::model::MetricType::Value,
             target: 2.0,
             proposal: None,

@@ -161,6 +161,23 @@ impl Case {
         self
     }
 
+    /// Two triggers, `rps` and `queue`, of which the HPA sees what the formula makes of them.
+    fn formula(self, formula: &str, target: &str, rps: &str, queue: &str) -> Self {
+        let named = |name: &str, query: &str| {
+            let mut trigger = trigger(query);
+            trigger["name"] = json!(name);
+            trigger
+        };
+        self.spec(&json!({
+            "triggers": [named("rps", rps), named("queue", queue)],
+            "advanced": {"scalingModifiers": {"formula": formula, "target": target}},
+        }))
+        .target(&[("composite-metric", target)])
+        .keda("status.compositeScalerName", "composite-metric")
+        .keda("status.externalMetricNames", r#"["s0-prometheus","s1-prometheus"]"#)
+        .keda("status.triggersActivity", r#"{"s0-prometheus":{"isActive":false},"s1-prometheus":{"isActive":false}}"#)
+    }
+
     /// The HPA gets them all.
     fn annotations(mut self, annotations: Value) -> Self {
         let text = annotations.to_string();
@@ -372,6 +389,20 @@ fn scaling() -> Vec<Case> {
             .keda("status.triggersActivity", r#"{"s0-prometheus":{"isActive":true},"s1-prometheus":{"isActive":false}}"#)
             .keda("metrics.s1-prometheus", &failure("s1-prometheus"))
             .broken(),
+        Case::plain("formula").formula("(rps + queue * 10) / 2", "50", "vector(500)", "vector(3)")
+            .keda("replicas", "6")
+            .keda("metrics.s0-prometheus", &answer("composite-metric", "265"))
+            .keda("metrics.composite-metric", &answer("composite-metric", "265")),
+        // The broken one is nil to the formula once it has failed twice.
+        Case::plain("formula-coalesced").formula("(rps ?? queue) * 100", "75", "sum(", "vector(3)")
+            .spec(&json!({"fallback": {"failureThreshold": 1, "replicas": 9, "behavior": "scalingModifiers"}}))
+            .keda("replicas", "4")
+            .without("metrics.s0")
+            .keda("metrics.composite-metric", &answer("composite-metric", "300"))
+            .keda("status.conditions.Fallback", FALLBACK)
+            .keda("status.health", r#"{"s0-prometheus":{"numberOfFailures":"some","status":"Failing"},"s1-prometheus":{"numberOfFailures":"some","status":"Happy"}}"#)
+            .event("Normal ScaledObjectFallbackActivated: ScaledObject fallback is active")
+            .event("Warning KEDAMetricSourceFailed: prometheus query api returned error. status: 400"),
         Case::plain("all-parameters").metadata(&json!({
             "namespace": "shop", "queryParameters": "timeout=2s,dedup=true", "customHeaders": "X-A = b", "timeout": "5s",
             "unsafeSsl": "true", "ignoreNullValues": "T", "activationThreshold": "-1", "metricName": "", "somethingElse": "x",

@@ -61,9 +61,14 @@ fn everything_can_be_applied_again() {
 #[test]
 fn the_samples_are_valid() {
     let cluster = daemon().0;
-    for file in
-        ["deployment.yaml", "scaledobject.yaml", "bound-service-account-token.yaml", "scale-target-rollout.yaml"]
-    {
+    for file in [
+        "deployment.yaml",
+        "scaledobject.yaml",
+        "scaledobject-cron.yaml",
+        "scaledobject-formula.yaml",
+        "bound-service-account-token.yaml",
+        "scale-target-rollout.yaml",
+    ] {
         cluster.kubectl(&["apply", "--dry-run=server", "-f", &path(&format!("k8s/samples/{file}"))]);
     }
 }
@@ -124,6 +129,7 @@ fn the_service_account_may_do_what_it_needs_and_no_more() {
         ("update", "deployments.apps /scale"),
         ("create", "events.events.k8s.io"),
         ("patch", "apiservices.apiregistration.k8s.io/v1beta1.external.metrics.k8s.io"),
+        ("watch", "apiservices.apiregistration.k8s.io/v1beta1.external.metrics.k8s.io"),
     ] {
         assert!(may(verb, resource), "{verb} {resource}");
     }

@@ -8,6 +8,7 @@ use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
 use hpalite::http::labels::{Selector, Test};
 use hpalite::http::{der, tls, uri};
+use hpalite::scaling::formula::{Error, Formula};
 
 /// A head is within the limits, holds nothing that could be read as a second one, means the same when written
 /// again, and does not depend on how it arrived.
@@ -67,7 +68,7 @@ pub(crate) fn certificate(bytes: &[u8]) {
         assert!(!subject.common_name.contains('\0'));
         assert!(subject.organisations.iter().all(|name| !name.contains('\0')));
     }
-    let _ = der::not_after(bytes);
+    let _ = der::validity(bytes);
 }
 
 /// What parses can be written down and parses to the same; what does not has a short explanation.
@@ -112,6 +113,41 @@ fn empty_first(values: &[String]) -> String {
     let mut values: Vec<&str> = values.iter().map(String::as_str).collect();
     values.sort_unstable();
     values.join(",")
+}
+
+/// A formula is refused with a short explanation at a place within it, or evaluates within bounds: to a finite number,
+/// to nil where it may, or to an error; the same in parentheses.
+pub(crate) fn formula(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let names = ["a", "b", "web_rps"].map(str::to_owned);
+    let is_explained = |error: &Error| {
+        let length = u32::try_from(text.chars().count()).unwrap();
+        assert!((1..=length + 1).contains(&error.column), "{error}");
+        assert!(error.to_string().len() < 500 && !error.message.contains('\n'), "{error}");
+    };
+    let formula = match Formula::compile(text, &names) {
+        Ok(formula) => formula,
+        Err(error) => return is_explained(&error),
+    };
+    let enclosed = Formula::compile(&format!("(\n{text}\n)"), &names);
+    for values in [[Some(3.0), Some(2.5), None], [Some(0.0), Some(1e15), Some(0.001)], [None; 3]] {
+        let result = formula.evaluate(&values);
+        match &result {
+            Ok(Some(number)) => assert!(number.is_finite()),
+            Ok(None) => assert!(text.contains("??")),
+            Err(error) => is_explained(error),
+        }
+        assert!(formula.with_numbers(&values).len() < text.len() * 20 + 500);
+        match &enclosed {
+            Ok(enclosed) => assert_eq!(enclosed.evaluate(&values).ok(), result.ok()),
+            // Parentheses may be the level too many, and nothing follows a last semicolon within them.
+            Err(error) => {
+                assert!(error.message.contains("too") || error.message.contains("longer") || text.contains(';'))
+            }
+        }
+    }
 }
 
 /// Any text survives being encoded and decoded; decoding never yields NUL.

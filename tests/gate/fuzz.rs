@@ -80,6 +80,47 @@ fn selectors() {
 }
 
 #[test]
+fn formulas() {
+    let facts = include_str!("../formula/facts.tsv");
+    let seeds: Vec<Vec<u8>> =
+        facts.lines().filter_map(|line| line.split('\t').next()).map(|text| text.as_bytes().to_vec()).collect();
+    let words = [
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "#",
+        "#acc",
+        " ?? ",
+        " ? ",
+        " : ",
+        "nil",
+        "a",
+        "web_rps",
+        " in ",
+        "..",
+        " | ",
+        ",",
+        ";",
+        "let x = ",
+        "x",
+        " ** ",
+        "99999999999",
+        "0.1",
+        "// ",
+        "/*",
+        "map(",
+        "reduce(",
+        "not ",
+        "-",
+        "ä",
+    ];
+    run(&seeds, &words, 20_000, properties::formula);
+}
+
+#[test]
 fn uris() {
     let seeds = ["/a%2Fb/c", "a=1&b=%20+x&&c", "%C0%AF", "%00"];
     let words = ["%", "%2", "%zz", "/", "&", "=", "+", "ü"];

@@ -76,10 +76,35 @@ fn nothing_is_smuggled_behind_a_refused_head() {
         assert_eq!(status(&answer), code, "{start:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{start:?}: {answer}");
     }
+    for bytes in [
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n".as_slice(),
+        b"GET /?a=\xc3\xbc HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: \xc0\xaf\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: \xff\xfe\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Remote-User: \xff\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA\xc3\xbc: b\r\n\r\n",
+        b"G\xcb\x86T / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let answer = raw(gate.local_addr(), &[bytes, SMUGGLED.as_bytes()].concat());
+        assert_eq!(status(&answer), 400, "{}: {answer}", bytes.escape_ascii());
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
     assert_eq!(count.load(Ordering::SeqCst), 0);
     let refused: u64 = gate.counters().refused().map(|(_, count)| count).sum();
-    assert_eq!(refused, 33);
+    assert_eq!(refused, 40);
     assert_eq!(ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0, 200);
+}
+
+#[test]
+fn a_refusal_ends_a_pipeline() {
+    let (handler, count) = counting();
+    let gate = plain(handler);
+    let good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let bad = "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n";
+    let answer = raw(gate.local_addr(), [good, good, bad, SMUGGLED, good].concat().as_bytes());
+    let codes: Vec<u16> = answer.match_indices("HTTP/1.1 ").map(|(at, _)| status(&answer[at..])).collect();
+    assert_eq!(codes, [200, 200, 400], "{answer}");
+    assert_eq!(count.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -120,6 +145,34 @@ fn closing_at_every_byte_of_a_request_harms_nobody() {
 }
 
 #[test]
+fn closing_at_every_byte_of_a_handshake_harms_nobody() {
+    let (handler, count) = counting();
+    let secure = secure(handler);
+    let mut hello = Vec::new();
+    secure.client(None).conn.write_tls(&mut hello).unwrap();
+    assert!(hello.len() > 100);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for end in 0..hello.len() {
+        connect(secure.address()).write_all(&hello[..end]).unwrap();
+        let stream = connect(secure.address());
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        (&stream).write_all(&hello[..end]).unwrap();
+    }
+    // Behind a good handshake: a record of each length, with and without a goodbye.
+    for end in 0..request.len() {
+        let mut client = secure.client(None);
+        client.write_all(&request[..end]).unwrap();
+        client.conn.send_close_notify();
+        let _ = client.flush();
+        let mut client = secure.client(Some(&secure.front_proxy()));
+        client.write_all(&request[..end]).unwrap();
+    }
+    eventually("all are gone", || secure.gate.counters().active() == 0);
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    assert_eq!(ask(&mut secure.client(None), "GET / HTTP/1.1").0, 200);
+}
+
+#[test]
 fn garbage_is_refused_over_plain_and_tls() {
     let (handler, count) = counting();
     let gate = plain(Arc::clone(&handler));
@@ -153,18 +206,58 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
     hello.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00]).unwrap();
     let mut dripping = [head, body, hello];
     for stream in &mut dripping {
-        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     }
     // A byte now and then must not buy time.
     let mut ended = [false; 3];
+    let mut heard = [const { Vec::new() }; 3];
+    let mut bytes = [0; 1024];
     while ended.contains(&false) {
-        for (stream, ended) in dripping.iter_mut().zip(&mut ended) {
+        for ((stream, ended), heard) in dripping.iter_mut().zip(&mut ended).zip(&mut heard) {
             let wrote = stream.write_all(b"a");
-            *ended |= wrote.is_err() || matches!(stream.read(&mut [0]), Ok(0));
+            let read = stream.read(&mut bytes);
+            heard.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
+            *ended |= wrote.is_err() || matches!(read, Ok(0));
         }
         assert!(started.elapsed() < PATIENCE, "{ended:?}");
     }
     assert!(started.elapsed() > Duration::from_secs(4), "{:?}", started.elapsed());
+    let heard = heard.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    for answer in &heard[..2] {
+        assert_eq!(status(answer), 408, "{answer}");
+        assert!(answer.contains("Connection: close\r\n") && answer.contains("\"reason\":\"Timeout\""), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+    assert_eq!(heard[2], "", "there is nobody to talk HTTP to");
+    let refused = |gate: &Gate| gate.counters().refused().find(|(why, _)| *why == "timeout").map(|(_, count)| count);
+    assert_eq!((refused(&gate), refused(&secure.gate)), (Some(2), Some(1)));
+}
+
+/// Without a byte more that would wake a worker; over TLS as well.
+#[test]
+fn who_stops_in_the_middle_of_a_request_is_told() {
+    let (handler, count) = counting();
+    let gate = plain(Arc::clone(&handler));
+    let secure = secure(handler);
+    let mut halves =
+        [&b"GET / HTTP/1.1\r\nHo"[..], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"].map(|half| {
+            let mut client = connect(gate.local_addr());
+            client.write_all(half).unwrap();
+            client
+        });
+    let mut tls_client = secure.client(None);
+    tls_client.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
+    let mut answers = [const { String::new() }; 3];
+    for (client, answer) in halves.iter_mut().zip(&mut answers) {
+        client.read_to_string(answer).unwrap();
+    }
+    // To its end with a goodbye: nothing was cut off.
+    tls_client.read_to_string(&mut answers[2]).unwrap();
+    for answer in &answers {
+        assert_eq!(status(answer), 408, "{answer}");
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    eventually("all are gone", || gate.counters().active() + secure.gate.counters().active() == 0);
 }
 
 #[test]
@@ -189,7 +282,8 @@ fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
     // Not all 1,500: on a slow machine some reach their deadline first.
     assert!(gate.counters().shed() >= 1000, "{}", gate.counters().shed());
     // The cap above is what bounds memory: 500 connections of some 20 KB. This process is shared with other tests,
-    // which hold some 60 MB at times, so its size can only tell that nothing grows without bound.
+    // which hold some 60 MB at times, so its size can only tell that nothing grows without bound. What the daemon
+    // itself may grow by is measured in tests/e2e/conformance/hostile.rs.
     assert!(resident_kib() < before + 250_000, "{} -> {}", before, resident_kib());
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
 }

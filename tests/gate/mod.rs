@@ -7,4 +7,4 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod serving;
-mod support;
+pub(crate) mod support;

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,16 @@ impl Authority {
         Authority { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
+    /// One that exists as files, to sign more in its name. `name` is its whole subject.
+    pub(crate) fn load(certificate: &Path, key: &Path, name: &str) -> Authority {
+        let pem = std::fs::read_to_string(certificate).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap();
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        Authority { certificate, pem, issuer: Issuer::new(params, key) }
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.pem.clone()
     }
@@ -73,6 +84,12 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
+    /// From files, both PEM.
+    pub(crate) fn load(certificate: &Path, key: &Path) -> Holder {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
+        Holder { chain, key_der: KeyPair::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap().serialize_der() }
+    }
+
     pub(crate) fn signing_key(&self) -> Arc<dyn rustls::sign::SigningKey> {
         let key = PrivateKeyDer::try_from(self.key_der.clone()).unwrap();
         tls::provider().key_provider.load_private_key(key).unwrap()
@@ -204,6 +221,29 @@ pub(crate) fn status(answer: &str) -> u16 {
 
 pub(crate) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
+pub(crate) fn roots(pem: impl AsRef<[u8]>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    roots
+}
+
+/// A client that believes what one of these CAs has signed.
+pub(crate) fn client_config(roots: RootCertStore, holder: Option<&Holder>) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    match holder {
+        None => builder.with_no_client_auth(),
+        Some(holder) => {
+            let key = PrivateKeyDer::try_from(holder.key_der.clone()).unwrap();
+            builder.with_client_auth_cert(holder.chain.clone(), key).unwrap()
+        }
+    }
+}
+
 impl Secure {
     pub(crate) fn address(&self) -> SocketAddr {
         self.gate.local_addr()
@@ -214,19 +254,7 @@ impl Secure {
     }
 
     pub(crate) fn client_config(&self, holder: Option<&Holder>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.own.ca_pem.as_bytes()).unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        match holder {
-            None => builder.with_no_client_auth(),
-            Some(holder) => {
-                let key = PrivateKeyDer::try_from(holder.key_der.clone()).unwrap();
-                builder.with_client_auth_cert(holder.chain.clone(), key).unwrap()
-            }
-        }
+        client_config(roots(&self.own.ca_pem), holder)
     }
 
     pub(crate) fn client(&self, holder: Option<&Holder>) -> TlsClient {

@@ -296,6 +296,25 @@ fn namespaces_have_a_stream_each() {
 }
 
 #[test]
+fn one_object_is_asked_for_by_its_name() {
+    let fake = FakeKube::start();
+    let path = "/apis/shop.io/v1/namespaces/shop/things";
+    fake.script(&format!("GET {path}"), list(5, "", &[object("a", 1, "1")]));
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::new(fake.config(folder.path(), ""));
+    let settings = WatchSettings::default();
+    let sink = |_: Event<Thing>| ControlFlow::Continue(());
+    let watcher = Watcher::spawn_one("thing", &client, &THINGS, (Some("shop"), "a"), settings, sink).unwrap();
+    fake.wait("a watch", |r| r.iter().any(super::super::support::fake_kube::Recorded::is_watch));
+    for request in fake.requests() {
+        assert_eq!(request.path, path);
+        assert_eq!(request.parameter("fieldSelector"), Some("metadata.name%3Da"), "{}", request.query);
+    }
+    client.shutdown_watches();
+    watcher.join();
+}
+
+#[test]
 fn an_owner_that_leaves_ends_the_threads() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hpalite::prometheus::credentials::ResolverConfig;
 use hpalite::prometheus::poller::{Asker, OUTCOMES, Pollers};
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollDone, PollJob};
-use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Source, UnixMillis};
+use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
 
 use super::credentials::{FakeSource, credentials, resolver, secret};
 use super::setup::{GENEROUS, assert_failed, source, transport};
@@ -25,7 +25,7 @@ fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> P
     PollJob {
         id,
         server: source.server_address.as_str().into(),
-        source: Source::Prometheus(Arc::new(source)),
+        query: Query::Prometheus(Arc::new(source)),
         credentials,
         due_at: UnixMillis(0),
     }

@@ -71,6 +71,17 @@ fn lines_point_into_the_file() {
 }
 
 #[test]
+fn a_trigger_that_the_formula_leaves_out_is_told() {
+    let text = GOOD
+        .replace("  triggers:\n", "  advanced: {scalingModifiers: {formula: load * 2, target: \"5\"}}\n  triggers:\n")
+        .replace("- type: prometheus", "- {type: prometheus, name: load, metadata: {serverAddress: \"http://p\", query: up, threshold: \"0\"}}\n  - type: prometheus\n    name: other");
+    let report = super::check(&text);
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?}", report.findings);
+    let findings: Vec<_> = report.findings.iter().map(|f| (f.field.as_str(), f.message.as_str())).collect();
+    assert_eq!(findings, [("spec.triggers[1].name", "the formula does not read this trigger")]);
+}
+
+#[test]
 fn warnings_do_not_fail() {
     let text = r#"
 apiVersion: keda.sh/v1alpha1
@@ -139,6 +150,51 @@ fn objects_are_compared_with_each_other() {
     let elsewhere = other.replace("namespace: shop", "namespace: staging");
     assert!(lines(&format!("{GOOD}---{elsewhere}")).is_empty());
     assert!(lines(&format!("{GOOD}---{GOOD}"))[0].contains("shop/web is in the files more than once"));
+}
+
+#[test]
+fn percent_of_requests_that_are_not_made_are_worth_a_word() {
+    let object = "apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {name: web}
+  minReplicaCount: 1
+  triggers:
+  - {type: cpu, metricType: Utilization, metadata: {value: \"60\"}}
+  - {type: memory, metricType: Utilization, metadata: {value: \"60\", containerName: app}}
+  - {type: memory, metricType: AverageValue, metadata: {value: 200Mi}}
+";
+    let workload = |resources: &str| {
+        let containers = format!("[{{name: app, resources: {resources}}}, {{name: sidecar}}]");
+        format!(
+            "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: shop}}\n\
+             spec: {{template: {{spec: {{containers: {containers}}}}}}}\n"
+        )
+    };
+    let of = |container: &str, line: u64, index: u64, resource: &str| {
+        format!(
+            "file.yaml:{line}: ScaledObject shop/web: spec.triggers[{index}]: warning: the scaledobject has a {resource} trigger but \
+             the container {container} doesn't have the {resource} request defined (set resources.requests.{resource}, \
+             unless a LimitRange does)"
+        )
+    };
+    let sidecar = of("sidecar", 8, 0, "cpu");
+    assert_eq!(
+        lines(&format!("{object}{}", workload("{}"))),
+        [of("app", 8, 0, "cpu"), sidecar.clone(), of("app", 9, 1, "memory")]
+    );
+    let some = workload("{requests: {cpu: 500m}, limits: {memory: 1Gi}}");
+    assert_eq!(lines(&format!("{object}{some}")), std::slice::from_ref(&sidecar));
+    let nothing = workload("{requests: {cpu: 0, memory: 1}}");
+    assert_eq!(lines(&format!("{object}{nothing}")), [of("app", 8, 0, "cpu"), sidecar]);
+    assert!(lines(object).is_empty(), "the Deployment is not in the files");
+    let zero = object.replace("minReplicaCount: 1", "minReplicaCount: 0");
+    assert!(
+        lines(&zero)[0].contains("scaledobject has only cpu/memory triggers AND minReplica is 0"),
+        "{:?}",
+        lines(&zero)
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hpalite::scaling::event::StatusPatch;
 use hpalite::scaling::hpa::{self, Drift};
-use hpalite::scaling::model::{ApiGroup, Gvkr, Source, Status, Step};
+use hpalite::scaling::model::{ApiGroup, Gvkr, Query, Status, Step};
 use hpalite::wire::scaled_object::{self, Reading};
 use hpalite::wire::{hpa as wire_hpa, status};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ const MANIFESTS: &str = include_str!("../fixtures/compat/manifests.json");
 const RECORD: &str = include_str!("../fixtures/compat/keda-2.20.2.json");
 
 /// Types that are not served yet.
-const LATER: &[&str] = &["c09-cpuprom", "c11-cron", "c31-workload", "c43-memmin0"];
+const LATER: &[&str] = &["c31-workload"];
 
 fn record() -> BTreeMap<String, Value> {
     serde_json::from_str(&RECORD.replace("__PROMETHEUS__", "http://prometheus:9090/")).unwrap()
@@ -73,10 +73,12 @@ fn hpas_are_those_that_keda_made() {
         assert_eq!(status.hpa_name.as_deref(), Some(&*definition.hpa_name), "{name}");
         let metric_names: Vec<String> = definition.triggers.iter().map(|t| t.metric_name.to_string()).collect();
         assert_eq!(status.external_metric_names, metric_names, "{name}");
+        let resources: Vec<String> = definition.resource_triggers.iter().map(|t| t.kind.clone()).collect();
+        assert_eq!(status.resource_metric_names, resources, "{name}");
         compared += 1;
     }
-    // 25 ScaledObjects, of which 9 are invalid and one is paused.
-    assert_eq!(compared, 15);
+    // 25 ScaledObjects, of which 6 are invalid and one is paused.
+    assert_eq!(compared, 18);
 }
 
 #[test]
@@ -99,6 +101,36 @@ fn what_we_write_reads_back_without_drift() {
         assert_eq!(observed.resource_version, "7");
         assert_eq!(hpa::drift(&desired, &observed), Drift::None, "{name}");
     }
+}
+
+/// A spec that the API server has stored, with its spelling of the quantities.
+#[test]
+fn resource_metrics_read_back_without_drift() {
+    let trigger = |value: &str, container: &str| json!({"type": "memory", "metricType": "AverageValue", "metadata": {"value": value, "containerName": container}});
+    let object = json!({
+        "metadata": {"name": "so", "namespace": "compat", "uid": "u"},
+        "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [trigger("0.5Gi", ""), trigger("1500e3", "app")]},
+    });
+    let object = scaled_object::from_slice(ApiGroup::KedaSh, object.to_string().as_bytes()).unwrap();
+    let gvkr = Gvkr {
+        group: "apps".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        resource: String::new(),
+    };
+    let desired = hpa::desired(&object, object.definition.as_ref().unwrap(), &gvkr, "1");
+    let mut body = wire_hpa::to_apply(&desired);
+    assert_eq!(body["spec"]["metrics"][1]["resource"]["target"]["averageValue"], "512Mi");
+    let mut reads_back = |first: &str, second: &str, container: &str| {
+        body["spec"]["metrics"][0]["containerResource"]["target"]["averageValue"] = json!(first);
+        body["spec"]["metrics"][0]["containerResource"]["container"] = json!(container);
+        body["spec"]["metrics"][1]["resource"]["target"]["averageValue"] = json!(second);
+        hpa::drift(&desired, &wire_hpa::from_slice(body.to_string().as_bytes()).unwrap())
+    };
+    assert_eq!(reads_back("1500e3", "536870912", "app"), Drift::None);
+    assert_eq!(reads_back("1500001", "536870912", "app"), Drift::Apply);
+    assert_eq!(reads_back("1500e3", "500Mi", "app"), Drift::Apply);
+    assert_eq!(reads_back("1500e3", "512Mi", "other"), Drift::Apply);
 }
 
 #[test]
@@ -149,7 +181,10 @@ fn only_the_expected_cases_are_invalid() {
             "c17-minmax-bad" => (Step::ReplicaBounds, "MinReplicaCount=9 must be less than MaxReplicaCount=2"),
             "c19-badthreshold" => (Step::BuildScalers, "\"abc\" is not a number"),
             "c29-tiny" => (Step::BuildScalers, "\"0.0001\" becomes the HPA target \"0\""),
-            "c45-formula-bad" => (Step::BuildScalers, "advanced.scalingModifiers is not supported yet"),
+            "c45-formula-bad" => (
+                Step::BuildScalers,
+                "spec.advanced.scalingModifiers.formula: formula, column 6: unexpected end (trigger names: rps)",
+            ),
             "c49-notriggers" => (Step::Triggers, "no triggers defined"),
             later if LATER.contains(&later) => (Step::BuildScalers, "is not supported yet"),
             other => panic!("{other}: {text}"),
@@ -164,7 +199,9 @@ fn parameters_arrive_in_the_source() {
     let readings = readings();
     let source = |name: &str| {
         let definition = readings[name].object.definition.clone().unwrap();
-        let Source::Prometheus(source) = definition.triggers[0].source.clone();
+        let Some(Query::Prometheus(source)) = definition.triggers[0].source.query().cloned() else {
+            panic!("{name} asks no Prometheus")
+        };
         (definition, source)
     };
     let (definition, headers) = source("c41-headers");

@@ -1,19 +1,24 @@
 //! From a [`Response`] to the bytes of an HTTP/1.1 answer.
 //!
-//! Pure. The only writer of status lines and of the headers that say where an answer ends.
+//! Pure. The only writer of status lines, of `Date`, and of the headers that say where an answer ends.
 
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::http::Response;
+use crate::logfmt;
 
-/// Appends the whole answer. `head_only` leaves the body out and keeps its length, as for HEAD.
-pub(super) fn encode(response: &Response, head_only: bool, out: &mut Vec<u8>) {
+/// Appends the whole answer. `head_only` leaves the body out and keeps its length, as for HEAD. A server that
+/// has a clock must say in `Date` what it shows (RFC 9110, 6.6.1).
+pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out: &mut Vec<u8>) {
     let body = response.body.as_bytes();
     // These statuses end with the head whatever it says, so it must not announce a body.
     let bodiless = matches!(response.status, 100..=199 | 204 | 304);
     out.reserve(256 + if head_only || bodiless { 0 } else { body.len() });
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", response.status, phrase(response.status));
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
+    header(out, "Date", &logfmt::http_date(seconds));
     if !bodiless {
         header(out, "Content-Type", &response.content_type);
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
@@ -72,25 +77,30 @@ fn phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn text(response: &Response, head_only: bool) -> String {
         let mut out = Vec::new();
-        encode(response, head_only, &mut out);
+        encode(response, head_only, UNIX_EPOCH + Duration::from_secs(784_111_777), &mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn answers() {
         let response = Response::text(200, "ok").with_header("ETag", "\"a\"").with_header("X", "a\r\nSet-Cookie: b");
-        let head =
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nETag: \"a\"\r\n\r\n";
+        // The example of RFC 9110.
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let head = format!(
+            "HTTP/1.1 200 OK\r\n{date}Content-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nETag: \"a\"\r\n\r\n"
+        );
         assert_eq!(text(&response, false), format!("{head}ok"));
         assert_eq!(text(&response, true), head);
         let not_modified = Response::json(304, "").with_header("ETag", "\"a\"");
-        assert_eq!(text(&not_modified, false), "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n");
+        assert_eq!(text(&not_modified, false), format!("HTTP/1.1 304 Not Modified\r\n{date}ETag: \"a\"\r\n\r\n"));
         let mut out = text(&Response::text(299, "ok"), false).into_bytes();
         announce_close(&mut out);
-        assert!(out.starts_with(b"HTTP/1.1 299 \r\nConnection: close\r\nContent-Type"));
+        assert!(out.starts_with(b"HTTP/1.1 299 \r\nConnection: close\r\nDate"));
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::{error, warn};
 
@@ -194,7 +194,7 @@ impl Backend {
             // A worker's proof that its new connection works.
             Some(None) => out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n"),
             Some(Some(peer)) => match build(&mut incoming, peer) {
-                Ok(request) => answer::encode(&(self.handler)(&request), head_only, out),
+                Ok(request) => answer::encode(&(self.handler)(&request), head_only, SystemTime::now(), out),
                 Err(_) => out.extend_from_slice(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
             },
         }

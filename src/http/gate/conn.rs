@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use log::{debug, trace, warn};
 
@@ -127,6 +127,21 @@ impl Conn {
         self.session.finish();
     }
 
+    /// What is due past the deadline. True if the connection has to stay for an answer to leave: who was in the middle
+    /// of a request is told that it took too long. Nobody else is: an answer to no request is an error to clients.
+    pub(super) fn give_up(&mut self, counters: &Counters, now: Instant) -> bool {
+        match self.state {
+            State::Idle | State::Lingering => return false,
+            _ => counters.count(Count::TimedOut),
+        }
+        let tells = self.state == State::Reading && !self.session.wants_write();
+        if tells {
+            self.input = Vec::new();
+            self.answer_and_close(&Response::status(408, "Timeout", "the request took too long to arrive"), now);
+        }
+        tells
+    }
+
     /// Does all that can be done without waiting for the client.
     pub(super) fn drive(&mut self, tools: &mut Tools<'_>) -> Next {
         match self.try_drive(tools) {
@@ -146,10 +161,7 @@ impl Conn {
 
     fn try_drive(&mut self, tools: &mut Tools<'_>) -> Result<Next, SessionError> {
         let now = Instant::now();
-        if now >= self.deadline && self.state != State::Waiting {
-            if self.state != State::Idle && self.state != State::Lingering {
-                tools.shared.counters.count(Count::TimedOut);
-            }
+        if now >= self.deadline && self.state != State::Waiting && !self.give_up(&tools.shared.counters, now) {
             return Ok(Next::Close);
         }
         for _ in 0..TURN_MAX {
@@ -361,7 +373,7 @@ impl Conn {
     }
 
     fn answer(&mut self, response: &Response, head_only: bool) {
-        answer::encode(response, head_only, self.session.out_mut());
+        answer::encode(response, head_only, SystemTime::now(), self.session.out_mut());
     }
 
     /// After a refusal nothing can be told about the bytes that follow, so they are not read.

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A TLS handshake takes two round trips and a millisecond of work; the kube-apiserver gives up after 10 s.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// From the first byte of a request to its last. Our requests fit in a few packets.
+/// From the first byte of a request to its last. Our requests fit in a few packets. Past it the answer is 408.
 pub const REQUEST: Duration = Duration::from_secs(5);
 
 /// For each [`OUT_PIECE`] of an answer to leave: a reader slower than 64 KiB in 5 s = 13 KB/s is cut off.

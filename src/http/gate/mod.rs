@@ -56,6 +56,7 @@ use rustix::process::{Resource, getrlimit};
 use super::tls::TlsState;
 use super::{Handler, Request, Response};
 use backend::Backend;
+use conn::Conn;
 use limits::{BACKLOG, DESCRIPTORS_RESERVED, PATIENT_QUEUE_MAX, STACK};
 use parking::{Parked, Queue};
 use poller::{Poller, STOP};
@@ -229,6 +230,12 @@ impl Shared {
 
     fn clear_wake(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+    }
+
+    /// Lets one worker have the connection once its socket is ready; the caller holds the lock on `parked`.
+    fn arm(&self, conn: &Conn, until: EventFlags) -> bool {
+        let socket = conn.session().descriptor();
+        epoll::modify(&self.connections, socket, EventData::new_u64(conn.id), until | EventFlags::ONESHOT).is_ok()
     }
 
     fn may_warn(&self) -> bool {

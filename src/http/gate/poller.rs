@@ -198,8 +198,9 @@ impl Poller {
             let idle = conn.state == State::Idle;
             // A connection that has not asked yet may have its first request on the way.
             let over = draining && idle && (conn.served > 0 || now.duration_since(conn.since) >= DRAIN_FIRST_REQUEST);
-            if late && !idle && conn.state != State::Lingering {
-                self.shared.counters.count(Count::TimedOut);
+            if late && conn.give_up(&self.shared.counters, now) {
+                // A worker sends what is to be said.
+                return self.shared.arm(conn, EventFlags::OUT);
             }
             if (late || over) && idle {
                 conn.say_goodbye();

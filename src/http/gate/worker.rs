@@ -3,7 +3,7 @@
 //! Owns its upstream connection and the buffers it lends to connections. Quick workers wait on the epoll instance
 //! of all connections themselves, because a thread in between would cost each request two more switches.
 
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{self, EventFlags};
 
 use super::Shared;
 use super::conn::{Conn, Next, State, Tools};
@@ -61,12 +61,9 @@ fn park(shared: &Shared, mut conn: Box<Conn>, until: EventFlags) {
         conn.say_goodbye();
         return;
     }
-    let data = EventData::new_u64(conn.id);
     // Armed under the lock, so that no worker can see the event before the entry.
     let mut parked = shared.parked.lock();
-    let socket = conn.session().descriptor();
-    let armed = epoll::modify(&shared.connections, socket, data, until | EventFlags::ONESHOT);
-    if armed.is_ok() && !shared.is_stopping() {
+    if shared.arm(&conn, until) && !shared.is_stopping() {
         parked.insert(conn.id, conn);
     }
 }

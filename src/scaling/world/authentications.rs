@@ -115,7 +115,7 @@ impl World {
         let objects_known = self.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
         let is_busy = self.authentication_writes.values().any(|busy| busy.key == *key);
         let waits = self.authentication_retries.get(key).is_some_and(|(at, _)| at.is_some_and(|at| at > now));
-        if !objects_known || is_busy || waits {
+        if self.is_standby || !objects_known || is_busy || waits {
             return false;
         }
         let Some(found) = self.authentications.get(key) else {
@@ -206,6 +206,8 @@ fn used(spec: &ScaledObject) -> Vec<AuthenticationKey> {
     let Ok(definition) = &spec.definition else {
         return Vec::new();
     };
-    let references = definition.triggers.iter().filter_map(|trigger| trigger.authentication.as_ref());
+    let references = definition.triggers.iter().map(|trigger| &trigger.authentication);
+    let of_resources = definition.resource_triggers.iter().map(|trigger| &trigger.authentication);
+    let references = references.chain(of_resources).filter_map(Option::as_ref);
     references.map(|reference| authentication_key(&spec.key, reference)).collect()
 }

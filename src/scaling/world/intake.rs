@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::super::composite;
 use super::super::event::{Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead};
 use super::super::hpa::ObservedHpa;
 use super::super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
-    Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Trigger,
+    UnixMillis, Workload,
 };
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::World;
@@ -29,6 +30,7 @@ impl World {
             Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
             Event::MetricRead(key) => self.metric_read(&key, now),
             Event::Restored(states) => self.restored(states),
+            Event::Leading => self.lead(now),
             Event::Tick => {}
         }
     }
@@ -245,7 +247,8 @@ impl World {
         self.dirty.extend(controlling_object(hpa));
     }
 
-    /// Hands the HPA's own reasoning to the history whenever it changed.
+    /// Hands the HPA's own reasoning to the history whenever it changed. A new value of a metric alone is no news: the
+    /// samples have it, and the HPA writes one every 15 s, which at 1 kB each would be 3 GB a day for 500 objects.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
         let (Some(key), Some((.., uid))) = (controlling_object(hpa), &hpa.controller) else {
             return;
@@ -257,7 +260,6 @@ impl World {
             old.current_replicas == hpa.current_replicas
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
-                && old.current_metrics_json == hpa.current_metrics_json
         });
         if !same {
             self.record(Record::Hpa {
@@ -460,7 +462,7 @@ impl World {
         let Some(poll_at) = object.rhythm.read(now) else {
             return;
         };
-        let follows = object.definition().is_some_and(|d| d.triggers.iter().any(|t| !t.use_cached_metrics));
+        let follows = object.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
         // An earlier round in the calendar serves as well; a later one is superseded.
         if follows && self.schedule.planned(key).is_some_and(|planned| planned > poll_at) {
             self.schedule.plan(key, poll_at);
@@ -475,16 +477,26 @@ impl World {
     }
 }
 
+/// Reads want a value that is asked for just before.
+fn needs_fresh_polls(trigger: &Trigger) -> bool {
+    trigger.source.query().is_some() && !trigger.use_cached_metrics
+}
+
 fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {
-    let recorded = definition.triggers.iter().map(|trigger| super::super::event::RecordedTrigger {
-        index: trigger.index,
-        kind: trigger.kind.clone(),
-        name: trigger.name.clone(),
-        metric_name: std::sync::Arc::clone(&trigger.metric_name),
-        threshold: trigger.threshold,
-        activation_threshold: trigger.activation_threshold,
+    let recorded = definition.triggers.iter().map(|trigger| {
+        let (server, query) = trigger.source.told();
+        super::super::event::RecordedTrigger {
+            index: trigger.index,
+            kind: trigger.kind.clone(),
+            name: trigger.name.clone(),
+            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            server,
+            query,
+            threshold: trigger.threshold,
+            activation_threshold: trigger.activation_threshold,
+        }
     });
-    recorded.collect()
+    recorded.chain(definition.modifiers.as_ref().map(composite::recorded)).collect()
 }
 
 /// Namespace and name of the HPA that a valid object wants.

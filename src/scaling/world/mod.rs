@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, UnixMillis,
     Workload,
 };
 use super::object::{Object, TargetId, api_version};
@@ -78,6 +78,8 @@ pub struct World {
     restored: HashMap<ObjectKey, RestoredState>,
     next_write: u64,
     random: u64,
+    /// Another instance may be acting: facts are taken in, nothing follows from them.
+    is_standby: bool,
     out: Vec<Command>,
 }
 
@@ -151,8 +153,21 @@ impl World {
             starved: VecDeque::new(),
             restored: HashMap::new(),
             next_write: 1,
+            is_standby: false,
             out: Vec::new(),
         }
+    }
+
+    /// Only watches until [`Event::Leading`]: another instance acts. To be called before the first event.
+    pub fn stand_by(&mut self) {
+        self.is_standby = true;
+    }
+
+    /// Everything that was held back is due at once.
+    fn lead(&mut self, now: UnixMillis) {
+        self.is_standby = false;
+        self.dirty.extend(self.objects.keys().cloned());
+        self.sync_all_authentications(now);
     }
 
     /// Takes in one event and returns what must be done because of it.
@@ -206,8 +221,8 @@ impl World {
     }
 
     /// The wall clock was stepped by this much: whatever was planned moves along, so that neither a
-    /// leap ends every cooldown nor a step back stops all polling.
-    pub fn shift_clock(&mut self, milliseconds: i64) {
+    /// leap ends every cooldown nor a step back stops all polling. `now` is what the clock says after it.
+    pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
         self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
@@ -227,11 +242,22 @@ impl World {
             for trigger in &mut object.triggers {
                 trigger.shift(milliseconds);
             }
+            if let Some(composite) = &mut object.composite {
+                composite.shift(milliseconds);
+            }
             for slot in
                 [&mut object.slots.claim, &mut object.slots.status, &mut object.slots.hpa, &mut object.slots.scale]
             {
                 slot.retry_at = slot.retry_at.map(shift);
             }
+        }
+        // Windows go by the wall clock itself: whether they are open, and until when, is another matter now.
+        let by_clock = self.objects.iter().filter(|(_, object)| {
+            let definition = object.loop_definition.as_deref();
+            definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
+        });
+        for (key, _) in by_clock {
+            self.schedule.plan(key, now);
         }
     }
 

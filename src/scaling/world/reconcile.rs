@@ -22,7 +22,7 @@ impl World {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        if !self.is_listed(key.group) {
+        if !self.may_decide(key.group) {
             return;
         }
         if object.spec.deletion_requested {
@@ -39,9 +39,10 @@ impl World {
         self.sync_authentications_of(key, now);
     }
 
-    /// Nothing is decided on half of the facts.
-    fn is_listed(&self, group: ApiGroup) -> bool {
-        self.lists.hpas.is_complete()
+    /// Nothing is decided on half of the facts, nor beside another instance.
+    fn may_decide(&self, group: ApiGroup) -> bool {
+        !self.is_standby
+            && self.lists.hpas.is_complete()
             && self.lists.objects.get(&group).is_some_and(super::lists::ListTracker::is_complete)
     }
 
@@ -361,10 +362,17 @@ impl World {
         };
         let old = object.loop_definition.clone();
         object.start_loop(old.as_deref());
+        // What is known of triggers that stay is known of the new formula, too.
+        self.compose(key, now);
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         let silent = std::mem::take(&mut object.recorded.adopted);
-        let kinds: Vec<String> = object.definition().map_or_else(Vec::new, |definition| {
-            definition.triggers.iter().map(|trigger| trigger.kind.clone()).collect()
+        let mut kinds: Vec<(u16, String)> = object.definition().map_or_else(Vec::new, |definition| {
+            let asked = definition.triggers.iter().map(|trigger| (trigger.index, trigger.kind.clone()));
+            asked.chain(definition.resource_triggers.iter().map(|t| (t.index, t.kind.clone()))).collect()
         });
+        kinds.sort_unstable();
         // Answers to the questions of an earlier generation are none to those of this one.
         self.schedule.forget(key);
         self.schedule.plan(key, now);
@@ -372,7 +380,7 @@ impl World {
             return;
         }
         let mut told = std::collections::BTreeSet::new();
-        for kind in kinds {
+        for (_, kind) in kinds {
             if told.insert(kind.clone()) {
                 self.emit(key, false, "KEDAScalersStarted", "BuildScaler", format!("Scaler {kind} is built"));
             }

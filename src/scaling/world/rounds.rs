@@ -1,14 +1,16 @@
 //! One pass over an object's triggers, from falling due to the decision.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
     Answer, Circumstances, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget,
     WriteKind,
 };
 use super::super::model::{
-    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Trigger,
+    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Source, Trigger,
     UnixMillis,
 };
 use super::super::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
@@ -36,8 +38,15 @@ impl World {
             return;
         };
         let interval = definition.polling_interval;
-        let phase = definition.triggers.first().map_or(Duration::ZERO, |first| phase(&first.source, interval));
-        self.schedule.plan(key, next_on_grid(now, interval, phase));
+        let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
+        let phase = first_query.map_or_else(|| phase(key, interval), |query| phase(query, interval));
+        let on_grid = next_on_grid(now, interval, phase);
+        // A window opens and shuts on the minute, not at the first poll after it.
+        let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
+            Source::Cron(window) => window.at(now).until,
+            Source::Query(_) => None,
+        });
+        self.schedule.plan(key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
         if let Some(round) = &mut object.round {
             // Rounds of one object never overlap; an over-long one is followed at once by the next.
             round.again = true;
@@ -45,7 +54,8 @@ impl World {
         }
         let counts_pods = definition.fallback.as_ref().is_some_and(|fallback| {
             definition.triggers.iter().zip(&object.triggers).any(|(trigger, state)| {
-                trigger.metric_type == MetricType::Value && state.failures >= fallback.failure_threshold
+                let metric_type = definition.modifiers.as_ref().map_or(trigger.metric_type, |m| m.metric_type);
+                metric_type == MetricType::Value && state.failures >= fallback.failure_threshold
             })
         });
         let selector = match &object.target {
@@ -66,12 +76,20 @@ impl World {
             self.out.push(Command::CountReadyPods { object: key.clone(), selector });
         }
         for trigger in &definition.triggers {
-            match self.credentials(key, trigger) {
-                Ok(credentials) => {
-                    self.schedule.ask((key.clone(), trigger.index), &trigger.source, credentials, due_at)
-                }
-                Err(error) => self.answered(key, trigger.index, &Answer::Failed(error), now, Duration::ZERO, now),
-            }
+            let answer = match &trigger.source {
+                Source::Cron(window) => Answer::Value(window.value(now)),
+                Source::Query(query) => match self.credentials(key, trigger) {
+                    Ok(credentials) => {
+                        self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
+                        continue;
+                    }
+                    Err(error) => Answer::Failed(error),
+                },
+            };
+            self.answered(key, trigger.index, &answer, now, Duration::ZERO, now);
+        }
+        if definition.is_resource_only() {
+            self.round_progressed(key, now);
         }
     }
 
@@ -171,7 +189,53 @@ impl World {
         for (trigger, state) in definition.triggers.iter().zip(&mut object.triggers) {
             state.reconsider(trigger, &definition, now, context);
         }
+        if object.round.is_none() {
+            self.compose(key, now);
+        }
         self.publish(key);
+    }
+
+    /// Evaluates the formula over the triggers' last answers; true when there is one and it was.
+    pub(super) fn compose(&mut self, key: &ObjectKey, now: UnixMillis) -> bool {
+        let Some(object) = self.objects.get_mut(key) else {
+            return false;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return false;
+        };
+        let Some(modifiers) = &definition.modifiers else {
+            return false;
+        };
+        let context = FallbackContext {
+            current_replicas: object.target.replicas(),
+            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
+        };
+        let before = object.composite.as_ref();
+        object.composite = Composite::compute(&definition, modifiers, &object.triggers, context, before, now);
+        object.composite.is_some()
+    }
+
+    /// All triggers were answered: what the formula makes of it goes to readers and to the history.
+    fn compose_round(&mut self, key: &ObjectKey, now: UnixMillis) {
+        if !self.compose(key, now) {
+            return;
+        }
+        self.publish(key);
+        let composite = self.objects.get(key).and_then(|object| object.composite.as_ref());
+        let answer = match composite {
+            Some(Composite::Value { value, .. }) => Answer::Value(*value),
+            Some(Composite::Failed { error, .. }) => Answer::Failed(error.clone()),
+            None => return,
+        };
+        let is_error = matches!(answer, Answer::Failed(_));
+        self.record(Record::Sample {
+            at: now,
+            object: key.clone(),
+            trigger: composite::INDEX,
+            answer,
+            latency: Duration::ZERO,
+            is_error,
+        });
     }
 
     /// Tells each trigger's error once the round is complete and its fallback has been considered.
@@ -182,7 +246,7 @@ impl World {
         let Some(definition) = object.loop_definition.clone() else {
             return;
         };
-        let errors: Vec<_> = definition
+        let mut errors: Vec<_> = definition
             .triggers
             .iter()
             .zip(&object.triggers)
@@ -191,6 +255,10 @@ impl World {
                 (trigger.index, error)
             })
             .collect();
+        // An error of one of the triggers has been told as theirs.
+        let error = object.composite.as_ref().and_then(Composite::error);
+        let error = error.filter(|error| error.class == ErrorClass::Formula);
+        errors.push((composite::INDEX, error.map(|error| error.message.clone())));
         for (index, error) in errors {
             self.tell_trigger_error(key, index, error);
         }
@@ -209,7 +277,9 @@ impl World {
             Some(error) if told.get(&index) == Some(&error) => {}
             Some(error) => {
                 told.insert(index, error.clone());
-                self.emit(key, true, "KEDAScalerFailed", "QueryTrigger", error);
+                let feeds_formula = object.definition().is_some_and(|definition| definition.modifiers.is_some());
+                let reason = if feeds_formula { "KEDAMetricSourceFailed" } else { "KEDAScalerFailed" };
+                self.emit(key, true, reason, "QueryTrigger", error);
             }
         }
     }
@@ -225,6 +295,7 @@ impl World {
         let is_good = object.verdict == Verdict::Good;
         // Otherwise as soon as it is good again, since the next round may be far.
         object.redecide |= !is_good;
+        self.compose_round(key, now);
         self.tell_trigger_errors(key);
         if is_good {
             self.decide(key, now);
@@ -276,14 +347,19 @@ impl World {
             return;
         }
         object.redecide = false;
-        let is_answered = object.triggers.iter().all(|state| state.current.is_some());
+        let is_answered = object.triggers.iter().all(|state| state.current.is_some())
+            && (object.composite.is_some() || definition.modifiers.is_none());
         if !is_answered && !object.spec.pause.is_full() {
             // Silence is not inactivity: the round that is under way will decide.
             return;
         }
         let triggers = decided_triggers(object, object.target.replicas().unwrap_or(0));
-        let active_metrics: Vec<String> =
-            triggers.iter().filter(|trigger| trigger.active).map(|trigger| trigger.metric_name.to_string()).collect();
+        let active_metrics: Vec<String> = if definition.is_resource_only() {
+            // Nobody could ever say that they are active again: they always are.
+            definition.resource_triggers.iter().map(|trigger| trigger.kind.clone()).collect()
+        } else {
+            triggers.iter().filter(|trigger| trigger.active).map(|trigger| trigger.metric_name.to_string()).collect()
+        };
         let current = match (&object.target, &object.target_unreadable) {
             (Target::Found { .. }, Some(message)) => Err(message.as_str()),
             (Target::Found { workload, .. }, None) => Ok(workload.replicas),
@@ -301,6 +377,8 @@ impl World {
                 current,
                 is_active: !active_metrics.is_empty(),
                 is_error: triggers.iter().any(|trigger| trigger.error.is_some()),
+                awaits_fallback: definition.fallback.is_some()
+                    && object.triggers.iter().any(|state| state.error().is_some()),
                 active_metrics: &active_metrics,
             },
             now,
@@ -335,7 +413,7 @@ impl World {
             object.decided = Some(Decided {
                 ready: decision.ready.clone(),
                 active: decision.active.clone(),
-                activity: triggers.iter().map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect(),
+                activity: activity(&triggers),
             });
         }
         // A state that lasts is one decision; its samples tell the rest.
@@ -460,27 +538,51 @@ pub(super) fn scale_note(
     }
 }
 
-/// `replicas` run.
+/// Those of the triggers, and of what the formula made of them, which alone can be active then. `replicas` run.
 fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
     let Some(definition) = &object.loop_definition else {
         return Vec::new();
     };
+    let modifiers = definition.modifiers.as_ref();
     let states = definition.triggers.iter().zip(&object.triggers);
-    states
-        .map(|(trigger, state)| DecidedTrigger {
-            metric_name: std::sync::Arc::clone(&trigger.metric_name),
-            value: state.value(),
-            active: state.is_active(trigger),
-            error: state.error().map(|error| error.message.clone()),
-            metric_type: trigger.metric_type,
-            target: trigger.threshold,
-            proposal: state.value().map(|value| {
-                let behavior = definition.behavior.as_ref();
-                recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior)
-            }),
-            fallback: state.is_falling_back(),
-        })
-        .collect()
+    let behavior = definition.behavior.as_ref();
+    let triggers = states.map(|(trigger, state)| DecidedTrigger {
+        metric_name: std::sync::Arc::clone(&trigger.metric_name),
+        value: state.value(),
+        active: modifiers.is_none() && state.is_active(trigger),
+        error: state.error().map(|error| error.message.clone()),
+        metric_type: trigger.metric_type,
+        target: trigger.threshold,
+        // Beside a formula the HPA knows nothing of it.
+        proposal: state
+            .value()
+            .filter(|_| modifiers.is_none())
+            .map(|value| recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior)),
+        fallback: state.is_falling_back(),
+        formula: None,
+    });
+    let has_error = object.triggers.iter().any(|state| state.error().is_some());
+    let composite = modifiers.zip(object.composite.as_ref()).map(|(modifiers, composite)| DecidedTrigger {
+        metric_name: composite::NAME.into(),
+        value: composite.value(),
+        // As in KEDA, nothing is activated on a fallback while another trigger waits for its own.
+        active: composite.is_active() && !has_error,
+        error: composite.error().map(|error| error.message.clone()),
+        metric_type: modifiers.metric_type,
+        target: modifiers.target,
+        proposal: composite
+            .value()
+            .map(|value| recommend::proposal(modifiers.metric_type, value, modifiers.target, replicas, behavior)),
+        fallback: composite.is_fallback(),
+        formula: Some(composite::with_numbers(definition, modifiers, &object.triggers)),
+    });
+    triggers.chain(composite).collect()
+}
+
+/// What the status says of each trigger; the composite metric is none.
+fn activity(triggers: &[DecidedTrigger]) -> BTreeMap<String, bool> {
+    let of_triggers = triggers.iter().filter(|trigger| trigger.formula.is_none());
+    of_triggers.map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect()
 }
 
 fn circumstances(object: &Object, decision: &Decision, triggers: &[DecidedTrigger]) -> Circumstances {
@@ -536,6 +638,7 @@ fn paused_definition(object: &Object) -> Result<std::sync::Arc<super::super::mod
         behavior: None,
         modifiers: None,
         triggers: Vec::new(),
+        resource_triggers: Vec::new(),
         selector: (String::new(), String::new()),
         excluded_labels: Vec::new(),
     }))

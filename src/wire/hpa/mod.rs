@@ -76,17 +76,20 @@ fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
             let selector = LabelSelector { match_labels: Some(match_labels.clone()), match_expressions: None };
             spec.external = Some(api::ExternalMetricSource {
                 metric: api::MetricIdentifier { name: name.clone(), selector: Some(selector) },
-                target: metric_target(*target),
+                target: metric_target(*target, quantity::text),
             });
         }
         HpaMetric::Resource { name, target } => {
-            spec.resource = Some(api::ResourceMetricSource { name: name.clone(), target: metric_target(*target) });
+            spec.resource = Some(api::ResourceMetricSource {
+                name: name.clone(),
+                target: metric_target(*target, quantity::short_text),
+            });
         }
         HpaMetric::ContainerResource { container, name, target } => {
             spec.container_resource = Some(api::ContainerResourceMetricSource {
                 container: container.clone(),
                 name: name.clone(),
-                target: metric_target(*target),
+                target: metric_target(*target, quantity::short_text),
             });
         }
         HpaMetric::Other(_) => return None,
@@ -94,16 +97,16 @@ fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
     Some(spec)
 }
 
-fn metric_target(target: MetricTarget) -> api::MetricTarget {
+fn metric_target(target: MetricTarget, text: fn(i128) -> String) -> api::MetricTarget {
     let mut wire = api::MetricTarget::default();
     match target {
         MetricTarget::AverageValue(milli) => {
             "AverageValue".clone_into(&mut wire.type_);
-            wire.average_value = Some(Quantity(quantity::text(milli)));
+            wire.average_value = Some(Quantity(text(milli)));
         }
         MetricTarget::Value(milli) => {
             "Value".clone_into(&mut wire.type_);
-            wire.value = Some(Quantity(quantity::text(milli)));
+            wire.value = Some(Quantity(text(milli)));
         }
         MetricTarget::Utilization(percent) => {
             "Utilization".clone_into(&mut wire.type_);

@@ -35,12 +35,19 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         .warn_unknown(&["restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig", "scalingModifiers"], report);
     let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
     let triggers = trigger::read_all(ApiGroup::KedaSh, &metadata.name, spec, report);
+    if replicas.min.unwrap_or(0) == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
+        report.warn(
+            spec.path("minReplicaCount"),
+            "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)",
+            "write minReplicaCount: 1, or add a trigger that can tell when to run at all",
+        );
+    }
     let config = advanced.child("horizontalPodAutoscalerConfig", report);
     config.warn_unknown(&["name", "behavior"], report);
     let hpa_name = hpa_name(metadata, &config, report);
     let behavior = behavior::read(&config, report);
-    let modifiers = modifiers::read(&advanced, report);
-    let fallback = fallback::read(spec, &triggers.kinds, modifiers.is_some(), report);
+    let modifiers = modifiers::read(spec, &advanced, report);
+    let fallback = fallback::read(spec, &triggers, modifiers::has_formula(spec), report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,
@@ -53,6 +60,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         behavior,
         modifiers,
         triggers: triggers.triggers,
+        resource_triggers: triggers.resource_triggers,
         selector: (NAME_LABEL.to_owned(), metadata.name.clone()),
         excluded_labels: annotations::excluded_labels(&metadata.annotations),
     };

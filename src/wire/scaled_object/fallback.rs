@@ -1,6 +1,7 @@
 //! `spec.fallback`: what to do while triggers fail.
 
 use super::super::fields::{Fields, Report, quoted};
+use super::super::trigger::Triggers;
 use crate::nearest::nearest;
 use crate::scaling::model::{Fallback, FallbackBehavior, Step};
 
@@ -14,10 +15,10 @@ const BEHAVIORS: &[(&str, FallbackBehavior)] = &[
     ("scalingModifiers", FallbackBehavior::ScalingModifiers),
 ];
 
-/// `trigger_types` are the types as written, to see whether any of them can fall back.
+/// `triggers` tell whether any of them can fall back.
 pub(super) fn read(
     spec: &Fields<'_>,
-    trigger_types: &[&str],
+    triggers: &Triggers<'_>,
     has_formula: bool,
     report: &mut Report,
 ) -> Option<Fallback> {
@@ -36,8 +37,7 @@ pub(super) fn read(
     let failure_threshold = required("failureThreshold", "write how many failures in a row to tolerate, e.g. 3");
     let replicas = required("replicas", "write how many replicas to run while triggers fail");
     let behavior = behavior(&fallback, has_formula, report);
-    let can_fall_back = trigger_types.iter().any(|kind| !matches!(*kind, "cpu" | "memory"));
-    if !trigger_types.is_empty() && !can_fall_back && !has_formula {
+    if !triggers.kinds.is_empty() && triggers.are_of_resources_only() && !has_formula {
         report.problem(
             Step::BuildScalers,
             fallback.here(),

@@ -46,6 +46,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         behavior: None,
         modifiers: None,
         triggers: triggers.triggers,
+        resource_triggers: triggers.resource_triggers,
         selector: (DEPLOYMENT_LABEL.to_owned(), target.name.clone()),
         excluded_labels: annotations::excluded_labels(&metadata.annotations),
     };

@@ -9,7 +9,7 @@ mod bounds;
 mod current;
 mod fallback;
 mod legacy;
-mod modifiers;
+pub(in crate::wire) mod modifiers;
 
 use std::sync::Arc;
 
@@ -102,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::scaling::model::{MetricType, OnMissing, Source, UnixMillis};
+    use crate::scaling::model::{MetricType, OnMissing, Query, UnixMillis};
 
     fn read(group: ApiGroup, object: &Value) -> ScaledObject {
         from_slice(group, object.to_string().as_bytes()).expect("has a name")
@@ -144,7 +144,7 @@ mod tests {
         let trigger = &definition.triggers[0];
         assert_eq!((&*trigger.metric_name, trigger.metric_type), ("s0-prometheus", MetricType::AverageValue));
         assert_eq!(trigger.on_missing, OnMissing::EmptyIsZero);
-        let Source::Prometheus(source) = &trigger.source;
+        let Some(Query::Prometheus(source)) = trigger.source.query() else { panic!("{trigger:?}") };
         assert_eq!((source.server_address.as_str(), source.timeout, source.unsafe_ssl), ("http://p:9090", None, false));
     }
 

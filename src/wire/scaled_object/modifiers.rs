@@ -1,14 +1,25 @@
-//! `advanced.scalingModifiers`: read and judged in form; formulas are not evaluated yet, so any use
-//! of one is a problem for now.
+//! `advanced.scalingModifiers`: the formula over the triggers' names, and what it must reach.
+
+use serde_json::Value;
 
 use super::super::fields::{Fields, Report, quoted};
-use super::super::trigger::json_number;
+use crate::scaling::formula::Formula;
+use crate::scaling::hpa::composite_target_milli;
 use crate::scaling::model::{MetricType, Modifiers, Step};
 
+const FIELDS: &[&str] = &["formula", "target", "activationTarget", "metricType"];
+
+/// Whether the triggers feed a formula, right or wrong: other rules depend on it.
+pub(in crate::wire) fn has_formula(spec: &Fields<'_>) -> bool {
+    let modifiers = spec.get("advanced").and_then(|advanced| advanced.get("scalingModifiers"));
+    let formula = modifiers.and_then(|modifiers| modifiers.get("formula")).and_then(Value::as_str);
+    formula.is_some_and(|formula| !formula.is_empty())
+}
+
 /// `None` when nothing is set, which `{}` and empty texts count as.
-pub(super) fn read(advanced: &Fields<'_>, report: &mut Report) -> Option<Modifiers> {
+pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Report) -> Option<Modifiers> {
     let fields = advanced.child("scalingModifiers", report);
-    fields.warn_unknown(&["formula", "target", "activationTarget", "metricType"], report);
+    fields.warn_unknown(FIELDS, report);
     let formula = fields.filled("formula", report);
     let target = fields.filled("target", report);
     let activation_target = fields.filled("activationTarget", report);
@@ -22,15 +33,20 @@ pub(super) fn read(advanced: &Fields<'_>, report: &mut Report) -> Option<Modifie
     if formula.is_none() {
         problem("formula", "is missing".to_owned(), "write a formula over trigger names, or remove scalingModifiers");
     }
-    let target_number = target.and_then(json_number);
+    let target_number = target.and_then(number);
     match (target, target_number) {
         (None, _) => problem("target", "is missing".to_owned(), "write the wanted value per replica, e.g. \"10\""),
-        (Some(_), Some(number)) if number > 0.0 => {}
+        (Some(text), Some(number)) if number > 0.0 => {
+            if composite_target_milli(number) == 0 {
+                let message = format!("{} becomes the HPA target \"0\", which the API server refuses", quoted(text));
+                problem("target", message, "write at least \"0.001\", or scale the formula up");
+            }
+        }
         (Some(text), _) => {
             problem("target", format!("{} is not a number above 0", quoted(text)), "write a number such as \"10\"");
         }
     }
-    let activation = activation_target.map_or(Some(0.0), json_number);
+    let activation = activation_target.map_or(Some(0.0), number);
     if let (Some(text), None) = (activation_target, activation) {
         problem("activationTarget", format!("{} is not a number", quoted(text)), "write a number such as \"1\"");
     }
@@ -46,16 +62,59 @@ pub(super) fn read(advanced: &Fields<'_>, report: &mut Report) -> Option<Modifie
             None
         }
     };
-    report.problem(
-        Step::BuildScalers,
-        fields.here(),
-        "advanced.scalingModifiers is not supported yet",
-        "remove scalingModifiers and let each trigger count for itself, or join the queries in PromQL",
-    );
+    let formula = compile(spec, &fields, formula?, report);
     Some(Modifiers {
-        formula: formula?.to_owned(),
+        formula: formula?,
         target: target_number?,
         activation_target: activation?,
         metric_type: metric_type?,
     })
+}
+
+/// Compiles the formula over the triggers that it can read: all but those that the HPA measures itself.
+fn compile(spec: &Fields<'_>, fields: &Fields<'_>, text: &str, report: &mut Report) -> Option<Formula> {
+    // What is wrong with the triggers themselves has been reported where they are read.
+    let mut reported = Report::default();
+    let mut names = Vec::new();
+    let mut paths = Vec::new();
+    for trigger in spec.objects("triggers", &mut reported) {
+        let kind = trigger.text("type", &mut reported).unwrap_or_default();
+        if kind.is_empty() || matches!(kind, "cpu" | "memory") {
+            continue;
+        }
+        if let Some(name) = trigger.filled("name", &mut reported) {
+            names.push(name.to_owned());
+            paths.push(trigger.path("name"));
+        } else if trigger.get("name").is_none_or(|name| name == "") {
+            report.problem(
+                Step::BuildScalers,
+                trigger.path("name"),
+                "is missing, and a formula knows triggers by their names",
+                "write a name of letters, digits and _",
+            );
+        }
+    }
+    match Formula::compile(text, &names) {
+        Ok(formula) => {
+            let unused = paths.iter().enumerate().filter(|(position, _)| !formula.uses(*position));
+            for (_, path) in unused {
+                report.warn(
+                    path,
+                    "the formula does not read this trigger",
+                    "use the name in the formula, or remove it",
+                );
+            }
+            Some(formula)
+        }
+        Err(error) => {
+            let fix = if names.is_empty() { String::new() } else { format!("trigger names: {}", names.join(", ")) };
+            report.problem(Step::BuildScalers, fields.path("formula"), error.to_string(), fix);
+            None
+        }
+    }
+}
+
+/// As KEDA reads these two, which are no JSON numbers there.
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }

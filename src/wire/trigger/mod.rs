@@ -1,14 +1,18 @@
 //! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
 //!
-//! A type is one file below and one row in `SUPPORTED`. It turns its metadata into a
-//! [`Trigger`]; everything that does not depend on the type is read here.
+//! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA is told and what
+//! must be asked, and has the rows of the README's reference; everything that does not depend on the type is read here.
 
 mod address;
 mod catalog;
+mod cron;
+mod expression;
 mod parameters;
 mod prometheus;
-
-pub(crate) use parameters::json_number;
+mod resource;
+#[cfg(test)]
+mod testing;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,23 +21,48 @@ use serde_json::Value;
 
 use self::parameters::Parameters;
 use super::fields::{Fields, Report, describe, quoted, scalar_text};
+use super::scaled_object::modifiers;
 use crate::nearest::nearest;
+use crate::scaling::hpa::MetricTarget;
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, Source, Step, Trigger,
+    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,
 };
 
 /// One trigger type.
 pub(crate) struct TriggerType {
     /// `type` in the trigger.
     name: &'static str,
-    /// Metadata keys that mean something; others are warned about.
-    parameters: &'static [&'static str],
+    /// The metadata that means something, as the README's reference has it (a test compares).
+    reference: &'static [Row],
+    /// Other keys that are known: `parse` says what is to be said of them. The rest is warned about.
+    without_effect: &'static [&'static str],
+    /// Whether `useCachedMetrics` makes sense.
+    can_be_cached: bool,
     /// What is particular to the type; `None` when a problem was reported.
     parse: fn(&Context<'_>, &mut Report) -> Option<Parsed>,
 }
 
-/// Every type that is served. A new one is a row here.
-const SUPPORTED: &[TriggerType] = &[prometheus::TYPE];
+/// A row of the README's reference: parameters that belong together.
+pub(crate) struct Row {
+    parameters: &'static [&'static str],
+    /// `–` where absence needs no words.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the README"))]
+    default: &'static str,
+    /// Markdown.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the README"))]
+    meaning: &'static str,
+}
+
+/// Every type that is served, in the order of the README. A new one is a row here.
+const SUPPORTED: &[TriggerType] = &[prometheus::TYPE, resource::CPU, resource::MEMORY, cron::TYPE];
+
+impl TriggerType {
+    /// All keys that are known.
+    fn parameters(&self) -> Vec<&'static str> {
+        let meant = self.reference.iter().flat_map(|row| row.parameters);
+        meant.chain(self.without_effect).copied().collect()
+    }
+}
 
 /// What a type's parser may look at.
 pub(crate) struct Context<'a> {
@@ -43,10 +72,31 @@ pub(crate) struct Context<'a> {
     fields: &'a Fields<'a>,
     parameters: Parameters,
     authentication: Option<&'a AuthenticationRef>,
+    /// A formula takes the trigger's place in the HPA.
+    feeds_formula: bool,
 }
 
-/// What a type's parser gives.
-pub(crate) struct Parsed {
+impl Context<'_> {
+    /// For types that have nothing to authenticate for.
+    fn warn_authentication_unused(&self, report: &mut Report) {
+        if self.fields.has("authenticationRef") {
+            report.warn(self.fields.path("authenticationRef"), "has no effect on a trigger of this type", "remove it");
+        }
+    }
+}
+
+/// What a type's parser gives: what the HPA is told, and where the value comes from.
+pub(crate) enum Parsed {
+    External(External),
+    /// A metric of the HPA controller's own, called like the type.
+    Resource {
+        container: Option<String>,
+        target: MetricTarget,
+    },
+}
+
+/// An External metric.
+pub(crate) struct External {
     metric_name: Arc<str>,
     metric_type: MetricType,
     threshold: f64,
@@ -58,12 +108,20 @@ pub(crate) struct Parsed {
 /// All triggers of one object.
 pub(crate) struct Triggers<'a> {
     pub(crate) triggers: Vec<Trigger>,
+    pub(crate) resource_triggers: Vec<ResourceTrigger>,
     /// Types as written, in order, including those that are not served.
     pub(crate) kinds: Vec<&'a str>,
     /// The same, distinct and comma-joined.
     pub(crate) types_text: String,
     /// Distinct names of referenced authentications, comma-joined.
     pub(crate) authentications_text: String,
+}
+
+impl Triggers<'_> {
+    /// No other type is among them.
+    pub(crate) fn are_of_resources_only(&self) -> bool {
+        self.kinds.iter().all(|kind| [resource::CPU.name, resource::MEMORY.name].contains(kind))
+    }
 }
 
 const TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"];
@@ -82,10 +140,12 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
     }
     let mut read = Triggers {
         triggers: Vec::new(),
+        resource_triggers: Vec::new(),
         kinds: Vec::new(),
         types_text: String::new(),
         authentications_text: String::new(),
     };
+    let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
     let mut authentications = Vec::new();
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
@@ -111,7 +171,11 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         authentications.extend(authentication.as_ref().map(|reference| reference.name.clone()));
         if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
             read.kinds.push(kind);
-            read.triggers.extend(read_one(group, index, kind, fields, authentication, report));
+            match read_one(group, index, kind, fields, authentication, feeds_formula, report) {
+                Some(One::Asked(trigger)) => read.triggers.push(trigger),
+                Some(One::Resource(trigger)) => read.resource_triggers.push(trigger),
+                None => {}
+            }
         } else if fields.is_present() && fields.get("type").is_none_or(|kind| kind == "") {
             report.problem(Step::Triggers, fields.path("type"), "is missing", format!("write one of: {}", supported()));
         }
@@ -122,18 +186,30 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
     read
 }
 
+/// One trigger, by who measures it.
+enum One {
+    Asked(Trigger),
+    Resource(ResourceTrigger),
+}
+
 fn read_one(
     group: ApiGroup,
     index: u16,
     kind: &str,
     fields: &Fields<'_>,
     authentication: Option<AuthenticationRef>,
+    feeds_formula: bool,
     report: &mut Report,
-) -> Option<Trigger> {
+) -> Option<One> {
     let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
     fields.warn_unknown(known, report);
     let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
-    if use_cached_metrics && matches!(kind, "cpu" | "memory" | "cron") {
+    let parameters = read_parameters(group, fields, report);
+    let Some(trigger_type) = SUPPORTED.iter().find(|row| row.name == kind) else {
+        report_unsupported(kind, fields, report);
+        return None;
+    };
+    if use_cached_metrics && !trigger_type.can_be_cached {
         report.problem(
             Step::Triggers,
             fields.path("useCachedMetrics"),
@@ -141,29 +217,32 @@ fn read_one(
             "remove useCachedMetrics from this trigger",
         );
     }
-    let parameters = read_parameters(group, fields, report);
-    let Some(trigger_type) = SUPPORTED.iter().find(|row| row.name == kind) else {
-        report_unsupported(kind, fields, report);
-        return None;
-    };
-    for (key, _) in parameters.iter().filter(|(key, _)| !trigger_type.parameters.contains(&key.as_str())) {
-        let fix = nearest(key, trigger_type.parameters).map(|near| format!("did you mean {near}?")).unwrap_or_default();
+    let known = trigger_type.parameters();
+    for (key, _) in parameters.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+        let fix = nearest(key, &known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
         report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
-    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref() };
+    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
     let parsed = (trigger_type.parse)(&context, report)?;
-    Some(Trigger {
-        index,
-        kind: kind.to_owned(),
-        name: fields.filled("name", &mut Report::default()).map(str::to_owned),
-        metric_name: parsed.metric_name,
-        metric_type: parsed.metric_type,
-        threshold: parsed.threshold,
-        activation_threshold: parsed.activation_threshold,
-        use_cached_metrics,
-        authentication,
-        on_missing: parsed.on_missing,
-        source: parsed.source,
+    let kind = kind.to_owned();
+    let name = fields.filled("name", &mut Report::default()).map(str::to_owned);
+    Some(match parsed {
+        Parsed::External(external) => One::Asked(Trigger {
+            index,
+            kind,
+            name,
+            metric_name: external.metric_name,
+            metric_type: external.metric_type,
+            threshold: external.threshold,
+            activation_threshold: external.activation_threshold,
+            use_cached_metrics,
+            authentication,
+            on_missing: external.on_missing,
+            source: external.source,
+        }),
+        Parsed::Resource { container, target } => {
+            One::Resource(ResourceTrigger { index, kind, name, container, target, authentication })
+        }
     })
 }
 
@@ -292,4 +371,43 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> String {
         }
     }
     seen.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const README: &str = include_str!("../../../README.md");
+    const HEAD: &str = "| metadata | default | meaning |\n|---|---|---|\n";
+
+    /// The README has one table for each type, word for word, and none beyond them.
+    #[test]
+    fn the_readme_has_the_reference_of_every_type() {
+        let mut tables = BTreeSet::new();
+        for kind in SUPPORTED {
+            let rows = kind.reference.iter().map(|row| {
+                let names: Vec<String> = row.parameters.iter().map(|name| format!("`{name}`")).collect();
+                format!("| {} | {} | {} |\n", names.join(", "), row.default, row.meaning)
+            });
+            let table = format!("{HEAD}{}\n", rows.collect::<String>());
+            let before = README.find(&table).map(|at| &README[..at]);
+            let heading = before.and_then(|text| text.rsplit("\n### ").next()?.lines().next());
+            assert!(
+                heading.is_some_and(|heading| heading.split(' ').any(|word| word == kind.name)),
+                "the README lacks, under a heading with {}:\n{table}",
+                kind.name
+            );
+            tables.insert(table);
+        }
+        assert_eq!(README.matches(HEAD).count(), tables.len(), "the README has a table of no type");
+    }
+
+    #[test]
+    fn a_type_that_is_served_is_one_that_keda_has() {
+        for kind in SUPPORTED {
+            assert!(catalog::is_known(kind.name), "{}", kind.name);
+        }
+    }
 }

@@ -7,28 +7,56 @@ use super::super::fields::{Report, quoted};
 use super::super::time::parse_go_duration;
 use super::address::check_base_url;
 use super::parameters::Parameters;
-use super::{Context, Parsed, TriggerType, external_metric_type};
+use super::{Context, External, Parsed, Row, TriggerType, external_metric_type};
 use crate::nearest::nearest;
 use crate::scaling::hpa::target_milli;
-use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Source, Step};
+use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source, Step};
 use crate::scaling::quantity;
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "prometheus",
-    parameters: &[
-        "serverAddress",
-        "query",
-        "threshold",
-        "activationThreshold",
-        "namespace",
-        "queryParameters",
-        "customHeaders",
-        "ignoreNullValues",
-        "onMissing",
-        "holdFor",
-        "unsafeSsl",
-        "timeout",
-        "authModes",
+    reference: &[
+        Row { parameters: &["serverAddress"], default: "required", meaning: "http(s) URL of the server" },
+        Row {
+            parameters: &["query"],
+            default: "required",
+            meaning: "an instant query whose answer is one number: a vector of one element, or a scalar",
+        },
+        Row {
+            parameters: &["threshold"],
+            default: "required",
+            meaning: "the HPA's target: per replica (`metricType: AverageValue`, the default) or in all (`Value`)",
+        },
+        Row {
+            parameters: &["activationThreshold"],
+            default: "0",
+            meaning: "above this the trigger is active: scaled from zero, kept from going to zero",
+        },
+        Row {
+            parameters: &["ignoreNullValues"],
+            default: "true",
+            meaning: "an answer without any series is 0; `false`: it is an error",
+        },
+        Row {
+            parameters: &["onMissing", "holdFor"],
+            default: "–",
+            meaning: "`zero`, `error` or `hold` (the last good value up to the duration `holdFor`) for an answer without a number",
+        },
+        Row {
+            parameters: &["namespace"],
+            default: "–",
+            meaning: "sent as a query parameter, for multi-tenant servers",
+        },
+        Row { parameters: &["queryParameters", "customHeaders"], default: "–", meaning: "`k=v,k2=v2`" },
+        Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds" },
+        Row { parameters: &["unsafeSsl"], default: "false", meaning: "accept any certificate" },
+        Row {
+            parameters: &["authModes"],
+            default: "–",
+            meaning: "`bearer`, `basic`, `tls`, `custom` and combinations; parameters come from the `authenticationRef`",
+        },
+    ],
+    without_effect: &[
         "authMode",
         "metricName",
         "awsRegion",
@@ -43,6 +71,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         "customAuthHeader",
         "customAuthValue",
     ],
+    can_be_cached: true,
     parse,
 };
 
@@ -85,14 +114,14 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
         timeout: timeout.ok()?,
         auth_modes: auth_modes?,
     };
-    Some(Parsed {
+    Some(Parsed::External(External {
         metric_name: metric_name?,
         metric_type: metric_type?,
         threshold: threshold?,
         activation_threshold: activation_threshold.ok()?.unwrap_or(0.0),
         on_missing: on_missing?,
-        source: Source::Prometheus(Arc::new(source)),
-    })
+        source: Source::Query(Query::Prometheus(Arc::new(source))),
+    }))
 }
 
 /// KEDA takes any text and fails at each poll; a broken address is told at once here.
@@ -125,6 +154,10 @@ fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
             number
         }
     };
+    if context.feeds_formula {
+        // The formula's target goes to the HPA instead.
+        return Some(number);
+    }
     if number <= 0.0 {
         parameters.problem(
             "threshold",

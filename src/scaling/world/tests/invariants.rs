@@ -40,6 +40,11 @@ impl World {
         assert_eq!(is_running, object.loop_definition.is_some(), "{key}");
         if let Some(definition) = &object.loop_definition {
             assert_eq!(definition.triggers.len(), object.triggers.len(), "{key}");
+            let is_answered = object.triggers.iter().all(|state| state.current.is_some());
+            if object.round.is_none() && is_answered {
+                let has_formula = definition.modifiers.is_some();
+                assert_eq!(object.composite.is_some(), has_formula, "{key}: what is answered goes into the formula");
+            }
         } else {
             assert!(object.round.is_none() && object.triggers.is_empty(), "{key}");
         }

@@ -9,12 +9,15 @@ mod rig;
 mod authentications;
 mod creation;
 mod deletion;
+mod formulas;
 mod hpas;
 mod invariants;
 mod pausing;
 mod scaling;
 mod simulation;
+mod standby;
 mod takeover;
+mod triggers;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use crate::scaling::event::{
     TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis, Workload,
+    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World, watched_workloads};
@@ -70,6 +70,8 @@ pub(super) struct Rig {
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
     /// Prints what happens.
     pub(super) is_told: bool,
+    /// The next process starts beside one that acts.
+    pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
     last_echo: [UnixMillis; 4],
@@ -109,6 +111,7 @@ impl Rig {
             check: None,
             active: BTreeMap::new(),
             is_told: false,
+            is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
             last_echo: [UnixMillis(0); 4],
@@ -120,6 +123,9 @@ impl Rig {
     /// A new process on the same cluster; what the old one had under way goes unanswered.
     pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
         self.world = World::new(self.settings.clone());
+        if self.is_standby {
+            self.world.stand_by();
+        }
         self.queue.retain(|_, item| matches!(item, Item::Write(_)));
         for item in self.queue.values() {
             // Carried out, if at all, by nobody's order any more.
@@ -252,7 +258,7 @@ impl Rig {
     }
 
     fn answer(&mut self, job: &PollJob) -> Answer {
-        let Source::Prometheus(source) = &job.source;
+        let Query::Prometheus(source) = &job.query;
         let answer = self.answers.get(&source.query).cloned();
         if self.network.fails() {
             return super::failed("connection refused");
@@ -374,7 +380,7 @@ impl Rig {
         self.queue =
             std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
-        self.world.shift_clock(milliseconds);
+        self.world.shift_clock(milliseconds, self.now);
     }
 
     /// Forgets what was written and told so far.

@@ -6,7 +6,7 @@ use super::*;
 use crate::scaling::event::{Event, Record, WriteKind};
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, UnixMillis};
 
-fn scales(rig: &Rig) -> Vec<(u32, u32)> {
+pub(super) fn scales(rig: &Rig) -> Vec<(u32, u32)> {
     rig.writes
         .iter()
         .filter_map(|(_, write)| match write.kind {

@@ -87,8 +87,9 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     let mut found = token(&mut random);
     found.deletion_requested = false;
     rig.cluster.put_authentication(found);
-    // The longest back-off is 12 minutes.
-    rig.run(900_000);
+    // The longest back-off is 12 minutes. Then half-way between two edges of windows.
+    let rested = rig.now.0 + 900_000;
+    rig.run(900_000 + (600_000 - rested).rem_euclid(1_200_000));
     check_rest(&mut rig);
 }
 
@@ -134,6 +135,7 @@ fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
         assert_eq!(scaling.reason, Reason::Deactivated, "{key}");
         let is_error = |state: &crate::scaling::trigger::TriggerState| state.error().is_some();
         assert!(!object.triggers.iter().any(is_error), "{key}: in error");
+        assert!(object.composite.as_ref().is_none_or(|composite| composite.error().is_none()), "{key}: in error");
     }
 }
 
@@ -214,6 +216,22 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
             trigger
         })
         .collect();
+    if random.u8(0..4) == 0 {
+        definition.triggers[0] = super::triggers::every_other_twenty_minutes();
+    }
+    if random.u8(0..4) == 0 {
+        definition.resource_triggers = vec![testing::cpu(2)];
+        if random.bool() {
+            definition.triggers.clear();
+        }
+    }
+    if !definition.triggers.is_empty() && random.u8(0..3) == 0 {
+        let formulas: &[&str] = if count == 2 { &["a + b", "a ?? b", "a / b", "(a ?? 0) * 2"] } else { &["a * 2"] };
+        testing::put_formula(&mut definition, formulas[random.usize(0..formulas.len())]);
+        if let Some(fallback) = definition.fallback.as_mut().filter(|_| random.bool()) {
+            fallback.behavior = FallbackBehavior::ScalingModifiers;
+        }
+    }
     definition
 }
 

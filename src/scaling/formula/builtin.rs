@@ -1,0 +1,161 @@
+//! The functions of the language.
+
+/// A function of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Function {
+    Abs,
+    Ceil,
+    Floor,
+    Round,
+    Int,
+    Float,
+    Min,
+    Max,
+    Mean,
+    Median,
+    Len,
+    First,
+    Last,
+}
+
+impl Function {
+    const NAMES: [(&'static str, Self); 13] = [
+        ("abs", Self::Abs),
+        ("ceil", Self::Ceil),
+        ("floor", Self::Floor),
+        ("round", Self::Round),
+        ("int", Self::Int),
+        ("float", Self::Float),
+        ("min", Self::Min),
+        ("max", Self::Max),
+        ("mean", Self::Mean),
+        ("median", Self::Median),
+        ("len", Self::Len),
+        ("first", Self::First),
+        ("last", Self::Last),
+    ];
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// A function that goes over an array, mostly with a closure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Each {
+    All,
+    Any,
+    None,
+    One,
+    Count,
+    Sum,
+    Filter,
+    Map,
+    Find,
+    FindIndex,
+    FindLast,
+    FindLastIndex,
+    Reduce,
+}
+
+impl Each {
+    const NAMES: [(&'static str, Self); 13] = [
+        ("all", Self::All),
+        ("any", Self::Any),
+        ("none", Self::None),
+        ("one", Self::One),
+        ("count", Self::Count),
+        ("sum", Self::Sum),
+        ("filter", Self::Filter),
+        ("map", Self::Map),
+        ("find", Self::Find),
+        ("findIndex", Self::FindIndex),
+        ("findLast", Self::FindLast),
+        ("findLastIndex", Self::FindLastIndex),
+        ("reduce", Self::Reduce),
+    ];
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, each)| *each)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+
+    pub(super) fn needs_closure(self) -> bool {
+        !matches!(self, Self::Count | Self::Sum)
+    }
+
+    /// The closure says yes or no.
+    pub(super) fn is_predicate(self) -> bool {
+        !matches!(self, Self::Sum | Self::Map | Self::Reduce)
+    }
+
+    pub(super) fn has_index(self) -> bool {
+        matches!(self, Self::Map | Self::Reduce)
+    }
+}
+
+/// Names of all functions.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let values = Function::NAMES.iter().map(|(name, _)| *name);
+    values.chain(Each::NAMES.iter().map(|(name, _)| *name))
+}
+
+pub(super) fn is_function(name: &str) -> bool {
+    names().any(|known| known == name)
+}
+
+/// Functions of expr 1.17 that formulas do not have: about text, maps, time, bits and the order of arrays.
+pub(super) const NOT_SUPPORTED: [&str; 45] = [
+    "bitand",
+    "bitnand",
+    "bitnot",
+    "bitor",
+    "bitshl",
+    "bitshr",
+    "bitushr",
+    "bitxor",
+    "concat",
+    "date",
+    "duration",
+    "flatten",
+    "fromBase64",
+    "fromJSON",
+    "fromPairs",
+    "get",
+    "groupBy",
+    "hasPrefix",
+    "hasSuffix",
+    "indexOf",
+    "join",
+    "keys",
+    "lastIndexOf",
+    "lower",
+    "now",
+    "repeat",
+    "replace",
+    "reverse",
+    "sort",
+    "sortBy",
+    "split",
+    "splitAfter",
+    "string",
+    "take",
+    "timezone",
+    "toBase64",
+    "toJSON",
+    "toPairs",
+    "trim",
+    "trimPrefix",
+    "trimSuffix",
+    "type",
+    "uniq",
+    "upper",
+    "values",
+];

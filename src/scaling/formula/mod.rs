@@ -1,0 +1,173 @@
+//! Formulas of `advanced.scalingModifiers`: expressions over the values of named triggers.
+//!
+//! The language is the part of expr-lang 1.17 that is about numbers: whole numbers and fractions,
+//! booleans, nil, arrays and the functions over them. Text, maps and dates are not part of it. Compiling
+//! finds the mistakes that can be found, with their column; evaluating is bounded in work, memory and
+//! stack whatever the formula says, since anybody who may write a ScaledObject may write one.
+
+mod builtin;
+mod eval;
+mod node;
+mod parser;
+mod token;
+mod types;
+mod value;
+
+use std::fmt;
+
+use super::quantity;
+use parser::Tree;
+use types::Type;
+use value::Value;
+
+/// Characters of a formula. One that sums a hundred triggers with long names has 7,000.
+const LENGTH_MAX: usize = 10_000;
+
+/// A formula that compiles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Formula {
+    text: String,
+    names: Vec<String>,
+    tree: Tree,
+}
+
+/// What is wrong with a formula, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// In characters, from 1.
+    pub column: u32,
+    pub message: String,
+}
+
+impl Error {
+    fn at(column: u32, message: impl Into<String>) -> Self {
+        Self { column, message: message.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "formula, column {}: {}", self.column, self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Formula {
+    /// Compiles `text` over variables called `names`, and tries it with each of them at -1.
+    ///
+    /// # Errors
+    /// Syntax, unknown names, values of the wrong kind, a result that is no number, too much work.
+    pub fn compile(text: &str, names: &[String]) -> Result<Self, Error> {
+        if text.chars().count() > LENGTH_MAX {
+            return Err(Error::at(1, format!("the formula is longer than {LENGTH_MAX} characters")));
+        }
+        let tree = parser::parse(text, names)?;
+        let formula = Self { text: text.to_owned(), names: names.to_vec(), tree };
+        let root = &formula.tree.nodes[formula.tree.root];
+        match &root.of {
+            Type::Any | Type::Int | Type::Float => {}
+            other => return Err(Error::at(root.column, format!("the result must be a number, and is {other}"))),
+        }
+        // Division by zero may well come of -1 alone.
+        formula.run(&vec![Some(-1.0); names.len()])?;
+        Ok(formula)
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The variables, in the order in which their values are given.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether the formula reads the variable at this position of [`Self::names`].
+    #[must_use]
+    pub fn uses(&self, position: usize) -> bool {
+        self.tree.uses.iter().any(|(_, used)| *used == position)
+    }
+
+    /// The value for these variables, `None` being nil. Finite; nil only where `??` is used.
+    ///
+    /// # Errors
+    /// What cannot be computed, and results that are no number.
+    pub fn evaluate(&self, values: &[Option<f64>]) -> Result<Option<f64>, Error> {
+        let column = self.tree.nodes[self.tree.root].column;
+        match self.run(values)? {
+            Some(number) if number.is_nan() => {
+                Err(Error::at(column, "the result is not a number (NaN): is zero divided by zero?"))
+            }
+            Some(number) if number.is_infinite() => {
+                let sign = if number > 0.0 { '+' } else { '-' };
+                Err(Error::at(column, format!("the result is infinite ({sign}Inf): is something divided by zero?")))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// The formula with its variables' values put in, and what comes of it, on one line: `(500 + 20) / 2 = 260`.
+    #[must_use]
+    pub fn with_numbers(&self, values: &[Option<f64>]) -> String {
+        let mut text = String::new();
+        let mut from = 0;
+        for (span, position) in &self.tree.uses {
+            text += &self.text[from..span.start];
+            text += &values.get(*position).copied().flatten().map_or_else(|| "nil".to_owned(), written);
+            from = span.end;
+        }
+        text += &self.text[from..];
+        // No blank means anything here, but that it parts two words.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let result = match self.evaluate(values) {
+            Ok(Some(number)) => written(number),
+            Ok(None) => "nil".to_owned(),
+            Err(error) => return format!("{text} fails: {error}"),
+        };
+        format!("{text} = {result}")
+    }
+
+    /// Without `??` a result of nil is an error.
+    fn keeps_nil(&self) -> bool {
+        self.text.contains("??")
+    }
+
+    fn run(&self, values: &[Option<f64>]) -> Result<Option<f64>, Error> {
+        let result = eval::evaluate(&self.tree, values)?;
+        match (result.number(), result) {
+            (Some(number), _) => Ok(Some(number)),
+            (None, Value::Nil) if self.keeps_nil() => Ok(None),
+            (None, other) => {
+                let column = self.tree.nodes[self.tree.root].column;
+                Err(Error::at(column, format!("the result must be a number, and is {other}")))
+            }
+        }
+    }
+}
+
+/// A number for people: at most three decimals, which is all that metrics have.
+fn written(number: f64) -> String {
+    if number.abs() > quantity::VALUE_MAX {
+        return format!("{number:e}");
+    }
+    let text = format!("{number:.3}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+/// In quotes, and no longer than a line.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        return format!("\"{text}\"");
+    }
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("\"{start}…\"")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! What the tests of the types share: one trigger in, what came of it out.
+
+use serde_json::{Value, json};
+
+use super::super::fields::{Fields, Report};
+use super::read_all;
+use crate::scaling::model::{ApiGroup, ResourceTrigger, Step, Trigger};
+
+pub(super) struct Read {
+    pub(super) triggers: Vec<Trigger>,
+    pub(super) resource_triggers: Vec<ResourceTrigger>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn read(trigger: &Value) -> Read {
+    let mut report = Report::default();
+    let spec = json!({"triggers": [trigger]});
+    let fields = Fields::new("spec", Some(&spec), Step::BuildScalers, &mut report);
+    let read = read_all(ApiGroup::KedaSh, "so", &fields, &mut report);
+    Read {
+        triggers: read.triggers,
+        resource_triggers: read.resource_triggers,
+        problems: report.problems.iter().map(ToString::to_string).collect(),
+        warnings: report.warnings.iter().map(|warning| format!("{}: {}", warning.field, warning.message)).collect(),
+    }
+}
+
+/// The one that a good trigger becomes.
+pub(super) fn trigger(trigger: &Value) -> Trigger {
+    let read = read(trigger);
+    assert!(read.problems.is_empty(), "{:?}", read.problems);
+    read.triggers.into_iter().next().expect("one trigger that is asked")
+}
+
+pub(super) fn problems(trigger: &Value) -> Vec<String> {
+    read(trigger).problems
+}
+
+pub(super) fn warnings(trigger: &Value) -> Vec<String> {
+    read(trigger).warnings
+}
