@@ -11,7 +11,9 @@ const NOW: i64 = 1_767_225_600_000;
 /// An object of the triggers `(name, type)` that began an hour ago, its HPA in good health.
 fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
     let mut spec = json!({ "scaleTargetRef": { "name": "api" }, "maxReplicaCount": max, "triggers": triggers });
-    spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+    for (field, value) in more.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
     Evidence {
         api_group: "keda.sh".to_owned(),
         definitions: vec![DefinitionRow {
@@ -64,6 +66,10 @@ impl Evidence {
     }
 }
 
+fn last_change(report: &Report) -> &Change {
+    report.entries[0].change.as_ref().expect("a change of replicas")
+}
+
 fn held_by(report: &Report) -> Vec<(&str, Option<u32>, Option<i64>)> {
     report.held_by.iter().map(|held| (held.by.as_str(), held.allows, held.seconds_left)).collect()
 }
@@ -77,7 +83,7 @@ fn a_change_names_the_metric_that_asked_for_most_its_age_and_the_limit() {
         .with_change(-600_000, None, 3, "other")
         .with_change(-5_000, Some(3), 6, "hpa")
         .now();
-    let change = report.entries[0].change.as_ref().unwrap();
+    let change = last_change(&report);
     assert_eq!(change.driven_by.as_deref(), Some("s1-prometheus"));
     let proposals: Vec<_> = change.metrics.iter().map(|metric| (metric.metric_type, metric.proposal)).collect();
     assert_eq!(proposals, [(Some("AverageValue"), Some(4)), (Some("Value"), Some(6))]);
@@ -99,7 +105,7 @@ fn beside_a_formula_its_result_alone_drives() {
         .with_change(-600_000, None, 2, "other")
         .with_change(-5_000, Some(2), 4, "hpa")
         .now();
-    let change = report.entries[0].change.as_ref().unwrap();
+    let change = last_change(&report);
     assert_eq!(change.driven_by.as_deref(), Some("composite-metric"));
     let proposals: Vec<_> = change.metrics.iter().map(|metric| (metric.metric_type, metric.proposal)).collect();
     assert_eq!(proposals, [(None, None), (None, None), (Some("Value"), Some(4))]);
@@ -117,11 +123,11 @@ fn what_the_hpa_reads_itself_is_named_when_no_metric_of_ours_asked() {
             .now()
     };
     let report = given(6);
-    assert_eq!(report.entries[0].change.as_ref().unwrap().driven_by, None);
+    assert_eq!(last_change(&report).driven_by, None);
     assert!(report.entries[0].text.starts_with("3→6 by the HPA: for cpu, which it reads itself"), "{report:?}");
     assert_eq!(held_by(&report)[0].0, "resource", "the count is above what ours asks for: {report:?}");
     let report = given(4);
-    assert_eq!(report.entries[0].change.as_ref().unwrap().driven_by.as_deref(), Some("s0-prometheus"));
+    assert_eq!(last_change(&report).driven_by.as_deref(), Some("s0-prometheus"));
 }
 
 #[test]
