@@ -4,6 +4,7 @@
 mod cli;
 mod e2e;
 mod gate;
+mod k8s;
 mod kube;
 mod prometheus;
 mod store;
