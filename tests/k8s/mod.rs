@@ -74,6 +74,12 @@ fn foreign_kinds(cluster: &Cluster) {
     }
 }
 
+/// Removes what cannot be changed into its like: other tests turn the Service towards their daemons, and the claim
+/// template of a StatefulSet stays for its life. `Cluster::install` brings both back.
+fn fresh(cluster: &Cluster) {
+    cluster.kubectl(&["delete", "statefulset,service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
+}
+
 fn read(relative: &str) -> String {
     fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
 }

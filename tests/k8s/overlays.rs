@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{foreign_kinds, kustomize, objects};
+use super::{foreign_kinds, fresh, kustomize, objects};
 use crate::e2e::case::{Case, Source};
 use crate::e2e::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Daemon, path, wait_for};
+use crate::support::cluster::{APISERVICE, Daemon, wait_for};
 
 #[test]
 fn every_overlay_is_accepted_by_the_api_server() {
@@ -14,13 +14,13 @@ fn every_overlay_is_accepted_by_the_api_server() {
     for folder in
         ["base", "overlays/persistent", "overlays/namespaced", "overlays/host-network", "overlays/cert-manager"]
     {
-        // The claim template of a StatefulSet cannot change, so each is judged as a new object.
-        cluster.kubectl(&["delete", "statefulset", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
+        fresh(cluster);
         let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
         let text = kustomize(cluster, &format!("k8s/{folder}"));
         cluster.kubectl_with(&apply, &text).unwrap_or_else(|error| panic!("{folder}: {error}"));
     }
-    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/base")]);
+    fresh(cluster);
+    cluster.install();
 }
 
 #[test]
@@ -51,7 +51,8 @@ fn with_roles_in_one_namespace_that_one_is_scaled() {
     case.wait_for_replicas(3);
     let refused = daemon.metric(r#"hpalite_apiserver_requests_total{verb="list",code="403"}"#);
     assert_eq!(refused, None, "{}", daemon.log());
-    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/base")]);
+    fresh(cluster);
+    cluster.install();
 }
 
 #[test]
