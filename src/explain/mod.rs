@@ -6,6 +6,8 @@
 mod change;
 mod facts;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod when;
 
 use std::path::Path;
@@ -86,8 +88,9 @@ pub struct Metric {
     pub value: Option<f64>,
     pub sample_age_ms: Option<i64>,
     pub target: f64,
-    /// `AverageValue` or `Value`.
-    pub metric_type: &'static str,
+    /// `AverageValue` or `Value`; `None` when the HPA does not see the metric: a formula reads it, or the definition
+    /// is invalid.
+    pub metric_type: Option<&'static str>,
     pub activation_threshold: f64,
     /// Replicas that the HPA makes of it.
     pub proposal: Option<u32>,
@@ -163,7 +166,7 @@ pub fn why(path: &Path, namespace: &str, name: &str, question: Question) -> Resu
 /// Explains the evidence.
 #[must_use]
 pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Report {
-    let facts = Facts { evidence, namespace, name };
+    let facts = Facts::new(evidence, namespace, name);
     let mut entries = Vec::new();
     let changes = evidence.changes.iter().filter(|change| change.at <= until);
     match since {
