@@ -51,7 +51,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Entry {
     pub at: String,
-    /// `replicas`, `held`, `definition`, `error` or `daemon`.
+    /// `replicas`, `held`, `definition`, `error`, `daemon` or `loss`.
     pub kind: &'static str,
     /// Set for `replicas`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,11 +173,13 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
         Some(since) => {
             entries.extend(changes.filter(|change| change.at >= since).map(|change| change::explain(&facts, change)));
             entries.extend(state::held_entries(&facts, since, until));
-            entries.sort_by_key(|entry: &Entry| entry.time);
         }
         None => entries
             .extend(changes.rev().find(|change| change.from.is_some()).map(|change| change::explain(&facts, change))),
     }
+    // What is missing may be the very cause that is looked for.
+    entries.extend(evidence.losses.iter().map(state::loss_entry));
+    entries.sort_by_key(|entry: &Entry| entry.time);
     let replicas = facts.replicas_at(until);
     Report {
         namespace: namespace.to_owned(),

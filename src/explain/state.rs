@@ -4,7 +4,7 @@ use super::facts::{Facts, asks, condition, driver, metric_text, resources};
 use super::{Entry, Held, Metric, when};
 use crate::scaling::recommend::{self, Limit};
 use crate::store::SampleValue;
-use crate::store::evidence::DecisionRow;
+use crate::store::evidence::{DecisionRow, LossRow};
 
 fn held(by: &str, text: String) -> Held {
     Held { by: by.to_owned(), allows: None, seconds_left: None, since: None, text }
@@ -219,6 +219,17 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         }
     }
     entries
+}
+
+/// A stretch of which the history is incomplete.
+pub(super) fn loss_entry(loss: &LossRow) -> Entry {
+    let (from, until) = (when::rfc3339(loss.from), when::rfc3339(loss.until));
+    let (samples, others) = (loss.samples, loss.others);
+    let text = format!(
+        "the history lost {samples} samples and {others} other records of all objects from {from} to {until}: {}",
+        loss.cause
+    );
+    Entry { at: from, kind: "loss", change: None, held: None, text, time: loss.from }
 }
 
 /// The fields that differ between two specs.

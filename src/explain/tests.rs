@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::SampleValue;
-use crate::store::evidence::{ChangeRow, DecisionRow, DefinitionRow, HpaRow, RunRow, SeriesRow};
+use crate::store::evidence::{ChangeRow, DecisionRow, DefinitionRow, HpaRow, LossRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_225_600_000;
 
@@ -180,6 +180,23 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
     assert_eq!(report.held_by[0].since.as_deref(), Some(&*when::rfc3339(NOW - 200_000)));
     let before = explain("shop", "web", &given, None, NOW - 250_000);
     assert_eq!(held_by(&before), [("no-samples", None, None)], "neither a pause nor a value was known then");
+}
+
+#[test]
+fn what_the_history_lost_is_told_where_it_is_missing() {
+    let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-1_000, 20.0)])
+        .with_change(-600_000, Some(1), 2, "other");
+    let cause = "database or disk is full".to_owned();
+    given.losses = vec![LossRow { from: NOW - 500_000, until: NOW - 400_000, samples: 12, others: 3, cause }];
+    for since in [None, Some(NOW - 3_000_000)] {
+        let report = explain("shop", "web", &given, since, NOW);
+        let losses: Vec<&Entry> = report.entries.iter().filter(|entry| entry.kind == "loss").collect();
+        assert_eq!(losses.len(), 1);
+        assert!(losses[0].text.contains("12 samples and 3 other records"), "{}", losses[0].text);
+        assert!(losses[0].text.ends_with("database or disk is full"), "{}", losses[0].text);
+        assert!(report.entries.is_sorted_by_key(|entry| entry.time));
+    }
 }
 
 #[test]
