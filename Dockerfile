@@ -13,7 +13,7 @@ RUN apk add --no-cache ca-certificates clang file lld musl-dev
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 # Cargo wants the targets of the manifest to exist before it fetches anything.
-RUN mkdir -p src tests && touch src/lib.rs src/main.rs tests/main.rs
+RUN mkdir -p src tests && touch src/lib.rs src/main.rs src/build.rs tests/main.rs
 # Before TARGETPLATFORM, so that the platforms share the download.
 RUN cargo fetch --locked
 COPY . .
@@ -21,9 +21,9 @@ ARG TARGETPLATFORM
 # SQLite and ring are C: headers of the target's libc, and gcc for its libgcc.
 RUN xx-apk add --no-cache gcc musl-dev
 # Static is what musl targets default to; verified, since the image below has no loader.
-RUN xx-cargo build --profile image --locked --bin hpalite --target-dir /out && \
+RUN xx-cargo build --release --locked --bin hpalite --target-dir /out && \
     mkdir -p /root-of-image/data && \
-    cp "/out/$(xx-cargo --print-target-triple)/image/hpalite" /root-of-image/hpalite && \
+    cp "/out/$(xx-cargo --print-target-triple)/release/hpalite" /root-of-image/hpalite && \
     xx-verify --static /root-of-image/hpalite
 
 FROM scratch
