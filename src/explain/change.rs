@@ -1,7 +1,7 @@
 //! Why replicas changed.
 
-use super::facts::{Facts, condition, driver, metric_text};
-use super::{Change, Entry, Held, when};
+use super::facts::{Facts, condition, driver, metric_text, resources};
+use super::{Change, Entry, Held, Metric, when};
 use crate::scaling::recommend::{self, Limit};
 use crate::store::evidence::{CHANGE_SETTLES_MS, ChangeRow};
 
@@ -19,9 +19,15 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ChangeRow) -> Entry {
         _ if row.from.is_none() => "first seen".to_owned(),
         "hpa" => {
             limits = limits_of(facts, row, from);
-            let driving = driver(&metrics);
+            let definition = facts.definition(row.at);
+            let resources = definition.and_then(resources);
+            let min = definition.map_or(1, |definition| definition.min().max(1));
+            // Above the minimum, the count goes no higher than what the driving metric asks for.
+            let is_beyond = |metric: &Metric| row.to > from.max(min) && metric.proposal < Some(row.to);
+            let driving = driver(&metrics).filter(|metric| resources.is_none() || !is_beyond(metric));
             driven_by = driving.map(|metric| metric.metric.clone());
-            let mut parts: Vec<String> = driving.map(metric_text).into_iter().collect();
+            let unseen = || resources.as_ref().map(|kinds| format!("for {kinds}, which it reads itself"));
+            let mut parts: Vec<String> = driving.map(metric_text).or_else(unseen).into_iter().collect();
             parts.extend(limits.iter().map(|limit| limit.text.clone()));
             if let Some(age) = driving.and_then(|metric| metric.sample_age_ms) {
                 parts.push(format!("{:.1} s after the sample", age as f64 / 1000.0));

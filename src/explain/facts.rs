@@ -5,33 +5,37 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Metric;
+use crate::scaling::composite;
 use crate::scaling::model::{ApiGroup, Definition, MetricType};
-use crate::scaling::recommend;
+use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
 use crate::store::evidence::{DecisionRow, DefinitionRow, Evidence, HpaRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
-    pub(super) namespace: &'e str,
-    pub(super) name: &'e str,
+    /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
+    definitions: Vec<Option<Arc<Definition>>>,
 }
 
+/// Rows are oldest first.
 fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
-    rows.iter().rev().find(|row| time(row) <= at)
+    rows[..rows.partition_point(|row| time(row) <= at)].last()
 }
 
 impl<'e> Facts<'e> {
+    pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
+        let definitions = evidence.definitions.iter().map(|row| definition(&evidence.api_group, namespace, name, row));
+        Self { evidence, definitions: definitions.collect() }
+    }
+
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
         newest(&self.evidence.definitions, at, |row| row.from)
     }
 
-    /// The definition in force, read as the daemon reads it; `None` when it is invalid.
-    pub(super) fn definition(&self, at: i64) -> Option<Arc<Definition>> {
-        let spec: Value = serde_json::from_str(&self.definition_row(at)?.spec_json).ok()?;
-        let group =
-            [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|g| g.name() == self.evidence.api_group)?;
-        let object = json!({ "metadata": { "namespace": self.namespace, "name": self.name }, "spec": spec });
-        crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
+    /// The definition in force; `None` when it is invalid.
+    pub(super) fn definition(&self, at: i64) -> Option<&Definition> {
+        let index = self.evidence.definitions.iter().rposition(|row| row.from <= at)?;
+        self.definitions[index].as_deref()
     }
 
     pub(super) fn decision(&self, at: i64) -> Option<&'e DecisionRow> {
@@ -59,12 +63,7 @@ impl<'e> Facts<'e> {
                 SampleValue::Number(number) => Some(*number),
                 SampleValue::Outcome(_) => None,
             });
-            let triggers = definition.iter().flat_map(|definition| &definition.triggers);
-            let metric_type = triggers.filter(|trigger| *trigger.metric_name == *series.metric_name);
-            let metric_type = metric_type.map(|trigger| trigger.metric_type).next().unwrap_or(MetricType::AverageValue);
-            let behavior = definition.as_ref().and_then(|definition| definition.behavior.as_ref());
-            let proposal =
-                value.map(|value| recommend::proposal(metric_type, value, series.threshold, replicas, behavior));
+            let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
             let error =
                 self.evidence.errors.iter().rev().find(|error| {
                     error.series == series.id && error.from <= at && error.until.is_none_or(|end| end > at)
@@ -74,7 +73,7 @@ impl<'e> Facts<'e> {
                 value,
                 sample_age_ms: sample.map(|(time, _)| at - time),
                 target: series.threshold,
-                metric_type: metric_type.name(),
+                metric_type: definition.and_then(|one| metric_type_of(one, series)).map(MetricType::name),
                 activation_threshold: series.activation_threshold,
                 proposal: proposal.map(|proposal| proposal.replicas),
                 exact: proposal.map(|proposal| proposal.exact),
@@ -85,18 +84,53 @@ impl<'e> Facts<'e> {
     }
 }
 
+/// As the daemon reads it.
+fn definition(api_group: &str, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
+    let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
+    let group = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == api_group)?;
+    let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
+    crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
+}
+
+/// Type of a series' metric, where the HPA knows it: beside a formula it knows the result alone.
+fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricType> {
+    match &definition.modifiers {
+        Some(modifiers) => (series.metric_name == composite::NAME).then_some(modifiers.metric_type),
+        None => {
+            let trigger = definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name);
+            trigger.map(|trigger| trigger.metric_type)
+        }
+    }
+}
+
+/// What the HPA makes of a value of the series while `replicas` run; `None` when it never sees it.
+pub(super) fn asks(definition: &Definition, series: &SeriesRow, value: f64, replicas: u32) -> Option<Proposal> {
+    let behavior = definition.behavior.as_ref();
+    let metric_type = metric_type_of(definition, series)?;
+    Some(recommend::proposal(metric_type, value, series.threshold, replicas, behavior))
+}
+
 /// `s0-prometheus 500 / 75 per replica → 7`.
 pub(super) fn metric_text(metric: &Metric) -> String {
     let Some(value) = metric.value else {
         let error = metric.error.as_deref().unwrap_or("no sample yet");
         return format!("{}: {error}", metric.metric);
     };
-    let how = if metric.metric_type == "Value" { "in all" } else { "per replica" };
-    let mut text = format!("{} {value} / {} {how} → {}", metric.metric, metric.target, metric.exact.unwrap_or(0));
+    let Some(exact) = metric.exact else {
+        return format!("{} {value}, which the HPA does not see", metric.metric);
+    };
+    let how = if metric.metric_type == Some("Value") { "in all" } else { "per replica" };
+    let mut text = format!("{} {value} / {} {how} → {exact}", metric.metric, metric.target);
     if metric.proposal != metric.exact {
         text.push_str(&format!(", within tolerance of {}", metric.proposal.unwrap_or(0)));
     }
     text
+}
+
+/// `cpu, memory`: what the HPA reads without us.
+pub(super) fn resources(definition: &Definition) -> Option<String> {
+    let kinds: Vec<&str> = definition.resource_triggers.iter().map(|trigger| trigger.kind.as_str()).collect();
+    (!kinds.is_empty()).then(|| kinds.join(", "))
 }
 
 /// The metric that asks for most.

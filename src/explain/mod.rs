@@ -6,6 +6,8 @@
 mod change;
 mod facts;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod when;
 
 use std::path::Path;
@@ -49,7 +51,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Entry {
     pub at: String,
-    /// `replicas`, `held`, `definition`, `error` or `daemon`.
+    /// `replicas`, `held`, `definition`, `error`, `daemon` or `loss`.
     pub kind: &'static str,
     /// Set for `replicas`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,8 +88,9 @@ pub struct Metric {
     pub value: Option<f64>,
     pub sample_age_ms: Option<i64>,
     pub target: f64,
-    /// `AverageValue` or `Value`.
-    pub metric_type: &'static str,
+    /// `AverageValue` or `Value`; `None` when the HPA does not see the metric: a formula reads it, or the definition
+    /// is invalid.
+    pub metric_type: Option<&'static str>,
     pub activation_threshold: f64,
     /// Replicas that the HPA makes of it.
     pub proposal: Option<u32>,
@@ -163,18 +166,20 @@ pub fn why(path: &Path, namespace: &str, name: &str, question: Question) -> Resu
 /// Explains the evidence.
 #[must_use]
 pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Report {
-    let facts = Facts { evidence, namespace, name };
+    let facts = Facts::new(evidence, namespace, name);
     let mut entries = Vec::new();
     let changes = evidence.changes.iter().filter(|change| change.at <= until);
     match since {
         Some(since) => {
             entries.extend(changes.filter(|change| change.at >= since).map(|change| change::explain(&facts, change)));
             entries.extend(state::held_entries(&facts, since, until));
-            entries.sort_by_key(|entry: &Entry| entry.time);
         }
         None => entries
             .extend(changes.rev().find(|change| change.from.is_some()).map(|change| change::explain(&facts, change))),
     }
+    // What is missing may be the very cause that is looked for.
+    entries.extend(evidence.losses.iter().map(state::loss_entry));
+    entries.sort_by_key(|entry: &Entry| entry.time);
     let replicas = facts.replicas_at(until);
     Report {
         namespace: namespace.to_owned(),

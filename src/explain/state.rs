@@ -1,9 +1,10 @@
 //! What holds replicas where they are.
 
-use super::facts::{Facts, condition, driver, metric_text};
+use super::facts::{Facts, asks, condition, driver, metric_text, resources};
 use super::{Entry, Held, Metric, when};
 use crate::scaling::recommend::{self, Limit};
-use crate::store::evidence::DecisionRow;
+use crate::store::SampleValue;
+use crate::store::evidence::{DecisionRow, LossRow};
 
 fn held(by: &str, text: String) -> Held {
     Held { by: by.to_owned(), allows: None, seconds_left: None, since: None, text }
@@ -140,6 +141,9 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
             let left_text = left.map_or(String::new(), |left| format!(", about {left} s left"));
             let text = format!("the stabilization window of {window} s{left_text} ({how}): {asks}");
             found.push(Held { seconds_left: left, ..held(Limit::Stabilization.id(), text) });
+        } else if let Some(resources) = resources(definition) {
+            let text = format!("{resources} perhaps, which the HPA reads itself: {asks}");
+            found.push(held("resource", text));
         }
     } else if proposal < min && replicas == min {
         found.push(Held { allows: Some(min), ..held(Limit::Min.id(), format!("the minimum of {min}: {asks}")) });
@@ -148,13 +152,16 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
 
 /// When the samples last asked for as many as run, within the time that was read.
 fn last_asked_for(facts: &Facts<'_>, at: i64, replicas: u32) -> Option<i64> {
-    let times = facts.series_at(at).flat_map(|series| {
-        let list = facts.evidence.samples.get(&series.id).into_iter().flatten();
-        list.filter(move |(time, value)| {
-            let crate::store::SampleValue::Number(value) = value else { return false };
-            *time <= at && (value / series.threshold).ceil() >= f64::from(replicas)
-        })
-        .map(|(time, _)| *time)
+    let definition = facts.definition(at)?;
+    let times = facts.series_at(at).filter_map(|series| {
+        let list = facts.evidence.samples.get(&series.id)?;
+        let asked = |value: &SampleValue| match value {
+            SampleValue::Number(value) => {
+                asks(definition, series, *value, replicas).is_some_and(|proposal| proposal.replicas >= replicas)
+            }
+            SampleValue::Outcome(_) => false,
+        };
+        list.iter().rev().find(|(time, value)| *time <= at && asked(value)).map(|(time, _)| *time)
     });
     times.max()
 }
@@ -212,6 +219,17 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         }
     }
     entries
+}
+
+/// A stretch of which the history is incomplete.
+pub(super) fn loss_entry(loss: &LossRow) -> Entry {
+    let (from, until) = (when::rfc3339(loss.from), when::rfc3339(loss.until));
+    let (samples, others) = (loss.samples, loss.others);
+    let text = format!(
+        "the history lost {samples} samples and {others} other records of all objects from {from} to {until}: {}",
+        loss.cause
+    );
+    Entry { at: from, kind: "loss", change: None, held: None, text, time: loss.from }
 }
 
 /// The fields that differ between two specs.

@@ -31,6 +31,8 @@ pub struct Evidence {
     /// By series.
     pub samples: HashMap<i64, Vec<(i64, SampleValue)>>,
     pub runs: Vec<RunRow>,
+    /// Stretches of which the history lost something, of any object.
+    pub losses: Vec<LossRow>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +110,16 @@ pub struct RunRow {
     pub started: i64,
     pub stopped: Option<i64>,
     pub state: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct LossRow {
+    pub from: i64,
+    pub until: i64,
+    pub samples: i64,
+    /// Other records.
+    pub others: i64,
+    pub cause: String,
 }
 
 impl Reader {
@@ -235,6 +247,18 @@ fn read(connection: &Connection, object: i64, spans: &[Span], until: i64) -> Res
         runs: connection
             .prepare(Sql::WhyRuns.text())?
             .query_map([until], |row| Ok(RunRow { started: row.get(0)?, stopped: row.get(1)?, state: row.get(2)? }))?
+            .collect::<Result<_, _>>()?,
+        losses: connection
+            .prepare(Sql::WhyLosses.text())?
+            .query_map([earliest, until], |row| {
+                Ok(LossRow {
+                    from: row.get(0)?,
+                    until: row.get(1)?,
+                    samples: row.get(2)?,
+                    others: row.get(3)?,
+                    cause: row.get(4)?,
+                })
+            })?
             .collect::<Result<_, _>>()?,
         series,
         errors,

@@ -280,5 +280,7 @@ statements! {
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
         WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3";
     WhyHead Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
+    WhyLosses Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
+        WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
     WhyRuns Cold "SELECT started_at_unix_ms, stopped_at_unix_ms, state FROM process_run WHERE started_at_unix_ms <= ?1 ORDER BY id";
 }

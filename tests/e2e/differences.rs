@@ -469,7 +469,7 @@ pub(super) const MORE: &[Allowed] = &[
         case: "not-a-number",
         place: "metrics.s0-prometheus",
         keda: "*\"0\"*",
-        hpalite: "Error from server (InternalError): *: prometheus query returns NaN",
+        hpalite: "Error from server (InternalError): *: prometheus query returns NaN, since *",
     },
     Allowed {
         id: "not-a-number",

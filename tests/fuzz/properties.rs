@@ -7,7 +7,11 @@ use hpalite::http::front_proxy::FrontProxyTrust;
 use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
 use hpalite::http::labels::{Selector, Test};
+use hpalite::http::reviews::{AccessVerdict, TokenVerdict, read_access_review, read_token_review};
 use hpalite::http::{der, tls, uri};
+use hpalite::kube::error::Status;
+use hpalite::prometheus::answer;
+use hpalite::scaling::event::Answer;
 use hpalite::scaling::formula::{Error, Formula};
 
 /// A head is within the limits, holds nothing that could be read as a second one, means the same when written
@@ -179,5 +183,33 @@ pub(crate) fn config_map(bytes: &[u8]) {
     if let Ok(Some(trust)) = FrontProxyTrust::from_config_map(&data, &tls::provider()) {
         assert!(trust.user(&[]).is_err());
         let _ = trust.user(&[("X-Remote-User", "u"), ("X-Remote-Extra-%zz", "v")]);
+    }
+}
+
+/// Whatever a metric server says is a finite number, a known kind of nothing, or an error in a few words.
+pub(crate) fn prometheus_answer(bytes: &[u8]) {
+    for status in [200, 400, 503] {
+        match answer::parse("http://prometheus:9090", status, bytes) {
+            Answer::Value(value) => assert!(value.is_finite() && status == 200),
+            Answer::Missing(_) => assert_eq!(status, 200),
+            Answer::Failed(error) => {
+                assert!(!error.message.is_empty() && error.message.len() <= 2_000, "{}", error.message.len());
+                assert!(!error.message.contains(|c: char| c.is_control()), "{:?}", error.message);
+            }
+        }
+    }
+}
+
+/// Refusals are read whatever they look like, and no review says yes without the word.
+pub(crate) fn api_answer(bytes: &[u8]) {
+    let status = Status::parse(500, None, bytes);
+    assert_eq!(status.code, 500);
+    assert!(Status::parse_event(bytes).code != 0);
+    let says_yes = bytes.windows(4).any(|word| word == b"true");
+    if matches!(read_access_review(bytes), Ok(AccessVerdict::Allowed)) {
+        assert!(says_yes);
+    }
+    if let Ok(TokenVerdict::Authenticated(user)) = read_token_review(bytes) {
+        assert!(says_yes && !user.name.is_empty());
     }
 }

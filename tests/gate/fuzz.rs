@@ -139,3 +139,27 @@ fn config_maps() {
         ["\u{1}", "=", "[", "]", "\"", "\n", "-----BEGIN CERTIFICATE-----\n", "null", "requestheader-uid-headers"];
     run(&[good.into_bytes()], &words, 500, properties::config_map);
 }
+
+#[test]
+fn prometheus_answers() {
+    let seeds = [
+        r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"2.5"]}]}}"#,
+        r#"{"status":"success","data":{"resultType":"scalar","result":[1,"NaN"]}}"#,
+        r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:5: parse error"}"#,
+        "<html><body>502 Bad Gateway</body></html>",
+    ];
+    let words =
+        ["\"", "{", "}", "[", "]", ",", "null", "\"+Inf\"", "1e999", "\\u0000", "\n", "\"matrix\"", "[1,\"3\"]"];
+    run(&seeds.map(|seed| seed.as_bytes().to_vec()), &words, 20_000, properties::prometheus_answer);
+}
+
+#[test]
+fn api_answers() {
+    let seeds = [
+        r#"{"kind":"Status","code":409,"reason":"Conflict","message":"m","details":{"name":"n","kind":"k","causes":[{"reason":"r","message":"m","field":"f"}],"retryAfterSeconds":3}}"#,
+        r#"{"kind":"SubjectAccessReview","status":{"allowed":true,"denied":false,"reason":"RBAC"}}"#,
+        r#"{"kind":"TokenReview","status":{"authenticated":true,"user":{"username":"u","uid":"1","groups":["g"],"extra":{"k":["v"]}}}}"#,
+    ];
+    let words = ["\"", "{", "}", "[", "]", ",", "null", "true", "false", "-1", "1e999", "\"code\":0", "\"status\":{}"];
+    run(&seeds.map(|seed| seed.as_bytes().to_vec()), &words, 20_000, properties::api_answer);
+}

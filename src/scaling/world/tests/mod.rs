@@ -8,6 +8,7 @@ mod rig;
 
 mod authentications;
 mod creation;
+mod decisions;
 mod deletion;
 mod formulas;
 mod hpas;

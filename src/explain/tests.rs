@@ -1,0 +1,208 @@
+//! Rows in, explanations out.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::store::SampleValue;
+use crate::store::evidence::{ChangeRow, DecisionRow, DefinitionRow, HpaRow, LossRow, RunRow, SeriesRow};
+
+const NOW: i64 = 1_767_225_600_000;
+
+/// An object of the triggers `(name, type)` that began an hour ago, its HPA in good health.
+fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
+    let mut spec = json!({ "scaleTargetRef": { "name": "api" }, "maxReplicaCount": max, "triggers": triggers });
+    for (field, value) in more.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    Evidence {
+        api_group: "keda.sh".to_owned(),
+        definitions: vec![DefinitionRow {
+            generation: 1,
+            from: NOW - 3_600_000,
+            spec_json: spec.to_string(),
+            invalid: None,
+        }],
+        runs: vec![RunRow { started: NOW - 3_600_000, stopped: None, state: "running".to_owned() }],
+        ..Evidence::default()
+    }
+}
+
+fn prometheus(name: &str, metric_type: &str) -> Value {
+    json!({
+        "type": "prometheus", "name": name, "metricType": metric_type,
+        "metadata": { "serverAddress": "http://prometheus:9090", "query": name, "threshold": "10" },
+    })
+}
+
+impl Evidence {
+    fn with_series(mut self, id: i64, metric_name: &str, samples: &[(i64, f64)]) -> Self {
+        self.series.push(SeriesRow {
+            id,
+            metric_name: metric_name.to_owned(),
+            threshold: 10.0,
+            activation_threshold: 0.0,
+            from: NOW - 3_600_000,
+            until: None,
+        });
+        let samples = samples.iter().map(|(at, value)| (NOW + at, SampleValue::Number(*value)));
+        self.samples.insert(id, samples.collect());
+        self
+    }
+
+    fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
+        let (actor, source) = (actor.to_owned(), "observed".to_owned());
+        self.changes.push(ChangeRow { at: NOW + at, from, to, manager: None, actor, source });
+        self
+    }
+
+    fn with_hpa(mut self, at: i64, desired: i64, kind: &str, status: &str, reason: &str) -> Self {
+        let conditions_json = json!([{ "type": kind, "status": status, "reason": reason, "message": "" }]).to_string();
+        self.hpa.push(HpaRow { at: NOW + at, current: desired, desired, conditions_json });
+        self
+    }
+
+    fn now(&self) -> Report {
+        explain("shop", "web", self, None, NOW)
+    }
+}
+
+fn last_change(report: &Report) -> &Change {
+    report.entries[0].change.as_ref().expect("a change of replicas")
+}
+
+fn held_by(report: &Report) -> Vec<(&str, Option<u32>, Option<i64>)> {
+    report.held_by.iter().map(|held| (held.by.as_str(), held.allows, held.seconds_left)).collect()
+}
+
+#[test]
+fn a_change_names_the_metric_that_asked_for_most_its_age_and_the_limit() {
+    let triggers = json!([prometheus("a", "AverageValue"), prometheus("b", "Value")]);
+    let report = evidence(20, triggers, json!({}))
+        .with_series(1, "s0-prometheus", &[(-6_000, 35.0)])
+        .with_series(2, "s1-prometheus", &[(-5_800, 20.0)])
+        .with_change(-600_000, None, 3, "other")
+        .with_change(-5_000, Some(3), 6, "hpa")
+        .now();
+    let change = last_change(&report);
+    assert_eq!(change.driven_by.as_deref(), Some("s1-prometheus"));
+    let proposals: Vec<_> = change.metrics.iter().map(|metric| (metric.metric_type, metric.proposal)).collect();
+    assert_eq!(proposals, [(Some("AverageValue"), Some(4)), (Some("Value"), Some(6))]);
+    assert_eq!(
+        report.entries[0].text,
+        "3→6 by the HPA: s1-prometheus 20 / 10 in all → 6; scale-up policy allowed +3; 0.8 s after the sample"
+    );
+}
+
+#[test]
+fn beside_a_formula_its_result_alone_drives() {
+    let triggers = json!([prometheus("a", "AverageValue"), prometheus("b", "AverageValue")]);
+    let formula =
+        json!({ "advanced": { "scalingModifiers": { "formula": "a - b", "target": "10", "metricType": "Value" } } });
+    let report = evidence(20, triggers, formula)
+        .with_series(1, "s0-prometheus", &[(-6_000, 500.0)])
+        .with_series(2, "s1-prometheus", &[(-6_000, 480.0)])
+        .with_series(3, "composite-metric", &[(-6_000, 20.0)])
+        .with_change(-600_000, None, 2, "other")
+        .with_change(-5_000, Some(2), 4, "hpa")
+        .now();
+    let change = last_change(&report);
+    assert_eq!(change.driven_by.as_deref(), Some("composite-metric"));
+    let proposals: Vec<_> = change.metrics.iter().map(|metric| (metric.metric_type, metric.proposal)).collect();
+    assert_eq!(proposals, [(None, None), (None, None), (Some("Value"), Some(4))]);
+    assert!(report.text().contains("s0-prometheus 500, which the HPA does not see"), "{}", report.text());
+}
+
+#[test]
+fn what_the_hpa_reads_itself_is_named_when_no_metric_of_ours_asked() {
+    let cpu = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
+    let given = |to| {
+        evidence(20, json!([prometheus("a", "AverageValue"), cpu]), json!({}))
+            .with_series(1, "s0-prometheus", &[(-6_000, 35.0)])
+            .with_change(-600_000, None, 3, "other")
+            .with_change(-5_000, Some(3), to, "hpa")
+            .now()
+    };
+    let report = given(6);
+    assert_eq!(last_change(&report).driven_by, None);
+    assert!(report.entries[0].text.starts_with("3→6 by the HPA: for cpu, which it reads itself"), "{report:?}");
+    assert_eq!(held_by(&report)[0].0, "resource", "the count is above what ours asks for: {report:?}");
+    let report = given(4);
+    assert_eq!(last_change(&report).driven_by.as_deref(), Some("s0-prometheus"));
+}
+
+#[test]
+fn a_count_is_held_by_its_bounds_the_tolerance_or_the_window() {
+    let given = |value: f64, replicas: u32, more: Value| {
+        evidence(5, json!([prometheus("a", "AverageValue")]), more)
+            .with_series(1, "s0-prometheus", &[(-100_000, 50.0), (-1_000, value)])
+            .with_change(-600_000, None, replicas, "other")
+    };
+    let none = json!({});
+    assert_eq!(held_by(&given(90.0, 5, none.clone()).now()), [("max", Some(5), None)]);
+    assert_eq!(held_by(&given(5.0, 2, json!({ "minReplicaCount": 2 })).now()), [("min", Some(2), None)]);
+    assert_eq!(held_by(&given(42.0, 4, none.clone()).now()), [("tolerance", None, None)]);
+    assert_eq!(held_by(&given(30.0, 3, none.clone()).now()), []);
+    // 300 s after the last sample that asked for as many as run.
+    assert_eq!(held_by(&given(20.0, 5, none.clone()).now()), [("stabilization", None, Some(200))]);
+    let short = json!({ "advanced": { "horizontalPodAutoscalerConfig": { "behavior": {
+        "scaleDown": { "stabilizationWindowSeconds": 60 },
+    } } } });
+    assert_eq!(held_by(&given(20.0, 5, short.clone()).now()), [], "the window is over");
+    let observed = given(20.0, 5, short).with_hpa(-1_000, 5, "AbleToScale", "True", "ScaleDownStabilized");
+    assert_eq!(held_by(&observed.now()), [("stabilization", None, Some(0))], "the HPA knows better");
+    let failing = given(30.0, 3, none).with_hpa(-1_000, 3, "ScalingActive", "False", "FailedGetExternalMetric");
+    assert_eq!(held_by(&failing.now()), [("hpa", None, None)]);
+}
+
+#[test]
+fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
+    let decision = |at: i64, reason: &str, pause: Option<&str>| DecisionRow {
+        at: NOW + at,
+        reason: reason.to_owned(),
+        detail: String::new(),
+        from_replicas: 5,
+        to_replicas: 5,
+        triggers_json: "[]".to_owned(),
+        pause: pause.map(str::to_owned),
+        cooldown_until: None,
+        limited_by: None,
+    };
+    let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-1_000, 90.0)])
+        .with_change(-600_000, None, 5, "other");
+    given.decisions = vec![
+        decision(-300_000, "Active", None),
+        decision(-200_000, "Paused", Some("paused")),
+        decision(-100_000, "Paused", Some("paused")),
+    ];
+    let report = given.now();
+    assert_eq!(held_by(&report), [("pause", None, None)]);
+    assert_eq!(report.held_by[0].since.as_deref(), Some(&*when::rfc3339(NOW - 200_000)));
+    let before = explain("shop", "web", &given, None, NOW - 250_000);
+    assert_eq!(held_by(&before), [("no-samples", None, None)], "neither a pause nor a value was known then");
+}
+
+#[test]
+fn what_the_history_lost_is_told_where_it_is_missing() {
+    let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-1_000, 20.0)])
+        .with_change(-600_000, Some(1), 2, "other");
+    let cause = "database or disk is full".to_owned();
+    given.losses = vec![LossRow { from: NOW - 500_000, until: NOW - 400_000, samples: 12, others: 3, cause }];
+    for since in [None, Some(NOW - 3_000_000)] {
+        let report = explain("shop", "web", &given, since, NOW);
+        let losses: Vec<&Entry> = report.entries.iter().filter(|entry| entry.kind == "loss").collect();
+        assert_eq!(losses.len(), 1);
+        assert!(losses[0].text.contains("12 samples and 3 other records"), "{}", losses[0].text);
+        assert!(losses[0].text.ends_with("database or disk is full"), "{}", losses[0].text);
+        assert!(report.entries.is_sorted_by_key(|entry| entry.time));
+    }
+}
+
+#[test]
+fn no_control_character_reaches_a_terminal() {
+    let mut given = evidence(5, json!([]), json!({}));
+    given.definitions[0].invalid = Some("bad \u{1b}[31mtext\nand more".to_owned());
+    let text = given.now().text();
+    assert!(text.contains("bad  [31mtext and more"), "{text:?}");
+}

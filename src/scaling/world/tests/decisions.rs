@@ -1,0 +1,101 @@
+//! What the history is told of decisions, and how often.
+
+use std::time::Duration;
+
+use super::*;
+use crate::scaling::event::{Circumstances, Record};
+use crate::scaling::model::{Fallback, FallbackBehavior};
+use crate::scaling::recommend::Limit;
+
+/// Reason, from, to and circumstances of each decision that was recorded.
+fn decisions(rig: &Rig) -> Vec<(&'static str, u32, u32, &Circumstances)> {
+    let told = rig.records.iter().filter_map(|record| match record {
+        Record::Decision { reason, from, to, circumstances, .. } => Some((reason.id(), *from, *to, &**circumstances)),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// Reason, most that is asked for, and what limits it, of the newest decision.
+fn last(rig: &Rig) -> (&'static str, Option<u32>, Option<Limit>) {
+    let all = decisions(rig);
+    let (reason, .., circumstances) = all.last().unwrap();
+    (reason, circumstances.proposal, circumstances.limited_by)
+}
+
+fn quick(definition: &mut Definition) {
+    definition.polling_interval = Duration::from_secs(3);
+    definition.cooldown_period = Duration::from_secs(30);
+    definition.triggers[0].threshold = 10.0;
+}
+
+#[test]
+fn a_decision_tells_what_is_asked_for_and_what_limits_it() {
+    for (replicas, value, proposal, limited_by) in [
+        (5, 90.0, 9, Some(Limit::Max)),
+        (2, 5.0, 1, Some(Limit::Min)),
+        (4, 42.0, 4, Some(Limit::Tolerance)),
+        (3, 40.0, 4, None),
+        (3, 30.0, 3, None),
+    ] {
+        let mut rig = shop(replicas, value, |d| {
+            quick(d);
+            d.min_replicas = Some(2);
+            d.max_replicas = 5;
+        });
+        rig.seconds(10);
+        assert_eq!(last(&rig), ("Active", Some(proposal), limited_by), "{value} at {replicas}");
+        let all = decisions(&rig);
+        let (.., circumstances) = all.last().unwrap();
+        assert_eq!((circumstances.min, circumstances.max, circumstances.idle), (2, Some(5), None));
+    }
+}
+
+#[test]
+fn what_holds_beside_the_hpa_is_told() {
+    let mut rig = shop(3, 30.0, quick);
+    rig.seconds(10);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(10);
+    assert_eq!(last(&rig), ("CoolingDown", Some(0), Some(Limit::Cooldown)));
+    assert!(decisions(&rig).last().unwrap().3.cooldown_until.is_some());
+    rig.set_answer("up", failed("refused"));
+    rig.seconds(10);
+    assert_eq!(last(&rig), ("HeldOnError", None, Some(Limit::Error)));
+    rig.annotate(&key("shop"), |object| object.pause.paused = true);
+    rig.seconds(10);
+    assert_eq!(last(&rig), ("Paused", None, Some(Limit::Pause)));
+    assert!(decisions(&rig).last().unwrap().3.pause.paused);
+}
+
+#[test]
+fn a_fallback_that_is_waited_for_is_told() {
+    let mut rig = shop(0, 0.0, |d| {
+        quick(d);
+        d.fallback = Some(Fallback { failure_threshold: 1_000, replicas: 4, behavior: FallbackBehavior::Static });
+    });
+    rig.seconds(10);
+    rig.set_answer("up", failed("refused"));
+    rig.seconds(10);
+    assert_eq!(last(&rig), ("WaitingForFallback", None, Some(Limit::FallbackThreshold)));
+}
+
+#[test]
+fn a_state_that_lasts_is_one_decision() {
+    let mut rig = shop(3, 30.0, quick);
+    rig.seconds(10);
+    rig.clear();
+    // A value that changes with each poll changes no decision.
+    for value in 0..200 {
+        rig.set_answer("up", Answer::Value(30.0 + f64::from(value)));
+        rig.seconds(3);
+    }
+    assert!(rig.polls.len() > 150, "{}", rig.polls.len());
+    let count = rig.records.iter().filter(|record| matches!(record, Record::Decision { .. })).count();
+    assert_eq!(count, 0);
+    // Nor does waiting, which says once until when.
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(25);
+    let reasons: Vec<_> = decisions(&rig).iter().map(|(reason, from, to, _)| (*reason, *from, *to)).collect();
+    assert_eq!(reasons, [("CoolingDown", 3, 3)]);
+}
