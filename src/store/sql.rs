@@ -255,7 +255,7 @@ statements! {
     // Explaining (evidence.rs): the newest row before a time, and all between two times.
     WhyNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
     WhyObject Hot "SELECT id, api_group, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
-        WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3)";
+        WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
     WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
     WhySeries Hot "SELECT id, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms FROM series WHERE object_id = ?1";

@@ -126,14 +126,14 @@ fn coarse_plots_do_not_read_finer_forms() {
     const MONTH: Range = Range { from: RANGE.to - 30 * 24 * HOUR, to: RANGE.to };
     let place = four_days();
     let json = |range, step| serde_json::to_string(&history(&place, range, step).triggers).unwrap();
-    let (month, days, quarter) = (json(MONTH, HOUR), json(RANGE, 300_000), json(RANGE, 10_000));
+    let (month, days, fine) = (json(MONTH, HOUR), json(RANGE, 300_000), json(RANGE, 10_000));
     let connection = place.open();
     let lie = "[' || substr(replace(hex(zeroblob(9000)), '00', ',0'), 2) || ']";
     let lie = format!("UPDATE sample_chunk SET stride = 1, step_ms = 0, value_list = '[-999]', samples = '{lie}'");
     connection.execute(&lie, []).unwrap();
-    assert_eq!((&json(MONTH, HOUR), &json(RANGE, 300_000)), (&month, &days));
-    assert_ne!(json(RANGE, 10_000), quarter, "a lie that is not noticed proves nothing");
+    assert!(json(MONTH, HOUR) == month && json(RANGE, 300_000) == days, "samples were read");
+    assert!(json(RANGE, 10_000) != fine, "a lie that nobody could notice");
     connection.execute("UPDATE sample_minute SET parts = '[[0,0,9999,-999]]'", []).unwrap();
-    assert_eq!(json(MONTH, HOUR), month);
-    assert_ne!(json(RANGE, 300_000), days);
+    assert!(json(MONTH, HOUR) == month, "minutes were read");
+    assert!(json(RANGE, 300_000) != days, "a lie that nobody could notice");
 }

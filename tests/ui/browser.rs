@@ -71,6 +71,16 @@ fn a_walk_through_the_page() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // Why there are as many as there are, and what moved them, newest first.
+    browser.wait("document.querySelectorAll('.explanation ol li').length > 1");
+    let held = browser.eval("document.querySelector('.explanation .state').innerText");
+    let held = held.as_str().unwrap();
+    assert!(held.contains("replicas now") && held.contains("s0-http") && held.contains("100 per replica"), "{held}");
+    let moved = browser.eval("[...document.querySelectorAll('.explanation ol li')].map((li) => li.innerText)");
+    let moved: Vec<&str> = moved.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let by_hand = moved.iter().position(|text| text.contains("by kubectl-scale"));
+    let by_hpa = moved.iter().position(|text| text.contains("by the HPA"));
+    assert!(by_hand.is_some() && by_hand < by_hpa, "{moved:#?}");
     browser.resize(1360, 1500);
     browser.screenshot("object-light");
 
@@ -152,6 +162,7 @@ fn what_others_wrote_is_text() {
     let link = format!("[...document.querySelectorAll('.objects a')].find((a) => a.innerText.endsWith({EVIL_NAME:?}))");
     browser.eval(&format!("{link}.click()"));
     browser.wait("document.querySelectorAll('.plot path.value').length >= 1");
+    browser.wait(&format!("document.querySelector('.explanation')?.innerText.includes({EVIL_METRIC:?})"));
     let text = browser.text();
     for part in [EVIL_NAME, EVIL_METRIC, EVIL_MESSAGE] {
         assert!(text.contains(part), "{part}: {text}");
