@@ -75,7 +75,10 @@ fn a_walk_through_the_page() {
     browser.wait("document.querySelectorAll('.explanation ol li').length > 1");
     let held = browser.eval("document.querySelector('.explanation .state').innerText");
     let held = held.as_str().unwrap();
-    assert!(held.contains("replicas now") && held.contains("s0-http") && held.contains("100 per replica"), "{held}");
+    assert!(
+        held.contains("replicas now") && held.contains("s0-prometheus") && held.contains("100 per replica"),
+        "{held}"
+    );
     let moved = browser.eval("[...document.querySelectorAll('.explanation ol li')].map((li) => li.innerText)");
     let moved: Vec<&str> = moved.as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let by_hand = moved.iter().position(|text| text.contains("by kubectl-scale"));
@@ -131,7 +134,7 @@ fn a_walk_through_the_page() {
     // The other of the name.
     browser.open(&format!("{base}#/objects/shop/checkout?group=keda.k8s.io&range=6h"));
     browser.wait("document.body.innerText.includes('s0-legacy')");
-    assert!(!browser.text().contains("s1-queue"));
+    assert!(!browser.text().contains("s1-prometheus"));
 
     // Names of objects that nobody knows are told.
     browser.open(&format!("{base}#/objects/shop/nothing"));

@@ -142,7 +142,7 @@ impl Scene {
 
     fn decide(&mut self, object: &ObjectKey, minutes_ago: i64, reason: Reason, from: u32, to: u32, value: f64) {
         let metric = DecidedTrigger {
-            metric_name: "s0-http".into(),
+            metric_name: "s0-prometheus".into(),
             value: Some(value),
             active: value > 5.0,
             error: None,
@@ -176,12 +176,13 @@ impl Scene {
         let object = key("shop", "checkout");
         let spec = |threshold: &str, max: u32| {
             serde_json::json!({ "maxReplicaCount": max, "scaleTargetRef": { "name": "checkout" }, "triggers": [
-                { "type": "prometheus", "metricType": "AverageValue", "metadata": { "query": "sum(rate(http_requests_total{app=\"checkout\"}[1m]))", "threshold": threshold } },
-                { "type": "prometheus", "metricType": "Value", "metadata": { "query": "max(queue_length)", "threshold": "20" } },
+                { "type": "prometheus", "metricType": "AverageValue", "metadata": { "serverAddress": "http://prometheus.monitoring:9090", "query": "sum(rate(http_requests_total{app=\"checkout\"}[1m]))", "threshold": threshold } },
+                { "type": "prometheus", "metricType": "Value", "metadata": { "serverAddress": "http://prometheus.monitoring:9090", "query": "max(queue_length)", "threshold": "20" } },
             ] })
         };
-        let own =
-            |threshold| vec![trigger(0, Some("requests"), "s0-http", threshold), trigger(1, None, "s1-queue", 20.0)];
+        let own = |threshold| {
+            vec![trigger(0, Some("requests"), "s0-prometheus", threshold), trigger(1, None, "s1-prometheus", 20.0)]
+        };
         let day = 24 * 60;
         self.define(&object, day, 1, &spec("75", 10), own(75.0));
         let now = self.now;
@@ -206,7 +207,7 @@ impl Scene {
         self.poll(&object, 1, day, 20, |at| Answer::Value((load(at) / 23.0).round()));
         self.poll(&object, 1, 20, 16, |_| Answer::Missing(Missing::Empty));
         self.poll(&object, 1, 16, 0, |at| Answer::Value((load(at) / 23.0).round()));
-        let metrics = vec!["s0-http".to_owned()];
+        let metrics = vec!["s0-prometheus".to_owned()];
         self.replicas(&object, day, None, 1, None);
         let mut before = 1;
         for minute in (1..day).rev() {
@@ -250,7 +251,7 @@ impl Scene {
             ConditionKind::Ready,
             false,
             "TriggerError",
-            "s0-http: no answer from http://prometheus.monitoring:9090 within 3 s",
+            "s0-prometheus: no answer from http://prometheus.monitoring:9090 within 3 s",
         );
         self.condition(
             &object,
