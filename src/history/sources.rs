@@ -156,3 +156,72 @@ fn tell(buckets: &mut Buckets, part: Part, range: Range, errors: &[ErrorRow]) {
 fn floor(at: i64, step: i64) -> i64 {
     at.div_euclid(step) * step
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RolledNumbers;
+
+    /// Rows say when their last sample was and not when their first: whatever the interval is, no line is broken by
+    /// that, and three intervals without a sample break it.
+    #[test]
+    fn lines_of_rows_are_broken_by_gaps_alone() {
+        const RANGE: Range = Range { from: 0, to: 2 * HOUR_MS - 1 };
+        let stretches = |interval: usize, gap: std::ops::Range<i64>| {
+            let mut rows: BTreeMap<i64, RolledUp> = BTreeMap::new();
+            for last_at in (0..RANGE.to).step_by(interval).filter(|at| !gap.contains(at)) {
+                let at = floor(last_at, MINUTE_MS);
+                let count = rows.get(&at).map_or(1, |row| row.count + 1);
+                let numbers = Some(RolledNumbers { min: 1.0, max: 1.0, last: 1.0, last_at });
+                rows.insert(at, RolledUp { at, count, errors: 0, numbers });
+            }
+            let mut buckets = Buckets::new(Grid { from: 0, step: MINUTE_MS, cells: 120 });
+            rows.into_values().for_each(|row| tell(&mut buckets, Part::Row(row, MINUTE_MS), RANGE, &[]));
+            buckets.stretches().len()
+        };
+        for interval in [1_000, 7_000, 11_000, 13_700, 25_000, 37_000, 59_000, 61_000, 170_000] {
+            assert_eq!(stretches(interval, 0..0), 1, "{interval}");
+            let gap = HOUR_MS..HOUR_MS + 5 * i64::try_from(interval).unwrap_or(0).max(MINUTE_MS);
+            assert_eq!(stretches(interval, gap), 2, "{interval}");
+        }
+    }
+
+    #[test]
+    fn rows_at_the_edges_count_as_far_as_they_are_seen() {
+        let numbers = Some(RolledNumbers { min: -1.0, max: 9.0, last: 4.0, last_at: HOUR_MS + 3_500_000 });
+        let row = RolledUp { at: HOUR_MS, count: 200, errors: 5, numbers };
+        let told = |from: i64, to: i64| {
+            let mut buckets = Buckets::new(Grid { from, step: HOUR_MS, cells: 3 });
+            tell(&mut buckets, Part::Row(row, HOUR_MS), Range { from, to }, &[]);
+            buckets.stretches().into_iter().flatten().map(|point| (point.first_at, point.last_at)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(HOUR_MS + 600_000, HOUR_MS + 900_000), [(HOUR_MS + 600_000, HOUR_MS + 900_000)]);
+        // The last number came before, the hour is over, or has not begun.
+        assert_eq!(told(HOUR_MS + 3_500_001, 3 * HOUR_MS), []);
+        assert_eq!(told(2 * HOUR_MS, 3 * HOUR_MS), []);
+        assert_eq!(told(0, HOUR_MS - 1), []);
+    }
+
+    /// Samples without a number are called what their error was; once that is gone they are still there.
+    #[test]
+    fn silences_are_named_after_the_error_of_their_time() {
+        let error = |from, until, outcome: &str| ErrorRow {
+            from,
+            last_at: from,
+            until,
+            outcome: outcome.to_owned(),
+            message: String::new(),
+            polls: 1,
+        };
+        let errors = [error(2 * HOUR_MS, None, "timeout"), error(HOUR_MS / 2, Some(HOUR_MS + 1), "empty")];
+        let mut buckets = Buckets::new(Grid { from: 0, step: MINUTE_MS, cells: 300 });
+        for at in [3 * HOUR_MS, HOUR_MS, HOUR_MS + MINUTE_MS] {
+            let row = RolledUp { at, count: 0, errors: 4, numbers: None };
+            tell(&mut buckets, Part::Row(row, MINUTE_MS), Range { from: 0, to: 4 * HOUR_MS }, &errors);
+        }
+        let found: Vec<(i64, String)> = buckets.silences().into_iter().map(|s| (s.from, s.outcome)).collect();
+        let expected = [(HOUR_MS, "empty"), (HOUR_MS + MINUTE_MS, UNKNOWN), (3 * HOUR_MS, "timeout")];
+        assert_eq!(found, expected.map(|(at, outcome)| (at, outcome.to_owned())));
+        assert_eq!(buckets.samples(), 12);
+    }
+}

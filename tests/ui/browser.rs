@@ -155,6 +155,25 @@ fn a_walk_through_the_page() {
 }
 
 #[test]
+fn a_month_is_drawn_from_what_is_left_of_it() {
+    let scene = Scene::old();
+    let gate = scene.serve();
+    let base = format!("http://{}/", gate.local_addr());
+    let mut browser = Browser::start(1360, 900);
+    browser.open(&format!("{base}#/objects/shop/archive"));
+    browser.wait("document.querySelectorAll('.explanation').length === 1");
+    assert_eq!(browser.eval("document.querySelectorAll('.plot path.value').length"), 0, "nothing in the last hour");
+    let month = browser.middle(".ranges button:nth-child(5)");
+    browser.click(month.0, month.1, 1);
+    browser.wait("document.querySelectorAll('.plot path.value').length === 1 && document.querySelectorAll('.plot .band').length === 1");
+    let points = browser.eval("document.querySelector('.plot path.value').getAttribute('d').split('L').length");
+    assert!((24..=25).contains(&points.as_u64().unwrap()), "{points}");
+    browser.wait("document.querySelector('.story').innerText.includes('in the last 1d of this range')");
+    browser.screenshot("object-month");
+    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+}
+
+#[test]
 fn what_others_wrote_is_text() {
     let scene = Scene::full();
     let gate = scene.serve();

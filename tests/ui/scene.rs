@@ -12,6 +12,8 @@ use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Store};
 use tempfile::TempDir;
 
+use crate::store::{count, wait_for};
+
 pub(crate) const MINUTE: i64 = 60_000;
 const POLL_MS: i64 = 15_000;
 
@@ -59,6 +61,26 @@ impl Scene {
         scene.evil();
         scene.others();
         scene.write();
+        scene
+    }
+
+    /// A day of `shop/archive`, so long ago that its hours alone are left.
+    pub(crate) fn old() -> Self {
+        const DAY: i64 = 24 * 60;
+        let mut scene = Self::empty();
+        let object = key("shop", "archive");
+        scene.define(&object, 21 * DAY, 1, &serde_json::json!({}), vec![trigger(0, None, "s0-prometheus", 50.0)]);
+        scene.poll(&object, 0, 20 * DAY, 19 * DAY, |at| Answer::Value((at / POLL_MS % 90) as f64));
+        scene.write();
+        // A store that starts looks at once for what is too old.
+        let stopped = scene.store.take().map(|store| store.stop(Duration::from_secs(20)));
+        assert!(stopped.is_some_and(|stopped| stopped.complete));
+        scene.store = Some(Store::start(&scene.db(), Options::default()).unwrap());
+        wait_for("samples and minutes to expire", || {
+            let connection = rusqlite::Connection::open(scene.db()).unwrap();
+            connection.busy_timeout(Duration::from_secs(5)).unwrap();
+            ["sample_head", "sample_chunk", "sample_minute"].iter().all(|table| count(&connection, table) == 0)
+        });
         scene
     }
 

@@ -67,7 +67,11 @@ export class ObjectView {
     this.plot.show(this.history);
     this.head();
     this.tables();
-    this.whyHost.replaceChildren(explanation(await this.why(ask, `${path}/why`, time), this.history));
+    const why = explanation(await this.why(ask, `${path}/why`, time), this.history);
+    // Whoever reads the list is not thrown back to its top.
+    const scrolled = this.whyHost.querySelector('ol')?.scrollTop ?? 0;
+    this.whyHost.replaceChildren(why);
+    why.querySelector('ol')?.scrollTo(0, scrolled);
   }
 
   /** The explanation; where none can be given, why not: the plot stands without it. */

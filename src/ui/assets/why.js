@@ -10,7 +10,7 @@ export function explanation(why, history) {
   }
   const isNow = why.now - why.to < 60_000;
   const count = why.replicas === null ? 'an unknown number of replicas' : `${why.replicas} ${why.replicas === 1 ? 'replica' : 'replicas'}`;
-  const less = why.from - history.from > 60_000 ? `of the last ${duration(why.to - why.from)} of this range` : '';
+  const less = why.from - history.from > 60_000 ? `in the last ${duration(why.to - why.from)} of this range` : '';
   return el('section', { class: 'explanation' },
     el('div', { class: 'state' },
       el('div', { class: 'title' }, el('h2', null, isNow ? `Why ${count} now` : `Why ${count} at ${moment(why.to)}`)),
