@@ -166,23 +166,25 @@ mod tests {
     /// that, and three intervals without a sample break it.
     #[test]
     fn lines_of_rows_are_broken_by_gaps_alone() {
-        const RANGE: Range = Range { from: 0, to: 2 * HOUR_MS - 1 };
-        let stretches = |interval: usize, gap: std::ops::Range<i64>| {
+        let stretches = |length: i64, interval: usize, gap: std::ops::Range<i64>| {
+            let range = Range { from: 0, to: 120 * length - 1 };
             let mut rows: BTreeMap<i64, RolledUp> = BTreeMap::new();
-            for last_at in (0..RANGE.to).step_by(interval).filter(|at| !gap.contains(at)) {
-                let at = floor(last_at, MINUTE_MS);
+            for last_at in (0..range.to).step_by(interval).filter(|at| !gap.contains(at)) {
+                let at = floor(last_at, length);
                 let count = rows.get(&at).map_or(1, |row| row.count + 1);
                 let numbers = Some(RolledNumbers { min: 1.0, max: 1.0, last: 1.0, last_at });
                 rows.insert(at, RolledUp { at, count, errors: 0, numbers });
             }
-            let mut buckets = Buckets::new(Grid { from: 0, step: MINUTE_MS, cells: 120 });
-            rows.into_values().for_each(|row| tell(&mut buckets, Part::Row(row, MINUTE_MS), RANGE, &[]));
+            let mut buckets = Buckets::new(Grid { from: 0, step: length, cells: 120 });
+            rows.into_values().for_each(|row| tell(&mut buckets, Part::Row(row, length), range, &[]));
             buckets.stretches().len()
         };
-        for interval in [1_000, 7_000, 11_000, 13_700, 25_000, 37_000, 59_000, 61_000, 170_000] {
-            assert_eq!(stretches(interval, 0..0), 1, "{interval}");
-            let gap = HOUR_MS..HOUR_MS + 5 * i64::try_from(interval).unwrap_or(0).max(MINUTE_MS);
-            assert_eq!(stretches(interval, gap), 2, "{interval}");
+        for interval in (3_500..=180_000).step_by(2_500) {
+            for length in [MINUTE_MS, HOUR_MS].into_iter() {
+                assert_eq!(stretches(length, interval, 0..0), 1, "{interval} {length}");
+                let gap = 60 * length..60 * length + 5 * i64::try_from(interval).unwrap_or(0).max(length);
+                assert_eq!(stretches(length, interval, gap), 2, "{interval} {length}");
+            }
         }
     }
 
