@@ -38,7 +38,7 @@ pub(super) fn load(
     let places: HashMap<i64, usize> = wanted.iter().map(|wanted| (wanted.series, wanted.place)).collect();
     past.head(&places, range, |place, at, value| buckets[place].add(at, value))?;
     // Whole hours, so that what is known of them can be compared.
-    let whole = Range { from: floor(range.from, HOUR_MS), to: floor(range.to, HOUR_MS) + HOUR_MS - 1 };
+    let whole = Range { from: floor(range.from, HOUR_MS), to: floor(range.to, HOUR_MS).saturating_add(HOUR_MS - 1) };
     // A finer form than needed is read where the coarser one is not kept as long.
     let (oldest_minute, oldest_hour) = past.oldest_rolled_up()?;
     let before = |oldest: Option<i64>| oldest.map_or(whole.to, |oldest| whole.to.min(floor(oldest, MINUTE_MS) - 1));

@@ -148,6 +148,12 @@ fn one_object_over_time() {
     let highest = points.iter().filter_map(|point| point[2].as_f64()).fold(0.0, f64::max);
     assert!(highest > 550.0, "{highest}");
 
+    // The end of time is a time.
+    for path in ["/api/objects/shop/checkout", "/api/objects/shop/checkout/why"] {
+        let (status, answer) = get(gate.local_addr(), &format!("{path}?to={}", i64::MAX));
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
     let (_, legacy) = get(gate.local_addr(), "/api/objects/shop/checkout?group=keda.k8s.io&last=3600000");
     assert_eq!((&legacy["group"], &legacy["triggers"][0]["metric"]), (&"keda.k8s.io".into(), &"s0-legacy".into()));
 }
