@@ -77,7 +77,7 @@ fn why(arguments: &cli::WhyArguments) -> ExitCode {
         }
         (None, None) => explain::Question::At(now),
     };
-    match explain::why(&arguments.db, &arguments.namespace, &arguments.name, question) {
+    match explain::why(&arguments.db, &arguments.namespace, &arguments.name, None, question) {
         Ok(report) if arguments.json => {
             println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
             ExitCode::SUCCESS

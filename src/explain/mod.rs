@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::nearest::nearest;
-use crate::scaling::model::UnixMillis;
+use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::store::evidence::Evidence;
 use crate::store::{self, Reader};
 use facts::Facts;
@@ -139,17 +139,23 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads and explains.
+/// Reads and explains; without a group, of two objects of one name the one that was seen first later.
 ///
 /// # Errors
 /// When the file cannot be read, or knows no such object.
-pub fn why(path: &Path, namespace: &str, name: &str, question: Question) -> Result<Report, Error> {
+pub fn why(
+    path: &Path,
+    namespace: &str,
+    name: &str,
+    group: Option<ApiGroup>,
+    question: Question,
+) -> Result<Report, Error> {
     let mut reader = Reader::open(path).map_err(Error::Store)?;
     let (since, until) = match question {
         Question::At(at) => (None, at.0),
         Question::Between(since, until) => (Some(since.0), until.0),
     };
-    let found = reader.evidence(namespace, name, since, until, AROUND_MS).map_err(Error::Store)?;
+    let found = reader.evidence(namespace, name, group, since, until, AROUND_MS).map_err(Error::Store)?;
     let Some(evidence) = found else {
         let names = reader.object_names().map_err(Error::Store)?;
         let wanted = format!("{namespace}/{name}");

@@ -82,6 +82,13 @@ pub struct Bucket {
     pub count: u32,
 }
 
+impl Bucket {
+    /// The mean distance of its samples; 0 where there is but one.
+    fn apart(&self) -> i64 {
+        (self.last_at - self.first_at) / i64::from(self.count.saturating_sub(1).max(1))
+    }
+}
+
 /// `[last_at, last]`, or `[last_at, min, max, last]` where they differ.
 impl Serialize for Bucket {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -147,24 +154,27 @@ impl Buckets {
                 let (min, max, last) = (*number, *number, *number);
                 self.merge(&Bucket { first_at: at, last_at: at, min, max, last, count: 1 });
             }
-            SampleValue::Outcome(outcome) => {
-                self.samples += 1;
-                match &mut self.cells[self.grid.cell(at)].silence {
-                    Some(silence) => {
-                        silence.from = silence.from.min(at);
-                        if at >= silence.until {
-                            silence.until = at;
-                            outcome.as_ref().clone_into(&mut silence.outcome);
-                        }
-                    }
-                    none => *none = Some(Silence { from: at, until: at, outcome: outcome.to_string() }),
-                }
-            }
+            SampleValue::Outcome(outcome) => self.silence(at, at, outcome, 1),
         }
     }
 
-    /// Takes several samples that are already one: a single sample is the smallest of such, a row of a roll-up,
-    /// no longer than a cell, another.
+    /// Takes samples without a number, the last of which ended as `outcome`.
+    pub fn silence(&mut self, from: i64, until: i64, outcome: &str, count: u32) {
+        self.samples += u64::from(count);
+        match &mut self.cells[self.grid.cell(from)].silence {
+            Some(silence) => {
+                silence.from = silence.from.min(from);
+                if until >= silence.until {
+                    silence.until = until;
+                    outcome.clone_into(&mut silence.outcome);
+                }
+            }
+            none => *none = Some(Silence { from, until, outcome: outcome.to_owned() }),
+        }
+    }
+
+    /// Takes several samples that are already one: a single sample is the smallest of such, a row of a roll-up
+    /// another, which belongs to the cell of its last sample.
     pub fn merge(&mut self, part: &Bucket) {
         self.samples += u64::from(part.count);
         match &mut self.cells[self.grid.cell(part.last_at)].number {
@@ -205,12 +215,16 @@ impl Buckets {
         }
         let pauses: Vec<i64> = points.windows(2).map(|pair| pair[1].0.first_at - pair[0].0.last_at).collect();
         let mut stretches: Vec<Vec<Bucket>> = Vec::new();
+        let mut before: Option<Bucket> = None;
         for (i, (bucket, after_silence)) in points.into_iter().enumerate() {
-            let goes_on = i > 0 && !after_silence && !is_gap(&pauses, i - 1);
+            // Within both neighbours samples may lie farther apart than the pauses between cells tell.
+            let apart = before.map_or(0, |before| before.apart().min(bucket.apart()));
+            let goes_on = i > 0 && !after_silence && !is_gap(&pauses, i - 1, apart);
             match stretches.last_mut() {
                 Some(stretch) if goes_on => stretch.push(bucket),
                 _ => stretches.push(vec![bucket]),
             }
+            before = Some(bucket);
         }
         stretches
     }
@@ -238,12 +252,13 @@ impl Buckets {
     }
 }
 
-/// Compares a pause with up to two on either side, so that a longer polling interval is no gap.
-fn is_gap(pauses: &[i64], i: usize) -> bool {
+/// Compares a pause with up to two on either side, so that a longer polling interval is no gap, and with how far
+/// `apart` samples are there otherwise.
+fn is_gap(pauses: &[i64], i: usize, apart: i64) -> bool {
     let mut around: Vec<i64> = pauses[i.saturating_sub(2)..i].to_vec();
     around.extend(pauses[i + 1..].iter().take(2));
     around.sort_unstable();
-    around.get(around.len() / 2).is_some_and(|usual| pauses[i] > (*usual).max(1_000) * GAP_FACTOR)
+    around.get(around.len() / 2).is_some_and(|usual| pauses[i] > (*usual).max(apart).max(1_000) * GAP_FACTOR)
 }
 
 #[cfg(test)]

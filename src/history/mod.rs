@@ -4,8 +4,7 @@
 //! definitions and hpalite's own absence, each list bounded and saying so when it is cut. [`plot`] draws it in a
 //! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) is served the same JSON. Only reads.
 //!
-//! Points come from raw samples through [`Buckets::add`]. A coarser table is one more source for the same
-//! [`Buckets`], through [`Buckets::merge`], wherever its rows are no longer than [`Grid::step`].
+//! Points come from samples and their roll-ups, whichever the length of a point and the age ask for ([`sources`]).
 
 mod buckets;
 mod changes;
@@ -13,6 +12,7 @@ pub mod command;
 pub mod csv;
 pub mod overview;
 pub mod plot;
+mod sources;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -20,12 +20,13 @@ use serde::Serialize;
 
 use buckets::Shortest;
 pub use buckets::{Bucket, Buckets, Grid, Silence};
+use sources::Wanted;
 
 use crate::scaling::model::{ConditionKind, ObjectKey};
 use crate::store::past::{
     ConditionRow, DecisionRow, ErrorRow, Found, Life, Past, Range, ReplicaRow, RunRow, SeriesRow,
 };
-use crate::store::{Error, Reader, SampleValue};
+use crate::store::{Error, Reader};
 
 /// Of each list, the newest so many. At 300 bytes a row a page of all lists stays below 1 MB.
 const DECISIONS_MAX: usize = 500;
@@ -223,18 +224,22 @@ fn triggers(
 ) -> Found<Vec<Trigger>> {
     let spec: serde_json::Value = serde_json::from_str(spec_json).unwrap_or_default();
     let place = |series: &SeriesRow| indexes.binary_search(&series.trigger).unwrap_or(0);
-    let wanted: HashMap<i64, usize> = series.iter().map(|series| (series.id, place(series))).collect();
+    let mut errors: HashMap<i64, Vec<ErrorRow>> = HashMap::new();
+    for series in series {
+        errors.insert(series.id, past.errors(series.id, range, ERRORS_MAX + 1)?);
+    }
+    let wanted: Vec<Wanted<'_>> = series
+        .iter()
+        .map(|series| Wanted { series: series.id, place: place(series), errors: &errors[&series.id] })
+        .collect();
     let mut buckets: Vec<Buckets> = indexes.iter().map(|_| Buckets::new(grid)).collect();
-    past.samples(&wanted, range, |trigger, at, value: &SampleValue| buckets[trigger].add(at, value))?;
+    sources::load(past, &wanted, range, grid, &mut buckets)?;
     let mut triggers = Vec::new();
     for (index, buckets) in indexes.iter().zip(buckets) {
         let mut own: Vec<&SeriesRow> = series.iter().filter(|series| series.trigger == *index).collect();
         own.sort_by_key(|series| series.from);
         let Some(newest) = own.last() else { continue };
-        let mut errors = Vec::new();
-        for series in &own {
-            errors.extend(past.errors(series.id, range, ERRORS_MAX + 1)?);
-        }
+        let mut errors: Vec<ErrorRow> = own.iter().flat_map(|series| &errors[&series.id]).cloned().collect();
         errors.sort_by_key(|error| std::cmp::Reverse(error.from));
         bound(&mut errors, ERRORS_MAX, "errors", cut);
         let target = spec["triggers"][usize::from(*index)]["metricType"].as_str().unwrap_or("AverageValue");

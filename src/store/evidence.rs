@@ -11,6 +11,7 @@ use super::error::Error;
 use super::reader::Reader;
 use super::sql::Sql;
 use super::upkeep;
+use crate::scaling::model::ApiGroup;
 
 /// Both ends included, in milliseconds since 1970.
 pub type Span = (i64, i64);
@@ -134,7 +135,7 @@ impl Reader {
         })
     }
 
-    /// What is known of the object that had this name last before `until`; `None` when there was none.
+    /// What is known of the object that had this name (in this API group) last before `until`; `None` when there was none.
     /// `since` is where the rows begin; without it, shortly before the last change of replicas.
     ///
     /// # Errors
@@ -143,6 +144,7 @@ impl Reader {
         &mut self,
         namespace: &str,
         name: &str,
+        group: Option<ApiGroup>,
         since: Option<i64>,
         until: i64,
         around_ms: i64,
@@ -150,7 +152,7 @@ impl Reader {
         self.limited(|connection| {
             let snapshot = connection.unchecked_transaction()?;
             let found = snapshot
-                .query_row(Sql::WhyObject.text(), params![namespace, name, until], |row| {
+                .query_row(Sql::WhyObject.text(), params![namespace, name, until, group.map(ApiGroup::name)], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
                 })
                 .optional()?;

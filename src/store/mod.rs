@@ -44,6 +44,7 @@ pub use error::Error;
 pub use queue::{Sender, Stats, Ticket};
 pub use reader::Reader;
 pub use retention::Retention;
+pub use rollup::{RolledNumbers, RolledUp};
 pub use schema::version as schema_version;
 
 use crate::scaling::event::{Record, RestoredState};

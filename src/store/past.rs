@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::chunk::{Point, SampleValue, unpack};
 use super::error::Error;
 use super::reader::Reader;
+use super::rollup::{RolledUp, read_hour, read_minutes};
 use super::sql::Sql;
 use super::{rows, upkeep};
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
@@ -234,17 +235,42 @@ impl Past<'_> {
         mut tell: impl FnMut(usize, i64, &SampleValue),
     ) -> Found<()> {
         for (series, known_by) in wanted {
-            let mut statement = self.connection.prepare(Sql::ChunksBetween.text())?;
-            let mut found = statement.query([*series, range.from, range.to])?;
-            while let Some(row) = found.next()? {
-                // What damage made unreadable is left out.
-                let _ = unpack(&upkeep::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
-                    if (range.from..=range.to).contains(&at_unix_ms) {
-                        tell(*known_by, at_unix_ms, &value);
-                    }
-                });
-            }
+            self.packed(*series, range, range.to, |at, value, _| tell(*known_by, at, &value))?;
         }
+        self.head(wanted, range, tell)
+    }
+
+    /// Tells the samples of one series that were packed, each with whether the roll-ups have it as well; of such
+    /// only those until `rolled_until`.
+    pub fn packed(
+        &self,
+        series: i64,
+        range: Range,
+        rolled_until: i64,
+        mut tell: impl FnMut(i64, SampleValue, bool),
+    ) -> Found<()> {
+        let mut statement = self.connection.prepare(Sql::ChunksBetween.text())?;
+        let mut found = statement.query(params![series, range.from, range.to, rolled_until])?;
+        while let Some(row) = found.next()? {
+            let is_rolled = row.get(0)?;
+            let until = if is_rolled { range.to.min(rolled_until) } else { range.to };
+            // What damage made unreadable is left out.
+            let _ = unpack(&upkeep::read_chunk(row, 1)?, |Point { at_unix_ms, value, .. }| {
+                if (range.from..=until).contains(&at_unix_ms) {
+                    tell(at_unix_ms, value, is_rolled);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Tells the samples of the wanted series that are not packed yet: no roll-up has them.
+    pub fn head(
+        &self,
+        wanted: &HashMap<i64, usize>,
+        range: Range,
+        mut tell: impl FnMut(usize, i64, &SampleValue),
+    ) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::HeadBetween.text())?;
         let mut found = statement.query([range.from, range.to])?;
         while let Some(row) = found.next()? {
@@ -253,6 +279,31 @@ impl Past<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells the roll-ups by minute of one series that begin in the range.
+    pub fn minutes(&self, series: i64, range: Range, mut tell: impl FnMut(RolledUp)) -> Found<()> {
+        let mut statement = self.connection.prepare(Sql::MinutesBetween.text())?;
+        let mut found = statement.query([series, range.from, range.to])?;
+        while let Some(row) = found.next()? {
+            // As with samples.
+            let _ = read_minutes(row.get(0)?, row.get_ref(1)?.as_str()?, |rolled| {
+                if (range.from..=range.to).contains(&rolled.at) {
+                    tell(rolled);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The roll-ups by hour of one series that begin in the range.
+    pub fn hours(&self, series: i64, range: Range) -> Found<Vec<RolledUp>> {
+        self.all(Sql::HoursBetween, [series, range.from, range.to], read_hour)
+    }
+
+    /// When the oldest roll-ups by minute and by hour begin, of whatever series.
+    pub fn oldest_rolled_up(&self) -> Found<(Option<i64>, Option<i64>)> {
+        self.connection.prepare(Sql::OldestRollUps.text())?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     /// The last change of replicas before a time.

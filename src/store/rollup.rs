@@ -85,6 +85,63 @@ fn parts(points: &[Point], stretch_ms: i64) -> impl Iterator<Item = (i64, Part)>
     )
 }
 
+/// A minute or an hour of one series as a roll-up has it; of a minute there may be several rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RolledUp {
+    /// When the stretch begins.
+    pub at: i64,
+    /// Samples with a value, and without.
+    pub count: u32,
+    pub errors: u32,
+    /// `None` when no sample had a value.
+    pub numbers: Option<RolledNumbers>,
+}
+
+/// The samples with a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RolledNumbers {
+    pub min: f64,
+    pub max: f64,
+    pub last: f64,
+    pub last_at: i64,
+}
+
+/// Reads the entries of a row of `sample_minute`; `None` when they are not what [`Part::push`] writes.
+pub(crate) fn read_minutes(base_minute: i64, parts: &str, mut emit: impl FnMut(RolledUp)) -> Option<()> {
+    for entry in parts.strip_prefix("[[")?.strip_suffix("]]")?.split("],[") {
+        let fields: Vec<&str> = entry.split(',').collect();
+        let (&[minute, last_ms, count, last], rest) = fields.split_first_chunk::<4>()?;
+        let at = (base_minute + minute.parse::<i64>().ok()?) * MINUTE_MS;
+        let count = count.parse().ok()?;
+        let numbers = if count == 0 {
+            None
+        } else {
+            let number = |field: Option<&&str>| field.map_or(last, |field| *field).parse().ok();
+            let last_at = at + last_ms.parse::<i64>().ok()?;
+            Some(RolledNumbers {
+                min: number(rest.first())?,
+                max: number(rest.get(1))?,
+                last: last.parse().ok()?,
+                last_at,
+            })
+        };
+        let errors = rest.get(3).map_or(Some(0), |errors| errors.parse().ok())?;
+        emit(RolledUp { at, count, errors, numbers });
+    }
+    Some(())
+}
+
+/// Reads a row of `sample_hour`: the hour, count, errors, min, max, last and its time.
+pub(crate) fn read_hour(row: &rusqlite::Row<'_>) -> Result<RolledUp, rusqlite::Error> {
+    let count = row.get(1)?;
+    let numbers = if count == 0 {
+        None
+    } else {
+        Some(RolledNumbers { min: row.get(3)?, max: row.get(4)?, last: row.get(5)?, last_at: row.get(6)? })
+    };
+    Ok(RolledUp { at: row.get(0)?, count, errors: row.get(2)?, numbers })
+}
+
 /// A block that is not rolled up whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unrolled {
@@ -193,4 +250,48 @@ fn write_hours(prepared: &mut Prepared<'_>, series: i64, points: &[Point]) -> Re
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every form that an entry may have reads back as what was written.
+    #[test]
+    fn minutes_read_back_as_they_were_written() {
+        let number = |at_unix_ms, value| Point { at_unix_ms, value: SampleValue::Number(value), latency_ms: 0 };
+        let failed = |at_unix_ms| Point { at_unix_ms, value: SampleValue::Outcome("timeout".into()), latency_ms: 0 };
+        let base = 29_000_000;
+        let at = |minute: i64, ms: i64| (base + minute) * MINUTE_MS + ms;
+        let points = [
+            number(at(0, 5_000), 3.0),
+            number(at(0, 20_000), 3.0),
+            number(at(1, 1), -0.25),
+            number(at(1, 59_999), 1e300),
+            failed(at(4, 0)),
+            number(at(5, 7), 2.5),
+            failed(at(5, 9)),
+        ];
+        let mut text = String::new();
+        for (minute, part) in parts(&points, MINUTE_MS) {
+            part.push(&mut text, minute, base);
+        }
+        text.push(']');
+        let mut found = Vec::new();
+        read_minutes(base, &text, |rolled| found.push(rolled)).expect("our own form");
+        let numbers = |min, max, last, last_at| Some(RolledNumbers { min, max, last, last_at });
+        assert_eq!(
+            found,
+            [
+                RolledUp { at: at(0, 0), count: 2, errors: 0, numbers: numbers(3.0, 3.0, 3.0, at(0, 20_000)) },
+                RolledUp { at: at(1, 0), count: 2, errors: 0, numbers: numbers(-0.25, 1e300, 1e300, at(1, 59_999)) },
+                RolledUp { at: at(4, 0), count: 0, errors: 1, numbers: None },
+                RolledUp { at: at(5, 0), count: 1, errors: 1, numbers: numbers(2.5, 2.5, 2.5, at(5, 7)) },
+            ],
+            "{text}"
+        );
+        for nonsense in ["", "[]", "[[1]]", "[[0,0,1,\"nan\"]]", "[[0,x,1,2]]"] {
+            assert_eq!(read_minutes(0, nonsense, |_| ()), None, "{nonsense}");
+        }
+    }
 }

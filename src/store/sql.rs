@@ -225,9 +225,16 @@ statements! {
         WHERE object_id = ?1 AND kind = ?5 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT ?4";
     SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms \
         FROM series WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY trigger_index, id";
-    ChunksBetween Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
+    // First whether the samples are in the roll-ups too: such are wanted of blocks that begin until ?4.
+    ChunksBetween Hot "SELECT b.rolled_series >= ?1, c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
-        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3";
+        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
+    MinutesBetween Hot "SELECT m.base_minute, m.parts FROM minute_block b \
+        CROSS JOIN sample_minute m ON m.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
+        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND m.base_minute <= ?3 / 60000";
+    HoursBetween Hot "SELECT y.hour_unix_ms, y.count, y.errors, y.min, y.max, y.last, y.last_at_unix_ms FROM rolled_hour x \
+        CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id = ?1 WHERE x.hour_unix_ms BETWEEN ?2 AND ?3";
+    OldestRollUps Cold "SELECT (SELECT min(from_unix_ms) FROM minute_block), (SELECT min(hour_unix_ms) FROM rolled_hour)";
     HeadBetween Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
     ReplicasBefore Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
         WHERE object_id = ?1 AND at_unix_ms < ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
@@ -248,7 +255,7 @@ statements! {
     // Explaining (evidence.rs): the newest row before a time, and all between two times.
     WhyNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
     WhyObject Hot "SELECT id, api_group, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
-        WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3)";
+        WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
     WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
     WhySeries Hot "SELECT id, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms FROM series WHERE object_id = ?1";

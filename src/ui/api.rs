@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::explain::{self, Question};
 use crate::history::{self, Grid, overview};
 use crate::http::{Request, Response, uri};
-use crate::scaling::model::{ApiGroup, ObjectKey};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::store::past::{Listing, Range};
 use crate::store::{Error, Reader, now_unix_ms};
 
@@ -18,6 +19,10 @@ const POINTS: usize = 600;
 /// The longest stretch of time: what a clock far off can ask for is not worth a scan.
 const RANGE_MAX_MS: i64 = 10 * 366 * 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
+/// What is explained of a longer time is its end: explaining takes every sample of it.
+const WHY_MAX_MS: i64 = 24 * HOUR_MS;
+/// Entries of an explanation at most: nobody reads more.
+const ENTRIES_MAX: usize = 200;
 
 /// Answers a path below `/api/`.
 pub(super) fn answer(db: &Path, request: &Request) -> Response {
@@ -45,6 +50,10 @@ fn try_answer(db: &Path, request: &Request) -> Result<Response, Response> {
             query.only(&["group", "last", "from", "to", "points"]).map_err(bad)?;
             object(db, &query, namespace, name)
         }
+        ["api", "objects", namespace, name, "why"] if !namespace.is_empty() && !name.is_empty() => {
+            query.only(&["group", "last", "from", "to"]).map_err(bad)?;
+            why(db, &query, namespace, name)
+        }
         _ => Err(problem(404, "there is nothing here: see / and /api/objects")),
     }
 }
@@ -62,24 +71,10 @@ fn objects(db: &Path, query: &Query) -> Result<Response, Response> {
 }
 
 fn object(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response, Response> {
-    let group = match query.get("group") {
-        None => ApiGroup::KedaSh,
-        Some(group) => [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
-            .into_iter()
-            .find(|known| known.name() == group)
-            .ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))?,
-    };
+    let group = query.group()?.unwrap_or(ApiGroup::KedaSh);
     let now = now_unix_ms();
-    let to: i64 = query.number("to", now)?;
-    let from: i64 = match query.get("last") {
-        Some(_) => to.saturating_sub(query.number("last", HOUR_MS)?),
-        None => query.number("from", to.saturating_sub(HOUR_MS))?,
-    };
-    if from < 0 || from >= to || to - from > RANGE_MAX_MS {
-        return Err(problem(400, "from, to and last: times in milliseconds since 1970, at most 10 years apart"));
-    }
+    let range = query.range(now)?;
     let points = query.number("points", POINTS)?.clamp(1, POINTS_MAX);
-    let range = Range { from, to };
     let mut reader = Reader::open(db).map_err(failed)?;
     let key = ObjectKey::new(group, namespace, name);
     let found = history::load(&mut reader, &key, range, |points_max| Grid::aligned(range, points.min(points_max)));
@@ -87,6 +82,34 @@ fn object(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Respo
         Some(history) => json(&Answer { now, history }),
         None => Err(problem(404, &format!("the history knows no ScaledObject {namespace}/{name} in {}", group.name()))),
     }
+}
+
+fn why(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response, Response> {
+    let group = query.group()?.unwrap_or(ApiGroup::KedaSh);
+    let now = now_unix_ms();
+    let range = query.range(now)?;
+    let to = range.to.min(now);
+    let from = range.from.clamp(to - WHY_MAX_MS, to);
+    let question = Question::Between(UnixMillis(from), UnixMillis(to));
+    let mut report = explain::why(db, namespace, name, Some(group), question).map_err(|error| match error {
+        explain::Error::Store(error) => failed(error),
+        explain::Error::Unknown { .. } => problem(404, &error.to_string()),
+    })?;
+    let older = report.entries.len().saturating_sub(ENTRIES_MAX);
+    report.entries.drain(..older);
+    json(&Why { now, from, to, older, report })
+}
+
+#[derive(Serialize)]
+struct Why {
+    now: i64,
+    /// What is explained, which may be less than was asked for.
+    from: i64,
+    to: i64,
+    /// How many entries were left out.
+    older: usize,
+    #[serde(flatten)]
+    report: explain::Report,
 }
 
 #[derive(Serialize)]
@@ -120,6 +143,25 @@ impl Query {
             Some((key, _)) => Err(format!("{key}: no such parameter, use {}", known.join(", "))),
             None => Ok(()),
         }
+    }
+
+    fn group(&self) -> Result<Option<ApiGroup>, Response> {
+        let Some(name) = self.get("group") else { return Ok(None) };
+        let found = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|known| known.name() == name);
+        found.map(Some).ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))
+    }
+
+    /// `from` and `to`, or `last`; by default the last hour.
+    fn range(&self, now: i64) -> Result<Range, Response> {
+        let to: i64 = self.number("to", now)?;
+        let from: i64 = match self.get("last") {
+            Some(_) => to.saturating_sub(self.number("last", HOUR_MS)?),
+            None => self.number("from", to.saturating_sub(HOUR_MS))?,
+        };
+        if from < 0 || from >= to || to - from > RANGE_MAX_MS {
+            return Err(problem(400, "from, to and last: times in milliseconds since 1970, at most 10 years apart"));
+        }
+        Ok(Range { from, to })
     }
 
     fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T, Response> {

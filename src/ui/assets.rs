@@ -14,12 +14,13 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const ASSETS: [Asset; 9] = [
+const ASSETS: [Asset; 10] = [
     Asset { path: "/", content_type: HTML, text: include_str!("assets/index.html") },
     Asset { path: "/style.css", content_type: CSS, text: include_str!("assets/style.css") },
     Asset { path: "/app.js", content_type: SCRIPT, text: include_str!("assets/app.js") },
     Asset { path: "/overview.js", content_type: SCRIPT, text: include_str!("assets/overview.js") },
     Asset { path: "/object.js", content_type: SCRIPT, text: include_str!("assets/object.js") },
+    Asset { path: "/why.js", content_type: SCRIPT, text: include_str!("assets/why.js") },
     Asset { path: "/plot.js", content_type: SCRIPT, text: include_str!("assets/plot.js") },
     Asset { path: "/dom.js", content_type: SCRIPT, text: include_str!("assets/dom.js") },
     Asset { path: "/format.js", content_type: SCRIPT, text: include_str!("assets/format.js") },

@@ -73,7 +73,7 @@ fn measure(path: &Path, what: &str, names: &[&str], question: Question) {
         .iter()
         .map(|name| {
             let begun = Instant::now();
-            let report: Report = explain::why(path, "bench", name, question).unwrap();
+            let report: Report = explain::why(path, "bench", name, None, question).unwrap();
             let text = report.text();
             let took = begun.elapsed();
             assert!(report.replicas.is_some() && !report.metrics.is_empty(), "{text}");

@@ -148,6 +148,12 @@ fn one_object_over_time() {
     let highest = points.iter().filter_map(|point| point[2].as_f64()).fold(0.0, f64::max);
     assert!(highest > 550.0, "{highest}");
 
+    // The end of time is a time.
+    for path in ["/api/objects/shop/checkout", "/api/objects/shop/checkout/why"] {
+        let (status, answer) = get(gate.local_addr(), &format!("{path}?to={}", i64::MAX));
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
     let (_, legacy) = get(gate.local_addr(), "/api/objects/shop/checkout?group=keda.k8s.io&last=3600000");
     assert_eq!((&legacy["group"], &legacy["triggers"][0]["metric"]), (&"keda.k8s.io".into(), &"s0-legacy".into()));
 }
@@ -203,4 +209,69 @@ fn a_database_that_is_not_there_is_told() {
     let (status, answer) = get(gate.local_addr(), "/api/objects");
     assert_eq!(status, 503);
     assert!(answer["error"].as_str().unwrap().contains("/nowhere/history.db"), "{answer}");
+}
+
+#[test]
+fn why_is_told_in_words() {
+    let scene = Scene::full();
+    let gate = scene.serve();
+    let ask = |query: &str| {
+        let (status, why) = get(gate.local_addr(), &format!("/api/objects/shop/checkout/why{query}"));
+        assert_eq!(status, 200, "{query}: {why}");
+        why
+    };
+    let why = ask("");
+    assert_eq!(why["to"].as_i64().unwrap() - why["from"].as_i64().unwrap(), 60 * MINUTE);
+    let texts = |why: &Value| -> Vec<String> {
+        why["entries"].as_array().unwrap().iter().map(|entry| entry["text"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(texts(&why).iter().any(|text| text.contains("by kubectl-scale")), "{why}");
+    assert_eq!(why["metrics"][0]["target"], 100.0);
+    // The time asked for, not only now.
+    let (from, to) = (scene.now - 46 * MINUTE, scene.now - 45 * MINUTE);
+    let then = ask(&format!("?from={from}&to={to}"));
+    let held = then["held_by"].as_array().unwrap();
+    assert!(held.iter().any(|held| held["text"].as_str().unwrap().contains("timeout")), "{then}");
+    assert_eq!((&then["from"], &then["to"]), (&from.into(), &to.into()));
+    // Of a long time its last day, and of that the newest.
+    let month = ask(&format!("?last={}", 30 * 24 * 60 * MINUTE));
+    assert_eq!(month["to"].as_i64().unwrap() - month["from"].as_i64().unwrap(), 24 * 60 * MINUTE);
+    assert!(texts(&month).len() <= 200, "{month}");
+    assert_eq!(texts(&month).last(), texts(&why).last());
+    // Two of one name are two.
+    let legacy = ask("?group=keda.k8s.io");
+    assert_eq!(legacy["metrics"][0]["metric"], "s0-legacy", "{legacy}");
+
+    for (path, status, part) in [
+        ("/api/objects/shop/nothing/why", 404, "knows no ScaledObject shop/nothing"),
+        ("/api/objects/shop/checkout/why?group=v1", 400, "group"),
+        ("/api/objects/shop/checkout/why?points=5", 400, "points: no such parameter"),
+        ("/api/objects/shop/checkout/why?from=5&to=4", 400, "from, to and last"),
+        ("/api/objects/shop/checkout/how", 404, "nothing here"),
+    ] {
+        let (found, answer) = get(gate.local_addr(), path);
+        assert_eq!(found, status, "{path}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains(part), "{path}: {answer}");
+    }
+}
+
+/// Of more entries than anybody reads, the newest, and how many there are besides.
+#[test]
+fn an_explanation_is_bounded() {
+    let mut scene = Scene::empty();
+    let object = key("shop", "restless");
+    scene.define(&object, 600, 1, &serde_json::json!({}), vec![]);
+    for minute in (1..=500).rev() {
+        let (from, to) = (u32::from(minute % 2 == 1) + 1, u32::from(minute % 2 == 0) + 1);
+        scene.replicas(&object, minute, Some(from), to, Some("kubectl"));
+    }
+    scene.write();
+    let gate = scene.serve();
+    let (_, why) = get(gate.local_addr(), &format!("/api/objects/shop/restless/why?last={}", 24 * 60 * MINUTE));
+    let entries = why["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 200);
+    assert!(why["older"].as_u64().unwrap() >= 300, "{}", why["older"]);
+    let newest = entries.iter().rfind(|entry| entry["kind"] == "replicas").unwrap();
+    let at = scene.now - MINUTE;
+    assert!(hpalite::wire::time::parse_rfc3339(newest["at"].as_str().unwrap()).unwrap().0 == at, "{newest}");
 }

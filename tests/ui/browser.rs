@@ -71,6 +71,19 @@ fn a_walk_through_the_page() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // Why there are as many as there are, and what moved them, newest first.
+    browser.wait("document.querySelectorAll('.explanation ol li').length > 1");
+    let held = browser.eval("document.querySelector('.explanation .state').innerText");
+    let held = held.as_str().unwrap();
+    assert!(
+        held.contains("replicas now") && held.contains("s0-prometheus") && held.contains("100 per replica"),
+        "{held}"
+    );
+    let moved = browser.eval("[...document.querySelectorAll('.explanation ol li')].map((li) => li.innerText)");
+    let moved: Vec<&str> = moved.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let by_hand = moved.iter().position(|text| text.contains("by kubectl-scale"));
+    let by_hpa = moved.iter().position(|text| text.contains("by the HPA"));
+    assert!(by_hand.is_some() && by_hand < by_hpa, "{moved:#?}");
     browser.resize(1360, 1500);
     browser.screenshot("object-light");
 
@@ -121,7 +134,7 @@ fn a_walk_through_the_page() {
     // The other of the name.
     browser.open(&format!("{base}#/objects/shop/checkout?group=keda.k8s.io&range=6h"));
     browser.wait("document.body.innerText.includes('s0-legacy')");
-    assert!(!browser.text().contains("s1-queue"));
+    assert!(!browser.text().contains("s1-prometheus"));
 
     // Names of objects that nobody knows are told.
     browser.open(&format!("{base}#/objects/shop/nothing"));
@@ -142,6 +155,25 @@ fn a_walk_through_the_page() {
 }
 
 #[test]
+fn a_month_is_drawn_from_what_is_left_of_it() {
+    let scene = Scene::old();
+    let gate = scene.serve();
+    let base = format!("http://{}/", gate.local_addr());
+    let mut browser = Browser::start(1360, 900);
+    browser.open(&format!("{base}#/objects/shop/archive"));
+    browser.wait("document.querySelectorAll('.explanation').length === 1");
+    assert_eq!(browser.eval("document.querySelectorAll('.plot path.value').length"), 0, "nothing in the last hour");
+    let month = browser.middle(".ranges button:nth-child(5)");
+    browser.click(month.0, month.1, 1);
+    browser.wait("document.querySelectorAll('.plot path.value').length === 1 && document.querySelectorAll('.plot .band').length === 1");
+    let points = browser.eval("document.querySelector('.plot path.value').getAttribute('d').split('L').length");
+    assert!((24..=25).contains(&points.as_u64().unwrap()), "{points}");
+    browser.wait("document.querySelector('.story').innerText.includes('in the last 1d of this range')");
+    browser.screenshot("object-month");
+    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+}
+
+#[test]
 fn what_others_wrote_is_text() {
     let scene = Scene::full();
     let gate = scene.serve();
@@ -152,6 +184,7 @@ fn what_others_wrote_is_text() {
     let link = format!("[...document.querySelectorAll('.objects a')].find((a) => a.innerText.endsWith({EVIL_NAME:?}))");
     browser.eval(&format!("{link}.click()"));
     browser.wait("document.querySelectorAll('.plot path.value').length >= 1");
+    browser.wait(&format!("document.querySelector('.explanation')?.innerText.includes({EVIL_METRIC:?})"));
     let text = browser.text();
     for part in [EVIL_NAME, EVIL_METRIC, EVIL_MESSAGE] {
         assert!(text.contains(part), "{part}: {text}");

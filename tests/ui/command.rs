@@ -43,6 +43,22 @@ fn plot_csv_and_json() {
 }
 
 #[test]
+fn a_month_is_plotted_from_what_is_left_of_it() {
+    let scene = Scene::old();
+    let plot = text(&history(&scene, &["shop/archive", "--since", "30d", "--ascii"]));
+    assert!(plot.contains("s0-prometheus  last") && plot.contains("* value"), "{plot}");
+    let json = text(&history(&scene, &["shop/archive", "--since", "30d", "--width", "1000", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let trigger = &json["triggers"][0];
+    assert_eq!((&json["step"], &trigger["samples"]), (&3_600_000.into(), &(24 * 60 * 4).into()), "{trigger}");
+    let points = trigger["stretches"][0].as_array().unwrap();
+    assert!((24..=25).contains(&points.len()) && points.iter().all(|point| point[2] == 89), "{trigger}");
+    // Closer by it are the same hours, no more and no less.
+    let hours = text(&history(&scene, &["shop/archive", "--since", "30d", "--width", "2000", "--csv"]));
+    assert_eq!(hours.lines().count(), 1 + points.len(), "{hours}");
+}
+
+#[test]
 fn what_cannot_be_shown_is_said() {
     let scene = Scene::full();
     for (arguments, part) in [

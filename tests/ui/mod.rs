@@ -1,5 +1,6 @@
 //! The history as people look at it: the page in a real browser, its JSON, and the plot in a terminal.
 
+mod ages;
 mod api;
 mod browser;
 mod command;

@@ -12,6 +12,8 @@ use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Store};
 use tempfile::TempDir;
 
+use crate::store::{count, wait_for};
+
 pub(crate) const MINUTE: i64 = 60_000;
 const POLL_MS: i64 = 15_000;
 
@@ -59,6 +61,26 @@ impl Scene {
         scene.evil();
         scene.others();
         scene.write();
+        scene
+    }
+
+    /// A day of `shop/archive`, so long ago that its hours alone are left.
+    pub(crate) fn old() -> Self {
+        const DAY: i64 = 24 * 60;
+        let mut scene = Self::empty();
+        let object = key("shop", "archive");
+        scene.define(&object, 21 * DAY, 1, &serde_json::json!({}), vec![trigger(0, None, "s0-prometheus", 50.0)]);
+        scene.poll(&object, 0, 20 * DAY, 19 * DAY, |at| Answer::Value((at / POLL_MS % 90) as f64));
+        scene.write();
+        // A store that starts looks at once for what is too old.
+        let stopped = scene.store.take().map(|store| store.stop(Duration::from_secs(20)));
+        assert!(stopped.is_some_and(|stopped| stopped.complete));
+        scene.store = Some(Store::start(&scene.db(), Options::default()).unwrap());
+        wait_for("samples and minutes to expire", || {
+            let connection = rusqlite::Connection::open(scene.db()).unwrap();
+            connection.busy_timeout(Duration::from_secs(5)).unwrap();
+            ["sample_head", "sample_chunk", "sample_minute"].iter().all(|table| count(&connection, table) == 0)
+        });
         scene
     }
 
@@ -142,7 +164,7 @@ impl Scene {
 
     fn decide(&mut self, object: &ObjectKey, minutes_ago: i64, reason: Reason, from: u32, to: u32, value: f64) {
         let metric = DecidedTrigger {
-            metric_name: "s0-http".into(),
+            metric_name: "s0-prometheus".into(),
             value: Some(value),
             active: value > 5.0,
             error: None,
@@ -176,12 +198,13 @@ impl Scene {
         let object = key("shop", "checkout");
         let spec = |threshold: &str, max: u32| {
             serde_json::json!({ "maxReplicaCount": max, "scaleTargetRef": { "name": "checkout" }, "triggers": [
-                { "type": "prometheus", "metricType": "AverageValue", "metadata": { "query": "sum(rate(http_requests_total{app=\"checkout\"}[1m]))", "threshold": threshold } },
-                { "type": "prometheus", "metricType": "Value", "metadata": { "query": "max(queue_length)", "threshold": "20" } },
+                { "type": "prometheus", "metricType": "AverageValue", "metadata": { "serverAddress": "http://prometheus.monitoring:9090", "query": "sum(rate(http_requests_total{app=\"checkout\"}[1m]))", "threshold": threshold } },
+                { "type": "prometheus", "metricType": "Value", "metadata": { "serverAddress": "http://prometheus.monitoring:9090", "query": "max(queue_length)", "threshold": "20" } },
             ] })
         };
-        let own =
-            |threshold| vec![trigger(0, Some("requests"), "s0-http", threshold), trigger(1, None, "s1-queue", 20.0)];
+        let own = |threshold| {
+            vec![trigger(0, Some("requests"), "s0-prometheus", threshold), trigger(1, None, "s1-prometheus", 20.0)]
+        };
         let day = 24 * 60;
         self.define(&object, day, 1, &spec("75", 10), own(75.0));
         let now = self.now;
@@ -206,7 +229,7 @@ impl Scene {
         self.poll(&object, 1, day, 20, |at| Answer::Value((load(at) / 23.0).round()));
         self.poll(&object, 1, 20, 16, |_| Answer::Missing(Missing::Empty));
         self.poll(&object, 1, 16, 0, |at| Answer::Value((load(at) / 23.0).round()));
-        let metrics = vec!["s0-http".to_owned()];
+        let metrics = vec!["s0-prometheus".to_owned()];
         self.replicas(&object, day, None, 1, None);
         let mut before = 1;
         for minute in (1..day).rev() {
@@ -250,7 +273,7 @@ impl Scene {
             ConditionKind::Ready,
             false,
             "TriggerError",
-            "s0-http: no answer from http://prometheus.monitoring:9090 within 3 s",
+            "s0-prometheus: no answer from http://prometheus.monitoring:9090 within 3 s",
         );
         self.condition(
             &object,

@@ -2,6 +2,7 @@
 
 import { el } from './dom.js';
 import { TimePlot } from './plot.js';
+import { explanation } from './why.js';
 import { DAY, HOUR, duration, exact, iso, moment, number } from './format.js';
 
 const RANGES = { '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY };
@@ -24,9 +25,10 @@ export class ObjectView {
         this.tables();
       },
     });
+    this.whyHost = el('div', { class: 'why-host' });
     this.tableHost = el('div', { class: 'tables' });
     this.root = el('section', { class: 'object' },
-      el('div', { class: 'bar' }, this.buttons, this.zoomed, this.summary), this.plotHost, this.cut, this.tableHost);
+      el('div', { class: 'bar' }, this.buttons, this.zoomed, this.summary), this.plotHost, this.cut, this.whyHost, this.tableHost);
     this.plot = new TimePlot(this.plotHost, {
       zoom: (from, to) => this.go({ from: Math.round(from), to: Math.round(to) }),
       reset: () => this.go({ range: this.range }),
@@ -65,6 +67,21 @@ export class ObjectView {
     this.plot.show(this.history);
     this.head();
     this.tables();
+    const why = explanation(await this.why(ask, `${path}/why`, time), this.history);
+    // Whoever reads the list is not thrown back to its top.
+    const scrolled = this.whyHost.querySelector('ol')?.scrollTop ?? 0;
+    this.whyHost.replaceChildren(why);
+    why.querySelector('ol')?.scrollTo(0, scrolled);
+  }
+
+  /** The explanation; where none can be given, why not: the plot stands without it. */
+  async why(ask, path, time) {
+    try {
+      return await ask(path, { group: this.group, ...time });
+    } catch (error) {
+      if (error.name === 'AbortError' || error instanceof TypeError) throw error;
+      return { error: error.message };
+    }
   }
 
   head() {
