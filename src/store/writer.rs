@@ -322,12 +322,13 @@ impl Writer {
         }
         self.succeeded();
         self.losses.explain(unknown as u64);
-        for reply in self.awaited.drain(..) {
-            // Whoever waited may have gone.
-            let _ = reply.send(());
-        }
         let samples = self.batch.iter().filter(|record| is_sample(record)).count();
         self.counters.settle(samples, self.batch.len() - samples, unknown, 0);
+        // Last: whoever waited may look at the counters.
+        for reply in self.awaited.drain(..) {
+            // It may have gone, too.
+            let _ = reply.send(());
+        }
         self.batch.clear();
         self.losses.write(&mut session.prepared, self.counters.lost())
     }
