@@ -43,6 +43,7 @@ pub mod daemon;
 pub mod http;
 pub mod kube;
 pub mod logfmt;
+pub mod metrics_api;
 mod nearest;
 pub mod prometheus;
 pub mod scaling;

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use hpalite::http::front_proxy::FrontProxyTrust;
 use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
-use hpalite::http::labels::{Selector, Test};
 use hpalite::http::{der, tls, uri};
 use hpalite::scaling::formula::{Error, Formula};
+use hpalite::wire::labels::{Selector, Test};
 
 /// A head is within the limits, holds nothing that could be read as a second one, means the same when written
 /// again, and does not depend on how it arrived.
