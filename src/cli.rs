@@ -3,6 +3,8 @@
 //! Flags win over environment variables, which win over defaults. Every problem is collected, so
 //! that one run shows them all.
 
+mod history;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +12,12 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::kube::election::Timing;
+use crate::store::Retention;
 use crate::store::query::Format;
+use crate::wire::time::parse_go_duration;
+
+pub use history::{HistoryArguments, HistoryForm};
 
 /// Shown by `--help`.
 pub const HELP: &str = "\
@@ -19,13 +26,20 @@ hpalite: Prometheus-driven autoscaling for Kubernetes
 Usage: hpalite run [FLAGS]
        hpalite check FILE...
        hpalite sql [FLAGS] STATEMENT
+       hpalite history [FLAGS] NAMESPACE/NAME
        hpalite version
 
 run: scale ScaledObjects until SIGTERM
   --kubeconfig FILE      API server and credentials; default the pod's service account  [KUBECONFIG]
   --db FILE              SQLite state and history; default /data/hpalite.db            [HPALITE_DB]
+  --retain-samples AGE   every sample, default 3d: 12h, 30d, ...                        [HPALITE_RETAIN_SAMPLES]
+  --retain-minutes AGE   samples rolled up by minute; default 7d                        [HPALITE_RETAIN_MINUTES]
+  --retain-hours AGE     samples rolled up by hour; default 90d                         [HPALITE_RETAIN_HOURS]
+  --retain-history AGE   decisions, replica changes, errors; default 30d                [HPALITE_RETAIN_HISTORY]
+  --db-max-size SIZE     beyond it the oldest go, samples first; default 480MB, 0: none [HPALITE_DB_MAX_SIZE]
   --listen ADDR          aggregated API over TLS; default [::]:6443                     [HPALITE_LISTEN]
   --http ADDR            health and metrics, plain HTTP; default [::]:8080              [HPALITE_HTTP]
+  --ui ADDR              read-only page, plain HTTP; default 127.0.0.1:8081, '' for none   [HPALITE_UI]
   --namespace NS         watch this namespace only; repeatable; default all             [WATCH_NAMESPACE, comma-separated]
   --service NAME.NS      Service that the API server reaches us by; default hpalite.hpalite  [HPALITE_SERVICE]
   --apiservice NAME      APIService whose caBundle we keep; default v1beta1.external.metrics.k8s.io
@@ -39,6 +53,9 @@ run: scale ScaledObjects until SIGTERM
                                                                                         [KEDA_CLUSTER_OBJECT_NAMESPACE]
   --filepath-auth-root-path DIR
                          root of ClusterTriggerAuthentication filePath; default none
+  --leader-elect BOOL    act only while holding the Lease named like --service; default true  [HPALITE_LEADER_ELECT]
+  --leader-elect-lease-duration D, --leader-elect-renew-deadline D, --leader-elect-retry-period D
+                         defaults 15s, 10s, 2s          [KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION and so on]
   --drain SECONDS        go on serving after SIGTERM while endpoints spread; default 2  [HPALITE_DRAIN]
   Log level: RUST_LOG, default info.
 
@@ -54,6 +71,15 @@ sql: one read-only statement on the recorded history, safe beside the daemon
   --limit N              rows at most; default 1000
   --backup FILE          write a consistent copy instead
   STATEMENT              SQL, or .tables, .schema, .help
+
+history: plot one ScaledObject's values, thresholds, replicas and events, safe beside the daemon
+  --db FILE              as above
+  --since DURATION       how far back, as 90s, 45m, 2h, 7d; default 2h
+  --width N              columns, 40 to 300; default the terminal's, else 80; with --csv or --json how many
+                         points at most, up to 2000; default 500
+  --ascii                no characters beyond ASCII
+  --csv, --json          the points, or everything, instead of a plot
+  --group GROUP          keda.sh or keda.k8s.io, where both have an object of this name
 ";
 
 /// What is to be done.
@@ -62,6 +88,7 @@ pub enum Command {
     Run(Box<Config>),
     Check { files: Vec<PathBuf>, json: bool },
     Sql(SqlArguments),
+    History(HistoryArguments),
     Version,
     Help,
 }
@@ -77,13 +104,23 @@ pub struct SqlArguments {
     pub statement: Option<String>,
 }
 
+/// Where the page is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UiAddress {
+    pub address: SocketAddr,
+    /// Asked for, so that a port in use is an error; the default one is only missed.
+    pub given: bool,
+}
+
 /// A valid configuration of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     pub db: PathBuf,
+    pub retention: Retention,
     pub listen: SocketAddr,
     pub http: SocketAddr,
+    pub ui: Option<UiAddress>,
     /// Empty means all.
     pub namespaces: Vec<String>,
     pub service: (String, String),
@@ -95,12 +132,16 @@ pub struct Config {
     pub cluster_namespace: Option<String>,
     pub filepath_root: Option<PathBuf>,
     pub drain: Duration,
+    /// None: this instance acts whatever others do.
+    pub leader_election: Option<Timing>,
 }
 
 /// Where KEDA's chart mounts further CA certificates.
 const CA_DIR: &str = "/custom/ca";
 /// More threads than this only wait: each holds a socket and a stack, and Prometheus queues anyway.
 const POLL_THREADS_MAX: usize = 256;
+/// An empty database has some 200 kB; less than this would keep nothing worth asking.
+const DB_SIZE_MIN: u64 = 4_000_000;
 /// KEDA reads a default of zero or less as this.
 const QUERY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 
@@ -113,8 +154,14 @@ pub struct Problems(pub Vec<String>);
 struct Flags {
     kubeconfig: Option<String>,
     db: Option<String>,
+    retain_samples: Option<String>,
+    retain_minutes: Option<String>,
+    retain_hours: Option<String>,
+    retain_history: Option<String>,
+    db_max_size: Option<String>,
     listen: Option<String>,
     http: Option<String>,
+    ui: Option<String>,
     namespaces: Vec<String>,
     service: Option<String>,
     apiservice: Option<String>,
@@ -126,6 +173,10 @@ struct Flags {
     cluster_namespace: Option<String>,
     filepath_root: Option<String>,
     drain: Option<String>,
+    leader_elect: Option<String>,
+    lease_duration: Option<String>,
+    renew_deadline: Option<String>,
+    retry_period: Option<String>,
 }
 
 /// Parses the arguments after the program's name. `env` looks variables up.
@@ -149,9 +200,10 @@ pub fn parse(
         "run" => run(&mut parser, env),
         "check" => check(&mut parser),
         "sql" => sql(&mut parser, env),
+        "history" => history::parse(&mut parser, env),
         "version" => Ok(Command::Version),
         "help" => Ok(Command::Help),
-        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql or version"))),
+        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql, history or version"))),
     }
 }
 
@@ -175,8 +227,14 @@ fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Long("kubeconfig") => &mut flags.kubeconfig,
             Arg::Long("db") => &mut flags.db,
+            Arg::Long("retain-samples") => &mut flags.retain_samples,
+            Arg::Long("retain-minutes") => &mut flags.retain_minutes,
+            Arg::Long("retain-hours") => &mut flags.retain_hours,
+            Arg::Long("retain-history") => &mut flags.retain_history,
+            Arg::Long("db-max-size") => &mut flags.db_max_size,
             Arg::Long("listen") => &mut flags.listen,
             Arg::Long("http") => &mut flags.http,
+            Arg::Long("ui") => &mut flags.ui,
             Arg::Long("service") => &mut flags.service,
             Arg::Long("apiservice") => &mut flags.apiservice,
             Arg::Long("tls-cert-file") => &mut flags.tls_cert_file,
@@ -186,6 +244,18 @@ fn run(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Arg::Long("cluster-namespace") => &mut flags.cluster_namespace,
             Arg::Long("filepath-auth-root-path") => &mut flags.filepath_root,
             Arg::Long("drain") => &mut flags.drain,
+            Arg::Long("leader-elect-lease-duration") => &mut flags.lease_duration,
+            Arg::Long("leader-elect-renew-deadline") => &mut flags.renew_deadline,
+            Arg::Long("leader-elect-retry-period") => &mut flags.retry_period,
+            Arg::Long("leader-elect") => {
+                // As a Go flag: alone it means true, a value is attached.
+                let value = parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string);
+                match value {
+                    Ok(value) => flags.leader_elect = Some(value),
+                    Err(error) => problems.push(format!("--leader-elect: {error}")),
+                }
+                continue;
+            }
             Arg::Long("namespace") => {
                 take(parser, "--namespace", &mut problems, |value| flags.namespaces.push(value));
                 continue;
@@ -221,6 +291,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     };
     let listen = address("--listen", &pick(flags.listen, "HPALITE_LISTEN", "[::]:6443"), problems);
     let http = address("--http", &pick(flags.http, "HPALITE_HTTP", "[::]:8080"), problems);
+    let ui = ui_address(flags.ui.or_else(|| env("HPALITE_UI")), problems);
     let service = pick(flags.service, "HPALITE_SERVICE", "hpalite.hpalite");
     let service = match service.split_once('.') {
         Some((name, namespace)) if is_label(name) && is_label(namespace) => {
@@ -263,6 +334,28 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     if drain.is_some_and(|seconds| seconds > 60) {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
+    let leader_elect = pick(flags.leader_elect, "HPALITE_LEADER_ELECT", "true");
+    let timing = timing(
+        pick(flags.lease_duration, "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "15s"),
+        pick(flags.renew_deadline, "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", "10s"),
+        pick(flags.retry_period, "KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD", "2s"),
+        problems,
+    );
+    let leader_election = match leader_elect.as_str() {
+        "true" => timing,
+        "false" => None,
+        other => {
+            problems.push(format!("--leader-elect: \"{other}\" is neither true nor false"));
+            None
+        }
+    };
+    let retention = Retention {
+        samples: age("--retain-samples", &pick(flags.retain_samples, "HPALITE_RETAIN_SAMPLES", "3d"), problems),
+        minutes: age("--retain-minutes", &pick(flags.retain_minutes, "HPALITE_RETAIN_MINUTES", "7d"), problems),
+        hours: age("--retain-hours", &pick(flags.retain_hours, "HPALITE_RETAIN_HOURS", "90d"), problems),
+        history: age("--retain-history", &pick(flags.retain_history, "HPALITE_RETAIN_HISTORY", "30d"), problems),
+        size_max: size("--db-max-size", &pick(flags.db_max_size, "HPALITE_DB_MAX_SIZE", "480MB"), problems),
+    };
     let mut ca_dirs = flags.ca_dirs;
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
@@ -270,8 +363,10 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     Some(Config {
         kubeconfig: flags.kubeconfig.or_else(|| env("KUBECONFIG")).map(PathBuf::from),
         db: pick(flags.db, "HPALITE_DB", "/data/hpalite.db").into(),
+        retention,
         listen: listen?,
         http: http?,
+        ui,
         namespaces,
         service: service?,
         apiservice: pick(flags.apiservice, "HPALITE_APISERVICE", "v1beta1.external.metrics.k8s.io"),
@@ -282,6 +377,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         cluster_namespace: flags.cluster_namespace.or_else(|| env("KEDA_CLUSTER_OBJECT_NAMESPACE")),
         filepath_root: flags.filepath_root.map(PathBuf::from),
         drain: Duration::from_secs(drain?),
+        leader_election,
     })
 }
 
@@ -295,12 +391,97 @@ fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketA
     }
 }
 
+fn ui_address(text: Option<String>, problems: &mut Vec<String>) -> Option<UiAddress> {
+    match text.as_deref() {
+        Some("") => None,
+        text => Some(UiAddress {
+            address: address("--ui", text.unwrap_or("127.0.0.1:8081"), problems)?,
+            given: text.is_some(),
+        }),
+    }
+}
+
 fn number(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<u64> {
     match text.parse() {
         Ok(number) => Some(number),
         Err(_) => {
             problems.push(format!("{flag}: \"{text}\" is not a whole number"));
             None
+        }
+    }
+}
+
+/// The durations of the election, as Go writes them. `None` with a problem told.
+fn timing(lease: String, renew: String, retry: String, problems: &mut Vec<String>) -> Option<Timing> {
+    let mut duration = |flag: &str, text: &str| {
+        let nanos = parse_go_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0);
+        if nanos.is_none() {
+            problems.push(format!("--leader-elect-{flag}: \"{text}\" is not a duration above zero, for example 15s"));
+        }
+        nanos.map(Duration::from_nanos)
+    };
+    let lease_duration = duration("lease-duration", &lease);
+    let renew_deadline = duration("renew-deadline", &renew);
+    let retry_period = duration("retry-period", &retry);
+    let timing =
+        Timing { lease_duration: lease_duration?, renew_deadline: renew_deadline?, retry_period: retry_period? };
+    if timing.lease_duration < Duration::from_secs(1) {
+        problems.push("--leader-elect-lease-duration: at least 1s, a Lease counts in seconds".to_owned());
+    }
+    // A fifth is room for clocks that run at different speeds and for a request on its way.
+    if timing.renew_deadline > timing.lease_duration * 4 / 5 {
+        problems.push("--leader-elect-renew-deadline: at most 4/5 of --leader-elect-lease-duration".to_owned());
+    }
+    if timing.retry_period > timing.renew_deadline / 2 {
+        problems.push("--leader-elect-retry-period: at most half of --leader-elect-renew-deadline".to_owned());
+    }
+    Some(timing)
+}
+
+/// `90s`, `15m`, `12h` or `30d`.
+fn age(flag: &str, text: &str, problems: &mut Vec<String>) -> Duration {
+    let parsed = text.char_indices().last().and_then(|(at, unit)| {
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        text[..at].parse::<u64>().ok()?.checked_mul(seconds)
+    });
+    parsed.map_or_else(
+        || {
+            problems.push(format!("{flag}: \"{text}\" is not an age: write a whole number and s, m, h or d, like 30d"));
+            Duration::ZERO
+        },
+        Duration::from_secs,
+    )
+}
+
+/// Bytes: `480MB`, `2GB`, `1GiB`; `0` for no limit.
+fn size(flag: &str, text: &str, problems: &mut Vec<String>) -> u64 {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let unit = match &text[digits..] {
+        "" | "B" => Some(1),
+        "kB" | "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "KiB" | "Ki" => Some(1 << 10),
+        "MiB" | "Mi" => Some(1 << 20),
+        "GiB" | "Gi" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u64| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes == 0 || bytes >= DB_SIZE_MIN => bytes,
+        Some(_) => {
+            problems.push(format!("{flag}: at least 4MB, or 0 for no limit"));
+            0
+        }
+        None => {
+            problems.push(format!("{flag}: \"{text}\" is not a size: write like 480MB, 2GB or 1Gi, or 0 for no limit"));
+            0
         }
     }
 }
@@ -356,6 +537,9 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
             Format::Table
         }
     };
+    if statement.is_some() && backup.is_some() {
+        problems.push("sql: --backup copies and runs no statement; give one of them".to_owned());
+    }
     let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
     let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
     if statement.is_none() && backup.is_none() {
@@ -405,6 +589,21 @@ mod tests {
         assert_eq!(config.service, ("hpalite".to_owned(), "hpalite".to_owned()));
         assert_eq!((config.poll_threads, config.query_timeout), (8, Duration::from_secs(3)));
         assert!(config.namespaces.is_empty() && config.kubeconfig.is_none());
+        assert_eq!(config.retention, Retention::default());
+    }
+
+    #[test]
+    fn ages_and_sizes_are_read_or_told_wrong() {
+        let env = [("HPALITE_RETAIN_MINUTES", "90m"), ("HPALITE_DB_MAX_SIZE", "1Gi")];
+        let found = config(&["run", "--retain-samples", "12h", "--retain-history=45s"], &env).retention;
+        assert_eq!((found.samples, found.minutes), (Duration::from_secs(43_200), Duration::from_secs(5_400)));
+        assert_eq!((found.history, found.size_max), (Duration::from_secs(45), 1 << 30));
+        assert_eq!(config(&["run", "--db-max-size", "0"], &[]).retention.size_max, 0);
+        let wrong = ["run", "--retain-samples", "3 days", "--retain-hours", "d", "--db-max-size", "1MB"];
+        let Err(Problems(problems)) = with_env(&wrong, &[]) else { panic!("accepted") };
+        for expected in ["--retain-samples: \"3 days\"", "--retain-hours", "--db-max-size: at least 4MB"] {
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
+        }
     }
 
     #[test]
@@ -442,6 +641,10 @@ mod tests {
             "--nonsense",
             "--drain",
             "999",
+            "--leader-elect=maybe",
+            "--leader-elect-lease-duration",
+            "0s",
+            "--leader-elect-retry-period=soon",
         ];
         let Err(Problems(problems)) = with_env(&flags, &[]) else { panic!("accepted") };
         for expected in [
@@ -454,8 +657,30 @@ mod tests {
             "go together",
             "--nonsense",
             "--drain",
+            "neither true nor false",
+            "lease-duration",
+            "retry-period",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn the_election_is_on_unless_told_otherwise() {
+        assert_eq!(config(&["run"], &[]).leader_election, Some(Timing::default()));
+        assert_eq!(config(&["run", "--leader-elect"], &[]).leader_election, Some(Timing::default()));
+        assert_eq!(config(&["run", "--leader-elect=false"], &[]).leader_election, None);
+        assert_eq!(config(&["run"], &[("HPALITE_LEADER_ELECT", "false")]).leader_election, None);
+        let env = [("KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "1m"), ("UNRELATED", "x")];
+        let timing = config(&["run", "--leader-elect-renew-deadline=48s"], &env).leader_election.expect("on");
+        assert_eq!((timing.lease_duration, timing.renew_deadline), (Duration::from_secs(60), Duration::from_secs(48)));
+        for (flag, told) in [
+            ("--leader-elect-lease-duration=12s", "renew-deadline: at most 4/5"),
+            ("--leader-elect-retry-period=6s", "retry-period: at most half"),
+            ("--leader-elect-lease-duration=500ms", "at least 1s"),
+        ] {
+            let Err(Problems(problems)) = with_env(&["run", flag], &[]) else { panic!("{flag} accepted") };
+            assert!(problems.iter().any(|problem| problem.contains(told)), "{flag}: {problems:?}");
         }
     }
 
@@ -470,8 +695,21 @@ mod tests {
         assert!(matches!(with_env(&["sql", "SELECT 1"], &[]), Ok(Command::Sql(_))));
         assert!(with_env(&["sql", "--format", "xml", "SELECT 1"], &[]).is_err());
         assert!(with_env(&["sql"], &[]).is_err());
+        assert!(with_env(&["sql", "--backup", "copy.db", "SELECT 1"], &[]).is_err());
         assert!(with_env(&[], &[]).is_err());
         assert!(with_env(&["fly"], &[]).is_err());
+    }
+
+    #[test]
+    fn the_page_is_on_unless_it_is_turned_off() {
+        let ui =
+            |flags: &[&str], env: &[(&str, &str)]| config(flags, env).ui.map(|ui| (ui.address.to_string(), ui.given));
+        assert_eq!(ui(&["run"], &[]), Some(("127.0.0.1:8081".to_owned(), false)));
+        assert_eq!(ui(&["run", "--ui", "127.0.0.1:8081"], &[]), Some(("127.0.0.1:8081".to_owned(), true)));
+        assert_eq!(ui(&["run", "--ui", ""], &[("HPALITE_UI", "127.0.0.1:1")]), None);
+        assert_eq!(ui(&["run"], &[("HPALITE_UI", "[::1]:9")]), Some(("[::1]:9".to_owned(), true)));
+        let Err(Problems(problems)) = with_env(&["run", "--ui", "8081"], &[]) else { panic!("accepted") };
+        assert!(problems[0].starts_with("--ui: \"8081\""), "{problems:?}");
     }
 
     #[test]
@@ -479,6 +717,11 @@ mod tests {
         for flag in [
             "kubeconfig",
             "db",
+            "retain-samples",
+            "retain-minutes",
+            "retain-hours",
+            "retain-history",
+            "db-max-size",
             "listen",
             "http",
             "namespace",
@@ -492,6 +735,16 @@ mod tests {
             "cluster-namespace",
             "filepath-auth-root-path",
             "drain",
+            "leader-elect",
+            "leader-elect-lease-duration",
+            "leader-elect-renew-deadline",
+            "leader-elect-retry-period",
+            "ui",
+            "since",
+            "width",
+            "ascii",
+            "csv",
+            "group",
         ] {
             assert!(HELP.contains(&format!("--{flag}")), "{flag}");
         }

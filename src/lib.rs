@@ -5,7 +5,8 @@
 //!                          (wire: read)   │                          │     (wire: write)
 //!  Prometheus ◀─ask── prometheus::poller ─┼─Event─▶ scaling::World ──┼─▶ prometheus::poller
 //!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
-//!  HPA controller ──read──▶ http::api ────┘                          └─▶ http: published views
+//!  HPA controller ──read──▶ http::api ────┤                          └─▶ http: published views
+//!  Lease ◀─renew── daemon::lease ─────────┘
 //!                           (gate, TLS)
 //! ```
 //!
@@ -13,7 +14,7 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`http`] serves, and [`daemon`] ties it together.
+//! [`prometheus`] asks metric servers, [`metrics_api`] any other API through it, [`store`] keeps the history, [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -21,18 +22,22 @@
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
 //! | `poll-<n>` | the question it asks | metric servers, the inbox |
+//! | `pods` | what is kept of pods that are counted | their watches, the inbox |
 //! | `hand-<n>` | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
-//! | `trust` | what is known of the front proxy | the API server |
-//! | `api-*`, `http-*` | connections, see [`http::gate`] | clients |
+//! | `lease` | the election | the API server, its next renewal |
+//! | `trust` | certificates, what is known of the front proxy | the API server |
+//! | `api-*`, `http-*`, `ui-*` | connections, see [`http::gate`] | clients |
 //! | `signal` | nothing | signals |
 //!
 //! # Invariants
 //! - `decide` waits for nobody; everybody may wait for `decide`.
+//! - One instance writes: every write passes the fence of the Lease, and ends before the Lease can.
 //! - One write of a kind is in flight for an object, and a write happens only when something changed.
 //! - An error holds: nothing scales in because something could not be read.
-//! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do.
+//! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
+//!   object may wait, for its first answer.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is told on the object itself, and harms no other.
 
@@ -40,6 +45,7 @@ mod base64;
 pub mod check;
 pub mod cli;
 pub mod daemon;
+pub mod history;
 pub mod http;
 pub mod kube;
 pub mod logfmt;
@@ -49,4 +55,5 @@ pub mod prometheus;
 pub mod scaling;
 pub mod store;
 pub mod telemetry;
+pub mod ui;
 pub mod wire;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, logfmt};
+use hpalite::{check, cli, daemon, history, logfmt};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -14,10 +14,18 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &env) {
         Ok(cli::Command::Run(config)) => {
             logfmt::init();
-            daemon::run(&config).map_or_else(|error| fail(&error.problems), |()| ExitCode::SUCCESS)
+            match daemon::run(&config) {
+                Ok(daemon::Ended::Stopped) => ExitCode::SUCCESS,
+                Ok(daemon::Ended::Deposed) => ExitCode::FAILURE,
+                Err(error) => fail(&error.problems),
+            }
         }
         Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
         Ok(cli::Command::Sql(arguments)) => sql(&arguments),
+        Ok(cli::Command::History(arguments)) => {
+            let done = history::command::run(&arguments, &mut std::io::stdout().lock());
+            done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
+        }
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS

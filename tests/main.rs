@@ -10,4 +10,5 @@ mod prometheus;
 mod store;
 mod support;
 mod tidy;
+mod ui;
 mod wire;

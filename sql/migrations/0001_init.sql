@@ -34,7 +34,7 @@ CREATE TABLE definition (
 CREATE INDEX definition_by_object ON definition (object_id, from_unix_ms);
 
 -- What is measured: one trigger of one object. Whatever of it changes, thresholds too, starts a new
--- series, so that a sample is always read against the threshold of its time.
+-- series, so that a sample is always read against the query and the threshold of its time.
 CREATE TABLE series (
     id                   INTEGER PRIMARY KEY,
     object_id            INTEGER NOT NULL REFERENCES scaled_object (id),
@@ -42,6 +42,9 @@ CREATE TABLE series (
     kind                 TEXT NOT NULL,
     name                 TEXT,
     metric_name          TEXT NOT NULL,
+    -- Who is asked and what, without anything that may be secret.
+    server               TEXT NOT NULL,
+    query                TEXT NOT NULL,
     threshold            REAL NOT NULL,
     activation_threshold REAL NOT NULL,
     from_unix_ms         INTEGER NOT NULL,
@@ -70,7 +73,13 @@ CREATE TABLE sample_block (
     samples       INTEGER NOT NULL,
     chunks        INTEGER NOT NULL,
     -- The block that this one is being merged into; NULL when none.
-    merging_into  INTEGER
+    merging_into  INTEGER,
+    -- Samples of series up to this one are in the roll-ups, the others not yet. 0: none of them,
+    -- 16777215: all. Only blocks that are rolled up whole or not at all are merged, so that each
+    -- sample is counted once.
+    rolled_series INTEGER NOT NULL DEFAULT 0,
+    -- Where their minutes went; NULL before the first.
+    minute_block  INTEGER
 ) STRICT;
 CREATE INDEX sample_block_by_until ON sample_block (until_unix_ms);
 
@@ -95,6 +104,51 @@ CREATE TABLE sample_chunk (
     value_list       TEXT NOT NULL,
     latency_ms_total INTEGER NOT NULL,
     latency_ms_max   INTEGER NOT NULL
+) STRICT;
+
+-- Roll-ups by minute: a minute block has the minutes of one sample block, so a minute at the edge of
+-- two blocks, or one that late samples fell into, has several parts, which v_sample_minute adds up.
+CREATE TABLE minute_block (
+    id            INTEGER PRIMARY KEY,
+    from_unix_ms  INTEGER NOT NULL,
+    until_unix_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX minute_block_by_until ON minute_block (until_unix_ms);
+
+-- Consecutive minutes of one series; the id is made as that of sample_chunk, with the minute block.
+-- An entry of `parts` is a list, shortened where the rest says nothing new:
+--     [minute, last_ms, count, last]                                  all values alike, none missing
+--     [minute, last_ms, count, last, min, max, sum]                   none missing
+--     [minute, last_ms, count, last, min, max, sum, errors]
+-- minute: minutes after base_minute (itself minutes since 1970); last_ms: time of the last value
+-- within the minute; count: samples with a value; errors: samples without. Without any value count
+-- is 0 and last, min, max and sum are null.
+CREATE TABLE sample_minute (
+    id          INTEGER PRIMARY KEY,
+    base_minute INTEGER NOT NULL,
+    parts       TEXT NOT NULL
+) STRICT;
+
+-- Roll-ups by hour. The hour comes first: those of one roll-up are neighbours, and so are those that
+-- expire together.
+CREATE TABLE sample_hour (
+    hour_unix_ms    INTEGER NOT NULL,
+    series_id       INTEGER NOT NULL,
+    -- Samples with a value, and without.
+    count           INTEGER NOT NULL,
+    errors          INTEGER NOT NULL,
+    -- NULL while count is 0.
+    min             REAL,
+    max             REAL,
+    sum             REAL,
+    last            REAL,
+    last_at_unix_ms INTEGER,
+    PRIMARY KEY (hour_unix_ms, series_id)
+) STRICT, WITHOUT ROWID;
+
+-- The hours that sample_hour has rows of: one series is found through them by key.
+CREATE TABLE rolled_hour (
+    hour_unix_ms INTEGER PRIMARY KEY
 ) STRICT;
 
 -- A stretch in which every poll of a series ended the same way without a value.
@@ -188,6 +242,8 @@ CREATE TABLE condition_change (
     message    TEXT NOT NULL
 ) STRICT;
 CREATE INDEX condition_change_by_object ON condition_change (object_id, at_unix_ms);
+-- The newest of a kind, however often the others change.
+CREATE INDEX condition_change_by_kind ON condition_change (object_id, kind, at_unix_ms);
 CREATE INDEX condition_change_by_at ON condition_change (at_unix_ms);
 
 -- What of an object must survive a restart.
@@ -206,6 +262,18 @@ CREATE TABLE process_run (
     -- 'running', 'orderly', or 'lost': it ended without a word.
     state              TEXT NOT NULL CHECK (state IN ('running', 'orderly', 'lost'))
 ) STRICT;
+
+-- What could not be written, told once writing works again.
+CREATE TABLE loss (
+    id            INTEGER PRIMARY KEY,
+    from_unix_ms  INTEGER NOT NULL,
+    until_unix_ms INTEGER NOT NULL,
+    -- Samples, and other records, that were lost.
+    samples       INTEGER NOT NULL,
+    others        INTEGER NOT NULL,
+    cause         TEXT NOT NULL
+) STRICT;
+CREATE INDEX loss_by_from ON loss (from_unix_ms);
 
 -- Small state of the daemon itself, such as its own CA. May hold private keys, as does no other
 -- table: the file is readable by its owner alone.

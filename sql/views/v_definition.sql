@@ -6,7 +6,9 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.from_unix_ms / 1000.0, 'unixepoch') AS i
        o.name,
        d.generation,
        d.invalid,
-       d.spec_json
+       d.spec_json,
+       d.from_unix_ms,
+       d.until_unix_ms
 FROM definition d
 JOIN scaled_object o ON o.id = d.object_id
 ORDER BY d.from_unix_ms DESC, d.id DESC;

@@ -42,7 +42,12 @@ FROM (
     SELECT p.started_at_unix_ms, NULL, NULL, 'start', 'hpalite ' || p.version
     FROM process_run p
     UNION ALL
+    SELECT l.from_unix_ms, NULL, NULL, 'loss',
+           l.samples || ' samples and ' || l.others || ' other records not written: ' || l.cause
+    FROM loss l
+    UNION ALL
     SELECT p.stopped_at_unix_ms, NULL, NULL, 'stop', 'hpalite ' || p.version
     FROM process_run p WHERE p.stopped_at_unix_ms IS NOT NULL
-) t
-ORDER BY t.at_unix_ms DESC;
+    -- Here, not outside: the parts are then merged in the order of their indexes, and the newest come at once.
+    ORDER BY at_unix_ms DESC
+) t;

@@ -42,6 +42,12 @@ impl Clock {
     }
 }
 
+/// Time since the machine was started, suspended or not: a Lease runs out while its holder sleeps.
+pub(super) fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Milliseconds of the wall clock.
 pub(super) fn wall_millis() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

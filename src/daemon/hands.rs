@@ -1,28 +1,32 @@
 //! The hands of the daemon: threads that carry out what the core wants of the API server.
 //!
 //! Owns no decision: each command becomes requests, each outcome an event. Conflicts are reported,
-//! not argued with.
+//! not argued with. Every write passes the fence: it is sent only while this instance holds the Lease, and given up
+//! before the Lease can be another's.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::clock;
+use super::lease::Fence;
 use super::resources::{self, EVENTS, HPAS, PODS};
 use crate::kube::client::Client;
 use crate::kube::discovery::Discovery;
 use crate::kube::error::Error;
-use crate::kube::request::{ListOptions, PatchKind, Resource};
+use crate::kube::request::{ListOptions, PatchKind, Request, Resource};
 use crate::scaling::event::{
     Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError,
     WriteErrorKind, WriteKind, WriteOk,
 };
 use crate::scaling::hpa::DesiredHpa;
 use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, TargetRef, Workload};
+use crate::store::Ticket;
 use crate::wire;
 
 /// Field manager of everything we write.
@@ -36,11 +40,25 @@ const EVENTS_WAITING_MAX: usize = 8192;
 /// `/scale` is read and written this often while only its version, not its count, changes.
 const SCALE_TRIES: usize = 5;
 
+/// How long a write waits for its decision to be committed, which takes a few ms; twice the writer's longest slice.
+const COMMIT_LIMIT: Duration = Duration::from_millis(100);
+
 /// One thing to do.
 pub(super) enum Job {
-    Write(Box<Write>),
-    ReadTarget { object: ObjectKey, target: TargetRef, known: Option<Gvkr> },
-    CountReadyPods { object: ObjectKey, selector: String },
+    /// `decided` tells when the decision behind the write is in the history.
+    Write {
+        write: Box<Write>,
+        decided: Option<Ticket>,
+    },
+    ReadTarget {
+        object: ObjectKey,
+        target: TargetRef,
+        known: Option<Gvkr>,
+    },
+    CountReadyPods {
+        object: ObjectKey,
+        selector: String,
+    },
 }
 
 /// Running threads. The queue needs no bound of its own: the core has at most
@@ -48,26 +66,30 @@ pub(super) enum Job {
 pub(super) struct Hands {
     jobs: Option<Sender<Job>>,
     events: Option<SyncSender<KubeEvent>>,
+    fence: Arc<Fence>,
     threads: Vec<JoinHandle<()>>,
+    emitter: JoinHandle<()>,
     pub(super) events_dropped: u64,
 }
 
 impl Hands {
-    pub(super) fn start(client: &Client, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
+    pub(super) fn start(client: &Client, fence: &Arc<Fence>, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
         let queue: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(queue));
         let discovery = Arc::new(Discovery::default());
         let mut threads = Vec::new();
         for n in 0..THREADS {
-            let hand = Hand { client: client.clone(), discovery: Arc::clone(&discovery) };
+            let hand = Hand { client: client.clone(), fence: Arc::clone(fence), discovery: Arc::clone(&discovery) };
             let (queue, inbox) = (Arc::clone(&queue), inbox.clone());
             threads
                 .push(std::thread::Builder::new().name(format!("hand-{n}")).spawn(move || hand.run(&queue, &inbox))?);
         }
         let (events, waiting) = sync_channel(EVENTS_WAITING_MAX);
         let client = client.clone();
-        threads.push(std::thread::Builder::new().name("events".to_owned()).spawn(move || emit_all(&client, &waiting))?);
-        Ok(Self { jobs: Some(jobs), events: Some(events), threads, events_dropped: 0 })
+        let emitter =
+            std::thread::Builder::new().name("events".to_owned()).spawn(move || emit_all(&client, &waiting))?;
+        let fence = Arc::clone(fence);
+        Ok(Self { jobs: Some(jobs), events: Some(events), fence, threads, emitter, events_dropped: 0 })
     }
 
     pub(super) fn take(&self, job: Job) {
@@ -77,8 +99,9 @@ impl Hands {
         }
     }
 
+    /// Events tell what this instance did or saw while it was acting; they may be sent later.
     pub(super) fn emit(&mut self, event: KubeEvent) {
-        let Some(events) = &self.events else { return };
+        let Some(events) = self.events.as_ref().filter(|_| self.fence.pass().is_ok()) else { return };
         match events.try_send(event) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => self.events_dropped += 1,
@@ -91,13 +114,19 @@ impl Hands {
         self.events = None;
     }
 
-    pub(super) fn is_finished(&self) -> bool {
+    /// After [`Self::close`]: no write is under way any more.
+    pub(super) fn have_written(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.have_written() && self.emitter.is_finished()
     }
 }
 
 struct Hand {
     client: Client,
+    fence: Arc<Fence>,
     discovery: Arc<Discovery>,
 }
 
@@ -107,7 +136,12 @@ impl Hand {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             let event = match job {
-                Job::Write(write) => {
+                Job::Write { write, decided } => {
+                    // So that a process that is killed right after the write has recorded why it was made. Scaling
+                    // goes on without: a store in trouble says so at once, a slow one within the limit.
+                    if decided.is_some_and(|ticket| !ticket.wait(COMMIT_LIMIT)) {
+                        debug!(scaledobject:% = write.object; "decision carried out before it is recorded");
+                    }
                     let result = self.write(&write);
                     log_write(&write, &result);
                     Event::Written(WriteDone { id: write.id, object: write.object, result })
@@ -152,7 +186,7 @@ impl Hand {
             WriteKind::ReplaceHpa { desired, resource_version } => self.replace_hpa(desired, resource_version),
             WriteKind::DeleteHpa { name, uid } => {
                 HPAS.delete(namespace, name, Some(uid)).map_err(Error::from).and_then(|request| {
-                    self.client.send(&request)?;
+                    self.send(&request)?;
                     Ok(WriteOk::Done)
                 })
             }
@@ -169,6 +203,11 @@ impl Hand {
         done.map_err(|error| write_error(&error))
     }
 
+    /// Sends a write, if this instance may. What the API server wants repeated later is decided anew by then.
+    fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
+        self.client.send_within(request, self.fence.pass()?)
+    }
+
     fn merge(
         &self,
         resource: &Resource,
@@ -182,7 +221,9 @@ impl Hand {
             Some(subresource) => resource.patch_subresource(namespace, name, subresource, PatchKind::Merge, body)?,
             None => resource.patch(namespace, name, PatchKind::Merge, body)?,
         };
-        let answer: Versioned = self.client.json(&request.with_query("fieldManager", FIELD_MANAGER))?;
+        let body = self.send(&request.with_query("fieldManager", FIELD_MANAGER))?;
+        let answer: Versioned = serde_json::from_slice(&body)
+            .map_err(|source| Error::Decode { what: "metadata", source: Box::new(source) })?;
         Ok(WriteOk::Version(answer.metadata.resource_version))
     }
 
@@ -202,13 +243,13 @@ impl Hand {
         let body = wire::hpa::to_apply(desired).to_string().into_bytes();
         let kind = PatchKind::Apply { field_manager: FIELD_MANAGER, force: true };
         let request = HPAS.patch(Some(&desired.namespace), &desired.name, kind, body)?;
-        observed(&self.client.send(&request)?)
+        observed(&self.send(&request)?)
     }
 
     fn replace_hpa(&self, desired: &DesiredHpa, resource_version: &str) -> Result<WriteOk, Error> {
         let body = wire::hpa::to_replace(desired, resource_version).to_string().into_bytes();
         let request = HPAS.replace(Some(&desired.namespace), &desired.name, body)?;
-        observed(&self.client.send(&request.with_query("fieldManager", FIELD_MANAGER))?)
+        observed(&self.send(&request.with_query("fieldManager", FIELD_MANAGER))?)
     }
 
     /// Moves the target only while it still shows the count that the decision was made on.
@@ -238,7 +279,7 @@ impl Hand {
                 .map_err(|e| failed(e.into()))?
                 .with_query("fieldManager", FIELD_MANAGER);
             tries += 1;
-            match self.client.send(&request) {
+            match self.send(&request) {
                 Ok(_) => return Ok(WriteOk::Done),
                 // Only the version moved, as it does with every status update of a busy target.
                 Err(error) if error.is_conflict() && tries < SCALE_TRIES => {}

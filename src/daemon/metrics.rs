@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::lease::Fence;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;
@@ -17,6 +18,7 @@ pub(super) struct Sources {
     pub(super) store: Sender,
     pub(super) counts: Arc<Mutex<Counts>>,
     pub(super) api: Arc<Counters>,
+    pub(super) fence: Arc<Fence>,
 }
 
 pub(super) fn handle(sources: &Sources, request: &Request) -> Response {
@@ -37,6 +39,10 @@ fn exposition(sources: &Sources) -> String {
     polls(&mut out, &sources.polls);
     store(&mut out, &sources.store);
     gate(&mut out, &sources.api);
+    let leads = u64::from(sources.fence.pass().is_ok());
+    out.gauge("hpalite_leading", "1 while this instance may write to the API server.", leads);
+    let renewals = sources.fence.renewals();
+    out.counter("hpalite_lease_renewals_total", "Times that the Lease was taken or renewed.", renewals);
     let mut requests = out.family(
         "hpalite_apiserver_requests_total",
         "counter",
@@ -82,6 +88,22 @@ fn store(out: &mut Exposition, sender: &Sender) {
     lost.sample(&[("kind", "sample")], stats.lost_samples_total);
     lost.sample(&[("kind", "other")], stats.lost_kept_total);
     out.counter("hpalite_store_failed_flushes_total", "Transactions that failed.", stats.failed_flushes_total);
+    let mut dropped = out.family(
+        "hpalite_store_dropped_total",
+        "counter",
+        "Rows dropped before their time for --db-max-size, by kind.",
+    );
+    for (kind, count) in stats.dropped_total {
+        dropped.sample(&[("kind", kind)], count);
+    }
+    out.family(
+        "hpalite_store_deleting_longest_seconds",
+        "gauge",
+        "Longest slice of deleting, during which writes wait.",
+    )
+    .sample(&[], stats.deleting_longest.as_secs_f64());
+    let corruptions = stats.corruptions_total;
+    out.counter("hpalite_store_corruptions_total", "Databases found corrupt and set aside.", corruptions);
     out.gauge("hpalite_store_queue", "Records handed over and not committed yet.", stats.queue_depth as u64);
     out.gauge("hpalite_store_file_bytes", "Size of the database.", stats.file_bytes);
     out.gauge("hpalite_store_wal_bytes", "Size of its write-ahead log.", stats.wal_bytes);

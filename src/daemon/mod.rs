@@ -3,14 +3,22 @@
 //! The calling thread becomes `decide`: it owns the world, takes events from one inbox and hands
 //! out commands. It never waits for another thread; the others may wait for it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod certificates;
 mod clock;
+mod endpoints;
 mod hands;
+mod identity;
+mod lease;
 mod metrics;
+mod pods;
 mod reads;
 mod resources;
 mod reviews;
 mod secrets;
 mod serving;
+mod trust;
 mod watches;
 
 use std::fmt;
@@ -36,12 +44,16 @@ use crate::prometheus::poller::{Asker, Pollers};
 use crate::prometheus::proxy::ProxySettings;
 use crate::prometheus::tls::Roots;
 use crate::prometheus::transport::{Transport, TransportConfig};
-use crate::scaling::event::{Command, Event, PollJob, Record};
+use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
+use crate::ui;
+use certificates::Certificates;
 use clock::Clock;
 use hands::{Hands, Job};
-use serving::{Certificates, Trust};
+use identity::Identity;
+use lease::{Fence, Lease};
+use trust::Trust;
 
 /// Events that wait for the core. A list of 10,000 objects comes faster than it is taken in; the
 /// watch then waits, at 10 kB an object no more than 40 MB.
@@ -54,8 +66,10 @@ const WRITES_MAX: usize = 32;
 const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// The core is woken at least this often, to notice a step of the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// What is still on its way to the API server gets this long at shutdown.
+/// What is still on its way to the API server gets this long at shutdown, before the Lease is handed over.
 const DRAIN_WRITES: Duration = Duration::from_secs(1);
+/// How often the end of those writes is looked for, so that the hand-over is not held up.
+const LOOK_FOR_END: Duration = Duration::from_millis(10);
 /// Requests in flight at shutdown.
 const DRAIN_GATES: Duration = Duration::from_secs(1);
 const STOP_STORE: Duration = Duration::from_secs(1);
@@ -63,10 +77,20 @@ const STOP_STORE: Duration = Duration::from_secs(1);
 /// Version of this build, as in `hpalite version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The longest that a shutdown takes after `--drain`: writes, then gates, then the store. The pod's
-/// terminationGracePeriodSeconds must hold it (a test compares).
-pub const SHUTDOWN_MAX: Duration =
-    Duration::from_secs(DRAIN_WRITES.as_secs() + DRAIN_GATES.as_secs() + STOP_STORE.as_secs());
+/// The longest that a shutdown takes beside `--drain`: writes, then the hand-over of the Lease, gates, the store. The
+/// pod's terminationGracePeriodSeconds must hold it (a test compares).
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(
+    DRAIN_WRITES.as_secs() + lease::RELEASE_WITHIN.as_secs() + DRAIN_GATES.as_secs() + STOP_STORE.as_secs(),
+);
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By a signal.
+    Stopped,
+    /// Another instance has taken the Lease. Whatever was under way here is void, so the process starts anew.
+    Deposed,
+}
 
 /// What keeps the daemon from starting: every problem at once.
 #[derive(Debug)]
@@ -82,19 +106,18 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, or until another instance takes over unasked.
 ///
 /// # Errors
 /// Every problem that keeps it from starting.
-pub fn run(config: &Config) -> Result<(), StartError> {
+pub fn run(config: &Config) -> Result<Ended, StartError> {
     let prepared = prepare(config)?;
     let failed = |error: String| StartError { problems: vec![error] };
     let stopping = Arc::new(AtomicBool::new(false));
     let (inbox, events) = sync_channel(INBOX);
     watch_signals(&stopping, &inbox).map_err(|error| failed(format!("signals: {error}")))?;
     let daemon = Daemon::start(config, prepared, &inbox).map_err(failed)?;
-    daemon.run(config, &events, &stopping);
-    Ok(())
+    Ok(daemon.run(config, &events, &stopping))
 }
 
 /// What can fail for reasons outside: looked at together, so that one run shows all of it.
@@ -103,21 +126,40 @@ struct Prepared {
     store: Store,
     api: std::net::TcpListener,
     http: std::net::TcpListener,
+    ui: Option<std::net::TcpListener>,
 }
 
 fn prepare(config: &Config) -> Result<Prepared, StartError> {
     let mut problems = Vec::new();
     let cluster =
         ClusterConfig::load(config.kubeconfig.as_deref()).map_err(|error| problems.extend(error.problems)).ok();
-    let store =
-        Store::start(&config.db, Options::default()).map_err(|error| problems.push(format!("--db: {error}"))).ok();
+    let store = Store::start(&config.db, Options { retention: config.retention, ..Options::default() })
+        .map_err(|error| problems.push(format!("--db: {error}")))
+        .ok();
     let api = serving::listen("--listen", config.listen).map_err(|error| problems.push(error)).ok();
     let http = serving::listen("--http", config.http).map_err(|error| problems.push(error)).ok();
+    let ui = listen_ui(config).unwrap_or_else(|error| {
+        problems.push(error);
+        None
+    });
     match (cluster, store, api, http) {
         (Some(cluster), Some(store), Some(api), Some(http)) if problems.is_empty() => {
-            Ok(Prepared { cluster, store, api, http })
+            Ok(Prepared { cluster, store, api, http, ui })
         }
         _ => Err(StartError { problems }),
+    }
+}
+
+/// The page's port: one that was asked for must be there, the default one is only missed.
+fn listen_ui(config: &Config) -> Result<Option<std::net::TcpListener>, String> {
+    let Some(ui) = config.ui else { return Ok(None) };
+    match serving::listen("--ui", ui.address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if ui.given => Err(error),
+        Err(error) => {
+            warn!(error; "the page is not served: give --ui another address, or an empty one for no page");
+            Ok(None)
+        }
     }
 }
 
@@ -138,18 +180,28 @@ fn watch_signals(stopping: &Arc<AtomicBool>, inbox: &SyncSender<Event>) -> std::
     Ok(())
 }
 
+/// A shutdown under way.
+struct Ending {
+    began: Instant,
+    handed_over: bool,
+}
+
 struct Daemon {
     world: World,
     clock: Clock,
     client: Client,
     store: Store,
     hands: Hands,
+    pods: pods::Pods,
     polls: Option<SyncSender<PollJob>>,
     pollers: Pollers,
     watchers: Vec<Watcher>,
+    lease: Lease,
+    _identity: Identity,
     trust: Trust,
     api: Gate,
     http: Gate,
+    ui: Option<Gate>,
     published: Arc<Published>,
     ready: Arc<Readiness>,
     counts: Arc<Mutex<Counts>>,
@@ -160,7 +212,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(config: &Config, prepared: Prepared, inbox: &SyncSender<Event>) -> Result<Self, String> {
-        let Prepared { cluster, store, api, http } = prepared;
+        let Prepared { cluster, store, api, http, ui } = prepared;
         let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let own_namespace = cluster.namespace().map(str::to_owned);
         let client = Client::new(cluster);
@@ -176,7 +228,9 @@ impl Daemon {
             let _ = sink.send(Event::Polled(done));
         })
         .map_err(io("poll threads"))?;
-        let hands = Hands::start(&client, inbox).map_err(io("writer threads"))?;
+        let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
+        let hands = Hands::start(&client, &fence, inbox).map_err(io("writer threads"))?;
+        let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
 
         let reads = reads::Reads::new(inbox.clone());
@@ -201,22 +255,42 @@ impl Daemon {
             store: store.sender(),
             counts: Arc::clone(&counts),
             api: Arc::clone(api.counters()),
+            fence: Arc::clone(&fence),
         };
         let readiness = Arc::clone(&ready);
         let handler: Handler = Arc::new(move |request| {
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;
-        let trust = Trust::start(client.clone(), config, &certificates, authenticator, Arc::clone(&ready))
-            .map_err(io("trust thread"))?;
-        let watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
-        let world = World::new(Settings {
+        let ui = ui.map(|listener| ui::start(listener, store.path())).transpose().map_err(io("ui"))?;
+        let (trust, trust_watchers) =
+            Trust::start(&client, config, certificates, authenticator, Arc::clone(&fence), Arc::clone(&ready))
+                .map_err(io("trust thread"))?;
+        let mut watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
+        watchers.extend(trust_watchers);
+        let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
             writes_max: WRITES_MAX,
             version: VERSION.to_owned(),
             namespaces: config.namespaces.clone(),
             seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),
         });
+        let identity = identity::of(&store);
+        let lease = match config.leader_election {
+            Some(timing) => {
+                world.stand_by();
+                let name = identity.name.clone();
+                let (lease, watcher) =
+                    Lease::start(&client, &config.service, name, timing, fence, Arc::clone(&ready), inbox.clone())
+                        .map_err(io("lease thread"))?;
+                watchers.push(watcher);
+                lease
+            }
+            None => {
+                ready.leading.store(true, Ordering::Release);
+                Lease::none()
+            }
+        };
         info!(
             version = VERSION, listen:% = api.local_addr(), http:% = http.local_addr(), db:% = config.db.display(),
             server = client.config().server(), poll_threads = config.poll_threads;
@@ -229,12 +303,16 @@ impl Daemon {
             client,
             store,
             hands,
+            pods,
             polls,
             pollers,
             watchers,
+            lease,
+            _identity: identity,
             trust,
             api,
             http,
+            ui,
             published,
             ready,
             counts,
@@ -243,21 +321,30 @@ impl Daemon {
         })
     }
 
-    fn run(mut self, config: &Config, events: &Receiver<Event>, stopping: &AtomicBool) {
+    fn run(mut self, config: &Config, events: &Receiver<Event>, stopping: &AtomicBool) -> Ended {
         match self.store.restore() {
             Ok(states) => self.take(Event::Restored(states)),
             Err(error) => warn!(error:% = error; "no state from before, cooldowns count from the status"),
         }
-        let mut stop_at: Option<Instant> = None;
-        loop {
-            if stop_at.is_none() && stopping.load(Ordering::SeqCst) {
+        let mut ending: Option<Ending> = None;
+        let ended = loop {
+            if self.lease.is_deposed() {
+                self.ready.leading.store(false, Ordering::Release);
+                break Ended::Deposed;
+            }
+            if ending.is_none() && stopping.load(Ordering::SeqCst) {
                 self.ready.stopping.store(true, Ordering::Release);
-                stop_at = Some(Instant::now() + config.drain);
+                // No new writes, so that the Lease can go to another instance while reads are still served here.
+                self.hands.close();
+                ending = Some(Ending { began: Instant::now(), handed_over: false });
             }
-            if stop_at.is_some_and(|at| at <= Instant::now()) {
-                break;
+            let mut at_most = TICK;
+            if let Some(ending) = &mut ending {
+                at_most = self.wind_down(ending, config.drain);
+                if at_most.is_zero() {
+                    break Ended::Stopped;
+                }
             }
-            let at_most = stop_at.map_or(TICK, |at| at.saturating_duration_since(Instant::now()).min(TICK));
             match events.recv_timeout(self.clock.until(self.world.next_deadline(), at_most)) {
                 Ok(event) => {
                     self.take(event);
@@ -266,7 +353,7 @@ impl Daemon {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.take(Event::Tick),
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => break Ended::Stopped,
             }
             if let Some(step) = self.clock.follow() {
                 warn!(milliseconds = step; "the wall clock was stepped");
@@ -275,8 +362,28 @@ impl Daemon {
             self.ready.synced.store(self.world.is_synced(), Ordering::Release);
             self.hand_over_records();
             self.count();
-        }
+        };
         self.stop(events);
+        ended
+    }
+
+    /// Lets the Lease go once nothing is written any more, and says how long to go on at most; zero is the end.
+    fn wind_down(&mut self, ending: &mut Ending, drain: Duration) -> Duration {
+        let elapsed = ending.began.elapsed();
+        if !ending.handed_over {
+            let have_written = self.hands.have_written();
+            if !have_written && elapsed < DRAIN_WRITES {
+                return LOOK_FOR_END;
+            }
+            ending.handed_over = true;
+            if have_written {
+                self.lease.release();
+            } else {
+                // A late write beside another instance's would be worse than a late hand-over.
+                warn!("writes hang: the lease is left to run out");
+            }
+        }
+        drain.saturating_sub(elapsed).min(TICK)
     }
 
     fn hand_over_records(&mut self) {
@@ -296,21 +403,35 @@ impl Daemon {
     }
 
     fn take(&mut self, event: Event) {
+        let leads = matches!(event, Event::Leading);
         let commands = self.world.apply(event, self.clock.now());
         self.carry_out(commands);
+        if leads {
+            self.trust.lead();
+            // Only now, when every object that is known can be read.
+            self.ready.leading.store(true, Ordering::Release);
+        }
     }
 
     fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
                 Command::Poll(job) => self.poll(job),
-                Command::Write(write) => self.hands.take(Job::Write(Box::new(write))),
+                Command::Write(write) => {
+                    let decided = matches!(write.kind, WriteKind::Scale { .. }).then(|| {
+                        // The decision was recorded just before.
+                        self.hand_over_records();
+                        self.store.ticket()
+                    });
+                    self.hands.take(Job::Write { write: Box::new(write), decided });
+                }
                 Command::ReadTarget { object, target, known } => {
                     self.hands.take(Job::ReadTarget { object, target, known })
                 }
                 Command::CountReadyPods { object, selector } => {
                     self.hands.take(Job::CountReadyPods { object, selector })
                 }
+                Command::WatchPods { namespace, selections } => self.pods.count(namespace, selections),
                 Command::Emit(event) => self.hands.emit(event),
                 Command::Publish(key, view) => self.published.set(&key, view),
                 Command::Record(record) => {
@@ -336,6 +457,7 @@ impl Daemon {
         self.trust.stop();
         self.polls = None;
         self.hands.close();
+        self.lease.finish();
         let until = Instant::now() + DRAIN_WRITES;
         while !self.hands.is_finished() && Instant::now() < until {
             // The threads hand in their outcomes here; those still count for the history.
@@ -354,7 +476,7 @@ impl Daemon {
         drop(self.watchers);
         // The process ends now. Threads that still hold a connection own nothing that needs an end,
         // and joining them would let a stuck one hold up the exit.
-        std::mem::forget((self.api, self.http));
+        std::mem::forget((self.api, self.http, self.ui));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
 }
@@ -383,7 +505,8 @@ fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Ask
         },
         Arc::clone(&clock),
     );
-    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), clock }
+    let services = Arc::new(endpoints::KubeServices { client: client.clone() });
+    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock }
 }
 
 /// The log tells changes; an unchanging daemon is silent.
@@ -415,5 +538,29 @@ fn log_record(record: &Record) {
             );
         }
         Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::UiAddress;
+
+    #[test]
+    fn only_a_page_that_was_asked_for_must_have_its_port() {
+        let Ok(crate::cli::Command::Run(mut config)) = crate::cli::parse(["run".into()], &|_| None) else {
+            panic!("refused")
+        };
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        config.ui = Some(UiAddress { address, given: false });
+        assert!(matches!(listen_ui(&config), Ok(None)), "scaling goes on without the page");
+        config.ui = Some(UiAddress { address, given: true });
+        let error = listen_ui(&config).expect_err("it is taken");
+        assert!(error.starts_with(&format!("--ui {address}: ")), "{error}");
+        drop(taken);
+        assert!(matches!(listen_ui(&config), Ok(Some(_))));
+        config.ui = None;
+        assert!(matches!(listen_ui(&config), Ok(None)));
     }
 }

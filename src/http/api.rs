@@ -3,16 +3,16 @@
 //! The order is that of Kubernetes' own servers: health is open, then authentication, authorization, the method,
 //! and the answer, from memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
 use super::attributes::{Attributes, BadPath, ResourceAttributes, attributes, watches};
 use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
-use super::external_metrics::{self, Published, Selection};
+use super::external_metrics::{self, FIRST_SAMPLE, Look, Published, Selection};
 use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
 use crate::wire::labels::Selector;
@@ -36,20 +36,40 @@ pub struct Api {
 pub struct Readiness {
     pub synced: AtomicBool,
     pub trusted: AtomicBool,
+    /// The API server knows our certificate's CA, or that is not our business.
+    pub certified: AtomicBool,
+    /// This instance acts. It stays ready while the API server is away, since nobody else can take over then.
+    pub leading: AtomicBool,
     pub stopping: AtomicBool,
+    /// Locked only to name the leader to those who ask a standby.
+    leader: Mutex<String>,
 }
 
 impl Readiness {
+    /// Names the holder of the Lease; empty for nobody.
+    pub fn set_leader(&self, holder: &str) {
+        holder.clone_into(&mut self.leader.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// # Errors
     /// What is still missing.
-    pub fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self) -> Result<(), String> {
         let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
         if is(&self.stopping) {
-            Err("shutting down")
+            Err("shutting down".to_owned())
         } else if !is(&self.trusted) {
-            Err("kube-system/extension-apiserver-authentication has not been read yet")
+            Err("kube-system/extension-apiserver-authentication has not been read yet".to_owned())
         } else if !is(&self.synced) {
-            Err("ScaledObjects and HorizontalPodAutoscalers have not been listed yet")
+            Err("ScaledObjects and HorizontalPodAutoscalers have not been listed yet".to_owned())
+        } else if !is(&self.leading) {
+            let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+            Err(if leader.is_empty() {
+                "standing by: no instance leads yet".to_owned()
+            } else {
+                format!("standing by: {leader} leads")
+            })
+        } else if !is(&self.certified) {
+            Err("the APIService does not know our certificate yet".to_owned())
         } else {
             Ok(())
         }
@@ -71,7 +91,8 @@ pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
 }
 
 impl Api {
-    /// Answers one request of the TLS port. May wait for a review of who asks, never for a metric server.
+    /// Answers one request of the TLS port. May wait for a review of who asks, and for the first answer of a metric
+    /// server that nobody has asked before.
     pub fn handle(&self, request: &Request) -> Response {
         if let Some(response) = self.health(request) {
             return response;
@@ -85,10 +106,12 @@ impl Api {
             Err(error) => return bad_path(&error),
         };
         let decision = self.authorizer.decide(&request.peer.identity, &user, &attributes, Instant::now());
-        decision.response(&user, &attributes).unwrap_or_else(|| self.answer(request, &attributes))
+        decision
+            .response(&user, &attributes)
+            .unwrap_or_else(|| self.answer(request, &attributes, FIRST_SAMPLE).response())
     }
 
-    /// The answer of [`Api::handle`] if it waits for nobody; None if somebody must be asked first.
+    /// The answer of [`Api::handle`] if it waits for nobody; None if somebody must be asked first, or a first sample is still to come.
     pub fn at_once(&self, request: &Request) -> Option<Response> {
         if let Some(response) = self.health(request) {
             return Some(response);
@@ -102,41 +125,47 @@ impl Api {
             Err(error) => return Some(bad_path(&error)),
         };
         let decision = self.authorizer.remembered(&request.peer.identity, &user, &attributes, Instant::now())?;
-        Some(decision.response(&user, &attributes).unwrap_or_else(|| self.answer(request, &attributes)))
+        if let Some(refusal) = decision.response(&user, &attributes) {
+            return Some(refusal);
+        }
+        match self.answer(request, &attributes, Duration::ZERO) {
+            Look::Answer(response) => Some(response),
+            Look::Pending(_) => None,
+        }
     }
 
     fn health(&self, request: &Request) -> Option<Response> {
         if request.method == "GET" { health(&self.ready, request) } else { None }
     }
 
-    /// For who may have it.
-    fn answer(&self, request: &Request, attributes: &Attributes) -> Response {
+    /// For who may have it. `patience` is how long a first sample is waited for.
+    fn answer(&self, request: &Request, attributes: &Attributes, patience: Duration) -> Look {
         let is_get = request.method == "GET";
         if !is_get || watches(request) {
             let what = if is_get { "watch" } else { request.method.as_str() };
             let message = format!("the server does not allow {what} on the requested resource");
-            return Response::status(405, "MethodNotAllowed", &message);
+            return Look::Answer(Response::status(405, "MethodNotAllowed", &message));
         }
         if let Some(response) = discovery::answer(request) {
-            return response;
+            return Look::Answer(response);
         }
         match attributes {
             Attributes::Resource(ResourceAttributes { namespace, resource, subresource, name, .. })
                 if !namespace.is_empty() && name.is_empty() && subresource.is_empty() && resource != "namespaces" =>
             {
-                self.metric(request, namespace, resource)
+                self.metric(request, namespace, resource, patience)
             }
-            _ => Response::status(404, "NotFound", "the server could not find the requested resource"),
+            _ => Look::Answer(Response::status(404, "NotFound", "the server could not find the requested resource")),
         }
     }
 
-    fn metric(&self, request: &Request, namespace: &str, metric: &str) -> Response {
+    fn metric(&self, request: &Request, namespace: &str, metric: &str, patience: Duration) -> Look {
         if negotiate::choose(request, false).is_none() {
-            return negotiate::not_acceptable();
+            return Look::Answer(negotiate::not_acceptable());
         }
         let selector = match selector(request) {
             Ok(selector) => selector,
-            Err(message) => return Response::status(400, "BadRequest", &message),
+            Err(message) => return Look::Answer(Response::status(400, "BadRequest", &message)),
         };
         let on_read = |key: &ObjectKey| (self.on_read)(key);
         let matches = |key: &str, value: &str| selector.matches(|asked| (asked == key).then_some(value));
@@ -145,7 +174,7 @@ impl Api {
             Some(name) if matches(NAME_LABEL, name) => Selection::Name(name),
             _ => Selection::Other(&matches),
         };
-        external_metrics::get(&self.published, namespace, metric, &selection, &on_read)
+        external_metrics::get(&self.published, namespace, metric, &selection, &on_read, patience)
     }
 }
 

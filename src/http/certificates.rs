@@ -14,6 +14,7 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
+use serde::{Deserialize, Serialize};
 
 use super::der;
 
@@ -77,7 +78,7 @@ impl ServiceNames {
 }
 
 /// The daemon's own CA and serving certificate, as PEM for keeping.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCertificates {
     /// What goes, base64-encoded once more, into the APIService's `caBundle`.
     pub ca_pem: String,
@@ -126,13 +127,18 @@ impl OwnCertificates {
     /// What of this is too old, or made for another service. Unreadable values count as too old: they are ours
     /// to replace.
     pub fn needs_renewal(&self, names: &ServiceNames, now: SystemTime) -> Option<Renewal> {
-        if KeyPair::from_pem(&self.ca_key_pem).is_err() || !lasts(&self.ca_pem, now, RENEW_CA_BEFORE) {
+        if KeyPair::from_pem(&self.ca_key_pem).is_err() || !is_valid(&self.ca_pem, now, RENEW_CA_BEFORE) {
             return Some(Renewal::Ca);
         }
-        let fits = lasts(&self.serving_pem, now, RENEW_SERVING_BEFORE)
+        let fits = is_valid(&self.serving_pem, now, RENEW_SERVING_BEFORE)
             && KeyPair::from_pem(&self.serving_key_pem).is_ok()
             && is_valid_for(&self.serving_pem, names);
         if fits { None } else { Some(Renewal::Serving) }
+    }
+
+    /// True if a client that knows the CA believes the serving certificate at this time.
+    pub fn is_believed(&self, now: SystemTime) -> bool {
+        [&self.ca_pem, &self.serving_pem].into_iter().all(|pem| is_valid(pem, now, Duration::ZERO))
     }
 
     pub fn serving(&self) -> Result<ServingCertificate, CertificateError> {
@@ -160,7 +166,7 @@ impl ServingCertificate {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| CertificateError::Pem { what, error: error.to_string() })?;
         let leaf = chain.first().ok_or(CertificateError::Empty { what })?;
-        let not_after_unix_s = der::not_after(leaf).map_err(CertificateError::Unreadable)?;
+        let (_, not_after_unix_s) = der::validity(leaf).map_err(CertificateError::Unreadable)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| CertificateError::Pem { what: "serving key", error: error.to_string() })?;
         Ok(ServingCertificate { chain, key, not_after_unix_s })
@@ -218,10 +224,11 @@ fn first_certificate(what: &'static str, pem: &[u8]) -> Result<CertificateDer<'s
     CertificateDer::from_pem_slice(pem).map_err(|error| CertificateError::Pem { what, error: error.to_string() })
 }
 
-/// True if the certificate is still good in `margin` from now.
-fn lasts(pem: &str, now: SystemTime, margin: Duration) -> bool {
-    let not_after = first_certificate("certificate", pem.as_bytes()).ok().and_then(|der| der::not_after(&der).ok());
-    not_after.is_some_and(|end| end > unix_seconds(now + margin))
+/// True if the certificate is good now and still will be in `margin` from now. A clock that was stepped back can
+/// leave certificates that are not good yet.
+pub(super) fn is_valid(pem: &str, now: SystemTime, margin: Duration) -> bool {
+    let validity = first_certificate("certificate", pem.as_bytes()).ok().and_then(|der| der::validity(&der).ok());
+    validity.is_some_and(|(start, end)| start <= unix_seconds(now) && end > unix_seconds(now + margin))
 }
 
 fn is_valid_for(pem: &str, names: &ServiceNames) -> bool {
@@ -236,7 +243,7 @@ fn is_valid_for(pem: &str, names: &ServiceNames) -> bool {
     })
 }
 
-fn unix_seconds(time: SystemTime) -> i64 {
+pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
@@ -299,6 +306,8 @@ mod tests {
         assert_eq!(own.needs_renewal(&names(), now() + 8 * 365 * DAY), Some(Renewal::Ca));
         let broken = OwnCertificates { serving_pem: String::new(), ..own.clone() };
         assert_eq!(broken.needs_renewal(&names(), now()), Some(Renewal::Serving));
+        assert!(own.is_believed(now()) && !own.is_believed(now() + 366 * DAY));
+        assert_eq!(own.needs_renewal(&names(), now() - 2 * DAY), Some(Renewal::Ca), "from the future");
         let broken = OwnCertificates { ca_key_pem: "x".into(), ..own.clone() };
         assert_eq!(broken.needs_renewal(&names(), now()), Some(Renewal::Ca));
 

@@ -77,12 +77,11 @@ pub fn subject(certificate: &[u8]) -> Result<Subject, DerError> {
     Ok(subject)
 }
 
-/// The last second of the certificate's validity, in Unix seconds.
-pub fn not_after(certificate: &[u8]) -> Result<i64, DerError> {
+/// The first and the last second of the certificate's validity, in Unix seconds.
+pub fn validity(certificate: &[u8]) -> Result<(i64, i64), DerError> {
     let mut validity = Reader(to_validity(certificate)?.expect(SEQUENCE)?);
-    validity.next()?;
-    let (tag, value) = validity.next()?;
-    unix_seconds(tag, value)
+    let mut time = || validity.next().and_then(|(tag, value)| unix_seconds(tag, value));
+    Ok((time()?, time()?))
 }
 
 /// A reader in front of the validity of the certificate's signed part.
@@ -239,7 +238,7 @@ mod tests {
 
     #[test]
     fn expiry() {
-        assert_eq!(not_after(&certificate(vec![])), Ok(1_927_843_200));
+        assert_eq!(validity(&certificate(vec![])).map(|(_, end)| end), Ok(1_927_843_200));
         for (tag, text, expected) in [
             (UTC_TIME, "700101000000Z", Ok(0)),
             (UTC_TIME, "491231235959Z", Ok(2_524_607_999)),
@@ -265,7 +264,7 @@ mod tests {
             for flip in [0x01, 0x80, 0xff] {
                 let mut damaged = der.clone();
                 damaged[at] ^= flip;
-                let _ = (subject(&damaged), not_after(&damaged));
+                let _ = (subject(&damaged), validity(&damaged));
             }
         }
     }

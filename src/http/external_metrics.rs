@@ -1,12 +1,14 @@
 //! Reads of `external.metrics.k8s.io/v1beta1`, answered from memory.
 //!
-//! Owns the published pictures and the answer to `GET …/namespaces/<ns>/<metric>`. Asks no server
-//! and waits for none: what the core has not learned yet is an error that says so, which makes the
-//! HPA hold still, where a made-up value would make it scale.
+//! Owns the published pictures and the answer to `GET …/namespaces/<ns>/<metric>`. Asks no server.
+//! A few reads at a time may wait for the first answer to a question that is under way; beyond that,
+//! what the core has not learned yet is an error that says so, which makes the HPA hold still, where
+//! a made-up value would make it scale.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use super::Response;
 use crate::logfmt;
@@ -14,31 +16,76 @@ use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
 
+/// Reads that wait at once: as many as the HPA controller has workers. Patient workers of the gate are a few more, so
+/// that others are answered meanwhile.
+const WAITING_MAX: usize = 5;
+/// Longest wait. It ends with the trigger's own timeout, about 3 s, unless polls queue; the HPA's client has no limit
+/// of its own, and whoever else reads gives up after 10 s.
+pub const FIRST_SAMPLE: Duration = Duration::from_secs(8);
+
 /// The pictures that the core publishes. Locked only to look one up or to swap one in.
 #[derive(Debug, Default)]
 pub struct Published {
     /// By namespace, then by object: a selector may match several objects of a namespace.
     namespaces: RwLock<HashMap<Arc<str>, Objects>>,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    count: usize,
+    /// Rises with each picture that is published while somebody waits.
+    generation: u64,
+}
+
+/// A place among those who wait.
+struct Place<'p> {
+    published: &'p Published,
+    until: Instant,
+    seen: u64,
 }
 
 type Objects = HashMap<ObjectKey, Arc<ObjectView>>;
 
 impl Published {
     pub fn set(&self, key: &ObjectKey, view: Option<Arc<ObjectView>>) {
-        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-        match view {
-            Some(view) => {
-                namespaces.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone(), view);
-            }
-            None => {
-                if let Some(objects) = namespaces.get_mut(&key.namespace) {
-                    objects.remove(key);
-                    if objects.is_empty() {
-                        namespaces.remove(&key.namespace);
-                    }
-                }
+        let old = self.swap(key, view);
+        let was_pending = old.as_deref().is_some_and(has_pending);
+        if was_pending {
+            let mut waiting = self.waiting();
+            if waiting.count > 0 {
+                waiting.generation += 1;
+                self.changed.notify_all();
             }
         }
+    }
+
+    fn swap(&self, key: &ObjectKey, view: Option<Arc<ObjectView>>) -> Option<Arc<ObjectView>> {
+        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(view) = view else {
+            let objects = namespaces.get_mut(&key.namespace)?;
+            let old = objects.remove(key);
+            if objects.is_empty() {
+                namespaces.remove(&key.namespace);
+            }
+            return old;
+        };
+        namespaces.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone(), view)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` when enough wait already.
+    fn place(&self, patience: Duration) -> Option<Place<'_>> {
+        let mut waiting = self.waiting();
+        if patience.is_zero() || waiting.count >= WAITING_MAX {
+            return None;
+        }
+        waiting.count += 1;
+        Some(Place { published: self, until: Instant::now() + patience, seen: waiting.generation })
     }
 
     /// Objects of a namespace whose one label is matched, in the order of their names.
@@ -68,14 +115,78 @@ pub enum Selection<'a> {
     Other(&'a dyn Fn(&str, &str) -> bool),
 }
 
-/// Answers one read. `read` is told each object whose metric was looked at.
+impl Place<'_> {
+    /// Until something was published since the last wait; false when it has been long enough.
+    fn wait(&mut self) -> bool {
+        let waiting = self.published.waiting();
+        let left = self.until.saturating_duration_since(Instant::now());
+        let changed = &self.published.changed;
+        let (waiting, _) = changed
+            .wait_timeout_while(waiting, left, |waiting| waiting.generation == self.seen)
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_news = waiting.generation != self.seen;
+        self.seen = waiting.generation;
+        is_news
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.published.waiting().count -= 1;
+    }
+}
+
+fn has_pending(view: &ObjectView) -> bool {
+    view.error.is_none() && view.metrics.iter().any(|metric| metric.reading == Reading::Pending)
+}
+
+/// Answers one read, after waiting for a first sample up to `patience`: an object's first question goes out as soon as
+/// the object is known, so there is nothing to start here. `read` is told each object whose metric was looked at.
 pub fn get(
     published: &Published,
     namespace: &str,
     metric: &str,
     selection: &Selection<'_>,
     read: &dyn Fn(&ObjectKey),
-) -> Response {
+    patience: Duration,
+) -> Look {
+    let pending = match look(published, namespace, metric, selection, read) {
+        Look::Pending(response) => Look::Pending(response),
+        answer => return answer,
+    };
+    let Some(mut place) = published.place(patience) else { return pending };
+    // Once more with the place taken: what was published in between notified nobody.
+    loop {
+        match look(published, namespace, metric, selection, &|_| ()) {
+            Look::Pending(response) if !place.wait() => return Look::Pending(response),
+            Look::Pending(_) => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// What a look at the pictures came to.
+pub enum Look {
+    Answer(Response),
+    /// A first sample is still to come; what to say if nobody waits for it.
+    Pending(Response),
+}
+
+impl Look {
+    #[must_use]
+    pub fn response(self) -> Response {
+        let (Self::Answer(response) | Self::Pending(response)) = self;
+        response
+    }
+}
+
+fn look(
+    published: &Published,
+    namespace: &str,
+    metric: &str,
+    selection: &Selection<'_>,
+    read: &dyn Fn(&ObjectKey),
+) -> Look {
     let views = match selection {
         Selection::Name(name) => published.named(namespace, name).into_iter().collect(),
         Selection::Other(matches) => published.matching(namespace, *matches),
@@ -89,28 +200,40 @@ pub fn get(
         };
         read(&view.key);
         if let Some(error) = &view.error {
-            return failed(&view.key, &found.name, error);
+            return Look::Answer(failed(&view.key, &found.name, error));
         }
         match &found.reading {
             Reading::Value { value, at } => items.push(found, *value, at.0),
-            Reading::Pending => return failed(&view.key, &found.name, "its trigger has not been asked yet"),
-            Reading::Failed { message, .. } => return failed(&view.key, &found.name, message),
+            Reading::Pending => {
+                return Look::Pending(failed(&view.key, &found.name, "its trigger has not been asked yet"));
+            }
+            Reading::Failed { message, since } => {
+                // The start of the failure stands as long as the failure, so the text does too.
+                let message = format!("{message}, since {}", seconds(since.0));
+                return Look::Answer(failed(&view.key, &found.name, &message));
+            }
         }
     }
     if items.is_empty() {
         // An object that is broken as a whole has no metrics to be found: say why.
         if let Some((view, error)) = broken {
-            return failed(&view.key, metric, error);
+            return Look::Answer(failed(&view.key, metric, error));
         }
         let message =
             format!("no metric {metric} of a ScaledObject that the selector matches in namespace {namespace}");
-        return Response::status(404, "NotFound", &message);
+        return Look::Answer(Response::status(404, "NotFound", &message));
     }
-    Response::json(200, items.finish())
+    Look::Answer(Response::json(200, items.finish()))
+}
+
+/// RFC 3339, whole seconds.
+fn seconds(unix_ms: i64) -> String {
+    let at = logfmt::iso(unix_ms);
+    format!("{}Z", at.get(..19).unwrap_or("1970-01-01T00:00:00"))
 }
 
 /// This text ends up in the HPA's conditions and events, where equal texts are counted and
-/// different ones pile up: it holds no time, no id and no number that moves.
+/// different ones pile up: it holds no id, and no time and no number that moves.
 fn failed(key: &ObjectKey, metric: &str, error: &str) -> Response {
     Response::status(500, "InternalError", &format!("metric {metric} of ScaledObject {key}: {error}"))
 }
@@ -125,11 +248,10 @@ impl Items {
         if !self.text.is_empty() {
             self.text.push(',');
         }
-        let at = logfmt::iso(at_unix_ms);
-        let seconds = at.get(..19).unwrap_or("1970-01-01T00:00:00");
+        let at = seconds(at_unix_ms);
         let _ = write!(
             self.text,
-            r#"{{"metricName":{},"metricLabels":null,"timestamp":"{seconds}Z","value":"{}"}}"#,
+            r#"{{"metricName":{},"metricLabels":null,"timestamp":"{at}","value":"{}"}}"#,
             serde_json::Value::from(&*metric.name),
             quantity::text(quantity::signed_milli(value).into()),
         );
@@ -151,6 +273,17 @@ impl Items {
 mod tests {
     use super::*;
     use crate::scaling::model::UnixMillis;
+
+    fn get(
+        published: &Published,
+        namespace: &str,
+        metric: &str,
+        selection: &Selection<'_>,
+        read: &dyn Fn(&ObjectKey),
+        patience: Duration,
+    ) -> Response {
+        super::get(published, namespace, metric, selection, read, patience).response()
+    }
 
     fn view(name: &str, readings: &[(&str, Reading)], error: Option<&str>) -> Arc<ObjectView> {
         Arc::new(ObjectView {
@@ -177,7 +310,7 @@ mod tests {
     }
 
     fn ask(published: &Published, metric: &str, name: &str) -> (u16, serde_json::Value) {
-        let response = get(published, "shop", metric, &Selection::Name(name), &|_| ());
+        let response = get(published, "shop", metric, &Selection::Name(name), &|_| (), Duration::ZERO);
         assert_eq!(response.content_type, super::super::JSON);
         (response.status, serde_json::from_slice(response.body.as_bytes()).unwrap())
     }
@@ -204,7 +337,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_an_error_and_never_a_value() {
-        let failing = Reading::Failed { message: "http://p: 503".to_owned(), since: UnixMillis(5) };
+        let since = UnixMillis(1_767_323_045_678);
+        let failing = Reading::Failed { message: "http://p: 503".to_owned(), since };
         let published = published(&[
             view("pending", &[("s0-prometheus", Reading::Pending)], None),
             view("failing", &[("s0-prometheus", failing)], None),
@@ -212,7 +346,12 @@ mod tests {
         ]);
         for (name, metric, code, text) in [
             ("pending", "s0-prometheus", 500, "not been asked yet"),
-            ("failing", "s0-prometheus", 500, "metric s0-prometheus of ScaledObject shop/failing: http://p: 503"),
+            (
+                "failing",
+                "s0-prometheus",
+                500,
+                "metric s0-prometheus of ScaledObject shop/failing: http://p: 503, since 2026-01-02T03:04:05Z",
+            ),
             ("broken", "s0-prometheus", 500, "bad spec"),
             ("failing", "s1-prometheus", 404, "no metric s1-prometheus"),
             ("absent", "s0-prometheus", 404, "no metric"),
@@ -232,13 +371,57 @@ mod tests {
         ]);
         let all = |_: &str, _: &str| true;
         let seen = std::cell::RefCell::new(Vec::new());
-        let response = get(&published, "shop", "s0-prometheus", &Selection::Other(&all), &|key| {
-            seen.borrow_mut().push(key.name.to_string());
-        });
+        let response = get(
+            &published,
+            "shop",
+            "s0-prometheus",
+            &Selection::Other(&all),
+            &|key| {
+                seen.borrow_mut().push(key.name.to_string());
+            },
+            Duration::ZERO,
+        );
         let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
         assert_eq!(body["items"].as_array().unwrap().len(), 2);
         assert_eq!(*seen.borrow(), ["a", "b"]);
-        assert_eq!(get(&published, "elsewhere", "s0-prometheus", &Selection::Other(&all), &|_| ()).status, 404);
+        assert_eq!(
+            get(&published, "elsewhere", "s0-prometheus", &Selection::Other(&all), &|_| (), Duration::ZERO).status,
+            404
+        );
+    }
+
+    fn pending(name: &str) -> Arc<ObjectView> {
+        view(name, &[("s0-prometheus", Reading::Pending)], None)
+    }
+
+    #[test]
+    fn a_first_read_waits_for_the_answer_and_never_for_long() {
+        let web = pending("web");
+        let published = published(&[Arc::clone(&web), pending("other")]);
+        let ask = |patience| get(&published, "shop", "s0-prometheus", &Selection::Name("web"), &|_| (), patience);
+        let at_once = super::get(&published, "shop", "s0-prometheus", &Selection::Name("web"), &|_| (), Duration::ZERO);
+        assert!(matches!(at_once, Look::Pending(_)), "for those who may wait");
+        assert_eq!(ask(Duration::from_millis(20)).status, 500);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                (0..WAITING_MAX).map(|_| scope.spawn(|| ask(Duration::from_secs(60)).status)).collect();
+            let until = Instant::now() + Duration::from_secs(30);
+            while published.waiting().count < WAITING_MAX {
+                assert!(Instant::now() < until);
+                std::thread::yield_now();
+            }
+            // One more than may wait is told at once.
+            let started = Instant::now();
+            assert_eq!(ask(Duration::from_secs(60)).status, 500);
+            assert!(started.elapsed() < Duration::from_secs(30));
+            // Another object's news is no answer.
+            published.set(&pending("other").key, None);
+            published.set(&web.key, Some(view("web", &[("s0-prometheus", value(2.0))], None)));
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), 200);
+            }
+        });
+        assert_eq!(published.waiting().count, 0);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod gate;
 pub mod negotiate;
 pub mod review_cache;
 pub mod reviews;
+pub mod rotation;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;

@@ -111,6 +111,12 @@ impl Client {
         self.send_in(&self.inner.requests, request)
     }
 
+    /// Sends a request once and gives up after `within`: for whoever repeats it anyway.
+    pub fn send_within(&self, request: &Request, within: Duration) -> Result<Vec<u8>, Error> {
+        let limits = Limits { whole: Some(within), ..Limits::default() };
+        self.send_once(&self.inner.requests, request, limits)
+    }
+
     /// Sends a request and decodes the JSON of its answer.
     pub fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
         decode(&self.send(request)?)
@@ -124,7 +130,8 @@ impl Client {
     /// Opens an endless answer. A read fails when nothing came for `read_timeout`, or at once
     /// when `shutdown_watches` is called.
     pub fn stream(&self, request: &Request, read_timeout: Duration) -> Result<Stream, Error> {
-        let response = self.open(&self.inner.watches, request, Some(read_timeout))?;
+        let response =
+            self.open(&self.inner.watches, request, Limits { read: Some(read_timeout), ..Limits::default() })?;
         let response = refuse_errors(response)?;
         let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
         Ok(Stream { reader, client: self.clone() })
@@ -164,7 +171,7 @@ impl Client {
     fn send_in(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
         let mut tries = 1;
         loop {
-            let error = match self.send_once(lane, request) {
+            let error = match self.send_once(lane, request, Limits::default()) {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
@@ -179,22 +186,22 @@ impl Client {
         }
     }
 
-    fn send_once(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
-        let response = refuse_errors(self.open(lane, request, None)?)?;
+    fn send_once(&self, lane: &Lane, request: &Request, limits: Limits) -> Result<Vec<u8>, Error> {
+        let response = refuse_errors(self.open(lane, request, limits)?)?;
         read_body(response, BODY_BYTES_MAX).map_err(|error| lane.explain(error))
     }
 
     /// Sends until response headers come, renewing the credential once if it is refused.
-    fn open(&self, lane: &Lane, request: &Request, read_timeout: Option<Duration>) -> Result<Response<Body>, Error> {
+    fn open(&self, lane: &Lane, request: &Request, limits: Limits) -> Result<Response<Body>, Error> {
         let credential = &self.inner.config.credential;
         let sent = credential.header(now());
-        let response = self.exchange(lane, request, sent.as_ref(), read_timeout)?;
+        let response = self.exchange(lane, request, sent.as_ref(), limits)?;
         if response.status() != 401 || !credential.renew(sent.as_ref(), now()) {
             return Ok(response);
         }
         drop(response);
         let renewed = credential.header(now());
-        self.exchange(lane, request, renewed.as_ref(), read_timeout)
+        self.exchange(lane, request, renewed.as_ref(), limits)
     }
 
     /// Sends until response headers come. A kept-alive connection may close just when we use it;
@@ -204,9 +211,9 @@ impl Client {
         lane: &Lane,
         request: &Request,
         authorization: Option<&HeaderValue>,
-        read_timeout: Option<Duration>,
+        limits: Limits,
     ) -> Result<Response<Body>, Error> {
-        let run = |fresh| self.run(lane, request, authorization, read_timeout, fresh);
+        let run = |fresh| self.run(lane, request, authorization, Limits { fresh, ..limits });
         let result = match run(false) {
             Err(error) if request.idempotent && is_closed_early(&error) => {
                 debug!(verb = request.verb.as_str(); "connection closed before an answer, trying again");
@@ -222,8 +229,7 @@ impl Client {
         lane: &Lane,
         request: &Request,
         authorization: Option<&HeaderValue>,
-        read_timeout: Option<Duration>,
-        fresh: bool,
+        limits: Limits,
     ) -> Result<Response<Body>, ureq::Error> {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
@@ -237,11 +243,11 @@ impl Client {
         }
         let bodyless = request.body.is_empty() && matches!(request.method, Method::Get | Method::Delete);
         let result = if bodyless {
-            let request = with_limits(&lane.agent, builder.body(())?, read_timeout, fresh);
+            let request = with_limits(&lane.agent, builder.body(())?, limits);
             lane.agent.run(request)
         } else {
             let body = request.body.as_slice();
-            let request = with_limits(&lane.agent, builder.body(body)?, read_timeout, fresh);
+            let request = with_limits(&lane.agent, builder.body(body)?, limits);
             lane.agent.run(request)
         };
         let code = result.as_ref().map_or(0, |response| response.status().as_u16());
@@ -278,22 +284,29 @@ fn new_agent(config: &ClusterConfig, accept_encoding: &str) -> Agent {
     Agent::with_parts(settings, connector, DefaultResolver::default())
 }
 
-/// A stream has a limit per read instead of one for the whole; a fresh connection is had by
-/// accepting idle ones of no age at all.
-fn with_limits<S: ureq::AsSendBody>(
-    agent: &Agent,
-    request: http::Request<S>,
-    read_timeout: Option<Duration>,
+/// What of one request differs from the agent's settings.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Limits {
+    /// A stream has a limit per read instead of one for the whole.
+    read: Option<Duration>,
+    whole: Option<Duration>,
+    /// On a connection of its own.
     fresh: bool,
-) -> http::Request<S> {
-    if read_timeout.is_none() && !fresh {
+}
+
+/// A fresh connection is had by accepting idle ones of no age at all.
+fn with_limits<S: ureq::AsSendBody>(agent: &Agent, request: http::Request<S>, limits: Limits) -> http::Request<S> {
+    if limits == Limits::default() {
         return request;
     }
     let mut settings = agent.configure_request(request);
-    if let Some(read_timeout) = read_timeout {
-        settings = settings.timeout_global(None).timeout_per_read(Some(read_timeout));
+    if let Some(read) = limits.read {
+        settings = settings.timeout_global(None).timeout_per_read(Some(read));
     }
-    if fresh {
+    if let Some(whole) = limits.whole {
+        settings = settings.timeout_global(Some(whole));
+    }
+    if limits.fresh {
         settings = settings.max_idle_age(Duration::ZERO);
     }
     settings.build()

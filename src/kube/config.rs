@@ -8,16 +8,17 @@
 use std::env;
 use std::fmt;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use log::warn;
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 
 use super::credential::Credential;
 use super::kubeconfig::{self, Material, Selected};
-use super::tls::{self, Roots, TlsSettings};
+use super::tls::{self, Roots, TlsCell, TlsSettings};
 
 /// Where the kubelet mounts the service account.
 const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -31,11 +32,20 @@ pub struct ClusterConfig {
     /// `scheme://host[:port][/base]`, no slash at the end.
     pub(super) server: String,
     /// None for `http://`.
-    pub(super) tls: Option<TlsSettings>,
+    pub(super) tls: Option<TlsCell>,
     pub(super) credential: Credential,
     pub(super) proxy: Option<ureq::Proxy>,
     namespace: Option<String>,
-    origin: String,
+    source: Source,
+    /// Of the bytes that `tls` was made of.
+    tls_hash: AtomicU64,
+}
+
+/// Where a configuration came from.
+enum Source {
+    Kubeconfig(PathBuf),
+    /// The folder of the service account.
+    Pod(PathBuf),
 }
 
 /// Everything that is wrong with the configuration.
@@ -54,12 +64,31 @@ impl ClusterConfig {
     }
 
     pub fn from_kubeconfig(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError { problems: vec![format!("{name}: {error}")] })?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let selected = kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })?;
-        Self::from_selected(selected, &name)
+        Self::from_selected(select(path)?, path)
+    }
+
+    /// Looks at the files again that TLS to the API server is made of, its CA and our client certificate, and uses
+    /// them from the next handshake on if they have changed; true if so. Tokens in files look after themselves.
+    pub fn reread_tls(&self) -> Result<bool, ConfigError> {
+        let Some(cell) = &self.tls else { return Ok(false) };
+        let mut problems = Vec::new();
+        let (settings, hash) = match &self.source {
+            Source::Pod(folder) => pod_tls(folder, &mut problems),
+            Source::Kubeconfig(path) => {
+                let selected = select(path)?;
+                // First, so that a change in between shows the next time.
+                let hash = hash_of(&selected);
+                (read_tls(&selected, &path.display().to_string(), &mut problems), hash)
+            }
+        };
+        let Some(settings) = settings.filter(|_| problems.is_empty()) else {
+            return Err(ConfigError { problems });
+        };
+        let has_changed = self.tls_hash.swap(hash, Ordering::Relaxed) != hash;
+        if has_changed {
+            cell.replace(settings);
+        }
+        Ok(has_changed)
     }
 
     pub fn in_cluster() -> Result<Self, ConfigError> {
@@ -86,29 +115,29 @@ impl ClusterConfig {
         {
             problems.push(format!("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {what}"));
         }
-        let roots = noted(&mut problems, read_roots(&folder.join("ca.crt")));
+        let (tls, tls_hash) = pod_tls(folder, &mut problems);
         let token = folder.join("token");
         let credential =
             Credential::file(token.clone(), Instant::now()).map_err(|what| format!("{}: {what}", token.display()));
         let credential = noted(&mut problems, credential);
         // Only a default for what we create; its absence is not worth a failed start.
         let namespace = fs::read_to_string(folder.join("namespace")).ok();
-        let (Some(roots), Some(credential), true) = (roots, credential, problems.is_empty()) else {
+        let (Some(tls), Some(credential), true) = (tls, credential, problems.is_empty()) else {
             return Err(ConfigError { problems });
         };
-        let config =
-            tls::client_config(Roots::Store(roots), None).map_err(|error| ConfigError::one(format!("tls: {error}")))?;
         Ok(ClusterConfig {
             server,
-            tls: Some(TlsSettings { config, server_name: None }),
+            tls: Some(TlsCell::new(tls)),
             credential,
             proxy: None,
             namespace: namespace.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()),
-            origin: "in-cluster service account".to_owned(),
+            source: Source::Pod(folder.to_owned()),
+            tls_hash: AtomicU64::new(tls_hash),
         })
     }
 
-    fn from_selected(selected: Selected, file: &str) -> Result<Self, ConfigError> {
+    fn from_selected(selected: Selected, path: &Path) -> Result<Self, ConfigError> {
+        let file = &path.display().to_string();
         let mut problems = Vec::new();
         let cluster = format!("{file}: clusters[{}].cluster", selected.cluster_name);
         let user = format!("{file}: users[{}].user", selected.user_name);
@@ -118,7 +147,8 @@ impl ClusterConfig {
             Some(proxy) => noted(&mut problems, proxy.map_err(|_| format!("{cluster}.proxy-url: not a proxy url"))),
         };
         let secure = selected.server.starts_with("https://");
-        let tls = if secure { read_tls(&selected, &cluster, &user, &mut problems) } else { None };
+        let tls_hash = AtomicU64::new(hash_of(&selected));
+        let tls = if secure { read_tls(&selected, file, &mut problems).map(TlsCell::new) } else { None };
         let (Some(credential), true) = (credential, problems.is_empty()) else {
             return Err(ConfigError { problems });
         };
@@ -134,7 +164,8 @@ impl ClusterConfig {
             credential,
             proxy,
             namespace: selected.namespace,
-            origin: file.to_owned(),
+            source: Source::Kubeconfig(path.to_owned()),
+            tls_hash,
         })
     }
 
@@ -148,9 +179,49 @@ impl ClusterConfig {
     }
 
     /// Where this came from, for the start-up log.
-    pub fn origin(&self) -> &str {
-        &self.origin
+    pub fn origin(&self) -> String {
+        match &self.source {
+            Source::Kubeconfig(path) => path.display().to_string(),
+            Source::Pod(_) => "in-cluster service account".to_owned(),
+        }
     }
+}
+
+fn select(path: &Path) -> Result<Selected, ConfigError> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| ConfigError { problems: vec![format!("{name}: {error}")] })?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })
+}
+
+/// Of everything that the TLS settings depend on. A file that cannot be read counts as empty: reading it for good is
+/// what tells.
+fn hash_of(selected: &Selected) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for material in [&selected.certificate_authority, &selected.client_certificate, &selected.client_key] {
+        match material {
+            None => 0.hash(&mut hasher),
+            Some(Material::Inline(bytes)) => bytes.hash(&mut hasher),
+            Some(Material::File(path)) => fs::read(path).unwrap_or_default().hash(&mut hasher),
+        }
+    }
+    (&selected.tls_server_name, selected.insecure_skip_tls_verify).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// TLS of the pod's service account, and the hash of the bytes it was made of.
+fn pod_tls(folder: &Path, problems: &mut Vec<String>) -> (Option<TlsSettings>, u64) {
+    let path = folder.join("ca.crt");
+    let said = |what: String| format!("{}: {what}", path.display());
+    let Some(pem) = noted(problems, fs::read(&path).map_err(|error| said(error.to_string()))) else {
+        return (None, 0);
+    };
+    let mut hasher = DefaultHasher::new();
+    pem.hash(&mut hasher);
+    let settings = tls::read_roots(&pem)
+        .and_then(|roots| tls::client_config(Roots::Store(roots), None).map_err(|error| error.to_string()))
+        .map(|config| TlsSettings { config, server_name: None });
+    (noted(problems, settings.map_err(said)), hasher.finish())
 }
 
 fn read_credential(selected: &Selected, user: &str) -> Result<Credential, String> {
@@ -167,8 +238,10 @@ fn read_credential(selected: &Selected, user: &str) -> Result<Credential, String
     Ok(Credential::None)
 }
 
-fn read_tls(selected: &Selected, cluster: &str, user: &str, problems: &mut Vec<String>) -> Option<TlsSettings> {
-    let roots = noted(problems, pick_roots(selected, cluster));
+fn read_tls(selected: &Selected, file: &str, problems: &mut Vec<String>) -> Option<TlsSettings> {
+    let cluster = format!("{file}: clusters[{}].cluster", selected.cluster_name);
+    let user = format!("{file}: users[{}].user", selected.user_name);
+    let roots = noted(problems, pick_roots(selected, &cluster));
     let chain = selected.client_certificate.as_ref().map(|material| {
         let field = format!("{user}.client-certificate");
         read_material(material, &field, tls::read_certificates)
@@ -226,21 +299,9 @@ fn read_material<T>(material: &Material, field: &str, parse: impl Fn(&[u8]) -> R
     }
 }
 
-fn read_roots(path: &PathBuf) -> Result<RootCertStore, String> {
-    let said = |what: String| format!("{}: {what}", path.display());
-    let pem = fs::read(path).map_err(|error| said(error.to_string()))?;
-    tls::read_roots(&pem).map_err(said)
-}
-
 /// Keeps the value, or notes the problem and goes on to find the next.
 fn noted<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
-}
-
-impl ConfigError {
-    fn one(problem: String) -> Self {
-        ConfigError { problems: vec![problem] }
-    }
 }
 
 impl fmt::Display for ConfigError {
@@ -259,7 +320,7 @@ impl fmt::Debug for ClusterConfig {
             .field("credential", &self.credential)
             .field("proxy", &self.proxy.is_some())
             .field("namespace", &self.namespace)
-            .field("origin", &self.origin)
+            .field("origin", &self.origin())
             .finish()
     }
 }

@@ -38,6 +38,8 @@ pub enum Error {
     TooLarge { limit_bytes: u64 },
     /// The client was shut down.
     Shutdown,
+    /// Another instance may be acting: nothing was sent.
+    LeaseNotHeld,
     /// The server refused, with a status.
     Status(Box<Status>),
     /// The body is not what `what` should look like.
@@ -192,7 +194,8 @@ impl Error {
             | Error::Tls { .. }
             | Error::Timeout { .. }
             | Error::Io { .. }
-            | Error::Protocol { .. } => true,
+            | Error::Protocol { .. }
+            | Error::LeaseNotHeld => true,
             Error::Status(status) => matches!(status.code, 401 | 408 | 429 | 500..=599),
             Error::Request(_) | Error::TooLarge { .. } | Error::Shutdown | Error::Decode { .. } => false,
         }
@@ -269,6 +272,7 @@ impl fmt::Display for Error {
                 write!(f, "the answer is larger than {limit_bytes} bytes")
             }
             Error::Shutdown => f.write_str("the client is shut down"),
+            Error::LeaseNotHeld => f.write_str("not written: the lease is not held, another instance may be acting"),
             Error::Status(status) => status.fmt(f),
             Error::Decode { what, source } => write!(f, "cannot read {what}: {source}"),
         }
@@ -297,7 +301,11 @@ impl StdError for Error {
             | Error::Io { source, .. }
             | Error::Protocol { source }
             | Error::Decode { source, .. } => Some(&**source),
-            Error::Timeout { .. } | Error::TooLarge { .. } | Error::Shutdown | Error::Status(_) => None,
+            Error::Timeout { .. }
+            | Error::TooLarge { .. }
+            | Error::Shutdown
+            | Error::LeaseNotHeld
+            | Error::Status(_) => None,
         }
     }
 }

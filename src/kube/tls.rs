@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -36,6 +36,25 @@ pub(super) struct TlsSettings {
     pub(super) config: Arc<ClientConfig>,
     /// The name the certificate must carry, if it is not the host of the URL.
     pub(super) server_name: Option<ServerName<'static>>,
+}
+
+/// Settings that the next handshake uses, replaced when their files change.
+#[derive(Clone)]
+pub(super) struct TlsCell(Arc<RwLock<TlsSettings>>);
+
+impl TlsCell {
+    pub(super) fn new(settings: TlsSettings) -> Self {
+        Self(Arc::new(RwLock::new(settings)))
+    }
+
+    /// Connections that stand go on as they are.
+    pub(super) fn replace(&self, settings: TlsSettings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    fn get(&self) -> TlsSettings {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Reads every certificate of a PEM file. An unreadable one is an error, not a missing root.
@@ -136,7 +155,7 @@ impl ServerCertVerifier for BelieveAnybody {
 }
 
 /// The last link of the connector chain: TLS over whatever the links before made.
-pub(super) struct TlsConnector(pub(super) Option<TlsSettings>);
+pub(super) struct TlsConnector(pub(super) Option<TlsCell>);
 
 impl<In: Transport> Connector<In> for TlsConnector {
     type Out = Either<In, TlsTransport>;
@@ -148,12 +167,12 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let settings = self.0.as_ref().ok_or(ureq::Error::TlsRequired)?;
-        let name = match &settings.server_name {
-            Some(name) => name.clone(),
+        let settings = self.0.as_ref().ok_or(ureq::Error::TlsRequired)?.get();
+        let name = match settings.server_name {
+            Some(name) => name,
             None => host_name(details)?,
         };
-        let conn = ClientConnection::new(Arc::clone(&settings.config), name)?;
+        let conn = ClientConnection::new(settings.config, name)?;
         let mut sock = TransportAdapter::new(Box::new(transport) as _, Arc::clone(&details.current_time));
         sock.set_timeout(details.timeout);
         let mut stream = StreamOwned { conn, sock };

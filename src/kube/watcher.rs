@@ -68,6 +68,42 @@ impl Watcher {
         T: DeserializeOwned + HasMeta + 'static,
         S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
+        Self::spawn_filtered(name, client, resource, namespaces, None, settings, sink)
+    }
+
+    /// Starts watching the one object of this name, which rights on that name alone allow.
+    /// `namespace` is `None` for cluster-scoped kinds.
+    pub fn spawn_one<T, S>(
+        name: &str,
+        client: &Client,
+        resource: &Resource,
+        (namespace, object): (Option<&str>, &str),
+        settings: WatchSettings,
+        sink: S,
+    ) -> io::Result<Self>
+    where
+        T: DeserializeOwned + HasMeta + 'static,
+        S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
+    {
+        let namespaces: Vec<String> = namespace.into_iter().map(str::to_owned).collect();
+        let selector = format!("metadata.name={object}");
+        Self::spawn_filtered(name, client, resource, &namespaces, Some(selector), settings, sink)
+    }
+
+    /// Starts watching what a field selector lets through.
+    pub fn spawn_filtered<T, S>(
+        name: &str,
+        client: &Client,
+        resource: &Resource,
+        namespaces: &[String],
+        field_selector: Option<String>,
+        settings: WatchSettings,
+        sink: S,
+    ) -> io::Result<Self>
+    where
+        T: DeserializeOwned + HasMeta + 'static,
+        S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
+    {
         let mut watcher = Watcher { shared: Arc::default(), client: client.clone(), threads: Vec::new() };
         let all = [None];
         let each: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
@@ -77,6 +113,7 @@ impl Watcher {
                 client: client.clone(),
                 resource: resource.clone(),
                 namespace: namespace.clone(),
+                field_selector: field_selector.clone(),
                 settings,
                 shared: Arc::clone(&watcher.shared),
                 machine: Machine::new(settings, RandomState::new().hash_one(namespace)),
@@ -129,6 +166,7 @@ struct Task<S> {
     client: Client,
     resource: Resource,
     namespace: Option<String>,
+    field_selector: Option<String>,
     settings: WatchSettings,
     shared: Arc<Shared>,
     machine: Machine,
@@ -182,11 +220,12 @@ impl<S> Task<S> {
         T: DeserializeOwned + HasMeta,
         S: FnMut(Event<T>) -> ControlFlow<()>,
     {
-        let options = ListOptions { limit, continue_token, ..ListOptions::default() };
+        let field_selector = self.field_selector.as_deref();
+        let options = ListOptions { limit, continue_token, field_selector, ..ListOptions::default() };
         let request = self.resource.list(self.namespace.as_deref(), &options);
         let body = request.map_err(Error::from).and_then(|request| self.client.send_for_watch(&request));
-        let body = body.map_err(|error| self.fault("list", &error))?;
-        let page = Page::decode(&body).map_err(|error| self.fault("list", &error))?;
+        let body = body.map_err(|error| self.unlisted(&error))?;
+        let page = Page::decode(&body).map_err(|error| self.unlisted(&error))?;
         if continue_token.is_none() {
             self.shared.lists.fetch_add(1, Ordering::Relaxed);
             let namespace = self.namespace.clone();
@@ -215,8 +254,12 @@ impl<S> Task<S> {
         T: DeserializeOwned + HasMeta,
         S: FnMut(Event<T>) -> ControlFlow<()>,
     {
-        let options =
-            WatchOptions { resource_version: Some(resource_version), timeout_seconds, ..WatchOptions::default() };
+        let options = WatchOptions {
+            resource_version: Some(resource_version),
+            timeout_seconds,
+            field_selector: self.field_selector.as_deref(),
+            ..WatchOptions::default()
+        };
         let request = self.resource.watch(self.namespace.as_deref(), &options);
         let stream =
             request.map_err(Error::from).and_then(|request| self.client.stream(&request, self.settings.read_timeout));
@@ -295,6 +338,22 @@ impl<S> Task<S> {
         match (self.sink)(event) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Halt::Stop),
+        }
+    }
+
+    /// A failure that leaves the owner without a list.
+    fn unlisted<T>(&mut self, error: &Error) -> Halt
+    where
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        let halt = self.fault("list", error);
+        if matches!(halt, Halt::Stop) {
+            return halt;
+        }
+        let is_denied = error.is_forbidden();
+        match self.give(Event::Unlisted { error: error.to_string(), is_denied }) {
+            Ok(()) => halt,
+            Err(stop) => stop,
         }
     }
 

@@ -134,6 +134,8 @@ pub fn recorded(modifiers: &Modifiers) -> RecordedTrigger {
         kind: "formula".to_owned(),
         name: None,
         metric_name: NAME.into(),
+        server: String::new(),
+        query: modifiers.formula.text().to_owned(),
         threshold: modifiers.target,
         activation_threshold: modifiers.activation_target,
     }

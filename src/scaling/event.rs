@@ -53,6 +53,9 @@ pub enum Event {
     },
     /// Somebody read a metric of this object through the external metrics API.
     MetricRead(ObjectKey),
+    /// Nobody else acts: from now on this instance does. For a world that was told to
+    /// [stand by](super::world::World::stand_by).
+    Leading,
     /// What the history knew at start, before any watch is listed.
     Restored(Vec<RestoredState>),
     /// Time passed, or the deadline that [`super::world::World::next_deadline`] gave came.
@@ -441,6 +444,10 @@ pub struct RecordedTrigger {
     pub kind: String,
     pub name: Option<String>,
     pub metric_name: Arc<str>,
+    /// Who is asked, without user, password and parameters, which may be secret.
+    pub server: String,
+    /// What is asked.
+    pub query: String,
     pub threshold: f64,
     pub activation_threshold: f64,
 }

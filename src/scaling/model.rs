@@ -398,6 +398,16 @@ impl Source {
             Self::Query(query) => Some(query),
         }
     }
+
+    /// Server and query for the history; both empty where nobody is asked.
+    #[must_use]
+    pub fn told(&self) -> (String, String) {
+        match self {
+            Self::Cron(_) => Default::default(),
+            Self::Pods(selection) => (String::new(), selection.selector.to_string()),
+            Self::Query(query) => query.told(),
+        }
+    }
 }
 
 /// Which pods of a namespace are counted: those that neither succeeded nor failed, as the
@@ -426,6 +436,23 @@ impl Query {
             Self::MetricsApi(source) => &source.server,
         }
     }
+
+    /// For the history: without user, password and parameters, which may be secret.
+    #[must_use]
+    pub fn told(&self) -> (String, String) {
+        match self {
+            Self::Prometheus(source) => (without_secrets(&source.server_address), source.query.clone()),
+            Self::MetricsApi(source) => (without_secrets(&source.url), source.value_location.clone()),
+        }
+    }
+}
+
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or(url);
+    let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    scheme.map_or_else(|| format!("{host}{path}"), |scheme| format!("{scheme}://{host}{path}"))
 }
 
 /// The prometheus trigger's own parameters, all from trigger metadata.
@@ -705,4 +732,21 @@ pub struct Workload {
     pub selector: Option<String>,
     /// Field manager that last changed `spec.replicas`, from managedFields, when known.
     pub replicas_manager: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_a_url_is_told() {
+        for (url, told) in [
+            ("http://prometheus:9090", "http://prometheus:9090"),
+            ("https://user:p@ss@host:9/a@b?token=x#y", "https://host:9/a@b"),
+            ("https://host?apikey=x/y", "https://host"),
+            ("user:pw@host/path", "host/path"),
+        ] {
+            assert_eq!(without_secrets(url), told);
+        }
+    }
 }

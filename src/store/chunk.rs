@@ -18,7 +18,7 @@ pub(crate) const SAMPLES_PER_CHUNK: usize = 240;
 
 /// Text of one chunk, about. With some 35 bytes around it four fit a page's 4,061 usable bytes; rows of
 /// 1,200 bytes, three a page, left a seventh of each page empty.
-const TEXT_BYTES_MAX: usize = 960;
+pub(crate) const TEXT_BYTES_MAX: usize = 960;
 
 /// A sample this far off the chunk's grid starts a new chunk: five digits of offset at most.
 const OFFSET_MS_MAX: i64 = 60_000;
@@ -56,6 +56,11 @@ impl ChunkId {
 
     pub(crate) fn series(self) -> i64 {
         self.0 >> SERIES_SHIFT & SERIES_MAX
+    }
+
+    /// First and last id that chunks of a block have after one series and up to another.
+    pub(crate) fn range_between(block: i64, after_series: i64, until_series: i64) -> (i64, i64) {
+        (Self::new(block, after_series, NUMBER_MAX).0 + 1, Self::new(block, until_series, NUMBER_MAX).0)
     }
 
     /// First and last id that chunks of a block up to this series may have.
@@ -180,7 +185,7 @@ fn distinct(points: &[Point]) -> (Vec<&SampleValue>, Vec<i64>) {
     (list, indexes)
 }
 
-fn push_value(text: &mut String, value: &SampleValue) {
+pub(crate) fn push_value(text: &mut String, value: &SampleValue) {
     match value {
         SampleValue::Number(number) => match as_integer(*number) {
             Some(integer) => {

@@ -101,8 +101,10 @@ impl Ledger {
                 kind: row.get(3)?,
                 name: row.get(4)?,
                 metric_name: row.get_ref(5)?.as_str()?.into(),
-                threshold: row.get(6)?,
-                activation_threshold: row.get(7)?,
+                server: row.get(6)?,
+                query: row.get(7)?,
+                threshold: row.get(8)?,
+                activation_threshold: row.get(9)?,
             };
             object.series.push(Series { id, trigger, error: errors.remove(&id) });
         }
@@ -304,6 +306,8 @@ impl Object {
                 trigger.kind,
                 trigger.name,
                 &*trigger.metric_name,
+                trigger.server,
+                trigger.query,
                 trigger.threshold,
                 trigger.activation_threshold,
                 at.0

@@ -14,10 +14,14 @@ mod chunk;
 mod clock;
 mod error;
 mod ledger;
+mod losses;
+pub mod past;
 mod prepared;
 pub mod query;
 mod queue;
 mod reader;
+mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod sql;
@@ -34,11 +38,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use chunk::SampleValue;
+pub(crate) use clock::now_unix_ms;
 pub use error::Error;
-pub use queue::{Sender, Stats};
+pub use queue::{Sender, Stats, Ticket};
 pub use reader::Reader;
+pub use retention::Retention;
 pub use schema::version as schema_version;
-pub use upkeep::Retention;
 
 use crate::scaling::event::{Record, RestoredState};
 use queue::Message;
@@ -60,6 +65,18 @@ pub struct Stopped {
     pub complete: bool,
     /// Records lost since the start.
     pub lost_total: u64,
+}
+
+impl Sender {
+    /// As [`Store::write_kv`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
+        let (reply, answer) = mpsc::channel();
+        self.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
+        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
+    }
 }
 
 #[derive(Debug)]
@@ -143,19 +160,21 @@ impl Store {
     /// # Errors
     /// When it could not be written, or not in time.
     pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
-        let (reply, answer) = mpsc::channel();
-        self.sender.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
-        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
+        self.sender.write_kv(name, value)
+    }
+
+    /// Asks for what was sent so far to be committed at once, and does not wait.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.sender.ticket()
     }
 
     /// Waits until everything sent before is committed.
     ///
     /// # Errors
-    /// When that does not happen in time.
+    /// When that does not happen in time, or writing fails at the moment.
     pub fn flush(&self) -> Result<(), Error> {
-        let (reply, answer) = mpsc::channel();
-        self.sender.post(Message::Flush { reply })?;
-        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)
+        if self.ticket().wait(ANSWER_LIMIT) { Ok(()) } else { Err(Error::Busy) }
     }
 
     /// Writes what is left, folds the WAL into the file and closes it. Waits no longer than `within`.

@@ -68,6 +68,8 @@ Views start with v_ and show times in UTC, newest first. For example:
   SELECT * FROM v_timeline LIMIT 20
   SELECT * FROM v_trigger_health
   SELECT at, reason, detail, from_replicas, to_replicas FROM v_decision WHERE namespace = 'shop' LIMIT 10
+  SELECT at, mean, max FROM v_sample_hour WHERE namespace = 'shop' AND name = 'web'
+  SELECT since, cause FROM v_loss
   SELECT at, value FROM v_sample WHERE namespace = 'shop' AND name = 'web' ORDER BY at_unix_ms DESC LIMIT 100
 ";
 

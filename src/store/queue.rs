@@ -6,9 +6,10 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::retention::Kind;
 use crate::scaling::event::Record;
 
 /// Samples not yet written. A record is under 200 bytes, so 26 MB at most, reached only when the
@@ -21,9 +22,18 @@ const KEPT_MAX: usize = 100_000;
 
 pub(crate) enum Message {
     Records(Vec<Record>),
-    WriteKv { name: String, value: String, reply: mpsc::Sender<Result<(), rusqlite::Error>> },
-    Flush { reply: mpsc::Sender<()> },
-    Stop { deadline: Instant },
+    WriteKv {
+        name: String,
+        value: String,
+        reply: mpsc::Sender<Result<(), rusqlite::Error>>,
+    },
+    /// Answered once all that came before is committed; the reply is dropped when that fails.
+    Flush {
+        reply: mpsc::Sender<()>,
+    },
+    Stop {
+        deadline: Instant,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +46,10 @@ pub(crate) struct Counters {
     failed_flushes_total: AtomicU64,
     wal_bytes: AtomicU64,
     file_bytes: AtomicU64,
+    /// Rows dropped before their time for the size cap, in the order of `Kind::ALL`.
+    dropped_total: [AtomicU64; Kind::ALL.len()],
+    corruptions_total: AtomicU64,
+    deleting_longest_us: AtomicU64,
     /// A lock only for a text that is written once a failure and read once a scrape.
     last_error: Mutex<Option<String>>,
 }
@@ -54,6 +68,12 @@ pub struct Stats {
     pub queue_depth: usize,
     pub wal_bytes: u64,
     pub file_bytes: u64,
+    /// Rows dropped before their time because of the size cap, by kind.
+    pub dropped_total: [(&'static str, u64); 5],
+    /// Files that were corrupt and set aside since the start.
+    pub corruptions_total: u64,
+    /// The longest that one slice of deleting kept the writer from what had arrived.
+    pub deleting_longest: Duration,
     /// Of the last flush, when it failed.
     pub last_error: Option<String>,
 }
@@ -66,6 +86,11 @@ impl Counters {
         let written = (samples + kept).saturating_sub(lost_samples + lost_kept);
         self.written_total.fetch_add(written as u64, Ordering::Relaxed);
         self.lose(lost_samples, lost_kept);
+    }
+
+    /// The writer itself takes so many records, not samples, into its batch once more.
+    pub(crate) fn reserve_again(&self, kept: usize) {
+        self.kept.fetch_add(kept, Ordering::Relaxed);
     }
 
     fn lose(&self, samples: usize, kept: usize) {
@@ -91,6 +116,27 @@ impl Counters {
         self.wal_bytes.store(wal_bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn drop_early(&self, kind: Kind, rows: usize) {
+        self.dropped_total[kind as usize].fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn dropped_total(&self) -> u64 {
+        self.dropped_total.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn note_deleting(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.deleting_longest_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_corruption(&self) {
+        self.corruptions_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost(&self) -> (u64, u64) {
+        (self.lost_samples_total.load(Ordering::Relaxed), self.lost_kept_total.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn lost_total(&self) -> u64 {
         self.lost_samples_total.load(Ordering::Relaxed) + self.lost_kept_total.load(Ordering::Relaxed)
     }
@@ -113,7 +159,29 @@ pub(crate) fn is_sample(record: &Record) -> bool {
     matches!(record, Record::Sample { .. })
 }
 
+/// Tells when everything that was sent before it is committed.
+#[derive(Debug)]
+pub struct Ticket(Receiver<()>);
+
+impl Ticket {
+    /// Waits for the commit, no longer than `limit`, and not at all once it failed: false says that it is not known
+    /// to be committed.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        self.0.recv_timeout(limit).is_ok()
+    }
+}
+
 impl Sender {
+    /// Asks for what was sent so far to be committed at once.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let (reply, answer) = mpsc::channel();
+        // A writer that has ended drops the reply, which is the answer.
+        let _ = self.messages.send(Message::Flush { reply });
+        Ticket(answer)
+    }
+
     /// Never blocks; what goes beyond a budget is counted as lost, which the writer logs.
     pub fn send(&self, mut records: Vec<Record>) {
         let samples = records.iter().filter(|record| is_sample(record)).count();
@@ -156,6 +224,10 @@ impl Sender {
             queue_depth: counters.samples.load(Ordering::Relaxed) + counters.kept.load(Ordering::Relaxed),
             wal_bytes: counters.wal_bytes.load(Ordering::Relaxed),
             file_bytes: counters.file_bytes.load(Ordering::Relaxed),
+            dropped_total: Kind::ALL
+                .map(|kind| (kind.id(), counters.dropped_total[kind as usize].load(Ordering::Relaxed))),
+            corruptions_total: counters.corruptions_total.load(Ordering::Relaxed),
+            deleting_longest: Duration::from_micros(counters.deleting_longest_us.load(Ordering::Relaxed)),
             last_error: counters.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         }
     }
@@ -174,7 +246,6 @@ mod tests {
     use super::*;
     use crate::scaling::event::Answer;
     use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
-    use std::time::Duration;
 
     #[test]
     fn a_record_is_as_small_as_the_budget_says() {

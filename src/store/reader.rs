@@ -120,7 +120,10 @@ impl Reader {
         })
     }
 
-    fn limited<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
+    pub(super) fn limited<T>(
+        &mut self,
+        read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, Error> {
         set_deadline(&mut self.connection, READ_LIMIT).map_err(|source| Error::Read { source })?;
         read(&self.connection).map_err(|source| match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::OperationInterrupted) => Error::TimeLimit { ms: READ_LIMIT.as_millis() },

@@ -42,17 +42,64 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
         Err(Error::Open { source, .. } | Error::Migrate { source, .. } | Error::Views { source, .. })
             if is_corruption(&source) =>
         {
-            let aside = set_aside(path)?;
-            error!(path:% = path.display(), aside:% = aside.display(), error:% = source;
-                "database is corrupt: set aside, history starts afresh");
-            try_open(path)
+            renew(path, &source.to_string())
         }
         other => other,
     }
 }
 
+/// Sets a corrupt file aside and starts a new one, with what can still be read of what is needed: the daemon's own
+/// small state (certificates), and when each living object was last active.
+pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
+    let aside = set_aside(path)?;
+    error!(path:% = path.display(), aside:% = aside.display(), error = fault;
+        "database is corrupt: set aside, history starts afresh");
+    let connection = try_open(path)?;
+    let had_wal = with_suffix(&aside, "-wal").exists();
+    let saved = salvage(&aside, &connection);
+    if !had_wal {
+        // Reading made them; they are empty.
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(with_suffix(&aside, suffix));
+        }
+    }
+    info!(kv = saved.0, objects = saved.1; "saved from the corrupt database");
+    let now = clock::now_unix_ms();
+    let cause = format!("the database was corrupt ({fault}); what was before is in {}", aside.display());
+    connection
+        .execute(sql::Sql::InsertLoss.text(), rusqlite::params![now, now, 0, 0, cause])
+        .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    Ok(connection)
+}
+
+/// Copies row by row as far as the file can be read; returns how many rows of either kind.
+fn salvage(aside: &Path, to: &Connection) -> (usize, usize) {
+    let Ok(from) = super::reader::open_read_only(aside) else { return (0, 0) };
+    let now = clock::now_unix_ms();
+    let copied = |select: sql::Sql, take: &dyn Fn(&rusqlite::Row<'_>) -> Result<(), rusqlite::Error>| {
+        let mut count = 0;
+        let Ok(mut statement) = from.prepare(select.text()) else { return 0 };
+        let Ok(mut rows) = statement.query([]) else { return 0 };
+        while let Ok(Some(row)) = rows.next() {
+            count += usize::from(take(row).is_ok());
+        }
+        count
+    };
+    let kv = copied(sql::Sql::SaveKv, &|row| {
+        let (name, value): (String, String) = row.try_into()?;
+        to.execute(sql::Sql::WriteKv.text(), rusqlite::params![name, value, now]).map(|_| ())
+    });
+    let objects = copied(sql::Sql::Restore, &|row| {
+        let (group, namespace, name, uid, at): (String, String, String, String, Option<i64>) = row.try_into()?;
+        to.execute(sql::Sql::InsertObject.text(), rusqlite::params![group, namespace, name, uid, now])?;
+        let id = to.last_insert_rowid();
+        at.map_or(Ok(()), |at| to.execute(sql::Sql::UpsertLastActive.text(), rusqlite::params![id, at]).map(|_| ()))
+    });
+    (kv, objects)
+}
+
 /// Moves the file and what belongs to it to `<file>.corrupt-<unix seconds>`.
-pub(crate) fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     let seconds = clock::now_unix_ms() / 1000;
     let mut aside = with_suffix(path, &format!(".corrupt-{seconds}"));
     // Twice within a second: keep both.

@@ -21,6 +21,10 @@ pub(crate) const VIEWS: &[(&str, &str)] = &[
     ("v_process_run", include_str!("../../sql/views/v_process_run.sql")),
     ("v_sample", include_str!("../../sql/views/v_sample.sql")),
     ("v_sample_recent", include_str!("../../sql/views/v_sample_recent.sql")),
+    ("v_sample_minute", include_str!("../../sql/views/v_sample_minute.sql")),
+    ("v_sample_hour", include_str!("../../sql/views/v_sample_hour.sql")),
+    ("v_flapping", include_str!("../../sql/views/v_flapping.sql")),
+    ("v_loss", include_str!("../../sql/views/v_loss.sql")),
     ("v_trigger_health", include_str!("../../sql/views/v_trigger_health.sql")),
     ("v_timeline", include_str!("../../sql/views/v_timeline.sql")),
 ];
@@ -67,8 +71,8 @@ macro_rules! statements {
 statements! {
     // Loaded at start.
     LoadObjects Cold "SELECT id, api_group, namespace, name, uid FROM scaled_object WHERE removed_at_unix_ms IS NULL";
-    LoadSeries Cold "SELECT id, object_id, trigger_index, kind, name, metric_name, threshold, activation_threshold \
-        FROM series WHERE until_unix_ms IS NULL";
+    LoadSeries Cold "SELECT id, object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
+        activation_threshold FROM series WHERE until_unix_ms IS NULL";
     LoadErrorPeriods Cold "SELECT id, series_id, outcome, message, last_at_unix_ms, polls \
         FROM error_period WHERE until_unix_ms IS NULL";
     Restore Cold "SELECT o.api_group, o.namespace, o.name, o.uid, a.last_active_at_unix_ms \
@@ -82,8 +86,8 @@ statements! {
         WHERE object_id = ?1 AND until_unix_ms IS NULL ORDER BY from_unix_ms DESC LIMIT 1";
     CloseDefinitions Hot "UPDATE definition SET until_unix_ms = max(?2, from_unix_ms) WHERE object_id = ?1 AND until_unix_ms IS NULL";
     InsertDefinition Hot "INSERT INTO definition (object_id, generation, from_unix_ms, spec_json, invalid) VALUES (?1, ?2, ?3, ?4, ?5)";
-    InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
+        activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
 
     // History.
@@ -109,6 +113,11 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?4, 1)";
     UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = ?4 WHERE id = ?1";
 
+    // Losses, and what is saved of a corrupt file.
+    InsertLoss Hot "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?2, ?3, ?4, ?5)";
+    GrowLoss Hot "UPDATE loss SET until_unix_ms = ?2, samples = samples + ?3, others = others + ?4 WHERE id = ?1";
+    SaveKv Cold "SELECT name, value FROM kv";
+
     // The process and its small state.
     LoseProcessRuns Cold "UPDATE process_run SET state = 'lost' WHERE state = 'running'";
     InsertProcessRun Hot "INSERT INTO process_run (version, started_at_unix_ms, state) VALUES (?1, ?2, 'running')";
@@ -122,7 +131,7 @@ statements! {
     HeadStats Cold "SELECT count(*), coalesce(min(at_unix_ms), 0) FROM sample_head";
     ReadHead Cold "SELECT series_id, at_unix_ms, value, latency_ms FROM sample_head ORDER BY series_id, at_unix_ms, id";
     ClearHead Cold "DELETE FROM sample_head";
-    InsertBlock Hot "INSERT INTO sample_block (level, from_unix_ms, until_unix_ms, samples, chunks) VALUES (?1, ?2, ?3, 0, 0)";
+    InsertBlock Hot "INSERT INTO sample_block (level, from_unix_ms, until_unix_ms, samples, chunks, rolled_series) VALUES (?1, ?2, ?3, 0, 0, ?4)";
     GrowBlock Hot "UPDATE sample_block SET samples = samples + ?2, chunks = chunks + ?3 WHERE id = ?1";
     DeleteBlock Hot "DELETE FROM sample_block WHERE id = ?1";
     InsertChunk Hot "INSERT INTO sample_chunk (id, base_unix_ms, step_ms, stride, samples, value_list, \
@@ -130,12 +139,13 @@ statements! {
 
     // Merging. ?1 is the number of samples that a chunk should have at least.
     MergeUnderWay Cold "SELECT merging_into FROM sample_block WHERE merging_into IS NOT NULL LIMIT 1";
-    MergeCandidates Cold "SELECT level, count(*) FROM sample_block WHERE merging_into IS NULL AND samples < ?1 * chunks \
-        GROUP BY level HAVING count(*) >= ?2 ORDER BY level LIMIT 1";
+    // Merged are blocks that are rolled up alike, whole (16777215) or not at all (0).
+    MergeCandidates Cold "SELECT level, rolled_series, count(*) FROM sample_block WHERE merging_into IS NULL AND samples < ?1 * chunks \
+        AND rolled_series IN (0, 16777215) GROUP BY level, rolled_series HAVING count(*) >= ?2 ORDER BY level LIMIT 1";
     MergeSpan Cold "SELECT min(from_unix_ms), max(until_unix_ms) FROM (SELECT from_unix_ms, until_unix_ms FROM sample_block \
-        WHERE level = ?1 AND merging_into IS NULL AND samples < ?2 * chunks ORDER BY id LIMIT ?3)";
+        WHERE level = ?1 AND rolled_series = ?2 AND merging_into IS NULL AND samples < ?3 * chunks ORDER BY id LIMIT ?4)";
     MergeBegin Cold "UPDATE sample_block SET merging_into = ?1 WHERE id IN (SELECT id FROM sample_block \
-        WHERE level = ?2 AND merging_into IS NULL AND samples < ?3 * chunks AND id <> ?1 ORDER BY id LIMIT ?4)";
+        WHERE level = ?2 AND rolled_series = ?3 AND merging_into IS NULL AND samples < ?4 * chunks AND id <> ?1 ORDER BY id LIMIT ?5)";
     MergeSources Cold "SELECT id, samples, chunks FROM sample_block WHERE merging_into = ?1 ORDER BY id";
     // Chunks between two ids, ?1 and ?2: the ids say which block and series (see the migration).
     MergeReach Hot "SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1 OFFSET ?3";
@@ -144,9 +154,33 @@ statements! {
     MergeDelete Hot "DELETE FROM sample_chunk WHERE id BETWEEN ?1 AND ?2";
     HasNoChunk Hot "SELECT NOT EXISTS (SELECT 1 FROM sample_chunk WHERE id BETWEEN ?1 AND ?2)";
 
-    // Retention: ?1 is the time before which things go, ?2 how many at once.
-    ExpiredBlock Hot "SELECT id FROM sample_block WHERE until_unix_ms < ?1 AND merging_into IS NULL ORDER BY until_unix_ms LIMIT 1";
+    // Roll-ups. Ready are blocks that need no merging first (?1 as above), or that are older than ?2.
+    RollReady Cold "SELECT id, rolled_series, minute_block, from_unix_ms, until_unix_ms, samples, chunks FROM sample_block \
+        WHERE rolled_series < 16777215 AND merging_into IS NULL AND (samples >= ?1 * chunks OR until_unix_ms < ?2) ORDER BY id LIMIT 1";
+    RollBlock Hot "SELECT id, rolled_series, minute_block, from_unix_ms, until_unix_ms, samples, chunks FROM sample_block WHERE id = ?1";
+    RollAdvance Hot "UPDATE sample_block SET rolled_series = ?2, minute_block = ?3 WHERE id = ?1";
+    InsertMinuteBlock Hot "INSERT INTO minute_block (from_unix_ms, until_unix_ms) VALUES (?1, ?2)";
+    InsertMinute Hot "INSERT INTO sample_minute (id, base_minute, parts) VALUES (?1, ?2, ?3)";
+    InsertRolledHour Hot "INSERT INTO rolled_hour (hour_unix_ms) VALUES (?1) ON CONFLICT DO NOTHING";
+    UpsertHour Hot "INSERT INTO sample_hour (hour_unix_ms, series_id, count, errors, min, max, sum, last, last_at_unix_ms) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET count = count + excluded.count, \
+        errors = errors + excluded.errors, \
+        min = min(coalesce(min, excluded.min), coalesce(excluded.min, min)), \
+        max = max(coalesce(max, excluded.max), coalesce(excluded.max, max)), \
+        sum = coalesce(sum + excluded.sum, sum, excluded.sum), \
+        last = iif(excluded.last_at_unix_ms >= coalesce(last_at_unix_ms, excluded.last_at_unix_ms), excluded.last, last), \
+        last_at_unix_ms = max(coalesce(last_at_unix_ms, excluded.last_at_unix_ms), coalesce(excluded.last_at_unix_ms, last_at_unix_ms))";
+
+    // Retention: ?1 is the time before which things go, the last how many rows at once.
+    ExpiredBlock Hot "SELECT id, rolled_series FROM sample_block WHERE until_unix_ms < ?1 AND merging_into IS NULL ORDER BY until_unix_ms LIMIT 1";
     ExpireChunks Hot "DELETE FROM sample_chunk WHERE id IN (SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
+    ExpiredMinuteBlock Hot "SELECT id FROM minute_block WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT 1";
+    ExpireMinutes Hot "DELETE FROM sample_minute WHERE id IN (SELECT id FROM sample_minute WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
+    DeleteMinuteBlock Hot "DELETE FROM minute_block WHERE id = ?1";
+    ExpiredHour Hot "SELECT hour_unix_ms FROM rolled_hour WHERE hour_unix_ms < ?1 ORDER BY hour_unix_ms LIMIT 1";
+    ExpireHours Hot "DELETE FROM sample_hour WHERE hour_unix_ms = ?1 AND series_id IN (SELECT series_id FROM sample_hour WHERE hour_unix_ms = ?1 LIMIT ?2)";
+    DeleteRolledHour Hot "DELETE FROM rolled_hour WHERE hour_unix_ms = ?1";
+    ExpireLosses Hot "DELETE FROM loss WHERE id IN (SELECT id FROM loss WHERE from_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
     ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
@@ -154,6 +188,14 @@ statements! {
     ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT id FROM condition_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
         WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
+    // For the size cap: closed definitions, and the time of the oldest row of each kind.
+    ExpireDefinitions Cold "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
+    OldestHistory Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT min(at_unix_ms) FROM decision) \
+        UNION ALL SELECT (SELECT min(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT min(at_unix_ms) FROM hpa_observation) \
+        UNION ALL SELECT (SELECT min(at_unix_ms) FROM condition_change))";
+    OldestDefinition Cold "SELECT min(until_unix_ms) FROM definition";
+    PageCount Hot "PRAGMA page_count";
+    FreePageCount Hot "PRAGMA freelist_count";
     FreePages Cold "PRAGMA incremental_vacuum(256)";
 
     // Reading.
@@ -162,4 +204,44 @@ statements! {
     SamplesInHead Cold "SELECT at_unix_ms, value FROM sample_head WHERE series_id = ?1 AND at_unix_ms >= ?2";
     SamplesInBlocks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 WHERE b.until_unix_ms >= ?2";
+
+    // A stretch of the past, for plots (past.rs): ?2 and ?3 are its bounds, ?4 how many rows at most.
+    ListObjects Cold "SELECT o.id, o.api_group, o.namespace, o.name, o.added_at_unix_ms, o.removed_at_unix_ms, d.generation, d.invalid, \
+        (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1), \
+        a.last_active_at_unix_ms, count(*) OVER () \
+        FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id \
+        LEFT JOIN definition d ON d.id = (SELECT x.id FROM definition x WHERE x.object_id = o.id ORDER BY x.from_unix_ms DESC, x.id DESC LIMIT 1) \
+        WHERE (o.removed_at_unix_ms IS NULL OR ?2 AND o.id = (SELECT max(y.id) FROM scaled_object y \
+            WHERE y.namespace = o.namespace AND y.name = o.name AND y.api_group = o.api_group)) \
+        AND instr(o.namespace || '/' || o.name, ?1) > 0 \
+        ORDER BY o.removed_at_unix_ms IS NOT NULL, o.namespace, o.name, o.api_group DESC LIMIT ?3 OFFSET ?4";
+    FindObjects Hot "SELECT id, added_at_unix_ms, removed_at_unix_ms FROM scaled_object \
+        WHERE namespace = ?1 AND name = ?2 AND api_group = ?3 ORDER BY id";
+    FindGroups Hot "SELECT DISTINCT api_group FROM scaled_object WHERE namespace = ?1 AND name = ?2";
+    ConditionNow Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
+        WHERE object_id = ?1 AND kind = ?2 AND at_unix_ms <= ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    ConditionChanges Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
+        WHERE object_id = ?1 AND kind = ?5 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT ?4";
+    SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms \
+        FROM series WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY trigger_index, id";
+    ChunksBetween Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
+        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3";
+    HeadBetween Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
+    ReplicasBefore Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
+        WHERE object_id = ?1 AND at_unix_ms < ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
+        WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms, id";
+    DecisionsBetween Hot "SELECT d.at_unix_ms, d.from_replicas, d.to_replicas, d.reason, d.detail, d.triggers_json, \
+        (SELECT a.id IS NOT NULL FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1), \
+        (SELECT a.error FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1) \
+        FROM decision d WHERE d.object_id = ?1 AND d.at_unix_ms BETWEEN ?2 AND ?3 ORDER BY d.at_unix_ms DESC, d.id DESC LIMIT ?4";
+    ErrorsBetween Hot "SELECT outcome, message, from_unix_ms, last_at_unix_ms, until_unix_ms, polls FROM error_period \
+        WHERE series_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY from_unix_ms DESC LIMIT ?4";
+    DefinitionsBetween Hot "SELECT generation, from_unix_ms, invalid, spec_json FROM definition \
+        WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT ?4";
+    DefinitionBefore Hot "SELECT generation, from_unix_ms, invalid, spec_json FROM definition \
+        WHERE object_id = ?1 AND from_unix_ms < ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT 1";
+    ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state FROM process_run \
+        WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
 }

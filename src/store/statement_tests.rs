@@ -57,6 +57,32 @@ fn samples_of_one_object_are_found_by_keys() {
     );
 }
 
+/// With the object given, roll-ups too are found by keys, and so is what is not rolled up yet.
+#[test]
+fn rollups_of_one_object_are_found_by_keys() {
+    for (view, key) in
+        [("v_sample_minute", "SEARCH m USING INTEGER PRIMARY KEY"), ("v_sample_hour", "SEARCH y USING PRIMARY KEY")]
+    {
+        let text = format!("SELECT at, mean FROM {view} WHERE namespace = 'shop' AND name = 'web' AND at_unix_ms > 5");
+        let text = plan(&migrated(), &text).join("\n");
+        assert!(text.contains(key) && text.contains("SEARCH c USING INTEGER PRIMARY KEY"), "{text}");
+        assert!(!text.contains("SCAN o") && !text.contains("SCAN s"), "{text}");
+    }
+}
+
+/// The end of a long history is read from the end: nothing is sorted but parts of one time.
+#[test]
+fn the_newest_are_read_first() {
+    for view in ["v_decision", "v_action", "v_replica_change", "v_hpa_observation", "v_condition_change", "v_loss"] {
+        let text = plan(&migrated(), &format!("SELECT * FROM {view} LIMIT 20")).join("\n");
+        assert!(!text.contains("USE TEMP B-TREE FOR ORDER BY"), "{view}: {text}");
+    }
+    let text = plan(&migrated(), "SELECT * FROM v_timeline LIMIT 20").join("\n");
+    for table in ["decision", "action", "replica_change", "condition_change"] {
+        assert!(text.contains(&format!("USING INDEX {table}_by_at")), "{table}: {text}");
+    }
+}
+
 #[test]
 fn every_view_can_be_read_whole() {
     let connection = migrated();

@@ -9,7 +9,11 @@ use std::time::Duration;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::chunk::{Chunk, ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, as_integer, pack, unpack};
+use super::clock;
 use super::prepared::Prepared;
+use super::queue::Counters;
+use super::retention::{self, Retention};
+use super::rollup::{self, Unrolled};
 use super::sql::Sql;
 
 /// The head is packed when it has this many rows: whoever reads one series scans all of it, about
@@ -36,33 +40,19 @@ const MERGE_BLOCKS: i64 = 16;
 /// Samples in one slice of a merge: 0.5 µs to read, sort, pack and write one makes 16 ms.
 const SLICE_SAMPLES: i64 = 32_768;
 
-/// Rows that one transaction of retention deletes: some 10 µs each at worst makes 20 ms.
-const EXPIRE_ROWS: i64 = 2_000;
-
 /// How often retention looks for more once it found nothing.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
-/// How long history is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Default 7 days.
-    pub samples: Duration,
-    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods. Default 90 days.
-    pub history: Duration,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(86_400);
-        Self { samples: 7 * DAY, history: 90 * DAY }
-    }
-}
+/// A block whose small chunks found no others to merge with is rolled up at this age all the same.
+const ROLL_AGE: Duration = Duration::from_secs(6 * 3600);
 
 pub(crate) struct Upkeep {
     retention: Retention,
     head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
+    /// Of the last look; a clock that was set back is before it.
+    expired_at_unix_ms: i64,
     /// A block was written since the last look for blocks to merge.
     fresh_block: bool,
 }
@@ -71,12 +61,23 @@ impl Upkeep {
     pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { retention, head_rows, head_oldest_unix_ms, expire_next_unix_ms: 0, fresh_block: true })
+        Ok(Self {
+            retention,
+            head_rows,
+            head_oldest_unix_ms,
+            expire_next_unix_ms: 0,
+            expired_at_unix_ms: 0,
+            fresh_block: true,
+        })
     }
 
     /// After a failed transaction: counts the head again.
     pub(crate) fn reload(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
-        *self = Self { expire_next_unix_ms: self.expire_next_unix_ms, ..Self::load(prepared, self.retention)? };
+        *self = Self {
+            expire_next_unix_ms: self.expire_next_unix_ms,
+            expired_at_unix_ms: self.expired_at_unix_ms,
+            ..Self::load(prepared, self.retention)?
+        };
         Ok(())
     }
 
@@ -115,7 +116,12 @@ impl Upkeep {
     }
 
     /// Does one slice of work; false when there is none.
-    pub(crate) fn step(&mut self, prepared: &mut Prepared<'_>, now_unix_ms: i64) -> Result<bool, rusqlite::Error> {
+    pub(crate) fn step(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        now_unix_ms: i64,
+        counters: &Counters,
+    ) -> Result<bool, rusqlite::Error> {
         let head_age_ms = now_unix_ms.saturating_sub(self.head_oldest_unix_ms);
         if self.head_rows >= HEAD_ROWS || (self.head_rows > 0 && head_age_ms >= HEAD_AGE_MS) {
             in_transaction(prepared, pack_head)?;
@@ -126,16 +132,36 @@ impl Upkeep {
         if merge(prepared)? {
             return Ok(true);
         }
+        let ripe_unix_ms = now_unix_ms.saturating_sub(super::rows::millis(ROLL_AGE.min(self.retention.samples)));
+        if roll(prepared, ripe_unix_ms)? {
+            return Ok(true);
+        }
         self.fresh_block = false;
-        if now_unix_ms >= self.expire_next_unix_ms {
-            let retention = self.retention;
-            if in_transaction(prepared, |prepared| expire(prepared, retention, now_unix_ms))? {
+        let begun = clock::now();
+        let more = self.delete(prepared, now_unix_ms, counters);
+        counters.note_deleting(clock::now().duration_since(begun));
+        more
+    }
+
+    /// Deletes a slice of what is too much or too old, or gives some of the freed pages back.
+    fn delete(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        now_unix_ms: i64,
+        counters: &Counters,
+    ) -> Result<bool, rusqlite::Error> {
+        let retention = self.retention;
+        if in_transaction(prepared, |prepared| retention::shrink(prepared, &retention, counters))? {
+            return Ok(true);
+        }
+        if now_unix_ms >= self.expire_next_unix_ms || now_unix_ms < self.expired_at_unix_ms {
+            if in_transaction(prepared, |prepared| retention::expire(prepared, &retention, now_unix_ms))? {
                 return Ok(true);
             }
+            self.expired_at_unix_ms = now_unix_ms;
             self.expire_next_unix_ms = now_unix_ms.saturating_add(super::rows::millis(EXPIRE_EVERY));
-            free_pages(prepared)?;
         }
-        Ok(false)
+        retention::free_pages(prepared)
     }
 }
 
@@ -173,7 +199,7 @@ fn pack_head(prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
 fn write_level_one(prepared: &mut Prepared<'_>, samples: &mut [(i64, Point)]) -> Result<(), rusqlite::Error> {
     let times = samples.iter().map(|(_, point)| point.at_unix_ms);
     let (Some(from), Some(until)) = (times.clone().min(), times.max()) else { return Ok(()) };
-    let block = prepared.insert(Sql::InsertBlock, params![1, from, until])?;
+    let block = prepared.insert(Sql::InsertBlock, params![1, from, until, 0])?;
     write_chunks(prepared, block, samples)
 }
 
@@ -233,17 +259,27 @@ fn merge(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
         return Ok(true);
     }
     let mut rows = prepared.get(Sql::MergeCandidates)?.query([CHUNK_GOAL, MERGE_BLOCKS])?;
-    let level: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    let found: Option<(i64, i64)> = rows.next()?.map(TryInto::try_into).transpose()?;
     drop(rows);
-    let Some(level) = level else { return Ok(false) };
+    let Some((level, rolled)) = found else { return Ok(false) };
     in_transaction(prepared, |prepared| {
         let span: (i64, i64) = prepared
             .get(Sql::MergeSpan)?
-            .query_row([level, CHUNK_GOAL, MERGE_BLOCKS], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let target = prepared.insert(Sql::InsertBlock, params![level + 1, span.0, span.1])?;
-        prepared.execute(Sql::MergeBegin, [target, level, CHUNK_GOAL, MERGE_BLOCKS])?;
+            .query_row([level, rolled, CHUNK_GOAL, MERGE_BLOCKS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let target = prepared.insert(Sql::InsertBlock, params![level + 1, span.0, span.1, rolled])?;
+        prepared.execute(Sql::MergeBegin, [target, level, rolled, CHUNK_GOAL, MERGE_BLOCKS])?;
         Ok(true)
     })
+}
+
+/// Rolls up a slice of a block that is ready for it; false when none is.
+fn roll(prepared: &mut Prepared<'_>, ripe_unix_ms: i64) -> Result<bool, rusqlite::Error> {
+    let mut rows = prepared.get(Sql::RollReady)?.query([CHUNK_GOAL, ripe_unix_ms])?;
+    let block = rows.next()?.map(Unrolled::read).transpose()?;
+    drop(rows);
+    let Some(block) = block else { return Ok(false) };
+    in_transaction(prepared, |prepared| rollup::roll_slice(prepared, block))?;
+    Ok(true)
 }
 
 /// Moves the next series, in order, from all sources to the target.
@@ -282,7 +318,7 @@ fn merge_slice(prepared: &mut Prepared<'_>, target: i64) -> Result<(), rusqlite:
     write_chunks(prepared, target, &mut samples)
 }
 
-fn delete_empty_block(prepared: &mut Prepared<'_>, block: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn delete_empty_block(prepared: &mut Prepared<'_>, block: i64) -> Result<(), rusqlite::Error> {
     let (first, last) = ChunkId::range(block, SERIES_MAX);
     if prepared.get(Sql::HasNoChunk)?.query_row([first, last], |row| row.get(0))? {
         prepared.execute(Sql::DeleteBlock, [block])?;
@@ -302,38 +338,4 @@ pub(crate) fn read_chunk(row: &rusqlite::Row<'_>, first: usize) -> Result<Chunk,
         latency_ms_total: if has_latency { row.get(first + 5)? } else { 0 },
         latency_ms_max: if has_latency { row.get(first + 6)? } else { 0 },
     })
-}
-
-/// Deletes one slice of what is too old; true when there may be more.
-fn expire(prepared: &mut Prepared<'_>, retention: Retention, now_unix_ms: i64) -> Result<bool, rusqlite::Error> {
-    let before = |kept| now_unix_ms.saturating_sub(super::rows::millis(kept));
-    let mut rows = prepared.get(Sql::ExpiredBlock)?.query([before(retention.samples)])?;
-    let block: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
-    drop(rows);
-    if let Some(block) = block {
-        let (first, last) = ChunkId::range(block, SERIES_MAX);
-        prepared.execute(Sql::ExpireChunks, [first, last, EXPIRE_ROWS])?;
-        delete_empty_block(prepared, block)?;
-        return Ok(true);
-    }
-    for statement in [
-        Sql::ExpireActions,
-        Sql::ExpireDecisions,
-        Sql::ExpireReplicaChanges,
-        Sql::ExpireHpas,
-        Sql::ExpireConditions,
-        Sql::ExpireErrorPeriods,
-    ] {
-        if prepared.execute(statement, [before(retention.history), EXPIRE_ROWS])? > 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Gives up to 256 free pages (1 MiB) back to the file system: the pragma returns a row a page.
-fn free_pages(prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
-    let mut rows = prepared.get(Sql::FreePages)?.query([])?;
-    while rows.next()?.is_some() {}
-    Ok(())
 }

@@ -4,9 +4,10 @@
 //! cannot be: the batch is kept and tried again with growing pauses while the queue fills, then loses.
 //! Must not be waited for by anybody but a shutdown.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -15,12 +16,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::chunk::Point;
 use super::error::{is_corruption, is_retryable};
 use super::ledger::{Applied, Ledger};
+use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{Counters, Message, is_sample};
 use super::sql::Sql;
 use super::upkeep::Upkeep;
 use super::{Options, clock, schema};
 use crate::scaling::event::Record;
+use crate::scaling::model::ObjectKey;
 
 /// A batch waits no longer than this for company.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
@@ -57,6 +60,12 @@ pub(crate) struct Writer {
     /// When the batch must be written, when it has anything.
     due: Option<Instant>,
     retry: Option<Duration>,
+    /// Who waits for the next commit.
+    awaited: Vec<mpsc::Sender<()>>,
+    /// The newest definition of each object: a fresh file needs them, as the core tells each only once.
+    definitions: HashMap<ObjectKey, Record>,
+    losses: Losses,
+    warned_dropped_total: u64,
     /// Set once; what comes after it is not awaited any more.
     stop: Option<Instant>,
     warned: Option<Instant>,
@@ -92,6 +101,10 @@ impl Writer {
             batch: Vec::new(),
             due: None,
             retry: None,
+            awaited: Vec::new(),
+            definitions: HashMap::new(),
+            losses: Losses::default(),
+            warned_dropped_total: 0,
             stop: None,
             warned: None,
             warned_lost_total: 0,
@@ -118,24 +131,41 @@ impl Writer {
         }
     }
 
-    /// The file broke while in use: set aside, as at start.
+    /// The file broke while in use: set aside, as at start. Tries until a new one can be opened.
     fn start_afresh(&mut self) -> Option<Connection> {
         self.run = None;
-        match schema::set_aside(&self.path) {
-            Ok(aside) => error!(aside:% = aside.display(); "database is corrupt: set aside, history starts afresh"),
-            Err(error) => error!(error:% = error; "database is corrupt: cannot be set aside"),
-        }
-        let opened = schema::open(&self.path).and_then(|connection| {
-            limit_pages(&connection, &self.options)
-                .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
-            Ok(connection)
-        });
-        match opened {
-            Ok(connection) => Some(connection),
-            Err(error) => {
-                // Scaling goes on; every further record is counted as lost by its sender.
-                error!(error:% = error; "history ends: no database can be opened");
-                None
+        self.counters.count_corruption();
+        self.awaited.clear();
+        loop {
+            let opened = schema::renew(&self.path, "found while running").and_then(|connection| {
+                limit_pages(&connection, &self.options)
+                    .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
+                Ok(connection)
+            });
+            match opened {
+                Ok(connection) => {
+                    // Before what waits, which needs them. What was on its way already comes twice, which is no change.
+                    let definitions: Vec<Record> = self.definitions.values().cloned().collect();
+                    self.counters.reserve_again(definitions.len());
+                    self.batch.splice(0..0, definitions);
+                    self.losses.reset_row();
+                    (self.retry, self.due) = (None, Some(clock::now()));
+                    return Some(connection);
+                }
+                Err(error) => {
+                    let now = clock::now();
+                    if self.warned.is_none_or(|before| now.duration_since(before) >= WARN_EVERY) {
+                        self.warned = Some(now);
+                        error!(error:% = error; "no new database can be opened: trying again");
+                    }
+                    self.retry = Some(RETRY_LAST);
+                    self.due = Some(now + RETRY_LAST);
+                    self.receive(None);
+                    if self.stop.is_some() {
+                        self.lose_batch();
+                        return None;
+                    }
+                }
             }
         }
     }
@@ -168,6 +198,7 @@ impl Writer {
                 }
             }
             self.log_losses();
+            self.log_dropped();
             if let Some(deadline) = stopping {
                 if self.batch.is_empty() && self.retry.is_none() {
                     let complete = session.finish(self.run).inspect_err(|error| {
@@ -216,9 +247,10 @@ impl Writer {
                     let _ = reply.send(result);
                 }
                 Ok(Message::Flush { reply }) => {
-                    let done = session.as_deref_mut().is_some_and(|session| self.flush(session).is_ok());
-                    if done {
-                        let _ = reply.send(());
+                    // While writing fails nobody is kept waiting: the reply is dropped.
+                    if self.retry.is_none() && session.is_some() {
+                        self.awaited.push(reply);
+                        self.due = Some(clock::now());
                     }
                 }
                 Ok(Message::Stop { deadline }) => {
@@ -258,6 +290,17 @@ impl Writer {
 
     fn take(&mut self, records: Vec<Record>) {
         let urgent = !records.iter().all(|record| is_sample(record) || matches!(record, Record::LastActive { .. }));
+        for record in &records {
+            match record {
+                Record::Definition { object, .. } => {
+                    self.definitions.insert(object.clone(), record.clone());
+                }
+                Record::Removed { object, .. } => {
+                    self.definitions.remove(object);
+                }
+                _ => {}
+            }
+        }
         self.batch.extend(records);
         if self.retry.is_none() {
             let due = clock::now() + if urgent { FLUSH_URGENT_AFTER } else { FLUSH_AFTER };
@@ -278,10 +321,15 @@ impl Writer {
             }
         }
         self.succeeded();
+        self.losses.explain(unknown as u64);
+        for reply in self.awaited.drain(..) {
+            // Whoever waited may have gone.
+            let _ = reply.send(());
+        }
         let samples = self.batch.iter().filter(|record| is_sample(record)).count();
         self.counters.settle(samples, self.batch.len() - samples, unknown, 0);
         self.batch.clear();
-        Ok(())
+        self.losses.write(&mut session.prepared, self.counters.lost())
     }
 
     /// One record refused by the database (our bug) must not take its neighbours along.
@@ -291,7 +339,10 @@ impl Writer {
             let (samples, kept) = if is_sample(&record) { (1, 0) } else { (0, 1) };
             let mut unknown = 0;
             match session.write(std::slice::from_ref(&record), false, &mut unknown) {
-                Ok(()) => self.counters.settle(samples, kept, unknown, 0),
+                Ok(()) => {
+                    self.losses.explain(unknown as u64);
+                    self.counters.settle(samples, kept, unknown, 0);
+                }
                 Err(error) if is_retryable(&error) || is_corruption(&error) => {
                     self.batch = std::iter::once(record).chain(rest).collect();
                     return Err(error);
@@ -316,6 +367,8 @@ impl Writer {
 
     fn failed(&mut self, error: &rusqlite::Error) {
         self.counters.fail(error);
+        self.losses.begin(error);
+        self.awaited.clear();
         self.warn("history not written: trying again", error);
         let pause = self.retry.map_or(RETRY_FIRST, |pause| (pause * 2).min(RETRY_LAST));
         self.retry = Some(pause);
@@ -339,6 +392,21 @@ impl Writer {
                 warn!(lost = lost_total - self.warned_lost_total, lost_total = lost_total; "records lost");
                 self.warned_lost_total = lost_total;
             }
+        }
+    }
+
+    /// What the size cap took is told at the pace of other warnings.
+    fn log_dropped(&mut self) {
+        let dropped_total = self.counters.dropped_total();
+        let now = clock::now();
+        if dropped_total > self.warned_dropped_total
+            && self.warned.is_none_or(|before| now.duration_since(before) >= WARN_EVERY)
+        {
+            self.warned = Some(now);
+            let size_max = self.options.retention.size_max;
+            warn!(rows = dropped_total - self.warned_dropped_total, size_max = size_max;
+                "history dropped before its time: the database is as large as it may be");
+            self.warned_dropped_total = dropped_total;
         }
     }
 
@@ -451,7 +519,7 @@ impl<'c> Session<'c> {
         if now >= self.pending_due {
             self.write(&[], true, &mut 0)?;
         }
-        let more = self.upkeep.step(&mut self.prepared, clock::now_unix_ms())?;
+        let more = self.upkeep.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
         if !more {
             self.upkeep_after = clock::now() + UPKEEP_EVERY;
             let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());

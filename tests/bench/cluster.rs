@@ -152,7 +152,7 @@ fn polls(daemon: &Daemon) -> f64 {
 fn writes(daemon: &Daemon) -> f64 {
     sum(daemon, "hpalite_apiserver_requests_total", |labels| {
         ["create", "update", "patch", "delete"].iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")))
-    })
+    }) - daemon.metric("hpalite_lease_renewals_total").unwrap_or(0.0)
 }
 
 fn sum(daemon: &Daemon, family: &str, wanted: impl Fn(&str) -> bool) -> f64 {

@@ -1,14 +1,16 @@
 //! How fast samples are stored, what they cost on disk, how fast one series is read back.
 //!
 //! `cargo bench --bench store` runs tiny; `HPALITE_BENCH_SAMPLES=20000000 cargo bench --bench store`
-//! runs in earnest. Figures are for the whole way: records in, committed and merged rows out.
+//! runs in earnest. Figures are for the whole way: records in, committed, merged and rolled-up rows out.
+//! `HPALITE_BENCH_MONTH=1` fills 30 days of 500 objects under the default retention instead and prints the size.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hpalite::scaling::event::{Answer, Record, RecordedTrigger};
+use hpalite::scaling::event::{Answer, DecidedTrigger, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
+use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Reader, Store};
 
 const START: i64 = 1_767_225_600_000;
@@ -30,6 +32,9 @@ fn repeating(random: &mut fastrand::Rng, before: f64) -> f64 {
 }
 
 fn main() {
+    if std::env::var_os("HPALITE_BENCH_MONTH").is_some() {
+        return month();
+    }
     let samples: usize =
         std::env::var("HPALITE_BENCH_SAMPLES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000);
     for load in [
@@ -48,6 +53,9 @@ fn run(load: &Load, samples: usize) {
     // Kept for ever: the times are made up.
     let mut options = Options::default();
     options.retention.samples = Duration::from_secs(40_000 * 86_400);
+    options.retention.minutes = options.retention.samples;
+    options.retention.hours = options.retention.samples;
+    options.retention.size_max = 0;
     let store = Store::start(&path, options).unwrap();
     let keys: Vec<ObjectKey> =
         (0..load.series).map(|i| ObjectKey::new(ApiGroup::KedaSh, "bench", &format!("object-{i}"))).collect();
@@ -113,9 +121,14 @@ fn run(load: &Load, samples: usize) {
         load.name,
         sent as f64 / committed.as_secs_f64(),
         sent as f64 / took.as_secs_f64(),
-        (size(&path) - empty_bytes) as f64 / sent as f64,
+        (size(&path) - empty_bytes - rolled_bytes(&path)) as f64 / sent as f64,
         latencies[50].as_secs_f64() * 1e3,
         latencies[98].as_secs_f64() * 1e3,
+    );
+    println!(
+        "    roll-ups: {:.1} MB, longest slice of deleting {:?}",
+        rolled_bytes(&path) as f64 / 1e6,
+        stats.deleting_longest
     );
     let connection = rusqlite::Connection::open(&path).unwrap();
     let mut statement = connection
@@ -129,11 +142,130 @@ fn run(load: &Load, samples: usize) {
     }
 }
 
+/// 500 objects of one trigger, up to now. Polled every 15 s for as long as samples or minutes are kept and a little
+/// more; before, every 5 minutes, which leaves the same rows behind: the hours. Six times a day an object's replicas
+/// change, each with an action of the HPA that it tells in two statuses; twice a day hpalite decides.
+fn month() {
+    const OBJECTS: usize = 500;
+    const DAY: i64 = 86_400_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let store = Store::start(&path, Options::default()).unwrap();
+    let keys: Vec<ObjectKey> =
+        (0..OBJECTS).map(|i| ObjectKey::new(ApiGroup::KedaSh, "bench", &format!("object-{i}"))).collect();
+    store.send(keys.iter().map(definition).collect());
+    store.flush().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut values = vec![0.0; OBJECTS];
+    let (mut at, mut sent) = (now - 30 * DAY, 0);
+    let begun = Instant::now();
+    while at < now {
+        let step = if at < now - 8 * DAY { 300_000 } else { 15_000 };
+        let mut records = Vec::new();
+        for (key, value) in keys.iter().zip(&mut values) {
+            *value = repeating(&mut random, *value);
+            records.push(Record::Sample {
+                at: UnixMillis(at + random.i64(0..40)),
+                object: key.clone(),
+                trigger: 0,
+                answer: Answer::Value(*value),
+                latency: Duration::from_millis(random.u64(2..30)),
+                is_error: false,
+            });
+            if random.i64(0..DAY) < 6 * step {
+                happens(&mut records, key, UnixMillis(at), &mut random);
+            }
+        }
+        sent += keys.len();
+        while store.stats().queue_depth > 50_000 {
+            std::thread::yield_now();
+        }
+        store.send(records);
+        at += step;
+    }
+    store.flush().unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.busy_timeout(Duration::from_secs(10)).unwrap();
+    wait_for_merges(&path);
+    // Blocks live until their newest sample is too old, and the look for them comes once a minute.
+    let old = "SELECT count(*) FROM sample_block WHERE until_unix_ms < (unixepoch() - 3 * 86400 - 60) * 1000";
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while connection.query_row(old, [], |row| row.get::<_, i64>(0)).unwrap() > 0 && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let took = begun.elapsed();
+    let stats = store.stats();
+    assert!(store.stop(Duration::from_secs(30)).complete);
+    println!(
+        "30 days of {OBJECTS} objects: {:.0} MB in use, file {:.0} MB; {sent} samples in {:.0} s, lost {}, dropped for the size cap {:?}, longest slice of deleting {:?}",
+        size(&path) as f64 / 1e6,
+        std::fs::metadata(&path).unwrap().len() as f64 / 1e6,
+        took.as_secs_f64(),
+        stats.lost_total,
+        stats.dropped_total,
+        stats.deleting_longest,
+    );
+    let mut statement = connection
+        .prepare(
+            "SELECT name, sum(pgsize) / 1e6 FROM dbstat WHERE aggregate = TRUE GROUP BY name ORDER BY 2 DESC LIMIT 12",
+        )
+        .unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        println!("    {:>8.1} MB  {}", row.get::<_, f64>(1).unwrap(), row.get::<_, String>(0).unwrap());
+    }
+}
+
+fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &mut fastrand::Rng) {
+    let (from, to) = (random.u32(1..20), random.u32(1..20));
+    if random.u8(0..3) == 0 {
+        let trigger = DecidedTrigger {
+            metric_name: "s0-prometheus".into(),
+            value: Some(12.5),
+            active: true,
+            error: None,
+            formula: None,
+        };
+        let reason = Reason::Activated { metrics: vec!["s0-prometheus".into()] };
+        records.push(Record::Decision { at, object: key.clone(), reason, from, to, triggers: vec![trigger] });
+        records.push(Record::Action { at, object: key.clone(), from, to, error: None });
+    }
+    let manager = Some("kube-controller-manager".to_owned());
+    records.push(Record::Replicas { at, object: key.clone(), from: Some(from), to, manager });
+    let condition = |kind: &str, reason: &str, message: &str| {
+        (kind.to_owned(), "True".to_owned(), reason.to_owned(), message.to_owned())
+    };
+    for current in [from, to] {
+        records.push(Record::Hpa {
+            at,
+            object: key.clone(),
+            current: current as i32,
+            desired: to as i32,
+            conditions: vec![
+                condition("AbleToScale", "SucceededRescale", "the HPA controller was able to update the target scale to the new size"),
+                condition("ScalingActive", "ValidMetricFound", "the HPA was able to successfully calculate a replica count from external metric s0-prometheus(&LabelSelector{MatchLabels:map[string]string{scaledobject.keda.sh/name: object-1,},MatchExpressions:[]LabelSelectorRequirement{},})"),
+                condition("ScalingLimited", "TooManyReplicas", "the desired replica count is more than the maximum replica count"),
+            ],
+            metrics_json: r#"[{"type":"External","external":{"metric":{"name":"s0-prometheus","selector":{"matchLabels":{"scaledobject.keda.sh/name":"object-1"}}},"current":{"averageValue":"12500m"}}}]"#.to_owned(),
+        });
+    }
+}
+
+/// Bytes of the roll-ups, which outlive the samples and are no part of their price.
+fn rolled_bytes(path: &Path) -> u64 {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let sql = "SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE aggregate = TRUE AND name IN \
+        ('sample_minute', 'minute_block', 'minute_block_by_until', 'sample_hour', 'rolled_hour')";
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as u64
+}
+
 /// What was put off is part of the work.
 fn wait_for_merges(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
     let sql = "SELECT (SELECT count(*) FROM sample_block WHERE merging_into IS NOT NULL) \
+        + (SELECT count(*) FROM sample_block WHERE rolled_series < 16777215 AND samples >= 24 * chunks) \
         + coalesce((SELECT max(n) >= 16 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 24 * chunks GROUP BY level)), 0)";
     while connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
         std::thread::yield_now();
@@ -153,6 +285,8 @@ fn definition(key: &ObjectKey) -> Record {
             kind: "prometheus".into(),
             name: None,
             metric_name: "s0-prometheus".into(),
+            server: "http://prometheus:9090".into(),
+            query: "sum(up)".into(),
             threshold: 10.0,
             activation_threshold: 0.0,
         }],

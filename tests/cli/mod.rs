@@ -48,10 +48,12 @@ fn everything_that_keeps_the_daemon_from_starting_is_told_at_once() {
         &taken,
         "--http",
         "127.0.0.1:0",
+        "--ui",
+        &taken,
     ]);
     assert_eq!(output.status.code(), Some(2));
     let problems = stderr(&output);
-    for part in ["exec", "/proc/hpalite.db", &taken] {
+    for part in ["exec", "/proc/hpalite.db", &format!("--listen {taken}"), &format!("--ui {taken}")] {
         assert!(problems.contains(part), "{part}: {problems}");
     }
 }

@@ -122,6 +122,9 @@ fn the_service_account_may_do_what_it_needs_and_no_more() {
     for (verb, resource) in [
         ("get", "secrets"),
         ("list", "pods"),
+        ("watch", "pods"),
+        ("get", "services"),
+        ("list", "endpointslices.discovery.k8s.io"),
         ("watch", "deployments.apps"),
         ("patch", "scaledobjects.keda.sh /status"),
         ("update", "scaledobjects.keda.sh /finalizers"),
@@ -129,6 +132,7 @@ fn the_service_account_may_do_what_it_needs_and_no_more() {
         ("update", "deployments.apps /scale"),
         ("create", "events.events.k8s.io"),
         ("patch", "apiservices.apiregistration.k8s.io/v1beta1.external.metrics.k8s.io"),
+        ("watch", "apiservices.apiregistration.k8s.io/v1beta1.external.metrics.k8s.io"),
     ] {
         assert!(may(verb, resource), "{verb} {resource}");
     }

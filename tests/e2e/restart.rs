@@ -10,10 +10,10 @@ use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
 
 /// A stopped process that goes on when the test ends, however it ends.
-struct Frozen(u32);
+pub(super) struct Frozen(u32);
 
 impl Frozen {
-    fn new(cluster: &Cluster, name: &str) -> Self {
+    pub(super) fn new(cluster: &Cluster, name: &str) -> Self {
         let pids = std::fs::read_to_string(cluster.folder.join("pids")).unwrap();
         let line =
             pids.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {pids}"));

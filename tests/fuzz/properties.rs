@@ -7,7 +7,11 @@ use hpalite::http::front_proxy::FrontProxyTrust;
 use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
 use hpalite::http::{der, tls, uri};
+use hpalite::metrics_api::exposition::Selector as SampleSelector;
+use hpalite::metrics_api::path::Path;
+use hpalite::metrics_api::{answer, request, xml};
 use hpalite::scaling::formula::{Error, Formula};
+use hpalite::scaling::model::BodyFormat;
 use hpalite::wire::labels::{Selector, Test};
 
 /// A head is within the limits, holds nothing that could be read as a second one, means the same when written
@@ -68,7 +72,7 @@ pub(crate) fn certificate(bytes: &[u8]) {
         assert!(!subject.common_name.contains('\0'));
         assert!(subject.organisations.iter().all(|name| !name.contains('\0')));
     }
-    let _ = der::not_after(bytes);
+    let _ = der::validity(bytes);
 }
 
 /// What parses can be written down and parses to the same; what does not has a short explanation.
@@ -179,5 +183,36 @@ pub(crate) fn config_map(bytes: &[u8]) {
     if let Ok(Some(trust)) = FrontProxyTrust::from_config_map(&data, &tls::provider()) {
         assert!(trust.user(&[]).is_err());
         let _ = trust.user(&[("X-Remote-User", "u"), ("X-Remote-Extra-%zz", "v")]);
+    }
+}
+
+/// Whatever an API answers, and wherever the number is said to be, a finite number comes of it or a short explanation;
+/// the first line of the bytes is the place. What is no path or selector is refused before.
+pub(crate) fn metrics_api(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let location = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let body = parts.next().unwrap_or_default();
+    for error in [Path::parse(&location).err(), SampleSelector::parse(&location).err()].into_iter().flatten() {
+        assert!(!error.is_empty());
+    }
+    for format in [BodyFormat::Json, BodyFormat::Prometheus, BodyFormat::Xml, BodyFormat::Yaml] {
+        for status in [200, 500] {
+            match answer::parse("http://api/stats", status, body, format, &location) {
+                Ok(number) => assert!(number.is_finite() && status == 200),
+                Err(error) => assert!(error.message.len() < 1_000 + 4 * location.len(), "{}", error.message),
+            }
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(body)
+        && let Ok(tree) = xml::parse(text)
+    {
+        // One root, and nothing that was not in the text.
+        assert_eq!(tree.as_object().map(serde_json::Map::len), Some(1));
+        assert!(tree.to_string().len() <= text.len() * 8 + 16);
+    }
+    if let Some(url) = request::Url::parse(&location) {
+        assert!(location.to_ascii_lowercase().contains(&url.host.to_ascii_lowercase()));
+        let again = format!("{}{}", url.server(), url.path);
+        assert_eq!(request::Url::parse(&again).map(|again| (again.host, again.path)), Some((url.host, url.path)));
     }
 }

@@ -221,14 +221,15 @@ pub(crate) fn status(answer: &str) -> u16 {
 
 pub(crate) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
-pub(crate) fn roots(pem: &str) -> RootCertStore {
+pub(crate) fn roots(pem: impl AsRef<[u8]>) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
         roots.add(certificate.unwrap()).unwrap();
     }
     roots
 }
 
+/// A client that believes what one of these CAs has signed.
 pub(crate) fn client_config(roots: RootCertStore, holder: Option<&Holder>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()

@@ -119,7 +119,7 @@ fn the_pod_is_found_or_told_what_is_missing() {
     assert_eq!(ClusterConfig::in_cluster_at(folder.path(), &env).unwrap_err().problems.len(), 1);
 }
 
-/// Answers one request over TLS with what the client's certificate looked like.
+/// Answers requests over TLS, one a connection, with what the client's certificate looked like.
 fn tls_server(pki: &Pki, name: &str) -> u16 {
     let (cert, key) = pki.issue(name);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -140,25 +140,30 @@ fn tls_server(pki: &Pki, name: &str) -> u16 {
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let config = Arc::new(config);
     thread::spawn(move || {
-        let (tcp, _) = listener.accept().unwrap();
-        let conn = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-        let mut stream = rustls::StreamOwned::new(conn, tcp);
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            // A client that refuses us hangs up.
-            if stream.read(&mut byte).unwrap_or(0) == 0 {
-                return;
-            }
-            head.push(byte[0]);
+        for tcp in listener.incoming() {
+            let conn = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            answer(rustls::StreamOwned::new(conn, tcp.unwrap()));
         }
-        let known = stream.conn.peer_certificates().is_some();
-        let body = format!("\"{}\"", if known { "known" } else { "anonymous" });
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        stream.write_all(answer.as_bytes()).unwrap();
     });
     port
+}
+
+fn answer(mut stream: rustls::StreamOwned<rustls::ServerConnection, std::net::TcpStream>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        // A client that refuses us hangs up.
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    let known = stream.conn.peer_certificates().is_some();
+    let body = format!("\"{}\"", if known { "known" } else { "anonymous" });
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    stream.write_all(answer.as_bytes()).unwrap();
 }
 
 fn ask(folder: &Path, cluster: &str, user: &str) -> Result<String, Error> {
@@ -194,4 +199,32 @@ fn certificates_are_checked_and_shown() {
 
     let anybody = format!("{}, insecure-skip-tls-verify: true", server("elsewhere"));
     assert_eq!(ask(folder.path(), &anybody, identity).unwrap(), "known");
+}
+
+#[test]
+fn new_certificates_are_used_from_the_next_handshake_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Pki::new();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("ca", &Pki::new().ca.pem());
+    let cluster = format!("server: 'https://127.0.0.1:{}', certificate-authority: ca", tls_server(&pki, "127.0.0.1"));
+    let path = write_config(folder.path(), &cluster, "");
+    let client = Client::new(ClusterConfig::from_kubeconfig(&path).unwrap());
+    let ask = || client.json::<String>(&Request::get_path("/version"));
+    assert!(matches!(ask(), Err(Error::Tls { .. })));
+    assert!(!client.config().reread_tls().unwrap(), "nothing has changed");
+    write("ca", &pki.ca.pem());
+    assert!(client.config().reread_tls().unwrap());
+    assert_eq!(ask().unwrap(), "anonymous");
+    // Half of a change leaves what works.
+    let (cert, key) = pki.issue("client");
+    write("cert", &cert);
+    write("key", &Pki::new().issue("client").1);
+    write_config(folder.path(), &cluster, "client-certificate: cert, client-key: key");
+    let problems = client.config().reread_tls().unwrap_err().to_string();
+    assert!(problems.contains("client-key: does not belong to client-certificate"), "{problems}");
+    assert_eq!(ask().unwrap(), "anonymous");
+    write("key", &key);
+    assert!(client.config().reread_tls().unwrap());
+    assert_eq!(ask().unwrap(), "known");
 }

@@ -89,6 +89,7 @@ fn show(event: &Event<Thing>) -> String {
         Event::InitDone { namespace } => format!("done {}", scope(namespace)),
         Event::Apply(t) => format!("apply {}", thing(t)),
         Event::Delete(key) => format!("delete {key}"),
+        Event::Unlisted { error, is_denied } => format!("unlisted {is_denied} {error}"),
         Event::Invalid(i) => format!("invalid {}@{}", i.object, i.object.resource_version),
     }
 }
@@ -293,6 +294,25 @@ fn namespaces_have_a_stream_each() {
     events.sort();
     assert_eq!(events, ["done a", "done b", "init a", "init b", "listed n/a=1", "listed n/b=1"]);
     bench.fake.wait("two watches", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
+}
+
+#[test]
+fn one_object_is_asked_for_by_its_name() {
+    let fake = FakeKube::start();
+    let path = "/apis/shop.io/v1/namespaces/shop/things";
+    fake.script(&format!("GET {path}"), list(5, "", &[object("a", 1, "1")]));
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::new(fake.config(folder.path(), ""));
+    let settings = WatchSettings::default();
+    let sink = |_: Event<Thing>| ControlFlow::Continue(());
+    let watcher = Watcher::spawn_one("thing", &client, &THINGS, (Some("shop"), "a"), settings, sink).unwrap();
+    fake.wait("a watch", |r| r.iter().any(super::super::support::fake_kube::Recorded::is_watch));
+    for request in fake.requests() {
+        assert_eq!(request.path, path);
+        assert_eq!(request.parameter("fieldSelector"), Some("metadata.name%3Da"), "{}", request.query);
+    }
+    client.shutdown_watches();
+    watcher.join();
 }
 
 #[test]

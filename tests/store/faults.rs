@@ -1,5 +1,8 @@
 //! The store when its surroundings fail: locked, full, killed.
 
+use std::collections::HashSet;
+use std::io::{BufRead as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -99,50 +102,207 @@ fn a_sample_nobody_defined_is_counted() {
     assert_eq!(rows(&place.open(), "SELECT namespace, name, uid FROM v_scaled_object"), ["shop|web|"]);
 }
 
-/// Run by the test below in a process of its own, which it then kills.
+/// Run by the test below in a process of its own, which it then kills. Tells on standard output what it carried out
+/// and when it sent which sample.
 #[test]
 fn child_that_writes() {
     let Some(path) = std::env::var_os("HPALITE_TEST_KILLED_STORE") else { return };
     let store = Store::start(path.as_ref(), keeping_all()).unwrap();
     store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
-    for i in 0.. {
-        store.send((0..500).map(|j| sample(START + i * 500 + j, &web(), Answer::Value(j as f64 / 3.0))).collect());
+    let begin: i64 = std::env::var("HPALITE_TEST_KILLED_FROM").unwrap().parse().unwrap();
+    let mut out = std::io::stdout();
+    for i in begin.. {
+        store.send((0..20).map(|j| sample(START + i * 20 + j, &web(), Answer::Value(j as f64 / 3.0))).collect());
+        let at = unix_ms();
+        // One write a line: a kill cuts between lines only.
+        out.write_all(format!("sample {} {at}\n", i * 20 + 19).as_bytes()).unwrap();
         store.send(vec![decision(START + i)]);
-        while store.stats().queue_depth > 20_000 {
-            std::thread::yield_now();
+        // As a hand does before it writes to the API server.
+        if store.ticket().wait(Duration::from_millis(100)) {
+            out.write_all(format!("carried {i}\n").as_bytes()).unwrap();
         }
+        out.flush().unwrap();
     }
 }
 
-#[test]
-fn a_killed_writer_leaves_a_whole_file() {
+fn unix_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// Kills at moments all over the writer's doings: some before the file is complete, some after seconds of samples.
+fn kill_rounds(rounds: u64, seed: u64) {
     let place = Place::new();
-    let mut seen = 0;
-    for round in 0..5 {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut next = 0;
+    let (mut carried_total, mut samples_judged) = (0, 0);
+    for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["store::faults::child_that_writes", "--exact"])
+            .args(["store::faults::child_that_writes", "--exact", "--nocapture"])
             .env("HPALITE_TEST_KILLED_STORE", place.path())
-            .stdout(Stdio::null())
+            .env("HPALITE_TEST_KILLED_FROM", next.to_string())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("the child to write", || {
-            let Ok(connection) = rusqlite::Connection::open(place.path()) else { return false };
-            let _ = connection.busy_timeout(Duration::from_secs(1));
-            connection
-                .query_row("SELECT count(*) FROM decision", [], |row| row.get::<_, i64>(0))
-                .is_ok_and(|count| count > seen + 100 + round * 37)
-        });
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+        // Every fifth lives long enough for samples to be older than a second.
+        let life = if round % 5 == 0 { random.u64(1_200..2_000) } else { random.u64(0..400) };
+        std::thread::park_timeout(Duration::from_millis(life));
+        let killed_at = unix_ms();
         child.kill().unwrap();
         child.wait().unwrap();
+        let told = reader.join().unwrap();
+        if !std::fs::metadata(place.path()).is_ok_and(|file| file.len() > 0) {
+            continue;
+        }
         let connection = place.open();
         assert_eq!(rows(&connection, "PRAGMA integrity_check"), ["ok"], "round {round}");
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), [""; 0]);
-        seen = count(&connection, "decision");
+        let (mut carried, mut newest) = (Vec::new(), None);
+        for line in told {
+            // The test harness prints before the first of them.
+            let words: Vec<&str> = line.rsplit("... ").next().unwrap().split(' ').collect();
+            match words[..] {
+                ["carried", i] => carried.push(i.parse::<i64>().unwrap()),
+                ["sample", n, sent_at] if sent_at.parse::<i64>().unwrap() < killed_at - 1_000 => {
+                    newest = Some(n.parse::<i64>().unwrap());
+                    samples_judged += 1;
+                }
+                _ => {}
+            }
+        }
+        if let Some(last) = carried.last() {
+            let sql = format!("SELECT at_unix_ms - {START} FROM decision WHERE at_unix_ms >= {START} + {next}");
+            let found: HashSet<i64> = rows(&connection, &sql).iter().map(|at| at.parse().unwrap()).collect();
+            let lost = carried.iter().find(|i| !found.contains(i));
+            assert_eq!(lost, None, "round {round}: a decision that was carried out is lost");
+            carried_total += carried.len();
+            next = last + 1;
+        }
+        if let Some(newest) = newest {
+            // Sent and stored in order: whoever has the newest has all. Not from the view, which decodes everything.
+            let sql = format!(
+                "SELECT max(coalesce((SELECT max(at_unix_ms) FROM sample_head), 0),
+                            coalesce((SELECT max(until_unix_ms) FROM sample_block), 0)) >= {START} + {newest}"
+            );
+            assert_eq!(rows(&connection, &sql), ["1"], "round {round}: sample {newest} is lost");
+        }
+        drop(connection);
+        // Beyond what may have been sent without being carried out.
+        next += 1_000;
     }
+    assert!(carried_total > 0 && samples_judged > 0, "{carried_total} {samples_judged}");
     stop(place.start());
+    assert_eq!(rows(&place.open(), "SELECT count(*) FROM process_run WHERE state = 'orderly'"), ["1"]);
+}
+
+#[test]
+fn a_hundred_kills_leave_a_whole_file_with_every_decision_that_was_carried_out() {
+    // Five files of five rounds a thread: a file that grew for long would take long to check.
+    let threads: Vec<_> = (0..4)
+        .map(|thread| std::thread::spawn(move || (0..5).for_each(|file| kill_rounds(5, thread * 5 + file))))
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_ticket_is_answered_by_the_commit_and_at_once_while_writing_fails() {
+    let place = Place::new();
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)]), decision(START)]);
+    assert!(store.ticket().wait(Duration::from_secs(30)));
+    assert_eq!(count(&place.open(), "decision"), 1);
+    let other = place.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.send(vec![decision(START + 1)]);
+    wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    let begun = Instant::now();
+    assert!(!store.ticket().wait(Duration::from_secs(30)));
+    // Nobody waits for the limit while the store is in trouble.
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("the retry", || store.stats().queue_depth == 0);
+    stop(store);
+}
+
+#[test]
+fn a_loss_is_told_once_writing_works_again() {
+    let place = Place::new();
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    store.flush().unwrap();
+    let other = place.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.send(vec![decision(START)]);
+    wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    let mut sent = 0;
+    wait_for("a loss", || {
+        sent += 10_000;
+        store.send((0..10_000).map(|i| sample(START + i, &web(), Answer::Value(1.0))).collect());
+        store.stats().lost_samples_total > 0
+    });
+    let lost = store.stats().lost_samples_total;
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("the retry", || store.stats().queue_depth == 0);
+    stop(store);
     assert_eq!(
-        rows(&place.open(), "SELECT state, count(*) FROM process_run GROUP BY state"),
-        ["lost|5", "orderly|1"].map(str::to_owned)
+        rows(&other, "SELECT samples, others, cause LIKE '%locked%', since <= until FROM v_loss"),
+        [format!("{lost}|0|1|1")]
     );
+    assert_eq!(count(&other, "v_sample"), sent - lost as i64);
+}
+
+/// Whatever was committed is gone, scaling goes on: definitions that are told only once are in the new file.
+#[test]
+fn a_file_that_breaks_while_in_use_is_set_aside() {
+    let place = Place::new();
+    let store = place.start();
+    store.write_kv("ca", "certificate").unwrap();
+    store.send(vec![
+        definition(START, &web(), "u", 7, vec![trigger(0, 1.0)]),
+        Record::LastActive { object: web(), at: UnixMillis(START + 3) },
+    ]);
+    // More than the page cache holds, so that old pages are read from the file again.
+    for i in 0..6 {
+        store.send((0..10_000).map(|j| decision(START + i * 10_000 + j)).collect());
+        store.flush().unwrap();
+    }
+    stop(store);
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 7, vec![trigger(0, 1.0)])]);
+    store.flush().unwrap();
+    let damaged: Vec<String> = {
+        let connection = place.open();
+        rows(
+            &connection,
+            "SELECT rootpage FROM sqlite_schema WHERE name IN ('decision', 'decision_by_object', 'decision_by_at')",
+        )
+    };
+    let file = std::fs::OpenOptions::new().write(true).open(place.path()).unwrap();
+    for page in damaged {
+        file.write_all_at(&[0xA5; 200], (page.parse::<u64>().unwrap() - 1) * 4096).unwrap();
+    }
+    // A change by somebody else makes the writer forget what it holds in memory.
+    place.open().execute("INSERT INTO kv VALUES ('other', 'x', 1)", []).unwrap();
+    let mut at = START + 100_000;
+    wait_for("the damage to be found", || {
+        at += 1;
+        store.send(vec![decision(at)]);
+        let _ = store.flush();
+        store.stats().corruptions_total == 1
+    });
+    store.send(vec![sample(at + 1, &web(), Answer::Value(4.0)), decision(at + 1)]);
+    wait_for("the new file", || store.flush().is_ok());
+    assert_eq!((store.stats().lost_total, store.read_kv("ca").unwrap().as_deref()), (0, Some("certificate")));
+    assert_eq!(store.restore().unwrap()[0].last_active_at, Some(UnixMillis(START + 3)));
+    stop(store);
+    let connection = place.open();
+    assert_eq!(rows(&connection, "SELECT value FROM v_sample"), ["4"]);
+    assert_eq!(rows(&connection, "SELECT generation FROM v_definition"), ["7"]);
+    assert_eq!(rows(&connection, "SELECT cause LIKE 'the database was corrupt (%' FROM v_loss"), ["1"]);
+    assert_eq!(rows(&connection, &format!("SELECT count(*) FROM decision WHERE at_unix_ms = {}", at + 1)), ["1"]);
+    let aside = std::fs::read_dir(place.folder()).unwrap();
+    let aside = aside.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".corrupt-"));
+    assert!(aside.count() >= 1);
 }

@@ -1,9 +1,11 @@
 //! The store with real SQLite files and real faults.
 
+mod cookbook;
 mod faults;
 mod files;
 mod history;
 mod query;
+mod rollup;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -50,6 +52,8 @@ impl Place {
 pub(crate) fn keeping_all() -> Options {
     let mut options = Options::default();
     options.retention.samples = Duration::from_secs(40_000 * 86_400);
+    options.retention.minutes = options.retention.samples;
+    options.retention.hours = options.retention.samples;
     options.retention.history = options.retention.samples;
     options
 }
@@ -69,6 +73,8 @@ pub(crate) fn trigger(index: u16, threshold: f64) -> RecordedTrigger {
         kind: "prometheus".into(),
         name: None,
         metric_name: format!("s{index}-prometheus").as_str().into(),
+        server: "http://prometheus:9090".into(),
+        query: "sum(up)".into(),
         threshold,
         activation_threshold: 1.0,
     }

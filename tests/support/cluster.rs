@@ -317,6 +317,8 @@ impl Daemon {
                 &format!("127.0.0.1:{port}"),
                 "--http",
                 &format!("127.0.0.1:{http_port}"),
+                "--ui",
+                "127.0.0.1:0",
                 "--drain",
                 "0",
             ])
@@ -347,7 +349,11 @@ impl Daemon {
 
     /// Rows of a statement on the history, as JSON.
     pub(crate) fn sql(&self, statement: &str) -> Vec<Value> {
-        sql(&self.folder.path().join("hpalite.db"), statement)
+        sql(&self.db(), statement)
+    }
+
+    pub(crate) fn db(&self) -> PathBuf {
+        self.folder.path().join("hpalite.db")
     }
 
     /// SIGTERM; the time until the process has ended, and its folder with the database.
@@ -362,6 +368,23 @@ impl Daemon {
         (started.elapsed(), folder)
     }
 
+    /// Waits until it ends by itself: its exit code, and its folder with the database.
+    pub(crate) fn wait(mut self) -> (Option<i32>, tempfile::TempDir) {
+        let mut child = self.child.take().expect("the daemon runs");
+        let status = wait_for("the daemon to end", || child.try_wait().expect("it can be waited for"));
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a temporary folder"));
+        (status.code(), folder)
+    }
+
+    /// What `/readyz` says, without its line end; "ok" if ready.
+    pub(crate) fn readiness(&self) -> String {
+        let settings = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent: ureq::Agent = settings.timeout_global(Some(Duration::from_secs(10))).build().into();
+        let answer = agent.get(format!("{}/readyz", self.http)).call();
+        let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
+        text.map_or_else(|error| error.to_string(), |text| text.trim_end().to_owned())
+    }
+
     /// SIGKILL; the folder with the database.
     pub(crate) fn kill(mut self) -> tempfile::TempDir {
         let mut child = self.child.take().expect("the daemon runs");
@@ -374,6 +397,12 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
+            // In order, so that the next daemon of this cluster need not wait for the lease to run out.
+            signal(child.id(), "TERM");
+            let until = Instant::now() + Duration::from_secs(10);
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,5 +1,6 @@
 //! Fakes and builders that several test modules share.
 
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod fake_kube;
 pub(crate) mod fake_prometheus;

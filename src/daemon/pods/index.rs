@@ -258,7 +258,8 @@ mod tests {
             let plain = counting().filter(|(app, ..)| app == "a").count();
             let nodes: BTreeSet<&String> =
                 counting().filter(|(app, node, _)| app != "c" && !node.is_empty()).map(|(_, node, _)| node).collect();
-            let expected = [plain, nodes.len()].map(|count| u32::try_from(count).ok());
+            // In the order of the selectors' texts.
+            let expected = [nodes.len(), plain].map(|count| u32::try_from(count).ok());
             assert_eq!(counts(&index), expected);
         }
     }

@@ -5,7 +5,7 @@
 
 mod index;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,10 +140,9 @@ impl Counter {
                 told_at: None,
                 told: BTreeMap::new(),
             });
-            let selections: BTreeSet<PodSelection> = selections.into_iter().collect();
-            // One that comes again is told again: whoever wants it now has not heard.
-            known.told.retain(|selection, _| selections.contains(selection));
-            known.index.select(selections);
+            known.index.select(selections.into_iter().collect());
+            // One that went and came again in the meantime is new to the core.
+            known.told.clear();
             known.is_changed = true;
             known.told_at = None;
         }
@@ -186,8 +185,9 @@ impl Counter {
                 warn!(namespace = &**name, name = invalid.object.name, error = invalid.error; "pod cannot be read, ignored");
                 return;
             }
-            WatchEvent::Unlisted { error, is_denied, .. } => {
-                let fix = if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
+            WatchEvent::Unlisted { error, is_denied } => {
+                let fix =
+                    if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
                 let class = if is_denied { ErrorClass::Authentication } else { ErrorClass::Connect };
                 let message = format!("cannot list pods in namespace {name}: {error}{fix}");
                 namespace.error = Some(PollError { class, message });
@@ -226,12 +226,11 @@ impl Counter {
 }
 
 fn start(client: &Client, namespace: &Arc<str>, watch: u64, news: &SyncSender<News>) -> std::io::Result<Watcher> {
-    let settings = WatchSettings { field_selector: Some(UNFINISHED), ..WatchSettings::default() };
     let (name, news) = (Arc::clone(namespace), news.clone());
-    Watcher::spawn::<Pod, _>("pods", client, &PODS, &[namespace.to_string()], settings, move |event| {
-        match news.send(News::Seen { namespace: Arc::clone(&name), watch, event }) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    })
+    let sink = move |event| match news.send(News::Seen { namespace: Arc::clone(&name), watch, event }) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let (filter, settings) = (Some(UNFINISHED.to_owned()), WatchSettings::default());
+    Watcher::spawn_filtered::<Pod, _>("pods", client, &PODS, &[namespace.to_string()], filter, settings, sink)
 }

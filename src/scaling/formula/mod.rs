@@ -74,6 +74,12 @@ impl Formula {
         Ok(formula)
     }
 
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The variables, in the order in which their values are given.
     #[must_use]
     pub fn names(&self) -> &[String] {

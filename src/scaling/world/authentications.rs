@@ -115,7 +115,7 @@ impl World {
         let objects_known = self.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
         let is_busy = self.authentication_writes.values().any(|busy| busy.key == *key);
         let waits = self.authentication_retries.get(key).is_some_and(|(at, _)| at.is_some_and(|at| at > now));
-        if !objects_known || is_busy || waits {
+        if self.is_standby || !objects_known || is_busy || waits {
             return false;
         }
         let Some(found) = self.authentications.get(key) else {

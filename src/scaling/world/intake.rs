@@ -33,6 +33,7 @@ impl World {
             }
             Event::MetricRead(key) => self.metric_read(&key, now),
             Event::Restored(states) => self.restored(states),
+            Event::Leading => self.lead(now),
             Event::Tick => {}
         }
     }
@@ -250,7 +251,8 @@ impl World {
         self.dirty.extend(controlling_object(hpa));
     }
 
-    /// Hands the HPA's own reasoning to the history whenever it changed.
+    /// Hands the HPA's own reasoning to the history whenever it changed. A new value of a metric alone is no news: the
+    /// samples have it, and the HPA writes one every 15 s, which at 1 kB each would be 3 GB a day for 500 objects.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
         let (Some(key), Some((.., uid))) = (controlling_object(hpa), &hpa.controller) else {
             return;
@@ -262,7 +264,6 @@ impl World {
             old.current_replicas == hpa.current_replicas
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
-                && old.current_metrics_json == hpa.current_metrics_json
         });
         if !same {
             self.record(Record::Hpa {
@@ -486,13 +487,18 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
 }
 
 fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {
-    let recorded = definition.triggers.iter().map(|trigger| super::super::event::RecordedTrigger {
-        index: trigger.index,
-        kind: trigger.kind.clone(),
-        name: trigger.name.clone(),
-        metric_name: std::sync::Arc::clone(&trigger.metric_name),
-        threshold: trigger.threshold,
-        activation_threshold: trigger.activation_threshold,
+    let recorded = definition.triggers.iter().map(|trigger| {
+        let (server, query) = trigger.source.told();
+        super::super::event::RecordedTrigger {
+            index: trigger.index,
+            kind: trigger.kind.clone(),
+            name: trigger.name.clone(),
+            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            server,
+            query,
+            threshold: trigger.threshold,
+            activation_threshold: trigger.activation_threshold,
+        }
     });
     recorded.chain(definition.modifiers.as_ref().map(composite::recorded)).collect()
 }

@@ -80,6 +80,8 @@ pub struct World {
     restored: HashMap<ObjectKey, RestoredState>,
     next_write: u64,
     random: u64,
+    /// Another instance may be acting: facts are taken in, nothing follows from them.
+    is_standby: bool,
     out: Vec<Command>,
 }
 
@@ -154,8 +156,21 @@ impl World {
             starved: VecDeque::new(),
             restored: HashMap::new(),
             next_write: 1,
+            is_standby: false,
             out: Vec::new(),
         }
+    }
+
+    /// Only watches until [`Event::Leading`]: another instance acts. To be called before the first event.
+    pub fn stand_by(&mut self) {
+        self.is_standby = true;
+    }
+
+    /// Everything that was held back is due at once.
+    fn lead(&mut self, now: UnixMillis) {
+        self.is_standby = false;
+        self.dirty.extend(self.objects.keys().cloned());
+        self.sync_all_authentications(now);
     }
 
     /// Takes in one event and returns what must be done because of it.

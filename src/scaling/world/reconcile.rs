@@ -22,7 +22,7 @@ impl World {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        if !self.is_listed(key.group) {
+        if !self.may_decide(key.group) {
             return;
         }
         if object.spec.deletion_requested {
@@ -39,9 +39,10 @@ impl World {
         self.sync_authentications_of(key, now);
     }
 
-    /// Nothing is decided on half of the facts.
-    fn is_listed(&self, group: ApiGroup) -> bool {
-        self.lists.hpas.is_complete()
+    /// Nothing is decided on half of the facts, nor beside another instance.
+    fn may_decide(&self, group: ApiGroup) -> bool {
+        !self.is_standby
+            && self.lists.hpas.is_complete()
             && self.lists.objects.get(&group).is_some_and(super::lists::ListTracker::is_complete)
     }
 

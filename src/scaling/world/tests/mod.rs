@@ -13,8 +13,10 @@ mod formulas;
 mod hpas;
 mod invariants;
 mod pausing;
+mod pods;
 mod scaling;
 mod simulation;
+mod standby;
 mod takeover;
 mod triggers;
 

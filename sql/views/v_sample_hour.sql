@@ -1,0 +1,55 @@
+-- Hours of every series: what was rolled up and the samples that are not
+-- yet. Unordered: give namespace and name. Each series is summed up by itself, in a subquery that knows it, so that one
+-- object is found by keys; an aggregate around all would be computed for all first.
+CREATE VIEW v_sample_hour AS
+SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (e.value ->> 0) * 3600, 'unixepoch') AS at,
+       o.namespace,
+       o.name,
+       s.metric_name,
+       e.value ->> 1 AS count,
+       e.value ->> 2 AS errors,
+       CAST(e.value ->> 3 AS REAL) AS min,
+       CAST(e.value ->> 4 AS REAL) AS max,
+       CAST(e.value ->> 5 AS REAL) / nullif(e.value ->> 1, 0) AS mean,
+       CAST(e.value ->> 6 AS REAL) AS last,
+       s.threshold,
+       s.trigger_index,
+       s.id AS series_id,
+       (e.value ->> 0) * 3600000 AS at_unix_ms
+FROM scaled_object o
+CROSS JOIN series s ON s.object_id = o.id
+CROSS JOIN json_each((
+    SELECT json_group_array(json_array(t.hour, t.count, t.errors, t.min, t.max, t.sum, t.last))
+    FROM (
+        SELECT p.hour,
+               sum(p.count) AS count,
+               sum(p.errors) AS errors,
+               min(p.min) AS min,
+               max(p.max) AS max,
+               sum(p.sum) AS sum,
+               json_group_array(p.last ORDER BY p.last_at_unix_ms DESC) FILTER (WHERE p.last IS NOT NULL) ->> 0 AS last
+        FROM (
+            SELECT x.hour_unix_ms / 3600000 AS hour, y.count, y.errors, y.min, y.max, y.sum, y.last, y.last_at_unix_ms
+            FROM rolled_hour x
+            CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id = s.id
+            UNION ALL
+            SELECT (r.at_unix_ms - (r.at_unix_ms % 3600000 + 3600000) % 3600000) / 3600000,
+                   r.value IS NOT NULL, r.value IS NULL, r.value, r.value, r.value, r.value, r.at_unix_ms
+            FROM (
+                SELECT h.at_unix_ms, iif(typeof(h.value) = 'text', NULL, CAST(h.value AS REAL)) AS value
+                FROM sample_head h
+                WHERE h.series_id = s.id
+                UNION ALL
+                SELECT c.base_unix_ms + n.key * c.step_ms + iif(c.stride = 0, n.value, n.value / c.stride),
+                       iif(typeof(c.value_list ->> iif(c.stride = 0, n.key, n.value % c.stride)) = 'text', NULL,
+                           CAST(c.value_list ->> iif(c.stride = 0, n.key, n.value % c.stride) AS REAL))
+                FROM sample_block b
+                CROSS JOIN sample_chunk c
+                    ON c.id BETWEEN (b.id << 36) + (s.id << 12) AND (b.id << 36) + (s.id << 12) + 4095
+                CROSS JOIN json_each(c.samples) n
+                WHERE b.rolled_series < s.id
+            ) r
+        ) p
+        GROUP BY p.hour
+    ) t
+)) e;

@@ -1,0 +1,139 @@
+//! The arguments of `hpalite history`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use super::{Command, Problems, number, one, take};
+use crate::scaling::model::ApiGroup;
+use crate::wire::time::parse_go_duration;
+
+/// Arguments of `hpalite history`.
+#[derive(Debug, PartialEq)]
+pub struct HistoryArguments {
+    pub db: PathBuf,
+    pub namespace: String,
+    pub name: String,
+    pub group: Option<ApiGroup>,
+    pub since: Duration,
+    /// Columns of a plot, points of the other forms.
+    pub width: Option<usize>,
+    pub ascii: bool,
+    pub form: HistoryForm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryForm {
+    Plot,
+    Csv,
+    Json,
+}
+
+pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let mut problems = Vec::new();
+    let (mut db, mut since, mut width, mut group, mut object) = (None, None, None, None, None);
+    let (mut ascii, mut csv, mut json) = (false, false, false);
+    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value)),
+            Arg::Long("since") => take(parser, "--since", &mut problems, |value| since = Some(value)),
+            Arg::Long("width") => take(parser, "--width", &mut problems, |value| width = Some(value)),
+            Arg::Long("group") => take(parser, "--group", &mut problems, |value| group = Some(value)),
+            Arg::Long("ascii") => ascii = true,
+            Arg::Long("csv") => csv = true,
+            Arg::Long("json") => json = true,
+            Arg::Value(text) if object.is_none() => object = Some(text.to_string_lossy().into_owned()),
+            Arg::Value(_) => problems.push("history: one object only".to_owned()),
+            other => problems.push(format!("{}; see --help", other.unexpected())),
+        }
+    }
+    let form = match (csv, json) {
+        (true, true) => {
+            problems.push("--csv and --json: choose one".to_owned());
+            HistoryForm::Csv
+        }
+        (true, false) => HistoryForm::Csv,
+        (false, true) => HistoryForm::Json,
+        (false, false) => HistoryForm::Plot,
+    };
+    let width = width.and_then(|text| number("--width", &text, &mut problems));
+    let bounds = if form == HistoryForm::Plot { 40..=300 } else { 1..=2000 };
+    if width.is_some_and(|width| !bounds.contains(&width)) {
+        problems.push(format!("--width: must be between {} and {}", bounds.start(), bounds.end()));
+    }
+    let since = since.as_deref().unwrap_or("2h");
+    let since = past_duration(since).or_else(|| {
+        problems.push(format!("--since: \"{since}\" is not a duration such as 90s, 45m, 2h or 7d"));
+        None
+    });
+    let group = group.and_then(|name| {
+        let known = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name);
+        if known.is_none() {
+            problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
+        }
+        known
+    });
+    let object = object.as_deref().and_then(|text| text.split_once('/'));
+    if object.is_none_or(|(namespace, name)| namespace.is_empty() || name.is_empty()) {
+        problems.push("history: name the object as NAMESPACE/NAME, for example shop/web".to_owned());
+    }
+    match (object, since) {
+        (Some((namespace, name)), Some(since)) if problems.is_empty() => Ok(Command::History(HistoryArguments {
+            db: db.or_else(|| env("HPALITE_DB")).unwrap_or_else(|| "/data/hpalite.db".to_owned()).into(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            group,
+            since,
+            width: width.and_then(|width| usize::try_from(width).ok()),
+            ascii,
+            form,
+        })),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// A Go duration or whole days, longer than nothing and no longer than a century.
+fn past_duration(text: &str) -> Option<Duration> {
+    let nanos = match text.strip_suffix('d') {
+        Some(days) => i64::from(days.parse::<u32>().ok().filter(|days| *days <= 36_500)?) * 86_400_000_000_000,
+        None => parse_go_duration(text)?,
+    };
+    u64::try_from(nanos).ok().map(Duration::from_nanos).filter(|duration| *duration >= Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    #[test]
+    fn history_takes_an_object_and_a_time() {
+        let Ok(Command::History(arguments)) =
+            crate::cli::parse(["history", "shop/web", "--since", "7d", "--csv"].map(OsString::from), &|_| None)
+        else {
+            panic!("refused")
+        };
+        assert_eq!((arguments.namespace.as_str(), arguments.name.as_str()), ("shop", "web"));
+        assert_eq!((arguments.since, arguments.form), (Duration::from_secs(604_800), HistoryForm::Csv));
+        for (bad, expected) in [
+            (&["history"][..], "NAMESPACE/NAME"),
+            (&["history", "web"], "NAMESPACE/NAME"),
+            (&["history", "/web"], "NAMESPACE/NAME"),
+            (&["history", "shop/web", "--since", "soon"], "--since"),
+            (&["history", "shop/web", "--since", "0s"], "--since"),
+            (&["history", "shop/web", "--width", "20"], "--width"),
+            (&["history", "shop/web", "--csv", "--json"], "choose one"),
+            (&["history", "shop/web", "--group", "keda"], "--group"),
+            (&["history", "shop/web", "shop/api"], "one object"),
+            (&["history", "shop/web", "--until", "1h"], "--until"),
+        ] {
+            let Err(Problems(problems)) = crate::cli::parse(bad.iter().map(OsString::from), &|_| None) else {
+                panic!("{bad:?} accepted")
+            };
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{bad:?}: {problems:?}");
+        }
+    }
+}

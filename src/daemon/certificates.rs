@@ -1,0 +1,229 @@
+//! Certificates of the TLS port: our own, kept in the database and renewed in place, or files that are followed.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use log::{info, warn};
+
+use crate::cli::Config;
+use crate::http::certificates::{OwnCertificates, ServiceNames, ServingCertificate};
+use crate::http::rotation::Rotation;
+use crate::http::tls::{self, TlsState};
+use crate::store::{self, Store};
+
+const KV: &str = "certificates";
+/// Looking costs two small reads; kubelets change the files of a Secret's volume at about a minute's notice.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+/// Ends are months away, but a step of the clock can bring one at once.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(10);
+
+/// What is served, and what will be.
+pub(super) struct Certificates {
+    source: Source,
+    pub(super) tls: Arc<TlsState>,
+}
+
+enum Source {
+    Own { names: ServiceNames, rotation: Rotation, store: store::Sender },
+    Files(Files),
+}
+
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Of the contents that are served.
+    served: u64,
+    /// Why the present ones are not, and whether that was told: certificate and key change one after the other, so
+    /// one look alone may see half of a change.
+    problem: Option<(String, bool)>,
+}
+
+impl Certificates {
+    /// Loads or makes them.
+    ///
+    /// # Errors
+    /// A message that names the file or the step.
+    pub(super) fn load(config: &Config, store: &Store) -> Result<Self, String> {
+        let (source, serving) = match &config.tls_files {
+            Some((certificate, key)) => {
+                let mut files = Files { certificate: certificate.clone(), key: key.clone(), served: 0, problem: None };
+                let serving = files.read()?.ok_or("no certificate")?;
+                (Source::Files(files), serving)
+            }
+            None => {
+                let names = ServiceNames { service: config.service.0.clone(), namespace: config.service.1.clone() };
+                let rotation = rotation(&names, store)?;
+                let serving = rotation.current().serving().map_err(|error| error.to_string())?;
+                (Source::Own { names, rotation, store: store.sender() }, serving)
+            }
+        };
+        let tls = TlsState::new(tls::provider(), serving.chain, serving.key).map_err(|error| error.to_string())?;
+        Ok(Self { source, tls: Arc::new(tls) })
+    }
+
+    /// PEM of what the APIService must trust; `None` for certificates from files, whose issuer is the
+    /// administrator's business.
+    pub(super) fn bundle(&self) -> Option<String> {
+        match &self.source {
+            Source::Own { rotation, .. } => Some(rotation.bundle()),
+            Source::Files(_) => None,
+        }
+    }
+
+    /// How soon to [`Self::look`] again.
+    pub(super) fn look_after(&self) -> Duration {
+        match &self.source {
+            Source::Own { .. } => LOOK_AT_CLOCK,
+            Source::Files(_) => LOOK_AT_FILES,
+        }
+    }
+
+    /// Renews or rereads what is due. `trusted_for` is since when the APIService has [`Self::bundle`].
+    pub(super) fn look(&mut self, trusted_for: Option<Duration>) {
+        match &mut self.source {
+            Source::Own { names, rotation, store } => {
+                let before = rotation.clone();
+                match rotation.advance(names, SystemTime::now(), trusted_for) {
+                    Ok(changes) if changes.any() => {
+                        // Kept first: what is not on disk is made anew after a restart, and nobody trusts that yet.
+                        if let Err(error) = store.write_kv(KV, &rotation.to_json()) {
+                            warn!(error:% = error; "renewed certificates cannot be kept, will try again");
+                            *rotation = before;
+                        } else if changes.serving {
+                            serve_own(&self.tls, rotation.current());
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => warn!(error:% = error; "certificates cannot be renewed, will try again"),
+                }
+            }
+            Source::Files(files) => files.follow(&self.tls),
+        }
+    }
+}
+
+fn serve_own(tls: &TlsState, own: &OwnCertificates) {
+    let served = own.serving().map_err(|error| error.to_string()).and_then(|serving| {
+        let until = serving.not_after_unix_s;
+        tls.set_certificate(serving.chain, serving.key).map_err(|error| error.to_string())?;
+        Ok(until)
+    });
+    match served {
+        Ok(until) => info!(until = crate::logfmt::iso(until.saturating_mul(1000)); "serving certificate renewed"),
+        Err(error) => warn!(error = error; "renewed certificate cannot be served"),
+    }
+}
+
+/// From the database, or made.
+fn rotation(names: &ServiceNames, store: &Store) -> Result<Rotation, String> {
+    // Unreadable is as good as absent: they can be made anew.
+    let kept = store.read_kv(KV).ok().flatten().and_then(|text| Rotation::from_json(&text));
+    let made = match kept {
+        Some(mut kept) if kept.current().serving().is_ok() => {
+            let changes = kept.advance(names, SystemTime::now(), None).map_err(|error| error.to_string())?;
+            if !changes.any() {
+                return Ok(kept);
+            }
+            kept
+        }
+        _ => Rotation::generate(names, SystemTime::now()).map_err(|error| error.to_string())?,
+    };
+    info!(service = names.service, namespace = names.namespace; "made a certificate");
+    if let Err(error) = store.write_kv(KV, &made.to_json()) {
+        warn!(error:% = error; "certificates not kept, the next start makes others");
+    }
+    Ok(made)
+}
+
+impl Files {
+    fn follow(&mut self, tls: &TlsState) {
+        let read = self.read().and_then(|serving| {
+            let Some(serving) = serving else { return Ok(false) };
+            tls.set_certificate(serving.chain, serving.key).map_err(|error| error.to_string()).map(|()| true)
+        });
+        match read {
+            Ok(true) => info!(file:% = self.certificate.display(); "serving certificate reloaded"),
+            Ok(false) => {}
+            Err(error) => {
+                // Not what is served, whatever it is.
+                self.served = 0;
+                let seen = self.problem.take().filter(|(seen, _)| *seen == error);
+                if let Some((_, false)) = seen {
+                    let (certificate, key) = (self.certificate.display(), self.key.display());
+                    warn!(certificate:%, key:%, error = error; "new certificate is unusable, the old one is served on");
+                }
+                self.problem = Some((error, seen.is_some()));
+                return;
+            }
+        }
+        self.problem = None;
+    }
+
+    /// `None` when nothing has changed since the last time.
+    fn read(&mut self) -> Result<Option<ServingCertificate>, String> {
+        let read =
+            |path: &PathBuf| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        let contents = (read(&self.certificate)?, read(&self.key)?);
+        let mut hasher = DefaultHasher::new();
+        contents.hash(&mut hasher);
+        // Zero stands for nothing.
+        let hash = hasher.finish() | 1;
+        if hash == self.served {
+            return Ok(None);
+        }
+        let serving = ServingCertificate::from_pem(&contents.0, &contents.1).map_err(|error| error.to_string())?;
+        self.served = hash;
+        Ok(Some(serving))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::certificates::OwnCertificates;
+
+    fn write(folder: &std::path::Path, own: &OwnCertificates) {
+        std::fs::write(folder.join("crt"), &own.serving_pem).unwrap();
+        std::fs::write(folder.join("key"), &own.serving_key_pem).unwrap();
+    }
+
+    #[test]
+    fn files_are_followed_and_a_broken_pair_leaves_the_old_one_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ServiceNames { service: "s".to_owned(), namespace: "n".to_owned() };
+        let made = || OwnCertificates::generate(&names, SystemTime::now()).unwrap();
+        let (first, second) = (made(), made());
+        write(folder.path(), &first);
+        let (certificate, key) = (folder.path().join("crt"), folder.path().join("key"));
+        let mut files = Files { certificate, key: key.clone(), served: 0, problem: None };
+        let serving = files.read().unwrap().unwrap();
+        let tls = TlsState::new(tls::provider(), serving.chain, serving.key).unwrap();
+        let mut config = tls.config();
+        let mut swaps = |files: &mut Files| {
+            files.follow(&tls);
+            let now = tls.config();
+            !Arc::ptr_eq(&now, &std::mem::replace(&mut config, now.clone()))
+        };
+        assert!(!swaps(&mut files), "nothing has changed");
+        // Half of a change: the key does not fit yet.
+        std::fs::write(folder.path().join("crt"), &second.serving_pem).unwrap();
+        assert!(!swaps(&mut files));
+        assert!(
+            matches!(&files.problem, Some((text, false)) if text.contains("serving certificate")),
+            "{:?}",
+            files.problem
+        );
+        assert!(!swaps(&mut files));
+        assert!(matches!(files.problem, Some((_, true))), "told at the second look");
+        std::fs::write(&key, &second.serving_key_pem).unwrap();
+        assert!(swaps(&mut files));
+        assert!(files.problem.is_none() && !swaps(&mut files));
+        std::fs::remove_file(&key).unwrap();
+        assert!(!swaps(&mut files));
+        // Back to what was served before the trouble: no matter, it is read again.
+        write(folder.path(), &second);
+        assert!(swaps(&mut files));
+    }
+}

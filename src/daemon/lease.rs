@@ -1,0 +1,431 @@
+//! The Lease by which one of several instances acts.
+//!
+//! Owns the `lease` thread, which carries out what [`Election`] wants and tells the rest of the daemon what came of
+//! it, and the [`Fence`] that every write to the API server passes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::clock;
+use super::hands::FIELD_MANAGER;
+use super::resources::LEASES;
+use crate::http::api::Readiness;
+use crate::kube::client::Client;
+use crate::kube::election::{Action, Election, Seen, Timing};
+use crate::kube::error::Error;
+use crate::kube::request::PatchKind;
+use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watcher::Watcher;
+use crate::scaling::event::Event;
+use crate::wire::time::format_micros;
+
+/// A request about the Lease gets half the renew deadline, so that one that hangs leaves time for another; and no
+/// more than this.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
+/// Letting the Lease go at the end: a healthy API server needs milliseconds, and the process should end.
+pub(super) const RELEASE_WITHIN: Duration = Duration::from_secs(1);
+/// The longest life of a write when no Lease limits it.
+const WRITE_MAX: Duration = Duration::from_secs(30);
+
+/// Whether this instance may write: open until the renewal in force runs out, by this host's clock alone.
+#[derive(Debug, Default)]
+pub(super) struct Fence {
+    /// Milliseconds of [`clock::since_boot`]; 0 is closed.
+    until: AtomicU64,
+    /// Writes to the Lease itself, which pass no fence.
+    renewals: AtomicU64,
+}
+
+impl Fence {
+    /// For an instance that runs without a Lease.
+    pub(super) fn open() -> Self {
+        Self { until: AtomicU64::new(u64::MAX), ..Self::default() }
+    }
+
+    /// How long a write that starts now may take.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotHeld`].
+    pub(super) fn pass(&self) -> Result<Duration, Error> {
+        let left = Duration::from_millis(self.until.load(Ordering::Acquire)).saturating_sub(clock::since_boot());
+        if left.is_zero() { Err(Error::LeaseNotHeld) } else { Ok(left.min(WRITE_MAX)) }
+    }
+
+    /// How often the Lease was taken or renewed.
+    pub(super) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, until: Option<Duration>) {
+        let until = until.map_or(0, |until| u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
+        self.until.store(until, Ordering::Release);
+    }
+}
+
+enum Message {
+    Noticed(Option<Seen>),
+    Release,
+}
+
+/// The running election. Without one the fence is open and nothing else happens.
+pub(super) struct Lease {
+    messages: Option<Sender<Message>>,
+    ended: Receiver<()>,
+    deposed: Arc<AtomicBool>,
+}
+
+impl Lease {
+    /// Starts to compete for Lease `name` in `namespace`. The inbox hears [`Event::Leading`] when it is won, and a
+    /// tick when it is lost.
+    pub(super) fn start(
+        client: &Client,
+        (name, namespace): &(String, String),
+        identity: String,
+        timing: Timing,
+        fence: Arc<Fence>,
+        ready: Arc<Readiness>,
+        inbox: SyncSender<Event>,
+    ) -> std::io::Result<(Self, Watcher)> {
+        let (messages, received) = channel();
+        let (end, ended) = channel();
+        let deposed = Arc::new(AtomicBool::new(false));
+        let keeper = Keeper {
+            client: client.clone(),
+            name: name.clone(),
+            namespace: namespace.clone(),
+            election: Election::new(identity.clone(), timing),
+            identity,
+            timing,
+            fence,
+            ready,
+            inbox,
+            deposed: Arc::clone(&deposed),
+            told: Told::default(),
+        };
+        let sink = messages.clone();
+        let watcher = Watcher::spawn_one::<WireLease, _>(
+            "lease",
+            client,
+            &LEASES,
+            (Some(namespace), name),
+            WatchSettings::default(),
+            move |event| {
+                let seen = match event {
+                    WatchEvent::InitApply(lease) | WatchEvent::Apply(lease) => Some(lease.seen(timing)),
+                    WatchEvent::Delete(_) => None,
+                    WatchEvent::Init { .. }
+                    | WatchEvent::InitDone { .. }
+                    | WatchEvent::Invalid(_)
+                    | WatchEvent::Unlisted { .. } => {
+                        return ControlFlow::Continue(());
+                    }
+                };
+                match sink.send(Message::Noticed(seen)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            },
+        )?;
+        std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
+            keeper.run(&received);
+            // Nobody listens once the process is ending anyway.
+            let _ = end.send(());
+        })?;
+        Ok((Self { messages: Some(messages), ended, deposed }, watcher))
+    }
+
+    /// For an instance that acts alone, by its administrator's word.
+    pub(super) fn none() -> Self {
+        Self { messages: None, ended: channel().1, deposed: Arc::default() }
+    }
+
+    /// Another instance acts: this one has to end.
+    pub(super) fn is_deposed(&self) -> bool {
+        self.deposed.load(Ordering::Acquire)
+    }
+
+    /// Hands the Lease over, if it is held; the caller has no writes under way any more.
+    pub(super) fn release(&mut self) {
+        if let Some(messages) = self.messages.take() {
+            // Gone already when another instance has taken the Lease.
+            let _ = messages.send(Message::Release);
+        }
+    }
+
+    /// Waits until the release has been carried out, if one was asked for.
+    pub(super) fn finish(&self) {
+        if self.messages.is_some() {
+            return;
+        }
+        // The thread may be in the middle of a request to a silent API server: that one outlives us.
+        let _ = self.ended.recv_timeout(RELEASE_WITHIN);
+    }
+}
+
+struct Keeper {
+    client: Client,
+    name: String,
+    namespace: String,
+    identity: String,
+    timing: Timing,
+    election: Election,
+    fence: Arc<Fence>,
+    ready: Arc<Readiness>,
+    inbox: SyncSender<Event>,
+    deposed: Arc<AtomicBool>,
+    told: Told,
+}
+
+/// What the log has said already.
+#[derive(Default)]
+struct Told {
+    leads: bool,
+    holder: String,
+    /// Tries that failed in a row.
+    failures: u32,
+    lapsed: bool,
+}
+
+impl Keeper {
+    fn run(mut self, messages: &Receiver<Message>) {
+        while let Some(next_at) = self.election.next_at() {
+            let now = clock::since_boot();
+            let message = messages.recv_timeout(next_at.saturating_sub(now));
+            let now = clock::since_boot();
+            match message {
+                Ok(Message::Noticed(seen)) => self.election.noticed(seen, now),
+                Ok(Message::Release) => return self.release(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some(action) = self.election.next(now) {
+                self.carry_out(action, now);
+            }
+            self.tell();
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, sent_at: Duration) {
+        let within = (self.timing.renew_deadline / 2).min(REQUEST_MAX);
+        let result = self.send(&action, within);
+        let now = clock::since_boot();
+        match (&action, result) {
+            (Action::Read, Ok(seen)) => self.election.read(Some(seen), now),
+            (Action::Read, Err(error)) if error.is_not_found() => self.election.read(None, now),
+            (_, Ok(seen)) => {
+                self.election.written(seen, sent_at);
+                self.fence.renewals.fetch_add(1, Ordering::Relaxed);
+            }
+            (Action::Create, Err(error)) if error.is_already_exists() => self.election.refused(now),
+            (Action::Write { .. }, Err(error)) if error.is_conflict() || error.is_not_found() => {
+                self.election.refused(now);
+            }
+            (_, Err(error)) => {
+                self.election.failed(now);
+                self.told.failures += 1;
+                self.complain(&error);
+                return;
+            }
+        }
+        self.told.failures = 0;
+    }
+
+    fn send(&self, action: &Action, within: Duration) -> Result<Seen, Error> {
+        let namespace = Some(self.namespace.as_str());
+        let request = match action {
+            Action::Read => LEASES.get(namespace, &self.name)?,
+            Action::Create => {
+                let body = json!({
+                    "apiVersion": LEASES.api_version(), "kind": "Lease",
+                    "metadata": { "name": self.name, "namespace": self.namespace },
+                    "spec": self.spec(Some(0)),
+                });
+                LEASES.create(namespace, body.to_string().into_bytes())?.with_query("fieldManager", FIELD_MANAGER)
+            }
+            Action::Write { resource_version, transitions, acquires } => {
+                self.patch(resource_version, &self.spec(acquires.then_some(transitions.saturating_add(1))))?
+            }
+        };
+        self.client.send_within(&request, within).and_then(|body| read(&body, self.timing))
+    }
+
+    /// With `transitions` the Lease becomes ours, without it stays ours.
+    fn spec(&self, transitions: Option<u32>) -> Value {
+        let now = format_micros(clock::wall_micros());
+        let mut spec = json!({
+            "holderIdentity": self.identity,
+            // Whole seconds; the longer wait is the safe one.
+            "leaseDurationSeconds": self.timing.lease_duration.as_millis().div_ceil(1000) as u64,
+            "renewTime": now,
+        });
+        if let Some(transitions) = transitions {
+            spec["acquireTime"] = now.into();
+            spec["leaseTransitions"] = transitions.into();
+        }
+        spec
+    }
+
+    /// Only onto the version that was seen, and leaving alone what others put into the Lease.
+    fn patch(&self, resource_version: &str, spec: &Value) -> Result<crate::kube::request::Request, Error> {
+        let body = json!({ "metadata": { "resourceVersion": resource_version }, "spec": spec });
+        let namespace = Some(self.namespace.as_str());
+        let request = LEASES.patch(namespace, &self.name, PatchKind::Merge, body.to_string().into_bytes())?;
+        Ok(request.with_query("fieldManager", FIELD_MANAGER))
+    }
+
+    fn release(mut self) {
+        let version = self.election.release();
+        self.fence.set(None);
+        let Some(version) = version else { return };
+        let now = format_micros(clock::wall_micros());
+        let spec = json!({ "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now, "acquireTime": now });
+        let sent = self.patch(&version, &spec).and_then(|request| self.client.send_within(&request, RELEASE_WITHIN));
+        match sent {
+            Ok(_) => info!(lease = self.name, namespace = self.namespace; "lease handed over"),
+            Err(error) => warn!(error:% = error; "lease not handed over, it runs out by itself"),
+        }
+    }
+
+    /// Everybody else's picture of it.
+    fn tell(&mut self) {
+        self.fence.set(self.election.valid_until());
+        let holder = self.election.holder();
+        if self.told.holder != holder {
+            self.told.holder = holder.to_owned();
+            self.ready.set_leader(holder);
+            if !self.election.leads() && !holder.is_empty() && self.election.deposed_by().is_none() {
+                info!(holder, lease = self.name, namespace = self.namespace; "standing by");
+            }
+        }
+        if let Some(holder) = self.election.deposed_by() {
+            warn!(holder; "another instance has taken the lease");
+            self.deposed.store(true, Ordering::Release);
+            let _ = self.inbox.send(Event::Tick);
+            return;
+        }
+        if self.election.leads() && !self.told.leads {
+            self.told.leads = true;
+            info!(identity = self.identity, lease = self.name, namespace = self.namespace; "leading");
+            let _ = self.inbox.send(Event::Leading);
+        }
+        let has_lapsed = self.told.leads && self.fence.pass().is_err();
+        if has_lapsed != self.told.lapsed {
+            self.told.lapsed = has_lapsed;
+            if has_lapsed {
+                warn!(lease = self.name, namespace = self.namespace; "lease not renewed in time: nothing is written until it is");
+            } else {
+                info!("lease renewed, writing again");
+            }
+        }
+    }
+
+    /// The first failure of a row, and one in 16: every half a minute at the usual pace.
+    fn complain(&self, error: &Error) {
+        let fix = if error.is_forbidden() {
+            "grant get, list, watch, create and patch on leases to the service account, see k8s/base"
+        } else if error.is_not_found() {
+            "create the namespace of --service, or run with --leader-elect=false"
+        } else {
+            ""
+        };
+        let (lease, namespace, failures) = (self.name.as_str(), self.namespace.as_str(), self.told.failures);
+        if failures % 16 == 1 {
+            warn!(lease, namespace, error:% = error, fix, failures; "lease cannot be read or written");
+        } else {
+            debug!(lease, namespace, error:% = error, failures; "lease cannot be read or written");
+        }
+    }
+}
+
+/// A Lease, leniently: whatever another program put there must not keep us from reading it.
+#[derive(Deserialize)]
+struct WireLease {
+    #[serde(default)]
+    metadata: ObjectRef,
+    #[serde(default)]
+    spec: WireSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct WireSpec {
+    holder_identity: Option<String>,
+    lease_duration_seconds: Option<i64>,
+    lease_transitions: Option<i64>,
+}
+
+impl HasMeta for WireLease {
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+impl WireLease {
+    fn seen(self, timing: Timing) -> Seen {
+        let seconds = self.spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        Seen {
+            holder: self.spec.holder_identity.unwrap_or_default(),
+            // A holder that promised nothing gets as long as we would ask for.
+            duration: seconds.filter(|seconds| *seconds > 0).map_or(timing.lease_duration, Duration::from_secs),
+            transitions: self.spec.lease_transitions.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+            resource_version: self.metadata.resource_version,
+        }
+    }
+}
+
+fn read(body: &[u8], timing: Timing) -> Result<Seen, Error> {
+    let lease: WireLease =
+        serde_json::from_slice(body).map_err(|source| Error::Decode { what: "Lease", source: Box::new(source) })?;
+    Ok(lease.seen(timing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fence_opens_and_closes_by_itself() {
+        let fence = Fence::default();
+        assert!(fence.pass().is_err());
+        fence.set(Some(clock::since_boot() + Duration::from_secs(60)));
+        assert!(fence.pass().unwrap() <= WRITE_MAX);
+        fence.set(Some(clock::since_boot() + Duration::from_secs(5)));
+        assert!(fence.pass().unwrap() <= Duration::from_secs(5), "a write ends before its permission");
+        fence.set(Some(clock::since_boot().saturating_sub(Duration::from_millis(1))));
+        assert!(matches!(fence.pass(), Err(Error::LeaseNotHeld)));
+        assert_eq!(Fence::open().pass().unwrap(), WRITE_MAX);
+    }
+
+    #[test]
+    fn a_lease_is_read_whatever_is_missing_from_it() {
+        let timing = Timing::default();
+        let seen = |spec: &str| {
+            let text = format!(r#"{{"metadata":{{"name":"l","resourceVersion":"7"}},"spec":{spec}}}"#);
+            read(text.as_bytes(), timing).unwrap()
+        };
+        let full = seen(r#"{"holderIdentity":"a","leaseDurationSeconds":3,"leaseTransitions":2,"renewTime":"x"}"#);
+        let expected = Seen {
+            holder: "a".to_owned(),
+            duration: Duration::from_secs(3),
+            transitions: 2,
+            resource_version: "7".to_owned(),
+        };
+        assert_eq!(full, expected);
+        for spec in ["{}", r#"{"holderIdentity":null,"leaseDurationSeconds":0,"leaseTransitions":-1}"#] {
+            let expected = Seen {
+                holder: String::new(),
+                duration: timing.lease_duration,
+                transitions: 0,
+                resource_version: "7".to_owned(),
+            };
+            assert_eq!(seen(spec), expected, "{spec}");
+        }
+    }
+}

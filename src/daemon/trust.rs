@@ -1,0 +1,411 @@
+//! Trust in both directions: whom the TLS port believes, and who believes its certificate.
+//!
+//! Owns the `trust` thread, which follows `kube-system/extension-apiserver-authentication` and the APIService by
+//! watches, and renews the certificates. Only the instance that acts writes the caBundle.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{error, info, warn};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::certificates::Certificates;
+use super::hands::FIELD_MANAGER;
+use super::lease::Fence;
+use super::resources::{API_SERVICES, CONFIG_MAPS};
+use crate::base64;
+use crate::cli::Config;
+use crate::http::api::Readiness;
+use crate::http::authn::Authenticator;
+use crate::http::chain::ChainVerifier;
+use crate::http::front_proxy::{CLIENT_CA_KEY, FrontProxyTrust};
+use crate::http::rotation;
+use crate::http::tls::TlsState;
+use crate::kube::client::Client;
+use crate::kube::error::Error;
+use crate::kube::request::{PatchKind, Resource};
+use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watcher::Watcher;
+
+const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
+/// After a write that failed: a fresh install is served soon after its rights are there.
+const LOOK_EAGERLY: Duration = Duration::from_millis(500);
+/// A loud complaint is repeated this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often the files of the connection to the API server are looked at: the kubelet brings a new CA a minute or so
+/// after it was published, long before the old one goes.
+const REREAD_EVERY: Duration = Duration::from_secs(60);
+/// Tries of one write of the caBundle while others write to the APIService.
+const TRIES: usize = 5;
+/// The CA of another instance stays in the bundle this long: its `--drain` is over by then.
+const FOREIGN_KEPT: Duration = Duration::from_secs(600);
+
+/// Nor more than this many: the latest, which are first in the bundle. A certificate is about a kilobyte there.
+const FOREIGN_MAX: usize = 8;
+
+enum Message {
+    /// `None`: there is none.
+    ConfigMap(Option<BTreeMap<String, String>>),
+    ApiService(Option<ApiServiceSpec>),
+    /// This instance acts from now on.
+    Leading,
+    Stop,
+}
+
+/// The running thread.
+pub(super) struct Trust {
+    messages: Sender<Message>,
+}
+
+impl Trust {
+    pub(super) fn start(
+        client: &Client,
+        config: &Config,
+        certificates: Certificates,
+        authenticator: Arc<Authenticator>,
+        fence: Arc<Fence>,
+        ready: Arc<Readiness>,
+    ) -> std::io::Result<(Self, [Watcher; 2])> {
+        let (messages, received) = channel();
+        let watchers = [
+            watch::<ConfigMap>(client, "trust", &CONFIG_MAPS, (Some(CONFIG_MAP.0), CONFIG_MAP.1), &messages, |map| {
+                Message::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
+            })?,
+            watch::<ApiService>(client, "apiservice", &API_SERVICES, (None, &config.apiservice), &messages, |found| {
+                Message::ApiService(found.map(|found| found.spec))
+            })?,
+        ];
+        let keeper = Keeper {
+            client: client.clone(),
+            apiservice: config.apiservice.clone(),
+            service: config.service.clone(),
+            tls: Arc::clone(&certificates.tls),
+            certificates,
+            authenticator,
+            fence,
+            ready,
+            trusted_data: None,
+            found: None,
+            foreign: Vec::new(),
+            bundle: Bundle::Unknown,
+            reread_at: Instant::now(),
+            complained: None,
+        };
+        std::thread::Builder::new().name("trust".to_owned()).spawn(move || keeper.run(&received))?;
+        Ok((Self { messages }, watchers))
+    }
+
+    /// This instance acts from now on: the caBundle is its business.
+    pub(super) fn lead(&self) {
+        let _ = self.messages.send(Message::Leading);
+    }
+
+    pub(super) fn stop(&self) {
+        // It may be in the middle of a request; nothing waits for its end.
+        let _ = self.messages.send(Message::Stop);
+    }
+}
+
+/// Watches one object. Its absence is told once a list has shown it.
+fn watch<T>(
+    client: &Client,
+    name: &str,
+    resource: &Resource,
+    object: (Option<&str>, &str),
+    messages: &Sender<Message>,
+    message: impl Fn(Option<T>) -> Message + Clone + Send + 'static,
+) -> std::io::Result<Watcher>
+where
+    T: DeserializeOwned + HasMeta + 'static,
+{
+    let messages = messages.clone();
+    let mut listed = false;
+    Watcher::spawn_one::<T, _>(name, client, resource, object, WatchSettings::default(), move |event| {
+        let seen = match event {
+            WatchEvent::Init { .. } => {
+                listed = false;
+                return ControlFlow::Continue(());
+            }
+            WatchEvent::Unlisted { .. } => return ControlFlow::Continue(()),
+            WatchEvent::InitDone { .. } if listed => return ControlFlow::Continue(()),
+            WatchEvent::InitDone { .. } | WatchEvent::Delete(_) => None,
+            WatchEvent::InitApply(object) | WatchEvent::Apply(object) => {
+                listed = true;
+                Some(object)
+            }
+            WatchEvent::Invalid(invalid) => {
+                listed = true;
+                warn!(name = invalid.object.name, error = invalid.error; "object cannot be read, ignored");
+                return ControlFlow::Continue(());
+            }
+        };
+        match messages.send(message(seen)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })
+}
+
+/// How the APIService stands to our certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bundle {
+    /// Not seen yet, or not written yet.
+    Unknown,
+    /// It has all our CAs, since then.
+    Kept(Instant),
+    /// There is none, or it is another's, or others take care of our certificate.
+    NotOurs,
+}
+
+struct Keeper {
+    client: Client,
+    apiservice: String,
+    service: (String, String),
+    certificates: Certificates,
+    tls: Arc<TlsState>,
+    authenticator: Arc<Authenticator>,
+    fence: Arc<Fence>,
+    ready: Arc<Readiness>,
+    trusted_data: Option<BTreeMap<String, String>>,
+    /// As last seen; the inner `None`: there is none.
+    found: Option<Option<ApiServiceSpec>>,
+    /// CAs of other instances, and since when we know of them.
+    foreign: Vec<(String, Instant)>,
+    bundle: Bundle,
+    reread_at: Instant,
+    complained: Option<Instant>,
+}
+
+impl Keeper {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let trusted_for = match self.bundle {
+                Bundle::Unknown => None,
+                Bundle::Kept(since) => Some(since.elapsed()),
+                Bundle::NotOurs => Some(Duration::MAX),
+            };
+            let before = self.certificates.bundle();
+            self.certificates.look(trusted_for);
+            if self.certificates.bundle() != before {
+                self.bundle = Bundle::Unknown;
+            }
+            self.keep_bundle();
+            self.reread_tls();
+            let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
+            match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
+                Ok(Message::ConfigMap(Some(data))) => self.follow_trust(data),
+                Ok(Message::ConfigMap(None)) => {
+                    let (namespace, name) = CONFIG_MAP;
+                    self.complain(&format!("ConfigMap {namespace}/{name} does not exist: what it last said holds"));
+                }
+                Ok(Message::ApiService(found)) => self.found = Some(found),
+                Ok(Message::Leading) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Whom we believe to be the API server, and as whom we come.
+    fn reread_tls(&mut self) {
+        if self.reread_at.elapsed() < REREAD_EVERY {
+            return;
+        }
+        self.reread_at = Instant::now();
+        match self.client.config().reread_tls() {
+            Ok(false) => {}
+            Ok(true) => info!("CA or client certificate of the API server renewed"),
+            Err(error) => {
+                warn!(error:% = error; "CA or client certificate of the API server unusable, keeping the old one")
+            }
+        }
+    }
+
+    /// The last good state stays in force until a better one is read.
+    fn follow_trust(&mut self, data: BTreeMap<String, String>) {
+        if self.trusted_data.as_ref() == Some(&data) {
+            return;
+        }
+        match FrontProxyTrust::from_config_map(&data, self.tls.provider()) {
+            Ok(trust) => {
+                if trust.as_ref().is_some_and(FrontProxyTrust::accepts_any_name)
+                    && data.get(CLIENT_CA_KEY).is_some_and(|ca| Some(ca) == data.get("requestheader-client-ca-file"))
+                {
+                    warn!(
+                        "every client certificate of this cluster can claim any identity: set --requestheader-allowed-names on the kube-apiserver"
+                    );
+                }
+                if trust.is_none() {
+                    warn!(
+                        "the kube-apiserver has no front proxy CA: set --requestheader-client-ca-file, or no metric can be read"
+                    );
+                }
+                self.tls.set_front_proxy(trust.map(Arc::new));
+                self.follow_client_ca(&data);
+                self.trusted_data = Some(data);
+                self.ready.trusted.store(true, Ordering::Release);
+                info!("front proxy trust loaded");
+            }
+            Err(error) => {
+                let (namespace, name) = CONFIG_MAP;
+                self.complain(&format!("ConfigMap {namespace}/{name} is unusable, what it last said holds: {error}"));
+            }
+        }
+    }
+
+    /// Who signs the client certificates of the cluster's users; the last good bundle stays.
+    fn follow_client_ca(&mut self, data: &BTreeMap<String, String>) {
+        match data.get(CLIENT_CA_KEY).map(|pem| ChainVerifier::from_pem(pem, self.tls.provider())).transpose() {
+            Ok(ca) => self.authenticator.set_client_ca(ca.map(Arc::new)),
+            Err(error) => self.complain(&format!("client-ca-file of the cluster is unusable: {error}")),
+        }
+    }
+
+    /// Sees to it that the APIService trusts our CAs, where it routes to us.
+    fn keep_bundle(&mut self) {
+        let Some(ours) = self.certificates.bundle() else {
+            self.settle(Bundle::NotOurs);
+            return;
+        };
+        let Some(found) = self.found.clone() else { return };
+        let Some(spec) = found else {
+            let name = self.apiservice.clone();
+            self.complain(&format!("APIService {name} does not exist, so no HPA can read metrics: apply k8s/base"));
+            self.settle(Bundle::NotOurs);
+            return;
+        };
+        let service = spec.service.clone().unwrap_or_default();
+        if (&service.name, &service.namespace) != (&self.service.0, &self.service.1) {
+            let message = format!(
+                "APIService {} routes to Service {}/{}, not to ours ({}/{}): it is left alone and no HPA reads metrics from us; \
+                 another metrics adapter such as KEDA owns it (point spec.service at us to take it over)",
+                self.apiservice, service.namespace, service.name, self.service.1, self.service.0
+            );
+            self.complain(&message);
+            self.settle(Bundle::NotOurs);
+            return;
+        }
+        let wanted = base64::encode(self.with_foreign(ours, &spec).as_bytes());
+        if spec.ca_bundle.as_deref() == Some(wanted.as_str()) && !spec.insecure_skip_tls_verify {
+            self.settle(Bundle::Kept(Instant::now()));
+            return;
+        }
+        self.bundle = Bundle::Unknown;
+        if self.fence.pass().is_err() {
+            // Another instance's business.
+            return;
+        }
+        match self.write_bundle(&wanted) {
+            Ok(spec) => {
+                self.found = Some(Some(spec));
+                self.settle(Bundle::Kept(Instant::now()));
+            }
+            Err(error) => {
+                let name = self.apiservice.clone();
+                self.complain(&format!("caBundle of APIService {name} cannot be written: {error}"));
+            }
+        }
+    }
+
+    /// Our CAs, and those of other instances that the bundle has: one that hands over serves on for a while.
+    fn with_foreign(&mut self, ours: String, spec: &ApiServiceSpec) -> String {
+        let present = spec.ca_bundle.as_deref().and_then(base64::decode).unwrap_or_default();
+        let present = rotation::foreign_authorities(&present, &ours, SystemTime::now());
+        // Those that are gone would be as new when they come back.
+        self.foreign.retain(|(pem, _)| present.contains(pem));
+        for pem in present {
+            if !self.foreign.iter().any(|(known, _)| *known == pem) {
+                self.foreign.push((pem, Instant::now()));
+            }
+        }
+        let fresh = self.foreign.iter().filter(|(_, since)| since.elapsed() < FOREIGN_KEPT);
+        fresh.take(FOREIGN_MAX).fold(ours, |bundle, (pem, _)| bundle + pem)
+    }
+
+    fn settle(&mut self, bundle: Bundle) {
+        let was = std::mem::replace(&mut self.bundle, bundle);
+        match (was, bundle) {
+            (Bundle::Kept(since), Bundle::Kept(_)) => self.bundle = Bundle::Kept(since),
+            (_, Bundle::Kept(_)) => info!(apiservice = self.apiservice; "APIService trusts our certificate"),
+            _ => {}
+        }
+        self.ready.certified.store(true, Ordering::Release);
+    }
+
+    fn write_bundle(&self, bundle: &str) -> Result<ApiServiceSpec, Error> {
+        let body = json!({
+            "apiVersion": API_SERVICES.api_version(),
+            "kind": "APIService",
+            "metadata": { "name": self.apiservice },
+            "spec": { "caBundle": bundle, "insecureSkipTLSVerify": false },
+        });
+        let kind = PatchKind::Apply { field_manager: FIELD_MANAGER, force: true };
+        let request = API_SERVICES.patch(None, &self.apiservice, kind, body.to_string().into_bytes())?;
+        let mut tries = 1;
+        let body = loop {
+            match self.client.send_within(&request, self.fence.pass()?) {
+                Err(error) if error.is_conflict() && tries < TRIES => tries += 1,
+                result => break result?,
+            }
+        };
+        let written: ApiService = serde_json::from_slice(&body)
+            .map_err(|source| Error::Decode { what: "APIService", source: Box::new(source) })?;
+        Ok(written.spec)
+    }
+
+    fn complain(&mut self, message: &str) {
+        let due = self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
+        if due {
+            self.complained = Some(Instant::now());
+            error!("{message}");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ConfigMap {
+    #[serde(default)]
+    metadata: ObjectRef,
+    data: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct ApiService {
+    #[serde(default)]
+    metadata: ObjectRef,
+    #[serde(default)]
+    spec: ApiServiceSpec,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ApiServiceSpec {
+    service: Option<ServiceReference>,
+    ca_bundle: Option<String>,
+    #[serde(rename = "insecureSkipTLSVerify")]
+    insecure_skip_tls_verify: bool,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct ServiceReference {
+    name: String,
+    namespace: String,
+}
+
+impl HasMeta for ConfigMap {
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+impl HasMeta for ApiService {
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}

@@ -1,0 +1,86 @@
+//! `hpalite history`: finds the object, reads its past beside a live daemon, and writes it in the form asked for.
+
+use std::io::{ErrorKind, IsTerminal as _, Write};
+
+use super::plot::{self, Style};
+use super::{Grid, csv, load};
+use crate::cli::{HistoryArguments, HistoryForm};
+use crate::scaling::model::{ApiGroup, ObjectKey};
+use crate::store::past::Range;
+use crate::store::{Error, Reader, now_unix_ms};
+
+/// Points of CSV and JSON unless `--width` says otherwise.
+const POINTS: usize = 500;
+/// Columns of a plot where nothing tells the terminal's.
+const WIDTH: usize = 80;
+
+/// Writes the history in the form that was asked for.
+///
+/// # Errors
+/// What is wrong, and what to do about it.
+pub fn run(arguments: &HistoryArguments, out: &mut dyn Write) -> Result<(), String> {
+    let text = |error: Error| error.to_string();
+    let mut reader = Reader::open(&arguments.db).map_err(text)?;
+    let group = group(&mut reader, arguments)?;
+    let key = ObjectKey::new(group, &arguments.namespace, &arguments.name);
+    let to = now_unix_ms();
+    let since = i64::try_from(arguments.since.as_millis()).unwrap_or(to);
+    let range = Range { from: to - since, to };
+    let style = style(arguments);
+    let points = arguments.width.unwrap_or(POINTS);
+    let history = load(&mut reader, &key, range, |points_max| match arguments.form {
+        HistoryForm::Plot => Grid::exact(range, style.points()),
+        HistoryForm::Csv | HistoryForm::Json => Grid::aligned(range, points.min(points_max)),
+    });
+    let history = history.map_err(text)?.ok_or_else(|| unknown(arguments))?;
+    let written = match arguments.form {
+        HistoryForm::Plot => plot::render(&history, style),
+        HistoryForm::Csv => csv::render(&history),
+        HistoryForm::Json => serde_json::to_string(&history).map_err(|error| error.to_string())? + "\n",
+    };
+    match out.write_all(written.as_bytes()) {
+        // Whoever reads has seen enough: `| head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|source| Error::Output { source }.to_string()),
+    }
+}
+
+/// The one that was asked for, or the only one that there is.
+fn group(reader: &mut Reader, arguments: &HistoryArguments) -> Result<ApiGroup, String> {
+    let groups =
+        reader.past(|past| past.groups(&arguments.namespace, &arguments.name)).map_err(|error| error.to_string())?;
+    match (arguments.group, groups.as_slice()) {
+        (Some(group), _) if groups.contains(&group) => Ok(group),
+        (None, [only]) => Ok(*only),
+        (_, []) | (Some(_), _) => Err(unknown(arguments)),
+        (None, _) => Err(format!(
+            "{}/{} exists in two API groups: add --group keda.sh or --group keda.k8s.io",
+            arguments.namespace, arguments.name
+        )),
+    }
+}
+
+fn unknown(arguments: &HistoryArguments) -> String {
+    let group = arguments.group.map_or(String::new(), |group| format!(" in {}", group.name()));
+    format!(
+        "the history knows no ScaledObject {}/{}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them",
+        arguments.namespace, arguments.name
+    )
+}
+
+fn style(arguments: &HistoryArguments) -> Style {
+    let stdout = std::io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let columns = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let of_terminal = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+    let width = arguments.width.or_else(columns).or_else(|| of_terminal().filter(|columns| *columns > 0));
+    let env = |name: &str| std::env::var(name).unwrap_or_default();
+    // What a terminal that cannot show Unicode says of itself; no locale at all, as in a scratch container, says
+    // nothing about the terminal at the other end.
+    let plain = env("TERM") == "dumb" || matches!(env("LC_ALL").as_str(), "C" | "POSIX");
+    Style {
+        width: width.unwrap_or(WIDTH),
+        ascii: arguments.ascii || plain,
+        colour: is_terminal && env("NO_COLOR").is_empty() && env("TERM") != "dumb",
+    }
+}

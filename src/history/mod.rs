@@ -1,0 +1,412 @@
+//! The history of one object over a stretch of time, made small enough to look at.
+//!
+//! Owns what a plot shows: points per trigger ([`buckets`]), thresholds, replicas, decisions, errors, pauses,
+//! definitions and hpalite's own absence, each list bounded and saying so when it is cut. [`plot`] draws it in a
+//! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) is served the same JSON. Only reads.
+//!
+//! Points come from raw samples through [`Buckets::add`]. A coarser table is one more source for the same
+//! [`Buckets`], through [`Buckets::merge`], wherever its rows are no longer than [`Grid::step`].
+
+mod buckets;
+mod changes;
+pub mod command;
+pub mod csv;
+pub mod overview;
+pub mod plot;
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::Serialize;
+
+use buckets::Shortest;
+pub use buckets::{Bucket, Buckets, Grid, Silence};
+
+use crate::scaling::model::{ConditionKind, ObjectKey};
+use crate::store::past::{
+    ConditionRow, DecisionRow, ErrorRow, Found, Life, Past, Range, ReplicaRow, RunRow, SeriesRow,
+};
+use crate::store::{Error, Reader, SampleValue};
+
+/// Of each list, the newest so many. At 300 bytes a row a page of all lists stays below 1 MB.
+const DECISIONS_MAX: usize = 500;
+const REPLICAS_MAX: usize = 500;
+/// Per series.
+const ERRORS_MAX: usize = 200;
+const DEFINITIONS_MAX: usize = 50;
+/// Per condition.
+const PERIODS_MAX: usize = 200;
+const RUNS_MAX: usize = 100;
+/// Points of all triggers together: at 45 bytes a point about 1 MB.
+const POINTS_MAX: usize = 20_000;
+
+/// All of it. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Serialize)]
+pub struct History {
+    pub namespace: String,
+    pub name: String,
+    pub group: &'static str,
+    pub from: i64,
+    pub to: i64,
+    /// Length of what became one point.
+    pub step: i64,
+    pub triggers: Vec<Trigger>,
+    /// The target's replicas as steps, the first one possibly from before `from`.
+    pub replicas: Vec<Step>,
+    pub replica_changes: Vec<ReplicaRow>,
+    pub decisions: Vec<Decision>,
+    pub definitions: Vec<Definition>,
+    pub periods: Vec<Period>,
+    pub runs: Vec<Run>,
+    pub lives: Vec<(i64, Option<i64>)>,
+    /// Which lists hold only their newest rows.
+    pub cut: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Trigger {
+    pub index: u16,
+    pub kind: String,
+    pub name: Option<String>,
+    pub metric: String,
+    /// `AverageValue`: the threshold is per replica. `Value`: in all. As the newest definition says.
+    pub target: String,
+    pub thresholds: Vec<Threshold>,
+    pub stretches: Vec<Vec<Bucket>>,
+    pub silences: Vec<Silence>,
+    pub errors: Vec<ErrorRow>,
+    pub samples: u64,
+}
+
+impl Trigger {
+    /// The newest point.
+    #[must_use]
+    pub fn last(&self) -> Option<&Bucket> {
+        self.stretches.last().and_then(|stretch| stretch.last())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Threshold {
+    pub from: i64,
+    pub until: Option<i64>,
+    pub threshold: f64,
+    pub activation: f64,
+}
+
+/// Replicas from a time on; `None`: the object was gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub at: i64,
+    pub min: u32,
+    pub max: u32,
+    pub last: Option<u32>,
+}
+
+/// `[at, last]`, or `[at, min, max, last]` when more happened in one step of the grid.
+impl Serialize for Step {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.min == self.max {
+            (self.at, self.last).serialize(serializer)
+        } else {
+            (self.at, self.min, self.max, self.last).serialize(serializer)
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Decision {
+    pub at: i64,
+    pub from: u32,
+    pub to: u32,
+    pub reason: String,
+    pub detail: String,
+    /// `done`, `failed: …`, `nothing to do` or `open`, as in `v_decision`.
+    pub outcome: String,
+    /// What each trigger contributed.
+    pub triggers: serde_json::Value,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Definition {
+    pub at: i64,
+    pub generation: i64,
+    pub invalid: Option<String>,
+    /// Against the one before; empty for the first.
+    pub changes: Vec<String>,
+    pub first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeriodKind {
+    Paused,
+    Fallback,
+    NotReady,
+}
+
+/// A stretch in which a condition was of note.
+#[derive(Clone, Debug, Serialize)]
+pub struct Period {
+    pub kind: PeriodKind,
+    /// May lie before the range.
+    pub from: i64,
+    /// `None` while it lasts.
+    pub until: Option<i64>,
+    pub reason: String,
+    pub message: String,
+}
+
+/// hpalite's own run, newest first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub version: String,
+    pub from: i64,
+    /// `None`: it runs, or it ended without a word (`lost`).
+    pub until: Option<i64>,
+    pub state: String,
+}
+
+/// Reads the history of one object; `None` when it was never seen.
+///
+/// # Errors
+/// When the file cannot be read in time.
+pub fn load(
+    reader: &mut Reader,
+    key: &ObjectKey,
+    range: Range,
+    grid: impl FnOnce(usize) -> Grid,
+) -> Result<Option<History>, Error> {
+    reader.past(|past| {
+        let lives = past.lives(key)?;
+        if lives.is_empty() {
+            return Ok(None);
+        }
+        let mut cut = Vec::new();
+        let mut series = Vec::new();
+        for life in &lives {
+            series.extend(past.series(life.id, range)?);
+        }
+        let mut indexes: Vec<u16> = series.iter().map(|series| series.trigger).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let grid = grid(POINTS_MAX / indexes.len().max(1));
+        let (definitions, spec_json) = definitions(past, &lives, range, &mut cut)?;
+        let (replicas, replica_changes) = replicas(past, &lives, range, &grid, &mut cut)?;
+        Ok(Some(History {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            group: key.group.name(),
+            from: range.from,
+            to: range.to,
+            step: grid.step,
+            triggers: triggers(past, &series, &indexes, range, grid, &spec_json, &mut cut)?,
+            replicas,
+            replica_changes,
+            decisions: decisions(past, &lives, range, &mut cut)?,
+            definitions,
+            periods: periods(past, &lives, range, &mut cut)?,
+            runs: past.runs(range.to, RUNS_MAX)?.into_iter().map(run).collect(),
+            lives: lives.iter().map(|life| (life.added_at, life.removed_at)).collect(),
+            cut,
+        }))
+    })
+}
+
+fn triggers(
+    past: &Past<'_>,
+    series: &[SeriesRow],
+    indexes: &[u16],
+    range: Range,
+    grid: Grid,
+    spec_json: &str,
+    cut: &mut Vec<&'static str>,
+) -> Found<Vec<Trigger>> {
+    let spec: serde_json::Value = serde_json::from_str(spec_json).unwrap_or_default();
+    let place = |series: &SeriesRow| indexes.binary_search(&series.trigger).unwrap_or(0);
+    let wanted: HashMap<i64, usize> = series.iter().map(|series| (series.id, place(series))).collect();
+    let mut buckets: Vec<Buckets> = indexes.iter().map(|_| Buckets::new(grid)).collect();
+    past.samples(&wanted, range, |trigger, at, value: &SampleValue| buckets[trigger].add(at, value))?;
+    let mut triggers = Vec::new();
+    for (index, buckets) in indexes.iter().zip(buckets) {
+        let mut own: Vec<&SeriesRow> = series.iter().filter(|series| series.trigger == *index).collect();
+        own.sort_by_key(|series| series.from);
+        let Some(newest) = own.last() else { continue };
+        let mut errors = Vec::new();
+        for series in &own {
+            errors.extend(past.errors(series.id, range, ERRORS_MAX + 1)?);
+        }
+        errors.sort_by_key(|error| std::cmp::Reverse(error.from));
+        bound(&mut errors, ERRORS_MAX, "errors", cut);
+        let target = spec["triggers"][usize::from(*index)]["metricType"].as_str().unwrap_or("AverageValue");
+        triggers.push(Trigger {
+            index: *index,
+            kind: newest.kind.clone(),
+            name: newest.name.clone(),
+            metric: newest.metric_name.clone(),
+            target: target.to_owned(),
+            thresholds: own
+                .iter()
+                .map(|series| Threshold {
+                    from: series.from,
+                    until: series.until,
+                    threshold: series.threshold,
+                    activation: series.activation_threshold,
+                })
+                .collect(),
+            stretches: buckets.stretches(),
+            silences: buckets.silences(),
+            errors,
+            samples: buckets.samples(),
+        });
+    }
+    Ok(triggers)
+}
+
+/// The steps, and the newest of the changes one by one.
+fn replicas(
+    past: &Past<'_>,
+    lives: &[Life],
+    range: Range,
+    grid: &Grid,
+    cut: &mut Vec<&'static str>,
+) -> Found<(Vec<Step>, Vec<ReplicaRow>)> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut rows: VecDeque<ReplicaRow> = VecDeque::new();
+    let mut seen = 0_usize;
+    for life in lives {
+        if let Some(before) = past.replicas_before(life.id, range.from)? {
+            steps.push(Step { at: before.at, min: before.to, max: before.to, last: Some(before.to) });
+        }
+        past.replicas(life.id, range, |row| {
+            let cell = grid.cell(row.at);
+            match steps.last_mut() {
+                Some(step) if step.at >= range.from && grid.cell(step.at) == cell && step.last.is_some() => {
+                    *step =
+                        Step { at: row.at, min: step.min.min(row.to), max: step.max.max(row.to), last: Some(row.to) };
+                }
+                _ => steps.push(Step { at: row.at, min: row.to, max: row.to, last: Some(row.to) }),
+            }
+            seen += 1;
+            rows.push_front(row);
+            rows.truncate(REPLICAS_MAX);
+        })?;
+        if let Some(at) = life.removed_at.filter(|at| *at <= range.to)
+            && !steps.is_empty()
+        {
+            steps.push(Step { at, min: 0, max: 0, last: None });
+        }
+    }
+    if seen > REPLICAS_MAX {
+        cut.push("replica_changes");
+    }
+    // What was before the range only matters as the state at its beginning.
+    let first = steps.iter().rposition(|step| step.at < range.from).unwrap_or(0);
+    steps.drain(..first);
+    Ok((steps, rows.into()))
+}
+
+fn decisions(past: &Past<'_>, lives: &[Life], range: Range, cut: &mut Vec<&'static str>) -> Found<Vec<Decision>> {
+    let mut rows: Vec<DecisionRow> = Vec::new();
+    for life in lives {
+        rows.extend(past.decisions(life.id, range, DECISIONS_MAX + 1)?);
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.at));
+    bound(&mut rows, DECISIONS_MAX, "decisions", cut);
+    Ok(rows
+        .into_iter()
+        .map(|row| Decision {
+            at: row.at,
+            from: row.from,
+            to: row.to,
+            outcome: match (&row.error, row.acted) {
+                (Some(error), _) => format!("failed: {error}"),
+                (None, true) => "done".to_owned(),
+                (None, false) if row.from == row.to => "nothing to do".to_owned(),
+                (None, false) => "open".to_owned(),
+            },
+            reason: row.reason,
+            detail: row.detail,
+            triggers: serde_json::from_str(&row.triggers_json).unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// The versions, newest first, and the spec of the newest.
+fn definitions(
+    past: &Past<'_>,
+    lives: &[Life],
+    range: Range,
+    cut: &mut Vec<&'static str>,
+) -> Found<(Vec<Definition>, String)> {
+    let mut found: Vec<Definition> = Vec::new();
+    let mut newest = String::new();
+    for life in lives {
+        let mut rows = past.definitions(life.id, range, DEFINITIONS_MAX + 1)?;
+        bound(&mut rows, DEFINITIONS_MAX, "definitions", cut);
+        let before = match rows.last() {
+            Some(oldest) => past.definition_before(life.id, oldest.at)?,
+            None => None,
+        };
+        let kept = rows.len();
+        rows.extend(before);
+        for (i, row) in rows.iter().enumerate().take(kept) {
+            let before = rows.get(i + 1);
+            found.push(Definition {
+                at: row.at,
+                generation: row.generation,
+                invalid: row.invalid.clone(),
+                changes: before.map(|before| changes::between(&before.spec_json, &row.spec_json)).unwrap_or_default(),
+                first: before.is_none(),
+            });
+        }
+        if let Some(row) = rows.into_iter().next() {
+            newest = row.spec_json;
+        }
+    }
+    found.sort_by_key(|definition| std::cmp::Reverse(definition.at));
+    bound(&mut found, DEFINITIONS_MAX, "definitions", cut);
+    Ok((found, newest))
+}
+
+fn periods(past: &Past<'_>, lives: &[Life], range: Range, cut: &mut Vec<&'static str>) -> Found<Vec<Period>> {
+    const NOTABLE: [(PeriodKind, ConditionKind, &str); 3] = [
+        (PeriodKind::Paused, ConditionKind::Paused, "True"),
+        (PeriodKind::Fallback, ConditionKind::Fallback, "True"),
+        (PeriodKind::NotReady, ConditionKind::Ready, "False"),
+    ];
+    let mut periods: Vec<Period> = Vec::new();
+    for life in lives {
+        for (kind, condition, status) in NOTABLE {
+            let mut rows = past.condition_changes(life.id, condition, range, PERIODS_MAX + 1)?;
+            bound(&mut rows, PERIODS_MAX, "periods", cut);
+            rows.extend(past.condition(life.id, condition, range.from - 1)?);
+            rows.reverse();
+            let mut open: Option<Period> = None;
+            for ConditionRow { at, status: now, reason, message } in rows {
+                match &mut open {
+                    Some(period) if now == status => period.message = message,
+                    Some(_) => periods.extend(open.take().map(|period| Period { until: Some(at), ..period })),
+                    None if now == status => open = Some(Period { kind, from: at, until: None, reason, message }),
+                    None => {}
+                }
+            }
+            periods.extend(open.map(|period| Period { until: life.removed_at, ..period }));
+        }
+    }
+    periods.sort_by_key(|period| std::cmp::Reverse(period.from));
+    Ok(periods)
+}
+
+fn run(row: RunRow) -> Run {
+    Run { version: row.version, from: row.started_at, until: row.stopped_at, state: row.state }
+}
+
+/// Drops what is over the limit and remembers that something was.
+fn bound<T>(rows: &mut Vec<T>, rows_max: usize, what: &'static str, cut: &mut Vec<&'static str>) {
+    if rows.len() > rows_max {
+        rows.truncate(rows_max);
+        if !cut.contains(&what) {
+            cut.push(what);
+        }
+    }
+}

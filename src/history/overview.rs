@@ -1,0 +1,196 @@
+//! All objects at a glance: state, newest value of each trigger, replicas, and the last hour as a sparkline.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Buckets, Grid, Shortest};
+use crate::scaling::model::ConditionKind;
+use crate::store::past::{ConditionRow, Found, Listing, ObjectRow, Past, Range};
+use crate::store::{Error, Reader, SampleValue};
+
+/// The sparkline's stretch of time and its points.
+const SPARK_MS: i64 = 3_600_000;
+const SPARK_POINTS: usize = 60;
+
+#[derive(Debug, Serialize)]
+pub struct Overview {
+    pub now: i64,
+    /// How many there are without the limit.
+    pub total: usize,
+    pub objects: Vec<Object>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Object {
+    pub namespace: String,
+    pub name: String,
+    pub group: &'static str,
+    /// `removed`, `invalid`, `paused`, `fallback`, `error`, `active` or `idle`: the first that holds.
+    pub state: &'static str,
+    /// Why, in the words of the condition.
+    pub message: String,
+    /// Since when, where the state is a condition's.
+    pub since: Option<i64>,
+    pub generation: Option<i64>,
+    pub replicas: Option<u32>,
+    pub added_at: i64,
+    pub removed_at: Option<i64>,
+    pub last_active_at: Option<i64>,
+    pub triggers: Vec<Trigger>,
+    pub spark: Option<Spark>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Trigger {
+    pub index: u16,
+    pub metric: String,
+    pub name: Option<String>,
+    /// The newest number of the last hour, even if newer samples had none.
+    pub value: Option<f64>,
+    pub at: Option<i64>,
+    /// How the newest sample ended: `ok`, or `timeout`, `empty`, ...; `None` without a sample.
+    pub outcome: Option<String>,
+    pub threshold: f64,
+    pub activation: f64,
+}
+
+/// The maximum of each cell of the first trigger; null where there was no number.
+#[derive(Debug, Serialize)]
+pub struct Spark {
+    pub from: i64,
+    pub step: i64,
+    values: Vec<Option<Value>>,
+}
+
+#[derive(Debug, Clone)]
+struct Value(f64);
+
+impl Serialize for Value {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Four digits are finer than a pixel, and a third of the bytes.
+        Shortest(format!("{:.3e}", self.0).parse().unwrap_or(self.0)).serialize(serializer)
+    }
+}
+
+#[derive(Default)]
+struct Newest {
+    number: Option<(i64, f64)>,
+    sample: Option<(i64, Arc<str>)>,
+}
+
+/// Reads the overview as of `now`.
+///
+/// # Errors
+/// When the file cannot be read in time.
+pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Overview, Error> {
+    reader.past(|past| {
+        let (rows, total) = past.objects(listing)?;
+        let range = Range { from: now - SPARK_MS, to: now };
+        let grid = Grid::aligned(range, SPARK_POINTS);
+        let mut wanted = HashMap::new();
+        let mut series = Vec::new();
+        let mut series_of = Vec::new();
+        for row in &rows {
+            let first = series.len();
+            let measured = if row.removed_at.is_none() { past.series(row.id, range)? } else { Vec::new() };
+            series.extend(measured.iter().filter(|series| series.until.is_none()).cloned());
+            // What the trigger was before a change of its threshold belongs to its hour too.
+            for found in measured {
+                if let Some(place) = (first..series.len()).find(|place| series[*place].trigger == found.trigger) {
+                    wanted.insert(found.id, place);
+                }
+            }
+            series_of.push(first..series.len());
+        }
+        let ok: Arc<str> = "ok".into();
+        let mut newest: Vec<Newest> = series.iter().map(|_| Newest::default()).collect();
+        let first_of = series_of.iter().filter(|own| !own.is_empty()).map(|own| own.start);
+        let mut sparks: HashMap<usize, Buckets> = first_of.map(|first| (first, Buckets::new(grid))).collect();
+        past.samples(&wanted, range, |place, at, value| {
+            if let Some(spark) = sparks.get_mut(&place) {
+                spark.add(at, value);
+            }
+            let newest = &mut newest[place];
+            if let SampleValue::Number(number) = value
+                && newest.number.is_none_or(|(known, _)| known <= at)
+            {
+                newest.number = Some((at, *number));
+            }
+            if newest.sample.as_ref().is_none_or(|(known, _)| *known <= at) {
+                let outcome = match value {
+                    SampleValue::Number(_) => &ok,
+                    SampleValue::Outcome(outcome) => outcome,
+                };
+                newest.sample = Some((at, Arc::clone(outcome)));
+            }
+        })?;
+        let mut objects = Vec::new();
+        for (row, own) in rows.into_iter().zip(series_of) {
+            let spark = sparks.get(&own.start).filter(|_| !own.is_empty()).map(|buckets| spark(buckets, grid));
+            let triggers = own
+                .map(|place| {
+                    let (series, newest) = (&series[place], &newest[place]);
+                    Trigger {
+                        index: series.trigger,
+                        metric: series.metric_name.clone(),
+                        name: series.name.clone(),
+                        value: newest.number.map(|(_, number)| number),
+                        at: newest.sample.as_ref().map(|(at, _)| *at),
+                        outcome: newest.sample.as_ref().map(|(_, outcome)| outcome.to_string()),
+                        threshold: series.threshold,
+                        activation: series.activation_threshold,
+                    }
+                })
+                .collect();
+            objects.push(object(past, row, triggers, spark, now)?);
+        }
+        Ok(Overview { now, total, objects })
+    })
+}
+
+fn spark(buckets: &Buckets, grid: Grid) -> Spark {
+    let mut values = vec![None; grid.cells];
+    for bucket in buckets.stretches().iter().flatten() {
+        values[grid.cell(bucket.last_at)] = Some(Value(bucket.max));
+    }
+    Spark { from: grid.from, step: grid.step, values }
+}
+
+fn object(past: &Past<'_>, row: ObjectRow, triggers: Vec<Trigger>, spark: Option<Spark>, now: i64) -> Found<Object> {
+    let condition = |kind, status: &str| -> Found<Option<ConditionRow>> {
+        Ok(past.condition(row.id, kind, now)?.filter(|condition| condition.status == status))
+    };
+    let mut state = None;
+    for (name, kind, status) in [
+        ("paused", ConditionKind::Paused, "True"),
+        ("fallback", ConditionKind::Fallback, "True"),
+        ("error", ConditionKind::Ready, "False"),
+        ("active", ConditionKind::Active, "True"),
+    ] {
+        if state.is_none() {
+            state = condition(kind, status)?.map(|condition| (name, condition.message, Some(condition.at)));
+        }
+    }
+    let (state, message, since) = match (row.removed_at, &row.invalid) {
+        (Some(at), _) => ("removed", "the ScaledObject is gone".to_owned(), Some(at)),
+        (None, Some(invalid)) => ("invalid", invalid.clone(), None),
+        (None, None) => state.unwrap_or(("idle", String::new(), None)),
+    };
+    Ok(Object {
+        namespace: row.key.namespace.to_string(),
+        name: row.key.name.to_string(),
+        group: row.key.group.name(),
+        state,
+        message,
+        since,
+        generation: row.generation,
+        replicas: row.replicas,
+        added_at: row.added_at,
+        removed_at: row.removed_at,
+        last_active_at: row.last_active_at,
+        triggers,
+        spark,
+    })
+}

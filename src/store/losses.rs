@@ -1,0 +1,70 @@
+//! What was lost and why, kept until it can be told in the table `loss`.
+
+use std::time::Duration;
+
+use rusqlite::params;
+
+use super::prepared::Prepared;
+use super::sql::Sql;
+use super::{clock, rows};
+
+/// Losses this close to each other, of the same cause, are one row.
+const SAME_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// Samples and others, of the counters' totals, that are told or need no telling.
+    told: (u64, u64),
+    /// First failure since the last success.
+    trouble: Option<(i64, String)>,
+    /// Id, end and cause of the newest row.
+    row: Option<(i64, i64, String)>,
+    /// When there was nothing to tell for the last time.
+    well_unix_ms: i64,
+}
+
+impl Losses {
+    /// Writing failed.
+    pub(crate) fn begin(&mut self, error: &rusqlite::Error) {
+        self.trouble.get_or_insert_with(|| (clock::now_unix_ms(), error.to_string()));
+    }
+
+    /// So many samples are counted as lost that no failure lost.
+    pub(crate) fn explain(&mut self, samples: u64) {
+        self.told.0 += samples;
+    }
+
+    /// The rows are in another file now.
+    pub(crate) fn reset_row(&mut self) {
+        self.row = None;
+    }
+
+    /// Writing works again: tells what was lost, given the counters' totals.
+    pub(crate) fn write(&mut self, prepared: &mut Prepared<'_>, lost: (u64, u64)) -> Result<(), rusqlite::Error> {
+        let now = clock::now_unix_ms();
+        let count = |total: u64, told: u64| i64::try_from(total.saturating_sub(told)).unwrap_or(i64::MAX);
+        let (samples, others) = (count(lost.0, self.told.0), count(lost.1, self.told.1));
+        if samples + others > 0 {
+            let (from, cause) = self.trouble.clone().unwrap_or_else(|| {
+                let from = if self.well_unix_ms == 0 { now } else { self.well_unix_ms };
+                (from, "more came than could be written".to_owned())
+            });
+            match &mut self.row {
+                Some((id, until, told))
+                    if *told == cause && from.saturating_sub(*until) < rows::millis(SAME_WITHIN) =>
+                {
+                    prepared.execute(Sql::GrowLoss, params![*id, now, samples, others])?;
+                    *until = now;
+                }
+                row => {
+                    let id = prepared.insert(Sql::InsertLoss, params![from, now, samples, others, cause])?;
+                    *row = Some((id, now, cause));
+                }
+            }
+            self.told = lost;
+        }
+        self.trouble = None;
+        self.well_unix_ms = now;
+        Ok(())
+    }
+}

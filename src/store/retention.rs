@@ -1,0 +1,256 @@
+//! How long history is kept, how large the file may grow, and giving back what was freed.
+//!
+//! Owns the order in which things go. Deleting is done in slices of one short transaction each, so that a decision
+//! that arrives meanwhile waits for one slice at most.
+
+use std::time::Duration;
+
+use rusqlite::params;
+
+use super::chunk::{ChunkId, SERIES_MAX};
+use super::prepared::Prepared;
+use super::queue::Counters;
+use super::rollup::{self, Unrolled};
+use super::sql::Sql;
+use super::upkeep::delete_empty_block;
+
+/// Rows of text that one slice deletes: 10 µs each make 5 ms, on a machine ten times slower 50 ms.
+const EXPIRE_ROWS: i64 = 500;
+
+/// Free pages that are kept for what comes next: 1 MiB.
+const FREE_PAGES_KEPT: i64 = 256;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// How long history is kept, and how large the file may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Every single sample.
+    pub samples: Duration,
+    /// Roll-ups by minute.
+    pub minutes: Duration,
+    /// Roll-ups by hour.
+    pub hours: Duration,
+    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses. Definitions
+    /// are kept for ever.
+    pub history: Duration,
+    /// Of the file without its write-ahead log, in bytes; 0 for no limit. Beyond it the oldest go before their time:
+    /// samples first, then minutes, hours, the rest of the history, and definitions that are no longer in force.
+    pub size_max: u64,
+}
+
+impl Default for Retention {
+    /// 500 triggers for 30 days in 500 MB: README.md has the arithmetic.
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self { samples: 3 * DAY, minutes: 7 * DAY, hours: 90 * DAY, history: 30 * DAY, size_max: 480_000_000 }
+    }
+}
+
+/// What was dropped before its time, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Samples,
+    Minutes,
+    Hours,
+    History,
+    Definitions,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Samples, Self::Minutes, Self::Hours, Self::History, Self::Definitions];
+
+    /// Label of `/metrics`.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Samples => "sample",
+            Self::Minutes => "minute",
+            Self::Hours => "hour",
+            Self::History => "history",
+            Self::Definitions => "definition",
+        }
+    }
+}
+
+/// Deletes one slice of what is too old; true when there may be more.
+pub(crate) fn expire(
+    prepared: &mut Prepared<'_>,
+    retention: &Retention,
+    now_unix_ms: i64,
+) -> Result<bool, rusqlite::Error> {
+    let before = |kept| now_unix_ms.saturating_sub(super::rows::millis(kept));
+    Ok(samples(prepared, before(retention.samples))?.is_some()
+        || minutes(prepared, before(retention.minutes))?.is_some()
+        || hours(prepared, before(retention.hours))?.is_some()
+        || history(prepared, before(retention.history))?.is_some())
+}
+
+/// When the file is larger than it may be: deletes one slice of the oldest, counts it, and returns true.
+pub(crate) fn shrink(
+    prepared: &mut Prepared<'_>,
+    retention: &Retention,
+    counters: &Counters,
+) -> Result<bool, rusqlite::Error> {
+    let pages = pragma(prepared, Sql::PageCount)? - pragma(prepared, Sql::FreePageCount)?;
+    if retention.size_max == 0 || u64::try_from(pages).unwrap_or(0) * PAGE_BYTES <= retention.size_max {
+        return Ok(false);
+    }
+    const ALL: i64 = i64::MAX;
+    for kind in Kind::ALL {
+        let gone = match kind {
+            Kind::Samples => samples(prepared, ALL)?,
+            Kind::Minutes => minutes(prepared, ALL)?,
+            Kind::Hours => hours(prepared, ALL)?,
+            // An hour of it at a time.
+            Kind::History => match oldest(prepared, Sql::OldestHistory)? {
+                Some(at) => history(prepared, at.saturating_add(3_600_000))?,
+                None => None,
+            },
+            Kind::Definitions => match oldest(prepared, Sql::OldestDefinition)? {
+                Some(at) => some(prepared.execute(Sql::ExpireDefinitions, [at.saturating_add(1), EXPIRE_ROWS])?),
+                None => None,
+            },
+        };
+        if let Some(rows) = gone {
+            counters.drop_early(kind, rows);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn pragma(prepared: &mut Prepared<'_>, sql: Sql) -> Result<i64, rusqlite::Error> {
+    prepared.get(sql)?.query_row([], |row| row.get(0))
+}
+
+fn oldest(prepared: &mut Prepared<'_>, sql: Sql) -> Result<Option<i64>, rusqlite::Error> {
+    prepared.get(sql)?.query_row([], |row| row.get(0))
+}
+
+fn some(rows: usize) -> Option<usize> {
+    (rows > 0).then_some(rows)
+}
+
+/// A slice of the oldest block, which is rolled up first where it is not. Rows that went; `None` when there is no block.
+fn samples(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usize>, rusqlite::Error> {
+    let mut rows = prepared.get(Sql::ExpiredBlock)?.query([before_unix_ms])?;
+    let block: Option<(i64, i64)> = rows.next()?.map(TryInto::try_into).transpose()?;
+    drop(rows);
+    let Some((block, rolled_series)) = block else { return Ok(None) };
+    if rolled_series < SERIES_MAX {
+        let unrolled = prepared.get(Sql::RollBlock)?.query_row([block], Unrolled::read)?;
+        rollup::roll_slice(prepared, unrolled)?;
+        return Ok(Some(0));
+    }
+    let (first, last) = ChunkId::range(block, SERIES_MAX);
+    let gone = prepared.execute(Sql::ExpireChunks, [first, last, EXPIRE_ROWS])?;
+    delete_empty_block(prepared, block)?;
+    Ok(Some(gone))
+}
+
+fn minutes(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usize>, rusqlite::Error> {
+    let mut rows = prepared.get(Sql::ExpiredMinuteBlock)?.query([before_unix_ms])?;
+    let block: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    drop(rows);
+    let Some(block) = block else { return Ok(None) };
+    let (first, last) = ChunkId::range(block, SERIES_MAX);
+    let gone = prepared.execute(Sql::ExpireMinutes, [first, last, EXPIRE_ROWS])?;
+    if gone == 0 {
+        prepared.execute(Sql::DeleteMinuteBlock, [block])?;
+    }
+    Ok(Some(gone))
+}
+
+fn hours(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usize>, rusqlite::Error> {
+    let mut rows = prepared.get(Sql::ExpiredHour)?.query([before_unix_ms])?;
+    let hour: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    drop(rows);
+    let Some(hour) = hour else { return Ok(None) };
+    let gone = prepared.execute(Sql::ExpireHours, [hour, EXPIRE_ROWS])?;
+    if gone == 0 {
+        prepared.execute(Sql::DeleteRolledHour, [hour])?;
+    }
+    Ok(Some(gone))
+}
+
+fn history(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usize>, rusqlite::Error> {
+    for statement in [
+        Sql::ExpireActions,
+        Sql::ExpireDecisions,
+        Sql::ExpireReplicaChanges,
+        Sql::ExpireHpas,
+        Sql::ExpireConditions,
+        Sql::ExpireErrorPeriods,
+        Sql::ExpireLosses,
+    ] {
+        let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
+        if gone > 0 {
+            return Ok(Some(gone));
+        }
+    }
+    Ok(None)
+}
+
+/// Gives up to 256 free pages (1 MiB) back to the file system; true when there may be more.
+pub(crate) fn free_pages(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
+    if pragma(prepared, Sql::FreePageCount)? <= FREE_PAGES_KEPT {
+        return Ok(false);
+    }
+    // The pragma returns a row a page.
+    let mut rows = prepared.get(Sql::FreePages)?.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema;
+    use rusqlite::Connection;
+
+    /// However much there is to delete, one slice, which is what a decision may have to wait for, stays short.
+    #[test]
+    fn a_slice_deletes_few_rows() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        connection
+            .execute_batch(
+                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'b', 'u', 1, NULL);
+                 CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000) SELECT i FROM n;
+                 INSERT INTO sample_block VALUES (1, 1, 1, 2, 3000, 3000, NULL, 16777215, 1);
+                 INSERT INTO sample_chunk SELECT (1 << 36) + (i << 12), 1, 1, 0, '[0]', '[1]', 0, 0 FROM temp.n;
+                 INSERT INTO minute_block VALUES (1, 1, 2);
+                 INSERT INTO sample_minute SELECT (1 << 36) + (i << 12), 1, '[]' FROM temp.n;
+                 INSERT INTO rolled_hour VALUES (0);
+                 INSERT INTO sample_hour (hour_unix_ms, series_id, count, errors) SELECT 0, i, 0, 1 FROM temp.n;
+                 INSERT INTO decision SELECT i, 1, i, 'Inactive', '', 0, 0, '[]' FROM temp.n;",
+            )
+            .expect("rows");
+        let mut prepared = Prepared::new(&connection);
+        let retention = Retention {
+            samples: Duration::ZERO,
+            minutes: Duration::ZERO,
+            hours: Duration::ZERO,
+            history: Duration::ZERO,
+            size_max: 0,
+        };
+        let mut slices = 0;
+        loop {
+            let before = connection.total_changes();
+            if !expire(&mut prepared, &retention, 1_000_000).expect("slice") {
+                break;
+            }
+            let gone = connection.total_changes() - before;
+            assert!(gone <= EXPIRE_ROWS as u64 + 1, "{gone} rows in one slice");
+            slices += 1;
+        }
+        assert!(slices >= 24, "{slices}");
+        for table in
+            ["sample_block", "sample_chunk", "minute_block", "sample_minute", "sample_hour", "rolled_hour", "decision"]
+        {
+            let left: i64 =
+                connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect(table);
+            assert_eq!(left, 0, "{table}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Roll-ups of samples by minute and by hour.
+//!
+//! Owns their arithmetic and their form, which `sql/migrations/0001_init.sql` states and the views repeat. A block
+//! is rolled up series by series, and how far it came is a column of the block, written in the same transaction: so
+//! each sample is counted once, whatever a restart or a merge does between two slices.
+
+use std::fmt::Write as _;
+
+use rusqlite::params;
+
+use super::chunk::{ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, TEXT_BYTES_MAX, push_value, unpack};
+use super::prepared::Prepared;
+use super::sql::Sql;
+use super::upkeep::read_chunk;
+
+/// Samples in one slice: 2 to 3 µs each, most of it for the text of the minutes, make 25 ms.
+const SLICE_SAMPLES: i64 = 8_192;
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// What the samples of a stretch of one series come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Part {
+    /// Samples with a value.
+    count: i64,
+    /// ... and without.
+    errors: i64,
+    /// Of no meaning while `count` is 0, like all below.
+    min: f64,
+    max: f64,
+    sum: f64,
+    last: f64,
+    last_at_unix_ms: i64,
+}
+
+impl Part {
+    /// Takes the next sample; they come in order of time.
+    fn add(&mut self, point: &Point) {
+        let SampleValue::Number(value) = point.value else {
+            self.errors += 1;
+            return;
+        };
+        let first = self.count == 0;
+        self.count += 1;
+        self.min = if first { value } else { self.min.min(value) };
+        self.max = if first { value } else { self.max.max(value) };
+        self.sum += value;
+        (self.last, self.last_at_unix_ms) = (value, point.at_unix_ms);
+    }
+
+    /// Appends the entry of `sample_minute.parts`.
+    fn push(&self, text: &mut String, minute: i64, base_minute: i64) {
+        text.push(if text.is_empty() { '[' } else { ',' });
+        // Writing to a String cannot fail.
+        let _ = write!(text, "[{},", minute - base_minute);
+        if self.count == 0 {
+            let _ = write!(text, "0,0,null,null,null,null,{}]", self.errors);
+            return;
+        }
+        let _ = write!(text, "{},{},", self.last_at_unix_ms - minute * MINUTE_MS, self.count);
+        push_value(text, &SampleValue::Number(self.last));
+        let alike = self.min.to_bits() == self.max.to_bits();
+        if !alike || self.errors > 0 {
+            for value in [self.min, self.max, self.sum] {
+                text.push(',');
+                push_value(text, &SampleValue::Number(value));
+            }
+        }
+        if self.errors > 0 {
+            let _ = write!(text, ",{}", self.errors);
+        }
+        text.push(']');
+    }
+}
+
+/// Sums up points, which are sorted by time, by stretches of `stretch_ms`: number of the stretch, and what it comes to.
+fn parts(points: &[Point], stretch_ms: i64) -> impl Iterator<Item = (i64, Part)> {
+    points.chunk_by(move |a, b| a.at_unix_ms.div_euclid(stretch_ms) == b.at_unix_ms.div_euclid(stretch_ms)).map(
+        move |run| {
+            let mut part = Part::default();
+            run.iter().for_each(|point| part.add(point));
+            (run[0].at_unix_ms.div_euclid(stretch_ms), part)
+        },
+    )
+}
+
+/// A block that is not rolled up whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unrolled {
+    id: i64,
+    rolled_series: i64,
+    minute_block: Option<i64>,
+    from_unix_ms: i64,
+    until_unix_ms: i64,
+    samples: i64,
+    chunks: i64,
+}
+
+impl Unrolled {
+    pub(crate) fn read(row: &rusqlite::Row<'_>) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            id: row.get(0)?,
+            rolled_series: row.get(1)?,
+            minute_block: row.get(2)?,
+            from_unix_ms: row.get(3)?,
+            until_unix_ms: row.get(4)?,
+            samples: row.get(5)?,
+            chunks: row.get(6)?,
+        })
+    }
+}
+
+/// Rolls up the next series of a block within the caller's transaction.
+pub(crate) fn roll_slice(prepared: &mut Prepared<'_>, block: Unrolled) -> Result<(), rusqlite::Error> {
+    let minute_block = match block.minute_block {
+        Some(id) => id,
+        None => prepared.insert(Sql::InsertMinuteBlock, params![block.from_unix_ms, block.until_unix_ms])?,
+    };
+    let (first, last) = ChunkId::range_between(block.id, block.rolled_series, SERIES_MAX);
+    let ahead = (block.chunks.saturating_mul(SLICE_SAMPLES) / block.samples.max(1)).max(1);
+    let mut rows = prepared.get(Sql::MergeReach)?.query([first, last, ahead])?;
+    let reach = match rows.next()? {
+        Some(row) => ChunkId(row.get(0)?).series(),
+        None => SERIES_MAX,
+    };
+    drop(rows);
+    let (first, last) = ChunkId::range_between(block.id, block.rolled_series, reach);
+    let mut samples: Vec<(i64, Point)> = Vec::new();
+    let mut rows = prepared.get(Sql::MergeRead)?.query([first, last])?;
+    while let Some(row) = rows.next()? {
+        let series = ChunkId(row.get(0)?).series();
+        // What damage made unreadable is left out here as in every view.
+        let _ = unpack(&read_chunk(row, 1)?, |point| samples.push((series, point)));
+    }
+    drop(rows);
+    let mut points = Vec::new();
+    for run in samples.chunk_by(|a, b| a.0 == b.0) {
+        points.clear();
+        points.extend(run.iter().map(|(_, point)| point.clone()));
+        write_minutes(prepared, minute_block, run[0].0, &points)?;
+        write_hours(prepared, run[0].0, &points)?;
+    }
+    prepared.execute(Sql::RollAdvance, params![block.id, reach, minute_block])?;
+    Ok(())
+}
+
+fn write_minutes(
+    prepared: &mut Prepared<'_>,
+    block: i64,
+    series: i64,
+    points: &[Point],
+) -> Result<(), rusqlite::Error> {
+    let insert = prepared.get(Sql::InsertMinute)?;
+    let mut number = 0;
+    let mut text = String::new();
+    let mut base = 0;
+    let mut all = parts(points, MINUTE_MS).peekable();
+    while let Some((minute, part)) = all.next() {
+        if text.is_empty() {
+            base = minute;
+        }
+        part.push(&mut text, minute, base);
+        // The last number takes whatever is left, however long.
+        let full = text.len() >= TEXT_BYTES_MAX && number < NUMBER_MAX;
+        if full || all.peek().is_none() {
+            text.push(']');
+            insert.execute(params![ChunkId::new(block, series, number).0, base, text])?;
+            text.clear();
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
+fn write_hours(prepared: &mut Prepared<'_>, series: i64, points: &[Point]) -> Result<(), rusqlite::Error> {
+    for (hour, part) in parts(points, HOUR_MS) {
+        prepared.execute(Sql::InsertRolledHour, [hour * HOUR_MS])?;
+        let some = |value: f64| (part.count > 0).then_some(value);
+        prepared.execute(
+            Sql::UpsertHour,
+            params![
+                hour * HOUR_MS,
+                series,
+                part.count,
+                part.errors,
+                some(part.min),
+                some(part.max),
+                some(part.sum),
+                some(part.last),
+                (part.count > 0).then_some(part.last_at_unix_ms)
+            ],
+        )?;
+    }
+    Ok(())
+}

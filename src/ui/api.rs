@@ -1,0 +1,131 @@
+//! The JSON behind the page; the README describes it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::history::{self, Grid, overview};
+use crate::http::{Request, Response, uri};
+use crate::scaling::model::{ApiGroup, ObjectKey};
+use crate::store::past::{Listing, Range};
+use crate::store::{Error, Reader, now_unix_ms};
+
+/// Lines of the overview at most, and by default.
+const OBJECTS_MAX: u32 = 500;
+/// Points of each trigger at most, and by default.
+const POINTS_MAX: usize = 2_000;
+const POINTS: usize = 600;
+/// The longest stretch of time: what a clock far off can ask for is not worth a scan.
+const RANGE_MAX_MS: i64 = 10 * 366 * 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Answers a path below `/api/`.
+pub(super) fn answer(db: &Path, request: &Request) -> Response {
+    try_answer(db, request).unwrap_or_else(|response| response)
+}
+
+/// An error as the page shows it.
+pub(super) fn problem(status: u16, message: &str) -> Response {
+    Response::json(status, serde_json::json!({ "error": message }).to_string())
+}
+
+fn try_answer(db: &Path, request: &Request) -> Result<Response, Response> {
+    let bad = |message: String| problem(400, &message);
+    let segments = uri::segments(&request.path).map_err(|error| bad(format!("path: {error}")))?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let pairs =
+        uri::query_pairs(request.query.as_deref().unwrap_or("")).map_err(|error| bad(format!("query: {error}")))?;
+    let query = Query { pairs };
+    match segments.as_slice() {
+        ["api", "objects"] => {
+            query.only(&["q", "removed", "limit", "offset"]).map_err(bad)?;
+            objects(db, &query)
+        }
+        ["api", "objects", namespace, name] if !namespace.is_empty() && !name.is_empty() => {
+            query.only(&["group", "last", "from", "to", "points"]).map_err(bad)?;
+            object(db, &query, namespace, name)
+        }
+        _ => Err(problem(404, "there is nothing here: see / and /api/objects")),
+    }
+}
+
+fn objects(db: &Path, query: &Query) -> Result<Response, Response> {
+    let limit: u32 = query.number("limit", OBJECTS_MAX)?;
+    let listing = Listing {
+        text: query.get("q").unwrap_or(""),
+        removed: query.get("removed").is_some_and(|value| value == "true"),
+        limit: limit.min(OBJECTS_MAX),
+        offset: query.number("offset", 0)?,
+    };
+    let mut reader = Reader::open(db).map_err(failed)?;
+    json(&overview::load(&mut reader, &listing, now_unix_ms()).map_err(failed)?)
+}
+
+fn object(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response, Response> {
+    let group = match query.get("group") {
+        None => ApiGroup::KedaSh,
+        Some(group) => [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
+            .into_iter()
+            .find(|known| known.name() == group)
+            .ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))?,
+    };
+    let now = now_unix_ms();
+    let to: i64 = query.number("to", now)?;
+    let from: i64 = match query.get("last") {
+        Some(_) => to.saturating_sub(query.number("last", HOUR_MS)?),
+        None => query.number("from", to.saturating_sub(HOUR_MS))?,
+    };
+    if from < 0 || from >= to || to - from > RANGE_MAX_MS {
+        return Err(problem(400, "from, to and last: times in milliseconds since 1970, at most 10 years apart"));
+    }
+    let points = query.number("points", POINTS)?.clamp(1, POINTS_MAX);
+    let range = Range { from, to };
+    let mut reader = Reader::open(db).map_err(failed)?;
+    let key = ObjectKey::new(group, namespace, name);
+    let found = history::load(&mut reader, &key, range, |points_max| Grid::aligned(range, points.min(points_max)));
+    match found.map_err(failed)? {
+        Some(history) => json(&Answer { now, history }),
+        None => Err(problem(404, &format!("the history knows no ScaledObject {namespace}/{name} in {}", group.name()))),
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    now: i64,
+    #[serde(flatten)]
+    history: history::History,
+}
+
+fn json(value: &impl Serialize) -> Result<Response, Response> {
+    serde_json::to_vec(value).map(|body| Response::json(200, body)).map_err(|error| problem(500, &error.to_string()))
+}
+
+fn failed(error: Error) -> Response {
+    log::debug!(error:% = error; "page not answered");
+    problem(503, &error.to_string())
+}
+
+struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A misspelt parameter is told, not ignored.
+    fn only(&self, known: &[&str]) -> Result<(), String> {
+        match self.pairs.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            Some((key, _)) => Err(format!("{key}: no such parameter, use {}", known.join(", "))),
+            None => Ok(()),
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T, Response> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| problem(400, &format!("{name}: {text:?} is not a whole number"))),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// One ScaledObject: its plot, and in words what happened.
+
+import { el } from './dom.js';
+import { TimePlot } from './plot.js';
+import { DAY, HOUR, duration, exact, iso, moment, number } from './format.js';
+
+const RANGES = { '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY };
+const RANGE = '1h';
+
+export class ObjectView {
+  constructor(namespace, name, query, refresh) {
+    this.namespace = namespace;
+    this.name = name;
+    this.onlyMoves = false;
+    this.summary = el('div', { class: 'summary' });
+    this.buttons = el('div', { class: 'ranges', role: 'group', 'aria-label': 'Range of time' });
+    this.zoomed = el('span', { class: 'zoomed' });
+    this.plotHost = el('div', { class: 'plot' });
+    this.cut = el('p', { class: 'cut muted' });
+    this.moves = el('input', {
+      type: 'checkbox',
+      onchange: (event) => {
+        this.onlyMoves = event.target.checked;
+        this.tables();
+      },
+    });
+    this.tableHost = el('div', { class: 'tables' });
+    this.root = el('section', { class: 'object' },
+      el('div', { class: 'bar' }, this.buttons, this.zoomed, this.summary), this.plotHost, this.cut, this.tableHost);
+    this.plot = new TimePlot(this.plotHost, {
+      zoom: (from, to) => this.go({ from: Math.round(from), to: Math.round(to) }),
+      reset: () => this.go({ range: this.range }),
+    });
+    this.refresh = refresh;
+    this.move(query);
+  }
+
+  /** Takes over what the address says. */
+  move(query) {
+    this.group = query.get('group') ?? undefined;
+    const [from, to] = [Number(query.get('from')), Number(query.get('to'))];
+    this.fixed = from > 0 && to > from ? { from, to } : null;
+    if (query.get('range') in RANGES) this.range = query.get('range');
+    this.range ??= RANGE;
+    this.every = this.fixed ? 0 : RANGES[this.range] <= HOUR ? 5000 : 30_000;
+    this.buttons.replaceChildren(...Object.keys(RANGES).map((range) => el('button', {
+      type: 'button', 'aria-pressed': String(!this.fixed && range === this.range), onclick: () => this.go({ range }),
+    }, range)));
+    this.zoomed.replaceChildren(...(this.fixed ? [
+      `${moment(from)} – ${moment(to)} (${duration(to - from)}) `,
+      el('button', { type: 'button', onclick: () => this.go({ range: this.range }) }, 'reset'),
+    ] : []));
+  }
+
+  go(where) {
+    const query = new URLSearchParams({ ...(this.group ? { group: this.group } : {}), range: this.range, ...where });
+    location.hash = `#/objects/${encodeURIComponent(this.namespace)}/${encodeURIComponent(this.name)}?${query}`;
+  }
+
+  async load(ask) {
+    const points = Math.min(2000, Math.max(200, Math.round(this.plotHost.clientWidth)));
+    const time = this.fixed ?? { last: RANGES[this.range] };
+    const path = `api/objects/${encodeURIComponent(this.namespace)}/${encodeURIComponent(this.name)}`;
+    this.history = await ask(path, { group: this.group, points, ...time });
+    this.plot.show(this.history);
+    this.head();
+    this.tables();
+  }
+
+  head() {
+    const { history } = this;
+    const replicas = history.replicas.at(-1);
+    const facts = history.triggers.map((trigger) => {
+      const last = trigger.stretches.at(-1)?.at(-1);
+      const threshold = trigger.thresholds.at(-1);
+      return el('span', { class: 'fact' }, el('span', { class: 'muted' }, `${trigger.name ?? trigger.metric} `),
+        el('b', { class: 'value' }, last ? number(last.at(-1)) : '–'),
+        threshold ? el('span', { class: 'muted' }, ` / ${number(threshold.threshold)}${trigger.target === 'Value' ? '' : ' per replica'}`) : null);
+    });
+    facts.push(el('span', { class: 'fact' }, el('span', { class: 'muted' }, 'replicas '),
+      el('b', { class: 'replicas' }, replicas?.at(-1) ?? '–')));
+    if (this.group) facts.unshift(el('span', { class: 'group' }, this.group));
+    const now = history.periods.filter((period) => period.until === null).map((period) => el('span', {
+      class: `badge ${period.kind === 'notready' ? 'error' : period.kind}`, title: `${period.message}\nsince ${iso(period.from)}`,
+    }, period.kind === 'notready' ? 'not ready' : period.kind));
+    this.summary.replaceChildren(...now, ...facts);
+    this.cut.textContent = history.cut.length ? `There is more than is shown here; only the newest of: ${history.cut.join(', ').replace('_', ' ')}. A shorter range shows the others.` : '';
+  }
+
+  tables() {
+    const { history } = this;
+    const decisions = history.decisions.filter((decision) => !this.onlyMoves || decision.from !== decision.to);
+    const errors = history.triggers.flatMap((trigger) => trigger.errors.map((error) => ({ trigger, ...error })))
+      .sort((a, b) => b.from - a.from);
+    const tables = [
+      table('Decisions', decisions, ['When', 'Replicas', 'Reason', 'In words', 'Outcome'], (decision) => [
+        when(decision.at), steps(decision), decision.reason,
+        [decision.detail, contributions(decision.triggers)],
+        el('span', { class: decision.outcome.startsWith('failed') ? 'bad' : 'muted' }, decision.outcome),
+      ], 'Nothing was decided in this time.', el('label', null, this.moves, ' only changes')),
+      table('Replicas', history.replica_changes, ['When', 'Replicas', 'By'], (change) => [
+        when(change.at), steps(change),
+        [({ hpalite: 'hpalite', hpa: 'the HPA', other: 'somebody else' })[change.actor] ?? change.actor,
+          el('small', { class: 'muted' }, change.source === 'inferred' ? ' inferred' : change.actor !== 'hpalite' && change.manager ? ` ${change.manager}` : '')],
+      ], 'No replicas changed in this time.'),
+      table('Errors', errors, ['Since', 'Lasted', 'Trigger', 'What', 'Polls'], (error) => [
+        when(error.from),
+        error.until === null ? el('span', { class: 'bad' }, 'lasting') : duration(error.until - error.from),
+        error.trigger.name ?? error.trigger.metric,
+        [el('span', { class: 'bad' }, error.outcome), error.message ? ` ${error.message}` : ''], String(error.polls),
+      ], 'No errors in this time.'),
+      table('Definitions', history.definitions, ['In force from', 'Generation', 'Changes'], (definition) => [
+        when(definition.at), String(definition.generation),
+        [definition.invalid ? el('div', { class: 'bad' }, definition.invalid) : null,
+          definition.first ? el('span', { class: 'muted' }, 'first seen')
+            : definition.changes.length ? definition.changes.map((change) => el('div', null, el('code', null, change)))
+              : el('span', { class: 'muted' }, 'no field of the spec')],
+      ], 'No definition in this time.'),
+      table('States', history.periods, ['Since', 'Lasted', 'What', 'In words'], (period) => [
+        when(period.from), period.until === null ? 'lasting' : duration(period.until - period.from),
+        period.kind === 'notready' ? 'not ready' : period.kind, period.message || period.reason,
+      ], 'Neither paused nor on fallback nor not ready in this time.'),
+    ];
+    this.tableHost.replaceChildren(...tables);
+  }
+}
+
+function when(at) {
+  return el('time', { datetime: iso(at), title: iso(at) }, moment(at));
+}
+
+function steps({ from, to }) {
+  const direction = from === null || from === to ? 'hold' : to > from ? 'up' : 'down';
+  return el('span', { class: `step ${direction}` }, from === null ? `first ${to}` : from === to ? `${to}` : `${from} → ${to}`);
+}
+
+function contributions(triggers) {
+  if (!Array.isArray(triggers) || triggers.length === 0) return null;
+  return el('div', { class: 'muted contributions' }, triggers.map((trigger) => el('span', null, `${trigger.metric} `,
+    trigger.error ? el('span', { class: 'bad' }, trigger.error) : trigger.value === null ? '–' : exact(trigger.value),
+    trigger.active ? ' active' : '')));
+}
+
+const ROWS_MAX = 100;
+
+function table(title, rows, heads, cells, none, extra) {
+  const head = el('div', { class: 'title' }, el('h2', null, title), el('span', { class: 'muted' }, String(rows.length)), extra);
+  if (rows.length === 0) return el('section', { class: 'none' }, head, el('p', { class: 'muted' }, none));
+  const more = rows.length - ROWS_MAX;
+  return el('section', { class: title.toLowerCase() }, head, el('div', { class: 'rows', tabindex: rows.length > 12 ? 0 : null }, el('table', null,
+    el('thead', null, el('tr', null, heads.map((text) => el('th', { scope: 'col' }, text)))),
+    el('tbody', null, rows.slice(0, ROWS_MAX).map((row) => el('tr', null, cells(row).map((cell) => el('td', null, cell))))))),
+  more > 0 ? el('p', { class: 'muted' }, `and ${more} older ones: zoom in to see them`) : null);
+}

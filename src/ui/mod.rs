@@ -1,0 +1,122 @@
+//! The read-only page: what SQLite knows, for people in a browser.
+//!
+//! Owns a listener of its own with few workers, so that no look at the past can hold up metrics or scaling; each
+//! look opens the file read-only, reads within the reader's time limit and closes it. Must not know the core's
+//! live state: the page is a view of the history and of nothing else.
+//!
+//! There is no login. The default address is reachable through `kubectl port-forward` alone, which the API server
+//! authorizes; whoever sets another one must guard it. On a loopback address only requests for a loopback name are
+//! answered, so that no foreign page can reach it by rebinding its own name.
+//!
+//! The page is plain modules and SVG of our own: a plotting library would have to be vendored, and nothing
+//! fetched is committed here. Its scripts put text into the page as text nodes alone; the content security
+//! policy forbids the rest.
+
+mod api;
+mod assets;
+
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::http::gate::{FromMemory, Gate, GateConfig};
+use crate::http::{Handler, Request, Response};
+
+/// Files of the page are answered from memory.
+const WORKERS: usize = 1;
+/// Looks at the database at once: each may read for seconds, and there are two cores.
+const READERS: usize = 2;
+/// A browser opens six.
+const CONNECTIONS_MAX: usize = 64;
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Starts serving the page of a database.
+///
+/// # Errors
+/// When threads or sockets cannot be made.
+pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
+    let page = Arc::new(Page { db: db.to_owned(), loopback: listener.local_addr()?.ip().is_loopback() });
+    let from_memory: FromMemory = {
+        let page = Arc::clone(&page);
+        Arc::new(move |request| page.at_once(request).map(guarded))
+    };
+    let handler: Handler = Arc::new(move |request| {
+        guarded(page.at_once(request).unwrap_or_else(|| {
+            // What is true now may not be a moment later.
+            api::answer(&page.db, request).with_header("Cache-Control", "no-store")
+        }))
+    });
+    Gate::start(GateConfig {
+        name: "ui".to_owned(),
+        listener,
+        tls: None,
+        workers: WORKERS,
+        patient_workers: READERS,
+        from_memory: Some(from_memory),
+        max_connections: CONNECTIONS_MAX,
+        handler,
+    })
+}
+
+struct Page {
+    db: PathBuf,
+    /// Only loopback names are served.
+    loopback: bool,
+}
+
+impl Page {
+    /// Refusals and files; `None` is for the database.
+    fn at_once(&self, request: &Request) -> Option<Response> {
+        if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
+            Some(api::problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them"))
+        } else if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            Some(api::problem(405, "only GET is served here"))
+        } else {
+            assets::find(&request.path).map(|asset| asset.answer(request.header("if-none-match")))
+        }
+    }
+}
+
+/// With the headers that keep a browser to what the page needs.
+fn guarded(response: Response) -> Response {
+    response
+        .with_header("Content-Security-Policy", POLICY)
+        .with_header("X-Content-Type-Options", "nosniff")
+        .with_header("Referrer-Policy", "no-referrer")
+        .with_header("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+/// Whether a Host header names this machine, whatever the port: port-forwarding changes it.
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_ours() {
+        for host in ["localhost", "LOCALHOST:8081", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8081"] {
+            assert!(is_loopback_name(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:8081",
+            "[::2]",
+            "10.0.0.1",
+            "localhost:a",
+        ] {
+            assert!(!is_loopback_name(host), "{host}");
+        }
+    }
+}

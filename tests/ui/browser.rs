@@ -1,0 +1,189 @@
+//! Clicking through the page in headless Chromium. Screenshots are left in target/tmp/ui.
+
+use serde_json::Value;
+
+use super::scene::{EVIL_MESSAGE, EVIL_METRIC, EVIL_NAME, Scene};
+use crate::support::browser::Browser;
+
+/// The svg element of the plot.
+const PLOT: &str = ".plot > svg";
+
+fn query(hash: &str, name: &str) -> Option<i64> {
+    let pairs = hash.split_once('?')?.1;
+    pairs.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")))?.parse().ok()
+}
+
+#[test]
+fn a_walk_through_the_page() {
+    let scene = Scene::full();
+    let gate = scene.serve();
+    let base = format!("http://{}/", gate.local_addr());
+    let mut browser = Browser::start(1360, 900);
+    browser.dark(false);
+    browser.open(&base);
+
+    // The overview lists everything that lives.
+    browser.wait("document.querySelectorAll('.objects tbody tr').length >= 15");
+    let text = browser.text();
+    for part in ["shop/checkout", "keda.k8s.io", "batch/imports", "fallback", "paused", "invalid", "connect", EVIL_NAME]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("shop/campaign"), "removed ones are not listed: {text}");
+    browser.screenshot("overview-light");
+    let sparks =
+        browser.eval("[...document.querySelectorAll('.spark path.value')].map((p) => p.getAttribute('d').length)");
+    let long = sparks.as_array().unwrap().iter().filter(|length| length.as_u64() > Some(300)).count();
+    assert!(long >= 10, "{sparks}");
+    browser.dark(true);
+    browser.wait("getComputedStyle(document.body).backgroundColor === 'rgb(18, 21, 24)'");
+    browser.screenshot("overview-dark");
+    browser.dark(false);
+
+    // The filter asks the server; removed ones come when asked for.
+    let filter = browser.middle("input[type=search]");
+    browser.click(filter.0, filter.1, 1);
+    browser.call("Input.insertText", serde_json::json!({ "text": "shop/c" }));
+    browser.wait("document.querySelectorAll('.objects tbody a').length === 2");
+    let removed = browser.middle("input[type=checkbox]");
+    browser.click(removed.0, removed.1, 1);
+    browser.wait("document.querySelectorAll('tr.removed').length === 1");
+
+    // A click leads to the object; two of one name are two.
+    let link = browser.middle(".objects a[href='#/objects/shop/checkout']");
+    browser.click(link.0, link.1, 1);
+    browser.wait("document.querySelectorAll('.plot path.value').length > 1");
+    let drawn = browser.eval("[...document.querySelectorAll('.plot path.value')].map((p) => p.getAttribute('d').length).reduce((a, b) => a + b)");
+    assert!(drawn.as_u64().unwrap() > 2_000, "{drawn}");
+    let counts = browser.eval(
+        "['.error', '.silence', '.paused', '.mark.definition', '.mark.up', 'path.threshold', '.steps-line'].map((s) => document.querySelectorAll('.plot ' + s).length)",
+    );
+    for count in counts.as_array().unwrap() {
+        assert!(count.as_u64().unwrap() >= 1, "{counts}");
+    }
+    let text = browser.text();
+    for part in [
+        "triggers[0].metadata.threshold: \"75\" -> \"100\"",
+        "HeldOnError",
+        "kubectl-scale",
+        "timeout",
+        "paused by the annotation",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    browser.resize(1360, 1500);
+    browser.screenshot("object-light");
+
+    // Hovering tells numbers.
+    let (x, y) = browser.middle(PLOT);
+    browser.mouse("mouseMoved", x - 120.0, y, 0);
+    let told = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
+    let told = told.as_str().unwrap();
+    assert!(told.contains("requests") && told.contains("replicas"), "{told}");
+    assert!(told.lines().any(|line| line.trim().parse::<f64>().is_ok_and(|value| value > 0.0)), "{told}");
+    browser.dark(true);
+    browser.screenshot("object-dark-hover");
+    browser.dark(false);
+
+    // Dragging zooms, and the address says so; a double click goes back.
+    browser.mouse("mouseMoved", x - 200.0, y, 0);
+    browser.mouse("mousePressed", x - 200.0, y, 1);
+    browser.mouse("mouseMoved", x + 50.0, y, 1);
+    browser.screenshot("object-drag");
+    browser.mouse("mouseMoved", x + 200.0, y, 1);
+    browser.mouse("mouseReleased", x + 200.0, y, 1);
+    let hash = browser.wait("location.hash.includes('from=') && location.hash");
+    let hash = hash.as_str().unwrap().to_owned();
+    let span = query(&hash, "to").unwrap() - query(&hash, "from").unwrap();
+    assert!((15 * 60_000..25 * 60_000).contains(&span), "400 of some 1,250 pixels of an hour: {span}");
+    browser.wait("document.querySelector('.zoomed').innerText.includes('reset')");
+    browser.screenshot("object-zoomed");
+    browser.click(x, y, 2);
+    browser.wait("!location.hash.includes('from=') && location.hash.includes('range=1h')");
+
+    // Ranges are buttons and links.
+    let day = browser.middle(".ranges button:nth-child(3)");
+    browser.click(day.0, day.1, 1);
+    browser.wait("location.hash.includes('range=24h')");
+    browser.wait("document.querySelectorAll('.plot .band').length >= 1");
+    browser.screenshot("object-day");
+
+    // The keyboard reads values and zooms.
+    browser.eval("document.querySelector('.plot > svg').focus()");
+    browser.key("End");
+    browser.key("ArrowLeft");
+    browser.wait("document.querySelector('.keys').innerText.includes('replicas')");
+    browser.key("+");
+    browser.wait("location.hash.includes('from=')");
+    browser.key("0");
+    browser.wait("!location.hash.includes('from=')");
+
+    // The other of the name.
+    browser.open(&format!("{base}#/objects/shop/checkout?group=keda.k8s.io&range=6h"));
+    browser.wait("document.body.innerText.includes('s0-legacy')");
+    assert!(!browser.text().contains("s1-queue"));
+
+    // Names of objects that nobody knows are told.
+    browser.open(&format!("{base}#/objects/shop/nothing"));
+    browser.wait("document.querySelector('#status').innerText.includes('knows no ScaledObject shop/nothing')");
+    let misdeeds = browser.misdeeds(&base);
+    // The browser itself logs the 404.
+    let unexpected: Vec<&String> = misdeeds.iter().filter(|misdeed| !misdeed.contains("shop/nothing")).collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+
+    browser.resize(700, 1000);
+    browser.open(&format!("{base}#/objects/shop/checkout"));
+    browser.wait("document.querySelectorAll('.plot path.value').length > 1");
+    let overflow = browser.eval("document.documentElement.scrollWidth - innerWidth");
+    assert_eq!(overflow, 0, "nothing sticks out of a narrow window");
+    let outline = browser.eval("getComputedStyle(document.querySelector('.plot > svg')).outlineStyle");
+    assert_eq!(outline, "none", "a ring is for the keyboard");
+    browser.screenshot("object-narrow");
+}
+
+#[test]
+fn what_others_wrote_is_text() {
+    let scene = Scene::full();
+    let gate = scene.serve();
+    let base = format!("http://{}/", gate.local_addr());
+    let mut browser = Browser::start(1360, 1400);
+    browser.open(&base);
+    browser.wait("document.querySelectorAll('.objects tbody tr').length >= 15");
+    let link = format!("[...document.querySelectorAll('.objects a')].find((a) => a.innerText.endsWith({EVIL_NAME:?}))");
+    browser.eval(&format!("{link}.click()"));
+    browser.wait("document.querySelectorAll('.plot path.value').length >= 1");
+    let text = browser.text();
+    for part in [EVIL_NAME, EVIL_METRIC, EVIL_MESSAGE] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (x, y) = browser.middle(PLOT);
+    for step in 0..60 {
+        browser.mouse("mouseMoved", 80.0 + f64::from(step) * 20.0, y, 0);
+    }
+    browser.mouse("mouseMoved", x, y, 0);
+    browser.screenshot("evil");
+    let made =
+        browser.eval("[document.scripts.length, document.images.length, document.querySelectorAll('iframe').length]");
+    assert_eq!(made, serde_json::json!([1, 0, 0]), "only our own script");
+    assert_eq!(browser.eval("document.title").as_str(), Some(format!("shop/{EVIL_NAME} – hpalite").as_str()));
+    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+}
+
+#[test]
+fn the_page_lives_on_when_the_server_goes_and_comes() {
+    let scene = Scene::full();
+    let gate = scene.serve();
+    let address = gate.local_addr();
+    let mut browser = Browser::start(1000, 700);
+    browser.open(&format!("http://{address}/"));
+    browser.wait("document.querySelectorAll('.objects tbody tr').length >= 15");
+    drop(gate);
+    browser.wait("document.querySelector('#status').innerText === 'hpalite cannot be reached'");
+    let kept = browser.eval("document.querySelectorAll('.objects tbody tr').length");
+    assert!(kept.as_u64().unwrap() >= 15, "what was loaded stays: {kept}");
+    // The port may have been taken by a neighbour meanwhile: then there is nothing to come back to.
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let _gate = hpalite::ui::start(listener, &scene.db()).unwrap();
+    browser.wait("document.querySelector('#status').innerText === ''");
+    assert_ne!(browser.eval("document.querySelectorAll('.objects tbody tr').length"), Value::Null);
+}
