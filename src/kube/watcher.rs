@@ -347,7 +347,8 @@ impl<S> Task<S> {
         S: FnMut(Event<T>) -> ControlFlow<()>,
     {
         let halt = self.fault("list", error);
-        if matches!(halt, Halt::Stop) {
+        // What is tried again at once is no news.
+        if matches!(&halt, Halt::Stop | Halt::Pause(Duration::ZERO)) {
             return halt;
         }
         let is_denied = error.is_forbidden();

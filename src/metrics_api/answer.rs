@@ -105,7 +105,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::unreadable_literal)]
     fn numbers() {
         for (format, location, body, number) in [
             (BodyFormat::Json, "components.worker.tasks", r#"{"components":{"worker":{"tasks":12}}}"#, 12.0),

@@ -81,10 +81,7 @@ fn name(text: &str) -> (&str, &str) {
 }
 
 /// `{a="b",c="d",}`: hands out operator, name and value of each; returns what follows.
-fn read_labels<'a>(
-    text: &'a str,
-    mut each: impl FnMut(&str, &str, String) -> Result<(), String>,
-) -> Result<&'a str, String> {
+fn read_labels(text: &str, mut each: impl FnMut(&str, &str, String) -> Result<(), String>) -> Result<&str, String> {
     let mut rest = text.strip_prefix('{').ok_or_else(|| format!("has {text:?} after its name"))?.trim_start();
     loop {
         if let Some(after) = rest.strip_prefix('}') {

@@ -70,6 +70,15 @@ impl TriggerType {
     }
 }
 
+/// What all triggers of an object have in common.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    group: ApiGroup,
+    namespace: &'a str,
+    /// The object has a formula, whose target stands in for the triggers' own.
+    feeds_formula: bool,
+}
+
 /// What a type's parser may look at.
 pub(crate) struct Context<'a> {
     group: ApiGroup,
@@ -154,6 +163,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object: &Metadata, spec: &Fields<'a>
         authentications_text: String::new(),
     };
     let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
+    let common = Common { group, namespace: &object.namespace, feeds_formula };
     let mut authentications = Vec::new();
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
@@ -179,7 +189,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object: &Metadata, spec: &Fields<'a>
         authentications.extend(authentication.as_ref().map(|reference| reference.name.clone()));
         if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
             read.kinds.push(kind);
-            match read_one(group, &object.namespace, index, kind, fields, authentication, feeds_formula, report) {
+            match read_one(common, index, kind, fields, authentication, report) {
                 Some(One::Asked(trigger)) => read.triggers.push(trigger),
                 Some(One::Resource(trigger)) => read.resource_triggers.push(trigger),
                 None => {}
@@ -201,15 +211,14 @@ enum One {
 }
 
 fn read_one(
-    group: ApiGroup,
-    namespace: &str,
+    common: Common<'_>,
     index: u16,
     kind: &str,
     fields: &Fields<'_>,
     authentication: Option<AuthenticationRef>,
-    feeds_formula: bool,
     report: &mut Report,
 ) -> Option<One> {
+    let Common { group, namespace, feeds_formula } = common;
     let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
     fields.warn_unknown(known, report);
     let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
