@@ -26,6 +26,7 @@ hpalite: Prometheus-driven autoscaling for Kubernetes
 Usage: hpalite run [FLAGS]
        hpalite check FILE...
        hpalite sql [FLAGS] STATEMENT
+       hpalite why [FLAGS] NAMESPACE/NAME
        hpalite history [FLAGS] NAMESPACE/NAME
        hpalite version
 
@@ -72,6 +73,12 @@ sql: one read-only statement on the recorded history, safe beside the daemon
   --backup FILE          write a consistent copy instead
   STATEMENT              SQL, or .tables, .schema, .help
 
+why: what moved an object's replicas, and what holds them, from the recorded history
+  --db FILE              as above
+  --at TIME              14:03, 14:03:15, RFC 3339 or -5m, in UTC; default now
+  --since DURATION       everything since then, for example 2h or 7d
+  --json                 as sql/why.md says
+
 history: plot one ScaledObject's values, thresholds, replicas and events, safe beside the daemon
   --db FILE              as above
   --since DURATION       how far back, as 90s, 45m, 2h, 7d; default 2h
@@ -89,6 +96,7 @@ pub enum Command {
     Check { files: Vec<PathBuf>, json: bool },
     Sql(SqlArguments),
     History(HistoryArguments),
+    Why(WhyArguments),
     Version,
     Help,
 }
@@ -110,6 +118,18 @@ pub struct UiAddress {
     pub address: SocketAddr,
     /// Asked for, so that a port in use is an error; the default one is only missed.
     pub given: bool,
+}
+
+/// Arguments of `hpalite why`.
+#[derive(Debug, PartialEq)]
+pub struct WhyArguments {
+    pub db: PathBuf,
+    pub namespace: String,
+    pub name: String,
+    /// As typed: what it means depends on the clock.
+    pub at: Option<String>,
+    pub since: Option<Duration>,
+    pub json: bool,
 }
 
 /// A valid configuration of the daemon.
@@ -193,17 +213,18 @@ pub fn parse(
         Ok(Some(Arg::Short('h') | Arg::Long("help"))) => return Ok(Command::Help),
         Ok(Some(Arg::Short('V') | Arg::Long("version"))) => return Ok(Command::Version),
         Ok(Some(other)) => return Err(one(format!("{}; see --help", other.unexpected()))),
-        Ok(None) => return Err(one("a subcommand is missing: run, check, sql or version; see --help".to_owned())),
+        Ok(None) => return Err(one("a subcommand is missing: run, check, sql, why or version; see --help".to_owned())),
         Err(error) => return Err(one(error.to_string())),
     };
     match name.as_str() {
         "run" => run(&mut parser, env),
         "check" => check(&mut parser),
         "sql" => sql(&mut parser, env),
+        "why" => why(&mut parser, env),
         "history" => history::parse(&mut parser, env),
         "version" => Ok(Command::Version),
         "help" => Ok(Command::Help),
-        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql, history or version"))),
+        other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql, why, history or version"))),
     }
 }
 
@@ -558,6 +579,44 @@ fn sql(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Comm
         })),
         _ => Err(Problems(problems)),
     }
+}
+
+fn why(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let mut problems = Vec::new();
+    let (mut db, mut at, mut since, mut object, mut json) = (None, None, None, None, false);
+    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value)),
+            Arg::Long("at") => take(parser, "--at", &mut problems, |value| at = Some(value)),
+            Arg::Long("since") => take(parser, "--since", &mut problems, |value| since = Some(value)),
+            Arg::Long("json") => json = true,
+            Arg::Value(text) if object.is_none() => object = Some(text.to_string_lossy().into_owned()),
+            other => problems.push(format!("{}; see --help", other.unexpected())),
+        }
+    }
+    if at.is_some() && since.is_some() {
+        problems.push("why: --at and --since exclude each other: give one".to_owned());
+    }
+    let since = since.and_then(|text: String| {
+        let parsed = crate::explain::when::parse_duration(&text);
+        if parsed.is_none() {
+            problems.push(format!("--since: \"{text}\" is no duration, write for example 2h, 90m or 7d"));
+        }
+        parsed
+    });
+    let object = object.unwrap_or_default();
+    let db = db.or_else(|| env("HPALITE_DB")).unwrap_or_else(|| "/data/hpalite.db".to_owned());
+    match object.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            if problems.is_empty() {
+                return Ok(Command::Why(WhyArguments { db: db.into(), namespace, name, at, since, json }));
+            }
+        }
+        _ => problems.push(format!("why: \"{object}\" is not NAMESPACE/NAME, for example shop/web")),
+    }
+    Err(Problems(problems))
 }
 
 #[cfg(test)]

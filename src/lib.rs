@@ -45,6 +45,7 @@ mod base64;
 pub mod check;
 pub mod cli;
 pub mod daemon;
+pub mod explain;
 pub mod history;
 pub mod http;
 pub mod kube;

@@ -3,8 +3,9 @@
 
 use std::process::ExitCode;
 
+use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, history, logfmt};
+use hpalite::{check, cli, daemon, explain, history, logfmt, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
             let done = history::command::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
         }
+        Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS
@@ -56,6 +58,32 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => {
             eprintln!("hpalite: only the first {} rows are shown; see --limit", arguments.limit);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&[error.to_string()]),
+    }
+}
+
+fn why(arguments: &cli::WhyArguments) -> ExitCode {
+    let now = store::unix_now();
+    let question = match (&arguments.at, arguments.since) {
+        (Some(text), _) => match explain::when::parse_at(text, now) {
+            Ok(at) => explain::Question::At(at),
+            Err(problem) => return fail(&[problem]),
+        },
+        (None, Some(since)) => {
+            let from = now.0.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+            explain::Question::Between(UnixMillis(from), now)
+        }
+        (None, None) => explain::Question::At(now),
+    };
+    match explain::why(&arguments.db, &arguments.namespace, &arguments.name, question) {
+        Ok(report) if arguments.json => {
+            println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
+            ExitCode::SUCCESS
+        }
+        Ok(report) => {
+            print!("{}", report.text());
             ExitCode::SUCCESS
         }
         Err(error) => fail(&[error.to_string()]),

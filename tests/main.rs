@@ -5,6 +5,7 @@ mod cli;
 mod e2e;
 mod formula;
 mod gate;
+mod k8s;
 mod kube;
 mod prometheus;
 mod store;

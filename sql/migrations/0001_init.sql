@@ -179,9 +179,25 @@ CREATE TABLE decision (
     detail        TEXT NOT NULL,
     from_replicas INTEGER NOT NULL,
     to_replicas   INTEGER NOT NULL,
-    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null, "formula": text}]
+    -- [{"metric": text, "value": number or null, "active": bool, "error": text or null, "target": number,
+    --   "metric_type": "AverageValue" or "Value", "proposal": replicas that the HPA makes of it or null,
+    --   "exact": the same without tolerance, "fallback": whether the value is the fallback's, "formula": text}]
     -- where only the composite metric has a formula: with the triggers' values put in, and its result.
-    triggers_json TEXT NOT NULL
+    triggers_json TEXT NOT NULL,
+    -- What was in force. NULL: max while the spec is invalid, idle where there is none.
+    min_replicas  INTEGER NOT NULL,
+    max_replicas  INTEGER,
+    idle_replicas INTEGER,
+    -- Annotations in force, comma-joined: `paused`, `paused-replicas=5`, `paused-scale-in`, `paused-scale-out`.
+    pause         TEXT,
+    force_activation INTEGER NOT NULL,
+    -- End of the cooldown, past or to come; NULL where it was not asked for.
+    cooldown_until_unix_ms INTEGER,
+    -- The most that a trigger asks for, before any limit.
+    proposal      INTEGER,
+    -- What kept the count from it: `min`, `max`, `tolerance`, `cooldown`, `initial-cooldown`, `pause`, `error`,
+    -- `fallback-threshold`. Policies and stabilization are the HPA's, see hpa_observation.
+    limited_by    TEXT
 ) STRICT;
 CREATE INDEX decision_by_object ON decision (object_id, at_unix_ms);
 CREATE INDEX decision_by_at ON decision (at_unix_ms);

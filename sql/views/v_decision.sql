@@ -11,6 +11,12 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
             WHEN a.id IS NOT NULL THEN 'failed: ' || a.error
             WHEN d.from_replicas = d.to_replicas THEN 'nothing to do'
             ELSE 'open' END AS outcome,
+       d.proposal,
+       d.limited_by,
+       d.pause,
+       strftime('%Y-%m-%dT%H:%M:%fZ', d.cooldown_until_unix_ms / 1000.0, 'unixepoch') AS cooldown_until,
+       d.min_replicas,
+       d.max_replicas,
        d.triggers_json,
        d.at_unix_ms
 FROM decision d

@@ -22,6 +22,8 @@ pub enum Composite {
         /// When the oldest of the values that went into it was asked for.
         at: UnixMillis,
         is_active: bool,
+        /// `fallback.replicas` stand in for it.
+        is_fallback: bool,
     },
     Failed {
         error: PollError,
@@ -75,7 +77,8 @@ impl Composite {
             Ok(Some(value)) => {
                 let limit = quantity::VALUE_MAX * 1000.0;
                 let value = (value * 1000.0).trunc().clamp(-limit, limit) / 1000.0;
-                Some(Self::Value { value, at, is_active: value > modifiers.activation_target })
+                let is_active = value > modifiers.activation_target;
+                Some(Self::Value { value, at, is_active, is_fallback: false })
             }
             Ok(None) => match nil(definition, modifiers, context) {
                 Ok(value) => Some(Self::stand_in(value, now)),
@@ -87,7 +90,7 @@ impl Composite {
 
     /// A fallback that asks for replicas keeps the target running, however high activationTarget is.
     fn stand_in(value: f64, at: UnixMillis) -> Self {
-        Self::Value { value, at, is_active: value > 0.0 }
+        Self::Value { value, at, is_active: value > 0.0, is_fallback: true }
     }
 
     /// The wall clock was stepped: the same instants have other names now.
@@ -107,6 +110,11 @@ impl Composite {
     #[must_use]
     pub fn is_active(&self) -> bool {
         matches!(self, Self::Value { is_active: true, .. })
+    }
+
+    #[must_use]
+    pub fn is_fallback(&self) -> bool {
+        matches!(self, Self::Value { is_fallback: true, .. })
     }
 
     #[must_use]

@@ -38,6 +38,8 @@ pub struct Decision {
     pub ready: Condition,
     /// `None` leaves the condition as it is.
     pub active: Option<Condition>,
+    /// When the cooldown ends, or ended, where it was asked for.
+    pub cooldown_until: Option<UnixMillis>,
 }
 
 /// Reason of the Ready condition when all is well, as KEDA's users match on it.
@@ -69,6 +71,7 @@ fn unreadable(error: &str) -> Decision {
         touch_last_active: false,
         ready: ready(ConditionStatus::False, "ErrorGettingCurrentReplicas", &message),
         active: None,
+        cooldown_until: None,
     }
 }
 
@@ -84,6 +87,7 @@ fn paused(pause: &Pause, current: u32) -> Decision {
         touch_last_active: false,
         ready: ready(ConditionStatus::True, READY_REASON, "ScaledObject is paused"),
         active: None,
+        cooldown_until: None,
     }
 }
 
@@ -100,6 +104,7 @@ fn active(situation: &Situation<'_>, current: u32) -> Decision {
         touch_last_active: true,
         ready: all_well(),
         active: Some(active_condition(ConditionStatus::True, "ScalerActive", message)),
+        cooldown_until: None,
     };
     let idle_below_min = definition.idle_replicas.is_some() && current < definition.min();
     if current == 0 || idle_below_min {
@@ -143,6 +148,7 @@ fn inactive(situation: &Situation<'_>, current: u32, now: UnixMillis) -> Decisio
             "ScalerNotActive",
             "Scaling is not performed because triggers are not active",
         )),
+        cooldown_until: None,
     };
     if situation.is_error {
         // With `fallback.replicas: 0` KEDA goes on as if the silent trigger had said 0 and scales
@@ -181,6 +187,7 @@ fn scale_in(situation: &Situation<'_>, now: UnixMillis, decision: &mut Decision)
         None => (situation.created_at, definition.initial_cooldown_period),
     };
     let over_at = since.plus(period);
+    decision.cooldown_until = Some(over_at);
     if over_at >= now {
         let left = over_at.since(now);
         decision.reason = match situation.last_active_at {
@@ -363,6 +370,8 @@ mod tests {
             awaits_fallback: false,
             active_metrics: &[],
         };
-        assert_eq!(decide(&situation, NOW).reason, Reason::CoolingDown { left: Duration::from_secs(200) });
+        let decision = decide(&situation, NOW);
+        assert_eq!(decision.reason, Reason::CoolingDown { left: Duration::from_secs(200) });
+        assert_eq!(decision.cooldown_until, Some(UnixMillis(NOW.0 + 200_000)));
     }
 }

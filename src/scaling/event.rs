@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, PodSelection, Query, ScaledObject,
-    Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
+    Query, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
+use super::recommend::{Limit, Proposal};
 use super::view::ObjectView;
 
 /// One step of a watch over a kind. `scope` is the watched namespace, empty for all.
@@ -418,6 +419,7 @@ pub enum Record {
         /// Equal to `from` when nothing moves.
         to: u32,
         triggers: Vec<DecidedTrigger>,
+        circumstances: Box<Circumstances>,
     },
     /// Outcome of carrying a decision out.
     Action { at: UnixMillis, object: ObjectKey, from: u32, to: u32, error: Option<String> },
@@ -460,6 +462,30 @@ pub struct DecidedTrigger {
     pub value: Option<f64>,
     pub active: bool,
     pub error: Option<String>,
+    pub metric_type: MetricType,
+    /// The HPA's target for it.
+    pub target: f64,
+    /// Replicas that the HPA makes of it.
+    pub proposal: Option<Proposal>,
+    /// The value is the fallback's, standing in for an error.
+    pub fallback: bool,
     /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
     pub formula: Option<String>,
+}
+
+/// What a decision was made under, beside its triggers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Circumstances {
+    pub min: u32,
+    /// `None` while the spec is invalid, and only its pause is obeyed.
+    pub max: Option<u32>,
+    pub idle: Option<u32>,
+    pub pause: Pause,
+    pub force_activation: bool,
+    /// When the cooldown that was looked at ends, or ended.
+    pub cooldown_until: Option<UnixMillis>,
+    /// The most that a trigger asks for, before any limit.
+    pub proposal: Option<u32>,
+    /// What keeps the count from that, as far as hpalite itself can tell.
+    pub limited_by: Option<Limit>,
 }

@@ -16,6 +16,7 @@ pub mod model;
 mod object;
 pub mod quantity;
 pub mod reason;
+pub mod recommend;
 mod rhythm;
 pub mod schedule;
 pub mod trigger;

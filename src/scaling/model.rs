@@ -316,6 +316,16 @@ pub enum MetricType {
     Value,
 }
 
+impl MetricType {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AverageValue => "AverageValue",
+            Self::Value => "Value",
+        }
+    }
+}
+
 /// `autoscaling/v2` behavior, as written by the user: absent fields stay absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Behavior {

@@ -10,7 +10,7 @@ use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::hpa::DesiredHpa;
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject, Status, Step,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
     TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
@@ -79,7 +79,7 @@ pub(super) struct Object {
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     pub(super) definition: Option<(String, i64)>,
-    pub(super) decision: Option<(&'static str, u32, u32)>,
+    pub(super) decision: Option<Said>,
     pub(super) conditions: Vec<Condition>,
     pub(super) check_note: Option<String>,
     /// The spec was found good at least once, also by whoever managed the object before us.
@@ -91,6 +91,19 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+}
+
+/// What a decision must differ in from the one before to be news.
+#[derive(Debug, PartialEq)]
+pub(super) struct Said {
+    pub(super) reason: &'static str,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) pause: Pause,
+    pub(super) force_activation: bool,
+    pub(super) cooldown_until: Option<UnixMillis>,
+    /// Of each trigger, in order.
+    pub(super) fallback: Vec<bool>,
 }
 
 /// The API server would not take this HPA.

@@ -177,6 +177,12 @@ impl TriggerState {
         }
     }
 
+    /// Its value is the fallback's.
+    #[must_use]
+    pub fn is_falling_back(&self) -> bool {
+        matches!(self.current, Some(Current::Fallback { .. }))
+    }
+
     #[must_use]
     pub fn health(&self) -> Health {
         Health { number_of_failures: self.failures, failing: self.failures > 0 }

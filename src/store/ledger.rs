@@ -14,6 +14,7 @@ use super::rows::{self, Actor};
 use super::sql::Sql;
 use crate::scaling::event::{Record, RecordedTrigger};
 use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::recommend::Limit;
 
 /// A change of replicas belongs to what was done or wanted this long before: a patch, its watch
 /// event and the HPA's 15 s round fit well.
@@ -143,10 +144,26 @@ impl Ledger {
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
-            Record::Decision { at, object, reason, from, to, triggers } => {
+            Record::Decision { at, object, reason, from, to, triggers, circumstances } => {
                 let id = self.object(prepared, *at, object)?.id;
                 let triggers = rows::triggers_json(triggers);
-                let row = params![id, at.0, reason.id(), reason.to_string(), from, to, triggers];
+                let row = params![
+                    id,
+                    at.0,
+                    reason.id(),
+                    reason.to_string(),
+                    from,
+                    to,
+                    triggers,
+                    circumstances.min,
+                    circumstances.max,
+                    circumstances.idle,
+                    rows::pause_text(&circumstances.pause),
+                    circumstances.force_activation,
+                    circumstances.cooldown_until.map(|at| at.0),
+                    circumstances.proposal,
+                    circumstances.limited_by.map(Limit::id),
+                ];
                 prepared.execute(Sql::InsertDecision, row)?;
             }
             Record::Action { at, object, from, to, error } => {

@@ -13,6 +13,7 @@
 mod chunk;
 mod clock;
 mod error;
+pub mod evidence;
 mod ledger;
 mod losses;
 pub mod past;
@@ -85,6 +86,12 @@ pub struct Store {
     sender: Sender,
     ended: Receiver<bool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The wall clock, which rows of the history are told by.
+#[must_use]
+pub fn unix_now() -> crate::scaling::model::UnixMillis {
+    crate::scaling::model::UnixMillis(clock::now_unix_ms())
 }
 
 impl Store {

@@ -223,7 +223,8 @@ mod tests {
                  INSERT INTO sample_minute SELECT (1 << 36) + (i << 12), 1, '[]' FROM temp.n;
                  INSERT INTO rolled_hour VALUES (0);
                  INSERT INTO sample_hour (hour_unix_ms, series_id, count, errors) SELECT 0, i, 0, 1 FROM temp.n;
-                 INSERT INTO decision SELECT i, 1, i, 'Inactive', '', 0, 0, '[]' FROM temp.n;",
+                 INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, min_replicas, force_activation)
+                     SELECT 1, i, 'Inactive', '', 0, 0, '[]', 0, 0 FROM temp.n;",
             )
             .expect("rows");
         let mut prepared = Prepared::new(&connection);

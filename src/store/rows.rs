@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::chunk::SampleValue;
 use crate::scaling::event::{Answer, DecidedTrigger, Missing};
-use crate::scaling::model::ApiGroup;
+use crate::scaling::model::{ApiGroup, Pause};
 
 /// Field manager under which this program writes; equal to the API client's.
 const OWN_MANAGER: &str = "hpalite";
@@ -77,6 +77,11 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
                 "value": trigger.value,
                 "active": trigger.active,
                 "error": trigger.error,
+                "target": trigger.target,
+                "metric_type": trigger.metric_type.name(),
+                "proposal": trigger.proposal.map(|proposal| proposal.replicas),
+                "exact": trigger.proposal.map(|proposal| proposal.exact),
+                "fallback": trigger.fallback,
             });
             if let Some(formula) = &trigger.formula {
                 row["formula"] = json!(formula);
@@ -85,6 +90,24 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
         })
         .collect::<serde_json::Value>()
         .to_string()
+}
+
+/// Annotations in force, comma-joined; `None` when there is none.
+pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
+    let mut parts = Vec::new();
+    match &pause.replicas {
+        Some(Ok(replicas)) => parts.push(format!("paused-replicas={replicas}")),
+        Some(Err(text)) => parts.push(format!("paused-replicas={text}")),
+        None => {}
+    }
+    for (is_set, name) in
+        [(pause.paused, "paused"), (pause.scale_in, "paused-scale-in"), (pause.scale_out, "paused-scale-out")]
+    {
+        if is_set {
+            parts.push(name.to_owned());
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 /// Type, status, reason and message of each condition.
@@ -130,7 +153,15 @@ mod tests {
             active: true,
             error: None,
             formula: None,
+            metric_type: crate::scaling::model::MetricType::Value,
+            target: 2.0,
+            proposal: None,
+            fallback: false,
         };
-        assert_eq!(triggers_json(&[trigger]), r#"[{"active":true,"error":null,"metric":"s0-x","value":null}]"#);
+        let text = triggers_json(&[trigger]);
+        assert!(
+            text.contains(r#""metric":"s0-x","metric_type":"Value","proposal":null,"target":2.0,"value":null"#),
+            "{text}"
+        );
     }
 }

@@ -91,8 +91,9 @@ statements! {
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
 
     // History.
-    InsertDecision Hot "INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    InsertDecision Hot "INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, \
+        min_replicas, max_replicas, idle_replicas, pause, force_activation, cooldown_until_unix_ms, proposal, limited_by) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     // The newest decision of the object within ?3 ms that moves the same way.
     FindDecision Hot "SELECT id FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 \
         AND from_replicas = ?4 AND to_replicas = ?5 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
@@ -244,4 +245,33 @@ statements! {
         WHERE object_id = ?1 AND from_unix_ms < ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT 1";
     ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state FROM process_run \
         WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
+    // Explaining (evidence.rs): the newest row before a time, and all between two times.
+    WhyNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
+    WhyObject Hot "SELECT id, api_group, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
+        WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3)";
+    WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
+        AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
+    WhySeries Hot "SELECT id, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms FROM series WHERE object_id = ?1";
+    WhyErrors Hot "SELECT outcome, message, from_unix_ms, until_unix_ms, polls FROM error_period \
+        WHERE series_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2";
+    WhyDefinitionBefore Hot "SELECT id, from_unix_ms, generation, spec_json, invalid FROM definition WHERE object_id = ?1 AND from_unix_ms < ?2 \
+        ORDER BY from_unix_ms DESC LIMIT 1";
+    WhyDefinitions Hot "SELECT id, from_unix_ms, generation, spec_json, invalid FROM definition WHERE object_id = ?1 AND from_unix_ms BETWEEN ?2 AND ?3";
+    WhyDecisionBefore Hot "SELECT id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC LIMIT 1";
+    WhyDecisions Hot "SELECT id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3";
+    WhyChangeBefore Hot "SELECT id, at_unix_ms, from_replicas, to_replicas, manager, actor, source FROM replica_change WHERE object_id = ?1 AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC LIMIT 1";
+    WhyChanges Hot "SELECT id, at_unix_ms, from_replicas, to_replicas, manager, actor, source FROM replica_change WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3";
+    WhyHpaBefore Hot "SELECT id, at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC LIMIT 1";
+    WhyHpas Hot "SELECT id, at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3";
+    WhyReadyBefore Hot "SELECT id, at_unix_ms, status, reason, message FROM condition_change WHERE object_id = ?1 AND kind = 'Ready' AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC LIMIT 1";
+    WhyReadies Hot "SELECT id, at_unix_ms, status, reason, message FROM condition_change WHERE object_id = ?1 AND kind = 'Ready' AND at_unix_ms BETWEEN ?2 AND ?3";
+    WhyChunks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
+        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3";
+    WhyHead Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
+    WhyRuns Cold "SELECT started_at_unix_ms, stopped_at_unix_ms, state FROM process_run WHERE started_at_unix_ms <= ?1 ORDER BY id";
 }

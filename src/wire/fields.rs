@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::nearest::nearest;
+use crate::nearest::nearest;
 use crate::scaling::model::{Problem, Step};
 
 /// Something that works, but hardly as its author meant it. For `check` only.

@@ -20,5 +20,3 @@ pub mod workload;
 
 pub use fields::Warning;
 pub use metadata::Unreadable;
-
-use crate::nearest;

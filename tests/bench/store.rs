@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hpalite::scaling::event::{Answer, DecidedTrigger, Record, RecordedTrigger};
-use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
+use hpalite::scaling::model::{ApiGroup, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Reader, Store};
 
@@ -225,10 +225,22 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
             value: Some(12.5),
             active: true,
             error: None,
+            metric_type: MetricType::AverageValue,
+            target: 10.0,
+            proposal: None,
+            fallback: false,
             formula: None,
         };
         let reason = Reason::Activated { metrics: vec!["s0-prometheus".into()] };
-        records.push(Record::Decision { at, object: key.clone(), reason, from, to, triggers: vec![trigger] });
+        records.push(Record::Decision {
+            at,
+            object: key.clone(),
+            reason,
+            from,
+            to,
+            triggers: vec![trigger],
+            circumstances: Box::default(),
+        });
         records.push(Record::Action { at, object: key.clone(), from, to, error: None });
     }
     let manager = Some("kube-controller-manager".to_owned());

@@ -1,7 +1,7 @@
 //! The whole thing against a real API server, HPA controller and Prometheus.
 
 mod authentication;
-mod case;
+pub(crate) mod case;
 mod compat;
 mod compat_more;
 mod conformance;
@@ -23,6 +23,7 @@ mod targets;
 mod triggers;
 mod v1;
 mod walkthrough;
+mod why;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

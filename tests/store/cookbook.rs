@@ -1,7 +1,7 @@
 //! What sql/README.md tells people to ask works and answers.
 
 use hpalite::scaling::event::{Answer, DecidedTrigger, Record};
-use hpalite::scaling::model::UnixMillis;
+use hpalite::scaling::model::{MetricType, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::query::{Format, Options, run};
 
@@ -39,10 +39,22 @@ fn populate(place: &Place) -> i64 {
             value: Some(3.0),
             active: true,
             error: None,
+            metric_type: MetricType::AverageValue,
+            target: 10.0,
+            proposal: None,
+            fallback: false,
             formula: None,
         }];
         store.send(vec![
-            Record::Decision { at: UnixMillis(at), object: web(), reason: Reason::Inactive, from, to, triggers },
+            Record::Decision {
+                at: UnixMillis(at),
+                object: web(),
+                reason: Reason::Inactive,
+                from,
+                to,
+                triggers,
+                circumstances: Box::default(),
+            },
             Record::Action { at: UnixMillis(at + 5), object: web(), from, to, error: None },
             Record::Replicas {
                 at: UnixMillis(at + 9),
@@ -60,6 +72,7 @@ fn populate(place: &Place) -> i64 {
         from: 1,
         to: 1,
         triggers: vec![],
+        circumstances: Box::default(),
     };
     store.send(vec![last]);
     stop(store);

@@ -14,7 +14,15 @@ use hpalite::store::Store;
 use super::{Place, START, count, definition, keeping_all, rows, sample, stop, trigger, wait_for, web};
 
 fn decision(at: i64) -> Record {
-    Record::Decision { at: UnixMillis(at), object: web(), reason: Reason::Inactive, from: 0, to: 0, triggers: vec![] }
+    Record::Decision {
+        at: UnixMillis(at),
+        object: web(),
+        reason: Reason::Inactive,
+        from: 0,
+        to: 0,
+        triggers: vec![],
+        circumstances: Box::default(),
+    }
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use hpalite::scaling::event::{Answer, DecidedTrigger, Missing, Record};
-use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, UnixMillis};
+use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Missing, Record};
+use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
+use hpalite::scaling::recommend::Proposal;
 use hpalite::store::{Reader, SampleValue, Store};
 
 use super::{Place, START, count, definition, keeping_all, rows, sample, stop, timeout, trigger, web};
@@ -33,8 +34,13 @@ fn views_show_what_was_written() {
                 value: Some(12.5),
                 active: true,
                 error: None,
+                metric_type: MetricType::AverageValue,
+                target: 10.0,
+                proposal: Some(Proposal { replicas: 2, exact: 2 }),
+                fallback: false,
                 formula: None,
             }],
+            circumstances: Box::new(Circumstances { max: Some(9), proposal: Some(2), ..Circumstances::default() }),
         },
         Record::Action { at: at(20), object: web.clone(), from: 0, to: 1, error: None },
         Record::Replicas { at: at(30), object: web.clone(), from: Some(0), to: 1, manager: None },
@@ -310,6 +316,7 @@ fn old_rows_go_and_the_file_shrinks() {
         from: 0,
         to: 0,
         triggers: vec![],
+        circumstances: Box::default(),
     }));
     store.send(records);
     store.flush().unwrap();

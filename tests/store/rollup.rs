@@ -188,6 +188,7 @@ fn the_size_cap_takes_the_oldest_samples_first_and_decisions_last() {
                 from: 0,
                 to: 0,
                 triggers: vec![],
+                circumstances: Box::default(),
             })
             .collect(),
     );

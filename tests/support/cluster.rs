@@ -71,8 +71,9 @@ impl Cluster {
     /// CRDs and base, as an administrator applies them, with the Service turned towards this host:
     /// its port is that of the daemon which serves the API.
     pub(crate) fn install(&self) {
-        self.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds")]);
-        self.kubectl(&["apply", "--server-side", "-k", &path("k8s/base")]);
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/crds")]);
+        // Over what tests have patched, where it comes again.
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/base")]);
     }
 
     /// Lets the cluster's watchdog end a process with it: what a test process keeps in a static is never dropped.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpalite::http::gate::Gate;
 use hpalite::scaling::event::{Answer, DecidedTrigger, ErrorClass, Missing, PollError, Record, RecordedTrigger};
-use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, UnixMillis};
+use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Store};
 use tempfile::TempDir;
@@ -146,10 +146,22 @@ impl Scene {
             value: Some(value),
             active: value > 5.0,
             error: None,
+            metric_type: MetricType::AverageValue,
+            target: 10.0,
+            proposal: None,
+            fallback: false,
             formula: None,
         };
         let (at, object) = (self.at(minutes_ago), object.clone());
-        self.records.push(Record::Decision { at, object: object.clone(), reason, from, to, triggers: vec![metric] });
+        self.records.push(Record::Decision {
+            at,
+            object: object.clone(),
+            reason,
+            from,
+            to,
+            triggers: vec![metric],
+            circumstances: Box::default(),
+        });
         if from != to {
             self.records.push(Record::Action { at, object, from, to, error: None });
         }

@@ -216,6 +216,9 @@ impl World {
                 }
                 Target::Unknown | Target::Reading => return Verdict::Pending,
             }
+        } else if object.target.replicas().is_some() {
+            // Nothing moves; the history learns why.
+            self.decide(key, now);
         }
         Verdict::Paused
     }

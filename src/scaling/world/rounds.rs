@@ -6,14 +6,16 @@ use std::time::Duration;
 use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
-    Answer, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
+    Answer, Circumstances, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget,
+    WriteKind,
 };
 use super::super::model::{
     AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Source, Trigger,
     UnixMillis,
 };
-use super::super::object::{Decided, Object, Round, Scaling, Target, Verdict};
+use super::super::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
 use super::super::reason::Reason;
+use super::super::recommend::{self, Limit};
 use super::super::schedule::{next_on_grid, phase};
 use super::super::trigger::FallbackContext;
 use super::{World, watched_workloads};
@@ -382,7 +384,7 @@ impl World {
             // Silence is not inactivity: the round that is under way will decide.
             return;
         }
-        let triggers = decided_triggers(object);
+        let triggers = decided_triggers(object, object.target.replicas().unwrap_or(0));
         let active_metrics: Vec<String> = if definition.is_resource_only() {
             // Nobody could ever say that they are active again: they always are.
             definition.resource_triggers.iter().map(|trigger| trigger.kind.clone()).collect()
@@ -428,7 +430,15 @@ impl World {
             return;
         };
         let to = decision.scale_to.unwrap_or(from);
-        let said = (decision.reason.id(), from, to);
+        let said = Said {
+            reason: decision.reason.id(),
+            from,
+            to,
+            pause: object.spec.pause.clone(),
+            force_activation: object.spec.force_activation,
+            cooldown_until: decision.cooldown_until,
+            fallback: triggers.iter().map(|trigger| trigger.fallback).collect(),
+        };
         // A pause says nothing of the triggers: what was last known of them stays.
         if !object.spec.pause.is_full() {
             object.decided = Some(Decided {
@@ -438,9 +448,11 @@ impl World {
             });
         }
         // A state that lasts is one decision; its samples tell the rest.
-        if object.recorded.decision.replace(said) == Some(said) && decision.scale_to.is_none() {
+        if object.recorded.decision.as_ref() == Some(&said) && decision.scale_to.is_none() {
             return;
         }
+        object.recorded.decision = Some(said);
+        let circumstances = Box::new(circumstances(object, decision, &triggers));
         self.record(Record::Decision {
             at: now,
             object: key.clone(),
@@ -448,6 +460,7 @@ impl World {
             from,
             to,
             triggers,
+            circumstances,
         });
     }
 
@@ -556,18 +569,27 @@ pub(super) fn scale_note(
     }
 }
 
-/// Those of the triggers, and of what the formula made of them, which alone can be active then.
-fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
+/// Those of the triggers, and of what the formula made of them, which alone can be active then. `replicas` run.
+fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
     let Some(definition) = &object.loop_definition else {
         return Vec::new();
     };
     let modifiers = definition.modifiers.as_ref();
     let states = definition.triggers.iter().zip(&object.triggers);
+    let behavior = definition.behavior.as_ref();
     let triggers = states.map(|(trigger, state)| DecidedTrigger {
         metric_name: std::sync::Arc::clone(&trigger.metric_name),
         value: state.value(),
         active: modifiers.is_none() && state.is_active(trigger),
         error: state.error().map(|error| error.message.clone()),
+        metric_type: trigger.metric_type,
+        target: trigger.threshold,
+        // Beside a formula the HPA knows nothing of it.
+        proposal: state
+            .value()
+            .filter(|_| modifiers.is_none())
+            .map(|value| recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior)),
+        fallback: state.is_falling_back(),
         formula: None,
     });
     let has_error = object.triggers.iter().any(|state| state.error().is_some());
@@ -577,6 +599,12 @@ fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
         // As in KEDA, nothing is activated on a fallback while another trigger waits for its own.
         active: composite.is_active() && !has_error,
         error: composite.error().map(|error| error.message.clone()),
+        metric_type: modifiers.metric_type,
+        target: modifiers.target,
+        proposal: composite
+            .value()
+            .map(|value| recommend::proposal(modifiers.metric_type, value, modifiers.target, replicas, behavior)),
+        fallback: composite.is_fallback(),
         formula: Some(composite::with_numbers(definition, modifiers, &object.triggers)),
     });
     triggers.chain(composite).collect()
@@ -586,6 +614,41 @@ fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
 fn activity(triggers: &[DecidedTrigger]) -> BTreeMap<String, bool> {
     let of_triggers = triggers.iter().filter(|trigger| trigger.formula.is_none());
     of_triggers.map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect()
+}
+
+fn circumstances(object: &Object, decision: &Decision, triggers: &[DecidedTrigger]) -> Circumstances {
+    let definition = object.definition();
+    let max = definition.map(|definition| definition.max_replicas);
+    let min = definition.map_or(0, super::super::model::Definition::min);
+    // Nobody is asked during a full pause, so what was last known proposes nothing.
+    let proposals = triggers.iter().filter_map(|trigger| trigger.proposal);
+    let highest = proposals.max_by_key(|proposal| proposal.replicas).filter(|_| !object.spec.pause.is_full());
+    let limited_by = match &decision.reason {
+        Reason::CoolingDown { .. } => Some(Limit::Cooldown),
+        Reason::InitialCooldown { .. } => Some(Limit::InitialCooldown),
+        Reason::Paused | Reason::PausedAtReplicas | Reason::ScaleInPaused | Reason::ScaleOutPaused => {
+            Some(Limit::Pause)
+        }
+        Reason::HeldOnError => Some(Limit::Error),
+        Reason::WaitingForFallback => Some(Limit::FallbackThreshold),
+        Reason::Active | Reason::ActiveByAnnotation | Reason::ActiveWithErrors => match highest {
+            Some(highest) if max.is_some_and(|max| highest.replicas > max) => Some(Limit::Max),
+            Some(highest) if highest.replicas < min.max(1) => Some(Limit::Min),
+            Some(highest) if highest.is_tolerated() => Some(Limit::Tolerance),
+            _ => None,
+        },
+        _ => None,
+    };
+    Circumstances {
+        min,
+        max,
+        idle: definition.and_then(|definition| definition.idle_replicas),
+        pause: object.spec.pause.clone(),
+        force_activation: object.spec.force_activation,
+        cooldown_until: decision.cooldown_until,
+        proposal: highest.map(|highest| highest.replicas),
+        limited_by,
+    }
 }
 
 /// Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.

@@ -1,8 +1,8 @@
 //! `spec.fallback`: what to do while triggers fail.
 
 use super::super::fields::{Fields, Report, quoted};
-use super::super::nearest::nearest;
 use super::super::trigger::Triggers;
+use crate::nearest::nearest;
 use crate::scaling::model::{Fallback, FallbackBehavior, Step};
 
 const INT32_MAX: i64 = i32::MAX as i64;

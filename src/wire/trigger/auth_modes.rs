@@ -1,8 +1,8 @@
 //! `authModes`: how a trigger authenticates to the server that it asks. Knows no trigger type.
 
 use super::super::fields::{Report, quoted};
-use super::super::nearest::nearest;
 use super::Context;
+use crate::nearest::nearest;
 use crate::scaling::model::{AuthMode, Step};
 
 const NAMES: &[(&str, AuthMode)] = &[

@@ -1,13 +1,13 @@
 //! The `metrics-api` trigger: a number out of whatever an HTTP API answers.
 
 use super::super::fields::{Report, quoted};
-use super::super::nearest::nearest;
 use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, normalized, target};
 use crate::metrics_api::exposition::Selector;
 use crate::metrics_api::path::Path;
 use crate::metrics_api::request::Url;
+use crate::nearest::nearest;
 use crate::scaling::model::{
     AggregationFunction, ApiGroup, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, Query,
     ServiceAggregation, Source, Step,

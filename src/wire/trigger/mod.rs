@@ -26,8 +26,8 @@ use serde_json::Value;
 use self::parameters::Parameters;
 use super::fields::{Fields, Report, describe, quoted, scalar_text};
 use super::metadata::Metadata;
-use super::nearest::nearest;
 use super::scaled_object::modifiers;
+use crate::nearest::nearest;
 use crate::scaling::hpa::MetricTarget;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,

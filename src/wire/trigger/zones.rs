@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::super::nearest::nearest;
+use crate::nearest::nearest;
 use crate::scaling::cron::Zone;
 
 const ZONES: &str = include_str!(concat!(env!("OUT_DIR"), "/zones.txt"));

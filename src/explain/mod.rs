@@ -1,0 +1,216 @@
+//! `hpalite why`: what moved an object's replicas, and what held them.
+//!
+//! Owns the words and the arithmetic of explanations. Pure but for [`why`], which reads the rows: evidence of the
+//! history in, a [`Report`] out, which is printed as text or JSON (`sql/why.md`).
+
+mod change;
+mod facts;
+mod state;
+pub mod when;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::nearest::nearest;
+use crate::scaling::model::UnixMillis;
+use crate::store::evidence::Evidence;
+use crate::store::{self, Reader};
+use facts::Facts;
+
+/// Rows are read from so long before a moment: the longest stabilization window and policy period fit.
+const AROUND_MS: i64 = 3_600_000;
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The state at a time, and the change before it.
+    At(UnixMillis),
+    /// Everything between two times, and the state at the second.
+    Between(UnixMillis, UnixMillis),
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub namespace: String,
+    pub name: String,
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub replicas: Option<u32>,
+    /// Changes and what held in between, oldest first.
+    pub entries: Vec<Entry>,
+    /// What holds the count where it is at `at`, the strongest first; empty when it is what the metrics ask for.
+    pub held_by: Vec<Held>,
+    pub metrics: Vec<Metric>,
+    #[serde(skip)]
+    now: i64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    pub at: String,
+    /// `replicas`, `held`, `definition`, `error` or `daemon`.
+    pub kind: &'static str,
+    /// Set for `replicas`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// Set for `held`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    pub text: String,
+    #[serde(skip)]
+    time: i64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Change {
+    pub from: Option<u32>,
+    pub to: u32,
+    /// `hpalite`, `hpa` or `other`.
+    pub by: String,
+    /// `observed` from the field manager, or `inferred` from what was done or wanted at that time.
+    pub source: String,
+    pub manager: Option<String>,
+    /// Reason of hpalite's decision, when it was hpalite.
+    pub reason: Option<String>,
+    pub metrics: Vec<Metric>,
+    /// Name of the metric that asked for most.
+    pub driven_by: Option<String>,
+    pub limits: Vec<Held>,
+}
+
+/// What one metric said at a moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Metric {
+    pub metric: String,
+    pub value: Option<f64>,
+    pub sample_age_ms: Option<i64>,
+    pub target: f64,
+    /// `AverageValue` or `Value`.
+    pub metric_type: &'static str,
+    pub activation_threshold: f64,
+    /// Replicas that the HPA makes of it.
+    pub proposal: Option<u32>,
+    /// The same without tolerance.
+    pub exact: Option<u32>,
+    pub error: Option<String>,
+}
+
+/// Something that keeps a count from what is asked for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Held {
+    /// Stable identifier, see `sql/why.md`.
+    pub by: String,
+    /// The count that it allows.
+    pub allows: Option<u32>,
+    pub seconds_left: Option<i64>,
+    /// RFC 3339.
+    pub since: Option<String>,
+    pub text: String,
+}
+
+/// Why no explanation can be given.
+#[derive(Debug)]
+pub enum Error {
+    Store(store::Error),
+    /// Nothing of that name; the names that come near.
+    Unknown {
+        name: String,
+        near: Vec<String>,
+    },
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Unknown { name, near } if near.is_empty() => {
+                write!(f, "the history knows no ScaledObject {name} at that time, and none of a similar name")
+            }
+            Self::Unknown { name, near } => {
+                write!(f, "the history knows no ScaledObject {name} at that time; did you mean {}?", near.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Reads and explains.
+///
+/// # Errors
+/// When the file cannot be read, or knows no such object.
+pub fn why(path: &Path, namespace: &str, name: &str, question: Question) -> Result<Report, Error> {
+    let mut reader = Reader::open(path).map_err(Error::Store)?;
+    let (since, until) = match question {
+        Question::At(at) => (None, at.0),
+        Question::Between(since, until) => (Some(since.0), until.0),
+    };
+    let found = reader.evidence(namespace, name, since, until, AROUND_MS).map_err(Error::Store)?;
+    let Some(evidence) = found else {
+        let names = reader.object_names().map_err(Error::Store)?;
+        let wanted = format!("{namespace}/{name}");
+        let mut near: Vec<String> =
+            names.iter().filter(|other| other.ends_with(&format!("/{name}"))).cloned().collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        near.extend(nearest(&wanted, &all).map(str::to_owned));
+        near.dedup();
+        return Err(Error::Unknown { name: wanted, near });
+    };
+    Ok(explain(namespace, name, &evidence, since, until))
+}
+
+/// Explains the evidence.
+#[must_use]
+pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Report {
+    let facts = Facts { evidence, namespace, name };
+    let mut entries = Vec::new();
+    let changes = evidence.changes.iter().filter(|change| change.at <= until);
+    match since {
+        Some(since) => {
+            entries.extend(changes.filter(|change| change.at >= since).map(|change| change::explain(&facts, change)));
+            entries.extend(state::held_entries(&facts, since, until));
+            entries.sort_by_key(|entry: &Entry| entry.time);
+        }
+        None => entries
+            .extend(changes.rev().find(|change| change.from.is_some()).map(|change| change::explain(&facts, change))),
+    }
+    let replicas = facts.replicas_at(until);
+    Report {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        at: when::rfc3339(until),
+        replicas,
+        entries,
+        held_by: state::held_at(&facts, until),
+        metrics: facts.metrics_at(until, replicas.unwrap_or(0)),
+        now: until,
+    }
+}
+
+impl Report {
+    /// Lines for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let count = self.replicas.map_or("unknown".to_owned(), |replicas| replicas.to_string());
+        let mut out = format!("{}/{} at {}: replicas {count}\n", self.namespace, self.name, self.at);
+        for entry in &self.entries {
+            out.push_str(&format!("  {} {}\n", when::short(entry.time, self.now), printable(&entry.text)));
+        }
+        for metric in &self.metrics {
+            out.push_str(&format!("  metric {}\n", printable(&facts::metric_text(metric))));
+        }
+        for held in &self.held_by {
+            out.push_str(&format!("  held by {}\n", printable(&held.text)));
+        }
+        if self.held_by.is_empty() {
+            out.push_str("  nothing holds it back\n");
+        }
+        out
+    }
+}
+
+/// Texts come from the cluster: no control character reaches a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,188 @@
+//! The chart against the base, and through its life on a real API server.
+
+use serde_json::Value;
+
+use super::{Objects, foreign_kinds, fresh, kustomize, objects, read, run};
+use crate::e2e::{Exclusive, exclusive};
+use crate::support::cluster::{APISERVICE, Cluster, cluster, path, wait_for};
+
+/// What the base says by default and the chart must be told: the tag.
+const LIKE_THE_BASE: [&str; 2] = ["--set", "image.tag=latest"];
+
+fn template(cluster: &Cluster, arguments: &[&str]) -> Result<String, String> {
+    let chart = path("k8s/chart");
+    // Without a server helm assumes a version of its own build.
+    let fixed = ["template", "hpalite", &chart, "--namespace", "hpalite", "--kube-version", "1.33.0"];
+    run(cluster, "helm", &[&fixed, arguments].concat(), "")
+}
+
+fn rendered(cluster: &Cluster, arguments: &[&str]) -> Objects {
+    objects(&template(cluster, arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}")))
+}
+
+/// The differences that are meant: helm's labels, and that CRDs outlive the release.
+fn without_labels(mut all: Objects) -> Objects {
+    for object in all.values_mut() {
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.retain(|key, _| !key.starts_with("app.kubernetes.io/") && !key.starts_with("helm.sh/"));
+            if labels.is_empty() {
+                metadata.remove("labels");
+            }
+        }
+    }
+    all
+}
+
+fn assert_equal(chart: &Objects, kustomize: &Objects) {
+    assert_eq!(chart.keys().collect::<Vec<_>>(), kustomize.keys().collect::<Vec<_>>());
+    for (name, object) in chart {
+        assert_eq!(object, &kustomize[name], "{name:?}");
+    }
+}
+
+#[test]
+fn the_chart_renders_what_the_base_has() {
+    let cluster = cluster();
+    let chart = rendered(cluster, &[&LIKE_THE_BASE[..], &["--set", "crds.install=false"]].concat());
+    let mut base = objects(&kustomize(cluster, "k8s/base"));
+    // helm's --create-namespace makes it.
+    assert!(base.remove(&("Namespace".into(), String::new(), "hpalite".into())).is_some());
+    assert_equal(&without_labels(chart), &without_labels(base));
+}
+
+#[test]
+fn values_render_what_the_overlays_have() {
+    let cluster = cluster();
+    let host = "useHostNetwork=true,service.portHttpsTarget=16443,prometheus.port=18080";
+    for (overlay, values) in [
+        ("persistent", "persistence.enabled=true"),
+        ("namespaced", "watchNamespace=default"),
+        ("host-network", host),
+        ("cert-manager", "certificates.certManager.enabled=true"),
+    ] {
+        let arguments = [&LIKE_THE_BASE[..], &["--set", "crds.install=false", "--set", values]].concat();
+        let mut wanted = objects(&kustomize(cluster, &format!("k8s/overlays/{overlay}")));
+        wanted.remove(&("Namespace".into(), String::new(), "hpalite".into()));
+        assert_equal(&without_labels(rendered(cluster, &arguments)), &without_labels(wanted));
+    }
+}
+
+#[test]
+fn the_chart_carries_the_crds_and_keeps_them() {
+    let cluster = cluster();
+    let mut chart = rendered(cluster, &["--set", "crds.kedaV1=true"]);
+    chart.retain(|(kind, ..), _| kind == "CustomResourceDefinition");
+    for object in chart.values_mut() {
+        let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
+        assert_eq!(annotations.remove("helm.sh/resource-policy"), Some("keep".into()));
+        if annotations.is_empty() {
+            object["metadata"].as_object_mut().unwrap().remove("annotations");
+        }
+    }
+    let mut wanted = objects(&kustomize(cluster, "k8s/crds"));
+    wanted.append(&mut objects(&kustomize(cluster, "k8s/crds/keda-v1")));
+    assert_equal(&chart, &wanted);
+}
+
+#[test]
+fn the_packed_chart_holds_files_and_no_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().display().to_string();
+    run(cluster(), "helm", &["package", &path("k8s/chart"), "--destination", &target], "").unwrap();
+    let listing = std::process::Command::new("tar")
+        .args(["-tvzf", &format!("{target}/hpalite-{}.tgz", hpalite::daemon::VERSION)])
+        .output()
+        .unwrap();
+    let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+    let crd = listing.lines().find(|line| line.contains("files/crds/scaledobjects.keda.sh.yaml")).expect("the CRD");
+    assert!(crd.starts_with('-'), "{crd}");
+}
+
+#[test]
+fn the_chart_has_the_versions_of_the_crate() {
+    let chart: Value = serde_saphyr::from_str(&read("k8s/chart/Chart.yaml")).unwrap();
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&env!("CARGO_PKG_VERSION").into(), &env!("CARGO_PKG_VERSION").into())
+    );
+}
+
+#[test]
+fn bad_values_are_refused_by_name() {
+    for (value, words) in [
+        ("prometheus.port=0", "/prometheus/port"),
+        ("service.portHttpsTarget=70000", "/service/portHttpsTarget"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("certificates.certManager.duration=soon", "/certificates/certManager/duration"),
+        ("watchNamespace=Shop", "/watchNamespace"),
+        ("terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"),
+        ("rbac.scaledRefKinds[0].kind=rollouts", "missing property 'apiGroup'"),
+        ("replicas=3", "additional properties 'replicas' not allowed"),
+    ] {
+        let refused = template(cluster(), &["--set", value]).expect_err(value);
+        assert!(refused.contains(words), "{value}: {refused}");
+    }
+}
+
+#[test]
+fn every_choice_is_accepted_by_the_api_server() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    foreign_kinds(cluster);
+    fresh(cluster);
+    for values in [
+        "crds.kedaV1=true",
+        "watchNamespace=default\\,hpalite",
+        "permissions.restrict.secret=true,permissions.restrict.namesAllowList={a,b}",
+        "certificates.certManager.enabled=true,persistence.enabled=true,persistence.storageClass=local",
+        "prometheus.serviceMonitor.enabled=true,prometheus.podMonitor.enabled=true,prometheus.prometheusRules.enabled=true",
+        "rbac.scaledRefKinds[0].apiGroup=argoproj.io,rbac.scaledRefKinds[0].kind=rollouts,serviceAccount.create=false",
+        "extraArgs={--poll-threads=4},env[0].name=HTTPS_PROXY,env[0].value=http://proxy:3128,logging.level=debug",
+        "nodeSelector.disk=ssd,tolerations[0].operator=Exists,podAnnotations.a=b,podLabels.c=d,priorityClassName=",
+    ] {
+        let text = template(cluster, &["--set", values]).unwrap_or_else(|error| panic!("{values}: {error}"));
+        let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
+        cluster.kubectl_with(&apply, &text).unwrap_or_else(|error| panic!("{values}: {error}"));
+    }
+    cluster.install();
+}
+
+#[test]
+fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let helm = |arguments: &[&str]| {
+        run(cluster, "helm", &[arguments, &["--namespace", "hpalite"]].concat(), "")
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    };
+    let chart = path("k8s/chart");
+    // From `kubectl apply`, as somebody who moves to helm comes; the claim template of the set cannot change.
+    fresh(cluster);
+    let notes = helm(&["install", "hpalite", &chart, "--take-ownership"]);
+    assert!(notes.contains("kubectl delete apiservice"), "{notes}");
+    let argument = |index: usize| {
+        let set = cluster.get("statefulset", "hpalite", "hpalite").expect("the StatefulSet");
+        set["spec"]["template"]["spec"]["containers"][0]["args"][index].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(argument(2), "--listen=[::]:6443");
+    helm(&[
+        "upgrade",
+        "hpalite",
+        &chart,
+        "--set",
+        "service.portHttpsTarget=7443",
+        "--set",
+        "crds.additionalAnnotations.team=a",
+    ]);
+    assert_eq!(argument(2), "--listen=[::]:7443");
+    let crd = ["get", "crd", "scaledobjects.keda.sh", "-o", "jsonpath={.metadata.annotations.team}"];
+    assert_eq!(cluster.kubectl(&crd), "a", "an upgrade reaches the CRDs");
+    cluster.apply(
+        r#"{"apiVersion":"keda.sh/v1alpha1","kind":"TriggerAuthentication","metadata":{"name":"kept","namespace":"default"},"spec":{}}"#,
+    );
+    helm(&["uninstall", "hpalite", "--wait", "--timeout", "60s"]);
+    wait_for("the APIService to be gone", || cluster.get("apiservice", "", APISERVICE).is_none().then_some(()));
+    assert!(cluster.get("triggerauthentication", "default", "kept").is_some(), "the CRDs and their objects stay");
+    assert!(cluster.get("statefulset", "hpalite", "hpalite").is_none());
+    // For the tests to come.
+    cluster.install();
+}
