@@ -14,7 +14,7 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`prometheus`] asks metric servers, [`store`] keeps the history, [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
+//! [`prometheus`] asks metric servers, [`metrics_api`] any other API through it, [`store`] keeps the history, [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -22,6 +22,7 @@
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
 //! | `poll-<n>` | the question it asks | metric servers, the inbox |
+//! | `pods` | what is kept of pods that are counted | their watches, the inbox |
 //! | `hand-<n>` | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
@@ -49,6 +50,7 @@ pub mod history;
 pub mod http;
 pub mod kube;
 pub mod logfmt;
+pub mod metrics_api;
 mod nearest;
 pub mod prometheus;
 pub mod scaling;

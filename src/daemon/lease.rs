@@ -120,7 +120,10 @@ impl Lease {
                 let seen = match event {
                     WatchEvent::InitApply(lease) | WatchEvent::Apply(lease) => Some(lease.seen(timing)),
                     WatchEvent::Delete(_) => None,
-                    WatchEvent::Init { .. } | WatchEvent::InitDone { .. } | WatchEvent::Invalid(_) => {
+                    WatchEvent::Init { .. }
+                    | WatchEvent::InitDone { .. }
+                    | WatchEvent::Invalid(_)
+                    | WatchEvent::Unlisted { .. } => {
                         return ControlFlow::Continue(());
                     }
                 };

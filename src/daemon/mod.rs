@@ -7,10 +7,12 @@
 
 mod certificates;
 mod clock;
+mod endpoints;
 mod hands;
 mod identity;
 mod lease;
 mod metrics;
+mod pods;
 mod reads;
 mod resources;
 mod reviews;
@@ -190,6 +192,7 @@ struct Daemon {
     client: Client,
     store: Store,
     hands: Hands,
+    pods: pods::Pods,
     polls: Option<SyncSender<PollJob>>,
     pollers: Pollers,
     watchers: Vec<Watcher>,
@@ -227,6 +230,7 @@ impl Daemon {
         .map_err(io("poll threads"))?;
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
         let hands = Hands::start(&client, &fence, inbox).map_err(io("writer threads"))?;
+        let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
 
         let reads = reads::Reads::new(inbox.clone());
@@ -299,6 +303,7 @@ impl Daemon {
             client,
             store,
             hands,
+            pods,
             polls,
             pollers,
             watchers,
@@ -426,6 +431,7 @@ impl Daemon {
                 Command::CountReadyPods { object, selector } => {
                     self.hands.take(Job::CountReadyPods { object, selector })
                 }
+                Command::WatchPods { namespace, selections } => self.pods.count(namespace, selections),
                 Command::Emit(event) => self.hands.emit(event),
                 Command::Publish(key, view) => self.published.set(&key, view),
                 Command::Record(record) => {
@@ -499,7 +505,8 @@ fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Ask
         },
         Arc::clone(&clock),
     );
-    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), clock }
+    let services = Arc::new(endpoints::KubeServices { client: client.clone() });
+    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock }
 }
 
 /// The log tells changes; an unchanging daemon is silent.

@@ -9,6 +9,8 @@ use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
 pub(super) const HPAS: Resource = Resource::new("autoscaling", "v2", "horizontalpodautoscalers", true);
 pub(super) const EVENTS: Resource = Resource::new("events.k8s.io", "v1", "events", true);
 pub(super) const PODS: Resource = Resource::new("", "v1", "pods", true);
+pub(super) const SERVICES: Resource = Resource::new("", "v1", "services", true);
+pub(super) const ENDPOINT_SLICES: Resource = Resource::new("discovery.k8s.io", "v1", "endpointslices", true);
 pub(super) const SECRETS: Resource = Resource::new("", "v1", "secrets", true);
 pub(super) const CONFIG_MAPS: Resource = Resource::new("", "v1", "configmaps", true);
 pub(super) const SERVICE_ACCOUNTS: Resource = Resource::new("", "v1", "serviceaccounts", true);

@@ -73,7 +73,7 @@ impl KubeSecrets {
     }
 }
 
-fn fetch_error(error: &Error) -> FetchError {
+pub(super) fn fetch_error(error: &Error) -> FetchError {
     let kind = if error.is_not_found() { FetchErrorKind::NotFound } else { FetchErrorKind::Other };
     let message = match error.status() {
         Some(status) if !status.message.is_empty() => status.message.clone(),

@@ -132,6 +132,7 @@ where
                 listed = false;
                 return ControlFlow::Continue(());
             }
+            WatchEvent::Unlisted { .. } => return ControlFlow::Continue(()),
             WatchEvent::InitDone { .. } if listed => return ControlFlow::Continue(()),
             WatchEvent::InitDone { .. } | WatchEvent::Delete(_) => None,
             WatchEvent::InitApply(object) | WatchEvent::Apply(object) => {

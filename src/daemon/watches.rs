@@ -141,6 +141,8 @@ fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Resu
         WatchEvent::InitApply(raw) => read(raw).map(Seen::Listed),
         WatchEvent::Apply(raw) => read(raw).map(Seen::Changed),
         WatchEvent::Delete(object) => Some(Seen::Gone { namespace: object.namespace, name: object.name }),
+        // The watcher has logged it, and what is known stands.
+        WatchEvent::Unlisted { .. } => None,
         WatchEvent::Invalid(invalid) => {
             unreadable(what, &invalid.object, &invalid.error);
             None

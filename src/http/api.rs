@@ -13,9 +13,9 @@ use super::attributes::{Attributes, BadPath, ResourceAttributes, attributes, wat
 use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
 use super::external_metrics::{self, FIRST_SAMPLE, Look, Published, Selection};
-use super::labels::Selector;
 use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
+use crate::wire::labels::Selector;
 
 /// KEDA's label, by which every HPA selects its object.
 const NAME_LABEL: &str = "scaledobject.keda.sh/name";

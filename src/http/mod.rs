@@ -15,7 +15,6 @@ pub mod der;
 pub mod discovery;
 pub mod front_proxy;
 pub mod gate;
-pub mod labels;
 pub mod negotiate;
 pub mod review_cache;
 pub mod reviews;

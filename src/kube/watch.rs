@@ -84,6 +84,12 @@ pub enum Event<T> {
     Delete(ObjectRef),
     /// The object exists but is not what it should be. Its neighbours are not affected.
     Invalid(InvalidObject),
+    /// A list failed and is going to be tried again after a pause. Until the next `InitDone` what is known grows old.
+    Unlisted {
+        error: String,
+        /// The API server forbids it.
+        is_denied: bool,
+    },
 }
 
 /// Which object, and at which version.

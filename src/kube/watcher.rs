@@ -90,7 +90,8 @@ impl Watcher {
         Self::spawn_filtered(name, client, resource, &namespaces, Some(selector), settings, sink)
     }
 
-    fn spawn_filtered<T, S>(
+    /// Starts watching what a field selector lets through.
+    pub fn spawn_filtered<T, S>(
         name: &str,
         client: &Client,
         resource: &Resource,
@@ -223,8 +224,8 @@ impl<S> Task<S> {
         let options = ListOptions { limit, continue_token, field_selector, ..ListOptions::default() };
         let request = self.resource.list(self.namespace.as_deref(), &options);
         let body = request.map_err(Error::from).and_then(|request| self.client.send_for_watch(&request));
-        let body = body.map_err(|error| self.fault("list", &error))?;
-        let page = Page::decode(&body).map_err(|error| self.fault("list", &error))?;
+        let body = body.map_err(|error| self.unlisted(&error))?;
+        let page = Page::decode(&body).map_err(|error| self.unlisted(&error))?;
         if continue_token.is_none() {
             self.shared.lists.fetch_add(1, Ordering::Relaxed);
             let namespace = self.namespace.clone();
@@ -337,6 +338,23 @@ impl<S> Task<S> {
         match (self.sink)(event) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Halt::Stop),
+        }
+    }
+
+    /// A failure that leaves the owner without a list.
+    fn unlisted<T>(&mut self, error: &Error) -> Halt
+    where
+        S: FnMut(Event<T>) -> ControlFlow<()>,
+    {
+        let halt = self.fault("list", error);
+        // What is tried again at once is no news.
+        if matches!(&halt, Halt::Stop | Halt::Pause(Duration::ZERO)) {
+            return halt;
+        }
+        let is_denied = error.is_forbidden();
+        match self.give(Event::Unlisted { error: error.to_string(), is_denied }) {
+            Ok(()) => halt,
+            Err(stop) => stop,
         }
     }
 

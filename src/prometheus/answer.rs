@@ -108,7 +108,7 @@ fn unexpected(server: &str, what: &str) -> PollError {
     failed(ErrorClass::Response, format!("{server} answered JSON that is not the Prometheus API's: {what}"))
 }
 
-fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
+pub(crate) fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
     let own = serde_json::from_slice::<Object<Body>>(body).ok().filter(|Object(body)| body.error.is_some());
     let text = match own {
         Some(Object(body)) => Some(error_text(&body)),
@@ -128,7 +128,7 @@ fn reason_phrase(status: u16) -> &'static str {
 }
 
 /// One line for a body that is no JSON of ours: an HTML page's title, else its first line.
-fn summary(body: &[u8]) -> Option<String> {
+pub(crate) fn summary(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]);
     let lower = text.to_ascii_lowercase();
     if lower.contains("<html") || lower.contains("<!doctype html") {

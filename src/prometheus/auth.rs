@@ -8,18 +8,18 @@ use super::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::AuthMode;
 
-pub(super) struct Auth<'a> {
-    pub(super) parameters: &'a Parameters,
-    pub(super) named: Option<&'a str>,
+pub(crate) struct Auth<'a> {
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) named: Option<&'a str>,
 }
 
 impl<'a> Auth<'a> {
     /// Trimmed, since Secrets often end in a line break; empty counts as absent.
-    pub(super) fn optional(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn optional(&self, name: &str) -> Option<&'a str> {
         self.parameters.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    fn required(&self, mode: &str, names: &[&str]) -> Result<&'a str, PollError> {
+    pub(crate) fn required(&self, mode: &str, names: &[&str]) -> Result<&'a str, PollError> {
         names.iter().find_map(|name| self.optional(name)).ok_or_else(|| {
             let name = names.first().copied().unwrap_or_default();
             let message = match self.named {
@@ -32,12 +32,12 @@ impl<'a> Auth<'a> {
         })
     }
 
-    fn fault(&self, what: &str) -> PollError {
+    pub(crate) fn fault(&self, what: &str) -> PollError {
         failed(ErrorClass::Authentication, format!("{what} ({})", self.named.unwrap_or("no authenticationRef")))
     }
 
     /// From the trigger's metadata, else from the authentication.
-    pub(super) fn modes(&self, written: &[AuthMode]) -> Result<Vec<AuthMode>, PollError> {
+    pub(crate) fn modes(&self, written: &[AuthMode]) -> Result<Vec<AuthMode>, PollError> {
         if !written.is_empty() {
             return Ok(written.to_vec());
         }
@@ -69,7 +69,7 @@ impl<'a> Auth<'a> {
     }
 
     /// The first enabled of bearer, basic, custom. All enabled modes must be complete.
-    pub(super) fn header(&self, modes: &[AuthMode]) -> Result<Option<Header>, PollError> {
+    pub(crate) fn header(&self, modes: &[AuthMode]) -> Result<Option<Header>, PollError> {
         let mut found = None;
         if modes.contains(&AuthMode::Bearer) {
             let token = self.required("bearer", &["bearerToken", "token"])?;
@@ -93,14 +93,14 @@ impl<'a> Auth<'a> {
         Ok(found)
     }
 
-    fn secret_header(&self, name: &str, value: String, parameter: &str) -> Result<Header, PollError> {
+    pub(crate) fn secret_header(&self, name: &str, value: String, parameter: &str) -> Result<Header, PollError> {
         if !is_header_value(&value) {
             return Err(self.fault(&format!("parameter {parameter} holds a line break or control character")));
         }
         Ok(Header { name: name.to_owned(), value, secret: true })
     }
 
-    pub(super) fn client_certificate(&self, modes: &[AuthMode]) -> Result<Option<(String, String)>, PollError> {
+    pub(crate) fn client_certificate(&self, modes: &[AuthMode]) -> Result<Option<(String, String)>, PollError> {
         if !modes.contains(&AuthMode::Tls) {
             return Ok(None);
         }
@@ -110,10 +110,10 @@ impl<'a> Auth<'a> {
     }
 }
 
-pub(super) fn is_header_name(name: &str) -> bool {
+pub(crate) fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-pub(super) fn is_header_value(value: &str) -> bool {
+pub(crate) fn is_header_value(value: &str) -> bool {
     value.bytes().all(|b| b == b'\t' || (b >= 0x20 && b != 0x7f))
 }

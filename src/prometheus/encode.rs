@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::scaling::model::UnixMillis;
 
 /// At most `max` bytes of `text`, cut between characters.
-pub(super) fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -16,7 +16,7 @@ pub(super) fn cut(text: &str, max: usize) -> &str {
 }
 
 /// `application/x-www-form-urlencoded`, as Go's `QueryEscape` writes it.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 2);
     for byte in text.bytes() {
         match byte {
@@ -30,7 +30,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-pub(super) fn percent_decode(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -50,7 +50,7 @@ pub(super) fn percent_decode(text: &str) -> Vec<u8> {
     out
 }
 
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -64,7 +64,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 }
 
 /// UTC, whole seconds, `Z`.
-pub(super) fn rfc3339(at: UnixMillis) -> String {
+pub(crate) fn rfc3339(at: UnixMillis) -> String {
     let seconds = at.0.div_euclid(1_000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Gregorian calendar in years that begin in March, so that the leap day comes last: 146,097 days

@@ -9,11 +9,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod answer;
-mod auth;
+pub(crate) mod auth;
 mod cache;
 mod connector;
 pub mod credentials;
-mod encode;
+pub(crate) mod encode;
 pub mod env;
 pub mod fault;
 pub mod poller;
@@ -30,6 +30,6 @@ use crate::scaling::event::{ErrorClass, PollError};
 /// Authentication parameters by the name they have in a TriggerAuthentication. Secrets: never logged.
 pub type Parameters = BTreeMap<String, String>;
 
-fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
+pub(crate) fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
     PollError { class, message: message.into() }
 }

@@ -15,6 +15,7 @@ use log::debug;
 use super::credentials::{Clock, Resolver};
 use super::transport::Transport;
 use super::{Parameters, query};
+use crate::metrics_api::service::{self, ServiceSource};
 use crate::scaling::event::{Answer, PollDone, PollJob};
 use crate::scaling::model::Query;
 
@@ -101,6 +102,7 @@ fn outcome(answer: &Answer) -> &'static str {
 pub struct Asker {
     pub transport: Arc<Transport>,
     pub resolver: Arc<Resolver>,
+    pub services: Arc<dyn ServiceSource>,
     pub clock: Clock,
 }
 
@@ -108,7 +110,6 @@ impl Asker {
     /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
     #[must_use]
     pub fn ask(&self, job: &PollJob) -> PollDone {
-        let Query::Prometheus(source) = &job.query;
         let parameters = match &job.credentials {
             None => Ok(Parameters::new()),
             Some(credentials) => self.resolver.resolve(credentials),
@@ -116,15 +117,29 @@ impl Asker {
         let asked_at = (self.clock)();
         let started = Instant::now();
         let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
-        let request = parameters.and_then(|parameters| query::build(source, named.as_deref(), &parameters, asked_at));
-        let answer = match request {
-            Ok(request) => self.transport.ask(&request, source.timeout),
-            Err(error) => Answer::Failed(error),
+        let (answer, what) = match &job.query {
+            Query::Prometheus(source) => {
+                let build = |parameters| query::build(source, named.as_deref(), &parameters, asked_at);
+                let answer = match parameters.and_then(build) {
+                    Ok(request) => self.transport.ask(&request, source.timeout),
+                    Err(error) => Answer::Failed(error),
+                };
+                (answer, source.query.as_str())
+            }
+            Query::MetricsApi(source) => {
+                let answer = match parameters {
+                    Ok(parameters) => {
+                        service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters)
+                    }
+                    Err(error) => Answer::Failed(error),
+                };
+                (answer, source.value_location.as_str())
+            }
         };
         let latency = started.elapsed();
         let outcome = outcome(&answer);
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-        debug!(poll = job.id, server:% = job.server, query:% = source.query, outcome, latency_ms; "polled");
+        debug!(poll = job.id, server:% = job.server, query = what, outcome, latency_ms; "polled");
         PollDone { id: job.id, asked_at, latency, answer }
     }
 }

@@ -18,7 +18,7 @@ use crate::scaling::model::{PrometheusSource, UnixMillis};
 const URL_LENGTH_MAX: usize = 2_000;
 
 /// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
-pub(super) const IGNORED_HEADERS: [&str; 6] =
+pub(crate) const IGNORED_HEADERS: [&str; 6] =
     ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,8 +84,17 @@ struct Hop {
     with_secrets: bool,
 }
 
+/// What a server answered, unread.
+pub struct Reply {
+    /// `scheme://host:port` that it came from, after redirects.
+    pub server: String,
+    pub status: u16,
+    /// Decompressed; ends after [`BODY_MAX`] + 1 bytes.
+    pub body: Vec<u8>,
+}
+
 enum Step {
-    Done(Answer),
+    Done(Reply),
     Redirect(Hop),
 }
 
@@ -100,24 +109,41 @@ impl Transport {
         }
     }
 
-    /// Asks and reads the answer within `timeout`, or the default. Never panics on what a server sends.
+    /// Asks Prometheus and reads the answer within `timeout`, or the default. Never panics on what a server sends.
     #[must_use]
     pub fn ask(&self, request: &QueryRequest, timeout: Option<Duration>) -> Answer {
+        match self.exchange(request, timeout) {
+            Ok(reply) => answer::parse(&reply.server, reply.status, &reply.body),
+            Err(error) => Answer::Failed(error),
+        }
+    }
+
+    /// Sends the request and brings what came back within `timeout`, or the default.
+    ///
+    /// # Errors
+    /// When nothing came back.
+    pub fn exchange(&self, request: &QueryRequest, timeout: Option<Duration>) -> Result<Reply, PollError> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.config.default_timeout);
         let deadline = Instant::now() + timeout;
-        self.follow(request, timeout, deadline).unwrap_or_else(Answer::Failed)
+        self.follow(request, timeout, deadline)
+    }
+
+    /// For sources without a timeout of their own.
+    #[must_use]
+    pub fn default_timeout(&self) -> Duration {
+        self.config.default_timeout
     }
 
     /// Redirects are followed here, since each hop has its own proxy, a form must be sent again, and
     /// credentials must not reach another host.
-    fn follow(&self, request: &QueryRequest, timeout: Duration, deadline: Instant) -> Result<Answer, PollError> {
+    fn follow(&self, request: &QueryRequest, timeout: Duration, deadline: Instant) -> Result<Reply, PollError> {
         let unusable =
             || failed(ErrorClass::Configuration, format!("no valid request can be made for {}", request.server));
         let uri = request.url.parse().map_err(|_| unusable())?;
         let mut hop = Hop { method: request.method, uri, with_secrets: true };
         for _ in 0..=REDIRECTS_MAX {
             match self.step(request, &hop, timeout, deadline)? {
-                Step::Done(answer) => return Ok(answer),
+                Step::Done(reply) => return Ok(reply),
                 Step::Redirect(next) => hop = next,
             }
         }
@@ -151,7 +177,7 @@ impl Transport {
         let mut body = Vec::new();
         let limit = u64::try_from(BODY_MAX + 1).unwrap_or(u64::MAX);
         match response.body_mut().as_reader().take(limit).read_to_end(&mut body) {
-            Ok(_) => Ok(Step::Done(answer::parse(&server, status, &body))),
+            Ok(_) => Ok(Step::Done(Reply { server, status, body })),
             Err(error) => Err(explain(&ureq::Error::Io(error), asked)),
         }
     }

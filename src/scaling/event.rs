@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, Query,
-    ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
+    Query, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
@@ -45,6 +45,12 @@ pub enum Event {
     PodsCounted {
         object: ObjectKey,
         ready: Result<u32, String>,
+    },
+    /// Answer to [`Command::WatchPods`], and each change of it.
+    PodsSelected {
+        namespace: Arc<str>,
+        selection: PodSelection,
+        count: Result<u32, PollError>,
     },
     /// Somebody read a metric of this object through the external metrics API.
     MetricRead(ObjectKey),
@@ -344,6 +350,11 @@ pub enum Command {
     CountReadyPods {
         object: ObjectKey,
         selector: String,
+    },
+    /// Count these pods of the namespace from now on, instead of any others; none ends it.
+    WatchPods {
+        namespace: Arc<str>,
+        selections: Vec<PodSelection>,
     },
     /// A Kubernetes Event on the object.
     Emit(KubeEvent),

@@ -393,6 +393,8 @@ pub struct ResourceTrigger {
 pub enum Source {
     /// The clock: nobody is asked.
     Cron(Arc<Window>),
+    /// Pods of the object's own namespace, counted from a watch.
+    Pods(PodSelection),
     /// A server that a poll thread asks.
     Query(Query),
 }
@@ -402,7 +404,7 @@ impl Source {
     #[must_use]
     pub fn query(&self) -> Option<&Query> {
         match self {
-            Self::Cron(_) => None,
+            Self::Cron(_) | Self::Pods(_) => None,
             Self::Query(query) => Some(query),
         }
     }
@@ -410,14 +412,29 @@ impl Source {
     /// Server and query for the history; both empty where nobody is asked.
     #[must_use]
     pub fn told(&self) -> (String, String) {
-        self.query().map_or_else(Default::default, Query::told)
+        match self {
+            Self::Cron(_) => Default::default(),
+            Self::Pods(selection) => (String::new(), selection.selector.to_string()),
+            Self::Query(query) => query.told(),
+        }
     }
+}
+
+/// Which pods of a namespace are counted: those that neither succeeded nor failed, as the
+/// kubernetes-workload trigger has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodSelection {
+    /// Label selector, valid.
+    pub selector: Arc<str>,
+    /// Counts the distinct nodes that run them instead.
+    pub group_by_node: bool,
 }
 
 /// What a poll thread asks. One variant a kind of server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     Prometheus(Arc<PrometheusSource>),
+    MetricsApi(Arc<MetricsApiSource>),
 }
 
 impl Query {
@@ -426,6 +443,7 @@ impl Query {
     pub fn server(&self) -> &str {
         match self {
             Self::Prometheus(source) => &source.server_address,
+            Self::MetricsApi(source) => &source.server,
         }
     }
 
@@ -434,6 +452,7 @@ impl Query {
     pub fn told(&self) -> (String, String) {
         match self {
             Self::Prometheus(source) => (without_secrets(&source.server_address), source.query.clone()),
+            Self::MetricsApi(source) => (without_secrets(&source.url), source.value_location.clone()),
         }
     }
 }
@@ -462,7 +481,64 @@ pub struct PrometheusSource {
     pub auth_modes: Vec<AuthMode>,
 }
 
-/// Modes that change the request. `apiKey` and `oauth` are accepted and change nothing, as in KEDA.
+/// The metrics-api trigger's own parameters, all from trigger metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MetricsApiSource {
+    /// Of the `url`: `scheme://host:port` as written.
+    pub server: String,
+    pub url: String,
+    pub format: BodyFormat,
+    /// Where in the body the number is; its syntax depends on the format.
+    pub value_location: String,
+    pub unsafe_ssl: bool,
+    /// Whole exchange; `None` takes the process-wide default (3 s).
+    pub timeout: Option<Duration>,
+    /// Empty when they come from the authentication, if from anywhere.
+    pub auth_modes: Vec<AuthMode>,
+    pub api_key: ApiKey,
+    /// Asks every ready endpoint of the Service that is the URL's host, and makes one number of their answers.
+    pub aggregation: Option<ServiceAggregation>,
+}
+
+/// What mode `apiKey` sends, as far as the metadata says it; the rest comes from the authentication.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ApiKey {
+    pub key: Option<String>,
+    pub place: Option<ApiKeyPlace>,
+    /// Of the header or the query parameter.
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApiKeyPlace {
+    Header,
+    Query,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BodyFormat {
+    Json,
+    Prometheus,
+    Xml,
+    Yaml,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAggregation {
+    pub namespace: String,
+    pub service: String,
+    pub function: AggregationFunction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregationFunction {
+    Average,
+    Sum,
+    Max,
+    Min,
+}
+
+/// Modes that change the request. A prometheus trigger accepts `apiKey` and `oauth`, which change nothing, as in KEDA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthMode {
     ApiKey,

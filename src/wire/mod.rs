@@ -9,6 +9,7 @@ pub mod authentication;
 pub mod event;
 mod fields;
 pub mod hpa;
+pub mod labels;
 mod metadata;
 pub mod quantity;
 pub mod scaled_object;

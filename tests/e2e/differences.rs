@@ -103,10 +103,28 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         why: "an HPA that is not updated yet must not take one for the other",
     },
     Difference {
-        id: "not-yet",
-        keda: "`kubernetes-workload` and `metrics-api`",
-        hpalite: "not supported yet: Ready=False names the type and what is supported",
-        why: "to come",
+        id: "workload-at-once",
+        keda: "pods are counted every `pollingInterval`",
+        hpalite: "a change of the count is acted on at once",
+        why: "the watch has seen it anyway",
+    },
+    Difference {
+        id: "metrics-api-checks",
+        keda: "a broken `url` or `valueLocation` fails at each poll, NaN and infinities are read as 0",
+        hpalite: "the first is an error of the object, the second one of the trigger",
+        why: "told once and at once; a division by zero must not scale to zero",
+    },
+    Difference {
+        id: "gjson",
+        keda: "`valueLocation` is any GJSON path",
+        hpalite: "modifiers, multipaths and literals are refused by name",
+        why: "what leads to a number needs none of them",
+    },
+    Difference {
+        id: "service-ports",
+        keda: "with `aggregateFromKubeServiceEndpoints` the port of the `url` is the pods' own",
+        hpalite: "it is the Service's, which says the port of the pods",
+        why: "a Service may have another port than its pods; one that it does not have is taken as KEDA takes it",
     },
 ];
 
@@ -217,14 +235,6 @@ pub(super) const RECORDED: &[Allowed] = &[
         keda: "absent",
         hpalite: "seen",
     },
-    Allowed { id: "not-yet", case: "c31-workload", place: NOTHING_RUNS, keda: "*", hpalite: "*" },
-    Allowed {
-        id: "not-yet",
-        case: "c31-workload",
-        place: "status.conditions.Ready",
-        keda: "*",
-        hpalite: "False ScaledObjectCheckFailed: *: trigger type \"kubernetes-workload\" is not supported yet (supported types: *)",
-    },
     Allowed {
         id: "problem-texts",
         case: "c45-formula-bad",
@@ -257,13 +267,6 @@ pub(super) const RECORDED: &[Allowed] = &[
         id: "built-events",
         case: "c09-cpuprom",
         place: "events: Normal KEDAScalersStarted: Scaler cpu is built",
-        keda: "absent",
-        hpalite: "seen",
-    },
-    Allowed {
-        id: "not-yet",
-        case: "c31-workload",
-        place: "events: Warning * is not supported yet*",
         keda: "absent",
         hpalite: "seen",
     },

@@ -122,6 +122,9 @@ fn the_service_account_may_do_what_it_needs_and_no_more() {
     for (verb, resource) in [
         ("get", "secrets"),
         ("list", "pods"),
+        ("watch", "pods"),
+        ("get", "services"),
+        ("list", "endpointslices.discovery.k8s.io"),
         ("watch", "deployments.apps"),
         ("patch", "scaledobjects.keda.sh /status"),
         ("update", "scaledobjects.keda.sh /finalizers"),

@@ -6,13 +6,17 @@ use std::fmt::Write;
 use hpalite::http::front_proxy::FrontProxyTrust;
 use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
-use hpalite::http::labels::{Selector, Test};
 use hpalite::http::reviews::{AccessVerdict, TokenVerdict, read_access_review, read_token_review};
 use hpalite::http::{der, tls, uri};
 use hpalite::kube::error::Status;
-use hpalite::prometheus::answer;
+use hpalite::metrics_api::exposition::Selector as SampleSelector;
+use hpalite::metrics_api::path::Path;
+use hpalite::metrics_api::{answer, request, xml};
+use hpalite::prometheus;
 use hpalite::scaling::event::Answer;
 use hpalite::scaling::formula::{Error, Formula};
+use hpalite::scaling::model::BodyFormat;
+use hpalite::wire::labels::{Selector, Test};
 
 /// A head is within the limits, holds nothing that could be read as a second one, means the same when written
 /// again, and does not depend on how it arrived.
@@ -189,7 +193,7 @@ pub(crate) fn config_map(bytes: &[u8]) {
 /// Whatever a metric server says is a finite number, a known kind of nothing, or an error in a few words.
 pub(crate) fn prometheus_answer(bytes: &[u8]) {
     for status in [200, 400, 503] {
-        match answer::parse("http://prometheus:9090", status, bytes) {
+        match prometheus::answer::parse("http://prometheus:9090", status, bytes) {
             Answer::Value(value) => assert!(value.is_finite() && status == 200),
             Answer::Missing(_) => assert_eq!(status, 200),
             Answer::Failed(error) => {
@@ -211,5 +215,36 @@ pub(crate) fn api_answer(bytes: &[u8]) {
     }
     if let Ok(TokenVerdict::Authenticated(user)) = read_token_review(bytes) {
         assert!(says_yes && !user.name.is_empty());
+    }
+}
+
+/// Whatever an API answers, and wherever the number is said to be, a finite number comes of it or a short explanation;
+/// the first line of the bytes is the place. What is no path or selector is refused before.
+pub(crate) fn metrics_api(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let location = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let body = parts.next().unwrap_or_default();
+    for error in [Path::parse(&location).err(), SampleSelector::parse(&location).err()].into_iter().flatten() {
+        assert!(!error.is_empty());
+    }
+    for format in [BodyFormat::Json, BodyFormat::Prometheus, BodyFormat::Xml, BodyFormat::Yaml] {
+        for status in [200, 500] {
+            match answer::parse("http://api/stats", status, body, format, &location) {
+                Ok(number) => assert!(number.is_finite() && status == 200),
+                Err(error) => assert!(error.message.len() < 1_000 + 4 * location.len(), "{}", error.message),
+            }
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(body)
+        && let Ok(tree) = xml::parse(text)
+    {
+        // One root, and nothing that was not in the text.
+        assert_eq!(tree.as_object().map(serde_json::Map::len), Some(1));
+        assert!(tree.to_string().len() <= text.len() * 8 + 16);
+    }
+    if let Some(url) = request::Url::parse(&location) {
+        assert!(location.to_ascii_lowercase().contains(&url.host.to_ascii_lowercase()));
+        let again = format!("{}{}", url.server(), url.path);
+        assert_eq!(request::Url::parse(&again).map(|again| (again.host, again.path)), Some((url.host, url.path)));
     }
 }

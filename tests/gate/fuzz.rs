@@ -121,6 +121,57 @@ fn formulas() {
 }
 
 #[test]
+fn answers_of_apis() {
+    let seeds = [
+        "queues.0.size\n{\"queues\":[{\"size\":\"1500m\"}]}",
+        "jobs.#(state==\"waiting\")#|#\n{\"jobs\":[{\"state\":\"waiting\"}]}",
+        "a.b.1\na: &x\n  b: [1, 2Ki]\nc: *x\n",
+        "a.b.-c\n<a><b c='1'>&lt;<![CDATA[x]]></b><b/></a>",
+        "queue{a=\"b\"}\n# TYPE queue gauge\nqueue{a=\"b\",} 1e3 1700000000\n",
+        "http://u:p@[::1]:80/a?b#c\n",
+    ];
+    let words = [
+        "#(",
+        ")#",
+        "#",
+        ".",
+        "|",
+        "\\",
+        "*",
+        "?",
+        "\"",
+        "==",
+        "!=",
+        "%",
+        "<",
+        ">",
+        "@",
+        "{",
+        "}",
+        "[",
+        "]",
+        "&",
+        "*x",
+        "- ",
+        ": ",
+        "\n",
+        "<a>",
+        "</a>",
+        "<!--",
+        "<!DOCTYPE",
+        "&#x41;",
+        "NaN",
+        "+Inf",
+        "1e999",
+        "-",
+        "null",
+        "://",
+        "ü",
+    ];
+    run(&seeds.map(|s| s.as_bytes().to_vec()), &words, 20_000, properties::metrics_api);
+}
+
+#[test]
 fn uris() {
     let seeds = ["/a%2Fb/c", "a=1&b=%20+x&&c", "%C0%AF", "%00"];
     let words = ["%", "%2", "%zz", "/", "&", "=", "+", "ü"];

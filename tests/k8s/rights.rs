@@ -189,6 +189,28 @@ fn the_rest(case: &Case<'_>, source: &Source) {
     }
 }
 
+/// Pods counted from a watch, and the endpoints of a Service.
+fn count_pods_and_ask_endpoints(case: &Case<'_>) {
+    case.cluster.deployment(&case.namespace, "counted", 0);
+    let url = format!("http://worker.{}/stats", case.namespace);
+    let (namespace, name) = (&case.namespace, "worker");
+    case.apply(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": namespace },
+        "spec": { "clusterIP": "None", "ports": [{ "port": 80 }] },
+    }));
+    let pods = json!({ "type": "kubernetes-workload", "metadata": { "podSelector": "app=worker", "value": "1" } });
+    let api = json!({ "type": "metrics-api", "metadata": {
+        "url": url, "valueLocation": "jobs", "targetValue": "1", "aggregateFromKubeServiceEndpoints": "true",
+    } });
+    case.scale("counted", json!({ "scaleTargetRef": { "name": "counted" }, "triggers": [pods, api] }));
+    // It has no endpoints, which is known from the API server.
+    wait_seeing("word of the endpoints", || {
+        let events = case.cluster.events(&case.namespace, "counted");
+        let found = events.iter().any(|(.., note)| note.contains("/worker has no ready endpoint"));
+        found.then_some(()).ok_or_else(|| format!("{events:?}"))
+    });
+}
+
 #[test]
 fn every_right_is_used_and_none_is_missing() {
     let folder = tempfile::tempdir().unwrap();
@@ -199,6 +221,7 @@ fn every_right_is_used_and_none_is_missing() {
     scale_everything(&case, &source);
     old_kinds(&case, &source);
     the_rest(&case, &source);
+    count_pods_and_ask_endpoints(&case);
     let unused = || -> Vec<Right> {
         let (used, _) = asked(&log);
         let unseen = |right: &Right| UNSEEN.iter().any(|(g, r, v)| (*g, *r, *v) == (&*right.0, &*right.1, &*right.2));

@@ -89,6 +89,7 @@ fn show(event: &Event<Thing>) -> String {
         Event::InitDone { namespace } => format!("done {}", scope(namespace)),
         Event::Apply(t) => format!("apply {}", thing(t)),
         Event::Delete(key) => format!("delete {key}"),
+        Event::Unlisted { is_denied, .. } => if *is_denied { "denied" } else { "unlisted" }.to_owned(),
         Event::Invalid(i) => format!("invalid {}@{}", i.object, i.object.resource_version),
     }
 }
@@ -236,7 +237,7 @@ fn faults_are_retried_where_they_happened() {
     fake.script(WATCH, Reply::Stream(vec![Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["init *", "done *", "apply n/a=1"]);
+    bench.expect(&["unlisted", "unlisted", "unlisted", "init *", "done *", "apply n/a=1"]);
     assert_eq!(versions(&bench.fake), ["5"; 5]);
     assert_eq!(bench.watcher().stats().faults, 7);
 }
@@ -250,6 +251,7 @@ fn a_resource_that_appears_later_is_found() {
     }
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
     let bench = Bench::start(fake, &[]);
+    bench.expect(&["unlisted", "denied", "unlisted", "denied", "unlisted", "denied"]);
     bench.expect(&["init *", "listed n/a=1", "done *"]);
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hpalite::metrics_api::service::Endpoints;
 use hpalite::prometheus::credentials::{
     BoundToken, DataObject, FetchError, FetchErrorKind, Resolver, ResolverConfig, SecretSource,
 };
@@ -19,6 +20,8 @@ pub(crate) struct FakeSource {
     /// `Secret ns/name` or `ConfigMap ns/name` to its data.
     pub(crate) objects: Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
     containers: Mutex<Option<Vec<Container>>>,
+    /// By `namespace/name`.
+    pub(crate) services: Mutex<BTreeMap<String, Endpoints>>,
     /// Answers to look-ups, when not the objects.
     broken: Mutex<Option<FetchError>>,
     asked: Mutex<Vec<String>>,

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod http;
+mod metrics_api;
 mod poller;
 mod real;
 mod setup;

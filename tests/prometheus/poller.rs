@@ -13,10 +13,11 @@ use super::credentials::{FakeSource, credentials, resolver, secret};
 use super::setup::{GENEROUS, assert_failed, source, transport};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-fn asker(secrets: &Arc<FakeSource>) -> Asker {
+pub(super) fn asker(secrets: &Arc<FakeSource>) -> Asker {
     Asker {
         transport: Arc::new(transport()),
         resolver: Arc::new(resolver(secrets, ResolverConfig::default())),
+        services: Arc::clone(secrets) as Arc<_>,
         clock: Arc::new(|| UnixMillis(1_700_000_000_000)),
     }
 }

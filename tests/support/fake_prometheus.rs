@@ -3,7 +3,7 @@
 //! Also stands in for a proxy ([`Reply::Tunnel`]). A thread for each connection; all end with the fake.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -79,15 +79,24 @@ pub(crate) struct FakePrometheus {
 
 impl FakePrometheus {
     pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_with(None, handler)
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), None, handler)
+    }
+
+    /// On another address of this host.
+    pub(crate) fn start_at(address: IpAddr, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(address, None, handler)
     }
 
     pub(crate) fn start_tls(config: ServerConfig, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_with(Some(Arc::new(config)), handler)
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), Some(Arc::new(config)), handler)
     }
 
-    fn start_with(tls: Option<Arc<ServerConfig>>, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn start_with(
+        address: IpAddr,
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),

@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 const MANIFESTS: &str = include_str!("../fixtures/compat/manifests.json");
 const RECORD: &str = include_str!("../fixtures/compat/keda-2.20.2.json");
 
-/// Types that are not served yet.
-const LATER: &[&str] = &["c31-workload"];
-
 fn record() -> BTreeMap<String, Value> {
     serde_json::from_str(&RECORD.replace("__PROMETHEUS__", "http://prometheus:9090/")).unwrap()
 }
@@ -77,8 +74,8 @@ fn hpas_are_those_that_keda_made() {
         assert_eq!(status.resource_metric_names, resources, "{name}");
         compared += 1;
     }
-    // 25 ScaledObjects, of which 6 are invalid and one is paused.
-    assert_eq!(compared, 18);
+    // 25 ScaledObjects, of which 5 are invalid and one is paused.
+    assert_eq!(compared, 19);
 }
 
 #[test]
@@ -186,7 +183,6 @@ fn only_the_expected_cases_are_invalid() {
                 "spec.advanced.scalingModifiers.formula: formula, column 6: unexpected end (trigger names: rps)",
             ),
             "c49-notriggers" => (Step::Triggers, "no triggers defined"),
-            later if LATER.contains(&later) => (Step::BuildScalers, "is not supported yet"),
             other => panic!("{other}: {text}"),
         };
         assert_eq!(invalid.step(), expected.0, "{name}");

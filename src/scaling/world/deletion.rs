@@ -22,6 +22,7 @@ impl World {
         object.stop_loop();
         object.verdict = Verdict::Pending;
         self.schedule.forget(key);
+        self.select_pods(key);
         if was_running {
             self.emit(key, false, "KEDAScalersStopped", "StopScaling", "Stopped scalers watch".to_owned());
         }

@@ -28,6 +28,9 @@ impl World {
             Event::Written(done) => self.written(done, now),
             Event::TargetRead(read) => self.target_read(read, now),
             Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
+            Event::PodsSelected { namespace, selection, count } => {
+                self.pods_selected(&namespace, &selection, count, now);
+            }
             Event::MetricRead(key) => self.metric_read(&key, now),
             Event::Restored(states) => self.restored(states),
             Event::Leading => self.lead(now),
@@ -146,6 +149,7 @@ impl World {
             return;
         };
         self.schedule.forget(key);
+        self.select_pods(key);
         if object.is_starved {
             self.starved.retain(|waiting| waiting != key);
         }

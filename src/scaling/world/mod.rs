@@ -10,6 +10,7 @@ mod deletion;
 mod intake;
 mod lists;
 mod ownership;
+mod pods;
 mod reconcile;
 mod rounds;
 mod writes;
@@ -69,6 +70,7 @@ pub struct World {
     /// Some authentication's write found no free place.
     authentications_starved: bool,
     lists: Lists,
+    pods: pods::Pods,
     schedule: Schedule,
     wakes: BTreeSet<(UnixMillis, ObjectKey)>,
     dirty: BTreeSet<ObjectKey>,
@@ -147,6 +149,7 @@ impl World {
             authentication_retries: BTreeMap::new(),
             authentications_starved: false,
             lists,
+            pods: pods::Pods::default(),
             wakes: BTreeSet::new(),
             dirty: BTreeSet::new(),
             writes_in_flight: 0,

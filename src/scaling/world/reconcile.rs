@@ -354,6 +354,7 @@ impl World {
             object.stop_loop();
             object.recorded.adopted = false;
         }
+        self.select_pods(key);
     }
 
     fn start(&mut self, key: &ObjectKey, is_restart: bool, now: UnixMillis) {
@@ -375,6 +376,7 @@ impl World {
         kinds.sort_unstable();
         // Answers to the questions of an earlier generation are none to those of this one.
         self.schedule.forget(key);
+        self.select_pods(key);
         self.schedule.plan(key, now);
         if silent {
             return;

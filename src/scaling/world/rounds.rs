@@ -44,7 +44,7 @@ impl World {
         // A window opens and shuts on the minute, not at the first poll after it.
         let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
             Source::Cron(window) => window.at(now).until,
-            Source::Query(_) => None,
+            Source::Pods(_) | Source::Query(_) => None,
         });
         self.schedule.plan(key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
         if let Some(round) = &mut object.round {
@@ -78,6 +78,11 @@ impl World {
         for trigger in &definition.triggers {
             let answer = match &trigger.source {
                 Source::Cron(window) => Answer::Value(window.value(now)),
+                Source::Pods(selection) => match self.pods.answer(&key.namespace, selection) {
+                    Some(answer) => answer,
+                    // The first count, or word that there is none, is on its way.
+                    None => continue,
+                },
                 Source::Query(query) => match self.credentials(key, trigger) {
                     Ok(credentials) => {
                         self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
@@ -151,12 +156,32 @@ impl World {
         if !round.waiting.remove(&index) {
             return;
         }
+        self.take_answer(key, position, answer, at, latency);
+        self.round_progressed(key, now);
+        self.publish(key);
+    }
+
+    /// What an answer makes of a trigger's state, and a line in the history.
+    pub(super) fn take_answer(
+        &mut self,
+        key: &ObjectKey,
+        position: usize,
+        answer: &Answer,
+        at: UnixMillis,
+        latency: Duration,
+    ) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let Some(definition) = object.loop_definition.clone() else {
+            return;
+        };
         let context = FallbackContext {
             current_replicas: object.target.replicas(),
             ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
         };
-        let trigger = &definition.triggers[position];
-        let Some(state) = object.triggers.get_mut(position) else {
+        let (Some(trigger), Some(state)) = (definition.triggers.get(position), object.triggers.get_mut(position))
+        else {
             return;
         };
         state.answered(trigger, &definition, answer, at, context);
@@ -164,13 +189,11 @@ impl World {
         self.record(Record::Sample {
             at,
             object: key.clone(),
-            trigger: index,
+            trigger: trigger.index,
             answer: answer.clone(),
             latency,
             is_error,
         });
-        self.round_progressed(key, now);
-        self.publish(key);
     }
 
     /// The target or its pods became known after an answer: fallbacks that need them are computed
@@ -292,6 +315,17 @@ impl World {
             return;
         }
         let again = object.round.take().is_some_and(|round| round.again);
+        self.conclude(key, now);
+        if again {
+            self.schedule.plan(key, now);
+        }
+    }
+
+    /// No answer is outstanding: what follows from those there are.
+    pub(super) fn conclude(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         let is_good = object.verdict == Verdict::Good;
         // Otherwise as soon as it is good again, since the next round may be far.
         object.redecide |= !is_good;
@@ -302,9 +336,6 @@ impl World {
         }
         self.tell_fallback(key);
         self.dirty.insert(key.clone());
-        if again {
-            self.schedule.plan(key, now);
-        }
     }
 
     fn tell_fallback(&mut self, key: &ObjectKey) {

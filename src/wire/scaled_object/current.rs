@@ -34,7 +34,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     advanced
         .warn_unknown(&["restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig", "scalingModifiers"], report);
     let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
-    let triggers = trigger::read_all(ApiGroup::KedaSh, &metadata.name, spec, report);
+    let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, report);
     if replicas.min.unwrap_or(0) == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
         report.warn(
             spec.path("minReplicaCount"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::fields::{Report, quoted};
 use super::parameters::Parameters;
-use super::{Context, External, Parsed, Row, TriggerType, expression, external_metric_type, zones};
+use super::{Context, External, Parsed, Row, TriggerType, expression, external_metric_type, normalized, zones};
 use crate::scaling::cron::{Recurrence, Window, Zone};
 use crate::scaling::model::{ApiGroup, OnMissing, Source};
 
@@ -122,7 +122,7 @@ fn metric_name(context: &Context<'_>, timezone: &str, start: &str, end: &str) ->
         words.replace('*', "x").replace('/', "Sl").replace('?', "Qm").replace(',', "Cm")
     };
     let base = format!("cron-{timezone}-{}-{}", compact(start), compact(end));
-    let base = base.replace(['/', '.', ':', '%', '(', ')'], "-");
+    let base = normalized(&base);
     match context.group {
         ApiGroup::KedaSh => format!("s{}-{base}", context.index).into(),
         ApiGroup::KedaK8sIo => base.into(),

@@ -4,14 +4,18 @@
 //! must be asked, and has the rows of the README's reference; everything that does not depend on the type is read here.
 
 mod address;
+mod auth_modes;
 mod catalog;
 mod cron;
 mod expression;
+mod metrics_api;
 mod parameters;
 mod prometheus;
 mod resource;
+mod target;
 #[cfg(test)]
 mod testing;
+mod workload;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -21,6 +25,7 @@ use serde_json::Value;
 
 use self::parameters::Parameters;
 use super::fields::{Fields, Report, describe, quoted, scalar_text};
+use super::metadata::Metadata;
 use super::scaled_object::modifiers;
 use crate::nearest::nearest;
 use crate::scaling::hpa::MetricTarget;
@@ -54,7 +59,8 @@ pub(crate) struct Row {
 }
 
 /// Every type that is served, in the order of the README. A new one is a row here.
-const SUPPORTED: &[TriggerType] = &[prometheus::TYPE, resource::CPU, resource::MEMORY, cron::TYPE];
+const SUPPORTED: &[TriggerType] =
+    &[prometheus::TYPE, resource::CPU, resource::MEMORY, cron::TYPE, workload::TYPE, metrics_api::TYPE];
 
 impl TriggerType {
     /// All keys that are known.
@@ -64,9 +70,20 @@ impl TriggerType {
     }
 }
 
+/// What all triggers of an object have in common.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    group: ApiGroup,
+    namespace: &'a str,
+    /// The object has a formula, whose target stands in for the triggers' own.
+    feeds_formula: bool,
+}
+
 /// What a type's parser may look at.
 pub(crate) struct Context<'a> {
     group: ApiGroup,
+    /// Of the object.
+    namespace: &'a str,
     index: u16,
     /// The trigger itself.
     fields: &'a Fields<'a>,
@@ -127,8 +144,8 @@ impl Triggers<'_> {
 const TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"];
 const LEGACY_TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef"];
 
-/// Reads `spec.triggers` of the object called `object_name`.
-pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>, report: &mut Report) -> Triggers<'a> {
+/// Reads `spec.triggers` of an object.
+pub(crate) fn read_all<'a>(group: ApiGroup, object: &Metadata, spec: &Fields<'a>, report: &mut Report) -> Triggers<'a> {
     let items = spec.objects("triggers", report);
     if items.is_empty() && spec.get("triggers").is_none_or(Value::is_array) {
         report.problem(
@@ -146,6 +163,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         authentications_text: String::new(),
     };
     let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
+    let common = Common { group, namespace: &object.namespace, feeds_formula };
     let mut authentications = Vec::new();
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
@@ -171,7 +189,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
         authentications.extend(authentication.as_ref().map(|reference| reference.name.clone()));
         if let Some(kind) = fields.text("type", report).filter(|kind| !kind.is_empty()) {
             read.kinds.push(kind);
-            match read_one(group, index, kind, fields, authentication, feeds_formula, report) {
+            match read_one(common, index, kind, fields, authentication, report) {
                 Some(One::Asked(trigger)) => read.triggers.push(trigger),
                 Some(One::Resource(trigger)) => read.resource_triggers.push(trigger),
                 None => {}
@@ -180,7 +198,7 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object_name: &str, spec: &Fields<'a>
             report.problem(Step::Triggers, fields.path("type"), "is missing", format!("write one of: {}", supported()));
         }
     }
-    report_shared_metric_names(group, object_name, &read.triggers, report);
+    report_shared_metric_names(group, &object.name, &read.triggers, report);
     read.types_text = distinct(read.kinds.iter().copied());
     read.authentications_text = distinct(authentications.iter().map(String::as_str));
     read
@@ -193,14 +211,14 @@ enum One {
 }
 
 fn read_one(
-    group: ApiGroup,
+    common: Common<'_>,
     index: u16,
     kind: &str,
     fields: &Fields<'_>,
     authentication: Option<AuthenticationRef>,
-    feeds_formula: bool,
     report: &mut Report,
 ) -> Option<One> {
+    let Common { group, namespace, feeds_formula } = common;
     let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
     fields.warn_unknown(known, report);
     let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
@@ -222,7 +240,8 @@ fn read_one(
         let fix = nearest(key, &known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
         report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
-    let context = Context { group, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
+    let context =
+        Context { group, namespace, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
     let parsed = (trigger_type.parse)(&context, report)?;
     let kind = kind.to_owned();
     let name = fields.filled("name", &mut Report::default()).map(str::to_owned);
@@ -339,6 +358,11 @@ fn external_metric_type(context: &Context<'_>, report: &mut Report) -> Option<Me
     };
     report.problem(Step::BuildScalers, context.fields.path("metricType"), message, fix);
     None
+}
+
+/// What stands for the particulars of a trigger in its metric's name, as KEDA writes it.
+fn normalized(name: &str) -> String {
+    name.replace(['/', '.', ':', '%', '(', ')'], "-")
 }
 
 /// Reads match a metric's name in any case, so names that differ in case alone are one name.

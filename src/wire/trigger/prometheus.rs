@@ -7,11 +7,8 @@ use super::super::fields::{Report, quoted};
 use super::super::time::parse_go_duration;
 use super::address::check_base_url;
 use super::parameters::Parameters;
-use super::{Context, External, Parsed, Row, TriggerType, external_metric_type};
-use crate::nearest::nearest;
-use crate::scaling::hpa::target_milli;
-use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source, Step};
-use crate::scaling::quantity;
+use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, target};
+use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source};
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "prometheus",
@@ -79,16 +76,8 @@ pub(super) const TYPE: TriggerType = TriggerType {
 const AUTHENTICATION_ONLY: &[&str] =
     &["bearerToken", "token", "username", "password", "cert", "key", "ca", "customAuthHeader", "customAuthValue"];
 
-const AUTH_MODES: &[(&str, AuthMode)] = &[
-    ("apiKey", AuthMode::ApiKey),
-    ("basic", AuthMode::Basic),
-    ("tls", AuthMode::Tls),
-    ("bearer", AuthMode::Bearer),
-    ("custom", AuthMode::Custom),
-    ("oauth", AuthMode::OAuth),
-];
-
 fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+    use AuthMode::{ApiKey, Basic, Bearer, Custom, OAuth, Tls};
     let parameters = &context.parameters;
     // Everything is read before anything is given up, so that all problems come out at once.
     let server_address = server_address(parameters, report);
@@ -102,7 +91,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     let query_parameters = parameters.pairs("queryParameters", report);
     let unsafe_ssl = parameters.boolean("unsafeSsl", report);
     let timeout = parameters.timeout("timeout", report);
-    let auth_modes = auth_modes(context, report);
+    let auth_modes = auth_modes::read(context, &[ApiKey, Basic, Tls, Bearer, Custom, OAuth], report);
     warn_without_effect(context, report);
     let source = PrometheusSource {
         server_address: server_address?,
@@ -135,49 +124,21 @@ fn server_address(parameters: &Parameters, report: &mut Report) -> Option<String
     Some(text.trim_end_matches('/').to_owned())
 }
 
-/// The HPA's target, which the API server wants positive in milli units.
 fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
-    let parameters = &context.parameters;
     const FIX: &str = "write the wanted value per replica, a number such as \"75\" or \"0.5\"";
-    let text = parameters.required("threshold", FIX, report)?;
-    let number = match context.group {
-        ApiGroup::KedaSh => parameters.number("threshold", report).ok()??,
-        ApiGroup::KedaK8sIo => {
-            let Ok(number) = text.parse::<i64>() else {
-                let message = format!("{} is not an integer", quoted(text));
-                parameters.problem("threshold", message, "write an integer, or move the object to keda.sh", report);
-                return None;
-            };
-            // Thresholds beyond 2^53 lose their last digits; no metric has them either.
-            #[expect(clippy::cast_precision_loss)]
-            let number = number as f64;
-            number
-        }
+    if context.group == ApiGroup::KedaSh {
+        return target::read(context, "threshold", FIX, report);
+    }
+    let text = context.parameters.required("threshold", FIX, report)?;
+    let Ok(number) = text.parse::<i64>() else {
+        let message = format!("{} is not an integer", quoted(text));
+        context.parameters.problem("threshold", message, "write an integer, or move the object to keda.sh", report);
+        return None;
     };
-    if context.feeds_formula {
-        // The formula's target goes to the HPA instead.
-        return Some(number);
-    }
-    if number <= 0.0 {
-        parameters.problem(
-            "threshold",
-            format!("{} is not above 0", quoted(text)),
-            "write a number of 0.001 or more",
-            report,
-        );
-        return None;
-    }
-    let milli = target_milli(number);
-    if milli == 0 {
-        let message = format!(
-            "{} becomes the HPA target {:?}, which the API server refuses",
-            quoted(text),
-            quantity::text(milli)
-        );
-        parameters.problem("threshold", message, "write at least \"0.001\", or scale the query up", report);
-        return None;
-    }
-    Some(number)
+    // Thresholds beyond 2^53 lose their last digits; no metric has them either.
+    #[expect(clippy::cast_precision_loss)]
+    let number = number as f64;
+    target::check(context, "threshold", text, number, report)
 }
 
 /// KEDA 2 derives the name, KEDA 1 takes it from the metadata as it stands.
@@ -273,47 +234,6 @@ fn custom_headers(parameters: &Parameters, report: &mut Report) -> Result<Vec<(S
         }
     }
     Ok(headers)
-}
-
-fn auth_modes(context: &Context<'_>, report: &mut Report) -> Option<Vec<AuthMode>> {
-    let parameters = &context.parameters;
-    let name = if parameters.get("authModes").is_some() { "authModes" } else { "authMode" };
-    let Some(text) = parameters.get(name) else {
-        return Some(Vec::new());
-    };
-    let names: Vec<&str> = AUTH_MODES.iter().map(|(name, _)| *name).collect();
-    let mut modes = Vec::new();
-    let mut failed = false;
-    for word in text.split(',').map(str::trim) {
-        match AUTH_MODES.iter().find(|(known, _)| *known == word) {
-            Some((_, mode)) if !modes.contains(mode) => modes.push(*mode),
-            Some(_) => {}
-            None => {
-                let fix = nearest(word, &names)
-                    .map_or_else(|| format!("write one of {}", names.join(", ")), |near| format!("write {near}"));
-                parameters.problem(name, format!("{} is no authentication mode", quoted(word)), fix, report);
-                failed = true;
-            }
-        }
-    }
-    let exclusive = [AuthMode::Bearer, AuthMode::Basic, AuthMode::OAuth];
-    if modes.iter().filter(|mode| exclusive.contains(mode)).count() > 1 {
-        let message = format!("{} asks for more than one of bearer, basic and oauth", quoted(text));
-        parameters.problem(name, message, "write one of the three", report);
-        failed = true;
-    }
-    let needs_secret = [AuthMode::Bearer, AuthMode::Basic, AuthMode::Tls, AuthMode::Custom];
-    let is_missing = context.authentication.is_none() && !context.fields.has("authenticationRef");
-    if is_missing && modes.iter().any(|mode| needs_secret.contains(mode)) {
-        report.problem(
-            Step::BuildScalers,
-            context.fields.path("authenticationRef"),
-            format!("is missing; {name} {} takes its credentials from there", quoted(text)),
-            "name a TriggerAuthentication that gives them",
-        );
-        failed = true;
-    }
-    (!failed).then_some(modes)
 }
 
 fn warn_without_effect(context: &Context<'_>, report: &mut Report) {

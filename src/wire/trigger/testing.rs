@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::fields::{Fields, Report};
+use super::super::metadata::Metadata;
 use super::read_all;
 use crate::scaling::model::{ApiGroup, ResourceTrigger, Step, Trigger};
 
@@ -16,8 +17,9 @@ pub(super) struct Read {
 pub(super) fn read(trigger: &Value) -> Read {
     let mut report = Report::default();
     let spec = json!({"triggers": [trigger]});
+    let metadata = Metadata { name: "so".to_owned(), namespace: "shop".to_owned(), ..Metadata::default() };
     let fields = Fields::new("spec", Some(&spec), Step::BuildScalers, &mut report);
-    let read = read_all(ApiGroup::KedaSh, "so", &fields, &mut report);
+    let read = read_all(ApiGroup::KedaSh, &metadata, &fields, &mut report);
     Read {
         triggers: read.triggers,
         resource_triggers: read.resource_triggers,

@@ -14,6 +14,7 @@ mod formulas;
 mod hpas;
 mod invariants;
 mod pausing;
+mod pods;
 mod scaling;
 mod simulation;
 mod standby;

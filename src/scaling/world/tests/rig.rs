@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::cluster::{Cluster, Echo};
 use crate::scaling::event::{
-    Answer, Command, Event, KubeEvent, PollDone, PollJob, Record, RestoredState, Seen, TargetError, TargetErrorKind,
-    TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+    Answer, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState, Seen, TargetError,
+    TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, Query, ScaledObject, TargetRef, UnixMillis, Workload,
+    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World, watched_workloads};
@@ -57,6 +57,10 @@ pub(super) struct Rig {
     /// Reads of custom targets fail with this.
     pub(super) target_fault: Option<String>,
     pub(super) ready_pods: u32,
+    /// What selections of pods have; none of others.
+    pub(super) pods: HashMap<PodSelection, Result<u32, PollError>>,
+    /// What was to be counted, each time that changed.
+    pub(super) selected: Vec<Vec<PodSelection>>,
     pub(super) writes: Vec<(UnixMillis, Write)>,
     pub(super) events: Vec<KubeEvent>,
     pub(super) records: Vec<Record>,
@@ -101,6 +105,8 @@ impl Rig {
             answer_ms: 2,
             target_fault: None,
             ready_pods: 1,
+            pods: HashMap::new(),
+            selected: Vec::new(),
             writes: Vec::new(),
             events: Vec::new(),
             records: Vec::new(),
@@ -246,6 +252,14 @@ impl Rig {
                 // After the metric's answer, which must wait for it.
                 self.later(40, Item::Event(Event::PodsCounted { object, ready }));
             }
+            Command::WatchPods { namespace, selections } => {
+                self.selected.push(selections.clone());
+                for selection in selections {
+                    let count = self.pods.get(&selection).cloned().unwrap_or(Ok(0));
+                    let namespace = Arc::clone(&namespace);
+                    self.later(30, Item::Event(Event::PodsSelected { namespace, selection, count }));
+                }
+            }
             Command::Emit(event) => self.events.push(event),
             Command::Record(record) => self.records.push(record),
             Command::Publish(key, Some(view)) => {
@@ -258,7 +272,7 @@ impl Rig {
     }
 
     fn answer(&mut self, job: &PollJob) -> Answer {
-        let Query::Prometheus(source) = &job.query;
+        let Query::Prometheus(source) = &job.query else { panic!("{job:?}") };
         let answer = self.answers.get(&source.query).cloned();
         if self.network.fails() {
             return super::failed("connection refused");

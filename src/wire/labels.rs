@@ -3,6 +3,8 @@
 //! Pure. Follows Kubernetes' own parser (apimachinery `labels/selector.go`) to the letter, with its context-dependent
 //! `in` and `notin`, because an HPA's selector that one of the two reads differently freezes that HPA.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::fmt;
 
 /// All requirements must hold; an empty selector matches everything.

@@ -1,0 +1,93 @@
+//! Whom a Service stands for, read when a metrics-api trigger asks all of them.
+
+use serde::Deserialize;
+
+use super::resources::{ENDPOINT_SLICES, SERVICES};
+use super::secrets::fetch_error;
+use crate::kube::client::Client;
+use crate::kube::request::ListOptions;
+use crate::metrics_api::service::{Endpoints, ServiceSource, Slice};
+use crate::prometheus::credentials::FetchError;
+
+/// Slices of a Service that are read: each has 100 endpoints as a rule, and who has more than 50,000
+/// pods of one Service needs no autoscaler that asks each.
+const SLICES_MAX: u32 = 500;
+
+/// Reads from the API server.
+pub(super) struct KubeServices {
+    pub(super) client: Client,
+}
+
+impl ServiceSource for KubeServices {
+    fn endpoints(&self, namespace: &str, service: &str) -> Result<Endpoints, FetchError> {
+        let request = SERVICES.get(Some(namespace), service).map_err(|error| fetch_error(&error.into()))?;
+        let found: Service = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        let selector = format!("kubernetes.io/service-name={service}");
+        let options = ListOptions { label_selector: Some(&selector), limit: SLICES_MAX, ..ListOptions::default() };
+        let request = ENDPOINT_SLICES.list(Some(namespace), &options).map_err(|error| fetch_error(&error.into()))?;
+        let slices: Slices = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        Ok(Endpoints {
+            ports: ports(found.spec.ports),
+            slices: slices.items.unwrap_or_default().into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+fn ports(ports: Option<Vec<Port>>) -> Vec<(String, u16)> {
+    let ports = ports.unwrap_or_default().into_iter();
+    ports.filter_map(|Port { name, port }| Some((name.unwrap_or_default(), port?))).collect()
+}
+
+#[derive(Deserialize)]
+struct Service {
+    #[serde(default)]
+    spec: ServiceSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ServiceSpec {
+    ports: Option<Vec<Port>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Port {
+    name: Option<String>,
+    port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+struct Slices {
+    #[serde(default)]
+    items: Option<Vec<WireSlice>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireSlice {
+    endpoints: Option<Vec<Endpoint>>,
+    ports: Option<Vec<Port>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Endpoint {
+    addresses: Vec<String>,
+    conditions: Option<Conditions>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Conditions {
+    ready: Option<bool>,
+}
+
+impl From<WireSlice> for Slice {
+    fn from(wire: WireSlice) -> Self {
+        let endpoints = wire.endpoints.unwrap_or_default().into_iter();
+        // Unknown counts as ready, as the API says.
+        let ready = endpoints.filter(|endpoint| endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true));
+        Slice { ports: ports(wire.ports), ready: ready.flat_map(|endpoint| endpoint.addresses).collect() }
+    }
+}

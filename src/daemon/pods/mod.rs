@@ -1,0 +1,236 @@
+//! Counting pods for kubernetes-workload triggers: a watch for each namespace that has such a trigger.
+//!
+//! The thread `pods` owns what is kept of the pods, and tells the core each count that changed. A watch
+//! starts with the first trigger of its namespace and stops with the last one.
+
+mod index;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use self::index::{Index, Pod};
+use super::resources::PODS;
+use crate::kube::client::Client;
+use crate::kube::watch::{Event as WatchEvent, WatchSettings};
+use crate::kube::watcher::Watcher;
+use crate::scaling::event::{ErrorClass, Event, PollError};
+use crate::scaling::model::PodSelection;
+
+/// Of all pods only those that can count leave the API server.
+const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+/// What the watches saw and the thread has not taken in; at about 1 kB a pod no more than 1 MB.
+const SEEN_MAX: usize = 1024;
+/// The counts of a namespace are told at most so often, as a rollout changes them with every pod. The first
+/// change after a quiet time is told at once.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+/// A watch that cannot be started is tried again after this long.
+const START_AGAIN: Duration = Duration::from_secs(10);
+
+/// What is to be counted, by namespace. Locked to change or to copy an entry.
+type Wanted = Mutex<BTreeMap<Arc<str>, Vec<PodSelection>>>;
+
+/// The way to the thread.
+pub(super) struct Pods {
+    wanted: Arc<Wanted>,
+    news: SyncSender<News>,
+}
+
+enum News {
+    /// A look at what is wanted is due.
+    Wanted,
+    Seen {
+        namespace: Arc<str>,
+        /// Which watch: one that was stopped may still have something to say.
+        watch: u64,
+        event: WatchEvent<Pod>,
+    },
+}
+
+impl Pods {
+    pub(super) fn start(client: &Client, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
+        let (news, incoming) = sync_channel(SEEN_MAX);
+        let wanted = Arc::new(Wanted::default());
+        let counter = Counter {
+            client: client.clone(),
+            inbox: inbox.clone(),
+            wanted: Arc::clone(&wanted),
+            news: news.clone(),
+            namespaces: BTreeMap::new(),
+            next_watch: 0,
+        };
+        std::thread::Builder::new().name("pods".to_owned()).spawn(move || counter.run(&incoming))?;
+        Ok(Self { wanted, news })
+    }
+
+    /// Counts these from now on, and no others of the namespace. Does not wait.
+    pub(super) fn count(&self, namespace: Arc<str>, selections: Vec<PodSelection>) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace, selections);
+        // A full queue has the thread look, too, after whatever it takes in next.
+        let _ = self.news.try_send(News::Wanted);
+    }
+}
+
+struct Counter {
+    client: Client,
+    inbox: SyncSender<Event>,
+    wanted: Arc<Wanted>,
+    news: SyncSender<News>,
+    namespaces: BTreeMap<Arc<str>, Namespace>,
+    next_watch: u64,
+}
+
+struct Namespace {
+    watch: u64,
+    /// `None` when it could not be started; then when to try again.
+    watcher: Result<Watcher, Instant>,
+    index: Index,
+    /// Why there are no counts, if there are none.
+    error: Option<PollError>,
+    /// Counts that may have changed since they were told.
+    is_changed: bool,
+    told_at: Option<Instant>,
+    told: BTreeMap<PodSelection, Result<u32, PollError>>,
+}
+
+impl Counter {
+    /// Ends with the inbox.
+    fn run(mut self, incoming: &Receiver<News>) {
+        loop {
+            let wait = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+            match incoming.recv_timeout(wait.unwrap_or(START_AGAIN)) {
+                Ok(News::Wanted) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(News::Seen { namespace, watch, event }) => self.seen(&namespace, watch, event),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.take_wanted();
+            if self.tell(Instant::now()).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let of = |namespace: &Namespace| {
+            let tells = namespace.told_at.filter(|_| namespace.is_changed).map(|at| at + TELL_EVERY);
+            [tells, namespace.watcher.as_ref().err().copied()].into_iter().flatten().min()
+        };
+        self.namespaces.values().filter_map(of).min()
+    }
+
+    fn take_wanted(&mut self) {
+        let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        for (namespace, selections) in wanted {
+            if selections.is_empty() {
+                if let Some(Namespace { watcher: Ok(watcher), .. }) = self.namespaces.remove(&namespace) {
+                    watcher.stop();
+                }
+                continue;
+            }
+            let known = self.namespaces.entry(Arc::clone(&namespace)).or_insert_with(|| Namespace {
+                watch: 0,
+                watcher: Err(Instant::now()),
+                index: Index::default(),
+                error: None,
+                is_changed: false,
+                told_at: None,
+                told: BTreeMap::new(),
+            });
+            known.index.select(selections.into_iter().collect());
+            // One that went and came again in the meantime is new to the core.
+            known.told.clear();
+            known.is_changed = true;
+            known.told_at = None;
+        }
+        let now = Instant::now();
+        for (name, namespace) in &mut self.namespaces {
+            if namespace.watcher.as_ref().is_ok_and(|watcher| !watcher.is_finished())
+                || namespace.watcher.as_ref().is_err_and(|again| *again > now)
+            {
+                continue;
+            }
+            self.next_watch += 1;
+            namespace.watch = self.next_watch;
+            namespace.watcher = start(&self.client, name, self.next_watch, &self.news).map_err(|error| {
+                warn!(namespace = &**name, error:% = error; "pods cannot be watched");
+                namespace.error = Some(PollError {
+                    class: ErrorClass::Configuration,
+                    message: format!("cannot watch pods in namespace {name}: {error}"),
+                });
+                namespace.is_changed = true;
+                now + START_AGAIN
+            });
+        }
+    }
+
+    fn seen(&mut self, name: &Arc<str>, watch: u64, event: WatchEvent<Pod>) {
+        let Some(namespace) = self.namespaces.get_mut(name).filter(|namespace| namespace.watch == watch) else {
+            return;
+        };
+        match event {
+            WatchEvent::Init { .. } => return namespace.index.begin_list(),
+            WatchEvent::InitApply(pod) => return namespace.index.listed(pod),
+            WatchEvent::InitDone { .. } => {
+                namespace.index.end_list();
+                namespace.error = None;
+            }
+            WatchEvent::Apply(pod) => namespace.index.apply(pod),
+            WatchEvent::Delete(pod) => namespace.index.delete(&pod.name),
+            // A pod whose few fields cannot be read does not come from an API server.
+            WatchEvent::Invalid(invalid) => {
+                warn!(namespace = &**name, name = invalid.object.name, error = invalid.error; "pod cannot be read, ignored");
+                return;
+            }
+            WatchEvent::Unlisted { error, is_denied } => {
+                let fix =
+                    if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
+                let class = if is_denied { ErrorClass::Authentication } else { ErrorClass::Connect };
+                let message = format!("cannot list pods in namespace {name}: {error}{fix}");
+                namespace.error = Some(PollError { class, message });
+            }
+        }
+        namespace.is_changed = true;
+    }
+
+    /// Tells the core what changed, where it was not told something a moment ago.
+    fn tell(&mut self, now: Instant) -> ControlFlow<()> {
+        for (name, namespace) in &mut self.namespaces {
+            if !namespace.is_changed || namespace.told_at.is_some_and(|at| now < at + TELL_EVERY) {
+                continue;
+            }
+            namespace.is_changed = false;
+            for (selection, count) in namespace.index.counts() {
+                let count = match (&namespace.error, count) {
+                    (Some(error), _) => Err(error.clone()),
+                    (None, Some(count)) => Ok(count),
+                    // Not listed yet.
+                    (None, None) => continue,
+                };
+                if namespace.told.get(selection) == Some(&count) {
+                    continue;
+                }
+                namespace.told.insert(selection.clone(), count.clone());
+                namespace.told_at = Some(now);
+                let event = Event::PodsSelected { namespace: Arc::clone(name), selection: selection.clone(), count };
+                if self.inbox.send(event).is_err() {
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn start(client: &Client, namespace: &Arc<str>, watch: u64, news: &SyncSender<News>) -> std::io::Result<Watcher> {
+    let (name, news) = (Arc::clone(namespace), news.clone());
+    let sink = move |event| match news.send(News::Seen { namespace: Arc::clone(&name), watch, event }) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let (filter, settings) = (Some(UNFINISHED.to_owned()), WatchSettings::default());
+    Watcher::spawn_filtered::<Pod, _>("pods", client, &PODS, &[namespace.to_string()], filter, settings, sink)
+}

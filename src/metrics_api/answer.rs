@@ -1,0 +1,200 @@
+//! What came back: a body as a number, or what is wrong with it.
+//!
+//! Pure and safe on any bytes. The same fault gives the same text.
+
+use serde_json::Value;
+
+use super::exposition::Selector;
+use super::path::{Found, Path};
+use super::{tree, xml};
+use crate::prometheus::answer::{BODY_MAX, error_status, summary};
+use crate::prometheus::failed;
+use crate::scaling::event::{ErrorClass, PollError};
+use crate::scaling::model::BodyFormat;
+use crate::wire::quantity::parse_milli;
+
+/// Reads an answer. `asked` names server and path in errors; `body` is decompressed and may end after
+/// [`BODY_MAX`] + 1 bytes.
+///
+/// # Errors
+/// `Status` when it is not 200, `Response` when the body is not of the format, `Query` when the number
+/// is not where `location` says.
+pub fn parse(asked: &str, status: u16, body: &[u8], format: BodyFormat, location: &str) -> Result<f64, PollError> {
+    if status != 200 {
+        return Err(error_status(asked, status, body));
+    }
+    if body.len() > BODY_MAX {
+        let message = format!("{asked} answered more than {} KiB", BODY_MAX >> 10);
+        return Err(failed(ErrorClass::Response, message));
+    }
+    let no_format = |name: &str, why: &str| {
+        let text = summary(body).map(|text| format!(": {text}")).unwrap_or_default();
+        failed(ErrorClass::Response, format!("{asked} answered something that is not {name}{why}{text}"))
+    };
+    let astray = |why: &str| failed(ErrorClass::Query, format!("valueLocation {location:?} of {asked}: {why}"));
+    let text = || std::str::from_utf8(body).map_err(|_| no_format("text", ""));
+    let number = match format {
+        BodyFormat::Json => {
+            let path = Path::parse(location).map_err(|why| astray(&format!("it {why}")))?;
+            let value: Value = serde_json::from_slice(body).map_err(|_| no_format("JSON", ""))?;
+            match path.find(&value) {
+                Found::Value(value) => number(value),
+                // A body has far fewer elements than 2^53.
+                #[expect(clippy::cast_precision_loss)]
+                Found::Count(count) => Ok(count as f64),
+                Found::List(_) => Err("a list is there, not a number".to_owned()),
+                Found::Nothing => Err("nothing is there".to_owned()),
+            }
+        }
+        BodyFormat::Yaml => {
+            let options = serde_saphyr::options! { with_snippet: false };
+            let value: Value =
+                serde_saphyr::from_str_with_options(text()?, options).map_err(|_| no_format("YAML", ""))?;
+            tree::find(&value, location).map_or_else(|| Err("nothing is there".to_owned()), number)
+        }
+        BodyFormat::Xml => {
+            let value = xml::parse(text()?).map_err(|why| no_format("XML", &format!(" ({why})")))?;
+            tree::find(&value, location).map_or_else(|| Err("nothing is there".to_owned()), number)
+        }
+        BodyFormat::Prometheus => {
+            let selector = Selector::parse(location).map_err(|why| astray(&format!("it {why}")))?;
+            selector.find(text()?).map_err(str::to_owned)
+        }
+    };
+    match number {
+        Ok(number) if number.is_finite() => Ok(number),
+        Ok(number) if number.is_nan() => Err(astray("NaN is there, not a number")),
+        Ok(_) => Err(astray("an infinite number is there")),
+        Err(why) => Err(astray(&why)),
+    }
+}
+
+/// A number, or text that is one or a quantity.
+fn number(value: &Value) -> Result<f64, String> {
+    let what = match value {
+        Value::Number(number) => return number.as_f64().ok_or_else(|| "a number out of range is there".to_owned()),
+        Value::String(text) => {
+            let text = text.trim();
+            let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+            if let Some(number) = text.parse::<f64>().ok().filter(|_| is_plain) {
+                return Ok(number);
+            }
+            // A quantity has 15 digits that count; beyond them it is no metric.
+            #[expect(clippy::cast_precision_loss)]
+            if let Some(milli) = parse_milli(text) {
+                return Ok(milli as f64 / 1000.0);
+            }
+            "text that is no number"
+        }
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Err(format!("{what} is there, not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "http://api:80/stats";
+
+    fn read(format: BodyFormat, location: &str, body: &str) -> Result<f64, String> {
+        parse(ASKED, 200, body.as_bytes(), format, location).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn numbers() {
+        for (format, location, body, number) in [
+            (BodyFormat::Json, "components.worker.tasks", r#"{"components":{"worker":{"tasks":12}}}"#, 12.0),
+            (BodyFormat::Json, "count", r#"{"count":"1500m"}"#, 1.5),
+            (BodyFormat::Json, "count", r#"{"count":"1Ki"}"#, 1024.0),
+            (BodyFormat::Json, "count", r#"{"count":"-0.00025"}"#, -0.00025),
+            (BodyFormat::Json, "count", r#"{"count":1e3}"#, 1000.0),
+            (
+                BodyFormat::Json,
+                "jobs.#(state==\"waiting\")#|#",
+                r#"{"jobs":[{"state":"waiting"},{"state":"done"}]}"#,
+                1.0,
+            ),
+            (BodyFormat::Yaml, "components.0.tasks", "components:\n- tasks: 7.5\n", 7.5),
+            (BodyFormat::Yaml, "size", "size: 2Ki\n", 2048.0),
+            (BodyFormat::Xml, "stats.tasks", "<stats><tasks> 9 </tasks></stats>", 9.0),
+            (BodyFormat::Xml, "stats.-size", "<stats size='2k'/>", 2000.0),
+            (BodyFormat::Prometheus, "queue{name=\"a\"}", "queue{name=\"b\"} 1\nqueue{name=\"a\"} 2\n", 2.0),
+        ] {
+            assert_eq!(read(format, location, body), Ok(number), "{location} {body}");
+        }
+    }
+
+    #[test]
+    fn faults_say_where_and_what() {
+        for (format, location, body, expected) in [
+            (BodyFormat::Json, "a", "{}", "valueLocation \"a\" of http://api:80/stats: nothing is there"),
+            (
+                BodyFormat::Json,
+                "a",
+                r#"{"a":null}"#,
+                "valueLocation \"a\" of http://api:80/stats: null is there, not a number",
+            ),
+            (
+                BodyFormat::Json,
+                "a",
+                r#"{"a":"many"}"#,
+                "valueLocation \"a\" of http://api:80/stats: text that is no number is there, not a number",
+            ),
+            (
+                BodyFormat::Json,
+                "a",
+                r#"{"a":[1]}"#,
+                "valueLocation \"a\" of http://api:80/stats: a list is there, not a number",
+            ),
+            (
+                BodyFormat::Json,
+                "a.#.b",
+                r#"{"a":[{"b":1}]}"#,
+                "valueLocation \"a.#.b\" of http://api:80/stats: a list is there, not a number",
+            ),
+            (BodyFormat::Json, "a", "<p>no", "http://api:80/stats answered something that is not JSON: <p>no"),
+            (BodyFormat::Json, "a", "", "http://api:80/stats answered something that is not JSON"),
+            (BodyFormat::Yaml, "a", "a: [", "http://api:80/stats answered something that is not YAML: a: ["),
+            (
+                BodyFormat::Xml,
+                "a",
+                "{}",
+                "http://api:80/stats answered something that is not XML (it does not begin with an element): {}",
+            ),
+            (BodyFormat::Prometheus, "a", "b 1", "valueLocation \"a\" of http://api:80/stats: it has no such metric"),
+            (
+                BodyFormat::Prometheus,
+                "a",
+                "a NaN",
+                "valueLocation \"a\" of http://api:80/stats: NaN is there, not a number",
+            ),
+            (
+                BodyFormat::Prometheus,
+                "a",
+                "a +Inf",
+                "valueLocation \"a\" of http://api:80/stats: an infinite number is there",
+            ),
+        ] {
+            assert_eq!(read(format, location, body), Err(expected.to_owned()), "{location} {body}");
+        }
+        for (status, expected) in [(404, "404: Not Found"), (204, "204: No Content"), (201, "201: Created")] {
+            let error = parse(ASKED, status, b"", BodyFormat::Json, "a").unwrap_err();
+            assert_eq!(
+                (error.class, error.message),
+                (ErrorClass::Status, format!("{ASKED} answered status {expected}"))
+            );
+        }
+        let error = parse(ASKED, 200, &vec![b' '; BODY_MAX + 1], BodyFormat::Json, "a").unwrap_err();
+        assert_eq!(error.message, "http://api:80/stats answered more than 1024 KiB");
+        let error = parse(ASKED, 200, b"\xff", BodyFormat::Xml, "a").unwrap_err();
+        assert!(
+            error.message.starts_with("http://api:80/stats answered something that is not text"),
+            "{}",
+            error.message
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! What to send: one GET, with what authenticates it.
+//!
+//! Pure. Must not put a parameter's value into an error text.
+
+use crate::prometheus::auth::{Auth, is_header_name};
+use crate::prometheus::encode::{base64, escape, percent_decode};
+use crate::prometheus::query::{Header, IGNORED_HEADERS, Method, QueryRequest, TlsMaterial};
+use crate::prometheus::{Parameters, failed};
+use crate::scaling::event::{ErrorClass, PollError};
+use crate::scaling::model::{ApiKeyPlace, AuthMode, MetricsApiSource};
+
+/// An absolute http(s) URL in its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// In lower case.
+    pub scheme: String,
+    /// `name:password`, percent-encoded.
+    pub user: Option<String>,
+    /// Name or address, in brackets if that is how it is written.
+    pub host: String,
+    pub port: Option<u16>,
+    /// Begins with a slash.
+    pub path: String,
+    /// Without the `?`.
+    pub query: Option<String>,
+}
+
+impl Url {
+    /// Takes a URL apart; `None` when it is none that can be asked.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let rest = rest.split('#').next().unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (user, host_port) =
+            authority.rsplit_once('@').map_or((None, authority), |(user, host_port)| (Some(user), host_port));
+        let after_bracket = host_port.rfind(']').map_or(0, |at| at + 1);
+        let (host, port) = match host_port[after_bracket..].rfind(':') {
+            Some(at) => (&host_port[..after_bracket + at], Some(host_port[after_bracket + at + 1..].parse().ok()?)),
+            None => (host_port, None),
+        };
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        let is_usable = ["http", "https"].contains(&scheme.as_str())
+            && !host.is_empty()
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+        is_usable.then(|| Self {
+            scheme,
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
+            port,
+            path: if path.is_empty() { "/".to_owned() } else { ascii(path) },
+            query: query.map(ascii),
+        })
+    }
+
+    /// `scheme://host:port`
+    #[must_use]
+    pub fn server(&self) -> String {
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{}{port}", self.scheme, self.host)
+    }
+}
+
+fn ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            out.push_str(&escape(c.encode_utf8(&mut [0; 4])));
+        }
+    }
+    out
+}
+
+/// Builds the request to `url`. `authentication` names the (Cluster)TriggerAuthentication that gave
+/// `parameters`, for error texts; `None` when the trigger refers to none.
+///
+/// # Errors
+/// `Authentication` when a mode lacks a parameter.
+pub fn build(
+    source: &MetricsApiSource,
+    url: &Url,
+    authentication: Option<&str>,
+    parameters: &Parameters,
+) -> Result<QueryRequest, PollError> {
+    let auth = Auth { parameters, named: authentication };
+    let modes = auth.modes(&source.auth_modes)?;
+    let mut headers = vec![Header { name: "Accept".into(), value: "*/*".into(), secret: false }];
+    if let Some(credentials) = auth.header(&modes)? {
+        headers.push(credentials);
+    } else if let Some(user) = &url.user {
+        let (name, password) = user.split_once(':').unwrap_or((user, ""));
+        let mut bytes = percent_decode(name);
+        bytes.push(b':');
+        bytes.extend(percent_decode(password));
+        headers.push(Header { name: "Authorization".into(), value: format!("Basic {}", base64(&bytes)), secret: true });
+    }
+    let mut query = url.query.clone();
+    if modes.contains(&AuthMode::ApiKey) {
+        let key = match source.api_key.key.as_deref() {
+            Some(key) => key,
+            None => auth.required("apiKey", &["apiKey"])?,
+        };
+        let place = match (source.api_key.place, auth.optional("method")) {
+            (Some(place), _) => place,
+            (None, None | Some("header")) => ApiKeyPlace::Header,
+            (None, Some("query")) => ApiKeyPlace::Query,
+            (None, Some(_)) => return Err(auth.fault("parameter method is neither header nor query")),
+        };
+        let name = source.api_key.name.as_deref().or_else(|| auth.optional("keyParamName"));
+        match place {
+            ApiKeyPlace::Header => {
+                let name = name.unwrap_or("X-API-KEY");
+                if !is_header_name(name) || IGNORED_HEADERS.iter().any(|ignored| name.eq_ignore_ascii_case(ignored)) {
+                    return Err(auth.fault("parameter keyParamName is not a usable header name"));
+                }
+                headers.retain(|header| !header.name.eq_ignore_ascii_case(name));
+                headers.push(auth.secret_header(name, key.to_owned(), "apiKey")?);
+            }
+            ApiKeyPlace::Query => {
+                let pair = format!("{}={}", escape(name.unwrap_or("api_key")), escape(key));
+                query = Some(match query.filter(|query| !query.is_empty()) {
+                    Some(query) => format!("{query}&{pair}"),
+                    None => pair,
+                });
+            }
+        }
+    }
+    let tls = TlsMaterial {
+        unsafe_ssl: source.unsafe_ssl,
+        ca: auth.optional("ca").map(str::to_owned),
+        client: auth.client_certificate(&modes)?,
+    };
+    let server = url.server();
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    Ok(QueryRequest {
+        method: Method::Get,
+        url: format!("{server}{}{query}", url.path),
+        headers,
+        form: None,
+        tls,
+        server,
+    })
+}
+
+/// Why a URL that the definition let pass cannot be asked after all.
+pub(super) fn unusable(what: &str) -> PollError {
+    failed(ErrorClass::Configuration, format!("url {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::model::{ApiKey, BodyFormat};
+
+    fn source(modes: &[AuthMode], api_key: ApiKey) -> MetricsApiSource {
+        MetricsApiSource {
+            server: "http://api".to_owned(),
+            url: "http://api/stats?a=b".to_owned(),
+            format: BodyFormat::Json,
+            value_location: "count".to_owned(),
+            unsafe_ssl: false,
+            timeout: None,
+            auth_modes: modes.to_vec(),
+            api_key,
+            aggregation: None,
+        }
+    }
+
+    fn sent(source: &MetricsApiSource, pairs: &[(&str, &str)]) -> Result<String, String> {
+        let parameters = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let url = Url::parse(&source.url).unwrap();
+        let named = Some("TriggerAuthentication shop/api");
+        let request = build(source, &url, named, &parameters).map_err(|error| error.message)?;
+        let headers: Vec<String> = request
+            .headers
+            .iter()
+            .filter(|header| header.name != "Accept")
+            .map(|header| format!(" {}: {}{}", header.name, header.value, if header.secret { " (secret)" } else { "" }))
+            .collect();
+        Ok(format!("{}{}", request.url, headers.concat()))
+    }
+
+    #[test]
+    fn credentials_go_where_they_are_told_to() {
+        use AuthMode::{Basic, Bearer};
+        let own = |key: &str, place, name: &str| ApiKey {
+            key: Some(key.to_owned()),
+            place,
+            name: (!name.is_empty()).then(|| name.to_owned()),
+        };
+        let none = ApiKey::default;
+        let url = "http://api/stats?a=b";
+        for (source, pairs, expected) in [
+            (source(&[], none()), vec![("token", "t")], url.to_owned()),
+            (source(&[Bearer], none()), vec![("token", "t\n")], format!("{url} Authorization: Bearer t (secret)")),
+            (source(&[Basic], none()), vec![("username", "u")], format!("{url} Authorization: Basic dTo= (secret)")),
+            (source(&[AuthMode::ApiKey], none()), vec![("apiKey", "k")], format!("{url} X-API-KEY: k (secret)")),
+            (
+                source(&[AuthMode::ApiKey], none()),
+                vec![("apiKey", "k&"), ("method", "query"), ("keyParamName", "key")],
+                format!("{url}&key=k%26"),
+            ),
+            (source(&[AuthMode::ApiKey], own("k", Some(ApiKeyPlace::Query), "")), vec![], format!("{url}&api_key=k")),
+            (
+                source(&[AuthMode::ApiKey], own("k", None, "X-Key")),
+                vec![("apiKey", "other")],
+                format!("{url} X-Key: k (secret)"),
+            ),
+            (
+                source(&[], none()),
+                vec![("authModes", "apiKey"), ("apiKey", "k")],
+                format!("{url} X-API-KEY: k (secret)"),
+            ),
+        ] {
+            assert_eq!(sent(&source, &pairs), Ok(expected), "{source:?}");
+        }
+        let with_user = MetricsApiSource { url: "https://u:p%40@api:8443".to_owned(), ..source(&[], none()) };
+        assert_eq!(sent(&with_user, &[]).unwrap(), "https://api:8443/ Authorization: Basic dTpwQA== (secret)");
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let of = |modes: &[AuthMode], pairs| sent(&source(modes, ApiKey::default()), pairs).unwrap_err();
+        let text = of(&[AuthMode::ApiKey], &[]);
+        assert_eq!(text, "authMode apiKey needs parameter apiKey, which TriggerAuthentication shop/api does not set");
+        let text = of(&[AuthMode::ApiKey], &[("apiKey", "k"), ("method", "body")]);
+        assert_eq!(text, "parameter method is neither header nor query (TriggerAuthentication shop/api)");
+        let text = of(&[AuthMode::ApiKey], &[("apiKey", "k"), ("keyParamName", "a b")]);
+        assert_eq!(text, "parameter keyParamName is not a usable header name (TriggerAuthentication shop/api)");
+        assert!(of(&[AuthMode::ApiKey], &[("apiKey", "k\nx")]).contains("line break"));
+        assert!(of(&[AuthMode::Tls], &[("cert", "c")]).contains("parameter key"));
+    }
+
+    #[test]
+    fn urls() {
+        let url = Url::parse("HTTP://u:p@[::1]:8080/a/ü?b=ö#c").unwrap();
+        assert_eq!((url.server().as_str(), url.path.as_str()), ("http://[::1]:8080", "/a/%C3%BC"));
+        assert_eq!((url.query.as_deref(), url.user.as_deref()), (Some("b=%C3%B6"), Some("u:p")));
+        assert_eq!(Url::parse("http://a?b").unwrap().path, "/");
+        for text in ["", "a", "ftp://a", "http://", "http://:80", "http://a:b", "http://a b", "http://a:99999"] {
+            assert_eq!(Url::parse(text), None, "{text}");
+        }
+    }
+}

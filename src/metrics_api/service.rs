@@ -1,0 +1,230 @@
+//! One number of one server, or of every ready endpoint of a Service together.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::answer;
+use super::request::{Url, build, unusable};
+use crate::prometheus::credentials::{FetchError, FetchErrorKind};
+use crate::prometheus::transport::Transport;
+use crate::prometheus::{Parameters, failed};
+use crate::scaling::event::{Answer, ErrorClass, PollError};
+use crate::scaling::model::{AggregationFunction, MetricsApiSource, ServiceAggregation};
+
+/// Endpoints asked at once, as in KEDA.
+const AT_ONCE: usize = 5;
+
+/// Where the endpoints of Services come from. Calls block and have their own time limits.
+pub trait ServiceSource: Send + Sync {
+    /// # Errors
+    /// `NotFound` when there is no such Service.
+    fn endpoints(&self, namespace: &str, service: &str) -> Result<Endpoints, FetchError>;
+}
+
+/// A Service, as far as it says whom to ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Names and ports of the Service itself.
+    pub ports: Vec<(String, u16)>,
+    pub slices: Vec<Slice>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Names as the Service has them, and the ports of the pods.
+    pub ports: Vec<(String, u16)>,
+    /// Addresses of ready endpoints, without brackets.
+    pub ready: Vec<String>,
+}
+
+impl Endpoints {
+    /// The URL with each ready address in place of the Service; sorted, each once.
+    ///
+    /// The URL's port is the Service's, which says the port of the pods. One that the Service does not
+    /// have is taken for the pods' own, as KEDA does. Without any the scheme decides: by its usual
+    /// port, then by its name.
+    fn urls(&self, url: &Url) -> Vec<Url> {
+        let usual = if url.scheme == "https" { 443 } else { 80 };
+        let wanted = url.port.unwrap_or(usual);
+        let name = self.ports.iter().find(|(_, port)| *port == wanted).map(|(name, _)| name.as_str());
+        let mut found = BTreeSet::new();
+        for slice in &self.slices {
+            let named = |name: &str| slice.ports.iter().find(|(known, _)| known == name).map(|(_, port)| *port);
+            let port = match (name, url.port) {
+                (Some(name), _) => named(name),
+                (None, Some(port)) => Some(port),
+                (None, None) => named(&url.scheme).or(match slice.ports[..] {
+                    [(_, port)] => Some(port),
+                    _ => None,
+                }),
+            };
+            found.extend(port.into_iter().flat_map(|port| slice.ready.iter().map(move |address| (address, port))));
+        }
+        found
+            .into_iter()
+            .map(|(address, port)| Url {
+                host: if address.contains(':') { format!("[{address}]") } else { address.clone() },
+                port: Some(port),
+                ..url.clone()
+            })
+            .collect()
+    }
+}
+
+/// Asks, and reads the answer. Blocks up to twice the source's time limit with many endpoints, else once.
+#[must_use]
+pub fn ask(
+    transport: &Transport,
+    services: &dyn ServiceSource,
+    source: &MetricsApiSource,
+    authentication: Option<&str>,
+    parameters: &Parameters,
+) -> Answer {
+    let one = |url: &Url| {
+        let request = build(source, url, authentication, parameters)?;
+        let reply = transport.exchange(&request, source.timeout)?;
+        let asked = format!("{}{}", reply.server, url.path);
+        answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
+    };
+    let result =
+        Url::parse(&source.url).ok_or_else(|| unusable("cannot be asked")).and_then(|url| match &source.aggregation {
+            None => one(&url),
+            Some(aggregation) => {
+                let urls = endpoints(services, aggregation)?.urls(&url);
+                if urls.is_empty() {
+                    let ServiceAggregation { namespace, service, .. } = aggregation;
+                    let message =
+                        format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
+                    return Err(failed(ErrorClass::Connect, message));
+                }
+                let limit = source.timeout.unwrap_or(transport.default_timeout());
+                aggregate(aggregation.function, all(&urls, limit, &one))
+            }
+        });
+    result.map_or_else(Answer::Failed, Answer::Value)
+}
+
+fn endpoints(services: &dyn ServiceSource, aggregation: &ServiceAggregation) -> Result<Endpoints, PollError> {
+    let ServiceAggregation { namespace, service, .. } = aggregation;
+    services.endpoints(namespace, service).map_err(|error| {
+        let message = match error.kind {
+            FetchErrorKind::NotFound => format!("Service {namespace}/{service} does not exist"),
+            FetchErrorKind::Other => {
+                format!("cannot read the endpoints of Service {namespace}/{service}: {}", error.message)
+            }
+        };
+        failed(ErrorClass::Configuration, message)
+    })
+}
+
+/// Asks them, some at once. What has not begun within the time limit is left out.
+fn all(
+    urls: &[Url],
+    limit: Duration,
+    one: &(impl Fn(&Url) -> Result<f64, PollError> + Sync),
+) -> Vec<Result<f64, PollError>> {
+    let begun = Instant::now();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut results = Vec::new();
+        while begun.elapsed() < limit
+            && let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            results.push(one(url));
+        }
+        results
+    };
+    thread::scope(|scope| {
+        // This thread is one of them.
+        let others: Vec<_> = (1..AT_ONCE.min(urls.len())).map(|_| scope.spawn(work)).collect();
+        let mut results = work();
+        results.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+        results
+    })
+}
+
+/// Of those that answered; the error of one when none did.
+fn aggregate(function: AggregationFunction, results: Vec<Result<f64, PollError>>) -> Result<f64, PollError> {
+    let count = results.len();
+    let (values, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    let values: Vec<f64> = values.into_iter().filter_map(Result::ok).collect();
+    if values.is_empty() {
+        // The same one whoever was faster.
+        let first = errors.into_iter().filter_map(Result::err).min_by(|a, b| a.message.cmp(&b.message));
+        let first = first.unwrap_or_else(|| failed(ErrorClass::Timeout, "no endpoint was asked in time"));
+        let message = format!("none of {count} endpoints answered with a number: {}", first.message);
+        return Err(failed(first.class, message));
+    }
+    let value = match function {
+        AggregationFunction::Sum => values.iter().sum(),
+        AggregationFunction::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        AggregationFunction::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
+        // Before the sum, which might overflow.
+        #[expect(clippy::cast_precision_loss)]
+        AggregationFunction::Average => values.iter().map(|value| value / values.len() as f64).sum::<f64>(),
+    };
+    if value.is_finite() { Ok(value) } else { Err(failed(ErrorClass::Query, "the sum of all endpoints is infinite")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoints() -> Endpoints {
+        let ports = |http, admin| vec![("http".to_owned(), http), ("admin".to_owned(), admin)];
+        Endpoints {
+            ports: ports(80, 9000),
+            slices: vec![
+                Slice { ports: ports(8080, 9001), ready: vec!["10.0.0.2".to_owned(), "10.0.0.1".to_owned()] },
+                Slice { ports: ports(8081, 9001), ready: vec!["fd00::1".to_owned()] },
+                Slice { ports: ports(8080, 9001), ready: vec!["10.0.0.1".to_owned()] },
+            ],
+        }
+    }
+
+    #[test]
+    fn urls_of_endpoints() {
+        let urls = |endpoints: &Endpoints, url: &str| -> Vec<String> {
+            let found = endpoints.urls(&Url::parse(url).unwrap());
+            found.iter().map(|url| format!("{}{}", url.server(), url.path)).collect()
+        };
+        let all = endpoints();
+        let expected = ["http://10.0.0.1:8080/m", "http://10.0.0.2:8080/m", "http://[fd00::1]:8081/m"];
+        assert_eq!(urls(&all, "http://api.shop/m"), expected);
+        assert_eq!(urls(&all, "http://api.shop:80/m"), expected);
+        assert_eq!(urls(&all, "http://api.shop:9000/m")[2], "http://[fd00::1]:9001/m");
+        assert_eq!(urls(&all, "http://api.shop:7000/m")[0], "http://10.0.0.1:7000/m");
+        assert_eq!(urls(&all, "https://api.shop/m"), [""; 0], "no port 443, and two that could be meant");
+        let mut one = endpoints();
+        one.slices.iter_mut().for_each(|slice| slice.ports.truncate(1));
+        one.ports = vec![("x".to_owned(), 81)];
+        assert_eq!(urls(&one, "https://api.shop/m")[0], "https://10.0.0.1:8080/m");
+    }
+
+    #[test]
+    fn one_number_of_many() {
+        use AggregationFunction::{Average, Max, Min, Sum};
+        let fault = |text: &str| Err(failed(ErrorClass::Connect, text));
+        let some = || vec![Ok(2.0), fault("b"), Ok(4.0), Ok(9.0)];
+        for (function, expected) in [(Average, 5.0), (Sum, 15.0), (Max, 9.0), (Min, 2.0)] {
+            assert_eq!(aggregate(function, some()), Ok(expected), "{function:?}");
+        }
+        let error = aggregate(Sum, vec![fault("b"), fault("a")]).unwrap_err();
+        assert_eq!(error.message, "none of 2 endpoints answered with a number: a");
+        assert_eq!(aggregate(Sum, Vec::new()).unwrap_err().class, ErrorClass::Timeout);
+        assert!(aggregate(Sum, vec![Ok(f64::MAX), Ok(f64::MAX)]).is_err());
+        assert_eq!(aggregate(Average, vec![Ok(f64::MAX), Ok(f64::MAX)]), Ok(f64::MAX));
+    }
+
+    #[test]
+    fn each_is_asked_once_and_not_too_late() {
+        let urls: Vec<Url> = (1..=40).map(|port| Url::parse(&format!("http://a:{port}")).unwrap()).collect();
+        let port = |url: &Url| Ok(f64::from(url.port.unwrap_or_default()));
+        let asked = all(&urls, Duration::from_secs(60), &port);
+        assert_eq!(asked.len(), 40);
+        assert_eq!(aggregate(AggregationFunction::Sum, asked), Ok(820.0));
+        assert_eq!(all(&urls, Duration::ZERO, &port).len(), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! Triggers that count pods: who has them counted, and what a count leads to.
+
+use super::*;
+use crate::scaling::event::{Event, Record};
+use crate::scaling::model::{PodSelection, Source, Trigger};
+use crate::scaling::view::Reading;
+
+fn selection(app: &str) -> PodSelection {
+    PodSelection { selector: format!("app={app}").into(), group_by_node: false }
+}
+
+/// One replica for each pod of `app`.
+fn counting(index: u16, app: &str) -> Trigger {
+    Trigger {
+        kind: "kubernetes-workload".to_owned(),
+        metric_name: format!("s{index}-workload-default").into(),
+        threshold: 1.0,
+        source: Source::Pods(selection(app)),
+        ..testing::trigger(index, "")
+    }
+}
+
+fn counted(rig: &mut Rig, app: &str, count: Result<u32, &str>) {
+    let count = count.map_err(|message| PollError { class: ErrorClass::Authentication, message: message.to_owned() });
+    rig.pods.insert(selection(app), count.clone());
+    rig.step(Event::PodsSelected { namespace: "default".into(), selection: selection(app), count });
+}
+
+fn reading(rig: &Rig, metric: usize) -> Reading {
+    rig.views[&key("shop")].metrics[metric].reading.clone()
+}
+
+#[test]
+fn a_count_is_acted_on_without_waiting_for_a_round() {
+    let mut rig = shop(0, 0.0, |d| d.triggers = vec![counting(0, "worker")]);
+    rig.seconds(5);
+    assert_eq!(rig.replicas("web"), 0);
+    assert!(matches!(reading(&rig, 0), Reading::Value { value: 0.0, .. }), "{:?}", reading(&rig, 0));
+    let at = rig.now;
+    counted(&mut rig, "worker", Ok(3));
+    assert_eq!(reading(&rig, 0), Reading::Value { value: 3.0, at });
+    rig.run(100);
+    assert_eq!(rig.replicas("web"), 1, "activated at once, the interval is 30 s");
+    assert!(rig.polls.is_empty(), "nobody is asked");
+    let samples = rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count();
+    // The same count again is no news.
+    counted(&mut rig, "worker", Ok(3));
+    assert_eq!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count(), samples);
+    // And the rounds go on with what is known.
+    rig.seconds(60);
+    assert!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count() > samples);
+}
+
+#[test]
+fn unreadable_pods_are_an_error_that_holds() {
+    let mut rig = shop(2, 0.0, |d| d.triggers = vec![counting(0, "worker")]);
+    rig.pods.insert(selection("worker"), Ok(2));
+    rig.seconds(5);
+    counted(&mut rig, "worker", Err("cannot list pods in namespace default: forbidden"));
+    rig.seconds(1_000);
+    assert_eq!(rig.replicas("web"), 2, "an error scales nothing in");
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
+    let told = rig.events.iter().filter(|event| event.note.contains("cannot list pods")).count();
+    assert_eq!(told, 1, "once, however often it is looked at");
+    counted(&mut rig, "worker", Ok(0));
+    rig.seconds(1_000);
+    assert_eq!(rig.replicas("web"), 0);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
+#[test]
+fn a_count_and_a_query_of_one_object() {
+    let mut rig = shop(1, 0.0, |d| {
+        d.cooldown_period = std::time::Duration::ZERO;
+        d.triggers = vec![counting(0, "worker"), testing::trigger(1, "load")];
+    });
+    rig.answers.insert("load".to_owned(), Answer::Value(0.0));
+    rig.seconds(5);
+    assert_eq!(rig.replicas("web"), 0);
+    let polls = rig.polls.len();
+    counted(&mut rig, "worker", Ok(1));
+    rig.run(100);
+    assert_eq!((rig.replicas("web"), rig.polls.len()), (1, polls), "the query's last answer stands");
+    // While the round waits for Prometheus, a count is taken in, and the round's end decides.
+    rig.poll_ms = 10_000;
+    while rig.polls_in_flight == 0 {
+        rig.run(500);
+    }
+    counted(&mut rig, "worker", Ok(0));
+    assert_eq!(rig.replicas("web"), 1);
+    rig.seconds(15);
+    assert_eq!(rig.replicas("web"), 0);
+}
+
+#[test]
+fn only_what_is_wanted_is_counted() {
+    let mut rig = shop(1, 0.0, |d| d.triggers = vec![counting(0, "a"), counting(1, "b")]);
+    rig.seconds(5);
+    assert_eq!(rig.selected, [[selection("a"), selection("b")]]);
+    let mut changed = |change: &dyn Fn(&mut Definition)| {
+        rig.selected.clear();
+        rig.edit(&key("shop"), |object| redefine(object, change));
+        rig.seconds(5);
+        std::mem::take(&mut rig.selected)
+    };
+    let nothing: Vec<Vec<PodSelection>> = Vec::new();
+    // A selection that stays is not counted anew.
+    assert_eq!(changed(&|d| d.max_replicas = 7), nothing);
+    assert_eq!(changed(&|d| d.triggers = vec![counting(0, "b")]), [[selection("b")]]);
+    assert_eq!(changed(&|d| d.triggers = vec![testing::trigger(0, "load")]), [[]]);
+    assert_eq!(changed(&|d| d.triggers = vec![counting(0, "c")]), [[selection("c")]]);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert_eq!(rig.selected, [[]]);
+    // A count that comes late finds nobody.
+    counted(&mut rig, "c", Ok(9));
+}

@@ -1,0 +1,39 @@
+//! A trigger's target value: what the HPA compares its metric with. Knows no trigger type.
+
+use super::super::fields::{Report, quoted};
+use super::Context;
+use crate::scaling::hpa::target_milli;
+use crate::scaling::quantity;
+
+/// Reads the required parameter `name`, which the API server wants positive in milli units.
+pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Report) -> Option<f64> {
+    let parameters = &context.parameters;
+    let text = parameters.required(name, fix, report)?;
+    let number = parameters.number(name, report).ok()??;
+    check(context, name, text, number, report)
+}
+
+/// `number` if it can be a target; `text` is how it was written.
+pub(super) fn check(context: &Context<'_>, name: &str, text: &str, number: f64, report: &mut Report) -> Option<f64> {
+    let parameters = &context.parameters;
+    if context.feeds_formula {
+        // The formula's target goes to the HPA instead.
+        return Some(number);
+    }
+    if number <= 0.0 {
+        let message = format!("{} is not above 0", quoted(text));
+        parameters.problem(name, message, "write a number of 0.001 or more", report);
+        return None;
+    }
+    let milli = target_milli(number);
+    if milli == 0 {
+        let message = format!(
+            "{} becomes the HPA target {:?}, which the API server refuses",
+            quoted(text),
+            quantity::text(milli)
+        );
+        parameters.problem(name, message, "write at least \"0.001\", or scale the query up", report);
+        return None;
+    }
+    Some(number)
+}
