@@ -3,6 +3,7 @@
 //! Flags win over environment variables, which win over defaults. Every problem is collected, so
 //! that one run shows them all.
 
+mod doctor;
 mod history;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use crate::store::Retention;
 use crate::store::query::Format;
 use crate::wire::time::parse_go_duration;
 
+pub use doctor::DoctorArguments;
 pub use history::{HistoryArguments, HistoryForm};
 
 /// Shown by `--help`.
@@ -28,6 +30,7 @@ Usage: hpalite run [FLAGS]
        hpalite sql [FLAGS] STATEMENT
        hpalite why [FLAGS] NAMESPACE/NAME
        hpalite history [FLAGS] NAMESPACE/NAME
+       hpalite doctor [FLAGS]
        hpalite version
 
 run: scale ScaledObjects until SIGTERM
@@ -87,6 +90,13 @@ history: plot one ScaledObject's values, thresholds, replicas and events, safe b
   --ascii                no characters beyond ASCII
   --csv, --json          the points, or everything, instead of a plot
   --group GROUP          keda.sh or keda.k8s.io, where both have an object of this name
+
+doctor: say what is wrong with the installation in a cluster, why, and what mends it; changes nothing
+  --kubeconfig FILE, --service NAME.NS, --apiservice NAME
+                         as above
+  --namespace NS         ScaledObjects and rights in this namespace only
+  --json                 findings as JSON
+  Exit code 1 for errors, 2 if the cluster cannot be asked.
 ";
 
 /// What is to be done.
@@ -97,6 +107,7 @@ pub enum Command {
     Sql(SqlArguments),
     History(HistoryArguments),
     Why(WhyArguments),
+    Doctor(DoctorArguments),
     Version,
     Help,
 }
@@ -222,6 +233,7 @@ pub fn parse(
         "sql" => sql(&mut parser, env),
         "why" => why(&mut parser, env),
         "history" => history::parse(&mut parser, env),
+        "doctor" => doctor::parse(&mut parser, env),
         "version" => Ok(Command::Version),
         "help" => Ok(Command::Help),
         other => Err(one(format!("unknown subcommand \"{other}\": use run, check, sql, why, history or version"))),

@@ -45,6 +45,7 @@ mod base64;
 pub mod check;
 pub mod cli;
 pub mod daemon;
+pub mod doctor;
 pub mod explain;
 pub mod history;
 pub mod http;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, explain, history, logfmt, store};
+use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
         }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
+        Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS
@@ -62,6 +63,19 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
         }
         Err(error) => fail(&[error.to_string()]),
     }
+}
+
+fn examine(arguments: &cli::DoctorArguments) -> ExitCode {
+    let findings = match doctor::examine(arguments.kubeconfig.as_deref(), &arguments.subject) {
+        Ok(findings) => findings,
+        Err(problems) => return fail(&problems),
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&findings).expect("plain data is JSON"));
+    } else if let Err(error) = doctor::print(&findings, &mut std::io::stdout().lock()) {
+        return fail(&[error.to_string()]);
+    }
+    ExitCode::from(u8::from(findings.iter().any(|finding| finding.severity == doctor::Severity::Error)))
 }
 
 fn why(arguments: &cli::WhyArguments) -> ExitCode {

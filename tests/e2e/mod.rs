@@ -8,6 +8,7 @@ mod conformance;
 mod definition;
 mod deletion;
 mod differences;
+mod doctor;
 mod hpa;
 mod install;
 mod instances;
