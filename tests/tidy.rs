@@ -64,3 +64,16 @@ fn the_image_is_built_by_the_rust_that_the_crate_asks_for() {
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
     assert!(dockerfile.contains(&format!("rust:{version}-")), "the Dockerfile's toolchain is not {version}");
 }
+
+/// What the top level may hold, and nothing that was fetched or built.
+#[test]
+fn the_top_level_holds_what_it_should() {
+    let known =
+        ["Cargo.lock", "Cargo.toml", "Dockerfile", "LICENSE", "README.md", "k8s", "sql", "src", "target", "tests"];
+    let strays: Vec<String> = fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.') && !known.contains(&name.as_str()))
+        .collect();
+    assert_eq!(strays, [""; 0]);
+}
