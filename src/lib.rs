@@ -6,15 +6,16 @@
 //!  Prometheus ◀─ask── prometheus::poller ─┼─Event─▶ scaling::World ──┼─▶ prometheus::poller
 //!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
 //!  HPA controller ──read──▶ http::api ────┤                          └─▶ http: published views
+//!                           (gate, TLS)   │
 //!  Lease ◀─renew── daemon::lease ─────────┘
-//!                           (gate, TLS)
 //! ```
 //!
 //! # Functional core, imperative shell
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`prometheus`] asks metric servers, [`metrics_api`] any other API through it, [`store`] keeps the history, [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
+//! [`prometheus`] asks metric servers, [`metrics_api`] any other API through it, [`store`] keeps the history,
+//! [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
