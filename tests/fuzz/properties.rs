@@ -231,7 +231,8 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
         for status in [200, 500] {
             match answer::parse("http://api/stats", status, body, format, &location) {
                 Ok(number) => assert!(number.is_finite() && status == 200),
-                Err(error) => assert!(error.message.len() < 1_000 + 4 * location.len(), "{}", error.message),
+                // It may name the place twice, with control characters written out as `\u{12}`.
+                Err(error) => assert!(error.message.len() < 1_000 + 20 * location.len(), "{}", error.message),
             }
         }
     }
