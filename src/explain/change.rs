@@ -3,12 +3,13 @@
 use super::facts::{Facts, condition, driver, metric_text, resources};
 use super::{Change, Entry, Held, Metric, when};
 use crate::scaling::recommend::{self, Limit};
-use crate::store::evidence::{CHANGE_SETTLES_MS, ChangeRow};
+use crate::store::evidence::CHANGE_SETTLES_MS;
+use crate::store::past::ReplicaRow;
 
 /// A decision belongs to a change so long after it.
 const CARRY_OUT_MS: i64 = 300_000;
 
-pub(super) fn explain(facts: &Facts<'_>, row: &ChangeRow) -> Entry {
+pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     let from = row.from.unwrap_or(row.to);
     let metrics = facts.metrics_at(row.at, from);
     let mut limits = Vec::new();
@@ -92,7 +93,7 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ChangeRow) -> Entry {
 }
 
 /// What shaped a change of the HPA: as its own conditions of that time say, with our numbers.
-fn limits_of(facts: &Facts<'_>, row: &ChangeRow, from: u32) -> Vec<Held> {
+fn limits_of(facts: &Facts<'_>, row: &ReplicaRow, from: u32) -> Vec<Held> {
     let Some(definition) = facts.definition(row.at) else { return Vec::new() };
     let up = row.to > from;
     let after = facts.evidence.hpa.iter().find(|seen| {

@@ -9,7 +9,8 @@ use crate::scaling::composite;
 use crate::scaling::model::{ApiGroup, Definition, MetricType};
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
-use crate::store::evidence::{DecisionRow, DefinitionRow, Evidence, HpaRow, SeriesRow};
+use crate::store::evidence::{DecisionRow, Evidence, HpaRow};
+use crate::store::past::{DefinitionRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
@@ -29,12 +30,12 @@ impl<'e> Facts<'e> {
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
-        newest(&self.evidence.definitions, at, |row| row.from)
+        newest(&self.evidence.definitions, at, |row| row.at)
     }
 
     /// The definition in force; `None` when it is invalid.
     pub(super) fn definition(&self, at: i64) -> Option<&Definition> {
-        let index = self.evidence.definitions.iter().rposition(|row| row.from <= at)?;
+        let index = self.evidence.definitions.iter().rposition(|row| row.at <= at)?;
         self.definitions[index].as_deref()
     }
 
@@ -57,29 +58,30 @@ impl<'e> Facts<'e> {
     /// What each metric said while `replicas` ran.
     pub(super) fn metrics_at(&self, at: i64, replicas: u32) -> Vec<Metric> {
         let definition = self.definition(at);
-        let metrics = self.series_at(at).map(|series| {
-            let sample = self.evidence.samples.get(&series.id).and_then(|list| newest(list, at, |(time, _)| *time));
-            let value = sample.and_then(|(_, value)| match value {
-                SampleValue::Number(number) => Some(*number),
-                SampleValue::Outcome(_) => None,
-            });
-            let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
-            let error =
-                self.evidence.errors.iter().rev().find(|error| {
-                    error.series == series.id && error.from <= at && error.until.is_none_or(|end| end > at)
+        let metrics =
+            self.series_at(at).map(|series| {
+                let sample = self.evidence.samples.get(&series.id).and_then(|list| newest(list, at, |(time, _)| *time));
+                let value = sample.and_then(|(_, value)| match value {
+                    SampleValue::Number(number) => Some(*number),
+                    SampleValue::Outcome(_) => None,
                 });
-            Metric {
-                metric: series.metric_name.clone(),
-                value,
-                sample_age_ms: sample.map(|(time, _)| at - time),
-                target: series.threshold,
-                metric_type: definition.and_then(|one| metric_type_of(one, series)).map(MetricType::name),
-                activation_threshold: series.activation_threshold,
-                proposal: proposal.map(|proposal| proposal.replicas),
-                exact: proposal.map(|proposal| proposal.exact),
-                error: error.map(|error| format!("{} {}", error.outcome, error.message).trim().to_owned()),
-            }
-        });
+                let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
+                let error =
+                    self.evidence.errors.iter().rev().find(|(of, error)| {
+                        *of == series.id && error.from <= at && error.until.is_none_or(|end| end > at)
+                    });
+                Metric {
+                    metric: series.metric_name.clone(),
+                    value,
+                    sample_age_ms: sample.map(|(time, _)| at - time),
+                    target: series.threshold,
+                    metric_type: definition.and_then(|one| metric_type_of(one, series)).map(MetricType::name),
+                    activation_threshold: series.activation_threshold,
+                    proposal: proposal.map(|proposal| proposal.replicas),
+                    exact: proposal.map(|proposal| proposal.exact),
+                    error: error.map(|(_, error)| format!("{} {}", error.outcome, error.message).trim().to_owned()),
+                }
+            });
         metrics.collect()
     }
 }

@@ -19,11 +19,11 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
             format!("its removal: the ScaledObject is gone since {}", when::short(removed, at)),
         )];
     }
-    let run = facts.evidence.runs.iter().rev().find(|run| run.started <= at);
+    let run = facts.evidence.runs.iter().rev().find(|run| run.started_at <= at);
     match run {
         None => found.push(held("daemon-down", "the daemon, which had not been started yet".to_owned())),
         Some(run) => {
-            if let Some(stopped) = run.stopped.filter(|stopped| *stopped <= at) {
+            if let Some(stopped) = run.stopped_at.filter(|stopped| *stopped <= at) {
                 found.push(held("daemon-down", format!("the daemon, stopped since {}", when::short(stopped, at))));
             }
         }
@@ -86,8 +86,9 @@ fn paused(facts: &Facts<'_>, row: &DecisionRow, at: i64) -> Option<(bool, Held)>
 fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mut Vec<Held>) {
     let reason = decision.map_or("", |row| row.reason.as_str());
     let falls_back = decision.is_some_and(|row| row.triggers_json.contains(r#""fallback":true"#));
-    for error in facts.evidence.errors.iter().filter(|e| e.from <= at && e.until.is_none_or(|end| end > at)) {
-        let Some(series) = facts.series_at(at).find(|series| series.id == error.series) else { continue };
+    for (of, error) in facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at))
+    {
+        let Some(series) = facts.series_at(at).find(|series| series.id == *of) else { continue };
         let (by, means) = match reason {
             _ if falls_back => {
                 let replicas = facts.definition(at).and_then(|d| Some(d.fallback.as_ref()?.replicas));
@@ -194,27 +195,27 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         }
         before = names;
     }
-    for row in facts.evidence.definitions.iter().filter(|row| within(row.from)) {
-        let previous = facts.evidence.definitions.iter().rev().find(|other| other.from < row.from);
+    for row in facts.evidence.definitions.iter().filter(|row| within(row.at)) {
+        let previous = facts.evidence.definitions.iter().rev().find(|other| other.at < row.at);
         let what = previous.map_or("created".to_owned(), |previous| differences(&previous.spec_json, &row.spec_json));
         let invalid = row.invalid.as_ref().map_or(String::new(), |text| format!("; invalid: {text}"));
         entries.push(entry(
-            row.from,
+            row.at,
             "definition",
             None,
             format!("definition, generation {}: {what}{invalid}", row.generation),
         ));
     }
-    for error in facts.evidence.errors.iter().filter(|error| error.until.is_some_and(within)) {
-        let metric = facts.evidence.series.iter().find(|series| series.id == error.series);
+    for (of, error) in facts.evidence.errors.iter().filter(|(_, error)| error.until.is_some_and(within)) {
+        let metric = facts.evidence.series.iter().find(|series| series.id == *of);
         let metric = metric.map_or("a trigger", |series| series.metric_name.as_str());
         entries.push(entry(error.until.unwrap_or(until), "error", None, format!("{metric} no longer in error")));
     }
     for run in &facts.evidence.runs {
-        if within(run.started) {
-            entries.push(entry(run.started, "daemon", None, "hpalite started".to_owned()));
+        if within(run.started_at) {
+            entries.push(entry(run.started_at, "daemon", None, "hpalite started".to_owned()));
         }
-        if let Some(stopped) = run.stopped.filter(|stopped| within(*stopped)) {
+        if let Some(stopped) = run.stopped_at.filter(|stopped| within(*stopped)) {
             entries.push(entry(stopped, "daemon", None, "hpalite stopped".to_owned()));
         }
     }

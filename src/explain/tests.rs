@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::SampleValue;
-use crate::store::evidence::{ChangeRow, DecisionRow, DefinitionRow, HpaRow, LossRow, RunRow, SeriesRow};
+use crate::store::evidence::{DecisionRow, HpaRow, LossRow};
+use crate::store::past::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_225_600_000;
 
@@ -18,11 +19,16 @@ fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
         api_group: "keda.sh".to_owned(),
         definitions: vec![DefinitionRow {
             generation: 1,
-            from: NOW - 3_600_000,
+            at: NOW - 3_600_000,
             spec_json: spec.to_string(),
             invalid: None,
         }],
-        runs: vec![RunRow { started: NOW - 3_600_000, stopped: None, state: "running".to_owned() }],
+        runs: vec![RunRow {
+            version: "0".to_owned(),
+            started_at: NOW - 3_600_000,
+            stopped_at: None,
+            state: "running".to_owned(),
+        }],
         ..Evidence::default()
     }
 }
@@ -38,6 +44,9 @@ impl Evidence {
     fn with_series(mut self, id: i64, metric_name: &str, samples: &[(i64, f64)]) -> Self {
         self.series.push(SeriesRow {
             id,
+            trigger: 0,
+            kind: "prometheus".to_owned(),
+            name: None,
             metric_name: metric_name.to_owned(),
             threshold: 10.0,
             activation_threshold: 0.0,
@@ -51,7 +60,7 @@ impl Evidence {
 
     fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
         let (actor, source) = (actor.to_owned(), "observed".to_owned());
-        self.changes.push(ChangeRow { at: NOW + at, from, to, manager: None, actor, source });
+        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager: None, actor, source });
         self
     }
 

@@ -1,20 +1,21 @@
 //! What the history holds about one object around some moments, as plain rows.
 //!
-//! Owns which rows are read and how few; explaining them is [`crate::explain`]'s. Every read is by key.
+//! Owns which rows are read and how few; explaining them is [`crate::explain`]'s. Every read is by key, and what plots
+//! want as well is read by [`Past`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::chunk::{Point, SampleValue, unpack};
+use super::chunk::SampleValue;
 use super::error::Error;
+use super::past::{ConditionRow, DefinitionRow, ErrorRow, Found, Past, Range, ReplicaRow, RunRow, SeriesRow};
 use super::reader::Reader;
 use super::sql::Sql;
-use super::upkeep;
-use crate::scaling::model::ApiGroup;
+use crate::scaling::model::{ApiGroup, ConditionKind};
 
-/// Both ends included, in milliseconds since 1970.
-pub type Span = (i64, i64);
+/// Of one list; the time limit of the reader comes first.
+const ROWS_MAX: usize = 100_000;
 
 /// Everything about one life of an object. Lists are oldest first.
 #[derive(Debug, Default)]
@@ -24,11 +25,12 @@ pub struct Evidence {
     pub definitions: Vec<DefinitionRow>,
     pub series: Vec<SeriesRow>,
     pub decisions: Vec<DecisionRow>,
-    pub changes: Vec<ChangeRow>,
+    pub changes: Vec<ReplicaRow>,
     pub hpa: Vec<HpaRow>,
     /// Changes of the Ready condition.
     pub ready: Vec<ConditionRow>,
-    pub errors: Vec<ErrorRow>,
+    /// With the series that they are of.
+    pub errors: Vec<(i64, ErrorRow)>,
     /// By series.
     pub samples: HashMap<i64, Vec<(i64, SampleValue)>>,
     pub runs: Vec<RunRow>,
@@ -36,25 +38,7 @@ pub struct Evidence {
     pub losses: Vec<LossRow>,
 }
 
-#[derive(Clone, Debug)]
-pub struct DefinitionRow {
-    pub generation: i64,
-    pub from: i64,
-    pub spec_json: String,
-    pub invalid: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SeriesRow {
-    pub id: i64,
-    pub metric_name: String,
-    pub threshold: f64,
-    pub activation_threshold: f64,
-    pub from: i64,
-    pub until: Option<i64>,
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DecisionRow {
     pub at: i64,
     pub reason: String,
@@ -67,50 +51,12 @@ pub struct DecisionRow {
     pub limited_by: Option<String>,
 }
 
-#[derive(Clone, Debug)]
-pub struct ChangeRow {
-    pub at: i64,
-    /// `None` when first seen.
-    pub from: Option<u32>,
-    pub to: u32,
-    pub manager: Option<String>,
-    /// `hpalite`, `hpa` or `other`.
-    pub actor: String,
-    /// `observed` or `inferred`.
-    pub source: String,
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HpaRow {
     pub at: i64,
     pub current: i64,
     pub desired: i64,
     pub conditions_json: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct ConditionRow {
-    pub at: i64,
-    pub status: String,
-    pub reason: String,
-    pub message: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct ErrorRow {
-    pub series: i64,
-    pub outcome: String,
-    pub message: String,
-    pub from: i64,
-    pub until: Option<i64>,
-    pub polls: i64,
-}
-
-#[derive(Clone, Debug)]
-pub struct RunRow {
-    pub started: i64,
-    pub stopped: Option<i64>,
-    pub state: String,
 }
 
 #[derive(Clone, Debug)]
@@ -157,14 +103,14 @@ impl Reader {
                 })
                 .optional()?;
             let Some((id, api_group, removed_at)) = found else { return Ok(None) };
-            let spans: Vec<Span> = match since {
-                Some(since) => vec![(since, until)],
+            let spans: Vec<Range> = match since {
+                Some(since) => vec![Range { from: since, to: until }],
                 None => {
                     let last = snapshot
                         .query_row(Sql::WhyLastChange.text(), [id, until], |row| row.get::<_, i64>(0))
                         .optional()?;
-                    let change = last.map(|at| (at - around_ms, at + CHANGE_SETTLES_MS));
-                    change.into_iter().chain([(until - around_ms, until)]).collect()
+                    let change = last.map(|at| Range { from: at - around_ms, to: at + CHANGE_SETTLES_MS });
+                    change.into_iter().chain([Range { from: until - around_ms, to: until }]).collect()
                 }
             };
             read(&snapshot, id, &spans, until).map(|evidence| Some(Evidence { api_group, removed_at, ..evidence }))
@@ -175,162 +121,115 @@ impl Reader {
 /// The HPA's status follows its scaling within this time.
 pub const CHANGE_SETTLES_MS: i64 = 5_000;
 
-fn read(connection: &Connection, object: i64, spans: &[Span], until: i64) -> Result<Evidence, rusqlite::Error> {
-    let list = |before: Sql, between: Sql| Lists { connection, object, spans, before, between };
-    let series: Vec<SeriesRow> = connection
-        .prepare(Sql::WhySeries.text())?
-        .query_map([object], |row| {
-            Ok(SeriesRow {
-                id: row.get(0)?,
-                metric_name: row.get(1)?,
-                threshold: row.get(2)?,
-                activation_threshold: row.get(3)?,
-                from: row.get(4)?,
-                until: row.get(5)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
-    let earliest = spans.iter().map(|span| span.0).min().unwrap_or(until);
+fn read(connection: &Connection, object: i64, spans: &[Range], until: i64) -> Found<Evidence> {
+    let past = Past::new(connection);
+    let whole = Range { from: spans.iter().map(|span| span.from).min().unwrap_or(until), to: until };
+    let series = past.series(object, whole)?;
     let mut errors = Vec::new();
-    for one in series.iter().filter(|one| one.until.is_none_or(|end| end >= earliest)) {
-        let mut statement = connection.prepare(Sql::WhyErrors.text())?;
-        let found = statement.query_map([one.id, earliest, until], |row| {
-            Ok(ErrorRow {
-                series: one.id,
-                outcome: row.get(0)?,
-                message: row.get(1)?,
-                from: row.get(2)?,
-                until: row.get(3)?,
-                polls: row.get(4)?,
-            })
-        })?;
-        errors.extend(found.collect::<Result<Vec<_>, _>>()?);
+    for one in &series {
+        errors.extend(past.errors(one.id, whole, ROWS_MAX)?.into_iter().map(|error| (one.id, error)));
     }
-    errors.sort_by_key(|error| error.from);
+    errors.sort_by_key(|(_, error)| error.from);
+    let mut runs = past.runs(until, ROWS_MAX)?;
+    runs.reverse();
+    let decisions =
+        |span| before_and_within(connection, object, span, Sql::WhyDecisionBefore, Sql::WhyDecisions, decision_row);
+    let hpa = |span| before_and_within(connection, object, span, Sql::WhyHpaBefore, Sql::WhyHpas, hpa_row);
     Ok(Evidence {
-        definitions: list(Sql::WhyDefinitionBefore, Sql::WhyDefinitions).rows(|row| {
-            Ok(DefinitionRow {
-                generation: row.get(2)?,
-                from: row.get(1)?,
-                spec_json: row.get(3)?,
-                invalid: row.get(4)?,
-            })
-        })?,
-        decisions: list(Sql::WhyDecisionBefore, Sql::WhyDecisions).rows(|row| {
-            Ok(DecisionRow {
-                at: row.get(1)?,
-                reason: row.get(2)?,
-                detail: row.get(3)?,
-                from_replicas: row.get(4)?,
-                to_replicas: row.get(5)?,
-                triggers_json: row.get(6)?,
-                pause: row.get(7)?,
-                cooldown_until: row.get(8)?,
-                limited_by: row.get(9)?,
-            })
-        })?,
-        changes: list(Sql::WhyChangeBefore, Sql::WhyChanges).rows(|row| {
-            Ok(ChangeRow {
-                at: row.get(1)?,
-                from: row.get(2)?,
-                to: row.get(3)?,
-                manager: row.get(4)?,
-                actor: row.get(5)?,
-                source: row.get(6)?,
-            })
-        })?,
-        hpa: list(Sql::WhyHpaBefore, Sql::WhyHpas).rows(|row| {
-            Ok(HpaRow { at: row.get(1)?, current: row.get(2)?, desired: row.get(3)?, conditions_json: row.get(4)? })
-        })?,
-        ready: list(Sql::WhyReadyBefore, Sql::WhyReadies).rows(|row| {
-            Ok(ConditionRow { at: row.get(1)?, status: row.get(2)?, reason: row.get(3)?, message: row.get(4)? })
-        })?,
-        samples: samples(connection, &series, spans)?,
-        runs: connection
-            .prepare(Sql::WhyRuns.text())?
-            .query_map([until], |row| Ok(RunRow { started: row.get(0)?, stopped: row.get(1)?, state: row.get(2)? }))?
-            .collect::<Result<_, _>>()?,
+        definitions: each(spans, |span| past.definitions(object, span, ROWS_MAX), |row| row.at)?,
+        decisions: each(spans, decisions, |row| row.at)?,
+        changes: each(spans, |span| changes(&past, object, span), |row| row.at)?,
+        hpa: each(spans, hpa, |row| row.at)?,
+        ready: each(spans, |span| ready(&past, object, span), |row| row.at)?,
+        samples: samples(&past, &series, spans)?,
         losses: connection
             .prepare(Sql::WhyLosses.text())?
-            .query_map([earliest, until], |row| {
-                Ok(LossRow {
-                    from: row.get(0)?,
-                    until: row.get(1)?,
-                    samples: row.get(2)?,
-                    others: row.get(3)?,
-                    cause: row.get(4)?,
-                })
-            })?
-            .collect::<Result<_, _>>()?,
+            .query_map([whole.from, until], loss_row)?
+            .collect::<Found<_>>()?,
+        runs,
         series,
         errors,
         ..Evidence::default()
     })
 }
 
-struct Lists<'c> {
-    connection: &'c Connection,
-    object: i64,
-    spans: &'c [Span],
-    before: Sql,
-    between: Sql,
-}
-
-impl Lists<'_> {
-    /// The newest row before each span, and all within it, each once. Columns begin with id and time.
-    fn rows<T>(self, mut make: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>) -> Result<Vec<T>, rusqlite::Error> {
-        let mut found: BTreeMap<(i64, i64), T> = BTreeMap::new();
-        for (from, until) in self.spans {
-            let mut take = |row: &Row<'_>| -> Result<(), rusqlite::Error> {
-                found.insert((row.get(1)?, row.get(0)?), make(row)?);
-                Ok(())
-            };
-            let mut before = self.connection.prepare(self.before.text())?;
-            let mut rows = before.query([self.object, *from])?;
-            while let Some(row) = rows.next()? {
-                take(row)?;
-            }
-            let mut between = self.connection.prepare(self.between.text())?;
-            let mut rows = between.query([self.object, *from, *until])?;
-            while let Some(row) = rows.next()? {
-                take(row)?;
-            }
-        }
-        Ok(found.into_values().collect())
+/// The rows of all spans, each once, oldest first; those of one span come newest first.
+fn each<T: PartialEq>(
+    spans: &[Range],
+    mut read: impl FnMut(Range) -> Found<Vec<T>>,
+    at: impl Fn(&T) -> i64,
+) -> Found<Vec<T>> {
+    let mut found = Vec::new();
+    for span in spans {
+        found.extend(read(*span)?.into_iter().rev());
     }
+    found.sort_by_key(at);
+    found.dedup();
+    Ok(found)
 }
 
-fn samples(
+/// All rows within a span and the newest before it, newest first.
+fn before_and_within<T>(
     connection: &Connection,
-    series: &[SeriesRow],
-    spans: &[Span],
-) -> Result<HashMap<i64, Vec<(i64, SampleValue)>>, rusqlite::Error> {
-    let mut found: HashMap<i64, Vec<(i64, SampleValue)>> = series.iter().map(|one| (one.id, Vec::new())).collect();
-    for (from, until) in spans {
-        for one in series.iter().filter(|one| one.from <= *until && one.until.is_none_or(|end| end >= *from)) {
-            let Some(list) = found.get_mut(&one.id) else { continue };
-            let mut statement = connection.prepare(Sql::WhyChunks.text())?;
-            let mut rows = statement.query([one.id, *from, *until])?;
-            while let Some(row) = rows.next()? {
-                // What damage made unreadable is left out.
-                let _ = unpack(&upkeep::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
-                    if (*from..=*until).contains(&at_unix_ms) {
-                        list.push((at_unix_ms, value));
-                    }
-                });
-            }
-        }
-        let mut statement = connection.prepare(Sql::WhyHead.text())?;
-        let mut rows = statement.query([from, until])?;
-        while let Some(row) = rows.next()? {
-            if let Some(list) = found.get_mut(&row.get(0)?) {
-                list.push((row.get(1)?, upkeep::read_value(row, 2)?));
-            }
-        }
+    object: i64,
+    span: Range,
+    before: Sql,
+    within: Sql,
+    make: fn(&Row<'_>) -> Found<T>,
+) -> Found<Vec<T>> {
+    let mut found: Vec<T> =
+        connection.prepare(within.text())?.query_map([object, span.from, span.to], make)?.collect::<Found<_>>()?;
+    found.extend(connection.prepare(before.text())?.query_row([object, span.from], make).optional()?);
+    Ok(found)
+}
+
+fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
+    Ok(DecisionRow {
+        at: row.get(0)?,
+        reason: row.get(1)?,
+        detail: row.get(2)?,
+        from_replicas: row.get(3)?,
+        to_replicas: row.get(4)?,
+        triggers_json: row.get(5)?,
+        pause: row.get(6)?,
+        cooldown_until: row.get(7)?,
+        limited_by: row.get(8)?,
+    })
+}
+
+fn hpa_row(row: &Row<'_>) -> Found<HpaRow> {
+    Ok(HpaRow { at: row.get(0)?, current: row.get(1)?, desired: row.get(2)?, conditions_json: row.get(3)? })
+}
+
+fn loss_row(row: &Row<'_>) -> Found<LossRow> {
+    Ok(LossRow { from: row.get(0)?, until: row.get(1)?, samples: row.get(2)?, others: row.get(3)?, cause: row.get(4)? })
+}
+
+fn changes(past: &Past<'_>, object: i64, span: Range) -> Found<Vec<ReplicaRow>> {
+    let mut found: Vec<ReplicaRow> = past.replicas_before(object, span.from)?.into_iter().collect();
+    past.replicas(object, span, |row| found.push(row))?;
+    found.reverse();
+    Ok(found)
+}
+
+fn ready(past: &Past<'_>, object: i64, span: Range) -> Found<Vec<ConditionRow>> {
+    let mut found = past.condition_changes(object, ConditionKind::Ready, span, ROWS_MAX)?;
+    found.extend(past.condition(object, ConditionKind::Ready, span.from - 1)?);
+    Ok(found)
+}
+
+fn samples(past: &Past<'_>, series: &[SeriesRow], spans: &[Range]) -> Found<HashMap<i64, Vec<(i64, SampleValue)>>> {
+    let mut lists: Vec<Vec<(i64, SampleValue)>> = vec![Vec::new(); series.len()];
+    for span in spans {
+        let lived = |one: &SeriesRow| one.from <= span.to && one.until.is_none_or(|end| end >= span.from);
+        let wanted: HashMap<i64, usize> =
+            series.iter().enumerate().filter(|(_, one)| lived(one)).map(|(place, one)| (one.id, place)).collect();
+        past.samples(&wanted, *span, |place, at, value| lists[place].push((at, value.clone())))?;
     }
-    for list in found.values_mut() {
+    let sorted = series.iter().zip(lists).map(|(one, mut list)| {
         list.sort_by_key(|(at, _)| *at);
         list.dedup_by_key(|(at, _)| *at);
-    }
-    Ok(found)
+        (one.id, list)
+    });
+    Ok(sorted.collect())
 }

@@ -149,12 +149,17 @@ impl Reader {
         self.limited(|connection| {
             // A snapshot: packing moves samples from the head to a block.
             let transaction = connection.unchecked_transaction()?;
-            read(&Past { connection: &transaction })
+            read(&Past::new(&transaction))
         })
     }
 }
 
-impl Past<'_> {
+impl<'c> Past<'c> {
+    /// `connection` must be within a transaction, else what is read need not fit together.
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection }
+    }
+
     /// Objects by name, the living first, and how many there are without the limit.
     pub fn objects(&self, listing: &Listing<'_>) -> Found<(Vec<ObjectRow>, usize)> {
         let mut statement = self.connection.prepare(Sql::ListObjects.text())?;

@@ -258,29 +258,12 @@ statements! {
         WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
     WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
-    WhySeries Hot "SELECT id, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms FROM series WHERE object_id = ?1";
-    WhyErrors Hot "SELECT outcome, message, from_unix_ms, until_unix_ms, polls FROM error_period \
-        WHERE series_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2";
-    WhyDefinitionBefore Hot "SELECT id, from_unix_ms, generation, spec_json, invalid FROM definition WHERE object_id = ?1 AND from_unix_ms < ?2 \
-        ORDER BY from_unix_ms DESC LIMIT 1";
-    WhyDefinitions Hot "SELECT id, from_unix_ms, generation, spec_json, invalid FROM definition WHERE object_id = ?1 AND from_unix_ms BETWEEN ?2 AND ?3";
-    WhyDecisionBefore Hot "SELECT id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC LIMIT 1";
-    WhyDecisions Hot "SELECT id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3";
-    WhyChangeBefore Hot "SELECT id, at_unix_ms, from_replicas, to_replicas, manager, actor, source FROM replica_change WHERE object_id = ?1 AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC LIMIT 1";
-    WhyChanges Hot "SELECT id, at_unix_ms, from_replicas, to_replicas, manager, actor, source FROM replica_change WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3";
-    WhyHpaBefore Hot "SELECT id, at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC LIMIT 1";
-    WhyHpas Hot "SELECT id, at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3";
-    WhyReadyBefore Hot "SELECT id, at_unix_ms, status, reason, message FROM condition_change WHERE object_id = ?1 AND kind = 'Ready' AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC LIMIT 1";
-    WhyReadies Hot "SELECT id, at_unix_ms, status, reason, message FROM condition_change WHERE object_id = ?1 AND kind = 'Ready' AND at_unix_ms BETWEEN ?2 AND ?3";
-    WhyChunks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
-        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
-        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3";
-    WhyHead Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
+    WhyDecisionBefore Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    WhyDecisions Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";
+    WhyHpaBefore Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
+    WhyHpas Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";
     WhyLosses Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
-    WhyRuns Cold "SELECT started_at_unix_ms, stopped_at_unix_ms, state FROM process_run WHERE started_at_unix_ms <= ?1 ORDER BY id";
 }
