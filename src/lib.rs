@@ -44,6 +44,7 @@
 
 mod base64;
 pub mod check;
+mod civil;
 pub mod cli;
 pub mod daemon;
 pub mod doctor;

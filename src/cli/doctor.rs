@@ -37,16 +37,11 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
     if let Some(name) = namespace.as_ref().filter(|name| !is_label(name)) {
         problems.push(format!("--namespace: \"{name}\" is not the name of a namespace"));
     }
-    let parts = service.split_once('.').filter(|(name, namespace)| is_label(name) && is_label(namespace));
-    match parts {
-        Some((name, place)) if problems.is_empty() => {
-            let subject = Subject { service: (name.to_owned(), place.to_owned()), apiservice, namespace };
+    match super::service(&service, &mut problems) {
+        Some(service) if problems.is_empty() => {
+            let subject = Subject { service, apiservice, namespace };
             Ok(Command::Doctor(DoctorArguments { kubeconfig: kubeconfig.map(PathBuf::from), subject, json }))
         }
-        Some(_) => Err(Problems(problems)),
-        None => {
-            problems.push(format!("--service: \"{service}\" is not NAME.NAMESPACE, for example hpalite.hpalite"));
-            Err(Problems(problems))
-        }
+        _ => Err(Problems(problems)),
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::{Command, Problems, number, one, take};
+use super::{Command, Problems, database, number, one, take};
 use crate::scaling::model::ApiGroup;
-use crate::wire::time::parse_go_duration;
+use crate::wire::time::parse_age;
 
 /// Arguments of `hpalite history`.
 #[derive(Debug, PartialEq)]
@@ -64,7 +64,7 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
         problems.push(format!("--width: must be between {} and {}", bounds.start(), bounds.end()));
     }
     let since = since.as_deref().unwrap_or("2h");
-    let since = past_duration(since).or_else(|| {
+    let since = parse_age(since).filter(|since| *since >= Duration::from_secs(1)).or_else(|| {
         problems.push(format!("--since: \"{since}\" is not a duration such as 90s, 45m, 2h or 7d"));
         None
     });
@@ -81,7 +81,7 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
     }
     match (object, since) {
         (Some((namespace, name)), Some(since)) if problems.is_empty() => Ok(Command::History(HistoryArguments {
-            db: db.or_else(|| env("HPALITE_DB")).unwrap_or_else(|| "/data/hpalite.db".to_owned()).into(),
+            db: database(db, env),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             group,
@@ -92,15 +92,6 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
         })),
         _ => Err(Problems(problems)),
     }
-}
-
-/// A Go duration or whole days, longer than nothing and no longer than a century.
-fn past_duration(text: &str) -> Option<Duration> {
-    let nanos = match text.strip_suffix('d') {
-        Some(days) => i64::from(days.parse::<u32>().ok().filter(|days| *days <= 36_500)?) * 86_400_000_000_000,
-        None => parse_go_duration(text)?,
-    };
-    u64::try_from(nanos).ok().map(Duration::from_nanos).filter(|duration| *duration >= Duration::from_secs(1))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::facts::{Facts, condition, driver, metric_text, resources};
 use super::{Change, Entry, Held, Metric, when};
+use crate::logfmt::iso;
 use crate::scaling::recommend::{self, Limit};
 use crate::store::evidence::CHANGE_SETTLES_MS;
 use crate::store::past::ReplicaRow;
@@ -73,7 +74,7 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     };
     let arrow = row.from.map_or(row.to.to_string(), |from| format!("{from}→{}", row.to));
     Entry {
-        at: when::rfc3339(row.at),
+        at: iso(row.at),
         kind: "replicas",
         text: format!("{arrow} {why}"),
         change: Some(Change {

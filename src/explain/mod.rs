@@ -14,6 +14,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::logfmt::iso;
 use crate::nearest::nearest;
 use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::store::evidence::Evidence;
@@ -190,7 +191,7 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
     Report {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        at: when::rfc3339(until),
+        at: iso(until),
         replicas,
         entries,
         held_by: state::held_at(&facts, until),

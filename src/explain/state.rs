@@ -2,6 +2,7 @@
 
 use super::facts::{Facts, asks, condition, driver, metric_text, resources};
 use super::{Entry, Held, Metric, when};
+use crate::logfmt::iso;
 use crate::scaling::recommend::{self, Limit};
 use crate::store::SampleValue;
 use crate::store::evidence::{DecisionRow, LossRow};
@@ -80,7 +81,7 @@ fn paused(facts: &Facts<'_>, row: &DecisionRow, at: i64) -> Option<(bool, Held)>
     let annotations: Vec<String> = pause.split(',').map(|name| format!("autoscaling.keda.sh/{name}")).collect();
     let is_full = pause.split(',').any(|name| name == "paused" || name.starts_with("paused-replicas"));
     let text = format!("a pause since {} by {}", when::short(since, at), annotations.join(", "));
-    Some((is_full, Held { since: Some(when::rfc3339(since)), ..held(Limit::Pause.id(), text) }))
+    Some((is_full, Held { since: Some(iso(since)), ..held(Limit::Pause.id(), text) }))
 }
 
 fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mut Vec<Held>) {
@@ -107,7 +108,7 @@ fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mu
             "trigger {} in error since {since} ({} polls): {} {}{means}",
             series.metric_name, error.polls, error.outcome, error.message
         );
-        found.push(Held { since: Some(when::rfc3339(error.from)), ..held(by, text) });
+        found.push(Held { since: Some(iso(error.from)), ..held(by, text) });
     }
 }
 
@@ -171,7 +172,7 @@ fn last_asked_for(facts: &Facts<'_>, at: i64, replicas: u32) -> Option<i64> {
 pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Entry> {
     let within = |at: i64| (since..=until).contains(&at);
     let entry = |time: i64, kind, held: Option<Held>, text: String| Entry {
-        at: when::rfc3339(time),
+        at: iso(time),
         kind,
         change: None,
         held,
@@ -224,7 +225,7 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
 
 /// A stretch of which the history is incomplete.
 pub(super) fn loss_entry(loss: &LossRow) -> Entry {
-    let (from, until) = (when::rfc3339(loss.from), when::rfc3339(loss.until));
+    let (from, until) = (iso(loss.from), iso(loss.until));
     let (samples, others) = (loss.samples, loss.others);
     let text = format!(
         "the history lost {samples} samples and {others} other records of all objects from {from} to {until}: {}",

@@ -186,7 +186,7 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
     ];
     let report = given.now();
     assert_eq!(held_by(&report), [("pause", None, None)]);
-    assert_eq!(report.held_by[0].since.as_deref(), Some(&*when::rfc3339(NOW - 200_000)));
+    assert_eq!(report.held_by[0].since.as_deref(), Some(&*iso(NOW - 200_000)));
     let before = explain("shop", "web", &given, None, NOW - 250_000);
     assert_eq!(held_by(&before), [("no-samples", None, None)], "neither a pause nor a value was known then");
 }

@@ -1,9 +1,7 @@
 //! Times as people type them, and as explanations show them: always UTC, no time zone database.
 
-use std::time::Duration;
-
 use crate::scaling::model::UnixMillis;
-use crate::wire::time::{format_seconds, parse_go_duration, parse_rfc3339};
+use crate::wire::time::{format_seconds, parse_age, parse_rfc3339};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -12,7 +10,7 @@ const DAY_MS: i64 = 86_400_000;
 /// # Errors
 /// Says what may be written instead.
 pub fn parse_at(text: &str, now: UnixMillis) -> Result<UnixMillis, String> {
-    if let Some(ago) = text.strip_prefix('-').and_then(parse_duration) {
+    if let Some(ago) = text.strip_prefix('-').and_then(parse_age) {
         return Ok(UnixMillis(now.0 - i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)));
     }
     if let Some(at) = parse_rfc3339(text) {
@@ -25,23 +23,6 @@ pub fn parse_at(text: &str, now: UnixMillis) -> Result<UnixMillis, String> {
         Some(at) => Ok(at),
         None => Err(format!("--at: \"{text}\" is no time: write 14:03, 14:03:15, 2026-01-31T14:03:15Z or -5m (UTC)")),
     }
-}
-
-/// A duration such as `2h`, `90m`, `1h30m` or `7d`.
-#[must_use]
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    if let Some(days) = text.strip_suffix('d') {
-        return Some(Duration::from_secs(days.parse::<u32>().ok()?.into()) * 86_400);
-    }
-    parse_go_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
-}
-
-/// RFC 3339 with milliseconds.
-#[must_use]
-pub fn rfc3339(at: i64) -> String {
-    let mut text = format_seconds(UnixMillis(at));
-    text.pop();
-    format!("{text}.{:03}Z", at.rem_euclid(1000))
 }
 
 /// `14:03:15`, with the date when it is not that of `reference`.
@@ -59,6 +40,7 @@ pub fn short(at: i64, reference: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logfmt::iso;
 
     #[test]
     fn times_are_read_as_typed() {
@@ -71,7 +53,7 @@ mod tests {
             ("-2d", "2025-12-31T14:00:00.000Z"),
             ("2025-06-01T00:00:00+02:00", "2025-05-31T22:00:00.000Z"),
         ] {
-            assert_eq!(parse_at(text, now).map(|at| rfc3339(at.0)), Ok(expected.to_owned()), "{text}");
+            assert_eq!(parse_at(text, now).map(|at| iso(at.0)), Ok(expected.to_owned()), "{text}");
         }
         assert!(parse_at("noon", now).is_err_and(|error| error.contains("\"noon\"")));
         assert_eq!((short(now.0, now.0), short(now.0, 0)), ("14:00:00".to_owned(), "2026-01-02 14:00:00".to_owned()));

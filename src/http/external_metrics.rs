@@ -11,10 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::Response;
-use crate::logfmt;
-use crate::scaling::model::{ApiGroup, ObjectKey};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
+use crate::wire::time::format_seconds;
 
 /// Reads that wait at once: as many as the HPA controller has workers. Patient workers of the gate are a few more, so
 /// that others are answered meanwhile.
@@ -203,13 +203,13 @@ fn look(
             return Look::Answer(failed(&view.key, &found.name, error));
         }
         match &found.reading {
-            Reading::Value { value, at } => items.push(found, *value, at.0),
+            Reading::Value { value, at } => items.push(found, *value, *at),
             Reading::Pending => {
                 return Look::Pending(failed(&view.key, &found.name, "its trigger has not been asked yet"));
             }
             Reading::Failed { message, since } => {
                 // The start of the failure stands as long as the failure, so the text does too.
-                let message = format!("{message}, since {}", seconds(since.0));
+                let message = format!("{message}, since {}", format_seconds(*since));
                 return Look::Answer(failed(&view.key, &found.name, &message));
             }
         }
@@ -226,12 +226,6 @@ fn look(
     Look::Answer(Response::json(200, items.finish()))
 }
 
-/// RFC 3339, whole seconds.
-fn seconds(unix_ms: i64) -> String {
-    let at = logfmt::iso(unix_ms);
-    format!("{}Z", at.get(..19).unwrap_or("1970-01-01T00:00:00"))
-}
-
 /// This text ends up in the HPA's conditions and events, where equal texts are counted and
 /// different ones pile up: it holds no id, and no time and no number that moves.
 fn failed(key: &ObjectKey, metric: &str, error: &str) -> Response {
@@ -244,16 +238,16 @@ struct Items {
 }
 
 impl Items {
-    fn push(&mut self, metric: &MetricView, value: f64, at_unix_ms: i64) {
+    fn push(&mut self, metric: &MetricView, value: f64, at: UnixMillis) {
         if !self.text.is_empty() {
             self.text.push(',');
         }
-        let at = seconds(at_unix_ms);
+        let at = format_seconds(at);
         let _ = write!(
             self.text,
             r#"{{"metricName":{},"metricLabels":null,"timestamp":"{at}","value":"{}"}}"#,
             serde_json::Value::from(&*metric.name),
-            quantity::text(quantity::signed_milli(value).into()),
+            quantity::text(quantity::milli(value).into()),
         );
     }
 
@@ -330,9 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_formula_gives_below_zero_stays_below_zero() {
+    fn nothing_below_zero_reaches_the_hpa() {
         let published = published(&[view("web", &[("composite-metric", value(-2.5))], None)]);
-        assert_eq!(ask(&published, "composite-metric", "web").1["items"][0]["value"], "-2500m");
+        assert_eq!(ask(&published, "composite-metric", "web").1["items"][0]["value"], "0");
     }
 
     #[test]

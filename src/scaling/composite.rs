@@ -125,10 +125,11 @@ impl Composite {
         }
     }
 
+    /// What the HPA reads. It takes a sum below zero for one beyond 64 bits and scales to the maximum (Kubernetes 1.34).
     #[must_use]
     pub fn reading(&self) -> Reading {
         match self {
-            Self::Value { value, at, .. } => Reading::Value { value: *value, at: *at },
+            Self::Value { value, at, .. } => Reading::Value { value: value.max(0.0), at: *at },
             Self::Failed { error, since } => Reading::Failed { message: error.message.clone(), since: *since },
         }
     }

@@ -16,12 +16,6 @@ pub fn milli(value: f64) -> i64 {
     milli.min(i64::MAX / 1000 * 1000)
 }
 
-/// The same with its sign: what a formula gives may be below zero.
-#[must_use]
-pub fn signed_milli(value: f64) -> i64 {
-    if value < 0.0 { -milli(-value) } else { milli(value) }
-}
-
 /// Canonical text, the largest suffix that leaves an integer, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
 #[must_use]
 pub fn text(milli: i128) -> String {
@@ -98,15 +92,6 @@ mod tests {
             (f64::MIN_POSITIVE, "0"),
         ] {
             assert_eq!(text(milli(value).into()), expected, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_sign_is_kept_where_it_is_wanted() {
-        for (value, expected) in
-            [(-1.5, "-1500m"), (-2000.0, "-2k"), (2.5, "2500m"), (-1e300, "-9223372036854775"), (f64::NAN, "0")]
-        {
-            assert_eq!(text(signed_milli(value).into()), expected, "{value}");
         }
     }
 

@@ -1,5 +1,8 @@
 //! Times and durations as the Kubernetes API and Go programs write them. Reads no clock.
 
+use std::time::Duration;
+
+use crate::civil::{date_from_days, days_from_date};
 use crate::scaling::model::UnixMillis;
 
 const DAY_SECONDS: i64 = 86_400;
@@ -47,7 +50,7 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
         }
         _ => return None,
     };
-    let seconds = days_from_civil(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset_seconds;
+    let seconds = days_from_date(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset_seconds;
     Some(UnixMillis(seconds * 1000 + milli))
 }
 
@@ -55,7 +58,7 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
 #[must_use]
 pub fn format_seconds(at: UnixMillis) -> String {
     let seconds = at.0.div_euclid(1000);
-    let (year, month, day) = civil_from_days(seconds.div_euclid(DAY_SECONDS));
+    let (year, month, day) = date_from_days(seconds.div_euclid(DAY_SECONDS));
     let of_day = seconds.rem_euclid(DAY_SECONDS);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
@@ -115,28 +118,16 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-/// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (years counted from March,
-/// so that the leap day is the last one; eras of 400 years).
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// The inverse.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+/// A length of time as people type it: a Go duration such as `1h30m`, or whole days such as `7d`, at most a century.
+#[must_use]
+pub fn parse_age(text: &str) -> Option<Duration> {
+    match text.strip_suffix('d') {
+        Some(days) => {
+            let days = days.parse::<u32>().ok().filter(|days| *days <= 36_500)?;
+            Some(Duration::from_secs(u64::from(days) * 86_400))
+        }
+        None => u64::try_from(parse_go_duration(text)?).ok().map(Duration::from_nanos),
+    }
 }
 
 #[cfg(test)]

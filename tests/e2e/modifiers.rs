@@ -100,8 +100,39 @@ fn the_result_activates_above_activation_target() {
     case.wait_for_replicas(3);
     case.wait_for_event("KEDAScaleTargetActivated", "from 0 to 1, triggered by composite-metric");
     b.set(8.0);
-    wait_for_composite(&case, "-2");
+    wait_for_composite(&case, "0");
     case.wait_for_replicas(0);
+}
+
+/// The HPA controller takes a negative number for a huge one.
+#[test]
+fn a_result_below_zero_scales_in_and_never_out() {
+    let case = Case::with_deployment("formula-negative", 1);
+    let (a, b) = (Source::new(6.0), Source::new(3.0));
+    case.scale(
+        "so",
+        json!({
+            "minReplicaCount": 1, "maxReplicaCount": 8,
+            "triggers": [named(&a, "a"), named(&b, "b")],
+            "advanced": {
+                "scalingModifiers": { "formula": "a - b", "target": "1" },
+                "horizontalPodAutoscalerConfig": { "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } } },
+            },
+        }),
+    );
+    case.wait_for_replicas(3);
+    b.set(9.0);
+    case.wait_for_replicas(1);
+    let results = || {
+        daemon().1.sql(&format!(
+            "SELECT DISTINCT value FROM v_sample WHERE namespace = '{}' AND metric_name = 'composite-metric' AND value < 0",
+            case.namespace
+        ))
+    };
+    wait_seeing("the history to know what the formula really gave", || match results() {
+        rows if rows.iter().any(|row| row["value"] == json!(-3.0)) => Ok(()),
+        rows => Err(format!("{rows:?}")),
+    });
 }
 
 #[test]

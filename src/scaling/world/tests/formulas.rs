@@ -106,7 +106,7 @@ fn the_result_and_not_the_triggers_activates() {
     rig.set_answer("down", Answer::Value(900.0));
     rig.seconds(60);
     assert_eq!(scales(&rig), [(0, 1), (1, 0)]);
-    assert_eq!(read(&rig), Ok(-400.0), "below zero stays below zero");
+    assert_eq!(read(&rig), Ok(0.0), "what is below zero never reaches the HPA");
 }
 
 #[test]
