@@ -15,7 +15,7 @@ use super::model::{
 };
 use super::reason::Reason;
 use super::rhythm::Rhythm;
-use super::trigger::TriggerState;
+use super::trigger::{FallbackContext, TriggerState};
 use super::view::{MetricView, ObjectView, Reading};
 
 /// How often a status is written for `lastActiveTime` alone.
@@ -646,4 +646,11 @@ fn condition(kind: ConditionKind, status: ConditionStatus, reason: &str, message
 /// API version text of an object, for references to it.
 pub(super) fn api_version(key: &ObjectKey) -> String {
     format!("{}/v1alpha1", key.group.name())
+}
+impl<'a> FallbackContext<'a> {
+    /// By what is known of the target; `ready_pods` as counted last, if they were.
+    pub(super) fn of(target: &Target, ready_pods: Option<&'a Result<u32, String>>) -> Self {
+        let ready_pods = ready_pods.map(|ready| ready.as_ref().copied().map_err(String::as_str));
+        Self { current_replicas: target.replicas(), ready_pods }
+    }
 }

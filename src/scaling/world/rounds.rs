@@ -176,10 +176,7 @@ impl World {
         let Some(definition) = object.loop_definition.clone() else {
             return;
         };
-        let context = FallbackContext {
-            current_replicas: object.target.replicas(),
-            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
-        };
+        let context = FallbackContext::of(&object.target, object.ready_pods.as_ref());
         let (Some(trigger), Some(state)) = (definition.triggers.get(position), object.triggers.get_mut(position))
         else {
             return;
@@ -205,10 +202,7 @@ impl World {
         let Some(definition) = object.loop_definition.clone() else {
             return;
         };
-        let context = FallbackContext {
-            current_replicas: object.target.replicas(),
-            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
-        };
+        let context = FallbackContext::of(&object.target, object.ready_pods.as_ref());
         for (trigger, state) in definition.triggers.iter().zip(&mut object.triggers) {
             state.reconsider(trigger, &definition, now, context);
         }
@@ -229,10 +223,7 @@ impl World {
         let Some(modifiers) = &definition.modifiers else {
             return false;
         };
-        let context = FallbackContext {
-            current_replicas: object.target.replicas(),
-            ready_pods: object.ready_pods.as_ref().map(|ready| ready.as_ref().copied().map_err(String::as_str)),
-        };
+        let context = FallbackContext::of(&object.target, object.ready_pods.as_ref());
         let before = object.composite.as_ref();
         object.composite = Composite::compute(&definition, modifiers, &object.triggers, context, before, now);
         object.composite.is_some()
