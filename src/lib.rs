@@ -3,7 +3,7 @@
 //! ```text
 //!  API server ──watch──▶ daemon::watches ─┐                          ┌─▶ daemon::hands ──write──▶ API server
 //!                          (wire: read)   │                          │     (wire: write)
-//!  Prometheus ◀─ask── prometheus::poller ─┼─Event─▶ scaling::World ──┼─▶ prometheus::poller
+//!  Prometheus ◀─ask── polling::poller    ─┼─Event─▶ scaling::World ──┼─▶ polling::poller
 //!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
 //!  HPA controller ──read──▶ http::api ────┤                          └─▶ http: published views
 //!                           (gate, TLS)   │
@@ -14,8 +14,8 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`prometheus`] asks metric servers, [`metrics_api`] any other API through it, [`store`] keeps the history,
-//! [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
+//! [`polling`] asks metric servers, [`prometheus`] and [`metrics_api`] know what to ask and how to read the answer,
+//! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -55,6 +55,7 @@ pub mod kube;
 pub mod logfmt;
 pub mod metrics_api;
 mod nearest;
+pub mod polling;
 pub mod prometheus;
 pub mod scaling;
 pub mod store;

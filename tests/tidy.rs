@@ -44,6 +44,7 @@ fn the_core_is_pure() {
         "crate::kube",
         "crate::http",
         "crate::store",
+        "crate::polling",
         "crate::prometheus",
         "crate::daemon",
     ];

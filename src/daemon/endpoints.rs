@@ -7,7 +7,7 @@ use super::secrets::fetch_error;
 use crate::kube::client::Client;
 use crate::kube::request::ListOptions;
 use crate::metrics_api::service::{Endpoints, ServiceSource, Slice};
-use crate::prometheus::credentials::FetchError;
+use crate::polling::credentials::FetchError;
 
 /// Slices of a Service that are read: each has 100 endpoints as a rule, and who has more than 50,000
 /// pods of one Service needs no autoscaler that asks each.

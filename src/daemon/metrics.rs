@@ -7,7 +7,7 @@ use super::lease::Fence;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;
-use crate::prometheus::poller::{LATENCY_BOUNDS_MS, OUTCOMES, PollStats};
+use crate::polling::poller::{LATENCY_BOUNDS_MS, OUTCOMES, PollStats};
 use crate::scaling::world::Counts;
 use crate::store::Sender;
 use crate::telemetry::{CONTENT_TYPE, Exposition, resident_bytes};

@@ -2,10 +2,11 @@
 //!
 //! Pure. Must not put a parameter's value into an error text.
 
-use crate::prometheus::auth::{Auth, is_header_name};
-use crate::prometheus::encode::{base64, escape, percent_decode};
-use crate::prometheus::query::{Header, IGNORED_HEADERS, Method, QueryRequest, TlsMaterial};
-use crate::prometheus::{Parameters, failed};
+use crate::base64;
+use crate::polling::auth::{Auth, is_header_name};
+use crate::polling::encode::{escape, percent_decode};
+use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
+use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{ApiKeyPlace, AuthMode, MetricsApiSource};
 
@@ -85,7 +86,7 @@ pub fn build(
     url: &Url,
     authentication: Option<&str>,
     parameters: &Parameters,
-) -> Result<QueryRequest, PollError> {
+) -> Result<Request, PollError> {
     let auth = Auth { parameters, named: authentication };
     let modes = auth.modes(&source.auth_modes)?;
     let mut headers = vec![Header { name: "Accept".into(), value: "*/*".into(), secret: false }];
@@ -96,7 +97,11 @@ pub fn build(
         let mut bytes = percent_decode(name);
         bytes.push(b':');
         bytes.extend(percent_decode(password));
-        headers.push(Header { name: "Authorization".into(), value: format!("Basic {}", base64(&bytes)), secret: true });
+        headers.push(Header {
+            name: "Authorization".into(),
+            value: format!("Basic {}", base64::encode(&bytes)),
+            secret: true,
+        });
     }
     let mut query = url.query.clone();
     if modes.contains(&AuthMode::ApiKey) {
@@ -136,14 +141,7 @@ pub fn build(
     };
     let server = url.server();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(QueryRequest {
-        method: Method::Get,
-        url: format!("{server}{}{query}", url.path),
-        headers,
-        form: None,
-        tls,
-        server,
-    })
+    Ok(Request { method: Method::Get, url: format!("{server}{}{query}", url.path), headers, form: None, tls, server })
 }
 
 /// Why a URL that the definition let pass cannot be asked after all.

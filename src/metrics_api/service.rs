@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::answer;
 use super::request::{Url, build, unusable};
-use crate::prometheus::credentials::{FetchError, FetchErrorKind};
-use crate::prometheus::transport::Transport;
-use crate::prometheus::{Parameters, failed};
+use crate::polling::credentials::{FetchError, FetchErrorKind};
+use crate::polling::transport::Transport;
+use crate::polling::{Parameters, failed};
 use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{AggregationFunction, MetricsApiSource, ServiceAggregation};
 

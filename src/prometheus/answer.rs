@@ -4,14 +4,11 @@
 //! bytes. The same fault gives the same text, since texts land in conditions and events: no times,
 //! no ids, no ephemeral ports.
 
-use super::encode::cut;
-use super::failed;
 use super::wire::{Body, Cell, Element, Object, Series, Value};
+use crate::polling::encode::cut;
+use crate::polling::failed;
+use crate::polling::transport::BODY_MAX;
 use crate::scaling::event::{Answer, ErrorClass, Missing, PollError};
-
-/// Bytes of a body that are read. One sample is 200 bytes; a label set may reach some kilobytes; what
-/// is larger than this holds thousands of series and is an error anyway.
-pub const BODY_MAX: usize = 1 << 20;
 
 /// Bytes of a server's own error text that are passed on.
 const TEXT_MAX: usize = 200;

@@ -1,77 +1,23 @@
 //! What to send: one instant query as an HTTP request.
 //!
-//! Owns the URL, its escaping and the headers; [`super::auth`] has the authentication modes. Pure: no
+//! Owns the URL, its escaping and the headers; [`crate::polling::auth`] has the authentication modes. Pure: no
 //! clock, no socket. Must not put a parameter's value into an error text.
 
-use std::fmt;
 use std::fmt::Write as _;
 
-use super::auth::{Auth, is_header_name, is_header_value};
-use super::encode::{base64, cut, escape, percent_decode, rfc3339};
-use super::{Parameters, failed};
+use crate::base64;
+use crate::polling::auth::{Auth, is_header_name, is_header_value};
+use crate::polling::encode::{cut, escape, percent_decode};
+use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
+use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{PrometheusSource, UnixMillis};
+use crate::wire::time::format_seconds;
 
 /// Above this a query moves from the URL to a form body. Servers and proxies take 8,000 bytes of
 /// request line at the usual least; 2,000 leaves room for what is added on the way and for browsers'
 /// habits built into some gateways.
 const URL_LENGTH_MAX: usize = 2_000;
-
-/// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
-pub(crate) const IGNORED_HEADERS: [&str; 6] =
-    ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection"];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    Get,
-    /// The query is in a form body.
-    Post,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-pub struct Header {
-    pub name: String,
-    pub value: String,
-    /// Credentials: not sent on to another host by a redirect, never printed.
-    pub secret: bool,
-}
-
-/// Prints no value, so that a request can be logged.
-impl fmt::Debug for Header {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: …", self.name)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueryRequest {
-    pub method: Method,
-    /// Without user information; that became a header.
-    pub url: String,
-    pub headers: Vec<Header>,
-    /// Form-encoded; only with [`Method::Post`].
-    pub form: Option<String>,
-    pub tls: TlsMaterial,
-    /// `scheme://host:port` as written, for error texts.
-    pub server: String,
-}
-
-/// What a TLS handshake needs beyond the system's roots. PEM texts; identity of a connection pool.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct TlsMaterial {
-    pub unsafe_ssl: bool,
-    pub ca: Option<String>,
-    /// Certificate chain and private key.
-    pub client: Option<(String, String)>,
-}
-
-/// Prints no key.
-impl fmt::Debug for TlsMaterial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { unsafe_ssl, ca, client } = self;
-        write!(f, "TlsMaterial {{ unsafe_ssl: {unsafe_ssl}, ca: {}, client: {} }}", ca.is_some(), client.is_some())
-    }
-}
 
 /// Builds the request. `authentication` names the (Cluster)TriggerAuthentication that gave
 /// `parameters`, for error texts; `None` when the trigger refers to none.
@@ -83,7 +29,7 @@ pub fn build(
     authentication: Option<&str>,
     parameters: &Parameters,
     now: UnixMillis,
-) -> Result<QueryRequest, PollError> {
+) -> Result<Request, PollError> {
     let address = Address::parse(&source.server_address)?;
     let auth = Auth { parameters, named: authentication };
     let modes = auth.modes(&source.auth_modes)?;
@@ -102,7 +48,7 @@ pub fn build(
         client: auth.client_certificate(&modes)?,
     };
 
-    let query = format!("query={}&time={}", escape(&source.query), rfc3339(now));
+    let query = format!("query={}&time={}", escape(&source.query), format_seconds(now));
     // Multi-tenant gateways look for the tenant in the URL even of a POST, so these always stay there.
     let mut rest = String::new();
     if let Some(namespace) = source.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
@@ -115,10 +61,10 @@ pub fn build(
     let server = address.server;
     let url = format!("{api}?{query}{rest}");
     if url.len() <= URL_LENGTH_MAX {
-        return Ok(QueryRequest { method: Method::Get, url, headers, form: None, tls, server });
+        return Ok(Request { method: Method::Get, url, headers, form: None, tls, server });
     }
     let url = if rest.is_empty() { api } else { format!("{api}?{}", &rest[1..]) };
-    Ok(QueryRequest { method: Method::Post, url, headers, form: Some(query), tls, server })
+    Ok(Request { method: Method::Post, url, headers, form: Some(query), tls, server })
 }
 
 struct Address {
@@ -156,7 +102,7 @@ impl Address {
             let mut bytes = percent_decode(name);
             bytes.push(b':');
             bytes.extend(percent_decode(password));
-            base64(&bytes)
+            base64::encode(&bytes)
         });
         let server = format!("{scheme}://{host}");
         let path: String = path.trim_end_matches('/').chars().map(percent_if_not_ascii).collect();
@@ -217,15 +163,15 @@ mod tests {
 
     const NAMED: Option<&str> = Some("TriggerAuthentication shop/prom");
 
-    fn built(source: &PrometheusSource, pairs: &[(&str, &str)]) -> Result<QueryRequest, PollError> {
+    fn built(source: &PrometheusSource, pairs: &[(&str, &str)]) -> Result<Request, PollError> {
         build(source, NAMED, &parameters(pairs), UnixMillis(1_700_000_000_999))
     }
 
-    fn with_modes(modes: &[AuthMode], pairs: &[(&str, &str)]) -> Result<QueryRequest, PollError> {
+    fn with_modes(modes: &[AuthMode], pairs: &[(&str, &str)]) -> Result<Request, PollError> {
         built(&PrometheusSource { auth_modes: modes.to_vec(), ..source("https://p:9090", "up") }, pairs)
     }
 
-    fn headers(request: &QueryRequest) -> Vec<String> {
+    fn headers(request: &Request) -> Vec<String> {
         request.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
     }
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hpalite::metrics_api::service::Endpoints;
-use hpalite::prometheus::credentials::{
+use hpalite::polling::credentials::{
     BoundToken, DataObject, FetchError, FetchErrorKind, Resolver, ResolverConfig, SecretSource,
 };
-use hpalite::prometheus::env::{Container, DataKind, EnvFrom, EnvValue, EnvVar};
+use hpalite::polling::env::{Container, DataKind, EnvFrom, EnvValue, EnvVar};
 use hpalite::scaling::event::{Credentials, EnvTarget, ErrorClass};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ParameterSource, UnixMillis};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hpalite::metrics_api::service::{Endpoints, ServiceSource, Slice};
-use hpalite::prometheus::credentials::{FetchError, FetchErrorKind};
+use hpalite::polling::credentials::{FetchError, FetchErrorKind};
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollJob};
 use hpalite::scaling::model::{
     AggregationFunction, ApiKey, AuthMode, AuthenticationKind, BodyFormat, MetricsApiSource, Query, ServiceAggregation,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hpalite::prometheus::credentials::ResolverConfig;
-use hpalite::prometheus::poller::{Asker, OUTCOMES, Pollers};
+use hpalite::polling::credentials::ResolverConfig;
+use hpalite::polling::poller::{Asker, OUTCOMES, Pollers};
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollDone, PollJob};
 use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
 

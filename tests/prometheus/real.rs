@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hpalite::polling::transport::Transport;
 use hpalite::prometheus::query;
-use hpalite::prometheus::transport::Transport;
 use hpalite::scaling::event::{Answer, ErrorClass, Missing};
 use hpalite::scaling::model::UnixMillis;
 
@@ -47,7 +47,7 @@ fn ask_now(transport: &Transport, url: &str, text: &str) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let now = UnixMillis(i64::try_from(now).unwrap());
     let request = query::build(&source(url, text), None, &Default::default(), now).unwrap();
-    transport.ask(&request, Some(Duration::from_secs(5)))
+    hpalite::prometheus::ask(transport, &request, Some(Duration::from_secs(5)))
 }
 
 #[test]

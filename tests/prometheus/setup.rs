@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hpalite::prometheus::proxy::ProxySettings;
+use hpalite::polling::proxy::ProxySettings;
+use hpalite::polling::tls::Roots;
+use hpalite::polling::transport::{Transport, TransportConfig};
 use hpalite::prometheus::query;
-use hpalite::prometheus::tls::Roots;
-use hpalite::prometheus::transport::{Transport, TransportConfig};
 use hpalite::scaling::event::{Answer, ErrorClass, PollError};
 use hpalite::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
 
@@ -49,7 +49,7 @@ pub(crate) fn with_modes(address: &str, modes: &[AuthMode]) -> PrometheusSource 
 pub(crate) fn ask(transport: &Transport, source: &PrometheusSource, parameters: &[(&str, &str)]) -> Answer {
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     match query::build(source, Some("TriggerAuthentication shop/prom"), &parameters, UnixMillis(1_700_000_000_000)) {
-        Ok(request) => transport.ask(&request, source.timeout),
+        Ok(request) => hpalite::prometheus::ask(transport, &request, source.timeout),
         Err(error) => Answer::Failed(error),
     }
 }

@@ -1,7 +1,7 @@
 //! Sends one request and brings the answer: connections, TLS, proxies, redirects, time limits.
 //!
 //! Owns all HTTP clients and their connections, shared by all poll threads. Decides nothing about the
-//! answer; [`super::answer`] does. Must not log header values.
+//! answer; those who ask do. Must not log header values.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -15,14 +15,13 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector, TcpConnector};
 use ureq::{Agent, Proxy};
 
-use super::answer::{self, BODY_MAX};
 use super::connector::TlsConnector;
 use super::failed;
 use super::fault::{Asked, explain};
 use super::proxy::ProxySettings;
-use super::query::{Header, Method, QueryRequest, TlsMaterial};
+use super::request::{Header, Method, Request, TlsMaterial};
 use super::tls::{self, Roots};
-use crate::scaling::event::{Answer, ErrorClass, PollError};
+use crate::scaling::event::{ErrorClass, PollError};
 
 /// Clients kept, one for each TLS identity and proxy; a client keeps connections to many servers.
 /// Most clusters need one. A client with a `ca` of its own holds a copy of the roots, about 150 of
@@ -34,6 +33,10 @@ const IDLE_MAX: usize = 256;
 
 /// Idle connections to one server; as many as poll threads usually are.
 const IDLE_PER_SERVER_MAX: usize = 16;
+
+/// Bytes of a body that are read. One sample is 200 bytes; a label set may reach some kilobytes; what
+/// is larger than this holds thousands of series and is an error anyway.
+pub const BODY_MAX: usize = 1 << 20;
 
 /// Longer than the usual polling interval of 30 s, so that a connection lives from poll to poll; below
 /// the five minutes after which Prometheus closes it.
@@ -109,20 +112,11 @@ impl Transport {
         }
     }
 
-    /// Asks Prometheus and reads the answer within `timeout`, or the default. Never panics on what a server sends.
-    #[must_use]
-    pub fn ask(&self, request: &QueryRequest, timeout: Option<Duration>) -> Answer {
-        match self.exchange(request, timeout) {
-            Ok(reply) => answer::parse(&reply.server, reply.status, &reply.body),
-            Err(error) => Answer::Failed(error),
-        }
-    }
-
     /// Sends the request and brings what came back within `timeout`, or the default.
     ///
     /// # Errors
     /// When nothing came back.
-    pub fn exchange(&self, request: &QueryRequest, timeout: Option<Duration>) -> Result<Reply, PollError> {
+    pub fn exchange(&self, request: &Request, timeout: Option<Duration>) -> Result<Reply, PollError> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.config.default_timeout);
         let deadline = Instant::now() + timeout;
         self.follow(request, timeout, deadline)
@@ -136,7 +130,7 @@ impl Transport {
 
     /// Redirects are followed here, since each hop has its own proxy, a form must be sent again, and
     /// credentials must not reach another host.
-    fn follow(&self, request: &QueryRequest, timeout: Duration, deadline: Instant) -> Result<Reply, PollError> {
+    fn follow(&self, request: &Request, timeout: Duration, deadline: Instant) -> Result<Reply, PollError> {
         let unusable =
             || failed(ErrorClass::Configuration, format!("no valid request can be made for {}", request.server));
         let uri = request.url.parse().map_err(|_| unusable())?;
@@ -151,7 +145,7 @@ impl Transport {
         Err(failed(ErrorClass::Response, message))
     }
 
-    fn step(&self, request: &QueryRequest, hop: &Hop, timeout: Duration, deadline: Instant) -> Result<Step, PollError> {
+    fn step(&self, request: &Request, hop: &Hop, timeout: Duration, deadline: Instant) -> Result<Step, PollError> {
         let host = hop.uri.host().unwrap_or_default();
         let https = hop.uri.scheme_str() == Some("https");
         let port = hop.uri.port_u16().unwrap_or(if https { 443 } else { 80 });
@@ -234,7 +228,7 @@ impl Transport {
 
 fn send(
     agent: &Agent,
-    request: &QueryRequest,
+    request: &Request,
     hop: &Hop,
     deadline: Instant,
     idle_age: Duration,

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::query::TlsMaterial;
+use super::request::TlsMaterial;
 
 /// Where distributions keep their bundle: Debian and Alpine, Fedora, others. The first that exists.
 const BUNDLES: [&str; 3] =

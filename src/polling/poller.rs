@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::Parameters;
 use super::credentials::{Clock, Resolver};
 use super::transport::Transport;
-use super::{Parameters, query};
 use crate::metrics_api::service::{self, ServiceSource};
+use crate::prometheus::{self, query};
 use crate::scaling::event::{Answer, PollDone, PollJob};
 use crate::scaling::model::Query;
 
@@ -121,7 +122,7 @@ impl Asker {
             Query::Prometheus(source) => {
                 let build = |parameters| query::build(source, named.as_deref(), &parameters, asked_at);
                 let answer = match parameters.and_then(build) {
-                    Ok(request) => self.transport.ask(&request, source.timeout),
+                    Ok(request) => prometheus::ask(&self.transport, &request, source.timeout),
                     Err(error) => Answer::Failed(error),
                 };
                 (answer, source.query.as_str())

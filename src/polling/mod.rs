@@ -1,0 +1,34 @@
+//! The polling engine: from a poll job to its answer, whatever kind of server gives it.
+//!
+//! Pure: [`request`] (what is sent), [`env`] (a container's variables), [`proxy`] (who is asked through whom),
+//! [`fault`] (errors in words). Shell: [`transport`] (HTTP and TLS), [`credentials`] (authentication parameters,
+//! fetched through a trait), [`poller`] (threads). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask
+//! and how to read the answer.
+//!
+//! Nothing here knows ScaledObjects, schedules or policies for missing values.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub(crate) mod auth;
+mod cache;
+mod connector;
+pub mod credentials;
+pub(crate) mod encode;
+pub mod env;
+pub mod fault;
+pub mod poller;
+pub mod proxy;
+pub mod request;
+pub mod tls;
+pub mod transport;
+
+use std::collections::BTreeMap;
+
+use crate::scaling::event::{ErrorClass, PollError};
+
+/// Authentication parameters by the name they have in a TriggerAuthentication. Secrets: never logged.
+pub type Parameters = BTreeMap<String, String>;
+
+pub(crate) fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
+    PollError { class, message: message.into() }
+}

@@ -1,0 +1,62 @@
+//! One request to a metric server, as data: what [`super::transport`] sends.
+//!
+//! Must not print a credential.
+
+use std::fmt;
+
+/// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
+pub(crate) const IGNORED_HEADERS: [&str; 6] =
+    ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    /// With [`Request::form`] as its body.
+    Post,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+    /// Credentials: not sent on to another host by a redirect, never printed.
+    pub secret: bool,
+}
+
+/// Prints no value, so that a request can be logged.
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: …", self.name)
+    }
+}
+
+/// One request to a metric server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub method: Method,
+    /// Without user information; that became a header.
+    pub url: String,
+    pub headers: Vec<Header>,
+    /// Form-encoded; only with [`Method::Post`].
+    pub form: Option<String>,
+    pub tls: TlsMaterial,
+    /// `scheme://host:port` as written, for error texts.
+    pub server: String,
+}
+
+/// What a TLS handshake needs beyond the system's roots. PEM texts; identity of a connection pool.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct TlsMaterial {
+    pub unsafe_ssl: bool,
+    pub ca: Option<String>,
+    /// Certificate chain and private key.
+    pub client: Option<(String, String)>,
+}
+
+/// Prints no key.
+impl fmt::Debug for TlsMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unsafe_ssl, ca, client } = self;
+        write!(f, "TlsMaterial {{ unsafe_ssl: {unsafe_ssl}, ca: {}, client: {} }}", ca.is_some(), client.is_some())
+    }
+}
