@@ -69,7 +69,13 @@ fn a_full_disk_neither_blocks_nor_breaks() {
     let stopped = store.stop(Duration::from_millis(500));
     assert!(!stopped.complete && stopped.lost_total > 0);
     // What was committed is whole, and there is room again.
-    let store = place.start();
+    // The writer, which was left to itself, lets go of the file when it has tried once more.
+    let mut store = None;
+    wait_for("the file to be free", || {
+        store = Store::start(&place.path(), keeping_all()).ok();
+        store.is_some()
+    });
+    let store = store.unwrap();
     store.send(vec![decision(at + 5_000)]);
     stop(store);
     let connection = place.open();
