@@ -5,6 +5,7 @@
 
 mod doctor;
 mod history;
+mod moving;
 mod run;
 mod sql;
 mod why;
@@ -16,6 +17,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 pub use doctor::DoctorArguments;
 pub use history::{HistoryArguments, HistoryForm};
+pub use moving::{TakeoverArguments, UninstallArguments};
 pub use run::{Config, UiAddress};
 pub use sql::SqlArguments;
 pub use why::WhyArguments;
@@ -30,6 +32,8 @@ Usage: hpalite run [FLAGS]
        hpalite why [FLAGS] NAMESPACE/NAME
        hpalite history [FLAGS] NAMESPACE/NAME
        hpalite doctor [FLAGS]
+       hpalite takeover [FLAGS]
+       hpalite uninstall [FLAGS]
        hpalite version
 
 run: scale ScaledObjects until SIGTERM
@@ -96,9 +100,26 @@ doctor: say what is wrong with the installation in a cluster, why, and what mend
   --namespace NS         ScaledObjects and rights in this namespace only
   --json                 findings as JSON
   Exit code 1 for errors, 2 if the cluster cannot be asked.
+
+takeover: let the APIService route to hpalite where KEDA or another adapter has it, once hpalite is ready and
+          KEDA's operator is scaled to 0; what was there is put back if metrics cannot be read then
+  --kubeconfig FILE, --service NAME.NS, --apiservice NAME
+                         as above
+  --timeout SECONDS      until they must be; default 60
+  --force                although KEDA's operator runs
+  --dry-run              say what would be done
+  Exit code 1 if refused or put back, 2 if the cluster cannot be asked.
+
+uninstall: take out of the cluster, in the right order, what would hang without hpalite
+  --kubeconfig FILE, --service NAME.NS, --apiservice NAME, --timeout SECONDS, --dry-run
+                         as above
+  --keep-crds            stop hpalite; ScaledObjects, HPAs and CRDs stay, without finalizers
+  --delete-scaledobjects they go, with their HPAs and the CRDs, while hpalite runs; nothing is done without either
+                         of the two while there are ScaledObjects
+  Exit code 1 if refused or not complete, 2 if the cluster cannot be asked.
 ";
 
-const SUBCOMMANDS: &str = "run, check, sql, why, history, doctor or version";
+const SUBCOMMANDS: &str = "run, check, sql, why, history, doctor, takeover, uninstall or version";
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -109,6 +130,8 @@ pub enum Command {
     History(HistoryArguments),
     Why(WhyArguments),
     Doctor(DoctorArguments),
+    Takeover(TakeoverArguments),
+    Uninstall(UninstallArguments),
     Version,
     Help,
 }
@@ -141,6 +164,8 @@ pub fn parse(
         "why" => why::parse(&mut parser, env),
         "history" => history::parse(&mut parser, env),
         "doctor" => doctor::parse(&mut parser, env),
+        "takeover" => moving::takeover(&mut parser, env),
+        "uninstall" => moving::uninstall(&mut parser, env),
         "version" => Ok(Command::Version),
         "help" => Ok(Command::Help),
         other => Err(one(format!("unknown subcommand \"{other}\": use {SUBCOMMANDS}"))),

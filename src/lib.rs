@@ -54,6 +54,7 @@ pub mod http;
 pub mod kube;
 pub mod logfmt;
 pub mod metrics_api;
+pub mod moving;
 mod nearest;
 pub mod polling;
 pub mod prometheus;

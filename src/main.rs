@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, store};
+use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, moving, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -29,6 +29,12 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
+        Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, force })) => {
+            moved(moving::takeover(kubeconfig.as_deref(), &plan, force, &mut std::io::stdout().lock()))
+        }
+        Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
+            moved(moving::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
+        }
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS
@@ -76,6 +82,17 @@ fn examine(arguments: &cli::DoctorArguments) -> ExitCode {
         return fail(&[error.to_string()]);
     }
     ExitCode::from(u8::from(findings.iter().any(|finding| finding.severity == doctor::Severity::Error)))
+}
+
+fn moved(result: Result<(), moving::Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(moving::Failure::Unasked(problems)) => fail(&problems),
+        Err(moving::Failure::Stopped(problems)) => {
+            fail(&problems);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn why(arguments: &cli::WhyArguments) -> ExitCode {

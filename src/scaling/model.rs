@@ -603,6 +603,9 @@ impl fmt::Display for AuthenticationKey {
     }
 }
 
+/// KEDA's own finalizer names: objects pass between it and us without a trace.
+pub const FINALIZERS: [&str; 2] = ["finalizer.keda.sh", "finalizer.keda.k8s.io"];
+
 /// A (Cluster)TriggerAuthentication: where parameters come from, never their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authentication {

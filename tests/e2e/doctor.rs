@@ -77,8 +77,6 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
 #[test]
 fn doctor_names_the_cause_of_each_broken_set_up() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
-    // Another test's daemon may have turned it to itself.
-    cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
     cluster.install();
     let restore = || cluster.install();
     let api = |change: Value| patch(cluster, "apiservice", APISERVICE, "hpalite", &change);

@@ -16,6 +16,7 @@ mod lifecycle;
 mod lifecycle_serving;
 mod metrics_api;
 mod modifiers;
+mod moving;
 mod page;
 mod pause;
 mod picture;

@@ -7,7 +7,7 @@ use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition};
 
 /// Server-side, as another manager.
-fn apply_as_keda(cluster: &Cluster, manifest: &Value, arguments: &[&str]) {
+pub(super) fn apply_as_keda(cluster: &Cluster, manifest: &Value, arguments: &[&str]) {
     let all =
         [&["apply", "--server-side", "--force-conflicts", "--field-manager=keda"], arguments, &["-f", "-"]].concat();
     cluster.kubectl_with(&all, &manifest.to_string()).unwrap_or_else(|error| panic!("{error}"));
@@ -24,7 +24,7 @@ fn conditions() -> Value {
 }
 
 /// What KEDA leaves of a ScaledObject `so` on Deployment `api` with a load that asks for 7.
-fn leave_as_keda(case: &Case<'_>, source: &Source) {
+pub(super) fn leave_as_keda(case: &Case<'_>, source: &Source) {
     let cluster = case.cluster;
     let mut object = case.scaled_object("so", json!({ "triggers": [source.trigger("10")] }));
     object["metadata"]["finalizers"] = json!(["finalizer.keda.sh"]);

@@ -72,7 +72,8 @@ impl Cluster {
     /// its port is that of the daemon which serves the API.
     pub(crate) fn install(&self) {
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/crds")]);
-        // Over what tests have patched, where it comes again.
+        // Over what tests have patched, where it comes again; a Service that a daemon was behind cannot be patched back.
+        self.kubectl(&["delete", "service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/base")]);
     }
 
@@ -264,13 +265,18 @@ impl Daemon {
         daemon
     }
 
-    /// Points the Service and the APIService at this daemon.
-    pub(crate) fn route(&self, cluster: &Cluster) {
+    /// Points the Service at this daemon.
+    pub(crate) fn route_service(&self, cluster: &Cluster) {
         let service = format!(
             r#"[{{"op":"replace","path":"/spec","value":{{"type":"ExternalName","externalName":"localhost","ports":[{{"port":{}}}]}}}}]"#,
             self.port
         );
         cluster.kubectl(&["patch", "service", "hpalite", "-n", "hpalite", "--type=json", "-p", &service]);
+    }
+
+    /// Points the Service and the APIService at this daemon.
+    pub(crate) fn route(&self, cluster: &Cluster) {
+        self.route_service(cluster);
         let apiservice = format!(r#"{{"spec":{{"service":{{"port":{}}}}}}}"#, self.port);
         cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", &apiservice]);
         wait_for("the APIService to be Available", || {

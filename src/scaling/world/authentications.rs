@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::super::event::{Command, ErrorClass, Write, WriteError, WriteKind, WriteOk};
 use super::super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ObjectKey, ScaledObject, UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, FINALIZERS, ObjectKey, ScaledObject, UnixMillis,
 };
-use super::reconcile::FINALIZERS;
 use super::rounds::authentication_key;
 use super::{AuthenticationWrite, World};
 

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::super::event::{ScaleTarget, WriteKind};
-use super::super::model::{ObjectKey, UnixMillis};
+use super::super::model::{FINALIZERS, ObjectKey, UnixMillis};
 use super::super::object::{Scaling, Target, Verdict};
 use super::super::reason::Reason;
 use super::World;
-use super::reconcile::FINALIZERS;
 
 /// Restoring is tried this often; then the object may go, since a deletion must not hang on a
 /// target that cannot be scaled.

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use super::super::event::{Command, Record, StatusPatch, WriteKind};
 use super::super::hpa::{self, Drift};
-use super::super::model::{ApiGroup, Gvkr, Invalid, ObjectKey, Status, Step, UnixMillis};
+use super::super::model::{ApiGroup, FINALIZERS, Gvkr, Invalid, ObjectKey, Status, Step, UnixMillis};
 use super::super::object::{Target, UNPAUSED, Verdict};
 use super::World;
 use super::ownership::owner;
 use super::watched_workloads;
 
-/// KEDA's own finalizer names: objects pass between it and us without a trace.
-pub(super) const FINALIZERS: [&str; 2] = ["finalizer.keda.sh", "finalizer.keda.k8s.io"];
 /// A fresh object's status waits this long for its first answers, so that it is written once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
 /// So many failures that may pass, and an HPA that is still missing is worth a word.

@@ -1,0 +1,120 @@
+//! Arguments of `hpalite takeover` and `hpalite uninstall`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use super::{Command, Problems, is_label, number, one, take};
+use crate::moving::{Move, Objects};
+
+#[derive(Debug, PartialEq)]
+pub struct TakeoverArguments {
+    pub kubeconfig: Option<PathBuf>,
+    pub plan: Move,
+    pub force: bool,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct UninstallArguments {
+    pub kubeconfig: Option<PathBuf>,
+    pub plan: Move,
+    pub objects: Objects,
+}
+
+pub(super) fn takeover(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let mut force = false;
+    let common = common(parser, env, |flag| {
+        force |= flag == "force";
+        flag == "force"
+    })?;
+    Ok(common
+        .map_or(Command::Help, |(kubeconfig, plan)| Command::Takeover(TakeoverArguments { kubeconfig, plan, force })))
+}
+
+pub(super) fn uninstall(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+    let (mut keep, mut delete) = (false, false);
+    let common = common(parser, env, |flag| {
+        keep |= flag == "keep-crds";
+        delete |= flag == "delete-scaledobjects";
+        matches!(flag, "keep-crds" | "delete-scaledobjects")
+    })?;
+    let objects = match (keep, delete) {
+        (true, true) => return Err(one("use either --keep-crds or --delete-scaledobjects".to_owned())),
+        (true, false) => Objects::Keep,
+        (false, true) => Objects::Delete,
+        (false, false) => Objects::Undecided,
+    };
+    Ok(common.map_or(Command::Help, |(kubeconfig, plan)| {
+        Command::Uninstall(UninstallArguments { kubeconfig, plan, objects })
+    }))
+}
+
+/// What both take; `own` takes the flags that only one has. None if help is asked for.
+fn common(
+    parser: &mut Parser,
+    env: &dyn Fn(&str) -> Option<String>,
+    mut own: impl FnMut(&str) -> bool,
+) -> Result<Option<(Option<PathBuf>, Move)>, Problems> {
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    let mut kubeconfig = env("KUBECONFIG");
+    let mut service = env("HPALITE_SERVICE").unwrap_or_else(|| "hpalite.hpalite".to_owned());
+    let mut apiservice = env("HPALITE_APISERVICE").unwrap_or_else(|| "v1beta1.external.metrics.k8s.io".to_owned());
+    let (mut timeout, mut dry_run, mut problems) = ("60".to_owned(), false, Vec::new());
+    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(None),
+            Arg::Long("kubeconfig") => take(parser, "--kubeconfig", &mut problems, |value| kubeconfig = Some(value)),
+            Arg::Long("service") => take(parser, "--service", &mut problems, |value| service = value),
+            Arg::Long("apiservice") => take(parser, "--apiservice", &mut problems, |value| apiservice = value),
+            Arg::Long("timeout") => take(parser, "--timeout", &mut problems, |value| timeout = value),
+            Arg::Long("dry-run") => dry_run = true,
+            Arg::Long(flag) if own(flag) => {}
+            other => problems.push(format!("{}; see --help", other.unexpected())),
+        }
+    }
+    if !apiservice.split('.').all(is_label) {
+        problems.push(format!("--apiservice: \"{apiservice}\" is not the name of an APIService"));
+    }
+    let timeout = number("--timeout", &timeout, &mut problems).map(Duration::from_secs);
+    match (super::service(&service, &mut problems), timeout) {
+        (Some(service), Some(timeout)) if problems.is_empty() => {
+            Ok(Some((kubeconfig.map(PathBuf::from), Move { service, apiservice, timeout, dry_run })))
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_env;
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_the_objects_is_said_once() {
+        let objects = |arguments: &[&str]| match with_env(arguments, &[]) {
+            Ok(Command::Uninstall(arguments)) => Ok(arguments.objects),
+            other => Err(other),
+        };
+        assert_eq!(objects(&["uninstall"]), Ok(Objects::Undecided));
+        assert_eq!(objects(&["uninstall", "--keep-crds"]), Ok(Objects::Keep));
+        assert_eq!(objects(&["uninstall", "--delete-scaledobjects"]), Ok(Objects::Delete));
+        assert!(objects(&["uninstall", "--delete-scaledobjects", "--keep-crds"]).is_err());
+        assert!(objects(&["uninstall", "--force"]).is_err());
+    }
+
+    #[test]
+    fn a_takeover_is_of_the_installation_that_is_named() {
+        let arguments = ["takeover", "--service", "a.b", "--timeout", "5", "--force", "--dry-run"];
+        let Ok(Command::Takeover(found)) = with_env(&arguments, &[("KUBECONFIG", "k")]) else { panic!("refused") };
+        let plan = Move {
+            service: ("a".into(), "b".into()),
+            apiservice: "v1beta1.external.metrics.k8s.io".into(),
+            timeout: Duration::from_secs(5),
+            dry_run: true,
+        };
+        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, force: true });
+        let bad = with_env(&["takeover", "--service", "a", "--timeout", "x", "--keep-crds", "--apiservice", "A"], &[]);
+        assert_eq!(bad.unwrap_err().0.len(), 4);
+    }
+}

@@ -1,0 +1,191 @@
+//! The APIService, and with it every external metric, goes to us.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, items, place, text};
+use crate::kube::{Error, PatchKind, Request};
+
+/// Lets the APIService route to our Service and waits until a metric can be read through it; otherwise puts back what
+/// was there. Nothing else is touched: HPAs hold still for the moment that it takes. `force`: although KEDA runs.
+///
+/// # Errors
+/// Refused, with every reason at once; or not served in time.
+pub fn takeover(kubeconfig: Option<&Path>, plan: &Move, force: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut mover = Mover::new(kubeconfig, plan, out)?;
+    let port = mover.can_take_over(force)?;
+    let before = mover.apiservice()?;
+    let (name, ours) = (&plan.apiservice, place(&plan.service));
+    let go_on = if before.is_null() {
+        let go_on = mover.step(&format!("create APIService {name} for Service {ours}, port {port}"))?;
+        if go_on {
+            mover.create(port)?;
+        }
+        go_on
+    } else if mover.is_ours(&before) {
+        mover.say(&format!("APIService {name} routes to Service {ours} already"))?;
+        !plan.dry_run
+    } else {
+        let theirs = format!("{}/{}", text(&before, "/spec/service/namespace"), text(&before, "/spec/service/name"));
+        let go_on =
+            mover.step(&format!("point APIService {name} to Service {ours}, port {port}, instead of {theirs}"))?;
+        if go_on {
+            let service = json!({ "name": plan.service.0, "namespace": plan.service.1, "port": port });
+            mover.route(&json!({ "service": service, "caBundle": null, "insecureSkipTLSVerify": null }))?;
+        }
+        go_on
+    };
+    if !go_on {
+        return Ok(());
+    }
+    let Err(seen) = mover.wait(|mover| mover.missing()) else {
+        return mover.say("metrics are read from hpalite");
+    };
+    let put_back = mover.put_back(&before)?;
+    let fix = "see its log, hpalite doctor, and --timeout";
+    Err(Failure::Stopped(vec![format!("not served within {} s: {seen}; {put_back}; {fix}", plan.timeout.as_secs())]))
+}
+
+impl Mover<'_> {
+    /// The port of our Service, if all that is needed is there.
+    fn can_take_over(&mut self, force: bool) -> Result<i64, Failure> {
+        let mut problems = Vec::new();
+        if self.get(&CRDS, None, "scaledobjects.keda.sh")?.is_null() {
+            problems.push("there is no CustomResourceDefinition scaledobjects.keda.sh: apply k8s/crds".to_owned());
+        }
+        let (name, namespace) = &self.plan.service;
+        let service = self.get(&SERVICES, Some(namespace), name)?;
+        let port = port(&service);
+        if service.is_null() {
+            let fix = "install hpalite first, or name its Service by --service";
+            problems.push(format!("there is no Service {namespace}/{name}: {fix}"));
+        } else if port.is_none() {
+            problems.push(format!("Service {namespace}/{name} has several ports and none is called https"));
+        } else if text(&service, "/spec/type") == "ExternalName" {
+            if text(&self.lease()?, "/spec/holderIdentity").is_empty() {
+                problems.push(format!("no instance holds the Lease {namespace}/{name}: start hpalite first"));
+            }
+        } else if !self.has_ready_endpoint()? {
+            let fix = "see the log of its pod, and /readyz";
+            problems.push(format!("no pod of Service {namespace}/{name} is ready: {fix}"));
+        }
+        for operator in self.list(&DEPLOYMENTS, None, None)? {
+            if text(&operator, "/metadata/name") != "keda-operator" || !runs(&operator) || force {
+                continue;
+            }
+            let namespace = text(&operator, "/metadata/namespace");
+            problems.push(format!(
+                "KEDA runs too, in namespace {namespace}, and would go on writing the same HPAs and the APIService: \
+                 kubectl -n {namespace} scale deployment keda-operator --replicas=0, or --force"
+            ));
+        }
+        if text(&self.apiservice()?, "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged") != "" {
+            problems.push(format!("APIService {} is the API server's own", self.plan.apiservice));
+        }
+        match port {
+            Some(port) if problems.is_empty() => Ok(port),
+            _ => Err(Failure::Stopped(problems)),
+        }
+    }
+
+    fn create(&self, port: i64) -> Result<(), Error> {
+        let (version, group) = self.plan.apiservice.split_once('.').unwrap_or(("v1beta1", "external.metrics.k8s.io"));
+        let body = json!({
+            "apiVersion": API_SERVICES.api_version(), "kind": "APIService",
+            "metadata": { "name": self.plan.apiservice },
+            "spec": {
+                "group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100,
+                "service": { "name": self.plan.service.0, "namespace": self.plan.service.1, "port": port },
+            },
+        });
+        // Whoever creates it at the same moment wins: nothing is forced.
+        let kind = PatchKind::Apply { field_manager: "hpalite-takeover", force: false };
+        let request = API_SERVICES.patch(None, &self.plan.apiservice, kind, body.to_string().into_bytes())?;
+        self.client.send(&request).map(drop)
+    }
+
+    fn route(&self, spec: &Value) -> Result<(), Error> {
+        self.change(&API_SERVICES, None, &self.plan.apiservice, |_| json!({ "spec": spec }))
+    }
+
+    /// What is still missing until a metric can be read from us.
+    fn missing(&mut self) -> Result<Option<String>, Failure> {
+        let apiservice = self.apiservice()?;
+        let conditions = items(&apiservice, "/status/conditions");
+        let available = conditions.iter().find(|condition| condition["type"] == "Available");
+        let Some(available) = available.filter(|_| self.is_ours(&apiservice)) else {
+            return Ok(Some("the API server has not looked at it yet".to_owned()));
+        };
+        if text(available, "/status") != "True" {
+            return Ok(Some(format!("{}: {}", text(available, "/reason"), text(available, "/message"))));
+        }
+        // The condition may still be about the server before. What only we answer tells us apart.
+        let group = text(&apiservice, "/spec/group");
+        let version = text(&apiservice, "/spec/version");
+        let namespace = &self.plan.service.1;
+        let probe = format!("/apis/{group}/{version}/namespaces/{namespace}/hpalite-takeover");
+        let selector = "labelSelector=scaledobject.keda.sh%2Fname%3Dhpalite-takeover";
+        let answer = self.client.send(&Request::get_path(format!("{probe}?{selector}")));
+        Ok(match answer {
+            Err(Error::Status(status)) if status.message.starts_with("no metric hpalite-takeover of a ") => None,
+            Err(error) => Some(error.to_string()),
+            Ok(_) => Some("another server answers".to_owned()),
+        })
+    }
+
+    fn put_back(&mut self, before: &Value) -> Result<&'static str, Failure> {
+        if before.is_null() {
+            let created = self.apiservice()?;
+            if !created.is_null() {
+                self.delete(&API_SERVICES, &created)?;
+            }
+            return Ok("the APIService was removed again");
+        }
+        if self.is_ours(before) {
+            return Ok("nothing was changed");
+        }
+        let spec = &before["spec"];
+        self.route(&json!({
+            "service": spec["service"], "caBundle": spec["caBundle"],
+            "insecureSkipTLSVerify": spec["insecureSkipTLSVerify"],
+        }))?;
+        Ok("the APIService is as it was before")
+    }
+}
+
+fn runs(workload: &Value) -> bool {
+    workload.pointer("/spec/replicas") != Some(&json!(0)) || workload["status"]["replicas"].as_i64() > Some(0)
+}
+
+fn port(service: &Value) -> Option<i64> {
+    let ports = items(service, "/spec/ports");
+    let named = ports.iter().find(|port| port["name"] == "https");
+    named.or(if let [only] = ports { Some(only) } else { None })?["port"].as_i64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_the_one_named_https_or_the_only_one() {
+        for (ports, expected) in [
+            (json!([{ "name": "http", "port": 8080 }, { "name": "https", "port": 443 }]), Some(443)),
+            (json!([{ "port": 6443 }]), Some(6443)),
+            (json!([{ "name": "a", "port": 1 }, { "name": "b", "port": 2 }]), None),
+            (json!([]), None),
+        ] {
+            assert_eq!(port(&json!({ "spec": { "ports": ports } })), expected, "{ports}");
+        }
+    }
+
+    #[test]
+    fn an_operator_runs_until_its_last_pod_is_gone() {
+        for (replicas, pods, expected) in [(1, 0, true), (0, 1, true), (0, 0, false)] {
+            let operator = json!({ "spec": { "replicas": replicas }, "status": { "replicas": pods } });
+            assert_eq!(runs(&operator), expected, "{operator}");
+        }
+    }
+}

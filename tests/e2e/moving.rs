@@ -1,0 +1,261 @@
+//! `hpalite takeover` and `hpalite uninstall` on a cluster that KEDA left.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Source};
+use super::takeover::{apply_as_keda, leave_as_keda};
+use super::{Exclusive, exclusive};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, path, wait_for};
+
+/// A cluster as other tests want to find it, also after a failure.
+struct Reinstalled<'a>(&'a Cluster);
+
+impl Drop for Reinstalled<'_> {
+    fn drop(&mut self) {
+        // While a test fails nothing here may panic too.
+        let _ = self.0.try_kubectl(&["delete", "namespace", "keda", "--ignore-not-found"]);
+        let _ = self.0.try_kubectl(&["delete", "service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
+        for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {
+            let _ = self.0.try_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path(folder)]);
+        }
+    }
+}
+
+fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hpalite"));
+    command.args(arguments).args(["--kubeconfig", cluster.env("KUBECONFIG")]);
+    command
+}
+
+/// Exit code and what was printed, errors behind the rest.
+fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = command(cluster, arguments).output().expect("hpalite can be run");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text.into_owned())
+}
+
+fn done(cluster: &Cluster, arguments: &[&str]) -> String {
+    let (code, text) = run(cluster, arguments);
+    assert_eq!(code, Some(0), "{text}");
+    text
+}
+
+fn refused(cluster: &Cluster, arguments: &[&str], words: &str) {
+    let (code, text) = run(cluster, arguments);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(words), "{text}");
+}
+
+fn apiservice_spec(cluster: &Cluster) -> Option<Value> {
+    cluster.get("apiservice", "", APISERVICE).map(|found| found["spec"].clone())
+}
+
+fn crds(cluster: &Cluster) -> String {
+    cluster.kubectl(&["get", "crds", "-o", "name"])
+}
+
+/// The APIService as KEDA has it.
+fn route_to_keda(cluster: &Cluster) -> Value {
+    cluster.kubectl(&["delete", "apiservice", APISERVICE, "--ignore-not-found"]);
+    let apiservice = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": { "name": APISERVICE, "labels": { "app.kubernetes.io/part-of": "keda-operator" } },
+        "spec": {
+            "group": "external.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true,
+            "service": { "name": "keda-operator-metrics-apiserver", "namespace": "keda", "port": 443 },
+        },
+    });
+    apply_as_keda(cluster, &apiservice, &[]);
+    apiservice_spec(cluster).unwrap()
+}
+
+#[test]
+fn the_metrics_api_is_taken_over_from_keda_and_no_replica_moves() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    let case = Case::within(cluster, "moving-in");
+    cluster.deployment(&case.namespace, "api", 7);
+    let source = Source::new(65.0);
+    leave_as_keda(&case, &source);
+    let before = route_to_keda(cluster);
+    cluster.kubectl(&["create", "namespace", "keda"]);
+    cluster.deployment("keda", "keda-operator", 1);
+    let generation = case.get("deployment", "api").unwrap()["metadata"]["generation"].clone();
+
+    let daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
+    daemon.route_service(cluster);
+    refused(cluster, &["takeover"], "KEDA runs too, in namespace keda");
+    assert_eq!(apiservice_spec(cluster).as_ref(), Some(&before));
+    cluster.deployment("keda", "keda-operator", 0);
+    wait_for("KEDA's pods to be gone", || {
+        (cluster.get("deployment", "keda", "keda-operator")?["status"]["replicas"].as_i64().unwrap_or(0) == 0)
+            .then_some(())
+    });
+    let text = done(cluster, &["takeover", "--dry-run"]);
+    assert!(text.contains("would point APIService") && text.contains("keda/keda-operator-metrics-apiserver"), "{text}");
+    assert_eq!(apiservice_spec(cluster).as_ref(), Some(&before));
+
+    let text = done(cluster, &["takeover"]);
+    assert!(text.contains("metrics are read from hpalite"), "{text}");
+    let spec = apiservice_spec(cluster).unwrap();
+    assert_eq!((&spec["service"]["name"], &spec["insecureSkipTLSVerify"]), (&json!("hpalite"), &Value::Null));
+    assert!(spec["caBundle"].is_string());
+    assert!(done(cluster, &["takeover"]).contains("already"), "a second time is no harm");
+
+    case.wait_for_hpa_condition("True", "");
+    source.asked(4);
+    assert_eq!(case.get("deployment", "api").unwrap()["metadata"]["generation"], generation, "no replica moved");
+    source.set(90.0);
+    case.wait_for_replicas(9);
+}
+
+#[test]
+fn what_was_there_is_put_back_if_nobody_serves() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    // The Service leads to a port where nobody listens.
+    drop(Daemon::serve(cluster, &[]));
+    cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite"]);
+    let before = route_to_keda(cluster);
+    refused(cluster, &["takeover"], "no instance holds the Lease hpalite/hpalite");
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "hpalite", "namespace": "hpalite" },
+        "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 15 },
+    });
+    cluster.apply(&lease.to_string());
+    refused(cluster, &["takeover", "--timeout", "2"], "the APIService is as it was before");
+    assert_eq!(apiservice_spec(cluster).as_ref(), Some(&before));
+    cluster.kubectl(&["delete", "apiservice", APISERVICE]);
+    refused(cluster, &["takeover", "--timeout", "2"], "the APIService was removed again");
+    assert_eq!(apiservice_spec(cluster), None);
+    refused(cluster, &["takeover", "--service", "other.hpalite"], "there is no Service hpalite/other");
+    cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite"]);
+}
+
+#[test]
+fn uninstalling_leaves_nothing_that_hangs() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    let case = Case::within(cluster, "moving-out");
+    let source = Source::new(45.0);
+    let daemon = Daemon::serve(cluster, &[]);
+    for name in ["api", "restored"] {
+        cluster.deployment(&case.namespace, name, 2);
+    }
+    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    let advanced = json!({ "restoreToOriginalReplicaCount": true });
+    let target = json!({ "name": "restored" });
+    case.scale("back", json!({ "scaleTargetRef": target, "advanced": advanced, "triggers": [source.trigger("10")] }));
+    case.apply(json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
+        "metadata": { "name": "t", "namespace": case.namespace, "finalizers": ["finalizer.keda.sh"] }, "spec": {},
+    }));
+    for name in ["api", "restored"] {
+        wait_for("5 replicas", || (cluster.replicas(&case.namespace, name)? == 5).then_some(()));
+    }
+
+    let before = (apiservice_spec(cluster), case.object("so")["metadata"]["resourceVersion"].clone(), crds(cluster));
+    refused(cluster, &["uninstall"], "use --keep-crds to keep them, or --delete-scaledobjects");
+    let text = done(cluster, &["uninstall", "--delete-scaledobjects", "--dry-run"]);
+    for words in ["would delete APIService", "would delete ScaledObject", "would delete CustomResourceDefinition"] {
+        assert!(text.contains(words), "{text}");
+    }
+    let after = (apiservice_spec(cluster), case.object("so")["metadata"]["resourceVersion"].clone(), crds(cluster));
+    assert_eq!(after, before, "a dry run changes nothing");
+
+    let text = done(cluster, &["uninstall", "--delete-scaledobjects"]);
+    assert!(text.contains(&format!("delete ScaledObject {}/so", case.namespace)), "{text}");
+    assert_eq!(apiservice_spec(cluster), None);
+    assert!(!crds(cluster).contains(".keda."));
+    assert_eq!(cluster.replicas(&case.namespace, "api"), Some(5), "nothing asked for another count");
+    assert_eq!(cluster.replicas(&case.namespace, "restored"), Some(2), "the original count was asked for");
+    drop(daemon);
+    cluster.kubectl(&["delete", "namespace", &case.namespace, "--timeout=60s"]);
+    assert!(done(cluster, &["uninstall"]).contains("does not exist"), "a second time is no harm");
+}
+
+#[test]
+fn uninstalling_does_without_an_instance() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    let case = Case::within(cluster, "moving-out-dead");
+    let source = Source::new(45.0);
+    let short = ["--leader-elect-lease-duration", "4s", "--leader-elect-renew-deadline", "3s"];
+    let daemon = Daemon::serve(cluster, &[&short[..], &["--leader-elect-retry-period", "1s"]].concat());
+    cluster.deployment(&case.namespace, "api", 1);
+    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(5);
+    // Its Lease is left as if it were still there.
+    daemon.kill();
+    let text = done(cluster, &["uninstall", "--delete-scaledobjects"]);
+    assert!(text.contains(&format!("remove the finalizer of ScaledObject {}/so", case.namespace)), "{text}");
+    assert!(!crds(cluster).contains(".keda."));
+    assert_eq!(case.replicas(), 5);
+    // The next daemon need not wait for it.
+    cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite"]);
+}
+
+#[test]
+fn the_way_back_to_keda_leaves_objects_as_keda_had_them() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    let case = Case::within(cluster, "moving-back");
+    cluster.deployment(&case.namespace, "api", 7);
+    let source = Source::new(65.0);
+    leave_as_keda(&case, &source);
+    let (hpa, object) = (case.hpa().unwrap(), case.object("so"));
+    let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
+    case.wait_for_hpa_condition("True", "");
+    source.asked(4);
+    // It leads to the daemon of this test, and selects what would be it in a real cluster.
+    let selector = r#"{"spec":{"selector":{"app.kubernetes.io/name":"hpalite"}}}"#;
+    cluster.kubectl(&["patch", "service", "hpalite", "-n", "hpalite", "-p", selector]);
+
+    let mut child = command(cluster, &["uninstall", "--keep-crds"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("scale StatefulSet hpalite/hpalite to 0") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "no workload was stopped");
+    }
+    // As the kubelet does.
+    drop(daemon);
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success(), "{rest}");
+    assert!(rest.contains(&format!("remove the finalizer of ScaledObject {}/so", case.namespace)), "{rest}");
+
+    assert_eq!(apiservice_spec(cluster), None);
+    assert!(crds(cluster).contains("scaledobjects.keda.sh"));
+    assert_eq!(case.replicas(), 7);
+    let (hpa_after, object_after) = (case.hpa().unwrap(), case.object("so"));
+    assert_eq!(hpa_after["metadata"]["uid"], hpa["metadata"]["uid"]);
+    assert_eq!(hpa_after["spec"], hpa["spec"]);
+    assert_eq!(hpa_after["metadata"]["ownerReferences"], hpa["metadata"]["ownerReferences"]);
+    assert_eq!(object_after["metadata"]["finalizers"], Value::Null);
+    for part in ["labels", "annotations", "generation"] {
+        assert_eq!(object_after["metadata"][part], object["metadata"][part], "{part}");
+    }
+    for part in [
+        "hpaName",
+        "originalReplicaCount",
+        "scaleTargetGVKR",
+        "scaleTargetKind",
+        "externalMetricNames",
+        "triggersTypes",
+        "triggersActivity",
+    ] {
+        assert_eq!(object_after["status"][part], object["status"][part], "{part}");
+    }
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=30s"]);
+}
