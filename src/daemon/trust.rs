@@ -283,7 +283,7 @@ impl Keeper {
         if (&service.name, &service.namespace) != (&self.service.0, &self.service.1) {
             let message = format!(
                 "APIService {} routes to Service {}/{}, not to ours ({}/{}): it is left alone and no HPA reads metrics from us; \
-                 another metrics adapter such as KEDA owns it (point spec.service at us to take it over)",
+                 another metrics adapter such as KEDA owns it (hpalite takeover lets it route to us)",
                 self.apiservice, service.namespace, service.name, self.service.1, self.service.0
             );
             self.complain(&message);

@@ -33,7 +33,9 @@ pub fn takeover(kubeconfig: Option<&Path>, plan: &Move, force: bool, out: &mut d
             mover.step(&format!("point APIService {name} to Service {ours}, port {port}, instead of {theirs}"))?;
         if go_on {
             let service = json!({ "name": plan.service.0, "namespace": plan.service.1, "port": port });
-            mover.route(&json!({ "service": service, "caBundle": null, "insecureSkipTLSVerify": null }))?;
+            let spec = json!({ "service": service, "caBundle": null, "insecureSkipTLSVerify": null });
+            let installed = mover.get(&SERVICES, Some(&plan.service.1), &plan.service.0)?;
+            mover.route(&json!({ "metadata": release(&installed), "spec": spec }))?;
         }
         go_on
     };
@@ -81,7 +83,8 @@ impl Mover<'_> {
                  kubectl -n {namespace} scale deployment keda-operator --replicas=0, or --force"
             ));
         }
-        if text(&self.apiservice()?, "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged") != "" {
+        let own = "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged";
+        if !text(&self.apiservice()?, own).is_empty() {
             problems.push(format!("APIService {} is the API server's own", self.plan.apiservice));
         }
         match port {
@@ -106,8 +109,8 @@ impl Mover<'_> {
         self.client.send(&request).map(drop)
     }
 
-    fn route(&self, spec: &Value) -> Result<(), Error> {
-        self.change(&API_SERVICES, None, &self.plan.apiservice, |_| json!({ "spec": spec }))
+    fn route(&self, patch: &Value) -> Result<(), Error> {
+        self.change(&API_SERVICES, None, &self.plan.apiservice, |_| patch.clone())
     }
 
     /// What is still missing until a metric can be read from us.
@@ -147,12 +150,25 @@ impl Mover<'_> {
             return Ok("nothing was changed");
         }
         let spec = &before["spec"];
-        self.route(&json!({
+        let spec = json!({
             "service": spec["service"], "caBundle": spec["caBundle"],
             "insecureSkipTLSVerify": spec["insecureSkipTLSVerify"],
-        }))?;
+        });
+        self.route(&json!({ "metadata": release(before), "spec": spec }))?;
         Ok("the APIService is as it was before")
     }
+}
+
+/// What tells Helm whose an object is, as a patch: with KEDA's release the APIService must not go, and with ours it must.
+fn release(of: &Value) -> Value {
+    let (annotations, labels) = (&of["metadata"]["annotations"], &of["metadata"]["labels"]);
+    json!({
+        "annotations": {
+            "meta.helm.sh/release-name": annotations["meta.helm.sh/release-name"],
+            "meta.helm.sh/release-namespace": annotations["meta.helm.sh/release-namespace"],
+        },
+        "labels": { "app.kubernetes.io/managed-by": labels["app.kubernetes.io/managed-by"] },
+    })
 }
 
 fn runs(workload: &Value) -> bool {

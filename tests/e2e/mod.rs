@@ -16,7 +16,7 @@ mod lifecycle;
 mod lifecycle_serving;
 mod metrics_api;
 mod modifiers;
-mod moving;
+pub(crate) mod moving;
 mod page;
 mod pause;
 mod picture;

@@ -43,6 +43,10 @@ fn done(cluster: &Cluster, arguments: &[&str]) -> String {
     text
 }
 
+pub(crate) fn takeover(cluster: &Cluster) -> String {
+    done(cluster, &["takeover"])
+}
+
 fn refused(cluster: &Cluster, arguments: &[&str], words: &str) {
     let (code, text) = run(cluster, arguments);
     assert_eq!(code, Some(1), "{text}");
@@ -58,7 +62,7 @@ fn crds(cluster: &Cluster) -> String {
 }
 
 /// The APIService as KEDA has it.
-fn route_to_keda(cluster: &Cluster) -> Value {
+pub(crate) fn route_to_keda(cluster: &Cluster) -> Value {
     cluster.kubectl(&["delete", "apiservice", APISERVICE, "--ignore-not-found"]);
     let apiservice = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
@@ -100,12 +104,12 @@ fn the_metrics_api_is_taken_over_from_keda_and_no_replica_moves() {
     assert!(text.contains("would point APIService") && text.contains("keda/keda-operator-metrics-apiserver"), "{text}");
     assert_eq!(apiservice_spec(cluster).as_ref(), Some(&before));
 
-    let text = done(cluster, &["takeover"]);
+    let text = takeover(cluster);
     assert!(text.contains("metrics are read from hpalite"), "{text}");
     let spec = apiservice_spec(cluster).unwrap();
     assert_eq!((&spec["service"]["name"], &spec["insecureSkipTLSVerify"]), (&json!("hpalite"), &Value::Null));
     assert!(spec["caBundle"].is_string());
-    assert!(done(cluster, &["takeover"]).contains("already"), "a second time is no harm");
+    assert!(takeover(cluster).contains("already"), "a second time is no harm");
 
     case.wait_for_hpa_condition("True", "");
     source.asked(4);

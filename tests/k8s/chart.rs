@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::{Objects, foreign_kinds, fresh, kustomize, objects, read, run};
+use crate::e2e::moving::{route_to_keda, takeover};
 use crate::e2e::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Cluster, cluster, path, wait_for};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, cluster, path, wait_for};
 
 /// What the base says by default and the chart must be told: the tag.
 const LIKE_THE_BASE: [&str; 2] = ["--set", "image.tag=latest"];
@@ -158,7 +159,7 @@ fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
     // From `kubectl apply`, as somebody who moves to helm comes; the claim template of the set cannot change.
     fresh(cluster);
     let notes = helm(&["install", "hpalite", &chart, "--take-ownership"]);
-    assert!(notes.contains("kubectl delete apiservice"), "{notes}");
+    assert!(notes.contains("hpalite uninstall --service hpalite.hpalite"), "{notes}");
     let argument = |index: usize| {
         let set = cluster.get("statefulset", "hpalite", "hpalite").expect("the StatefulSet");
         set["spec"]["template"]["spec"]["containers"][0]["args"][index].as_str().unwrap_or_default().to_owned()
@@ -184,5 +185,34 @@ fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
     assert!(cluster.get("triggerauthentication", "default", "kept").is_some(), "the CRDs and their objects stay");
     assert!(cluster.get("statefulset", "hpalite", "hpalite").is_none());
     // For the tests to come.
+    cluster.install();
+}
+
+#[test]
+fn a_release_beside_keda_gets_the_apiservice_after_the_takeover() {
+    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let helm = |arguments: &[&str]| {
+        run(cluster, "helm", &[arguments, &["--namespace", "hpalite"]].concat(), "")
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    };
+    let chart = path("k8s/chart");
+    fresh(cluster);
+    route_to_keda(cluster);
+    let notes = helm(&["install", "hpalite", &chart, "--set", "apiService.create=false", "--take-ownership"]);
+    assert!(notes.contains("hpalite takeover --service hpalite.hpalite"), "{notes}");
+    let service = || cluster.get("apiservice", "", APISERVICE).unwrap()["spec"]["service"]["name"].clone();
+    assert_eq!(service(), "keda-operator-metrics-apiserver");
+    let daemon = Daemon::start(cluster, &[]);
+    daemon.route_service(cluster);
+    takeover(cluster);
+    assert_eq!(service(), "hpalite");
+    drop(daemon);
+    // The chart's own again.
+    cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite"]);
+    helm(&["upgrade", "hpalite", &chart, "--set", "apiService.create=true"]);
+    helm(&["uninstall", "hpalite", "--wait", "--timeout", "60s"]);
+    wait_for("the APIService to go with the release", || {
+        cluster.get("apiservice", "", APISERVICE).is_none().then_some(())
+    });
     cluster.install();
 }

@@ -11,9 +11,14 @@ use crate::support::cluster::{APISERVICE, Daemon, wait_for};
 fn every_overlay_is_accepted_by_the_api_server() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
     foreign_kinds(cluster);
-    for folder in
-        ["base", "overlays/persistent", "overlays/namespaced", "overlays/host-network", "overlays/cert-manager"]
-    {
+    for folder in [
+        "base",
+        "overlays/persistent",
+        "overlays/namespaced",
+        "overlays/host-network",
+        "overlays/cert-manager",
+        "overlays/beside-keda",
+    ] {
         fresh(cluster);
         let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
         let text = kustomize(cluster, &format!("k8s/{folder}"));
@@ -21,6 +26,15 @@ fn every_overlay_is_accepted_by_the_api_server() {
     }
     fresh(cluster);
     cluster.install();
+}
+
+#[test]
+fn beside_keda_everything_but_the_apiservice_is_installed() {
+    let base = objects(&kustomize(crate::support::cluster::cluster(), "k8s/base"));
+    let beside = objects(&kustomize(crate::support::cluster::cluster(), "k8s/overlays/beside-keda"));
+    let missing: Vec<_> = base.iter().filter(|(key, object)| beside.get(*key) != Some(*object)).collect();
+    assert!(matches!(missing[..], [((kind, ..), _)] if kind == "APIService"), "{missing:?}");
+    assert_eq!(beside.len(), base.len() - 1);
 }
 
 #[test]
