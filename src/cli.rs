@@ -63,6 +63,7 @@ run: scale ScaledObjects until SIGTERM
   --leader-elect=BOOL    act only while holding the Lease named like --service; default true  [HPALITE_LEADER_ELECT]
   --leader-elect-lease-duration D, --leader-elect-renew-deadline D, --leader-elect-retry-period D
                          defaults 15s, 10s, 2s          [KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION and so on]
+  --keda-metrics=BOOL    KEDA's metric names on /metrics too; default true              [HPALITE_KEDA_METRICS]
   --drain SECONDS        go on serving after SIGTERM while endpoints spread; default 2  [HPALITE_DRAIN]
   Log level: RUST_LOG, default info.
 
@@ -283,6 +284,7 @@ mod tests {
             "cluster-namespace",
             "filepath-auth-root-path",
             "drain",
+            "keda-metrics",
             "leader-elect",
             "leader-elect-lease-duration",
             "leader-elect-renew-deadline",

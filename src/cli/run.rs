@@ -39,6 +39,8 @@ pub struct Config {
     pub cluster_namespace: Option<String>,
     pub filepath_root: Option<PathBuf>,
     pub drain: Duration,
+    /// `/metrics` has KEDA's names too.
+    pub keda_metrics: bool,
     /// None: this instance acts whatever others do.
     pub leader_election: Option<Timing>,
 }
@@ -76,6 +78,7 @@ struct Flags {
     filepath_root: Option<String>,
     drain: Option<String>,
     leader_elect: Option<String>,
+    keda_metrics: Option<String>,
     lease_duration: Option<String>,
     renew_deadline: Option<String>,
     retry_period: Option<String>,
@@ -117,12 +120,15 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             Arg::Long("leader-elect-lease-duration") => &mut flags.lease_duration,
             Arg::Long("leader-elect-renew-deadline") => &mut flags.renew_deadline,
             Arg::Long("leader-elect-retry-period") => &mut flags.retry_period,
-            Arg::Long("leader-elect") => {
+            Arg::Long(flag @ ("leader-elect" | "keda-metrics")) => {
+                let is_election = flag == "leader-elect";
+                let flag = flag.to_owned();
                 // As a Go flag: alone it means true, a value is attached.
                 let value = parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string);
+                let slot = if is_election { &mut flags.leader_elect } else { &mut flags.keda_metrics };
                 match value {
-                    Ok(value) => flags.leader_elect = Some(value),
-                    Err(error) => problems.push(format!("--leader-elect: {error}")),
+                    Ok(value) => *slot = Some(value),
+                    Err(error) => problems.push(format!("--{flag}: {error}")),
                 }
                 continue;
             }
@@ -188,21 +194,15 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     if drain.is_some_and(|seconds| seconds > 60) {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
-    let leader_elect = pick(flags.leader_elect, "HPALITE_LEADER_ELECT", "true");
+    let leader_elect = truth("--leader-elect", &pick(flags.leader_elect, "HPALITE_LEADER_ELECT", "true"), problems);
+    let keda_metrics = truth("--keda-metrics", &pick(flags.keda_metrics, "HPALITE_KEDA_METRICS", "true"), problems);
     let timing = timing(
         pick(flags.lease_duration, "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "15s"),
         pick(flags.renew_deadline, "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", "10s"),
         pick(flags.retry_period, "KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD", "2s"),
         problems,
     );
-    let leader_election = match leader_elect.as_str() {
-        "true" => timing,
-        "false" => None,
-        other => {
-            problems.push(format!("--leader-elect: \"{other}\" is neither true nor false"));
-            None
-        }
-    };
+    let leader_election = timing.filter(|_| leader_elect);
     let retention = Retention {
         samples: age("--retain-samples", &pick(flags.retain_samples, "HPALITE_RETAIN_SAMPLES", "3d"), problems),
         minutes: age("--retain-minutes", &pick(flags.retain_minutes, "HPALITE_RETAIN_MINUTES", "7d"), problems),
@@ -231,8 +231,16 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         cluster_namespace: flags.cluster_namespace.or_else(|| env("KEDA_CLUSTER_OBJECT_NAMESPACE")),
         filepath_root: flags.filepath_root.map(PathBuf::from),
         drain: Duration::from_secs(drain?),
+        keda_metrics,
         leader_election,
     })
+}
+
+fn truth(flag: &str, text: &str, problems: &mut Vec<String>) -> bool {
+    if !matches!(text, "true" | "false") {
+        problems.push(format!("{flag}: \"{text}\" is neither true nor false"));
+    }
+    text == "true"
 }
 
 fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
@@ -432,6 +440,15 @@ mod tests {
             let Err(Problems(problems)) = with_env(&["run", flag], &[]) else { panic!("{flag} accepted") };
             assert!(problems.iter().any(|problem| problem.contains(told)), "{flag}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn keda_s_metric_names_are_on_unless_told_otherwise() {
+        let on = |arguments: &[&str], env: &[(&str, &str)]| config(arguments, env).keda_metrics;
+        assert!(on(&["run"], &[]) && on(&["run", "--keda-metrics"], &[("HPALITE_KEDA_METRICS", "false")]));
+        assert!(!on(&["run", "--keda-metrics=false"], &[]) && !on(&["run"], &[("HPALITE_KEDA_METRICS", "false")]));
+        let Err(Problems(problems)) = with_env(&["run", "--keda-metrics=no"], &[]) else { panic!("accepted") };
+        assert_eq!(problems, ["--keda-metrics: \"no\" is neither true nor false"]);
     }
 
     #[test]

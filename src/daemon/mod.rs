@@ -206,6 +206,7 @@ struct Daemon {
     ready: Arc<Readiness>,
     counts: Arc<Mutex<Counts>>,
     counted_at: Option<Instant>,
+    keda: Option<Arc<metrics::keda::Tally>>,
     /// Of the events since the last look at the inbox: the history gets them in one go.
     records: Vec<Record>,
 }
@@ -232,6 +233,7 @@ impl Daemon {
         let hands = Hands::start(&client, &fence, inbox).map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
+        let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
 
         let reads = reads::Reads::new(inbox.clone());
         let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
@@ -256,6 +258,7 @@ impl Daemon {
             counts: Arc::clone(&counts),
             api: Arc::clone(api.counters()),
             fence: Arc::clone(&fence),
+            keda: keda.clone(),
         };
         let readiness = Arc::clone(&ready);
         let handler: Handler = Arc::new(move |request| {
@@ -317,6 +320,7 @@ impl Daemon {
             ready,
             counts,
             counted_at: None,
+            keda,
             records: Vec::new(),
         })
     }
@@ -399,6 +403,9 @@ impl Daemon {
         if let Ok(mut counts) = self.counts.try_lock() {
             *counts = self.world.counts();
             self.counted_at = Some(Instant::now());
+            if let Some(tally) = &self.keda {
+                tally.registered(self.world.registered());
+            }
         }
     }
 
@@ -433,9 +440,17 @@ impl Daemon {
                 }
                 Command::WatchPods { namespace, selections } => self.pods.count(namespace, selections),
                 Command::Emit(event) => self.hands.emit(event),
-                Command::Publish(key, view) => self.published.set(&key, view),
+                Command::Publish(key, view) => {
+                    if let (Some(tally), Some(view)) = (&self.keda, &view) {
+                        tally.publish(view);
+                    }
+                    self.published.set(&key, view);
+                }
                 Command::Record(record) => {
                     log_record(&record);
+                    if let Some(tally) = &self.keda {
+                        tally.record(&record);
+                    }
                     self.records.push(record);
                 }
             }

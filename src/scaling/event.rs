@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
     Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
-    Query, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
@@ -399,6 +399,8 @@ pub enum Record {
         /// What is wrong with it, if anything.
         invalid: Option<String>,
         triggers: Vec<RecordedTrigger>,
+        /// Of types cpu and memory, which have no samples.
+        resource_triggers: Vec<ResourceTrigger>,
     },
     /// The object is gone.
     Removed { at: UnixMillis, object: ObjectKey },

@@ -139,7 +139,7 @@ impl Ledger {
                 }
                 samples.push((series.id, Point { at_unix_ms: at.0, value, latency_ms: rows::millis(*latency) }));
             }
-            Record::Definition { at, object, uid, generation, spec_json, invalid, triggers } => {
+            Record::Definition { at, object, uid, generation, spec_json, invalid, triggers, .. } => {
                 let spec = Spec { generation: *generation, spec_json, invalid: invalid.as_deref() };
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }

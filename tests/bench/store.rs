@@ -292,6 +292,7 @@ fn definition(key: &ObjectKey) -> Record {
         generation: 1,
         spec_json: "{}".into(),
         invalid: None,
+        resource_triggers: Vec::new(),
         triggers: vec![RecordedTrigger {
             index: 0,
             kind: "prometheus".into(),

@@ -192,6 +192,7 @@ fn definition(key: &ObjectKey, at: i64) -> Record {
         generation: 1,
         spec_json: SPEC.into(),
         invalid: None,
+        resource_triggers: Vec::new(),
         triggers: vec![RecordedTrigger {
             index: 0,
             kind: "prometheus".into(),

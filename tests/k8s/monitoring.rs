@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{foreign_kinds, kustomize, objects, read, run};
+use crate::e2e::case::{Case, Source};
 use crate::e2e::{Exclusive, daemon, exclusive};
-use crate::support::cluster::{cluster, http_get};
+use crate::support::cluster::{cluster, http_get, wait_for};
+use crate::support::prometheus::Prometheus;
 
 fn rules() -> Value {
     let object: Value = serde_saphyr::from_str(&read("k8s/monitoring/prometheusrule.yaml")).unwrap();
@@ -34,6 +36,48 @@ fn alerts_and_dashboard_use_metrics_that_are_exported() {
     assert!(used.len() > 10, "{used:?}");
     let unknown: Vec<_> = used.difference(&families).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// Queries of the dashboard that KEDA's chart brings, as far as they are about KEDA's own metrics.
+#[test]
+fn keda_s_dashboard_finds_its_series() {
+    let case = Case::with_deployment("keda-metrics", 1);
+    let daemon = daemon().1;
+    let source = Source::new(25.0);
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(3);
+    let prometheus = Prometheus::scraping(&[daemon.http.trim_start_matches("http://")]);
+    let labels = format!(r#"{{namespace="{}",scaledObject="so"}}"#, case.namespace);
+    let value = |query: &str| {
+        let series = prometheus.series(query);
+        assert_eq!(series.len(), 1, "{query}: {series:?}");
+        series[0]["value"][1].as_str().unwrap_or_default().to_owned()
+    };
+    let trigger = prometheus.series(&format!("keda_scaler_metrics_value{labels}"));
+    let expected = json!({
+        "__name__": "keda_scaler_metrics_value", "exported_namespace": null, "namespace": case.namespace,
+        "metric": "s0-prometheus", "scaledObject": "so", "scaler": "prometheusScaler", "triggerIndex": "0",
+        "type": "scaledobject", "job": "targets",
+    });
+    for (label, expected) in expected.as_object().unwrap() {
+        assert_eq!(&trigger[0]["metric"][label], expected, "{label}");
+    }
+    assert_eq!(value(&format!("sum by (scaledObject) (keda_scaler_metrics_value{labels})")), "25");
+    assert_eq!(value(&format!("sum by (scaledObject) (keda_scaler_active{labels})")), "1");
+    assert_eq!(value(&format!("keda_scaled_object_paused{labels}")), "0");
+    assert_eq!(value(&format!("sum by (scaledObject) (keda_scaler_detail_errors_total{labels})")), "0");
+    source.set(None);
+    assert_ne!(value(&format!("keda_scaled_object_errors_total{labels} > 0")), "0");
+    case.annotate(&["paused-replicas=2"]);
+    assert_eq!(value(&format!("keda_scaled_object_paused{labels} == 1")), "1");
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=30s"]);
+    let text = || http_get(&format!("{}/metrics", daemon.http));
+    wait_for("its series to be gone", || (!text().contains(&case.namespace)).then_some(()));
+
+    // The linter's only complaints are about names that are KEDA's.
+    let complaints = run(cluster(), "promtool", &["check", "metrics"], &text()).err().unwrap_or_default();
+    let foreign: Vec<_> = complaints.lines().filter(|line| !line.starts_with("keda_")).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub(crate) fn definition(
         generation,
         spec_json: format!("{{\"generation\":{generation}}}").as_str().into(),
         invalid: None,
+        resource_triggers: Vec::new(),
         triggers,
     }
 }

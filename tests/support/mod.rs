@@ -4,3 +4,4 @@ pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod fake_kube;
 pub(crate) mod fake_prometheus;
+pub(crate) mod prometheus;

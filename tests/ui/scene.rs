@@ -122,6 +122,7 @@ impl Scene {
             spec_json: spec.to_string().as_str().into(),
             invalid,
             triggers,
+            resource_triggers: Vec::new(),
         });
     }
 

@@ -137,6 +137,7 @@ impl World {
             spec_json: std::sync::Arc::clone(&object.spec.spec_json),
             invalid: object.spec.definition.as_ref().err().map(super::super::model::Invalid::message),
             triggers: object.definition().map(recorded_triggers).unwrap_or_default(),
+            resource_triggers: object.definition().map(|d| d.resource_triggers.clone()).unwrap_or_default(),
         };
         self.record(record);
     }

@@ -284,6 +284,24 @@ impl World {
         }
     }
 
+    /// Authentications known, by namespace.
+    #[must_use]
+    pub fn registered(&self) -> Registered {
+        let mut registered = Registered::default();
+        for key in self.authentications.keys() {
+            match key.kind {
+                AuthenticationKind::TriggerAuthentication => {
+                    match registered.trigger_authentications.get_mut(&key.namespace) {
+                        Some(count) => *count += 1,
+                        None => drop(registered.trigger_authentications.insert(key.namespace.clone(), 1)),
+                    }
+                }
+                AuthenticationKind::ClusterTriggerAuthentication => registered.cluster_trigger_authentications += 1,
+            }
+        }
+        registered
+    }
+
     fn wake(&mut self, key: &ObjectKey, at: UnixMillis) {
         self.wakes.insert((at, key.clone()));
     }
@@ -323,6 +341,13 @@ impl World {
         let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
         wait * u32::try_from(80 + self.random % 41).unwrap_or(100) / 100
     }
+}
+
+/// Authentications that the world knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    pub trigger_authentications: BTreeMap<String, u64>,
+    pub cluster_trigger_authentications: u64,
 }
 
 /// Load of the world, for its own metrics.

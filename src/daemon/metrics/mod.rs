@@ -1,5 +1,7 @@
 //! `/metrics` of the plain port: the daemon's own counters, gathered at the time of the scrape.
 
+pub(super) mod keda;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ pub(super) struct Sources {
     pub(super) counts: Arc<Mutex<Counts>>,
     pub(super) api: Arc<Counters>,
     pub(super) fence: Arc<Fence>,
+    /// None unless KEDA's names are wanted.
+    pub(super) keda: Option<Arc<keda::Tally>>,
 }
 
 pub(super) fn handle(sources: &Sources, request: &Request) -> Response {
@@ -51,6 +55,9 @@ fn exposition(sources: &Sources) -> String {
     for count in sources.client.request_counts() {
         let code = count.code.map_or_else(|| "error".to_owned(), |code| code.to_string());
         requests.sample(&[("verb", count.verb.as_str()), ("code", &code)], count.count);
+    }
+    if let Some(tally) = &sources.keda {
+        tally.write(&mut out);
     }
     out.finish()
 }

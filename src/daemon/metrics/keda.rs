@@ -1,0 +1,489 @@
+//! What KEDA's operator exports, under KEDA's names and labels, so that its dashboards and alerts go on working.
+//!
+//! Fed with what is handed to the history and with what is published, read at the time of a scrape. Numbers live in
+//! atomics that belong to one object and go with it; the lock around the objects is held only to find one or to list
+//! them, so that a scrape never holds deciding up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::scaling::composite;
+use crate::scaling::event::{Answer, Missing, Record, RecordedTrigger};
+use crate::scaling::model::{ConditionKind, ConditionStatus, ObjectKey, ResourceTrigger};
+use crate::scaling::view::{ObjectView, Reading};
+use crate::scaling::world::Registered;
+use crate::telemetry::Exposition;
+
+/// All objects that are known.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Tally {
+    objects: Mutex<BTreeMap<ObjectKey, Arc<Object>>>,
+    authentications: Mutex<Registered>,
+}
+
+#[derive(Debug, Default)]
+struct Object {
+    triggers: Vec<Trigger>,
+    resources: Vec<ResourceTrigger>,
+    paused: AtomicBool,
+    errors: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Trigger {
+    index: u16,
+    /// As in the manifest; `formula` for the composite metric.
+    kind: String,
+    name: Option<String>,
+    metric: Arc<str>,
+    activation_threshold: f64,
+    numbers: Arc<Numbers>,
+}
+
+/// What outlives a change of the definition.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// Bits of the last value; meaningless before `is_known`.
+    value: AtomicU64,
+    is_known: AtomicBool,
+    is_active: AtomicBool,
+    /// The last answer was a number, not something that a policy or a fallback makes one of.
+    is_plain: AtomicBool,
+    is_error: AtomicBool,
+    latency_micros: AtomicU64,
+    errors: AtomicU64,
+    empty: AtomicU64,
+    empty_is_error: AtomicBool,
+}
+
+impl Numbers {
+    fn set(&self, value: f64, is_active: bool) {
+        self.value.store(value.to_bits(), Ordering::Relaxed);
+        self.is_active.store(is_active, Ordering::Relaxed);
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Object {
+    fn trigger(&self, index: u16) -> Option<&Trigger> {
+        self.triggers.iter().find(|trigger| trigger.index == index)
+    }
+}
+
+impl Tally {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Arc<Object>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.objects().get(key).cloned()
+    }
+
+    /// Takes in what the history is told.
+    pub(in crate::daemon) fn record(&self, record: &Record) {
+        match record {
+            Record::Definition { object, triggers, resource_triggers, .. } => {
+                self.define(object, triggers, resource_triggers);
+            }
+            Record::Removed { object, .. } => {
+                self.objects().remove(object);
+            }
+            Record::Condition { object, condition, .. } if condition.kind == ConditionKind::Paused => {
+                if let Some(object) = self.object(object) {
+                    object.paused.store(condition.status == ConditionStatus::True, Ordering::Relaxed);
+                }
+            }
+            Record::Sample { object, trigger, answer, latency, is_error, .. } => {
+                if let Some(object) = self.object(object) {
+                    sample(&object, *trigger, answer, *latency, *is_error);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in what reads are answered with: the values that policies and fallbacks make.
+    pub(in crate::daemon) fn publish(&self, view: &ObjectView) {
+        let Some(object) = self.object(&view.key) else { return };
+        for metric in &view.metrics {
+            let Some(trigger) = object.triggers.iter().find(|trigger| trigger.metric == metric.name) else { continue };
+            let numbers = &trigger.numbers;
+            if numbers.is_plain.load(Ordering::Relaxed) {
+                continue;
+            }
+            match &metric.reading {
+                Reading::Value { value, .. } => {
+                    let falls_back = numbers.is_error.load(Ordering::Relaxed);
+                    numbers.set(*value, falls_back || *value > trigger.activation_threshold);
+                }
+                Reading::Failed { .. } => numbers.is_active.store(false, Ordering::Relaxed),
+                Reading::Pending => {}
+            }
+        }
+    }
+
+    pub(in crate::daemon) fn registered(&self, authentications: Registered) {
+        *self.authentications.lock().unwrap_or_else(PoisonError::into_inner) = authentications;
+    }
+
+    fn define(&self, key: &ObjectKey, triggers: &[RecordedTrigger], resources: &[ResourceTrigger]) {
+        let old = self.object(key).unwrap_or_default();
+        let triggers = triggers.iter().map(|trigger| {
+            let same = old.triggers.iter().find(|old| old.metric == trigger.metric_name);
+            Trigger {
+                index: trigger.index,
+                kind: trigger.kind.clone(),
+                name: trigger.name.clone(),
+                metric: Arc::clone(&trigger.metric_name),
+                activation_threshold: trigger.activation_threshold,
+                numbers: same.map(|same| Arc::clone(&same.numbers)).unwrap_or_default(),
+            }
+        });
+        let object = Object {
+            triggers: triggers.collect(),
+            resources: resources.to_vec(),
+            paused: AtomicBool::new(old.paused.load(Ordering::Relaxed)),
+            errors: AtomicU64::new(old.errors.load(Ordering::Relaxed)),
+        };
+        self.objects().insert(key.clone(), Arc::new(object));
+    }
+
+    /// Writes all families.
+    pub(super) fn write(&self, out: &mut Exposition) {
+        let objects: Vec<_> = self.objects().iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        let build = [
+            ("version", crate::daemon::VERSION),
+            ("git_commit", ""),
+            ("goversion", ""),
+            ("goos", std::env::consts::OS),
+            ("goarch", std::env::consts::ARCH),
+        ];
+        out.family("keda_build_info", "gauge", "Version of this process.").sample(&build, 1);
+        self.write_registered(out, &objects);
+        write_triggers(out, &objects);
+        let mut family = out.family("keda_scaled_object_paused", "gauge", "1 while the object is paused.");
+        for (key, object) in &objects {
+            family.sample(&of(key), u8::from(object.paused.load(Ordering::Relaxed)));
+        }
+        let mut family =
+            out.family("keda_scaled_object_errors_total", "counter", "Answers that were errors, by object.");
+        for (key, object) in &objects {
+            family.sample(&of(key), object.errors.load(Ordering::Relaxed));
+        }
+    }
+
+    fn write_registered(&self, out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
+        let (mut kinds, mut namespaces) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
+        for (key, object) in objects {
+            *namespaces.entry(&*key.namespace).or_default() += 1;
+            let asked = object.triggers.iter().filter(|trigger| trigger.index != composite::INDEX);
+            let asked = asked.map(|trigger| trigger.kind.as_str());
+            for kind in asked.chain(object.resources.iter().map(|trigger| trigger.kind.as_str())) {
+                *kinds.entry(kind).or_default() += 1;
+            }
+        }
+        let mut family = out.family("keda_trigger_registered_total", "gauge", "Triggers, by type.");
+        for (kind, count) in kinds {
+            family.sample(&[("type", kind)], count);
+        }
+        let mut family = out.family("keda_resource_registered_total", "gauge", "Objects known, by type and namespace.");
+        for (namespace, count) in namespaces {
+            family.sample(&[("type", "scaled_object"), ("namespace", namespace)], count);
+        }
+        let authentications = self.authentications.lock().unwrap_or_else(PoisonError::into_inner);
+        for (namespace, count) in &authentications.trigger_authentications {
+            family.sample(&[("type", "trigger_authentication"), ("namespace", namespace)], *count);
+        }
+        let cluster = authentications.cluster_trigger_authentications;
+        if cluster > 0 {
+            family.sample(&[("type", "cluster_trigger_authentication"), ("namespace", "default")], cluster);
+        }
+    }
+}
+
+fn sample(object: &Object, index: u16, answer: &Answer, latency: Duration, is_error: bool) {
+    let Some(trigger) = object.trigger(index) else { return };
+    let numbers = &trigger.numbers;
+    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    numbers.latency_micros.store(micros, Ordering::Relaxed);
+    numbers.is_error.store(is_error, Ordering::Relaxed);
+    numbers.is_plain.store(matches!(answer, Answer::Value(_)), Ordering::Relaxed);
+    if let Answer::Value(value) = answer {
+        numbers.set(*value, *value > trigger.activation_threshold);
+    }
+    if matches!(answer, Answer::Missing(Missing::Empty)) {
+        numbers.empty.fetch_add(1, Ordering::Relaxed);
+        numbers.empty_is_error.store(is_error, Ordering::Relaxed);
+    }
+    if is_error {
+        numbers.errors.fetch_add(1, Ordering::Relaxed);
+        object.errors.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
+    let known = |numbers: &Numbers| numbers.is_known.load(Ordering::Relaxed);
+    each(out, objects, "keda_scaler_metrics_value", "gauge", "Last value, or that of a fallback.", |_, trigger| {
+        let value = f64::from_bits(trigger.numbers.value.load(Ordering::Relaxed));
+        known(&trigger.numbers).then(|| value.to_string())
+    });
+    let help = "Time that the last query took.";
+    each(out, objects, "keda_scaler_metrics_latency_seconds", "gauge", help, |_, trigger| {
+        let latency = Duration::from_micros(trigger.numbers.latency_micros.load(Ordering::Relaxed));
+        let is_asked = trigger.index != composite::INDEX && known(&trigger.numbers);
+        is_asked.then(|| latency.as_secs_f64().to_string())
+    });
+    let help = "Answers that were errors, by trigger.";
+    each(out, objects, "keda_scaler_detail_errors_total", "counter", help, |_, trigger| {
+        Some(trigger.numbers.errors.load(Ordering::Relaxed).to_string())
+    });
+    let mut family = out.family("keda_scaler_empty_upstream_responses_total", "counter", "Answers without any series.");
+    for (key, object) in objects {
+        for trigger in &object.triggers {
+            let count = trigger.numbers.empty.load(Ordering::Relaxed);
+            if count == 0 {
+                continue;
+            }
+            let ignored = if trigger.numbers.empty_is_error.load(Ordering::Relaxed) { "false" } else { "true" };
+            let labels = [
+                ("namespace", &*key.namespace),
+                ("scaledResource", &*key.name),
+                ("triggerName", trigger.name.as_deref().unwrap_or_default()),
+                ("metricName", &*trigger.metric),
+                ("resourceType", "ScaledObject"),
+                ("ignoreNullValues", ignored),
+            ];
+            family.sample(&labels, count);
+        }
+    }
+    let help = "1 while the trigger is active.";
+    each(out, objects, "keda_scaler_active", "gauge", help, |object, trigger| {
+        // With a formula it alone says what is active.
+        let speaks = trigger.index == composite::INDEX || object.trigger(composite::INDEX).is_none();
+        let active = trigger.numbers.is_active.load(Ordering::Relaxed);
+        (speaks && known(&trigger.numbers)).then(|| u8::from(active).to_string())
+    });
+}
+
+/// A family with one sample for each trigger that has one; resource triggers count as active always.
+fn each(
+    out: &mut Exposition,
+    objects: &[(ObjectKey, Arc<Object>)],
+    name: &str,
+    kind: &str,
+    help: &str,
+    sample: impl Fn(&Object, &Trigger) -> Option<String>,
+) {
+    let mut family = out.family(name, kind, help);
+    for (key, object) in objects {
+        for trigger in &object.triggers {
+            let Some(value) = sample(object, trigger) else { continue };
+            let is_composite = trigger.index == composite::INDEX;
+            let index = if is_composite { 0 } else { trigger.index };
+            let scaler = if is_composite { composite::NAME } else { scaler(&trigger.kind) };
+            let scaler = trigger.name.as_deref().unwrap_or(scaler);
+            family.sample(&labels(key, &trigger.metric, scaler, &index.to_string()), value);
+        }
+        if name == "keda_scaler_active" {
+            for trigger in &object.resources {
+                let scaler = trigger.name.as_deref().unwrap_or(scaler(&trigger.kind));
+                family.sample(&labels(key, &trigger.kind, scaler, &trigger.index.to_string()), 1);
+            }
+        }
+    }
+}
+
+fn labels<'a>(key: &'a ObjectKey, metric: &'a str, scaler: &'a str, index: &'a str) -> [(&'a str, &'a str); 6] {
+    [
+        ("namespace", &key.namespace),
+        ("metric", metric),
+        ("scaledObject", &key.name),
+        ("scaler", scaler),
+        ("triggerIndex", index),
+        ("type", "scaledobject"),
+    ]
+}
+
+fn of(key: &ObjectKey) -> [(&str, &str); 2] {
+    [("namespace", &key.namespace), ("scaledObject", &key.name)]
+}
+
+/// What a trigger without a name is called: KEDA's own type of it.
+fn scaler(kind: &str) -> &'static str {
+    match kind {
+        "prometheus" => "prometheusScaler",
+        "cron" => "cronScaler",
+        "kubernetes-workload" => "kubernetesWorkloadScaler",
+        "metrics-api" => "metricsAPIScaler",
+        "cpu" | "memory" => "cpuMemoryScaler",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::event::{ErrorClass, PollError};
+    use crate::scaling::hpa::MetricTarget;
+    use crate::scaling::model::{ApiGroup, Condition, UnixMillis};
+    use crate::scaling::view::MetricView;
+
+    fn key() -> ObjectKey {
+        ObjectKey::new(ApiGroup::KedaSh, "shop", "web")
+    }
+
+    fn trigger(index: u16, kind: &str, name: Option<&str>, metric: &str) -> RecordedTrigger {
+        RecordedTrigger {
+            index,
+            kind: kind.to_owned(),
+            name: name.map(str::to_owned),
+            metric_name: metric.into(),
+            server: String::new(),
+            query: String::new(),
+            threshold: 10.0,
+            activation_threshold: 5.0,
+        }
+    }
+
+    fn definition(triggers: Vec<RecordedTrigger>) -> Record {
+        Record::Definition {
+            at: UnixMillis(0),
+            object: key(),
+            uid: "u".to_owned(),
+            generation: 1,
+            spec_json: "{}".into(),
+            invalid: None,
+            triggers,
+            resource_triggers: vec![ResourceTrigger {
+                index: 1,
+                kind: "cpu".to_owned(),
+                name: None,
+                container: None,
+                target: MetricTarget::Utilization(60),
+                authentication: None,
+            }],
+        }
+    }
+
+    fn answered(trigger: u16, answer: Answer, is_error: bool) -> Record {
+        let latency = Duration::from_millis(250);
+        Record::Sample { at: UnixMillis(0), object: key(), trigger, answer, latency, is_error }
+    }
+
+    fn failed() -> Answer {
+        Answer::Failed(PollError { class: ErrorClass::Status, message: "503".to_owned() })
+    }
+
+    fn reading(metric: &str, reading: Reading) -> ObjectView {
+        let metrics = vec![MetricView { name: metric.into(), reading, cached: false }];
+        ObjectView { key: key(), selector: (String::new(), String::new()), metrics, error: None }
+    }
+
+    fn value(value: f64) -> Reading {
+        Reading::Value { value, at: UnixMillis(0) }
+    }
+
+    /// Lines of the exposition that begin so.
+    fn lines(tally: &Tally, start: &str) -> Vec<String> {
+        let mut out = Exposition::default();
+        tally.write(&mut out);
+        out.finish().lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_trigger_has_keda_s_labels_and_numbers() {
+        let tally = Tally::default();
+        tally.record(&definition(vec![trigger(0, "prometheus", None, "s0-prometheus")]));
+        assert_eq!(lines(&tally, "keda_scaler_metrics_value"), [""; 0], "nothing is known yet");
+        let labels = r#"{namespace="shop",metric="s0-prometheus",scaledObject="web",scaler="prometheusScaler",triggerIndex="0",type="scaledobject"}"#;
+        assert_eq!(
+            lines(&tally, "keda_scaler_detail_errors_total"),
+            [format!("keda_scaler_detail_errors_total{labels} 0")]
+        );
+        tally.record(&answered(0, Answer::Value(-7.5), false));
+        tally.publish(&reading("s0-prometheus", value(0.0)));
+        for (name, number) in [
+            ("keda_scaler_metrics_value", "-7.5"),
+            ("keda_scaler_metrics_latency_seconds", "0.25"),
+            ("keda_scaler_active", "0"),
+        ] {
+            assert_eq!(lines(&tally, name)[0], format!("{name}{labels} {number}"));
+        }
+        let cpu = r#"keda_scaler_active{namespace="shop",metric="cpu",scaledObject="web",scaler="cpuMemoryScaler",triggerIndex="1",type="scaledobject"} 1"#;
+        assert_eq!(lines(&tally, "keda_scaler_active")[1], cpu);
+        tally.record(&answered(0, Answer::Value(6.0), false));
+        assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 1"));
+        assert_eq!(
+            lines(&tally, "keda_trigger_registered_total"),
+            [r#"keda_trigger_registered_total{type="cpu"} 1"#, r#"keda_trigger_registered_total{type="prometheus"} 1"#]
+        );
+    }
+
+    #[test]
+    fn errors_are_counted_and_a_fallback_is_a_value_that_is_active() {
+        let tally = Tally::default();
+        tally.record(&definition(vec![trigger(0, "prometheus", Some("load"), "s0-prometheus")]));
+        tally.record(&answered(0, Answer::Value(6.0), false));
+        tally.record(&answered(0, failed(), true));
+        let since = UnixMillis(0);
+        tally.publish(&reading("s0-prometheus", Reading::Failed { message: String::new(), since }));
+        assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 0"));
+        assert!(lines(&tally, "keda_scaler_metrics_value")[0].contains(r#"scaler="load""#));
+        assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 6"), "the last one that was read");
+        tally.record(&answered(0, failed(), true));
+        tally.publish(&reading("s0-prometheus", value(3.0)));
+        assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 3"));
+        assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 1"));
+        let errors = r#"keda_scaled_object_errors_total{namespace="shop",scaledObject="web"} 2"#;
+        assert_eq!(lines(&tally, "keda_scaled_object_errors_total"), [errors]);
+        assert!(lines(&tally, "keda_scaler_detail_errors_total")[0].ends_with(" 2"));
+        tally.record(&answered(0, Answer::Missing(Missing::Empty), false));
+        tally.publish(&reading("s0-prometheus", value(0.0)));
+        assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 0"));
+        assert_eq!(
+            lines(&tally, "keda_scaler_empty_upstream_responses_total"),
+            [
+                r#"keda_scaler_empty_upstream_responses_total{namespace="shop",scaledResource="web",triggerName="load",metricName="s0-prometheus",resourceType="ScaledObject",ignoreNullValues="true"} 1"#
+            ]
+        );
+    }
+
+    #[test]
+    fn counters_outlive_a_change_and_end_with_the_object() {
+        let tally = Tally::default();
+        let triggers = || vec![trigger(0, "prometheus", None, "s0-prometheus")];
+        tally.record(&definition(triggers()));
+        tally.record(&answered(0, failed(), true));
+        let status = |status| Record::Condition {
+            at: UnixMillis(0),
+            object: key(),
+            condition: Condition { kind: ConditionKind::Paused, status, reason: String::new(), message: String::new() },
+        };
+        tally.record(&status(ConditionStatus::True));
+        tally.record(&definition([triggers(), vec![trigger(2, "cron", None, "s2-cron")]].concat()));
+        assert!(lines(&tally, "keda_scaled_object_errors_total")[0].ends_with(" 1"));
+        assert!(lines(&tally, "keda_scaler_detail_errors_total")[0].ends_with(" 1"));
+        assert!(lines(&tally, "keda_scaled_object_paused")[0].ends_with(" 1"));
+        tally.record(&status(ConditionStatus::False));
+        assert!(lines(&tally, "keda_scaled_object_paused")[0].ends_with(" 0"));
+        tally.record(&Record::Removed { at: UnixMillis(0), object: key() });
+        tally.record(&answered(0, failed(), true));
+        assert_eq!(lines(&tally, "keda_s"), [""; 0]);
+    }
+
+    #[test]
+    fn with_a_formula_it_alone_is_active() {
+        let tally = Tally::default();
+        let formula = trigger(composite::INDEX, "formula", None, composite::NAME);
+        tally.record(&definition(vec![trigger(0, "prometheus", Some("a"), "s0-prometheus"), formula]));
+        tally.record(&answered(0, Answer::Value(9.0), false));
+        tally.record(&answered(composite::INDEX, Answer::Value(4.5), false));
+        let active = lines(&tally, "keda_scaler_active");
+        assert!(active[0].contains(r#"metric="composite-metric""#) && active[0].contains(r#"triggerIndex="0""#));
+        assert!(active[0].ends_with(" 0") && active[1].contains("cpuMemoryScaler") && active.len() == 2, "{active:?}");
+        assert_eq!(lines(&tally, "keda_scaler_metrics_value{").len(), 2);
+        assert_eq!(lines(&tally, "keda_scaler_metrics_latency_seconds{").len(), 1, "nobody was asked for the formula");
+    }
+}
