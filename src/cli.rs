@@ -99,7 +99,9 @@ doctor: say what is wrong with the installation in a cluster, why, and what mend
   --kubeconfig FILE, --service NAME.NS, --apiservice NAME
                          as above
   --namespace NS         ScaledObjects and rights in this namespace only
-  --json                 findings as JSON
+  --listen ADDR          where the daemon's API port can be reached from here; default its own, in its pod
+  --db FILE              the daemon's database; default /data/hpalite.db, if it is here
+  --json                 checks and findings as JSON
   Exit code 1 for errors, 2 if the cluster cannot be asked.
 
 takeover: let the APIService route to hpalite where KEDA or another adapter has it, once hpalite is ready and

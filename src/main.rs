@@ -72,16 +72,16 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
 }
 
 fn examine(arguments: &cli::DoctorArguments) -> ExitCode {
-    let findings = match doctor::examine(arguments.kubeconfig.as_deref(), &arguments.subject) {
-        Ok(findings) => findings,
+    let report = match doctor::examine(arguments.kubeconfig.as_deref(), &arguments.subject) {
+        Ok(report) => report,
         Err(problems) => return fail(&problems),
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&findings).expect("plain data is JSON"));
-    } else if let Err(error) = doctor::print(&findings, &mut std::io::stdout().lock()) {
+        println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
+    } else if let Err(error) = report.print(&mut std::io::stdout().lock()) {
         return fail(&[error.to_string()]);
     }
-    ExitCode::from(u8::from(findings.iter().any(|finding| finding.severity == doctor::Severity::Error)))
+    ExitCode::from(u8::from(report.has_errors()))
 }
 
 fn moved(result: Result<(), moving::Failure>) -> ExitCode {

@@ -1,47 +1,82 @@
 //! Arguments of `hpalite doctor`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
-use super::{Command, Problems, is_label, one, take};
+use super::{Command, Problems, is_label, one, run, take};
 use crate::doctor::Subject;
 
 #[derive(Debug, PartialEq)]
 pub struct DoctorArguments {
     pub kubeconfig: Option<PathBuf>,
-    pub subject: Subject,
+    pub subject: Box<Subject>,
     pub json: bool,
 }
 
 pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
-    let mut kubeconfig = env("KUBECONFIG");
-    let mut service = env("HPALITE_SERVICE").unwrap_or_else(|| "hpalite.hpalite".to_owned());
-    let mut apiservice = env("HPALITE_APISERVICE").unwrap_or_else(|| "v1beta1.external.metrics.k8s.io".to_owned());
+    // What the daemon in the same pod has from its environment; its flags are not known here.
+    let mut config = run::from_environment(env)?;
+    let (mut service, mut listen, mut db) = (None, None, None);
     let (mut namespace, mut json, mut problems) = (None, false, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Long("kubeconfig") => take(parser, "--kubeconfig", &mut problems, |value| kubeconfig = Some(value)),
-            Arg::Long("service") => take(parser, "--service", &mut problems, |value| service = value),
-            Arg::Long("apiservice") => take(parser, "--apiservice", &mut problems, |value| apiservice = value),
+            Arg::Long("kubeconfig") => {
+                take(parser, "--kubeconfig", &mut problems, |value| config.kubeconfig = Some(value.into()));
+            }
+            Arg::Long("service") => take(parser, "--service", &mut problems, |value| service = Some(value)),
+            Arg::Long("apiservice") => take(parser, "--apiservice", &mut problems, |value| config.apiservice = value),
             Arg::Long("namespace") => take(parser, "--namespace", &mut problems, |value| namespace = Some(value)),
+            Arg::Long("listen") => take(parser, "--listen", &mut problems, |value| listen = Some(value)),
+            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value.into())),
             Arg::Long("json") => json = true,
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }
-    if !apiservice.split('.').all(is_label) {
-        problems.push(format!("--apiservice: \"{apiservice}\" is not the name of an APIService"));
+    if !config.apiservice.split('.').all(is_label) {
+        problems.push(format!("--apiservice: \"{}\" is not the name of an APIService", config.apiservice));
     }
     if let Some(name) = namespace.as_ref().filter(|name| !is_label(name)) {
         problems.push(format!("--namespace: \"{name}\" is not the name of a namespace"));
     }
-    match super::service(&service, &mut problems) {
-        Some(service) if problems.is_empty() => {
-            let subject = Subject { service, apiservice, namespace };
-            Ok(Command::Doctor(DoctorArguments { kubeconfig: kubeconfig.map(PathBuf::from), subject, json }))
-        }
-        _ => Err(Problems(problems)),
+    if let Some(service) = service.and_then(|service: String| super::service(&service, &mut problems)) {
+        config.service = service;
+    }
+    let listen: Option<SocketAddr> = listen.and_then(|listen: String| run::address("--listen", &listen, &mut problems));
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let kubeconfig = config.kubeconfig.clone();
+    let subject = Box::new(Subject { config, namespace, listen, db });
+    Ok(Command::Doctor(DoctorArguments { kubeconfig, subject, json }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_env;
+    use super::*;
+
+    #[test]
+    fn the_installation_is_named_by_flags_or_the_environment() {
+        let env = [("HPALITE_SERVICE", "a.b"), ("HPALITE_DB", "/x.db"), ("KUBECONFIG", "k")];
+        let found = |arguments: &[&str]| match with_env(arguments, &env) {
+            Ok(Command::Doctor(arguments)) => arguments,
+            other => panic!("{other:?}"),
+        };
+        let plain = found(&["doctor"]);
+        assert_eq!(plain.subject.config.service, ("a".to_owned(), "b".to_owned()));
+        assert_eq!((plain.kubeconfig, plain.subject.db, plain.json), (Some("k".into()), None, false));
+        let told =
+            found(&["doctor", "--service=c.d", "--listen=127.0.0.1:1", "--db=/y.db", "--json", "--kubeconfig=l"]);
+        assert_eq!(told.subject.config.service, ("c".to_owned(), "d".to_owned()));
+        assert_eq!(
+            (told.kubeconfig, told.subject.db.clone(), told.json),
+            (Some("l".into()), Some("/y.db".into()), true)
+        );
+        assert_eq!(told.subject.listen.map(|listen| listen.port()), Some(1));
+        let bad = with_env(&["doctor", "--service=c", "--listen=x", "--namespace=A", "--apiservice=_", "--what"], &env);
+        assert_eq!(bad.expect_err("five problems").0.len(), 5);
     }
 }

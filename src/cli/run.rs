@@ -153,6 +153,12 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
     }
 }
 
+/// The configuration of a daemon without flags.
+pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    resolve(Flags::default(), env, &mut problems).filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
 fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<String>) -> Option<Config> {
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let pick = |flag: Option<String>, name: &str, default: &str| {
@@ -243,7 +249,7 @@ fn truth(flag: &str, text: &str, problems: &mut Vec<String>) -> bool {
     text == "true"
 }
 
-fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
+pub(super) fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
     match text.parse() {
         Ok(address) => Some(address),
         Err(_) => {

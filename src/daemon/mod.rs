@@ -496,7 +496,8 @@ impl Daemon {
     }
 }
 
-fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Asker {
+/// Who asks metric servers, as this configuration says.
+pub(crate) fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Asker {
     let bundle = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
     let transport = Transport::new(TransportConfig {
         roots: Roots::load(bundle.as_deref(), &config.ca_dirs),

@@ -1,19 +1,30 @@
 //! `hpalite doctor`: what is wrong with an installation, why, and what mends it.
 //!
-//! Only asks the API server, changes nothing. Each check adds findings; one that may not be made is a
-//! finding too, so that silence means health.
+//! Asks the API server, and metric servers what ScaledObjects ask them; changes nothing. Each check is told, with what
+//! it found; one that may not be made is told too, so that silence never means health.
 
+mod apiservice;
+mod certificate;
+mod database;
+mod neighbours;
+mod objects;
+mod queries;
 mod rights;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cli::Config;
 use crate::kube::{Client, ClusterConfig, Error, Request};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The id of a finding that something could not be looked at.
+const NOT_CHECKED: &str = "not-checked";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Warning,
@@ -30,55 +41,133 @@ pub struct Finding {
     pub fix: String,
 }
 
-/// What is examined.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// Name and namespace; the service account is called the same.
-    pub service: (String, String),
-    pub apiservice: String,
-    /// ScaledObjects of this namespace only.
-    pub namespace: Option<String>,
+/// What came of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Ok,
+    NotChecked,
+    Warning,
+    Error,
 }
 
-/// All findings, in the order of the checks.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub check: &'static str,
+    pub outcome: Outcome,
+    /// How many of the findings are this check's; they are in the order of the checks.
+    pub findings: usize,
+}
+
+/// Everything that was looked at, and what was found.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub checks: Vec<Check>,
+    pub findings: Vec<Finding>,
+}
+
+/// What is examined.
+#[derive(Debug, PartialEq)]
+pub struct Subject {
+    /// Of the daemon, as the environment sets it; the Service and the APIService are named here.
+    pub config: Config,
+    /// ScaledObjects of this namespace only.
+    pub namespace: Option<String>,
+    /// Where the daemon serves its certificate from here; None: in the pod the port that it listens on.
+    pub listen: Option<SocketAddr>,
+    /// None: the default one, if it is there.
+    pub db: Option<PathBuf>,
+}
+
+/// Makes all checks.
 ///
 /// # Errors
 /// No usable configuration, or the API server does not answer.
-pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Vec<Finding>, Vec<String>> {
-    let client = Client::new(ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?);
+pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, Vec<String>> {
+    let config = ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?;
+    let own_namespace = config.namespace().map(str::to_owned);
+    let client = Client::new(config);
     client.send(&Request::get_path("/version")).map_err(|error| vec![format!("the API server: {error}")])?;
-    let mut doctor = Doctor { client, subject, findings: Vec::new() };
-    doctor.apiservice();
-    doctor.service();
-    doctor.crds();
-    doctor.rights();
-    doctor.keda();
-    doctor.lease();
-    doctor.scaled_objects();
-    Ok(doctor.findings)
+    let is_pod = kubeconfig.is_none();
+    let mut doctor = Doctor { client, subject, own_namespace, is_pod, report: Report::default() };
+    doctor.check("APIService", Doctor::apiservice);
+    doctor.check("Service", Doctor::service);
+    doctor.check("API server reaches hpalite", Doctor::reach);
+    doctor.check("serving certificate", Doctor::certificate);
+    doctor.check("CRDs", Doctor::crds);
+    doctor.check("rights", Doctor::rights);
+    doctor.check("KEDA and other installations", Doctor::neighbours);
+    doctor.check("Lease", Doctor::lease);
+    doctor.check("clocks", Doctor::clocks);
+    doctor.check("ScaledObjects", Doctor::scaled_objects);
+    doctor.check("HPAs", Doctor::hpas);
+    doctor.check("metric servers and queries", Doctor::queries);
+    doctor.check("database", Doctor::database);
+    Ok(doctor.report)
 }
 
-/// Prints findings for people.
-///
-/// # Errors
-/// Those of `out`.
-pub fn print(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
-    for finding in findings {
-        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-        writeln!(out, "{severity:7}  {:26}  {}", finding.id, finding.subject)?;
-        writeln!(out, "         cause: {}\n         fix:   {}", finding.cause, finding.fix)?;
+impl Report {
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    writeln!(out, "{errors} errors, {} warnings", findings.len() - errors)
+
+    /// Prints a line for each check, and under it what it found.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut findings = self.findings.iter();
+        for check in &self.checks {
+            let outcome = match check.outcome {
+                Outcome::Ok => "ok",
+                Outcome::NotChecked => "not checked",
+                Outcome::Warning => "warning",
+                Outcome::Error => "error",
+            };
+            writeln!(out, "{outcome:11}  {}", check.check)?;
+            for finding in findings.by_ref().take(check.findings) {
+                writeln!(out, "             {}: {}", finding.id, finding.subject)?;
+                writeln!(out, "               cause: {}\n               fix:   {}", finding.cause, finding.fix)?;
+            }
+        }
+        let count = |outcome| self.checks.iter().filter(|check| check.outcome == outcome).count();
+        writeln!(
+            out,
+            "{} checks: {} ok, {} with errors, {} with warnings, {} not made",
+            self.checks.len(),
+            count(Outcome::Ok),
+            count(Outcome::Error),
+            count(Outcome::Warning),
+            count(Outcome::NotChecked)
+        )
+    }
 }
 
 struct Doctor<'a> {
     client: Client,
     subject: &'a Subject,
-    findings: Vec<Finding>,
+    own_namespace: Option<String>,
+    /// With the credentials of the pod that it runs in.
+    is_pod: bool,
+    report: Report,
 }
 
 impl Doctor<'_> {
+    fn check(&mut self, check: &'static str, make: impl FnOnce(&mut Self)) {
+        let before = self.report.findings.len();
+        make(self);
+        let found = &self.report.findings[before..];
+        let outcome = match found.iter().map(|finding| finding.severity).max() {
+            None => Outcome::Ok,
+            Some(Severity::Error) => Outcome::Error,
+            Some(Severity::Warning) if found.iter().all(|finding| finding.id == NOT_CHECKED) => Outcome::NotChecked,
+            Some(Severity::Warning) => Outcome::Warning,
+        };
+        let findings = found.len();
+        self.report.checks.push(Check { check, outcome, findings });
+    }
+
     fn error(&mut self, id: &'static str, subject: &str, cause: impl Into<String>, fix: impl Into<String>) {
         self.add(Severity::Error, id, subject, cause.into(), fix.into());
     }
@@ -88,7 +177,7 @@ impl Doctor<'_> {
     }
 
     fn add(&mut self, severity: Severity, id: &'static str, subject: &str, cause: String, fix: String) {
-        self.findings.push(Finding { id, severity, subject: subject.to_owned(), cause, fix });
+        self.report.findings.push(Finding { id, severity, subject: subject.to_owned(), cause, fix });
     }
 
     /// The object, Null where there is none, None (and a finding) where it cannot be read.
@@ -104,176 +193,18 @@ impl Doctor<'_> {
     }
 
     fn not_checked(&mut self, path: &str, error: &Error) {
-        let fix = "run with --kubeconfig of an administrator";
-        self.warn("not-checked", path, error.to_string(), fix);
+        self.skipped(path, &error.to_string(), "run it with --kubeconfig of an administrator");
     }
 
-    fn apiservice(&mut self) {
-        let name = &self.subject.apiservice;
-        let subject = format!("APIService {name}");
-        let Some(found) = self.get(&format!("/apis/apiregistration.k8s.io/v1/apiservices/{name}")) else { return };
-        if found.is_null() {
-            let cause = "it does not exist, so no HPA can read external metrics";
-            return self.error("apiservice-missing", &subject, cause, "apply k8s/base/apiservice.yaml");
-        }
-        let (service, namespace) = &self.subject.service;
-        let points_to = (text(&found, "/spec/service/name"), text(&found, "/spec/service/namespace"));
-        if points_to != (service, namespace) {
-            let owner = match points_to.0 {
-                name if name.contains("keda") => "KEDA's",
-                name if name.contains("prometheus-adapter") => "prometheus-adapter's",
-                _ => "another server's",
-            };
-            let cause = format!("it points to {owner} Service {}/{}", points_to.1, points_to.0);
-            let fix = format!("stop that server and let spec.service name {namespace}/{service}");
-            return self.error("apiservice-foreign", &subject, cause, fix);
-        }
-        self.ca_bundle(&subject, &found);
-        let Some(available) = condition(&found, "Available") else { return };
-        if text(available, "/status") != "True" {
-            let (reason, message) = (text(available, "/reason"), text(available, "/message"));
-            let fix = match reason {
-                "ServiceNotFound" => "create the Service",
-                "MissingEndpoints" | "EndpointsNotFound" => "see why no pod of the Service is ready",
-                "ServicePortError" => "let spec.service.port be a port of the Service",
-                _ if message.contains("x509") => "clear spec.caBundle; the daemon writes its own CA there",
-                _ => "allow the API server to reach the pods: NetworkPolicy, firewall towards port 6443, host network",
-            };
-            self.error("apiservice-unavailable", &subject, format!("{reason}: {message}"), fix);
-        }
+    fn skipped(&mut self, what: &str, cause: &str, fix: &str) {
+        self.warn(NOT_CHECKED, what, cause, fix);
     }
 
-    fn ca_bundle(&mut self, subject: &str, apiservice: &Value) {
-        if apiservice.pointer("/spec/insecureSkipTLSVerify") == Some(&Value::Bool(true)) {
-            let cause = "spec.insecureSkipTLSVerify is on: anybody on the path can decide replica counts";
-            self.warn("apiservice-insecure", subject, cause, "remove it; the daemon keeps spec.caBundle");
-        } else if text(apiservice, "/spec/caBundle").is_empty() {
-            let cause = "spec.caBundle is empty: the daemon has not written its CA";
-            self.error("ca-bundle-missing", subject, cause, "see that the daemon runs and may patch the APIService");
-        }
-    }
-
-    fn service(&mut self) {
-        let (name, namespace) = &self.subject.service;
-        let subject = format!("Service {namespace}/{name}");
-        let Some(found) = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}")) else { return };
-        if found.is_null() {
-            return self.error("service-missing", &subject, "it does not exist", "apply k8s/base/service.yaml");
-        }
-        let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{}", self.subject.apiservice);
-        let Some(apiservice) = self.get(&path) else { return };
-        if let Some(port) = apiservice.pointer("/spec/service/port").and_then(Value::as_i64)
-            && !items(&found, "/spec/ports").iter().any(|item| item["port"] == port)
-        {
-            let cause = format!("it has no port {port}, which the APIService names");
-            self.error("service-port", &subject, cause, "let spec.service.port of the APIService be a port of it");
-        }
-        // An external name has no endpoints of its own.
-        if text(&found, "/spec/type") == "ExternalName" {
-            return;
-        }
-        let label = format!("labelSelector=kubernetes.io%2Fservice-name%3D{name}");
-        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{label}");
-        let Some(slices) = self.get(&path) else { return };
-        let is_ready = |endpoint: &Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
-        if !items(&slices, "/items").iter().any(|slice| items(slice, "/endpoints").iter().any(is_ready)) {
-            let cause = "it has no ready endpoint: no pod that its selector matches is ready";
-            self.error("service-no-endpoints", &subject, cause, "compare the selector and look at the pods' /readyz");
-        }
-    }
-
-    fn crds(&mut self) {
-        for plural in ["scaledobjects", "triggerauthentications", "clustertriggerauthentications"] {
-            let subject = format!("CustomResourceDefinition {plural}.keda.sh");
-            let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.keda.sh");
-            let Some(found) = self.get(&path) else { continue };
-            let versions = items(&found, "/spec/versions");
-            let version = versions.iter().find(|version| version["name"] == "v1alpha1" && version["served"] == true);
-            let fix = "kubectl apply --server-side -k k8s/crds";
-            match version {
-                _ if found.is_null() => self.error("crd-missing", &subject, "it does not exist", fix),
-                None => self.error("crd-outdated", &subject, "it does not serve v1alpha1", fix),
-                Some(version) if version.pointer("/subresources/status").is_none() => {
-                    self.error("crd-outdated", &subject, "v1alpha1 has no status subresource", fix);
-                }
-                Some(version) => {
-                    let schema = "/schema/openAPIV3Schema/properties/spec/properties/advanced/properties";
-                    let formulas = format!("{schema}/scalingModifiers");
-                    if plural == "scaledobjects" && version.pointer(&formulas).is_none() {
-                        let cause = "its schema has no spec.advanced.scalingModifiers, so formulas are dropped";
-                        self.warn("crd-outdated", &subject, cause, fix);
-                    }
-                }
-            }
-        }
-    }
-
-    fn keda(&mut self) {
-        let path = "/apis/apps/v1/deployments?fieldSelector=metadata.name%3Dkeda-operator";
-        for operator in self.get(path).iter().flat_map(|list| items(list, "/items")) {
-            if operator.pointer("/spec/replicas") != Some(&Value::from(0)) {
-                let subject = format!("Deployment {}/keda-operator", text(operator, "/metadata/namespace"));
-                let cause = "KEDA runs too: both write the same HPAs and replica counts";
-                self.error("keda-running", &subject, cause, "scale it to 0, or stop hpalite");
-            }
-        }
-        let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
-        let Some(list) = self.get(path) else { return };
-        for configuration in items(&list, "/items") {
-            for webhook in items(configuration, "/webhooks") {
-                let is_keda = |rule: &Value| items(rule, "/apiGroups").iter().any(|group| group == "keda.sh");
-                if !items(webhook, "/rules").iter().any(is_keda) {
-                    continue;
-                }
-                let (name, namespace) =
-                    (text(webhook, "/clientConfig/service/name"), text(webhook, "/clientConfig/service/namespace"));
-                if name.is_empty() {
-                    continue;
-                }
-                let Some(service) = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}")) else {
-                    continue;
-                };
-                if service.is_null() {
-                    let configuration = text(configuration, "/metadata/name");
-                    let cause = format!("left behind: its Service {namespace}/{name} is gone, so writes are refused");
-                    let fix = format!("kubectl delete validatingwebhookconfiguration {configuration}");
-                    let subject = format!("ValidatingWebhookConfiguration {configuration}");
-                    self.error("webhook-left-behind", &subject, cause, fix);
-                }
-            }
-        }
-    }
-
-    fn lease(&mut self) {
-        let (name, namespace) = &self.subject.service;
-        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
-        let Some(lease) = self.get(&path) else { return };
-        if text(&lease, "/spec/holderIdentity").is_empty() {
-            let cause = "no instance holds it: nothing is scaled, unless the daemon runs with --leader-elect=false";
-            let fix = "see that a pod of hpalite runs and may write Leases";
-            self.warn("no-leader", &format!("Lease {namespace}/{name}"), cause, fix);
-        }
-    }
-
-    fn scaled_objects(&mut self) {
-        let within = self.subject.namespace.as_ref().map(|name| format!("/namespaces/{name}")).unwrap_or_default();
-        let Some(list) = self.get(&format!("/apis/keda.sh/v1alpha1{within}/scaledobjects")) else { return };
-        for object in items(&list, "/items") {
-            let name = format!("{}/{}", text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-            let subject = format!("ScaledObject {name}");
-            let deleted = text(object, "/metadata/deletionTimestamp");
-            if !deleted.is_empty() {
-                let cause = format!("being deleted since {deleted}, held by {}", object["metadata"]["finalizers"]);
-                let fix = "see that hpalite runs; if it never will again, remove the finalizer";
-                self.warn("scaled-object-deleting", &subject, cause, fix);
-            } else if let Some(ready) = condition(object, "Ready")
-                && text(ready, "/status") != "True"
-            {
-                let cause = format!("{}: {}", text(ready, "/reason"), text(ready, "/message"));
-                let fix = format!("mend what the cause names; hpalite why {name} has the history");
-                self.error("scaled-object-not-ready", &subject, cause, fix);
-            }
-        }
+    /// Listed, as the daemon does, whose rights are enough for that.
+    fn find_apiservice(&mut self) -> Option<Value> {
+        let name = &self.subject.config.apiservice;
+        let path = format!("/apis/apiregistration.k8s.io/v1/apiservices?fieldSelector=metadata.name%3D{name}");
+        Some(self.get(&path)?.pointer_mut("/items/0").map_or(Value::Null, Value::take))
     }
 }
 
@@ -287,4 +218,40 @@ fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     items(object, "/status/conditions").iter().find(|condition| condition["type"] == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_check_is_told_with_what_it_found() {
+        let finding = |id, severity| Finding {
+            id,
+            severity,
+            subject: "Service a/b".to_owned(),
+            cause: "it is gone".to_owned(),
+            fix: "apply it".to_owned(),
+        };
+        let check = |check, outcome, findings| Check { check, outcome, findings };
+        let report = Report {
+            checks: vec![
+                check("Lease", Outcome::Ok, 0),
+                check("Service", Outcome::Error, 1),
+                check("CRDs", Outcome::NotChecked, 1),
+            ],
+            findings: vec![finding("service-missing", Severity::Error), finding(NOT_CHECKED, Severity::Warning)],
+        };
+        let mut out = Vec::new();
+        report.print(&mut out).expect("a vector takes it");
+        let text = String::from_utf8(out).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..3],
+            ["ok           Lease", "error        Service", "             service-missing: Service a/b"]
+        );
+        assert_eq!(lines[5], "not checked  CRDs");
+        assert_eq!(lines[9], "3 checks: 1 ok, 1 with errors, 0 with warnings, 1 not made");
+        assert!(report.has_errors());
+    }
 }

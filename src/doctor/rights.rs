@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Doctor;
+use super::{Doctor, items, text};
 use crate::kube::{Request, Resource};
 
 const REVIEWS: Resource = Resource::new("authorization.k8s.io", "v1", "subjectaccessreviews", false);
@@ -54,8 +54,9 @@ fn roles() -> Vec<Role> {
 
 impl Doctor<'_> {
     pub(super) fn rights(&mut self) {
-        let (name, own) = self.subject.service.clone();
-        let apiservice = self.subject.apiservice.clone();
+        let (service, own) = self.subject.config.service.clone();
+        let name = self.service_account();
+        let apiservice = self.subject.config.apiservice.clone();
         let watched = self.subject.namespace.clone().unwrap_or_default();
         let roles = roles();
         let mut rights = Vec::new();
@@ -72,7 +73,7 @@ impl Doctor<'_> {
                     let object = match (rule.resource_names.is_empty(), resource.as_str()) {
                         (true, _) => "",
                         (false, "apiservices") => apiservice.as_str(),
-                        (false, _) => name.as_str(),
+                        (false, _) => service.as_str(),
                     };
                     let verbs = rule.verbs.iter().map(String::as_str).collect();
                     rights.push(Right { group, resource, verbs, namespace, object });
@@ -123,6 +124,25 @@ impl Doctor<'_> {
             let cause = "the HPA controller may not list external.metrics.k8s.io, so every HPA stands still";
             self.error("hpa-controller-forbidden", &subject, cause, "apply k8s/base/rbac-external-metrics.yaml");
         }
+    }
+
+    /// What the workload behind the Service runs as; the Service's own name where none is seen.
+    fn service_account(&mut self) -> String {
+        let (name, namespace) = self.subject.config.service.clone();
+        let selector = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}"));
+        let selector = selector.and_then(|service| service.pointer("/spec/selector")?.as_object().cloned());
+        for plural in ["statefulsets", "deployments"] {
+            let Some(selector) = selector.as_ref().filter(|selector| !selector.is_empty()) else { break };
+            let Some(list) = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}")) else { continue };
+            for workload in items(&list, "/items") {
+                let labels = &workload["spec"]["template"]["metadata"]["labels"];
+                if selector.iter().all(|(key, value)| labels[key] == *value) {
+                    let account = text(workload, "/spec/template/spec/serviceAccountName");
+                    return if account.is_empty() { "default".to_owned() } else { account.to_owned() };
+                }
+            }
+        }
+        name
     }
 
     fn may(&mut self, (namespace, name): (&str, &str), right: &Right<'_>, verb: &str) -> Option<bool> {

@@ -25,6 +25,8 @@ use super::config::ClusterConfig;
 use super::error::{Error, Status};
 use super::request::{Method, Request, Verb};
 use super::tls::TlsConnector;
+use crate::scaling::model::UnixMillis;
+use crate::wire::time::parse_http_date;
 
 /// Resolve, TCP and TLS together get twice this; a healthy API server needs milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,6 +122,14 @@ impl Client {
     /// Sends a request and decodes the JSON of its answer.
     pub fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
         decode(&self.send(request)?)
+    }
+
+    /// The API server's clock: the `Date` of its answer to `/version`, in whole seconds; None if it tells none.
+    pub fn server_time(&self) -> Result<Option<UnixMillis>, Error> {
+        let lane = &self.inner.requests;
+        let response = refuse_errors(self.open(lane, &Request::get_path("/version"), Limits::default())?)?;
+        let date = response.headers().get(header::DATE).and_then(|value| value.to_str().ok());
+        Ok(date.and_then(parse_http_date))
     }
 
     /// As `send`, ended by `shutdown_watches`.

@@ -593,6 +593,22 @@ pub struct AuthenticationKey {
     pub name: String,
 }
 
+impl AuthenticationKey {
+    /// Of what an object refers to: namespaced ones are beside the object.
+    #[must_use]
+    pub fn of(object: &ObjectKey, reference: &AuthenticationRef) -> Self {
+        Self {
+            group: object.group,
+            kind: reference.kind,
+            namespace: match reference.kind {
+                AuthenticationKind::TriggerAuthentication => object.namespace.to_string(),
+                AuthenticationKind::ClusterTriggerAuthentication => String::new(),
+            },
+            name: reference.name.clone(),
+        }
+    }
+}
+
 impl fmt::Display for AuthenticationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() {

@@ -14,6 +14,7 @@ mod chunk;
 mod clock;
 mod error;
 pub mod evidence;
+pub mod health;
 mod ledger;
 mod losses;
 pub mod past;

@@ -35,6 +35,12 @@ pub(crate) const LIST_TABLES: &str = "SELECT name, type FROM sqlite_schema \
 pub(crate) const LIST_SCHEMA: &str =
     "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 = '' OR tbl_name = ?1) ORDER BY type DESC, name";
 
+/// When something was measured last, while there is something to measure.
+pub(crate) const LAST_SAMPLE: &str = "SELECT max(coalesce((SELECT at_unix_ms FROM sample_head ORDER BY id DESC LIMIT 1), 0), \
+     coalesce((SELECT max(until_unix_ms) FROM sample_block), 0)) \
+     WHERE EXISTS (SELECT 1 FROM series JOIN scaled_object AS o ON o.id = object_id \
+                   WHERE until_unix_ms IS NULL AND o.removed_at_unix_ms IS NULL)";
+
 /// Begins reading a snapshot.
 pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
 

@@ -54,6 +54,16 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
     Some(UnixMillis(seconds * 1000 + milli))
 }
 
+/// The date of an HTTP header, as servers write it today: `Fri, 02 Jan 2026 03:04:05 GMT`.
+#[must_use]
+pub fn parse_http_date(text: &str) -> Option<UnixMillis> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split(", ").nth(1)?.strip_suffix(" GMT")?.split(' ');
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z"))
+}
+
 /// Whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`.
 #[must_use]
 pub fn format_seconds(at: UnixMillis) -> String {
@@ -156,6 +166,19 @@ mod tests {
             "2026-01-02T03:04:05.Z",
         ] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn http_dates() {
+        for (text, millis) in [
+            ("Fri, 02 Jan 2026 03:04:05 GMT", Some(1_767_323_045_000)),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(1_709_251_199_000)),
+            ("Fri, 02 Jan 2026 03:04:05 CET", None),
+            ("Fri, 2 January 2026", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_http_date(text).map(|at| at.0), millis, "{text}");
         }
     }
 

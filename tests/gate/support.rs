@@ -90,9 +90,12 @@ impl Holder {
         Holder { chain, key_der: KeyPair::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap().serialize_der() }
     }
 
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key_der.clone()).unwrap()
+    }
+
     pub(crate) fn signing_key(&self) -> Arc<dyn rustls::sign::SigningKey> {
-        let key = PrivateKeyDer::try_from(self.key_der.clone()).unwrap();
-        tls::provider().key_provider.load_private_key(key).unwrap()
+        tls::provider().key_provider.load_private_key(self.key()).unwrap()
     }
 }
 

@@ -7,7 +7,6 @@ use super::super::event::{Command, ErrorClass, Write, WriteError, WriteKind, Wri
 use super::super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, FINALIZERS, ObjectKey, ScaledObject, UnixMillis,
 };
-use super::rounds::authentication_key;
 use super::{AuthenticationWrite, World};
 
 const RETRY_BASE: Duration = Duration::from_secs(1);
@@ -208,5 +207,5 @@ fn used(spec: &ScaledObject) -> Vec<AuthenticationKey> {
     let references = definition.triggers.iter().map(|trigger| &trigger.authentication);
     let of_resources = definition.resource_triggers.iter().map(|trigger| &trigger.authentication);
     let references = references.chain(of_resources).filter_map(Option::as_ref);
-    references.map(|reference| authentication_key(&spec.key, reference)).collect()
+    references.map(|reference| AuthenticationKey::of(&spec.key, reference)).collect()
 }

@@ -6,13 +6,9 @@ use std::time::Duration;
 use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
-    Answer, Circumstances, Command, Credentials, DecidedTrigger, EnvTarget, ErrorClass, PollError, Record, ScaleTarget,
-    WriteKind,
+    Answer, Circumstances, Command, Credentials, DecidedTrigger, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
 };
-use super::super::model::{
-    AuthenticationKey, AuthenticationKind, AuthenticationRef, MetricType, ObjectKey, ParameterSource, Source, Trigger,
-    UnixMillis,
-};
+use super::super::model::{MetricType, ObjectKey, Source, Trigger, UnixMillis};
 use super::super::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
 use super::super::reason::Reason;
 use super::super::recommend::{self, Limit};
@@ -98,37 +94,12 @@ impl World {
         }
     }
 
-    /// Where the trigger's authentication parameters come from. A reference that leads nowhere is
-    /// an error: never a query without the credentials that were asked for.
     fn credentials(&self, key: &ObjectKey, trigger: &Trigger) -> Result<Option<Credentials>, PollError> {
-        let Some(reference) = &trigger.authentication else {
-            return Ok(None);
+        let target = || {
+            let object = self.objects.get(key)?;
+            Some((&object.spec, object.target.gvkr()?.clone()))
         };
-        let id = authentication_key(key, reference);
-        let error = |message: String| PollError { class: ErrorClass::Authentication, message };
-        let Some(found) = self.authentications.get(&id) else {
-            return Err(error(format!("{id} not found (spec.triggers[{}].authenticationRef names it)", trigger.index)));
-        };
-        if let Some(problem) = &found.unsupported {
-            return Err(error(format!("{id}: {problem}")));
-        }
-        let env_target = self.objects.get(key).and_then(|object| {
-            let uses_env = found.sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
-            let gvkr = object.target.gvkr().filter(|_| uses_env)?.clone();
-            Some(EnvTarget {
-                gvkr,
-                namespace: key.namespace.to_string(),
-                name: object.spec.target.name.clone(),
-                container: object.spec.target.env_source_container.clone(),
-            })
-        });
-        Ok(Some(Credentials {
-            authentication: id.clone(),
-            resource_version: found.resource_version.clone(),
-            namespace: id.namespace,
-            sources: std::sync::Arc::new(found.sources.clone()),
-            env_target,
-        }))
+        Credentials::of(key, trigger, |id| self.authentications.get(id), target)
     }
 
     /// One trigger of one object has its answer.
@@ -669,17 +640,4 @@ fn paused_definition(object: &Object) -> Result<std::sync::Arc<super::super::mod
 fn is_watched(object: &Object) -> bool {
     let target = &object.spec.target;
     watched_workloads().iter().any(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
-}
-
-/// Identity of a referenced authentication: namespaced ones live beside the object.
-pub(super) fn authentication_key(key: &ObjectKey, reference: &AuthenticationRef) -> AuthenticationKey {
-    AuthenticationKey {
-        group: key.group,
-        kind: reference.kind,
-        namespace: match reference.kind {
-            AuthenticationKind::TriggerAuthentication => key.namespace.to_string(),
-            AuthenticationKind::ClusterTriggerAuthentication => String::new(),
-        },
-        name: reference.name.clone(),
-    }
 }

@@ -1,21 +1,35 @@
 //! `hpalite doctor` names the cause of what is broken, and nothing when all is well.
 
-use std::process::Command;
+mod far;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, free_port, wait_seeing};
 
-fn doctor(cluster: &Cluster) -> (Option<i32>, Vec<Value>) {
+/// Exit code, and the report.
+fn report(kubeconfig: &str, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
-        .args(["doctor", "--json", "--kubeconfig", cluster.env("KUBECONFIG")])
+        .args(["doctor", "--json", "--kubeconfig", kubeconfig])
+        .args(arguments)
         .output()
         .expect("hpalite can be run");
-    let findings = serde_json::from_slice(&output.stdout)
+    let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), findings)
+    (output.status.code(), report)
+}
+
+fn findings(report: &Value) -> Vec<Value> {
+    report["findings"].as_array().expect("a list").clone()
+}
+
+fn doctor(cluster: &Cluster) -> (Option<i32>, Vec<Value>) {
+    let (code, report) = report(cluster.env("KUBECONFIG"), &[]);
+    (code, findings(&report))
 }
 
 fn is_told(findings: &[Value], id: &str, words: &str) -> bool {
@@ -42,6 +56,12 @@ fn broken(cluster: &Cluster, id: &str, words: &str, break_it: &dyn Fn(), mend: &
     told(false);
 }
 
+fn base64(bytes: &[u8]) -> String {
+    let mut child = Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
 fn patch(cluster: &Cluster, kind: &str, name: &str, namespace: &str, patch: &Value) {
     let how = if patch.is_array() { "--type=json" } else { "--type=merge" };
     cluster.kubectl(&["patch", kind, name, "-n", namespace, how, "-p", &patch.to_string()]);
@@ -52,14 +72,34 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
     let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "doctor");
     let source = Source::new(25.0);
-    let _daemon = Daemon::serve(cluster, &[]);
+    let daemon = Daemon::serve(cluster, &[]);
     cluster.deployment(&case.namespace, "api", 1);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     case.wait_until_ready();
-    wait_seeing("no finding", || match doctor(cluster) {
-        (Some(0), findings) if findings.is_empty() => Ok(()),
+    let (listen, db) = (format!("127.0.0.1:{}", daemon.port), daemon.db().display().to_string());
+    let all = ["--listen", &listen, "--db", &db, "--namespace", &case.namespace];
+    wait_seeing("no finding", || match report(cluster.env("KUBECONFIG"), &all) {
+        (Some(0), report) if findings(&report).is_empty() => {
+            let checks = report["checks"].as_array().unwrap();
+            assert!(checks.len() > 10 && checks.iter().all(|check| check["outcome"] == "ok"), "{checks:?}");
+            Ok(())
+        }
         other => Err(format!("{other:?}")),
     });
+    // With the rights of the pod some things cannot be looked at, and nothing is wrong.
+    let own = daemon.folder.path().join("kubeconfig").display().to_string();
+    let (code, report) = report(&own, &all);
+    let ids: Vec<_> = findings(&report).iter().map(|finding| finding["id"].clone()).collect();
+    assert!(code == Some(0) && !ids.is_empty() && ids.iter().all(|id| id == "not-checked"), "{report}");
+    for (check, outcome) in [
+        ("APIService", "ok"),
+        ("serving certificate", "ok"),
+        ("metric servers and queries", "ok"),
+        ("CRDs", "not-checked"),
+    ] {
+        let found = report["checks"].as_array().unwrap().iter().find(|found| found["check"] == check).unwrap();
+        assert_eq!(found["outcome"], outcome, "{check}: {report}");
+    }
     let good = json!({ "spec": { "triggers": [source.trigger("10")] } });
     let mut gone = source.trigger("10");
     gone["metadata"]["serverAddress"] = "http://127.0.0.1:1".into();
@@ -72,6 +112,16 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
         &|| patch(cluster, "scaledobjects.keda.sh", "so", &case.namespace, &good),
     );
     case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
+    let nowhere = format!(r#"{{"spec":{{"service":{{"port":{}}}}}}}"#, free_port());
+    for (id, words) in [("api-unreachable", "503"), ("apiservice-unavailable", "connection refused")] {
+        broken(
+            cluster,
+            id,
+            words,
+            &|| drop(cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", &nowhere])),
+            &|| daemon.route(cluster),
+        );
+    }
 }
 
 #[test]
@@ -83,6 +133,12 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
     let delete = |arguments: &[&str]| drop(cluster.kubectl(&[&["delete"], arguments].concat()));
 
     broken(cluster, "apiservice-missing", APISERVICE, &|| delete(&["apiservice", APISERVICE]), &restore);
+    let ca = base64(&std::fs::read(format!("{}/ca.crt", cluster.env("CLUSTER_PKI"))).unwrap());
+    let trusted = || api(json!({ "spec": { "caBundle": ca } }));
+    trusted();
+    broken(cluster, "ca-bundle-missing", "is empty", &|| api(json!({ "spec": { "caBundle": null } })), &trusted);
+    let rubbish = || api(json!({ "spec": { "caBundle": base64(b"no certificate at all") } }));
+    broken(cluster, "ca-bundle-invalid", "unusable", &rubbish, &trusted);
     let keda = json!({ "spec": { "service": { "name": "keda-metrics-apiserver", "namespace": "keda" } } });
     broken(cluster, "apiservice-foreign", "KEDA's", &|| api(keda.clone()), &restore);
     let insecure = || api(json!({ "spec": { "insecureSkipTLSVerify": true, "caBundle": null } }));
@@ -140,6 +196,42 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
     broken(cluster, "keda-running", &namespace, &|| cluster.deployment(&namespace, "keda-operator", 1), &|| {
         cluster.deployment(&namespace, "keda-operator", 0)
     });
+    // Kubernetes itself gives it the right too.
+    let controller = "system:controller:horizontal-pod-autoscaler";
+    let text = cluster.kubectl(&["get", "clusterrolebinding", controller, "-o", "json"]);
+    let mut own: Value = serde_json::from_str(&text).unwrap();
+    own["metadata"] = json!({ "name": controller });
+    let readers = ["clusterrolebinding", "hpalite-external-metrics-reader", controller];
+    broken(cluster, "hpa-controller-forbidden", "may not list", &|| delete(&readers), &|| {
+        restore();
+        cluster.apply(&own.to_string());
+    });
+    let lease = |holder: &str| {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": "hpalite", "namespace": "hpalite" },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z" },
+        });
+        cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
+        cluster.apply(&lease.to_string());
+    };
+    broken(cluster, "leader-gone", "somebody has not renewed it", &|| lease("somebody"), &|| lease(""));
+    lease("somebody");
+    let unled = || drop(cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite", "--ignore-not-found"]));
+    broken(cluster, "no-leader", "no instance holds it", &unled, &|| lease("somebody"));
+    unled();
+    let second = json!({ "metadata": { "labels": { "app.kubernetes.io/name": "hpalite" } } });
+    let alone = json!({ "metadata": { "labels": null } });
+    cluster.deployment(&namespace, "second", 1);
+    let deployment = |change: &Value| patch(cluster, "deployment", "second", &namespace, change);
+    broken(cluster, "second-installation", "/second", &|| deployment(&second), &|| deployment(&alone));
+    let hpa = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "left", "namespace": namespace, "labels": { "scaledobject.keda.sh/name": "gone" } },
+        "spec": { "maxReplicas": 2, "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "second" } },
+    });
+    let removed = || delete(&["hpa", "left", "-n", &namespace]);
+    broken(cluster, "hpa-orphaned", "/left", &|| cluster.apply(&hpa.to_string()), &removed);
     let webhook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": { "name": "keda-admission" },

@@ -1,0 +1,115 @@
+//! The way of a read from the API server to a pod: APIService, Service, endpoints.
+
+use serde_json::Value;
+
+use super::{Doctor, condition, items, text};
+use crate::http::chain::certificates_from_pem;
+use crate::kube::{Error, Request};
+
+const UNREACHED: &str =
+    "allow the API server to reach the pods: NetworkPolicy, firewall towards port 6443, or overlays/host-network";
+
+impl Doctor<'_> {
+    pub(super) fn apiservice(&mut self) {
+        let subject = format!("APIService {}", self.subject.config.apiservice);
+        let Some(found) = self.find_apiservice() else { return };
+        if found.is_null() {
+            let cause = "it does not exist, so no HPA can read external metrics";
+            return self.error("apiservice-missing", &subject, cause, "apply k8s/base/apiservice.yaml");
+        }
+        let (service, namespace) = &self.subject.config.service;
+        let points_to = (text(&found, "/spec/service/name"), text(&found, "/spec/service/namespace"));
+        if points_to != (service, namespace) {
+            let owner = match points_to.0 {
+                name if name.contains("keda") => "KEDA's",
+                name if name.contains("prometheus-adapter") => "prometheus-adapter's",
+                _ => "another server's",
+            };
+            let cause = format!("it points to {owner} Service {}/{}", points_to.1, points_to.0);
+            let fix = "stop that server, then hpalite takeover";
+            return self.error("apiservice-foreign", &subject, cause, fix);
+        }
+        self.ca_bundle(&subject, &found);
+        let Some(available) = condition(&found, "Available") else { return };
+        if text(available, "/status") != "True" {
+            let (reason, message) = (text(available, "/reason"), text(available, "/message"));
+            let fix = match reason {
+                "ServiceNotFound" => "create the Service",
+                "MissingEndpoints" | "EndpointsNotFound" => "see why no pod of the Service is ready",
+                "ServicePortError" => "let spec.service.port be a port of the Service",
+                _ if message.contains("x509") => "clear spec.caBundle; the daemon writes its own CA there",
+                _ => UNREACHED,
+            };
+            self.error("apiservice-unavailable", &subject, format!("{reason}: {message}"), fix);
+        }
+    }
+
+    fn ca_bundle(&mut self, subject: &str, apiservice: &Value) {
+        let bundle = text(apiservice, "/spec/caBundle");
+        if apiservice.pointer("/spec/insecureSkipTLSVerify") == Some(&Value::Bool(true)) {
+            let cause = "spec.insecureSkipTLSVerify is on: anybody on the path can decide replica counts";
+            self.warn("apiservice-insecure", subject, cause, "remove it; the daemon keeps spec.caBundle");
+        } else if bundle.is_empty() {
+            let cause = "spec.caBundle is empty: the daemon has not written its CA";
+            self.error("ca-bundle-missing", subject, cause, "see that the daemon runs and may patch the APIService");
+        } else if let Err(cause) = pem(bundle).and_then(|pem| {
+            let certificates = certificates_from_pem(&pem).map_err(|error| error.to_string())?;
+            if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(()) }
+        }) {
+            let cause = format!("spec.caBundle is unusable: {cause}");
+            self.error("ca-bundle-invalid", subject, cause, "clear it; the daemon writes its own CA there");
+        }
+    }
+
+    pub(super) fn service(&mut self) {
+        let (name, namespace) = &self.subject.config.service;
+        let subject = format!("Service {namespace}/{name}");
+        let Some(found) = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}")) else { return };
+        if found.is_null() {
+            return self.error("service-missing", &subject, "it does not exist", "apply k8s/base/service.yaml");
+        }
+        let Some(apiservice) = self.find_apiservice() else { return };
+        if let Some(port) = apiservice.pointer("/spec/service/port").and_then(Value::as_i64)
+            && !items(&found, "/spec/ports").iter().any(|item| item["port"] == port)
+        {
+            let cause = format!("it has no port {port}, which the APIService names");
+            self.error("service-port", &subject, cause, "let spec.service.port of the APIService be a port of it");
+        }
+        // An external name has no endpoints of its own.
+        if text(&found, "/spec/type") == "ExternalName" {
+            return;
+        }
+        let label = format!("labelSelector=kubernetes.io%2Fservice-name%3D{name}");
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{label}");
+        let Some(slices) = self.get(&path) else { return };
+        let is_ready = |endpoint: &Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
+        if !items(&slices, "/items").iter().any(|slice| items(slice, "/endpoints").iter().any(is_ready)) {
+            let cause = "it has no ready endpoint: no pod that its selector matches is ready";
+            self.error("service-no-endpoints", &subject, cause, "compare the selector and look at the pods' /readyz");
+        }
+    }
+
+    /// A condition may be some seconds old; this is now.
+    pub(super) fn reach(&mut self) {
+        let name = &self.subject.config.apiservice;
+        let (version, group) = name.split_once('.').unwrap_or((name, ""));
+        let path = format!("/apis/{group}/{version}");
+        match self.client.send(&Request::get_path(&path)) {
+            Ok(_) => {}
+            Err(error) if error.is_forbidden() => self.not_checked(&path, &error),
+            Err(error) => {
+                let fix = match &error {
+                    Error::Status(status) if status.code == 404 => "apply k8s/base/apiservice.yaml",
+                    _ => UNREACHED,
+                };
+                self.error("api-unreachable", &path, format!("the API server answers: {error}"), fix);
+            }
+        }
+    }
+}
+
+/// The PEM text of a caBundle.
+pub(super) fn pem(bundle: &str) -> Result<String, String> {
+    let bytes = crate::base64::decode(bundle).ok_or("it is not base64")?;
+    String::from_utf8(bytes).map_err(|_| "it is not PEM".to_owned())
+}

@@ -1,0 +1,212 @@
+//! Whether metric servers answer, and each query with one number.
+//!
+//! Every distinct question is asked once, by the code and with the credentials that the daemon asks with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::objects::texts;
+use super::{Doctor, Severity};
+use crate::daemon;
+use crate::polling::poller::Asker;
+use crate::scaling::event::{Answer, Credentials, ErrorClass, Missing, PollError, PollJob};
+use crate::scaling::model::{
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, OnMissing, Query, ScaledObject, Source,
+};
+use crate::store::unix_now;
+use crate::wire;
+
+const THREADS: usize = 8;
+/// Of all questions together; the rest is left out, and that is told.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One question, and who asks it.
+struct Question {
+    query: Query,
+    credentials: Option<Credentials>,
+    /// Empty results are an error to at least one of them.
+    needs_series: bool,
+    askers: Vec<String>,
+}
+
+impl Doctor<'_> {
+    pub(super) fn queries(&mut self) {
+        let Some((objects, authentications)) = self.definitions() else { return };
+        let questions = self.questions(&objects, &authentications);
+        let client = self.client.clone();
+        let asker = daemon::asker(&self.subject.config, &client, self.own_namespace.clone());
+        let answers = ask_all(&asker, &questions);
+        let mut troubles: BTreeMap<String, (PollError, usize)> = BTreeMap::new();
+        let mut left_out = 0;
+        for (question, answer) in questions.iter().zip(answers) {
+            match answer {
+                Some(Answer::Failed(error)) if error.class.is_server_trouble() => {
+                    let (server, _) = question.query.told();
+                    troubles.entry(server).or_insert((error, 0)).1 += question.askers.len();
+                }
+                Some(answer) => self.judge(question, &answer),
+                None => left_out += 1,
+            }
+        }
+        for (server, (error, askers)) in troubles {
+            let cause = format!("{}; {askers} triggers ask it", error.message);
+            if self.is_pod {
+                let fix = "see that it runs, its Service and the NetworkPolicies between";
+                self.error("metric-server-unreachable", &server, cause, fix);
+            } else {
+                let fix = "names of Services are known in pods only: kubectl exec … -- /hpalite doctor asks from there";
+                self.warn("metric-server-unreachable", &server, format!("from here: {cause}"), fix);
+            }
+        }
+        if left_out > 0 {
+            let cause = format!("{left_out} questions were left out: their servers do not answer, or time was up");
+            self.skipped("metric servers and queries", &cause, "mend the servers, or ask for one --namespace");
+        }
+    }
+
+    /// Everything as the daemon reads it.
+    fn definitions(&mut self) -> Option<(Vec<ScaledObject>, HashMap<AuthenticationKey, Authentication>)> {
+        let (mut objects, mut authentications) = (Vec::new(), HashMap::new());
+        for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+            let api = format!("/apis/{}/v1alpha1", group.name());
+            let list = self.get(&self.within(&api, "scaledobjects"))?;
+            let readable = texts(&list);
+            objects.extend(
+                readable.iter().filter_map(|text| wire::scaled_object::from_slice(group, text.as_bytes()).ok()),
+            );
+            let mut kinds =
+                vec![(AuthenticationKind::TriggerAuthentication, self.within(&api, "triggerauthentications"))];
+            // The older API has none.
+            if group == ApiGroup::KedaSh {
+                let path = format!("{api}/clustertriggerauthentications");
+                kinds.push((AuthenticationKind::ClusterTriggerAuthentication, path));
+            }
+            for (kind, path) in kinds {
+                let list = self.get(&path)?;
+                for text in texts(&list) {
+                    if let Ok(found) = wire::authentication::from_slice(group, kind, text.as_bytes()) {
+                        authentications.insert(found.key.clone(), found);
+                    }
+                }
+            }
+        }
+        Some((objects, authentications))
+    }
+
+    fn questions(
+        &mut self,
+        objects: &[ScaledObject],
+        authentications: &HashMap<AuthenticationKey, Authentication>,
+    ) -> Vec<Question> {
+        let mut questions: Vec<Question> = Vec::new();
+        let mut places: HashMap<(Query, Option<Credentials>), usize> = HashMap::new();
+        for object in objects.iter().filter(|object| !object.deletion_requested && !object.pause.is_full()) {
+            let Ok(definition) = &object.definition else { continue };
+            for trigger in &definition.triggers {
+                let Source::Query(query) = &trigger.source else { continue };
+                let name = format!("{} trigger {}", object.key, trigger.metric_name);
+                let target = || Some((object, object.status.scale_target_gvkr.clone()?));
+                match Credentials::of(&object.key, trigger, |id| authentications.get(id), target) {
+                    Ok(credentials) => {
+                        let key = (query.clone(), credentials.clone());
+                        let place = *places.entry(key).or_insert_with(|| {
+                            let (query, askers) = (query.clone(), Vec::new());
+                            questions.push(Question { query, credentials, needs_series: false, askers });
+                            questions.len() - 1
+                        });
+                        questions[place].needs_series |= trigger.on_missing == OnMissing::Error;
+                        questions[place].askers.push(name);
+                    }
+                    Err(error) => self.error("authentication-unusable", &name, error.message, "create it, or mend it"),
+                }
+            }
+        }
+        questions
+    }
+
+    fn judge(&mut self, question: &Question, answer: &Answer) {
+        let subject = told(&question.askers);
+        let (server, query) = question.query.told();
+        let of = format!("{query} at {server}");
+        let one = "let it give one number, for example by sum(...)";
+        let (id, severity, cause, fix) = match answer {
+            Answer::Value(_) => return,
+            Answer::Missing(Missing::Empty) if question.needs_series => {
+                ("query-empty", Severity::Error, format!("{of}: no series"), "mend the query, or set onMissing")
+            }
+            Answer::Missing(Missing::Empty) => {
+                let cause = format!("{of}: no series, which reads as 0 and may scale to zero");
+                (
+                    "query-empty",
+                    Severity::Warning,
+                    cause,
+                    "mend the query, or say what a missing value means: onMissing",
+                )
+            }
+            Answer::Missing(missing) => {
+                let cause = format!("{of}: the value is {}", missing.class());
+                ("query-not-a-number", Severity::Error, cause, "guard divisions, for example by `or vector(0)`")
+            }
+            Answer::Failed(PollError { class, message }) => {
+                let cause = format!("{message} ({of})");
+                match class {
+                    ErrorClass::Query => ("query-many-values", Severity::Error, cause, one),
+                    ErrorClass::Authentication => {
+                        ("authentication-unusable", Severity::Error, cause, "create what is missing, or mend it")
+                    }
+                    _ => ("query-failed", Severity::Error, cause, "mend what the server says"),
+                }
+            }
+        };
+        self.add(severity, id, &subject, cause, fix.to_owned());
+    }
+}
+
+/// `shop/api trigger s0-prometheus`, and how many more.
+fn told(askers: &[String]) -> String {
+    match askers {
+        [] => String::new(),
+        [one] => format!("ScaledObject {one}"),
+        [one, more @ ..] => format!("ScaledObject {one} and {} more", more.len()),
+    }
+}
+
+/// An answer for each question; None for those that were left out.
+fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
+    let (next, until) = (AtomicUsize::new(0), Instant::now() + LIMIT);
+    let answers: Vec<Mutex<Option<Answer>>> = questions.iter().map(|_| Mutex::default()).collect();
+    // A server that two questions waited for in vain is not asked the rest.
+    let troubles: Mutex<HashMap<&str, usize>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS.min(questions.len()) {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(Question { query, credentials, .. }) = questions.get(at) else { return };
+                    let locked = |of: &str| {
+                        let troubles = troubles.lock().unwrap_or_else(PoisonError::into_inner);
+                        troubles.get(of).copied().unwrap_or(0)
+                    };
+                    if locked(query.server()) >= 2 {
+                        continue;
+                    }
+                    let done = asker.ask(&PollJob {
+                        id: 0,
+                        server: query.server().into(),
+                        query: query.clone(),
+                        credentials: credentials.clone(),
+                        due_at: unix_now(),
+                    });
+                    if matches!(&done.answer, Answer::Failed(error) if error.class.is_server_trouble()) {
+                        let mut troubles = troubles.lock().unwrap_or_else(PoisonError::into_inner);
+                        *troubles.entry(query.server()).or_default() += 1;
+                    }
+                    *answers[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(done.answer);
+                }
+            });
+        }
+    });
+    answers.into_iter().map(|answer| answer.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+}
