@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fall")]
 
 mod cli;
+mod docs;
 mod e2e;
 mod formula;
 mod gate;

@@ -111,6 +111,9 @@ statements! {
         AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 + ?3 ORDER BY at_unix_ms DESC LIMIT 1";
     InsertReplicaChange Hot "INSERT INTO replica_change (object_id, at_unix_ms, from_replicas, to_replicas, manager, actor, source) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    AttributeToHpa Hot "UPDATE replica_change SET actor = 'hpa' WHERE id = (SELECT id FROM replica_change WHERE object_id = ?1 \
+        AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1) \
+        AND source = 'inferred' AND actor = 'other' AND to_replicas = ?4";
     InsertHpa Hot "INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     InsertCondition Hot "INSERT INTO condition_change (object_id, at_unix_ms, kind, status, reason, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";

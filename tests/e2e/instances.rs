@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::case::{Case, Source};
 use super::hpa::writes;
 use super::{Exclusive, exclusive};
-use crate::support::cluster::{Cluster, Daemon, signal, wait_for, wait_seeing};
+use crate::support::cluster::{Cluster, Daemon, signal, wait_for, wait_seeing, wait_until};
 
 /// A lease that runs out while a test waits for it.
 const SHORT: [&str; 6] = [
@@ -121,9 +121,10 @@ fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
     wait_until_ready(&second);
     assert!(began.elapsed() > Duration::from_secs(3), "not before the first has stopped by itself: {began:?}");
     second.route(case.cluster);
-    // The first would have this to do as well, had it not been replaced.
+    // The first would have this to do as well, had it not been replaced. A read of the HPA controller that hangs in the
+    // frozen one is given up by the API server after a minute.
     source.set(30.0);
-    case.wait_for_replicas(3);
+    wait_until("3 replicas", Duration::from_secs(150), || (case.replicas() == 3).then_some(()));
     case.wait_for_condition("Active", "True", "ScalerActive");
     // The HPA controller and the second come to rest.
     let before = wait_seeing("everything at rest", || {

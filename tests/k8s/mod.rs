@@ -50,7 +50,7 @@ fn kustomize(cluster: &Cluster, folder: &str) -> String {
 
 /// Stand-ins for kinds of other projects, which take any fields: what is tested is that the objects are well-formed
 /// and land where they should.
-fn foreign_kinds(cluster: &Cluster) {
+pub(crate) fn foreign_kinds(cluster: &Cluster) {
     for (group, version, kind, plural) in [
         ("cert-manager.io", "v1", "Issuer", "issuers"),
         ("cert-manager.io", "v1", "Certificate", "certificates"),

@@ -341,3 +341,35 @@ fn old_rows_go_and_the_file_shrinks() {
     // All but the 1 MiB that is kept for what comes next, and the schema.
     assert!(after < 1_500_000 && after < before - 500_000, "{before} to {after}");
 }
+
+/// After a scale to zero the API server no longer tells who set the replicas.
+#[test]
+fn a_change_that_the_hpa_owns_up_to_later_is_the_hpa_s() {
+    let place = Place::new();
+    let store = place.start();
+    let at = |ms: i64| UnixMillis(START + ms);
+    let change = |ms, from, to| Record::Replicas { at: at(ms), object: web(), from: Some(from), to, manager: None };
+    let hpa = |ms, desired| Record::Hpa {
+        at: at(ms),
+        object: web(),
+        current: 1,
+        desired,
+        conditions: Vec::new(),
+        metrics_json: "[]".into(),
+    };
+    store.send(vec![
+        definition(START, &web(), "u", 1, vec![trigger(0, 1.0)]),
+        change(1_000, 1, 4),
+        hpa(1_200, 4),
+        change(5_000, 4, 6),
+        hpa(5_200, 8),
+        change(80_000, 6, 7),
+        hpa(150_000, 7),
+    ]);
+    store.flush().unwrap();
+    stop(store);
+    assert_eq!(
+        rows(&place.open(), "SELECT from_replicas, to_replicas, actor, source FROM v_replica_change"),
+        ["6|7|other|inferred", "4|6|other|inferred", "1|4|hpa|inferred"]
+    );
+}

@@ -1,0 +1,165 @@
+//! What the documents say is true: links lead somewhere, commands are commands, messages are in the code, and the
+//! walkthrough walks.
+
+mod links;
+mod tables;
+mod walkthrough;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hpalite::cli;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every document, relative to the root.
+fn documents() -> Vec<PathBuf> {
+    let output = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let files: Vec<PathBuf> = String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    files
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// A fenced block, with what is said right before it.
+struct Block {
+    language: String,
+    text: String,
+    /// Of a comment `<!-- not run: REASON -->` before it.
+    not_run: Option<String>,
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let (mut blocks, mut not_run) = (Vec::new(), None);
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push(Block { language: language.to_owned(), text: body.join("\n"), not_run: not_run.take() });
+        } else {
+            not_run = line.strip_prefix("<!-- not run: ").and_then(|rest| rest.strip_suffix(" -->")).map(str::to_owned);
+        }
+    }
+    blocks
+}
+
+/// Splits as a shell does, as far as the documents need it.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (Some(open), c) if open == c => quote = None,
+            (None, ' ') => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    assert_eq!(quote, None, "{line}");
+    words.extend(word);
+    words
+}
+
+/// Commands of a shell block, without comments, continued lines joined.
+fn commands(block: &str) -> Vec<String> {
+    let joined = block.replace("\\\n", " ");
+    let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+#[test]
+fn commands_are_commands() {
+    let mut seen = 0;
+    for file in documents() {
+        for block in blocks(&read(&file)).iter().filter(|block| block.language == "sh") {
+            // A script, not a command: its syntax is bash's to judge.
+            if block.text.contains("$(") {
+                continue;
+            }
+            for command in commands(&block.text) {
+                seen += 1;
+                check(&command).unwrap_or_else(|problem| panic!("{}: {command}: {problem}", file.display()));
+            }
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+fn check(command: &str) -> Result<(), String> {
+    let words = words(command);
+    for word in &words {
+        let path = word.trim_start_matches("./");
+        if ["k8s/", "tests/", "sql/", "src/"].iter().any(|folder| path.starts_with(folder))
+            && !root().join(path).exists()
+        {
+            return Err(format!("{path} does not exist"));
+        }
+    }
+    let program = words.iter().find(|word| !word.contains('=')).map_or("", String::as_str);
+    let known = ["kubectl", "helm", "docker", "kind", "k3s", "sudo", "cargo", "hpalite", "export"];
+    if !known.contains(&program) && !program.starts_with("tests/") {
+        return Err(format!("{program} is no program that is known here"));
+    }
+    if let Some(at) = words.iter().position(|word| word == "--bench") {
+        let name = words.get(at + 1).ok_or("--bench names nothing")?;
+        if !read(Path::new("Cargo.toml")).contains(&format!("name = \"{name}\"")) {
+            return Err(format!("there is no bench {name}"));
+        }
+    }
+    let Some(at) = words.iter().position(|word| word == "hpalite" || word == "/hpalite") else { return Ok(()) };
+    // `helm install hpalite`: a name, not a program.
+    if !(at == 0 || words[at - 1] == "--" || words[at - 1].contains('=')) {
+        return Ok(());
+    }
+    let arguments = words[at + 1..].iter().take_while(|word| *word != "|" && *word != ">").map(Into::into);
+    cli::parse(arguments, &|_| None).map(drop).map_err(|problems| problems.0.join("; "))
+}
+
+/// In running text: the subcommand exists, and so do its flags.
+#[test]
+fn flags_in_the_text_exist() {
+    let mut seen = 0;
+    for file in documents() {
+        let text = read(&file);
+        // Code between single backticks; blocks have three, and are looked at above.
+        for code in text.replace("```", "").split('`').skip(1).step_by(2) {
+            let Some(rest) = code.strip_prefix("hpalite ") else { continue };
+            let subcommand = rest.split(' ').next().unwrap_or_default();
+            if subcommand.starts_with('-') {
+                continue;
+            }
+            assert!(cli::HELP.contains(&format!("hpalite {subcommand}")), "{}: {code}", file.display());
+            for word in rest.split([' ', '[', ']']).filter(|word| word.starts_with("--")) {
+                let flag = word.split('=').next().unwrap_or_default();
+                assert!(cli::HELP.contains(flag), "{}: {code}", file.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+/// The other way round is looked at beside the command line.
+#[test]
+fn the_readme_has_every_flag_of_run() {
+    let readme = read(Path::new("README.md"));
+    let (_, run) = cli::HELP.split_once("run: scale").unwrap();
+    let (run, _) = run.split_once("\ncheck:").unwrap();
+    let is_flag = |word: &&str| word.starts_with("--");
+    let flags: Vec<&str> = run.split([' ', ',', '=', ';', '\n']).filter(is_flag).collect();
+    assert!(flags.len() > 20, "{flags:?}");
+    for flag in flags {
+        // Of several with one beginning the README names the beginning once.
+        let short = flag.trim_start_matches("--leader-elect");
+        assert!(readme.contains(flag) || readme.contains(&format!("`{short}")), "{flag} is not in the README");
+    }
+}
