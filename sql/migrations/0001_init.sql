@@ -234,19 +234,26 @@ CREATE TABLE replica_change (
 CREATE INDEX replica_change_by_object ON replica_change (object_id, at_unix_ms);
 CREATE INDEX replica_change_by_at ON replica_change (at_unix_ms);
 
+-- What HPAs said in their conditions. The same few texts come again and again, so each is kept once.
+CREATE TABLE hpa_conditions (
+    id              INTEGER PRIMARY KEY,
+    -- [{"type": text, "status": text, "reason": text, "message": text}]
+    conditions_json TEXT NOT NULL UNIQUE
+) STRICT;
+
 CREATE TABLE hpa_observation (
     id               INTEGER PRIMARY KEY,
     object_id        INTEGER NOT NULL REFERENCES scaled_object (id),
     at_unix_ms       INTEGER NOT NULL,
     current_replicas INTEGER NOT NULL,
     desired_replicas INTEGER NOT NULL,
-    -- [{"type": text, "status": text, "reason": text, "message": text}]
-    conditions_json  TEXT NOT NULL,
+    conditions_id    INTEGER NOT NULL REFERENCES hpa_conditions (id),
     -- status.currentMetrics as the API server has it.
     metrics_json     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX hpa_observation_by_object ON hpa_observation (object_id, at_unix_ms);
 CREATE INDEX hpa_observation_by_at ON hpa_observation (at_unix_ms);
+CREATE INDEX hpa_observation_by_conditions ON hpa_observation (conditions_id);
 
 CREATE TABLE condition_change (
     id         INTEGER PRIMARY KEY,

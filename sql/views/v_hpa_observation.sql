@@ -5,9 +5,10 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', h.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.name,
        h.current_replicas,
        h.desired_replicas,
-       h.conditions_json,
+       c.conditions_json,
        h.metrics_json,
        h.at_unix_ms
 FROM hpa_observation h
 JOIN scaled_object o ON o.id = h.object_id
+JOIN hpa_conditions c ON c.id = h.conditions_id
 ORDER BY h.at_unix_ms DESC, h.id DESC;

@@ -186,6 +186,7 @@ impl Ledger {
             Record::Hpa { at, object, current, desired, conditions, metrics_json } => {
                 let id = self.object(prepared, *at, object)?.id;
                 let conditions = rows::conditions_json(conditions);
+                prepared.execute(Sql::InsertHpaConditions, [&conditions])?;
                 prepared.execute(Sql::InsertHpa, params![id, at.0, current, desired, conditions, metrics_json])?;
                 // It scales first and says so afterwards.
                 prepared.execute(Sql::AttributeToHpa, params![id, at.0, ATTRIBUTION_MS, desired])?;

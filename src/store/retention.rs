@@ -184,9 +184,15 @@ fn history(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<us
         Sql::ExpireLosses,
     ] {
         let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
-        if gone > 0 {
-            return Ok(Some(gone));
+        if gone == 0 {
+            continue;
         }
+        // With the last of a run of observations, what none of the others says goes too.
+        let room = EXPIRE_ROWS - i64::try_from(gone).unwrap_or(EXPIRE_ROWS);
+        if statement == Sql::ExpireHpas && room > 0 {
+            prepared.execute(Sql::ExpireHpaConditions, [room])?;
+        }
+        return Ok(Some(gone));
     }
     Ok(None)
 }
@@ -224,7 +230,10 @@ mod tests {
                  INSERT INTO rolled_hour VALUES (0);
                  INSERT INTO sample_hour (hour_unix_ms, series_id, count, errors) SELECT 0, i, 0, 1 FROM temp.n;
                  INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, min_replicas, force_activation)
-                     SELECT 1, i, 'Inactive', '', 0, 0, '[]', 0, 0 FROM temp.n;",
+                     SELECT 1, i, 'Inactive', '', 0, 0, '[]', 0, 0 FROM temp.n;
+                 INSERT INTO hpa_conditions SELECT i, 'text ' || i FROM temp.n WHERE i <= 40;
+                 INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_id, metrics_json)
+                     SELECT 1, i, 1, 1, 1 + i % 40, '[]' FROM temp.n WHERE i < 1200;",
             )
             .expect("rows");
         let mut prepared = Prepared::new(&connection);
@@ -246,9 +255,17 @@ mod tests {
             slices += 1;
         }
         assert!(slices >= 24, "{slices}");
-        for table in
-            ["sample_block", "sample_chunk", "minute_block", "sample_minute", "sample_hour", "rolled_hour", "decision"]
-        {
+        for table in [
+            "sample_block",
+            "sample_chunk",
+            "minute_block",
+            "sample_minute",
+            "sample_hour",
+            "rolled_hour",
+            "decision",
+            "hpa_observation",
+            "hpa_conditions",
+        ] {
             let left: i64 =
                 connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect(table);
             assert_eq!(left, 0, "{table}");

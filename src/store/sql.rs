@@ -114,8 +114,9 @@ statements! {
     AttributeToHpa Hot "UPDATE replica_change SET actor = 'hpa' WHERE id = (SELECT id FROM replica_change WHERE object_id = ?1 \
         AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1) \
         AND source = 'inferred' AND actor = 'other' AND to_replicas = ?4";
-    InsertHpa Hot "INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    InsertHpaConditions Hot "INSERT INTO hpa_conditions (conditions_json) VALUES (?1) ON CONFLICT DO NOTHING";
+    InsertHpa Hot "INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_id, metrics_json) \
+        SELECT ?1, ?2, ?3, ?4, id, ?6 FROM hpa_conditions WHERE conditions_json = ?5";
     InsertCondition Hot "INSERT INTO condition_change (object_id, at_unix_ms, kind, status, reason, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     UpsertLastActive Hot "INSERT INTO object_state (object_id, last_active_at_unix_ms) VALUES (?1, ?2) \
         ON CONFLICT (object_id) DO UPDATE SET last_active_at_unix_ms = max(last_active_at_unix_ms, excluded.last_active_at_unix_ms)";
@@ -151,7 +152,11 @@ statements! {
     MergeUnderWay Cold "SELECT merging_into FROM sample_block WHERE merging_into IS NOT NULL LIMIT 1";
     // Merged are blocks that are rolled up alike, whole (16777215) or not at all (0).
     MergeCandidates Cold "SELECT level, rolled_series, count(*) FROM sample_block WHERE merging_into IS NULL AND samples < ?1 * chunks \
-        AND rolled_series IN (0, 16777215) GROUP BY level, rolled_series HAVING count(*) >= ?2 ORDER BY level LIMIT 1";
+        AND level < ?3 AND rolled_series IN (0, 16777215) GROUP BY level, rolled_series HAVING count(*) >= ?2 ORDER BY level LIMIT 1";
+    MergeFirst Cold "SELECT id, samples, chunks FROM sample_block WHERE level = ?1 AND rolled_series = ?2 AND merging_into IS NULL \
+        AND samples < ?3 * chunks ORDER BY id LIMIT 1";
+    MergeTexts Cold "SELECT coalesce(sum(length(samples) + length(value_list)), 0), coalesce(sum(json_array_length(samples)), 0) \
+        FROM (SELECT samples, value_list FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
     MergeSpan Cold "SELECT min(from_unix_ms), max(until_unix_ms) FROM (SELECT from_unix_ms, until_unix_ms FROM sample_block \
         WHERE level = ?1 AND rolled_series = ?2 AND merging_into IS NULL AND samples < ?3 * chunks ORDER BY id LIMIT ?4)";
     MergeBegin Cold "UPDATE sample_block SET merging_into = ?1 WHERE id IN (SELECT id FROM sample_block \
@@ -166,7 +171,8 @@ statements! {
 
     // Roll-ups. Ready are blocks that need no merging first (?1 as above), or that are older than ?2.
     RollReady Cold "SELECT id, rolled_series, minute_block, from_unix_ms, until_unix_ms, samples, chunks FROM sample_block \
-        WHERE rolled_series < 16777215 AND merging_into IS NULL AND (samples >= ?1 * chunks OR until_unix_ms < ?2) ORDER BY id LIMIT 1";
+        WHERE rolled_series < 16777215 AND merging_into IS NULL AND (samples >= ?1 * chunks OR until_unix_ms < ?2 OR level >= ?3) \
+        ORDER BY id LIMIT 1";
     RollBlock Hot "SELECT id, rolled_series, minute_block, from_unix_ms, until_unix_ms, samples, chunks FROM sample_block WHERE id = ?1";
     RollAdvance Hot "UPDATE sample_block SET rolled_series = ?2, minute_block = ?3 WHERE id = ?1";
     InsertMinuteBlock Hot "INSERT INTO minute_block (from_unix_ms, until_unix_ms) VALUES (?1, ?2)";
@@ -195,6 +201,8 @@ statements! {
     ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT id FROM hpa_observation WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireHpaConditions Cold "DELETE FROM hpa_conditions WHERE id IN (SELECT c.id FROM hpa_conditions c \
+        WHERE NOT EXISTS (SELECT 1 FROM hpa_observation h WHERE h.conditions_id = c.id) LIMIT ?1)";
     ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT id FROM condition_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
         WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
@@ -270,9 +278,11 @@ statements! {
     WhyDecisionBefore Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
         ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     WhyDecisions Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";
-    WhyHpaBefore Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
-    WhyHpas Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";
+    WhyHpaBefore Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation AS h \
+        JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms < ?2 \
+        ORDER BY at_unix_ms DESC, h.id DESC LIMIT 1";
+    WhyHpas Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation AS h \
+        JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, h.id DESC";
     WhyLosses Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
 }

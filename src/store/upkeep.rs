@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, TransactionBehavior, params};
 
-use super::chunk::{Chunk, ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, as_integer, pack, unpack};
+use super::chunk::{
+    Chunk, ChunkId, NUMBER_MAX, Point, SAMPLES_PER_CHUNK, SERIES_MAX, SampleValue, TEXT_BYTES_MAX, as_integer, pack,
+    unpack,
+};
 use super::clock;
 use super::prepared::Prepared;
 use super::queue::Counters;
@@ -29,13 +32,22 @@ const HEAD_AGE_MS: i64 = 3_600_000;
 const DIRECT_SAMPLES: usize = 16_384;
 
 /// Blocks whose chunks hold fewer samples on average are merged. The row around a chunk is about
-/// 35 bytes: 1.5 a sample at 24, which is what is left when the text of chunks reaches its limit
-/// (44 samples whose values never repeat, and a rest).
-const CHUNK_GOAL: i64 = 24;
+/// 35 bytes: one a sample at 36. When the text of chunks is at its limit they hold about 44 samples whose
+/// values never repeat.
+const CHUNK_GOAL: i64 = 36;
 
-/// So many blocks become one. Each merge writes a sample once more, about 6 to 20 bytes, hence few
-/// merges of many blocks.
-const MERGE_BLOCKS: i64 = 16;
+/// At most so many blocks become one, and at least. Each merge writes a sample once more, about 6 to 20
+/// bytes, hence few merges of many blocks; how many exactly is what fills chunks best, since a rest of
+/// some samples would cost a row of its own.
+const MERGE_BLOCKS: i64 = 20;
+const MERGE_BLOCKS_MIN: i64 = 4;
+
+/// Chunks of a block that say how many samples a full one will hold.
+const MERGE_SAMPLED: i64 = 64;
+
+/// Blocks of this level are not merged: series that are too short, or values too long, for the goal
+/// would be written again for ever.
+const LEVEL_MAX: i64 = 4;
 
 /// Samples in one slice of a merge: 0.5 µs to read, sort, pack and write one makes 16 ms.
 const SLICE_SAMPLES: i64 = 32_768;
@@ -258,23 +270,47 @@ fn merge(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
         in_transaction(prepared, |prepared| merge_slice(prepared, target))?;
         return Ok(true);
     }
-    let mut rows = prepared.get(Sql::MergeCandidates)?.query([CHUNK_GOAL, MERGE_BLOCKS])?;
+    let mut rows = prepared.get(Sql::MergeCandidates)?.query([CHUNK_GOAL, MERGE_BLOCKS, LEVEL_MAX])?;
     let found: Option<(i64, i64)> = rows.next()?.map(TryInto::try_into).transpose()?;
     drop(rows);
     let Some((level, rolled)) = found else { return Ok(false) };
     in_transaction(prepared, |prepared| {
+        let (first, samples, chunks): (i64, i64, i64) = prepared
+            .get(Sql::MergeFirst)?
+            .query_row([level, rolled, CHUNK_GOAL], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (from, until) = ChunkId::range(first, SERIES_MAX);
+        let (texts, held): (i64, i64) = prepared
+            .get(Sql::MergeTexts)?
+            .query_row([from, until, MERGE_SAMPLED], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let blocks = merged_blocks(samples, chunks, texts, held);
         let span: (i64, i64) = prepared
             .get(Sql::MergeSpan)?
-            .query_row([level, rolled, CHUNK_GOAL, MERGE_BLOCKS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row([level, rolled, CHUNK_GOAL, blocks], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let target = prepared.insert(Sql::InsertBlock, params![level + 1, span.0, span.1, rolled])?;
-        prepared.execute(Sql::MergeBegin, [target, level, rolled, CHUNK_GOAL, MERGE_BLOCKS])?;
+        prepared.execute(Sql::MergeBegin, [target, level, rolled, CHUNK_GOAL, blocks])?;
         Ok(true)
     })
 }
 
+/// How many blocks fill chunks best, if all are like one of `samples` in `chunks`, and `held` samples take `texts`
+/// bytes of text.
+fn merged_blocks(samples: i64, chunks: i64, texts: i64, held: i64) -> i64 {
+    // In hundredths of samples; some below what the text allows, since samples are not all alike.
+    let text_max = i64::try_from(TEXT_BYTES_MAX).unwrap_or(i64::MAX);
+    let longest = i64::try_from(SAMPLES_PER_CHUNK).unwrap_or(i64::MAX) * 100;
+    let full = (held * text_max * 98 / texts.max(1)).clamp(100, longest);
+    let one = (samples * 100 / chunks.max(1)).max(1);
+    let filled = |blocks: &i64| {
+        let all = blocks * one;
+        // Of the room that these chunks have, in thousandths.
+        all * 1_000 / (full * ((all + full - 1) / full))
+    };
+    (MERGE_BLOCKS_MIN..=MERGE_BLOCKS).max_by_key(filled).unwrap_or(MERGE_BLOCKS)
+}
+
 /// Rolls up a slice of a block that is ready for it; false when none is.
 fn roll(prepared: &mut Prepared<'_>, ripe_unix_ms: i64) -> Result<bool, rusqlite::Error> {
-    let mut rows = prepared.get(Sql::RollReady)?.query([CHUNK_GOAL, ripe_unix_ms])?;
+    let mut rows = prepared.get(Sql::RollReady)?.query([CHUNK_GOAL, ripe_unix_ms, LEVEL_MAX])?;
     let block = rows.next()?.map(Unrolled::read).transpose()?;
     drop(rows);
     let Some(block) = block else { return Ok(false) };
@@ -338,4 +374,22 @@ pub(crate) fn read_chunk(row: &rusqlite::Row<'_>, first: usize) -> Result<Chunk,
         latency_ms_total: if has_latency { row.get(first + 5)? } else { 0 },
         latency_ms_max: if has_latency { row.get(first + 6)? } else { 0 },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_blocks_are_merged_as_fill_chunks() {
+        // 3.3 samples a chunk, of 22 bytes each: 12 of them make one of 39, where 16 would leave a rest of 8.
+        assert_eq!(merged_blocks(33_000, 10_000, 22_000, 1_000), 12);
+        // 33 of them: 594 samples fill 14 chunks.
+        assert_eq!(merged_blocks(33_000, 1_000, 22_000, 1_000), 18);
+        // Values that repeat: two of as many as a chunk may have.
+        assert_eq!(merged_blocks(33_000, 1_000, 3_000, 1_000), 14);
+        // So few that all of them fit.
+        assert_eq!(merged_blocks(10_000, 10_000, 22_000, 1_000), MERGE_BLOCKS);
+        assert_eq!(merged_blocks(0, 0, 0, 0), MERGE_BLOCKS);
+    }
 }

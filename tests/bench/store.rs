@@ -278,7 +278,7 @@ fn wait_for_merges(path: &Path) {
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
     let sql = "SELECT (SELECT count(*) FROM sample_block WHERE merging_into IS NOT NULL) \
         + (SELECT count(*) FROM sample_block WHERE rolled_series < 16777215 AND samples >= 24 * chunks) \
-        + coalesce((SELECT max(n) >= 16 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 24 * chunks GROUP BY level)), 0)";
+        + coalesce((SELECT max(n) >= 20 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 36 * chunks AND level < 4 GROUP BY level)), 0)";
     while connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
         std::thread::yield_now();
     }
