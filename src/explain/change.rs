@@ -4,7 +4,7 @@ use super::facts::{Facts, condition, driver, metric_text, resources};
 use super::{Change, Entry, Held, Metric, when};
 use crate::logfmt::iso;
 use crate::scaling::recommend::{self, Limit};
-use crate::store::evidence::CHANGE_SETTLES_MS;
+use crate::store::evidence::{CHANGE_SETTLES_MS, HpaRow};
 use crate::store::past::ReplicaRow;
 
 /// A decision belongs to a change so long after it.
@@ -22,7 +22,8 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
         "hpa" => {
             limits = limits_of(facts, row, from);
             let definition = facts.definition(row.at);
-            let resources = definition.and_then(resources);
+            let said = after_change(facts, row);
+            let resources = definition.and_then(|definition| resources(definition, said));
             let min = definition.map_or(1, |definition| definition.min().max(1));
             // Above the minimum, the count goes no higher than what the driving metric asks for.
             let is_beyond = |metric: &Metric| row.to > from.max(min) && metric.proposal < Some(row.to);
@@ -93,14 +94,19 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     }
 }
 
+/// What the HPA said when it had made this change.
+fn after_change<'a>(facts: &'a Facts<'_>, row: &ReplicaRow) -> Option<&'a HpaRow> {
+    facts.evidence.hpa.iter().find(|seen| {
+        (row.at - CHANGE_SETTLES_MS..=row.at + CHANGE_SETTLES_MS).contains(&seen.at)
+            && seen.desired == i64::from(row.to)
+    })
+}
+
 /// What shaped a change of the HPA: as its own conditions of that time say, with our numbers.
 fn limits_of(facts: &Facts<'_>, row: &ReplicaRow, from: u32) -> Vec<Held> {
     let Some(definition) = facts.definition(row.at) else { return Vec::new() };
     let up = row.to > from;
-    let after = facts.evidence.hpa.iter().find(|seen| {
-        (row.at - CHANGE_SETTLES_MS..=row.at + CHANGE_SETTLES_MS).contains(&seen.at)
-            && seen.desired == i64::from(row.to)
-    });
+    let after = after_change(facts, row);
     let limited = after.and_then(|seen| condition(seen, "ScalingLimited")).filter(|(status, ..)| status == "True");
     let behavior = definition.behavior.as_ref();
     let moved = |seconds: i32| {

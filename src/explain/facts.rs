@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::Metric;
 use crate::scaling::composite;
+use crate::scaling::hpa::MetricTarget;
 use crate::scaling::model::{ApiGroup, Definition, MetricType};
+use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
 use crate::store::evidence::{DecisionRow, Evidence, HpaRow};
@@ -129,10 +131,42 @@ pub(super) fn metric_text(metric: &Metric) -> String {
     text
 }
 
-/// `cpu, memory`: what the HPA reads without us.
-pub(super) fn resources(definition: &Definition) -> Option<String> {
-    let kinds: Vec<&str> = definition.resource_triggers.iter().map(|trigger| trigger.kind.as_str()).collect();
-    (!kinds.is_empty()).then(|| kinds.join(", "))
+/// `cpu 85 % / 60 %, memory`: what the HPA reads without us, with what it read where it says so.
+pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Option<String> {
+    let current: Vec<Value> = said.and_then(|row| serde_json::from_str(&row.metrics_json).ok()).unwrap_or_default();
+    let told: Vec<String> = definition
+        .resource_triggers
+        .iter()
+        .map(|trigger| {
+            let source = if trigger.container.is_some() { "containerResource" } else { "resource" };
+            let read = current.iter().map(|metric| &metric[source]).find(|found| {
+                found["name"] == *trigger.kind && found["container"].as_str() == trigger.container.as_deref()
+            });
+            let name = match &trigger.container {
+                Some(container) => format!("{} of container {container}", trigger.kind),
+                None => trigger.kind.clone(),
+            };
+            let text = |found: &Value, target: &MetricTarget| match target {
+                MetricTarget::Utilization(target) => {
+                    Some(format!("{name} {} % / {target} %", found["current"]["averageUtilization"].as_i64()?))
+                }
+                MetricTarget::AverageValue(target) => {
+                    let read = found["current"]["averageValue"].as_str()?;
+                    Some(format!("{name} {read} / {} per pod", amount(*target)))
+                }
+                MetricTarget::Value(_) => None,
+            };
+            read.and_then(|found| text(found, &trigger.target)).unwrap_or(name)
+        })
+        .collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// A quantity in thousandths, as people write it: memory in binary units where those are whole.
+fn amount(milli: i128) -> String {
+    let units = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+    let whole = units.iter().find(|(_, unit)| milli != 0 && milli % (unit * 1000) == 0);
+    whole.map_or_else(|| quantity::text(milli), |(name, unit)| format!("{}{name}", milli / (unit * 1000)))
 }
 
 /// The metric that asks for most.

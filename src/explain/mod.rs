@@ -167,7 +167,29 @@ pub fn why(
         near.dedup();
         return Err(Error::Unknown { name: wanted, near });
     };
-    Ok(explain(namespace, name, &evidence, since, until))
+    let mut report = explain(namespace, name, &evidence, since, until);
+    // Earlier objects of this name, newest first, as far as they reach into what was asked for.
+    let group = group_of(&evidence);
+    let mut born = evidence.added_at;
+    while let Some(since) = since.filter(|since| *since < born) {
+        let found = reader.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS).map_err(Error::Store)?;
+        let Some(earlier) = found.filter(|found| found.removed_at.is_none_or(|removed| removed >= since)) else {
+            break;
+        };
+        let until = earlier.removed_at.unwrap_or(born - 1);
+        let mut entries = explain(namespace, name, &earlier, Some(since), until).entries;
+        // Those are of all objects, so the report has them.
+        entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
+        entries.push(state::removed_entry(until));
+        report.entries.splice(0..0, entries);
+        born = earlier.added_at;
+    }
+    report.entries.sort_by_key(|entry| entry.time);
+    Ok(report)
+}
+
+fn group_of(evidence: &Evidence) -> Option<ApiGroup> {
+    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == evidence.api_group)
 }
 
 /// Explains the evidence.
@@ -187,6 +209,7 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
     // What is missing may be the very cause that is looked for.
     entries.extend(evidence.losses.iter().map(state::loss_entry));
     entries.sort_by_key(|entry: &Entry| entry.time);
+    let entries = state::without_repetitions(entries, until);
     let replicas = facts.replicas_at(until);
     Report {
         namespace: namespace.to_owned(),

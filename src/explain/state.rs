@@ -1,5 +1,7 @@
 //! What holds replicas where they are.
 
+use std::collections::BTreeMap;
+
 use super::facts::{Facts, asks, condition, driver, metric_text, resources};
 use super::{Entry, Held, Metric, when};
 use crate::logfmt::iso;
@@ -143,7 +145,7 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
             let left_text = left.map_or(String::new(), |left| format!(", about {left} s left"));
             let text = format!("the stabilization window of {window} s{left_text} ({how}): {asks}");
             found.push(Held { seconds_left: left, ..held(Limit::Stabilization.id(), text) });
-        } else if let Some(resources) = resources(definition) {
+        } else if let Some(resources) = resources(definition, seen) {
             let text = format!("{resources} perhaps, which the HPA reads itself: {asks}");
             found.push(held("resource", text));
         }
@@ -221,6 +223,45 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         }
     }
     entries
+}
+
+/// What holds, lets go and holds again while nothing else happens is told once, with how often and until when.
+pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    // By what holds: where its entry is, how often it came again, and when last.
+    let mut runs: BTreeMap<String, (usize, u32, i64)> = BTreeMap::new();
+    for entry in entries {
+        let Some(held) = &entry.held else {
+            tell(&mut kept, std::mem::take(&mut runs), now);
+            kept.push(entry);
+            continue;
+        };
+        match runs.get_mut(&held.by) {
+            Some((_, again, last)) => {
+                *again += 1;
+                *last = entry.time;
+            }
+            None => {
+                runs.insert(held.by.clone(), (kept.len(), 0, 0));
+                kept.push(entry);
+            }
+        }
+    }
+    tell(&mut kept, runs, now);
+    kept
+}
+
+fn tell(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
+    for (at, again, last) in runs.into_values().filter(|(_, again, _)| *again > 0) {
+        let times = if again == 1 { "once more".to_owned() } else { format!("{again} times more") };
+        kept[at].text.push_str(&format!("; {times}, last {}", when::short(last, now)));
+    }
+}
+
+/// The end of an object that another of its name came after.
+pub(super) fn removed_entry(time: i64) -> Entry {
+    let text = "the ScaledObject was removed".to_owned();
+    Entry { at: iso(time), kind: "definition", change: None, held: None, text, time }
 }
 
 /// A stretch of which the history is incomplete.

@@ -66,7 +66,13 @@ impl Evidence {
 
     fn with_hpa(mut self, at: i64, desired: i64, kind: &str, status: &str, reason: &str) -> Self {
         let conditions_json = json!([{ "type": kind, "status": status, "reason": reason, "message": "" }]).to_string();
-        self.hpa.push(HpaRow { at: NOW + at, current: desired, desired, conditions_json });
+        self.hpa.push(HpaRow {
+            at: NOW + at,
+            current: desired,
+            desired,
+            conditions_json,
+            metrics_json: "[]".to_owned(),
+        });
         self
     }
 
@@ -137,6 +143,66 @@ fn what_the_hpa_reads_itself_is_named_when_no_metric_of_ours_asked() {
     assert_eq!(held_by(&report)[0].0, "resource", "the count is above what ours asks for: {report:?}");
     let report = given(4);
     assert_eq!(last_change(&report).driven_by.as_deref(), Some("s0-prometheus"));
+}
+
+#[test]
+fn what_the_hpa_read_itself_is_told_from_its_status() {
+    let cpu = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
+    let memory = json!({ "type": "memory", "metricType": "AverageValue",
+        "metadata": { "value": "200Mi", "containerName": "app" } });
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue"), cpu, memory]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-6_000, 35.0)])
+        .with_change(-600_000, None, 3, "other")
+        .with_change(-5_000, Some(3), 6, "hpa")
+        .with_hpa(-4_900, 6, "AbleToScale", "True", "SucceededRescale");
+    given.hpa[0].metrics_json = json!([
+        { "type": "Resource", "resource": { "name": "cpu", "current": { "averageUtilization": 100, "averageValue": "1" } } },
+        { "type": "ContainerResource",
+          "containerResource": { "name": "memory", "container": "app", "current": { "averageValue": "150Mi" } } },
+    ])
+    .to_string();
+    let text = given.now().entries[0].text.clone();
+    let read = "for cpu 100 % / 50 %, memory of container app 150Mi / 200Mi per pod, which it reads itself";
+    assert!(text.starts_with(&format!("3→6 by the HPA: {read}")), "{text}");
+}
+
+#[test]
+fn what_holds_again_and_again_is_told_once() {
+    let entry = |time: i64, kind: &'static str, by: Option<&str>| Entry {
+        at: String::new(),
+        kind,
+        change: None,
+        held: by.map(|by| Held {
+            by: by.to_owned(),
+            allows: None,
+            seconds_left: None,
+            since: None,
+            text: String::new(),
+        }),
+        text: by.unwrap_or(kind).to_owned(),
+        time: NOW + time,
+    };
+    let entries = vec![
+        entry(-90_000, "held", Some("tolerance")),
+        entry(-80_000, "held", Some("max")),
+        entry(-70_000, "held", Some("tolerance")),
+        entry(-60_000, "held", Some("tolerance")),
+        entry(-50_000, "replicas", None),
+        entry(-40_000, "held", Some("tolerance")),
+        entry(-30_000, "held", Some("tolerance")),
+    ];
+    let told = state::without_repetitions(entries, NOW);
+    let texts: Vec<&str> = told.iter().map(|entry| entry.text.as_str()).collect();
+    let last = |time: i64| when::short(NOW + time, NOW);
+    assert_eq!(
+        texts,
+        [
+            &format!("tolerance; 2 times more, last {}", last(-60_000)),
+            "max",
+            "replicas",
+            &format!("tolerance; once more, last {}", last(-30_000)),
+        ]
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@ const ROWS_MAX: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Evidence {
     pub api_group: String,
+    pub added_at: i64,
     pub removed_at: Option<i64>,
     pub definitions: Vec<DefinitionRow>,
     pub series: Vec<SeriesRow>,
@@ -57,6 +58,8 @@ pub struct HpaRow {
     pub current: i64,
     pub desired: i64,
     pub conditions_json: String,
+    /// `status.currentMetrics`.
+    pub metrics_json: String,
 }
 
 #[derive(Clone, Debug)]
@@ -99,10 +102,10 @@ impl Reader {
             let snapshot = connection.unchecked_transaction()?;
             let found = snapshot
                 .query_row(Sql::WhyObject.text(), params![namespace, name, until, group.map(ApiGroup::name)], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get(3)?))
                 })
                 .optional()?;
-            let Some((id, api_group, removed_at)) = found else { return Ok(None) };
+            let Some((id, api_group, added_at, removed_at)) = found else { return Ok(None) };
             let spans: Vec<Range> = match since {
                 Some(since) => vec![Range { from: since, to: until }],
                 None => {
@@ -113,7 +116,8 @@ impl Reader {
                     change.into_iter().chain([Range { from: until - around_ms, to: until }]).collect()
                 }
             };
-            read(&snapshot, id, &spans, until).map(|evidence| Some(Evidence { api_group, removed_at, ..evidence }))
+            read(&snapshot, id, &spans, until)
+                .map(|evidence| Some(Evidence { api_group, added_at, removed_at, ..evidence }))
         })
     }
 }
@@ -198,7 +202,13 @@ fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
 }
 
 fn hpa_row(row: &Row<'_>) -> Found<HpaRow> {
-    Ok(HpaRow { at: row.get(0)?, current: row.get(1)?, desired: row.get(2)?, conditions_json: row.get(3)? })
+    Ok(HpaRow {
+        at: row.get(0)?,
+        current: row.get(1)?,
+        desired: row.get(2)?,
+        conditions_json: row.get(3)?,
+        metrics_json: row.get(4)?,
+    })
 }
 
 fn loss_row(row: &Row<'_>) -> Found<LossRow> {

@@ -271,17 +271,17 @@ statements! {
         WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
     // Explaining (evidence.rs): the newest row before a time, and all between two times.
     WhyNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
-    WhyObject Hot "SELECT id, api_group, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
+    WhyObject Hot "SELECT id, api_group, added_at_unix_ms, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
         WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
     WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
     WhyDecisionBefore Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
         ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     WhyDecisions Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";
-    WhyHpaBefore Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation AS h \
+    WhyHpaBefore Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
         JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms < ?2 \
         ORDER BY at_unix_ms DESC, h.id DESC LIMIT 1";
-    WhyHpas Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json FROM hpa_observation AS h \
+    WhyHpas Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
         JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, h.id DESC";
     WhyLosses Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hpalite::explain::{self, Question};
 use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Missing, Record};
 use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -372,4 +373,37 @@ fn a_change_that_the_hpa_owns_up_to_later_is_the_hpa_s() {
         rows(&place.open(), "SELECT from_replicas, to_replicas, actor, source FROM v_replica_change"),
         ["6|7|other|inferred", "4|6|other|inferred", "1|4|hpa|inferred"]
     );
+}
+
+#[test]
+fn why_tells_of_all_objects_of_a_name_that_lived_in_that_time() {
+    let place = Place::new();
+    let store = place.start();
+    let at = |ms: i64| UnixMillis(START + ms);
+    let change = |ms, from, to| {
+        let manager = Some("kube-controller-manager".to_owned());
+        Record::Replicas { at: at(ms), object: web(), from: Some(from), to, manager }
+    };
+    store.send(vec![
+        definition(START, &web(), "first", 1, vec![trigger(0, 1.0)]),
+        change(10_000, 1, 4),
+        Record::Removed { at: at(20_000), object: web() },
+        definition(START + 30_000, &web(), "second", 1, vec![trigger(0, 1.0)]),
+        change(40_000, 4, 7),
+    ]);
+    store.flush().unwrap();
+    let told = |since: i64| {
+        let question = Question::Between(at(since), at(50_000));
+        let report = explain::why(&place.path(), "shop", "web", None, question).unwrap();
+        let words = |text: &str| text.split(' ').take(4).collect::<Vec<_>>().join(" ");
+        let entries = report.entries.iter().filter(|entry| entry.kind != "daemon" && entry.kind != "held");
+        entries.map(|entry| words(&entry.text)).collect::<Vec<_>>()
+    };
+    let second = ["definition, generation 1: created", "4→7 by the HPA:"];
+    assert_eq!(told(25_000), second);
+    let all =
+        ["definition, generation 1: created", "1→4 by the HPA:", "the ScaledObject was removed", second[0], second[1]];
+    assert_eq!(told(0), all);
+    assert_eq!(told(15_000), all[2..]);
+    stop(store);
 }
