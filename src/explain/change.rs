@@ -4,7 +4,7 @@ use super::facts::{Facts, condition, driver, metric_text, resources};
 use super::{Change, Entry, Held, Metric, when};
 use crate::logfmt::iso;
 use crate::scaling::recommend::{self, Limit};
-use crate::store::evidence::{CHANGE_SETTLES_MS, HpaRow};
+use crate::store::evidence::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 use crate::store::past::ReplicaRow;
 
 /// A decision belongs to a change so long after it.
@@ -20,9 +20,9 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     let why = match row.actor.as_str() {
         _ if row.from.is_none() => "first seen".to_owned(),
         "hpa" => {
-            limits = limits_of(facts, row, from);
             let definition = facts.definition(row.at);
             let said = after_change(facts, row);
+            limits = limits_of(facts, row, from, said);
             let resources = definition.and_then(|definition| resources(definition, said));
             let min = definition.map_or(1, |definition| definition.min().max(1));
             // Above the minimum, the count goes no higher than what the driving metric asks for.
@@ -38,11 +38,7 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
             format!("by the HPA{inferred}: {}", parts.join("; "))
         }
         "hpalite" => {
-            let decision = facts.evidence.decisions.iter().rev().find(|decision| {
-                decision.to_replicas == row.to
-                    && decision.from_replicas == from
-                    && (row.at - CARRY_OUT_MS..=row.at).contains(&decision.at)
-            });
+            let decision = decision_of(facts, row, from);
             reason = decision.map(|decision| decision.reason.clone());
             let mut text = decision.map_or("decision not recorded".to_owned(), |decision| decision.detail.clone());
             if let Some(pause) = decision.and_then(|decision| decision.pause.as_deref()) {
@@ -96,17 +92,24 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
 
 /// What the HPA said when it had made this change.
 fn after_change<'a>(facts: &'a Facts<'_>, row: &ReplicaRow) -> Option<&'a HpaRow> {
-    facts.evidence.hpa.iter().find(|seen| {
-        (row.at - CHANGE_SETTLES_MS..=row.at + CHANGE_SETTLES_MS).contains(&seen.at)
-            && seen.desired == i64::from(row.to)
-    })
+    let rows = &facts.evidence.hpa;
+    let first = rows.partition_point(|seen| seen.at < row.at - CHANGE_SETTLES_MS);
+    let mut near = rows[first..].iter().take_while(|seen| seen.at <= row.at + CHANGE_SETTLES_MS);
+    near.find(|seen| seen.desired == i64::from(row.to))
+}
+
+/// The decision that this change carried out.
+fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<&'a DecisionRow> {
+    let rows = &facts.evidence.decisions;
+    let end = rows.partition_point(|decision| decision.at <= row.at);
+    let mut recent = rows[..end].iter().rev().take_while(|decision| decision.at >= row.at - CARRY_OUT_MS);
+    recent.find(|decision| decision.to_replicas == row.to && decision.from_replicas == from)
 }
 
 /// What shaped a change of the HPA: as its own conditions of that time say, with our numbers.
-fn limits_of(facts: &Facts<'_>, row: &ReplicaRow, from: u32) -> Vec<Held> {
+fn limits_of(facts: &Facts<'_>, row: &ReplicaRow, from: u32, after: Option<&HpaRow>) -> Vec<Held> {
     let Some(definition) = facts.definition(row.at) else { return Vec::new() };
     let up = row.to > from;
-    let after = after_change(facts, row);
     let limited = after.and_then(|seen| condition(seen, "ScalingLimited")).filter(|(status, ..)| status == "True");
     let behavior = definition.behavior.as_ref();
     let moved = |seconds: i32| {

@@ -133,6 +133,9 @@ pub(super) fn metric_text(metric: &Metric) -> String {
 
 /// `cpu 85 % / 60 %, memory`: what the HPA reads without us, with what it read where it says so.
 pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Option<String> {
+    if definition.resource_triggers.is_empty() {
+        return None;
+    }
     let current: Vec<Value> = said.and_then(|row| serde_json::from_str(&row.metrics_json).ok()).unwrap_or_default();
     let told: Vec<String> = definition
         .resource_triggers
@@ -159,7 +162,7 @@ pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Optio
             read.and_then(|found| text(found, &trigger.target)).unwrap_or(name)
         })
         .collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    Some(told.join(", "))
 }
 
 /// A quantity in thousandths, as people write it: memory in binary units where those are whole.

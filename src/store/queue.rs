@@ -50,6 +50,7 @@ pub(crate) struct Counters {
     dropped_total: [AtomicU64; Kind::ALL.len()],
     corruptions_total: AtomicU64,
     deleting_longest_us: AtomicU64,
+    upkeep_longest_us: AtomicU64,
     /// A lock only for a text that is written once a failure and read once a scrape.
     last_error: Mutex<Option<String>>,
 }
@@ -74,6 +75,8 @@ pub struct Stats {
     pub corruptions_total: u64,
     /// The longest that one slice of deleting kept the writer from what had arrived.
     pub deleting_longest: Duration,
+    /// Longest slice of any upkeep, deleting included: packing, merging, rolling up.
+    pub upkeep_longest: Duration,
     /// Of the last flush, when it failed.
     pub last_error: Option<String>,
 }
@@ -127,6 +130,11 @@ impl Counters {
     pub(crate) fn note_deleting(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.deleting_longest_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_upkeep(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.upkeep_longest_us.fetch_max(us, Ordering::Relaxed);
     }
 
     pub(crate) fn count_corruption(&self) {
@@ -227,6 +235,7 @@ impl Sender {
             dropped_total: Kind::ALL
                 .map(|kind| (kind.id(), counters.dropped_total[kind as usize].load(Ordering::Relaxed))),
             corruptions_total: counters.corruptions_total.load(Ordering::Relaxed),
+            upkeep_longest: Duration::from_micros(counters.upkeep_longest_us.load(Ordering::Relaxed)),
             deleting_longest: Duration::from_micros(counters.deleting_longest_us.load(Ordering::Relaxed)),
             last_error: counters.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         }

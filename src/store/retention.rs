@@ -139,7 +139,7 @@ fn samples(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<us
     let Some((block, rolled_series)) = block else { return Ok(None) };
     if rolled_series < SERIES_MAX {
         let unrolled = prepared.get(Sql::RollBlock)?.query_row([block], Unrolled::read)?;
-        rollup::roll_slice(prepared, unrolled)?;
+        rollup::roll_slice(prepared, unrolled, rollup::SLICE_SAMPLES)?;
         return Ok(Some(0));
     }
     let (first, last) = ChunkId::range(block, SERIES_MAX);

@@ -14,7 +14,7 @@ use super::sql::Sql;
 use super::upkeep::read_chunk;
 
 /// Samples in one slice: 2 to 3 µs each, most of it for the text of the minutes, make 25 ms.
-const SLICE_SAMPLES: i64 = 8_192;
+pub(crate) const SLICE_SAMPLES: i64 = 8_192;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -169,13 +169,13 @@ impl Unrolled {
 }
 
 /// Rolls up the next series of a block within the caller's transaction.
-pub(crate) fn roll_slice(prepared: &mut Prepared<'_>, block: Unrolled) -> Result<(), rusqlite::Error> {
+pub(crate) fn roll_slice(prepared: &mut Prepared<'_>, block: Unrolled, slice: i64) -> Result<(), rusqlite::Error> {
     let minute_block = match block.minute_block {
         Some(id) => id,
         None => prepared.insert(Sql::InsertMinuteBlock, params![block.from_unix_ms, block.until_unix_ms])?,
     };
     let (first, last) = ChunkId::range_between(block.id, block.rolled_series, SERIES_MAX);
-    let ahead = (block.chunks.saturating_mul(SLICE_SAMPLES) / block.samples.max(1)).max(1);
+    let ahead = (block.chunks.saturating_mul(slice) / block.samples.max(1)).max(1);
     let mut rows = prepared.get(Sql::MergeReach)?.query([first, last, ahead])?;
     let reach = match rows.next()? {
         Some(row) => ChunkId(row.get(0)?).series(),

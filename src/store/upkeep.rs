@@ -52,6 +52,13 @@ const LEVEL_MAX: i64 = 4;
 /// Samples in one slice of a merge: 0.5 µs to read, sort, pack and write one makes 16 ms.
 const SLICE_SAMPLES: i64 = 32_768;
 
+/// A slice of merging or rolling up that took longer than the first is followed by one of half its size, down
+/// to a 32nd; one that took less than the second by one of twice its size, up to the whole. Writing waits for
+/// one slice at most, and must not wait for 50 ms.
+const SLICE_LONG: Duration = Duration::from_millis(25);
+const SLICE_SHORT: Duration = Duration::from_millis(8);
+const HALVINGS_MAX: u32 = 5;
+
 /// How often retention looks for more once it found nothing.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
@@ -67,6 +74,8 @@ pub(crate) struct Upkeep {
     expired_at_unix_ms: i64,
     /// A block was written since the last look for blocks to merge.
     fresh_block: bool,
+    /// How often slices are halved on this machine now.
+    halvings: u32,
 }
 
 impl Upkeep {
@@ -80,6 +89,7 @@ impl Upkeep {
             expire_next_unix_ms: 0,
             expired_at_unix_ms: 0,
             fresh_block: true,
+            halvings: 0,
         })
     }
 
@@ -88,6 +98,7 @@ impl Upkeep {
         *self = Self {
             expire_next_unix_ms: self.expire_next_unix_ms,
             expired_at_unix_ms: self.expired_at_unix_ms,
+            halvings: self.halvings,
             ..Self::load(prepared, self.retention)?
         };
         Ok(())
@@ -134,6 +145,18 @@ impl Upkeep {
         now_unix_ms: i64,
         counters: &Counters,
     ) -> Result<bool, rusqlite::Error> {
+        let begun = clock::now();
+        let more = self.slice(prepared, now_unix_ms, counters);
+        counters.note_upkeep(clock::now().duration_since(begun));
+        more
+    }
+
+    fn slice(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        now_unix_ms: i64,
+        counters: &Counters,
+    ) -> Result<bool, rusqlite::Error> {
         let head_age_ms = now_unix_ms.saturating_sub(self.head_oldest_unix_ms);
         if self.head_rows >= HEAD_ROWS || (self.head_rows > 0 && head_age_ms >= HEAD_AGE_MS) {
             in_transaction(prepared, pack_head)?;
@@ -141,11 +164,12 @@ impl Upkeep {
             self.fresh_block = true;
             return Ok(true);
         }
-        if merge(prepared)? {
-            return Ok(true);
-        }
         let ripe_unix_ms = now_unix_ms.saturating_sub(super::rows::millis(ROLL_AGE.min(self.retention.samples)));
-        if roll(prepared, ripe_unix_ms)? {
+        let begun = clock::now();
+        if merge(prepared, SLICE_SAMPLES >> self.halvings)?
+            || roll(prepared, ripe_unix_ms, rollup::SLICE_SAMPLES >> self.halvings)?
+        {
+            self.halvings = halvings(self.halvings, clock::now().duration_since(begun));
             return Ok(true);
         }
         self.fresh_block = false;
@@ -174,6 +198,17 @@ impl Upkeep {
             self.expire_next_unix_ms = now_unix_ms.saturating_add(super::rows::millis(EXPIRE_EVERY));
         }
         retention::free_pages(prepared)
+    }
+}
+
+/// How often to halve the next slice after one that took so long.
+fn halvings(now: u32, took: Duration) -> u32 {
+    if took > SLICE_LONG {
+        (now + 1).min(HALVINGS_MAX)
+    } else if took < SLICE_SHORT {
+        now.saturating_sub(1)
+    } else {
+        now
     }
 }
 
@@ -262,12 +297,12 @@ fn write_chunks(prepared: &mut Prepared<'_>, block: i64, samples: &mut [(i64, Po
 }
 
 /// Begins a merge or carries one on; false when nothing needs merging.
-fn merge(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
+fn merge(prepared: &mut Prepared<'_>, slice: i64) -> Result<bool, rusqlite::Error> {
     let mut rows = prepared.get(Sql::MergeUnderWay)?.query([])?;
     let under_way: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
     drop(rows);
     if let Some(target) = under_way {
-        in_transaction(prepared, |prepared| merge_slice(prepared, target))?;
+        in_transaction(prepared, |prepared| merge_slice(prepared, target, slice))?;
         return Ok(true);
     }
     let mut rows = prepared.get(Sql::MergeCandidates)?.query([CHUNK_GOAL, MERGE_BLOCKS, LEVEL_MAX])?;
@@ -309,17 +344,17 @@ fn merged_blocks(samples: i64, chunks: i64, texts: i64, held: i64) -> i64 {
 }
 
 /// Rolls up a slice of a block that is ready for it; false when none is.
-fn roll(prepared: &mut Prepared<'_>, ripe_unix_ms: i64) -> Result<bool, rusqlite::Error> {
+fn roll(prepared: &mut Prepared<'_>, ripe_unix_ms: i64, slice: i64) -> Result<bool, rusqlite::Error> {
     let mut rows = prepared.get(Sql::RollReady)?.query([CHUNK_GOAL, ripe_unix_ms, LEVEL_MAX])?;
     let block = rows.next()?.map(Unrolled::read).transpose()?;
     drop(rows);
     let Some(block) = block else { return Ok(false) };
-    in_transaction(prepared, |prepared| rollup::roll_slice(prepared, block))?;
+    in_transaction(prepared, |prepared| rollup::roll_slice(prepared, block, slice))?;
     Ok(true)
 }
 
 /// Moves the next series, in order, from all sources to the target.
-fn merge_slice(prepared: &mut Prepared<'_>, target: i64) -> Result<(), rusqlite::Error> {
+fn merge_slice(prepared: &mut Prepared<'_>, target: i64, slice: i64) -> Result<(), rusqlite::Error> {
     let mut sources: Vec<(i64, i64, i64)> = Vec::new();
     let mut rows = prepared.get(Sql::MergeSources)?.query([target])?;
     while let Some(row) = rows.next()? {
@@ -330,7 +365,7 @@ fn merge_slice(prepared: &mut Prepared<'_>, target: i64) -> Result<(), rusqlite:
     let mut reach = SERIES_MAX;
     for (source, _, chunks) in &sources {
         // The source's share of a slice, in chunks.
-        let ahead = (chunks.saturating_mul(SLICE_SAMPLES) / total).max(1);
+        let ahead = (chunks.saturating_mul(slice) / total).max(1);
         let (first, last) = ChunkId::range(*source, SERIES_MAX);
         let mut rows = prepared.get(Sql::MergeReach)?.query([first, last, ahead])?;
         if let Some(row) = rows.next()? {
@@ -379,6 +414,13 @@ pub(crate) fn read_chunk(row: &rusqlite::Row<'_>, first: usize) -> Result<Chunk,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slices_shrink_on_a_slow_machine_and_grow_again() {
+        let ms = Duration::from_millis;
+        assert_eq!((halvings(0, ms(26)), halvings(0, ms(25)), halvings(0, ms(1))), (1, 0, 0));
+        assert_eq!((halvings(3, ms(7)), halvings(3, ms(8)), halvings(HALVINGS_MAX, ms(90))), (2, 3, HALVINGS_MAX));
+    }
 
     #[test]
     fn as_many_blocks_are_merged_as_fill_chunks() {

@@ -126,9 +126,10 @@ fn run(load: &Load, samples: usize) {
         latencies[98].as_secs_f64() * 1e3,
     );
     println!(
-        "    roll-ups: {:.1} MB, longest slice of deleting {:?}",
+        "    roll-ups: {:.1} MB, longest slice of deleting {:?}, of any upkeep {:?}",
         rolled_bytes(&path) as f64 / 1e6,
-        stats.deleting_longest
+        stats.deleting_longest,
+        stats.upkeep_longest
     );
     let connection = rusqlite::Connection::open(&path).unwrap();
     let mut statement = connection
@@ -246,7 +247,21 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
     let manager = Some("kube-controller-manager".to_owned());
     records.push(Record::Replicas { at, object: key.clone(), from: Some(from), to, manager });
     let condition = |kind: &str, reason: &str, message: &str| {
-        (kind.to_owned(), "True".to_owned(), reason.to_owned(), message.to_owned())
+        (kind.to_owned(), "True".to_owned(), reason.to_owned(), message.replace("NAME", &key.name))
+    };
+    // As they take turns: each object has some texts of its own.
+    let limited = match random.u8(0..3) {
+        0 => condition(
+            "ScalingLimited",
+            "TooManyReplicas",
+            "the desired replica count is more than the maximum replica count",
+        ),
+        1 => condition(
+            "ScalingLimited",
+            "ScaleUpLimit",
+            "the desired replica count is increasing faster than the maximum scale rate",
+        ),
+        _ => condition("ScalingLimited", "DesiredWithinRange", "the desired count is within the acceptable range"),
     };
     for current in [from, to] {
         records.push(Record::Hpa {
@@ -256,8 +271,8 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
             desired: to as i32,
             conditions: vec![
                 condition("AbleToScale", "SucceededRescale", "the HPA controller was able to update the target scale to the new size"),
-                condition("ScalingActive", "ValidMetricFound", "the HPA was able to successfully calculate a replica count from external metric s0-prometheus(&LabelSelector{MatchLabels:map[string]string{scaledobject.keda.sh/name: object-1,},MatchExpressions:[]LabelSelectorRequirement{},})"),
-                condition("ScalingLimited", "TooManyReplicas", "the desired replica count is more than the maximum replica count"),
+                condition("ScalingActive", "ValidMetricFound", "the HPA was able to successfully calculate a replica count from external metric s0-prometheus(&LabelSelector{MatchLabels:map[string]string{scaledobject.keda.sh/name: NAME,},MatchExpressions:[]LabelSelectorRequirement{},})"),
+                limited.clone(),
             ],
             metrics_json: r#"[{"type":"External","external":{"metric":{"name":"s0-prometheus","selector":{"matchLabels":{"scaledobject.keda.sh/name":"object-1"}}},"current":{"averageValue":"12500m"}}}]"#.to_owned(),
         });
@@ -277,10 +292,12 @@ fn wait_for_merges(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
     let sql = "SELECT (SELECT count(*) FROM sample_block WHERE merging_into IS NOT NULL) \
-        + (SELECT count(*) FROM sample_block WHERE rolled_series < 16777215 AND samples >= 24 * chunks) \
-        + coalesce((SELECT max(n) >= 20 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 36 * chunks AND level < 4 GROUP BY level)), 0)";
+        + (SELECT count(*) FROM sample_block WHERE rolled_series < 16777215 AND (samples >= 36 * chunks OR level >= 4)) \
+        + coalesce((SELECT max(n) >= 20 FROM (SELECT count(*) AS n FROM sample_block WHERE samples < 36 * chunks AND level < 4 GROUP BY level, rolled_series)), 0)";
+    let deadline = Instant::now() + Duration::from_secs(600);
     while connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
-        std::thread::yield_now();
+        assert!(Instant::now() < deadline, "merging does not end");
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

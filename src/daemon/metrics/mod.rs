@@ -109,6 +109,12 @@ fn store(out: &mut Exposition, sender: &Sender) {
         "Longest slice of deleting, during which writes wait.",
     )
     .sample(&[], stats.deleting_longest.as_secs_f64());
+    out.family(
+        "hpalite_store_upkeep_longest_seconds",
+        "gauge",
+        "Longest slice of packing, merging, rolling up or deleting, during which writes wait.",
+    )
+    .sample(&[], stats.upkeep_longest.as_secs_f64());
     let corruptions = stats.corruptions_total;
     out.counter("hpalite_store_corruptions_total", "Databases found corrupt and set aside.", corruptions);
     out.gauge("hpalite_store_queue", "Records handed over and not committed yet.", stats.queue_depth as u64);
