@@ -33,7 +33,7 @@ use crate::cli::Config;
 use crate::http::Handler;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
-use crate::http::authz::{Authorizer, FrontProxyGrant};
+use crate::http::authz::Authorizer;
 use crate::http::external_metrics::Published;
 use crate::http::gate::{FromMemory, Gate};
 use crate::kube::client::Client;
@@ -239,7 +239,7 @@ impl Daemon {
         let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
         let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
         // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
-        let authorizer = Arc::new(Authorizer::new(reviewer, FrontProxyGrant::Documents));
+        let authorizer = Arc::new(Authorizer::new(reviewer));
         let serving = Arc::new(Api {
             published: Arc::clone(&published),
             ready: Arc::clone(&ready),

@@ -22,19 +22,8 @@ const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 /// what others need.
 const QUESTION_MAX: usize = 10_000;
 
-/// What a verified front proxy gets without a review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrontProxyGrant {
-    /// Discovery, OpenAPI and version.
-    Documents,
-    /// Reads of metrics as well. The kube-apiserver has authorized its user for the very same thing before it
-    /// passed the request on, so a review asks it twice.
-    Everything,
-}
-
 pub struct Authorizer {
     reviewer: Arc<dyn AccessReviewer>,
-    grant: FrontProxyGrant,
     reviews: ReviewCache<AccessVerdict>,
 }
 
@@ -48,13 +37,13 @@ pub enum Decision {
 }
 
 impl Authorizer {
-    pub fn new(reviewer: Arc<dyn AccessReviewer>, grant: FrontProxyGrant) -> Authorizer {
-        Authorizer { reviewer, grant, reviews: ReviewCache::default() }
+    pub fn new(reviewer: Arc<dyn AccessReviewer>) -> Authorizer {
+        Authorizer { reviewer, reviews: ReviewCache::default() }
     }
 
     /// May wait for a review. `identity` is how the request came in, `user` who it is from.
     pub fn decide(&self, identity: &Identity, user: &User, attributes: &Attributes, now: Instant) -> Decision {
-        if self.is_granted(identity, user, attributes) {
+        if Self::is_granted(identity, user, attributes) {
             return Decision::Allow;
         }
         let ask = || self.reviewer.review(user, attributes);
@@ -74,28 +63,26 @@ impl Authorizer {
         attributes: &Attributes,
         now: Instant,
     ) -> Option<Decision> {
-        if self.is_granted(identity, user, attributes) {
+        if Self::is_granted(identity, user, attributes) {
             return Some(Decision::Allow);
         }
         self.reviews.remembered(&(user, attributes), now).map(Decision::from)
     }
 
-    fn is_granted(&self, identity: &Identity, user: &User, attributes: &Attributes) -> bool {
-        user.groups.iter().any(|group| group == MASTERS) || self.is_free(identity, attributes)
+    /// Needs no review: of a verified front proxy discovery, OpenAPI and version, so that the aggregator lives through
+    /// an outage of reviews.
+    fn is_granted(identity: &Identity, user: &User, attributes: &Attributes) -> bool {
+        user.groups.iter().any(|group| group == MASTERS) || Self::is_free(identity, attributes)
     }
 
-    fn is_free(&self, identity: &Identity, attributes: &Attributes) -> bool {
+    fn is_free(identity: &Identity, attributes: &Attributes) -> bool {
         let is_front_proxy = matches!(identity, Identity::FrontProxy { user: Ok(_), .. });
         match attributes {
             Attributes::NonResource { path, verb } => {
                 HEALTH.contains(&path.as_str()) && verb == "get"
                     || is_front_proxy && verb == "get" && discovery::is_document(path)
             }
-            Attributes::Resource(resource) => {
-                is_front_proxy
-                    && self.grant == FrontProxyGrant::Everything
-                    && matches!(resource.verb.as_str(), "get" | "list" | "watch")
-            }
+            Attributes::Resource(_) => false,
         }
     }
 }
@@ -216,14 +203,14 @@ mod tests {
         Identity::FrontProxy { common_name: "front".into(), chain: Arc::from([]), user: Ok(user(&[])) }
     }
 
-    fn authorizer(grant: FrontProxyGrant) -> (Authorizer, Arc<Fake>) {
+    fn authorizer() -> (Authorizer, Arc<Fake>) {
         let fake = Arc::new(Fake::default());
-        (Authorizer::new(Arc::clone(&fake) as Arc<dyn AccessReviewer>, grant), fake)
+        (Authorizer::new(Arc::clone(&fake) as Arc<dyn AccessReviewer>), fake)
     }
 
     #[test]
     fn decisions() {
-        let (authorizer, fake) = authorizer(FrontProxyGrant::Documents);
+        let (authorizer, fake) = authorizer();
         let now = Instant::now();
         let deny = || Decision::Deny("because".into());
         let failed = || Decision::Failed(ReviewError::Ask("down".into()));
@@ -258,24 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_reads_only() {
-        let (authorizer, fake) = authorizer(FrontProxyGrant::Everything);
-        let now = Instant::now();
-        let decide =
-            |attributes: &Attributes, identity: &Identity| authorizer.decide(identity, &user(&[]), attributes, now);
-        assert_eq!(decide(&metric("down"), &proxied()), Decision::Allow);
-        assert_eq!(fake.0.load(Ordering::SeqCst), 0);
-        assert_ne!(decide(&metric("down"), &Identity::None), Decision::Allow);
-        let mut write = metric("no");
-        if let Attributes::Resource(resource) = &mut write {
-            resource.verb = "create".into();
-        }
-        assert_ne!(decide(&write, &proxied()), Decision::Allow);
-    }
-
-    #[test]
     fn verdicts_are_remembered_unless_the_question_is_huge() {
-        let (authorizer, fake) = authorizer(FrontProxyGrant::Documents);
+        let (authorizer, fake) = authorizer();
         let now = Instant::now();
         let ask = |user: &User, name: &str| {
             authorizer.decide(&Identity::None, user, &metric(name), now);
@@ -314,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_asks_nobody() {
-        let (authorizer, fake) = authorizer(FrontProxyGrant::Documents);
+        let (authorizer, fake) = authorizer();
         let now = Instant::now();
         let remembered = |identity: &Identity, attributes: &Attributes, at: Instant| {
             authorizer.remembered(identity, &user(&[]), attributes, at)

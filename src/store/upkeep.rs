@@ -49,8 +49,8 @@ const MERGE_SAMPLED: i64 = 64;
 /// would be written again for ever.
 const LEVEL_MAX: i64 = 4;
 
-/// Samples in one slice of a merge: 0.5 µs to read, sort, pack and write one makes 16 ms.
-const SLICE_SAMPLES: i64 = 32_768;
+/// Samples in one slice of a merge: 1 µs to read, sort, pack and write one makes 16 ms.
+const SLICE_SAMPLES: i64 = 16_384;
 
 /// A slice of merging or rolling up that took longer than the first is followed by one of half its size, down
 /// to a 32nd; one that took less than the second by one of twice its size, up to the whole. Writing waits for

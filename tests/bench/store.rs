@@ -190,7 +190,8 @@ fn month() {
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
     wait_for_merges(&path);
     // Blocks live until their newest sample is too old, and the look for them comes once a minute.
-    let old = "SELECT count(*) FROM sample_block WHERE until_unix_ms < (unixepoch() - 3 * 86400 - 60) * 1000";
+    let old = "SELECT (SELECT count(*) FROM sample_block WHERE until_unix_ms < (unixepoch() - 3 * 86400 - 60) * 1000) \
+        + (SELECT count(*) FROM minute_block WHERE until_unix_ms < (unixepoch() - 7 * 86400 - 60) * 1000)";
     let deadline = Instant::now() + Duration::from_secs(180);
     while connection.query_row(old, [], |row| row.get::<_, i64>(0)).unwrap() > 0 && Instant::now() < deadline {
         std::thread::park_timeout(Duration::from_millis(50));

@@ -47,18 +47,20 @@ pub(crate) fn daemon() -> (&'static Cluster, &'static Daemon) {
 pub(crate) enum Exclusive {
     /// For tests that take programs of the control plane away.
     Faults,
-    /// With the CRDs of the old form.
+    /// With the CRDs of the old form, as the next.
     Others,
+    /// For tests that take the installation itself apart.
+    Installations,
 }
 
 pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, MutexGuard<'static, ()>) {
-    static CLUSTERS: [OnceLock<Cluster>; 2] = [const { OnceLock::new() }; 2];
-    static TURNS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+    static CLUSTERS: [OnceLock<Cluster>; 3] = [const { OnceLock::new() }; 3];
+    static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
     let turn = TURNS[which as usize].lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = CLUSTERS[which as usize].get_or_init(|| {
         let cluster = Cluster::start(&[]);
         cluster.install();
-        if matches!(which, Exclusive::Others) {
+        if !matches!(which, Exclusive::Faults) {
             cluster.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds/keda-v1")]);
         }
         cluster

@@ -79,7 +79,7 @@ pub(crate) fn route_to_keda(cluster: &Cluster) -> Value {
 
 #[test]
 fn the_metrics_api_is_taken_over_from_keda_and_no_replica_moves() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     let case = Case::within(cluster, "moving-in");
@@ -120,7 +120,7 @@ fn the_metrics_api_is_taken_over_from_keda_and_no_replica_moves() {
 
 #[test]
 fn what_was_there_is_put_back_if_nobody_serves() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     // The Service leads to a port where nobody listens.
@@ -145,7 +145,7 @@ fn what_was_there_is_put_back_if_nobody_serves() {
 
 #[test]
 fn uninstalling_leaves_nothing_that_hangs() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     let case = Case::within(cluster, "moving-out");
@@ -188,7 +188,7 @@ fn uninstalling_leaves_nothing_that_hangs() {
 
 #[test]
 fn uninstalling_does_without_an_instance() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     let case = Case::within(cluster, "moving-out-dead");
@@ -210,7 +210,7 @@ fn uninstalling_does_without_an_instance() {
 
 #[test]
 fn the_way_back_to_keda_leaves_objects_as_keda_had_them() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     let case = Case::within(cluster, "moving-back");

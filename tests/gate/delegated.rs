@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hpalite::http::attributes::{self, Attributes};
 use hpalite::http::authn::{Authenticator, Unauthorized};
-use hpalite::http::authz::{Authorizer, Decision, FrontProxyGrant};
+use hpalite::http::authz::{Authorizer, Decision};
 use hpalite::http::chain::ChainVerifier;
 use hpalite::http::gate::{FromMemory, GateConfig};
 use hpalite::http::reviews::{AccessReviewer, AccessVerdict, ReviewError, TokenReviewer, TokenVerdict};
@@ -121,7 +121,7 @@ fn serve() -> Served {
     let verifier = ChainVerifier::new(vec![client_ca.certificate.clone()], &tls::provider()).unwrap();
     authenticator.set_client_ca(Some(Arc::new(verifier)));
     let reviewer = Arc::clone(&reviews) as Arc<dyn AccessReviewer>;
-    let authorizer = Authorizer::new(reviewer, FrontProxyGrant::Documents);
+    let authorizer = Authorizer::new(reviewer);
     let api = Arc::new(Api { authenticator, authorizer });
     let from_memory: FromMemory = Arc::new({
         let api = Arc::clone(&api);

@@ -19,7 +19,7 @@ fn told(report: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn queries_that_do_not_give_one_number_are_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let case = Case::within(cluster, "doctor-queries");
     let series = |value: &str| json!({ "metric": {}, "value": [1, value] });
     let vector = |result: Value| {
@@ -70,7 +70,7 @@ fn queries_that_do_not_give_one_number_are_told() {
 
 #[test]
 fn a_certificate_that_the_api_server_cannot_believe_is_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     cluster.install();
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let bundle = json!({ "spec": { "caBundle": base64(ours.pem().as_bytes()) } }).to_string();
@@ -114,7 +114,7 @@ fn serving(holder: &Holder) -> ServerConfig {
 
 #[test]
 fn a_database_that_cannot_be_used_is_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(file("rubbish"), "this is no database, whatever its name says").unwrap();

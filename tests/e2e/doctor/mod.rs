@@ -69,7 +69,7 @@ fn patch(cluster: &Cluster, kind: &str, name: &str, namespace: &str, patch: &Val
 
 #[test]
 fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_from() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     let case = Case::within(cluster, "doctor");
     let source = Source::new(25.0);
     let daemon = Daemon::serve(cluster, &[]);
@@ -126,7 +126,7 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
 
 #[test]
 fn doctor_names_the_cause_of_each_broken_set_up() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
     cluster.install();
     let restore = || cluster.install();
     let api = |change: Value| patch(cluster, "apiservice", APISERVICE, "hpalite", &change);
