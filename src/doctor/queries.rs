@@ -185,11 +185,8 @@ fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
                 while Instant::now() < until {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(Question { query, credentials, .. }) = questions.get(at) else { return };
-                    let locked = |of: &str| {
-                        let troubles = troubles.lock().unwrap_or_else(PoisonError::into_inner);
-                        troubles.get(of).copied().unwrap_or(0)
-                    };
-                    if locked(query.server()) >= 2 {
+                    let failed = troubles.lock().unwrap_or_else(PoisonError::into_inner).get(query.server()).copied();
+                    if failed >= Some(2) {
                         continue;
                     }
                     let done = asker.ask(&PollJob {
