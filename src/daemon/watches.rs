@@ -140,7 +140,9 @@ fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Resu
         WatchEvent::InitDone { namespace } => Some(Seen::ListEnd { scope: namespace.unwrap_or_default() }),
         WatchEvent::InitApply(raw) => read(raw).map(Seen::Listed),
         WatchEvent::Apply(raw) => read(raw).map(Seen::Changed),
-        WatchEvent::Delete(object) => Some(Seen::Gone { namespace: object.namespace, name: object.name }),
+        WatchEvent::Delete(object) => {
+            Some(Seen::Gone { namespace: object.namespace, name: object.name, uid: object.uid })
+        }
         // The watcher has logged it, and what is known stands.
         WatchEvent::Unlisted { .. } => None,
         WatchEvent::Invalid(invalid) => {

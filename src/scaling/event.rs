@@ -27,6 +27,8 @@ pub enum Seen<T> {
     Gone {
         namespace: String,
         name: String,
+        /// Of the one that went; another may have its name by now. Empty if not told.
+        uid: String,
     },
 }
 

@@ -56,7 +56,7 @@ impl World {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
-            Seen::Gone { namespace, name } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
+            Seen::Gone { namespace, name, .. } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
             Seen::ListEnd { scope } => {
                 let known = self.objects.keys().filter(|key| key.group == group);
                 let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
@@ -206,11 +206,11 @@ impl World {
                 self.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Gone { namespace, name } => self.hpa_gone(&(namespace, name), None),
+            Seen::Gone { namespace, name, uid } => self.hpa_gone(&(namespace, name), &uid),
             Seen::ListEnd { scope } => {
                 let known = self.hpas.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
                 for id in self.lists.hpas.end(&scope, known) {
-                    self.hpa_gone(&id, None);
+                    self.hpa_gone(&id, "");
                 }
                 self.mark_all();
             }
@@ -278,14 +278,19 @@ impl World {
         }
     }
 
-    /// `uid`: only if it is still this one, and not another that took its name meanwhile.
-    pub(super) fn hpa_gone(&mut self, id: &(String, String), uid: Option<&str>) {
-        let is_it = |hpa: &ObservedHpa| uid.is_none_or(|uid| hpa.uid == uid);
+    /// One with this uid is gone, for good: whatever is still told of it is old. Another may have taken its name, by a
+    /// write of ours that was answered before the watch told the end of the first. An empty uid is any's.
+    pub(super) fn hpa_gone(&mut self, id: &(String, String), uid: &str) {
+        let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
+        let mut gone = uid.to_owned();
         if self.hpas.get(id).is_some_and(is_it)
             && let Some(hpa) = self.hpas.remove(id)
         {
             self.unindex_hpa(&hpa);
-            self.gone_hpas.push_back(hpa.uid);
+            gone = hpa.uid;
+        }
+        if !gone.is_empty() && !self.gone_hpas.contains(&gone) {
+            self.gone_hpas.push_back(gone);
             if self.gone_hpas.len() > GONE_HPAS_MAX {
                 self.gone_hpas.pop_front();
             }
@@ -321,7 +326,7 @@ impl World {
                 list.listed(&workload.namespace, &workload.name);
                 self.workload_seen(gvkr, workload, now);
             }
-            Seen::Gone { namespace, name } => self.workload_gone(gvkr, namespace, name),
+            Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, namespace, name),
             Seen::ListEnd { scope } => {
                 let known = self.workloads.keys().filter(|(kind, ..)| kind == gvkr);
                 let gone = list.end(&scope, known.map(|(_, namespace, name)| (namespace.as_str(), name.as_str())));
@@ -388,7 +393,7 @@ impl World {
                 list.listed(&seen.key.namespace, &seen.key.name);
                 self.authentication_seen(*seen, now);
             }
-            Seen::Gone { namespace, name } => self.authentication_gone(&key(namespace, name)),
+            Seen::Gone { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
             Seen::ListEnd { scope } => {
                 let known = self.authentications.keys().filter(|key| key.group == group && key.kind == kind);
                 let gone = list.end(&scope, known.map(|key| (key.namespace.as_str(), key.name.as_str())));

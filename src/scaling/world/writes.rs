@@ -109,6 +109,8 @@ impl World {
             WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
                 object.hpa_refusal = None;
                 if let WriteOk::Hpa(hpa) = ok {
+                    // A list that is under way may be older than this answer.
+                    self.lists.hpas.listed(&hpa.namespace, &hpa.name);
                     self.hpa_seen(*hpa, now);
                     self.calm_hpa_drift(key, &desired, now);
                 } else {
@@ -117,7 +119,7 @@ impl World {
                 }
             }
             WriteKind::DeleteHpa { name, uid } => {
-                self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
+                self.hpa_gone(&(key.namespace.to_string(), name), &uid);
             }
             WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {}
@@ -241,7 +243,7 @@ impl World {
                 if let Some(slot) = self.objects.get_mut(key).map(|object| &mut object.slots.hpa) {
                     slot.succeeded();
                 }
-                self.hpa_gone(&(key.namespace.to_string(), name), Some(&uid));
+                self.hpa_gone(&(key.namespace.to_string(), name), &uid);
             }
             // Gone already: an earlier try did succeed, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {

@@ -30,7 +30,7 @@ pub(super) enum Echo {
     Object(Box<ScaledObject>),
     ObjectGone(ObjectKey),
     Hpa(Box<ObservedHpa>),
-    HpaGone(HpaId),
+    HpaGone(HpaId, String),
     Workload(Gvkr, Workload),
     WorkloadGone(WorkloadId),
     Authentication(Box<Authentication>),
@@ -42,7 +42,7 @@ impl Echo {
     pub(super) fn stream(&self) -> usize {
         match self {
             Self::Object(_) | Self::ObjectGone(_) => 0,
-            Self::Hpa(_) | Self::HpaGone(_) => 1,
+            Self::Hpa(_) | Self::HpaGone(..) => 1,
             Self::Workload(..) | Self::WorkloadGone(_) => 2,
             Self::Authentication(_) | Self::AuthenticationGone(_) => 3,
         }
@@ -53,16 +53,20 @@ impl Echo {
             Self::Object(object) => Event::ScaledObject(object.key.group, Seen::Changed(object)),
             Self::ObjectGone(key) => Event::ScaledObject(
                 key.group,
-                Seen::Gone { namespace: key.namespace.to_string(), name: key.name.to_string() },
+                Seen::Gone { namespace: key.namespace.to_string(), name: key.name.to_string(), uid: String::new() },
             ),
             Self::Hpa(hpa) => Event::Hpa(Seen::Changed(hpa)),
-            Self::HpaGone((namespace, name)) => Event::Hpa(Seen::Gone { namespace, name }),
+            Self::HpaGone((namespace, name), uid) => Event::Hpa(Seen::Gone { namespace, name, uid }),
             Self::Workload(gvkr, workload) => Event::Workload(gvkr, Seen::Changed(workload)),
-            Self::WorkloadGone((gvkr, namespace, name)) => Event::Workload(gvkr, Seen::Gone { namespace, name }),
-            Self::Authentication(found) => Event::Authentication(found.key.group, found.key.kind, Seen::Changed(found)),
-            Self::AuthenticationGone(key) => {
-                Event::Authentication(key.group, key.kind, Seen::Gone { namespace: key.namespace, name: key.name })
+            Self::WorkloadGone((gvkr, namespace, name)) => {
+                Event::Workload(gvkr, Seen::Gone { namespace, name, uid: String::new() })
             }
+            Self::Authentication(found) => Event::Authentication(found.key.group, found.key.kind, Seen::Changed(found)),
+            Self::AuthenticationGone(key) => Event::Authentication(
+                key.group,
+                key.kind,
+                Seen::Gone { namespace: key.namespace, name: key.name, uid: String::new() },
+            ),
         }
     }
 }
@@ -110,8 +114,8 @@ impl Cluster {
     }
 
     pub(super) fn remove_hpa(&mut self, id: &HpaId) {
-        if self.hpas.remove(id).is_some() {
-            self.echoes.push(Echo::HpaGone(id.clone()));
+        if let Some(hpa) = self.hpas.remove(id) {
+            self.echoes.push(Echo::HpaGone(id.clone(), hpa.uid));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The HPA: whose it is, keeping it as it should be, and who may have the target.
 
 use super::*;
+use crate::scaling::event::{Event, Seen, WriteDone, WriteOk};
 use crate::scaling::model::UnixMillis;
 
 fn hpa_id(name: &str) -> (String, String) {
@@ -46,6 +47,49 @@ fn deleted_by_hand_it_comes_back() {
     rig.seconds(2);
     assert_eq!(rig.kinds(), ["ApplyHpa"]);
     assert_eq!(rig.reasons(), [""; 0]);
+}
+
+/// A write of ours can be answered before the watch tells the end of the HPA that had the name before.
+#[test]
+fn the_late_end_of_an_earlier_one_is_not_the_end_of_this() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    let (namespace, name) = hpa_id("keda-hpa-shop");
+    let now = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
+    rig.step(Event::Hpa(Seen::Gone { namespace: namespace.clone(), name: name.clone(), uid: "earlier".to_owned() }));
+    rig.step(Event::Hpa(Seen::Changed(Box::new(now.clone()))));
+    rig.seconds(20);
+    assert_eq!(rig.kinds(), [""; 0], "nothing has to be written");
+    // What is told of the earlier one from now on is old.
+    let mut earlier = now;
+    earlier.uid = "earlier".to_owned();
+    earlier.max_replicas = 3;
+    rig.step(Event::Hpa(Seen::Changed(Box::new(earlier))));
+    rig.seconds(2);
+    assert_eq!(rig.kinds(), [""; 0]);
+}
+
+/// A list may be older than the answer to a write of ours that came while it was read.
+#[test]
+fn a_list_that_lacks_what_was_just_written_does_not_end_it() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let mut again = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
+    again.uid = "again".to_owned();
+    rig.clear();
+    // The answer is given by hand.
+    rig.write_ms = 3_600_000;
+    rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
+    rig.seconds(2);
+    assert_eq!(rig.kinds(), ["ApplyHpa"]);
+    let write = rig.writes[0].1.clone();
+    rig.step(Event::Hpa(Seen::ListStart { scope: String::new() }));
+    let result = Ok(WriteOk::Hpa(Box::new(again)));
+    rig.step(Event::Written(WriteDone { id: write.id, object: write.object, result }));
+    rig.step(Event::Hpa(Seen::ListEnd { scope: String::new() }));
+    rig.seconds(20);
+    assert_eq!(rig.kinds(), ["ApplyHpa"], "once is enough");
 }
 
 #[test]
