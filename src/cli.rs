@@ -5,6 +5,7 @@
 
 mod doctor;
 mod history;
+mod installation;
 mod moving;
 mod run;
 mod sql;
@@ -117,8 +118,8 @@ uninstall: take out of the cluster, in the right order, what would hang without 
   --kubeconfig FILE, --service NAME.NS, --apiservice NAME, --timeout SECONDS, --dry-run
                          as above
   --keep-crds            stop hpalite; ScaledObjects, HPAs and CRDs stay, without finalizers
-  --delete-scaledobjects they go, with their HPAs and the CRDs, while hpalite runs; nothing is done without either
-                         of the two while there are ScaledObjects
+  --delete-scaledobjects they go, with their HPAs, authentications and the CRDs, while hpalite runs; nothing is done
+                         without either of the two while there are any
   Exit code 1 if refused or not complete, 2 if the cluster cannot be asked.
 ";
 

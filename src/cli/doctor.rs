@@ -1,10 +1,10 @@
 //! Arguments of `hpalite doctor`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
+use super::installation::{Installation, Named};
 use super::{Command, Problems, is_label, one, run, take};
 use crate::doctor::Subject;
 
@@ -18,16 +18,16 @@ pub struct DoctorArguments {
 pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
     // What the daemon in the same pod has from its environment; its flags are not known here.
     let mut config = run::from_environment(env)?;
-    let (mut service, mut listen, mut db) = (None, None, None);
-    let (mut namespace, mut json, mut problems) = (None, false, Vec::new());
+    let mut installation = Installation::from_environment(env);
+    let (mut namespace, mut listen, mut db) = (None, None::<String>, None);
+    let (mut json, mut problems) = (false, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Long("kubeconfig") => {
-                take(parser, "--kubeconfig", &mut problems, |value| config.kubeconfig = Some(value.into()));
+            Arg::Long(flag @ ("kubeconfig" | "service" | "apiservice")) => {
+                let flag = flag.to_owned();
+                installation.take(&flag, parser, &mut problems);
             }
-            Arg::Long("service") => take(parser, "--service", &mut problems, |value| service = Some(value)),
-            Arg::Long("apiservice") => take(parser, "--apiservice", &mut problems, |value| config.apiservice = value),
             Arg::Long("namespace") => take(parser, "--namespace", &mut problems, |value| namespace = Some(value)),
             Arg::Long("listen") => take(parser, "--listen", &mut problems, |value| listen = Some(value)),
             Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value.into())),
@@ -35,20 +35,12 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }
-    if !config.apiservice.split('.').all(is_label) {
-        problems.push(format!("--apiservice: \"{}\" is not the name of an APIService", config.apiservice));
-    }
     if let Some(name) = namespace.as_ref().filter(|name| !is_label(name)) {
         problems.push(format!("--namespace: \"{name}\" is not the name of a namespace"));
     }
-    if let Some(service) = service.and_then(|service: String| super::service(&service, &mut problems)) {
-        config.service = service;
-    }
-    let listen: Option<SocketAddr> = listen.and_then(|listen: String| run::address("--listen", &listen, &mut problems));
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
-    let kubeconfig = config.kubeconfig.clone();
+    let listen = listen.and_then(|listen| run::address("--listen", &listen, &mut problems));
+    let Named { kubeconfig, service, apiservice } = installation.finish(problems)?;
+    (config.service, config.apiservice) = (service, apiservice);
     let subject = Box::new(Subject { config, namespace, listen, db });
     Ok(Command::Doctor(DoctorArguments { kubeconfig, subject, json }))
 }

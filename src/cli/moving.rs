@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::{Command, Problems, is_label, number, one, take};
+use super::installation::{Installation, Named};
+use super::{Command, Problems, number, one, take};
 use crate::moving::{Move, Objects};
 
 #[derive(Debug, PartialEq)]
@@ -56,33 +57,24 @@ fn common(
     env: &dyn Fn(&str) -> Option<String>,
     mut own: impl FnMut(&str) -> bool,
 ) -> Result<Option<(Option<PathBuf>, Move)>, Problems> {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
-    let mut kubeconfig = env("KUBECONFIG");
-    let mut service = env("HPALITE_SERVICE").unwrap_or_else(|| "hpalite.hpalite".to_owned());
-    let mut apiservice = env("HPALITE_APISERVICE").unwrap_or_else(|| "v1beta1.external.metrics.k8s.io".to_owned());
+    let mut installation = Installation::from_environment(env);
     let (mut timeout, mut dry_run, mut problems) = ("60".to_owned(), false, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            Arg::Long("kubeconfig") => take(parser, "--kubeconfig", &mut problems, |value| kubeconfig = Some(value)),
-            Arg::Long("service") => take(parser, "--service", &mut problems, |value| service = value),
-            Arg::Long("apiservice") => take(parser, "--apiservice", &mut problems, |value| apiservice = value),
             Arg::Long("timeout") => take(parser, "--timeout", &mut problems, |value| timeout = value),
             Arg::Long("dry-run") => dry_run = true,
             Arg::Long(flag) if own(flag) => {}
+            Arg::Long(flag @ ("kubeconfig" | "service" | "apiservice")) => {
+                let flag = flag.to_owned();
+                installation.take(&flag, parser, &mut problems);
+            }
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }
-    if !apiservice.split('.').all(is_label) {
-        problems.push(format!("--apiservice: \"{apiservice}\" is not the name of an APIService"));
-    }
-    let timeout = number("--timeout", &timeout, &mut problems).map(Duration::from_secs);
-    match (super::service(&service, &mut problems), timeout) {
-        (Some(service), Some(timeout)) if problems.is_empty() => {
-            Ok(Some((kubeconfig.map(PathBuf::from), Move { service, apiservice, timeout, dry_run })))
-        }
-        _ => Err(Problems(problems)),
-    }
+    let timeout = number("--timeout", &timeout, &mut problems).map(Duration::from_secs).unwrap_or_default();
+    let Named { kubeconfig, service, apiservice } = installation.finish(problems)?;
+    Ok(Some((kubeconfig, Move { service, apiservice, timeout, dry_run })))
 }
 
 #[cfg(test)]

@@ -121,11 +121,13 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             Arg::Long("leader-elect-renew-deadline") => &mut flags.renew_deadline,
             Arg::Long("leader-elect-retry-period") => &mut flags.retry_period,
             Arg::Long(flag @ ("leader-elect" | "keda-metrics")) => {
-                let is_election = flag == "leader-elect";
                 let flag = flag.to_owned();
                 // As a Go flag: alone it means true, a value is attached.
                 let value = parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string);
-                let slot = if is_election { &mut flags.leader_elect } else { &mut flags.keda_metrics };
+                let slot = match flag.as_str() {
+                    "leader-elect" => &mut flags.leader_elect,
+                    _ => &mut flags.keda_metrics,
+                };
                 match value {
                     Ok(value) => *slot = Some(value),
                     Err(error) => problems.push(format!("--{flag}: {error}")),

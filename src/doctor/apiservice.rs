@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Doctor, condition, items, text};
+use super::Doctor;
 use crate::http::chain::certificates_from_pem;
+use crate::kube::untyped::{condition, has_ready_endpoint, items, text};
 use crate::kube::{Error, Request};
 
 const UNREACHED: &str =
@@ -82,8 +83,7 @@ impl Doctor<'_> {
         let label = format!("labelSelector=kubernetes.io%2Fservice-name%3D{name}");
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{label}");
         let Some(slices) = self.get(&path) else { return };
-        let is_ready = |endpoint: &Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
-        if !items(&slices, "/items").iter().any(|slice| items(slice, "/endpoints").iter().any(is_ready)) {
+        if !has_ready_endpoint(items(&slices, "/items")) {
             let cause = "it has no ready endpoint: no pod that its selector matches is ready";
             self.error("service-no-endpoints", &subject, cause, "compare the selector and look at the pods' /readyz");
         }

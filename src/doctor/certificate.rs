@@ -8,9 +8,10 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error as TlsError, RootCertStore, Stream};
 
+use super::Doctor;
 use super::apiservice::pem;
-use super::{Doctor, text};
 use crate::http::chain::certificates_from_pem;
+use crate::kube::untyped::text;
 
 /// Of connecting, and of each step of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Doctor, items, text};
+use super::Doctor;
+use crate::kube::untyped::{items, text};
 use crate::scaling::model::UnixMillis;
 use crate::store::unix_now;
 use crate::wire::time::parse_rfc3339;

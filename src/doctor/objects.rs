@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Doctor, condition, items, text};
+use super::Doctor;
+use crate::kube::untyped::{condition, items, text};
 use crate::scaling::model::UnixMillis;
 use crate::store::unix_now;
 use crate::wire::time::parse_rfc3339;
@@ -27,15 +28,22 @@ impl Doctor<'_> {
                 Some(version) if version.pointer("/subresources/status").is_none() => {
                     self.error("crd-outdated", &subject, "v1alpha1 has no status subresource", fix);
                 }
-                Some(version) => {
-                    let schema = "/schema/openAPIV3Schema/properties/spec/properties/advanced/properties";
-                    let formulas = format!("{schema}/scalingModifiers");
-                    if plural == "scaledobjects" && version.pointer(&formulas).is_none() {
-                        let cause = "its schema has no spec.advanced.scalingModifiers, so formulas are dropped";
-                        self.warn("crd-outdated", &subject, cause, fix);
-                    }
-                }
+                Some(version) if plural == "scaledobjects" => self.schema(&subject, version, fix),
+                Some(_) => {}
             }
+        }
+    }
+
+    /// Whether the schema of ScaledObjects knows everything that is used, and has our rules.
+    fn schema(&mut self, subject: &str, version: &Value, fix: &str) {
+        let Some(spec) = version.pointer("/schema/openAPIV3Schema/properties/spec") else { return };
+        if spec.pointer("/properties/advanced/properties/scalingModifiers").is_none() {
+            let cause = "its schema has no spec.advanced.scalingModifiers, so formulas are dropped";
+            self.warn("crd-outdated", subject, cause, fix);
+        } else if items(spec, "/x-kubernetes-validations").is_empty() {
+            let cause =
+                "it is KEDA's, without hpalite's rules: mistakes are told on the object, not when it is applied";
+            self.warn("crd-foreign", subject, cause, "kubectl apply --server-side --force-conflicts -k k8s/crds");
         }
     }
 

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Doctor, items, text};
+use super::Doctor;
+use crate::kube::untyped::{items, selects, text};
 use crate::kube::{Request, Resource};
 
 const REVIEWS: Resource = Resource::new("authorization.k8s.io", "v1", "subjectaccessreviews", false);
@@ -129,17 +130,12 @@ impl Doctor<'_> {
     /// What the workload behind the Service runs as; the Service's own name where none is seen.
     fn service_account(&mut self) -> String {
         let (name, namespace) = self.subject.config.service.clone();
-        let selector = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}"));
-        let selector = selector.and_then(|service| service.pointer("/spec/selector")?.as_object().cloned());
+        let service = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}")).unwrap_or_default();
         for plural in ["statefulsets", "deployments"] {
-            let Some(selector) = selector.as_ref().filter(|selector| !selector.is_empty()) else { break };
-            let Some(list) = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}")) else { continue };
-            for workload in items(&list, "/items") {
-                let labels = &workload["spec"]["template"]["metadata"]["labels"];
-                if selector.iter().all(|(key, value)| labels[key] == *value) {
-                    let account = text(workload, "/spec/template/spec/serviceAccountName");
-                    return if account.is_empty() { "default".to_owned() } else { account.to_owned() };
-                }
+            let list = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}")).unwrap_or_default();
+            if let Some(workload) = items(&list, "/items").iter().find(|workload| selects(&service, workload)) {
+                let account = text(workload, "/spec/template/spec/serviceAccountName");
+                return if account.is_empty() { "default".to_owned() } else { account.to_owned() };
             }
         }
         name

@@ -181,7 +181,7 @@ pub fn why(
         // Those are of all objects, so the report has them.
         entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
         entries.push(state::removed_entry(until));
-        report.entries.splice(0..0, entries);
+        report.entries.extend(entries);
         born = earlier.added_at;
     }
     report.entries.sort_by_key(|entry| entry.time);

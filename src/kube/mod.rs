@@ -13,6 +13,7 @@ pub mod error;
 mod kubeconfig;
 pub mod request;
 mod tls;
+pub(crate) mod untyped;
 pub mod watch;
 pub mod watcher;
 

@@ -10,8 +10,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::kube::untyped::{has_ready_endpoint, text};
 use crate::kube::{Client, ClusterConfig, Error, ListOptions, PatchKind, Request, Resource};
 
 pub use takeover::takeover;
@@ -175,8 +176,7 @@ impl<'a> Mover<'a> {
         let (name, namespace) = &self.plan.service;
         let labels = format!("kubernetes.io/service-name={name}");
         let slices = self.list(&ENDPOINT_SLICES, Some(namespace), Some(&labels))?;
-        let is_ready = |endpoint: &Value| endpoint.pointer("/conditions/ready") != Some(&json!(false));
-        Ok(slices.iter().any(|slice| items(slice, "/endpoints").iter().any(is_ready)))
+        Ok(has_ready_endpoint(&slices))
     }
 
     fn lease(&self) -> Result<Value, Error> {
@@ -188,12 +188,4 @@ impl<'a> Mover<'a> {
 /// Where a Service is told as kubectl tells it: `namespace/name`.
 fn place((name, namespace): &(String, String)) -> String {
     format!("{namespace}/{name}")
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, items, place, text};
+use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, place};
+use crate::kube::untyped::{condition, items, text};
 use crate::kube::{Error, PatchKind, Request};
 
 /// Lets the APIService route to our Service and waits until a metric can be read through it; otherwise puts back what
@@ -116,9 +117,7 @@ impl Mover<'_> {
     /// What is still missing until a metric can be read from us.
     fn missing(&mut self) -> Result<Option<String>, Failure> {
         let apiservice = self.apiservice()?;
-        let conditions = items(&apiservice, "/status/conditions");
-        let available = conditions.iter().find(|condition| condition["type"] == "Available");
-        let Some(available) = available.filter(|_| self.is_ours(&apiservice)) else {
+        let Some(available) = condition(&apiservice, "Available").filter(|_| self.is_ours(&apiservice)) else {
             return Ok(Some("the API server has not looked at it yet".to_owned()));
         };
         if text(available, "/status") != "True" {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, STATEFUL_SETS, items, place, text};
+use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, STATEFUL_SETS, place};
+use crate::kube::untyped::{items, selects, text};
 use crate::kube::{Error, Resource};
 use crate::scaling::model::FINALIZERS;
 
@@ -58,11 +59,12 @@ impl Mover<'_> {
             let fix = "use --keep-crds, or delete them by KEDA's own means";
             return Err(Failure::Stopped(vec![format!("the CRDs are KEDA's, which ScaledJobs tell: {fix}")]));
         }
-        let count = self.all(&KINDS[..1])?.len();
-        if objects == Objects::Undecided && count > 0 {
+        let (all, scaled) = (self.all(&KINDS)?.len(), self.all(&KINDS[..1])?.len());
+        if objects == Objects::Undecided && all > 0 {
+            let others = all - scaled;
             return Err(Failure::Stopped(vec![format!(
-                "{count} ScaledObjects, and their HPAs, would go with the CRDs: use --keep-crds to keep them, \
-                 or --delete-scaledobjects"
+                "{scaled} ScaledObjects with their HPAs, and {others} (Cluster)TriggerAuthentications, would go with the \
+                 CRDs: use --keep-crds to keep them, or --delete-scaledobjects"
             )]));
         }
         Ok(())
@@ -100,12 +102,10 @@ impl Mover<'_> {
     fn stop_instances(&mut self) -> Result<(), Failure> {
         let (name, namespace) = &self.plan.service;
         let service = self.get(&SERVICES, Some(namespace), name)?;
-        let selector = service.pointer("/spec/selector").and_then(Value::as_object).cloned().unwrap_or_default();
         let mut stopped = Vec::new();
         for (kind, resource) in [("StatefulSet", STATEFUL_SETS), ("Deployment", DEPLOYMENTS)] {
             for workload in self.list(&resource, Some(namespace), None)? {
-                let labels = &workload["spec"]["template"]["metadata"]["labels"];
-                if selector.is_empty() || !selector.iter().all(|(key, value)| labels[key] == *value) {
+                if !selects(&service, &workload) {
                     continue;
                 }
                 let workload = text(&workload, "/metadata/name").to_owned();
@@ -166,14 +166,15 @@ impl Mover<'_> {
             return Ok(());
         }
         // The daemon lets them go, once it has put back the replica counts of those that ask for it.
-        let mut pulse = Pulse::default();
+        let (mut pulse, mut is_alone) = (Pulse::default(), false);
         let result = self.wait(|mover| {
             let left = mover.all(&KINDS[..1])?;
             let Some((resource, object)) = left.first() else { return Ok(None) };
             let lease = mover.lease()?;
             if !pulse.beats(&lease, Instant::now()) && !mover.has_ready_endpoint()? {
-                mover
-                    .say("no instance of hpalite acts: finalizers are removed here, replica counts stay as they are")?;
+                if !std::mem::replace(&mut is_alone, true) {
+                    mover.say("no instance of hpalite acts: finalizers go here, replica counts stay as they are")?;
+                }
                 mover.release(&KINDS[..1])?;
             }
             let held = &object["metadata"]["finalizers"];

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod composite;
+mod credentials;
 pub mod cron;
 pub mod decide;
 pub mod event;

@@ -1,14 +1,10 @@
 //! Whether a file is a history that can be read, for whoever asks beside the daemon.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::{ErrorCode, OptionalExtension as _};
 
 use super::{reader, schema, sql};
-
-/// Longest look at the pages of a file; a whole month takes two seconds.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a look at the file shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,26 +28,20 @@ pub fn of(path: &Path) -> Result<Health, String> {
     let wal_bytes = std::fs::metadata(schema::with_suffix(path, "-wal")).map_or(0, |found| found.len());
     let mut health = Health { version: known, known, damage: None, wal_bytes, last_at: None };
     match look(path, &mut health) {
-        Ok(()) => {}
-        // A large file on a slow disk: what was seen of it was whole.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
+        Ok(()) => Ok(health),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
-            health.damage = Some(error.to_string());
+            Ok(Health { damage: Some(error.to_string()), ..health })
         }
-        Err(error) => return Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
-    Ok(health)
 }
 
 fn look(path: &Path, health: &mut Health) -> Result<(), rusqlite::Error> {
     let mut connection = reader::open_read_only(path)?;
-    reader::set_deadline(&mut connection, LIMIT)?;
-    health.version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if health.version != health.known {
-        return Ok(());
+    health.version = schema::user_version(&connection)?;
+    if health.version == health.known {
+        schema::check(&mut connection)?;
+        health.last_at = connection.query_row(sql::LAST_SAMPLE, [], |row| row.get(0)).optional()?;
     }
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    health.damage = (found != "ok").then_some(found);
-    health.last_at = connection.query_row(sql::LAST_SAMPLE, [], |row| row.get(0)).optional()?;
     Ok(())
 }

@@ -213,7 +213,7 @@ fn settings(connection: &Connection) -> Result<(), Fault> {
 }
 
 /// Looks for damage, for a bounded time.
-fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+pub(crate) fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     let deadline = clock::now() + CHECK_LIMIT;
     connection.progress_handler(10_000, Some(move || clock::now() > deadline))?;
     let result = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
@@ -231,7 +231,7 @@ fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     }
 }
 
-fn user_version(connection: &Connection) -> Result<i64, rusqlite::Error> {
+pub(crate) fn user_version(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 

@@ -167,7 +167,7 @@ fn uninstalling_leaves_nothing_that_hangs() {
     }
 
     let before = (apiservice_spec(cluster), case.object("so")["metadata"]["resourceVersion"].clone(), crds(cluster));
-    refused(cluster, &["uninstall"], "use --keep-crds to keep them, or --delete-scaledobjects");
+    refused(cluster, &["uninstall"], "2 ScaledObjects with their HPAs, and 1 (Cluster)TriggerAuthentications");
     let text = done(cluster, &["uninstall", "--delete-scaledobjects", "--dry-run"]);
     for words in ["would delete APIService", "would delete ScaledObject", "would delete CustomResourceDefinition"] {
         assert!(text.contains(words), "{text}");
@@ -184,6 +184,19 @@ fn uninstalling_leaves_nothing_that_hangs() {
     drop(daemon);
     cluster.kubectl(&["delete", "namespace", &case.namespace, "--timeout=60s"]);
     assert!(done(cluster, &["uninstall"]).contains("does not exist"), "a second time is no harm");
+}
+
+#[test]
+fn authentications_do_not_go_unasked_either() {
+    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    cluster.apply(
+        r#"{"apiVersion":"keda.sh/v1alpha1","kind":"ClusterTriggerAuthentication","metadata":{"name":"alone"},"spec":{}}"#,
+    );
+    refused(cluster, &["uninstall"], "(Cluster)TriggerAuthentications, would go with the CRDs");
+    assert!(crds(cluster).contains("clustertriggerauthentications.keda.sh"));
+    cluster.kubectl(&["delete", "clustertriggerauthentication", "alone"]);
 }
 
 #[test]

@@ -17,6 +17,12 @@ fn template(cluster: &Cluster, arguments: &[&str]) -> Result<String, String> {
     run(cluster, "helm", &[&fixed, arguments].concat(), "")
 }
 
+/// In the namespace of the release; what it printed.
+fn helm(cluster: &Cluster, arguments: &[&str]) -> String {
+    run(cluster, "helm", &[arguments, &["--namespace", "hpalite"]].concat(), "")
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
 fn rendered(cluster: &Cluster, arguments: &[&str]) -> Objects {
     objects(&template(cluster, arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}")))
 }
@@ -151,10 +157,7 @@ fn every_choice_is_accepted_by_the_api_server() {
 #[test]
 fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
-    let helm = |arguments: &[&str]| {
-        run(cluster, "helm", &[arguments, &["--namespace", "hpalite"]].concat(), "")
-            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
-    };
+    let helm = |arguments: &[&str]| helm(cluster, arguments);
     let chart = path("k8s/chart");
     // From `kubectl apply`, as somebody who moves to helm comes; the claim template of the set cannot change.
     fresh(cluster);
@@ -191,10 +194,7 @@ fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
 #[test]
 fn a_release_beside_keda_gets_the_apiservice_after_the_takeover() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
-    let helm = |arguments: &[&str]| {
-        run(cluster, "helm", &[arguments, &["--namespace", "hpalite"]].concat(), "")
-            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
-    };
+    let helm = |arguments: &[&str]| helm(cluster, arguments);
     let chart = path("k8s/chart");
     fresh(cluster);
     route_to_keda(cluster);

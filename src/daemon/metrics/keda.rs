@@ -14,7 +14,7 @@ use crate::scaling::event::{Answer, Missing, Record, RecordedTrigger};
 use crate::scaling::model::{ConditionKind, ConditionStatus, ObjectKey, ResourceTrigger};
 use crate::scaling::view::{ObjectView, Reading};
 use crate::scaling::world::Registered;
-use crate::telemetry::Exposition;
+use crate::telemetry::{Exposition, Family};
 
 /// All objects that are known.
 #[derive(Debug, Default)]
@@ -225,20 +225,19 @@ fn sample(object: &Object, index: u16, answer: &Answer, latency: Duration, is_er
 
 fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
     let known = |numbers: &Numbers| numbers.is_known.load(Ordering::Relaxed);
-    each(out, objects, "keda_scaler_metrics_value", "gauge", "Last value, or that of a fallback.", |_, trigger| {
+    let mut family = out.family("keda_scaler_metrics_value", "gauge", "Last value, or that of a fallback.");
+    each(&mut family, objects, |_, trigger| {
         let value = f64::from_bits(trigger.numbers.value.load(Ordering::Relaxed));
         known(&trigger.numbers).then(|| value.to_string())
     });
-    let help = "Time that the last query took.";
-    each(out, objects, "keda_scaler_metrics_latency_seconds", "gauge", help, |_, trigger| {
+    let mut family = out.family("keda_scaler_metrics_latency_seconds", "gauge", "Time that the last query took.");
+    each(&mut family, objects, |_, trigger| {
         let latency = Duration::from_micros(trigger.numbers.latency_micros.load(Ordering::Relaxed));
         let is_asked = trigger.index != composite::INDEX && known(&trigger.numbers);
         is_asked.then(|| latency.as_secs_f64().to_string())
     });
-    let help = "Answers that were errors, by trigger.";
-    each(out, objects, "keda_scaler_detail_errors_total", "counter", help, |_, trigger| {
-        Some(trigger.numbers.errors.load(Ordering::Relaxed).to_string())
-    });
+    let mut family = out.family("keda_scaler_detail_errors_total", "counter", "Answers that were errors, by trigger.");
+    each(&mut family, objects, |_, trigger| Some(trigger.numbers.errors.load(Ordering::Relaxed).to_string()));
     let mut family = out.family("keda_scaler_empty_upstream_responses_total", "counter", "Answers without any series.");
     for (key, object) in objects {
         for trigger in &object.triggers {
@@ -258,25 +257,28 @@ fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
             family.sample(&labels, count);
         }
     }
-    let help = "1 while the trigger is active.";
-    each(out, objects, "keda_scaler_active", "gauge", help, |object, trigger| {
+    let mut active = out.family("keda_scaler_active", "gauge", "1 while the trigger is active.");
+    each(&mut active, objects, |object, trigger| {
         // With a formula it alone says what is active.
         let speaks = trigger.index == composite::INDEX || object.trigger(composite::INDEX).is_none();
-        let active = trigger.numbers.is_active.load(Ordering::Relaxed);
-        (speaks && known(&trigger.numbers)).then(|| u8::from(active).to_string())
+        let is_active = trigger.numbers.is_active.load(Ordering::Relaxed);
+        (speaks && known(&trigger.numbers)).then(|| u8::from(is_active).to_string())
     });
+    // The HPA controller asks for these by itself: they are active always.
+    for (key, object) in objects {
+        for trigger in &object.resources {
+            let scaler = trigger.name.as_deref().unwrap_or(scaler(&trigger.kind));
+            active.sample(&labels(key, &trigger.kind, scaler, &trigger.index.to_string()), 1);
+        }
+    }
 }
 
-/// A family with one sample for each trigger that has one; resource triggers count as active always.
+/// A sample for each trigger that has one.
 fn each(
-    out: &mut Exposition,
+    family: &mut Family<'_>,
     objects: &[(ObjectKey, Arc<Object>)],
-    name: &str,
-    kind: &str,
-    help: &str,
     sample: impl Fn(&Object, &Trigger) -> Option<String>,
 ) {
-    let mut family = out.family(name, kind, help);
     for (key, object) in objects {
         for trigger in &object.triggers {
             let Some(value) = sample(object, trigger) else { continue };
@@ -285,12 +287,6 @@ fn each(
             let scaler = if is_composite { composite::NAME } else { scaler(&trigger.kind) };
             let scaler = trigger.name.as_deref().unwrap_or(scaler);
             family.sample(&labels(key, &trigger.metric, scaler, &index.to_string()), value);
-        }
-        if name == "keda_scaler_active" {
-            for trigger in &object.resources {
-                let scaler = trigger.name.as_deref().unwrap_or(scaler(&trigger.kind));
-                family.sample(&labels(key, &trigger.kind, scaler, &trigger.index.to_string()), 1);
-            }
         }
     }
 }

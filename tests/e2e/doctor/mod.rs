@@ -183,6 +183,11 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
     broken(cluster, "crd-missing", crd, &|| delete(&["crd", crd, "--timeout=60s"]), &restore);
     let old = json!([{ "op": "remove", "path": "/spec/versions/0/subresources" }]);
     broken(cluster, "crd-outdated", "no status subresource", &|| patch(cluster, "crd", crd, "", &old), &restore);
+    let bare = json!([{
+        "op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations",
+    }]);
+    let scaled = "scaledobjects.keda.sh";
+    broken(cluster, "crd-foreign", "it is KEDA's", &|| patch(cluster, "crd", scaled, "", &bare), &restore);
     for (kind, name, words) in [
         ("clusterrolebinding", "hpalite", "it may not patch scaledobjects/status.keda.sh"),
         ("clusterrolebinding", "hpalite:system:auth-delegator", "it may not create tokenreviews"),

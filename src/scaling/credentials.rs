@@ -1,0 +1,46 @@
+//! Where the authentication parameters of a trigger come from.
+
+use std::sync::Arc;
+
+use super::event::{Credentials, EnvTarget, ErrorClass, PollError};
+use super::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ParameterSource, ScaledObject, Trigger};
+
+impl Credentials {
+    /// Of a trigger of `object`; None if it refers to no authentication. `find` knows authentications, `target` the
+    /// object with the kind of its target.
+    ///
+    /// # Errors
+    /// A reference that leads nowhere is an error: never a query without the credentials that were asked for.
+    pub fn of<'a>(
+        object: &ObjectKey,
+        trigger: &Trigger,
+        find: impl FnOnce(&AuthenticationKey) -> Option<&'a Authentication>,
+        target: impl FnOnce() -> Option<(&'a ScaledObject, Gvkr)>,
+    ) -> Result<Option<Self>, PollError> {
+        let Some(reference) = &trigger.authentication else {
+            return Ok(None);
+        };
+        let id = AuthenticationKey::of(object, reference);
+        let error = |message: String| PollError { class: ErrorClass::Authentication, message };
+        let Some(found) = find(&id) else {
+            return Err(error(format!("{id} not found (spec.triggers[{}].authenticationRef names it)", trigger.index)));
+        };
+        if let Some(problem) = &found.unsupported {
+            return Err(error(format!("{id}: {problem}")));
+        }
+        let uses_env = found.sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
+        let env_target = uses_env.then(target).flatten().map(|(spec, gvkr)| EnvTarget {
+            gvkr,
+            namespace: object.namespace.to_string(),
+            name: spec.target.name.clone(),
+            container: spec.target.env_source_container.clone(),
+        });
+        Ok(Some(Self {
+            resource_version: found.resource_version.clone(),
+            namespace: id.namespace.clone(),
+            authentication: id,
+            sources: Arc::new(found.sources.clone()),
+            env_target,
+        }))
+    }
+}
