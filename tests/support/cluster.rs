@@ -308,12 +308,23 @@ impl Daemon {
 
     /// The same without waiting for anything.
     pub(crate) fn spawn_in(cluster: &Cluster, arguments: &[&str], folder: tempfile::TempDir) -> Self {
+        Self::spawn(cluster, Command::new(env!("CARGO_BIN_EXE_hpalite")), arguments, folder)
+    }
+
+    /// The same by a command that starts the program, under conditions of its own, in place of itself.
+    #[allow(dead_code, reason = "for the benchmarks, which share this file")]
+    pub(crate) fn spawn_with(cluster: &Cluster, program: Command, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir_in(&cluster.folder).expect("a temporary folder");
+        Self::spawn(cluster, program, arguments, folder)
+    }
+
+    fn spawn(cluster: &Cluster, mut program: Command, arguments: &[&str], folder: tempfile::TempDir) -> Self {
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, service_account_kubeconfig(cluster)).expect("kubeconfig written");
         let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("log opened");
         let (port, http_port) = (free_port(), free_port());
         let started = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+        let child = program
             .arg("run")
             .arg("--kubeconfig")
             .arg(&kubeconfig)

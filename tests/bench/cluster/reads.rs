@@ -87,9 +87,9 @@ pub(crate) fn first(cluster: &Cluster, port: u16, object: usize) -> Instant {
     }
 }
 
-type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
 
-fn config(cluster: &Cluster) -> Arc<ClientConfig> {
+pub(crate) fn config(cluster: &Cluster) -> Arc<ClientConfig> {
     let pki = cluster.env("CLUSTER_PKI");
     let certificate = CertificateDer::from_pem_file(format!("{pki}/front-proxy-client.crt")).unwrap();
     let key = PrivateKeyDer::from_pem_file(format!("{pki}/front-proxy-client.key")).unwrap();
@@ -128,7 +128,7 @@ fn hpalite_base64(text: &str) -> Vec<u8> {
     bytes.collect()
 }
 
-fn connect(port: u16, config: &Arc<ClientConfig>) -> std::io::Result<Client> {
+pub(crate) fn connect(port: u16, config: &Arc<ClientConfig>) -> std::io::Result<Client> {
     let tcp = TcpStream::connect(("127.0.0.1", port))?;
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -150,6 +150,12 @@ fn request(object: usize) -> Vec<u8> {
         name(object)
     )
     .into_bytes()
+}
+
+/// One read of an object's metric, whose answer must be the right one.
+pub(crate) fn read(client: &mut Client, object: usize) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    check(ask(client, &request(object), &mut buffer)?).map_err(std::io::Error::other)
 }
 
 /// One exchange; the answer is the status line, the head and the body.
