@@ -1,28 +1,29 @@
 //! The one clock of the daemon: wall time that never leaps under the core's feet.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::scaling::model::UnixMillis;
 
 /// A step of the wall clock larger than this is a correction, not drift.
 const STEP: i64 = 1_000;
 
-/// Wall time at the start plus what the monotonic clock measured since. Boards without a battery
-/// start years in the past and leap when they hear from a time server; the core is told of the
+/// Wall time at the start plus what passed since, also while the machine slept: readings grow old meanwhile. Boards
+/// without a battery start years in the past and leap when they hear from a time server; the core is told of the
 /// leap instead of living through it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    started: Instant,
+    /// Since the machine was started.
+    started: Duration,
     wall: i64,
 }
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self { started: Instant::now(), wall: wall_millis() }
+        Self { started: since_boot(), wall: wall_millis() }
     }
 
     pub(super) fn now(&self) -> UnixMillis {
-        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let elapsed = i64::try_from(since_boot().saturating_sub(self.started).as_millis()).unwrap_or(i64::MAX);
         UnixMillis(self.wall.saturating_add(elapsed))
     }
 
@@ -42,7 +43,8 @@ impl Clock {
     }
 }
 
-/// Time since the machine was started, suspended or not: a Lease runs out while its holder sleeps.
+/// Time since the machine was started, suspended or not: a Lease runs out, and readings grow old, while their holder
+/// sleeps.
 pub(super) fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))

@@ -219,7 +219,7 @@ impl Daemon {
         let client = Client::new(cluster);
         let clock = Clock::start();
         let ready = Arc::new(Readiness::default());
-        let published = Arc::new(Published::default());
+        let published = Arc::new(Published::new(Box::new(clock::since_boot)));
         let certificates = Certificates::load(config, &store)?;
 
         let (polls, jobs) = sync_channel(config.poll_threads);
@@ -274,6 +274,7 @@ impl Daemon {
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
             writes_max: WRITES_MAX,
+            query_timeout: config.query_timeout,
             version: VERSION.to_owned(),
             namespaces: config.namespaces.clone(),
             seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),

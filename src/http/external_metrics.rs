@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::Response;
+use crate::scaling::age;
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
@@ -24,12 +25,22 @@ const WAITING_MAX: usize = 5;
 pub const FIRST_SAMPLE: Duration = Duration::from_secs(8);
 
 /// The pictures that the core publishes. Locked only to look one up or to swap one in.
-#[derive(Debug, Default)]
 pub struct Published {
     /// By namespace, then by object: a selector may match several objects of a namespace.
     namespaces: RwLock<HashMap<Arc<str>, Objects>>,
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    clock: Stopwatch,
+}
+
+/// Time since some moment, never stepped: readings grow old here whether the core lives or not.
+pub type Stopwatch = Box<dyn Fn() -> Duration + Send + Sync>;
+
+/// A picture, and when it came by the [`Stopwatch`].
+#[derive(Clone)]
+struct Picture {
+    view: Arc<ObjectView>,
+    came: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +57,21 @@ struct Place<'p> {
     seen: u64,
 }
 
-type Objects = HashMap<ObjectKey, Arc<ObjectView>>;
+type Objects = HashMap<ObjectKey, Picture>;
+
+impl Default for Published {
+    fn default() -> Self {
+        let started = Instant::now();
+        Self::new(Box::new(move || started.elapsed()))
+    }
+}
 
 impl Published {
+    #[must_use]
+    pub fn new(clock: Stopwatch) -> Self {
+        Self { namespaces: RwLock::default(), waiting: Mutex::default(), changed: Condvar::new(), clock }
+    }
+
     pub fn set(&self, key: &ObjectKey, view: Option<Arc<ObjectView>>) {
         let old = self.swap(key, view);
         let was_pending = old.as_deref().is_some_and(has_pending);
@@ -69,9 +92,11 @@ impl Published {
             if objects.is_empty() {
                 namespaces.remove(&key.namespace);
             }
-            return old;
+            return old.map(|picture| picture.view);
         };
-        namespaces.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone(), view)
+        let picture = Picture { view, came: (self.clock)() };
+        let old = namespaces.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone(), picture);
+        old.map(|picture| picture.view)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -89,19 +114,20 @@ impl Published {
     }
 
     /// Objects of a namespace whose one label is matched, in the order of their names.
-    fn matching(&self, namespace: &str, matches: &dyn Fn(&str, &str) -> bool) -> Vec<Arc<ObjectView>> {
+    fn matching(&self, namespace: &str, matches: &dyn Fn(&str, &str) -> bool) -> Vec<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         let objects = namespaces.get(namespace).into_iter().flatten();
         let mut found: Vec<_> = objects
-            .filter(|(_, view)| matches(&view.selector.0, &view.selector.1))
-            .map(|(_, view)| Arc::clone(view))
+            .map(|(_, picture)| picture)
+            .filter(|picture| matches(&picture.view.selector.0, &picture.view.selector.1))
+            .cloned()
             .collect();
-        found.sort_by(|a, b| a.key.cmp(&b.key));
+        found.sort_by(|a, b| a.view.key.cmp(&b.view.key));
         found
     }
 
     /// The object that KEDA's own selector names; the case of every HPA read.
-    fn named(&self, namespace: &str, name: &str) -> Option<Arc<ObjectView>> {
+    fn named(&self, namespace: &str, name: &str) -> Option<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         namespaces.get(namespace)?.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
     }
@@ -187,13 +213,13 @@ fn look(
     selection: &Selection<'_>,
     read: &dyn Fn(&ObjectKey),
 ) -> Look {
-    let views = match selection {
-        Selection::Name(name) => published.named(namespace, name).into_iter().collect(),
+    let pictures = match selection {
+        Selection::Name(name) => published.named(namespace, name).into_iter().collect::<Vec<_>>(),
         Selection::Other(matches) => published.matching(namespace, *matches),
     };
     let mut items = Items::default();
     let mut broken = None;
-    for view in &views {
+    for Picture { view, came } in &pictures {
         let Some(found) = view.metrics.iter().find(|known| known.name.eq_ignore_ascii_case(metric)) else {
             broken = broken.or(view.error.as_ref().map(|error| (view, error)));
             continue;
@@ -203,7 +229,14 @@ fn look(
             return Look::Answer(failed(&view.key, &found.name, error));
         }
         match &found.reading {
-            Reading::Value { value, at } => items.push(found, *value, *at),
+            Reading::Value { value, at } => {
+                // The core calls it an error by itself, unless it hangs or has just woken up.
+                let age = view.made_at.since(*at).saturating_add((published.clock)().saturating_sub(*came));
+                if let Some(limit) = found.age_limit.filter(|limit| age > *limit) {
+                    return Look::Answer(failed(&view.key, &found.name, &age::silence(limit)));
+                }
+                items.push(found, *value, *at);
+            }
             Reading::Pending => {
                 return Look::Pending(failed(&view.key, &found.name, "its trigger has not been asked yet"));
             }
@@ -285,9 +318,15 @@ mod tests {
             selector: ("scaledobject.keda.sh/name".to_owned(), name.to_owned()),
             metrics: readings
                 .iter()
-                .map(|(name, reading)| MetricView { name: (*name).into(), reading: reading.clone(), cached: false })
+                .map(|(name, reading)| MetricView {
+                    name: (*name).into(),
+                    reading: reading.clone(),
+                    cached: false,
+                    age_limit: Some(Duration::from_secs(93)),
+                })
                 .collect(),
             error: error.map(str::to_owned),
+            made_at: UnixMillis(1_767_323_046_000),
         })
     }
 
@@ -353,6 +392,30 @@ mod tests {
             let (status, body) = ask(&published, metric, name);
             assert_eq!(status, code, "{name}");
             assert!(body["message"].as_str().unwrap().contains(text), "{name}: {body}");
+        }
+    }
+
+    #[test]
+    fn a_reading_has_an_age_even_if_the_core_hangs() {
+        let passed = Arc::new(std::sync::atomic::AtomicU64::new(5_000));
+        let clock = Arc::clone(&passed);
+        let millis = move || Duration::from_millis(clock.load(std::sync::atomic::Ordering::SeqCst));
+        let published = Published::new(Box::new(millis));
+        let mut computed = (*view("cron", &[("s0-cron", value(2.0))], None)).clone();
+        computed.metrics[0].age_limit = None;
+        for view in [view("web", &[("s0-prometheus", value(2.5))], None), Arc::new(computed)] {
+            published.set(&view.key, Some(Arc::clone(&view)));
+        }
+        // Asked 322 ms before it was published, and may be 93 s old.
+        for (later, status) in [(0, 200), (92_678, 200), (92_679, 500), (1_000_000_000, 500)] {
+            passed.store(5_000 + later, std::sync::atomic::Ordering::SeqCst);
+            let (found, body) = ask(&published, "s0-prometheus", "web");
+            assert_eq!(found, status, "{later}: {body}");
+            if found == 500 {
+                let expected = "metric s0-prometheus of ScaledObject shop/web: no answer for more than 93 s";
+                assert_eq!(body["message"], expected);
+            }
+            assert_eq!(ask(&published, "s0-cron", "cron").0, 200, "the clock is nobody's to ask");
         }
     }
 

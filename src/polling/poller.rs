@@ -111,10 +111,12 @@ impl Asker {
     /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
     #[must_use]
     pub fn ask(&self, job: &PollJob) -> PollDone {
+        let begun = Instant::now();
         let parameters = match &job.credentials {
             None => Ok(Parameters::new()),
             Some(credentials) => self.resolver.resolve(credentials),
         };
+        // Of which moment the server is asked: its clock is the wall's.
         let asked_at = (self.clock)();
         let started = Instant::now();
         let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
@@ -141,7 +143,7 @@ impl Asker {
         let outcome = outcome(&answer);
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
         debug!(poll = job.id, server:% = job.server, query = what, outcome, latency_ms; "polled");
-        PollDone { id: job.id, asked_at, latency, answer }
+        PollDone { id: job.id, asked_after: started - begun, latency, answer }
     }
 }
 
@@ -225,10 +227,9 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::scaling::event::{ErrorClass, Missing, PollError};
-    use crate::scaling::model::UnixMillis;
 
     fn done(answer: Answer, latency_ms: u64) -> PollDone {
-        PollDone { id: 0, asked_at: UnixMillis(0), latency: Duration::from_millis(latency_ms), answer }
+        PollDone { id: 0, asked_after: Duration::ZERO, latency: Duration::from_millis(latency_ms), answer }
     }
 
     #[test]

@@ -110,8 +110,9 @@ pub struct EnvTarget {
 #[derive(Clone, Debug)]
 pub struct PollDone {
     pub id: u64,
-    /// When the request was sent.
-    pub asked_at: UnixMillis,
+    /// From when the job was taken up until the request was sent: whoever asks need not know the core's clock.
+    pub asked_after: Duration,
+    /// From then on until the answer.
     pub latency: Duration,
     pub answer: Answer,
 }

@@ -6,6 +6,8 @@
 // Inner, so that it reaches the helpers of the test modules, too.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod age;
+mod calendar;
 pub mod composite;
 mod credentials;
 pub mod cron;
@@ -21,6 +23,7 @@ pub mod recommend;
 mod rhythm;
 pub mod schedule;
 pub mod trigger;
+mod turns;
 pub mod view;
 pub mod world;
 

@@ -447,6 +447,15 @@ impl Query {
         }
     }
 
+    /// Of the whole exchange; `None` takes the process-wide default.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Prometheus(source) => source.timeout,
+            Self::MetricsApi(source) => source.timeout,
+        }
+    }
+
     /// For the history: without user, password and parameters, which may be secret.
     #[must_use]
     pub fn told(&self) -> (String, String) {

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::age;
 use super::composite::{self, Composite};
 use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::hpa::DesiredHpa;
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
-    TargetRef, UnixMillis, Workload,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Source,
+    Status, Step, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::rhythm::Rhythm;
@@ -316,7 +317,8 @@ impl Object {
     }
 
     /// Starts from what the definition says, keeping the state of triggers that did not change.
-    pub(super) fn start_loop(&mut self, old: Option<&Definition>) {
+    /// The first answers have until `silent_at`.
+    pub(super) fn start_loop(&mut self, old: Option<&Definition>, silent_at: UnixMillis) {
         let Ok(definition) = self.spec.definition.clone() else {
             return;
         };
@@ -334,6 +336,11 @@ impl Object {
         };
         self.triggers =
             kept.zip(&definition.triggers).map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger))).collect();
+        for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
+            let is_asked = !matches!(trigger.source, Source::Cron(_));
+            // What is known of a trigger that stays is not younger for that.
+            state.silent_at = is_asked.then_some(state.silent_at.unwrap_or(silent_at));
+        }
         self.composite = None;
         self.round = None;
         self.redecide = false;
@@ -351,6 +358,11 @@ impl Object {
         self.redecide = false;
     }
 
+    /// Of the readings of its loop.
+    pub(super) fn age_limit(&self, query_timeout: Duration) -> Duration {
+        self.loop_definition.as_ref().map_or(Duration::MAX, |definition| age::limit(definition, query_timeout))
+    }
+
     pub(super) fn definition(&self) -> Option<&Definition> {
         self.spec.definition.as_deref().ok()
     }
@@ -360,8 +372,8 @@ impl Object {
         target_id(&self.spec.key.namespace, &self.spec.target)
     }
 
-    /// The picture that reads are answered from.
-    pub(super) fn view(&self) -> ObjectView {
+    /// The picture that reads are answered from, made at `now`. `limit` is the [age](super::age) that readings may have.
+    pub(super) fn view(&self, limit: Duration, now: UnixMillis) -> ObjectView {
         let definition = self.definition();
         let mut metrics: Vec<MetricView> = definition.map_or_else(Vec::new, |definition| {
             definition
@@ -372,6 +384,7 @@ impl Object {
                     name: std::sync::Arc::clone(&trigger.metric_name),
                     reading: state.reading(),
                     cached: trigger.use_cached_metrics,
+                    age_limit: state.age_limit(trigger, limit),
                 })
                 .collect()
         });
@@ -380,6 +393,7 @@ impl Object {
                 name: composite::NAME.into(),
                 reading: self.composite.as_ref().map_or(Reading::Pending, Composite::reading),
                 cached: false,
+                age_limit: self.composite.as_ref().filter(|composite| !composite.is_fallback()).map(|_| limit),
             });
         }
         let error = match &self.verdict {
@@ -388,7 +402,7 @@ impl Object {
             Verdict::Pending | Verdict::Good => None,
         };
         let selector = definition.map(|definition| definition.selector.clone()).unwrap_or_default();
-        ObjectView { key: self.spec.key.clone(), selector, metrics, error }
+        ObjectView { key: self.spec.key.clone(), selector, metrics, error, made_at: now }
     }
 
     /// What the status should be.

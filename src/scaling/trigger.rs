@@ -2,8 +2,12 @@
 //!
 //! Owns the policy for missing values, the counting of failures and the fallback. Asks nobody.
 
+use std::time::Duration;
+
 use super::event::{Answer, ErrorClass, Missing, PollError};
-use super::model::{Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Trigger, UnixMillis};
+use super::model::{
+    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Source, Trigger, UnixMillis,
+};
 use super::quantity;
 use super::view::Reading;
 
@@ -18,6 +22,8 @@ pub struct TriggerState {
     failing_since: Option<UnixMillis>,
     /// What the last answer was wrong with, even where the fallback has something else to say.
     last_error: Option<PollError>,
+    /// Without an answer until then the silence is an error; `None` for what nobody is asked for.
+    pub silent_at: Option<UnixMillis>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +73,7 @@ impl TriggerState {
         if let Some((_, at)) = &mut self.last_good {
             shift(at);
         }
-        if let Some(at) = &mut self.failing_since {
+        for at in [&mut self.failing_since, &mut self.silent_at].into_iter().flatten() {
             shift(at);
         }
         match &mut self.current {
@@ -138,6 +144,20 @@ impl TriggerState {
             },
             None => Current::Failed { error, since },
         });
+    }
+
+    /// Its value was asked for longer ago than `limit`, and nothing must follow from it any more.
+    #[must_use]
+    pub fn is_old(&self, trigger: &Trigger, limit: Duration, now: UnixMillis) -> bool {
+        let is_computed = matches!(trigger.source, Source::Cron(_));
+        matches!(self.current, Some(Current::Value { at, .. }) if !is_computed && now.since(at) > limit)
+    }
+
+    /// What its value may be old, see [`super::view::MetricView`].
+    #[must_use]
+    pub fn age_limit(&self, trigger: &Trigger, limit: Duration) -> Option<Duration> {
+        let is_computed = matches!(trigger.source, Source::Cron(_));
+        (matches!(self.current, Some(Current::Value { .. })) && !is_computed).then_some(limit)
     }
 
     /// Above its activation threshold, or standing in by fallback.
@@ -291,8 +311,6 @@ pub(super) fn stand_in(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::scaling::testing::{definition, trigger};
 

@@ -1,6 +1,7 @@
 //! What reads of the external metrics API are answered from: a finished picture of one object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::model::{ObjectKey, UnixMillis};
 
@@ -13,6 +14,8 @@ pub struct ObjectView {
     pub metrics: Vec<MetricView>,
     /// Set when the whole object is unusable, so that every metric of it answers with this text.
     pub error: Option<String>,
+    /// When it was published, by the clock that the readings are stamped with.
+    pub made_at: UnixMillis,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +25,8 @@ pub struct MetricView {
     pub reading: Reading,
     /// Reads must not see a value older than the poll rhythm (no useCachedMetrics).
     pub cached: bool,
+    /// Older than this a value is no answer any more; `None` for what is computed from the clock or stands in.
+    pub age_limit: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

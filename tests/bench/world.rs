@@ -74,6 +74,7 @@ impl Bench {
         let settings = Settings {
             poll_threads: THREADS,
             writes_max: 32,
+            query_timeout: Duration::from_secs(3),
             version: "bench".to_owned(),
             namespaces: Vec::new(),
             seed: 1,
@@ -143,7 +144,7 @@ impl Bench {
                 self.polls += 1;
                 self.apply(Event::Polled(PollDone {
                     id: job.id,
-                    asked_at: self.now,
+                    asked_after: Duration::ZERO,
                     latency: Duration::from_millis(3),
                     answer: Answer::Value(value),
                 }));

@@ -54,7 +54,7 @@ fn jobs_are_done_and_counted() {
         |name: &str| Some(credentials(AuthenticationKind::TriggerAuthentication, &[secret("bearerToken", name, "t")]));
     jobs.send(job(1, bearer.clone(), with("s"))).unwrap();
     let done = next(&answers);
-    assert_eq!((done.id, done.answer, done.asked_at), (1, Answer::Value(4.0), UnixMillis(1_700_000_000_000)));
+    assert_eq!((done.id, done.answer), (1, Answer::Value(4.0)));
     assert_eq!(fake.requests()[0].header("authorization"), Some("Bearer tok"));
 
     // Never asked without the credentials that were wanted.

@@ -373,8 +373,14 @@ mod tests {
     }
 
     fn reading(metric: &str, reading: Reading) -> ObjectView {
-        let metrics = vec![MetricView { name: metric.into(), reading, cached: false }];
-        ObjectView { key: key(), selector: (String::new(), String::new()), metrics, error: None }
+        let metrics = vec![MetricView { name: metric.into(), reading, cached: false, age_limit: None }];
+        ObjectView {
+            key: key(),
+            selector: (String::new(), String::new()),
+            metrics,
+            error: None,
+            made_at: UnixMillis(0),
+        }
     }
 
     fn value(value: f64) -> Reading {

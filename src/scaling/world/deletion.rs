@@ -21,6 +21,7 @@ impl World {
         object.stop_loop();
         object.verdict = Verdict::Pending;
         self.schedule.forget(key);
+        self.listen(key);
         self.select_pods(key);
         if was_running {
             self.emit(key, false, "KEDAScalersStopped", "StopScaling", "Stopped scalers watch".to_owned());

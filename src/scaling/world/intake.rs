@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::super::composite;
-use super::super::event::{Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead};
+use super::super::event::{
+    Answer, ErrorClass, Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
+};
 use super::super::hpa::ObservedHpa;
 use super::super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Trigger,
     UnixMillis, Workload,
 };
 use super::super::object::{Object, Target, TargetId, target_id};
+use super::super::schedule::Conduct;
 use super::World;
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
@@ -150,6 +153,7 @@ impl World {
             return;
         };
         self.schedule.forget(key);
+        self.listen(key);
         self.select_pods(key);
         if object.is_starved {
             self.starved.retain(|waiting| waiting != key);
@@ -480,10 +484,34 @@ impl World {
     }
 
     fn polled(&mut self, done: &PollDone, now: UnixMillis) {
-        let trouble = matches!(&done.answer, super::super::event::Answer::Failed(e) if e.class.is_server_trouble());
-        for (key, index) in self.schedule.finish(done.id, trouble) {
-            self.answered(&key, index, &done.answer, done.asked_at, done.latency, now);
+        let Some(finished) = self.schedule.finish(done.id, conduct(done)) else {
+            return;
+        };
+        let is_from_before = self.woke_at.is_some_and(|at| finished.begun_at < at);
+        let asked_at = finished.begun_at.plus(done.asked_after).min(now);
+        for (key, index) in finished.subscribers {
+            if is_from_before {
+                self.ask_anew(&key, index, now);
+            } else {
+                self.answered(&key, index, &done.answer, asked_at, done.latency, now);
+            }
         }
+    }
+}
+
+/// What an answer says of the server that gave it.
+fn conduct(done: &PollDone) -> Conduct {
+    let took = done.asked_after.saturating_add(done.latency);
+    match &done.answer {
+        Answer::Failed(error) if error.class.is_server_trouble() => Conduct::Troubled,
+        // Nothing was sent, and it did not take long to find that out.
+        Answer::Failed(error)
+            if matches!(error.class, ErrorClass::Authentication | ErrorClass::Configuration)
+                && took < Duration::from_secs(1) =>
+        {
+            Conduct::Unasked
+        }
+        _ => Conduct::Answered(took),
     }
 }
 

@@ -13,12 +13,14 @@ mod ownership;
 mod pods;
 mod reconcile;
 mod rounds;
+mod silence;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::calendar::Calendar;
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
@@ -27,6 +29,7 @@ use super::model::{
 };
 use super::object::{Object, TargetId, api_version};
 use super::schedule::Schedule;
+use super::view::ObjectView;
 use lists::ListTracker;
 
 /// What the world must know of its surroundings.
@@ -37,6 +40,8 @@ pub struct Settings {
     /// Writes to the API server under way at once. More waiting writes only hide which object is
     /// stuck; 32 keep a handful of writer threads busy.
     pub writes_max: usize,
+    /// Of triggers that have no timeout of their own.
+    pub query_timeout: Duration,
     /// Own version, a label on every HPA.
     pub version: String,
     /// Watched namespaces; empty means all.
@@ -72,6 +77,12 @@ pub struct World {
     lists: Lists,
     pods: pods::Pods,
     schedule: Schedule,
+    /// When the silence of an object's trigger becomes an error.
+    silences: Calendar,
+    /// What happened last happened then.
+    now: UnixMillis,
+    /// The process stood still until then; what was asked before is asked again.
+    woke_at: Option<UnixMillis>,
     wakes: BTreeSet<(UnixMillis, ObjectKey)>,
     dirty: BTreeSet<ObjectKey>,
     writes_in_flight: usize,
@@ -150,6 +161,9 @@ impl World {
             authentications_starved: false,
             lists,
             pods: pods::Pods::default(),
+            silences: Calendar::default(),
+            now: UnixMillis::default(),
+            woke_at: None,
             wakes: BTreeSet::new(),
             dirty: BTreeSet::new(),
             writes_in_flight: 0,
@@ -175,7 +189,9 @@ impl World {
 
     /// Takes in one event and returns what must be done because of it.
     pub fn apply(&mut self, event: Event, now: UnixMillis) -> Vec<Command> {
+        self.wake_up(now);
         self.take_in(event, now);
+        self.take_silence(now);
         while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.wakes.pop_first() {
                 self.dirty.insert(key);
@@ -192,7 +208,7 @@ impl World {
                 break;
             }
         }
-        let jobs = self.schedule.dispatch();
+        let jobs = self.schedule.dispatch(now);
         self.out.extend(jobs.into_iter().map(Command::Poll));
         std::mem::take(&mut self.out)
     }
@@ -202,7 +218,7 @@ impl World {
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         let wake = self.wakes.first().map(|(at, _)| *at);
         let retry = self.authentication_retries.values().filter_map(|(at, _)| *at);
-        [wake, self.schedule.next_due(), retry.min()].into_iter().flatten().min()
+        [wake, self.schedule.next_due(), self.silences.next(), retry.min()].into_iter().flatten().min()
     }
 
     /// Gives a free place among the writes to the next in the queue; true when it must be looked at.
@@ -228,6 +244,9 @@ impl World {
     pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
+        self.silences.shift(milliseconds);
+        self.now = shift(self.now);
+        self.woke_at = self.woke_at.map(shift);
         self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
         for (at, _) in self.authentication_retries.values_mut() {
             *at = at.map(shift);
@@ -323,9 +342,12 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
-        let view = object.view();
+        let limit = object.age_limit(self.settings.query_timeout);
+        // As long as nothing else changed it is as old as it is.
+        let made_at = object.published.as_ref().map_or(self.now, |view| view.made_at);
+        let view = object.view(limit, made_at);
         if object.published.as_deref() != Some(&view) {
-            let view = Arc::new(view);
+            let view = Arc::new(ObjectView { made_at: self.now, ..view });
             object.published = Some(Arc::clone(&view));
             self.out.push(Command::Publish(key.clone(), Some(view)));
         }

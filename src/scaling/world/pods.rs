@@ -106,21 +106,10 @@ impl World {
         let Some(definition) = self.objects.get(key).and_then(|object| object.loop_definition.clone()) else {
             return;
         };
-        for (position, trigger) in definition.triggers.iter().enumerate() {
-            if !matches!(&trigger.source, Source::Pods(counted) if counted == selection) {
-                continue;
-            }
-            let round = self.objects.get(key).and_then(|object| object.round.as_ref());
-            if round.is_some_and(|round| round.waiting.contains(&trigger.index)) {
+        for trigger in &definition.triggers {
+            if matches!(&trigger.source, Source::Pods(counted) if counted == selection) {
                 self.answered(key, trigger.index, answer, now, Duration::ZERO, now);
-                continue;
             }
-            self.take_answer(key, position, answer, now, Duration::ZERO);
-            // A round that is under way ends with the same look.
-            if self.objects.get(key).is_some_and(|object| object.round.is_none()) {
-                self.conclude(key, now);
-            }
-            self.publish(key);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::age;
 use super::super::event::{Command, Record, StatusPatch, WriteKind};
 use super::super::hpa::{self, Drift};
 use super::super::model::{ApiGroup, FINALIZERS, Gvkr, Invalid, ObjectKey, Status, Step, UnixMillis};
@@ -352,6 +353,7 @@ impl World {
             object.stop_loop();
             object.recorded.adopted = false;
         }
+        self.listen(key);
         self.select_pods(key);
     }
 
@@ -360,7 +362,9 @@ impl World {
             return;
         };
         let old = object.loop_definition.clone();
-        object.start_loop(old.as_deref());
+        let limit =
+            object.spec.definition.as_ref().map(|definition| age::limit(definition, self.settings.query_timeout));
+        object.start_loop(old.as_deref(), now.plus(limit.unwrap_or_default()));
         // What is known of triggers that stay is known of the new formula, too.
         self.compose(key, now);
         let Some(object) = self.objects.get_mut(key) else {
@@ -376,6 +380,7 @@ impl World {
         self.schedule.forget(key);
         self.select_pods(key);
         self.schedule.plan(key, now);
+        self.listen(key);
         if silent {
             return;
         }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::age;
 use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
     Answer, Circumstances, Command, Credentials, DecidedTrigger, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
 };
-use super::super::model::{MetricType, ObjectKey, Source, Trigger, UnixMillis};
+use super::super::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
 use super::super::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
 use super::super::reason::Reason;
 use super::super::recommend::{self, Limit};
@@ -79,11 +80,8 @@ impl World {
                     // The first count, or word that there is none, is on its way.
                     None => continue,
                 },
-                Source::Query(query) => match self.credentials(key, trigger) {
-                    Ok(credentials) => {
-                        self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
-                        continue;
-                    }
+                Source::Query(query) => match self.ask(key, trigger, query, due_at) {
+                    Ok(()) => continue,
                     Err(error) => Answer::Failed(error),
                 },
             };
@@ -94,6 +92,19 @@ impl World {
         }
     }
 
+    /// Puts one trigger's question into the queue, unless it must not be asked.
+    pub(super) fn ask(
+        &mut self,
+        key: &ObjectKey,
+        trigger: &Trigger,
+        query: &Query,
+        due_at: UnixMillis,
+    ) -> Result<(), PollError> {
+        let credentials = self.credentials(key, trigger)?;
+        self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
+        Ok(())
+    }
+
     fn credentials(&self, key: &ObjectKey, trigger: &Trigger) -> Result<Option<Credentials>, PollError> {
         let target = || {
             let object = self.objects.get(key)?;
@@ -102,7 +113,7 @@ impl World {
         Credentials::of(key, trigger, |id| self.authentications.get(id), target)
     }
 
-    /// One trigger of one object has its answer.
+    /// One trigger of one object has an answer, whether its round waits for it or not.
     pub(super) fn answered(
         &mut self,
         key: &ObjectKey,
@@ -121,14 +132,14 @@ impl World {
         let Some(position) = definition.triggers.iter().position(|trigger| trigger.index == index) else {
             return;
         };
-        let Some(round) = &mut object.round else {
-            return;
-        };
-        if !round.waiting.remove(&index) {
-            return;
-        }
+        let is_awaited = object.round.as_mut().is_some_and(|round| round.waiting.remove(&index));
         self.take_answer(key, position, answer, at, latency);
-        self.round_progressed(key, now);
+        if is_awaited {
+            self.round_progressed(key, now);
+        } else if self.objects.get(key).is_some_and(|object| object.round.is_none()) {
+            // News between rounds; a round that is under way ends with the same look.
+            self.conclude(key, now);
+        }
         self.publish(key);
     }
 
@@ -153,6 +164,9 @@ impl World {
             return;
         };
         state.answered(trigger, &definition, answer, at, context);
+        if state.silent_at.is_some() {
+            state.silent_at = Some(at.plus(age::limit(&definition, self.settings.query_timeout)));
+        }
         let is_error = state.underlying_error().is_some();
         self.record(Record::Sample {
             at,
@@ -162,6 +176,7 @@ impl World {
             latency,
             is_error,
         });
+        self.listen(key);
     }
 
     /// The target or its pods became known after an answer: fallbacks that need them are computed
@@ -342,7 +357,10 @@ impl World {
         object.redecide = false;
         let is_answered = object.triggers.iter().all(|state| state.current.is_some())
             && (object.composite.is_some() || definition.modifiers.is_none());
-        if !is_answered && !object.spec.pause.is_full() {
+        let limit = object.age_limit(self.settings.query_timeout);
+        let mut readings = definition.triggers.iter().zip(&object.triggers);
+        let is_old = readings.any(|(trigger, state)| state.is_old(trigger, limit, now));
+        if (!is_answered || is_old) && !object.spec.pause.is_full() {
             // Silence is not inactivity: the round that is under way will decide.
             return;
         }

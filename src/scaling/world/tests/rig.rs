@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cluster::{Cluster, Echo};
 use crate::scaling::event::{
@@ -17,8 +18,8 @@ use crate::scaling::world::{Settings, World, watched_workloads};
 /// Something that is under way.
 enum Item {
     Write(Write),
-    /// A question, and when it was asked; it is answered at the end.
-    Poll(PollJob, UnixMillis),
+    /// A question, and how many milliseconds it takes; it is answered at the end.
+    Poll(PollJob, i64),
     Event(Event),
     Echo(Echo),
 }
@@ -82,7 +83,15 @@ pub(super) struct Rig {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings { poll_threads: 8, writes_max: 32, version: "1.0".to_owned(), namespaces: Vec::new(), seed: 7 }
+    let query_timeout = Duration::from_secs(3);
+    Settings {
+        poll_threads: 8,
+        writes_max: 32,
+        query_timeout,
+        version: "1.0".to_owned(),
+        namespaces: Vec::new(),
+        seed: 7,
+    }
 }
 
 impl Rig {
@@ -233,7 +242,7 @@ impl Rig {
                 self.polls_in_flight += 1;
                 self.polls.push((self.now, job.clone()));
                 let delay = self.network.delay(self.poll_ms);
-                self.later(delay, Item::Poll(job, self.now));
+                self.later(delay, Item::Poll(job, delay));
             }
             Command::Write(write) => {
                 self.writes_in_flight += 1;
@@ -358,13 +367,13 @@ impl Rig {
             {
                 match item {
                     Item::Write(write) => self.carry_out_write(write),
-                    Item::Poll(job, asked_at) => {
+                    Item::Poll(job, took) => {
                         self.polls_in_flight -= 1;
                         let answer = self.answer(&job);
                         self.step(Event::Polled(PollDone {
                             id: job.id,
-                            asked_at,
-                            latency: self.now.since(asked_at),
+                            asked_after: Duration::ZERO,
+                            latency: Duration::from_millis(u64::try_from(took).unwrap()),
                             answer,
                         }));
                     }

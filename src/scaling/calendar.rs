@@ -1,0 +1,56 @@
+//! When something is due for each object, at most one instant an object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::model::{ObjectKey, UnixMillis};
+
+#[derive(Debug, Default)]
+pub(super) struct Calendar {
+    due: BTreeMap<ObjectKey, UnixMillis>,
+    order: BTreeSet<(UnixMillis, ObjectKey)>,
+}
+
+impl Calendar {
+    /// Instead of any instant that was set.
+    pub(super) fn set(&mut self, key: &ObjectKey, at: UnixMillis) {
+        if self.due.get(key) != Some(&at) {
+            self.clear(key);
+            self.due.insert(key.clone(), at);
+            self.order.insert((at, key.clone()));
+        }
+    }
+
+    /// True when one was set.
+    pub(super) fn clear(&mut self, key: &ObjectKey) -> bool {
+        let Some(at) = self.due.remove(key) else {
+            return false;
+        };
+        self.order.remove(&(at, key.clone()))
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<UnixMillis> {
+        self.due.get(key).copied()
+    }
+
+    pub(super) fn next(&self) -> Option<UnixMillis> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest, if its time has come.
+    pub(super) fn pop(&mut self, now: UnixMillis) -> Option<(ObjectKey, UnixMillis)> {
+        if self.next()? > now {
+            return None;
+        }
+        let (at, key) = self.order.pop_first()?;
+        self.due.remove(&key);
+        Some((key, at))
+    }
+
+    /// Moves everything by a step of the wall clock.
+    pub(super) fn shift(&mut self, milliseconds: i64) {
+        for at in self.due.values_mut() {
+            at.0 = at.0.saturating_add(milliseconds);
+        }
+        self.order = self.due.iter().map(|(key, at)| (*at, key.clone())).collect();
+    }
+}

@@ -1,0 +1,360 @@
+//! Who may ask next: fair turns, and the share of the workers that anybody has at most.
+//!
+//! A worker that waits for a server that hangs is lost for the length of a timeout, and nobody can know before. So the
+//! shares hold from the start, whoever else has work at the moment: the others' next question may come in
+//! a millisecond.
+//!
+//! # Turns
+//! Namespaces in turn, in each its servers, at each the objects, of each its questions in order.
+//!
+//! # Lanes
+//! What is known of a server is known for one namespace, a *lane*: a tenant who asks everybody's Prometheus for the
+//! impossible makes it slow for himself alone. A lane is *prompt* when its last answer came within [`PROMPT`]. All others,
+//! untried, slow or without an answer, share the confined class. A lane to a server that is prompt to another
+//! namespace starts prompt.
+//!
+//! # Shares
+//! | at most at once | of n workers | of 8 |
+//! |---|---|---|
+//! | confined lanes together | n/2 | 4 |
+//! | confined lanes of a namespace, or to a server | n/4 | 2 |
+//! | a confined object; a lane that is untried or had no answer | 1 | 1 |
+//! | a namespace, where there are others | n/2 | 4 |
+//! | a namespace alone; a server | 3n/4 | 6 |
+//! | an object | 3n/8 | 3 |
+//! | all but prompt lanes of namespaces that have none in flight | 3n/4 | 6 |
+//!
+//! So a tenant whose every server hangs, even if each answered well just before, holds 4 of 8 workers; two such
+//! tenants hold 6, and the last two serve whoever else has a prompt server.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::model::ObjectKey;
+use super::super::turns::Turns;
+
+/// The default time limit of a query: who answers within it is as good as the usual.
+pub(super) const PROMPT: Duration = Duration::from_secs(3);
+/// Lanes kept of a namespace; what is known of the one that was used least lately goes first.
+const LANES_MAX: usize = 1024;
+
+/// What an answer says of the server that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    /// It answered within this time.
+    Answered(Duration),
+    /// It did not answer.
+    Troubled,
+    /// It was not asked.
+    Unasked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Untried,
+    Prompt,
+    Slow,
+    Troubled,
+}
+
+impl Standing {
+    fn class(self) -> Class {
+        if self == Self::Prompt { Class::Prompt } else { Class::Confined }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Prompt,
+    Confined,
+}
+
+/// Confined ones first: they get no more than their share, and the rest of the workers is not theirs.
+const CLASSES: [Class; 2] = [Class::Confined, Class::Prompt];
+
+/// A question that is out, and on whose account.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub(super) object: ObjectKey,
+    server: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    standing: Standing,
+    /// Ids of questions, by object; no object without any.
+    waiting: HashMap<ObjectKey, VecDeque<u64>>,
+    turns: Turns<ObjectKey>,
+    /// Rises with each use.
+    used: u64,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    /// Objects with a round to come.
+    expected: usize,
+    lanes: HashMap<Arc<str>, Lane>,
+    /// Servers for which something waits, by class.
+    turns: [Turns<Arc<str>>; 2],
+}
+
+#[derive(Debug)]
+pub(super) struct Shares {
+    workers: usize,
+    namespaces: HashMap<Arc<str>, Namespace>,
+    /// Namespaces for which something waits, by class.
+    turns: [Turns<Arc<str>>; 2],
+    flights: BTreeMap<u64, Flight>,
+    /// Namespaces that may have nothing left to be remembered for.
+    leaving: BTreeSet<Arc<str>>,
+    uses: u64,
+}
+
+impl Shares {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            namespaces: HashMap::new(),
+            turns: Default::default(),
+            flights: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            uses: 0,
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// An object of the namespace has a round to come.
+    pub(super) fn expect(&mut self, namespace: &Arc<str>) {
+        self.namespaces.entry(Arc::clone(namespace)).or_default().expected += 1;
+    }
+
+    pub(super) fn expect_no_more(&mut self, namespace: &Arc<str>) {
+        if let Some(known) = self.namespaces.get_mut(namespace) {
+            known.expected = known.expected.saturating_sub(1);
+            if known.expected == 0 {
+                self.leaving.insert(Arc::clone(namespace));
+            }
+        }
+    }
+
+    /// A question waits at the object's place. Not more than once at a time.
+    pub(super) fn wait(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
+        self.lane(&object.namespace, server);
+        let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
+            return;
+        };
+        let Some(lane) = namespace.lanes.get_mut(server) else {
+            return;
+        };
+        lane.waiting.entry(object.clone()).or_default().push_back(id);
+        lane.turns.join(object);
+        let class = lane.standing.class() as usize;
+        namespace.turns[class].join(server);
+        self.turns[class].join(&object.namespace);
+        self.leaving.insert(Arc::clone(&object.namespace));
+    }
+
+    /// It waits there no longer.
+    pub(super) fn wait_no_more(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
+        let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
+            return;
+        };
+        let Some(lane) = namespace.lanes.get_mut(server) else {
+            return;
+        };
+        if let Some(ids) = lane.waiting.get_mut(object) {
+            ids.retain(|waiting| *waiting != id);
+            if ids.is_empty() {
+                lane.waiting.remove(object);
+                lane.turns.leave(object);
+            }
+        }
+        let class = lane.standing.class() as usize;
+        if lane.turns.is_empty() {
+            namespace.turns[class].leave(server);
+        }
+        if namespace.turns[class].is_empty() {
+            self.turns[class].leave(&object.namespace);
+            self.leaving.insert(Arc::clone(&object.namespace));
+        }
+    }
+
+    /// The next question that may go out, which no longer waits at the place that it is taken from.
+    pub(super) fn next(&mut self) -> Option<(u64, Flight)> {
+        let (class, flight) = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class)?)))?;
+        let Flight { object, server } = &flight;
+        let namespace = self.namespaces.get_mut(&object.namespace)?;
+        let lane = namespace.lanes.get_mut(server)?;
+        let id = *lane.waiting.get(object)?.front()?;
+        // All of them have had their turn, whether more waits or not.
+        lane.turns.pass(object);
+        namespace.turns[class as usize].pass(server);
+        self.turns[class as usize].pass(&object.namespace);
+        self.wait_no_more(object, server, id);
+        Some((id, flight))
+    }
+
+    fn pick(&self, class: Class) -> Option<Flight> {
+        let is_confined = class == Class::Confined;
+        let count = |is: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|flight| is(flight)).count();
+        let confined = |is: &dyn Fn(&Flight) -> bool| count(&|flight| is(flight) && self.is_confined(flight));
+        let all = self.flights.len();
+        let is_full = all >= self.workers || (is_confined && confined(&|_| true) >= self.share(1, 2));
+        if is_full {
+            return None;
+        }
+        // Below four workers there is nothing to keep.
+        let is_reserve = all >= self.workers - self.workers / 4;
+        let of_namespace = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
+        for name in self.turns[class as usize].iter() {
+            let is_here = |flight: &Flight| flight.object.namespace == *name;
+            let here = count(&is_here);
+            if here >= of_namespace
+                || (is_reserve && (is_confined || here > 0))
+                || (is_confined && confined(&is_here) >= self.share(1, 4))
+            {
+                continue;
+            }
+            let Some(namespace) = self.namespaces.get(name) else { continue };
+            for server in namespace.turns[class as usize].iter() {
+                let is_there = |flight: &Flight| flight.server == *server;
+                let Some(lane) = namespace.lanes.get(server) else { continue };
+                let is_one = matches!(lane.standing, Standing::Untried | Standing::Troubled);
+                if count(&is_there) >= self.share(3, 4)
+                    || (is_confined && confined(&is_there) >= self.share(1, 4))
+                    || (is_one && count(&|flight| is_here(flight) && is_there(flight)) > 0)
+                {
+                    continue;
+                }
+                let may_ask = |object: &&ObjectKey| {
+                    let is_its = |flight: &Flight| flight.object == **object;
+                    count(&is_its) < self.share(3, 8) && !(is_confined && confined(&is_its) > 0)
+                };
+                if let Some(object) = lane.turns.iter().find(may_ask) {
+                    return Some(Flight { object: object.clone(), server: Arc::clone(server) });
+                }
+            }
+        }
+        None
+    }
+
+    /// A part of the workers, at least one.
+    fn share(&self, part: usize, of: usize) -> usize {
+        (self.workers * part / of).max(1)
+    }
+
+    /// By what is known of its lane by now.
+    fn is_confined(&self, flight: &Flight) -> bool {
+        let lane = self.namespaces.get(&flight.object.namespace).and_then(|known| known.lanes.get(&flight.server));
+        lane.is_none_or(|lane| lane.standing.class() == Class::Confined)
+    }
+
+    pub(super) fn begin(&mut self, id: u64, flight: Flight) {
+        self.flights.insert(id, flight);
+    }
+
+    pub(super) fn end(&mut self, id: u64, conduct: Conduct) {
+        let Some(flight) = self.flights.remove(&id) else {
+            return;
+        };
+        let name = &flight.object.namespace;
+        self.leaving.insert(Arc::clone(name));
+        let standing = match conduct {
+            Conduct::Answered(within) if within <= PROMPT => Standing::Prompt,
+            Conduct::Answered(_) => Standing::Slow,
+            Conduct::Troubled => Standing::Troubled,
+            Conduct::Unasked => return,
+        };
+        let Some(namespace) = self.namespaces.get_mut(name) else {
+            return;
+        };
+        let Some(lane) = namespace.lanes.get_mut(&flight.server) else {
+            return;
+        };
+        let old = std::mem::replace(&mut lane.standing, standing).class() as usize;
+        let new = standing.class() as usize;
+        if old == new || lane.turns.is_empty() {
+            return;
+        }
+        namespace.turns[old].leave(&flight.server);
+        namespace.turns[new].join(&flight.server);
+        if namespace.turns[old].is_empty() {
+            self.turns[old].leave(name);
+        }
+        self.turns[new].join(name);
+    }
+
+    /// Sees to it that the lane exists.
+    fn lane(&mut self, name: &Arc<str>, server: &Arc<str>) {
+        self.uses += 1;
+        let used = self.uses;
+        if let Some(lane) = self.namespaces.get_mut(name).and_then(|known| known.lanes.get_mut(server)) {
+            lane.used = used;
+            return;
+        }
+        let is_prompt = |known: &Namespace| known.lanes.get(server).is_some_and(|l| l.standing == Standing::Prompt);
+        let standing = if self.namespaces.values().any(is_prompt) { Standing::Prompt } else { Standing::Untried };
+        let namespace = self.namespaces.entry(Arc::clone(name)).or_default();
+        if namespace.lanes.len() >= LANES_MAX {
+            let flights = &self.flights;
+            let is_out = |server: &Arc<str>| {
+                flights.values().any(|flight| flight.object.namespace == *name && flight.server == *server)
+            };
+            let idle = namespace.lanes.iter().filter(|(server, lane)| lane.turns.is_empty() && !is_out(server));
+            if let Some(server) = idle.min_by_key(|(_, lane)| lane.used).map(|(server, _)| Arc::clone(server)) {
+                namespace.lanes.remove(&server);
+            }
+        }
+        let lane = Lane { standing, waiting: HashMap::new(), turns: Turns::default(), used };
+        namespace.lanes.insert(Arc::clone(server), lane);
+    }
+
+    /// Forgets namespaces that have no objects any more.
+    pub(super) fn tidy(&mut self) {
+        for name in std::mem::take(&mut self.leaving) {
+            let is_out = self.flights.values().any(|flight| flight.object.namespace == name);
+            let is_left = |known: &Namespace| known.expected == 0 && known.turns.iter().all(Turns::is_empty);
+            if !is_out && self.namespaces.get(&name).is_some_and(is_left) {
+                self.namespaces.remove(&name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Shares {
+    /// Namespaces and lanes.
+    pub(super) fn known(&self) -> (usize, usize) {
+        (self.namespaces.len(), self.namespaces.values().map(|known| known.lanes.len()).sum())
+    }
+
+    /// Panics when somebody has more than his share, or stands where he has nothing to ask.
+    pub(super) fn check(&self) {
+        let count = |is: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|flight| is(flight)).count();
+        for flight in self.flights.values() {
+            assert!(count(&|other| other.object == flight.object) <= self.share(3, 8));
+            assert!(count(&|other| other.server == flight.server) <= self.share(3, 4));
+            assert!(count(&|other| other.object.namespace == flight.object.namespace) <= self.share(3, 4));
+        }
+        for (name, namespace) in &self.namespaces {
+            for class in CLASSES {
+                let stands = self.turns[class as usize].iter().any(|other| other == name);
+                assert_eq!(stands, !namespace.turns[class as usize].is_empty());
+                for (server, lane) in namespace.lanes.iter().filter(|(_, lane)| lane.standing.class() == class) {
+                    let stands = namespace.turns[class as usize].iter().any(|other| other == server);
+                    assert_eq!(stands, !lane.waiting.is_empty());
+                    assert!(
+                        lane.waiting
+                            .iter()
+                            .all(|(object, ids)| { !ids.is_empty() && lane.turns.iter().any(|other| other == object) })
+                    );
+                    assert_eq!(lane.waiting.len(), lane.turns.iter().count());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Who is next: a ring in which each stands at most once, and who joins stands last.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+#[derive(Debug)]
+pub(super) struct Turns<K> {
+    order: BTreeMap<u64, K>,
+    places: HashMap<K, u64>,
+    next: u64,
+}
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self { order: BTreeMap::new(), places: HashMap::new(), next: 0 }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Turns<K> {
+    /// At the end, unless it stands somewhere.
+    pub(super) fn join(&mut self, one: &K) {
+        if !self.places.contains_key(one) {
+            self.places.insert(one.clone(), self.next);
+            self.order.insert(self.next, one.clone());
+            self.next += 1;
+        }
+    }
+
+    pub(super) fn leave(&mut self, one: &K) {
+        if let Some(place) = self.places.remove(one) {
+            self.order.remove(&place);
+        }
+    }
+
+    /// Had its turn: the others are first now.
+    pub(super) fn pass(&mut self, one: &K) {
+        self.leave(one);
+        self.join(one);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &K> {
+        self.order.values()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
