@@ -6,6 +6,7 @@
 // Inner, so that it reaches the helpers of the test modules, too.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attribution;
 pub mod composite;
 mod credentials;
 pub mod cron;

@@ -2,7 +2,7 @@
 //!
 //! Owns the policy for missing values, the counting of failures and the fallback. Asks nobody.
 
-use super::event::{Answer, ErrorClass, Missing, PollError};
+use super::event::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::model::{Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Trigger, UnixMillis};
 use super::quantity;
 use super::view::Reading;
@@ -18,6 +18,8 @@ pub struct TriggerState {
     failing_since: Option<UnixMillis>,
     /// What the last answer was wrong with, even where the fallback has something else to say.
     last_error: Option<PollError>,
+    /// The last answers had no number, and counted as one all the same.
+    absence: Option<Absence>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +72,9 @@ impl TriggerState {
         if let Some(at) = &mut self.failing_since {
             shift(at);
         }
+        if let Some(absence) = &mut self.absence {
+            shift(&mut absence.since);
+        }
         match &mut self.current {
             Some(Current::Value { at, .. } | Current::Fallback { at, .. }) => shift(at),
             Some(Current::Failed { since, .. } | Current::Nil { since, .. }) => shift(since),
@@ -107,11 +112,20 @@ impl TriggerState {
                 self.failures = 0;
                 self.failing_since = None;
                 self.last_error = None;
+                self.absence = match answer {
+                    Answer::Missing(missing) => {
+                        let before = self.absence.take().filter(|absence| absence.missing == *missing);
+                        let since = before.map_or(at, |absence| absence.since);
+                        Some(Absence { missing: missing.clone(), policy: trigger.on_missing.clone(), since })
+                    }
+                    _ => None,
+                };
                 self.current = Some(Current::Value { value, at });
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 self.last_error = Some(error.clone());
+                self.absence = None;
                 self.failed(trigger, definition, error, at, context);
             }
         }
@@ -175,6 +189,12 @@ impl TriggerState {
             Some(Current::Value { value, .. } | Current::Fallback { value, .. }) => Some(value),
             _ => None,
         }
+    }
+
+    /// The last answers had no number, and count as one by the trigger's policy.
+    #[must_use]
+    pub fn absence(&self) -> Option<&Absence> {
+        self.absence.as_ref()
     }
 
     /// Its value is the fallback's.

@@ -400,6 +400,7 @@ impl World {
             force_activation: object.spec.force_activation,
             cooldown_until: decision.cooldown_until,
             fallback: triggers.iter().map(|trigger| trigger.fallback).collect(),
+            absent: triggers.iter().map(|trigger| trigger.absence.is_some()).collect(),
         };
         // A pause says nothing of the triggers: what was last known of them stays.
         if !object.spec.pause.is_full() {
@@ -438,6 +439,7 @@ impl World {
                     return;
                 };
                 if is_sent {
+                    object.recorded.scaled = Some((now, to));
                     object.scaling = Some(Scaling {
                         reason: decision.reason,
                         from,
@@ -552,6 +554,7 @@ fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
             .filter(|_| modifiers.is_none())
             .map(|value| recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior)),
         fallback: state.is_falling_back(),
+        absence: state.absence().cloned(),
         formula: None,
     });
     let has_error = object.triggers.iter().any(|state| state.error().is_some());
@@ -567,6 +570,7 @@ fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
             .value()
             .map(|value| recommend::proposal(modifiers.metric_type, value, modifiers.target, replicas, behavior)),
         fallback: composite.is_fallback(),
+        absence: None,
         formula: Some(composite::with_numbers(definition, modifiers, &object.triggers)),
     });
     triggers.chain(composite).collect()
