@@ -12,6 +12,7 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        t.value ->> 'active' AS active,
        t.value ->> 'error' AS error,
        t.value ->> 'formula' AS formula,
+       t.value ->> 'absence' AS absence,
        d.at_unix_ms
 FROM decision d
 JOIN scaled_object o ON o.id = d.object_id

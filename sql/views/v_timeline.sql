@@ -24,8 +24,15 @@ FROM (
     FROM action a JOIN scaled_object o ON o.id = a.object_id
     UNION ALL
     SELECT r.at_unix_ms, o.namespace, o.name, 'replicas',
-           coalesce(r.from_replicas || ' to ', 'first seen: ') || r.to_replicas || ' by ' || r.actor
-               || iif(r.source = 'inferred', ' (inferred)', '')
+           iif(r.from_replicas IS NULL, 'seen: ' || r.to_replicas, r.from_replicas || ' to ' || r.to_replicas || ' by '
+               || CASE r.actor WHEN 'hpa' THEN 'the HPA' WHEN 'hpalite' THEN 'hpalite' ELSE coalesce(r.manager, 'someone else') END
+               || iif(r.source = 'inferred', ' (inferred)', ''))
+               -- A scale-in while metrics had no number says so.
+               || iif(r.to_replicas < r.from_replicas, coalesce((
+                   SELECT '; ' || group_concat((t.value ->> 'metric') || ' has ' || (t.value ->> 'absence'), '; ')
+                   FROM json_each((SELECT d.triggers_json FROM decision d WHERE d.object_id = r.object_id
+                       AND d.at_unix_ms <= r.at_unix_ms ORDER BY d.at_unix_ms DESC, d.id DESC LIMIT 1)) t
+                   WHERE t.value ->> 'absence' IS NOT NULL), ''), '')
     FROM replica_change r JOIN scaled_object o ON o.id = r.object_id
     UNION ALL
     SELECT c.at_unix_ms, o.namespace, o.name, 'condition',

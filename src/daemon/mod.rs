@@ -44,7 +44,7 @@ use crate::polling::poller::{Asker, Pollers};
 use crate::polling::proxy::ProxySettings;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
-use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
+use crate::scaling::event::{self, Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::store::{Options, Store};
 use crate::ui;
@@ -536,17 +536,32 @@ fn log_record(record: &Record) {
             warn!(scaledobject:% = object, generation = *generation, error = invalid; "definition is invalid");
         }
         Record::Removed { object, .. } => info!(scaledobject:% = object; "object removed"),
-        Record::Decision { object, reason, from, to, .. } if from != to => {
-            info!(scaledobject:% = object, reason = reason.id(), replicas_from = *from, replicas_to = *to; "decided to scale");
-        }
-        Record::Decision { object, reason, .. } => {
-            info!(scaledobject:% = object, reason = reason.id(); "decided to hold");
-        }
-        Record::Replicas { object, from, to, manager, .. } => {
+        Record::Decision { object, reason, from, to, triggers, .. } if from != to => {
             info!(
-                scaledobject:% = object, replicas_from:? = from, replicas_to = *to, by = manager.as_deref().unwrap_or("unknown");
-                "replicas changed"
+                scaledobject:% = object, reason = reason.id(), replicas_from = *from, replicas_to = *to,
+                detail = event::detail(reason, triggers); "decided to scale"
             );
+        }
+        Record::Decision { object, reason, triggers, .. } => {
+            info!(scaledobject:% = object, reason = reason.id(), detail = event::detail(reason, triggers); "decided to hold");
+        }
+        Record::Replicas { object, from: None, to, .. } => {
+            info!(scaledobject:% = object, replicas = *to; "replicas seen");
+        }
+        Record::Replicas { object, from: Some(from), to, by, absent, .. } => {
+            // Who it was is logged once that is known.
+            if let Some(by) = by {
+                info!(scaledobject:% = object, replicas_from = *from, replicas_to = *to, by:% = by; "replicas changed");
+            }
+            for (metric, absence) in absent {
+                info!(
+                    scaledobject:% = object, metric:% = metric, replicas_from = *from, replicas_to = *to,
+                    since = crate::logfmt::iso(absence.since.0), answer:% = absence; "scaled in without a number"
+                );
+            }
+        }
+        Record::Attributed { object, from, to, by, .. } => {
+            info!(scaledobject:% = object, replicas_from = *from, replicas_to = *to, by:% = by; "replicas changed");
         }
         Record::Condition { object, condition, .. } => {
             info!(

@@ -188,7 +188,7 @@ impl Client {
             let Some(wait) = wait_before_retry(&error, tries) else {
                 return Err(error);
             };
-            debug!(verb = request.verb.as_str(), wait:? = wait; "api server asks to come back later");
+            debug!(verb = request.verb.as_str(), wait_ms = wait.as_millis(); "api server asks to come back later");
             if lane.stop.wait(wait, || false) {
                 return Err(Error::Shutdown);
             }

@@ -1,12 +1,14 @@
 //! What the core is told ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attribution::Attribution;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
-    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, OnMissing, ParameterSource, Pause,
+    PodSelection, Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
@@ -71,6 +73,8 @@ pub struct RestoredState {
     pub key: ObjectKey,
     pub uid: String,
     pub last_active_at: Option<UnixMillis>,
+    /// The target's replicas as last seen, and the generation that named the target.
+    pub replicas: Option<(i64, u32)>,
 }
 
 /// One question to one server, asked once for all `subscribers`.
@@ -150,6 +154,29 @@ impl Missing {
             Self::NaN => "nan",
             Self::Infinite { .. } => "infinite",
         }
+    }
+}
+
+/// Answers without a number that count as one by the trigger's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absence {
+    pub missing: Missing,
+    pub policy: OnMissing,
+    /// The first of them in a row.
+    pub since: UnixMillis,
+}
+
+/// `no series, which reads as 0 (ignoreNullValues)`.
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.missing {
+            Missing::Empty => "no series",
+            Missing::Null => "null",
+            Missing::NaN => "NaN",
+            Missing::Infinite { positive: true } => "+Inf",
+            Missing::Infinite { positive: false } => "-Inf",
+        };
+        write!(f, "{what}, {}", self.policy.reads())
     }
 }
 
@@ -428,8 +455,19 @@ pub enum Record {
     },
     /// Outcome of carrying a decision out.
     Action { at: UnixMillis, object: ObjectKey, from: u32, to: u32, error: Option<String> },
-    /// Replicas of the target changed; `manager` is who did it, when known.
-    Replicas { at: UnixMillis, object: ObjectKey, from: Option<u32>, to: u32, manager: Option<String> },
+    /// Replicas of the target changed, or were seen for the first time (`from` is none).
+    Replicas {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: Option<u32>,
+        to: u32,
+        /// `None` while nothing says who it was: a [`Record::Attributed`] follows.
+        by: Option<Attribution>,
+        /// Of a scale-in: the metrics that had no number then, and still counted as one.
+        absent: Vec<(Arc<str>, Absence)>,
+    },
+    /// Who made the change of replicas that was recorded with this time.
+    Attributed { at: UnixMillis, object: ObjectKey, from: u32, to: u32, by: Attribution },
     /// The HPA's status changed in what explains its decisions.
     Hpa {
         at: UnixMillis,
@@ -474,8 +512,22 @@ pub struct DecidedTrigger {
     pub proposal: Option<Proposal>,
     /// The value is the fallback's, standing in for an error.
     pub fallback: bool,
+    /// The newest answer had no number, and the value is what the trigger's policy makes of that.
+    pub absence: Option<Absence>,
     /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
     pub formula: Option<String>,
+}
+
+/// The decision as a sentence: where it lets replicas go, with the metrics that had no number.
+#[must_use]
+pub fn detail(reason: &Reason, triggers: &[DecidedTrigger]) -> String {
+    let mut text = reason.to_string();
+    if matches!(reason, Reason::Deactivated | Reason::CoolingDown { .. } | Reason::InitialCooldown { .. }) {
+        for (trigger, absence) in triggers.iter().filter_map(|trigger| Some((trigger, trigger.absence.as_ref()?))) {
+            text.push_str(&format!("; {} has {absence}", trigger.metric_name));
+        }
+    }
+    text
 }
 
 /// What a decision was made under, beside its triggers.

@@ -571,6 +571,19 @@ pub enum OnMissing {
     Hold(Duration),
 }
 
+impl OnMissing {
+    /// What an answer without a number counts as, where it is no error.
+    #[must_use]
+    pub fn reads(&self) -> &'static str {
+        match self {
+            Self::EmptyIsZero => "which reads as 0 (ignoreNullValues)",
+            Self::Zero => "which reads as 0 (onMissing: zero)",
+            Self::Hold(_) => "for which the last value stands in (onMissing: hold)",
+            Self::Error => "which is an error",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthenticationRef {
     pub kind: AuthenticationKind,

@@ -92,6 +92,23 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+    /// The count that we last asked for, and when.
+    pub(super) scaled: Option<(UnixMillis, u32)>,
+    /// The change of replicas that nobody is known to have made yet.
+    pub(super) unattributed: Option<Unattributed>,
+    /// Since when metrics had no number when a scale-in by that was last told.
+    pub(super) absence_told: Option<UnixMillis>,
+}
+
+/// A change of replicas whose author the API server did not name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unattributed {
+    /// As it was recorded.
+    pub(super) at: UnixMillis,
+    /// Nobody is waited for any longer.
+    pub(super) due: UnixMillis,
+    pub(super) from: u32,
+    pub(super) to: u32,
 }
 
 /// What a decision must differ in from the one before to be news.
@@ -105,6 +122,8 @@ pub(super) struct Said {
     pub(super) cooldown_until: Option<UnixMillis>,
     /// Of each trigger, in order.
     pub(super) fallback: Vec<bool>,
+    /// Of each trigger: it has no number, and counts as one.
+    pub(super) absent: Vec<bool>,
 }
 
 /// The API server would not take this HPA.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::event::{Answer, ErrorClass, Missing, PollError};
+use super::event::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::model::{
     Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Source, Trigger, UnixMillis,
 };
@@ -24,6 +24,8 @@ pub struct TriggerState {
     last_error: Option<PollError>,
     /// Without an answer until then the silence is an error; `None` for what nobody is asked for.
     pub silent_at: Option<UnixMillis>,
+    /// The last answers had no number, and counted as one all the same.
+    absence: Option<Absence>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +78,9 @@ impl TriggerState {
         for at in [&mut self.failing_since, &mut self.silent_at].into_iter().flatten() {
             shift(at);
         }
+        if let Some(absence) = &mut self.absence {
+            shift(&mut absence.since);
+        }
         match &mut self.current {
             Some(Current::Value { at, .. } | Current::Fallback { at, .. }) => shift(at),
             Some(Current::Failed { since, .. } | Current::Nil { since, .. }) => shift(since),
@@ -113,11 +118,20 @@ impl TriggerState {
                 self.failures = 0;
                 self.failing_since = None;
                 self.last_error = None;
+                self.absence = match answer {
+                    Answer::Missing(missing) => {
+                        let before = self.absence.take().filter(|absence| absence.missing == *missing);
+                        let since = before.map_or(at, |absence| absence.since);
+                        Some(Absence { missing: missing.clone(), policy: trigger.on_missing.clone(), since })
+                    }
+                    _ => None,
+                };
                 self.current = Some(Current::Value { value, at });
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 self.last_error = Some(error.clone());
+                self.absence = None;
                 self.failed(trigger, definition, error, at, context);
             }
         }
@@ -195,6 +209,12 @@ impl TriggerState {
             Some(Current::Value { value, .. } | Current::Fallback { value, .. }) => Some(value),
             _ => None,
         }
+    }
+
+    /// The last answers had no number, and count as one by the trigger's policy.
+    #[must_use]
+    pub fn absence(&self) -> Option<&Absence> {
+        self.absence.as_ref()
     }
 
     /// Its value is the fallback's.

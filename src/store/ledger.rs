@@ -10,15 +10,12 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::chunk::{Point, SampleValue};
 use super::prepared::Prepared;
-use super::rows::{self, Actor};
+use super::rows;
 use super::sql::Sql;
-use crate::scaling::event::{Record, RecordedTrigger};
+use crate::scaling::attribution::{Actor, Attribution};
+use crate::scaling::event::{self, Record, RecordedTrigger};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
-
-/// A change of replicas belongs to what was done or wanted this long before: a patch, its watch
-/// event and the HPA's 15 s round fit well.
-const ATTRIBUTION_MS: i64 = 60_000;
 
 /// An action belongs to the newest decision of the same replicas this long before; retries of a
 /// patch end sooner.
@@ -146,15 +143,15 @@ impl Ledger {
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
             Record::Decision { at, object, reason, from, to, triggers, circumstances } => {
                 let id = self.object(prepared, *at, object)?.id;
-                let triggers = rows::triggers_json(triggers);
+                let triggers_json = rows::triggers_json(triggers);
                 let row = params![
                     id,
                     at.0,
                     reason.id(),
-                    reason.to_string(),
+                    event::detail(reason, triggers),
                     from,
                     to,
-                    triggers,
+                    triggers_json,
                     circumstances.min,
                     circumstances.max,
                     circumstances.idle,
@@ -174,22 +171,21 @@ impl Ledger {
                     .optional()?;
                 prepared.execute(Sql::InsertAction, params![id, decision, at.0, from, to, error])?;
             }
-            Record::Replicas { at, object, from, to, manager } => {
+            Record::Replicas { at, object, from, to, by, .. } => {
                 let id = self.object(prepared, *at, object)?.id;
-                let (actor, source) = match manager {
-                    Some(manager) => (Actor::of_manager(manager), "observed"),
-                    None => (infer_actor(prepared, id, *at, *to)?, "inferred"),
-                };
-                let row = params![id, at.0, from, to, manager, actor.id(), source];
+                let by = by.clone().unwrap_or(Attribution::inferred(Actor::Other));
+                let row = params![id, at.0, from, to, by.manager, by.actor.id(), by.source()];
                 prepared.execute(Sql::InsertReplicaChange, row)?;
+            }
+            Record::Attributed { at, object, to, by, .. } => {
+                let id = self.object(prepared, *at, object)?.id;
+                prepared.execute(Sql::AttributeReplicaChange, params![id, at.0, to, by.actor.id()])?;
             }
             Record::Hpa { at, object, current, desired, conditions, metrics_json } => {
                 let id = self.object(prepared, *at, object)?.id;
                 let conditions = rows::conditions_json(conditions);
                 prepared.execute(Sql::InsertHpaConditions, [&conditions])?;
                 prepared.execute(Sql::InsertHpa, params![id, at.0, current, desired, conditions, metrics_json])?;
-                // It scales first and says so afterwards.
-                prepared.execute(Sql::AttributeToHpa, params![id, at.0, ATTRIBUTION_MS, desired])?;
             }
             Record::Condition { at, object, condition } => {
                 let id = self.object(prepared, *at, object)?.id;
@@ -381,14 +377,4 @@ impl Series {
         }
         Ok(())
     }
-}
-
-/// Who most likely changed replicas when the API server does not tell.
-fn infer_actor(prepared: &mut Prepared<'_>, object: i64, at: UnixMillis, to: u32) -> Result<Actor, rusqlite::Error> {
-    let near = params![object, at.0, ATTRIBUTION_MS, to];
-    if prepared.get(Sql::FindAction)?.exists(near)? {
-        return Ok(Actor::Hpalite);
-    }
-    let wanted_by_hpa = prepared.get(Sql::FindHpaDesired)?.query_row(near, |row| row.get::<_, bool>(0)).optional()?;
-    Ok(if wanted_by_hpa == Some(true) { Actor::Hpa } else { Actor::Other })
 }

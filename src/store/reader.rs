@@ -55,7 +55,7 @@ impl Reader {
         Ok(Self { connection })
     }
 
-    /// Last activity of every living object.
+    /// Last activity and replicas of every living object.
     ///
     /// # Errors
     /// When the file cannot be read in time.
@@ -68,7 +68,9 @@ impl Reader {
                 let Some(group) = rows::group_from_name(row.get_ref(0)?.as_str()?) else { continue };
                 let key = ObjectKey::new(group, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
                 let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
-                states.push(RestoredState { key, uid: row.get(3)?, last_active_at });
+                let generation: Option<i64> = row.get(5)?;
+                let replicas = generation.zip(row.get(6)?);
+                states.push(RestoredState { key, uid: row.get(3)?, last_active_at, replicas });
             }
             Ok(states)
         })

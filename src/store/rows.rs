@@ -10,39 +10,6 @@ use super::chunk::SampleValue;
 use crate::scaling::event::{Answer, DecidedTrigger, Missing};
 use crate::scaling::model::{ApiGroup, Pause};
 
-/// Field manager under which this program writes; equal to the API client's.
-const OWN_MANAGER: &str = "hpalite";
-
-/// Field manager under which the HPA controller writes `/scale`.
-const HPA_MANAGER: &str = "kube-controller-manager";
-
-/// Who changed replicas; column `replica_change.actor`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Actor {
-    Hpalite,
-    Hpa,
-    Other,
-}
-
-impl Actor {
-    pub(crate) fn id(self) -> &'static str {
-        match self {
-            Self::Hpalite => "hpalite",
-            Self::Hpa => "hpa",
-            Self::Other => "other",
-        }
-    }
-
-    pub(crate) fn of_manager(manager: &str) -> Self {
-        // The subresource may follow in brackets, as in `hpalite (scale)`.
-        match manager.split_once(' ').map_or(manager, |(name, _)| name) {
-            OWN_MANAGER => Self::Hpalite,
-            HPA_MANAGER => Self::Hpa,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// Groups as columns name them; one of an unknown name was written by a newer hpalite.
 pub(crate) fn group_from_name(name: &str) -> Option<ApiGroup> {
     [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name)
@@ -83,6 +50,10 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
                 "exact": trigger.proposal.map(|proposal| proposal.exact),
                 "fallback": trigger.fallback,
             });
+            if let Some(absence) = &trigger.absence {
+                row["absence"] = json!(absence.to_string());
+                row["absent_since_unix_ms"] = json!(absence.since.0);
+            }
             if let Some(formula) = &trigger.formula {
                 row["formula"] = json!(formula);
             }
@@ -136,16 +107,6 @@ mod tests {
     }
 
     #[test]
-    fn managers_are_told_apart() {
-        assert_eq!(Actor::of_manager("hpalite"), Actor::Hpalite);
-        assert_eq!(Actor::of_manager("kube-controller-manager"), Actor::Hpa);
-        assert_eq!(Actor::of_manager("hpalite (scale)"), Actor::Hpalite);
-        assert_eq!(Actor::of_manager("kube-controller-manager (scale)"), Actor::Hpa);
-        assert_eq!(Actor::of_manager("kubectl-scale"), Actor::Other);
-        assert_eq!(Actor::of_manager("kubectl (scale)"), Actor::Other);
-    }
-
-    #[test]
     fn a_value_that_json_cannot_write_is_null() {
         let trigger = DecidedTrigger {
             metric_name: "s0-x".into(),
@@ -157,6 +118,7 @@ mod tests {
             target: 2.0,
             proposal: None,
             fallback: false,
+            absence: None,
         };
         let text = triggers_json(&[trigger]);
         assert!(

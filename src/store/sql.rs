@@ -81,7 +81,9 @@ statements! {
         activation_threshold FROM series WHERE until_unix_ms IS NULL";
     LoadErrorPeriods Cold "SELECT id, series_id, outcome, message, last_at_unix_ms, polls \
         FROM error_period WHERE until_unix_ms IS NULL";
-    Restore Cold "SELECT o.api_group, o.namespace, o.name, o.uid, a.last_active_at_unix_ms \
+    Restore Cold "SELECT o.api_group, o.namespace, o.name, o.uid, a.last_active_at_unix_ms, \
+        (SELECT d.generation FROM definition d WHERE d.object_id = o.id AND d.until_unix_ms IS NULL ORDER BY d.from_unix_ms DESC LIMIT 1), \
+        (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1) \
         FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id WHERE o.removed_at_unix_ms IS NULL";
 
     // Objects, definitions, series.
@@ -105,15 +107,10 @@ statements! {
         AND from_replicas = ?4 AND to_replicas = ?5 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     InsertAction Hot "INSERT INTO action (object_id, decision_id, at_unix_ms, from_replicas, to_replicas, error) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    FindAction Hot "SELECT 1 FROM action WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 + ?3 \
-        AND to_replicas = ?4 AND error IS NULL LIMIT 1";
-    FindHpaDesired Hot "SELECT desired_replicas = ?4 FROM hpa_observation WHERE object_id = ?1 \
-        AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 + ?3 ORDER BY at_unix_ms DESC LIMIT 1";
     InsertReplicaChange Hot "INSERT INTO replica_change (object_id, at_unix_ms, from_replicas, to_replicas, manager, actor, source) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    AttributeToHpa Hot "UPDATE replica_change SET actor = 'hpa' WHERE id = (SELECT id FROM replica_change WHERE object_id = ?1 \
-        AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1) \
-        AND source = 'inferred' AND actor = 'other' AND to_replicas = ?4";
+    AttributeReplicaChange Hot "UPDATE replica_change SET actor = ?4 WHERE object_id = ?1 AND at_unix_ms = ?2 \
+        AND to_replicas = ?3 AND source = 'inferred'";
     InsertHpaConditions Hot "INSERT INTO hpa_conditions (conditions_json) VALUES (?1) ON CONFLICT DO NOTHING";
     InsertHpa Hot "INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_id, metrics_json) \
         SELECT ?1, ?2, ?3, ?4, id, ?6 FROM hpa_conditions WHERE conditions_json = ?5";

@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::event::{Answer, DecidedTrigger, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -231,6 +232,7 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
             target: 10.0,
             proposal: None,
             fallback: false,
+            absence: None,
             formula: None,
         };
         let reason = Reason::Activated { metrics: vec!["s0-prometheus".into()] };
@@ -245,8 +247,8 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
         });
         records.push(Record::Action { at, object: key.clone(), from, to, error: None });
     }
-    let manager = Some("kube-controller-manager".to_owned());
-    records.push(Record::Replicas { at, object: key.clone(), from: Some(from), to, manager });
+    let by = Some(Attribution::observed("kube-controller-manager"));
+    records.push(Record::Replicas { at, object: key.clone(), from: Some(from), to, by, absent: Vec::new() });
     let condition = |kind: &str, reason: &str, message: &str| {
         (kind.to_owned(), "True".to_owned(), reason.to_owned(), message.replace("NAME", &key.name))
     };

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hpalite::explain::{self, Question, Report};
+use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -156,6 +157,7 @@ fn step(key: &ObjectKey, at: UnixMillis, value: f64, from: u32, to: u32) -> [Rec
             target: 10.0,
             proposal: Some(proposal),
             fallback: false,
+            absence: None,
             formula: None,
         }],
         circumstances: Box::new(Circumstances {
@@ -180,8 +182,8 @@ fn step(key: &ObjectKey, at: UnixMillis, value: f64, from: u32, to: u32) -> [Rec
         ],
         metrics_json: "[]".to_owned(),
     };
-    let manager = Some("kube-controller-manager".to_owned());
-    [decision, hpa, Record::Replicas { at, object, from: Some(from), to, manager }]
+    let by = Some(Attribution::observed("kube-controller-manager"));
+    [decision, hpa, Record::Replicas { at, object, from: Some(from), to, by, absent: Vec::new() }]
 }
 
 fn definition(key: &ObjectKey, at: i64) -> Record {

@@ -1,5 +1,6 @@
 //! What sql/README.md tells people to ask works and answers.
 
+use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::event::{Answer, DecidedTrigger, Record};
 use hpalite::scaling::model::{MetricType, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -43,6 +44,7 @@ fn populate(place: &Place) -> i64 {
             target: 10.0,
             proposal: None,
             fallback: false,
+            absence: None,
             formula: None,
         }];
         store.send(vec![
@@ -61,7 +63,8 @@ fn populate(place: &Place) -> i64 {
                 object: web(),
                 from: Some(from),
                 to,
-                manager: Some(manager.to_owned()),
+                by: Some(Attribution::observed(manager)),
+                absent: vec![],
             },
         ]);
     }

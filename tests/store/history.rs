@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hpalite::explain::{self, Question};
+use hpalite::scaling::attribution::{Actor, Attribution};
 use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Missing, Record};
 use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -10,6 +11,14 @@ use hpalite::scaling::recommend::Proposal;
 use hpalite::store::{Reader, SampleValue, Store};
 
 use super::{Place, START, count, definition, keeping_all, rows, sample, stop, timeout, trigger, web};
+
+fn observed(manager: &str) -> Option<Attribution> {
+    Some(Attribution::observed(manager))
+}
+
+fn inferred(actor: Actor) -> Option<Attribution> {
+    Some(Attribution::inferred(actor))
+}
 
 #[test]
 fn views_show_what_was_written() {
@@ -39,12 +48,20 @@ fn views_show_what_was_written() {
                 target: 10.0,
                 proposal: Some(Proposal { replicas: 2, exact: 2 }),
                 fallback: false,
+                absence: None,
                 formula: None,
             }],
             circumstances: Box::new(Circumstances { max: Some(9), proposal: Some(2), ..Circumstances::default() }),
         },
         Record::Action { at: at(20), object: web.clone(), from: 0, to: 1, error: None },
-        Record::Replicas { at: at(30), object: web.clone(), from: Some(0), to: 1, manager: None },
+        Record::Replicas {
+            at: at(30),
+            object: web.clone(),
+            from: Some(0),
+            to: 1,
+            by: inferred(Actor::Hpalite),
+            absent: vec![],
+        },
         Record::Hpa {
             at: at(40),
             object: web.clone(),
@@ -53,15 +70,24 @@ fn views_show_what_was_written() {
             conditions: vec![("AbleToScale".into(), "True".into(), "Ready".into(), "ok".into())],
             metrics_json: "[]".into(),
         },
-        Record::Replicas { at: at(50), object: web.clone(), from: Some(1), to: 4, manager: None },
-        Record::Replicas { at: at(60), object: web.clone(), from: Some(4), to: 9, manager: Some("kubectl".into()) },
+        Record::Replicas { at: at(50), object: web.clone(), from: Some(1), to: 4, by: None, absent: vec![] },
+        Record::Replicas {
+            at: at(60),
+            object: web.clone(),
+            from: Some(4),
+            to: 9,
+            by: observed("kubectl"),
+            absent: vec![],
+        },
         Record::Replicas {
             at: at(70),
             object: web.clone(),
             from: Some(9),
             to: 4,
-            manager: Some("kube-controller-manager".into()),
+            by: observed("kube-controller-manager"),
+            absent: vec![],
         },
+        Record::Attributed { at: at(50), object: web.clone(), from: 1, to: 4, by: Attribution::inferred(Actor::Hpa) },
         Record::Condition {
             at: at(80),
             object: web.clone(),
@@ -343,46 +369,14 @@ fn old_rows_go_and_the_file_shrinks() {
     assert!(after < 1_500_000 && after < before - 500_000, "{before} to {after}");
 }
 
-/// After a scale to zero the API server no longer tells who set the replicas.
-#[test]
-fn a_change_that_the_hpa_owns_up_to_later_is_the_hpa_s() {
-    let place = Place::new();
-    let store = place.start();
-    let at = |ms: i64| UnixMillis(START + ms);
-    let change = |ms, from, to| Record::Replicas { at: at(ms), object: web(), from: Some(from), to, manager: None };
-    let hpa = |ms, desired| Record::Hpa {
-        at: at(ms),
-        object: web(),
-        current: 1,
-        desired,
-        conditions: Vec::new(),
-        metrics_json: "[]".into(),
-    };
-    store.send(vec![
-        definition(START, &web(), "u", 1, vec![trigger(0, 1.0)]),
-        change(1_000, 1, 4),
-        hpa(1_200, 4),
-        change(5_000, 4, 6),
-        hpa(5_200, 8),
-        change(80_000, 6, 7),
-        hpa(150_000, 7),
-    ]);
-    store.flush().unwrap();
-    stop(store);
-    assert_eq!(
-        rows(&place.open(), "SELECT from_replicas, to_replicas, actor, source FROM v_replica_change"),
-        ["6|7|other|inferred", "4|6|other|inferred", "1|4|hpa|inferred"]
-    );
-}
-
 #[test]
 fn why_tells_of_all_objects_of_a_name_that_lived_in_that_time() {
     let place = Place::new();
     let store = place.start();
     let at = |ms: i64| UnixMillis(START + ms);
     let change = |ms, from, to| {
-        let manager = Some("kube-controller-manager".to_owned());
-        Record::Replicas { at: at(ms), object: web(), from: Some(from), to, manager }
+        let by = observed("kube-controller-manager");
+        Record::Replicas { at: at(ms), object: web(), from: Some(from), to, by, absent: vec![] }
     };
     store.send(vec![
         definition(START, &web(), "first", 1, vec![trigger(0, 1.0)]),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpalite::http::gate::Gate;
+use hpalite::scaling::attribution::{Actor, Attribution};
 use hpalite::scaling::event::{Answer, DecidedTrigger, ErrorClass, Missing, PollError, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -159,8 +160,15 @@ impl Scene {
         to: u32,
         manager: Option<&str>,
     ) {
-        let (at, manager) = (self.at(minutes_ago), manager.map(str::to_owned));
-        self.records.push(Record::Replicas { at, object: object.clone(), from, to, manager });
+        let by = Some(manager.map_or(Attribution::inferred(Actor::Other), Attribution::observed));
+        self.records.push(Record::Replicas {
+            at: self.at(minutes_ago),
+            object: object.clone(),
+            from,
+            to,
+            by,
+            absent: Vec::new(),
+        });
     }
 
     fn decide(&mut self, object: &ObjectKey, minutes_ago: i64, reason: Reason, from: u32, to: u32, value: f64) {
@@ -173,6 +181,7 @@ impl Scene {
             target: 10.0,
             proposal: None,
             fallback: false,
+            absence: None,
             formula: None,
         };
         let (at, object) = (self.at(minutes_ago), object.clone());

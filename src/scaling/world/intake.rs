@@ -91,7 +91,11 @@ impl World {
             Some(object) => object.update(spec),
             None => {
                 let restored = self.restored.remove(&key).filter(|state| state.uid == spec.uid);
-                self.objects.insert(key.clone(), Object::new(spec, restored.and_then(|state| state.last_active_at)));
+                let generation = spec.generation;
+                let mut object = Object::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
+                let replicas = restored.and_then(|state| state.replicas);
+                object.recorded.replicas = replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
+                self.objects.insert(key.clone(), object);
             }
         }
         let Some(object) = self.objects.get(&key) else {
@@ -271,6 +275,7 @@ impl World {
                 && old.conditions == hpa.conditions
         });
         if !same {
+            self.hpa_owns_up(&key, hpa.desired_replicas);
             self.record(Record::Hpa {
                 at: now,
                 object: key,
@@ -359,25 +364,6 @@ impl World {
         let target = (namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), name.clone());
         self.workloads.remove(&(gvkr.clone(), namespace, name));
         self.mark_target(&target);
-    }
-
-    /// A change of the target's replicas, whoever made it, for every object that scales it.
-    pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload, now: UnixMillis) {
-        let keys: Vec<ObjectKey> = self.by_target.get(target).into_iter().flatten().cloned().collect();
-        for key in keys {
-            let Some(object) = self.objects.get_mut(&key) else {
-                continue;
-            };
-            let from = object.recorded.replicas.replace(workload.replicas);
-            // A scale to zero leaves no trace in managedFields, since its count is left out on the wire; while one
-            // to this very count is under way, it was ours.
-            let is_ours = object.scaling.as_ref().is_some_and(|scaling| scaling.to == workload.replicas);
-            let ours = || is_ours.then(|| "hpalite".to_owned());
-            let manager = workload.replicas_manager.clone().or_else(ours);
-            if from != Some(workload.replicas) {
-                self.record(Record::Replicas { at: now, object: key, from, to: workload.replicas, manager });
-            }
-        }
     }
 
     fn authentication(

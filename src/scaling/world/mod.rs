@@ -12,6 +12,7 @@ mod lists;
 mod ownership;
 mod pods;
 mod reconcile;
+mod replicas;
 mod rounds;
 mod silence;
 mod writes;
@@ -257,10 +258,17 @@ impl World {
                 &mut object.recorded_active_at,
                 &mut object.status_dirty_since,
                 &mut object.target_retry_at,
+                &mut object.recorded.absence_told,
             ] {
                 *at = at.map(shift);
             }
             object.rhythm = super::rhythm::Rhythm::default();
+            if let Some((at, _)) = &mut object.recorded.scaled {
+                *at = shift(*at);
+            }
+            if let Some(waits) = &mut object.recorded.unattributed {
+                waits.due = shift(waits.due);
+            }
             for trigger in &mut object.triggers {
                 trigger.shift(milliseconds);
             }

@@ -18,6 +18,8 @@ const HPA_TRIES: u32 = 3;
 
 impl World {
     pub(super) fn reconcile(&mut self, key: &ObjectKey, now: UnixMillis) {
+        self.settle_attribution(key, now);
+        self.first_sight(key, now);
         let Some(object) = self.objects.get(key) else {
             return;
         };
@@ -146,7 +148,6 @@ impl World {
             object.target = resolved.clone();
             if let Target::Found { workload, .. } = &resolved {
                 object.original_replicas.get_or_insert(workload.replicas);
-                object.recorded.replicas.get_or_insert(workload.replicas);
             }
         }
         resolved
@@ -215,8 +216,8 @@ impl World {
                 }
                 Target::Unknown | Target::Reading => return Verdict::Pending,
             }
-        } else if object.target.replicas().is_some() {
-            // Nothing moves; the history learns why.
+        } else if let Target::Found { .. } = self.resolve_target(key, now) {
+            // Nothing moves; the history learns why, also of an object that was paused when it was created.
             self.decide(key, now);
         }
         Verdict::Paused

@@ -418,6 +418,7 @@ impl World {
             force_activation: object.spec.force_activation,
             cooldown_until: decision.cooldown_until,
             fallback: triggers.iter().map(|trigger| trigger.fallback).collect(),
+            absent: triggers.iter().map(|trigger| trigger.absence.is_some()).collect(),
         };
         // A pause says nothing of the triggers: what was last known of them stays.
         if !object.spec.pause.is_full() {
@@ -456,6 +457,7 @@ impl World {
                     return;
                 };
                 if is_sent {
+                    object.recorded.scaled = Some((now, to));
                     object.scaling = Some(Scaling {
                         reason: decision.reason,
                         from,
@@ -570,6 +572,7 @@ fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
             .filter(|_| modifiers.is_none())
             .map(|value| recommend::proposal(trigger.metric_type, value, trigger.threshold, replicas, behavior)),
         fallback: state.is_falling_back(),
+        absence: state.absence().cloned(),
         formula: None,
     });
     let has_error = object.triggers.iter().any(|state| state.error().is_some());
@@ -585,6 +588,7 @@ fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
             .value()
             .map(|value| recommend::proposal(modifiers.metric_type, value, modifiers.target, replicas, behavior)),
         fallback: composite.is_fallback(),
+        absence: None,
         formula: Some(composite::with_numbers(definition, modifiers, &object.triggers)),
     });
     triggers.chain(composite).collect()

@@ -15,6 +15,7 @@ mod hpas;
 mod invariants;
 mod pausing;
 mod pods;
+mod replicas;
 mod scaling;
 mod simulation;
 mod standby;

@@ -398,7 +398,12 @@ fn restart(rig: &mut Rig) {
     for (key, object) in &rig.world.objects {
         restored.insert(
             key.clone(),
-            RestoredState { key: key.clone(), uid: object.spec.uid.clone(), last_active_at: object.recorded_active_at },
+            RestoredState {
+                key: key.clone(),
+                uid: object.spec.uid.clone(),
+                last_active_at: object.recorded_active_at,
+                replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
+            },
         );
         if let (Some(at), Some(recorded)) = (rig.active.get_mut(key), object.recorded_active_at) {
             *at = (*at).min(recorded);

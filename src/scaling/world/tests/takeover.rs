@@ -99,6 +99,7 @@ fn a_restart_on_an_unchanged_object_writes_nothing() {
             key: key("shop"),
             uid: "uid-shop".to_owned(),
             last_active_at: (value > 0.0).then_some(rig.now),
+            replicas: None,
         };
         rig.restart(vec![restored]);
         // Slow answers must not bring anything out early.

@@ -1,0 +1,171 @@
+//! What is recorded of the target's replicas: the first look, changes, who made them, and scale-ins without a number.
+
+use super::*;
+use crate::scaling::attribution::Attribution;
+use crate::scaling::event::{Missing, Record};
+
+/// `from`, `to` and who, as recorded first.
+fn changes(rig: &Rig) -> Vec<(Option<u32>, u32, Option<String>)> {
+    let text = |by: &Option<Attribution>| by.as_ref().map(ToString::to_string);
+    let of = |record: &Record| match record {
+        Record::Replicas { from, to, by, .. } => Some((*from, *to, text(by))),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
+
+fn attributed(rig: &Rig) -> Vec<(u32, u32, String)> {
+    let of = |record: &Record| match record {
+        Record::Attributed { from, to, by, .. } => Some((*from, *to, by.to_string())),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
+
+fn hpa_says(rig: &mut Rig, desired: i32) {
+    let mut hpa = rig.cluster.hpas.values().next().cloned().unwrap();
+    hpa.desired_replicas = desired;
+    rig.cluster.put_hpa(hpa);
+    rig.seconds(1);
+}
+
+#[test]
+fn an_object_that_never_changes_is_seen_once() {
+    for pause in [false, true] {
+        let mut rig = shop_among(
+            2,
+            5.0,
+            |_| {},
+            |cluster| {
+                let mut object = cluster.objects[&key("shop")].clone();
+                object.pause.paused = pause;
+                cluster.put_object(object);
+            },
+        );
+        rig.seconds(100);
+        assert_eq!(changes(&rig).iter().map(|(from, to, _)| (*from, *to)).collect::<Vec<_>>(), [(None, 2)]);
+        // The next process knows from the history, and only a change is news.
+        let state = |replicas| crate::scaling::event::RestoredState {
+            key: key("shop"),
+            uid: "uid-shop".to_owned(),
+            last_active_at: None,
+            replicas: Some(replicas),
+        };
+        rig.clear();
+        rig.restart(vec![state((1, 2))]);
+        rig.seconds(100);
+        assert_eq!(changes(&rig), []);
+        rig.restart(vec![state((1, 4))]);
+        rig.seconds(100);
+        assert_eq!(changes(&rig).iter().map(|(from, to, _)| (*from, *to)).collect::<Vec<_>>(), [(Some(4), 2)]);
+        // Of an older generation, whose target may have been another.
+        rig.clear();
+        rig.restart(vec![state((0, 4))]);
+        rig.seconds(100);
+        assert_eq!(changes(&rig).iter().map(|(from, to, _)| (*from, *to)).collect::<Vec<_>>(), [(None, 2)]);
+    }
+}
+
+#[test]
+fn a_pause_from_the_beginning_is_a_decision() {
+    let mut rig = shop_among(
+        2,
+        5.0,
+        |_| {},
+        |cluster| {
+            let mut object = cluster.objects[&key("shop")].clone();
+            object.pause.paused = true;
+            cluster.put_object(object);
+        },
+    );
+    rig.seconds(5);
+    let paused = rig.records.iter().any(|record| match record {
+        Record::Decision { reason, from, circumstances, .. } => {
+            reason.id() == "Paused" && *from == 2 && circumstances.pause.paused
+        }
+        _ => false,
+    });
+    assert!(paused, "{:?}", rig.records);
+}
+
+#[test]
+fn who_changed_replicas_is_said_once_it_is_known() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(50);
+    rig.clear();
+    // The HPA scales first and says so afterwards; the API server names nobody.
+    rig.set_replicas("web", 7);
+    rig.seconds(1);
+    assert_eq!((changes(&rig), attributed(&rig)), (vec![(Some(2), 7, None)], vec![]));
+    hpa_says(&mut rig, 7);
+    assert_eq!(attributed(&rig), [(2, 7, "the HPA (inferred)".to_owned())]);
+    // It may be heard first.
+    rig.clear();
+    hpa_says(&mut rig, 9);
+    rig.set_replicas("web", 9);
+    rig.seconds(1);
+    assert_eq!((changes(&rig), attributed(&rig)), (vec![(Some(7), 9, Some("the HPA (inferred)".to_owned()))], vec![]));
+    // Nobody owns up.
+    rig.clear();
+    rig.set_replicas("web", 3);
+    rig.seconds(20);
+    assert_eq!(attributed(&rig), [(9, 3, "someone else (inferred)".to_owned())]);
+    // Nor to the first of two.
+    rig.clear();
+    rig.set_replicas("web", 4);
+    rig.seconds(1);
+    rig.set_replicas("web", 5);
+    rig.seconds(1);
+    hpa_says(&mut rig, 5);
+    assert_eq!(
+        attributed(&rig),
+        [(3, 4, "someone else (inferred)".to_owned()), (4, 5, "the HPA (inferred)".to_owned())]
+    );
+}
+
+#[test]
+fn a_scale_in_without_a_number_says_so_once() {
+    let mut rig = shop(5, 500.0, |d| d.cooldown_period = std::time::Duration::from_secs(60));
+    rig.seconds(60);
+    rig.clear();
+    rig.set_answer("up", Answer::Missing(Missing::Empty));
+    rig.seconds(40);
+    let details: Vec<String> = decisions(&rig);
+    assert!(
+        details.iter().any(|text| text.contains("s0-prometheus has no series, which reads as 0 (ignoreNullValues)")),
+        "{details:?}"
+    );
+    for replicas in [3, 1] {
+        rig.set_replicas("web", replicas);
+        rig.seconds(1);
+    }
+    rig.seconds(120);
+    assert_eq!(rig.replicas("web"), 0);
+    let told = rig.events.iter().filter(|event| event.reason == "ScaledInWithoutSeries").collect::<Vec<_>>();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].note.starts_with("Scaled in from 5 to 3 replicas while s0-prometheus has had no number for "),
+        "{told:?}"
+    );
+    let scale_ins =
+        rig.records.iter().filter(|record| matches!(record, Record::Replicas { absent, .. } if !absent.is_empty()));
+    assert_eq!(scale_ins.count(), 3);
+    let details: Vec<String> = decisions(&rig);
+    let last = "no trigger is active, cooldown over; s0-prometheus has no series, which reads as 0 (ignoreNullValues)";
+    assert!(details.iter().any(|text| text == last), "{details:?}");
+    // With series again there is nothing to say.
+    rig.clear();
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(60);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(200);
+    assert!(!rig.reasons().contains(&"ScaledInWithoutSeries"));
+}
+
+fn decisions(rig: &Rig) -> Vec<String> {
+    let of = |record: &Record| match record {
+        Record::Decision { reason, triggers, .. } => Some(crate::scaling::event::detail(reason, triggers)),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
