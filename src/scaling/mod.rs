@@ -21,6 +21,7 @@ pub mod recommend;
 mod rhythm;
 pub mod schedule;
 pub mod trigger;
+pub mod troubles;
 pub mod view;
 pub mod world;
 

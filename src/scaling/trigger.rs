@@ -18,6 +18,8 @@ pub struct TriggerState {
     failing_since: Option<UnixMillis>,
     /// What the last answer was wrong with, even where the fallback has something else to say.
     last_error: Option<PollError>,
+    /// Since when its answers have no number, which its policy reads as 0, and what they were first.
+    assumed_zero: Option<(Missing, UnixMillis)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +72,9 @@ impl TriggerState {
         if let Some(at) = &mut self.failing_since {
             shift(at);
         }
+        if let Some((_, at)) = &mut self.assumed_zero {
+            shift(at);
+        }
         match &mut self.current {
             Some(Current::Value { at, .. } | Current::Fallback { at, .. }) => shift(at),
             Some(Current::Failed { since, .. } | Current::Nil { since, .. }) => shift(since),
@@ -99,8 +104,15 @@ impl TriggerState {
         at: UnixMillis,
         context: FallbackContext<'_>,
     ) {
+        let is_assumed = matches!(trigger.on_missing, OnMissing::EmptyIsZero | OnMissing::Zero);
         match interpret(&trigger.on_missing, answer, self.last_good, at) {
             Ok(value) => {
+                match answer {
+                    Answer::Missing(missing) if is_assumed => {
+                        self.assumed_zero.get_or_insert((missing.clone(), at));
+                    }
+                    _ => self.assumed_zero = None,
+                }
                 if matches!(answer, Answer::Value(_)) {
                     self.last_good = Some((value, at));
                 }
@@ -110,6 +122,7 @@ impl TriggerState {
                 self.current = Some(Current::Value { value, at });
             }
             Err(error) => {
+                self.assumed_zero = None;
                 self.failures = self.failures.saturating_add(1);
                 self.last_error = Some(error.clone());
                 self.failed(trigger, definition, error, at, context);
@@ -175,6 +188,18 @@ impl TriggerState {
             Some(Current::Value { value, .. } | Current::Fallback { value, .. }) => Some(value),
             _ => None,
         }
+    }
+
+    /// Its value is 0 because there is none: what was answered instead, and since when.
+    #[must_use]
+    pub fn assumed_zero(&self) -> Option<(&Missing, UnixMillis)> {
+        self.assumed_zero.as_ref().map(|(missing, since)| (missing, *since))
+    }
+
+    /// The last number that it gave asked for nothing either, so that silence changed nothing.
+    #[must_use]
+    pub fn was_zero_before(&self) -> bool {
+        self.last_good.is_some_and(|(value, _)| value <= 0.0)
     }
 
     /// Its value is the fallback's.

@@ -371,7 +371,11 @@ impl World {
             let ours = || is_ours.then(|| "hpalite".to_owned());
             let manager = workload.replicas_manager.clone().or_else(ours);
             if from != Some(workload.replicas) {
-                self.record(Record::Replicas { at: now, object: key, from, to: workload.replicas, manager });
+                let by = manager.clone();
+                self.record(Record::Replicas { at: now, object: key.clone(), from, to: workload.replicas, manager });
+                if let Some(from) = from {
+                    self.tell_silence(&key, from, workload.replicas, by.as_deref(), now);
+                }
             }
         }
     }

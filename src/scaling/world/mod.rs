@@ -13,6 +13,7 @@ mod ownership;
 mod pods;
 mod reconcile;
 mod rounds;
+mod troubles;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -248,6 +249,7 @@ impl World {
             if let Some(composite) = &mut object.composite {
                 composite.shift(milliseconds);
             }
+            object.troubles.shift(milliseconds);
             for slot in
                 [&mut object.slots.claim, &mut object.slots.status, &mut object.slots.hpa, &mut object.slots.scale]
             {
