@@ -566,7 +566,7 @@ fn log_record(record: &Record) {
         Record::Condition { object, condition, .. } => {
             info!(
                 scaledobject:% = object, condition = condition.kind.name(), status = condition.status.name(),
-                reason = condition.reason; "condition changed"
+                reason = condition.reason, message = condition.message; "condition changed"
             );
         }
         Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}

@@ -124,7 +124,7 @@ impl Asker {
             Query::Prometheus(source) => {
                 let build = |parameters| query::build(source, named.as_deref(), &parameters, asked_at);
                 let answer = match parameters.and_then(build) {
-                    Ok(request) => prometheus::ask(&self.transport, &request, source.timeout),
+                    Ok(request) => prometheus::ask(&self.transport, &request, source),
                     Err(error) => Answer::Failed(error),
                 };
                 (answer, source.query.as_str())

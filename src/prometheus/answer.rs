@@ -14,9 +14,9 @@ use crate::scaling::event::{Answer, ErrorClass, Missing, PollError};
 const TEXT_MAX: usize = 200;
 
 /// Reads an answer. `server` is named in errors; `body` is decompressed and may end after
-/// [`BODY_MAX`] + 1 bytes.
+/// [`BODY_MAX`] + 1 bytes. `accepts_partial`: an answer that the server calls incomplete is one like any other.
 #[must_use]
-pub fn parse(server: &str, status: u16, body: &[u8]) -> Answer {
+pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> Answer {
     if !(200..=299).contains(&status) {
         return Answer::Failed(error_status(server, status, body));
     }
@@ -29,7 +29,10 @@ pub fn parse(server: &str, status: u16, body: &[u8]) -> Answer {
         return Answer::Failed(failed(ErrorClass::Query, message));
     }
     match serde_json::from_slice::<Option<Object<Body>>>(body) {
-        Ok(Some(Object(body))) => result(server, body).unwrap_or_else(Answer::Failed),
+        Ok(Some(Object(body))) => match partial(server, &body).filter(|_| !accepts_partial) {
+            Some(error) => Answer::Failed(error),
+            None => result(server, body).unwrap_or_else(Answer::Failed),
+        },
         Ok(None) => Answer::Missing(Missing::Empty),
         Err(_) => {
             let text = summary(body).map(|text| format!(": {text}")).unwrap_or_default();
@@ -37,6 +40,22 @@ pub fn parse(server: &str, status: u16, body: &[u8]) -> Answer {
             Answer::Failed(failed(ErrorClass::Response, message))
         }
     }
+}
+
+/// What is missing from an answer, by the server's own word. A sum over a part of the series is too low, and an empty
+/// result says nothing.
+fn partial(server: &str, body: &Body) -> Option<PollError> {
+    if body.status.as_deref() == Some("error") {
+        return None;
+    }
+    let why = match &body.warnings.of_data {
+        Some(warning) => first_line(warning).unwrap_or_else(|| "it says no more".to_owned()),
+        None if body.is_partial.0 => "isPartial, some of its storage did not answer".to_owned(),
+        None => return None,
+    };
+    let message =
+        format!("{server} answered with a part of the data: {why} (onPartial: \"accept\" takes such answers)");
+    Some(failed(ErrorClass::Partial, message))
 }
 
 fn result(server: &str, body: Body) -> Result<Answer, PollError> {
@@ -97,7 +116,7 @@ fn number(server: &str, cell: Option<&Cell>) -> Result<Answer, PollError> {
             Err(_) => Err(unexpected(server, "a value is not a number")),
         },
         Some(Cell::Number) => Err(unexpected(server, "a value is a bare JSON number instead of text in quotes")),
-        Some(Cell::Other) | None => Err(unexpected(server, "a value is not text")),
+        Some(Cell::True | Cell::Other) | None => Err(unexpected(server, "a value is not text")),
     }
 }
 
@@ -186,11 +205,11 @@ mod tests {
     const SERVER: &str = "http://p:9090";
 
     fn ok(body: &str) -> Answer {
-        parse(SERVER, 200, body.as_bytes())
+        parse(SERVER, 200, body.as_bytes(), false)
     }
 
     fn error(status: u16, body: &str) -> PollError {
-        match parse(SERVER, status, body.as_bytes()) {
+        match parse(SERVER, status, body.as_bytes(), false) {
             Answer::Failed(error) => error,
             other => panic!("{body}: {other:?}"),
         }
@@ -211,10 +230,50 @@ mod tests {
         }
         let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1700000000,"42"]}}"#;
         assert_eq!(ok(scalar), Answer::Value(42.0));
-        // Warnings and unknown fields change nothing.
-        let warned =
-            r#"{"warnings":["w"],"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
-        assert_eq!(ok(warned), Answer::Value(2.0));
+        // Unknown fields change nothing.
+        let unknown = r#"{"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
+        assert_eq!(ok(unknown), Answer::Value(2.0));
+    }
+
+    #[test]
+    fn a_part_of_the_data_is_no_answer_unless_asked() {
+        let with = |fields: &str, result: &str| {
+            format!(r#"{{"status":"success",{fields},"data":{{"resultType":"vector","result":[{result}]}}}}"#)
+        };
+        let series = r#"{"metric":{},"value":[1,"2"]}"#;
+        for (fields, words) in [
+            (r#""isPartial":true"#, "isPartial"),
+            (r#""warnings":["No StoreAPIs matched for this query"]"#, "No StoreAPIs matched for this query"),
+            (
+                r#""warnings":["PromQL warning: x","receive series from Addr: s:10901: rpc error\nmore"]"#,
+                "receive series from Addr: s:10901: rpc error (",
+            ),
+            (r#""warnings":["remote_read: 502"],"isPartial":false"#, "remote_read: 502"),
+        ] {
+            for result in [series, ""] {
+                let error = error(200, &with(fields, result));
+                assert_eq!(error.class, ErrorClass::Partial, "{fields}");
+                assert!(error.message.contains(words) && error.message.contains("onPartial"), "{}", error.message);
+            }
+            assert_eq!(parse(SERVER, 200, with(fields, series).as_bytes(), true), Answer::Value(2.0), "{fields}");
+        }
+        // Remarks on the query come with whole answers, and nothing else is a word about them.
+        for fields in [
+            r#""warnings":["PromQL warning: encountered a mix of histograms and floats (1:2)"]"#,
+            r#""warnings":["PromQL info: metric might not be a counter, name does not end in _total: \"load\" (1:6)"]"#,
+            r#""warnings":["PromQL info: a","3 more info annotations omitted"],"infos":["7 more"]"#,
+            r#""warnings":[]"#,
+            r#""warnings":null,"isPartial":null"#,
+            r#""warnings":[1,null,{"a":"b"}],"isPartial":"true""#,
+            r#""isPartial":false"#,
+            r#""warnings":{"a":1},"isPartial":[true]"#,
+            r#""warnings":"","isPartial":1"#,
+        ] {
+            assert_eq!(ok(&with(fields, series)), Answer::Value(2.0), "{fields}");
+        }
+        let own = r#"{"status":"error","warnings":["w"],"errorType":"bad_data","error":"parse error"}"#;
+        assert_eq!(error(400, own).class, ErrorClass::Status);
+        assert_eq!(error(200, own).class, ErrorClass::Status);
     }
 
     #[test]
@@ -342,7 +401,7 @@ mod tests {
                 }
             }
             let status = *random.choice(&[200, 400, 0, 65_535]).unwrap_or(&200);
-            if let Answer::Value(number) = parse(SERVER, status, &bytes) {
+            if let Answer::Value(number) = parse(SERVER, status, &bytes, random.bool()) {
                 assert!(number.is_finite());
             }
         }

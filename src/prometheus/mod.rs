@@ -8,18 +8,17 @@ pub mod answer;
 pub mod query;
 mod wire;
 
-use std::time::Duration;
-
 use crate::polling::request::Request;
 use crate::polling::transport::Transport;
 use crate::scaling::event::Answer;
+use crate::scaling::model::PrometheusSource;
 
-/// Asks Prometheus and reads the answer within `timeout`, or the transport's default. Never panics on what a server
-/// sends.
+/// Asks Prometheus what [`query::build`] made of `source`, and reads the answer within the source's timeout, or the
+/// transport's default. Never panics on what a server sends.
 #[must_use]
-pub fn ask(transport: &Transport, request: &Request, timeout: Option<Duration>) -> Answer {
-    match transport.exchange(request, timeout) {
-        Ok(reply) => answer::parse(&reply.server, reply.status, &reply.body),
+pub fn ask(transport: &Transport, request: &Request, source: &PrometheusSource) -> Answer {
+    match transport.exchange(request, source.timeout) {
+        Ok(reply) => answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial),
         Err(error) => Answer::Failed(error),
     }
 }

@@ -151,6 +151,7 @@ mod tests {
             namespace: None,
             custom_headers: Vec::new(),
             query_parameters: Vec::new(),
+            accepts_partial: false,
             unsafe_ssl: false,
             timeout: None,
             auth_modes: Vec::new(),

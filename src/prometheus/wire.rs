@@ -39,6 +39,78 @@ pub(super) struct Body {
     pub(super) error_type: Option<String>,
     #[serde(default)]
     pub(super) error: Option<String>,
+    /// VictoriaMetrics: some of its storage did not answer.
+    #[serde(default, rename = "isPartial")]
+    pub(super) is_partial: Flag,
+    #[serde(default)]
+    pub(super) warnings: Warnings,
+}
+
+/// True, or anything else.
+#[derive(Default)]
+pub(super) struct Flag(pub(super) bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Element::deserialize(deserializer).map(|element| Self(matches!(element, Element::Cell(Cell::True))))
+    }
+}
+
+/// The first warning that is about the data: not one of PromQL's remarks on the query, which come with whole answers.
+#[derive(Default)]
+pub(super) struct Warnings {
+    pub(super) of_data: Option<String>,
+}
+
+/// Remarks on the query, and the line that stands for those beyond Prometheus' limit of ten.
+fn is_remark(warning: &str) -> bool {
+    warning.starts_with("PromQL info:")
+        || warning.starts_with("PromQL warning:")
+        || warning.ends_with("annotations omitted")
+}
+
+impl<'de> Deserialize<'de> for Warnings {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Warnings;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+            fn visit_unit<E>(self) -> Result<Warnings, E> {
+                Ok(Warnings::default())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Warnings, E> {
+                Ok(Warnings::default())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Warnings, E> {
+                Ok(Warnings::default())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Warnings, E> {
+                Ok(Warnings::default())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Warnings, E> {
+                Ok(Warnings::default())
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Warnings, E> {
+                Ok(Warnings::default())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Warnings, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Warnings::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Warnings, A::Error> {
+                let mut of_data = None;
+                while let Some(element) = list.next_element::<Element>()? {
+                    if let (None, Element::Cell(Cell::Text(text))) = (&of_data, element) {
+                        of_data = Some(text).filter(|text| !is_remark(text));
+                    }
+                }
+                Ok(Warnings { of_data })
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -89,6 +161,7 @@ pub(super) enum Cell {
     Null,
     Text(String),
     Number,
+    True,
     Other,
 }
 
@@ -157,8 +230,8 @@ impl<'de> Deserialize<'de> for Element {
             fn visit_unit<E>(self) -> Result<Element, E> {
                 Ok(Element::Cell(Cell::Null))
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Element, E> {
-                Ok(Element::Cell(Cell::Other))
+            fn visit_bool<E>(self, is_true: bool) -> Result<Element, E> {
+                Ok(Element::Cell(if is_true { Cell::True } else { Cell::Other }))
             }
             fn visit_i64<E>(self, _: i64) -> Result<Element, E> {
                 Ok(Element::Cell(Cell::Number))

@@ -63,8 +63,8 @@ impl Composite {
         }
         for (trigger, current) in definition.triggers.iter().zip(&current) {
             if let Current::Failed { error, since } = current {
-                let name = trigger.name.as_deref().unwrap_or(&trigger.metric_name);
-                let error = PollError { class: error.class, message: format!("{name}: {}", error.message) };
+                let message = format!("{}: {}", trigger.label(), error.message);
+                let error = PollError { class: error.class, message };
                 return failed(error, Some(*since));
             }
         }

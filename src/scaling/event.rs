@@ -201,6 +201,8 @@ pub enum ErrorClass {
     Response,
     /// Several series, a matrix: the query itself must change.
     Query,
+    /// The server says itself that its answer is incomplete.
+    Partial,
     /// A value was missing and policy makes that an error.
     Missing,
     /// Not asked: the definition or the trigger authentication is unusable.
@@ -221,6 +223,7 @@ impl ErrorClass {
             Self::Status => "status",
             Self::Response => "response",
             Self::Query => "query",
+            Self::Partial => "partial",
             Self::Missing => "missing",
             Self::Configuration => "configuration",
             Self::Formula => "formula",

@@ -24,6 +24,7 @@ pub mod recommend;
 mod rhythm;
 pub mod schedule;
 pub mod trigger;
+pub mod troubles;
 mod turns;
 pub mod view;
 pub mod world;

@@ -373,6 +373,14 @@ pub struct Trigger {
     pub source: Source,
 }
 
+impl Trigger {
+    /// What people know it by: its name where it has one, else that of its metric.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.metric_name)
+    }
+}
+
 /// A cpu or memory trigger. The HPA controller measures it by itself: it is never asked, is neither
 /// active nor in error, and only its target is ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -484,6 +492,8 @@ pub struct PrometheusSource {
     pub namespace: Option<String>,
     pub custom_headers: Vec<(String, String)>,
     pub query_parameters: Vec<(String, String)>,
+    /// `onPartial: accept`: an answer that the server calls incomplete is one like any other.
+    pub accepts_partial: bool,
     pub unsafe_ssl: bool,
     /// Whole exchange; `None` takes the process-wide default (3 s).
     pub timeout: Option<Duration>,
@@ -572,6 +582,12 @@ pub enum OnMissing {
 }
 
 impl OnMissing {
+    /// An answer without a number may count as 0.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        matches!(self, Self::EmptyIsZero | Self::Zero)
+    }
+
     /// What an answer without a number counts as, where it is no error.
     #[must_use]
     pub fn reads(&self) -> &'static str {
@@ -731,6 +747,9 @@ pub enum ConditionKind {
     Fallback,
     Paused,
     HpaActive,
+    /// Whether each trigger gives a value, and what is wrong with those that do not. Not of KEDA; there from the first
+    /// trouble on.
+    TriggersHealthy,
 }
 
 impl ConditionKind {
@@ -742,12 +761,13 @@ impl ConditionKind {
             Self::Fallback => "Fallback",
             Self::Paused => "Paused",
             Self::HpaActive => "HPAActive",
+            Self::TriggersHealthy => "TriggersHealthy",
         }
     }
 
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Ready, Self::Active, Self::Fallback, Self::Paused, Self::HpaActive]
+        [Self::Ready, Self::Active, Self::Fallback, Self::Paused, Self::HpaActive, Self::TriggersHealthy]
             .into_iter()
             .find(|kind| kind.name() == name)
     }

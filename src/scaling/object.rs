@@ -17,6 +17,7 @@ use super::model::{
 use super::reason::Reason;
 use super::rhythm::Rhythm;
 use super::trigger::{FallbackContext, TriggerState};
+use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
 
 /// How often a status is written for `lastActiveTime` alone.
@@ -40,6 +41,8 @@ pub(super) struct Object {
     pub(super) triggers: Vec<TriggerState>,
     /// What the formula, if there is one, made of the triggers in the last complete round.
     pub(super) composite: Option<Composite>,
+    /// What is said of triggers that fail.
+    pub(super) troubles: Troubles,
     pub(super) verdict: Verdict,
     /// Generation that the running loop was started for; `None` while none runs.
     pub(super) loop_generation: Option<i64>,
@@ -96,8 +99,6 @@ pub(super) struct Recorded {
     pub(super) scaled: Option<(UnixMillis, u32)>,
     /// The change of replicas that nobody is known to have made yet.
     pub(super) unattributed: Option<Unattributed>,
-    /// Since when metrics had no number when a scale-in by that was last told.
-    pub(super) absence_told: Option<UnixMillis>,
 }
 
 /// A change of replicas whose author the API server did not name.
@@ -287,6 +288,7 @@ impl Object {
             lost_target,
             triggers: Vec::new(),
             composite: None,
+            troubles: Troubles::default(),
             verdict: Verdict::Pending,
             loop_generation: None,
             loop_definition: None,
@@ -373,6 +375,7 @@ impl Object {
         self.loop_definition = None;
         self.triggers.clear();
         self.composite = None;
+        self.troubles = Troubles::default();
         self.decided = None;
         self.redecide = false;
     }
@@ -573,6 +576,9 @@ impl Object {
         if let Some(fallback) = self.fallback_condition() {
             set(fallback);
         }
+        if let Some(troubles) = self.troubles_condition() {
+            set(troubles);
+        }
         if self.spec.pause.is_any() {
             set(condition(
                 ConditionKind::Paused,
@@ -619,6 +625,18 @@ impl Object {
             ));
         }
         Some(none())
+    }
+
+    /// `None` leaves it. What was last said of triggers that nobody asks any more is not true for ever.
+    fn troubles_condition(&self) -> Option<Condition> {
+        let message = match self.verdict {
+            Verdict::Pending => return None,
+            Verdict::Good => return self.troubles.condition.clone(),
+            Verdict::Failed { .. } => "triggers are not asked: the ScaledObject's check failed, as Ready says",
+            Verdict::Paused => "triggers are not asked: the ScaledObject is paused",
+        };
+        let is_there = self.spec.status.conditions.iter().any(|c| c.kind == ConditionKind::TriggersHealthy);
+        is_there.then(|| condition(ConditionKind::TriggersHealthy, ConditionStatus::Unknown, NOT_ASKED, message))
     }
 
     pub(super) fn is_falling_back(&self, definition: &Definition) -> bool {

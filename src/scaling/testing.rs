@@ -34,6 +34,7 @@ pub(crate) fn prometheus(query: &str) -> PrometheusSource {
         namespace: None,
         custom_headers: Vec::new(),
         query_parameters: Vec::new(),
+        accepts_partial: false,
         unsafe_ssl: false,
         timeout: None,
         auth_modes: Vec::new(),

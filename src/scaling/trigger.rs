@@ -217,6 +217,19 @@ impl TriggerState {
         self.absence.as_ref()
     }
 
+    /// Its value is 0 because there is none: what was answered instead, and since when.
+    #[must_use]
+    pub fn assumed_zero(&self) -> Option<(&Missing, UnixMillis)> {
+        let absence = self.absence.as_ref().filter(|absence| absence.policy.is_zero())?;
+        Some((&absence.missing, absence.since))
+    }
+
+    /// The last number that it gave asked for nothing either, so that silence changed nothing.
+    #[must_use]
+    pub fn was_zero_before(&self) -> bool {
+        self.last_good.is_some_and(|(value, _)| value <= 0.0)
+    }
+
     /// Its value is the fallback's.
     #[must_use]
     pub fn is_falling_back(&self) -> bool {

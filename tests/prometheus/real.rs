@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hpalite::polling::transport::Transport;
 use hpalite::prometheus::query;
 use hpalite::scaling::event::{Answer, ErrorClass, Missing};
-use hpalite::scaling::model::UnixMillis;
+use hpalite::scaling::model::{PrometheusSource, UnixMillis};
 
 use super::setup::{assert_failed, source, transport};
 use crate::support::cluster::wait_seeing;
@@ -14,8 +14,9 @@ use crate::support::prometheus::Prometheus;
 fn ask_now(transport: &Transport, url: &str, text: &str) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let now = UnixMillis(i64::try_from(now).unwrap());
-    let request = query::build(&source(url, text), None, &Default::default(), now).unwrap();
-    hpalite::prometheus::ask(transport, &request, Some(Duration::from_secs(5)))
+    let source = PrometheusSource { timeout: Some(Duration::from_secs(5)), ..source(url, text) };
+    let request = query::build(&source, None, &Default::default(), now).unwrap();
+    hpalite::prometheus::ask(transport, &request, &source)
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(crate) fn source(address: &str, query: &str) -> PrometheusSource {
         namespace: None,
         custom_headers: Vec::new(),
         query_parameters: Vec::new(),
+        accepts_partial: false,
         unsafe_ssl: false,
         timeout: None,
         auth_modes: Vec::new(),
@@ -49,7 +50,7 @@ pub(crate) fn with_modes(address: &str, modes: &[AuthMode]) -> PrometheusSource 
 pub(crate) fn ask(transport: &Transport, source: &PrometheusSource, parameters: &[(&str, &str)]) -> Answer {
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     match query::build(source, Some("TriggerAuthentication shop/prom"), &parameters, UnixMillis(1_700_000_000_000)) {
-        Ok(request) => hpalite::prometheus::ask(transport, &request, source.timeout),
+        Ok(request) => hpalite::prometheus::ask(transport, &request, source),
         Err(error) => Answer::Failed(error),
     }
 }

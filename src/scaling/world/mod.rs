@@ -15,6 +15,7 @@ mod reconcile;
 mod replicas;
 mod rounds;
 mod silence;
+mod troubles;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -258,7 +259,6 @@ impl World {
                 &mut object.recorded_active_at,
                 &mut object.status_dirty_since,
                 &mut object.target_retry_at,
-                &mut object.recorded.absence_told,
             ] {
                 *at = at.map(shift);
             }
@@ -275,6 +275,7 @@ impl World {
             if let Some(composite) = &mut object.composite {
                 composite.shift(milliseconds);
             }
+            object.troubles.shift(milliseconds);
             for slot in
                 [&mut object.slots.claim, &mut object.slots.status, &mut object.slots.hpa, &mut object.slots.scale]
             {

@@ -77,8 +77,12 @@ impl World {
             self.wake(key, due);
         }
         let absent = self.absent(key, from, to);
-        self.record(Record::Replicas { at: now, object: key.clone(), from, to, by, absent: absent.clone() });
-        self.tell_absence(key, from.unwrap_or(to), to, &absent, now);
+        // Neither we nor the HPA that follows us.
+        let is_another_s = by.as_ref().is_some_and(|by| by.actor == Actor::Other);
+        self.record(Record::Replicas { at: now, object: key.clone(), from, to, by, absent });
+        if !is_another_s {
+            self.tell_silence(key, from.unwrap_or(to), to, now);
+        }
     }
 
     /// The HPA says what it wants: a change to that count was the HPA's.
@@ -111,26 +115,6 @@ impl World {
             return Vec::new();
         }
         self.objects.get(key).map(absences).unwrap_or_default()
-    }
-
-    /// One event for each time that metrics have no number, however many steps the scale-in takes.
-    fn tell_absence(&mut self, key: &ObjectKey, from: u32, to: u32, absent: &[(Arc<str>, Absence)], now: UnixMillis) {
-        let Some(newest) = absent.iter().map(|(_, absence)| absence.since).max() else {
-            return;
-        };
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
-        if object.recorded.absence_told.is_some_and(|told| told >= newest) {
-            return;
-        }
-        object.recorded.absence_told = Some(newest);
-        let each = absent.iter().map(|(metric, absence)| {
-            format!("{metric} has had no number for {} s: {absence}", now.since(absence.since).as_secs())
-        });
-        let what = each.collect::<Vec<_>>().join("; ");
-        let note = format!("Scaled in from {from} to {to} replicas while {what}");
-        self.emit(key, false, "ScaledInWithoutSeries", "ScaleDown", note);
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::age;
 use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
-    Answer, Circumstances, Command, Credentials, DecidedTrigger, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
+    Answer, Circumstances, Command, Credentials, DecidedTrigger, PollError, Record, ScaleTarget, WriteKind,
 };
 use super::super::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
 use super::super::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
@@ -238,52 +238,6 @@ impl World {
         });
     }
 
-    /// Tells each trigger's error once the round is complete and its fallback has been considered.
-    fn tell_trigger_errors(&mut self, key: &ObjectKey) {
-        let Some(object) = self.objects.get(key) else {
-            return;
-        };
-        let Some(definition) = object.loop_definition.clone() else {
-            return;
-        };
-        let mut errors: Vec<_> = definition
-            .triggers
-            .iter()
-            .zip(&object.triggers)
-            .map(|(trigger, state)| {
-                let error = state.underlying_error().map(|error| error.message.clone());
-                (trigger.index, error)
-            })
-            .collect();
-        // An error of one of the triggers has been told as theirs.
-        let error = object.composite.as_ref().and_then(Composite::error);
-        let error = error.filter(|error| error.class == ErrorClass::Formula);
-        errors.push((composite::INDEX, error.map(|error| error.message.clone())));
-        for (index, error) in errors {
-            self.tell_trigger_error(key, index, error);
-        }
-    }
-
-    /// An event for each new error text of a trigger, not for each failing poll.
-    fn tell_trigger_error(&mut self, key: &ObjectKey, index: u16, error: Option<String>) {
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
-        let told = &mut object.recorded.trigger_errors;
-        match error {
-            None => {
-                told.remove(&index);
-            }
-            Some(error) if told.get(&index) == Some(&error) => {}
-            Some(error) => {
-                told.insert(index, error.clone());
-                let feeds_formula = object.definition().is_some_and(|definition| definition.modifiers.is_some());
-                let reason = if feeds_formula { "KEDAMetricSourceFailed" } else { "KEDAScalerFailed" };
-                self.emit(key, true, reason, "QueryTrigger", error);
-            }
-        }
-    }
-
     pub(super) fn round_progressed(&mut self, key: &ObjectKey, now: UnixMillis) {
         let Some(object) = self.objects.get_mut(key) else {
             return;
@@ -307,7 +261,7 @@ impl World {
         // Otherwise as soon as it is good again, since the next round may be far.
         object.redecide |= !is_good;
         self.compose_round(key, now);
-        self.tell_trigger_errors(key);
+        self.tell_troubles(key, now);
         if is_good {
             self.decide(key, now);
         }

@@ -40,6 +40,11 @@ pub(super) const TYPE: TriggerType = TriggerType {
             meaning: "`zero`, `error` or `hold` (the last good value up to the duration `holdFor`) for an answer without a number",
         },
         Row {
+            parameters: &["onPartial"],
+            default: "`error`",
+            meaning: "`accept`: an answer that the server calls incomplete counts; else it is an error, which holds",
+        },
+        Row {
             parameters: &["namespace"],
             default: "–",
             meaning: "sent as a query parameter, for multi-tenant servers",
@@ -87,6 +92,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     let metric_type = external_metric_type(context, report);
     let metric_name = metric_name(context, report);
     let on_missing = on_missing(parameters, report);
+    let accepts_partial = accepts_partial(parameters, report);
     let custom_headers = custom_headers(parameters, report);
     let query_parameters = parameters.pairs("queryParameters", report);
     let unsafe_ssl = parameters.boolean("unsafeSsl", report);
@@ -99,6 +105,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
         namespace: parameters.get("namespace").map(str::to_owned),
         custom_headers: custom_headers.ok()?,
         query_parameters: query_parameters.ok()?,
+        accepts_partial: accepts_partial?,
         unsafe_ssl: unsafe_ssl.ok()?.unwrap_or(false),
         timeout: timeout.ok()?,
         auth_modes: auth_modes?,
@@ -199,6 +206,18 @@ fn on_missing(parameters: &Parameters, report: &mut Report) -> Option<OnMissing>
         Some(other) => {
             let message = format!("{} is no policy for missing values", quoted(other));
             parameters.problem("onMissing", message, "write \"zero\", \"error\" or \"hold\"", report);
+            None
+        }
+    }
+}
+
+fn accepts_partial(parameters: &Parameters, report: &mut Report) -> Option<bool> {
+    match parameters.get("onPartial") {
+        None | Some("error") => Some(false),
+        Some("accept") => Some(true),
+        Some(other) => {
+            let message = format!("{} is no policy for incomplete answers", quoted(other));
+            parameters.problem("onPartial", message, "write \"accept\" or \"error\"", report);
             None
         }
     }

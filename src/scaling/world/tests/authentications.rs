@@ -35,7 +35,7 @@ fn a_missing_authentication_is_named_and_heals_at_once() {
     assert_eq!(event.reason, "KEDAScalerFailed");
     assert_eq!(
         event.note,
-        "TriggerAuthentication default/token not found (spec.triggers[0].authenticationRef names it)"
+        "s0-prometheus: TriggerAuthentication default/token not found (spec.triggers[0].authenticationRef names it)"
     );
     assert_eq!(conditions(&rig, "shop")[0], "Ready=False TriggerError");
     rig.cluster.put_authentication(authentication("token"));

@@ -134,7 +134,7 @@ fn a_failing_trigger_fails_the_whole_and_nothing_moves() {
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
     let told: Vec<_> = rig.events.iter().filter(|event| event.warning).collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].reason, told[0].note.as_str()), ("KEDAMetricSourceFailed", "connection refused"));
+    assert_eq!((told[0].reason, told[0].note.as_str()), ("KEDAMetricSourceFailed", "b: connection refused"));
     rig.set_answer("down", Answer::Value(0.0));
     rig.seconds(45);
     assert_eq!(scales(&rig), [(3, 0)]);

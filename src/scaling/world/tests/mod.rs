@@ -21,6 +21,7 @@ mod simulation;
 mod standby;
 mod takeover;
 mod triggers;
+mod troubles;
 
 use std::sync::Arc;
 

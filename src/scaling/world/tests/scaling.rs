@@ -132,7 +132,7 @@ fn a_value_metric_falls_back_by_its_ready_pods_in_the_same_round() {
     assert_eq!(value(&rig), Some(112.5));
     let errors = rig.events.iter().filter(|e| e.reason == "KEDAScalerFailed");
     let notes: Vec<_> = errors.map(|e| e.note.as_str()).collect();
-    assert_eq!(notes, ["down"]);
+    assert_eq!(notes, ["s0-prometheus: down"]);
 }
 
 #[test]
