@@ -16,6 +16,7 @@ mod invariants;
 mod pausing;
 mod pods;
 mod scaling;
+mod silence;
 mod simulation;
 mod standby;
 mod takeover;

@@ -79,6 +79,7 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     rig.network.is_faulty = false;
     // What follows is long, and judged by where it ends.
     rig.check = None;
+    rig.slow.clear();
     rig.cluster.refused_hpas.clear();
     resume_rivals(&mut rig);
     for (n, name) in NAMES.into_iter().enumerate() {
@@ -135,6 +136,9 @@ fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
         assert_eq!(scaling.reason, Reason::Deactivated, "{key}");
         let is_error = |state: &crate::scaling::trigger::TriggerState| state.error().is_some();
         assert!(!object.triggers.iter().any(is_error), "{key}: in error");
+        let limit = object.age_limit(rig.world.settings.query_timeout);
+        let mut triggers = definition.triggers.iter().zip(&object.triggers);
+        assert!(!triggers.any(|(trigger, state)| state.is_old(trigger, limit, rig.now)), "{key}: by an old reading");
         assert!(object.composite.as_ref().is_none_or(|composite| composite.error().is_none()), "{key}: in error");
     }
 }
@@ -258,7 +262,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     let name = NAMES[random.usize(0..NAMES.len())];
     let id = key(name);
     let exists = rig.cluster.objects.contains_key(&id);
-    match random.u8(0..22) {
+    match random.u8(0..24) {
         0..=2 => {
             let object = random_object(random);
             if rig.cluster.objects.contains_key(&object.key) {
@@ -384,6 +388,17 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
         21 => {
             restart(rig);
             "restart".to_owned()
+        }
+        22 => {
+            let by = random.i64(0..400_000);
+            rig.stand_still(by);
+            format!("stands still for {by}")
+        }
+        23 => {
+            // Some of them never in the lifetime of the object.
+            let takes = random.i64(0..400_000);
+            rig.slow.insert(name.to_owned(), takes);
+            format!("{name} takes {takes}")
         }
         _ => {
             rig.step(Event::MetricRead(id));
