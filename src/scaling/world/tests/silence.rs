@@ -234,13 +234,13 @@ fn a_tenant_keeps_nobody_waiting() {
         rig.check = Some(|rig: &mut Rig, _: &[Command]| rig.world.schedule.check());
         rig.seconds(20);
         rig.clear();
-        rig.seconds(300);
+        rig.seconds(150);
         let good: Vec<i64> =
             rig.polls.iter().filter(|(_, job)| &*job.server == "http://good").map(|(at, _)| at.0).collect();
         let longest = good.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-        assert!(good.len() >= 99 && longest <= 3_100, "{} polls, {longest} ms between two", good.len());
+        assert!(good.len() >= 49 && longest <= 3_100, "{} polls, {longest} ms between two", good.len());
         let bad = rig.polls.len() - good.len();
-        assert!(bad >= 9, "and they are asked, too: {bad}");
+        assert!(bad >= 4, "and they are asked, too: {bad}");
     }
 }
 

@@ -67,10 +67,15 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     rig.network.is_faulty = true;
     rig.check = Some(check);
     rig.is_told = is_told;
+    let mut delays = fastrand::Rng::with_seed(!seed);
     for n in 0..STEPS {
         *step = n;
         let what = disturb(&mut rig, &mut random);
         if is_told {
+            eprintln!("{n} at {}: {what}", rig.now.0);
+        }
+        let what = delay(&mut rig, &mut delays);
+        if is_told && !what.is_empty() {
             eprintln!("{n} at {}: {what}", rig.now.0);
         }
         rig.run(random.i64(0..30_000));
@@ -262,7 +267,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     let name = NAMES[random.usize(0..NAMES.len())];
     let id = key(name);
     let exists = rig.cluster.objects.contains_key(&id);
-    match random.u8(0..24) {
+    match random.u8(0..22) {
         0..=2 => {
             let object = random_object(random);
             if rig.cluster.objects.contains_key(&object.key) {
@@ -389,21 +394,32 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             restart(rig);
             "restart".to_owned()
         }
-        22 => {
-            let by = random.i64(0..400_000);
-            rig.stand_still(by);
-            format!("stands still for {by}")
-        }
-        23 => {
-            // Some of them never in the lifetime of the object.
-            let takes = random.i64(0..400_000);
-            rig.slow.insert(name.to_owned(), takes);
-            format!("{name} takes {takes}")
-        }
         _ => {
             rig.step(Event::MetricRead(id));
             format!("read {name}")
         }
+    }
+}
+
+/// Answers take long, or the process stands still.
+fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
+    match random.u8(0..16) {
+        0 => {
+            let by = random.i64(0..400_000);
+            rig.stand_still(by);
+            format!("stands still for {by}")
+        }
+        1 | 2 => {
+            // Some come never in the lifetime of their object.
+            let (name, takes) = (NAMES[random.usize(0..NAMES.len())], random.i64(0..400_000));
+            rig.slow.insert(name.to_owned(), takes);
+            format!("{name} takes {takes}")
+        }
+        3 => {
+            rig.slow.clear();
+            "all are quick".to_owned()
+        }
+        _ => String::new(),
     }
 }
 
