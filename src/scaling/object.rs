@@ -11,8 +11,8 @@ use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::hpa::DesiredHpa;
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Source,
-    Status, Step, TargetRef, UnixMillis, Workload,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
+    TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::rhythm::Rhythm;
@@ -338,8 +338,8 @@ impl Object {
     }
 
     /// Starts from what the definition says, keeping the state of triggers that did not change.
-    /// The first answers have until `silent_at`.
-    pub(super) fn start_loop(&mut self, old: Option<&Definition>, silent_at: UnixMillis) {
+    /// Readings may be `limit` old from now on.
+    pub(super) fn start_loop(&mut self, old: Option<&Definition>, limit: Duration, now: UnixMillis) {
         let Ok(definition) = self.spec.definition.clone() else {
             return;
         };
@@ -358,9 +358,7 @@ impl Object {
         self.triggers =
             kept.zip(&definition.triggers).map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger))).collect();
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
-            let is_asked = !matches!(trigger.source, Source::Cron(_));
-            // What is known of a trigger that stays is not younger for that.
-            state.silent_at = is_asked.then_some(state.silent_at.unwrap_or(silent_at));
+            state.listen(trigger, limit, now);
         }
         self.composite = None;
         self.round = None;

@@ -255,4 +255,12 @@ pub fn next_on_grid(now: UnixMillis, interval: Duration, phase: Duration) -> Uni
 }
 
 #[cfg(test)]
+impl Schedule {
+    /// Panics when somebody has more than his share.
+    pub(super) fn check(&self) {
+        self.shares.check();
+    }
+}
+
+#[cfg(test)]
 mod tests;

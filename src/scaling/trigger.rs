@@ -160,6 +160,23 @@ impl TriggerState {
         });
     }
 
+    /// Begins to wait for an answer. A value that is known already is not younger for that.
+    pub fn listen(&mut self, trigger: &Trigger, limit: Duration, now: UnixMillis) {
+        if matches!(trigger.source, Source::Cron(_)) {
+            self.silent_at = None;
+            return;
+        }
+        let at = match self.current {
+            Some(Current::Value { at, .. }) if now.since(at) < limit => at,
+            Some(Current::Value { .. }) => {
+                self.current = None;
+                now
+            }
+            _ => now,
+        };
+        self.silent_at = Some(at.plus(limit));
+    }
+
     /// Its value was asked for longer ago than `limit`, and nothing must follow from it any more.
     #[must_use]
     pub fn is_old(&self, trigger: &Trigger, limit: Duration, now: UnixMillis) -> bool {

@@ -365,7 +365,7 @@ impl World {
         let old = object.loop_definition.clone();
         let limit =
             object.spec.definition.as_ref().map(|definition| age::limit(definition, self.settings.query_timeout));
-        object.start_loop(old.as_deref(), now.plus(limit.unwrap_or_default()));
+        object.start_loop(old.as_deref(), limit.unwrap_or_default(), now);
         // What is known of triggers that stay is known of the new formula, too.
         self.compose(key, now);
         let Some(object) = self.objects.get_mut(key) else {

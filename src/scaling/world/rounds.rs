@@ -134,11 +134,16 @@ impl World {
         };
         let is_awaited = object.round.as_mut().is_some_and(|round| round.waiting.remove(&index));
         self.take_answer(key, position, answer, at, latency);
+        let is_over = |world: &Self| world.objects.get(key).is_none_or(|object| object.round.is_none());
         if is_awaited {
             self.round_progressed(key, now);
-        } else if self.objects.get(key).is_some_and(|object| object.round.is_none()) {
+        } else if is_over(self) {
             // News between rounds; a round that is under way ends with the same look.
             self.conclude(key, now);
+        }
+        if !is_over(self) {
+            // A round may be long, and the formula's result is as old as the oldest of its values.
+            self.compose(key, now);
         }
         self.publish(key);
     }

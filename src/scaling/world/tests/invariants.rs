@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::scaling::event::WriteKind;
 use crate::scaling::model::ObjectKey;
 use crate::scaling::object::{Object, Verdict, target_id};
+use crate::scaling::view::Reading;
 use crate::scaling::world::World;
 
 impl World {
@@ -28,6 +29,8 @@ impl World {
             assert_eq!(self.writes_in_flight, self.settings.writes_max);
         }
         self.check_indexes();
+        self.schedule.check();
+        self.check_ages();
     }
 
     fn check_loop(&self, key: &ObjectKey, object: &Object) {
@@ -58,6 +61,27 @@ impl World {
         let is_looked_at = !object.spec.finalizers.is_empty();
         if object.spec.pause.is_full() && is_looked_at && !object.recorded.paused {
             assert!(object.verdict == Verdict::Pending, "{key}: pause is told");
+        }
+    }
+
+    /// Nobody is served a reading older than it may be, and silence is noticed in time.
+    fn check_ages(&self) {
+        for (key, object) in &self.objects {
+            let silent_at = object.triggers.iter().filter_map(|state| state.silent_at).min();
+            assert_eq!(self.silences.get(key), silent_at, "{key}");
+            assert!(silent_at.is_none_or(|at| at > self.now), "{key}: silent and not noticed");
+            let limit = object.age_limit(self.settings.query_timeout);
+            // Those from before are asked again, and those who serve look at the age themselves.
+            if self.woke_at.is_some_and(|at| self.now.since(at) <= limit) {
+                continue;
+            }
+            // As published, but for steps of the clock since then.
+            for metric in &object.view(limit, self.now).metrics {
+                if let (Reading::Value { at, .. }, Some(limit)) = (&metric.reading, metric.age_limit) {
+                    let age = self.now.since(*at);
+                    assert!(age <= limit, "{key}: {} is {age:?} old, and may be {limit:?}", metric.name);
+                }
+            }
         }
     }
 

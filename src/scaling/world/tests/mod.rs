@@ -17,6 +17,7 @@ mod pausing;
 mod pods;
 mod replicas;
 mod scaling;
+mod silence;
 mod simulation;
 mod standby;
 mod takeover;

@@ -49,6 +49,8 @@ pub(super) struct Rig {
     pub(super) network: Network,
     /// Query to answer; a query without one is answered with an empty result.
     pub(super) answers: HashMap<String, Answer>,
+    /// Queries whose answers take longer.
+    pub(super) slow: HashMap<String, i64>,
     /// Answers take this long.
     pub(super) poll_ms: i64,
     /// Writes are carried out after this long.
@@ -109,6 +111,7 @@ impl Rig {
             now: UnixMillis(1_000_000_000),
             network: Network { random: fastrand::Rng::with_seed(0), is_faulty: false },
             answers: HashMap::new(),
+            slow: HashMap::new(),
             poll_ms: 20,
             write_ms: 3,
             answer_ms: 2,
@@ -241,7 +244,9 @@ impl Rig {
             Command::Poll(job) => {
                 self.polls_in_flight += 1;
                 self.polls.push((self.now, job.clone()));
-                let delay = self.network.delay(self.poll_ms);
+                let Query::Prometheus(source) = &job.query else { panic!("{job:?}") };
+                let usual = self.slow.get(&source.query).copied().unwrap_or(self.poll_ms);
+                let delay = self.network.delay(usual);
                 self.later(delay, Item::Poll(job, delay));
             }
             Command::Write(write) => {
@@ -390,6 +395,11 @@ impl Rig {
             }
         }
         self.now = end;
+    }
+
+    /// The process is stopped, and goes on after this long: what came meanwhile is taken in then.
+    pub(super) fn stand_still(&mut self, milliseconds: i64) {
+        self.now.0 += milliseconds;
     }
 
     pub(super) fn seconds(&mut self, seconds: i64) {

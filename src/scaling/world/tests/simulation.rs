@@ -67,10 +67,15 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     rig.network.is_faulty = true;
     rig.check = Some(check);
     rig.is_told = is_told;
+    let mut delays = fastrand::Rng::with_seed(!seed);
     for n in 0..STEPS {
         *step = n;
         let what = disturb(&mut rig, &mut random);
         if is_told {
+            eprintln!("{n} at {}: {what}", rig.now.0);
+        }
+        let what = delay(&mut rig, &mut delays);
+        if is_told && !what.is_empty() {
             eprintln!("{n} at {}: {what}", rig.now.0);
         }
         rig.run(random.i64(0..30_000));
@@ -79,6 +84,7 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     rig.network.is_faulty = false;
     // What follows is long, and judged by where it ends.
     rig.check = None;
+    rig.slow.clear();
     rig.cluster.refused_hpas.clear();
     resume_rivals(&mut rig);
     for (n, name) in NAMES.into_iter().enumerate() {
@@ -135,6 +141,9 @@ fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
         assert_eq!(scaling.reason, Reason::Deactivated, "{key}");
         let is_error = |state: &crate::scaling::trigger::TriggerState| state.error().is_some();
         assert!(!object.triggers.iter().any(is_error), "{key}: in error");
+        let limit = object.age_limit(rig.world.settings.query_timeout);
+        let mut triggers = definition.triggers.iter().zip(&object.triggers);
+        assert!(!triggers.any(|(trigger, state)| state.is_old(trigger, limit, rig.now)), "{key}: by an old reading");
         assert!(object.composite.as_ref().is_none_or(|composite| composite.error().is_none()), "{key}: in error");
     }
 }
@@ -389,6 +398,28 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             rig.step(Event::MetricRead(id));
             format!("read {name}")
         }
+    }
+}
+
+/// Answers take long, or the process stands still.
+fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
+    match random.u8(0..16) {
+        0 => {
+            let by = random.i64(0..400_000);
+            rig.stand_still(by);
+            format!("stands still for {by}")
+        }
+        1 | 2 => {
+            // Some come never in the lifetime of their object.
+            let (name, takes) = (NAMES[random.usize(0..NAMES.len())], random.i64(0..400_000));
+            rig.slow.insert(name.to_owned(), takes);
+            format!("{name} takes {takes}")
+        }
+        3 => {
+            rig.slow.clear();
+            "all are quick".to_owned()
+        }
+        _ => String::new(),
     }
 }
 
