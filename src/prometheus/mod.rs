@@ -11,15 +11,13 @@ mod wire;
 use std::time::Duration;
 
 use crate::polling::request::Request;
-use crate::polling::transport::Transport;
+use crate::polling::transport::{Reply, Transport};
 use crate::scaling::event::Answer;
 
 /// Asks Prometheus and reads the answer within `timeout`, or the transport's default. Never panics on what a server
 /// sends.
 #[must_use]
 pub fn ask(transport: &Transport, request: &Request, timeout: Option<Duration>) -> Answer {
-    match transport.exchange(request, timeout) {
-        Ok(reply) => answer::parse(&reply.server, reply.status, &reply.body),
-        Err(error) => Answer::Failed(error),
-    }
+    let read = |reply: Reply| answer::parse(&reply.server, reply.status, &reply.body);
+    transport.exchange_and_read(request, timeout, read).unwrap_or_else(Answer::Failed)
 }
