@@ -5,14 +5,22 @@
 use serde_json::Value;
 
 use super::exposition::Selector;
-use super::path::{Found, Path};
-use super::{tree, xml};
+use super::json::{Kind, Raw};
+use super::path::{Found, Path, TooMuch};
+use super::{xml, yaml};
+use crate::polling::encode::cut;
 use crate::polling::failed;
 use crate::polling::transport::BODY_MAX;
 use crate::prometheus::answer::{error_status, summary};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::BodyFormat;
 use crate::wire::quantity::parse_milli;
+
+/// Bytes of a location that are quoted.
+const LOCATION_MAX: usize = 200;
+
+/// Bytes of a text that may be a number.
+const NUMBER_MAX: usize = 400;
 
 /// Reads an answer. `asked` names server and path in errors; `body` is decompressed and may end after
 /// [`BODY_MAX`] + 1 bytes.
@@ -32,30 +40,36 @@ pub fn parse(asked: &str, status: u16, body: &[u8], format: BodyFormat, location
         let text = summary(body).map(|text| format!(": {text}")).unwrap_or_default();
         failed(ErrorClass::Response, format!("{asked} answered something that is not {name}{why}{text}"))
     };
-    let astray = |why: &str| failed(ErrorClass::Query, format!("valueLocation {location:?} of {asked}: {why}"));
+    let place = cut(location, LOCATION_MAX);
+    let more = if place.len() < location.len() { "…" } else { "" };
+    let astray = |why: &str| failed(ErrorClass::Query, format!("valueLocation {place:?}{more} of {asked}: {why}"));
     let text = || std::str::from_utf8(body).map_err(|_| no_format("text", ""));
     let number = match format {
         BodyFormat::Json => {
             let path = Path::parse(location).map_err(|why| astray(&format!("it {why}")))?;
-            let value: Value = serde_json::from_slice(body).map_err(|_| no_format("JSON", ""))?;
-            match path.find(&value) {
-                Found::Value(value) => number(value),
+            let value = Raw::parse(body).ok_or_else(|| no_format("JSON", ""))?;
+            match path.find(value) {
+                Ok(Found::Value(value)) => json_number(value),
                 // A body has far fewer elements than 2^53.
                 #[expect(clippy::cast_precision_loss)]
-                Found::Count(count) => Ok(count as f64),
-                Found::List(_) => Err("a list is there, not a number".to_owned()),
-                Found::Nothing => Err("nothing is there".to_owned()),
+                Ok(Found::Count(count)) => Ok(count as f64),
+                Ok(Found::List(_)) => Err("a list is there, not a number".to_owned()),
+                Ok(Found::Nothing) => Err("nothing is there".to_owned()),
+                Err(TooMuch) => {
+                    Err("in an answer of this size it costs too much to follow; make it simpler".to_owned())
+                }
             }
         }
         BodyFormat::Yaml => {
-            let options = serde_saphyr::options! { with_snippet: false };
-            let value: Value =
-                serde_saphyr::from_str_with_options(text()?, options).map_err(|_| no_format("YAML", ""))?;
-            tree::find(&value, location).map_or_else(|| Err("nothing is there".to_owned()), number)
+            let value = yaml::find(text()?, location).map_err(|fault| match fault {
+                yaml::Fault::Format => no_format("YAML", ""),
+                yaml::Fault::References => no_format("YAML", " (anchors, aliases and merge keys are not read)"),
+            })?;
+            value.map_or_else(|| Err("nothing is there".to_owned()), |value| number(&value))
         }
         BodyFormat::Xml => {
-            let value = xml::parse(text()?).map_err(|why| no_format("XML", &format!(" ({why})")))?;
-            tree::find(&value, location).map_or_else(|| Err("nothing is there".to_owned()), number)
+            let value = xml::find(text()?, location).map_err(|why| no_format("XML", &format!(" ({why})")))?;
+            value.map_or_else(|| Err("nothing is there".to_owned()), |value| number(&value))
         }
         BodyFormat::Prometheus => {
             let selector = Selector::parse(location).map_err(|why| astray(&format!("it {why}")))?;
@@ -70,11 +84,23 @@ pub fn parse(asked: &str, status: u16, body: &[u8], format: BodyFormat, location
     }
 }
 
+fn json_number(value: Raw<'_>) -> Result<f64, String> {
+    number(&match value.kind() {
+        Kind::Number(number) => return Ok(number),
+        Kind::Text(text) => Value::String(text.into_owned()),
+        Kind::Broken => return Err("broken text is there, not a number".to_owned()),
+        Kind::Null => Value::Null,
+        Kind::Bool(flag) => Value::Bool(flag),
+        Kind::List => Value::Array(Vec::new()),
+        Kind::Object => Value::Object(serde_json::Map::new()),
+    })
+}
+
 /// A number, or text that is one or a quantity.
 fn number(value: &Value) -> Result<f64, String> {
     let what = match value {
         Value::Number(number) => return number.as_f64().ok_or_else(|| "a number out of range is there".to_owned()),
-        Value::String(text) => {
+        Value::String(text) if text.len() <= NUMBER_MAX => {
             let text = text.trim();
             let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
             if let Some(number) = text.parse::<f64>().ok().filter(|_| is_plain) {
@@ -87,6 +113,7 @@ fn number(value: &Value) -> Result<f64, String> {
             }
             "text that is no number"
         }
+        Value::String(_) => "text that is no number",
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Array(_) => "a list",

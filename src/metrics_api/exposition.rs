@@ -1,5 +1,8 @@
 //! Prometheus' text format: one sample out of what an application exposes.
 
+/// Labels of a selector, each of which is looked for among all that a sample has.
+const LABELS_MAX: usize = 64;
+
 /// Name and labels of a sample, as in `http_requests{code="200"}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
@@ -28,6 +31,9 @@ impl Selector {
                 return Err(format!("has {:?} after its labels", after.trim()));
             }
         }
+        if labels.len() > LABELS_MAX {
+            return Err(format!("names more than {LABELS_MAX} labels"));
+        }
         let named = labels.iter().position(|(label, _)| label == "__name__").map(|at| labels.remove(at).1);
         if let Some(named) = &named {
             if !name.is_empty() {
@@ -51,21 +57,24 @@ impl Selector {
             if name != self.name {
                 continue;
             }
-            let mut labels = Vec::new();
+            // Of the labels asked for, in their order; a sample may have very many others.
+            let mut found: Vec<Option<String>> = vec![None; self.labels.len()];
             let rest = if rest.starts_with('{') {
                 read_labels(rest, |_, label, value| {
-                    labels.push((label.to_owned(), value));
+                    let wanted = self.labels.iter().position(|(wanted, _)| wanted == label);
+                    if let Some(place) = wanted.and_then(|at| found.get_mut(at)) {
+                        place.get_or_insert(value);
+                    }
                     Ok(())
                 })
                 .map_err(|_| "the line of this metric is not in Prometheus' text format")?
             } else {
                 rest
             };
-            let has = |wanted: &str, value: &str| {
-                // An absent label is an empty one.
-                labels.iter().find(|(label, _)| label == wanted).map_or("", |(_, found)| found.as_str()) == value
-            };
-            if self.labels.iter().all(|(label, value)| has(label, value)) {
+            // An absent label is an empty one.
+            let fits =
+                |((_, wanted), found): (&(String, String), &Option<String>)| found.as_deref().unwrap_or("") == wanted;
+            if self.labels.iter().zip(&found).all(fits) {
                 let value = rest.split_ascii_whitespace().next().and_then(|text| text.parse().ok());
                 return value.ok_or("the line of this metric is not in Prometheus' text format");
             }

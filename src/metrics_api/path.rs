@@ -8,8 +8,21 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+use super::glob::Pattern;
+use super::json::{Kind, Parts, Raw};
+
+/// Bytes of a path. One that leads to a number has a few dozen.
+const BYTES_MAX: usize = 1_024;
+
 /// Steps of a path and of the conditions in it: a stack frame each.
 const STEPS_MAX: usize = 64;
+
+/// Bytes that may be looked at while a path is followed, each once for every look: 32 times a whole answer, and
+/// some tenths of a second. A path passes over an answer about once for each step.
+const WORK_MAX: usize = 32 << 20;
+
+/// Elements that may be kept on the way, of 32 bytes each. Of a list that is only counted none is.
+const KEPT_MAX: usize = 1 << 17;
 
 /// Conditions within conditions.
 const NESTED_MAX: usize = 8;
@@ -29,22 +42,13 @@ struct Step {
 
 #[derive(Clone, Debug, PartialEq)]
 enum StepKind {
-    Key(Vec<Glob>),
+    Key(Pattern),
     /// `#`
     Each,
     /// `#(…)`
     First(Condition),
     /// `#(…)#`
     All(Condition),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Glob {
-    Literal(char),
-    /// `?`
-    One,
-    /// `*`
-    Any,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,19 +66,23 @@ enum Operator {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
-    Like(Vec<Glob>),
-    Unlike(Vec<Glob>),
+    Like(Pattern),
+    Unlike(Pattern),
 }
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found<'a> {
     Nothing,
-    Value(&'a Value),
+    Value(Raw<'a>),
     /// The length of a list.
     Count(usize),
     List(Vec<Found<'a>>),
 }
+
+/// A path that costs more to follow than any that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMuch;
 
 impl Path {
     /// Reads a path.
@@ -82,6 +90,9 @@ impl Path {
     /// # Errors
     /// What is wrong with it, as the end of a sentence that begins with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > BYTES_MAX {
+            return Err(format!("is longer than {BYTES_MAX} bytes"));
+        }
         let mut left = STEPS_MAX;
         Self::parse_within(text, &mut left, 0)
     }
@@ -112,10 +123,12 @@ impl Path {
         }
     }
 
-    /// Follows the path.
-    #[must_use]
-    pub fn find<'a>(&self, value: &'a Value) -> Found<'a> {
-        follow(&self.steps, Found::Value(value))
+    /// Follows the path. Of two members of the same name the first counts.
+    ///
+    /// # Errors
+    /// When that costs more than any path that is meant.
+    pub fn find<'a>(&self, value: Raw<'a>) -> Result<Found<'a>, TooMuch> {
+        Walk { work_left: WORK_MAX, kept_left: KEPT_MAX }.follow(&self.steps, Found::Value(value))
     }
 }
 
@@ -136,7 +149,7 @@ fn step<'t>(text: &'t str, left: &mut usize, depth: usize) -> Result<(StepKind, 
         }
     }
     let end = unescaped(text, |c| c == '.' || c == '|').unwrap_or(text.len());
-    Ok((StepKind::Key(glob(&text[..end])), &text[end..]))
+    Ok((StepKind::Key(Pattern::parse(&text[..end])), &text[end..]))
 }
 
 /// Byte offset of the first character that is not escaped and fits.
@@ -172,20 +185,6 @@ fn closing(text: &str) -> Option<usize> {
     outside(text).find(|(_, c)| *c == ')').map(|(at, _)| at)
 }
 
-fn glob(text: &str) -> Vec<Glob> {
-    let mut parts = Vec::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        parts.push(match c {
-            '\\' => Glob::Literal(chars.next().unwrap_or('\\')),
-            '*' => Glob::Any,
-            '?' => Glob::One,
-            other => Glob::Literal(other),
-        });
-    }
-    parts
-}
-
 fn condition(text: &str, left: &mut usize, depth: usize) -> Result<Condition, String> {
     if depth >= NESTED_MAX {
         return Err(format!("has conditions more than {NESTED_MAX} deep"));
@@ -200,9 +199,9 @@ fn condition(text: &str, left: &mut usize, depth: usize) -> Result<Condition, St
         }
         None
     } else if let Some(value) = read(&["!%"]) {
-        Some((Operator::Unlike(glob(&text_of(&operand(value)?)?)), Value::Null))
+        Some((Operator::Unlike(Pattern::parse(&text_of(&operand(value)?)?)), Value::Null))
     } else if let Some(value) = read(&["%"]) {
-        Some((Operator::Like(glob(&text_of(&operand(value)?)?)), Value::Null))
+        Some((Operator::Like(Pattern::parse(&text_of(&operand(value)?)?)), Value::Null))
     } else {
         let (operator, value) = if let Some(value) = read(&["!="]) {
             (Operator::NotEqual, value)
@@ -252,99 +251,117 @@ fn text_of(value: &Value) -> Result<String, String> {
     }
 }
 
-fn follow<'a>(steps: &[Step], found: Found<'a>) -> Found<'a> {
-    let Some((step, rest)) = steps.split_first() else {
-        return found;
-    };
-    // A list's elements go on by themselves up to the next pipe.
-    let each = |elements: Vec<Found<'a>>| {
-        let end = rest.iter().position(|step| step.is_piped).unwrap_or(rest.len());
-        let on = elements.into_iter().map(|element| follow(&rest[..end], element));
-        follow(&rest[end..], Found::List(on.filter(|found| *found != Found::Nothing).collect()))
-    };
-    match &step.kind {
-        StepKind::Key(key) => match child(&found, key) {
-            Found::Nothing => Found::Nothing,
-            child => follow(rest, child),
-        },
-        StepKind::Each => match elements(found) {
-            None => Found::Nothing,
-            Some(elements) if rest.first().is_none_or(|next| next.is_piped) => {
-                follow(rest, Found::Count(elements.len()))
-            }
-            Some(elements) => each(elements),
-        },
-        StepKind::First(condition) => {
-            let first = elements(found).into_iter().flatten().find(|element| condition.holds(element));
-            first.map_or(Found::Nothing, |element| follow(rest, element))
-        }
-        StepKind::All(condition) => match elements(found) {
-            None => Found::Nothing,
-            Some(elements) => each(elements.into_iter().filter(|element| condition.holds(element)).collect()),
-        },
-    }
+/// A path being followed, and what may still be spent on it.
+struct Walk {
+    work_left: usize,
+    kept_left: usize,
 }
 
-fn elements(found: Found<'_>) -> Option<Vec<Found<'_>>> {
-    match found {
-        Found::Value(Value::Array(elements)) => Some(elements.iter().map(Found::Value).collect()),
-        Found::List(elements) => Some(elements),
-        _ => None,
+impl Walk {
+    fn work(&mut self, cost: usize) -> Result<(), TooMuch> {
+        self.work_left = self.work_left.checked_sub(cost.saturating_add(1)).ok_or(TooMuch)?;
+        Ok(())
     }
-}
 
-fn child<'a>(found: &Found<'a>, key: &[Glob]) -> Found<'a> {
-    let literal: Option<String> =
-        key.iter().map(|part| if let Glob::Literal(c) = part { Some(*c) } else { None }).collect();
-    let index = || literal.as_deref().and_then(|text| text.parse::<usize>().ok());
-    match found {
-        Found::Value(Value::Object(members)) => match &literal {
-            Some(key) => members.get(key),
-            None => members.iter().find(|(name, _)| is_like(name, key)).map(|(_, value)| value),
-        }
-        .map_or(Found::Nothing, Found::Value),
-        Found::Value(Value::Array(elements)) => {
-            index().and_then(|at| elements.get(at)).map_or(Found::Nothing, Found::Value)
-        }
-        Found::List(elements) => index().and_then(|at| elements.get(at)).cloned().unwrap_or(Found::Nothing),
-        Found::Value(_) | Found::Count(_) | Found::Nothing => Found::Nothing,
-    }
-}
-
-/// In time of the product of the lengths at most: only the last `*` is ever given more.
-fn is_like(text: &str, pattern: &[Glob]) -> bool {
-    let text: Vec<char> = text.chars().collect();
-    let (mut at, mut part) = (0, 0);
-    let mut last_any: Option<(usize, usize)> = None;
-    while at < text.len() {
-        match pattern.get(part) {
-            Some(Glob::Any) => {
-                last_any = Some((part, at));
-                part += 1;
-            }
-            Some(Glob::One) => (at, part) = (at + 1, part + 1),
-            Some(Glob::Literal(c)) if *c == text[at] => (at, part) = (at + 1, part + 1),
-            _ => {
-                let Some((any, from)) = last_any else { return false };
-                last_any = Some((any, from + 1));
-                (at, part) = (from + 1, any + 1);
-            }
-        }
-    }
-    pattern[part..].iter().all(|part| *part == Glob::Any)
-}
-
-impl Condition {
-    fn holds(&self, element: &Found<'_>) -> bool {
-        let found = follow(&self.path.steps, element.clone());
-        let Some((operator, operand)) = &self.test else {
-            return found != Found::Nothing;
+    fn follow<'a>(&mut self, steps: &[Step], found: Found<'a>) -> Result<Found<'a>, TooMuch> {
+        let Some((step, rest)) = steps.split_first() else {
+            return Ok(found);
         };
-        match (operator, &found) {
-            (Operator::Like(pattern), Found::Value(Value::String(text))) => is_like(text, pattern),
-            (Operator::Unlike(pattern), Found::Value(Value::String(text))) => !is_like(text, pattern),
-            (Operator::Like(_) | Operator::Unlike(_), _) => false,
-            (operator, found) => compare(found, operand).is_some_and(|order| match operator {
+        match &step.kind {
+            StepKind::Key(key) => match self.child(found, key)? {
+                Found::Nothing => Ok(Found::Nothing),
+                child => self.follow(rest, child),
+            },
+            StepKind::Each if rest.first().is_none_or(|next| next.is_piped) => {
+                let Some(elements) = Elements::of(found) else { return Ok(Found::Nothing) };
+                let mut count = 0;
+                for element in elements {
+                    self.work(element.length())?;
+                    count += 1;
+                }
+                self.follow(rest, Found::Count(count))
+            }
+            StepKind::Each => self.each(None, rest, found),
+            StepKind::All(condition) => self.each(Some(condition), rest, found),
+            StepKind::First(condition) => {
+                for element in Elements::of(found).into_iter().flatten() {
+                    self.work(element.length())?;
+                    if self.holds(condition, &element)? {
+                        return self.follow(rest, element);
+                    }
+                }
+                Ok(Found::Nothing)
+            }
+        }
+    }
+
+    /// A list's elements go on by themselves up to the next pipe.
+    fn each<'a>(
+        &mut self,
+        condition: Option<&Condition>,
+        rest: &[Step],
+        found: Found<'a>,
+    ) -> Result<Found<'a>, TooMuch> {
+        let end = rest.iter().position(|step| step.is_piped).unwrap_or(rest.len());
+        let Some(elements) = Elements::of(found) else { return Ok(Found::Nothing) };
+        let mut kept = Vec::new();
+        for element in elements {
+            self.work(element.length())?;
+            if condition.map_or(Ok(true), |condition| self.holds(condition, &element))? {
+                match self.follow(&rest[..end], element)? {
+                    Found::Nothing => {}
+                    found => {
+                        self.kept_left = self.kept_left.checked_sub(1).ok_or(TooMuch)?;
+                        kept.push(found);
+                    }
+                }
+            }
+        }
+        self.follow(&rest[end..], Found::List(kept))
+    }
+
+    fn child<'a>(&mut self, found: Found<'a>, key: &Pattern) -> Result<Found<'a>, TooMuch> {
+        if let Found::Value(value) = found
+            && let Some(mut parts) = value.members()
+        {
+            while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                self.work(name.len() + value.len())?;
+                let Some(name) = name.text() else { continue };
+                let fits = match key.literal() {
+                    Some(literal) => name == literal,
+                    None => {
+                        self.work(key.cost(name.len()))?;
+                        key.matches(&name)
+                    }
+                };
+                if fits {
+                    return Ok(Found::Value(value));
+                }
+            }
+            return Ok(Found::Nothing);
+        }
+        let Some(index) = key.literal().and_then(|text| text.parse::<usize>().ok()) else { return Ok(Found::Nothing) };
+        for (at, element) in Elements::of(found).into_iter().flatten().enumerate() {
+            self.work(element.length())?;
+            if at == index {
+                return Ok(element);
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    fn holds(&mut self, condition: &Condition, element: &Found<'_>) -> Result<bool, TooMuch> {
+        self.work(element.length())?;
+        let found = self.follow(&condition.path.steps, element.clone())?;
+        let Some((operator, operand)) = &condition.test else {
+            return Ok(found != Found::Nothing);
+        };
+        if let Found::Value(value) = &found {
+            // Text with escapes is made anew for it.
+            self.work(value.len())?;
+        }
+        let (Operator::Like(pattern) | Operator::Unlike(pattern)) = operator else {
+            return Ok(compare(&found, operand).is_some_and(|order| match operator {
                 Operator::Equal => order == Ordering::Equal,
                 Operator::NotEqual => order != Ordering::Equal,
                 Operator::Less => order == Ordering::Less,
@@ -352,20 +369,67 @@ impl Condition {
                 Operator::Greater => order == Ordering::Greater,
                 Operator::GreaterOrEqual => order != Ordering::Less,
                 Operator::Like(_) | Operator::Unlike(_) => false,
-            }),
+            }));
+        };
+        let Found::Value(value) = found else { return Ok(false) };
+        let Some(text) = value.text() else { return Ok(false) };
+        self.work(pattern.cost(text.len()))?;
+        Ok(pattern.matches(&text) == matches!(operator, Operator::Like(_)))
+    }
+}
+
+impl Found<'_> {
+    /// What it costs to pass over it or to copy it.
+    fn length(&self) -> usize {
+        match self {
+            Found::Value(value) => value.len(),
+            Found::List(elements) => elements.iter().map(Found::length).sum::<usize>() + elements.len(),
+            Found::Nothing | Found::Count(_) => 0,
+        }
+    }
+}
+
+/// Elements of a list in the text, or of one that was made on the way.
+enum Elements<'a> {
+    Raw(Parts<'a>),
+    Kept(std::vec::IntoIter<Found<'a>>),
+}
+
+impl<'a> Elements<'a> {
+    fn of(found: Found<'a>) -> Option<Self> {
+        match found {
+            Found::Value(value) => value.elements().map(Self::Raw),
+            Found::List(elements) => Some(Self::Kept(elements.into_iter())),
+            Found::Nothing | Found::Count(_) => None,
+        }
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Found<'a>;
+
+    fn next(&mut self) -> Option<Found<'a>> {
+        match self {
+            Self::Raw(parts) => parts.next().map(Found::Value),
+            Self::Kept(elements) => elements.next(),
         }
     }
 }
 
 /// `None` for values of different kinds, of which no condition holds.
 fn compare(found: &Found<'_>, operand: &Value) -> Option<Ordering> {
-    match (found, operand) {
-        #[expect(clippy::cast_precision_loss, reason = "a body has fewer than 2^53 elements")]
-        (Found::Count(count), Value::Number(number)) => (*count as f64).partial_cmp(&number.as_f64()?),
-        (Found::Value(Value::Number(found)), Value::Number(number)) => found.as_f64()?.partial_cmp(&number.as_f64()?),
-        (Found::Value(Value::String(found)), Value::String(text)) => Some(found.as_str().cmp(text)),
-        (Found::Value(Value::Bool(found)), Value::Bool(flag)) => Some(found.cmp(flag)),
-        (Found::Value(Value::Null), Value::Null) => Some(Ordering::Equal),
+    let value = match found {
+        // A body has fewer than 2^53 elements.
+        #[expect(clippy::cast_precision_loss)]
+        Found::Count(count) => Kind::Number(*count as f64),
+        Found::Value(value) => value.kind(),
+        Found::Nothing | Found::List(_) => return None,
+    };
+    match (value, operand) {
+        (Kind::Number(found), Value::Number(number)) => found.partial_cmp(&number.as_f64()?),
+        (Kind::Text(found), Value::String(text)) => Some(found.as_ref().cmp(text)),
+        (Kind::Bool(found), Value::Bool(flag)) => Some(found.cmp(flag)),
+        (Kind::Null, Value::Null) => Some(Ordering::Equal),
         _ => None,
     }
 }
@@ -374,6 +438,7 @@ fn compare(found: &Found<'_>, operand: &Value) -> Option<Ordering> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::time::{Duration, Instant};
 
     fn shown(path: &str) -> String {
         let value = json!({
@@ -389,14 +454,15 @@ mod tests {
             ],
             "numbers": [3, 9, 27],
         });
+        let value = value.to_string();
         let path = Path::parse(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        show(&path.find(&value))
+        show(&path.find(Raw::parse(value.as_bytes()).unwrap()).unwrap())
     }
 
     fn show(found: &Found<'_>) -> String {
         match found {
             Found::Nothing => "nothing".to_owned(),
-            Found::Value(value) => value.to_string(),
+            Found::Value(value) => value.show().to_owned(),
             Found::Count(count) => format!("count {count}"),
             Found::List(list) => format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(",")),
         }
@@ -477,21 +543,50 @@ mod tests {
         assert_eq!(Path::parse(&deep).unwrap_err(), "has conditions more than 8 deep");
     }
 
+    /// Whatever a path and an answer look like, following it ends soon, and takes little memory.
     #[test]
-    fn patterns() {
-        for (text, pattern, expected) in [
-            ("abc", "a*c", true),
-            ("abc", "*", true),
-            ("abc", "a?c", true),
-            ("abc", "a?", false),
-            ("abcbc", "a*bc", true),
-            ("abcbd", "a*bc", false),
-            ("a*c", "a\\*c", true),
-            ("abc", "a\\*c", false),
-            ("", "*", true),
-            ("", "?", false),
-        ] {
-            assert_eq!(is_like(text, &glob(pattern)), expected, "{text} {pattern}");
+    fn no_path_costs_much() {
+        let begun = Instant::now();
+        let long = "a".repeat(1 << 19);
+        let bodies = [
+            format!("[{}]", vec!["{\"a\":0}"; 1 << 17].join(",")),
+            format!("{{\"{long}\":\"{long}\"}}"),
+            format!("[{}]", vec!["[[[[[[[[1]]]]]]]]"; 1 << 15].join(",")),
+            format!("[{}]", vec!["9"; 1 << 19].join(",")),
+        ];
+        let globs = format!("{}b", "*a?".repeat(300));
+        let paths = [
+            "#.a".to_owned(),
+            "#.#.#.#.#.#.#.#.#|#".to_owned(),
+            "#(>5)#|#(>5)#|#(>5)#|#(>5)#|#".to_owned(),
+            "#(#(#(#(#(#(#(#(>1)))))))".to_owned(),
+            "#(a%\"*\")#|#".to_owned(),
+            format!("#.{}", vec!["0"; 60].join("|")),
+            globs.clone(),
+            format!("*.#(%\"{globs}\")"),
+        ];
+        for body in &bodies {
+            let value = Raw::parse(body.as_bytes()).unwrap();
+            for path in &paths {
+                let Ok(path) = Path::parse(path) else { continue };
+                let _ = path.find(value);
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        let all = Raw::parse(bodies[3].as_bytes()).unwrap();
+        let path = |text: &str| Path::parse(text).unwrap();
+        assert_eq!(path("#").find(all), Ok(Found::Count(1 << 19)), "what is only counted is not kept");
+        assert_eq!(path("#(>5)#|#").find(all), Err(TooMuch));
+        assert_eq!(path("#.#").find(all), Ok(Found::List(Vec::new())));
+        assert_eq!(Path::parse(&"*".repeat(8_000)).unwrap_err(), "is longer than 1024 bytes");
+    }
+
+    /// As GJSON has it, in whose terms paths are written.
+    #[test]
+    fn the_first_of_equal_names_counts() {
+        let value = Raw::parse(br#"{"b":1,"a":2,"b":3,"\u0061c":4}"#).unwrap();
+        for (path, expected) in [("b", "1"), ("?", "1"), ("ac", "4")] {
+            assert_eq!(show(&Path::parse(path).unwrap().find(value).unwrap()), expected, "{path}");
         }
     }
 }

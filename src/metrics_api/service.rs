@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::answer;
 use super::request::{Url, build, unusable};
 use crate::polling::credentials::{FetchError, FetchErrorKind};
-use crate::polling::transport::Transport;
+use crate::polling::transport::{Reply, Transport};
 use crate::polling::{Parameters, failed};
 use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{AggregationFunction, MetricsApiSource, ServiceAggregation};
@@ -84,9 +84,11 @@ pub fn ask(
 ) -> Answer {
     let one = |url: &Url| {
         let request = build(source, url, authentication, parameters)?;
-        let reply = transport.exchange(&request, source.timeout)?;
-        let asked = format!("{}{}", reply.server, url.path);
-        answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
+        let read = |reply: Reply| {
+            let asked = format!("{}{}", reply.server, url.path);
+            answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
+        };
+        transport.exchange_and_read(&request, source.timeout, read)?
     };
     let result =
         Url::parse(&source.url).ok_or_else(|| unusable("cannot be asked")).and_then(|url| match &source.aggregation {

@@ -1,10 +1,9 @@
-//! Dotted paths into YAML and XML: names of mappings, and indices of lists from 0.
+//! Dotted paths into a tree: names of members, and indices of lists from 0.
 
 use serde_json::Value;
 
 /// Where the path leads; `None` when nothing is there.
-#[must_use]
-pub fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+pub(super) fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, key| match value {
         Value::Object(members) => members.get(key),
         Value::Array(elements) => elements.get(key.parse::<usize>().ok()?),

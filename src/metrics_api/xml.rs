@@ -1,31 +1,54 @@
-//! XML as a tree of names: just enough to find a number in it.
+//! XML by dotted paths: names of elements, and indices where a name repeats, from 0.
 //!
-//! An element without attributes and children is its text; others are objects with `-name` for each
+//! Only what has a name that the path has is kept, so that little comes of a large text. An element without attributes and children is its text; others are objects with `-name` for each
 //! attribute, `#text` for the text, and a list where a name repeats. Prefixes of names are dropped.
 //! Document types are refused, so no entity can grow.
 
 use serde_json::{Map, Value};
 
+use super::tree;
+
 /// Elements within elements: a stack frame each.
 const DEPTH_MAX: usize = 64;
 
-/// Reads a document: an object with one member, its root element.
+/// Elements and attributes that are kept, of up to a kilobyte each.
+const KEPT_MAX: usize = 16_384;
+
+/// Where the path leads; `None` when nothing is there. Of a list or an object not everything is in it.
 ///
 /// # Errors
 /// What is wrong with it, the same for the same bytes.
-pub fn parse(text: &str) -> Result<Value, &'static str> {
-    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text) };
+pub fn find(text: &str, path: &str) -> Result<Option<Value>, &'static str> {
+    let names = path.split('.').collect();
+    let document = parse(text, Some(names))?;
+    Ok(tree::find(&document, path).cloned())
+}
+
+/// Reads a document: an object with one member, its root element, and in it what has one of the names, or everything.
+fn parse(text: &str, names: Option<Vec<&str>>) -> Result<Value, &'static str> {
+    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), names, kept: 0 };
     reader.skip_misc()?;
     let (name, root) = reader.element(0)?;
     reader.skip_misc()?;
-    if reader.rest.is_empty() {
-        return Ok(Value::Object(Map::from_iter([(name, root)])));
+    if !reader.rest.is_empty() {
+        return Err("something follows its root element");
     }
-    Err("something follows its root element")
+    Ok(Value::Object(Map::from_iter(root.map(|root| (name.to_owned(), root)))))
 }
 
 struct Reader<'a> {
     rest: &'a str,
+    /// Of what is kept; `None`: everything.
+    names: Option<Vec<&'a str>>,
+    kept: usize,
+}
+
+/// What is kept of an element.
+#[derive(Default)]
+struct Members {
+    kept: Map<String, Value>,
+    /// There are some, kept or not.
+    any: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -67,7 +90,15 @@ impl<'a> Reader<'a> {
         if local.is_empty() { Err("a name is missing") } else { Ok(local) }
     }
 
-    fn element(&mut self, depth: usize) -> Result<(String, Value), &'static str> {
+    /// Whether what has this name is kept, which counts it.
+    fn keeps(&mut self, name: &str) -> Result<bool, &'static str> {
+        let keeps = self.names.as_ref().is_none_or(|names| names.contains(&name));
+        self.kept += usize::from(keeps);
+        if self.kept > KEPT_MAX { Err("it has too many elements of the names in valueLocation") } else { Ok(keeps) }
+    }
+
+    /// Its name, and the element where that is kept.
+    fn element(&mut self, depth: usize) -> Result<(&'a str, Option<Value>), &'static str> {
         if depth >= DEPTH_MAX {
             return Err("its elements are nested too deeply");
         }
@@ -75,16 +106,18 @@ impl<'a> Reader<'a> {
             return Err("it does not begin with an element");
         }
         let name = self.name()?;
-        let mut members = Map::new();
+        let keeps = self.keeps(name)?;
+        let mut members = Members::default();
         loop {
             self.skip_blanks();
             if self.take("/>") {
-                return Ok((name.to_owned(), finish(members, "")));
+                return Ok((name, keeps.then(|| finish(members, ""))));
             }
             if self.take(">") {
                 break;
             }
-            let attribute = self.name()?;
+            let attribute = format!("-{}", self.name()?);
+            members.any = true;
             self.skip_blanks();
             if !self.take("=") {
                 return Err("an attribute has no value");
@@ -99,7 +132,9 @@ impl<'a> Reader<'a> {
             };
             let mut text = String::new();
             unescape(value, &mut text)?;
-            members.insert(format!("-{attribute}"), Value::String(text));
+            if keeps && self.keeps(&attribute)? {
+                members.kept.insert(attribute, Value::String(text));
+            }
         }
         let mut text = String::new();
         loop {
@@ -115,7 +150,7 @@ impl<'a> Reader<'a> {
                 if !self.take(">") {
                     return Err("an end tag does not end");
                 }
-                return Ok((name.to_owned(), finish(members, text.trim())));
+                return Ok((name, keeps.then(|| finish(members, text.trim()))));
             } else if self.take("<!--") {
                 self.until("-->")?;
             } else if self.take("<![CDATA[") {
@@ -124,20 +159,23 @@ impl<'a> Reader<'a> {
                 self.until("?>")?;
             } else {
                 let (child, value) = self.element(depth + 1)?;
-                add(&mut members, child, value);
+                members.any = true;
+                if let Some(value) = value.filter(|_| keeps) {
+                    add(&mut members.kept, child.to_owned(), value);
+                }
             }
         }
     }
 }
 
-fn finish(mut members: Map<String, Value>, text: &str) -> Value {
-    if members.is_empty() {
+fn finish(mut members: Members, text: &str) -> Value {
+    if !members.any {
         return Value::String(text.to_owned());
     }
     if !text.is_empty() {
-        members.insert("#text".to_owned(), Value::String(text.to_owned()));
+        members.kept.insert("#text".to_owned(), Value::String(text.to_owned()));
     }
-    Value::Object(members)
+    Value::Object(members.kept)
 }
 
 fn add(members: &mut Map<String, Value>, name: String, value: Value) {
@@ -195,7 +233,7 @@ mod tests {
             ("<a b=\"&amp;\">x<!-- no -->y<![CDATA[<z>]]></a>", json!({"a": {"-b": "&", "#text": "xy<z>"}})),
             ("<a><b><c>1</c></b><b><c>2</c></b></a >", json!({"a": {"b": [{"c": "1"}, {"c": "2"}]}})),
         ] {
-            assert_eq!(parse(text), Ok(expected), "{text}");
+            assert_eq!(parse(text, None), Ok(expected), "{text}");
         }
     }
 
@@ -216,8 +254,32 @@ mod tests {
             ("<a/><b/>", "something follows its root element"),
             ("<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "it has a document type, which is not read"),
         ] {
-            assert_eq!(parse(text), Err(expected), "{text}");
+            assert_eq!(parse(text, None), Err(expected), "{text}");
         }
-        assert_eq!(parse(&"<a>".repeat(100_000)), Err("its elements are nested too deeply"));
+        assert_eq!(parse(&"<a>".repeat(100_000), None), Err("its elements are nested too deeply"));
+        let many = format!("<a>{}</a>", "<b><b/></b>".repeat(20_000));
+        assert_eq!(find(&many, "a.b.3"), Err("it has too many elements of the names in valueLocation"));
+        assert_eq!(find(&many, "a.c"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_found() {
+        let text = "<s u='1' w='2'>x<t>1</t><t><t>2</t>7</t><n><m/>3</n><e/></s>";
+        for (path, expected) in [
+            ("s.-u", Some(json!("1"))),
+            ("s.t.0", Some(json!("1"))),
+            ("s.t.1.t", Some(json!("2"))),
+            ("s.t.1.#text", Some(json!("7"))),
+            ("s.#text", Some(json!("x"))),
+            ("s.e", Some(json!(""))),
+            // It has a member, though none that is asked for.
+            ("s.n", Some(json!({"#text": "3"}))),
+            ("s.n.#text", Some(json!("3"))),
+            ("s.-v", None),
+            ("t", None),
+            ("s.u", None),
+        ] {
+            assert_eq!(find(text, path), Ok(expected), "{path}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`request`] (what is sent), [`env`] (a container's variables), [`proxy`] (who is asked through whom),
 //! [`fault`] (errors in words). Shell: [`transport`] (HTTP and TLS), [`credentials`] (authentication parameters,
-//! fetched through a trait), [`poller`] (threads). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask
+//! fetched through a trait), [`poller`] (threads), `turn` (large answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask
 //! and how to read the answer.
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.
@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod request;
 pub mod tls;
 pub mod transport;
+mod turn;
 
 use std::collections::BTreeMap;
 

@@ -21,6 +21,7 @@ use super::fault::{Asked, explain};
 use super::proxy::ProxySettings;
 use super::request::{Header, Method, Request, TlsMaterial};
 use super::tls::{self, Roots};
+use super::turn::{LARGE_BYTES, TURNS};
 use crate::scaling::event::{ErrorClass, PollError};
 
 /// Clients kept, one for each TLS identity and proxy; a client keeps connections to many servers.
@@ -122,6 +123,33 @@ impl Transport {
         self.follow(request, timeout, deadline)
     }
 
+    /// As [`Self::exchange`], and reads what came back: one large answer at a time in the whole process, and that within
+    /// `timeout`, too.
+    ///
+    /// # Errors
+    /// When nothing came back, or other large answers were read all the time.
+    pub fn exchange_and_read<T>(
+        &self,
+        request: &Request,
+        timeout: Option<Duration>,
+        read: impl FnOnce(Reply) -> T,
+    ) -> Result<T, PollError> {
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.config.default_timeout);
+        let deadline = Instant::now() + timeout;
+        let reply = self.follow(request, timeout, deadline)?;
+        let Some(_turn) = TURNS.wait(reply.body.len(), deadline) else {
+            let kib = reply.body.len() >> 10;
+            let message = format!(
+                "{} answered more than {} KiB, and other answers as large were being read until the time limit",
+                reply.server,
+                LARGE_BYTES >> 10
+            );
+            log::debug!(server:% = reply.server, kib = kib; "no turn to read a large answer");
+            return Err(failed(ErrorClass::Timeout, message));
+        };
+        Ok(read(reply))
+    }
+
     /// For sources without a timeout of their own.
     #[must_use]
     pub fn default_timeout(&self) -> Duration {
@@ -168,10 +196,8 @@ impl Transport {
             let _ = io::copy(&mut rest, &mut io::sink());
             return Ok(Step::Redirect(next));
         }
-        let mut body = Vec::new();
-        let limit = u64::try_from(BODY_MAX + 1).unwrap_or(u64::MAX);
-        match response.body_mut().as_reader().take(limit).read_to_end(&mut body) {
-            Ok(_) => Ok(Step::Done(Reply { server, status, body })),
+        match read_body(response.body_mut().as_reader()) {
+            Ok(body) => Ok(Step::Done(Reply { server, status, body })),
             Err(error) => Err(explain(&ureq::Error::Io(error), asked)),
         }
     }
@@ -224,6 +250,25 @@ impl Transport {
                 .chain(TlsConnector(tls));
         Agent::with_parts(config, connector, DefaultResolver::default())
     }
+}
+
+/// Up to [`BODY_MAX`] + 1 bytes. A large body gets all the room it may need at once: growing takes three times as much.
+fn read_body(mut body: impl Read) -> io::Result<Vec<u8>> {
+    let (small, limit) = (as_u64(LARGE_BYTES), as_u64(BODY_MAX + 1));
+    let mut bytes = Vec::new();
+    body.by_ref().take(small).read_to_end(&mut bytes)?;
+    if as_u64(bytes.len()) == small {
+        bytes.reserve_exact(BODY_MAX + 1 + PROBE - bytes.len());
+        body.take(limit - small).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// What reading to an end wants to have free to see that it is there.
+const PROBE: usize = 32;
+
+fn as_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn send(

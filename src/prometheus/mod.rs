@@ -9,7 +9,7 @@ pub mod query;
 mod wire;
 
 use crate::polling::request::Request;
-use crate::polling::transport::Transport;
+use crate::polling::transport::{Reply, Transport};
 use crate::scaling::event::Answer;
 use crate::scaling::model::PrometheusSource;
 
@@ -17,8 +17,6 @@ use crate::scaling::model::PrometheusSource;
 /// transport's default. Never panics on what a server sends.
 #[must_use]
 pub fn ask(transport: &Transport, request: &Request, source: &PrometheusSource) -> Answer {
-    match transport.exchange(request, source.timeout) {
-        Ok(reply) => answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial),
-        Err(error) => Answer::Failed(error),
-    }
+    let read = |reply: Reply| answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial);
+    transport.exchange_and_read(request, source.timeout, read).unwrap_or_else(Answer::Failed)
 }

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod http;
+mod memory;
 mod metrics_api;
 mod poller;
 mod real;
