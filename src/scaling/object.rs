@@ -35,9 +35,6 @@ pub(super) struct Object {
     pub(super) original_replicas: Option<u32>,
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
     pub(super) owns_target: bool,
-    /// Its status says that another has the target: after a restart that is all that is left of
-    /// who was first while the owner, paused, has no HPA.
-    pub(super) lost_target: bool,
     pub(super) triggers: Vec<TriggerState>,
     /// What the formula, if there is one, made of the triggers in the last complete round.
     pub(super) composite: Option<Composite>,
@@ -268,7 +265,6 @@ impl Object {
         // KEDA, or coming back, is no news.
         let was_ready =
             condition(ConditionKind::Ready).is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
-        let lost_target = condition(ConditionKind::Ready).is_some_and(|c| says_target_is_taken(&c.message));
         let recorded = Recorded {
             was_ready,
             adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
@@ -285,7 +281,6 @@ impl Object {
             target_retry_at: None,
             original_replicas: None,
             owns_target: false,
-            lost_target,
             triggers: Vec::new(),
             composite: None,
             troubles: Troubles::default(),
@@ -330,7 +325,6 @@ impl Object {
             self.target_unreadable = None;
             self.target_retry_at = None;
             self.owns_target = false;
-            self.lost_target = false;
             self.original_replicas = None;
             self.recorded.replicas = None;
         }
@@ -390,6 +384,13 @@ impl Object {
     /// Identity of the target for finding others that scale the same thing: group, kind, name.
     pub(super) fn target_id(&self) -> TargetId {
         target_id(&self.spec.key.namespace, &self.spec.target)
+    }
+
+    /// Name of the ScaledObject that has the target instead of this one, by this one's own status. After a restart the
+    /// statuses are all that is left of who was first, while the owner has no HPA.
+    pub(super) fn lost_target_to(&self) -> Option<&str> {
+        let ready = self.spec.status.conditions.iter().find(|c| c.kind == ConditionKind::Ready)?;
+        target_taken_by(&ready.message, &self.spec.target)
     }
 
     /// The picture that reads are answered from, made at `now`. `limit` is the [age](super::age) that readings may have.
@@ -645,9 +646,19 @@ impl Object {
 
 /// Reasons of Ready that follow from answers, not from the spec.
 const SAID_BY_POLL: [&str; 3] = ["TriggerError", "PartialTriggerError", "ErrorGettingCurrentReplicas"];
-/// The message of [`super::world`] on an object whose target another one has.
-fn says_target_is_taken(message: &str) -> bool {
-    message.contains("the workload '") && message.contains("is already managed by the ScaledObject")
+
+/// Why an object keeps its hands off a target that another ScaledObject has. [`target_taken_by`] reads it again.
+pub(super) fn target_is_taken(workload: &str, kind: &str, owner: &str) -> String {
+    format!("the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{owner}'")
+}
+
+/// Name of the ScaledObject that has this target, by a message that [`target_is_taken`] is the end of.
+fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> {
+    let (_, about) = message.split_once("the workload '")?;
+    let (workload, about) = about.split_once("' of type '")?;
+    let (kind, owner) = about.split_once("' is already managed by the ScaledObject '")?;
+    let same_kind = kind.rsplit_once('.').map_or(kind, |(_, kind)| kind) == target.kind;
+    (workload == target.name && same_kind).then(|| owner.strip_suffix('\''))?
 }
 
 pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";

@@ -1,8 +1,10 @@
 //! Who may scale a target: one ScaledObject, one HPA, never two.
 
+use std::collections::BTreeSet;
+
 use super::super::hpa::{ObservedHpa, Owner, is_controlled_by};
 use super::super::model::{ApiGroup, ObjectKey, ScaledObject};
-use super::super::object::{TargetId, target_id};
+use super::super::object::{Object, TargetId, target_id, target_is_taken};
 use super::World;
 
 /// Lets a foreign HPA be ignored, as KEDA's admission webhook does.
@@ -28,10 +30,7 @@ impl World {
         let kind = object.target.gvkr().map_or_else(|| object.spec.target.kind.clone(), |gvkr| gvkr.kind_text());
         let winner = self.owner_of(&target)?;
         if winner != *key {
-            return Some(format!(
-                "the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{}'",
-                winner.name
-            ));
+            return Some(target_is_taken(workload, &kind, &winner.name));
         }
         let me = owner(&object.spec);
         let names = self.hpas_by_target.get(&target)?;
@@ -78,16 +77,25 @@ impl World {
         })
     }
 
-    /// Of several objects with one target: the one that has it, the one whose HPA is there, else
-    /// the oldest that was not told to wait.
+    /// Of several objects with one target: the one that has it, the one whose HPA is there, the one that the others'
+    /// statuses name, else the oldest. Nothing but the first is lost in a restart, and it is what the statuses say.
     fn owner_of(&self, target: &TargetId) -> Option<ObjectKey> {
-        let claims = self.by_target.get(target)?.iter().filter_map(|key| {
-            let object = self.objects.get(key)?;
-            if object.spec.deletion_requested {
-                return None;
-            }
+        let keys = self.by_target.get(target)?.iter();
+        let rivals: Vec<(&ObjectKey, &Object)> = keys
+            .filter_map(|key| Some((key, self.objects.get(key)?)))
+            .filter(|(_, object)| !object.spec.deletion_requested)
+            .collect();
+        if let [(key, _)] = rivals[..] {
+            return Some(key.clone());
+        }
+        let names: BTreeSet<&str> = rivals.iter().map(|(key, _)| &*key.name).collect();
+        // Whom one that is no rival any more beat has lost to nobody.
+        let loss = |object: &'_ Object| object.lost_target_to().is_some_and(|winner| names.contains(winner));
+        let winners: BTreeSet<&str> = rivals.iter().filter_map(|(_, object)| object.lost_target_to()).collect();
+        let claims = rivals.iter().map(|(key, object)| {
             let has_hpa = self.hpa_of(key).is_some_and(|hpa| target_id(&hpa.namespace, &hpa.target) == *target);
-            Some((!object.owns_target, !has_hpa, object.lost_target, object.spec.created_at, key))
+            let is_named = winners.contains(&*key.name);
+            (!object.owns_target, !has_hpa, loss(object), !is_named, object.spec.created_at, *key)
         });
         claims.min().map(|(.., key)| key.clone())
     }

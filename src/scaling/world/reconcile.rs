@@ -105,7 +105,6 @@ impl World {
         }
         if let Some(object) = self.objects.get_mut(key) {
             object.owns_target = true;
-            object.lost_target = false;
         }
         if !self.are_authentications_listed(key) {
             return Verdict::Pending;
