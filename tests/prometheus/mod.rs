@@ -1,10 +1,12 @@
 //! Asking Prometheus, against a scripted server on loopback.
 
 mod credentials;
+mod hostile;
 mod http;
 mod memory;
 mod metrics_api;
 mod poller;
+mod reach;
 mod real;
 mod setup;
 mod tls;
