@@ -1,11 +1,16 @@
 //! `hpalite check FILE…`: what the daemon would say about manifests, said before they are applied.
 //!
-//! Reads files and prints; the judgement is the same code that the daemon reads objects with, so the
-//! two cannot disagree. Asks no cluster: what only a cluster knows is at most a warning.
+//! Reads files and prints. Two judges whose words cannot differ from what follows: the code that the daemon reads
+//! objects with, and the CRDs with which the API server admits them. Asks no cluster: what only a cluster knows is at
+//! most a warning.
 
 mod across;
 mod document;
+mod kinds;
+mod metadata;
 mod report;
+mod rules;
+mod schema;
 mod workload;
 
 use std::fs;
@@ -17,6 +22,8 @@ use serde_json::{Value, json};
 
 use self::across::Across;
 use self::document::Document;
+use self::kinds::{Known, Mistake};
+use self::schema::{Crd, Fault, Violation};
 
 pub use self::report::{CheckReport, Finding, Outcome, Severity};
 use crate::scaling::model::{ApiGroup, AuthenticationKind, Problem};
@@ -42,7 +49,7 @@ pub fn files_report(files: &[PathBuf]) -> CheckReport {
         let name = path.display().to_string();
         match read(path) {
             Ok(text) => check.file(&name, &text),
-            Err(error) => check.unreadable(&name, None, format!("cannot be read: {error}")),
+            Err(error) => check.unreadable(&name, None, format!("cannot be read: {error}"), ""),
         }
     }
     check.finish()
@@ -67,10 +74,19 @@ pub struct Check {
 impl Check {
     /// Judges the objects of one file; others than ours are passed over, but for workloads that ours depend on.
     pub fn file(&mut self, name: &str, text: &str) {
+        let mut has_template = false;
         for parsed in document::split(text) {
             match parsed {
                 Ok(document) => self.document(name, document),
-                Err((line, message)) => self.unreadable(name, line, message),
+                Err(broken) if broken.is_template => {
+                    // One word for all parts of one chart.
+                    if !has_template {
+                        let message = "is a template, not a manifest".to_owned();
+                        self.unreadable(name, broken.line, message, TEMPLATE_FIX);
+                    }
+                    has_template = true;
+                }
+                Err(broken) => self.unreadable(name, broken.line, broken.message, ""),
             }
         }
     }
@@ -82,7 +98,7 @@ impl Check {
         self.report
     }
 
-    fn unreadable(&mut self, file: &str, line: Option<u64>, message: String) {
+    fn unreadable(&mut self, file: &str, line: Option<u64>, message: String, fix: &str) {
         self.report.is_unreadable = true;
         self.report.findings.push(Finding {
             severity: Severity::Error,
@@ -91,63 +107,158 @@ impl Check {
             object: String::new(),
             field: String::new(),
             message,
-            fix: String::new(),
+            fix: fix.to_owned(),
+            excerpt: String::new(),
         });
     }
 
     fn document(&mut self, file: &str, document: Document) {
         for (prefix, object) in items(&document.value) {
-            let Some((group, kind)) = ours(object) else {
-                workload::read(object).into_iter().for_each(|workload| self.across.workload(workload));
-                continue;
-            };
-            self.report.objects += 1;
-            let place = Place { file, document: &document, prefix, kind, object };
-            match kind {
-                "ScaledObject" => self.scaled_object(group, &place),
-                "TriggerAuthentication" => {
-                    self.authentication(group, AuthenticationKind::TriggerAuthentication, &place);
+            let place = Place { file, document: &document, prefix, object };
+            match kinds::of(object) {
+                Known::Ours(crd) => {
+                    self.report.objects += 1;
+                    self.duplicates(&place);
+                    self.ours(crd, &place);
                 }
-                _ => self.authentication(group, AuthenticationKind::ClusterTriggerAuthentication, &place),
+                Known::NotRun(mistake) => self.mistake(&place, Severity::Error, &mistake),
+                Known::Nothing { is_error, mistake } => {
+                    let severity = if is_error { Severity::Error } else { Severity::Warning };
+                    self.mistake(&place, severity, &mistake);
+                }
+                Known::Foreign => workload::read(object).into_iter().for_each(|found| self.across.workload(found)),
             }
         }
     }
 
-    fn scaled_object(&mut self, group: ApiGroup, place: &Place<'_>) {
-        let reading = match scaled_object::from_value(group, place.in_a_namespace()) {
-            Ok(reading) => reading,
-            Err(error) => {
-                return self.report.findings.push(place.finding(Severity::Error, "", &error.to_string(), ""));
+    fn mistake(&mut self, place: &Place<'_>, severity: Severity, mistake: &Mistake) {
+        self.report.findings.push(place.finding(severity, mistake.field, &mistake.message, &mistake.fix));
+    }
+
+    fn duplicates(&mut self, place: &Place<'_>) {
+        for (path, line) in &place.document.duplicates {
+            let field = if place.prefix.is_empty() {
+                Some(path.as_str())
+            } else {
+                path.strip_prefix(&place.prefix).and_then(|rest| rest.strip_prefix('.'))
+            };
+            if let Some(field) = field {
+                let message = "stands twice, and kubectl takes the last one; other tools refuse the file";
+                let finding = place.finding(Severity::Warning, field, message, "remove one of the two");
+                self.report.findings.push(Finding { line: Some(*line), ..finding });
             }
-        };
-        if let Err(invalid) = &reading.object.definition {
-            self.add(place, &invalid.problems, &[]);
         }
+    }
+
+    /// What the readers say of the object, which is what the daemon would, then what the API server refuses beyond it.
+    fn ours(&mut self, crd: &Crd, place: &Place<'_>) {
+        let (mut violations, readable) = metadata::violations(crd, place.object);
+        violations.extend(schema::violations(crd, place.object));
+        let readable = in_a_namespace(crd, readable);
+        let group = if crd.group == ApiGroup::KedaSh.name() { ApiGroup::KedaSh } else { ApiGroup::KedaK8sIo };
+        let mut findings = match &*crd.kind {
+            "ScaledObject" => self.scaled_object(group, &readable, place),
+            kind => self.authentication(group, kind, &readable, place),
+        };
+        merge(&mut findings, violations, |violation| {
+            place.finding(Severity::Error, &violation.field, &violation.message, &violation.fix)
+        });
+        one_word_on_templates(&mut findings, place);
+        self.report.findings.append(&mut findings);
+    }
+
+    fn scaled_object(&mut self, group: ApiGroup, readable: &Value, place: &Place<'_>) -> Vec<Finding> {
+        let reading = match scaled_object::from_value(group, readable.clone()) {
+            Ok(reading) => reading,
+            Err(error) => return vec![place.finding(Severity::Error, "", &error.to_string(), "")],
+        };
+        let problems = reading.object.definition.as_ref().err().map(|invalid| &*invalid.problems).unwrap_or_default();
+        let mut findings = place.findings(problems, &[]);
         if let Some(Err(text)) = &reading.object.pause.replicas {
             let field = "metadata.annotations[autoscaling.keda.sh/paused-replicas]";
             let message = format!("{text:?} is not a number of replicas; the object stays paused and not ready");
             let fix = "write a whole number such as \"3\", or remove the annotation";
-            self.report.findings.push(place.finding(Severity::Error, field, &message, fix));
+            findings.push(place.finding(Severity::Error, field, &message, fix));
         }
-        self.add(place, &[], &reading.warnings);
-        self.across.scaled_object(&reading.object, |field| place.finding(Severity::Error, field, "", ""));
-    }
-
-    fn authentication(&mut self, group: ApiGroup, kind: AuthenticationKind, place: &Place<'_>) {
-        match authentication::from_value(group, kind, place.in_a_namespace()) {
-            Ok(reading) => {
-                self.add(place, &reading.problems, &reading.warnings);
-                self.across.authentication(reading.authentication.key);
+        findings.extend(place.findings(&[], &reading.warnings));
+        for (field, excerpt) in reading.excerpts {
+            for finding in findings.iter_mut().filter(|finding| finding.field == field) {
+                finding.excerpt.clone_from(&excerpt);
             }
-            Err(error) => self.report.findings.push(place.finding(Severity::Error, "", &error.to_string(), "")),
         }
+        self.across.scaled_object(&reading.object, |field| place.finding(Severity::Error, field, "", ""));
+        findings
     }
 
-    fn add(&mut self, place: &Place<'_>, problems: &[Problem], warnings: &[Warning]) {
-        let errors = problems.iter().map(|p| place.finding(Severity::Error, &p.field, &p.message, &p.fix));
-        let warnings = warnings.iter().map(|w| place.finding(Severity::Warning, &w.field, &w.message, &w.fix));
-        self.report.findings.extend(errors.chain(warnings));
+    fn authentication(&mut self, group: ApiGroup, kind: &str, readable: &Value, place: &Place<'_>) -> Vec<Finding> {
+        let kind = match kind {
+            "TriggerAuthentication" => AuthenticationKind::TriggerAuthentication,
+            _ => AuthenticationKind::ClusterTriggerAuthentication,
+        };
+        match authentication::from_value(group, kind, readable.clone()) {
+            Ok(reading) => {
+                self.across.authentication(reading.authentication.key);
+                place.findings(&reading.problems, &reading.warnings)
+            }
+            Err(error) => vec![place.finding(Severity::Error, "", &error.to_string(), "")],
+        }
     }
+}
+
+const TEMPLATE_FIX: &str = "render it first: helm template CHART | hpalite check -";
+
+/// Adds what the API server refuses to what the readers say, without what only follows from the latter.
+fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl Fn(&Violation) -> Finding) {
+    let is_below = |field: &str, path: &str| {
+        field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    for violation in violations {
+        let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let field = &*violation.field;
+        let is_said = errors().any(|error| is_below(field, &error.field) && !error.field.is_empty())
+            || (violation.fault != Fault::UnknownField && errors().any(|error| is_below(&error.field, field)));
+        if is_said {
+            continue;
+        }
+        // A field that is missing because its name is misspelt is one mistake.
+        let (parent, name) = field.rsplit_once('.').unwrap_or(("", field));
+        let missing = findings.iter().position(|error| {
+            let is_sibling = error
+                .field
+                .rsplit_once('.')
+                .is_some_and(|(path, meant)| path == parent && violation.fix == format!("did you mean {meant}?"));
+            is_sibling && (error.message.contains("missing") || error.message.starts_with("no triggers defined"))
+        });
+        match missing.filter(|_| violation.fault == Fault::UnknownField) {
+            Some(missing) if findings[missing].fix.contains(name) => {}
+            Some(missing) => findings[missing] = finding(&violation),
+            None => findings.push(finding(&violation)),
+        }
+    }
+}
+
+/// Errors about texts that a template was to fill in are one error.
+fn one_word_on_templates(findings: &mut Vec<Finding>, place: &Place<'_>) {
+    let is_of_template = |finding: &Finding| {
+        finding.severity == Severity::Error && place.text(&finding.field).is_some_and(document::is_template)
+    };
+    if findings.iter().any(is_of_template) {
+        let field = findings.iter().find(|finding| is_of_template(finding)).map(|finding| finding.field.clone());
+        findings.retain(|finding| !is_of_template(finding));
+        let message = "is a template, not a manifest";
+        findings.push(place.finding(Severity::Error, &field.unwrap_or_default(), message, TEMPLATE_FIX));
+    }
+}
+
+/// The object with the namespace that `kubectl apply` would take when none is written.
+fn in_a_namespace(crd: &Crd, mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        let namespace = metadata.entry("namespace").or_insert(Value::Null);
+        if crd.is_namespaced && (namespace.is_null() || namespace == "") {
+            *namespace = json!("default");
+        }
+    }
+    object
 }
 
 /// Where an object stands.
@@ -156,30 +267,38 @@ struct Place<'a> {
     document: &'a Document,
     /// JSON path of the object within its document, empty for the document itself.
     prefix: String,
-    kind: &'static str,
     object: &'a Value,
 }
 
 impl Place<'_> {
-    /// The object with the namespace that `kubectl apply` would take when none is written.
-    fn in_a_namespace(&self) -> Value {
-        let mut object = self.object.clone();
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            let namespace = metadata.entry("namespace").or_insert(Value::Null);
-            if namespace.is_null() && self.kind != "ClusterTriggerAuthentication" {
-                *namespace = json!("default");
-            }
+    fn findings(&self, problems: &[Problem], warnings: &[Warning]) -> Vec<Finding> {
+        let errors = problems.iter().map(|p| self.finding(Severity::Error, &p.field, &p.message, &p.fix));
+        let warnings = warnings.iter().map(|w| self.finding(Severity::Warning, &w.field, &w.message, &w.fix));
+        errors.chain(warnings).collect()
+    }
+
+    /// The text of a field, if it is one.
+    fn text(&self, field: &str) -> Option<&str> {
+        let mut value = self.object;
+        // Keys with dots stand in brackets, as indices do.
+        for part in field.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+            value = match value {
+                Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
+                other => other.get(part)?,
+            };
         }
-        object
+        value.as_str()
     }
 
     fn finding(&self, severity: Severity, field: &str, message: &str, fix: &str) -> Finding {
         let text = |name: &str| self.object.pointer(&format!("/metadata/{name}")).and_then(Value::as_str);
-        let name = text("name").unwrap_or("(no name)");
-        let object = if self.kind == "ClusterTriggerAuthentication" {
-            format!("{} {name}", self.kind)
-        } else {
-            format!("{} {}/{name}", self.kind, text("namespace").unwrap_or("default"))
+        let name = text("name").filter(|name| !name.is_empty()).unwrap_or("(no name)");
+        let object = match self.object.get("kind").and_then(Value::as_str) {
+            None => String::new(),
+            Some(kind @ "ClusterTriggerAuthentication") => format!("{kind} {name}"),
+            Some(kind) => {
+                format!("{kind} {}/{name}", text("namespace").filter(|text| !text.is_empty()).unwrap_or("default"))
+            }
         };
         Finding {
             severity,
@@ -189,6 +308,7 @@ impl Place<'_> {
             field: field.to_owned(),
             message: message.to_owned(),
             fix: fix.to_owned(),
+            excerpt: String::new(),
         }
     }
 }
@@ -211,16 +331,4 @@ fn items(value: &Value) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
     collect(String::new(), value, 0, &mut found);
     found
-}
-
-fn ours(object: &Value) -> Option<(ApiGroup, &'static str)> {
-    let text = |name: &str| object.get(name).and_then(Value::as_str);
-    let group = match text("apiVersion")? {
-        "keda.sh/v1alpha1" => ApiGroup::KedaSh,
-        "keda.k8s.io/v1alpha1" => ApiGroup::KedaK8sIo,
-        _ => return None,
-    };
-    let kinds = ["ScaledObject", "TriggerAuthentication", "ClusterTriggerAuthentication"];
-    let kind = kinds.into_iter().find(|kind| Some(*kind) == text("kind"))?;
-    (group == ApiGroup::KedaSh || kind != "ClusterTriggerAuthentication").then_some((group, kind))
 }

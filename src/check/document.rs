@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 /// One document, without its empty and comment-only neighbours.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Document {
     pub(super) value: Value,
     /// JSON path to line, from 1; empty for JSON.
     lines: HashMap<String, u64>,
+    /// Paths of keys that stand twice in their mapping, with the line of the later one, whose value counts.
+    pub(super) duplicates: Vec<(String, u64)>,
     first_line: Option<u64>,
 }
 
@@ -40,13 +43,25 @@ impl Document {
     }
 }
 
-/// Every document of a text, or the line and text of what is wrong with it.
-pub(super) fn split(text: &str) -> Vec<Result<Document, (Option<u64>, String)>> {
+/// A document that is no YAML.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) line: Option<u64>,
+    pub(super) message: String,
+    /// It is a template that was not rendered, which explains the rest.
+    pub(super) is_template: bool,
+}
+
+/// Every document of a text, or what is wrong with it.
+pub(super) fn split(text: &str) -> Vec<Result<Document, Unreadable>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with(['{', '[']) {
         // Some YAML also begins so; JSON is tried first since it needs no guess about its types.
         if let Ok(values) = serde_json::Deserializer::from_str(text).into_iter().collect::<Result<Vec<Value>, _>>() {
-            let document = |value| Ok(Document { value, lines: HashMap::new(), first_line: None });
+            let document = |value| {
+                let value = with_whole_numbers(value);
+                Ok(Document { value, lines: HashMap::new(), duplicates: Vec::new(), first_line: None })
+            };
             return values.into_iter().map(document).collect();
         }
     }
@@ -83,25 +98,127 @@ fn parts(text: &str) -> Vec<(u64, String)> {
     parts
 }
 
-fn parse(offset: u64, text: &str) -> Option<Result<Document, (Option<u64>, String)>> {
+fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
     let is_blank = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(is_blank) {
         return None;
     }
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
+    // As the parser of kubectl has it.
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    options.legacy_octal_numbers = true;
+    options.non_finite_float_policy = NonFiniteFloatPolicy::AsString;
     Some(match serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options) {
         Ok(node) => {
-            let mut lines = HashMap::new();
             let first = node.referenced.line();
-            let value = node.value.into_value("", offset, &mut lines);
-            Ok(Document { value, lines, first_line: Some(offset + first) })
+            let mut places = Places { offset, lines: HashMap::new(), duplicates: Vec::new() };
+            let value = node.value.into_value("", &mut places);
+            let Places { lines, duplicates, .. } = places;
+            Ok(Document { value, lines, duplicates, first_line: Some(offset + first) })
         }
         Err(error) => {
             let line = error.location().map(|location| offset + location.line());
-            Err((line, format!("is not valid YAML: {}", error.to_string().lines().next().unwrap_or_default())))
+            Err(Unreadable { line, message: complaint(&error, text), is_template: is_template(text) })
         }
     })
+}
+
+/// Whether the text has actions of Go's templates, which Helm charts are written in.
+pub(super) fn is_template(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(start) = rest.find("{{") {
+        rest = &rest[start + 2..];
+        let line = rest.lines().next().unwrap_or_default();
+        if let Some(end) = line.find("}}") {
+            let action = line[..end].trim_matches(['-', ' ']);
+            let word = action.split([' ', '(']).next().unwrap_or_default();
+            let is_keyword = ["if", "else", "end", "range", "with", "include", "template", "define", "block", "toYaml"];
+            if action.starts_with(['.', '$', '"', '/']) || is_keyword.contains(&word) || action.contains('|') {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// What is wrong, for people who write YAML.
+fn complaint(error: &serde_saphyr::Error, text: &str) -> String {
+    let said = error.to_string();
+    let said = said.lines().next().unwrap_or_default();
+    let line = error.location().map_or(0, |location| usize::try_from(location.line()).unwrap_or(0));
+    let at = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    // The parser notices a fault at the end of what it is in; what people see is nearer to it.
+    let indented_by_tab = |line: &str| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        indent.contains('\t')
+    };
+    let lower = said.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let what = if text.contains('\0') {
+        "it has bytes that no text has".to_owned()
+    } else if indented_by_tab(at) {
+        "lines must be indented with blanks, not with tabs".to_owned()
+    } else if says(&["anchor"]) {
+        "a * or & begins the name of an anchor: put the text into quotes".to_owned()
+    } else if says(&["budget", "limit", "depth", "alias"]) {
+        "it repeats itself, or is nested, beyond any manifest".to_owned()
+    } else if says(&["escape"]) {
+        "in double quotes a \\ begins an escape: write \\\\, or take single quotes".to_owned()
+    } else if says(&["bracket", "flow", "illegal placement of ':'", "',' or", "expected ',"]) {
+        "a [ or { is not closed, a ] or } is too many, or a comma is missing between two entries".to_owned()
+    } else if says(&["unexpected character", "cannot start any token", "reserved"]) {
+        "a text cannot begin with this character: put it into quotes".to_owned()
+    } else if says(&["quoted scalar", "quote", "end of stream"]) {
+        "a quote is not closed, or text follows the closing one (within single quotes, write '' for one)".to_owned()
+    } else if says(&["mapping values are not allowed", "only valid inside a block"]) {
+        "this line does not fit the ones above it: look at their indentation, and put texts with \": \" into quotes"
+            .to_owned()
+    } else if says(&["indent", "block", "simple key", "expected", "colon"]) {
+        "this line does not fit the ones above it: look at their indentation, and for a missing \":\"".to_owned()
+    } else if says(&["tag"]) {
+        "a ! begins a tag: put the text into quotes".to_owned()
+    } else if says(&["null into string"]) {
+        "a \":\" has no key before it".to_owned()
+    } else {
+        plain(said)
+    };
+    format!("is not valid YAML: {what}")
+}
+
+/// The parser's own words, without those for people who call it.
+fn plain(said: &str) -> String {
+    let end = ["; set ", " (set ", "; use ", " Options", " DuplicateKeyPolicy", "; consider"]
+        .iter()
+        .filter_map(|words| said.find(words))
+        .min()
+        .unwrap_or(said.len());
+    said[..end].trim_start_matches("error: ").trim_end().to_owned()
+}
+
+/// `75.0` is the whole number 75 to kubectl.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => number.as_f64().map_or(Value::Null, number_value),
+        Value::Array(items) => items.into_iter().map(with_whole_numbers).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, with_whole_numbers(value))).collect::<Map<_, _>>().into()
+        }
+        other => other,
+    }
+}
+
+fn number_value(value: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation)]
+    let whole = value as i64;
+    #[expect(clippy::cast_precision_loss)]
+    let is_whole = whole as f64 == value && whole.unsigned_abs() < 1 << 53;
+    // JSON has no NaN, so text must do.
+    if is_whole {
+        whole.into()
+    } else {
+        Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+    }
 }
 
 /// A YAML value whose parts know where they stand.
@@ -111,8 +228,15 @@ enum Node {
     Mapping(Vec<(Spanned<Key>, Spanned<Node>)>),
 }
 
+/// Where things stand, while they are walked.
+struct Places {
+    offset: u64,
+    lines: HashMap<String, u64>,
+    duplicates: Vec<(String, u64)>,
+}
+
 impl Node {
-    fn into_value(self, path: &str, offset: u64, lines: &mut HashMap<String, u64>) -> Value {
+    fn into_value(self, path: &str, places: &mut Places) -> Value {
         match self {
             Self::Scalar(value) => value,
             Self::Sequence(items) => items
@@ -120,8 +244,8 @@ impl Node {
                 .enumerate()
                 .map(|(index, item)| {
                     let path = format!("{path}[{index}]");
-                    lines.insert(path.clone(), offset + item.referenced.line());
-                    item.value.into_value(&path, offset, lines)
+                    places.lines.insert(path.clone(), places.offset + item.referenced.line());
+                    item.value.into_value(&path, places)
                 })
                 .collect(),
             Self::Mapping(entries) => {
@@ -136,8 +260,12 @@ impl Node {
                     } else {
                         format!("{path}.{name}")
                     };
-                    lines.insert(path.clone(), offset + key.referenced.line());
-                    map.insert(name, value.value.into_value(&path, offset, lines));
+                    let line = places.offset + key.referenced.line();
+                    if places.lines.insert(path.clone(), line).is_some() {
+                        places.duplicates.push((path.clone(), line));
+                    }
+                    // The last one wins, as for kubectl.
+                    map.insert(name, value.value.into_value(&path, places));
                 }
                 Value::Object(map)
             }
@@ -182,16 +310,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        // `75.0` is the integer 75 to the API server too; JSON has no NaN, so text must do.
-        #[expect(clippy::cast_possible_truncation)]
-        let whole = value as i64;
-        #[expect(clippy::cast_precision_loss)]
-        let is_whole = whole as f64 == value && whole.unsigned_abs() < 1 << 53;
-        Ok(Node::Scalar(if is_whole {
-            whole.into()
-        } else {
-            Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
-        }))
+        Ok(Node::Scalar(number_value(value)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
@@ -253,7 +372,7 @@ mod tests {
         ] {
             assert_eq!(first.line(prefix, field), Some(line), "{prefix} {field}");
         }
-        let (line, message) = documents[1].as_ref().expect_err("is broken");
+        let Unreadable { line, message, .. } = documents[1].as_ref().expect_err("is broken");
         assert!(line.is_some_and(|line| (11..=12).contains(&line)), "{line:?}");
         assert!(message.starts_with("is not valid YAML: "), "{message}");
         let last = documents[2].as_ref().expect("is valid");

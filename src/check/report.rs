@@ -46,6 +46,8 @@ pub struct Finding {
     pub field: String,
     pub message: String,
     pub fix: String,
+    /// The line of a text of several lines that has the mistake, and a mark under it on the next; else empty.
+    pub excerpt: String,
 }
 
 /// What a run found.
@@ -81,6 +83,15 @@ impl CheckReport {
     pub fn print_text(&self, out: &mut dyn Write) -> io::Result<()> {
         for finding in &self.findings {
             writeln!(out, "{finding}")?;
+            for line in finding.excerpt.lines() {
+                writeln!(out, "    {line}")?;
+            }
+        }
+        if self.objects == 0 && self.findings.is_empty() {
+            writeln!(
+                out,
+                "nothing to check: no ScaledObject, TriggerAuthentication or ClusterTriggerAuthentication is there"
+            )?;
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         writeln!(out, "{} objects checked, {errors} errors, {warnings} warnings", self.objects)
@@ -103,6 +114,7 @@ impl CheckReport {
                     "field": finding.field,
                     "message": finding.message,
                     "fix": finding.fix,
+                    "excerpt": finding.excerpt,
                 })
             })
             .collect();

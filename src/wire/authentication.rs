@@ -21,19 +21,6 @@ pub struct Reading {
 }
 
 const EXTERNAL_STORES: &[&str] = &["hashiCorpVault", "azureKeyVault", "gcpSecretManager", "awsSecretManager"];
-const SPEC_FIELDS: &[&str] = &[
-    "secretTargetRef",
-    "configMapTargetRef",
-    "env",
-    "filePath",
-    "boundServiceAccountToken",
-    "podIdentity",
-    "oauth2",
-    "hashiCorpVault",
-    "azureKeyVault",
-    "gcpSecretManager",
-    "awsSecretManager",
-];
 
 /// Reads one object as the API server sends it.
 ///
@@ -52,7 +39,6 @@ pub fn from_value(group: ApiGroup, kind: AuthenticationKind, mut object: Value) 
     let mut report = Report::default();
     let metadata = Metadata::take(&mut object, &mut report)?;
     let spec = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
-    spec.warn_unknown(SPEC_FIELDS, &mut report);
     let sources = sources(kind, &spec, &mut report);
     report_unsupported(&spec, &mut report);
     let status_scaled_objects =

@@ -8,7 +8,6 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::nearest::nearest;
 use crate::scaling::model::{Problem, Step};
 
 /// Something that works, but hardly as its author meant it. For `check` only.
@@ -26,6 +25,8 @@ pub struct Warning {
 pub(crate) struct Report {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Warning>,
+    /// Fields whose text has the mistake on a line of its own, and that line with a mark under it. For `check` only.
+    pub(crate) excerpts: Vec<(String, String)>,
 }
 
 impl Report {
@@ -178,14 +179,6 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         self.map.into_iter().flatten()
-    }
-
-    /// Warns of every field that is not in `known`: the API server drops them silently.
-    pub(crate) fn warn_unknown(&self, known: &[&str], report: &mut Report) {
-        for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.as_str())) {
-            let fix = nearest(name, known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
-            report.warn(self.path(name), "unknown field, it has no effect", fix);
-        }
     }
 }
 

@@ -74,6 +74,11 @@ impl Metadata {
                 continue;
             };
             for (key, value) in map.iter_mut().filter(|(_, value)| !value.is_string()) {
+                // Go reads null as no text.
+                if value.is_null() {
+                    *value = Value::String(String::new());
+                    continue;
+                }
                 let text = scalar_text(value);
                 report.problem(
                     Step::Target,

@@ -11,6 +11,7 @@ mod fields;
 pub mod hpa;
 pub mod labels;
 mod metadata;
+mod names;
 pub mod quantity;
 pub mod scaled_object;
 pub mod status;
@@ -19,4 +20,6 @@ pub mod trigger;
 pub mod workload;
 
 pub use fields::Warning;
+pub(crate) use fields::{describe, quoted};
 pub use metadata::Unreadable;
+pub(crate) use names::{is_dns_label, is_dns_subdomain};

@@ -78,17 +78,16 @@ fn bad_manifests_give_the_announced_errors() {
         assert_eq!(report.outcome(), Outcome::Problems, "{document}");
         match problems(document) {
             Ok(problems) => {
-                // What an annotation says does not make the definition invalid.
-                let from_check: Vec<_> = errors
-                    .iter()
-                    .filter(|f| !f.field.contains("paused-replicas"))
-                    .map(|f| (&f.field, &f.message, &f.fix))
-                    .collect();
-                let from_model: Vec<_> = problems.iter().map(|p| (&p.field, &p.message, &p.fix)).collect();
-                assert_eq!(from_check, from_model, "{document}");
+                // Beyond these the API server refuses more, which the daemon never sees.
+                let from_check: Vec<_> = errors.iter().map(|f| (&f.field, &f.message, &f.fix)).collect();
+                for problem in &problems {
+                    let found = (&problem.field, &problem.message, &problem.fix);
+                    assert!(from_check.contains(&found), "{found:?}: {from_check:?}\n{document}");
+                }
                 assert!(problems.is_sorted_by_key(|problem| problem.step), "{document}");
             }
-            Err(text) => assert_eq!(errors[0].message, text, "{document}"),
+            // What has no name is never met in a cluster.
+            Err(text) => assert!(text.contains("metadata"), "{text}\n{document}"),
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));

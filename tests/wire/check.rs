@@ -90,8 +90,7 @@ metadata:
   name: web
   annotations: {autoscaling.keda.sh/paused-scale-in: "no"}
 spec:
-  scaleTargetRef: {name: web, knid: StatefulSet}
-  minReplicas: 1
+  scaleTargetRef: {name: web}
   minReplicaCount: 1
   cooldownPeriod: 60
   triggers:
@@ -112,16 +111,14 @@ spec:
     let found: Vec<(String, String, Option<u64>)> =
         report.findings.iter().map(|f| (f.field.clone(), f.fix.clone(), f.line)).collect();
     let expected = [
-        ("spec.minReplicas", "did you mean minReplicaCount?", 9),
-        ("spec.scaleTargetRef.knid", "did you mean kind?", 8),
-        ("spec.cooldownPeriod", "behavior", 11),
-        ("spec.triggers[0].metadata.treshold", "did you mean threshold?", 18),
-        ("spec.triggers[0].metadata.bearerToken", "TriggerAuthentication", 20),
-        ("spec.triggers[0].metadata.awsRegion", "", 21),
-        ("spec.triggers[0].metadata.metricName", "remove it", 19),
-        ("spec.triggers[0].metadata.serverAddress", "authModes basic", 15),
+        ("spec.cooldownPeriod", "behavior", 10),
+        ("spec.triggers[0].metadata.treshold", "did you mean threshold?", 17),
+        ("spec.triggers[0].metadata.bearerToken", "TriggerAuthentication", 19),
+        ("spec.triggers[0].metadata.awsRegion", "", 20),
+        ("spec.triggers[0].metadata.metricName", "remove it", 18),
+        ("spec.triggers[0].metadata.serverAddress", "authModes basic", 14),
         ("metadata.annotations[autoscaling.keda.sh/paused-scale-in]", "write \"true\" or \"false\"", 6),
-        ("spec.triggers[0].authenticationRef.name", "in the cluster", 22),
+        ("spec.triggers[0].authenticationRef.name", "in the cluster", 21),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for ((field, fix, line), expected) in found.iter().zip(expected) {
@@ -252,15 +249,212 @@ fn hostile_text_is_refused_and_not_followed() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                 d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n\
                 g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
-    for text in [
-        bomb,
-        &"[".repeat(100_000),
-        &format!("{{\"a\":{}", "[".repeat(100_000)),
-        "\0\0\0",
-        "%YAML 1.2\n---\n%%%: [",
-        "a: 1\na: 2\n",
-    ] {
+    for text in
+        [bomb, &"[".repeat(100_000), &format!("{{\"a\":{}", "[".repeat(100_000)), "\0\0\0", "%YAML 1.2\n---\n%%%: ["]
+    {
         let report = super::check(text);
         assert_eq!(report.outcome(), Outcome::Unreadable, "{}", &text[..text.len().min(40)]);
     }
+}
+
+/// What the API server refuses by its CRDs or by itself, and the readers do not look at.
+#[test]
+fn what_the_api_server_refuses_is_an_error() {
+    for (from, to, expected) in [
+        (
+            "  triggers:",
+            "  minReplicas: 1\n  triggers:",
+            "spec.minReplicas: unknown field: kubectl refuses it, other clients drop it (did you mean minReplicaCount?)",
+        ),
+        (
+            "  triggers:",
+            "  behavior: {}\n  triggers:",
+            "spec.behavior: unknown field: kubectl refuses it, other clients drop it (it belongs at spec.advanced.horizontalPodAutoscalerConfig.behavior or spec.fallback.behavior)",
+        ),
+        (
+            "{name: web}",
+            "{name: web, knid: StatefulSet}",
+            "spec.scaleTargetRef.knid: unknown field: kubectl refuses it, other clients drop it (did you mean kind?)",
+        ),
+        (
+            "{name: web}",
+            "{nmae: web}",
+            "spec.scaleTargetRef.nmae: unknown field: kubectl refuses it, other clients drop it (did you mean name?)",
+        ),
+        (
+            "{name: web}",
+            "{deploymentName: web}",
+            "spec.scaleTargetRef.name: is missing (write name: web; deploymentName is of keda.k8s.io)",
+        ),
+        ("namespace: shop", "namespace: Shop", "metadata.namespace: \"Shop\" cannot name a namespace"),
+        (
+            "namespace: shop",
+            "namespace: shop, labels: {a: b c}",
+            "metadata.labels[a]: \"b c\" cannot be the value of a label",
+        ),
+        ("name: web, n", "name: Web, n", "metadata.name: \"Web\" cannot name an object"),
+        (
+            "  triggers:",
+            "  fallback: {failureThreshold: 1, replicas: 1, behavior: \"\"}\n  triggers:",
+            "spec.fallback.behavior: \"\" is no fallback behavior",
+        ),
+    ] {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD);
+        let found = lines(&text);
+        assert!(found.len() == 1 && found[0].contains(expected), "{from}: {found:?}");
+    }
+    let long = GOOD.replace("sum(", &format!("sum({}", "x".repeat(20_000)));
+    assert!(lines(&long)[0].contains("has 20033 characters, and 16384 are allowed"), "{:?}", lines(&long));
+}
+
+#[test]
+fn what_nobody_runs_is_named_and_fails() {
+    for (text, expected) in [
+        (
+            "apiVersion: keda.sh/v1alpha1\nkind: ScaledJob\nmetadata: {name: ci}\n",
+            "a ScaledJob is not run by hpalite: nothing would start its jobs",
+        ),
+        (
+            "apiVersion: http.keda.sh/v1alpha1\nkind: HTTPScaledObject\nmetadata: {name: ci}\n",
+            "HTTPScaledObject is of KEDA's HTTP add-on",
+        ),
+        (
+            "apiVersion: eventing.keda.sh/v1alpha1\nkind: CloudEventSource\nmetadata: {name: ci}\n",
+            "CloudEventSource is not run by hpalite",
+        ),
+        ("apiVersion: keda.sh/v1\nkind: ScaledObject\nmetadata: {name: ci}\n", "(write apiVersion: keda.sh/v1alpha1)"),
+        ("kind: ScaledObject\nmetadata: {name: ci}\n", "apiVersion: is missing"),
+        ("metadata: {name: ci}\nspec: {scaleTargetRef: {name: web}}\n", "kind: is missing"),
+    ] {
+        let report = super::check(text);
+        assert_eq!((report.outcome(), report.objects), (Outcome::Problems, 0), "{text}");
+        assert!(
+            report.findings.len() == 1 && report.findings[0].to_string().contains(expected),
+            "{:?}",
+            report.findings
+        );
+    }
+    let values = super::check("replicas: 3\n");
+    assert_eq!((values.outcome(), values.findings.len()), (Outcome::Clean, 1));
+    let mut out = Vec::new();
+    super::check("apiVersion: v1\nkind: Service\n").print_text(&mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().starts_with("nothing to check: "));
+}
+
+#[test]
+fn a_key_that_stands_twice_is_a_warning() {
+    let text = GOOD.replace("  triggers:\n", "  minReplicaCount: 5\n  minReplicaCount: 200\n  triggers:\n");
+    let found = lines(&text);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].starts_with("file.yaml:8: ScaledObject shop/web: spec.minReplicaCount: warning: stands twice"),
+        "{found:?}"
+    );
+    // The last one counts, as on the server.
+    assert!(found[1].contains("MinReplicaCount=200 must be less than MaxReplicaCount=100"), "{found:?}");
+}
+
+#[test]
+fn templates_are_to_be_rendered_first() {
+    const RENDER: &str = "is a template, not a manifest (render it first: helm template CHART | hpalite check -)";
+    let template = "{{- if .Values.keda.enabled }}\napiVersion: keda.sh/v1alpha1\nkind: ScaledObject\n{{- end }}\n";
+    assert_eq!(lines(&format!("{template}---\n{template}")), [format!("file.yaml:1: {RENDER}")]);
+    let named = GOOD
+        .replace("name: web, n", "name: \"{{ .Values.name }}\", n")
+        .replace("scaleTargetRef: {name: web}", "scaleTargetRef: {name: '{{ include \"app.name\" . }}'}");
+    let found = lines(&named);
+    assert!(found.len() == 1 && found[0].ends_with(RENDER), "{found:?}");
+    // Braces that Prometheus or Alertmanager have are none of Helm's.
+    assert!(lines(&GOOD.replace("total[2m]", "total{a=\"{{b}}\"}[2m]")).is_empty());
+}
+
+#[test]
+fn a_fault_in_one_document_leaves_the_others_checked_in_plain_words() {
+    for (broken, words) in [
+        ("a: [1\nb: 2\n", "a [ or { is not closed"),
+        ("a: {b: 1\n", "a [ or { is not closed"),
+        ("a:\n\tb: 1\n", "with blanks, not with tabs"),
+        ("a: \"x\nb: 1\n", "a quote is not closed"),
+        ("a: b: c\n", "put texts with \": \" into quotes"),
+        ("a: 1\n  b: 2\n", "look at their indentation"),
+        ("a: @x\n", "put it into quotes"),
+        ("a: *x\n", "a * or & begins the name of an anchor: put the text into quotes"),
+        ("a: \"\\q\"\n", "begins an escape"),
+        ("a: `x`\n", "put it into quotes"),
+        ("- a\nb: 1\n", "look at their indentation"),
+    ] {
+        let report = super::check(&format!("{broken}---{}", GOOD.replace("\"100\"", "lots")));
+        let found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        assert_eq!((report.outcome(), report.objects, found.len()), (Outcome::Unreadable, 1, 2), "{broken}: {found:?}");
+        assert!(found[0].contains("is not valid YAML: ") && found[0].contains(words), "{broken}: {found:?}");
+        for jargon in ["DuplicateKeyPolicy", "Options", "serde", "scalar", "parser", "token"] {
+            assert!(!found[0].contains(jargon), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_formula_of_several_lines_is_shown_with_a_mark() {
+    let formula = "  advanced:\n    scalingModifiers:\n      target: \"1\"\n      formula: |\n        max(\n          load + 1,\n          now().Hour() > 7 ? 1 : 0\n        )\n  triggers:\n";
+    let text = GOOD.replace("  triggers:\n", formula).replace("- type", "- name: load\n    type");
+    let report = super::check(&text);
+    let mut out = Vec::new();
+    report.print_text(&mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("formula, line 3, column 3: the function now() is not supported: formulas know no dates and times (a cron trigger"), "{out}");
+    assert!(out.contains("\n      now().Hour() > 7 ? 1 : 0\n      ^\n"), "{out}");
+}
+
+#[test]
+fn a_timeout_without_a_unit_is_milliseconds() {
+    let found = lines(&GOOD.replace("      threshold", "      timeout: \"5\"\n      threshold"));
+    assert!(
+        found.len() == 1 && found[0].contains("warning: \"5\" is 5 milliseconds") && found[0].contains("\"5s\""),
+        "{found:?}"
+    );
+    for fine in ["5s", "5000", "5ms"] {
+        assert!(
+            lines(&GOOD.replace("      threshold", &format!("      timeout: \"{fine}\"\n      threshold"))).is_empty()
+        );
+    }
+}
+
+#[test]
+fn counts_do_not_work_as_values_in_all() {
+    let cron = "- {type: cron, metricType: Value, metadata: {timezone: Etc/UTC, start: \"0 8 * * *\", end: \"0 9 * * *\", desiredReplicas: \"3\"}}";
+    let pods = "- {type: kubernetes-workload, metricType: Value, metadata: {podSelector: app=a, value: \"2\"}}";
+    for (trigger, words) in [(cron, "Value has no effect on a cron trigger"), (pods, "Value makes the HPA multiply")] {
+        let text = format!("{GOOD}  {trigger}\n");
+        let report = super::check(&text);
+        assert_eq!(report.outcome(), Outcome::Clean);
+        assert!(report.findings.len() == 1 && report.findings[0].message.contains(words), "{:?}", report.findings);
+    }
+    let formula = format!(
+        "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {{name: web}}\nspec:\n  scaleTargetRef: {{name: web}}\n  \
+         advanced: {{scalingModifiers: {{formula: hours, target: \"1\", metricType: Value}}}}\n  triggers:\n  {}\n",
+        cron.replace("metricType: Value", "name: hours")
+    );
+    let found = lines(&formula);
+    assert!(found.len() == 1 && found[0].contains("does not fall as replicas come"), "{found:?}");
+}
+
+/// Beside a formula no trigger needs a target of its own, whatever its type.
+#[test]
+fn a_formula_stands_in_for_every_target() {
+    let triggers = [
+        "{type: metrics-api, name: a, metadata: {url: \"http://stats.shop:8080/value\", valueLocation: value}}",
+        "{type: kubernetes-workload, name: b, metadata: {podSelector: app=worker}}",
+        "{type: prometheus, name: c, metadata: {serverAddress: \"http://p:9090\", query: up}}",
+    ];
+    let text = |advanced: &str| {
+        format!(
+            "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {{name: web}}\nspec:\n  scaleTargetRef: {{name: web}}\n\
+             {advanced}  triggers:\n  - {}\n",
+            triggers.join("\n  - ")
+        )
+    };
+    assert!(lines(&text("  advanced: {scalingModifiers: {formula: a + b + c, target: \"2\"}}\n")).is_empty());
+    let without: Vec<String> = lines(&text(""));
+    assert_eq!(without.iter().filter(|line| line.contains("missing required parameter")).count(), 3, "{without:?}");
 }

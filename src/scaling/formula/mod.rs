@@ -2,7 +2,7 @@
 //!
 //! The language is the part of expr-lang 1.17 that is about numbers: whole numbers and fractions,
 //! booleans, nil, arrays and the functions over them. Text, maps and dates are not part of it. Compiling
-//! finds the mistakes that can be found, with their column; evaluating is bounded in work, memory and
+//! finds the mistakes that can be found, with their line and column; evaluating is bounded in work, memory and
 //! stack whatever the formula says, since anybody who may write a ScaledObject may write one.
 
 mod builtin;
@@ -34,20 +34,53 @@ pub struct Formula {
 /// What is wrong with a formula, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// In characters, from 1.
+    /// From 1, if the formula has several lines.
+    pub line: Option<u32>,
+    /// In characters of that line, from 1.
     pub column: u32,
     pub message: String,
 }
 
 impl Error {
+    /// `column` counts over all lines; see [`Self::located`].
     fn at(column: u32, message: impl Into<String>) -> Self {
-        Self { column, message: message.into() }
+        Self { line: None, column, message: message.into() }
+    }
+
+    /// With the line, and the column within it.
+    fn located(mut self, text: &str) -> Self {
+        if text.trim_end().contains('\n') {
+            let mut line = 1;
+            let mut column = 1;
+            for c in text.chars().take(usize::try_from(self.column).unwrap_or(1).saturating_sub(1)) {
+                (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+            }
+            (self.line, self.column) = (Some(line), column);
+        }
+        self
+    }
+
+    /// The line of `text` that the error is in and, on the next line, a mark under the column.
+    #[must_use]
+    pub fn excerpt(&self, text: &str) -> Option<String> {
+        const CHARACTERS_MAX: usize = 100;
+        let number = usize::try_from(self.line.unwrap_or(1)).ok()?;
+        let line: Vec<char> = text.lines().nth(number.saturating_sub(1))?.chars().collect();
+        let at = usize::try_from(self.column).ok()?.saturating_sub(1).min(line.len());
+        // Of a long line the part around the mistake.
+        let from = if line.len() <= CHARACTERS_MAX { 0 } else { at.saturating_sub(CHARACTERS_MAX / 2) };
+        let shown = line.iter().skip(from).take(CHARACTERS_MAX).map(|c| if c.is_control() { ' ' } else { *c });
+        Some(format!("{}\n{}^", shown.collect::<String>().trim_end(), " ".repeat(at - from)))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "formula, column {}: {}", self.column, self.message)
+        f.write_str("formula, ")?;
+        if let Some(line) = self.line {
+            write!(f, "line {line}, ")?;
+        }
+        write!(f, "column {}: {}", self.column, self.message)
     }
 }
 
@@ -59,6 +92,10 @@ impl Formula {
     /// # Errors
     /// Syntax, unknown names, values of the wrong kind, a result that is no number, too much work.
     pub fn compile(text: &str, names: &[String]) -> Result<Self, Error> {
+        Self::compile_unlocated(text, names).map_err(|error| error.located(text))
+    }
+
+    fn compile_unlocated(text: &str, names: &[String]) -> Result<Self, Error> {
         if text.chars().count() > LENGTH_MAX {
             return Err(Error::at(1, format!("the formula is longer than {LENGTH_MAX} characters")));
         }
@@ -97,6 +134,10 @@ impl Formula {
     /// # Errors
     /// What cannot be computed, and results that are no number.
     pub fn evaluate(&self, values: &[Option<f64>]) -> Result<Option<f64>, Error> {
+        self.evaluate_unlocated(values).map_err(|error| error.located(&self.text))
+    }
+
+    fn evaluate_unlocated(&self, values: &[Option<f64>]) -> Result<Option<f64>, Error> {
         let column = self.tree.nodes[self.tree.root].column;
         match self.run(values)? {
             Some(number) if number.is_nan() => {

@@ -103,6 +103,9 @@ impl Parser<'_> {
         match &self.token().kind {
             TokenKind::End => Ok(()),
             TokenKind::Symbol(":") => Err(Error::at(self.column(), "unexpected \":\" (slices are not supported)")),
+            TokenKind::Name(name) if matches!(name.as_str(), "contains" | "startsWith" | "endsWith" | "matches") => {
+                Err(Error::at(self.column(), format!("the operator {name} is not supported: formulas know no text")))
+            }
             _ => Err(self.unexpected("")),
         }
     }
@@ -374,6 +377,11 @@ impl Parser<'_> {
             let of = types::at(self.of(whole), self.of(position));
             whole = self.typed(column, NodeKind::At { array: whole, position }, of)?;
         }
+        if self.is(".") {
+            let text =
+                "members and methods, which a . leads to, are not supported in formulas, which are about numbers";
+            return Err(Error::at(self.column(), text));
+        }
         Ok(whole)
     }
 
@@ -489,8 +497,11 @@ impl Parser<'_> {
             return self.for_each(column, each, piped);
         }
         let Some(function) = Function::from_name(name) else {
-            if builtin::NOT_SUPPORTED.contains(&name) {
-                return Err(Error::at(column, format!("the function {} is not supported in formulas", shown(name))));
+            if let Some((_, why)) = builtin::NOT_SUPPORTED.iter().find(|(known, _)| *known == name) {
+                return Err(Error::at(
+                    column,
+                    format!("the function {name}() is not supported: formulas know no {why}"),
+                ));
             }
             if self.names.iter().any(|known| known == name) {
                 return Err(Error::at(column, format!("{} is a number, not a function", shown(name))));
@@ -559,7 +570,7 @@ impl Parser<'_> {
 }
 
 fn is_taken_by_function(name: &str) -> bool {
-    builtin::is_function(name) || builtin::NOT_SUPPORTED.contains(&name)
+    builtin::is_function(name) || builtin::NOT_SUPPORTED.iter().any(|(known, _)| *known == name)
 }
 
 fn unknown(column: u32, what: &str, name: &str, known: &[&str]) -> Error {

@@ -29,7 +29,7 @@ fn errors_name_the_column_and_what_was_meant() {
         ("a % 2", "column 3: % needs whole numbers, and gets a number and a whole number: write int(…) around them"),
         ("avg([a])", "column 1: unknown function \"avg\", did you mean \"mean\"?"),
         ("mediam([a])", "column 1: unknown function \"mediam\", did you mean \"median\"?"),
-        ("sortBy([a], #)", "column 1: the function \"sortBy\" is not supported in formulas"),
+        ("sortBy([a], #)", "column 1: the function sortBy() is not supported: formulas know no order of arrays"),
         ("max + 1", "column 1: \"max\" is a function, write max(…)"),
         (
             "my-queue + 1",
@@ -42,6 +42,12 @@ fn errors_name_the_column_and_what_was_meant() {
         ("map([a])", "column 8: map needs a second argument that says what to do with each element"),
         ("let a = 1; a", "column 5: \"a\" is taken, let needs a new name"),
         ("[a][0:1]", "column 4: slices are not supported in formulas"),
+        ("now() > a ? 1 : 0", "column 1: the function now() is not supported: formulas know no dates and times"),
+        (
+            "a.b + 1",
+            "column 2: members and methods, which a . leads to, are not supported in formulas, which are about numbers",
+        ),
+        ("a contains b", "column 3: the operator contains is not supported: formulas know no text"),
         ("10 % int(a + 1)", "column 4: the right side of % is zero"),
         ("a = 1", "column 3: unexpected \"=\""),
         ("sum(1..999999)", "column 6: the formula takes more than 20000 steps"),
@@ -153,4 +159,22 @@ fn depth_length_and_work_are_bounded() {
     assert!(refused(&format!("{doubled}(x25 == x25) ? 1 : 0")).contains("steps"));
     assert!(refused("reduce(1..5000, [#acc])[0]").contains("32 deep"));
     assert!(refused("sum(map(1..200, sum(map(1..200, # * 2))))").contains("steps"));
+}
+
+#[test]
+fn errors_in_several_lines_name_the_line_and_show_it() {
+    let text = "max(\n  a,\n\tb + laod\n)\n";
+    let error = Formula::compile(text, &names()).expect_err("an unknown name");
+    assert_eq!(error.to_string(), "formula, line 3, column 6: unknown name \"laod\"");
+    assert_eq!(error.excerpt(text).as_deref(), Some(" b + laod\n     ^"));
+    let error = compiled("a +\n b").evaluate(&[Some(1.0), None, None, None]).expect_err("nil");
+    assert_eq!(error.to_string(), "formula, line 1, column 3: + cannot be used between a number and nil");
+    // One line is one line, whatever a block scalar leaves at its end.
+    let error = Formula::compile("a + laod\n", &names()).expect_err("an unknown name");
+    assert_eq!((error.line, error.column), (None, 5));
+    let long = format!("{}laod", "a + ".repeat(50));
+    let error = Formula::compile(&long, &names()).expect_err("an unknown name");
+    let excerpt = error.excerpt(&long).expect("a line");
+    let (line, mark) = excerpt.split_once('\n').expect("two lines");
+    assert!(line[mark.len() - 1..].starts_with("laod") && line.len() <= 100, "{excerpt}");
 }

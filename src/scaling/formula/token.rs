@@ -26,9 +26,9 @@ pub(super) enum TokenKind {
 const WORDS: [&str; 7] = ["not", "in", "and", "or", "let", "if", "else"];
 
 /// Longer ones first, since the first that fits is taken.
-const SYMBOLS: [&str; 31] = [
-    "**", "==", "!=", "<=", ">=", "&&", "||", "??", "..", "+", "-", "*", "/", "%", "^", "!", "<", ">", "=", "?", ":",
-    ";", ",", "|", "#", "(", ")", "[", "]", "{", "}",
+const SYMBOLS: [&str; 32] = [
+    "**", "==", "!=", "<=", ">=", "&&", "||", "??", "..", ".", "+", "-", "*", "/", "%", "^", "!", "<", ">", "=", "?",
+    ":", ";", ",", "|", "#", "(", ")", "[", "]", "{", "}",
 ];
 
 /// Cuts a formula into words; the last one is the end.

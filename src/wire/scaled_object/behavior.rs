@@ -12,7 +12,6 @@ const INT32_MAX: i64 = i32::MAX as i64;
 /// `None` for an absent or empty behavior.
 pub(super) fn read(config: &Fields<'_>, report: &mut Report) -> Option<Behavior> {
     let behavior = config.child("behavior", report);
-    behavior.warn_unknown(&["scaleUp", "scaleDown"], report);
     let read = Behavior {
         scale_up: rules(&behavior.child("scaleUp", report), report),
         scale_down: rules(&behavior.child("scaleDown", report), report),
@@ -24,7 +23,6 @@ fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
     if !fields.is_present() {
         return None;
     }
-    fields.warn_unknown(&["stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"], report);
     let window = fields.integer("stabilizationWindowSeconds", 0..=STABILIZATION_SECONDS_MAX, report);
     let select_policy = fields.filled("selectPolicy", report);
     if let Some(text) = select_policy.filter(|text| !matches!(*text, "Max" | "Min" | "Disabled")) {
@@ -48,7 +46,6 @@ fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
 }
 
 fn policy(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingPolicy> {
-    fields.warn_unknown(&["type", "value", "periodSeconds"], report);
     let kind = fields.text("type", report);
     if !matches!(kind, Some("Pods" | "Percent")) {
         let message = kind.map_or("is missing".to_owned(), |text| format!("{} is no policy type", quoted(text)));

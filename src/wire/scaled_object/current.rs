@@ -2,8 +2,9 @@
 
 use super::super::fields::{Fields, Report, quoted};
 use super::super::metadata::Metadata;
+use super::super::names::is_dns_subdomain;
 use super::super::trigger;
-use super::{Spec, annotations, behavior, bounds, fallback, modifiers};
+use super::{Spec, annotations, behavior, bounds, fallback, modifiers, targets};
 use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
 
 /// Label on a ScaledObject and in its HPA's metric selectors.
@@ -11,28 +12,12 @@ const NAME_LABEL: &str = "scaledobject.keda.sh/name";
 /// Longest value of a label, which both names become.
 const NAME_BYTES_MAX: usize = 63;
 
-const SPEC_FIELDS: &[&str] = &[
-    "scaleTargetRef",
-    "pollingInterval",
-    "cooldownPeriod",
-    "initialCooldownPeriod",
-    "idleReplicaCount",
-    "minReplicaCount",
-    "maxReplicaCount",
-    "fallback",
-    "advanced",
-    "triggers",
-];
-
 pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
-    spec.warn_unknown(SPEC_FIELDS, report);
     let target = target(spec, report);
     let replicas = bounds::replicas(ApiGroup::KedaSh, spec, report);
     let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
     bounds::warn_useless(spec, &replicas, report);
     let advanced = spec.child("advanced", report);
-    advanced
-        .warn_unknown(&["restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig", "scalingModifiers"], report);
     let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
     let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, report);
     if replicas.min.unwrap_or(0) == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
@@ -43,7 +28,6 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
         );
     }
     let config = advanced.child("horizontalPodAutoscalerConfig", report);
-    config.warn_unknown(&["name", "behavior"], report);
     let hpa_name = hpa_name(metadata, &config, report);
     let behavior = behavior::read(&config, report);
     let modifiers = modifiers::read(spec, &advanced, report);
@@ -75,7 +59,6 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
 
 fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     let fields = spec.child_at("scaleTargetRef", Step::Target, report);
-    fields.warn_unknown(&["name", "apiVersion", "kind", "envSourceContainerName"], report);
     let name = fields.text("name", report).unwrap_or_default();
     if name.is_empty() && !fields.has("name") || fields.get("name").is_some_and(|name| name == "") {
         let fix = match fields.get("deploymentName").and_then(|name| name.as_str()) {
@@ -85,6 +68,7 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
         report.problem(Step::Target, fields.path("name"), "is missing", fix);
     }
     let api_version = fields.filled("apiVersion", report).unwrap_or("apps/v1");
+    let kind = fields.filled("kind", report).unwrap_or("Deployment");
     let parts: Vec<&str> = api_version.split('/').collect();
     if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) {
         report.problem(
@@ -93,10 +77,13 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
             format!("{} is not a group and version", quoted(api_version)),
             "write e.g. apps/v1",
         );
+    } else {
+        targets::check(&fields, api_version, kind, report);
     }
+    targets::check_name(&fields, "name", name, report);
     TargetRef {
         api_version: api_version.to_owned(),
-        kind: fields.filled("kind", report).unwrap_or("Deployment").to_owned(),
+        kind: kind.to_owned(),
         name: name.to_owned(),
         env_source_container: fields.filled("envSourceContainerName", report).map(str::to_owned),
     }
@@ -138,13 +125,4 @@ fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Report) -> St
         );
     }
     name
-}
-
-fn is_dns_subdomain(name: &str) -> bool {
-    name.split('.').all(|label| {
-        !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    })
 }

@@ -26,7 +26,6 @@ pub(super) fn read(
     if !fallback.is_present() {
         return None;
     }
-    fallback.warn_unknown(&["failureThreshold", "replicas", "behavior"], report);
     let mut required = |name: &str, fix: &str| {
         if !fallback.has(name) {
             report.problem(Step::BuildScalers, fallback.path(name), "is missing", fix);

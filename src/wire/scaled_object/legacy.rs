@@ -3,27 +3,16 @@
 
 use super::super::fields::{Fields, Report, quoted};
 use super::super::metadata::Metadata;
+use super::super::names::is_dns_subdomain;
 use super::super::trigger;
-use super::{Spec, annotations, bounds};
+use super::{Spec, annotations, bounds, targets};
 use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
 
 /// Label on an old ScaledObject and in its HPA's metric selectors; its value is the Deployment's name.
 const DEPLOYMENT_LABEL: &str = "deploymentName";
 const NAME_BYTES_MAX: usize = 63;
 
-const SPEC_FIELDS: &[&str] = &[
-    "scaleType",
-    "scaleTargetRef",
-    "jobTargetRef",
-    "pollingInterval",
-    "cooldownPeriod",
-    "minReplicaCount",
-    "maxReplicaCount",
-    "triggers",
-];
-
 pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
-    spec.warn_unknown(SPEC_FIELDS, report);
     report.warn(
         "apiVersion",
         "keda.k8s.io/v1alpha1 is the API of KEDA 1",
@@ -61,7 +50,6 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
 
 fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     let fields = spec.child_at("scaleTargetRef", Step::Target, report);
-    fields.warn_unknown(&["deploymentName", "containerName"], report);
     let target = TargetRef {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
@@ -88,6 +76,8 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
             None => "write the name of the Deployment to scale".to_owned(),
         };
         report.problem(Step::Target, fields.path("deploymentName"), "is missing", fix);
+    } else if !is_dns_subdomain(&target.name) {
+        targets::check_name(&fields, "deploymentName", &target.name, report);
     } else if target.name.len() > NAME_BYTES_MAX {
         report.problem(
             Step::Target,

@@ -10,6 +10,7 @@ mod current;
 mod fallback;
 mod legacy;
 pub(in crate::wire) mod modifiers;
+mod targets;
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, ScaledObje
 pub struct Reading {
     pub object: ScaledObject,
     pub warnings: Vec<Warning>,
+    /// Fields of several lines with the line that has the mistake, and a mark under it.
+    pub excerpts: Vec<(String, String)>,
 }
 
 /// What both forms of a spec are reduced to.
@@ -67,7 +70,11 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let spec_json = object.get("spec").unwrap_or(&Value::Null).to_string();
     let status = object.get("status").map(status::from_value).unwrap_or_default();
 
-    let Report { mut problems, warnings } = report;
+    let Report { mut problems, warnings, excerpts } = report;
+    // Of a spec that is none, all that it lacks follows from that.
+    if problems.iter().any(|problem| problem.field == "spec") {
+        problems.retain(|problem| !problem.field.starts_with("spec."));
+    }
     // Stable, so that within a step the order of the walk stays.
     problems.sort_by_key(|problem| problem.step);
     let definition = if problems.is_empty() { Ok(Arc::new(spec.definition)) } else { Err(Invalid { problems }) };
@@ -92,7 +99,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
         spec_json: spec_json.into(),
         status,
     };
-    Ok(Reading { object, warnings })
+    Ok(Reading { object, warnings, excerpts })
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ use crate::scaling::formula::Formula;
 use crate::scaling::hpa::composite_target_milli;
 use crate::scaling::model::{MetricType, Modifiers, Step};
 
-const FIELDS: &[&str] = &["formula", "target", "activationTarget", "metricType"];
-
 /// Whether the triggers feed a formula, right or wrong: other rules depend on it.
 pub(in crate::wire) fn has_formula(spec: &Fields<'_>) -> bool {
     let modifiers = spec.get("advanced").and_then(|advanced| advanced.get("scalingModifiers"));
@@ -19,7 +17,6 @@ pub(in crate::wire) fn has_formula(spec: &Fields<'_>) -> bool {
 /// `None` when nothing is set, which `{}` and empty texts count as.
 pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Report) -> Option<Modifiers> {
     let fields = advanced.child("scalingModifiers", report);
-    fields.warn_unknown(FIELDS, report);
     let formula = fields.filled("formula", report);
     let target = fields.filled("target", report);
     let activation_target = fields.filled("activationTarget", report);
@@ -62,6 +59,14 @@ pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Report
             None
         }
     };
+    if metric_type == Some(MetricType::Value) && counts_replicas_only(spec) {
+        report.warn(
+            fields.path("metricType"),
+            "Value makes the HPA multiply its replicas by result / target at each look, and what the triggers give does not \
+             fall as replicas come",
+            "remove it, or write AverageValue",
+        );
+    }
     let formula = compile(spec, &fields, formula?, report);
     Some(Modifiers {
         formula: formula?,
@@ -69,6 +74,14 @@ pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Report
         activation_target: activation?,
         metric_type: metric_type?,
     })
+}
+
+/// Whether all that a formula can read are counts that do not depend on how many replicas run.
+fn counts_replicas_only(spec: &Fields<'_>) -> bool {
+    let triggers = spec.objects("triggers", &mut Report::default());
+    let kinds = triggers.iter().filter_map(|trigger| trigger.get("type")?.as_str());
+    let mut read = kinds.filter(|kind| !matches!(*kind, "cpu" | "memory")).peekable();
+    read.peek().is_some() && read.all(|kind| matches!(kind, "cron" | "kubernetes-workload"))
 }
 
 /// Compiles the formula over the triggers that it can read: all but those that the HPA measures itself.
@@ -107,7 +120,14 @@ fn compile(spec: &Fields<'_>, fields: &Fields<'_>, text: &str, report: &mut Repo
             Some(formula)
         }
         Err(error) => {
-            let fix = if names.is_empty() { String::new() } else { format!("trigger names: {}", names.join(", ")) };
+            report.excerpts.extend(error.excerpt(text).map(|excerpt| (fields.path("formula"), excerpt)));
+            let fix = if error.message.contains("dates and times") {
+                "a cron trigger gives a value by the clock".to_owned()
+            } else if names.is_empty() || error.message.contains("not supported") {
+                String::new()
+            } else {
+                format!("trigger names: {}", names.join(", "))
+            };
             report.problem(Step::BuildScalers, fields.path("formula"), error.to_string(), fix);
             None
         }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::super::fields::{Report, quoted};
 use super::parameters::Parameters;
-use super::{Context, External, Parsed, Row, TriggerType, expression, external_metric_type, normalized, zones};
+use super::{
+    Context, External, Parsed, Row, TriggerType, expression, external_metric_type, normalized, zone_names, zones,
+};
 use crate::scaling::cron::{Recurrence, Window, Zone};
-use crate::scaling::model::{ApiGroup, OnMissing, Source};
+use crate::scaling::model::{ApiGroup, MetricType, OnMissing, Source};
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "cron",
@@ -39,7 +41,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     let start = recurrence(parameters, "start", "always", zone.as_ref(), report);
     let end = recurrence(parameters, "end", "never", zone.as_ref(), report);
     let desired_replicas = desired_replicas(parameters, report);
-    let metric_type = external_metric_type(context, report);
+    let metric_type = metric_type(context, report);
     context.warn_authentication_unused(report);
     let texts = (parameters.get("start")?, parameters.get("end")?);
     if texts.0 == texts.1 {
@@ -58,6 +60,20 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     }))
 }
 
+/// Always per replica: the count of replicas that is wanted does not fall as replicas come, so that an HPA that took it
+/// for a Value would multiply its replicas by it at each look, up to the maximum.
+fn metric_type(context: &Context<'_>, report: &mut Report) -> Option<MetricType> {
+    let written = external_metric_type(context, report)?;
+    if written == MetricType::Value && !context.feeds_formula {
+        report.warn(
+            context.fields.path("metricType"),
+            "Value has no effect on a cron trigger: the HPA gets AverageValue, by which it runs desiredReplicas",
+            "remove it",
+        );
+    }
+    Some(MetricType::AverageValue)
+}
+
 fn timezone(parameters: &Parameters, report: &mut Report) -> Option<Arc<Zone>> {
     let name = parameters.required("timezone", "write the name of a time zone, e.g. \"Europe/Berlin\"", report)?;
     find_zone(parameters, "timezone", name, report)
@@ -67,11 +83,8 @@ fn timezone(parameters: &Parameters, report: &mut Report) -> Option<Arc<Zone>> {
 fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut Report) -> Option<Arc<Zone>> {
     let zone = zones::find(name);
     if zone.is_none() {
-        let fix = match zones::similar(name) {
-            Some(similar) => format!("write {similar:?}"),
-            None => "write a name of the IANA database, e.g. \"Europe/Berlin\" or \"Etc/UTC\"".to_owned(),
-        };
-        parameters.problem(parameter, format!("{} is no time zone", quoted(name)), fix, report);
+        let message = format!("{} is no time zone", quoted(name));
+        parameters.problem(parameter, message, zone_names::advice(name), report);
     }
     zone
 }

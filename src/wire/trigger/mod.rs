@@ -16,6 +16,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod workload;
+mod zone_names;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -141,9 +142,6 @@ impl Triggers<'_> {
     }
 }
 
-const TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"];
-const LEGACY_TRIGGER_FIELDS: &[&str] = &["type", "name", "metadata", "authenticationRef"];
-
 /// Reads `spec.triggers` of an object.
 pub(crate) fn read_all<'a>(group: ApiGroup, object: &Metadata, spec: &Fields<'a>, report: &mut Report) -> Triggers<'a> {
     let items = spec.objects("triggers", report);
@@ -219,8 +217,6 @@ fn read_one(
     report: &mut Report,
 ) -> Option<One> {
     let Common { group, namespace, feeds_formula } = common;
-    let known = if group == ApiGroup::KedaSh { TRIGGER_FIELDS } else { LEGACY_TRIGGER_FIELDS };
-    fields.warn_unknown(known, report);
     let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
     let parameters = read_parameters(group, fields, report);
     let Some(trigger_type) = SUPPORTED.iter().find(|row| row.name == kind) else {
@@ -273,10 +269,11 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) ->
     let metadata = fields.child("metadata", report);
     let mut values = BTreeMap::new();
     for (key, value) in metadata.entries() {
-        if value.is_null() && group == ApiGroup::KedaK8sIo {
+        // The API server drops it.
+        if value.is_null() {
             continue;
         }
-        let is_scalar = !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null);
+        let is_scalar = !matches!(value, Value::Array(_) | Value::Object(_));
         if !value.is_string() && (group == ApiGroup::KedaSh || !is_scalar) {
             let fix = if is_scalar { format!("write {key}: \"{}\"", scalar_text(value)) } else { String::new() };
             report.problem(
@@ -314,7 +311,6 @@ fn authentication(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> 
         return None;
     }
     let is_current = group == ApiGroup::KedaSh;
-    reference.warn_unknown(if is_current { &["name", "kind"] } else { &["name"] }, report);
     let name = reference.filled("name", report);
     if name.is_none() && reference.get("name").is_none_or(Value::is_string) {
         report.problem(

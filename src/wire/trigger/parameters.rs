@@ -95,6 +95,15 @@ impl Parameters {
             );
             return Err(());
         };
+        // Nobody waits so short, and many think in seconds.
+        const SECONDS_MEANT_MAX: u64 = 120;
+        if let Some(number) = text.parse::<u64>().ok().filter(|number| (1..=SECONDS_MEANT_MAX).contains(number)) {
+            report.warn(
+                self.path(name),
+                format!("{} is {number} milliseconds, as any number without a unit", quoted(text)),
+                format!("write \"{number}s\" for seconds, or \"{number}ms\""),
+            );
+        }
         Ok((nanos > 0).then(|| Duration::from_nanos(nanos)))
     }
 

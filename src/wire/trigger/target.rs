@@ -5,9 +5,13 @@ use super::Context;
 use crate::scaling::hpa::target_milli;
 use crate::scaling::quantity;
 
-/// Reads the required parameter `name`, which the API server wants positive in milli units.
+/// Reads the parameter `name`, which the API server wants positive in milli units. Beside a formula none is needed:
+/// the formula's target goes to the HPA instead, and the trigger's own reads as 0.
 pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Report) -> Option<f64> {
     let parameters = &context.parameters;
+    if context.feeds_formula && parameters.get(name).is_none() {
+        return Some(0.0);
+    }
     let text = parameters.required(name, fix, report)?;
     let number = parameters.number(name, report).ok()??;
     check(context, name, text, number, report)
@@ -17,7 +21,6 @@ pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Re
 pub(super) fn check(context: &Context<'_>, name: &str, text: &str, number: f64, report: &mut Report) -> Option<f64> {
     let parameters = &context.parameters;
     if context.feeds_formula {
-        // The formula's target goes to the HPA instead.
         return Some(number);
     }
     if number <= 0.0 {

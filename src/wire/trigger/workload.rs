@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::fields::{Report, quoted};
 use super::super::labels::Selector;
 use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, normalized, target};
-use crate::scaling::model::{ApiGroup, OnMissing, PodSelection, Source, Step};
+use crate::scaling::model::{ApiGroup, MetricType, OnMissing, PodSelection, Source, Step};
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "kubernetes-workload",
@@ -49,6 +49,14 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     let activation_threshold = parameters.number("activationValue", report);
     let group_by_node = parameters.boolean("groupByNode", report);
     let metric_type = external_metric_type(context, report);
+    if metric_type == Some(MetricType::Value) && !context.feeds_formula {
+        report.warn(
+            context.fields.path("metricType"),
+            "Value makes the HPA multiply its replicas by pods / value at each look, so that they only stop rising once \
+             fewer pods are counted",
+            "remove it, or write AverageValue, for one replica per value pods",
+        );
+    }
     context.warn_authentication_unused(report);
     Some(Parsed::External(External {
         metric_name: format!("s{}-{}", context.index, normalized(&format!("workload-{}", context.namespace))).into(),
