@@ -1,79 +1,72 @@
 //! Why replicas changed.
 
-use super::facts::{Facts, condition, driver, metric_text, resources};
-use super::{Change, Entry, Held, Metric, when};
+use super::claim::{Claim, sentence};
+use super::facts::{Facts, condition, driver, resources};
+use super::{Change, Entry, Held, Metric, Reading};
 use crate::logfmt::iso;
-use crate::scaling::recommend::{self, Limit};
+use crate::scaling::attribution::{Actor, Attribution};
+use crate::scaling::model::Definition;
+use crate::scaling::recommend::Limit;
 use crate::store::evidence::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 use crate::store::past::ReplicaRow;
 
 /// A decision belongs to a change so long after it.
 const CARRY_OUT_MS: i64 = 300_000;
 
+/// A change that is seen so soon after a start may have happened before it.
+const START_MS: i64 = 30_000;
+
+/// The HPA may have read the sample before the newest, when that came while it was about to write.
+const READ_AHEAD_MS: i64 = 5_000;
+
 pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     let from = row.from.unwrap_or(row.to);
-    let metrics = facts.metrics_at(row.at, from);
+    let by = Attribution::from_row(&row.actor, row.manager.as_deref());
     let mut limits = Vec::new();
     let mut reason = None;
     let mut driven_by = None;
-    let inferred = if row.source == "inferred" { " (inferred)" } else { "" };
-    let why = match row.actor.as_str() {
-        _ if row.from.is_none() => "first seen".to_owned(),
-        "hpa" => {
-            let definition = facts.definition(row.at);
-            let said = after_change(facts, row);
-            limits = limits_of(facts, row, from, said);
-            let resources = definition.and_then(|definition| resources(definition, said));
-            let min = definition.map_or(1, |definition| definition.min().max(1));
-            // Above the minimum, the count goes no higher than what the driving metric asks for.
-            let is_beyond = |metric: &Metric| row.to > from.max(min) && metric.proposal < Some(row.to);
-            let driving = driver(&metrics).filter(|metric| resources.is_none() || !is_beyond(metric));
-            driven_by = driving.map(|metric| metric.metric.clone());
-            let unseen = || resources.as_ref().map(|kinds| format!("for {kinds}, which it reads itself"));
-            let mut parts: Vec<String> = driving.map(metric_text).or_else(unseen).into_iter().collect();
-            parts.extend(limits.iter().map(|limit| limit.text.clone()));
-            if let Some(age) = driving.and_then(|metric| metric.sample_age_ms) {
-                parts.push(format!("{:.1} s after the sample", age as f64 / 1000.0));
-            }
-            format!("by the HPA{inferred}: {}", parts.join("; "))
+    let mut metrics = facts.metrics_at(row.at, from);
+    let mut claims = match row.from {
+        None => vec![Claim::Seen { at: row.at, to: row.to }],
+        Some(from) => vec![Claim::Moved { at: row.at, from, to: row.to, by: by.clone() }],
+    };
+    claims.extend(start_before(facts, row).map(|started| Claim::SeenAtStart { started, at: row.at }));
+    let head = sentence(&claims, ", ");
+    let mut parts = Vec::new();
+    match by.actor {
+        _ if row.from.is_none() => {}
+        Actor::Hpa => {
+            let cause = hpa(facts, row, from, &mut metrics);
+            driven_by = cause.driven_by;
+            limits = cause.limits;
+            parts = cause.claims;
         }
-        "hpalite" => {
+        Actor::Hpalite => {
             let decision = decision_of(facts, row, from);
             reason = decision.map(|decision| decision.reason.clone());
-            let mut text = decision.map_or("decision not recorded".to_owned(), |decision| decision.detail.clone());
-            if let Some(pause) = decision.and_then(|decision| decision.pause.as_deref()) {
-                text.push_str(&format!(" ({pause})"));
-            }
-            let values = metrics.iter().filter_map(|metric| {
-                let value = metric.value?;
-                let compared = if value > metric.activation_threshold { ">" } else { "≤" };
-                Some(format!(
-                    "{} {value} {compared} activation threshold {}",
-                    metric.metric, metric.activation_threshold
-                ))
-            });
-            let values: Vec<String> = values.collect();
-            if !values.is_empty() {
-                text.push_str(&format!("; {}", values.join(", ")));
-            }
-            if let Some(until) = decision.and_then(|decision| decision.cooldown_until).filter(|until| *until <= row.at)
-            {
-                let period = facts.definition(row.at).map(|definition| definition.cooldown_period.as_secs());
-                let period = period.map_or(String::new(), |seconds| format!(" of {seconds} s"));
-                text.push_str(&format!("; cooldown{period} over since {}", when::short(until, row.at)));
-            }
-            format!("by hpalite{inferred}: {text}")
+            parts = hpalite(facts, row, decision);
         }
-        _ => match &row.manager {
-            Some(manager) => format!("by {manager}, the field manager of spec.replicas: neither the HPA nor hpalite"),
-            None => "by someone else (inferred: neither hpalite nor the HPA wanted this)".to_owned(),
-        },
+        Actor::Other => {}
+    }
+    let mut text = match (row.from, by.actor, &row.manager) {
+        (Some(_), Actor::Other, Some(_)) => {
+            format!("{head}, the field manager of spec.replicas: neither the HPA nor hpalite")
+        }
+        (Some(_), Actor::Other, None) => format!("{head}: neither hpalite nor the HPA is known to have wanted this"),
+        _ => head,
     };
-    let arrow = row.from.map_or(row.to.to_string(), |from| format!("{from}→{}", row.to));
+    if by.actor == Actor::Hpalite && row.from.is_some() && parts.is_empty() {
+        text.push_str(": decision not recorded");
+    }
+    let why = sentence(&parts, "; ");
+    if !why.is_empty() {
+        text.push_str(&format!(": {why}"));
+    }
+    claims.extend(parts);
     Entry {
         at: iso(row.at),
         kind: "replicas",
-        text: format!("{arrow} {why}"),
+        text,
         change: Some(Change {
             from: row.from,
             to: row.to,
@@ -86,8 +79,144 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
             limits,
         }),
         held: None,
+        claims,
         time: row.at,
     }
+}
+
+/// A start of hpalite between the change before and this one, shortly before this one.
+fn start_before(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
+    let before = facts.evidence.changes.iter().rev().find(|other| other.at < row.at)?;
+    let started = facts.evidence.runs.iter().map(|run| run.started_at);
+    started.filter(|started| *started > before.at && *started <= row.at && row.at - started <= START_MS).max()
+}
+
+struct Cause {
+    claims: Vec<Claim>,
+    limits: Vec<Held>,
+    driven_by: Option<String>,
+}
+
+fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>) -> Cause {
+    let Some(definition) = facts.definition(row.at) else {
+        return Cause { claims: Vec::new(), limits: Vec::new(), driven_by: None };
+    };
+    let said = after_change(facts, row);
+    let limit = said.and_then(|said| limit(said, definition, row, from));
+    let mut at = row.at;
+    if !explains(metrics, definition, row, from)
+        && let Some(before) = sample_before(facts, row.at)
+    {
+        let earlier = facts.metrics_at(before, from);
+        if explains(&earlier, definition, row, from) {
+            (at, *metrics) = (before, earlier);
+        }
+    }
+    let own_resources = resources(definition, said);
+    let min = definition.min().max(1);
+    // Above the minimum, the count goes no higher than what the driving metric asks for.
+    let is_beyond = |metric: &Metric| row.to > from.max(min) && metric.exact < Some(row.to);
+    let driving = driver(metrics).filter(|metric| own_resources.is_none() || !is_beyond(metric));
+    let mut claims: Vec<Claim> = Vec::new();
+    claims.extend(driving.map(|metric| Claim::Said { at, replicas: from, metric: metric.clone() }));
+    if driving.is_none() {
+        claims.extend(own_resources.map(Claim::Resources));
+    }
+    // What reads as nothing is what let the count go.
+    let others = metrics.iter().filter(|one| driving.is_none_or(|driving| driving.metric != one.metric));
+    for metric in others.filter(|_| row.to < from) {
+        if let Reading::Absent { since, answer, .. } = &metric.reading {
+            let (metric, since, answer) = (metric.metric.clone(), *since, answer.clone());
+            claims.push(Claim::Absent { metric, at, since, answer });
+        }
+    }
+    let mut limits = Vec::new();
+    if let Some((by, allows, claim)) = limit {
+        limits.push(Held::new(by.id(), vec![claim.clone()]).allowing(allows));
+        claims.push(claim);
+    } else if row.to < from && driving.is_some() {
+        let claim = last_higher(facts, row, driving.and_then(|metric| metric.exact));
+        limits.push(Held::new(Limit::Stabilization.id(), vec![claim.clone()]).allowing(row.to));
+        claims.push(claim);
+    }
+    let sample = driving.filter(|metric| metric.reading == Reading::Number).and_then(|metric| {
+        let sample_at = at - metric.sample_age_ms?;
+        Some(Claim::After { metric: metric.metric.clone(), sample_at, at: row.at })
+    });
+    claims.extend(sample);
+    Cause { claims, limits, driven_by: driving.map(|metric| metric.metric.clone()) }
+}
+
+/// The driving metric asks for what came, within the bounds.
+fn explains(metrics: &[Metric], definition: &Definition, row: &ReplicaRow, from: u32) -> bool {
+    let min = definition.min().max(1);
+    let asked = driver(metrics).and_then(|metric| metric.exact);
+    let wanted = asked.map(|asked| asked.clamp(min, definition.max_replicas.max(min)));
+    wanted.is_some_and(|wanted| if row.to > from { wanted >= row.to } else { wanted <= row.to })
+}
+
+/// The moment before the newest sample, if that came just before.
+fn sample_before(facts: &Facts<'_>, at: i64) -> Option<i64> {
+    let newest = facts.series_at(at).filter_map(|series| Some(facts.samples_until(series.id, at).next()?.0)).max()?;
+    (at - newest <= READ_AHEAD_MS).then_some(newest - 1)
+}
+
+/// What the samples say of a scale-in that no condition of the HPA explains.
+fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> Claim {
+    let (to, at) = (row.to, row.at);
+    // More than what the metric asks for now: it is what was asked for within the window.
+    if asked_now.is_some_and(|asked| asked < to)
+        && let (Some(asked), _) = facts.last_asked_for(at, to)
+        && asked.replicas == to
+    {
+        return Claim::Highest { metric: asked.metric, sample_at: asked.at, to, at };
+    }
+    match facts.last_asked_for(at, to.saturating_add(1)) {
+        (Some(asked), _) => {
+            Claim::LastHigher { metric: asked.metric, sample_at: asked.at, asked: asked.replicas, to, at }
+        }
+        (None, since) => Claim::NoneHigher { since, to, at },
+    }
+}
+
+fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) -> Vec<Claim> {
+    let Some(decision) = decision else { return Vec::new() };
+    let triggers: Vec<serde_json::Value> = serde_json::from_str(&decision.triggers_json).unwrap_or_default();
+    // The metrics without a number follow, with since when.
+    let mut detail = decision.detail.clone();
+    for trigger in &triggers {
+        if let (Some(metric), Some(answer)) = (trigger["metric"].as_str(), trigger["absence"].as_str()) {
+            detail = detail.replace(&format!("; {metric} has {answer}"), "");
+        }
+    }
+    let mut claims = vec![Claim::Decided { at: decision.at, detail, pause: decision.pause.clone() }];
+    // At a pause's count nobody asked the metrics.
+    if decision.pause.as_deref().is_some_and(is_full) {
+        return claims;
+    }
+    for trigger in &triggers {
+        let Some(metric) = trigger["metric"].as_str() else { continue };
+        let Some(series) = facts.series_at(decision.at).find(|series| series.metric_name == metric) else { continue };
+        if let (Some(since), Some(answer)) = (trigger["absent_since_unix_ms"].as_i64(), trigger["absence"].as_str()) {
+            let (metric, answer) = (metric.to_owned(), answer.to_owned());
+            claims.push(Claim::Absent { metric, at: decision.at, since, answer });
+        } else if let Some(value) = trigger["value"].as_f64() {
+            let (metric, activation) = (metric.to_owned(), series.activation_threshold);
+            claims.push(Claim::Compared { decision_at: decision.at, metric, value, activation });
+        }
+    }
+    if let Some(until) = decision.cooldown_until.filter(|until| *until <= row.at) {
+        // Of an object that was never active it is the other period.
+        let periods = facts.definition(decision.at).map(|one| (one.cooldown_period, one.initial_cooldown_period));
+        let seconds = periods.filter(|(_, initial)| initial.is_zero()).map(|(period, _)| period.as_secs());
+        claims.push(Claim::CooldownOver { decision_at: decision.at, until, seconds, at: row.at });
+    }
+    claims
+}
+
+/// The annotations make a full pause.
+pub(super) fn is_full(pause: &str) -> bool {
+    pause.split(',').any(|name| name == "paused" || name.starts_with("paused-replicas"))
 }
 
 /// What the HPA said when it had made this change.
@@ -106,57 +235,24 @@ fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<
     recent.find(|decision| decision.to_replicas == row.to && decision.from_replicas == from)
 }
 
-/// What shaped a change of the HPA: as its own conditions of that time say, with our numbers.
-fn limits_of(facts: &Facts<'_>, row: &ReplicaRow, from: u32, after: Option<&HpaRow>) -> Vec<Held> {
-    let Some(definition) = facts.definition(row.at) else { return Vec::new() };
-    let up = row.to > from;
-    let limited = after.and_then(|seen| condition(seen, "ScalingLimited")).filter(|(status, ..)| status == "True");
-    let behavior = definition.behavior.as_ref();
-    let moved = |seconds: i32| {
-        let since = row.at - i64::from(seconds) * 1000;
-        let earlier = facts.evidence.changes.iter().filter(|c| c.actor == "hpa" && c.at > since && c.at < row.at);
-        let steps = earlier.filter_map(|c| Some((c.from?, c.to)));
-        steps.map(|(a, b)| if up { b.saturating_sub(a) } else { a.saturating_sub(b) }).sum()
+/// What limited a change of the HPA, as its own condition of that time says.
+fn limit(said: &HpaRow, definition: &Definition, row: &ReplicaRow, from: u32) -> Option<(Limit, u32, Claim)> {
+    let (status, reason, _) = condition(said, "ScalingLimited").filter(|(status, ..)| status == "True")?;
+    let min = definition.min().max(1);
+    let (limit, words) = match reason.as_str() {
+        "TooManyReplicas" if row.to == definition.max_replicas => {
+            (Limit::Max, format!("limited by maxReplicaCount {}", row.to))
+        }
+        "TooManyReplicas" => (Limit::Max, "limited by its maximum".to_owned()),
+        "TooFewReplicas" if row.to == min => (Limit::Min, format!("limited by the minimum {min}")),
+        "TooFewReplicas" => (Limit::Min, "limited by its minimum".to_owned()),
+        "ScaleUpLimit" if row.to > from => {
+            (Limit::ScaleUpPolicy, format!("limited by the scale-up policy to +{}", row.to - from))
+        }
+        "ScaleDownLimit" if row.to < from => {
+            (Limit::ScaleDownPolicy, format!("limited by the scale-down policy to -{}", from - row.to))
+        }
+        _ => return None,
     };
-    let (policy, _) = recommend::policy_limit(behavior, up, from, moved);
-    let held = |by: Limit, allows: u32, text: String| Held {
-        by: by.id().to_owned(),
-        allows: Some(allows),
-        seconds_left: None,
-        since: None,
-        text,
-    };
-    match limited.as_ref().map(|(_, reason, _)| reason.as_str()) {
-        Some("TooManyReplicas") => {
-            vec![held(
-                Limit::Max,
-                definition.max_replicas,
-                format!("limited by maxReplicaCount {}", definition.max_replicas),
-            )]
-        }
-        Some("TooFewReplicas") => {
-            let min = definition.min().max(1);
-            vec![held(Limit::Min, min, format!("limited by the minimum {min}"))]
-        }
-        Some("ScaleUpLimit") => {
-            vec![held(
-                Limit::ScaleUpPolicy,
-                row.to,
-                format!("limited by the scale-up policy to +{}", row.to - from.min(row.to)),
-            )]
-        }
-        Some("ScaleDownLimit") => {
-            let text = format!("limited by the scale-down policy to -{}", from.saturating_sub(row.to));
-            vec![held(Limit::ScaleDownPolicy, row.to, text)]
-        }
-        _ if up => vec![held(
-            Limit::ScaleUpPolicy,
-            policy,
-            format!("scale-up policy allowed +{}", policy.saturating_sub(from)),
-        )],
-        _ => {
-            let window = recommend::stabilization_seconds(behavior, false);
-            vec![held(Limit::Stabilization, row.to, format!("no higher recommendation within the last {window} s"))]
-        }
-    }
+    Some((limit, row.to, Claim::HpaSaid { at: said.at, kind: "ScalingLimited", status, reason, words }))
 }

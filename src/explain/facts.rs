@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Metric;
+use super::{Metric, Reading, when};
 use crate::scaling::composite;
+use crate::scaling::event::{Absence, Missing};
 use crate::scaling::hpa::MetricTarget;
-use crate::scaling::model::{ApiGroup, Definition, MetricType};
+use crate::scaling::model::{ApiGroup, Definition, FallbackBehavior, MetricType, OnMissing, Trigger, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
 use crate::store::evidence::{DecisionRow, Evidence, HpaRow};
-use crate::store::past::{DefinitionRow, SeriesRow};
+use crate::store::past::{DefinitionRow, ErrorRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
     /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
     definitions: Vec<Option<Arc<Definition>>>,
+    /// What the decision with the same index took each metric for.
+    decided: Vec<Vec<Value>>,
 }
 
 /// Rows are oldest first.
@@ -28,7 +31,9 @@ fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
 impl<'e> Facts<'e> {
     pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
         let definitions = evidence.definitions.iter().map(|row| definition(&evidence.api_group, namespace, name, row));
-        Self { evidence, definitions: definitions.collect() }
+        let decided = evidence.decisions.iter();
+        let decided = decided.map(|row| serde_json::from_str(&row.triggers_json).unwrap_or_default()).collect();
+        Self { evidence, definitions: definitions.collect(), decided }
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
@@ -57,35 +62,192 @@ impl<'e> Facts<'e> {
         self.evidence.series.iter().filter(move |one| one.from <= at && one.until.is_none_or(|end| end > at))
     }
 
+    /// Since when everything was read that is known of this moment.
+    pub(super) fn read_since(&self, at: i64) -> i64 {
+        let spans = &self.evidence.spans;
+        spans.iter().rfind(|span| span.from <= at).map_or(i64::MIN, |span| span.from)
+    }
+
+    /// Samples of a series until a moment, newest first, as far back as nothing was left out.
+    pub(super) fn samples_until(&self, series: i64, at: i64) -> impl Iterator<Item = &'e (i64, SampleValue)> {
+        let since = self.read_since(at);
+        let list = self.evidence.samples.get(&series).map_or(&[][..], Vec::as_slice);
+        list[..list.partition_point(|(time, _)| *time <= at)].iter().rev().take_while(move |(time, _)| *time >= since)
+    }
+
     /// What each metric said while `replicas` ran.
     pub(super) fn metrics_at(&self, at: i64, replicas: u32) -> Vec<Metric> {
-        let definition = self.definition(at);
-        let metrics =
-            self.series_at(at).map(|series| {
-                let sample = self.evidence.samples.get(&series.id).and_then(|list| newest(list, at, |(time, _)| *time));
-                let value = sample.and_then(|(_, value)| match value {
-                    SampleValue::Number(number) => Some(*number),
-                    SampleValue::Outcome(_) => None,
-                });
-                let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
-                let error =
-                    self.evidence.errors.iter().rev().find(|(of, error)| {
-                        *of == series.id && error.from <= at && error.until.is_none_or(|end| end > at)
-                    });
-                Metric {
-                    metric: series.metric_name.clone(),
-                    value,
-                    sample_age_ms: sample.map(|(time, _)| at - time),
-                    target: series.threshold,
-                    metric_type: definition.and_then(|one| metric_type_of(one, series)).map(MetricType::name),
-                    activation_threshold: series.activation_threshold,
-                    proposal: proposal.map(|proposal| proposal.replicas),
-                    exact: proposal.map(|proposal| proposal.exact),
-                    error: error.map(|(_, error)| format!("{} {}", error.outcome, error.message).trim().to_owned()),
-                }
-            });
-        metrics.collect()
+        self.series_at(at).map(|series| self.metric_at(series, at, replicas)).collect()
     }
+
+    fn metric_at(&self, series: &SeriesRow, at: i64, replicas: u32) -> Metric {
+        let definition = self.definition(at);
+        let sample = self.samples_until(series.id, at).next();
+        let reading = self.reading(series, sample, at);
+        let value = match (&reading, sample) {
+            (Reading::Number, Some((_, SampleValue::Number(number)))) => Some(*number),
+            (Reading::Absent { value, .. } | Reading::Fallback { value, .. }, _) => *value,
+            _ => None,
+        };
+        let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
+        let mut metric = Metric {
+            metric: series.metric_name.clone(),
+            value,
+            sample_age_ms: sample.map(|(time, _)| at - time),
+            target: series.threshold,
+            metric_type: definition.and_then(|one| metric_type_of(one, series)).map(MetricType::name),
+            activation_threshold: series.activation_threshold,
+            proposal: proposal.map(|proposal| proposal.replicas),
+            exact: proposal.map(|proposal| proposal.exact),
+            error: None,
+            note: None,
+            reading,
+        };
+        match &metric.reading {
+            Reading::Failed { outcome, message, .. } | Reading::Fallback { outcome, message, .. } => {
+                metric.error = Some(format!("{outcome} {message}").trim().to_owned());
+            }
+            Reading::Number | Reading::Absent { .. } | Reading::None { .. } => {}
+        }
+        if metric.reading != Reading::Number {
+            let text = metric_text(&metric, at);
+            metric.note = text.strip_prefix(&format!("{}: ", metric.metric)).map(str::to_owned).or(Some(text));
+        }
+        metric
+    }
+
+    /// What the newest sample counts as.
+    fn reading(&self, series: &SeriesRow, sample: Option<&(i64, SampleValue)>, at: i64) -> Reading {
+        let decided = self.decided(&series.metric_name, at);
+        let Some((sample_at, value)) = sample else {
+            let since = self.read_since(at).max(series.from);
+            return Reading::None { since, ever: series.from < since };
+        };
+        let error = self.evidence.errors.iter().rev();
+        let error = error
+            .map(|(of, error)| (*of, error))
+            .find(|(of, error)| *of == series.id && error.from <= at && error.until.is_none_or(|end| end > at));
+        let error = error.map(|(_, error)| error);
+        let falls_back = decided.is_some_and(|one| one["fallback"] == true);
+        let message = error.map_or(String::new(), |error| error.message.clone());
+        let outcome = match value {
+            SampleValue::Outcome(outcome) => outcome.to_string(),
+            // What a formula makes of a fallback is a number, too.
+            SampleValue::Number(_) if falls_back => String::new(),
+            SampleValue::Number(_) => return Reading::Number,
+        };
+        if falls_back {
+            let value = decided.and_then(|one| one["value"].as_f64());
+            let fallback = self.definition(at).and_then(|definition| definition.fallback.as_ref());
+            return Reading::Fallback {
+                value,
+                replicas: fallback.filter(|one| one.behavior == FallbackBehavior::Static).map(|one| one.replicas),
+                since: error.map(|error| error.from),
+                failures: error.and_then(|error| self.polls_until(series.id, error, at)),
+                outcome,
+                message,
+            };
+        }
+        if let Some(error) = error {
+            return Reading::Failed { since: error.from, outcome, message };
+        }
+        let trigger = self.definition(at).and_then(|one| trigger_of(one, series));
+        let policy = trigger.map(|trigger| trigger.on_missing.clone());
+        let absence = policy.and_then(|policy| absence(&outcome, policy));
+        let Some((answer, is_zero)) = absence else {
+            // Of a kind that is no error, and that no policy of ours explains.
+            return Reading::Failed { since: *sample_at, outcome, message };
+        };
+        // The decision that noticed it knows since when; else the samples do, as far back as they were read.
+        let noticed = decided.and_then(|one| one["absent_since_unix_ms"].as_i64());
+        let run = self.samples_until(series.id, at).take_while(|(_, other)| other == value);
+        let since = run.last().map_or(*sample_at, |(time, _)| *time);
+        let since = noticed.filter(|noticed| *noticed <= since).unwrap_or(since);
+        let held = || {
+            self.samples_until(series.id, at).find_map(|(_, value)| match value {
+                SampleValue::Number(value) => Some(*value),
+                SampleValue::Outcome(_) => None,
+            })
+        };
+        Reading::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
+    }
+
+    /// What the newest decision took a metric for.
+    fn decided(&self, metric: &str, at: i64) -> Option<&Value> {
+        let index = self.evidence.decisions.iter().rposition(|row| row.at <= at)?;
+        self.decided[index].iter().find(|row| row["metric"] == metric)
+    }
+
+    /// How many polls of an error period came until a moment; its row knows of all, counts and times are late there.
+    pub(super) fn polls_until(&self, series: i64, error: &ErrorRow, at: i64) -> Option<u64> {
+        if error.from >= self.read_since(at) {
+            let count = self.samples_until(series, at).take_while(|(time, _)| *time >= error.from).count();
+            return u64::try_from(count).ok().filter(|count| *count > 0);
+        }
+        (error.last_at <= at).then(|| u64::try_from(error.polls).unwrap_or(0))
+    }
+
+    /// The newest sample before a moment that asked for at least so many, with what it asked for; and since when
+    /// everything is known. The HPA weighs what was asked for while so many ran as ran then.
+    pub(super) fn last_asked_for(&self, at: i64, least: u32) -> (Option<Asked>, i64) {
+        let since = self.read_since(at);
+        let mut found: Option<Asked> = None;
+        for series in self.evidence.series.iter().filter(|one| one.from <= at) {
+            for (time, value) in self.samples_until(series.id, at) {
+                if found.as_ref().is_some_and(|found| found.at >= *time) {
+                    break;
+                }
+                let Some(definition) = self.definition(*time) else { continue };
+                let replicas = self.replicas_at(*time).unwrap_or(0);
+                let value = match value {
+                    SampleValue::Number(value) => Some(*value),
+                    // Of a fallback the decision knows the value.
+                    SampleValue::Outcome(_) => {
+                        let decided = self.decided(&series.metric_name, *time);
+                        decided.filter(|one| one["fallback"] == true).and_then(|one| one["value"].as_f64())
+                    }
+                };
+                let proposal = value.and_then(|value| asks(definition, series, value, replicas));
+                // Tolerance is a flag of the controller: what it may have asked for counts.
+                let most = proposal.map(|proposal| proposal.replicas.max(proposal.exact));
+                if let Some(replicas) = most.filter(|most| *most >= least) {
+                    found = Some(Asked { metric: series.metric_name.clone(), at: *time, replicas });
+                    break;
+                }
+            }
+        }
+        (found, since.max(self.evidence.added_at))
+    }
+}
+
+/// What a sample asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) metric: String,
+    pub(super) at: i64,
+    pub(super) replicas: u32,
+}
+
+/// What an answer without a number counts as, in words, and whether that is 0; `None` where that is an error.
+fn absence(outcome: &str, policy: OnMissing) -> Option<(String, bool)> {
+    let missing = match outcome {
+        "empty" => Missing::Empty,
+        "null" => Missing::Null,
+        "nan" => Missing::NaN,
+        "infinite" => Missing::Infinite { positive: true },
+        _ => return None,
+    };
+    let is_zero = match policy {
+        OnMissing::EmptyIsZero if missing == Missing::Empty => true,
+        OnMissing::Zero => true,
+        OnMissing::Hold(_) => false,
+        OnMissing::EmptyIsZero | OnMissing::Error => return None,
+    };
+    Some((Absence { missing, policy, since: UnixMillis(0) }.to_string(), is_zero))
+}
+
+fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d Trigger> {
+    definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name)
 }
 
 /// As the daemon reads it.
@@ -115,20 +277,52 @@ pub(super) fn asks(definition: &Definition, series: &SeriesRow, value: f64, repl
 }
 
 /// `s0-prometheus 500 / 75 per replica → 7`.
-pub(super) fn metric_text(metric: &Metric) -> String {
-    let Some(value) = metric.value else {
-        let error = metric.error.as_deref().unwrap_or("no sample yet");
-        return format!("{}: {error}", metric.metric);
+pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
+    let name = &metric.metric;
+    let asks = |text: String| match metric.exact {
+        Some(exact) => format!("{text} → {exact}"),
+        None => text,
     };
+    match &metric.reading {
+        Reading::None { since, ever } => {
+            let (since, at) = (*since, at);
+            return match ever {
+                false => format!("{name}: no sample yet, measured since {}", when::short(since, at)),
+                true => format!("{name}: no sample since {} at least", when::short(since, at)),
+            };
+        }
+        Reading::Failed { since, outcome, message } => {
+            return format!(
+                "{name}: in error since {}: {}",
+                when::short(*since, at),
+                format!("{outcome} {message}").trim()
+            );
+        }
+        Reading::Absent { since, answer, .. } => {
+            let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
+            return asks(format!("{name}: {what} since {}, {reads}", when::short(*since, at)));
+        }
+        Reading::Fallback { replicas, since, failures, .. } => {
+            let stands = match replicas {
+                Some(1) => "fallback to 1 replica".to_owned(),
+                Some(replicas) => format!("fallback to {replicas} replicas"),
+                None => "fallback".to_owned(),
+            };
+            let times = failures
+                .map_or(String::new(), |times| format!(" {times} {}", if times == 1 { "time" } else { "times" }));
+            return match since {
+                Some(since) => format!("{stands} since {name} failed{times}, first at {}", when::short(*since, at)),
+                None => asks(format!("{stands}, as a trigger of {name} failed")),
+            };
+        }
+        Reading::Number => {}
+    }
+    let Some(value) = metric.value else { return format!("{name}: no value") };
     let Some(exact) = metric.exact else {
-        return format!("{} {value}, which the HPA does not see", metric.metric);
+        return format!("{name} {value}, which the HPA does not see");
     };
     let how = if metric.metric_type == Some("Value") { "in all" } else { "per replica" };
-    let mut text = format!("{} {value} / {} {how} → {exact}", metric.metric, metric.target);
-    if metric.proposal != metric.exact {
-        text.push_str(&format!(", within tolerance of {}", metric.proposal.unwrap_or(0)));
-    }
-    text
+    format!("{name} {value} / {} {how} → {exact}", metric.target)
 }
 
 /// `cpu 85 % / 60 %, memory`: what the HPA reads without us, with what it read where it says so.
@@ -174,7 +368,7 @@ fn amount(milli: i128) -> String {
 
 /// The metric that asks for most.
 pub(super) fn driver(metrics: &[Metric]) -> Option<&Metric> {
-    metrics.iter().filter(|metric| metric.proposal.is_some()).max_by_key(|metric| metric.proposal)
+    metrics.iter().filter(|metric| metric.proposal.is_some()).max_by_key(|metric| (metric.proposal, metric.exact))
 }
 
 /// Status, reason and message of a condition of the HPA.

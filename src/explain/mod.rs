@@ -4,7 +4,9 @@
 //! history in, a [`Report`] out, which is printed as text or JSON (`sql/why.md`).
 
 mod change;
+pub mod claim;
 mod facts;
+mod learn;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use crate::nearest::nearest;
 use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::store::evidence::Evidence;
 use crate::store::{self, Reader};
+use claim::Claim;
 use facts::Facts;
 
 /// Rows are read from so long before a moment: the longest stabilization window and policy period fit.
@@ -45,6 +48,9 @@ pub struct Report {
     /// What holds the count where it is at `at`, the strongest first; empty when it is what the metrics ask for.
     pub held_by: Vec<Held>,
     pub metrics: Vec<Metric>,
+    /// Why nothing holds the count, where nothing does.
+    #[serde(skip)]
+    rest: String,
     #[serde(skip)]
     now: i64,
 }
@@ -61,6 +67,9 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
     pub text: String,
+    /// What the text says, fact by fact.
+    #[serde(skip)]
+    pub claims: Vec<Claim>,
     #[serde(skip)]
     time: i64,
 }
@@ -83,7 +92,7 @@ pub struct Change {
 }
 
 /// What one metric said at a moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Metric {
     pub metric: String,
     pub value: Option<f64>,
@@ -98,6 +107,42 @@ pub struct Metric {
     /// The same without tolerance.
     pub exact: Option<u32>,
     pub error: Option<String>,
+    /// What the newest sample was, and what it counts as, where it was no number.
+    pub note: Option<String>,
+    #[serde(skip)]
+    pub reading: Reading,
+}
+
+/// What the newest sample of a metric counts as. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    Number,
+    /// No number, and by the trigger's policy no error: 0, or the last number before.
+    Absent {
+        value: Option<f64>,
+        since: i64,
+        /// As [`crate::scaling::event::Absence`] says it.
+        answer: String,
+    },
+    Fallback {
+        value: Option<f64>,
+        /// Of a static fallback.
+        replicas: Option<u32>,
+        since: Option<i64>,
+        failures: Option<u64>,
+        outcome: String,
+        message: String,
+    },
+    Failed {
+        since: i64,
+        outcome: String,
+        message: String,
+    },
+    /// There is none since that time; `ever`: there may have been before.
+    None {
+        since: i64,
+        ever: bool,
+    },
 }
 
 /// Something that keeps a count from what is asked for.
@@ -111,6 +156,9 @@ pub struct Held {
     /// RFC 3339.
     pub since: Option<String>,
     pub text: String,
+    /// What the text says, fact by fact.
+    #[serde(skip)]
+    pub claims: Vec<Claim>,
 }
 
 /// Why no explanation can be given.
@@ -211,13 +259,16 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
     entries.sort_by_key(|entry: &Entry| entry.time);
     let entries = state::without_repetitions(entries, until);
     let replicas = facts.replicas_at(until);
+    let held_by = state::held_at(&facts, until);
+    let rest = if held_by.is_empty() { state::rest(&facts, until) } else { String::new() };
     Report {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         at: iso(until),
         replicas,
         entries,
-        held_by: state::held_at(&facts, until),
+        held_by,
+        rest,
         metrics: facts.metrics_at(until, replicas.unwrap_or(0)),
         now: until,
     }
@@ -233,13 +284,13 @@ impl Report {
             out.push_str(&format!("  {} {}\n", when::short(entry.time, self.now), printable(&entry.text)));
         }
         for metric in &self.metrics {
-            out.push_str(&format!("  metric {}\n", printable(&facts::metric_text(metric))));
+            out.push_str(&format!("  metric {}\n", printable(&facts::metric_text(metric, self.now))));
         }
         for held in &self.held_by {
             out.push_str(&format!("  held by {}\n", printable(&held.text)));
         }
         if self.held_by.is_empty() {
-            out.push_str("  nothing holds it back\n");
+            out.push_str(&format!("  {}\n", printable(&self.rest)));
         }
         out
     }

@@ -2,72 +2,85 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, asks, condition, driver, metric_text, resources};
-use super::{Entry, Held, Metric, when};
+use super::change::is_full;
+use super::claim::{Claim, Window, sentence};
+use super::facts::{Facts, condition, driver, resources};
+use super::{Entry, Held, Metric, Reading, learn, when};
 use crate::logfmt::iso;
-use crate::scaling::recommend::{self, Limit};
-use crate::store::SampleValue;
+use crate::scaling::model::{Fallback, FallbackBehavior};
+use crate::scaling::recommend::Limit;
 use crate::store::evidence::{DecisionRow, LossRow};
 
-fn held(by: &str, text: String) -> Held {
-    Held { by: by.to_owned(), allows: None, seconds_left: None, since: None, text }
+impl Held {
+    pub(super) fn new(by: &str, claims: Vec<Claim>) -> Self {
+        let text = sentence(&claims, ", ");
+        Self { by: by.to_owned(), allows: None, seconds_left: None, since: None, text, claims }
+    }
+
+    pub(super) fn allowing(self, replicas: u32) -> Self {
+        Self { allows: Some(replicas), ..self }
+    }
+
+    fn since(self, at: i64) -> Self {
+        Self { since: Some(iso(at)), ..self }
+    }
+
+    /// With what a metric asks for.
+    fn asked(mut self, claim: Claim) -> Self {
+        self.text = format!("{}: {claim}", self.text);
+        self.claims.push(claim);
+        self
+    }
 }
 
 /// Everything that holds at a moment, the strongest first.
 pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
-    let mut found = Vec::new();
-    if let Some(removed) = facts.evidence.removed_at.filter(|removed| *removed <= at) {
-        return vec![held(
-            "removed",
-            format!("its removal: the ScaledObject is gone since {}", when::short(removed, at)),
-        )];
+    let evidence = facts.evidence;
+    if let Some(since) = evidence.removed_at.filter(|removed| *removed <= at) {
+        return vec![Held::new("removed", vec![Claim::Removed { since, at }]).since(since)];
     }
-    let run = facts.evidence.runs.iter().rev().find(|run| run.started_at <= at);
-    match run {
-        None => found.push(held("daemon-down", "the daemon, which had not been started yet".to_owned())),
+    let mut found = Vec::new();
+    match evidence.runs.iter().rev().find(|run| run.started_at <= at) {
+        None => found.push(Held::new("daemon-down", vec![Claim::NotStarted])),
         Some(run) => {
-            if let Some(stopped) = run.stopped_at.filter(|stopped| *stopped <= at) {
-                found.push(held("daemon-down", format!("the daemon, stopped since {}", when::short(stopped, at))));
+            if let Some(since) = run.stopped_at.filter(|stopped| *stopped <= at) {
+                found.push(Held::new("daemon-down", vec![Claim::Stopped { since, at }]).since(since));
             }
         }
     }
-    if let Some(problem) = facts.definition_row(at).and_then(|row| row.invalid.as_deref()) {
-        found.push(held("invalid", format!("its definition, which is invalid: {problem}")));
+    if let Some(row) = facts.definition_row(at)
+        && let Some(problem) = &row.invalid
+    {
+        let claim = Claim::Invalid { from: row.at, problem: problem.clone() };
+        found.push(Held::new("invalid", vec![claim]).since(row.at));
     }
     let decision = facts.decision(at);
-    let ready = facts.evidence.ready.iter().rev().find(|row| row.at <= at);
+    let ready = evidence.ready.iter().rev().find(|row| row.at <= at);
     if let Some(row) = ready.filter(|row| row.status == "False" && row.reason == "ScaledObjectCheckFailed")
         && found.iter().all(|held| held.by != "invalid")
     {
-        let since = when::short(row.at, at);
-        found.push(held("not-ready", format!("a failed check since {since}: {}", row.message)));
+        let claim = Claim::CheckFailed { since: row.at, message: row.message.clone(), at };
+        found.push(Held::new("not-ready", vec![claim]).since(row.at));
     }
-    let full_pause = decision.and_then(|row| paused(facts, row, at));
-    let is_full = full_pause.as_ref().is_some_and(|(is_full, _)| *is_full);
-    found.extend(full_pause.map(|(_, held)| held));
+    let pause = paused(facts, decision, at);
+    let is_full = pause.as_ref().is_some_and(|(is_full, _)| *is_full);
+    found.extend(pause.map(|(_, held)| held));
     if is_full {
         return found;
     }
     errors(facts, decision, at, &mut found);
     if let Some(row) = decision.filter(|row| matches!(row.reason.as_str(), "CoolingDown" | "InitialCooldown")) {
-        let left = (row.cooldown_until.unwrap_or(at) - at).max(0).saturating_add(999) / 1000;
-        let name = if row.reason == "CoolingDown" { Limit::Cooldown } else { Limit::InitialCooldown };
-        let text = format!("{}, {left} s left: no trigger is active", name.id().replace('-', " "));
-        found.push(Held { seconds_left: Some(left), ..held(name.id(), text) });
+        let until = row.cooldown_until.unwrap_or(at);
+        let left = (until - at).max(0).saturating_add(999) / 1000;
+        let name = if row.reason == "CoolingDown" { Limit::Cooldown } else { Limit::InitialCooldown }.id();
+        let claim = Claim::Cooldown { decision_at: row.at, name: spoken(name), until, at };
+        found.push(Held { seconds_left: Some(left), ..Held::new(name, vec![claim]) });
     }
     let replicas = facts.replicas_at(at).unwrap_or(0);
     let metrics = facts.metrics_at(at, replicas);
-    if metrics.iter().any(|metric| metric.value.is_none() && metric.error.is_none()) {
-        found.push(held("no-samples", "missing samples: a trigger has none in the last hour".to_owned()));
-    }
-    // A daemon that was killed cannot say so: its silence does.
-    if let Some(interval) = facts.definition(at).map(|definition| definition.polling_interval)
-        && let Some(age) = metrics.iter().filter_map(|metric| metric.sample_age_ms).min()
-        && u128::try_from(age).is_ok_and(|age| age > 3 * interval.as_millis() + 10_000)
-    {
-        let (age, interval) = (age / 1000, interval.as_secs());
-        let text = format!("silence: the newest sample is {age} s old, though polled every {interval} s");
-        found.push(held("no-samples", text));
+    // What stopped polling says enough.
+    if found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "invalid" | "not-ready")) {
+        silence(facts, &metrics, at, &mut found);
     }
     if replicas > 0 {
         hpa(facts, at, replicas, &metrics, &mut found);
@@ -75,99 +88,170 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     found
 }
 
+/// As people say it.
+fn spoken(name: &'static str) -> &'static str {
+    if name == "initial-cooldown" { "initial cooldown" } else { name }
+}
+
+/// Samples that are missing, of a daemon that runs or that was killed and could not say so.
+fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>) {
+    let missing: Vec<Claim> = metrics
+        .iter()
+        .filter_map(|metric| match metric.reading {
+            Reading::None { since, ever } => Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at }),
+            _ => None,
+        })
+        .collect();
+    if !missing.is_empty() {
+        found.push(Held::new("no-samples", missing));
+    }
+    if let Some(interval) = facts.definition(at).map(|definition| definition.polling_interval)
+        && let Some(age) = metrics.iter().filter_map(|metric| metric.sample_age_ms).min()
+        && u128::try_from(age).is_ok_and(|age| age > 3 * interval.as_millis() + 10_000)
+    {
+        let claim = Claim::Silence { sample_at: at - age, interval_s: interval.as_secs(), at };
+        found.push(Held::new("no-samples", vec![claim]));
+    }
+}
+
 /// A pause, and whether it is a full one.
-fn paused(facts: &Facts<'_>, row: &DecisionRow, at: i64) -> Option<(bool, Held)> {
-    let pause = row.pause.as_deref()?;
-    let same = facts.evidence.decisions.iter().rev().skip_while(|other| other.at > row.at);
-    let since = same.take_while(|other| other.pause.as_deref() == Some(pause)).last().map_or(row.at, |first| first.at);
+fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
+    let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
+    let is_over = |row: &DecisionRow| condition.is_some_and(|one| one.status == "False" && one.at >= row.at);
+    let told = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
+    let Some((row, pause)) = told else {
+        // No decision was possible, as without a target: the condition is all there is.
+        let condition = condition.filter(|one| one.status == "True")?;
+        if decision.is_some_and(|row| row.at >= condition.at) {
+            return None;
+        }
+        let (since, message) = (condition.at, condition.message.clone());
+        let held = Held::new(Limit::Pause.id(), vec![Claim::PausedCondition { since, message, at }]);
+        return Some((true, held.since(since)));
+    };
+    let decisions = &facts.evidence.decisions;
+    let end = decisions.partition_point(|other| other.at <= row.at);
+    let run = decisions[..end].iter().rev().take_while(|other| other.pause.as_deref() == Some(pause)).count();
+    let since = decisions[end - run.max(1)].at;
+    // Before the first decision that was read there may be more of the same.
+    let at_least = run == end && since < facts.read_since(at);
     let annotations: Vec<String> = pause.split(',').map(|name| format!("autoscaling.keda.sh/{name}")).collect();
-    let is_full = pause.split(',').any(|name| name == "paused" || name.starts_with("paused-replicas"));
-    let text = format!("a pause since {} by {}", when::short(since, at), annotations.join(", "));
-    Some((is_full, Held { since: Some(iso(since)), ..held(Limit::Pause.id(), text) }))
+    let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), at };
+    Some((is_full(pause), Held::new(Limit::Pause.id(), vec![claim]).since(since)))
 }
 
 fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mut Vec<Held>) {
     let reason = decision.map_or("", |row| row.reason.as_str());
     let falls_back = decision.is_some_and(|row| row.triggers_json.contains(r#""fallback":true"#));
-    for (of, error) in facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at))
-    {
+    let lasting = facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at));
+    for (of, error) in lasting {
         let Some(series) = facts.series_at(at).find(|series| series.id == *of) else { continue };
         let (by, means) = match reason {
             _ if falls_back => {
-                let replicas = facts.definition(at).and_then(|d| Some(d.fallback.as_ref()?.replicas));
-                (
-                    "fallback",
-                    replicas.map_or(String::new(), |count| format!(", fallback to {count} replicas is active")),
-                )
+                let fallback = facts.definition(at).and_then(|definition| definition.fallback.as_ref());
+                let is_static = |one: &&Fallback| one.behavior == FallbackBehavior::Static;
+                let means = match fallback.filter(is_static).map(|one| one.replicas) {
+                    Some(count) => {
+                        format!(", fallback to {count} {} is active", if count == 1 { "replica" } else { "replicas" })
+                    }
+                    None => ", fallback is active".to_owned(),
+                };
+                ("fallback", means)
             }
             "WaitingForFallback" => {
                 (Limit::FallbackThreshold.id(), ", waiting for the fallback's threshold".to_owned())
             }
             _ => (Limit::Error.id(), String::new()),
         };
-        let since = when::short(error.from, at);
-        let text = format!(
-            "trigger {} in error since {since} ({} polls): {} {}{means}",
-            series.metric_name, error.polls, error.outcome, error.message
-        );
-        found.push(Held { since: Some(iso(error.from)), ..held(by, text) });
+        let claim = Claim::InError {
+            metric: series.metric_name.clone(),
+            since: error.from,
+            polls: facts.polls_until(series.id, error, at),
+            outcome: error.outcome.clone(),
+            message: error.message.clone(),
+            means,
+            at,
+        };
+        found.push(Held::new(by, vec![claim]).since(error.from));
     }
 }
 
 fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mut Vec<Held>) {
     let Some(definition) = facts.definition(at) else { return };
     let seen = facts.hpa(at);
+    let mut cannot_act = false;
     for kind in ["AbleToScale", "ScalingActive"] {
-        if let Some((status, reason, message)) = seen.and_then(|row| condition(row, kind))
+        let Some(row) = seen else { break };
+        if let Some((status, reason, message)) = condition(row, kind)
             && status == "False"
             && reason != "ScalingDisabled"
         {
-            found.push(held("hpa", format!("the HPA, {kind}=False {reason}: {message}")));
+            cannot_act = true;
+            let words = format!("the HPA, {kind}=False {reason}: {message}");
+            found.push(Held::new("hpa", vec![Claim::HpaSaid { at: row.at, kind, status, reason, words }]));
         }
     }
-    let Some(driver) = driver(metrics) else { return };
-    let proposal = driver.proposal.unwrap_or(0);
+    let Some(driver) = driver(metrics).filter(|_| !cannot_act) else { return };
+    let (proposal, exact) = (driver.proposal.unwrap_or(0), driver.exact.unwrap_or(0));
     let max = definition.max_replicas;
     let min = definition.min().max(1);
-    let asks = metric_text(driver);
-    if proposal > replicas && replicas >= max {
-        found.push(Held { allows: Some(max), ..held(Limit::Max.id(), format!("maxReplicaCount {max}: {asks}")) });
-    } else if driver.proposal != driver.exact {
-        found.push(held(Limit::Tolerance.id(), asks));
-    } else if proposal < replicas && replicas > min {
-        let window = recommend::stabilization_seconds(definition.behavior.as_ref(), false);
-        let observed = seen.and_then(|row| condition(row, "AbleToScale"));
-        let is_observed = observed.is_some_and(|(_, reason, _)| reason == "ScaleDownStabilized");
-        let last = last_asked_for(facts, at, replicas);
-        let left = last.map(|last| (last + i64::from(window) * 1000 - at).max(0).saturating_add(999) / 1000);
-        if is_observed || left.is_some_and(|left| left > 0) {
-            let how = if is_observed { "the HPA says ScaleDownStabilized" } else { "computed from the samples" };
-            let left_text = left.map_or(String::new(), |left| format!(", about {left} s left"));
-            let text = format!("the stabilization window of {window} s{left_text} ({how}): {asks}");
-            found.push(Held { seconds_left: left, ..held(Limit::Stabilization.id(), text) });
+    let asks = Claim::Said { at, replicas, metric: driver.clone() };
+    if exact > replicas && replicas >= max {
+        found.push(Held::new(Limit::Max.id(), vec![Claim::AtMax(max)]).allowing(max).asked(asks));
+    } else if proposal != exact
+        && let Some(tolerance) = learn::tolerance(facts, definition, exact > replicas, at)
+    {
+        found.push(Held::new(Limit::Tolerance.id(), vec![tolerance]).asked(asks));
+    } else if exact < replicas && replicas > min {
+        let window = learn::window(facts, definition, at);
+        let said =
+            seen.filter(|row| condition(row, "AbleToScale").is_some_and(|(_, why, _)| why == "ScaleDownStabilized"));
+        let last = facts.last_asked_for(at, replicas).0;
+        let left = last.zip(window.seconds());
+        let left = left.map(|(asked, seconds)| (asked.at + seconds * 1000 - at).max(0).saturating_add(999) / 1000);
+        // Without a word of the HPA only what its own behavior says is sure enough.
+        let is_known = matches!(window, Window::Own(_) | Window::Learnt { .. } | Window::Default);
+        if said.is_some() || (is_known && left.is_some_and(|left| left > 0)) {
+            let left = left.filter(|left| *left > 0 || matches!(window, Window::Own(_)));
+            let mut claims = vec![Claim::Window(window)];
+            claims.extend(left.map(Claim::Left));
+            claims.extend(said.map(|row| Claim::SaidStabilized { at: row.at }));
+            let held = Held::new(Limit::Stabilization.id(), claims).asked(asks);
+            found.push(Held { seconds_left: left, ..held });
         } else if let Some(resources) = resources(definition, seen) {
-            let text = format!("{resources} perhaps, which the HPA reads itself: {asks}");
-            found.push(held("resource", text));
+            let mut held = Held::new("resource", vec![Claim::Resources(resources.clone())]);
+            held.text = format!("{resources} perhaps, which the HPA reads itself");
+            found.push(held.asked(asks));
         }
-    } else if proposal < min && replicas == min {
-        found.push(Held { allows: Some(min), ..held(Limit::Min.id(), format!("the minimum of {min}: {asks}")) });
+    } else if exact < min && replicas == min {
+        found.push(Held::new(Limit::Min.id(), vec![Claim::AtMin(min)]).allowing(min).asked(asks));
     }
 }
 
-/// When the samples last asked for as many as run, within the time that was read.
-fn last_asked_for(facts: &Facts<'_>, at: i64, replicas: u32) -> Option<i64> {
-    let definition = facts.definition(at)?;
-    let times = facts.series_at(at).filter_map(|series| {
-        let list = facts.evidence.samples.get(&series.id)?;
-        let asked = |value: &SampleValue| match value {
-            SampleValue::Number(value) => {
-                asks(definition, series, *value, replicas).is_some_and(|proposal| proposal.replicas >= replicas)
-            }
-            SampleValue::Outcome(_) => false,
-        };
-        list.iter().rev().find(|(time, value)| *time <= at && asked(value)).map(|(time, _)| *time)
-    });
-    times.max()
+/// Why nothing holds the count.
+pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
+    let Some(replicas) = facts.replicas_at(at) else {
+        return "what holds it is not known: the replicas of its target were never seen".to_owned();
+    };
+    if replicas == 0 {
+        let reason = facts.decision(at).map(|row| row.detail.clone());
+        return reason.map_or("nothing is known to hold it".to_owned(), |detail| format!("nothing holds it: {detail}"));
+    }
+    let metrics = facts.metrics_at(at, replicas);
+    let wanted = facts.definition(at).zip(driver(&metrics).and_then(|metric| metric.exact));
+    let wanted = wanted.map(|(one, asked)| asked.clamp(one.min().max(1), one.max_replicas.max(1)));
+    match (wanted, facts.hpa(at)) {
+        (Some(wanted), _) if wanted == replicas => "nothing holds it: it is as many as the metrics ask for".to_owned(),
+        (Some(wanted), Some(said)) => format!(
+            "nothing is known to hold it: the metrics ask for {wanted}, and the HPA last said {} at {}",
+            said.desired,
+            when::short(said.at, at)
+        ),
+        (Some(wanted), None) => {
+            format!("nothing is known to hold it: the metrics ask for {wanted}, and the HPA has said nothing yet")
+        }
+        (None, _) => "nothing is known to hold it".to_owned(),
+    }
 }
 
 /// What held in a stretch of time, and what else happened: definitions, errors, starts and stops.
@@ -177,6 +261,7 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         at: iso(time),
         kind,
         change: None,
+        claims: held.as_ref().map(|held| held.claims.clone()).unwrap_or_default(),
         held,
         text,
         time,
@@ -200,7 +285,8 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
     }
     for row in facts.evidence.definitions.iter().filter(|row| within(row.at)) {
         let previous = facts.evidence.definitions.iter().rev().find(|other| other.at < row.at);
-        let what = previous.map_or("created".to_owned(), |previous| differences(&previous.spec_json, &row.spec_json));
+        let what =
+            previous.map_or("first seen".to_owned(), |previous| differences(&previous.spec_json, &row.spec_json));
         let invalid = row.invalid.as_ref().map_or(String::new(), |text| format!("; invalid: {text}"));
         entries.push(entry(
             row.at,
@@ -212,7 +298,16 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
     for (of, error) in facts.evidence.errors.iter().filter(|(_, error)| error.until.is_some_and(within)) {
         let metric = facts.evidence.series.iter().find(|series| series.id == *of);
         let metric = metric.map_or("a trigger", |series| series.metric_name.as_str());
-        entries.push(entry(error.until.unwrap_or(until), "error", None, format!("{metric} no longer in error")));
+        let end = error.until.unwrap_or(until);
+        // Another error may have taken its place, or the trigger is measured no longer.
+        let goes_on = facts.evidence.errors.iter().any(|(other, next)| other == of && next.from == end);
+        let is_over = facts.evidence.series.iter().any(|series| series.id == *of && series.until == Some(end));
+        let what = match (goes_on, is_over) {
+            (true, _) => continue,
+            (false, true) => "is measured no longer as it was",
+            (false, false) => "no longer in error",
+        };
+        entries.push(entry(end, "error", None, format!("{metric} {what}")));
     }
     for run in &facts.evidence.runs {
         if within(run.started_at) {
@@ -261,7 +356,7 @@ fn tell(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64)
 /// The end of an object that another of its name came after.
 pub(super) fn removed_entry(time: i64) -> Entry {
     let text = "the ScaledObject was removed".to_owned();
-    Entry { at: iso(time), kind: "definition", change: None, held: None, text, time }
+    Entry { at: iso(time), kind: "definition", change: None, held: None, text, claims: Vec::new(), time }
 }
 
 /// A stretch of which the history is incomplete.
@@ -272,7 +367,7 @@ pub(super) fn loss_entry(loss: &LossRow) -> Entry {
         "the history lost {samples} samples and {others} other records of all objects from {from} to {until}: {}",
         loss.cause
     );
-    Entry { at: from, kind: "loss", change: None, held: None, text, time: loss.from }
+    Entry { at: from, kind: "loss", change: None, held: None, text, claims: Vec::new(), time: loss.from }
 }
 
 /// The fields that differ between two specs.

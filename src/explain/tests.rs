@@ -7,7 +7,7 @@ use crate::store::SampleValue;
 use crate::store::evidence::{DecisionRow, HpaRow, LossRow};
 use crate::store::past::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
-const NOW: i64 = 1_767_225_600_000;
+const NOW: i64 = 1_767_268_800_000;
 
 /// An object of the triggers `(name, type)` that began an hour ago, its HPA in good health.
 fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
@@ -60,7 +60,8 @@ impl Evidence {
 
     fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
         let (actor, source) = (actor.to_owned(), "observed".to_owned());
-        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager: None, actor, source });
+        let manager = (actor == "hpa").then(|| "kube-controller-manager".to_owned());
+        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager, actor, source });
         self
     }
 
@@ -102,10 +103,7 @@ fn a_change_names_the_metric_that_asked_for_most_its_age_and_the_limit() {
     assert_eq!(change.driven_by.as_deref(), Some("s1-prometheus"));
     let proposals: Vec<_> = change.metrics.iter().map(|metric| (metric.metric_type, metric.proposal)).collect();
     assert_eq!(proposals, [(Some("AverageValue"), Some(4)), (Some("Value"), Some(6))]);
-    assert_eq!(
-        report.entries[0].text,
-        "3→6 by the HPA: s1-prometheus 20 / 10 in all → 6; scale-up policy allowed +3; 0.8 s after the sample"
-    );
+    assert_eq!(report.entries[0].text, "3→6 by the HPA: s1-prometheus 20 / 10 in all → 6; 0.8 s after the sample");
 }
 
 #[test]
@@ -178,8 +176,10 @@ fn what_holds_again_and_again_is_told_once() {
             seconds_left: None,
             since: None,
             text: String::new(),
+            claims: Vec::new(),
         }),
         text: by.unwrap_or(kind).to_owned(),
+        claims: Vec::new(),
         time: NOW + time,
     };
     let entries = vec![
@@ -280,4 +280,202 @@ fn no_control_character_reaches_a_terminal() {
     given.definitions[0].invalid = Some("bad \u{1b}[31mtext\nand more".to_owned());
     let text = given.now().text();
     assert!(text.contains("bad  [31mtext and more"), "{text:?}");
+}
+
+fn outcome(evidence: &mut Evidence, id: i64, at: i64, outcome: &str) {
+    evidence.samples.entry(id).or_default().push((NOW + at, SampleValue::Outcome(outcome.into())));
+}
+
+/// The triggers of a decision as the file has them.
+fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
+    DecisionRow {
+        at: NOW + at,
+        reason: reason.to_owned(),
+        detail: String::new(),
+        from_replicas: 5,
+        to_replicas: 5,
+        triggers_json: triggers.to_string(),
+        pause: None,
+        cooldown_until: None,
+        limited_by: None,
+    }
+}
+
+#[test]
+fn series_that_vanished_scaled_it_in() {
+    let mut given = evidence(8, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-70_000, 42.0), (-60_000, 42.0)])
+        .with_change(-600_000, None, 5, "other");
+    for at in (-50_000..0).step_by(10_000) {
+        outcome(&mut given, 1, at, "empty");
+    }
+    let given =
+        given.with_change(-25_000, Some(5), 1, "hpa").with_hpa(-24_900, 1, "ScalingLimited", "True", "TooFewReplicas");
+    let report = given.now();
+    let since = when::short(NOW - 50_000, NOW);
+    let says = format!("s0-prometheus: no series since {since}, which reads as 0 (ignoreNullValues) → 0");
+    assert_eq!(report.entries[0].text, format!("5→1 by the HPA: {says}; limited by the minimum 1"));
+    let text = report.text();
+    assert!(text.contains(&format!("metric {says}")), "{text}");
+    assert!(!text.contains("no sample"), "{text}");
+    assert_eq!(held_by(&report), [("min", Some(1), None)]);
+}
+
+#[test]
+fn a_fallback_is_the_cause_with_its_count_of_failures() {
+    let mut given = evidence(
+        20,
+        json!([prometheus("a", "AverageValue")]),
+        json!({ "fallback": { "failureThreshold": 2, "replicas": 3 } }),
+    )
+    .with_series(1, "s0-prometheus", &[])
+    .with_change(-600_000, None, 1, "other");
+    for at in [-40_000, -30_000, -20_000, -10_000] {
+        outcome(&mut given, 1, at, "connect");
+    }
+    let error = crate::store::past::ErrorRow {
+        from: NOW - 40_000,
+        last_at: NOW - 40_000,
+        until: None,
+        outcome: "connect".to_owned(),
+        message: "refused".to_owned(),
+        polls: 1,
+    };
+    given.errors.push((1, error));
+    let trigger = json!([{ "metric": "s0-prometheus", "value": 30.0, "fallback": true }]);
+    given.decisions.push(decided(-20_000, "Active", &trigger));
+    let report = given.with_change(-15_000, Some(1), 3, "hpa").now();
+    let first = when::short(NOW - 40_000, NOW);
+    assert_eq!(
+        report.entries[0].text,
+        format!("1→3 by the HPA: fallback to 3 replicas since s0-prometheus failed 3 times, first at {first}")
+    );
+    assert_eq!(
+        report.held_by[0].text,
+        format!(
+            "trigger s0-prometheus in error since {first} (4 polls): connect refused, fallback to 3 replicas is active"
+        )
+    );
+}
+
+#[test]
+fn the_window_is_learnt_from_a_scale_in() {
+    let given = |samples: &[(i64, f64)]| {
+        evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+            .with_series(1, "s0-prometheus", samples)
+            .with_change(-600_000, None, 12, "other")
+    };
+    let stabilized = |given: Evidence| given.with_hpa(-1_000, 12, "AbleToScale", "True", "ScaleDownStabilized");
+    let text = |report: &Report| report.held_by[0].text.clone();
+    // Nothing is known: the default, and that it is one.
+    let report = stabilized(given(&[(-18_000, 120.0), (-8_000, 20.0)])).now();
+    let about = "the HPA controller's stabilization window, about 300 s unless its flag says otherwise";
+    assert!(
+        text(&report).starts_with(&format!("{about}, about 282 s left, the HPA says ScaleDownStabilized: ")),
+        "{report:?}"
+    );
+    // A scale-in says when more was asked for last, whatever the window.
+    let report = given(&[(-38_000, 120.0), (-28_000, 20.0)]).with_change(-20_000, Some(12), 2, "hpa").now();
+    let asked = when::short(NOW - 38_000, NOW);
+    assert!(
+        report.entries[0].text.contains(&format!(
+            "no sample asked for more than 2 since {asked}, when s0-prometheus asked for 12, 18 s before"
+        )),
+        "{}",
+        report.entries[0].text
+    );
+    assert!(!report.text().contains("300 s"), "{}", report.text());
+    // From then on that is what is known.
+    let again = given(&[(-98_000, 120.0), (-88_000, 20.0), (-10_000, 120.0), (-5_000, 20.0)])
+        .with_change(-80_000, Some(12), 2, "hpa")
+        .with_change(-9_000, Some(2), 12, "hpa");
+    let report = stabilized(again).now();
+    let seen = when::short(NOW - 80_000, NOW);
+    assert!(
+        text(&report).starts_with(&format!(
+            "the HPA controller's stabilization window, about 18 s as at the scale-in of {seen}, about 8 s left, "
+        )),
+        "{report:?}"
+    );
+    // Its own behavior needs no learning.
+    let own = json!({ "advanced": { "horizontalPodAutoscalerConfig": { "behavior": {
+        "scaleDown": { "stabilizationWindowSeconds": 60 },
+    } } } });
+    let own = evidence(20, json!([prometheus("a", "AverageValue")]), own)
+        .with_series(1, "s0-prometheus", &[(-18_000, 120.0), (-8_000, 20.0)])
+        .with_change(-600_000, None, 12, "other");
+    assert!(text(&own.now()).starts_with("the stabilization window of 60 s in its behavior, about 42 s left: "));
+}
+
+#[test]
+fn a_tolerance_that_rows_refute_is_not_claimed() {
+    let given = || {
+        evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+            .with_series(1, "s0-prometheus", &[(-50_000, 42.0), (-1_000, 52.0)])
+            .with_change(-600_000, None, 4, "other")
+    };
+    // 42 asks for 5, and 10 % would have kept 4.
+    let report = given().with_change(-40_000, Some(4), 5, "hpa").now();
+    assert!(
+        report.entries[0].text.ends_with("s0-prometheus 42 / 10 per replica → 5; 10.0 s after the sample"),
+        "{report:?}"
+    );
+    assert_eq!(held_by(&report), []);
+    assert!(report.text().contains("nothing is known to hold it: the metrics ask for 6"), "{}", report.text());
+    let mut report = given();
+    report.samples.insert(1, vec![(NOW - 1_000, SampleValue::Number(42.0))]);
+    let report = report.now();
+    assert_eq!(held_by(&report), [("tolerance", None, None)]);
+    let text = &report.held_by[0].text;
+    assert!(text.starts_with("the HPA controller's tolerance, about 10 % unless its flag says otherwise: "), "{text}");
+}
+
+#[test]
+fn an_hpa_that_cannot_act_holds_also_what_never_changed() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-1_000, 50.0)])
+        .with_change(-600_000, None, 2, "other")
+        .with_hpa(-500_000, 2, "ScalingActive", "False", "FailedGetExternalMetric");
+    given.hpa[0].conditions_json =
+        given.hpa[0].conditions_json.replace(r#""message":"""#, r#""message":"no such API""#);
+    let report = given.now();
+    assert_eq!(report.replicas, Some(2));
+    assert_eq!(report.held_by[0].text, "the HPA, ScalingActive=False FailedGetExternalMetric: no such API");
+    assert_eq!(report.held_by.len(), 1);
+}
+
+#[test]
+fn a_change_that_a_start_brought_to_light_may_be_older() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_change(-600_000, None, 5, "other")
+        .with_change(-99_000, Some(5), 2, "other");
+    given.runs.push(RunRow {
+        version: "0".to_owned(),
+        started_at: NOW - 100_000,
+        stopped_at: None,
+        state: "running".to_owned(),
+    });
+    let report = given.now();
+    let started = when::short(NOW - 100_000, NOW);
+    assert!(
+        report.entries[0].text.starts_with(&format!(
+            "5→2 by someone else (inferred), seen when hpalite started at {started}, it may be older: "
+        )),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_pause_that_no_decision_tells_is_in_the_condition() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
+    given.paused.push(crate::store::past::ConditionRow {
+        at: NOW - 60_000,
+        status: "True".to_owned(),
+        reason: "ScaledObjectPaused".to_owned(),
+        message: "paused by annotation".to_owned(),
+    });
+    let report = given.now();
+    let since = when::short(NOW - 60_000, NOW);
+    assert_eq!(report.held_by[0].text, format!("a pause since {since}: paused by annotation"));
+    assert_eq!(report.held_by.len(), 1);
 }

@@ -23,6 +23,8 @@ pub struct Evidence {
     pub api_group: String,
     pub added_at: i64,
     pub removed_at: Option<i64>,
+    /// The stretches that were read, oldest first, apart from each other. What is missing within one never was.
+    pub spans: Vec<Range>,
     pub definitions: Vec<DefinitionRow>,
     pub series: Vec<SeriesRow>,
     pub decisions: Vec<DecisionRow>,
@@ -30,6 +32,8 @@ pub struct Evidence {
     pub hpa: Vec<HpaRow>,
     /// Changes of the Ready condition.
     pub ready: Vec<ConditionRow>,
+    /// Changes of the Paused condition.
+    pub paused: Vec<ConditionRow>,
     /// With the series that they are of.
     pub errors: Vec<(i64, ErrorRow)>,
     /// By series.
@@ -106,7 +110,7 @@ impl Reader {
                 })
                 .optional()?;
             let Some((id, api_group, added_at, removed_at)) = found else { return Ok(None) };
-            let spans: Vec<Range> = match since {
+            let mut spans: Vec<Range> = match since {
                 Some(since) => vec![Range { from: since, to: until }],
                 None => {
                     let last = snapshot
@@ -116,10 +120,32 @@ impl Reader {
                     change.into_iter().chain([Range { from: until - around_ms, to: until }]).collect()
                 }
             };
+            let scale_ins: Vec<i64> = snapshot
+                .prepare(Sql::WhyScaleIns.text())?
+                .query_map([id, until, SCALE_INS], |row| row.get(0))?
+                .collect::<Found<_>>()?;
+            spans.extend(scale_ins.into_iter().map(|at| Range { from: at - around_ms, to: at + CHANGE_SETTLES_MS }));
+            let spans = apart(spans);
             read(&snapshot, id, &spans, until)
                 .map(|evidence| Some(Evidence { api_group, added_at, removed_at, ..evidence }))
         })
     }
+}
+
+/// So many scale-ins show what the HPA's stabilization window is.
+const SCALE_INS: i64 = 3;
+
+/// Spans that overlap become one.
+fn apart(mut spans: Vec<Range>) -> Vec<Range> {
+    spans.sort_by_key(|span| span.from);
+    let mut found: Vec<Range> = Vec::new();
+    for span in spans {
+        match found.last_mut() {
+            Some(last) if span.from <= last.to => last.to = last.to.max(span.to),
+            _ => found.push(span),
+        }
+    }
+    found
 }
 
 /// The HPA's status follows its scaling within this time.
@@ -144,7 +170,9 @@ fn read(connection: &Connection, object: i64, spans: &[Range], until: i64) -> Fo
         decisions: each(spans, decisions, |row| row.at)?,
         changes: each(spans, |span| changes(&past, object, span), |row| row.at)?,
         hpa: each(spans, hpa, |row| row.at)?,
-        ready: each(spans, |span| ready(&past, object, span), |row| row.at)?,
+        ready: each(spans, |span| conditions(&past, object, ConditionKind::Ready, span), |row| row.at)?,
+        paused: each(spans, |span| conditions(&past, object, ConditionKind::Paused, span), |row| row.at)?,
+        spans: spans.to_vec(),
         samples: samples(&past, &series, spans)?,
         losses: connection
             .prepare(Sql::WhyLosses.text())?
@@ -222,9 +250,9 @@ fn changes(past: &Past<'_>, object: i64, span: Range) -> Found<Vec<ReplicaRow>> 
     Ok(found)
 }
 
-fn ready(past: &Past<'_>, object: i64, span: Range) -> Found<Vec<ConditionRow>> {
-    let mut found = past.condition_changes(object, ConditionKind::Ready, span, ROWS_MAX)?;
-    found.extend(past.condition(object, ConditionKind::Ready, span.from - 1)?);
+fn conditions(past: &Past<'_>, object: i64, kind: ConditionKind, span: Range) -> Found<Vec<ConditionRow>> {
+    let mut found = past.condition_changes(object, kind, span, ROWS_MAX)?;
+    found.extend(past.condition(object, kind, span.from - 1)?);
     Ok(found)
 }
 

@@ -272,6 +272,9 @@ statements! {
         WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
     WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
+    // What the HPA's scale-ins show of its window.
+    WhyScaleIns Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
+        AND actor = 'hpa' AND to_replicas < from_replicas ORDER BY at_unix_ms DESC LIMIT ?3";
     WhyDecisionBefore Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
         ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     WhyDecisions Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";

@@ -393,10 +393,10 @@ fn why_tells_of_all_objects_of_a_name_that_lived_in_that_time() {
         let entries = report.entries.iter().filter(|entry| entry.kind != "daemon" && entry.kind != "held");
         entries.map(|entry| words(&entry.text)).collect::<Vec<_>>()
     };
-    let second = ["definition, generation 1: created", "4→7 by the HPA:"];
+    let second = ["definition, generation 1: first", "4→7 by the HPA:"];
     assert_eq!(told(25_000), second);
     let all =
-        ["definition, generation 1: created", "1→4 by the HPA:", "the ScaledObject was removed", second[0], second[1]];
+        ["definition, generation 1: first", "1→4 by the HPA:", "the ScaledObject was removed", second[0], second[1]];
     assert_eq!(told(0), all);
     assert_eq!(told(15_000), all[2..]);
     stop(store);

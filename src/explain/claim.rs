@@ -1,0 +1,313 @@
+//! What sentences of an explanation say, each fact as a value of its own: words come last, and a test checks every
+//! claim against the rows of the file.
+
+use std::fmt;
+
+use super::{Metric, when};
+use crate::scaling::attribution::Attribution;
+use crate::scaling::recommend::SCALE_DOWN_WINDOW_SECONDS;
+
+/// Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claim {
+    Moved {
+        at: i64,
+        from: u32,
+        to: u32,
+        by: Attribution,
+    },
+    /// The count was seen for the first time.
+    Seen {
+        at: i64,
+        to: u32,
+    },
+    /// The change was seen when a process began to watch, and may be older.
+    SeenAtStart {
+        started: i64,
+        at: i64,
+    },
+    /// What a metric said at a moment while `replicas` ran.
+    Said {
+        at: i64,
+        replicas: u32,
+        metric: Metric,
+    },
+    /// A metric had no number at that time.
+    Absent {
+        metric: String,
+        at: i64,
+        since: i64,
+        answer: String,
+    },
+    /// So long after the sample.
+    After {
+        metric: String,
+        sample_at: i64,
+        at: i64,
+    },
+    /// The HPA reads cpu or memory itself.
+    Resources(String),
+    /// A condition of the HPA, as recorded at that time.
+    HpaSaid {
+        at: i64,
+        kind: &'static str,
+        status: String,
+        reason: String,
+        /// What that means, in our words; else the HPA's message.
+        words: String,
+    },
+    /// No sample after `sample_at` and until `at` asked for more than `to`; the one then asked for `asked`.
+    LastHigher {
+        metric: String,
+        sample_at: i64,
+        asked: u32,
+        to: u32,
+        at: i64,
+    },
+    /// No sample from `since` to `at` asked for more than `to`.
+    NoneHigher {
+        since: i64,
+        to: u32,
+        at: i64,
+    },
+    /// `to` is what a sample of the window asked for, and nothing after it asked for more.
+    Highest {
+        metric: String,
+        sample_at: i64,
+        to: u32,
+        at: i64,
+    },
+    /// hpalite's decision, as recorded then.
+    Decided {
+        at: i64,
+        detail: String,
+        pause: Option<String>,
+    },
+    /// What a decision took a metric for.
+    Compared {
+        decision_at: i64,
+        metric: String,
+        value: f64,
+        activation: f64,
+    },
+    CooldownOver {
+        decision_at: i64,
+        until: i64,
+        /// The period, where the definition says it.
+        seconds: Option<u64>,
+        at: i64,
+    },
+    /// A pause by these annotations; `at_least`: it may have begun before.
+    Paused {
+        since: i64,
+        at_least: bool,
+        annotations: String,
+        at: i64,
+    },
+    /// The object's condition Paused is true, and no decision says by what.
+    PausedCondition {
+        since: i64,
+        message: String,
+        at: i64,
+    },
+    Removed {
+        since: i64,
+        at: i64,
+    },
+    NotStarted,
+    Stopped {
+        since: i64,
+        at: i64,
+    },
+    Invalid {
+        from: i64,
+        problem: String,
+    },
+    CheckFailed {
+        since: i64,
+        message: String,
+        at: i64,
+    },
+    InError {
+        metric: String,
+        since: i64,
+        /// Of polls until `at`, where they can be counted.
+        polls: Option<u64>,
+        outcome: String,
+        message: String,
+        means: String,
+        at: i64,
+    },
+    Cooldown {
+        decision_at: i64,
+        name: &'static str,
+        until: i64,
+        at: i64,
+    },
+    NoSample {
+        metric: String,
+        /// Since this time it is measured, and nothing was ever recorded; else nothing since then.
+        since: i64,
+        ever: bool,
+        at: i64,
+    },
+    Silence {
+        sample_at: i64,
+        interval_s: u64,
+        at: i64,
+    },
+    AtMax(u32),
+    AtMin(u32),
+    /// `None`: the controller's own, which is a flag of it.
+    Tolerance {
+        percent: f64,
+        is_own: bool,
+    },
+    Window(Window),
+    /// Seconds until the window is over, going by what is known of it.
+    Left(i64),
+    /// The HPA said ScaleDownStabilized then.
+    SaidStabilized {
+        at: i64,
+    },
+}
+
+/// The downscale stabilization window, and whence it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Window {
+    /// `behavior.scaleDown.stabilizationWindowSeconds`.
+    Own(i64),
+    /// The HPA scaled in at that time, so many seconds after a sample that asked for more.
+    Learnt { seconds: i64, at: i64, sample_at: i64, now: i64 },
+    /// The default of the controller's flag; nothing seen says otherwise.
+    Default,
+    /// What was seen contradicts the default, and tells no other.
+    Unknown,
+}
+
+impl Window {
+    pub(super) fn seconds(&self) -> Option<i64> {
+        match self {
+            Self::Own(seconds) | Self::Learnt { seconds, .. } => Some(*seconds),
+            Self::Default => Some(i64::from(SCALE_DOWN_WINDOW_SECONDS)),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Claims as one sentence.
+pub(super) fn sentence(claims: &[Claim], separator: &str) -> String {
+    claims.iter().map(ToString::to_string).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(separator)
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Moved { from, to, by, .. } => write!(f, "{from}→{to} by {by}"),
+            Self::Seen { to, .. } => write!(f, "{to} first seen"),
+            Self::SeenAtStart { started, at } => {
+                write!(f, "seen when hpalite started at {}, it may be older", when::short(*started, *at))
+            }
+            Self::Said { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
+            Self::Absent { metric, at, since, answer } => {
+                // `no series, which reads as 0 (ignoreNullValues)`: the time belongs to the first half.
+                let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
+                write!(f, "{metric}: {what} since {}, {reads}", when::short(*since, *at))
+            }
+            Self::After { sample_at, at, .. } => write!(f, "{:.1} s after the sample", millis(at - sample_at)),
+            Self::Resources(text) => write!(f, "for {text}, which it reads itself"),
+            Self::HpaSaid { words, .. } => f.write_str(words),
+            Self::LastHigher { metric, sample_at, asked, to, at } => write!(
+                f,
+                "no sample asked for more than {to} since {}, when {metric} asked for {asked}, {} s before",
+                when::short(*sample_at, *at),
+                (at - sample_at) / 1000
+            ),
+            Self::NoneHigher { since, to, at } => {
+                write!(f, "no sample asked for more than {to} since {} at least", when::short(*since, *at))
+            }
+            Self::Highest { metric, sample_at, to, at } => write!(
+                f,
+                "{to} is what {metric} asked for at {}, and no sample after it asked for more (stabilization)",
+                when::short(*sample_at, *at)
+            ),
+            Self::Decided { detail, pause, .. } => match pause {
+                Some(pause) => write!(f, "{detail} ({pause})"),
+                None => f.write_str(detail),
+            },
+            Self::Compared { metric, value, activation, .. } => {
+                let compared = if value > activation { ">" } else { "≤" };
+                write!(f, "{metric} {value} {compared} activation threshold {activation}")
+            }
+            Self::CooldownOver { until, seconds, at, .. } => {
+                let period = seconds.map_or(String::new(), |seconds| format!(" of {seconds} s"));
+                write!(f, "cooldown{period} over since {}", when::short(*until, *at))
+            }
+            Self::Paused { since, at_least, annotations, at } => {
+                let since = when::short(*since, *at);
+                write!(f, "a pause since {since}{} by {annotations}", if *at_least { " at least" } else { "" })
+            }
+            Self::PausedCondition { since, message, at } => {
+                write!(f, "a pause since {}: {message}", when::short(*since, *at))
+            }
+            Self::Removed { since, at } => {
+                write!(f, "its removal: the ScaledObject is gone since {}", when::short(*since, *at))
+            }
+            Self::NotStarted => f.write_str("the daemon, which had not been started yet"),
+            Self::Stopped { since, at } => write!(f, "the daemon, stopped since {}", when::short(*since, *at)),
+            Self::Invalid { problem, .. } => write!(f, "its definition, which is invalid: {problem}"),
+            Self::CheckFailed { since, message, at } => {
+                write!(f, "a failed check since {}: {message}", when::short(*since, *at))
+            }
+            Self::InError { metric, since, polls, outcome, message, means, at } => {
+                let since = when::short(*since, *at);
+                let polls = polls
+                    .map_or(String::new(), |polls| format!(" ({polls} {})", if polls == 1 { "poll" } else { "polls" }));
+                let what = format!("{outcome} {message}");
+                write!(f, "trigger {metric} in error since {since}{polls}: {}{means}", what.trim())
+            }
+            Self::Cooldown { name, until, at, .. } => {
+                let name = name.replace('-', " ");
+                match (until - at).max(0).saturating_add(999) / 1000 {
+                    0 => write!(f, "the next poll: no trigger is active, the {name} is over"),
+                    left => write!(f, "{name}, {left} s left: no trigger is active"),
+                }
+            }
+            Self::NoSample { metric, since, ever: false, at } => {
+                write!(f, "{metric} has no sample yet, measured since {}", when::short(*since, *at))
+            }
+            Self::NoSample { metric, since, at, .. } => {
+                write!(f, "{metric} has no sample since {} at least", when::short(*since, *at))
+            }
+            Self::Silence { sample_at, interval_s, at } => write!(
+                f,
+                "silence: the newest sample is {} s old, though polled every {interval_s} s",
+                (at - sample_at) / 1000
+            ),
+            Self::AtMax(max) => write!(f, "maxReplicaCount {max}"),
+            Self::AtMin(min) => write!(f, "the minimum of {min}"),
+            Self::Tolerance { percent, is_own: true } => write!(f, "the tolerance of {percent} % in its behavior"),
+            Self::Tolerance { percent, .. } => {
+                write!(f, "the HPA controller's tolerance, about {percent} % unless its flag says otherwise")
+            }
+            Self::Window(Window::Own(seconds)) => write!(f, "the stabilization window of {seconds} s in its behavior"),
+            Self::Window(Window::Learnt { seconds, at, now, .. }) => write!(
+                f,
+                "the HPA controller's stabilization window, about {seconds} s as at the scale-in of {}",
+                when::short(*at, *now)
+            ),
+            Self::Window(Window::Default) => write!(
+                f,
+                "the HPA controller's stabilization window, about {SCALE_DOWN_WINDOW_SECONDS} s unless its flag says \
+                 otherwise"
+            ),
+            Self::Window(Window::Unknown) => f.write_str("the HPA controller's stabilization window"),
+            Self::Left(seconds) => write!(f, "about {seconds} s left"),
+            Self::SaidStabilized { .. } => f.write_str("the HPA says ScaleDownStabilized"),
+        }
+    }
+}
+
+fn millis(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}

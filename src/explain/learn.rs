@@ -1,0 +1,65 @@
+//! What the rows show of the HPA controller's flags, which no API tells.
+
+use super::claim::{Claim, Window};
+use super::facts::{Facts, driver};
+use crate::scaling::model::Definition;
+use crate::scaling::recommend::{self, SCALE_DOWN_WINDOW_SECONDS, TOLERANCE};
+use crate::store::past::ReplicaRow;
+
+/// The HPA controller acts once in this time, and reads what was sampled once in a polling interval.
+const SLACK_MS: i64 = 20_000;
+
+fn by_hpa<'e>(facts: &Facts<'e>, at: i64) -> impl Iterator<Item = (&'e ReplicaRow, u32)> {
+    let rows = facts.evidence.changes.iter().rev();
+    rows.filter(move |row| row.at <= at && row.actor == "hpa").filter_map(|row| Some((row, row.from?)))
+}
+
+/// The window as far as a moment's rows tell. The object's own wins; else the newest scale-in that came soon after a
+/// sample which asked for more shows about how long the controller's is; else its default, unless rows say otherwise.
+pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Window {
+    let own = definition.behavior.as_ref().and_then(|behavior| behavior.scale_down.as_ref());
+    if let Some(seconds) = own.and_then(|rules| rules.stabilization_window_seconds) {
+        return Window::Own(i64::from(seconds));
+    }
+    let default_ms = i64::from(SCALE_DOWN_WINDOW_SECONDS) * 1000;
+    // Since when the count has been asked for no longer, and still stands.
+    let asked = facts.replicas_at(at).and_then(|replicas| facts.last_asked_for(at, replicas).0);
+    let stood = asked.map_or(0, |asked| at - asked.at);
+    let scale_ins = by_hpa(facts, at).filter(|(row, from)| row.to < *from);
+    for (row, _) in scale_ins {
+        let is_own = facts.definition(row.at).and_then(|one| one.behavior.as_ref()?.scale_down.as_ref());
+        if is_own.is_some_and(|rules| rules.stabilization_window_seconds.is_some()) {
+            continue;
+        }
+        // At the very moment of the change the HPA had not read a sample that came with it.
+        let (Some(asked), _) = facts.last_asked_for(row.at, row.to.saturating_add(1)) else { continue };
+        let gap = row.at - asked.at;
+        if gap >= default_ms {
+            continue;
+        }
+        if stood > gap + SLACK_MS {
+            // It has stood longer since: the controller was started anew, or another flag is in force.
+            return if stood > default_ms + SLACK_MS { Window::Unknown } else { Window::Default };
+        }
+        return Window::Learnt { seconds: (gap + 999) / 1000, at: row.at, sample_at: asked.at, now: at };
+    }
+    if stood > default_ms + SLACK_MS { Window::Unknown } else { Window::Default }
+}
+
+/// The tolerance that keeps the count in one direction; `None` where rows show that it is not the default.
+pub(super) fn tolerance(facts: &Facts<'_>, definition: &Definition, up: bool, at: i64) -> Option<Claim> {
+    let behavior = definition.behavior.as_ref();
+    let rules = behavior.and_then(|behavior| if up { &behavior.scale_up } else { &behavior.scale_down }.as_ref());
+    let is_own = rules.is_some_and(|rules| rules.tolerance.is_some());
+    let percent = recommend::tolerance(behavior, up) * 100.0;
+    let percent = (percent * 1000.0).round() / 1000.0;
+    let moved_within = |row: &ReplicaRow, from: u32| {
+        let metrics = facts.metrics_at(row.at, from);
+        driver(&metrics).is_some_and(|metric| metric.proposal == Some(from) && metric.exact == Some(row.to))
+    };
+    if !is_own && by_hpa(facts, at).any(|(row, from)| moved_within(row, from)) {
+        return None;
+    }
+    debug_assert!(is_own || (percent - TOLERANCE * 100.0).abs() < 1e-9);
+    Some(Claim::Tolerance { percent, is_own })
+}
