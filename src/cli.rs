@@ -114,6 +114,7 @@ takeover: let the APIService route to hpalite where KEDA or another adapter has 
                          as above
   --timeout SECONDS      until they must be; default 60
   --force                although KEDA's operator runs
+  --leave-unserved       although objects of KEDA are there that hpalite does not run, such as ScaledJobs
   --dry-run              say what would be done
   Exit code 1 if refused or put back, 2 if the cluster cannot be asked.
 

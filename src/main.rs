@@ -29,8 +29,8 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
-        Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, force })) => {
-            moved(moving::takeover(kubeconfig.as_deref(), &plan, force, &mut std::io::stdout().lock()))
+        Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, although })) => {
+            moved(moving::takeover(kubeconfig.as_deref(), &plan, although, &mut std::io::stdout().lock()))
         }
         Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
             moved(moving::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))

@@ -7,13 +7,13 @@ use lexopt::{Arg, Parser};
 
 use super::installation::{Installation, Named};
 use super::{Command, Problems, number, one, take};
-use crate::moving::{Move, Objects};
+use crate::moving::{Although, Move, Objects};
 
 #[derive(Debug, PartialEq)]
 pub struct TakeoverArguments {
     pub kubeconfig: Option<PathBuf>,
     pub plan: Move,
-    pub force: bool,
+    pub although: Although,
 }
 
 #[derive(Debug, PartialEq)]
@@ -24,13 +24,15 @@ pub struct UninstallArguments {
 }
 
 pub(super) fn takeover(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
-    let mut force = false;
+    let mut although = Although::default();
     let common = common(parser, env, |flag| {
-        force |= flag == "force";
-        flag == "force"
+        although.keda_runs |= flag == "force";
+        although.some_stay_behind |= flag == "leave-unserved";
+        matches!(flag, "force" | "leave-unserved")
     })?;
-    Ok(common
-        .map_or(Command::Help, |(kubeconfig, plan)| Command::Takeover(TakeoverArguments { kubeconfig, plan, force })))
+    Ok(common.map_or(Command::Help, |(kubeconfig, plan)| {
+        Command::Takeover(TakeoverArguments { kubeconfig, plan, although })
+    }))
 }
 
 pub(super) fn uninstall(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
@@ -105,7 +107,10 @@ mod tests {
             timeout: Duration::from_secs(5),
             dry_run: true,
         };
-        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, force: true });
+        let although = Although { keda_runs: true, some_stay_behind: false };
+        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, although });
+        let Ok(Command::Takeover(found)) = with_env(&["takeover", "--leave-unserved"], &[]) else { panic!("refused") };
+        assert_eq!(found.although, Although { keda_runs: false, some_stay_behind: true });
         let bad = with_env(&["takeover", "--service", "a", "--timeout", "x", "--keep-crds", "--apiservice", "A"], &[]);
         assert_eq!(bad.expect_err("four problems").0.len(), 4);
     }

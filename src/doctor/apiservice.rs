@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Doctor;
 use crate::http::chain::certificates_from_pem;
-use crate::kube::untyped::{condition, has_ready_endpoint, items, text};
+use crate::kube::untyped::{condition, has_ready_endpoint, items, selects, text};
 use crate::kube::{Error, Request};
 
 const UNREACHED: &str =
@@ -84,9 +84,50 @@ impl Doctor<'_> {
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{label}");
         let Some(slices) = self.get(&path) else { return };
         if !has_ready_endpoint(items(&slices, "/items")) {
-            let cause = "it has no ready endpoint: no pod that its selector matches is ready";
-            self.error("service-no-endpoints", &subject, cause, "compare the selector and look at the pods' /readyz");
+            let Some((seen, fix)) = self.unready(&found) else { return };
+            self.error("service-no-endpoints", &subject, format!("it has no ready endpoint: {seen}"), fix);
         }
+    }
+
+    /// Why no pod of a Service is ready, and what mends it.
+    fn unready(&mut self, service: &Value) -> Option<(String, &'static str)> {
+        let namespace = text(service, "/metadata/namespace").to_owned();
+        let selector = service.pointer("/spec/selector").and_then(Value::as_object);
+        let labels: Vec<String> = selector
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some(format!("{}%3D{}", key.replace('/', "%2F"), value.as_str()?)))
+            .collect();
+        if labels.is_empty() {
+            return Some((
+                "it has no selector, and nobody gives it endpoints".to_owned(),
+                "apply k8s/base/service.yaml",
+            ));
+        }
+        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={}", labels.join("%2C"));
+        // With the rights of the pod there is less to say, and no less wrong.
+        let pods = self.client.json::<Value>(&Request::get_path(path)).unwrap_or_default();
+        if let Some(pod) = items(&pods, "/items").first() {
+            let said = why_unready(pod);
+            let name = text(pod, "/metadata/name");
+            return Some((
+                format!("pod {name} is not ready: {said}"),
+                "see kubectl describe pod, its log, and /readyz",
+            ));
+        }
+        for (kind, plural) in [("StatefulSet", "statefulsets"), ("Deployment", "deployments")] {
+            let list = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}"))?;
+            if let Some(workload) = items(&list, "/items").iter().find(|workload| selects(service, workload)) {
+                let name = text(workload, "/metadata/name");
+                return Some(if workload.pointer("/spec/replicas") == Some(&Value::from(0)) {
+                    (format!("{kind} {name} is scaled to 0"), "scale it up")
+                } else {
+                    let fix = "see the events of kubectl describe: a quota, an admission policy, a ServiceAccount";
+                    (format!("{kind} {name} has no pod"), fix)
+                });
+            }
+        }
+        Some(("no workload has pods that its selector matches".to_owned(), "apply k8s/base, or compare the selector"))
     }
 
     /// A condition may be some seconds old; this is now.
@@ -108,8 +149,59 @@ impl Doctor<'_> {
     }
 }
 
+/// What keeps a pod from being ready: the container that waits, or its last end, or its own conditions.
+fn why_unready(pod: &Value) -> String {
+    let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
+    for status in statuses.iter().flat_map(|pointer| items(pod, pointer)) {
+        let waiting = text(status, "/state/waiting/reason");
+        let ended = text(status, "/lastState/terminated/reason");
+        if waiting.is_empty() || waiting == "PodInitializing" {
+            continue;
+        }
+        let message = text(status, "/state/waiting/message");
+        let last = if ended.is_empty() { String::new() } else { format!(", last ended by {ended}") };
+        return format!("{waiting}{last} {message}").trim_end().to_owned();
+    }
+    for kind in ["PodScheduled", "Ready"] {
+        if let Some(condition) = condition(pod, kind).filter(|condition| condition["status"] == "False") {
+            let (reason, message) = (text(condition, "/reason"), text(condition, "/message"));
+            return format!("{reason} {message}").trim().to_owned();
+        }
+    }
+    format!("its phase is {}", text(pod, "/status/phase"))
+}
+
 /// The PEM text of a caBundle.
 pub(super) fn pem(bundle: &str) -> Result<String, String> {
     let bytes = crate::base64::decode(bundle).ok_or("it is not base64")?;
     String::from_utf8(bytes).map_err(|_| "it is not PEM".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_says_what_keeps_it_from_being_ready() {
+        let waiting = |reason: &str| json!({ "state": { "waiting": { "reason": reason, "message": "m" } } });
+        let unscheduled =
+            json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes" });
+        let unready = json!({ "type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "c" });
+        let mut crashed = waiting("CrashLoopBackOff");
+        crashed["lastState"]["terminated"]["reason"] = "OOMKilled".into();
+        for (status, expected) in [
+            (json!({ "containerStatuses": [waiting("ImagePullBackOff")] }), "ImagePullBackOff m"),
+            (json!({ "containerStatuses": [crashed] }), "CrashLoopBackOff, last ended by OOMKilled m"),
+            (json!({ "conditions": [unscheduled] }), "Unschedulable 0/3 nodes"),
+            (
+                json!({ "conditions": [unready], "containerStatuses": [{ "state": { "running": {} } }] }),
+                "ContainersNotReady c",
+            ),
+            (json!({ "phase": "Pending" }), "its phase is Pending"),
+        ] {
+            assert_eq!(why_unready(&json!({ "status": status })), expected);
+        }
+    }
 }

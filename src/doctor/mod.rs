@@ -4,6 +4,7 @@
 //! it found; one that may not be made is told too, so that silence never means health.
 
 mod apiservice;
+mod causes;
 mod certificate;
 mod database;
 mod neighbours;
@@ -39,6 +40,9 @@ pub struct Finding {
     pub subject: String,
     pub cause: String,
     pub fix: String,
+    /// The ScaledObjects that suffer from it, `namespace/name`, where it is about some.
+    #[serde(skip)]
+    about: Vec<String>,
 }
 
 /// What came of one check.
@@ -47,6 +51,8 @@ pub struct Finding {
 pub enum Outcome {
     Ok,
     NotChecked,
+    /// Wrong by what another check found, and by nothing else.
+    Follows,
     Warning,
     Error,
 }
@@ -57,6 +63,9 @@ pub struct Check {
     pub outcome: Outcome,
     /// How many of the findings are this check's; they are in the order of the checks.
     pub findings: usize,
+    /// Ids of what was found elsewhere and makes this wrong, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub follows_from: Vec<&'static str>,
 }
 
 /// Everything that was looked at, and what was found.
@@ -89,7 +98,7 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
     let client = Client::new(config);
     client.send(&Request::get_path("/version")).map_err(|error| vec![format!("the API server: {error}")])?;
     let is_pod = kubeconfig.is_none();
-    let mut doctor = Doctor { client, subject, own_namespace, is_pod, report: Report::default() };
+    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Report::default() };
     doctor.check("APIService", Doctor::apiservice);
     doctor.check("Service", Doctor::service);
     doctor.check("API server reaches hpalite", Doctor::reach);
@@ -99,10 +108,12 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
     doctor.check("KEDA and other installations", Doctor::neighbours);
     doctor.check("Lease", Doctor::lease);
     doctor.check("clocks", Doctor::clocks);
+    doctor.check("objects that nobody runs", Doctor::unserved);
     doctor.check("ScaledObjects", Doctor::scaled_objects);
     doctor.check("HPAs", Doctor::hpas);
     doctor.check("metric servers and queries", Doctor::queries);
     doctor.check("database", Doctor::database);
+    causes::reduce(&mut doctor.report);
     Ok(doctor.report)
 }
 
@@ -122,10 +133,14 @@ impl Report {
             let outcome = match check.outcome {
                 Outcome::Ok => "ok",
                 Outcome::NotChecked => "not checked",
+                Outcome::Follows => "follows",
                 Outcome::Warning => "warning",
                 Outcome::Error => "error",
             };
             writeln!(out, "{outcome:11}  {}", check.check)?;
+            if !check.follows_from.is_empty() {
+                writeln!(out, "             follows from {}", check.follows_from.join(", "))?;
+            }
             for finding in findings.by_ref().take(check.findings) {
                 writeln!(out, "             {}: {}", finding.id, finding.subject)?;
                 writeln!(out, "               cause: {}\n               fix:   {}", finding.cause, finding.fix)?;
@@ -134,13 +149,24 @@ impl Report {
         let count = |outcome| self.checks.iter().filter(|check| check.outcome == outcome).count();
         writeln!(
             out,
-            "{} checks: {} ok, {} with errors, {} with warnings, {} not made",
+            "{} checks: {} ok, {} with errors, {} with warnings, {} that follow from these, {} not made",
             self.checks.len(),
             count(Outcome::Ok),
             count(Outcome::Error),
             count(Outcome::Warning),
+            count(Outcome::Follows),
             count(Outcome::NotChecked)
         )
+    }
+}
+
+/// What findings make of their check.
+fn outcome(found: &[Finding]) -> Outcome {
+    match found.iter().map(|finding| finding.severity).max() {
+        None => Outcome::Ok,
+        Some(Severity::Error) => Outcome::Error,
+        Some(Severity::Warning) if found.iter().all(|finding| finding.id == NOT_CHECKED) => Outcome::NotChecked,
+        Some(Severity::Warning) => Outcome::Warning,
     }
 }
 
@@ -150,22 +176,24 @@ struct Doctor<'a> {
     own_namespace: Option<String>,
     /// With the credentials of the pod that it runs in.
     is_pod: bool,
+    /// The API server stopped answering meanwhile, which has been told.
+    is_cut_off: bool,
     report: Report,
 }
 
 impl Doctor<'_> {
     fn check(&mut self, check: &'static str, make: impl FnOnce(&mut Self)) {
         let before = self.report.findings.len();
+        let was_cut_off = self.is_cut_off;
         make(self);
         let found = &self.report.findings[before..];
-        let outcome = match found.iter().map(|finding| finding.severity).max() {
-            None => Outcome::Ok,
-            Some(Severity::Error) => Outcome::Error,
-            Some(Severity::Warning) if found.iter().all(|finding| finding.id == NOT_CHECKED) => Outcome::NotChecked,
-            Some(Severity::Warning) => Outcome::Warning,
+        let outcome = match outcome(found) {
+            // It may have asked nothing, or would have found more.
+            Outcome::Ok if was_cut_off => Outcome::NotChecked,
+            outcome => outcome,
         };
         let findings = found.len();
-        self.report.checks.push(Check { check, outcome, findings });
+        self.report.checks.push(Check { check, outcome, findings, follows_from: Vec::new() });
     }
 
     fn error(&mut self, id: &'static str, subject: &str, cause: impl Into<String>, fix: impl Into<String>) {
@@ -177,11 +205,21 @@ impl Doctor<'_> {
     }
 
     fn add(&mut self, severity: Severity, id: &'static str, subject: &str, cause: String, fix: String) {
-        self.report.findings.push(Finding { id, severity, subject: subject.to_owned(), cause, fix });
+        self.report.findings.push(Finding { id, severity, subject: subject.to_owned(), cause, fix, about: Vec::new() });
+    }
+
+    /// Says which ScaledObjects the last finding is about.
+    fn is_about(&mut self, objects: Vec<String>) {
+        if let Some(finding) = self.report.findings.last_mut() {
+            finding.about = objects;
+        }
     }
 
     /// The object, Null where there is none, None (and a finding) where it cannot be read.
     fn get(&mut self, path: &str) -> Option<Value> {
+        if self.is_cut_off {
+            return None;
+        }
         match self.client.json(&Request::get_path(path)) {
             Ok(value) => Some(value),
             Err(error) if error.is_not_found() => Some(Value::Null),
@@ -193,7 +231,15 @@ impl Doctor<'_> {
     }
 
     fn not_checked(&mut self, path: &str, error: &Error) {
-        self.skipped(path, &error.to_string(), "run it with --kubeconfig of an administrator");
+        let is_refused =
+            matches!(error, Error::Status(_) | Error::Decode { .. } | Error::TooLarge { .. } | Error::Request(_));
+        if is_refused {
+            return self.skipped(path, &error.to_string(), "run it with --kubeconfig of an administrator");
+        }
+        // Every other check would say the same.
+        if !std::mem::replace(&mut self.is_cut_off, true) {
+            self.skipped("the API server", &format!("{path}: {error}"), "see that it runs, and run this again");
+        }
     }
 
     fn skipped(&mut self, what: &str, cause: &str, fix: &str) {
@@ -220,8 +266,9 @@ mod tests {
             subject: "Service a/b".to_owned(),
             cause: "it is gone".to_owned(),
             fix: "apply it".to_owned(),
+            about: Vec::new(),
         };
-        let check = |check, outcome, findings| Check { check, outcome, findings };
+        let check = |check, outcome, findings| Check { check, outcome, findings, follows_from: Vec::new() };
         let report = Report {
             checks: vec![
                 check("Lease", Outcome::Ok, 0),
@@ -239,7 +286,7 @@ mod tests {
             ["ok           Lease", "error        Service", "             service-missing: Service a/b"]
         );
         assert_eq!(lines[5], "not checked  CRDs");
-        assert_eq!(lines[9], "3 checks: 1 ok, 1 with errors, 0 with warnings, 1 not made");
+        assert_eq!(lines[9], "3 checks: 1 ok, 1 with errors, 0 with warnings, 0 that follow from these, 1 not made");
         assert!(report.has_errors());
     }
 }

@@ -1,13 +1,14 @@
 //! CRDs, ScaledObjects and the HPAs made for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Doctor;
+use super::{Doctor, Severity};
 use crate::kube::untyped::{condition, items, text};
-use crate::scaling::model::UnixMillis;
+use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::store::unix_now;
+use crate::unserved::{self, Unserved, some};
 use crate::wire::time::parse_rfc3339;
 
 /// A deletion that takes longer is held up by something.
@@ -49,6 +50,8 @@ impl Doctor<'_> {
 
     pub(super) fn scaled_objects(&mut self) {
         let Some(list) = self.get(&self.within("/apis/keda.sh/v1alpha1", "scaledobjects")) else { return };
+        // Whoever suffers from the same is one finding.
+        let mut suffering: BTreeMap<(&'static str, String), Vec<String>> = BTreeMap::new();
         for object in items(&list, "/items") {
             let name = format!("{}/{}", text(object, "/metadata/namespace"), text(object, "/metadata/name"));
             let subject = format!("ScaledObject {name}");
@@ -59,17 +62,56 @@ impl Doctor<'_> {
                     let fix = "see that hpalite runs; if it never will again, hpalite uninstall --keep-crds";
                     self.warn("scaled-object-deleting", &subject, cause, fix);
                 }
-            } else if let Some(ready) = condition(object, "Ready")
-                && text(ready, "/status") != "True"
-            {
-                let cause = format!("{}: {}", text(ready, "/reason"), text(ready, "/message"));
-                let fix = format!("mend what the cause names; hpalite why {name} has the history");
-                self.error("scaled-object-not-ready", &subject, cause, fix);
+            } else if let Some((id, cause)) = suffers(object) {
+                suffering.entry((id, cause)).or_default().push(name);
             }
+        }
+        for ((id, cause), names) in suffering {
+            let subject = format!("ScaledObject {}", some(&names, names.len()));
+            let fix = format!("mend what the cause names; hpalite why {} has the history", names[0]);
+            match id {
+                "trigger-failing" => self.warn(id, &subject, cause, fix),
+                _ => self.error(id, &subject, cause, fix),
+            }
+            self.is_about(names);
         }
     }
 
-    /// HPAs that outlived their ScaledObject go on scaling by a metric that nobody serves.
+    /// What KEDA would run and hpalite does not.
+    pub(super) fn unserved(&mut self) {
+        let is_kedas = self.report.findings.iter().any(|finding| finding.id == "keda-running");
+        match unserved::kinds(&self.client, self.subject.namespace.as_deref()) {
+            Ok(found) => {
+                for Unserved { kind, objects } in found {
+                    let cause = format!("hpalite does not serve {kind}: nobody runs them but KEDA");
+                    let fix = "keep KEDA's operator for these namespaces, or replace and delete them";
+                    let severity = if is_kedas { Severity::Warning } else { Severity::Error };
+                    self.add(severity, "kind-unserved", &objects, cause, fix.to_owned());
+                }
+            }
+            Err(error) => self.not_checked("kinds of KEDA", &error),
+        }
+        let mut unusable = Vec::new();
+        for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+            let api = format!("/apis/{}/v1alpha1", group.name());
+            let Some(list) = self.get(&self.within(&api, "scaledobjects")) else { return };
+            unusable.extend(unserved::scaled_objects(group, &list));
+        }
+        for (cause, found) in unserved::by_cause(unusable) {
+            let names: Vec<String> = found.into_iter().map(|found| found.name).collect();
+            let subject = format!("ScaledObject {}", some(&names, names.len()));
+            self.error(
+                "scaled-object-invalid",
+                &subject,
+                cause,
+                "write what the cause says; hpalite check tries it before",
+            );
+            self.is_about(names);
+        }
+    }
+
+    /// What HPAs say of themselves, and those that outlived their ScaledObject: they go on scaling by a metric that nobody
+    /// serves.
     pub(super) fn hpas(&mut self) {
         let label = "scaledobject.keda.sh/name";
         let path = self.within("/apis/autoscaling/v2", "horizontalpodautoscalers");
@@ -93,6 +135,12 @@ impl Doctor<'_> {
                 let subject = format!("HorizontalPodAutoscaler {namespace}/{}", text(hpa, "/metadata/name"));
                 let cause = format!("ScaledObject {owner}, which it was made for, is gone");
                 self.warn("hpa-orphaned", &subject, cause, "delete it");
+                continue;
+            }
+            let subject = format!("HorizontalPodAutoscaler {namespace}/{}", text(hpa, "/metadata/name"));
+            for (severity, id, cause, fix) in says(hpa) {
+                self.add(severity, id, &subject, cause, fix.to_owned());
+                self.is_about(vec![format!("{namespace}/{owner}")]);
             }
         }
     }
@@ -103,6 +151,65 @@ impl Doctor<'_> {
             Some(namespace) => format!("{api}/namespaces/{namespace}/{plural}"),
             None => format!("{api}/{plural}"),
         }
+    }
+}
+
+/// Of what a ScaledObject suffers by its own conditions, and the causes.
+fn suffers(object: &Value) -> Option<(&'static str, String)> {
+    let of = |kind: &str| {
+        condition(object, kind).map(|found| (text(found, "/status"), text(found, "/reason"), text(found, "/message")))
+    };
+    let failing = of("TriggersHealthy").filter(|(status, ..)| *status == "False").map(|(.., message)| message);
+    match (of("Ready"), failing) {
+        // KEDA's words say that something fails; the cause is beside them.
+        (Some((status, reason, _)), Some(causes)) if status != "True" => {
+            Some(("scaled-object-not-ready", format!("{reason}: {causes}")))
+        }
+        (Some((status, reason, message)), None) if status != "True" && !reason.is_empty() => {
+            Some(("scaled-object-not-ready", format!("{reason}: {message}")))
+        }
+        (_, Some(causes)) => Some(("trigger-failing", causes.to_owned())),
+        _ => None,
+    }
+}
+
+/// What an HPA says of itself that keeps it from scaling, in its own words, with what mends it.
+fn says(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
+    let mut said = Vec::new();
+    for condition in items(hpa, "/status/conditions") {
+        let part = |pointer: &str| text(condition, pointer);
+        let (kind, status, reason) = (part("/type"), part("/status"), part("/reason"));
+        let told = || format!("{kind} is {status}, {reason}: {}", part("/message"));
+        match (kind, status, reason) {
+            // At zero replicas it rests, as it should.
+            ("ScalingActive", "False", "ScalingDisabled") => {}
+            ("ScalingActive" | "AbleToScale", "False", _) => {
+                said.push((Severity::Error, "hpa-not-scaling", told(), hpa_fix(reason)));
+            }
+            ("ScalingLimited", "True", "TooManyReplicas") => {
+                let fix = "raise maxReplicaCount, or leave it: this is what it is for";
+                said.push((Severity::Warning, "hpa-limited", told(), fix));
+            }
+            _ => {}
+        }
+    }
+    said
+}
+
+fn hpa_fix(reason: &str) -> &'static str {
+    match reason {
+        "InvalidSelector" => {
+            "let the target's scale subresource give its selector: subresources.scale.labelSelectorPath of its CRD"
+        }
+        "AmbiguousSelector" => "let one HPA alone select these pods: change the labels, or delete the other HPA",
+        "FailedGetScale" => "see that the target exists and has a scale subresource, which the HPA controller may get",
+        "FailedUpdateScale" => "see what refuses the change: a webhook, a quota, or the HPA controller's rights",
+        "FailedGetResourceMetric" | "FailedGetContainerResourceMetric" => {
+            "install metrics-server, and set resources.requests on every container of the pods"
+        }
+        "FailedGetExternalMetric" => "the message has the trigger's error; if it says 'no matches', see the APIService",
+        "InvalidMetricSourceType" | "FailedComputeMetricsReplicas" => "the message names the metric: see its trigger",
+        _ => "the message is the HPA controller's own: kubectl describe the HPA",
     }
 }
 
@@ -118,7 +225,66 @@ pub(super) fn texts(list: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn an_hpa_s_own_words_are_repeated_where_they_explain_trouble() {
+        let hpa = |conditions: &[(&str, &str, &str)]| {
+            let conditions: Vec<Value> = conditions
+                .iter()
+                .map(|(kind, status, reason)| json!({ "type": kind, "status": status, "reason": reason, "message": "m" }))
+                .collect();
+            json!({ "status": { "conditions": conditions } })
+        };
+        let ids = |conditions: &[(&str, &str, &str)]| -> Vec<(&'static str, String)> {
+            says(&hpa(conditions)).into_iter().map(|(_, id, cause, _)| (id, cause)).collect()
+        };
+        assert_eq!(
+            ids(&[("AbleToScale", "True", "ReadyForNewScale"), ("ScalingLimited", "False", "DesiredWithinRange")]),
+            []
+        );
+        assert_eq!(
+            ids(&[("ScalingActive", "False", "ScalingDisabled"), ("ScalingLimited", "True", "TooFewReplicas")]),
+            []
+        );
+        let cause = |text: &str| text.to_owned();
+        assert_eq!(
+            ids(&[("AbleToScale", "False", "FailedGetScale"), ("ScalingActive", "False", "InvalidSelector")]),
+            [
+                ("hpa-not-scaling", cause("AbleToScale is False, FailedGetScale: m")),
+                ("hpa-not-scaling", cause("ScalingActive is False, InvalidSelector: m")),
+            ]
+        );
+        assert_eq!(
+            ids(&[("ScalingLimited", "True", "TooManyReplicas")]),
+            [("hpa-limited", cause("ScalingLimited is True, TooManyReplicas: m"))]
+        );
+    }
+
+    #[test]
+    fn a_failing_trigger_is_told_with_its_cause_even_where_ready_is_true() {
+        let object = |ready: (&str, &str, &str), triggers: Option<(&str, &str)>| {
+            let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({ "type": kind, "status": status, "reason": reason, "message": message });
+            let mut conditions = vec![condition("Ready", ready.0, ready.1, ready.2)];
+            conditions.extend(triggers.map(|(status, message)| condition("TriggersHealthy", status, "R", message)));
+            json!({ "status": { "conditions": conditions } })
+        };
+        let well = ("True", "ScaledObjectReady", "fine");
+        let bad = ("False", "TriggerError", "not working");
+        for (ready, triggers, expected) in [
+            (well, None, None),
+            (well, Some(("True", "m")), None),
+            (well, Some(("False", "s0: x")), Some(("trigger-failing", "s0: x"))),
+            (bad, Some(("False", "s0: x")), Some(("scaled-object-not-ready", "TriggerError: s0: x"))),
+            (bad, None, Some(("scaled-object-not-ready", "TriggerError: not working"))),
+            (("Unknown", "", ""), None, None),
+        ] {
+            let found = suffers(&object(ready, triggers));
+            assert_eq!(found.as_ref().map(|(id, cause)| (*id, cause.as_str())), expected);
+        }
+    }
 
     #[test]
     fn a_deletion_may_take_minutes() {

@@ -29,6 +29,8 @@ struct Question {
     /// Empty results are an error to at least one of them.
     needs_series: bool,
     askers: Vec<String>,
+    /// Their objects, `namespace/name`.
+    objects: Vec<String>,
 }
 
 impl Doctor<'_> {
@@ -43,20 +45,22 @@ impl Doctor<'_> {
             self.own_namespace.clone(),
         );
         let answers = ask_all(&asker, &questions);
-        let mut troubles: BTreeMap<String, (PollError, usize)> = BTreeMap::new();
+        let mut troubles: BTreeMap<String, (PollError, usize, Vec<String>)> = BTreeMap::new();
         let mut left_out = 0;
         for (question, answer) in questions.iter().zip(answers) {
             match answer {
                 Some(Answer::Failed(error)) if error.class.is_server_trouble() => {
                     let (server, _) = question.query.told();
-                    troubles.entry(server).or_insert((error, 0)).1 += question.askers.len();
+                    let (_, askers, objects) = troubles.entry(server).or_insert((error, 0, Vec::new()));
+                    *askers += question.askers.len();
+                    objects.extend(question.objects.iter().cloned());
                 }
                 Some(answer) => self.judge(question, &answer),
                 None => left_out += 1,
             }
         }
-        for (server, (error, askers)) in troubles {
-            let cause = format!("{}; {askers} triggers ask it", error.message);
+        for (server, (error, askers, objects)) in troubles {
+            let cause = format!("{}; triggers that ask it: {askers}", error.message);
             if self.is_pod {
                 let fix = "see that it runs, its Service and the NetworkPolicies between";
                 self.error("metric-server-unreachable", &server, cause, fix);
@@ -64,6 +68,7 @@ impl Doctor<'_> {
                 let fix = "names of Services are known in pods only: kubectl exec … -- /hpalite doctor asks from there";
                 self.warn("metric-server-unreachable", &server, format!("from here: {cause}"), fix);
             }
+            self.is_about(objects);
         }
         if left_out > 0 {
             let cause = format!("{left_out} questions were left out: their servers do not answer, or time was up");
@@ -111,20 +116,24 @@ impl Doctor<'_> {
             let Ok(definition) = &object.definition else { continue };
             for trigger in &definition.triggers {
                 let Source::Query(query) = &trigger.source else { continue };
-                let name = format!("{} trigger {}", object.key, trigger.metric_name);
+                let name = format!("{} trigger {}", object.key, trigger.label());
                 let target = || Some((object, object.status.scale_target_gvkr.clone()?));
                 match Credentials::of(&object.key, trigger, |id| authentications.get(id), target) {
                     Ok(credentials) => {
                         let key = (query.clone(), credentials.clone());
                         let place = *places.entry(key).or_insert_with(|| {
-                            let (query, askers) = (query.clone(), Vec::new());
-                            questions.push(Question { query, credentials, needs_series: false, askers });
+                            let (query, askers, objects) = (query.clone(), Vec::new(), Vec::new());
+                            questions.push(Question { query, credentials, needs_series: false, askers, objects });
                             questions.len() - 1
                         });
                         questions[place].needs_series |= trigger.on_missing == OnMissing::Error;
                         questions[place].askers.push(name);
+                        questions[place].objects.push(object.key.to_string());
                     }
-                    Err(error) => self.error("authentication-unusable", &name, error.message, "create it, or mend it"),
+                    Err(error) => {
+                        self.error("authentication-unusable", &name, error.message, "create it, or mend it");
+                        self.is_about(vec![object.key.to_string()]);
+                    }
                 }
             }
         }
@@ -139,20 +148,15 @@ impl Doctor<'_> {
         let (id, severity, cause, fix) = match answer {
             Answer::Value(_) => return,
             Answer::Missing(Missing::Empty) if question.needs_series => {
-                ("query-empty", Severity::Error, format!("{of}: no series"), "mend the query, or set onMissing")
+                ("query-empty", Severity::Error, format!("{of}: no series"), EMPTY)
             }
             Answer::Missing(Missing::Empty) => {
                 let cause = format!("{of}: no series, which reads as 0 and may scale to zero");
-                (
-                    "query-empty",
-                    Severity::Warning,
-                    cause,
-                    "mend the query, or say what a missing value means: onMissing",
-                )
+                ("query-empty", Severity::Warning, cause, EMPTY)
             }
             Answer::Missing(missing) => {
                 let cause = format!("{of}: the value is {}", missing.class());
-                ("query-not-a-number", Severity::Error, cause, "guard divisions, for example by `or vector(0)`")
+                ("query-not-a-number", Severity::Error, cause, NOT_A_NUMBER)
             }
             Answer::Failed(PollError { class, message }) => {
                 let cause = format!("{message} ({of})");
@@ -161,11 +165,37 @@ impl Doctor<'_> {
                     ErrorClass::Authentication => {
                         ("authentication-unusable", Severity::Error, cause, "create what is missing, or mend it")
                     }
-                    _ => ("query-failed", Severity::Error, cause, "mend what the server says"),
+                    ErrorClass::Partial => ("query-partial", Severity::Error, cause, PARTIAL),
+                    _ => ("query-failed", Severity::Error, cause, status_fix(message)),
                 }
             }
         };
         self.add(severity, id, &subject, cause, fix.to_owned());
+        self.is_about(question.objects.clone());
+    }
+}
+
+const EMPTY: &str = "if its series come and go, put `(…) or vector(0)` around the query for 0, or say by onMissing what their absence \
+     means; else see that the metric exists under this name and these labels";
+
+/// `or vector(0)` alone stands in where there is no series, and NaN is one.
+pub(crate) const NOT_A_NUMBER: &str = "let a division by 0 give nothing, and that be 0: `a / (b > 0) or vector(0)`; for any other NaN or infinity \
+     `(query) > -Inf < +Inf or vector(0)`, where `scalar(x)` is written `x`; or say by onMissing what it means";
+
+const PARTIAL: &str = "mend what the server says; for VictoriaMetrics and Thanos, queryParameters can make them wait for all; \
+     onPartial: accept takes such answers";
+
+/// What usually is behind an error status.
+fn status_fix(message: &str) -> &'static str {
+    let is = |status: &str| message.contains(&format!("answered status {status}"));
+    if is("401") || is("403") {
+        "give credentials that the server takes: authModes on the trigger, and an authenticationRef that has them"
+    } else if is("404") || is("405") {
+        "let serverAddress end where /api/v1/query follows: behind a path prefix (--web.route-prefix, a gateway) with it"
+    } else if is("422") || is("503") {
+        "the server could not evaluate it now: see its load and limits, or make the query cheaper"
+    } else {
+        "mend what the server says"
     }
 }
 

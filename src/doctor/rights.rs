@@ -1,13 +1,14 @@
 //! Whether the service account, and the HPA controller, may do what they have to.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Doctor;
-use crate::kube::untyped::{items, selects, text};
-use crate::kube::{Request, Resource};
+use crate::kube::Request;
+use crate::kube::untyped::items;
+use crate::rights::{self, Right};
+use crate::unserved::some;
 
-const REVIEWS: Resource = Resource::new("authorization.k8s.io", "v1", "subjectaccessreviews", false);
 const HPA_CONTROLLER: (&str, &str) = ("kube-system", "horizontal-pod-autoscaler");
 
 /// What is installed says what is needed: a test on a control plane shows that every rule is used.
@@ -37,18 +38,6 @@ struct Rule {
     verbs: Vec<String>,
 }
 
-/// What must be allowed with one resource.
-struct Right<'a> {
-    group: &'a str,
-    /// With the subresource behind a slash.
-    resource: &'a str,
-    verbs: Vec<&'a str>,
-    /// Empty for all, and for what has none.
-    namespace: &'a str,
-    /// The one object that it is about; empty for all.
-    object: &'a str,
-}
-
 fn roles() -> Vec<Role> {
     ROLES.split("\n---\n").filter_map(|document| serde_saphyr::from_str(document).ok()).collect()
 }
@@ -56,18 +45,23 @@ fn roles() -> Vec<Role> {
 impl Doctor<'_> {
     pub(super) fn rights(&mut self) {
         let (service, own) = self.subject.config.service.clone();
-        let name = self.service_account();
+        let Some(name) = self.service_account() else { return };
+        if !self.account_exists(&own, &name) {
+            return;
+        }
         let apiservice = self.subject.config.apiservice.clone();
         let watched = self.subject.namespace.clone().unwrap_or_default();
         let roles = roles();
-        let mut rights = Vec::new();
-        for role in &roles {
+        // With what gives them: one thing that is not there is one finding, however many rights it has.
+        let mut rights: Vec<(String, Vec<Right<'_>>)> = Vec::new();
+        for role in roles.iter().filter(|role| !role.rules.is_empty()) {
             let namespace = match (role.kind.as_str(), role.metadata.name.as_str()) {
                 ("Role", _) => own.as_str(),
                 // Kinds without a namespace are in the other one.
                 ("ClusterRole", "hpalite") => watched.as_str(),
                 _ => "",
             };
+            let mut given = Vec::new();
             for rule in &role.rules {
                 for (group, resource) in rule.api_groups.iter().flat_map(|g| rule.resources.iter().map(move |r| (g, r)))
                 {
@@ -77,42 +71,56 @@ impl Doctor<'_> {
                         (false, _) => service.as_str(),
                     };
                     let verbs = rule.verbs.iter().map(String::as_str).collect();
-                    rights.push(Right { group, resource, verbs, namespace, object });
+                    given.push(Right { group, resource, verbs, namespace, object });
                 }
             }
+            let Role { kind, metadata: Named { name }, .. } = role;
+            rights.push((format!("{kind} {name} and its {kind}Binding, of k8s/base/rbac.yaml"), given));
         }
-        for (group, resource) in
-            [("authentication.k8s.io", "tokenreviews"), ("authorization.k8s.io", "subjectaccessreviews")]
-        {
-            rights.push(Right { group, resource, verbs: vec!["create"], namespace: "", object: "" });
-        }
-        rights.push(Right {
-            group: "",
-            resource: "configmaps",
-            verbs: vec!["get", "list", "watch"],
-            namespace: "kube-system",
-            object: "extension-apiserver-authentication",
-        });
-        for right in &rights {
-            let mut missing = Vec::new();
-            for verb in &right.verbs {
-                match self.may((&own, &name), right, verb) {
-                    Some(true) => {}
-                    Some(false) => missing.push(*verb),
-                    // One finding tells that nobody's rights can be asked for.
-                    None => return,
+        let create = |group, resource| Right { group, resource, verbs: vec!["create"], namespace: "", object: "" };
+        rights.push((
+            "ClusterRoleBinding hpalite:system:auth-delegator, of k8s/base/rbac-external-metrics.yaml".to_owned(),
+            vec![
+                create("authentication.k8s.io", "tokenreviews"),
+                create("authorization.k8s.io", "subjectaccessreviews"),
+            ],
+        ));
+        rights.push((
+            "RoleBinding hpalite-auth-reader in kube-system, of k8s/base/rbac-external-metrics.yaml".to_owned(),
+            vec![Right {
+                group: "",
+                resource: "configmaps",
+                verbs: vec!["get", "list", "watch"],
+                namespace: "kube-system",
+                object: "extension-apiserver-authentication",
+            }],
+        ));
+        let subject = format!("ServiceAccount {own}/{name}");
+        for (giver, rights) in &rights {
+            let (mut lacking, mut asked) = (Vec::new(), 0);
+            for right in rights {
+                let mut missing = Vec::new();
+                for verb in &right.verbs {
+                    match self.may((&own, &name), right, verb) {
+                        Some(true) => {}
+                        Some(false) => missing.push(*verb),
+                        // One finding tells that nobody's rights can be asked for.
+                        None => return,
+                    }
+                }
+                asked += 1;
+                if !missing.is_empty() {
+                    lacking.push(written(right, &missing));
                 }
             }
-            if !missing.is_empty() {
-                let Right { group, resource, namespace, object, .. } = right;
-                let group = if group.is_empty() { String::new() } else { format!(".{group}") };
-                let object = if object.is_empty() { String::new() } else { format!(" {object}") };
-                let place = if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace}") };
-                let cause = format!("it may not {} {resource}{group}{object}{place}", missing.join(", "));
-                let fix = "apply k8s/base/rbac.yaml and rbac-external-metrics.yaml";
-                self.error("right-missing", &format!("ServiceAccount {own}/{name}"), cause, fix);
+            if lacking.is_empty() {
+                continue;
             }
+            let rest = if lacking.len() == asked && asked > 1 { ": it has none of what this gives" } else { "" };
+            let cause = format!("it may not {}{rest}", lacking.join("; "));
+            self.error("right-missing", &subject, cause, format!("apply {giver}"));
         }
+        self.target_rights(&own, &name);
         let reads = Right {
             group: "external.metrics.k8s.io",
             resource: "s0-prometheus",
@@ -127,39 +135,59 @@ impl Doctor<'_> {
         }
     }
 
-    /// What the workload behind the Service runs as; the Service's own name where none is seen.
-    fn service_account(&mut self) -> String {
-        let (name, namespace) = self.subject.config.service.clone();
-        let service = self.get(&format!("/api/v1/namespaces/{namespace}/services/{name}")).unwrap_or_default();
-        for plural in ["statefulsets", "deployments"] {
-            let list = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}")).unwrap_or_default();
-            if let Some(workload) = items(&list, "/items").iter().find(|workload| selects(&service, workload)) {
-                let account = text(workload, "/spec/template/spec/serviceAccountName");
-                return if account.is_empty() { "default".to_owned() } else { account.to_owned() };
-            }
-        }
-        name
+    /// What the workload behind the Service runs as.
+    fn service_account(&mut self) -> Option<String> {
+        rights::service_account(&self.client, &self.subject.config.service)
+            .inspect_err(|error| self.not_checked("the workload behind the Service", error))
+            .ok()
     }
 
-    fn may(&mut self, (namespace, name): (&str, &str), right: &Right<'_>, verb: &str) -> Option<bool> {
-        let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
-        let body = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
-            "user": format!("system:serviceaccount:{namespace}:{name}"),
-            "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
-            "resourceAttributes": {
-                "group": right.group, "resource": resource, "subresource": subresource, "verb": verb,
-                "namespace": right.namespace, "name": right.object,
-            },
-        } });
-        let request: Request = REVIEWS.create(None, body.to_string().into_bytes()).ok()?;
-        match self.client.json::<Value>(&request) {
-            Ok(answer) => Some(answer.pointer("/status/allowed") == Some(&Value::Bool(true))),
-            Err(error) => {
-                self.not_checked("SubjectAccessReview", &error);
-                None
+    /// Without it no pod starts and no right means anything.
+    fn account_exists(&mut self, namespace: &str, name: &str) -> bool {
+        // Who may not look at it may still ask for its rights.
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}");
+        let is_missing =
+            matches!(self.client.json::<Value>(&Request::get_path(path)), Err(error) if error.is_not_found());
+        if is_missing {
+            let subject = format!("ServiceAccount {namespace}/{name}");
+            let cause = "it does not exist, so no pod of hpalite can start, and none has rights";
+            let fix = "apply k8s/base/serviceaccount.yaml, or let the workload name the one that exists";
+            self.error("service-account-missing", &subject, cause, fix);
+        }
+        !is_missing
+    }
+
+    /// KEDA may scale everything; hpalite what it is given, kind by kind.
+    fn target_rights(&mut self, namespace: &str, account: &str) {
+        let Some(list) = self.get(&self.within("/apis/keda.sh/v1alpha1", "scaledobjects")) else { return };
+        match rights::of_targets(&self.client, (namespace, account), items(&list, "/items")) {
+            Ok(found) => {
+                for lacking in found {
+                    let subject = format!("ServiceAccount {namespace}/{account}");
+                    let objects = some(&lacking.objects, lacking.objects.len());
+                    let cause = format!("it may not {}, the target of ScaledObject {objects}", lacking.missing);
+                    self.error("target-right-missing", &subject, cause, lacking.fix);
+                    self.is_about(lacking.objects);
+                }
             }
+            Err(error) => self.not_checked("rights on targets", &error),
         }
     }
+
+    fn may(&mut self, account: (&str, &str), right: &Right<'_>, verb: &str) -> Option<bool> {
+        rights::may(&self.client, account, right, verb)
+            .inspect_err(|error| self.not_checked("SubjectAccessReview", error))
+            .ok()
+    }
+}
+
+/// `patch scaledobjects/status.keda.sh in namespace shop`
+fn written(right: &Right<'_>, verbs: &[&str]) -> String {
+    let Right { group, resource, namespace, object, .. } = right;
+    let group = if group.is_empty() { String::new() } else { format!(".{group}") };
+    let object = if object.is_empty() { String::new() } else { format!(" {object}") };
+    let place = if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace}") };
+    format!("{} {resource}{group}{object}{place}", verbs.join(", "))
 }
 
 #[cfg(test)]

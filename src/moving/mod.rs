@@ -23,6 +23,7 @@ const SERVICES: Resource = Resource::new("", "v1", "services", true);
 const ENDPOINT_SLICES: Resource = Resource::new("discovery.k8s.io", "v1", "endpointslices", true);
 const LEASES: Resource = Resource::new("coordination.k8s.io", "v1", "leases", true);
 const CRDS: Resource = Resource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions", false);
+const SCALED_OBJECTS: Resource = Resource::new("keda.sh", "v1alpha1", "scaledobjects", true);
 const DEPLOYMENTS: Resource = Resource::new("apps", "v1", "deployments", true);
 const STATEFUL_SETS: Resource = Resource::new("apps", "v1", "statefulsets", true);
 
@@ -43,6 +44,15 @@ pub struct Move {
     pub timeout: Duration,
     /// Tell the steps, make none.
     pub dry_run: bool,
+}
+
+/// What a takeover is refused for unless it is said to be wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Although {
+    /// KEDA's operator runs.
+    pub keda_runs: bool,
+    /// Objects of KEDA are there that hpalite does not run.
+    pub some_stay_behind: bool,
 }
 
 /// Why it ended before its end. What was done until then has been told.

@@ -5,18 +5,25 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, place};
+use super::{API_SERVICES, Although, CRDS, DEPLOYMENTS, Failure, Move, Mover, SCALED_OBJECTS, SERVICES, place};
 use crate::kube::untyped::{condition, items, text};
 use crate::kube::{Error, PatchKind, Request};
+use crate::rights;
+use crate::unserved::{self, Unserved};
 
 /// Lets the APIService route to our Service and waits until a metric can be read through it; otherwise puts back what
-/// was there. Nothing else is touched: HPAs hold still for the moment that it takes. `force`: although KEDA runs.
+/// was there. Nothing else is touched: HPAs hold still for the moment that it takes.
 ///
 /// # Errors
 /// Refused, with every reason at once; or not served in time.
-pub fn takeover(kubeconfig: Option<&Path>, plan: &Move, force: bool, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn takeover(
+    kubeconfig: Option<&Path>,
+    plan: &Move,
+    although: Although,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut mover = Mover::new(kubeconfig, plan, out)?;
-    let port = mover.can_take_over(force)?;
+    let port = mover.can_take_over(although)?;
     let before = mover.apiservice()?;
     let (name, ours) = (&plan.apiservice, place(&plan.service));
     let go_on = if before.is_null() {
@@ -53,7 +60,7 @@ pub fn takeover(kubeconfig: Option<&Path>, plan: &Move, force: bool, out: &mut d
 
 impl Mover<'_> {
     /// The port of our Service, if all that is needed is there.
-    fn can_take_over(&mut self, force: bool) -> Result<i64, Failure> {
+    fn can_take_over(&mut self, although: Although) -> Result<i64, Failure> {
         let mut problems = Vec::new();
         if self.get(&CRDS, None, "scaledobjects.keda.sh")?.is_null() {
             problems.push("there is no CustomResourceDefinition scaledobjects.keda.sh: apply k8s/crds".to_owned());
@@ -75,7 +82,7 @@ impl Mover<'_> {
             problems.push(format!("no pod of Service {namespace}/{name} is ready: {fix}"));
         }
         for operator in self.list(&DEPLOYMENTS, None, None)? {
-            if text(&operator, "/metadata/name") != "keda-operator" || !runs(&operator) || force {
+            if text(&operator, "/metadata/name") != "keda-operator" || !runs(&operator) || although.keda_runs {
                 continue;
             }
             let namespace = text(&operator, "/metadata/namespace");
@@ -84,6 +91,7 @@ impl Mover<'_> {
                  kubectl -n {namespace} scale deployment keda-operator --replicas=0, or --force"
             ));
         }
+        problems.extend(self.left_behind(although)?);
         let own = "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged";
         if !text(&self.apiservice()?, own).is_empty() {
             problems.push(format!("APIService {} is the API server's own", self.plan.apiservice));
@@ -92,6 +100,33 @@ impl Mover<'_> {
             Some(port) if problems.is_empty() => Ok(port),
             _ => Err(Failure::Stopped(problems)),
         }
+    }
+
+    /// What nobody would run any more, as reasons to refuse; said and no reason where that is wanted.
+    fn left_behind(&mut self, although: Although) -> Result<Vec<String>, Failure> {
+        let mut left: Vec<String> = Vec::new();
+        for Unserved { kind, objects } in unserved::kinds(&self.client, None)? {
+            left.push(format!("hpalite does not serve {kind}, and nobody would run them without KEDA: {objects}"));
+        }
+        let account = rights::service_account(&self.client, &self.plan.service)?;
+        let scaled = self.list(&SCALED_OBJECTS, None, None)?;
+        for lacking in rights::of_targets(&self.client, (&self.plan.service.1, &account), &scaled)? {
+            let objects = unserved::some(&lacking.objects, lacking.objects.len());
+            let rights::TargetRight { missing, fix, .. } = &lacking;
+            left.push(format!("hpalite may not {missing}, the target of ScaledObject {objects} ({fix})"));
+        }
+        for (cause, objects) in unserved::by_cause(unserved::objects(&self.client)?) {
+            let names: Vec<String> = objects.iter().map(|found| found.object.clone()).collect();
+            left.push(format!("hpalite cannot run {}: {cause}", unserved::some(&names, names.len())));
+        }
+        if !although.some_stay_behind {
+            let fix = "change or delete them, or go on without them by --leave-unserved";
+            return Ok(left.into_iter().map(|text| format!("{text}: {fix}")).collect());
+        }
+        for text in left {
+            self.say(&format!("warning: {text}"))?;
+        }
+        Ok(Vec::new())
     }
 
     fn create(&self, port: i64) -> Result<(), Error> {

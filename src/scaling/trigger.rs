@@ -154,7 +154,10 @@ impl TriggerState {
             Some(fallback) if reaches_formula(fallback) => Current::Nil { error, since },
             Some(fallback) => match fallback_value(trigger, definition, fallback, context) {
                 Ok(value) => Current::Fallback { value, error, at },
-                Err(message) => Current::Failed { error: PollError { message, ..error }, since },
+                Err(message) => {
+                    let message = format!("{message}; it would stand in for: {}", error.message);
+                    Current::Failed { error: PollError { message, ..error }, since }
+                }
             },
             None => Current::Failed { error, since },
         });

@@ -49,6 +49,24 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         why: "the parse error of a query is what its author needs",
     },
     Difference {
+        id: "trigger-health",
+        keda: "what is wrong with a trigger is in events, which expire",
+        hpalite: "it is also in the condition `TriggersHealthy`, by the trigger's name, for as long as it lasts; the condition is there from the first trouble on",
+        why: "the cause is still on the object in the morning",
+    },
+    Difference {
+        id: "trigger-names",
+        keda: "events of a failing trigger do not say which one it is",
+        hpalite: "they begin with its name, or that of its metric",
+        why: "three triggers may ask one server",
+    },
+    Difference {
+        id: "silence",
+        keda: "nothing says that an empty result, which reads as 0, has scaled in",
+        hpalite: "an event and the condition `TriggersHealthy` say it",
+        why: "series that vanish look like a quiet night otherwise",
+    },
+    Difference {
         id: "quantities",
         keda: "fractions from 1 on keep three decimals: `100.500`",
         hpalite: "canonical quantities: `100500m`",
@@ -136,6 +154,34 @@ const HPA_TELLS: &str = "hpa.conditions.ScalingActive|status.conditions.HPAActiv
 
 pub(super) const RECORDED: &[Allowed] = &[
     Allowed {
+        id: "trigger-health",
+        case: "c21-nullerr c23-multi c37-badquery",
+        place: "status.conditions",
+        keda: "Ready Active Fallback Paused HPAActive",
+        hpalite: "Ready Active Fallback Paused TriggersHealthy HPAActive",
+    },
+    Allowed {
+        id: "trigger-health",
+        case: "c21-nullerr c23-multi c37-badquery",
+        place: "status.conditions.TriggersHealthy",
+        keda: "absent",
+        hpalite: "False TriggerFailed: s0-prometheus: *",
+    },
+    Allowed {
+        id: "trigger-names",
+        case: "c21-nullerr",
+        place: "events: Warning KEDAScalerFailed: prometheus metrics 'prometheus' target may be lost, the result is empty",
+        keda: "seen",
+        hpalite: "absent",
+    },
+    Allowed {
+        id: "trigger-names",
+        case: "c21-nullerr",
+        place: "events: Warning KEDAScalerFailed: s0-prometheus: prometheus metrics 'prometheus' target may be lost, the result is empty",
+        keda: "absent",
+        hpalite: "seen",
+    },
+    Allowed {
         id: "names",
         case: "*",
         place: "hpa.labels",
@@ -167,7 +213,7 @@ pub(super) const RECORDED: &[Allowed] = &[
     Allowed {
         id: "query-errors",
         case: "c23-multi",
-        place: "events: Warning KEDAScalerFailed: prometheus query returned 3 series, aggregate it to one*",
+        place: "events: Warning KEDAScalerFailed: s0-prometheus: prometheus query returned 3 series, aggregate it to one*",
         keda: "absent",
         hpalite: "seen",
     },
@@ -181,7 +227,7 @@ pub(super) const RECORDED: &[Allowed] = &[
     Allowed {
         id: "query-errors",
         case: "c37-badquery",
-        place: "events: Warning KEDAScalerFailed: http://* answered status 400: bad_data: *",
+        place: "events: Warning KEDAScalerFailed: s*-prometheus: http://* answered status 400: bad_data: *",
         keda: "absent",
         hpalite: "seen",
     },
@@ -274,8 +320,30 @@ pub(super) const RECORDED: &[Allowed] = &[
 
 const LONG: &str = "a-name-that-is-short-enough-for-a-label-but-not-for-its-hpa";
 const BROKEN: &str = "fallback-* partly-broken";
+const TROUBLED: &str = "fallback-* partly-broken formula-coalesced no-authentication not-a-number";
 
 pub(super) const MORE: &[Allowed] = &[
+    Allowed {
+        id: "trigger-health",
+        case: TROUBLED,
+        place: "status.conditions",
+        keda: "Ready Active Fallback Paused*",
+        hpalite: "Ready Active Fallback Paused*TriggersHealthy*",
+    },
+    Allowed {
+        id: "trigger-health",
+        case: TROUBLED,
+        place: "status.conditions.TriggersHealthy",
+        keda: "absent",
+        hpalite: "False TriggerFailed: *: *",
+    },
+    Allowed {
+        id: "silence",
+        case: "empty-is-zero",
+        place: "status.conditions|status.conditions.TriggersHealthy|events: Normal ScaledInWithoutSeries: scaled in from 1 to 0: *",
+        keda: "*",
+        hpalite: "*",
+    },
     Allowed {
         id: "names",
         case: "*",
@@ -300,7 +368,7 @@ pub(super) const MORE: &[Allowed] = &[
     Allowed {
         id: "query-errors",
         case: BROKEN,
-        place: "events: Warning KEDAScalerFailed: http://* answered status 400: bad_data: *",
+        place: "events: Warning KEDAScalerFailed: s*-prometheus: http://* answered status 400: bad_data: *",
         keda: "absent",
         hpalite: "seen",
     },
@@ -314,7 +382,7 @@ pub(super) const MORE: &[Allowed] = &[
     Allowed {
         id: "query-errors",
         case: "formula-coalesced",
-        place: "events: Warning KEDAMetricSourceFailed: http://* answered status 400: bad_data: *",
+        place: "events: Warning KEDAMetricSourceFailed: rps: http://* answered status 400: bad_data: *",
         keda: "absent",
         hpalite: "seen",
     },
@@ -335,7 +403,7 @@ pub(super) const MORE: &[Allowed] = &[
     Allowed {
         id: "problem-texts",
         case: "fallback-without-pods",
-        place: "events: Warning KEDAScalerFailed: fallback of a Value metric needs at least one ready pod*",
+        place: "events: Warning KEDAScalerFailed: s0-prometheus: fallback of a Value metric needs at least one ready pod*",
         keda: "absent",
         hpalite: "seen",
     },
@@ -434,7 +502,7 @@ pub(super) const MORE: &[Allowed] = &[
     Allowed {
         id: "no-authentication",
         case: "no-authentication",
-        place: "events: Warning KEDAScalerFailed: TriggerAuthentication compat-more/nobody not found*",
+        place: "events: Warning KEDAScalerFailed: s0-prometheus: TriggerAuthentication compat-more/nobody not found*",
         keda: "absent",
         hpalite: "seen",
     },
@@ -477,7 +545,7 @@ pub(super) const MORE: &[Allowed] = &[
     Allowed {
         id: "not-a-number",
         case: "not-a-number",
-        place: "events: Warning KEDAScalerFailed: prometheus query returns NaN",
+        place: "events: Warning KEDAScalerFailed: s0-prometheus: prometheus query returns NaN",
         keda: "absent",
         hpalite: "seen",
     },

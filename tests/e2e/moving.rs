@@ -37,7 +37,7 @@ fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text.into_owned())
 }
 
-fn done(cluster: &Cluster, arguments: &[&str]) -> String {
+pub(crate) fn done(cluster: &Cluster, arguments: &[&str]) -> String {
     let (code, text) = run(cluster, arguments);
     assert_eq!(code, Some(0), "{text}");
     text
@@ -47,7 +47,7 @@ pub(crate) fn takeover(cluster: &Cluster) -> String {
     done(cluster, &["takeover"])
 }
 
-fn refused(cluster: &Cluster, arguments: &[&str], words: &str) {
+pub(crate) fn refused(cluster: &Cluster, arguments: &[&str], words: &str) {
     let (code, text) = run(cluster, arguments);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(words), "{text}");

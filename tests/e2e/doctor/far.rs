@@ -56,7 +56,7 @@ fn queries_that_do_not_give_one_number_are_told() {
         ("query-empty", "none", "reads as 0"),
         ("query-not-a-number", "nan", "nan"),
         ("query-failed", "sum", "unclosed paren"),
-        ("metric-server-unreachable", "http://127.0.0.1:1", "1 triggers ask it"),
+        ("metric-server-unreachable", "http://127.0.0.1:1", "triggers that ask it: 1"),
         ("authentication-unusable", "secret", "no-such-secret"),
         ("authentication-unusable", "lost", "not found"),
     ] {
