@@ -427,7 +427,7 @@ mod tests {
             r#"{"data":{"result":[{"value":[1,"geheim"]}]}}"#,
         ] {
             for status in [200, 400, 404, 503] {
-                let answer = format!("{:?}", parse(SERVER, status, body.as_bytes()));
+                let answer = format!("{:?}", parse(SERVER, status, body.as_bytes(), false));
                 assert!(!answer.contains("geheim"), "{answer}");
             }
         }
