@@ -248,14 +248,15 @@ impl Daemon {
         let serving = Arc::new(Api {
             published: Arc::clone(&published),
             ready: Arc::clone(&ready),
-            authenticator: Arc::clone(&authenticator),
+            authenticator,
             authorizer,
             on_read: Box::new(move |key| reads.tell(key, Instant::now())),
         });
         let known = Arc::clone(&serving);
         let handler: Handler = Arc::new(move |request| serving.handle(request));
         let from_memory: FromMemory = Arc::new(move |request| known.at_once(request));
-        let api = serving::gate("api", api, Some((Arc::clone(&certificates.tls), from_memory)), handler)?;
+        let tls = Some(Arc::clone(&certificates.tls));
+        let api = serving::gate("api", api, tls, serving::PATIENT_WORKERS, (from_memory, handler))?;
         let sources = metrics::Sources {
             client: client.clone(),
             polls: pollers.stats(),
@@ -265,14 +266,17 @@ impl Daemon {
             fence: Arc::clone(&fence),
             keda: keda.clone(),
         };
+        let page = Arc::new(metrics::Page::new(sources));
+        let known = Arc::clone(&page);
         let readiness = Arc::clone(&ready);
-        let handler: Handler = Arc::new(move |request| {
-            api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
-        });
-        let http = serving::gate("http", http, None, handler)?;
+        // Probes wait for nothing that anybody else asks for.
+        let from_memory: FromMemory =
+            Arc::new(move |request| api::health(&readiness, request).or_else(|| known.at_once(request)));
+        let handler: Handler = Arc::new(move |_| page.answer());
+        let http = serving::gate("http", http, None, metrics::MAKERS, (from_memory, handler))?;
         let ui = ui.map(|listener| ui::start(listener, store.path())).transpose().map_err(io("ui"))?;
         let (trust, trust_watchers) =
-            Trust::start(&client, config, certificates, authenticator, Arc::clone(&fence), Arc::clone(&ready))
+            Trust::start(&client, config, certificates, Arc::clone(&fence), Arc::clone(&ready))
                 .map_err(io("trust thread"))?;
         let mut watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
         watchers.extend(trust_watchers);

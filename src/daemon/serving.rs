@@ -11,7 +11,7 @@ use crate::http::tls::TlsState;
 const CONNECTIONS_MAX: usize = 1024;
 const WORKERS: usize = 4;
 /// Requests that may have to ask the API server first, or wait for a first sample; the HPA controller has five at once.
-const PATIENT_WORKERS: usize = 8;
+pub(super) const PATIENT_WORKERS: usize = 8;
 
 /// Opens a port.
 ///
@@ -21,24 +21,24 @@ pub(super) fn listen(flag: &str, address: std::net::SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).map_err(|error| format!("{flag} {address}: {error}"))
 }
 
-/// Starts a gate.
+/// Starts a gate. What `from_memory` does not answer is for `patient_workers`.
 ///
 /// # Errors
 /// When its threads or sockets cannot be made.
 pub(super) fn gate(
     name: &str,
     listener: TcpListener,
-    tls: Option<(Arc<TlsState>, FromMemory)>,
-    handler: Handler,
+    tls: Option<Arc<TlsState>>,
+    patient_workers: usize,
+    (from_memory, handler): (FromMemory, Handler),
 ) -> Result<Gate, String> {
-    let (tls, from_memory) = tls.unzip();
     Gate::start(GateConfig {
         name: name.to_owned(),
         listener,
         tls,
         workers: WORKERS,
-        patient_workers: if from_memory.is_some() { PATIENT_WORKERS } else { 0 },
-        from_memory,
+        patient_workers,
+        from_memory: Some(from_memory),
         max_connections: CONNECTIONS_MAX,
         handler,
     })

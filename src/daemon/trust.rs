@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
+use rustls::pki_types::UnixTime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -22,7 +23,6 @@ use super::resources::{API_SERVICES, CONFIG_MAPS};
 use crate::base64;
 use crate::cli::Config;
 use crate::http::api::Readiness;
-use crate::http::authn::Authenticator;
 use crate::http::chain::ChainVerifier;
 use crate::http::front_proxy::{CLIENT_CA_KEY, FrontProxyTrust};
 use crate::http::rotation;
@@ -68,7 +68,6 @@ impl Trust {
         client: &Client,
         config: &Config,
         certificates: Certificates,
-        authenticator: Arc<Authenticator>,
         fence: Arc<Fence>,
         ready: Arc<Readiness>,
     ) -> std::io::Result<(Self, [Watcher; 2])> {
@@ -87,15 +86,16 @@ impl Trust {
             service: config.service.clone(),
             tls: Arc::clone(&certificates.tls),
             certificates,
-            authenticator,
             fence,
             ready,
             trusted_data: None,
+            front_proxy: None,
+            users: None,
             found: None,
             foreign: Vec::new(),
             bundle: Bundle::Unknown,
             reread_at: Instant::now(),
-            complained: None,
+            complained: BTreeMap::new(),
         };
         std::thread::Builder::new().name("trust".to_owned()).spawn(move || keeper.run(&received))?;
         Ok((Self { messages }, watchers))
@@ -169,17 +169,20 @@ struct Keeper {
     service: (String, String),
     certificates: Certificates,
     tls: Arc<TlsState>,
-    authenticator: Arc<Authenticator>,
     fence: Arc<Fence>,
     ready: Arc<Readiness>,
     trusted_data: Option<BTreeMap<String, String>>,
+    front_proxy: Option<Arc<FrontProxyTrust>>,
+    /// Who signs the client certificates of the cluster's users.
+    users: Option<Arc<ChainVerifier>>,
     /// As last seen; the inner `None`: there is none.
     found: Option<Option<ApiServiceSpec>>,
     /// CAs of other instances, and since when we know of them.
     foreign: Vec<(String, Instant)>,
     bundle: Bundle,
     reread_at: Instant,
-    complained: Option<Instant>,
+    /// What was complained about, and when.
+    complained: BTreeMap<String, Instant>,
 }
 
 impl Keeper {
@@ -197,6 +200,7 @@ impl Keeper {
             }
             self.keep_bundle();
             self.reread_tls();
+            self.look_at_trust();
             let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
             match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
                 Ok(Message::ConfigMap(Some(data))) => self.follow_trust(data),
@@ -233,19 +237,13 @@ impl Keeper {
         }
         match FrontProxyTrust::from_config_map(&data, self.tls.provider()) {
             Ok(trust) => {
-                if trust.as_ref().is_some_and(FrontProxyTrust::accepts_any_name)
-                    && data.get(CLIENT_CA_KEY).is_some_and(|ca| Some(ca) == data.get("requestheader-client-ca-file"))
-                {
-                    warn!(
-                        "every client certificate of this cluster can claim any identity: set --requestheader-allowed-names on the kube-apiserver"
-                    );
-                }
                 if trust.is_none() {
                     warn!(
                         "the kube-apiserver has no front proxy CA: set --requestheader-client-ca-file, or no metric can be read"
                     );
                 }
-                self.tls.set_front_proxy(trust.map(Arc::new));
+                self.front_proxy = trust.map(Arc::new);
+                self.tls.set_front_proxy(self.front_proxy.clone());
                 self.follow_client_ca(&data);
                 self.trusted_data = Some(data);
                 self.ready.trusted.store(true, Ordering::Release);
@@ -261,8 +259,19 @@ impl Keeper {
     /// Who signs the client certificates of the cluster's users; the last good bundle stays.
     fn follow_client_ca(&mut self, data: &BTreeMap<String, String>) {
         match data.get(CLIENT_CA_KEY).map(|pem| ChainVerifier::from_pem(pem, self.tls.provider())).transpose() {
-            Ok(ca) => self.authenticator.set_client_ca(ca.map(Arc::new)),
+            Ok(ca) => {
+                self.users = ca.map(Arc::new);
+                self.tls.set_client_ca(self.users.clone());
+            }
             Err(error) => self.complain(&format!("client-ca-file of the cluster is unusable: {error}")),
+        }
+    }
+
+    /// What is wrong with the rules in force, said for as long as it is.
+    fn look_at_trust(&mut self) {
+        let dangers = self.front_proxy.as_ref().map(|trust| dangers(trust, self.users.as_deref(), UnixTime::now()));
+        for danger in dangers.into_iter().flatten() {
+            self.complain(danger);
         }
     }
 
@@ -359,12 +368,34 @@ impl Keeper {
     }
 
     fn complain(&mut self, message: &str) {
-        let due = self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
-        if due {
-            self.complained = Some(Instant::now());
+        self.complained.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
+        if !self.complained.contains_key(message) {
+            self.complained.insert(message.to_owned(), Instant::now());
             error!("{message}");
         }
     }
+}
+
+/// What makes rules for the front proxy unsafe or useless, though they can be read. With any name allowed and a CA that
+/// users have certificates of, claims are believed all the same: Kubernetes' own servers do so, and without the front
+/// proxy the APIService would fail and take the deletion of every namespace with it, which is worse than that a holder
+/// of a client certificate can read metrics.
+fn dangers(trust: &FrontProxyTrust, users: Option<&ChainVerifier>, now: UnixTime) -> Vec<&'static str> {
+    let is_shared = users.is_some_and(|users| trust.authorities().shares_authority(users));
+    let mut found = Vec::new();
+    if trust.accepts_any_name() && is_shared {
+        found.push(
+            "every client certificate of this cluster can claim any identity: set --requestheader-allowed-names on the \
+             kube-apiserver, or a --requestheader-client-ca-file that signs nothing but front proxies",
+        );
+    }
+    if trust.authorities().is_expired(now) {
+        found.push(
+            "requestheader-client-ca-file holds no CA within its validity, so the kube-apiserver is not believed and no \
+             metric can be read: renew --requestheader-client-ca-file of the kube-apiserver",
+        );
+    }
+    found
 }
 
 #[derive(Deserialize)]
@@ -407,5 +438,46 @@ impl HasMeta for ConfigMap {
 impl HasMeta for ApiService {
     fn resource_version(&self) -> &str {
         &self.metadata.resource_version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tls;
+    use std::time::SystemTime;
+
+    fn ca(expired: bool) -> String {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        if expired {
+            params.not_after = (SystemTime::now() - Duration::from_secs(60)).into();
+        }
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    /// Words of what is wrong with this ConfigMap.
+    fn found(names: &str, proxies: &str, users: &str) -> Vec<&'static str> {
+        let data = BTreeMap::from([
+            ("requestheader-client-ca-file".to_owned(), proxies.to_owned()),
+            ("requestheader-allowed-names".to_owned(), names.to_owned()),
+            ("requestheader-username-headers".to_owned(), r#"["X-Remote-User"]"#.to_owned()),
+        ]);
+        let trust = FrontProxyTrust::from_config_map(&data, &tls::provider()).unwrap().unwrap();
+        let users = ChainVerifier::from_pem(users, &tls::provider()).unwrap();
+        dangers(&trust, Some(&users), UnixTime::now()).iter().map(|danger| &danger[..24]).collect()
+    }
+
+    #[test]
+    fn what_is_unsafe_is_seen_whatever_the_text_looks_like() {
+        let (ours, other, expired) = (ca(false), ca(false), ca(true));
+        let shared = ["every client certificate"];
+        assert_eq!(found("[]", &ours, &ours), shared);
+        assert_eq!(found("", &format!("\n{ours}\n"), &ours.replace('\n', "\r\n")), shared);
+        assert_eq!(found("[]", &ours, &format!("# first another\n{other}{ours}")), shared);
+        assert!(found(r#"["front-proxy-client"]"#, &ours, &ours).is_empty());
+        assert!(found("[]", &ours, &other).is_empty());
+        assert_eq!(found(r#"["a"]"#, &expired, &other), ["requestheader-client-ca-"]);
+        assert!(found(r#"["a"]"#, &format!("{expired}{ours}"), &other).is_empty());
     }
 }

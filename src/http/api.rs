@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::UnixTime;
-
 use super::attributes::{Attributes, BadPath, ResourceAttributes, attributes, watches};
 use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
@@ -97,7 +95,7 @@ impl Api {
         if let Some(response) = self.health(request) {
             return response;
         }
-        let user = match self.authenticator.authenticate(request, Instant::now(), UnixTime::now()) {
+        let user = match self.authenticator.authenticate(request, Instant::now()) {
             Ok(user) => user,
             Err(refusal) => return unauthorized(request, &refusal),
         };
@@ -116,7 +114,7 @@ impl Api {
         if let Some(response) = self.health(request) {
             return Some(response);
         }
-        let user = match self.authenticator.remembered(request, Instant::now(), UnixTime::now())? {
+        let user = match self.authenticator.remembered(request, Instant::now())? {
             Ok(user) => user,
             Err(refusal) => return Some(unauthorized(request, &refusal)),
         };

@@ -2,12 +2,14 @@
 //!
 //! Asks the kube-apiserver where it must, and never says yes because nobody could be asked. Documents that keep the
 //! cluster working need no review when the front proxy asks for them: an outage of reviews must not make the whole
-//! API stale.
+//! API stale. Whoever comes straight to us and is nobody is refused without one: a review is work for the API server
+//! that any pod could order, and what anonymous users may read they read through the API server.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::attributes::Attributes;
+use super::authn::UNAUTHENTICATED;
 use super::discovery::{self, GROUP};
 use super::review_cache::ReviewCache;
 use super::reviews::{AccessReviewer, AccessVerdict, ReviewError};
@@ -43,8 +45,8 @@ impl Authorizer {
 
     /// May wait for a review. `identity` is how the request came in, `user` who it is from.
     pub fn decide(&self, identity: &Identity, user: &User, attributes: &Attributes, now: Instant) -> Decision {
-        if Self::is_granted(identity, user, attributes) {
-            return Decision::Allow;
+        if let Some(decision) = Self::unasked(identity, user, attributes) {
+            return decision;
         }
         let ask = || self.reviewer.review(user, attributes);
         let verdict = if size(user, attributes) <= QUESTION_MAX {
@@ -63,16 +65,23 @@ impl Authorizer {
         attributes: &Attributes,
         now: Instant,
     ) -> Option<Decision> {
-        if Self::is_granted(identity, user, attributes) {
-            return Some(Decision::Allow);
+        if let Some(decision) = Self::unasked(identity, user, attributes) {
+            return Some(decision);
         }
         self.reviews.remembered(&(user, attributes), now).map(Decision::from)
     }
 
-    /// Needs no review: of a verified front proxy discovery, OpenAPI and version, so that the aggregator lives through
-    /// an outage of reviews.
-    fn is_granted(identity: &Identity, user: &User, attributes: &Attributes) -> bool {
-        user.groups.iter().any(|group| group == MASTERS) || Self::is_free(identity, attributes)
+    /// What takes no review. Granted are of a verified front proxy discovery, OpenAPI and version, so that the aggregator
+    /// lives through an outage of reviews.
+    fn unasked(identity: &Identity, user: &User, attributes: &Attributes) -> Option<Decision> {
+        let is_in = |name: &str| user.groups.iter().any(|group| group == name);
+        if is_in(MASTERS) || Self::is_free(identity, attributes) {
+            Some(Decision::Allow)
+        } else if is_in(UNAUTHENTICATED) && !matches!(identity, Identity::FrontProxy { .. }) {
+            Some(Decision::Deny(String::new()))
+        } else {
+            None
+        }
     }
 
     fn is_free(identity: &Identity, attributes: &Attributes) -> bool {
@@ -200,7 +209,7 @@ mod tests {
     }
 
     fn proxied() -> Identity {
-        Identity::FrontProxy { common_name: "front".into(), chain: Arc::from([]), user: Ok(user(&[])) }
+        Identity::FrontProxy { common_name: "front".into(), holder: Arc::new(Ok(User::default())), user: Ok(user(&[])) }
     }
 
     fn authorizer() -> (Authorizer, Arc<Fake>) {
@@ -229,6 +238,10 @@ mod tests {
             (nobody(), &[], metric("ok"), Decision::Allow, 1),
             (nobody(), &[], metric("no"), deny(), 1),
             (nobody(), &[], metric("down"), failed(), 1),
+            (nobody(), &[UNAUTHENTICATED], path("/healthz"), Decision::Allow, 0),
+            (nobody(), &[UNAUTHENTICATED], path("/nowhere"), Decision::Deny(String::new()), 0),
+            (nobody(), &[UNAUTHENTICATED], metric("ok"), Decision::Deny(String::new()), 0),
+            (proxied(), &[UNAUTHENTICATED], metric("ok"), Decision::Allow, 1),
             (proxied(), &[], path("/apis"), Decision::Allow, 0),
             (proxied(), &[], path("/openapi/v3"), Decision::Allow, 0),
             (proxied(), &[], path("/metrics"), deny(), 1),

@@ -2,9 +2,14 @@
 //!
 //! It answers for chains only (signatures, validity, purpose); that the client holds the key was the handshake's
 //! to check, and what the name in it may do is the caller's.
+//!
+//! Whoever sends a chain chooses how much work it is: the search for a path tries every order of certificates that
+//! bear the same name, so 240 look-alike CAs cost seconds. Chains are therefore bounded before anything of them is
+//! read, and each CA of the bundle is tried by itself, so that an expired one can be passed over.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -15,18 +20,40 @@ use rustls::server::danger::ClientCertVerifier;
 
 use super::der::{self, Subject};
 
+/// Certificates in a chain. A front proxy's has its own and at most two intermediates; four allow 16 paths to a CA.
+pub const CHAIN_CERTIFICATES_MAX: usize = 4;
+
+/// Bytes of all certificates of a chain: 4 KB each, where one with an RSA key of 4,096 bits has 2 KB.
+pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
+
+/// CAs in a bundle. The API server's own have one, two while it changes; a search with four certificates and 64 CAs
+/// takes some milliseconds.
+pub const BUNDLE_MAX: usize = 64;
+
 /// A bundle of CAs, ready to verify with.
 #[derive(Debug, Clone)]
 pub struct ChainVerifier {
+    authorities: Arc<[Authority]>,
+}
+
+/// One CA. rustls believes a CA whatever its validity, so that is looked at here.
+#[derive(Debug)]
+struct Authority {
+    certificate: CertificateDer<'static>,
     verifier: Arc<dyn ClientCertVerifier>,
+    /// First and last second of its validity, Unix time.
+    validity: (i64, i64),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum BundleError {
     Pem(String),
     Empty,
+    /// More than [`BUNDLE_MAX`]; so many.
+    TooMany(usize),
     /// A certificate that cannot be a CA's.
     Certificate(rustls::Error),
+    Validity(der::DerError),
     Verifier(String),
 }
 
@@ -35,8 +62,14 @@ impl fmt::Display for BundleError {
         match self {
             BundleError::Pem(error) => write!(f, "cannot read certificates: {error}"),
             BundleError::Empty => f.write_str("bundle holds no certificate"),
+            BundleError::TooMany(count) => {
+                write!(f, "bundle holds {count} certificates, more than {BUNDLE_MAX}")
+            }
             BundleError::Certificate(error) => {
                 write!(f, "bundle holds an unusable certificate: {error}")
+            }
+            BundleError::Validity(error) => {
+                write!(f, "bundle holds an unusable certificate: validity: {error}")
             }
             BundleError::Verifier(error) => write!(f, "cannot build a verifier: {error}"),
         }
@@ -57,6 +90,10 @@ impl std::error::Error for BundleError {
 pub enum ChainError {
     /// There is no certificate in it.
     Empty,
+    /// More than [`CHAIN_CERTIFICATES_MAX`] or [`CHAIN_BYTES_MAX`]: nothing of it was read.
+    TooLong,
+    /// No CA of the bundle is within its validity.
+    AuthorityExpired,
     /// Unknown CA, outside its validity, not for clients, a bad signature: rustls says which.
     NotTrusted(rustls::Error),
     Subject(der::DerError),
@@ -66,6 +103,10 @@ impl fmt::Display for ChainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ChainError::Empty => f.write_str("no client certificate"),
+            ChainError::TooLong => f.write_str("client certificate not trusted: its chain is too long"),
+            ChainError::AuthorityExpired => {
+                f.write_str("client certificate not trusted: every ca that could have signed it is expired")
+            }
             ChainError::NotTrusted(error) => write!(f, "client certificate not trusted: {error}"),
             ChainError::Subject(error) => write!(f, "client certificate unreadable: {error}"),
         }
@@ -82,14 +123,11 @@ impl ChainVerifier {
         if bundle.is_empty() {
             return Err(BundleError::Empty);
         }
-        let mut roots = RootCertStore::empty();
-        for certificate in bundle {
-            roots.add(certificate).map_err(BundleError::Certificate)?;
+        if bundle.len() > BUNDLE_MAX {
+            return Err(BundleError::TooMany(bundle.len()));
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| BundleError::Verifier(error.to_string()))?;
-        Ok(ChainVerifier { verifier })
+        let authorities = bundle.into_iter().map(|certificate| Authority::new(certificate, provider));
+        Ok(ChainVerifier { authorities: authorities.collect::<Result<_, _>>()? })
     }
 
     pub fn from_pem(pem: &str, provider: &Arc<CryptoProvider>) -> Result<ChainVerifier, BundleError> {
@@ -97,12 +135,74 @@ impl ChainVerifier {
     }
 
     /// The subject of the end entity, if the chain leads to one of our CAs, is within its validity and made for
-    /// clients (or for no purpose in particular, as in Go).
+    /// clients (or for no purpose in particular, as in Go). The CA must be within its validity as well.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Subject, ChainError> {
         let (end_entity, intermediates) = chain.split_first().ok_or(ChainError::Empty)?;
-        self.verifier.verify_client_cert(end_entity, intermediates, now).map_err(ChainError::NotTrusted)?;
-        der::subject(end_entity).map_err(ChainError::Subject)
+        if chain.len() > CHAIN_CERTIFICATES_MAX || bytes(chain) > CHAIN_BYTES_MAX {
+            return Err(ChainError::TooLong);
+        }
+        let mut failed = None;
+        for authority in self.authorities.iter().filter(|authority| authority.is_valid(now)) {
+            match authority.verifier.verify_client_cert(end_entity, intermediates, now) {
+                Ok(_) => return der::subject(end_entity).map_err(ChainError::Subject),
+                // What is said about a chain whose CA was found is worth more than that another one is unknown.
+                Err(error) if failed.is_none() || !is_unknown_issuer(&error) => failed = Some(error),
+                Err(_) => {}
+            }
+        }
+        Err(failed.map_or(ChainError::AuthorityExpired, ChainError::NotTrusted))
     }
+
+    /// When a verdict on this chain can change by time alone: the next second at which a certificate of it or of the
+    /// bundle begins or ends to be valid. None if that is never.
+    pub fn holds_until(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<UnixTime> {
+        let now = unix_seconds(now);
+        let sent = chain.iter().take(CHAIN_CERTIFICATES_MAX).filter_map(|sent| der::validity(sent).ok());
+        let changes = sent.chain(self.authorities.iter().map(|authority| authority.validity));
+        let changes = changes.flat_map(|(first, last)| [first, last.saturating_add(1)]);
+        let next = changes.filter(|at| *at > now).min()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(next).unwrap_or(0))))
+    }
+
+    /// True if one CA is in both bundles, whatever the texts look like that they came from.
+    pub fn shares_authority(&self, other: &ChainVerifier) -> bool {
+        self.authorities
+            .iter()
+            .any(|ours| other.authorities.iter().any(|theirs| ours.certificate == theirs.certificate))
+    }
+
+    /// True if no CA of the bundle is within its validity, so that nothing can be verified.
+    pub fn is_expired(&self, now: UnixTime) -> bool {
+        !self.authorities.iter().any(|authority| authority.is_valid(now))
+    }
+}
+
+impl Authority {
+    fn new(certificate: CertificateDer<'static>, provider: &Arc<CryptoProvider>) -> Result<Authority, BundleError> {
+        let mut root = RootCertStore::empty();
+        root.add(certificate.clone()).map_err(BundleError::Certificate)?;
+        let validity = der::validity(&certificate).map_err(BundleError::Validity)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(root), Arc::clone(provider))
+            .build()
+            .map_err(|error| BundleError::Verifier(error.to_string()))?;
+        Ok(Authority { certificate, verifier, validity })
+    }
+
+    fn is_valid(&self, now: UnixTime) -> bool {
+        (self.validity.0..=self.validity.1).contains(&unix_seconds(now))
+    }
+}
+
+fn bytes(chain: &[CertificateDer<'_>]) -> usize {
+    chain.iter().map(|certificate| certificate.len()).sum()
+}
+
+fn unix_seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn is_unknown_issuer(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))
 }
 
 /// All certificates of a PEM text; other sections, such as keys, are passed over.
@@ -110,4 +210,122 @@ pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, 
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| BundleError::Pem(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tls;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    use std::time::{Instant, SystemTime};
+
+    fn authority(adjust: impl FnOnce(&mut CertificateParams)) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        adjust(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        (certificate, Issuer::new(params, key))
+    }
+
+    fn client(
+        issuer: &Issuer<'static, KeyPair>,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        adjust(&mut params);
+        params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().clone()
+    }
+
+    fn verifier(bundle: &[&CertificateDer<'static>]) -> ChainVerifier {
+        ChainVerifier::new(bundle.iter().map(|der| (*der).clone()).collect(), &tls::provider()).unwrap()
+    }
+
+    fn in_seconds(seconds: i64) -> SystemTime {
+        let moved = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { SystemTime::now() - moved } else { SystemTime::now() + moved }
+    }
+
+    #[test]
+    fn a_long_chain_is_refused_unread() {
+        let (root, issuer) = authority(|_| {});
+        let leaf = client(&issuer, |_| {});
+        let verifier = verifier(&[&root]);
+        let now = UnixTime::now();
+        let with = |count: usize| {
+            let look_alikes = (0..count).map(|_| authority(|_| {}).0);
+            std::iter::once(leaf.clone()).chain(look_alikes).collect::<Vec<_>>()
+        };
+        assert!(verifier.verify(&with(CHAIN_CERTIFICATES_MAX - 1), now).is_ok());
+        let long = with(CHAIN_CERTIFICATES_MAX);
+        assert_eq!(verifier.verify(&long, now).unwrap_err(), ChainError::TooLong);
+        let fat = client(&issuer, |params| {
+            params.distinguished_name.push(DnType::OrganizationName, "x".repeat(CHAIN_BYTES_MAX));
+        });
+        assert_eq!(verifier.verify(&[fat], now).unwrap_err(), ChainError::TooLong);
+        assert_eq!(verifier.verify(&[], now).unwrap_err(), ChainError::Empty);
+    }
+
+    #[test]
+    fn the_worst_chain_that_is_read_costs_milliseconds() {
+        let (root, _) = authority(|_| {});
+        let verifier = verifier(&vec![&root; BUNDLE_MAX]);
+        let started = Instant::now();
+        for name in ["authority", "another"] {
+            // Each could have signed each other by its name, and with that of the CA the CA all of them.
+            let look_alike = || authority(|params| params.distinguished_name.push(DnType::CommonName, name)).0;
+            let chain: Vec<_> = (0..CHAIN_CERTIFICATES_MAX).map(|_| look_alike()).collect();
+            assert!(verifier.verify(&chain, UnixTime::now()).is_err());
+        }
+        // Against the largest bundle, in a debug build. With ten in a chain it takes minutes.
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_bundle_has_an_end() {
+        let (root, _) = authority(|_| {});
+        let error = ChainVerifier::new(vec![root; BUNDLE_MAX + 1], &tls::provider()).unwrap_err();
+        assert_eq!(error.to_string(), "bundle holds 65 certificates, more than 64");
+    }
+
+    #[test]
+    fn an_authority_counts_only_within_its_validity() {
+        let (expired, old) = authority(|params| params.not_after = in_seconds(-60).into());
+        let (future, new) = authority(|params| params.not_before = in_seconds(3600).into());
+        let (root, issuer) = authority(|_| {});
+        let now = UnixTime::now();
+        for (bundle, issuer) in [(&expired, &old), (&future, &new)] {
+            let chain = [client(issuer, |_| {})];
+            assert_eq!(verifier(&[bundle]).verify(&chain, now).unwrap_err(), ChainError::AuthorityExpired);
+            assert!(verifier(&[bundle]).is_expired(now));
+            assert!(matches!(verifier(&[bundle, &root]).verify(&chain, now), Err(ChainError::NotTrusted(_))));
+        }
+        let both = verifier(&[&expired, &root]);
+        assert!(both.verify(&[client(&issuer, |_| {})], now).is_ok() && !both.is_expired(now));
+        let old_leaf = client(&issuer, |params| params.not_after = in_seconds(-60).into());
+        let said = both.verify(&[old_leaf], now).unwrap_err().to_string();
+        assert!(said.contains("expired"), "{said}");
+    }
+
+    #[test]
+    fn a_verdict_holds_until_a_certificate_begins_or_ends() {
+        let now = UnixTime::now();
+        let (root, issuer) = authority(|params| params.not_after = in_seconds(1000).into());
+        let verifier = verifier(&[&root]);
+        let left = |chain: &[CertificateDer<'_>]| verifier.holds_until(chain, now).unwrap().as_secs() - now.as_secs();
+        let at = |seconds: i64| seconds as u64 - 1..=seconds as u64 + 2;
+        assert!(at(1000).contains(&left(&[client(&issuer, |_| {})])));
+        assert!(at(50).contains(&left(&[client(&issuer, |params| params.not_after = in_seconds(50).into())])));
+        assert!(at(70).contains(&left(&[client(&issuer, |params| params.not_before = in_seconds(70).into())])));
+        assert!(at(1000).contains(&left(&[CertificateDer::from(vec![1, 2, 3])])));
+    }
+
+    #[test]
+    fn bundles_are_compared_by_their_certificates() {
+        let [(a, _), (b, _), (c, _)] = [(); 3].map(|()| authority(|_| {}));
+        assert!(verifier(&[&a, &b]).shares_authority(&verifier(&[&c, &b])));
+        assert!(!verifier(&[&a]).shares_authority(&verifier(&[&b, &c])));
+    }
 }

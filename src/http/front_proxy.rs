@@ -171,6 +171,11 @@ impl FrontProxyTrust {
         self.allowed_names.is_empty()
     }
 
+    /// The CAs that sign front proxies.
+    pub fn authorities(&self) -> &ChainVerifier {
+        &self.chains
+    }
+
     /// The common name of the chain's holder, if that is the front proxy.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<String, Reason> {
         let name = self.chains.verify(chain, now).map_err(Reason::Chain)?.common_name;

@@ -29,18 +29,21 @@ pub mod external_metrics;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
+use chain::ChainError;
 use front_proxy::{HeaderFault, Reason};
 
 /// What the gate calls for each request. It runs on a thread of the gate's backend and may block for as long as
 /// [`gate::limits::HANDLER_ANSWER`].
 pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 
-/// A request that has passed the gate: complete, within the limits, its head well formed and all ASCII.
+/// A request that has passed the gate: within the limits, its head well formed and all ASCII. It has no body: nothing
+/// that is served wants one, so none is read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// As received; upper-case letters only, so `get` never reaches a handler.
@@ -51,7 +54,6 @@ pub struct Request {
     pub query: Option<String>,
     /// Without hop-by-hop headers, and without every header that could claim an identity (see [`Peer`]).
     pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
     pub peer: Peer,
 }
 
@@ -79,12 +81,38 @@ pub struct Peer {
 pub enum Identity {
     /// A plain connection, or TLS without a client certificate.
     None,
-    /// The chain is the front proxy's. `user` is what it said in its identity headers.
-    FrontProxy { common_name: Arc<str>, chain: Chain, user: Result<User, HeaderFault> },
-    /// A client certificate that is not the front proxy's, and why not. The handshake proved possession of its
-    /// key and nothing else: whoever wants to know the holder verifies the chain against a CA.
-    Certificate { chain: Chain, refusal: Reason },
+    /// The chain is the front proxy's. `user` is what it said in its identity headers, `holder` whom its certificate
+    /// names where it said nothing.
+    FrontProxy { common_name: Arc<str>, holder: Holder, user: Result<User, HeaderFault> },
+    /// A client certificate that is not the front proxy's, and why not. The handshake proved possession of its key.
+    Certificate { holder: Holder, refusal: Reason },
 }
+
+/// Whom a client certificate names by the CAs of the cluster's users. Found once for a connection, since a chain is
+/// as much work as its sender likes.
+pub type Holder = Arc<Result<User, HolderError>>;
+
+/// Why a client certificate makes nobody.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HolderError {
+    /// There is a certificate, and no CA to judge it by.
+    NoClientCa,
+    Chain(ChainError),
+    /// A good certificate that names nobody.
+    NoCommonName,
+}
+
+impl fmt::Display for HolderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HolderError::NoClientCa => f.write_str("no ca for client certificates is known"),
+            HolderError::Chain(error) => error.fmt(f),
+            HolderError::NoCommonName => f.write_str("client certificate has no common name"),
+        }
+    }
+}
+
+impl std::error::Error for HolderError {}
 
 /// A certificate chain as sent, the end entity first; never empty.
 pub type Chain = Arc<[CertificateDer<'static>]>;
@@ -210,7 +238,6 @@ mod tests {
             path: "/".into(),
             query: None,
             headers: vec![("Accept".into(), "a".into()), ("accept".into(), "b".into())],
-            body: Vec::new(),
             peer: Peer { address: "127.0.0.1:1".parse().unwrap(), identity: Identity::None },
         };
         assert_eq!(request.header("ACCEPT"), Some("a"));

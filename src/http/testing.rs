@@ -2,7 +2,7 @@
 
 use super::{Identity, Peer, Request};
 
-/// A request without body from nobody; `target` may hold a query.
+/// A request from nobody; `target` may hold a query.
 pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Request {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
@@ -13,7 +13,6 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> R
         path: path.to_owned(),
         query,
         headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-        body: Vec::new(),
         peer: Peer { address: ([127, 0, 0, 1], 1).into(), identity: Identity::None },
     }
 }

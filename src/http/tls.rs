@@ -1,7 +1,7 @@
 //! Server TLS: the configuration in force, and whom its client certificates are trusted to be.
 //!
 //! Owns two swappable values, the whole `ServerConfig` (so that nothing of an old certificate survives a rotation)
-//! and the front proxy's rules. It reads no files and watches nothing: the caller hands new values in.
+//! and the rules by which client certificates are judged. It reads no files and watches nothing: the caller hands new values in.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,10 @@ use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 
+use super::chain::ChainVerifier;
+use super::der::Subject;
 use super::front_proxy::FrontProxyTrust;
+use super::{HolderError, User};
 
 /// The one crypto provider of the process; passed on explicitly, never installed.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -26,9 +29,42 @@ pub struct TlsState {
     provider: Arc<CryptoProvider>,
     // Locked to clone or swap an Arc, never longer.
     config: RwLock<Arc<ServerConfig>>,
-    front_proxy: RwLock<Option<Arc<FrontProxyTrust>>>,
-    /// Rises with every change of `front_proxy`; a connection's verdict is good for one generation.
+    client_trust: RwLock<ClientTrust>,
+    /// Rises with every change of `client_trust`; a connection's verdict is good for one generation.
     generation: AtomicU64,
+}
+
+/// By what client certificates are judged.
+#[derive(Debug, Clone, Default)]
+pub struct ClientTrust {
+    /// None: nobody is the front proxy.
+    pub front_proxy: Option<Arc<FrontProxyTrust>>,
+    /// Who signs the client certificates of the cluster's users; None where that is not known.
+    pub users: Option<Arc<ChainVerifier>>,
+}
+
+impl ClientTrust {
+    /// The holder of a client certificate of one of the cluster's users.
+    pub fn holder(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<User, HolderError> {
+        let ca = self.users.as_ref().ok_or(HolderError::NoClientCa)?;
+        let Subject { common_name, organisations } = ca.verify(chain, now).map_err(HolderError::Chain)?;
+        if common_name.is_empty() {
+            return Err(HolderError::NoCommonName);
+        }
+        let mut user = User { name: common_name, groups: organisations, ..User::default() };
+        if let Some(id) = chain.first().and_then(|certificate| sha256_hex(certificate)) {
+            let key = "authentication.kubernetes.io/credential-id".to_owned();
+            user.extra.insert(key, vec![format!("X509SHA256={id}")]);
+        }
+        Ok(user)
+    }
+}
+
+/// By the hash of a cipher suite, which saves a crate.
+fn sha256_hex(bytes: &[u8]) -> Option<String> {
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
+    let hash = suite.common.hash_provider.hash(bytes);
+    Some(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[derive(Debug)]
@@ -63,7 +99,7 @@ impl TlsState {
         key: PrivateKeyDer<'static>,
     ) -> Result<TlsState, TlsError> {
         let config = RwLock::new(server_config(&provider, chain, key)?);
-        Ok(TlsState { provider, config, front_proxy: RwLock::new(None), generation: AtomicU64::new(0) })
+        Ok(TlsState { provider, config, client_trust: RwLock::default(), generation: AtomicU64::new(0) })
     }
 
     pub fn provider(&self) -> &Arc<CryptoProvider> {
@@ -88,8 +124,17 @@ impl TlsState {
 
     /// Replaces the front proxy's rules; the next request of every connection is judged by them.
     pub fn set_front_proxy(&self, trust: Option<Arc<FrontProxyTrust>>) {
-        let mut current = self.front_proxy.write().unwrap_or_else(PoisonError::into_inner);
-        *current = trust;
+        self.change_trust(|current| current.front_proxy = trust);
+    }
+
+    /// Replaces the CA bundle of the cluster's users; the next request of every connection is judged by it.
+    pub fn set_client_ca(&self, ca: Option<Arc<ChainVerifier>>) {
+        self.change_trust(|current| current.users = ca);
+    }
+
+    fn change_trust(&self, change: impl FnOnce(&mut ClientTrust)) {
+        let mut current = self.client_trust.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut current);
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -98,8 +143,8 @@ impl TlsState {
     }
 
     /// The rules in force and their generation, read together.
-    pub fn front_proxy(&self) -> (u64, Option<Arc<FrontProxyTrust>>) {
-        let current = self.front_proxy.read().unwrap_or_else(PoisonError::into_inner);
+    pub fn client_trust(&self) -> (u64, ClientTrust) {
+        let current = self.client_trust.read().unwrap_or_else(PoisonError::into_inner);
         (self.generation(), current.clone())
     }
 }
@@ -170,5 +215,41 @@ impl ClientCertVerifier for AnyCertificate {
 
     fn client_auth_mandatory(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+    #[test]
+    fn holders_carry_the_id_of_their_certificate() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap().der().clone();
+        let issuer = Issuer::new(params, key);
+        let signed = |names: &[(DnType, &str)]| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for (kind, value) in names {
+                params.distinguished_name.push(kind.clone(), *value);
+            }
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            [params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()]
+        };
+        let alice = signed(&[(DnType::OrganizationName, "devs"), (DnType::CommonName, "alice")]);
+        let mut trust = ClientTrust::default();
+        assert_eq!(trust.holder(&alice, UnixTime::now()), Err(HolderError::NoClientCa));
+        trust.users = Some(Arc::new(ChainVerifier::new(vec![ca], &provider()).unwrap()));
+        let user = trust.holder(&alice, UnixTime::now()).unwrap();
+        assert_eq!((user.name.as_str(), user.groups), ("alice", vec!["devs".to_owned()]));
+        let id = &user.extra["authentication.kubernetes.io/credential-id"][0];
+        assert_eq!(id.len(), "X509SHA256=".len() + 64);
+        let nobody = signed(&[(DnType::OrganizationName, "devs")]);
+        assert_eq!(trust.holder(&nobody, UnixTime::now()), Err(HolderError::NoCommonName));
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256_hex(b"").as_deref(), Some(empty));
     }
 }

@@ -1,8 +1,10 @@
-//! The tables of `k8s/operations.md` against the code.
+//! Tables of the documentation against the code and the manifests.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+use serde_json::Value;
 
 use super::{read, root};
 
@@ -68,4 +70,54 @@ fn every_finding_of_doctor_is_in_the_table() {
     let rows = first_column("What doctor finds");
     let listed: BTreeSet<&str> = rows.iter().flat_map(|row| codes(row)).collect();
     assert_eq!(listed, found);
+}
+
+/// Group, resource and verb.
+type Right = (String, String, String);
+
+/// Every combination of a rule's words.
+fn rights(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Vec<Right> {
+    let mut all = Vec::new();
+    for group in groups {
+        for resource in resources {
+            all.extend(verbs.iter().map(|verb| ((*group).to_owned(), (*resource).to_owned(), (*verb).to_owned())));
+        }
+    }
+    all
+}
+
+/// What the roles of a manifest grant.
+fn granted(manifest: &str) -> Vec<Right> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read(Path::new(manifest))).unwrap();
+    let rules = documents.iter().flat_map(|document| document["rules"].as_array().into_iter().flatten());
+    let words = |rule: &Value, field: &str| -> Vec<String> {
+        let words = rule[field].as_array().into_iter().flatten();
+        words.filter_map(Value::as_str).map(|word| if word.is_empty() { "core" } else { word }.to_owned()).collect()
+    };
+    let of = |rule: &Value| {
+        let [groups, resources, verbs] = ["apiGroups", "resources", "verbs"].map(|field| words(rule, field));
+        let [groups, resources, verbs] =
+            [&groups, &resources, &verbs].map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
+        rights(&groups, &resources, &verbs)
+    };
+    rules.flat_map(of).collect()
+}
+
+#[test]
+fn the_table_of_rights_is_what_the_roles_grant() {
+    let text = read(Path::new("k8s/README.md"));
+    let (_, table) = text.split_once("| group | resources | verbs | who needs it |\n|---|---|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with("| "));
+    let told: BTreeSet<Right> = rows
+        .flat_map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            let [groups, resources, verbs, _] = cells[..] else { panic!("{row}") };
+            rights(&groups.split(", ").collect::<Vec<_>>(), &codes(resources), &verbs.split(", ").collect::<Vec<_>>())
+        })
+        .collect();
+    let granted: BTreeSet<Right> =
+        ["k8s/base/rbac.yaml", "k8s/base/rbac-external-metrics.yaml"].into_iter().flat_map(granted).collect();
+    let missing: Vec<_> = granted.difference(&told).collect();
+    let stale: Vec<_> = told.difference(&granted).collect();
+    assert!(granted.len() > 40 && missing.is_empty() && stale.is_empty(), "missing {missing:#?}, stale {stale:#?}");
 }

@@ -11,23 +11,22 @@ use hpalite::http::chain::ChainVerifier;
 use hpalite::http::gate::{FromMemory, GateConfig};
 use hpalite::http::reviews::{AccessReviewer, AccessVerdict, ReviewError, TokenReviewer, TokenVerdict};
 use hpalite::http::{Handler, Request, Response, User, discovery, tls};
-use rustls::pki_types::UnixTime;
 
 use super::support::*;
 
-const GV: &str = "/apis/external.metrics.k8s.io/v1beta1";
+pub(super) const GV: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 /// A kube-apiserver that knows one token, lets `alice` do anything, and can be down or stuck.
 #[derive(Default)]
-struct Reviews {
+pub(super) struct Reviews {
     down: AtomicBool,
-    asked: AtomicUsize,
+    pub(super) asked: AtomicUsize,
     stuck: Mutex<bool>,
     freed: Condvar,
 }
 
 impl Reviews {
-    fn stick(&self, stuck: bool) {
+    pub(super) fn stick(&self, stuck: bool) {
         *self.stuck.lock().unwrap() = stuck;
         self.freed.notify_all();
     }
@@ -64,7 +63,7 @@ struct Api {
 impl Api {
     fn handle(&self, request: &Request) -> Response {
         let now = Instant::now();
-        let user = self.authenticator.authenticate(request, now, UnixTime::now());
+        let user = self.authenticator.authenticate(request, now);
         let decide = |user: &User, attributes: &Attributes| {
             Some(self.authorizer.decide(&request.peer.identity, user, attributes, now))
         };
@@ -73,7 +72,7 @@ impl Api {
 
     fn at_once(&self, request: &Request) -> Option<Response> {
         let now = Instant::now();
-        let user = self.authenticator.remembered(request, now, UnixTime::now());
+        let user = self.authenticator.remembered(request, now);
         respond(request, user, |user, attributes| {
             self.authorizer.remembered(&request.peer.identity, user, attributes, now)
         })
@@ -107,19 +106,18 @@ fn respond(
     })
 }
 
-struct Served {
-    secure: Secure,
-    reviews: Arc<Reviews>,
+pub(super) struct Served {
+    pub(super) secure: Secure,
+    pub(super) reviews: Arc<Reviews>,
     /// Signs the client certificates of the cluster.
     client_ca: Authority,
 }
 
-fn serve() -> Served {
+pub(super) fn serve() -> Served {
     let reviews = Arc::new(Reviews::default());
     let client_ca = Authority::new("client-ca");
     let authenticator = Authenticator::new(Some(Arc::clone(&reviews) as Arc<dyn TokenReviewer>));
     let verifier = ChainVerifier::new(vec![client_ca.certificate.clone()], &tls::provider()).unwrap();
-    authenticator.set_client_ca(Some(Arc::new(verifier)));
     let reviewer = Arc::clone(&reviews) as Arc<dyn AccessReviewer>;
     let authorizer = Authorizer::new(reviewer);
     let api = Arc::new(Api { authenticator, authorizer });
@@ -131,6 +129,7 @@ fn serve() -> Served {
     let secure = secure_with(handler, |config: &mut GateConfig| {
         (config.workers, config.patient_workers, config.from_memory) = (2, 3, Some(from_memory));
     });
+    secure.tls.set_client_ca(Some(Arc::new(verifier)));
     Served { secure, reviews, client_ca }
 }
 

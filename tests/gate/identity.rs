@@ -16,7 +16,7 @@ const CLAIMS: &str = "GET / HTTP/1.1\r\nX-Remote-User: alice\r\nX-Remote-Group: 
 fn line(answer: (u16, String)) -> String {
     assert_eq!(answer.0, 200);
     assert!(!answer.1.to_lowercase().contains("\nx-remote-"), "{}", answer.1);
-    answer.1.lines().nth(2).unwrap().to_owned()
+    answer.1.lines().nth(1).unwrap().to_owned()
 }
 
 #[test]
@@ -65,6 +65,32 @@ fn nobody_else_does() {
     }
     let gate = plain(echo());
     assert_eq!(line(ask(&mut connect(gate.local_addr()), CLAIMS)), "nobody");
+}
+
+#[test]
+fn an_expired_authority_makes_no_front_proxy() {
+    let secure = secure(echo());
+    let hour = Duration::from_secs(3600);
+    let expired = Authority::with("front-proxy-ca", |params| params.not_after = (SystemTime::now() - hour).into());
+    let holder = expired.client("front-proxy-client");
+    secure.tls.set_front_proxy(Some(Arc::new(trust(&expired, &["front-proxy-client"]))));
+    let said = line(ask(&mut secure.client(Some(&holder)), CLAIMS));
+    assert!(said.ends_with("every ca that could have signed it is expired"), "{said}");
+}
+
+/// Certificates end while connections stand.
+#[test]
+fn a_front_proxy_whose_certificate_ends_is_none_from_then_on() {
+    let secure = secure(echo());
+    let head = "GET / HTTP/1.1\r\nX-Remote-User: u";
+    let short = secure.front_proxy_ca.sign("front-proxy-client", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = (SystemTime::now() + Duration::from_secs(4)).into();
+    });
+    let mut client = secure.client(Some(&short));
+    let first = line(ask(&mut client, head));
+    assert!(first.starts_with("front-proxy-client for u") || first.contains("Expired"), "{first}");
+    eventually("it is refused", || line(ask(&mut client, head)).contains("expired"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The gate over real sockets on loopback.
 
+mod attack;
 mod delegated;
 mod descriptors;
 mod fuzz;

@@ -38,8 +38,13 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Authority {
+        Authority::with(name, |_| {})
+    }
+
+    pub(crate) fn with(name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
+        adjust(&mut params);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
@@ -79,6 +84,7 @@ impl Authority {
 /// Somebody with a client certificate.
 #[derive(Clone)]
 pub(crate) struct Holder {
+    /// The end entity first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     key_der: Vec<u8>,
 }
@@ -155,7 +161,7 @@ pub(crate) fn echo() -> Handler {
         if let Some(query) = &request.query {
             text += &format!("?{query}");
         }
-        text += &format!("\nbody {}\n{}\n", request.body.len(), identity(&request.peer.identity));
+        text += &format!("\n{}\n", identity(&request.peer.identity));
         for (name, value) in &request.headers {
             text += &format!("{name}: {value}\n");
         }

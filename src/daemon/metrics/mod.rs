@@ -1,9 +1,12 @@
-//! `/metrics` of the plain port: the daemon's own counters, gathered at the time of the scrape.
+//! `/metrics` of the plain port: the daemon's own counters, gathered when they are asked for.
+//!
+//! With a thousand objects the page has a megabyte, and anybody who reaches the port may ask for it. So it is made by one
+//! at a time, kept for a moment and shared, however many ask.
 
 pub(super) mod keda;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::lease::Fence;
 use crate::http::gate::Counters;
@@ -25,14 +28,70 @@ pub(super) struct Sources {
     pub(super) keda: Option<Arc<keda::Tally>>,
 }
 
-pub(super) fn handle(sources: &Sources, request: &Request) -> Response {
-    if request.path != "/metrics" {
-        return Response::status(404, "NotFound", "the server could not find the requested resource");
+/// Threads that wait for the page to be made, one of which makes it.
+pub(super) const MAKERS: usize = 2;
+/// The page is kept this long at least. Nobody scrapes twice in it, and tests want to see what they did.
+const KEPT: Duration = Duration::from_millis(50);
+/// And this many times as long as it took to make: a twentieth of a core goes into it at most.
+const KEPT_TIMES: u32 = 20;
+/// A page that is older than it should be is still shown while the next one is made, up to this age.
+const STALE_MAX: Duration = Duration::from_secs(5);
+
+/// The page as last made.
+pub(super) struct Page {
+    sources: Sources,
+    /// Locked to clone or swap.
+    kept: Mutex<Option<Kept>>,
+    /// Locked by whoever makes the next one.
+    making: Mutex<()>,
+}
+
+struct Kept {
+    body: Arc<[u8]>,
+    made: Instant,
+    fresh_for: Duration,
+}
+
+impl Page {
+    pub(super) fn new(sources: Sources) -> Self {
+        Self { sources, kept: Mutex::new(None), making: Mutex::new(()) }
     }
-    if request.method != "GET" {
-        return Response::status(405, "MethodNotAllowed", "only GET is served here");
+
+    /// The answer if nothing has to be made for it.
+    pub(super) fn at_once(&self, request: &Request) -> Option<Response> {
+        if request.path != "/metrics" {
+            return Some(Response::status(404, "NotFound", "the server could not find the requested resource"));
+        }
+        if request.method != "GET" {
+            return Some(Response::status(405, "MethodNotAllowed", "only GET is served here"));
+        }
+        let is_under_way = || matches!(self.making.try_lock(), Err(TryLockError::WouldBlock));
+        self.kept(|kept, age| age < kept.fresh_for || age < STALE_MAX && is_under_way())
     }
-    Response::new(200, CONTENT_TYPE, exposition(sources))
+
+    fn kept(&self, will_do: impl FnOnce(&Kept, Duration) -> bool) -> Option<Response> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|kept| will_do(kept, kept.made.elapsed())).map(|kept| page(&kept.body))
+    }
+
+    /// Makes the page.
+    pub(super) fn answer(&self) -> Response {
+        let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waited for the turn finds what was made meanwhile.
+        if let Some(response) = self.kept(|kept, age| age < kept.fresh_for) {
+            return response;
+        }
+        let made = Instant::now();
+        let body: Arc<[u8]> = exposition(&self.sources).into_bytes().into();
+        let response = page(&body);
+        let fresh_for = (made.elapsed() * KEPT_TIMES).max(KEPT);
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { body, made, fresh_for });
+        response
+    }
+}
+
+fn page(body: &Arc<[u8]>) -> Response {
+    Response::new(200, CONTENT_TYPE, Arc::clone(body))
 }
 
 fn exposition(sources: &Sources) -> String {

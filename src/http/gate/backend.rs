@@ -17,7 +17,6 @@ use std::time::{Duration, SystemTime};
 use log::{error, warn};
 
 use super::answer;
-use super::limits::BODY_MAX;
 use crate::http::{Handler, Peer, Request};
 
 /// Names the token and the slot. The gate removes everything of this prefix from what clients send.
@@ -186,17 +185,16 @@ impl Backend {
         self.stopping.load(Ordering::Acquire)
     }
 
-    fn answer(&self, mut incoming: tiny_http::Request, out: &mut Vec<u8>) {
+    fn answer(&self, incoming: tiny_http::Request, out: &mut Vec<u8>) {
         out.clear();
         let head_only = *incoming.method() == tiny_http::Method::Head;
         match self.peer(&incoming) {
             None => out.extend_from_slice(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
             // A worker's proof that its new connection works.
             Some(None) => out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n"),
-            Some(Some(peer)) => match build(&mut incoming, peer) {
-                Ok(request) => answer::encode(&(self.handler)(&request), head_only, SystemTime::now(), out),
-                Err(_) => out.extend_from_slice(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
-            },
+            Some(Some(peer)) => {
+                answer::encode(&(self.handler)(&build(&incoming, peer)), head_only, SystemTime::now(), out);
+            }
         }
         let mut writer = incoming.into_writer();
         // A worker that has given up waiting is gone, and with it the reason to answer.
@@ -226,11 +224,7 @@ impl Drop for Backend {
     }
 }
 
-fn build(incoming: &mut tiny_http::Request, peer: Peer) -> io::Result<Request> {
-    let mut body = vec![0; incoming.body_length().unwrap_or(0).min(BODY_MAX)];
-    if !body.is_empty() {
-        incoming.as_reader().read_exact(&mut body)?;
-    }
+fn build(incoming: &tiny_http::Request, peer: Peer) -> Request {
     let (path, query) = match incoming.url().split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (incoming.url(), None),
@@ -238,10 +232,10 @@ fn build(incoming: &mut tiny_http::Request, peer: Peer) -> io::Result<Request> {
     let headers = incoming
         .headers()
         .iter()
-        .filter(|header| !header.field.equiv(GATE_HEADER) && !header.field.equiv("Content-Length"))
+        .filter(|header| !header.field.equiv(GATE_HEADER))
         .map(|header| (header.field.as_str().to_string(), header.value.to_string()))
         .collect();
-    Ok(Request { method: incoming.method().to_string(), path: path.to_owned(), query, headers, body, peer })
+    Request { method: incoming.method().to_string(), path: path.to_owned(), query, headers, peer }
 }
 
 fn start_server(folder: &Path, generation: u64) -> Result<Server, BackendError> {
@@ -395,7 +389,7 @@ mod tests {
             let Ok(head::Parsed::Complete(head)) = head::parse(bytes, 0) else { panic!() };
             let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: Identity::None };
             let mut out = Vec::new();
-            upstream.exchange(&head, b"", peer, |_| false, &mut out).unwrap();
+            upstream.exchange(&head, peer, |_| false, &mut out).unwrap();
             assert!(out.ends_with(b"\r\n\r\nok"));
         };
         upstreams.iter_mut().for_each(ask);

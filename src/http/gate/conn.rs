@@ -2,25 +2,28 @@
 //!
 //! Owns the session, the bytes of the request that is arriving, and the deadline of what is under way. It never
 //! waits for a client; it does wait for a handler, which is why slow requests are handed to patient workers.
+//!
+//! No body is read. A request that announces one is answered when its head is there, and its connection ends, since
+//! what follows cannot be told from a next request without reading it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use log::{debug, trace, warn};
 
-use super::Shared;
 use super::answer;
+use super::budget::Share;
 use super::counters::{Alive, Count, Counters};
 use super::head::{self, Head, Parsed};
 use super::limits::{
-    BODY_MAX, HANDSHAKE, HEAD_MAX, IDLE, LINGER, LINGER_BYTES, OUT_MAX, OUT_PIECE, PATIENT_WAIT, REQUEST, TURN_MAX,
-    WRITE,
+    HANDSHAKE, HEAD_MAX, IDLE, IN_FREE, IN_MAX, LINGER, LINGER_BYTES, OUT_FREE, OUT_MAX, PATIENT_WAIT, REQUEST,
+    TURN_MAX, WRITE,
 };
 use super::session::{Received, Sent, Session, SessionError};
 use super::upstream::{Upstream, UpstreamError};
 use super::verdict::Judge;
+use super::{Lane, Shared};
+use crate::http::tls::TlsState;
 use crate::http::{Peer, Request, Response};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,26 +63,30 @@ pub(super) struct Conn {
     pub(super) deadline: Instant,
     /// Requests answered.
     pub(super) served: u64,
+    /// In whose epoll instance the socket is.
+    pub(super) lane: Lane,
     session: Session,
     address: SocketAddr,
     judge: Judge,
     input: Vec<u8>,
     /// How much of `input` is known to hold no end of a head.
     checked: usize,
-    /// No use in parsing before this many bytes are here.
-    needed: usize,
-    continue_sent: bool,
     lingered: usize,
-    reserved: Option<Reservation>,
+    /// What the client has sent and is not answered yet, as counted in the gate's sum.
+    received: Share,
+    /// The same of a larger answer on its way.
+    unread: Share,
     _alive: Alive,
 }
 
 /// What a worker lends to the connection it drives.
 pub(super) struct Tools<'w> {
     pub(super) shared: &'w Shared,
-    pub(super) upstream: &'w mut Upstream,
+    /// None of workers that hand over what is not answered from memory.
+    pub(super) upstream: Option<&'w mut Upstream>,
     pub(super) scratch: &'w mut [u8],
     pub(super) patient: bool,
+    pub(super) lane: Lane,
 }
 
 /// What one attempt to serve a request from `input` came to.
@@ -89,10 +96,12 @@ enum Served {
     /// Something was put on its way out.
     Yes,
     HandOver,
+    /// The verdict on the client no longer holds, and another worker must pass the next one.
+    Judge,
 }
 
 impl Conn {
-    pub(super) fn new(id: u64, session: Session, address: SocketAddr, counters: &Arc<Counters>, now: Instant) -> Conn {
+    pub(super) fn new(id: u64, session: Session, address: SocketAddr, shared: &Shared, now: Instant) -> Conn {
         let (state, limit) = if session.is_handshaking() { (State::Handshake, HANDSHAKE) } else { (State::Idle, IDLE) };
         Conn {
             id,
@@ -100,16 +109,16 @@ impl Conn {
             since: now,
             deadline: now + limit,
             served: 0,
+            lane: Lane::Common,
             session,
             address,
             judge: Judge::default(),
             input: Vec::new(),
             checked: 0,
-            needed: 0,
-            continue_sent: false,
             lingered: 0,
-            reserved: None,
-            _alive: Alive::new(counters),
+            received: Share::none(&shared.in_bytes),
+            unread: Share::none(&shared.out_bytes),
+            _alive: Alive::new(&shared.counters),
         }
     }
 
@@ -120,6 +129,25 @@ impl Conn {
     /// True if the client has proved to be the front proxy: the last to be shed.
     pub(super) fn is_verified(&self) -> bool {
         self.judge.is_front_proxy()
+    }
+
+    /// True while the verdict on the client holds.
+    pub(super) fn is_judged(&self, tls: &TlsState) -> bool {
+        self.judge.holds(tls)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes received and not answered yet.
+    pub(super) fn held(&self) -> usize {
+        self.received.size()
+    }
+
+    /// Bytes of a larger answer that the client has not read.
+    pub(super) fn unread(&self) -> usize {
+        self.unread.size()
     }
 
     /// Ends a connection that is between requests.
@@ -145,7 +173,17 @@ impl Conn {
     /// Does all that can be done without waiting for the client.
     pub(super) fn drive(&mut self, tools: &mut Tools<'_>) -> Next {
         match self.try_drive(tools) {
-            Ok(next) => next,
+            Ok(Next::Close) => Next::Close,
+            Ok(next) if self.has_room(tools.shared) => next,
+            Ok(_) => {
+                tools.shared.counters.count(Count::Overloaded);
+                Next::Close
+            }
+            Err(SessionError::HandshakeTooLong) => {
+                tools.shared.counters.count(Count::TlsFailed);
+                debug!(peer:% = self.address; "handshake too long");
+                Next::Close
+            }
             Err(SessionError::Tls(error)) => {
                 tools.shared.counters.count(Count::TlsFailed);
                 debug!(peer:% = self.address, error:% = error; "tls failed");
@@ -157,6 +195,15 @@ impl Conn {
                 Next::Close
             }
         }
+    }
+
+    /// Counts what is held of this client's bytes. False if there is no room for so many.
+    fn has_room(&mut self, shared: &Shared) -> bool {
+        let held = self.input.len() + self.session.pending() + self.judge.chain_bytes();
+        if held == self.received.size() {
+            return true;
+        }
+        self.received.set(held) <= IN_MAX || self.is_verified() || held <= IN_FREE || shared.make_input_room()
     }
 
     fn try_drive(&mut self, tools: &mut Tools<'_>) -> Result<Next, SessionError> {
@@ -172,36 +219,37 @@ impl Conn {
                 self.wait_for_reader(progress, now);
                 return Ok(Next::Park);
             }
-            self.reserved = None;
+            if self.unread.size() > 0 {
+                self.unread.set(0);
+            }
             match self.state {
                 State::Writing { then_close: true } => {
                     self.session.finish();
                     self.enter(State::Lingering, now);
                     continue;
                 }
-                // With a request half read (what was written was an interim answer) its time goes on.
-                State::Writing { then_close: false } if self.needed > 0 => self.enter(State::Reading, now),
                 State::Writing { then_close: false } => self.enter(State::Idle, now),
                 _ => {}
             }
-            if self.input.len() >= self.needed.max(1) {
+            if !self.input.is_empty() {
                 match self.serve(tools, now) {
                     Served::Yes => continue,
                     Served::HandOver => return Ok(Next::HandOver),
+                    Served::Judge => return Ok(Next::Again),
                     Served::No => {}
                 }
                 if self.state == State::Idle {
                     self.enter(State::Reading, now);
                 }
             }
-            debug_assert!(self.input.len() < HEAD_MAX + BODY_MAX + tools.scratch.len());
+            debug_assert!(self.input.len() < HEAD_MAX + tools.scratch.len());
             match self.session.receive(&mut self.input, tools.scratch)? {
                 Received::Some if self.state == State::Handshake && !self.session.is_handshaking() => {
                     self.judge = Judge::new(self.session.client_chain());
                     self.enter(State::Idle, now);
                     if let Some(tls) = &tools.shared.tls {
                         // Now rather than at the first request: an idle front proxy must not be shed as a stranger.
-                        self.judge.refresh(tls, now);
+                        self.judge.refresh(tls);
                     }
                 }
                 Received::Some => {}
@@ -232,7 +280,7 @@ impl Conn {
             State::Handshake => {}
             State::Writing { .. } if progress => self.deadline = now + WRITE,
             State::Writing { .. } => {}
-            // An interim answer or an alert: whatever it is, it has the same time to leave.
+            // An alert, or an answer to a change of keys: whatever it is, it has the same time to leave.
             _ => self.enter(State::Writing { then_close: false }, now),
         }
     }
@@ -280,38 +328,27 @@ impl Conn {
                 return (Served::Yes, input.len());
             }
         };
-        let total = head.head_len + head.body_len;
-        if input.len() < total {
-            self.needed = total;
-            if head.expects_continue && !self.continue_sent && input.len() == head.head_len {
-                self.continue_sent = true;
-                self.session.out_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                // The state stays Reading: the interim answer does not end the request's deadline.
-                if self.state == State::Idle {
-                    self.enter(State::Reading, now);
-                }
-                return (Served::Yes, 0);
+        if let Some(tls) = &tools.shared.tls {
+            if tools.lane == Lane::Kept && !tools.patient && !self.judge.holds(tls) {
+                return (Served::Judge, 0);
             }
-            return (Served::No, 0);
+            self.judge.refresh(tls);
         }
-        if self.dispatch(&head, &input[head.head_len..total], tools, now) {
-            (self.checked, self.needed, self.continue_sent) = (0, 0, false);
-            (Served::Yes, total)
-        } else {
+        if !self.dispatch(&head, tools, now) {
             self.enter(State::Waiting, now);
-            (Served::HandOver, 0)
+            return (Served::HandOver, 0);
         }
+        self.checked = 0;
+        let ends = self.state == State::Writing { then_close: true };
+        (Served::Yes, if ends { input.len() } else { head.head_len })
     }
 
     /// Puts the answer to a complete request on its way; false if that is for a patient worker to do.
-    fn dispatch(&mut self, head: &Head<'_>, body: &[u8], tools: &mut Tools<'_>, now: Instant) -> bool {
+    fn dispatch(&mut self, head: &Head<'_>, tools: &mut Tools<'_>, now: Instant) -> bool {
         let shared = tools.shared;
-        if let Some(tls) = &shared.tls {
-            self.judge.refresh(tls, now);
-        }
         let peer = Peer { address: self.address, identity: self.judge.identity(&head.headers) };
         let (peer, known) = match &shared.from_memory {
-            Some(from_memory) if !tools.patient && body.is_empty() => {
+            Some(from_memory) if !tools.patient => {
                 let request = self.request(head, peer);
                 let known = from_memory(&request);
                 (request.peer, known)
@@ -320,7 +357,7 @@ impl Conn {
         };
         let slow = known.is_none() && !tools.patient && shared.hands_over;
         let too_late = self.state == State::Waiting && now >= self.deadline;
-        if too_late || slow && shared.patient.is_full() {
+        if too_late || slow && shared.patient.is_full(self) {
             shared.counters.count(Count::Overloaded);
             self.answer(&Response::status(503, "ServiceUnavailable", "too many slow requests"), head.method == "HEAD");
         } else if slow {
@@ -328,17 +365,17 @@ impl Conn {
         } else if let Some(response) = known {
             shared.counters.count(Count::Requests);
             self.answer(&response, head.method == "HEAD");
-        } else {
+        } else if let Some(upstream) = &mut tools.upstream {
             shared.counters.count(Count::Requests);
             let hides = |name: &str| self.judge.is_identity_header(name);
-            if let Err(error) = tools.upstream.exchange(head, body, peer, hides, self.session.out_mut()) {
-                self.answer_for_backend(&error, head, tools);
+            if let Err(error) = upstream.exchange(head, peer, hides, self.session.out_mut()) {
+                self.answer_for_backend(&error, head, shared);
             }
         }
         self.served += 1;
         // Asked after the handler has answered: draining may have begun meanwhile.
-        let keep_alive = head.keep_alive && !shared.is_draining();
-        self.reserve(shared, head.method == "HEAD");
+        let keep_alive = head.keep_alive && head.body_len == 0 && !shared.is_draining();
+        self.reserve(shared, head.method == "HEAD", now);
         if !keep_alive {
             answer::announce_close(self.session.out_mut());
         }
@@ -355,14 +392,13 @@ impl Conn {
             path: head.path.to_owned(),
             query: head.query.map(str::to_owned),
             headers: shown.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            body: Vec::new(),
             peer,
         }
     }
 
-    fn answer_for_backend(&mut self, error: &UpstreamError, head: &Head<'_>, tools: &Tools<'_>) {
-        tools.shared.counters.count(Count::Unanswered);
-        if tools.shared.may_warn() {
+    fn answer_for_backend(&mut self, error: &UpstreamError, head: &Head<'_>, shared: &Shared) {
+        shared.counters.count(Count::Unanswered);
+        if shared.may_warn() {
             warn!(path = head.path, error:% = error; "request unanswered");
         }
         let response = match error {
@@ -383,37 +419,16 @@ impl Conn {
         self.enter(State::Writing { then_close: true }, now);
     }
 
-    /// Accounts for a large answer, or replaces it if too many of them wait for their readers.
-    fn reserve(&mut self, shared: &Shared, head_only: bool) {
-        let size = self.session.out_len();
-        if size <= OUT_PIECE {
+    /// Counts a larger answer, or replaces it if too many of them wait for their readers.
+    fn reserve(&mut self, shared: &Shared, head_only: bool, now: Instant) {
+        if self.session.out_len() <= OUT_FREE {
             return;
         }
-        self.reserved = Reservation::new(&shared.out_bytes, size);
-        if self.reserved.is_none() {
+        if self.unread.set(self.session.out_cost()) > OUT_MAX && !shared.make_output_room(now) {
+            self.unread.set(0);
             shared.counters.count(Count::Overloaded);
             *self.session.out_mut() = Vec::new();
             self.answer(&Response::status(503, "ServiceUnavailable", "too many large answers under way"), head_only);
         }
-    }
-}
-
-/// A share of [`OUT_MAX`], given back when the answer has left or its connection is gone.
-struct Reservation {
-    total: Arc<AtomicUsize>,
-    size: usize,
-}
-
-impl Reservation {
-    fn new(total: &Arc<AtomicUsize>, size: usize) -> Option<Reservation> {
-        let reservation = Reservation { total: Arc::clone(total), size };
-        // On failure the reservation is dropped, which takes its size back out.
-        (total.fetch_add(size, Ordering::AcqRel) + size <= OUT_MAX).then_some(reservation)
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.size, Ordering::AcqRel);
     }
 }

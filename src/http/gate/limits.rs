@@ -22,7 +22,7 @@ pub const IDLE: Duration = Duration::from_secs(120);
 /// closing with unread bytes makes the kernel send a reset, which can destroy the answer on its way.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// Four times the largest body: who has more on the way than that is not waiting for an explanation.
+/// Four times the largest body that is answered at all: who has more on the way is not waiting for an explanation.
 pub const LINGER_BYTES: usize = 4 * BODY_MAX;
 
 /// Request line and headers together. The longest legitimate one is a proxied request with a long label selector
@@ -32,15 +32,39 @@ pub const HEAD_MAX: usize = 16 * 1024;
 /// Headers in one head. A proxied request has 15 and one more for each group and extra of its user.
 pub const HEADERS_MAX: usize = 64;
 
-/// No handler of ours wants a body; this is what is read to keep the connection after a refused POST.
+/// The largest body that a request may announce. None is read: the answer follows the head, and the connection ends.
 pub const BODY_MAX: usize = 64 * 1024;
+
+/// What a client may send before its handshake is through: a hello of 2 KB, the longest chain that is read
+/// (16 KB), a signature. rustls alone would keep 64 KB of an unfinished message.
+pub const HANDSHAKE_BYTES: usize = 24 * 1024;
+
+/// Bytes received and not answered yet, all connections of a gate together. Past it strangers that hold more than
+/// [`IN_FREE`] are closed, those that hold most first: 1,024 connections that hold no more than that stay below it, so
+/// nobody who sends an ordinary request can be harmed by those who send large ones and do not end them.
+pub const IN_MAX: usize = 1024 * IN_FREE;
+
+/// A handshake or a proxied request at its usual size fits.
+pub const IN_FREE: usize = 4 * 1024;
 
 /// The largest answer. `/metrics` of 10,000 objects with 10 series of 150 bytes each is 15 MB.
 pub const ANSWER_MAX: usize = 32 << 20;
 
-/// Answers that wait for slow readers, all connections of a gate together: two of the largest. Past it an answer
-/// above [`OUT_PIECE`] becomes a 503. Without it 2,000 clients that ask for 15 MB and do not read cost 30 GB.
+/// Answers that wait for slow readers, all connections of a gate together: two of the largest. Past it those that
+/// have been read for longer than [`SLOW_READER`] are given up, and if that is not enough an answer above
+/// [`OUT_FREE`] becomes a 503. Without it 2,000 clients that ask for 15 MB and do not read cost 30 GB.
 pub const OUT_MAX: usize = 2 * ANSWER_MAX;
+
+/// Answers up to this are not counted: 1,024 of them are 4 MB.
+pub const OUT_FREE: usize = 4 * 1024;
+
+/// Who has not taken an answer within this time gives way to those who ask now. A scrape takes milliseconds.
+pub const SLOW_READER: Duration = Duration::from_secs(1);
+
+/// What the kernel keeps for a connection in each direction, where it would go up to megabytes; it doubles both. Who
+/// sends without end and reads nothing is to fill no more than this.
+pub const KERNEL_IN: usize = 16 * 1024;
+pub const KERNEL_OUT: usize = 32 * 1024;
 
 /// What of an answer is given to TLS or the kernel in one go: four TLS records. An answer larger than that waits
 /// in its own buffer, so that a session never holds a second copy of it.
@@ -59,11 +83,18 @@ pub const ACCEPT_BURST: usize = 64;
 
 /// Requests and reads that one connection gets before it goes to the back of the queue, so that a client that
 /// never pauses cannot keep a worker.
-pub const TURN_MAX: usize = 32;
+pub const TURN_MAX: usize = 16;
 
 /// Requests that wait for a patient worker; with 8 of them and 3 s a request, the last in line waits
 /// 64 / 8 × 3 s = 24 s, which is more than [`PATIENT_WAIT`]: past it they are answered 503 unasked.
 pub const PATIENT_QUEUE_MAX: usize = 64;
+
+/// The same for clients that are no verified front proxy, where there can be one: they have a quarter of the patient
+/// workers at once and never more, so that no number of them keeps the front proxy waiting.
+pub const STRANGERS_QUEUE_MAX: usize = 16;
+
+/// Of these, how many may come from one address.
+pub const ADDRESS_MAX: usize = 8;
 
 /// Longest wait in that queue. The HPA's client has no timeout of its own, so the answer must come from us.
 pub const PATIENT_WAIT: Duration = Duration::from_secs(3);
@@ -75,9 +106,6 @@ pub const DESCRIPTORS_RESERVED: u64 = 128;
 /// How often deadlines are looked at. They are seconds long, so a quarter of one is exact enough.
 pub const SWEEP: Duration = Duration::from_millis(250);
 
-/// A verdict on a certificate is passed again after this long, because certificates expire while connections live.
-pub const VERDICT: Duration = Duration::from_secs(60);
-
 /// Stack of the gate's own threads. The deepest thing they do is a certificate chain verification at about 40 KB
 /// in a debug build.
 pub const STACK: usize = 512 * 1024;
@@ -85,3 +113,5 @@ pub const STACK: usize = 512 * 1024;
 // A waiting answer must fit, or every one above a piece would be refused.
 const _: () = assert!(ANSWER_MAX < OUT_MAX);
 const _: () = assert!(HEAD_MAX + BODY_MAX < LINGER_BYTES);
+// What is judged must fit into a handshake.
+const _: () = assert!(crate::http::chain::CHAIN_BYTES_MAX < HANDSHAKE_BYTES);

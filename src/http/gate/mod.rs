@@ -14,10 +14,16 @@
 //!                          └─ patient workers ───────┘  for requests that wait for others
 //! ```
 //!
+//! With TLS there are two lanes. A connection begins in the common one, where handshakes are made and certificates
+//! judged; once it has proved to be the front proxy it moves to the kept one, whose workers serve nobody else and never
+//! judge. Patient workers take the front proxy first and have a share only for all others. So what strangers ask for
+//! costs them and each other; see [`limits`] for what they may hold.
+//!
 //! | thread | owns | waits for |
 //! |---|---|---|
 //! | `<name>-poll` | listener, deadlines | new connections, time |
-//! | `<name>-quick-<n>` | the connection it drives | readiness of any socket, handlers that answer from memory |
+//! | `<name>-quick-<n>` | the connection it drives | readiness of a socket of the common lane, handlers that answer from memory |
+//! | `<name>-kept-<n>` | the connection it drives | the same of the kept lane |
 //! | `<name>-slow-<n>` | the connection it drives | handlers that ask others |
 //! | `<name>-back-<n>` | the request it answers | tiny_http |
 //!
@@ -27,6 +33,7 @@
 
 mod answer;
 mod backend;
+mod budget;
 mod conn;
 mod counters;
 pub mod head;
@@ -57,12 +64,13 @@ use super::tls::TlsState;
 use super::{Handler, Request, Response};
 use backend::Backend;
 use conn::Conn;
-use limits::{BACKLOG, DESCRIPTORS_RESERVED, PATIENT_QUEUE_MAX, STACK};
+use counters::Count;
+use limits::{BACKLOG, DESCRIPTORS_RESERVED, IN_FREE, IN_MAX, KERNEL_IN, KERNEL_OUT, OUT_MAX, SLOW_READER, STACK};
 use parking::{Parked, Queue};
 use poller::{Poller, STOP};
 use upstream::Upstream;
 
-/// Called first for each request without a body, on the worker that read it, so it must not wait for anything. None
+/// Called first for each request, on the worker that read it, so it must not wait for anything. None
 /// sends the request to a patient worker and the handler.
 pub type FromMemory = Arc<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
 
@@ -72,7 +80,8 @@ pub struct GateConfig {
     pub listener: TcpListener,
     /// None serves plain HTTP, on which nobody has an identity.
     pub tls: Option<Arc<TlsState>>,
-    /// Threads for requests that are answered from memory; a few more than there are cores.
+    /// Threads for requests that are answered from memory; a few more than there are cores. With TLS so many serve
+    /// the front proxy alone, and half as many everybody else.
     pub workers: usize,
     /// Threads for the others; 0 if there are none.
     pub patient_workers: usize,
@@ -100,20 +109,32 @@ struct Shared {
     /// Whether there are patient workers to hand over to.
     hands_over: bool,
     counters: Arc<Counters>,
-    /// The epoll instance of all parked connections; quick workers wait on it.
-    connections: OwnedFd,
+    /// The epoll instances of parked connections; quick workers wait on them.
+    common: OwnedFd,
+    /// None without TLS, as nobody is verified then.
+    kept: Option<OwnedFd>,
     /// Readable once the gate stops.
     stop: OwnedFd,
     /// Wakes the poller.
     wake: OwnedFd,
     parked: Parked,
     patient: Queue,
-    /// Bytes of large answers that wait for their readers.
+    /// Bytes received and not answered yet.
+    in_bytes: Arc<AtomicUsize>,
+    /// Bytes of larger answers that wait for their readers.
     out_bytes: Arc<AtomicUsize>,
     draining: AtomicBool,
     stopping: AtomicBool,
     /// When the next warning of this gate may be logged.
     warned: Mutex<Option<Instant>>,
+}
+
+/// Which workers drive a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Common,
+    /// Of verified front proxies.
+    Kept,
 }
 
 /// One warning of a gate per this time: what hostile clients cause must not fill the log.
@@ -122,9 +143,15 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 impl Gate {
     pub fn start(config: GateConfig) -> io::Result<Gate> {
         let address = config.listener.local_addr()?;
+        // Connections inherit both.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&config.listener, KERNEL_IN)?;
+        rustix::net::sockopt::set_socket_send_buffer_size(&config.listener, KERNEL_OUT)?;
         // std listens with a backlog of 128; listening again only changes that.
         rustix::net::listen(&config.listener, BACKLOG)?;
-        let workers = config.workers.max(1);
+        let (common, kept) = match (config.workers.max(1), &config.tls) {
+            (workers, Some(_)) => (workers.div_ceil(2), workers),
+            (workers, None) => (workers, 0),
+        };
         let patient = if config.from_memory.is_some() { config.patient_workers } else { 0 };
         let shared = Arc::new(Shared {
             name: config.name,
@@ -132,34 +159,44 @@ impl Gate {
             from_memory: config.from_memory,
             hands_over: patient > 0,
             counters: Arc::new(Counters::default()),
-            connections: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            common: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            kept: if kept > 0 { Some(epoll::create(epoll::CreateFlags::CLOEXEC)?) } else { None },
             stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             parked: Parked::default(),
-            patient: Queue::new(PATIENT_QUEUE_MAX),
+            patient: Queue::new((kept > 0).then(|| (patient / 4).max(1))),
+            in_bytes: Arc::new(AtomicUsize::new(0)),
             out_bytes: Arc::new(AtomicUsize::new(0)),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             warned: Mutex::new(None),
         });
-        epoll::add(&shared.connections, &shared.stop, EventData::new_u64(STOP), EventFlags::IN)?;
+        for lane in std::iter::once(&shared.common).chain(&shared.kept) {
+            epoll::add(lane, &shared.stop, EventData::new_u64(STOP), EventFlags::IN)?;
+        }
         let max_connections = affordable(config.max_connections, &shared.name);
         let poller = Poller::new(Arc::clone(&shared), config.listener, max_connections)?;
-        let backend = Backend::new(config.handler, workers + patient).map_err(other)?;
+        // Quick workers that can hand over never call the handler.
+        let quick = common + kept;
+        let callers = if patient > 0 { patient } else { quick };
+        let backend = Backend::new(config.handler, callers).map_err(other)?;
         let gate = Gate { shared, backend: Arc::new(backend), address, threads: Mutex::new(Vec::new()) };
         // From here on a failure drops the gate, which ends the threads that run.
-        for n in 0..workers + patient {
+        for n in 0..callers {
             let backend = Arc::clone(&gate.backend);
             gate.spawn(&format!("back-{n}"), move || backend.serve())?;
         }
-        for n in 0..workers + patient {
-            let upstream = Upstream::new(&gate.backend, n).map_err(other)?;
+        let upstream = |slot: usize| Upstream::new(&gate.backend, slot).map_err(other);
+        for n in 0..quick {
+            let upstream = if patient > 0 { None } else { Some(upstream(n)?) };
             let shared = Arc::clone(&gate.shared);
-            if n < workers {
-                gate.spawn(&format!("quick-{n}"), move || worker::run_quick(&shared, upstream))?;
-            } else {
-                gate.spawn(&format!("slow-{n}"), move || worker::run_patient(&shared, upstream))?;
-            }
+            let (role, lane) = if n < common { ("quick", Lane::Common) } else { ("kept", Lane::Kept) };
+            gate.spawn(&format!("{role}-{n}"), move || worker::run_quick(&shared, lane, upstream))?;
+        }
+        for n in 0..patient {
+            let upstream = upstream(n)?;
+            let shared = Arc::clone(&gate.shared);
+            gate.spawn(&format!("slow-{n}"), move || worker::run_patient(&shared, upstream))?;
         }
         gate.spawn("poll", move || poller.run())?;
         info!(gate = gate.shared.name.as_str(), address:% = address, max_connections; "listening");
@@ -232,10 +269,60 @@ impl Shared {
         let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
     }
 
+    fn epoll(&self, lane: Lane) -> &OwnedFd {
+        match (lane, &self.kept) {
+            (Lane::Kept, Some(kept)) => kept,
+            _ => &self.common,
+        }
+    }
+
+    /// Where a connection belongs. One whose verdict no longer holds is judged again in the common lane.
+    fn lane_of(&self, conn: &Conn) -> Lane {
+        match &self.tls {
+            Some(tls) if conn.is_verified() && conn.is_judged(tls) => Lane::Kept,
+            _ => Lane::Common,
+        }
+    }
+
     /// Lets one worker have the connection once its socket is ready; the caller holds the lock on `parked`.
     fn arm(&self, conn: &Conn, until: EventFlags) -> bool {
         let socket = conn.session().descriptor();
-        epoll::modify(&self.connections, socket, EventData::new_u64(conn.id), until | EventFlags::ONESHOT).is_ok()
+        epoll::modify(self.epoll(conn.lane), socket, EventData::new_u64(conn.id), until | EventFlags::ONESHOT).is_ok()
+    }
+
+    /// The same in another lane, where the connection is from then on.
+    fn move_to(&self, conn: &mut Conn, lane: Lane, until: EventFlags) -> bool {
+        let old = self.epoll(std::mem::replace(&mut conn.lane, lane));
+        let socket = conn.session().descriptor();
+        let flags = until | EventFlags::ONESHOT;
+        epoll::delete(old, socket).is_ok()
+            && epoll::add(self.epoll(lane), socket, EventData::new_u64(conn.id), flags).is_ok()
+    }
+
+    /// Closes strangers that hold more of what was received than anybody needs to, until there is room again; false if
+    /// there still is none.
+    fn make_input_room(&self) -> bool {
+        let excess = self.in_bytes.load(Ordering::Acquire).saturating_sub(IN_MAX - IN_MAX / 4);
+        let taken = self.parked.take(excess, |conn| {
+            let held = conn.held();
+            (!conn.is_verified() && held > IN_FREE).then_some((std::cmp::Reverse(held), held))
+        });
+        taken.iter().for_each(|_| self.counters.count(Count::Shed));
+        drop(taken);
+        self.in_bytes.load(Ordering::Acquire) <= IN_MAX
+    }
+
+    /// Gives up the answers that have been on their way for longest, until there is room again; false if there still
+    /// is none.
+    fn make_output_room(&self, now: Instant) -> bool {
+        let excess = self.out_bytes.load(Ordering::Acquire).saturating_sub(OUT_MAX - OUT_MAX / 4);
+        let taken = self.parked.take(excess, |conn| {
+            let is_slow = now.saturating_duration_since(conn.since) >= SLOW_READER;
+            (is_slow && conn.unread() > 0).then_some((conn.since, conn.unread()))
+        });
+        taken.iter().for_each(|_| self.counters.count(Count::Shed));
+        drop(taken);
+        self.out_bytes.load(Ordering::Acquire) <= OUT_MAX
     }
 
     fn may_warn(&self) -> bool {

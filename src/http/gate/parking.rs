@@ -4,10 +4,12 @@
 //! decided here, in [`rank`].
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::conn::{Conn, State};
+use super::limits::{ADDRESS_MAX, PATIENT_QUEUE_MAX, STRANGERS_QUEUE_MAX};
 
 /// Connections whose socket has to become ready first, by id.
 #[derive(Default)]
@@ -19,6 +21,25 @@ pub(super) struct Parked {
 impl Parked {
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Box<Conn>>> {
         self.conns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out connections until they give `bytes` back: those for which `rank` says what they hold, the smallest
+    /// rank first. Whoever calls this drops them after the lock is free again.
+    pub(super) fn take<R: Ord>(&self, bytes: usize, rank: impl Fn(&Conn) -> Option<(R, usize)>) -> Vec<Box<Conn>> {
+        let mut conns = self.lock();
+        let ranked = conns.iter().filter_map(|(id, conn)| rank(conn).map(|(rank, held)| (rank, *id, held)));
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_unstable();
+        let mut left = bytes;
+        let mut taken = Vec::new();
+        for (_, id, held) in ranked {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(held);
+            taken.extend(conns.remove(&id));
+        }
+        taken
     }
 }
 
@@ -70,56 +91,101 @@ fn current_rank(conn: &Conn) -> Rank {
     rank(conn.is_verified(), conn.state, conn.since)
 }
 
-/// Connections that wait for a patient worker, in the order in which they were handed over.
+/// Connections that wait for a patient worker, in the order in which they were handed over; verified front proxies
+/// before all others. Where there can be one, others get a share of the workers and of the places.
 pub(super) struct Queue {
     // Several workers take from one queue: a mutex with a condition is std's only way to do that.
     state: Mutex<QueueState>,
     ready: Condvar,
-    limit: usize,
+    /// Workers that strangers may have at once; None where everybody is one.
+    strangers_at_once: Option<usize>,
 }
 
 #[derive(Default)]
 struct QueueState {
-    conns: VecDeque<Box<Conn>>,
+    verified: VecDeque<Box<Conn>>,
+    strangers: VecDeque<Box<Conn>>,
+    /// Strangers that are with workers.
+    served: usize,
+    /// Strangers that wait or are with workers, by where they come from.
+    by_address: HashMap<IpAddr, usize>,
     closed: bool,
 }
 
 impl Queue {
-    pub(super) fn new(limit: usize) -> Queue {
-        Queue { state: Mutex::default(), ready: Condvar::new(), limit }
+    pub(super) fn new(strangers_at_once: Option<usize>) -> Queue {
+        Queue { state: Mutex::default(), ready: Condvar::new(), strangers_at_once }
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.lock().conns.len() >= self.limit
+    pub(super) fn is_full(&self, conn: &Conn) -> bool {
+        let state = self.lock();
+        if conn.is_verified() {
+            return state.verified.len() >= PATIENT_QUEUE_MAX;
+        }
+        match self.strangers_at_once {
+            None => state.strangers.len() >= PATIENT_QUEUE_MAX,
+            Some(_) => {
+                let of_address = state.by_address.get(&conn.address().ip()).copied().unwrap_or(0);
+                state.strangers.len() >= STRANGERS_QUEUE_MAX || of_address >= ADDRESS_MAX
+            }
+        }
     }
 
     /// Dropped if the queue is closed. Two workers may see the last free place at once, so the queue can grow
     /// past its limit by the number of workers.
     pub(super) fn push(&self, conn: Box<Conn>) {
         let mut state = self.lock();
-        if !state.closed {
-            state.conns.push_back(conn);
-            drop(state);
-            self.ready.notify_one();
+        if state.closed {
+            return;
         }
+        if conn.is_verified() {
+            state.verified.push_back(conn);
+        } else {
+            *state.by_address.entry(conn.address().ip()).or_default() += 1;
+            state.strangers.push_back(conn);
+        }
+        drop(state);
+        self.ready.notify_one();
     }
 
-    /// Waits for a connection; None once the queue is closed.
-    pub(super) fn pop(&self) -> Option<Box<Conn>> {
+    /// Waits for a connection; None once the queue is closed. Of a stranger the address: [`Queue::done`] is called
+    /// with it when it has been served.
+    pub(super) fn pop(&self) -> Option<(Box<Conn>, Option<IpAddr>)> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(conn) = state.conns.pop_front() {
-                return Some(conn);
+            if let Some(conn) = state.verified.pop_front() {
+                return Some((conn, None));
+            }
+            if self.strangers_at_once.is_none_or(|limit| state.served < limit)
+                && let Some(conn) = state.strangers.pop_front()
+            {
+                state.served += 1;
+                let address = conn.address().ip();
+                return Some((conn, Some(address)));
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// A stranger from there has been served.
+    pub(super) fn done(&self, address: IpAddr) {
+        let mut state = self.lock();
+        state.served -= 1;
+        if let Some(count) = state.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                state.by_address.remove(&address);
+            }
+        }
+        drop(state);
+        self.ready.notify_one();
     }
 
     /// Wakes all who wait and drops what is left.
@@ -127,7 +193,7 @@ impl Queue {
         let dropped = {
             let mut state = self.lock();
             state.closed = true;
-            std::mem::take(&mut state.conns)
+            (std::mem::take(&mut state.verified), std::mem::take(&mut state.strangers))
         };
         self.ready.notify_all();
         drop(dropped);

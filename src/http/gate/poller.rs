@@ -132,10 +132,11 @@ impl Poller {
         };
         let id = self.next_id;
         self.next_id += 1;
-        let conn = Box::new(Conn::new(id, session, address, &self.shared.counters, Instant::now()));
+        let conn = Box::new(Conn::new(id, session, address, &self.shared, Instant::now()));
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT;
         let mut parked = self.shared.parked.lock();
-        if epoll::add(&self.shared.connections, conn.session().descriptor(), EventData::new_u64(id), flags).is_ok() {
+        if epoll::add(self.shared.epoll(conn.lane), conn.session().descriptor(), EventData::new_u64(id), flags).is_ok()
+        {
             parked.insert(id, conn);
         }
     }

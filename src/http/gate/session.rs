@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::limits::OUT_PIECE;
+use super::limits::{HANDSHAKE_BYTES, OUT_PIECE};
 use crate::http::Chain;
 
 pub(super) struct Session {
@@ -19,6 +19,10 @@ pub(super) struct Session {
     out: Vec<u8>,
     /// How much of `out` has been handed to TLS or to the kernel.
     sent: usize,
+    /// Bytes that TLS has been given and has made nothing of yet: a record or a handshake message without its end.
+    pending: usize,
+    /// Bytes of the handshake so far.
+    handshake: usize,
 }
 
 /// What one attempt to read came to.
@@ -45,6 +49,8 @@ pub(super) enum Sent {
 pub(super) enum SessionError {
     Socket(io::Error),
     Tls(rustls::Error),
+    /// More than [`HANDSHAKE_BYTES`], and no end of the handshake.
+    HandshakeTooLong,
 }
 
 impl From<io::Error> for SessionError {
@@ -66,7 +72,7 @@ impl Session {
                 Some(Box::new(tls))
             }
         };
-        Ok(Session { socket, tls, out: Vec::new(), sent: 0 })
+        Ok(Session { socket, tls, out: Vec::new(), sent: 0, pending: 0, handshake: 0 })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -90,6 +96,16 @@ impl Session {
 
     pub(super) fn out_len(&self) -> usize {
         self.out.len()
+    }
+
+    /// What the answer on its way takes: TLS keeps a second copy of the piece that it is sending.
+    pub(super) fn out_cost(&self) -> usize {
+        let copied = if self.tls.is_some() { self.out.len().min(OUT_PIECE) } else { 0 };
+        self.out.len() + copied
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.pending
     }
 
     pub(super) fn wants_write(&self) -> bool {
@@ -165,19 +181,33 @@ impl Session {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
+        let handshaking = tls.is_handshaking();
         match tls.read_tls(&mut self.socket) {
             Ok(0) => return Ok(Received::End),
-            Ok(_) => {}
+            Ok(n) => {
+                self.pending += n;
+                self.handshake += if handshaking { n } else { 0 };
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Received::Blocked),
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Received::Some),
             Err(error) => return Err(error.into()),
         }
-        if let Err(error) = tls.process_new_packets() {
-            // The alert that says why; the connection ends whether it leaves or not.
-            let _ = self.flush_records();
-            return Err(SessionError::Tls(error));
+        match tls.process_new_packets() {
+            Ok(state) => {
+                let got_somewhere = state.plaintext_bytes_to_read() > 0 || state.tls_bytes_to_write() > 0;
+                if got_somewhere || handshaking && !tls.is_handshaking() {
+                    self.pending = 0;
+                } else if handshaking && self.handshake > HANDSHAKE_BYTES {
+                    return Err(SessionError::HandshakeTooLong);
+                }
+                Ok(Received::Some)
+            }
+            Err(error) => {
+                // The alert that says why; the connection ends whether it leaves or not.
+                let _ = self.flush_records();
+                Err(SessionError::Tls(error))
+            }
         }
-        Ok(Received::Some)
     }
 
     /// Reads and drops what comes; the number of bytes, or None at the end.

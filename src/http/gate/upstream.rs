@@ -65,7 +65,6 @@ impl Upstream {
     pub(super) fn exchange(
         &mut self,
         head: &Head<'_>,
-        body: &[u8],
         peer: Peer,
         hides: impl Fn(&str) -> bool,
         out: &mut Vec<u8>,
@@ -73,7 +72,7 @@ impl Upstream {
         if self.connection.as_ref().is_none_or(|(_, generation)| *generation != self.backend.generation()) {
             self.connect()?;
         }
-        self.write_request(head, body, hides);
+        self.write_request(head, hides);
         self.backend.leave(self.slot, peer);
         let exchanged = self.send_and_receive(head.method == "HEAD", out);
         if exchanged.is_err() {
@@ -97,7 +96,7 @@ impl Upstream {
         self.connection = Some((stream, generation));
         self.request.clear();
         self.request.extend_from_slice(b"GET / HTTP/1.1\r\n");
-        self.write_gate_header(0);
+        self.write_gate_header();
         // With nothing in the slot the backend knows that this is no client's request.
         self.backend.clear(self.slot);
         let proved = self.send_and_receive(false, &mut Vec::new());
@@ -107,7 +106,7 @@ impl Upstream {
         proved
     }
 
-    fn write_request(&mut self, head: &Head<'_>, body: &[u8], hides: impl Fn(&str) -> bool) {
+    fn write_request(&mut self, head: &Head<'_>, hides: impl Fn(&str) -> bool) {
         let out = &mut self.request;
         out.clear();
         for part in [head.method, " ", head.path] {
@@ -126,14 +125,13 @@ impl Upstream {
                 out.extend_from_slice(part.as_bytes());
             }
         }
-        self.write_gate_header(body.len());
-        self.request.extend_from_slice(body);
+        self.write_gate_header();
     }
 
-    fn write_gate_header(&mut self, body_len: usize) {
+    fn write_gate_header(&mut self) {
         let (token, slot) = (self.backend.token(), self.slot);
         // Writing to a Vec cannot fail.
-        let _ = write!(self.request, "{GATE_HEADER}: {token} {slot}\r\nContent-Length: {body_len}\r\n\r\n");
+        let _ = write!(self.request, "{GATE_HEADER}: {token} {slot}\r\n\r\n");
     }
 
     fn send_and_receive(&mut self, head_only: bool, out: &mut Vec<u8>) -> Result<(), UpstreamError> {

@@ -1,29 +1,32 @@
-//! What a connection's client certificate is worth, judged when a request asks and remembered for a while.
+//! What a connection's client certificate is worth: judged once, after the handshake, and again only when the rules
+//! change or a certificate begins or ends to be valid.
 //!
-//! Owns the chain and the last verdict on it. The rules come from [`TlsState`]; a change of them is seen by the
-//! next request.
+//! Owns the chain and the last verdict on it. The rules come from [`TlsState`]; a change of them is seen by the next
+//! request. Judging is the one thing here whose cost a client has a say in, so workers that are kept for the front
+//! proxy never do it: they hand over a connection whose verdict no longer holds.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustls::pki_types::UnixTime;
 
-use super::limits::VERDICT;
 use crate::http::front_proxy::{FrontProxyTrust, Reason};
-use crate::http::tls::TlsState;
-use crate::http::{Chain, Identity};
+use crate::http::tls::{ClientTrust, TlsState};
+use crate::http::{Chain, Holder, Identity};
 
 #[derive(Default)]
 pub(super) struct Judge {
+    /// None on a plain connection, and of a client that showed no certificate.
     chain: Option<Chain>,
     verdict: Option<Verdict>,
 }
 
 struct Verdict {
     generation: u64,
-    until: Instant,
+    /// None: by time alone it never changes.
+    until: Option<UnixTime>,
     trust: Option<Arc<FrontProxyTrust>>,
     common_name: Result<Arc<str>, Reason>,
+    holder: Option<Holder>,
 }
 
 impl Judge {
@@ -36,33 +39,37 @@ impl Judge {
         self.verdict.as_ref().is_some_and(|verdict| verdict.common_name.is_ok())
     }
 
+    /// Bytes that the client's certificates take for as long as the connection stands.
+    pub(super) fn chain_bytes(&self) -> usize {
+        self.chain.iter().flat_map(|chain| chain.iter()).map(|certificate| certificate.len()).sum()
+    }
+
+    /// False if there is no verdict, or one by other rules or of another time.
+    pub(super) fn holds(&self, tls: &TlsState) -> bool {
+        let Some(verdict) = &self.verdict else { return false };
+        verdict.generation == tls.generation() && verdict.until.is_none_or(|until| UnixTime::now() < until)
+    }
+
     /// Passes a verdict if there is none that still holds.
-    pub(super) fn refresh(&mut self, tls: &TlsState, now: Instant) {
-        let holds = |verdict: &Verdict| verdict.generation == tls.generation() && now < verdict.until;
-        if self.verdict.as_ref().is_some_and(holds) {
-            return;
+    pub(super) fn refresh(&mut self, tls: &TlsState) {
+        if !self.holds(tls) {
+            let (generation, trust) = tls.client_trust();
+            self.verdict = Some(judge(self.chain.as_ref(), generation, trust, UnixTime::now()));
         }
-        let (generation, trust) = tls.front_proxy();
-        let common_name = match (&self.chain, &trust) {
-            (None, _) | (_, None) => Err(Reason::NotConfigured),
-            (Some(chain), Some(trust)) => trust.verify(chain, UnixTime::now()).map(Arc::from),
-        };
-        self.verdict = Some(Verdict { generation, until: now + VERDICT, trust, common_name });
     }
 
     /// Who sends a request with these headers, by the last verdict.
     pub(super) fn identity(&self, headers: &[(&str, &str)]) -> Identity {
-        let (Some(chain), Some(verdict)) = (&self.chain, &self.verdict) else {
+        let Some(Verdict { trust, common_name, holder: Some(holder), .. }) = &self.verdict else {
             return Identity::None;
         };
-        match (&verdict.common_name, &verdict.trust) {
-            (Ok(name), Some(trust)) => Identity::FrontProxy {
-                common_name: Arc::clone(name),
-                chain: Arc::clone(chain),
-                user: trust.user(headers),
-            },
-            (Ok(_), None) => Identity::Certificate { chain: Arc::clone(chain), refusal: Reason::NotConfigured },
-            (Err(reason), _) => Identity::Certificate { chain: Arc::clone(chain), refusal: reason.clone() },
+        let holder = Arc::clone(holder);
+        match (common_name, trust) {
+            (Ok(name), Some(trust)) => {
+                Identity::FrontProxy { common_name: Arc::clone(name), holder, user: trust.user(headers) }
+            }
+            (Ok(_), None) => Identity::Certificate { holder, refusal: Reason::NotConfigured },
+            (Err(reason), _) => Identity::Certificate { holder, refusal: reason.clone() },
         }
     }
 
@@ -71,4 +78,23 @@ impl Judge {
         let trust = self.verdict.as_ref().and_then(|verdict| verdict.trust.as_ref());
         trust.is_some_and(|trust| trust.is_identity_header(name))
     }
+}
+
+fn judge(chain: Option<&Chain>, generation: u64, trust: ClientTrust, now: UnixTime) -> Verdict {
+    let Some(chain) = chain else {
+        let common_name = Err(Reason::NotConfigured);
+        return Verdict { generation, until: None, trust: trust.front_proxy, common_name, holder: None };
+    };
+    let proxies = trust.front_proxy.as_ref().and_then(|trust| trust.authorities().holds_until(chain, now));
+    let users = trust.users.as_ref().and_then(|users| users.holds_until(chain, now));
+    let until = match (proxies, users) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let common_name = match &trust.front_proxy {
+        None => Err(Reason::NotConfigured),
+        Some(trust) => trust.verify(chain, now).map(Arc::from),
+    };
+    let holder = Some(Arc::new(trust.holder(chain, now)));
+    Verdict { generation, until, trust: trust.front_proxy, common_name, holder }
 }

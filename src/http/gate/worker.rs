@@ -1,26 +1,27 @@
 //! A worker of the gate: takes ready connections and drives them.
 //!
 //! Owns its upstream connection and the buffers it lends to connections. Quick workers wait on the epoll instance
-//! of all connections themselves, because a thread in between would cost each request two more switches.
+//! of their lane themselves, because a thread in between would cost each request two more switches.
 
 use rustix::event::epoll::{self, EventFlags};
 
-use super::Shared;
 use super::conn::{Conn, Next, State, Tools};
 use super::poller::STOP;
 use super::upstream::Upstream;
+use super::{Lane, Shared};
 
 /// One read from a socket; a TLS record is 16 KB at most.
 const SCRATCH: usize = 16 * 1024;
 
-/// Drives whichever connection is ready, until the gate stops.
-pub(super) fn run_quick(shared: &Shared, mut upstream: Upstream) {
+/// Drives whichever connection of the lane is ready, until the gate stops. Without `upstream` what is not answered
+/// from memory goes to patient workers.
+pub(super) fn run_quick(shared: &Shared, lane: Lane, mut upstream: Option<Upstream>) {
     let mut scratch = vec![0; SCRATCH];
     // One at a time: a second event taken would wait here while another worker idles.
     let mut events = Vec::with_capacity(1);
     while !shared.is_stopping() {
         events.clear();
-        match epoll::wait(&shared.connections, rustix::buffer::spare_capacity(&mut events), None) {
+        match epoll::wait(shared.epoll(lane), rustix::buffer::spare_capacity(&mut events), None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // Only a descriptor that is none of ours any more can cause this.
             Err(error) => panic!("epoll_wait failed: {error}"),
@@ -30,7 +31,8 @@ pub(super) fn run_quick(shared: &Shared, mut upstream: Upstream) {
             // What was evicted after its event was taken is not there any more.
             let conn = if id == STOP { None } else { shared.parked.lock().remove(&id) };
             if let Some(conn) = conn {
-                drive(shared, &mut upstream, &mut scratch, conn, false);
+                let upstream = upstream.as_mut();
+                drive(conn, Tools { shared, upstream, scratch: &mut scratch, patient: false, lane });
             }
         }
     }
@@ -39,13 +41,17 @@ pub(super) fn run_quick(shared: &Shared, mut upstream: Upstream) {
 /// Drives the connections handed over, until the gate stops.
 pub(super) fn run_patient(shared: &Shared, mut upstream: Upstream) {
     let mut scratch = vec![0; SCRATCH];
-    while let Some(conn) = shared.patient.pop() {
-        drive(shared, &mut upstream, &mut scratch, conn, true);
+    while let Some((conn, stranger)) = shared.patient.pop() {
+        let (lane, upstream) = (conn.lane, Some(&mut upstream));
+        drive(conn, Tools { shared, upstream, scratch: &mut scratch, patient: true, lane });
+        if let Some(address) = stranger {
+            shared.patient.done(address);
+        }
     }
 }
 
-fn drive(shared: &Shared, upstream: &mut Upstream, scratch: &mut [u8], mut conn: Box<Conn>, patient: bool) {
-    let mut tools = Tools { shared, upstream, scratch, patient };
+fn drive(mut conn: Box<Conn>, mut tools: Tools<'_>) {
+    let shared = tools.shared;
     match conn.drive(&mut tools) {
         Next::Park if conn.session().wants_write() => park(shared, conn, EventFlags::OUT),
         Next::Park => park(shared, conn, EventFlags::IN | EventFlags::RDHUP),
@@ -61,9 +67,11 @@ fn park(shared: &Shared, mut conn: Box<Conn>, until: EventFlags) {
         conn.say_goodbye();
         return;
     }
+    let lane = shared.lane_of(&conn);
     // Armed under the lock, so that no worker can see the event before the entry.
     let mut parked = shared.parked.lock();
-    if shared.arm(&conn, until) && !shared.is_stopping() {
+    let watched = if lane == conn.lane { shared.arm(&conn, until) } else { shared.move_to(&mut conn, lane, until) };
+    if watched && !shared.is_stopping() {
         parked.insert(conn.id, conn);
     }
 }

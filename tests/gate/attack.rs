@@ -1,0 +1,396 @@
+//! Attacks by strangers on a port: none may cost more than its share, or keep the front proxy waiting.
+//!
+//! Each is bounded in count and time, and its target is a gate of this process, or of a child where its memory is
+//! measured. The attackers share the machine with the gate, so waits are bounded generously here.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hpalite::http::gate::limits::SLOW_READER;
+use hpalite::http::{Request, Response};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::delegated::{GV, Served, serve};
+use super::support::*;
+
+/// Somebody who shows a chain of look-alikes: each may have signed each by its name, so that a search for the path to a CA
+/// tries every order of them. Named as the CA is, they cost a signature each time; with a name of their own the search
+/// has nothing that ends it early.
+fn bomber(name: &str, look_alikes: usize) -> Holder {
+    let mut holder = Authority::new(name).client("front-proxy-client");
+    holder.chain.extend((0..look_alikes).map(|_| Authority::new(name).certificate));
+    holder
+}
+
+/// One attempt: what came back, or nothing where the gate ended it.
+fn try_ask(client: &mut (impl Read + Write), head: &str) -> Option<u16> {
+    write!(client, "{head}\r\nHost: test\r\n\r\n").ok()?;
+    read_answer(client).ok().map(|(head, _)| status(&head))
+}
+
+fn metric() -> String {
+    format!("GET {GV}/namespaces/ns/m HTTP/1.1\r\nX-Remote-User: alice")
+}
+
+#[test]
+fn certificate_bombs_are_not_verified() {
+    let served = serve();
+    let front = served.secure.front_proxy();
+    let mut kept = served.secure.client(Some(&front));
+    let started = Instant::now();
+    // What is read at most, what fits into a handshake, and what does not.
+    for (look_alikes, expected) in [(3, Some(401)), (45, Some(401)), (150, None)] {
+        for name in ["front-proxy-ca", "look-alike", "front-proxy-ca", "look-alike"] {
+            let bomb = bomber(name, look_alikes);
+            let mut client = served.secure.client(Some(&bomb));
+            assert_eq!(try_ask(&mut client, &metric()), expected, "{look_alikes}");
+            // Once more on the same connection: the verdict stands.
+            assert_eq!(try_ask(&mut client, &metric()), expected, "{look_alikes}");
+            assert_eq!(ask(&mut kept, &metric()).0, 200);
+            assert_eq!(ask(&mut served.secure.client(Some(&front)), &metric()).0, 200);
+        }
+    }
+    // Unbounded, each verification takes seconds in a debug build, and there would be some fifty.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn who_is_nobody_costs_no_review() {
+    let served = serve();
+    served.reviews.stick(true);
+    for n in 0..200 {
+        let mut client = served.secure.client(None);
+        for path in [format!("/nowhere-{n}"), format!("{GV}/namespaces/ns/m{n}"), "/apis".to_owned()] {
+            assert_eq!(ask(&mut client, &format!("GET {path} HTTP/1.1")).0, 403);
+            assert_eq!(ask(&mut client, &format!("DELETE {path} HTTP/1.1\r\nX-Remote-User: alice")).0, 403);
+        }
+        if n % 50 == 0 {
+            assert_eq!(ask(&mut client, "GET /livez HTTP/1.1").0, 200);
+        }
+    }
+    assert_eq!(served.reviews.asked.load(Ordering::SeqCst), 0);
+    served.reviews.stick(false);
+}
+
+/// Made-up tokens have to be reviewed, by few workers and from few places in line.
+#[test]
+fn strangers_tokens_leave_room_for_the_front_proxy() {
+    let served = serve();
+    served.reviews.stick(true);
+    let mut strangers: Vec<_> = (0..60)
+        .map(|n| {
+            let mut client = served.secure.client(None);
+            write!(client, "GET {GV} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer made-up-{n}\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    eventually("one of them is with a reviewer", || served.reviews.asked.load(Ordering::SeqCst) == 1);
+    eventually("the others are told that there is no room", || {
+        served.secure.gate.counters().refused().any(|(why, count)| why == "overload" && count >= 40)
+    });
+    // Both other patient workers are left to the front proxy, whose own reviews take long now.
+    let front = served.secure.front_proxy();
+    let mut reads: Vec<_> = (0..2)
+        .map(|n| {
+            let mut client = served.secure.client(Some(&front));
+            let path = format!("{GV}/namespaces/ns/other-{n}");
+            write!(client, "GET {path} HTTP/1.1\r\nHost: a\r\nX-Remote-User: alice\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    eventually("both reads are with reviewers", || served.reviews.asked.load(Ordering::SeqCst) == 3);
+    served.reviews.stick(false);
+    for client in &mut reads {
+        assert_eq!(status(&read_answer(client).unwrap().0), 200);
+    }
+    for client in &mut strangers {
+        assert!([401, 503].contains(&status(&read_answer(client).unwrap().0)));
+    }
+}
+
+#[test]
+fn who_does_not_read_gives_way_to_who_does() {
+    let body: Arc<[u8]> = vec![b'x'; 20 << 20].into();
+    let gate = plain(Arc::new(move |_: &Request| Response::text(200, Arc::clone(&body))));
+    let begin = |client: &mut TcpStream| {
+        write!(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut start = [0; 12];
+        client.read_exact(&mut start).map(|()| status(std::str::from_utf8(&start).unwrap()))
+    };
+    let mut idlers: Vec<_> = (0..3).map(|_| connect(gate.local_addr())).collect();
+    let asked = Instant::now();
+    for client in &mut idlers {
+        assert_eq!(begin(client).unwrap(), 200);
+    }
+    eventually("they have had their time", || asked.elapsed() > SLOW_READER + Duration::from_millis(100));
+    let mut reader = connect(gate.local_addr());
+    assert_eq!(begin(&mut reader).unwrap(), 200);
+    assert!(gate.counters().shed() >= 1);
+}
+
+#[test]
+fn pipelines_without_end_and_unread_answers_hold_nobody_up() {
+    let served = serve();
+    let front = served.secure.front_proxy();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut client = served.secure.client(None);
+                    client.sock.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+                    let many = "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".repeat(200);
+                    // Until the gate takes no more, as it does not read on before its answers are taken.
+                    while client.write_all(many.as_bytes()).is_ok() && !stop.load(Ordering::Relaxed) {}
+                }
+            });
+        }
+        let mut kept = served.secure.client(Some(&front));
+        for _ in 0..30 {
+            assert_eq!(ask(&mut kept, &metric()).0, 200);
+            assert_eq!(ask(&mut served.secure.client(Some(&front)), &metric()).0, 200);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Everything at once, for some seconds.
+#[test]
+fn the_front_proxy_is_served_under_every_attack_at_once() {
+    let served = serve();
+    let front = served.secure.front_proxy();
+    let bombs = [3, 20, 45, 150].map(|look_alikes| bomber("look-alike", look_alikes));
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let goes_on = || !stop.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for bomb in &bombs {
+            let served = &served;
+            scope.spawn(move || {
+                while goes_on() {
+                    let _ = try_ask(&mut served.secure.client(Some(bomb)), &metric());
+                }
+            });
+        }
+        for _ in 0..4 {
+            scope.spawn(|| unfinished(&served, 250, &goes_on));
+        }
+        for worker in 0..6 {
+            let (served, answered) = (&served, &answered);
+            scope.spawn(move || askers(served, worker, 25, answered, &goes_on));
+        }
+        eventually("the attack is under way", || answered.load(Ordering::Relaxed) > 300);
+        let mut kept = served.secure.client(Some(&front));
+        let started = Instant::now();
+        let mut rounds = 0;
+        while rounds < 30 || started.elapsed() < Duration::from_secs(3) {
+            assert_eq!(ask(&mut kept, &metric()).0, 200);
+            assert_eq!(
+                ask(&mut kept, &format!("GET {GV}/namespaces/ns/m{rounds} HTTP/1.1\r\nX-Remote-User: alice")).0,
+                200
+            );
+            if rounds % 3 == 0 {
+                assert_eq!(ask(&mut served.secure.client(Some(&front)), &metric()).0, 200);
+                let aggregator = format!("GET {GV} HTTP/1.1\r\nX-Remote-User: system:kube-aggregator");
+                assert_eq!(ask(&mut served.secure.client(Some(&front)), &aggregator).0, 200);
+            }
+            rounds += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Connections with a request whose body never ends, or a head that never does, again and again.
+fn unfinished(served: &Served, count: usize, goes_on: &impl Fn() -> bool) {
+    let mut held = std::collections::VecDeque::new();
+    while goes_on() {
+        let mut client = served.secure.client(None);
+        client.sock.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let _ = if held.len() % 2 == 0 {
+            client.write_all(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n")
+        } else {
+            client.write_all(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nA: ")
+        };
+        let _ = client.write_all(&[b'x'; 15_000]);
+        held.push_back(client);
+        if held.len() > count {
+            held.pop_front();
+        }
+    }
+}
+
+/// Anonymous clients that ask for what does not exist, each path once.
+fn askers(served: &Served, worker: usize, count: usize, answered: &AtomicUsize, goes_on: &impl Fn() -> bool) {
+    let mut clients: Vec<_> = (0..count).map(|_| served.secure.client(None)).collect();
+    let mut round = 0;
+    while goes_on() {
+        round += 1;
+        for (n, client) in clients.iter_mut().enumerate() {
+            let asked = write!(client, "GET /nowhere-{worker}-{n}-{round} HTTP/1.1\r\nHost: a\r\n\r\n");
+            if asked.is_err() {
+                *client = served.secure.client(None);
+            }
+        }
+        for client in &mut clients {
+            match read_answer(client) {
+                Ok((head, _)) => {
+                    assert_eq!(status(&head), 403);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                // Shed for a newer one.
+                Err(_) => *client = served.secure.client(None),
+            }
+        }
+    }
+}
+
+const CHILD: &str = "HPALITE_TEST_MEMORY_CHILD";
+
+/// As many connections on either port as the daemon takes.
+const CONNECTIONS: usize = 1024;
+
+/// What they may cost. On the plain port it is what is counted; a TLS session takes some 10 KB of its own.
+const PLAIN_KIB_MAX: u64 = 10_000;
+const TLS_KIB_MAX: u64 = 30_000;
+
+#[test]
+fn what_is_not_finished_takes_little_memory() {
+    if std::env::var_os(CHILD).is_some() {
+        return serve_until_told();
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "gate::attack::what_is_not_finished_takes_little_memory", "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.find_map(|line| line.split_once("addresses ").map(|(_, at)| at.to_owned())).unwrap();
+    let addresses: Vec<SocketAddr> = told.split(' ').map(|address| address.parse().unwrap()).collect();
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let tls = Arc::new(careless());
+    let body = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n".as_slice(), &[b'x'; 65_000]].concat();
+    let head = [b"GET / HTTP/1.1\r\nHost: a\r\nA: ".as_slice(), &[b'x'; 16_000]].concat();
+    // A message of a handshake that announces 64 KB, in records of 16.
+    let hello: Vec<u8> = (0..4)
+        .flat_map(|n| {
+            let mut record = vec![0x16, 3, 3, 0x3f, 0xff];
+            record.extend_from_slice(if n == 0 { &[1, 0, 0xff, 0xff, 3, 3] } else { &[0; 6] });
+            record.resize(5 + 0x3fff, 0);
+            record
+        })
+        .collect();
+    let mut grown = Vec::new();
+    for (what, bytes, secure, limit) in [
+        ("bodies", &body, false, PLAIN_KIB_MAX),
+        ("heads", &head, false, PLAIN_KIB_MAX),
+        ("bodies over tls", &body, true, TLS_KIB_MAX),
+        ("heads over tls", &head, true, TLS_KIB_MAX),
+    ] {
+        let before = resident();
+        let mut highest = 0;
+        let mut held: Vec<Box<dyn Write>> = Vec::new();
+        for n in 0..CONNECTIONS {
+            let socket = connect(addresses[usize::from(secure)]);
+            socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+            let mut client: Box<dyn Write> = match secure {
+                false => Box::new(socket),
+                true => {
+                    let name = ServerName::try_from("hpalite.autoscaling.svc").unwrap();
+                    Box::new(StreamOwned::new(ClientConnection::new(Arc::clone(&tls), name).unwrap(), socket))
+                }
+            };
+            // The gate may have ended it already.
+            let _ = client.write_all(bytes);
+            held.push(client);
+            if n % 32 == 31 {
+                highest = highest.max(resident());
+            }
+        }
+        let grew = highest.saturating_sub(before);
+        grown.push((what, grew));
+        assert!(grew < limit, "{what}: {grew} KiB more; {grown:?}");
+    }
+    let before = resident();
+    let held: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut socket = connect(addresses[1]);
+            socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+            let _ = socket.write_all(&hello);
+            socket
+        })
+        .collect();
+    let grew = resident().saturating_sub(before);
+    assert!(grew < TLS_KIB_MAX, "handshakes: {grew} KiB more; {grown:?}");
+    drop(held);
+    for address in addresses {
+        assert!(TcpStream::connect(address).is_ok());
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// A client that believes any certificate: the child's CA stays in the child.
+fn careless() -> ClientConfig {
+    #[derive(Debug)]
+    struct Any;
+    impl rustls::client::danger::ServerCertVerifier for Any {
+        fn verify_server_cert(
+            &self,
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &[rustls::pki_types::CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: rustls::pki_types::UnixTime,
+        ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+            Ok(rustls::client::danger::ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            hpalite::http::tls::provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+    let mut config = client_config(rustls::RootCertStore::empty(), None);
+    config.dangerous().set_certificate_verifier(Arc::new(Any));
+    config
+}
+
+#[expect(clippy::print_stdout, reason = "speaks to its parent")]
+fn serve_until_told() {
+    let answer: hpalite::http::Handler = Arc::new(|_: &Request| Response::text(200, "ok"));
+    let plain = {
+        let mut config = config("plain", Arc::clone(&answer));
+        config.max_connections = CONNECTIONS;
+        hpalite::http::gate::Gate::start(config).unwrap()
+    };
+    let secure = secure_with(answer, |config| config.max_connections = CONNECTIONS);
+    println!("addresses {} {}", plain.local_addr(), secure.address());
+    for _ in std::io::stdin().lines() {}
+}
