@@ -57,6 +57,8 @@ run: scale ScaledObjects until SIGTERM
   --poll-threads N       queries under way at once; default 8                           [HPALITE_POLL_THREADS]
   --query-timeout MS     where a trigger sets none; default 3000                        [KEDA_HTTP_DEFAULT_TIMEOUT]
   --ca-dir DIR           more CA certificates for metric servers; repeatable; default /custom/ca if there
+  --allow-network CIDR   let triggers ask loopback, link-local or metadata addresses in it; repeatable; default none
+                                                                                        [HPALITE_ALLOW_NETWORKS, comma-separated]
   --cluster-namespace NS where ClusterTriggerAuthentications find Secrets; default our own
                                                                                         [KEDA_CLUSTER_OBJECT_NAMESPACE]
   --filepath-auth-root-path DIR
@@ -102,6 +104,7 @@ doctor: say what is wrong with the installation in a cluster, why, and what mend
   --namespace NS         ScaledObjects and rights in this namespace only
   --listen ADDR          where the daemon's API port can be reached from here; default its own, in its pod
   --db FILE              the daemon's database; default /data/hpalite.db, if it is here
+  --allow-network CIDR   as the daemon has it
   --json                 checks and findings as JSON
   Exit code 1 for errors, 2 if the cluster cannot be asked.
 
@@ -284,6 +287,7 @@ mod tests {
             "poll-threads",
             "query-timeout",
             "ca-dir",
+            "allow-network",
             "cluster-namespace",
             "filepath-auth-root-path",
             "drain",

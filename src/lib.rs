@@ -15,7 +15,7 @@
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
 //! [`polling`] asks metric servers, [`prometheus`] and [`metrics_api`] know what to ask and how to read the answer,
-//! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
+//! both through [`outbound`], [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -23,6 +23,7 @@
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
 //! | `poll-<n>` | the question it asks | metric servers, the inbox |
+//! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | what is kept of pods that are counted | their watches, the inbox |
 //! | `hand-<n>` | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
@@ -56,6 +57,7 @@ pub mod logfmt;
 pub mod metrics_api;
 pub mod moving;
 mod nearest;
+pub mod outbound;
 pub mod polling;
 pub mod prometheus;
 pub mod scaling;

@@ -20,7 +20,7 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
     let mut config = run::from_environment(env)?;
     let mut installation = Installation::from_environment(env);
     let (mut namespace, mut listen, mut db) = (None, None::<String>, None);
-    let (mut json, mut problems) = (false, Vec::new());
+    let (mut json, mut problems, mut networks) = (false, Vec::new(), Vec::new());
     while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -31,12 +31,18 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             Arg::Long("namespace") => take(parser, "--namespace", &mut problems, |value| namespace = Some(value)),
             Arg::Long("listen") => take(parser, "--listen", &mut problems, |value| listen = Some(value)),
             Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value.into())),
+            Arg::Long("allow-network") => {
+                take(parser, "--allow-network", &mut problems, |value| networks.push(value));
+            }
             Arg::Long("json") => json = true,
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }
     if let Some(name) = namespace.as_ref().filter(|name| !is_label(name)) {
         problems.push(format!("--namespace: \"{name}\" is not the name of a namespace"));
+    }
+    if !networks.is_empty() {
+        config.allow_networks = run::networks(networks, None, &mut problems);
     }
     let listen = listen.and_then(|listen| run::address("--listen", &listen, &mut problems));
     let Named { kubeconfig, service, apiservice } = installation.finish(problems)?;
@@ -68,6 +74,8 @@ mod tests {
             (Some("l".into()), Some("/y.db".into()), true)
         );
         assert_eq!(told.subject.listen.map(|listen| listen.port()), Some(1));
+        let allowed = found(&["doctor", "--allow-network=127.0.0.0/8", "--allow-network", "::1"]);
+        assert_eq!(allowed.subject.config.allow_networks.len(), 2);
         let bad = with_env(&["doctor", "--service=c", "--listen=x", "--namespace=A", "--apiservice=_", "--what"], &env);
         assert_eq!(bad.expect_err("five problems").0.len(), 5);
     }

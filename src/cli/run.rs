@@ -8,6 +8,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use super::{Command, Problems, is_label, number, service, take};
 use crate::kube::election::Timing;
+use crate::outbound::networks::Network;
 use crate::store::Retention;
 use crate::wire::time::{parse_age, parse_go_duration};
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub poll_threads: usize,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
+    /// Of the addresses that are refused, those that triggers may ask all the same.
+    pub allow_networks: Vec<Network>,
     pub cluster_namespace: Option<String>,
     pub filepath_root: Option<PathBuf>,
     pub drain: Duration,
@@ -74,6 +77,7 @@ struct Flags {
     poll_threads: Option<String>,
     query_timeout: Option<String>,
     ca_dirs: Vec<String>,
+    allow_networks: Vec<String>,
     cluster_namespace: Option<String>,
     filepath_root: Option<String>,
     drain: Option<String>,
@@ -140,6 +144,10 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             }
             Arg::Long("ca-dir") => {
                 take(parser, "--ca-dir", &mut problems, |value| flags.ca_dirs.push(value));
+                continue;
+            }
+            Arg::Long("allow-network") => {
+                take(parser, "--allow-network", &mut problems, |value| flags.allow_networks.push(value));
                 continue;
             }
             other => {
@@ -218,6 +226,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         history: age("--retain-history", &pick(flags.retain_history, "HPALITE_RETAIN_HISTORY", "30d"), problems),
         size_max: size("--db-max-size", &pick(flags.db_max_size, "HPALITE_DB_MAX_SIZE", "480MB"), problems),
     };
+    let allow_networks = networks(flags.allow_networks, env("HPALITE_ALLOW_NETWORKS"), problems);
     let mut ca_dirs = flags.ca_dirs;
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
@@ -236,12 +245,28 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         poll_threads: usize::try_from(threads?).ok()?,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
+        allow_networks,
         cluster_namespace: flags.cluster_namespace.or_else(|| env("KEDA_CLUSTER_OBJECT_NAMESPACE")),
         filepath_root: flags.filepath_root.map(PathBuf::from),
         drain: Duration::from_secs(drain?),
         keda_metrics,
         leader_election,
     })
+}
+
+/// The networks of the flag, or those of the variable, with commas.
+pub(super) fn networks(flags: Vec<String>, env: Option<String>, problems: &mut Vec<String>) -> Vec<Network> {
+    let listed = env.filter(|_| flags.is_empty()).unwrap_or_default();
+    let listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let mut found = Vec::new();
+    for text in flags.into_iter().chain(listed) {
+        match text.parse() {
+            Ok(network) => found.push(network),
+            Err(()) => problems
+                .push(format!("--allow-network: \"{text}\" is not a network, for example 127.0.0.0/8 or ::1/128")),
+        }
+    }
+    found
 }
 
 fn truth(flag: &str, text: &str, problems: &mut Vec<String>) -> bool {
@@ -384,6 +409,20 @@ mod tests {
         assert_eq!(config(&flags, &env).query_timeout, Duration::from_secs(5));
         // An empty variable is an absent one.
         assert!(config(&["run"], &[("WATCH_NAMESPACE", "")]).namespaces.is_empty());
+    }
+
+    #[test]
+    fn networks_are_allowed_by_flags_or_the_environment() {
+        let env = [("HPALITE_ALLOW_NETWORKS", "127.0.0.0/8, ::1,")];
+        let told = |arguments: &[&str], env: &[(&str, &str)]| -> Vec<String> {
+            config(arguments, env).allow_networks.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(told(&["run"], &[]), [""; 0]);
+        assert_eq!(told(&["run"], &env), ["127.0.0.0/8", "::1/128"]);
+        let flags = ["run", "--allow-network", "169.254.20.10/32", "--allow-network=fe80::/10"];
+        assert_eq!(told(&flags, &env), ["169.254.20.10/32", "fe80::/10"]);
+        let bad = with_env(&["run", "--allow-network=loopback"], &[]);
+        assert!(bad.expect_err("refused").0[0].starts_with("--allow-network: \"loopback\" is not a network"));
     }
 
     #[test]

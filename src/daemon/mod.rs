@@ -22,6 +22,7 @@ mod trust;
 mod watches;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,8 @@ use crate::http::gate::{FromMemory, Gate};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
+use crate::outbound::names::{self, Names};
+use crate::outbound::networks::Rules;
 use crate::polling::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
 use crate::polling::poller::{Asker, Pollers};
 use crate::polling::proxy::ProxySettings;
@@ -223,7 +226,9 @@ impl Daemon {
         let certificates = Certificates::load(config, &store)?;
 
         let (polls, jobs) = sync_channel(config.poll_threads);
-        let asker = asker(config, &client, own_namespace);
+        let listeners = [Some(&api), Some(&http), ui.as_ref()];
+        let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
+        let asker = asker(config, own, &client, own_namespace);
         let sink = inbox.clone();
         let pollers = Pollers::start(config.poll_threads, &asker, jobs, move |done| {
             let _ = sink.send(Event::Polled(done));
@@ -496,14 +501,21 @@ impl Daemon {
     }
 }
 
-/// Who asks metric servers, as this configuration says.
-pub(crate) fn asker(config: &Config, client: &Client, own_namespace: Option<String>) -> Asker {
+/// The addresses that a daemon of this configuration listens on.
+pub(crate) fn own_addresses(config: &Config) -> Vec<SocketAddr> {
+    [config.listen, config.http].into_iter().chain(config.ui.map(|ui| ui.address)).collect()
+}
+
+/// Who asks metric servers, as this configuration says. `own` is where the daemon listens, which nobody asks.
+pub(crate) fn asker(config: &Config, own: Vec<SocketAddr>, client: &Client, own_namespace: Option<String>) -> Asker {
     let bundle = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
     let transport = Transport::new(TransportConfig {
         roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
         proxy: ProxySettings::from_variables(|name| std::env::var(name).ok()),
         default_timeout: config.query_timeout,
         user_agent: format!("hpalite/{VERSION}"),
+        names: Arc::new(Names::new(names::THREADS)),
+        rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
     });
     let clock: ClockFn = Arc::new(|| crate::scaling::model::UnixMillis(clock::wall_millis()));
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -36,7 +36,12 @@ impl Doctor<'_> {
         let Some((objects, authentications)) = self.definitions() else { return };
         let questions = self.questions(&objects, &authentications);
         let client = self.client.clone();
-        let asker = daemon::asker(&self.subject.config, &client, self.own_namespace.clone());
+        let asker = daemon::asker(
+            &self.subject.config,
+            daemon::own_addresses(&self.subject.config),
+            &client,
+            self.own_namespace.clone(),
+        );
         let answers = ask_all(&asker, &questions);
         let mut troubles: BTreeMap<String, (PollError, usize)> = BTreeMap::new();
         let mut left_out = 0;

@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 use log::debug;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderValue, Response, header};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector};
 use ureq::{Agent, Body, http};
 
 use super::config::ClusterConfig;
 use super::error::{Error, Status};
 use super::request::{Method, Request, Verb};
 use super::tls::TlsConnector;
+use crate::outbound::connect::{Direct, Guard};
+use crate::outbound::names::Names;
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::parse_http_date;
 
@@ -58,6 +59,9 @@ const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// A server that wants us to stay away longer than this gets its wish from the caller, who can do
 /// something else in the meantime.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Threads that look up the API server's name, or its proxy's.
+const NAME_THREADS: usize = 2;
 
 /// Tries of one request that the server asked to repeat, the first included.
 const TRIES_MAX: u32 = 3;
@@ -96,7 +100,10 @@ pub struct RequestCount {
 
 impl Client {
     pub fn new(config: ClusterConfig) -> Self {
-        let lane = |accept_encoding| Lane { agent: new_agent(&config, accept_encoding), stop: Stop::default() };
+        // Threads of its own, so that names of metric servers never hold up this one: one for the API server and one
+        // for a proxy. Its address is the operator's choice and not judged.
+        let guard = Guard::trusting(Arc::new(Names::new(NAME_THREADS)));
+        let lane = |accept_encoding| Lane { agent: new_agent(&config, accept_encoding, &guard), stop: Stop::default() };
         let requests = lane("gzip");
         // The API server never compresses a watch, and a proxy that did would delay events.
         let watches = lane("identity");
@@ -266,7 +273,7 @@ impl Client {
     }
 }
 
-fn new_agent(config: &ClusterConfig, accept_encoding: &str) -> Agent {
+fn new_agent(config: &ClusterConfig, accept_encoding: &str, guard: &Guard) -> Agent {
     let settings = Agent::config_builder()
         .http_status_as_error(false)
         // Explicit, since the library would take one from the environment: the kubeconfig is the
@@ -289,9 +296,9 @@ fn new_agent(config: &ClusterConfig, accept_encoding: &str) -> Agent {
     let connector =
         ().chain(SocksConnector::default())
             .chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default())
+            .chain(Direct::new(guard.clone()))
             .chain(TlsConnector(config.tls.clone()));
-    Agent::with_parts(settings, connector, DefaultResolver::default())
+    Agent::with_parts(settings, connector, guard.clone())
 }
 
 /// What of one request differs from the agent's settings.

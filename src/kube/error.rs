@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::request::RequestError;
+use crate::outbound::connect::Unresolved;
 
 /// A boxed cause, kept for `source()`.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -217,6 +218,7 @@ impl Error {
                 Error::Connect { source: Box::new(error) }
             }
             U::Io(source) => Self::from_io(step, source),
+            U::Other(source) if source.is::<Unresolved>() => Error::Connect { source },
             other => Error::Protocol { source: Box::new(other) },
         }
     }

@@ -7,6 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use super::failed;
+use crate::outbound::connect::Unresolved;
+use crate::outbound::networks::Refused;
 use crate::scaling::event::{ErrorClass, PollError};
 
 /// Who was asked and how long we would have waited.
@@ -37,11 +39,25 @@ pub fn explain(error: &ureq::Error, asked: Asked<'_>) -> PollError {
         ureq::Error::LargeResponseHeader(..) => response("its headers are too large"),
         ureq::Error::Decompress(..) => response("its compressed body is damaged"),
         ureq::Error::Protocol(_) | ureq::Error::BodyStalled => response("it does not speak HTTP as expected"),
+        ureq::Error::Other(error) => {
+            if let Some(refused) = error.downcast_ref::<Refused>() {
+                not_asked(server, refused)
+            } else if let Some(unresolved) = error.downcast_ref::<Unresolved>() {
+                connect(&unresolved.to_string())
+            } else {
+                response("it cannot be read")
+            }
+        }
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
             failed(ErrorClass::Configuration, format!("no valid request can be made for {server}"))
         }
         _ => response("it cannot be read"),
     }
+}
+
+/// An address that this process does not connect to in somebody else's name.
+pub(super) fn not_asked(server: &str, refused: &Refused) -> PollError {
+    failed(ErrorClass::Configuration, format!("{server} is not asked: {refused}"))
 }
 
 fn late(server: &str, timeout: Duration) -> PollError {
@@ -66,12 +82,6 @@ fn io_fault(
         }
         if let Some(error) = inner.downcast_ref::<ureq::Error>() {
             return explain(error, asked);
-        }
-        // The resolver has no error type of its own, and its texts depend on the C library.
-        let text = inner.to_string();
-        if text.contains("failed to lookup address information") {
-            let passing = text.contains("emporary") || text.contains("ry again");
-            return connect(if passing { "its name cannot be resolved at the moment" } else { "no such host" });
         }
     }
     match error.kind() {
@@ -142,6 +152,7 @@ fn tls(server: &str, error: &rustls::Error) -> PollError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::networks::Rules;
 
     fn of(error: impl Into<ureq::Error>) -> (ErrorClass, String) {
         let asked = Asked { server: "https://p:9090", timeout: Duration::from_millis(1_500), through_proxy: false };
@@ -153,18 +164,15 @@ mod tests {
     fn classes_and_words() {
         use rustls::{CertificateError, Error};
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, Error::InvalidCertificate(CertificateError::Expired));
+        let refused = Rules::default().judge(([127, 0, 0, 1], 80).into()).unwrap_err();
         let rows = [
             (of(io::Error::from(io::ErrorKind::ConnectionRefused)), ErrorClass::Connect, "connection refused"),
             (of(io::Error::from(io::ErrorKind::ConnectionReset)), ErrorClass::Connect, "closed the connection"),
+            (of(ureq::Error::Other(Box::new(Unresolved))), ErrorClass::Connect, "at the moment"),
             (
-                of(io::Error::other("failed to lookup address information: Name or service not known")),
-                ErrorClass::Connect,
-                "no such host",
-            ),
-            (
-                of(io::Error::other("failed to lookup address information: Temporary failure in name resolution")),
-                ErrorClass::Connect,
-                "at the moment",
+                of(io::Error::other(ureq::Error::Other(Box::new(refused)))),
+                ErrorClass::Configuration,
+                "is not asked: 127",
             ),
             (of(ureq::Error::HostNotFound), ErrorClass::Connect, "no such host"),
             (

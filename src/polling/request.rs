@@ -5,8 +5,13 @@
 use std::fmt;
 
 /// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
-pub(crate) const IGNORED_HEADERS: [&str; 6] =
-    ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection"];
+/// The last one is ours.
+pub(crate) const IGNORED_HEADERS: [&str; 7] =
+    ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection", MARK];
+
+/// A header of every request that is sent for a trigger, in lower case. Whatever way such a request comes back to us, it
+/// is known by it.
+pub const MARK: &str = "hpalite-poll";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -19,7 +24,7 @@ pub enum Method {
 pub struct Header {
     pub name: String,
     pub value: String,
-    /// Credentials: not sent on to another host by a redirect, never printed.
+    /// May be a credential: not sent on to another origin by a redirect, never printed.
     pub secret: bool,
 }
 
@@ -42,6 +47,12 @@ pub struct Request {
     pub tls: TlsMaterial,
     /// `scheme://host:port` as written, for error texts.
     pub server: String,
+}
+
+impl Request {
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.tls.client.is_some() || self.headers.iter().any(|header| header.secret)
+    }
 }
 
 /// What a TLS handshake needs beyond the system's roots. PEM texts; identity of a connection pool.

@@ -18,6 +18,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::request::TlsMaterial;
+use crate::outbound::chain;
 
 /// Where distributions keep their bundle: Debian and Alpine, Fedora, others. The first that exists.
 const BUNDLES: [&str; 3] =
@@ -160,6 +161,7 @@ impl ServerCertVerifier for Verifier {
                 "no CA certificate is known; mount a CA bundle, or give the CA as parameter ca".into(),
             ));
         };
+        chain::check(end_entity, intermediates)?;
         match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // webpki checks the validity period before this, and the name after it.
             Err(Error::InvalidCertificate(CertificateError::Other(error)))

@@ -11,25 +11,31 @@ use std::time::{Duration, Instant};
 
 use rustls::crypto::CryptoProvider;
 use ureq::http::{self, Uri};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector, TcpConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector};
 use ureq::{Agent, Proxy};
 
 use super::connector::TlsConnector;
 use super::failed;
-use super::fault::{Asked, explain};
+use super::fault::{Asked, explain, not_asked};
 use super::proxy::ProxySettings;
-use super::request::{Header, Method, Request, TlsMaterial};
+use super::request::{Header, MARK, Method, Request, TlsMaterial};
 use super::tls::{self, Roots};
+use crate::outbound::connect::{Direct, Guard};
+use crate::outbound::names::Names;
+use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
 
 /// Clients kept, one for each TLS identity and proxy; a client keeps connections to many servers.
 /// Most clusters need one. A client with a `ca` of its own holds a copy of the roots, about 150 of
-/// 1 KiB, so that 128 hold at most 20 MiB.
-const CLIENTS_MAX: usize = 128;
+/// 1 KiB, so that 64 hold at most 10 MiB.
+const CLIENTS_MAX: usize = 64;
 
-/// Idle connections of one client: descriptors. With two buffers of 16 KiB each, 8 MiB.
+/// Idle connections of the client without parameters: descriptors. With two buffers of 16 KiB each, 8 MiB.
 const IDLE_MAX: usize = 256;
+
+/// Idle connections of a client with parameters of somebody, which ask few servers: whoever makes up identities must
+/// not hold descriptors and memory by that. With four buffers of 16 KiB, 64 clients hold 32 MiB at most.
+const IDLE_MAX_OF_ONE: usize = 8;
 
 /// Idle connections to one server; as many as poll threads usually are.
 const IDLE_PER_SERVER_MAX: usize = 16;
@@ -58,6 +64,9 @@ pub struct TransportConfig {
     pub default_timeout: Duration,
     /// `hpalite/1.2.3`
     pub user_agent: String,
+    pub names: Arc<Names>,
+    /// Which addresses may be asked.
+    pub rules: Arc<Rules>,
 }
 
 /// All HTTP clients. Shared by threads.
@@ -84,6 +93,7 @@ struct Client {
 struct Hop {
     method: Method,
     uri: Uri,
+    /// Credentials go to the origin alone to which they were given.
     with_secrets: bool,
 }
 
@@ -137,6 +147,16 @@ impl Transport {
         let mut hop = Hop { method: request.method, uri, with_secrets: true };
         for _ in 0..=REDIRECTS_MAX {
             match self.step(request, &hop, timeout, deadline)? {
+                Step::Done(reply)
+                    if !hop.with_secrets && matches!(reply.status, 401 | 403) && request.has_secrets() =>
+                {
+                    let message = format!(
+                        "{} redirects to {}, which answered status {}: credentials go to no other scheme, host or \
+                         port than those of the address, so write that address",
+                        request.server, reply.server, reply.status
+                    );
+                    return Err(failed(ErrorClass::Status, message));
+                }
                 Step::Done(reply) => return Ok(reply),
                 Step::Redirect(next) => hop = next,
             }
@@ -152,7 +172,12 @@ impl Transport {
         let proxy = self.config.proxy.proxy_for(https, host, port);
         let server = server_of(&hop.uri);
         let asked = Asked { server: &server, timeout, through_proxy: proxy.is_some() };
-        let agent = self.agent(&request.tls, proxy, asked)?;
+        if proxy.is_some() {
+            self.config.rules.judge_unresolved(host, port).map_err(|refused| not_asked(&server, &refused))?;
+        }
+        // Another server has no business with who we are to the first.
+        let anonymous = TlsMaterial { client: None, ..request.tls.clone() };
+        let agent = self.agent(if hop.with_secrets { &request.tls } else { &anonymous }, proxy, asked)?;
 
         let mut result = send(&agent, request, hop, deadline, IDLE_AGE_MAX);
         // A server may close a kept-alive connection in the very moment we use it. Asking again does no
@@ -187,7 +212,8 @@ impl Transport {
         let tls = tls::client(material, &self.config.roots, &self.provider)
             .map_err(|why| failed(ErrorClass::Authentication, format!("cannot ask {}: {why}", asked.server)))?;
         let proxy = proxy.map(Proxy::new).transpose().map_err(|error| explain(&error, asked))?;
-        let agent = self.build(Arc::new(tls), proxy);
+        let idle_max = if *material == TlsMaterial::default() { IDLE_MAX } else { IDLE_MAX_OF_ONE };
+        let agent = self.build(Arc::new(tls), proxy, idle_max);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= CLIENTS_MAX
             && let Some(oldest) = clients.iter().min_by_key(|(_, client)| client.used).map(|(key, _)| key.clone())
@@ -199,7 +225,8 @@ impl Transport {
         Ok(client.agent.clone())
     }
 
-    fn build(&self, tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) -> Agent {
+    fn build(&self, tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>, idle_max: usize) -> Agent {
+        let guard = Guard::judging(Arc::clone(&self.config.names), Arc::clone(&self.config.rules), proxy.as_ref());
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(proxy)
@@ -208,8 +235,8 @@ impl Transport {
             .user_agent(self.config.user_agent.as_str())
             .accept("application/json")
             .accept_encoding("gzip")
-            .max_idle_connections(IDLE_MAX)
-            .max_idle_connections_per_host(IDLE_PER_SERVER_MAX)
+            .max_idle_connections(idle_max)
+            .max_idle_connections_per_host(IDLE_PER_SERVER_MAX.min(idle_max))
             .max_idle_age(IDLE_AGE_MAX)
             // Below the buffer: a head that fills it looks like a closed connection.
             .max_response_header_size(BUFFER / 2)
@@ -220,9 +247,9 @@ impl Transport {
         let connector =
             ().chain(SocksConnector::default())
                 .chain(ConnectProxyConnector::default())
-                .chain(TcpConnector::default())
+                .chain(Direct::new(guard.clone()))
                 .chain(TlsConnector(tls));
-        Agent::with_parts(config, connector, DefaultResolver::default())
+        Agent::with_parts(config, connector, guard)
     }
 }
 
@@ -237,7 +264,7 @@ fn send(
     if left.is_zero() {
         return Err(ureq::Error::Timeout(ureq::Timeout::Global));
     }
-    let mut builder = http::Request::builder().uri(hop.uri.clone());
+    let mut builder = http::Request::builder().uri(hop.uri.clone()).header(MARK, "1");
     for Header { name, value, secret } in &request.headers {
         if hop.with_secrets || !secret {
             builder = builder.header(name.as_str(), value.as_bytes());
@@ -282,15 +309,18 @@ fn redirect(hop: &Hop, status: u16, headers: &http::HeaderMap) -> Result<Option<
         failed(ErrorClass::Response, format!("{server} redirects to an address that cannot be asked"))
     })?;
     let method = if matches!(status, 307 | 308) { hop.method } else { Method::Get };
-    let with_secrets = hop.with_secrets && may_have_secrets(&hop.uri, &uri);
+    let with_secrets = hop.with_secrets && is_same_origin(&hop.uri, &uri);
     Ok(Some(Hop { method, uri, with_secrets }))
 }
 
-/// Credentials go on to the same host and what is below it, and never from TLS to plain text.
-fn may_have_secrets(from: &Uri, to: &Uri) -> bool {
-    let (from_host, to_host) = (from.host().unwrap_or_default(), to.host().unwrap_or_default());
-    let below = to_host.strip_suffix(from_host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    below && (from.scheme_str() != Some("https") || to.scheme_str() == Some("https"))
+/// Scheme, host and port: on another port there may be another's server.
+fn is_same_origin(one: &Uri, other: &Uri) -> bool {
+    let origin = |uri: &Uri| {
+        let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        (uri.scheme_str().map(str::to_owned), host, uri.port_u16().unwrap_or(usual))
+    };
+    origin(one) == origin(other)
 }
 
 fn resolve(base: &Uri, location: &str) -> Option<Uri> {
@@ -348,17 +378,20 @@ mod tests {
     }
 
     #[test]
-    fn secrets_stay_with_their_host() {
+    fn secrets_stay_with_their_origin() {
         let rows = [
-            ("https://p/", "https://p:1/x", true),
-            ("http://p/", "https://p/", true),
+            ("https://p/", "https://P:443/x", true),
+            ("http://p:80/a", "http://p/b", true),
+            ("https://p/", "https://p:1/x", false),
+            ("http://p:9090/", "http://p:9091/", false),
+            ("http://p/", "https://p/", false),
             ("https://p/", "http://p/", false),
-            ("https://a.b/", "https://x.a.b/", true),
-            ("https://a.b/", "https://xa.b/", false),
+            ("https://p/", "http://p:443/", false),
+            ("https://a.b/", "https://x.a.b/", false),
             ("https://a.b/", "https://b/", false),
         ];
         for (from, to, expected) in rows {
-            assert_eq!(may_have_secrets(&uri(from), &uri(to)), expected, "{from} {to}");
+            assert_eq!(is_same_origin(&uri(from), &uri(to)), expected, "{from} {to}");
         }
     }
 }

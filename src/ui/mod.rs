@@ -4,6 +4,9 @@
 //! look opens the file read-only, reads within the reader's time limit and closes it. Must not know the core's
 //! live state: the page is a view of the history and of nothing else.
 //!
+//! A request that was sent for a trigger is refused, whichever way it came: a tenant chooses what his triggers ask. That
+//! is the second wall; the first is that [`crate::outbound`] does not connect to our own ports.
+//!
 //! There is no login. The default address is reachable through `kubectl port-forward` alone, which the API server
 //! authorizes; whoever sets another one must guard it. On a loopback address only requests for a loopback name are
 //! answered, so that no foreign page can reach it by rebinding its own name.
@@ -22,6 +25,7 @@ use std::sync::Arc;
 
 use crate::http::gate::{FromMemory, Gate, GateConfig};
 use crate::http::{Handler, Request, Response};
+use crate::polling::request::MARK;
 
 /// Files of the page are answered from memory.
 const WORKERS: usize = 1;
@@ -70,7 +74,9 @@ struct Page {
 impl Page {
     /// Refusals and files; `None` is for the database.
     fn at_once(&self, request: &Request) -> Option<Response> {
-        if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
+        if request.header(MARK).is_some() {
+            Some(api::problem(403, "no trigger is answered here"))
+        } else if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
             Some(api::problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them"))
         } else if !matches!(request.method.as_str(), "GET" | "HEAD") {
             Some(api::problem(405, "only GET is served here"))

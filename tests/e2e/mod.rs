@@ -21,6 +21,7 @@ mod page;
 mod pause;
 mod picture;
 mod pods;
+mod reach;
 mod restart;
 mod takeover;
 mod targets;

@@ -27,6 +27,7 @@ fn request_as_sent() {
     let target = "/prom/api/v1/query?query=sum%28a+b%29&time=2023-11-14T22:13:20Z&namespace=shop&dedup=true";
     assert_eq!(request.target, target);
     let rows = [
+        ("hpalite-poll", "1"),
         ("x-scope-orgid", "team"),
         ("authorization", "Bearer tok"),
         ("accept-encoding", "gzip"),
@@ -62,8 +63,12 @@ fn answers_reach_the_caller() {
         (200, many, Err((ErrorClass::Query, "returned 2 series"))),
         (200, error, Err((ErrorClass::Status, "answered an error: execution: boom"))),
         (422, error, Err((ErrorClass::Status, "status 422: execution: boom"))),
-        (503, "busy\n", Err((ErrorClass::Status, "status 503: busy"))),
-        (200, "<html><title>Login</title>", Err((ErrorClass::Response, "an HTML page, \"Login\""))),
+        (503, "busy\n", Err((ErrorClass::Status, "status 503: Service Unavailable"))),
+        (
+            200,
+            "<html><title>Login</title>",
+            Err((ErrorClass::Response, "an HTML page instead of the Prometheus API's JSON")),
+        ),
         (200, r#"{"data":{"result":[{"value":[1,5]}]}}"#, Err((ErrorClass::Response, "bare JSON number"))),
     ];
     let transport = transport();
@@ -278,6 +283,29 @@ fn a_form_survives_307_and_becomes_a_get_at_302() {
         let request = &fake.requests()[1];
         assert_eq!((request.method.as_str(), request.body.len() > 4_000), (method, has_body), "{status}");
     }
+}
+
+#[test]
+fn credentials_do_not_follow_to_another_port() {
+    let target = Arc::new(FakePrometheus::start(|request| match request.header("x-key") {
+        None => Reply::status(401, "who are you?"),
+        Some(_) => Reply::value("1"),
+    }));
+    let elsewhere = format!("http://{}/", target.address);
+    let fake = FakePrometheus::start(move |_| Reply::redirect(302, &elsewhere));
+    let keyed = PrometheusSource {
+        custom_headers: vec![("X-Key".into(), "geheim".into())],
+        ..with_modes(&fake.url(), &[AuthMode::Bearer])
+    };
+    let (class, message) = failed(ask(&transport(), &keyed, &[("token", "geheim")]));
+    assert_eq!(class, ErrorClass::Status);
+    let words =
+        format!("{} redirects to http://{}, which answered status 401: credentials", fake.url(), target.address);
+    assert!(message.starts_with(&words), "{message}");
+    let sent = |fake: &FakePrometheus| {
+        fake.requests().iter().any(|request| request.headers.iter().any(|(_, value)| value.contains("geheim")))
+    };
+    assert!(sent(&fake) && !sent(&target));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Asking Prometheus, against a scripted server on loopback.
 
 mod credentials;
+mod hostile;
 mod http;
 mod metrics_api;
 mod poller;
+mod reach;
 mod real;
 mod setup;
 mod tls;

@@ -1,8 +1,11 @@
 //! Builders for these tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hpalite::outbound::names::Names;
+use hpalite::outbound::networks::Rules;
 use hpalite::polling::proxy::ProxySettings;
 use hpalite::polling::tls::Roots;
 use hpalite::polling::transport::{Transport, TransportConfig};
@@ -19,6 +22,17 @@ pub(crate) fn transport() -> Transport {
 
 /// With these environment variables for proxies.
 pub(crate) fn transport_with(variables: &[(&str, &str)]) -> Transport {
+    transport_of(variables, loopback(), Names::new(4))
+}
+
+/// The fakes are on loopback.
+pub(crate) fn loopback() -> Rules {
+    let allowed = ["127.0.0.0/8", "::1"].map(|network| network.parse().unwrap()).to_vec();
+    Rules { allowed, own: Vec::new() }
+}
+
+/// With all that a transport has.
+pub(crate) fn transport_of(variables: &[(&str, &str)], rules: Rules, names: Names) -> Transport {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Transport::new(TransportConfig {
@@ -26,6 +40,8 @@ pub(crate) fn transport_with(variables: &[(&str, &str)]) -> Transport {
         proxy: ProxySettings::from_variables(|name| variables.get(name).cloned()),
         default_timeout: GENEROUS,
         user_agent: "hpalite/test".into(),
+        names: Arc::new(names),
+        rules: Arc::new(rules),
     })
 }
 

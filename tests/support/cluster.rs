@@ -328,6 +328,11 @@ impl Daemon {
                 "127.0.0.1:0",
                 "--drain",
                 "0",
+                // What the tests' metric servers listen on.
+                "--allow-network",
+                "127.0.0.0/8",
+                "--allow-network",
+                "::1",
             ])
             .args(arguments)
             .stdin(Stdio::null())

@@ -50,6 +50,12 @@ fn headers_keep_others_out() {
     let (head, body) = ask(address, "GET", "/api/objects", "evil.example:8081", "");
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
     assert!(body.contains("localhost") && !body.contains("objects"), "{body}");
+    // What is sent for a trigger, to the right name.
+    for path in ["/", "/api/objects"] {
+        let (head, body) = ask(address, "GET", path, "127.0.0.1:8081", "Hpalite-Poll: 1\r\n");
+        assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+        assert_eq!(body, r#"{"error":"no trigger is answered here"}"#);
+    }
     let (head, _) = ask(address, "POST", "/api/objects", "localhost", "Content-Length: 0\r\n");
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
     let (head, body) = ask(address, "HEAD", "/", "localhost", "");

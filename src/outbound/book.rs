@@ -1,0 +1,417 @@
+//! What is known of names, how old it is, and which name is looked up next.
+//!
+//! Pure: time is an argument. One look-up of a name is under way at most. Names are looked
+//! up in the order of asking; those that are answered slowly leave threads to the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long addresses serve without a new look-up. The C library does not say for how long a name server vouches for
+/// them; CoreDNS gives 5 s for Services and up to 30 s for the rest. A connection that fails is looked up again sooner,
+/// so this only delays the move to addresses beside those that still answer, and kept connections delay that anyway.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// Addresses of this age still serve while name servers do not answer: scaling survives their restart.
+const USABLE: Duration = Duration::from_secs(300);
+
+/// With such addresses at hand nobody waits longer than this for new ones.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A connection that failed asks again no sooner than this after the last look-up.
+const SUSPECT_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause after the first failure, doubled by each further one, and its end.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A name whose failing takes long gets at most one part in five of a thread.
+const PAUSE_OF_SLOW: u32 = 4;
+const PAUSE_OF_SLOW_MAX: Duration = Duration::from_secs(60);
+
+/// A look-up that takes longer is slow: healthy name servers need milliseconds, and the C library asks again after 5 s.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// How long a domain is remembered to be slow, and how many are.
+const SLOW_FOR: Duration = Duration::from_secs(60);
+const SLOW_MAX: usize = 256;
+
+/// Names that are kept: 4,096 of 253 bytes with 16 addresses are 3 MB.
+pub(super) const NAMES_MAX: usize = 4_096;
+
+/// Why a name has no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The name servers say that there is none.
+    NoSuchHost,
+    /// They do not answer, or say that they cannot.
+    Passing,
+    /// It was not known within the time that the asker had.
+    Late,
+}
+
+pub(super) type Addresses = Arc<[IpAddr]>;
+
+/// What one who asks for a name gets.
+#[derive(Debug, PartialEq)]
+pub(super) enum Look {
+    Known(Addresses),
+    Failed(Failure),
+    /// A look-up is wanted; these serve if it takes long.
+    Wanted(Option<Addresses>),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Idle,
+    Queued,
+    Running { since: Instant },
+}
+
+struct Entry {
+    known: Option<(Addresses, Instant)>,
+    failure: Option<(Failure, Instant)>,
+    failures: u32,
+    /// A connection to one of its addresses failed.
+    suspect: bool,
+    phase: Phase,
+    waiting: usize,
+    used: Instant,
+}
+
+pub(super) struct Book {
+    /// Threads there may be.
+    threads: usize,
+    names: HashMap<String, Entry>,
+    /// Names of phase `Queued`; somebody waits for each.
+    queue: VecDeque<String>,
+    /// Names of phase `Running`, at most as many as threads.
+    running: Vec<String>,
+    /// Domains that were slow, and until when that is held against them.
+    slow: HashMap<String, Instant>,
+}
+
+impl Book {
+    pub(super) fn new(threads: usize) -> Self {
+        let (names, queue, running, slow) = Default::default();
+        Self { threads, names, queue, running, slow }
+    }
+
+    /// Looks without waiting.
+    pub(super) fn look(&mut self, name: &str, now: Instant) -> Look {
+        let Some(entry) = self.names.get_mut(name) else { return Look::Wanted(None) };
+        entry.used = now;
+        let age = |at: Instant| now.saturating_duration_since(at);
+        let usable = entry.known.as_ref().filter(|(_, at)| age(*at) < USABLE);
+        if let Some((addresses, at)) = usable {
+            let doubted = entry.suspect && age(*at) >= SUSPECT_AFTER;
+            if age(*at) < FRESH && !doubted {
+                return Look::Known(Arc::clone(addresses));
+            }
+        }
+        match (&entry.failure, usable) {
+            (Some((Failure::Passing, until)), Some((addresses, _))) if now < *until => {
+                Look::Known(Arc::clone(addresses))
+            }
+            (Some((failure, until)), _) if now < *until => Look::Failed(*failure),
+            (_, usable) => Look::Wanted(usable.map(|(addresses, _)| Arc::clone(addresses))),
+        }
+    }
+
+    /// Somebody waits for the name from now on.
+    pub(super) fn join(&mut self, name: &str, now: Instant) {
+        if !self.names.contains_key(name) {
+            self.make_room();
+            let (known, failure) = (None, None);
+            let entry =
+                Entry { known, failure, failures: 0, suspect: false, phase: Phase::Idle, waiting: 0, used: now };
+            self.names.insert(name.to_owned(), entry);
+        }
+        let Some(entry) = self.names.get_mut(name) else { return };
+        entry.waiting += 1;
+        if entry.phase == Phase::Idle {
+            entry.phase = Phase::Queued;
+            self.queue.push_back(name.to_owned());
+        }
+    }
+
+    /// He does not any more. What nobody waits for is not begun, so that the queue is never longer than those who wait.
+    pub(super) fn leave(&mut self, name: &str) {
+        let Some(entry) = self.names.get_mut(name) else { return };
+        entry.waiting = entry.waiting.saturating_sub(1);
+        if entry.waiting == 0 && entry.phase == Phase::Queued {
+            entry.phase = Phase::Idle;
+            self.queue.retain(|queued| queued != name);
+        }
+    }
+
+    /// The name that a free thread is to look up. None leaves the thread free for others.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<String> {
+        let at = (0..self.queue.len()).find(|at| self.may_run(&self.queue[*at], now))?;
+        let name = self.queue.remove(at)?;
+        if let Some(entry) = self.names.get_mut(&name) {
+            entry.phase = Phase::Running { since: now };
+        }
+        self.running.push(name.clone());
+        Some(name)
+    }
+
+    /// A name that has had addresses may use every thread. Others leave one free, one domain leaves another, a slow
+    /// domain has one, and all slow domains together have half.
+    fn may_run(&self, name: &str, now: Instant) -> bool {
+        if self.names.get(name).is_some_and(|entry| entry.known.is_some()) || self.threads == 1 {
+            return true;
+        }
+        let domain = domain(name);
+        let others = self.running.iter().filter(|name| self.names.get(*name).is_none_or(|entry| entry.known.is_none()));
+        let others: Vec<&str> = others.map(|name| self::domain(name)).collect();
+        let own = others.iter().filter(|other| **other == domain).count();
+        let slow = others.iter().filter(|other| self.is_slow(other, now)).count();
+        others.len() < self.threads - 1
+            && own < self.threads.saturating_sub(2).max(1)
+            && (!self.is_slow(domain, now) || (own == 0 && slow < (self.threads / 2).max(1)))
+    }
+
+    fn is_slow(&self, domain: &str, now: Instant) -> bool {
+        let runs_long = |name: &String| {
+            matches!(self.names.get(name).map(|entry| entry.phase),
+                Some(Phase::Running { since }) if now.saturating_duration_since(since) >= SLOW)
+        };
+        self.slow.get(domain).is_some_and(|until| now < *until)
+            || self.running.iter().any(|name| self::domain(name) == domain && runs_long(name))
+    }
+
+    pub(super) fn finish(&mut self, name: &str, found: Result<Addresses, Failure>, now: Instant) {
+        self.running.retain(|running| running != name);
+        let Some(entry) = self.names.get_mut(name) else { return };
+        let Phase::Running { since } = entry.phase else { return };
+        let took = now.saturating_duration_since(since);
+        entry.phase = Phase::Idle;
+        entry.suspect = false;
+        match found {
+            Ok(addresses) => {
+                entry.known = Some((addresses, now));
+                (entry.failure, entry.failures) = (None, 0);
+            }
+            Err(failure) => {
+                let doubled = PAUSE.saturating_mul(1 << entry.failures.min(8)).min(PAUSE_MAX);
+                let pause = doubled.max(took.saturating_mul(PAUSE_OF_SLOW).min(PAUSE_OF_SLOW_MAX));
+                entry.failures = entry.failures.saturating_add(1);
+                entry.failure = Some((failure, now + pause));
+                if failure == Failure::NoSuchHost {
+                    entry.known = None;
+                }
+            }
+        }
+        if took >= SLOW {
+            self.slow.retain(|_, until| now < *until);
+            if self.slow.len() < SLOW_MAX {
+                self.slow.insert(domain(name).to_owned(), now + SLOW_FOR);
+            }
+        }
+    }
+
+    /// A connection to one of these addresses failed. Whether a new look-up may bring others.
+    pub(super) fn suspect(&mut self, name: &str, now: Instant) -> bool {
+        let Some(entry) = self.names.get_mut(name) else { return false };
+        let Some((_, at)) = &entry.known else { return false };
+        entry.suspect = true;
+        now.saturating_duration_since(*at) >= SUSPECT_AFTER
+    }
+
+    /// The one that was not used for longest goes, those without an address before all others.
+    fn make_room(&mut self) {
+        if self.names.len() < NAMES_MAX {
+            return;
+        }
+        let idle = self.names.iter().filter(|(_, entry)| entry.phase == Phase::Idle && entry.waiting == 0);
+        let oldest = idle.min_by_key(|(_, entry)| (entry.known.is_some(), entry.used)).map(|(name, _)| name.clone());
+        if let Some(name) = oldest {
+            self.names.remove(&name);
+        }
+    }
+
+    /// Names that are looked up or wait for it.
+    pub(super) fn wanted(&self) -> usize {
+        self.running.len() + self.queue.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// Whose name servers answer, as far as a name shows it: a tenant who lets his be slow slows his own names. In a
+/// cluster that is the namespace (`a.shop`, `a.shop.svc`, `a.shop.svc.cluster.local`), else the last two labels.
+fn domain(name: &str) -> &str {
+    let name = name.trim_end_matches('.');
+    let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
+    if let Some(at) = name.find(".svc.").or_else(|| name.strip_suffix(".svc").map(str::len)) {
+        return name[..at].rsplit('.').next().unwrap_or(name);
+    }
+    match (dots.next(), dots.next()) {
+        (Some(_), Some(second)) => &name[second + 1..],
+        (Some(last), None) => &name[last + 1..],
+        (None, _) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn addresses(last: u8) -> Addresses {
+        Arc::from([IpAddr::from([10, 0, 0, last])])
+    }
+
+    /// One look-up from asking to its end.
+    fn found(book: &mut Book, name: &str, found: Result<Addresses, Failure>, at: Instant, took: Duration) {
+        book.join(name, at);
+        assert_eq!(book.begin(at).as_deref(), Some(name));
+        book.finish(name, found, at + took);
+        book.leave(name);
+    }
+
+    #[test]
+    fn addresses_are_kept_and_looked_up_again() {
+        let (mut book, now) = (Book::new(4), Instant::now());
+        assert_eq!(book.look("a", now), Look::Wanted(None));
+        found(&mut book, "a", Ok(addresses(1)), now, Duration::ZERO);
+        for (after, expected) in [
+            (29 * SECOND, Look::Known(addresses(1))),
+            (30 * SECOND, Look::Wanted(Some(addresses(1)))),
+            (300 * SECOND, Look::Wanted(None)),
+        ] {
+            assert_eq!(book.look("a", now + after), expected, "{after:?}");
+        }
+        // Name servers are away: what was known serves on, without a look-up for each asker.
+        let later = now + 40 * SECOND;
+        found(&mut book, "a", Err(Failure::Passing), later, Duration::ZERO);
+        assert_eq!(book.look("a", later), Look::Known(addresses(1)));
+        assert_eq!(book.look("a", later + SECOND), Look::Wanted(Some(addresses(1))));
+        assert_eq!(book.look("a", now + 301 * SECOND), Look::Wanted(None));
+        // The name is gone.
+        found(&mut book, "a", Err(Failure::NoSuchHost), later + SECOND, Duration::ZERO);
+        assert_eq!(book.look("a", later + SECOND), Look::Failed(Failure::NoSuchHost));
+    }
+
+    #[test]
+    fn a_failed_connection_asks_again() {
+        let (mut book, now) = (Book::new(4), Instant::now());
+        assert!(!book.suspect("a", now), "nothing was looked up");
+        found(&mut book, "a", Ok(addresses(1)), now, Duration::ZERO);
+        assert!(!book.suspect("a", now), "they are as new as can be");
+        assert_eq!(book.look("a", now), Look::Known(addresses(1)));
+        assert!(book.suspect("a", now + SECOND));
+        assert_eq!(book.look("a", now + SECOND), Look::Wanted(Some(addresses(1))));
+        found(&mut book, "a", Ok(addresses(2)), now + SECOND, Duration::ZERO);
+        assert_eq!(book.look("a", now + 3 * SECOND), Look::Known(addresses(2)));
+    }
+
+    #[test]
+    fn failures_are_paused_for() {
+        let (mut book, mut now) = (Book::new(4), Instant::now());
+        for pause in [1, 2, 4, 8, 10, 10] {
+            found(&mut book, "a", Err(Failure::NoSuchHost), now, Duration::ZERO);
+            let until = now + pause * SECOND;
+            assert_eq!(book.look("a", until - SECOND / 10), Look::Failed(Failure::NoSuchHost));
+            assert_eq!(book.look("a", until), Look::Wanted(None));
+            now = until;
+        }
+        found(&mut book, "a", Err(Failure::Passing), now, 10 * SECOND);
+        assert_eq!(book.look("a", now + 49 * SECOND), Look::Failed(Failure::Passing));
+        assert_eq!(book.look("a", now + 50 * SECOND), Look::Wanted(None));
+    }
+
+    #[test]
+    fn one_look_up_of_a_name_and_none_that_nobody_waits_for() {
+        let (mut book, now) = (Book::new(4), Instant::now());
+        for _ in 0..3 {
+            book.join("a", now);
+        }
+        assert_eq!(book.begin(now).as_deref(), Some("a"));
+        book.join("a", now);
+        assert_eq!(book.begin(now), None);
+        book.join("b", now);
+        book.join("b", now);
+        book.leave("b");
+        assert_eq!(book.queue.len(), 1);
+        book.leave("b");
+        assert_eq!((book.queue.len(), book.begin(now)), (0, None));
+    }
+
+    #[test]
+    fn slow_names_leave_threads_to_others() {
+        let (mut book, now) = (Book::new(4), Instant::now());
+        found(&mut book, "good.shop.svc", Ok(addresses(1)), now, Duration::ZERO);
+        let running = |book: &mut Book, now| std::iter::from_fn(|| book.begin(now)).collect::<Vec<_>>();
+        for number in 0..1_000 {
+            book.join(&format!("n{number}.slow.example"), now);
+        }
+        assert_eq!(running(&mut book, now).len(), 2, "the domain is unknown");
+        book.join("new.other.svc", now);
+        book.join("good.shop.svc", now);
+        let others = running(&mut book, now);
+        assert_eq!(others, ["new.other.svc", "good.shop.svc"], "a thousand wait before them");
+        others.iter().for_each(|name| book.finish(name, Ok(addresses(1)), now));
+        // Now it is known to be slow, and two more such domains come.
+        let later = now + SECOND;
+        book.finish("n0.slow.example", Err(Failure::Passing), later);
+        book.finish("n1.slow.example", Err(Failure::Passing), later);
+        assert_eq!(running(&mut book, later), ["n2.slow.example"]);
+        for domain in ["b.example", "c.example"] {
+            found(&mut book, &format!("slow.{domain}"), Err(Failure::Passing), later, SECOND);
+        }
+        book.join("again.b.example", later + SECOND);
+        book.join("again.c.example", later + SECOND);
+        assert_eq!(running(&mut book, later + SECOND), ["again.b.example"]);
+        book.join("another.shop.svc", later + SECOND);
+        assert_eq!(running(&mut book, later + SECOND), ["another.shop.svc"]);
+        book.join("good.shop.svc", later + SECOND);
+        assert_eq!(running(&mut book, later + SECOND), ["good.shop.svc"]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let (mut book, now) = (Book::new(4), Instant::now());
+        found(&mut book, "good", Ok(addresses(1)), now, Duration::ZERO);
+        for number in 0..3 * NAMES_MAX {
+            let now = now + Duration::from_micros(number as u64);
+            found(&mut book, &format!("n{number}"), Err(Failure::NoSuchHost), now, Duration::ZERO);
+        }
+        assert_eq!(book.len(), NAMES_MAX);
+        assert_eq!(book.look("good", now + SECOND), Look::Known(addresses(1)), "it has an address");
+        for number in 0..3 * SLOW_MAX {
+            found(&mut book, &format!("a.n{number}.example"), Err(Failure::Passing), now, SECOND);
+        }
+        assert_eq!((book.len(), book.slow.len()), (NAMES_MAX, SLOW_MAX));
+    }
+
+    #[test]
+    fn domains() {
+        for (name, expected) in [
+            ("prometheus", ""),
+            ("prometheus.shop", "shop"),
+            ("prometheus.shop.svc", "shop"),
+            ("pod.prometheus.shop.svc.cluster.local.", "shop"),
+            ("a.example", "example"),
+            ("a.b.c.example", "c.example"),
+        ] {
+            assert_eq!(domain(name), expected, "{name}");
+        }
+    }
+}

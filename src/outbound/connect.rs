@@ -1,0 +1,166 @@
+//! Names, rules and sockets as the HTTP library wants them.
+//!
+//! The library resolves before it looks for an idle connection, and connects to exactly the addresses that it was given:
+//! what is judged here is what is connected to, for each request and each hop of a redirect, with no look-up between.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration as Span;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::{Error, Timeout};
+
+use super::names::{Failure, Names};
+use super::networks::{Refused, Rules};
+
+/// Where a request has no time limit of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Addresses that are tried of one name; the library takes no more.
+const ADDRESSES_MAX: usize = 16;
+
+/// Why a name was not looked up to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unresolved;
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its name cannot be resolved at the moment")
+    }
+}
+
+impl std::error::Error for Unresolved {}
+
+/// Resolves for one HTTP client.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    names: Arc<Names>,
+    /// None judges nothing: the operator chose the server.
+    rules: Option<Arc<Rules>>,
+    /// The proxy, which the operator chose: host and port.
+    proxy: Option<(String, u16)>,
+}
+
+impl Guard {
+    /// For servers that the operator chose.
+    pub(crate) fn trusting(names: Arc<Names>) -> Self {
+        Self { names, rules: None, proxy: None }
+    }
+
+    /// For servers that others chose, through this proxy if there is one.
+    pub(crate) fn judging(names: Arc<Names>, rules: Arc<Rules>, proxy: Option<&ureq::Proxy>) -> Self {
+        let proxy = proxy.map(|proxy| (proxy.host().to_ascii_lowercase(), proxy.port()));
+        Self { names, rules: Some(rules), proxy }
+    }
+
+    fn look_up(&self, uri: &Uri, within: Duration, late: Timeout) -> Result<ResolvedSocketAddrs, Error> {
+        let (host, port) = place(uri).ok_or_else(|| Error::BadUri("it names no host and port".to_owned()))?;
+        let addresses: Arc<[IpAddr]> = match host.parse() {
+            Ok(address) => Arc::from([address]),
+            Err(_) => self.names.addresses(host, within).map_err(|failure| match failure {
+                Failure::NoSuchHost => Error::HostNotFound,
+                Failure::Passing => Error::Other(Box::new(Unresolved)),
+                Failure::Late => Error::Timeout(late),
+            })?,
+        };
+        let is_proxy = self.proxy.as_ref().is_some_and(|(name, at)| name.eq_ignore_ascii_case(host) && *at == port);
+        let rules = self.rules.as_deref().filter(|_| !is_proxy);
+        let mut result = self.empty();
+        let mut first: Option<Refused> = None;
+        for address in addresses.iter().map(|address| SocketAddr::new(*address, port)) {
+            match rules.map_or(Ok(()), |rules| rules.judge(address)) {
+                Ok(()) if result.len() < ADDRESSES_MAX => result.push(address),
+                Ok(()) => {}
+                Err(refused) => first = first.or(Some(refused)),
+            }
+        }
+        match first {
+            Some(refused) if result.is_empty() => Err(Error::Other(Box::new(refused))),
+            _ if result.is_empty() => Err(Error::HostNotFound),
+            _ => Ok(result),
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+impl Resolver for Guard {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let within = if timeout.after.is_not_happening() { PATIENCE } else { *timeout.after };
+        self.look_up(uri, within, timeout.reason)
+    }
+}
+
+/// Host without brackets, and port.
+fn place(uri: &Uri) -> Option<(&str, u16)> {
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    let usual = match uri.scheme_str()? {
+        "http" => 80,
+        "https" => 443,
+        scheme if scheme.starts_with("socks") => 1080,
+        _ => return None,
+    };
+    Some((host, uri.port_u16().unwrap_or(usual)))
+}
+
+/// Connects over TCP. When no kept address of a name answers, the name is looked up again, and what is new is tried in
+/// the time that is left.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    tcp: TcpConnector,
+    guard: Guard,
+}
+
+impl Direct {
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self { tcp: TcpConnector::default(), guard }
+    }
+}
+
+impl<In: Transport> Connector<In> for Direct {
+    type Out = <TcpConnector as Connector<In>>::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        if chained.is_some() {
+            // A proxy's connection.
+            return self.tcp.connect(details, chained);
+        }
+        let began = Instant::now();
+        let connect = |details: &ConnectionDetails<'_>| self.tcp.connect(details, None::<In>);
+        let result = connect(details);
+        let Err(error) = &result else { return result };
+        let named = place(details.uri).map(|(host, _)| host).filter(|host| host.parse::<IpAddr>().is_err());
+        let Some(host) = named.filter(|_| matches!(error, Error::Io(_) | Error::Timeout(_))) else { return result };
+        if !self.guard.names.suspect(host) {
+            return result;
+        }
+        let limit = if details.timeout.after.is_not_happening() { PATIENCE } else { *details.timeout.after };
+        let left = || limit.saturating_sub(began.elapsed());
+        let Ok(addrs) = self.guard.look_up(details.uri, left(), details.timeout.reason) else { return result };
+        if left().is_zero() || addrs.iter().all(|address| details.addrs.contains(address)) {
+            return result;
+        }
+        let timeout = NextTimeout { after: Span::Exact(left()), ..details.timeout };
+        connect(&ConnectionDetails {
+            uri: details.uri,
+            addrs,
+            config: details.config,
+            request_level: details.request_level,
+            resolver: details.resolver,
+            now: (details.current_time)(),
+            timeout,
+            current_time: Arc::clone(&details.current_time),
+            run_connector: Arc::clone(&details.run_connector),
+            register_shutdown: Arc::clone(&details.register_shutdown),
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! What triggers may ask, and what a tenant learns by trying.
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Source};
+use super::daemon;
+
+fn api(url: &str) -> Value {
+    let metadata = json!({ "url": url, "valueLocation": "a", "targetValue": "1", "format": "xml" });
+    json!({ "type": "metrics-api", "metadata": metadata })
+}
+
+/// The attack: a tenant's trigger asks what only the daemon reaches, directly or by a redirect, and reads error texts.
+#[test]
+fn no_trigger_asks_ourselves_or_a_metadata_service() {
+    let case = Case::with_deployment("reach", 1);
+    let own = &daemon().1.http;
+    let source = Source::new(10.0);
+    case.scale("so", json!({ "triggers": [api(&format!("{own}/metrics"))] }));
+    case.wait_for_event("KEDAScalerFailed", "is a port of hpalite's own, which no trigger may ask");
+    case.scale("so", json!({ "triggers": [api("http://169.254.169.254/latest/meta-data/")] }));
+    let note = case.wait_for_event("KEDAScalerFailed", "169.254.169.254 is a link-local address");
+    assert!(note.contains("--allow-network 169.254.0.0/16 would allow it"), "{note}");
+    // Its neighbours are as well as ever.
+    case.cluster.deployment(&case.namespace, "good", 1);
+    case.scale("good", json!({ "scaleTargetRef": { "name": "good" }, "triggers": [source.trigger("10")] }));
+    source.asked(2);
+}
