@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -19,6 +20,8 @@ use rustls::{SignatureScheme, StreamOwned};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
+
+use crate::outbound::chain::Bounded;
 
 /// Whom to believe.
 pub(super) enum Roots {
@@ -100,10 +103,11 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let builder = match roots {
-        Roots::Store(store) => builder.with_root_certificates(store),
-        Roots::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(BelieveAnybody(provider))),
+    let verifier: Arc<dyn ServerCertVerifier> = match roots {
+        Roots::Store(store) => Arc::new(Bounded(verifier(store, provider)?)),
+        Roots::Anybody => Arc::new(BelieveAnybody(provider)),
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
@@ -111,6 +115,11 @@ pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<
     // Said aloud, so that no server or proxy in between tries HTTP/2 with us.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn verifier(store: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
+    built.map(|verifier| verifier as _).map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 /// Accepts any certificate whose holder can sign with it.

@@ -6,11 +6,14 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hpalite::kube::{Client, ClusterConfig, Error, Request};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::support::look_alikes::LookAlikes;
 
 struct Pki {
     ca: CertifiedIssuer<'static, KeyPair>,
@@ -138,6 +141,10 @@ fn tls_server(pki: &Pki, name: &str) -> u16 {
             PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
         )
         .unwrap();
+    serve(config)
+}
+
+fn serve(config: rustls::ServerConfig) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let config = Arc::new(config);
@@ -199,6 +206,24 @@ fn certificates_are_checked_and_shown() {
 
     let anybody = format!("{}, insecure-skip-tls-verify: true", server("elsewhere"));
     assert_eq!(ask(folder.path(), &anybody, identity).unwrap(), "known");
+}
+
+/// The search among them would take seconds of CPU for each connection.
+#[test]
+fn a_chain_of_look_alikes_is_not_walked() {
+    let folder = tempfile::tempdir().unwrap();
+    let bomb = LookAlikes::new(120);
+    fs::write(folder.path().join("ca"), &bomb.root).unwrap();
+    let cluster = format!("server: 'https://localhost:{}', certificate-authority: ca", serve(bomb.server()));
+    let started = Instant::now();
+    let error = ask(folder.path(), &cluster, "").unwrap_err();
+    assert!(error.to_string().contains("more than 6 certificates"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+
+    let chain = LookAlikes::proper(4);
+    fs::write(folder.path().join("ca"), &chain.root).unwrap();
+    let cluster = format!("server: 'https://localhost:{}', certificate-authority: ca", serve(chain.server()));
+    assert_eq!(ask(folder.path(), &cluster, "").unwrap(), "anonymous");
 }
 
 #[test]

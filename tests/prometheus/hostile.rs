@@ -1,0 +1,163 @@
+//! Servers that would rather cost than answer: what they get is the time limit.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hpalite::scaling::event::{Answer, ErrorClass};
+use hpalite::scaling::model::PrometheusSource;
+
+use super::setup::{ask, assert_failed, failed, source, transport};
+use crate::support::fake_prometheus::{FakePrometheus, Reply};
+use crate::support::look_alikes::LookAlikes;
+
+const LIMIT: Duration = Duration::from_millis(300);
+/// A slow machine is slow; what this is about took seconds where it was idle, or for ever.
+const GENEROUS: Duration = Duration::from_secs(10);
+
+/// `http://…` of a server that reads one request's first bytes, sends `first` and then `rest` again and again, each
+/// after a pause, until the client goes.
+fn endless(first: &'static [u8], rest: &'static [u8], pause: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        // The client asks once more where a connection broke.
+        for socket in listener.incoming().take(4) {
+            let mut socket: TcpStream = socket.unwrap();
+            thread::spawn(move || {
+                let _ = socket.read(&mut [0; 1024]);
+                socket.set_read_timeout((!pause.is_zero()).then_some(pause)).unwrap();
+                let until = Instant::now() + 6 * GENEROUS;
+                let mut alive = socket.write_all(first).is_ok();
+                while alive && Instant::now() < until {
+                    if !pause.is_zero() {
+                        // Ends with the client, else after the pause.
+                        alive = !matches!(socket.read(&mut [0; 64]), Ok(0));
+                    }
+                    alive &= socket.write_all(rest).is_ok();
+                }
+                let _ = socket.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+fn limited(address: &str) -> PrometheusSource {
+    PrometheusSource { timeout: Some(LIMIT), ..source(address, "up") }
+}
+
+#[test]
+fn whatever_never_ends_ends_with_the_time_limit() {
+    let drip = Duration::from_millis(20);
+    let rows: [(&str, &'static [u8], &'static [u8], Duration); 9] = [
+        ("nothing", b"", b"", drip),
+        ("one header, byte by byte", b"HTTP/1.1 200 OK\r\nX: ", b"x", drip),
+        ("headers", b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", Duration::ZERO),
+        ("headers, slowly", b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", drip),
+        ("100 Continue", b"", b"HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO),
+        ("103 Early Hints", b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", Duration::ZERO),
+        ("a body, byte by byte", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b" ", drip),
+        ("chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", drip),
+        ("a chunk's extension", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a", drip),
+    ];
+    let transport = transport();
+    for (what, first, rest, pause) in rows {
+        let started = Instant::now();
+        let (class, message) = failed(ask(&transport, &limited(&endless(first, rest, pause)), &[]));
+        assert!(started.elapsed() < GENEROUS, "{what}: {:?}", started.elapsed());
+        assert!(matches!(class, ErrorClass::Timeout | ErrorClass::Response), "{what}: {message}");
+    }
+}
+
+#[test]
+fn a_handshake_ends_with_the_time_limit() {
+    // A record is announced and comes byte by byte; records without anything come as fast as they can.
+    let rows: [(&'static [u8], &'static [u8], Duration); 2] = [
+        (b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb", b"\x00", Duration::from_millis(20)),
+        (b"", b"\x14\x03\x03\x00\x01\x01", Duration::ZERO),
+    ];
+    let transport = transport();
+    for (first, rest, pause) in rows {
+        let address = endless(first, rest, pause).replace("http://", "https://");
+        let started = Instant::now();
+        let (class, message) = failed(ask(&transport, &limited(&address), &[]));
+        assert!(started.elapsed() < GENEROUS, "{:?}", started.elapsed());
+        assert!(matches!(class, ErrorClass::Timeout | ErrorClass::Tls), "{message}");
+    }
+}
+
+/// 240 certificates that could each follow each other took four seconds of CPU and more, whatever the time limit.
+#[test]
+fn a_chain_of_look_alikes_is_not_walked() {
+    for (count, words) in [(120, "presents more than 6 certificates"), (7, "presents more than 6"), (6, "")] {
+        let bomb = LookAlikes::new(count);
+        let fake = FakePrometheus::start_tls(bomb.server(), |_| Reply::value("1"));
+        let transport = transport();
+        let started = Instant::now();
+        for _ in 0..4 {
+            let parameters = [("ca", bomb.root.as_str())];
+            assert_failed(ask(&transport, &source(&fake.url(), "up"), &parameters), ErrorClass::Tls, words);
+        }
+        assert!(started.elapsed() < GENEROUS, "{count}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_longer_chain_than_usual_is_fine() {
+    let chain = LookAlikes::proper(4);
+    let fake = FakePrometheus::start_tls(chain.server(), |_| Reply::value("1"));
+    let answer = ask(&transport(), &source(&fake.url(), "up"), &[("ca", &chain.root)]);
+    assert_eq!(answer, Answer::Value(1.0));
+}
+
+/// A gigabyte of blanks in a megabyte: stored blocks of a deflate stream that say "again" would need a compressor here,
+/// so the block is one of fixed codes: a literal, then the longest copies of the byte before.
+#[test]
+fn a_bomb_of_gzip_is_read_to_its_limit_only() {
+    let mut bits = Bits::default();
+    // Not the last block, fixed codes; a blank, then 258 bytes from distance 1, a million times.
+    bits.put(0, 1);
+    bits.put(1, 2);
+    bits.code(0x30 + 0x20, 8);
+    for _ in 0..1_000_000 {
+        bits.code(0b1100_0101, 8);
+        bits.code(0, 5);
+    }
+    let mut body = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    body.extend(bits.bytes);
+    assert!(body.len() < 2 << 20);
+    let fake = FakePrometheus::start(move |_| Reply::Full {
+        status: 200,
+        headers: vec![("Content-Encoding".into(), "gzip".into())],
+        body: body.clone(),
+    });
+    let started = Instant::now();
+    assert_failed(ask(&transport(), &source(&fake.url(), "up"), &[]), ErrorClass::Query, "more than 1024 KiB");
+    assert!(started.elapsed() < GENEROUS, "{:?}", started.elapsed());
+}
+
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    used: u32,
+}
+
+impl Bits {
+    /// Lowest bit first.
+    fn put(&mut self, value: u32, count: u32) {
+        for at in 0..count {
+            if self.used == 0 {
+                self.bytes.push(0);
+            }
+            *self.bytes.last_mut().unwrap() |= u8::try_from(value >> at & 1).unwrap() << self.used;
+            self.used = (self.used + 1) % 8;
+        }
+    }
+
+    /// Highest bit first, as codes are.
+    fn code(&mut self, value: u32, count: u32) {
+        (0..count).rev().for_each(|at| self.put(value >> at, 1));
+    }
+}
