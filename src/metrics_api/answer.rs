@@ -1,6 +1,7 @@
 //! What came back: a body as a number, or what is wrong with it.
 //!
-//! Pure and safe on any bytes. The same fault gives the same text.
+//! Pure and safe on any bytes. The same fault gives the same text, and no text quotes the body: see
+//! [`crate::prometheus::answer`].
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use super::path::{Found, Path};
 use super::{tree, xml};
 use crate::polling::failed;
 use crate::polling::transport::BODY_MAX;
-use crate::prometheus::answer::{error_status, summary};
+use crate::prometheus::answer::{bare_status, instead_of};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::BodyFormat;
 use crate::wire::quantity::parse_milli;
@@ -22,15 +23,14 @@ use crate::wire::quantity::parse_milli;
 /// is not where `location` says.
 pub fn parse(asked: &str, status: u16, body: &[u8], format: BodyFormat, location: &str) -> Result<f64, PollError> {
     if status != 200 {
-        return Err(error_status(asked, status, body));
+        return Err(bare_status(asked, status, body));
     }
     if body.len() > BODY_MAX {
         let message = format!("{asked} answered more than {} KiB", BODY_MAX >> 10);
         return Err(failed(ErrorClass::Response, message));
     }
     let no_format = |name: &str, why: &str| {
-        let text = summary(body).map(|text| format!(": {text}")).unwrap_or_default();
-        failed(ErrorClass::Response, format!("{asked} answered something that is not {name}{why}{text}"))
+        failed(ErrorClass::Response, format!("{asked} answered {}{why}", instead_of(name, body)))
     };
     let astray = |why: &str| failed(ErrorClass::Query, format!("valueLocation {location:?} of {asked}: {why}"));
     let text = || std::str::from_utf8(body).map_err(|_| no_format("text", ""));
@@ -157,14 +157,14 @@ mod tests {
                 r#"{"a":[{"b":1}]}"#,
                 "valueLocation \"a.#.b\" of http://api:80/stats: a list is there, not a number",
             ),
-            (BodyFormat::Json, "a", "<p>no", "http://api:80/stats answered something that is not JSON: <p>no"),
-            (BodyFormat::Json, "a", "", "http://api:80/stats answered something that is not JSON"),
-            (BodyFormat::Yaml, "a", "a: [", "http://api:80/stats answered something that is not YAML: a: ["),
+            (BodyFormat::Json, "a", "<p>no", "http://api:80/stats answered something that is not JSON"),
+            (BodyFormat::Json, "a", "", "http://api:80/stats answered an empty body instead of JSON"),
+            (BodyFormat::Yaml, "a", "a: [", "http://api:80/stats answered something that is not YAML"),
             (
                 BodyFormat::Xml,
                 "a",
                 "{}",
-                "http://api:80/stats answered something that is not XML (it does not begin with an element): {}",
+                "http://api:80/stats answered something that is not XML (it does not begin with an element)",
             ),
             (BodyFormat::Prometheus, "a", "b 1", "valueLocation \"a\" of http://api:80/stats: it has no such metric"),
             (

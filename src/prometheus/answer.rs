@@ -3,6 +3,9 @@
 //! Owns the reading of Prometheus' JSON and the words for what is wrong with it. Pure and safe on any
 //! bytes. The same fault gives the same text, since texts land in conditions and events: no times,
 //! no ids, no ephemeral ports.
+//!
+//! Whoever may write a ScaledObject chooses the server and reads those texts, so nothing is quoted but the error text of
+//! an answer that is Prometheus' own: any other body may be a page that he could not read himself.
 
 use super::wire::{Body, Cell, Element, Object, Series, Value};
 use crate::polling::encode::cut;
@@ -32,8 +35,7 @@ pub fn parse(server: &str, status: u16, body: &[u8]) -> Answer {
         Ok(Some(Object(body))) => result(server, body).unwrap_or_else(Answer::Failed),
         Ok(None) => Answer::Missing(Missing::Empty),
         Err(_) => {
-            let text = summary(body).map(|text| format!(": {text}")).unwrap_or_default();
-            let message = format!("{server} answered something that is not the Prometheus API's JSON{text}");
+            let message = format!("{server} answered {}", instead_of("the Prometheus API's JSON", body));
             Answer::Failed(failed(ErrorClass::Response, message))
         }
     }
@@ -105,17 +107,24 @@ fn unexpected(server: &str, what: &str) -> PollError {
     failed(ErrorClass::Response, format!("{server} answered JSON that is not the Prometheus API's: {what}"))
 }
 
-pub(crate) fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
-    let own = serde_json::from_slice::<Object<Body>>(body).ok().filter(|Object(body)| body.error.is_some());
-    let text = match own {
-        Some(Object(body)) => Some(error_text(&body)),
-        None => summary(body),
-    };
-    let reason = reason_phrase(status);
-    let text = match text {
-        Some(text) if !text.eq_ignore_ascii_case(reason) => format!(": {text}"),
-        _ if reason.is_empty() => String::new(),
-        _ => format!(": {reason}"),
+/// A status, with Prometheus' own error text if the body is an answer of its API.
+fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
+    match serde_json::from_slice::<Object<Body>>(body) {
+        Ok(Object(body)) if body.status.as_deref() == Some("error") && body.error.is_some() => {
+            let text = error_text(&body);
+            failed(ErrorClass::Status, format!("{server} answered status {status}: {text}"))
+        }
+        _ => bare_status(server, status, body),
+    }
+}
+
+/// A status in words, without any of the body.
+pub(crate) fn bare_status(server: &str, status: u16, body: &[u8]) -> PollError {
+    let text = match (reason_phrase(status), is_html(body)) {
+        ("", false) => String::new(),
+        ("", true) => ": an HTML page".to_owned(),
+        (reason, false) => format!(": {reason}"),
+        (reason, true) => format!(": {reason}, an HTML page"),
     };
     failed(ErrorClass::Status, format!("{server} answered status {status}{text}"))
 }
@@ -124,30 +133,36 @@ fn reason_phrase(status: u16) -> &'static str {
     ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 
-/// One line for a body that is no JSON of ours: an HTML page's title, else its first line.
-pub(crate) fn summary(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]);
-    let lower = text.to_ascii_lowercase();
-    if lower.contains("<html") || lower.contains("<!doctype html") {
-        let title = lower.find("<title").and_then(|at| {
-            let start = at + lower[at..].find('>')? + 1;
-            Some(text[start..start + lower[start..].find("</title")?].to_owned())
-        });
-        return Some(match title.as_deref().and_then(first_line) {
-            Some(title) => format!("an HTML page, {title:?}"),
-            None => "an HTML page".to_owned(),
-        });
+/// What a body is that should be `wanted`, without any of it.
+pub(crate) fn instead_of(wanted: &str, body: &[u8]) -> String {
+    if body.is_empty() {
+        format!("an empty body instead of {wanted}")
+    } else if is_html(body) {
+        format!("an HTML page instead of {wanted}")
+    } else {
+        format!("something that is not {wanted}")
     }
-    first_line(&text)
 }
 
-/// The first line that says something, without control characters and ephemeral ports, cut.
+/// Mostly the login page of a proxy, or the error page of one.
+fn is_html(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]).to_ascii_lowercase();
+    text.contains("<html") || text.contains("<!doctype html")
+}
+
+/// The first line that says something, without what does not print and ephemeral ports, cut.
 fn first_line(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = line.chars().map(|c| if does_print(c) { c } else { ' ' }).collect();
     let line = mask_ports(&line);
     let short = cut(&line, TEXT_MAX);
     Some(if short.len() < line.len() { format!("{short}…") } else { line })
+}
+
+/// Marks that turn the direction of text around, or that nobody sees, make another text of what follows.
+fn does_print(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Ports above 32767 after an address are a connection's own and differ each time: `10.0.0.1:41234`
@@ -308,22 +323,55 @@ mod tests {
             (
                 502,
                 "<html><head><title>502 Bad Gateway</title></head><body>x</body></html>",
-                "502: an HTML page, \"502 Bad Gateway\"",
+                "502: Bad Gateway, an HTML page",
             ),
-            (404, "<!DOCTYPE html><p>x", "404: an HTML page"),
-            (500, "\n  first\u{7}line \nsecond", "500: first line"),
+            (404, "<!DOCTYPE html><p>x", "404: Not Found, an HTML page"),
             (599, "", "599"),
+            (599, "<html>", "599: an HTML page"),
             (302, "", "302: Found"),
-            (500, "read tcp 10.0.0.1:41234->10.0.0.2:9090: reset", "500: read tcp 10.0.0.1:*->10.0.0.2:9090: reset"),
-            (500, "from [::1]:60000 at 12:45", "500: from [::1]:* at 12:45"),
         ];
         for (status, body, expected) in rows {
             let error = error(status, body);
             assert_eq!(error.class, ErrorClass::Status);
             assert_eq!(error.message, format!("http://p:9090 answered status {expected}"));
         }
-        let long = error(500, &"ü".repeat(4_000)).message;
+        let of = |text: &str| {
+            let body = serde_json::json!({"status": "error", "errorType": "internal", "error": text});
+            error(500, &body.to_string()).message
+        };
+        for (text, expected) in [
+            ("\n  first\u{7}line \nsecond", "first line"),
+            ("a\u{202e}b\u{200b}c", "a b c"),
+            ("read tcp 10.0.0.1:41234->10.0.0.2:9090: reset", "read tcp 10.0.0.1:*->10.0.0.2:9090: reset"),
+            ("from [::1]:60000 at 12:45", "from [::1]:* at 12:45"),
+        ] {
+            assert_eq!(of(text), format!("http://p:9090 answered status 500: internal: {expected}"));
+        }
+        let long = of(&"ü".repeat(4_000));
         assert!(long.ends_with("ü…") && long.len() < 300, "{long}");
+    }
+
+    /// A trigger could read pages letter by letter otherwise, that only this process reaches.
+    #[test]
+    fn nothing_else_is_quoted() {
+        for body in [
+            "geheim",
+            "geheim\n<html>",
+            "<html><title>geheim</title>",
+            "\"geheim\"",
+            r#"{"error":"geheim"}"#,
+            r#"{"status":"geheim","error":"geheim"}"#,
+            r#"{"status":"success","error":"geheim"}"#,
+            r#"{"status":"error","message":"geheim"}"#,
+            r#"[{"status":"error","error":"geheim"}]"#,
+            r#"{"data":{"resultType":"geheim","result":["geheim"]}}"#,
+            r#"{"data":{"result":[{"value":[1,"geheim"]}]}}"#,
+        ] {
+            for status in [200, 400, 404, 503] {
+                let answer = format!("{:?}", parse(SERVER, status, body.as_bytes()));
+                assert!(!answer.contains("geheim"), "{answer}");
+            }
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn an_api_key_comes_from_an_authentication() {
     let mut trigger = api.trigger(json!({ "valueLocation": location, "targetValue": "0.5" }));
     trigger["authenticationRef"] = json!({ "name": "auth" });
     case.scale("so", json!({ "triggers": [trigger] }));
-    case.wait_for_event("KEDAScalerFailed", "/stats answered status 401: who are you?");
+    case.wait_for_event("KEDAScalerFailed", "/stats answered status 401: Unauthorized");
     assert_eq!(case.replicas(), 1);
     secret("sesame");
     // Two waiting jobs, half a job for each replica.

@@ -66,7 +66,7 @@ fn a_number_and_what_can_be_wrong_with_it() {
     let seen: Vec<(String, String)> = fake.requests().into_iter().map(|r| (r.method, r.target)).collect();
     assert_eq!(seen[0], ("GET".to_owned(), "/stats?of=a".to_owned()));
     assert_failed(at("/created"), ErrorClass::Status, "/created answered status 201");
-    let missing = format!("{}/nothing answered status 404: no such page", fake.url());
+    let missing = format!("{}/nothing answered status 404: Not Found", fake.url());
     assert_failed(at("/nothing?key=secret"), ErrorClass::Status, &missing);
     let empty = format!("valueLocation \"queue.size\" of {}/empty: nothing is there", fake.url());
     assert_failed(at("/empty"), ErrorClass::Query, &empty);
