@@ -31,12 +31,12 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::cli::Config;
-use crate::http::Handler;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::Authorizer;
 use crate::http::external_metrics::Published;
 use crate::http::gate::{FromMemory, Gate};
+use crate::http::{Handler, Response};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
@@ -45,6 +45,7 @@ use crate::outbound::networks::Rules;
 use crate::polling::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
 use crate::polling::poller::{Asker, Pollers};
 use crate::polling::proxy::ProxySettings;
+use crate::polling::request::MARK;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
 use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
@@ -267,6 +268,10 @@ impl Daemon {
         };
         let readiness = Arc::clone(&ready);
         let handler: Handler = Arc::new(move |request| {
+            // By our Service, say, whose address is not one of ours: every namespace's values are here.
+            if request.header(MARK).is_some() {
+                return Response::text(403, "no trigger is answered here\n");
+            }
             api::health(&readiness, request).unwrap_or_else(|| metrics::handle(&sources, request))
         });
         let http = serving::gate("http", http, None, handler)?;

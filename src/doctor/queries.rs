@@ -161,6 +161,9 @@ impl Doctor<'_> {
                     ErrorClass::Authentication => {
                         ("authentication-unusable", Severity::Error, cause, "create what is missing, or mend it")
                     }
+                    ErrorClass::Configuration => {
+                        ("query-failed", Severity::Error, cause, "mend the trigger as it says")
+                    }
                     _ => ("query-failed", Severity::Error, cause, "mend what the server says"),
                 }
             }
