@@ -40,6 +40,7 @@
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
 //!   object may wait, for its first answer.
+//! - What only this process can reach is not asked for a trigger, whoever wrote it: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is told on the object itself, and harms no other.
 

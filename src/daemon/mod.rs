@@ -31,12 +31,12 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::cli::Config;
-use crate::http::Handler;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::Authorizer;
 use crate::http::external_metrics::Published;
 use crate::http::gate::{FromMemory, Gate};
+use crate::http::{Handler, Response};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
@@ -45,6 +45,7 @@ use crate::outbound::networks::Rules;
 use crate::polling::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
 use crate::polling::poller::{Asker, Pollers};
 use crate::polling::proxy::ProxySettings;
+use crate::polling::request::MARK;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
 use crate::scaling::event::{self, Command, Event, PollJob, Record, WriteKind};
@@ -270,8 +271,13 @@ impl Daemon {
         let known = Arc::clone(&page);
         let readiness = Arc::clone(&ready);
         // Probes wait for nothing that anybody else asks for.
-        let from_memory: FromMemory =
-            Arc::new(move |request| api::health(&readiness, request).or_else(|| known.at_once(request)));
+        let from_memory: FromMemory = Arc::new(move |request| {
+            // By our Service, say, whose address is not one of ours: every namespace's values are here.
+            if request.header(MARK).is_some() {
+                return Some(Response::text(403, "no trigger is answered here\n"));
+            }
+            api::health(&readiness, request).or_else(|| known.at_once(request))
+        });
         let handler: Handler = Arc::new(move |_| page.answer());
         let http = serving::gate("http", http, None, metrics::MAKERS, (from_memory, handler))?;
         let ui = ui.map(|listener| ui::start(listener, store.path())).transpose().map_err(io("ui"))?;

@@ -166,6 +166,9 @@ impl Doctor<'_> {
                         ("authentication-unusable", Severity::Error, cause, "create what is missing, or mend it")
                     }
                     ErrorClass::Partial => ("query-partial", Severity::Error, cause, PARTIAL),
+                    ErrorClass::Configuration => {
+                        ("query-failed", Severity::Error, cause, "mend the trigger as it says")
+                    }
                     _ => ("query-failed", Severity::Error, cause, status_fix(message)),
                 }
             }

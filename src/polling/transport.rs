@@ -55,6 +55,9 @@ const BUFFER: usize = 16 << 10;
 /// As many as KEDA follows.
 const REDIRECTS_MAX: usize = 10;
 
+/// Bytes of host and port that a redirect may name, since error texts repeat them: a name has at most 253.
+const AUTHORITY_MAX: usize = 260;
+
 /// Bytes read of a redirect's body, which nobody wants; servers write a line or two.
 const REDIRECT_BODY_MAX: u64 = 4 << 10;
 
@@ -387,7 +390,8 @@ fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     };
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
-    (!authority.host().is_empty() && !authority.as_str().contains('@')).then_some(uri)
+    let is_usable = !authority.host().is_empty() && !authority.as_str().contains('@');
+    (is_usable && authority.as_str().len() <= AUTHORITY_MAX).then_some(uri)
 }
 
 /// `scheme://host:port` as written.
@@ -420,6 +424,8 @@ mod tests {
         for (location, expected) in rows {
             assert_eq!(resolve(&base, location), expected.map(uri), "{location}");
         }
+        assert!(resolve(&base, &format!("http://{}/", "q".repeat(260))).is_some());
+        assert_eq!(resolve(&base, &format!("http://{}/", "q".repeat(261))), None);
     }
 
     #[test]

@@ -21,6 +21,10 @@ fn no_trigger_asks_ourselves_or_a_metadata_service() {
     case.scale("so", json!({ "triggers": [api("http://169.254.169.254/latest/meta-data/")] }));
     let note = case.wait_for_event("KEDAScalerFailed", "169.254.169.254 is a link-local address");
     assert!(note.contains("--allow-network 169.254.0.0/16 would allow it"), "{note}");
+    // Behind another address, such as that of our Service, it is still known for what it is.
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let answer = agent.get(format!("{own}/metrics")).header("hpalite-poll", "1").call().unwrap();
+    assert_eq!(answer.status(), 403);
     // Its neighbours are as well as ever.
     case.cluster.deployment(&case.namespace, "good", 1);
     case.scale("good", json!({ "scaleTargetRef": { "name": "good" }, "triggers": [source.trigger("10")] }));

@@ -14,6 +14,7 @@ use hpalite::scaling::model::PrometheusSource;
 
 use super::setup::{GENEROUS, ask, assert_failed, failed, source, transport_of};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
+use crate::support::look_alikes::LookAlikes;
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const THERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -129,6 +130,26 @@ fn requests_for_triggers_are_marked_whatever_their_headers_say() {
         .collect();
     assert_eq!(marks.len(), 1);
     assert_eq!(marks[0].1, "1");
+}
+
+/// Whoever makes up identities, each a client of its own, must not hold a connection for each of their servers.
+#[test]
+fn an_identity_of_somebody_keeps_few_connections() {
+    let fake = value();
+    let transport = transport_of(&[], allowing(&["127.0.0.0/8"]), all_at(&[HERE]));
+    let ca = LookAlikes::proper(0).root;
+    let poll = |number: usize, parameters: &[(&str, &str)]| {
+        let address = format!("http://n{number}.example:{}", fake.address.port());
+        assert_eq!(ask(&transport, &source(&address, "up"), parameters), Answer::Value(1.0));
+        fake.connections()
+    };
+    let own = [("ca", ca.as_str())];
+    (0..20).for_each(|number| assert_eq!(poll(number, &own), number + 1));
+    assert_eq!(poll(19, &own), 20, "it is kept");
+    assert_eq!(poll(0, &own), 21, "there were too many");
+    // Most have no identity, and keep theirs.
+    (0..20).for_each(|number| assert_eq!(poll(number, &[]), 22 + number));
+    assert_eq!(poll(0, &[]), 41);
 }
 
 fn at(transport: &Transport, host: &str, port: u16) -> Answer {
