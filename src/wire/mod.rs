@@ -10,6 +10,7 @@ pub mod event;
 mod fields;
 pub mod hpa;
 pub mod labels;
+pub(crate) mod mask;
 mod metadata;
 pub mod quantity;
 pub mod scaled_object;
