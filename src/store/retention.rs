@@ -86,7 +86,8 @@ pub(crate) fn expire(
     Ok(samples(prepared, before(retention.samples))?.is_some()
         || minutes(prepared, before(retention.minutes))?.is_some()
         || hours(prepared, before(retention.hours))?.is_some()
-        || history(prepared, before(retention.history))?.is_some())
+        || happened(prepared, before(retention.history))?.is_some()
+        || ended(prepared, before(retention.history))?.is_some())
 }
 
 /// Whether the file is larger than it may be.
@@ -118,16 +119,21 @@ pub(crate) fn shrink(
     } else if let Some(rows) = hours(prepared, ALL)? {
         (Kind::Hours, rows)
     } else {
-        // Some of its time, from the oldest on: within that time one table goes after the other. What is left after
-        // the last is what only has an end in sight of nothing else, such as the rows of removed objects.
-        let before = match (time(prepared, Sql::OldestHistory)?, time(prepared, Sql::NewestHistory)?) {
-            (Some(oldest), Some(newest)) => oldest.saturating_add(1 + newest.saturating_sub(oldest) / HISTORY_STEPS),
-            _ => ALL,
+        let oldest = time(prepared, Sql::OldestHistory)?;
+        // What ended before all that is left goes without a loss.
+        let gone = match ended(prepared, oldest.unwrap_or(ALL))? {
+            Some(gone) => Some(gone),
+            // Some of its time, from the oldest on: within that time one table goes after the other.
+            None => match (oldest, time(prepared, Sql::NewestHistory)?) {
+                (Some(oldest), Some(newest)) => {
+                    let stretch = newest.saturating_sub(oldest) / HISTORY_STEPS;
+                    happened(prepared, oldest.saturating_add(stretch).saturating_add(1))?
+                }
+                _ => None,
+            },
         };
-        match history(prepared, before)? {
-            Some(gone) => gone,
-            None => return Ok(false),
-        }
+        let Some(gone) = gone else { return Ok(false) };
+        gone
     };
     counters.drop_early(gone.0, gone.1);
     Ok(true)
@@ -183,17 +189,15 @@ fn hours(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usiz
     Ok(Some(gone))
 }
 
-/// A slice of what happened, or of what ended then and nothing that is left refers to.
-fn history(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
+/// A slice of what happened before a time; all of it is within the times of `OldestHistory` and `NewestHistory`.
+fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
     for statement in [
         Sql::ExpireActions,
         Sql::ExpireDecisions,
         Sql::ExpireReplicaChanges,
         Sql::ExpireHpas,
         Sql::ExpireConditions,
-        Sql::ExpireErrorPeriods,
         Sql::ExpireLosses,
-        Sql::ExpireRuns,
     ] {
         let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
         if gone == 0 {
@@ -208,8 +212,16 @@ fn history(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(K
     }
     // Definitions of a megabyte are none any more, but some kilobytes they have.
     let gone = prepared.execute(Sql::ExpireDefinitions, params![before_unix_ms, EXPIRE_ROWS / 8])?;
-    if gone > 0 {
-        return Ok(Some((Kind::Definitions, gone)));
+    Ok((gone > 0).then_some((Kind::Definitions, gone)))
+}
+
+/// A slice of what ended before a time, and nothing that is left refers to.
+fn ended(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
+    for statement in [Sql::ExpireErrorPeriods, Sql::ExpireRuns] {
+        let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
+        if gone > 0 {
+            return Ok(Some((Kind::History, gone)));
+        }
     }
     // What a sample or a roll-up was measured by stays as long as any of that time is left.
     let before_unix_ms = time(prepared, Sql::OldestNumber)?.map_or(before_unix_ms, |oldest| oldest.min(before_unix_ms));

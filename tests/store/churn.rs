@@ -146,7 +146,11 @@ fn samples_in_the_head_go_before_the_rest_of_the_history() {
     let store = place.start();
     let now = hpalite::store::unix_now().0 - 600_000;
     store.send(vec![definition(now, &web(), "u", 1, vec![trigger(0, 1.0)])]);
-    store.send((0..30_000).map(|i| sample(now + i * 10, &web(), Answer::Value(i as f64 / 7.0))).collect());
+    for some in 0..3 {
+        let samples = some * 10_000..(some + 1) * 10_000;
+        store.send(samples.map(|i| sample(now + i * 10, &web(), Answer::Value(i as f64 / 7.0))).collect());
+        store.flush().unwrap();
+    }
     store.send((0..3_000).map(|i| decision(now + i, &web())).collect());
     store.flush().unwrap();
     let connection = place.open();

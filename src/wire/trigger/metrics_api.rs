@@ -38,7 +38,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         Row {
             parameters: &["format"],
             default: "json",
-            meaning: "of the answer: `json`, `prometheus`, `xml` or `yaml`",
+            meaning: "of the answer, of up to 1 MiB: `json`, `prometheus`, `xml` or `yaml` (without anchors and aliases)",
         },
         Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds" },
         Row { parameters: &["unsafeSsl"], default: "false", meaning: "accept any certificate" },
