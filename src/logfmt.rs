@@ -14,6 +14,9 @@ use crate::civil::date_from_days;
 /// If a logger is already set, which is a programming error.
 pub fn init() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        // They print whole addresses, keys in them included, however much is asked for.
+        .filter_module("ureq", log::LevelFilter::Warn)
+        .filter_module("ureq_proto", log::LevelFilter::Warn)
         .format(|out, record| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
@@ -51,6 +52,10 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
     let done = match (&arguments.backup, &arguments.statement) {
         (Some(to), _) => query::backup(&arguments.db, to).map(|()| false),
         (None, statement) => {
+            if let Err(error) = query::limit_memory() {
+                return fail(&[error.to_string()]);
+            }
+            end_after(arguments.timeout + GRACE);
             let options = query::Options {
                 path: arguments.db.clone(),
                 sql: statement.clone().unwrap_or_default(),
@@ -69,6 +74,19 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
         }
         Err(error) => fail(&[error.to_string()]),
     }
+}
+
+/// SQLite looks at the clock between its steps, and one step can be made long.
+const GRACE: Duration = Duration::from_secs(5);
+
+fn end_after(limit: Duration) {
+    #[allow(clippy::disallowed_methods, reason = "it ends with the process, which is what it is for")]
+    std::thread::spawn(move || {
+        #[allow(clippy::disallowed_methods, reason = "nothing is waited for but time")]
+        std::thread::sleep(limit);
+        let _ = fail(&[format!("the statement took longer than {} s", limit.as_secs())]);
+        std::process::exit(i32::from(USAGE));
+    });
 }
 
 fn examine(arguments: &cli::DoctorArguments) -> ExitCode {

@@ -1,8 +1,15 @@
 //! The known word that a mistyped one was probably meant to be. Owns nothing else.
 
+/// Longer than any word that is known.
+const WORD_BYTES_MAX: usize = 64;
+
 /// The closest of `candidates`, case apart, if close enough to suggest: at most a third of the word
 /// wrong, one word within the other, or three quarters of it right from its start.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    // No typing error: comparing it with each candidate would take as long as both are.
+    if word.len() > WORD_BYTES_MAX {
+        return None;
+    }
     let word = word.to_lowercase();
     let length = word.chars().count();
     let judged = candidates.iter().filter_map(|candidate| {

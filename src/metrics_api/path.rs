@@ -12,7 +12,7 @@ use super::glob::Pattern;
 use super::json::{Kind, Parts, Raw};
 
 /// Bytes of a path. One that leads to a number has a few dozen.
-const BYTES_MAX: usize = 1_024;
+pub const BYTES_MAX: usize = 1_024;
 
 /// Steps of a path and of the conditions in it: a stack frame each.
 const STEPS_MAX: usize = 64;

@@ -19,6 +19,7 @@ use crate::metrics_api::service::{self, ServiceSource};
 use crate::prometheus::{self, query};
 use crate::scaling::event::{Answer, PollDone, PollJob};
 use crate::scaling::model::Query;
+use crate::wire::mask;
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
@@ -142,7 +143,9 @@ impl Asker {
         let latency = started.elapsed();
         let outcome = outcome(&answer);
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-        debug!(poll = job.id, server:% = job.server, query = what, outcome, latency_ms; "polled");
+        // With user information, as it is told apart by.
+        let server = mask::address(&job.server);
+        debug!(poll = job.id, server:% = server, query = what, outcome, latency_ms; "polled");
         PollDone { id: job.id, asked_after: started - begun, latency, answer }
     }
 }

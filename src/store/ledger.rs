@@ -21,6 +21,13 @@ use crate::scaling::recommend::Limit;
 /// patch end sooner.
 const CARRY_OUT_MS: i64 = 300_000;
 
+/// Definitions of one object that are kept beside the one in force: one that is edited every second must not fill the
+/// file. Of 4 KB each, 1 MB.
+const DEFINITIONS_MAX: i64 = 256;
+
+/// Ended series of one object that are kept, whatever was measured of them.
+const SERIES_KEPT_MAX: i64 = 4_096;
+
 #[derive(Debug)]
 struct ErrorPeriod {
     id: i64,
@@ -130,13 +137,14 @@ impl Ledger {
                 };
                 let (value, message) = rows::sample_value(answer);
                 if *is_error {
-                    series.note(prepared, at.0, &value, message)?;
+                    series.note(prepared, at.0, &value, &rows::bounded(message))?;
                 } else {
                     series.end_error(prepared, at.0)?;
                 }
                 samples.push((series.id, Point { at_unix_ms: at.0, value, latency_ms: rows::millis(*latency) }));
             }
             Record::Definition { at, object, uid, generation, spec_json, invalid, triggers, .. } => {
+                let invalid = invalid.as_deref().map(rows::bounded);
                 let spec = Spec { generation: *generation, spec_json, invalid: invalid.as_deref() };
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
@@ -169,7 +177,10 @@ impl Ledger {
                     .get(Sql::FindDecision)?
                     .query_row(params![id, at.0, CARRY_OUT_MS, from, to], |row| row.get(0))
                     .optional()?;
-                prepared.execute(Sql::InsertAction, params![id, decision, at.0, from, to, error])?;
+                prepared.execute(
+                    Sql::InsertAction,
+                    params![id, decision, at.0, from, to, error.as_deref().map(rows::bounded)],
+                )?;
             }
             Record::Replicas { at, object, from, to, by, .. } => {
                 let id = self.object(prepared, *at, object)?.id;
@@ -185,13 +196,14 @@ impl Ledger {
                 let id = self.object(prepared, *at, object)?.id;
                 let conditions = rows::conditions_json(conditions);
                 prepared.execute(Sql::InsertHpaConditions, [&conditions])?;
+                let metrics_json = rows::bounded_json(metrics_json);
                 prepared.execute(Sql::InsertHpa, params![id, at.0, current, desired, conditions, metrics_json])?;
             }
             Record::Condition { at, object, condition } => {
                 let id = self.object(prepared, *at, object)?.id;
                 let (kind, status) = (condition.kind.name(), condition.status.name());
-                let row = params![id, at.0, kind, status, condition.reason, condition.message];
-                prepared.execute(Sql::InsertCondition, row)?;
+                let (reason, message) = (rows::bounded(&condition.reason), rows::bounded(&condition.message));
+                prepared.execute(Sql::InsertCondition, params![id, at.0, kind, status, reason, message])?;
             }
             Record::LastActive { object, at } => {
                 let id = self.object(prepared, *at, object)?.id;
@@ -273,6 +285,7 @@ impl Ledger {
             prepared.execute(Sql::CloseDefinitions, params![object.id, at.0])?;
             let row = params![object.id, spec.generation, at.0, spec.spec_json, spec.invalid];
             prepared.execute(Sql::InsertDefinition, row)?;
+            prepared.execute(Sql::TrimDefinitions, params![object.id, DEFINITIONS_MAX])?;
         }
         object.set_triggers(prepared, at, triggers)
     }
@@ -304,13 +317,18 @@ impl Object {
         at: UnixMillis,
         triggers: &[RecordedTrigger],
     ) -> Result<(), rusqlite::Error> {
+        let mut ended = false;
         for mut series in std::mem::take(&mut self.series) {
             if triggers.contains(&series.trigger) {
                 self.series.push(series);
             } else {
                 series.end_error(prepared, at.0)?;
                 prepared.execute(Sql::CloseSeries, params![series.id, at.0])?;
+                ended = true;
             }
+        }
+        if ended {
+            prepared.execute(Sql::TrimSeries, params![self.id, SERIES_KEPT_MAX])?;
         }
         for trigger in triggers {
             if self.series.iter().any(|series| series.trigger == *trigger) {

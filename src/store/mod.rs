@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod health;
 mod ledger;
 mod losses;
+mod masking;
 pub mod past;
 mod prepared;
 pub mod query;
@@ -51,8 +52,11 @@ pub use schema::version as schema_version;
 use crate::scaling::event::{Record, RestoredState};
 use queue::Message;
 
-/// How long [`Store::write_kv`] and [`Store::flush`] wait for the writer.
+/// How long [`Store::write_kv`] waits for the writer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long [`Store::flush`] does. Nothing in the daemon waits for it; who does wants to read what was sent.
+const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -183,7 +187,7 @@ impl Store {
     /// # Errors
     /// When that does not happen in time, or writing fails at the moment.
     pub fn flush(&self) -> Result<(), Error> {
-        if self.ticket().wait(ANSWER_LIMIT) { Ok(()) } else { Err(Error::Busy) }
+        if self.ticket().wait(FLUSH_LIMIT) { Ok(()) } else { Err(Error::Busy) }
     }
 
     /// Writes what is left, folds the WAL into the file and closes it. Waits no longer than `within`.

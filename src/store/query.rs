@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, OpenFlags, backup::Backup};
 
@@ -52,6 +53,43 @@ impl Options {
     }
 }
 
+/// Memory that SQLite takes in this process at most, whatever a statement asks for. Beside the daemon the pod has less
+/// to spare than a node.
+const HEAP_BYTES_MAX: i64 = 64 << 20;
+
+/// One value; a definition of the largest size that the API server takes has 3 MiB.
+const VALUE_BYTES_MAX: i32 = 4 << 20;
+
+/// A table is kept until the widths of its columns are known.
+const TABLE_BYTES_MAX: usize = 16 << 20;
+
+/// Bounds what SQLite takes in the whole process: for a process that does nothing but run a statement.
+///
+/// # Errors
+/// When SQLite refuses.
+pub fn limit_memory() -> Result<(), Error> {
+    let limited = Connection::open_in_memory().and_then(|connection| {
+        connection.pragma_update_and_check(None, "hard_heap_limit", HEAP_BYTES_MAX, |row| row.get::<_, i64>(0))
+    });
+    limited.map(|_| ()).map_err(|source| Error::Read { source })
+}
+
+/// What a statement may be made of, and how long its values may be.
+fn limit_statement(connection: &Connection) -> Result<(), rusqlite::Error> {
+    for (limit, value) in [
+        (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 256 << 10),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
+        (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 200),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        connection.set_limit(limit, value)?;
+    }
+    Ok(())
+}
+
 /// What came of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -87,6 +125,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
         reader::open_read_only(&options.path).map_err(|source| Error::Open { path: options.path.clone(), source })?;
     let read = |source| Error::Read { source };
     reader::set_deadline(&mut connection, options.time_limit).map_err(read)?;
+    limit_statement(&connection).map_err(read)?;
     connection.authorizer(Some(allow_looking)).map_err(read)?;
     if text == ".tables" {
         return rows(&connection, sql::LIST_TABLES, &[], options, out);
@@ -152,6 +191,12 @@ fn rows(
         Some(rusqlite::ErrorCode::AuthorizationForStatementDenied | rusqlite::ErrorCode::ReadOnly) => {
             Error::Refused { message: format!("only reading is allowed ({source})") }
         }
+        Some(rusqlite::ErrorCode::OutOfMemory) => {
+            Error::Refused { message: format!("it needs more than {} MiB of memory", HEAP_BYTES_MAX >> 20) }
+        }
+        Some(rusqlite::ErrorCode::TooBig) => {
+            Error::Refused { message: format!("a value in it is longer than {} MiB", VALUE_BYTES_MAX >> 20) }
+        }
         _ => Error::Read { source },
     };
     let mut batch = Batch::new(connection, text);
@@ -182,6 +227,12 @@ fn rows(
         printer.row(row).map_err(|fault| match fault {
             Fault::Sqlite(source) => failed(source),
             Fault::Output(source) => Error::Output { source },
+            Fault::Large => Error::Refused {
+                message: format!(
+                    "the table is larger than {} MiB: use --format csv or json, or a smaller --limit",
+                    TABLE_BYTES_MAX >> 20
+                ),
+            },
         })?;
     }
     printer.finish().map_err(|source| Error::Output { source })?;
@@ -191,6 +242,8 @@ fn rows(
 enum Fault {
     Sqlite(rusqlite::Error),
     Output(std::io::Error),
+    /// The table grew beyond what is kept.
+    Large,
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -211,12 +264,13 @@ struct Printer<'o> {
     out: &'o mut dyn Write,
     /// Rows of a table, kept until the widths are known; the row limit bounds it.
     table: Vec<Vec<String>>,
+    table_bytes: usize,
     begun: bool,
 }
 
 impl<'o> Printer<'o> {
     fn new(format: Format, names: Vec<String>, out: &'o mut dyn Write) -> Self {
-        Self { format, names, out, table: Vec::new(), begun: false }
+        Self { format, names, out, table: Vec::new(), table_bytes: 0, begun: false }
     }
 
     fn row(&mut self, row: &rusqlite::Row<'_>) -> Result<(), Fault> {
@@ -224,7 +278,11 @@ impl<'o> Printer<'o> {
             Format::Table => {
                 let cells = (0..self.names.len())
                     .map(|i| Ok(printable(&text(row.get_ref(i)?))))
-                    .collect::<Result<_, Fault>>()?;
+                    .collect::<Result<Vec<String>, Fault>>()?;
+                self.table_bytes += cells.iter().map(|cell| cell.len() + size_of::<String>()).sum::<usize>();
+                if self.table_bytes > TABLE_BYTES_MAX {
+                    return Err(Fault::Large);
+                }
                 self.table.push(cells);
             }
             Format::Csv => {

@@ -17,6 +17,9 @@ use super::upkeep::delete_empty_block;
 /// Rows of text that one slice deletes: 10 µs each make 5 ms, on a machine ten times slower 50 ms.
 const EXPIRE_ROWS: i64 = 500;
 
+/// The size cap takes the history in so many stretches of its time.
+const HISTORY_STEPS: i64 = 64;
+
 /// Free pages that are kept for what comes next: 1 MiB.
 const FREE_PAGES_KEPT: i64 = 256;
 
@@ -31,11 +34,11 @@ pub struct Retention {
     pub minutes: Duration,
     /// Roll-ups by hour.
     pub hours: Duration,
-    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses. Definitions
-    /// are kept for ever.
+    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses, definitions that
+    /// are no longer in force, starts of hpalite; and removed objects and ended triggers, once nothing of them is left.
     pub history: Duration,
     /// Of the file without its write-ahead log, in bytes; 0 for no limit. Beyond it the oldest go before their time:
-    /// samples first, then minutes, hours, the rest of the history, and definitions that are no longer in force.
+    /// samples first, then minutes, hours, and the rest of the history.
     pub size_max: u64,
 }
 
@@ -54,6 +57,7 @@ pub(crate) enum Kind {
     Minutes,
     Hours,
     History,
+    /// And objects and triggers that are no more.
     Definitions,
 }
 
@@ -82,53 +86,65 @@ pub(crate) fn expire(
     Ok(samples(prepared, before(retention.samples))?.is_some()
         || minutes(prepared, before(retention.minutes))?.is_some()
         || hours(prepared, before(retention.hours))?.is_some()
-        || history(prepared, before(retention.history))?.is_some())
+        || happened(prepared, before(retention.history))?.is_some()
+        || ended(prepared, before(retention.history))?.is_some())
 }
 
-/// When the file is larger than it may be: deletes one slice of the oldest, counts it, and returns true.
+/// Whether the file is larger than it may be.
+pub(crate) fn is_over(prepared: &mut Prepared<'_>, retention: &Retention) -> Result<bool, rusqlite::Error> {
+    let pages = pragma(prepared, Sql::PageCount)? - pragma(prepared, Sql::FreePageCount)?;
+    Ok(retention.size_max > 0 && u64::try_from(pages).unwrap_or(0) * PAGE_BYTES > retention.size_max)
+}
+
+/// Whether there are samples outside the head.
+pub(crate) fn has_block(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
+    prepared.get(Sql::HasBlock)?.query_row([], |row| row.get(0))
+}
+
+/// When the file is larger than it may be and nothing is in the head: deletes one slice of the oldest, counts it, and
+/// returns true.
 pub(crate) fn shrink(
     prepared: &mut Prepared<'_>,
     retention: &Retention,
     counters: &Counters,
 ) -> Result<bool, rusqlite::Error> {
-    let pages = pragma(prepared, Sql::PageCount)? - pragma(prepared, Sql::FreePageCount)?;
-    if retention.size_max == 0 || u64::try_from(pages).unwrap_or(0) * PAGE_BYTES <= retention.size_max {
+    if !is_over(prepared, retention)? {
         return Ok(false);
     }
     const ALL: i64 = i64::MAX;
-    for kind in Kind::ALL {
-        let gone = match kind {
-            Kind::Samples => samples(prepared, ALL)?,
-            Kind::Minutes => minutes(prepared, ALL)?,
-            Kind::Hours => hours(prepared, ALL)?,
-            // An hour of it at a time.
-            Kind::History => match oldest(prepared, Sql::OldestHistory)? {
-                Some(at) => history(prepared, at.saturating_add(3_600_000))?,
-                None => None,
-            },
-            Kind::Definitions => match oldest(prepared, Sql::OldestDefinition)? {
-                Some(at) => some(prepared.execute(Sql::ExpireDefinitions, [at.saturating_add(1), EXPIRE_ROWS])?),
-                None => None,
+    let gone = if let Some(rows) = samples(prepared, ALL)? {
+        (Kind::Samples, rows)
+    } else if let Some(rows) = minutes(prepared, ALL)? {
+        (Kind::Minutes, rows)
+    } else if let Some(rows) = hours(prepared, ALL)? {
+        (Kind::Hours, rows)
+    } else {
+        let oldest = time(prepared, Sql::OldestHistory)?;
+        // What ended before all that is left goes without a loss.
+        let gone = match ended(prepared, oldest.unwrap_or(ALL))? {
+            Some(gone) => Some(gone),
+            // Some of its time, from the oldest on: within that time one table goes after the other.
+            None => match (oldest, time(prepared, Sql::NewestHistory)?) {
+                (Some(oldest), Some(newest)) => {
+                    let stretch = newest.saturating_sub(oldest) / HISTORY_STEPS;
+                    happened(prepared, oldest.saturating_add(stretch).saturating_add(1))?
+                }
+                _ => None,
             },
         };
-        if let Some(rows) = gone {
-            counters.drop_early(kind, rows);
-            return Ok(true);
-        }
-    }
-    Ok(false)
+        let Some(gone) = gone else { return Ok(false) };
+        gone
+    };
+    counters.drop_early(gone.0, gone.1);
+    Ok(true)
 }
 
 fn pragma(prepared: &mut Prepared<'_>, sql: Sql) -> Result<i64, rusqlite::Error> {
     prepared.get(sql)?.query_row([], |row| row.get(0))
 }
 
-fn oldest(prepared: &mut Prepared<'_>, sql: Sql) -> Result<Option<i64>, rusqlite::Error> {
+fn time(prepared: &mut Prepared<'_>, sql: Sql) -> Result<Option<i64>, rusqlite::Error> {
     prepared.get(sql)?.query_row([], |row| row.get(0))
-}
-
-fn some(rows: usize) -> Option<usize> {
-    (rows > 0).then_some(rows)
 }
 
 /// A slice of the oldest block, which is rolled up first where it is not. Rows that went; `None` when there is no block.
@@ -173,14 +189,14 @@ fn hours(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usiz
     Ok(Some(gone))
 }
 
-fn history(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usize>, rusqlite::Error> {
+/// A slice of what happened before a time; all of it is within the times of `OldestHistory` and `NewestHistory`.
+fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
     for statement in [
         Sql::ExpireActions,
         Sql::ExpireDecisions,
         Sql::ExpireReplicaChanges,
         Sql::ExpireHpas,
         Sql::ExpireConditions,
-        Sql::ExpireErrorPeriods,
         Sql::ExpireLosses,
     ] {
         let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
@@ -192,7 +208,28 @@ fn history(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<us
         if statement == Sql::ExpireHpas && room > 0 {
             prepared.execute(Sql::ExpireHpaConditions, [room])?;
         }
-        return Ok(Some(gone));
+        return Ok(Some((Kind::History, gone)));
+    }
+    // Definitions of a megabyte are none any more, but some kilobytes they have.
+    let gone = prepared.execute(Sql::ExpireDefinitions, params![before_unix_ms, EXPIRE_ROWS / 8])?;
+    Ok((gone > 0).then_some((Kind::Definitions, gone)))
+}
+
+/// A slice of what ended before a time, and nothing that is left refers to.
+fn ended(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
+    for statement in [Sql::ExpireErrorPeriods, Sql::ExpireRuns] {
+        let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
+        if gone > 0 {
+            return Ok(Some((Kind::History, gone)));
+        }
+    }
+    // What a sample or a roll-up was measured by stays as long as any of that time is left.
+    let before_unix_ms = time(prepared, Sql::OldestNumber)?.map_or(before_unix_ms, |oldest| oldest.min(before_unix_ms));
+    for statement in [Sql::ExpireSeries, Sql::ExpireStates, Sql::ExpireObjects] {
+        let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
+        if gone > 0 {
+            return Ok(Some((Kind::Definitions, gone)));
+        }
     }
     Ok(None)
 }

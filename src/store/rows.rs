@@ -31,6 +31,25 @@ pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
     }
 }
 
+/// Bytes of a text that is stored: what servers say and users write has no end of its own.
+const TEXT_MAX: usize = 2_048;
+
+/// Bytes of JSON that the API server made, beyond which none of it is stored.
+const JSON_MAX: usize = 64 << 10;
+
+/// Triggers of a decision, conditions of an HPA.
+const LIST_MAX: usize = 200;
+
+/// The text, or its begin.
+pub(crate) fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
+    let short = crate::polling::encode::cut(text, TEXT_MAX);
+    if short.len() < text.len() { format!("{short}…").into() } else { text.into() }
+}
+
+pub(crate) fn bounded_json(json: &str) -> &str {
+    if json.len() > JSON_MAX { "[]" } else { json }
+}
+
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -38,12 +57,13 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
     triggers
         .iter()
+        .take(LIST_MAX)
         .map(|trigger| {
             let mut row = json!({
                 "metric": &*trigger.metric_name,
                 "value": trigger.value,
                 "active": trigger.active,
-                "error": trigger.error,
+                "error": trigger.error.as_deref().map(bounded),
                 "target": trigger.target,
                 "metric_type": trigger.metric_type.name(),
                 "proposal": trigger.proposal.map(|proposal| proposal.replicas),
@@ -55,7 +75,7 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
                 row["absent_since_unix_ms"] = json!(absence.since.0);
             }
             if let Some(formula) = &trigger.formula {
-                row["formula"] = json!(formula);
+                row["formula"] = json!(bounded(formula));
             }
             row
         })
@@ -85,8 +105,9 @@ pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
 pub(crate) fn conditions_json(conditions: &[(String, String, String, String)]) -> String {
     conditions
         .iter()
+        .take(LIST_MAX)
         .map(|(kind, status, reason, message)| {
-            json!({ "type": kind, "status": status, "reason": reason, "message": message })
+            json!({ "type": kind, "status": status, "reason": bounded(reason), "message": bounded(message) })
         })
         .collect::<serde_json::Value>()
         .to_string()

@@ -5,7 +5,8 @@
 //! migrated database and judge its plan.
 
 /// Applied in order, each once; the position (from 1) is the schema's version. Append only.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../../sql/migrations/0001_init.sql")];
+pub(crate) const MIGRATIONS: &[&str] =
+    &[include_str!("../../sql/migrations/0001_init.sql"), include_str!("../../sql/migrations/0002_retention.sql")];
 
 /// Dropped and recreated at each start.
 pub(crate) const VIEWS: &[(&str, &str)] = &[
@@ -94,6 +95,11 @@ statements! {
         WHERE object_id = ?1 AND until_unix_ms IS NULL ORDER BY from_unix_ms DESC LIMIT 1";
     CloseDefinitions Hot "UPDATE definition SET until_unix_ms = max(?2, from_unix_ms) WHERE object_id = ?1 AND until_unix_ms IS NULL";
     InsertDefinition Hot "INSERT INTO definition (object_id, generation, from_unix_ms, spec_json, invalid) VALUES (?1, ?2, ?3, ?4, ?5)";
+    // All but the newest ?2 that ended, some at a time.
+    TrimDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE object_id = ?1 AND until_unix_ms IS NOT NULL \
+        ORDER BY from_unix_ms DESC, id DESC LIMIT 100 OFFSET ?2)";
+    TrimSeries Cold "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.object_id = ?1 AND s.until_unix_ms IS NOT NULL \
+        AND NOT EXISTS (SELECT 1 FROM error_period e WHERE e.series_id = s.id) ORDER BY s.id DESC LIMIT 500 OFFSET ?2)";
     InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
         activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
@@ -203,12 +209,48 @@ statements! {
     ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT id FROM condition_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
         WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
-    // For the size cap: closed definitions, and the time of the oldest row of each kind.
-    ExpireDefinitions Cold "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
+    // What ended and nothing refers to any more.
+    ExpireDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
+    ExpireSeries Hot "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.until_unix_ms < ?1 \
+        AND NOT EXISTS (SELECT 1 FROM error_period e WHERE e.series_id = s.id) ORDER BY s.until_unix_ms LIMIT ?2)";
+    ExpireStates Hot "DELETE FROM object_state WHERE object_id IN (SELECT a.object_id FROM scaled_object o JOIN object_state a ON a.object_id = o.id \
+        WHERE o.removed_at_unix_ms < ?1 ORDER BY o.removed_at_unix_ms LIMIT ?2)";
+    ExpireObjects Hot "DELETE FROM scaled_object WHERE id IN (SELECT o.id FROM scaled_object o WHERE o.removed_at_unix_ms < ?1 \
+        AND NOT EXISTS (SELECT 1 FROM definition x WHERE x.object_id = o.id) AND NOT EXISTS (SELECT 1 FROM series x WHERE x.object_id = o.id) \
+        AND NOT EXISTS (SELECT 1 FROM decision x WHERE x.object_id = o.id) AND NOT EXISTS (SELECT 1 FROM action x WHERE x.object_id = o.id) \
+        AND NOT EXISTS (SELECT 1 FROM replica_change x WHERE x.object_id = o.id) AND NOT EXISTS (SELECT 1 FROM hpa_observation x WHERE x.object_id = o.id) \
+        AND NOT EXISTS (SELECT 1 FROM condition_change x WHERE x.object_id = o.id) AND NOT EXISTS (SELECT 1 FROM object_state x WHERE x.object_id = o.id) \
+        ORDER BY o.removed_at_unix_ms LIMIT ?2)";
+    ExpireRuns Hot "DELETE FROM process_run WHERE id IN (SELECT id FROM process_run WHERE started_at_unix_ms < ?1 AND state <> 'running' \
+        ORDER BY started_at_unix_ms LIMIT ?2)";
+    // The oldest time that any sample or roll-up has: a series that ended before has none.
+    OldestNumber Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM sample_head) AS at UNION ALL SELECT (SELECT min(from_unix_ms) FROM sample_block) \
+        UNION ALL SELECT (SELECT min(from_unix_ms) FROM minute_block) UNION ALL SELECT (SELECT min(hour_unix_ms) FROM rolled_hour))";
+    // For the size cap: the times between which everything lies that may go.
+    HasBlock Cold "SELECT EXISTS (SELECT 1 FROM sample_block)";
     OldestHistory Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT min(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT min(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT min(at_unix_ms) FROM hpa_observation) \
-        UNION ALL SELECT (SELECT min(at_unix_ms) FROM condition_change))";
-    OldestDefinition Cold "SELECT min(until_unix_ms) FROM definition";
+        UNION ALL SELECT (SELECT min(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition) \
+        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss))";
+    NewestHistory Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) \
+        UNION ALL SELECT (SELECT max(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
+        UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition) \
+        UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss))";
+
+    // Masking what an earlier version stored: ?1 to ?2 are ids, ?3 how many rows.
+    MaskNext Cold "SELECT name, after_id, last_id FROM unmasked LIMIT 1";
+    MaskAdvance Hot "UPDATE unmasked SET after_id = ?2 WHERE name = ?1";
+    MaskDone Hot "DELETE FROM unmasked WHERE name = ?1";
+    MaskReadDefinitions Hot "SELECT id, spec_json, invalid FROM definition WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+    MaskDefinition Hot "UPDATE definition SET spec_json = ?2, invalid = ?3 WHERE id = ?1";
+    MaskReadConditions Hot "SELECT id, message FROM condition_change WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+    MaskCondition Hot "UPDATE condition_change SET message = ?2 WHERE id = ?1";
+    MaskReadErrors Hot "SELECT id, message FROM error_period WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+    MaskError Hot "UPDATE error_period SET message = ?2 WHERE id = ?1";
+    MaskReadDecisions Hot "SELECT id, triggers_json FROM decision WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+    MaskDecision Hot "UPDATE decision SET triggers_json = ?2 WHERE id = ?1";
+    MaskReadActions Hot "SELECT id, error FROM action WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+    MaskAction Hot "UPDATE action SET error = ?2 WHERE id = ?1";
     PageCount Hot "PRAGMA page_count";
     FreePageCount Hot "PRAGMA freelist_count";
     FreePages Cold "PRAGMA incremental_vacuum(256)";

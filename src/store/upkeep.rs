@@ -13,6 +13,7 @@ use super::chunk::{
     unpack,
 };
 use super::clock;
+use super::masking;
 use super::prepared::Prepared;
 use super::queue::Counters;
 use super::retention::{self, Retention};
@@ -76,6 +77,8 @@ pub(crate) struct Upkeep {
     fresh_block: bool,
     /// How often slices are halved on this machine now.
     halvings: u32,
+    /// There may be rows of an earlier version that are to be masked.
+    unmasked: bool,
 }
 
 impl Upkeep {
@@ -90,6 +93,7 @@ impl Upkeep {
             expired_at_unix_ms: 0,
             fresh_block: true,
             halvings: 0,
+            unmasked: true,
         })
     }
 
@@ -159,9 +163,11 @@ impl Upkeep {
     ) -> Result<bool, rusqlite::Error> {
         let head_age_ms = now_unix_ms.saturating_sub(self.head_oldest_unix_ms);
         if self.head_rows >= HEAD_ROWS || (self.head_rows > 0 && head_age_ms >= HEAD_AGE_MS) {
-            in_transaction(prepared, pack_head)?;
-            self.head_rows = 0;
-            self.fresh_block = true;
+            self.pack_head(prepared)?;
+            return Ok(true);
+        }
+        if self.unmasked {
+            self.unmasked = in_transaction(prepared, masking::slice)?;
             return Ok(true);
         }
         let ripe_unix_ms = now_unix_ms.saturating_sub(super::rows::millis(ROLL_AGE.min(self.retention.samples)));
@@ -179,6 +185,13 @@ impl Upkeep {
         more
     }
 
+    fn pack_head(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
+        in_transaction(prepared, pack_head)?;
+        self.head_rows = 0;
+        self.fresh_block = true;
+        Ok(())
+    }
+
     /// Deletes a slice of what is too much or too old, or gives some of the freed pages back.
     fn delete(
         &mut self,
@@ -187,6 +200,11 @@ impl Upkeep {
         counters: &Counters,
     ) -> Result<bool, rusqlite::Error> {
         let retention = self.retention;
+        // Samples go first, those in the head among them: packed, they are in a block like the others.
+        if self.head_rows > 0 && retention::is_over(prepared, &retention)? && !retention::has_block(prepared)? {
+            self.pack_head(prepared)?;
+            return Ok(true);
+        }
         if in_transaction(prepared, |prepared| retention::shrink(prepared, &retention, counters))? {
             return Ok(true);
         }

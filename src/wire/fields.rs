@@ -4,10 +4,12 @@
 //! Owns paths and the wording of type errors; knows nothing of any kind of object. `null` counts as
 //! absent throughout, as on the API server.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use super::mask;
 use crate::scaling::model::{Problem, Step};
 
 /// Something that works, but hardly as its author meant it. For `check` only.
@@ -37,11 +39,21 @@ impl Report {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.problems.push(Problem { step, field: field.into(), message: message.into(), fix: fix.into() });
+        let (message, fix) = (masked(message), masked(fix));
+        self.problems.push(Problem { step, field: field.into(), message, fix });
     }
 
     pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) {
-        self.warnings.push(Warning { field: field.into(), message: message.into(), fix: fix.into() });
+        self.warnings.push(Warning { field: field.into(), message: masked(message), fix: masked(fix) });
+    }
+}
+
+/// Messages are stored, logged and become events: whatever a rule quotes, no password is in it.
+fn masked(text: impl Into<String>) -> String {
+    let text = text.into();
+    match mask::text(&text) {
+        Cow::Owned(masked) => masked,
+        Cow::Borrowed(_) => text,
     }
 }
 
@@ -202,9 +214,11 @@ pub(crate) fn describe(value: &Value) -> String {
     }
 }
 
-/// A user's text in quotes, cut so that a whole file pasted into one field does not fill the message.
+/// A user's text in quotes, without what may be secret in an address, and cut so that a whole file pasted into one field does not fill the message.
 pub(crate) fn quoted(text: &str) -> String {
     const CHARACTERS_MAX: usize = 80;
+    // Before the cut, which might leave a password without the '@' that says so.
+    let text = &*mask::value(text);
     match text.char_indices().nth(CHARACTERS_MAX) {
         Some((cut, _)) => format!("{:?}…", &text[..cut]),
         None => format!("{text:?}"),

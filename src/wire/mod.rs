@@ -10,6 +10,7 @@ pub mod event;
 mod fields;
 pub mod hpa;
 pub mod labels;
+pub(crate) mod mask;
 mod metadata;
 mod names;
 pub mod quantity;

@@ -89,3 +89,28 @@ fn the_readme_lists_flags_that_exist() {
     }
     assert!(count >= 8, "{count}");
 }
+
+/// Its memory is the pod's, in which the daemon runs.
+#[test]
+fn no_statement_takes_much_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let store = hpalite::store::Store::start(&path, hpalite::store::Options::default()).unwrap();
+    assert!(store.stop(std::time::Duration::from_secs(120)).complete);
+    let db = path.to_str().unwrap();
+    for statement in [
+        "SELECT zeroblob(1000000000)",
+        "WITH RECURSIVE n(i, t) AS (SELECT 1, hex(zeroblob(1000000)) UNION ALL SELECT i + 1, t || i FROM n LIMIT 1000) SELECT count(DISTINCT t) FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 400) SELECT json_array_length(json_group_array(hex(zeroblob(4000)))) FROM n, n AS m",
+    ] {
+        // Of its address space, which is more than what it uses.
+        let limited =
+            format!("ulimit -v 400000; exec {} sql --db {db} --timeout 60 \"$0\"", env!("CARGO_BIN_EXE_hpalite"));
+        let output = Command::new("sh").args(["-c", &limited, statement]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{statement}: {}", stderr(&output));
+        let words = stderr(&output);
+        assert!(words.contains("MiB"), "{statement}: {words}");
+    }
+    let output = hpalite(&["sql", "--db", db, "SELECT count(*) AS runs FROM v_process_run"]);
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), "runs\n----\n1\n"));
+}

@@ -56,7 +56,7 @@ fn served(port: u16, roots_pem: &[u8]) -> Result<CertificateDer<'static>, String
 fn keep(folder: &Path, rotation: &Rotation) {
     let store = Store::start(&folder.join("hpalite.db"), Options::default()).unwrap();
     store.write_kv("certificates", &rotation.to_json()).unwrap();
-    assert!(store.stop(Duration::from_secs(10)).complete);
+    assert!(store.stop(Duration::from_secs(60)).complete);
 }
 
 #[test]

@@ -63,7 +63,7 @@ spec:
     cluster.set_gauge(&gauge, 0.0);
     wait_for("0 replicas after the cooldown", || (cluster.replicas(&namespace, "api")? == 0).then_some(()));
     // The path up is in the history, with who went which step.
-    let steps = wait_until("the history to be written", Duration::from_secs(10), || {
+    let steps = wait_until("the history to be written", Duration::from_secs(60), || {
         let rows = daemon.sql(&format!(
             "SELECT from_replicas, to_replicas, actor FROM v_replica_change WHERE namespace = '{namespace}' ORDER BY at_unix_ms"
         ));

@@ -14,7 +14,7 @@ use hpalite::scaling::event::{Answer, ErrorClass, PollError};
 use hpalite::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
 
 /// Far above what a loopback answer takes, so that only a test of time limits meets it.
-pub(crate) const GENEROUS: Duration = Duration::from_secs(20);
+pub(crate) const GENEROUS: Duration = Duration::from_secs(90);
 
 pub(crate) fn transport() -> Transport {
     transport_with(&[])

@@ -1,5 +1,6 @@
 //! The store with real SQLite files and real faults.
 
+mod churn;
 mod cookbook;
 mod faults;
 mod files;
@@ -43,7 +44,7 @@ impl Place {
 
     pub(crate) fn open(&self) -> Connection {
         let connection = Connection::open(self.path()).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
         connection
     }
 }
@@ -59,7 +60,7 @@ pub(crate) fn keeping_all() -> Options {
 }
 
 pub(crate) fn stop(store: Store) {
-    let stopped = store.stop(Duration::from_secs(20));
+    let stopped = store.stop(Duration::from_secs(120));
     assert!(stopped.complete, "{stopped:?}");
 }
 
@@ -117,7 +118,7 @@ pub(crate) fn timeout(message: &str) -> Answer {
 
 /// Waits for a condition; names it when it does not come.
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !condition() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::yield_now();

@@ -87,6 +87,34 @@ fn a_long_statement_ends_in_time() {
     assert!(matches!(run(&options, &mut Vec::new()), Err(Error::TimeLimit { ms: 50 })));
 }
 
+/// Whatever a statement asks for, it gets no more than a little memory.
+#[test]
+fn no_value_and_no_table_is_large() {
+    let place = Place::new();
+    stop(place.start());
+    for (sql, words) in [
+        ("SELECT zeroblob(1000000000)", "longer than 4 MiB"),
+        ("SELECT randomblob(1000000000)", "longer than 4 MiB"),
+        ("SELECT printf('%*c', 100000000, 'x')", "longer than 4 MiB"),
+        ("SELECT replace(hex(zeroblob(1000000)), '0', '00000000')", "longer than 4 MiB"),
+        (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) SELECT group_concat(hex(zeroblob(100))) FROM n",
+            "longer than 4 MiB",
+        ),
+        (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100) SELECT hex(zeroblob(1000000)) FROM n",
+            "larger than 16 MiB",
+        ),
+    ] {
+        let mut options = Options::new(&place.path(), sql);
+        options.time_limit = Duration::from_secs(120);
+        match run(&options, &mut Vec::new()) {
+            Err(Error::Refused { message }) => assert!(message.contains(words), "{sql}: {message}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_copy_is_whole_while_writing_goes_on() {
     let place = Place::new();

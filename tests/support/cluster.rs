@@ -402,7 +402,7 @@ impl Daemon {
     /// What `/readyz` says, without its line end; "ok" if ready.
     pub(crate) fn readiness(&self) -> String {
         let settings = ureq::Agent::config_builder().http_status_as_error(false);
-        let agent: ureq::Agent = settings.timeout_global(Some(Duration::from_secs(10))).build().into();
+        let agent: ureq::Agent = settings.timeout_global(Some(Duration::from_secs(60))).build().into();
         let answer = agent.get(format!("{}/readyz", self.http)).call();
         let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
         text.map_or_else(|error| error.to_string(), |text| text.trim_end().to_owned())
@@ -422,7 +422,7 @@ impl Drop for Daemon {
         if let Some(mut child) = self.child.take() {
             // In order, so that the next daemon of this cluster need not wait for the lease to run out.
             signal(child.id(), "TERM");
-            let until = Instant::now() + Duration::from_secs(10);
+            let until = Instant::now() + Duration::from_secs(60);
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
                 std::thread::park_timeout(Duration::from_millis(10));
             }
@@ -484,7 +484,7 @@ pub(crate) fn http_get(url: &str) -> String {
 }
 
 pub(crate) fn try_http_get(url: &str) -> Result<String, String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
     agent
         .get(url)
         .call()

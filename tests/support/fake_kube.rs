@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use hpalite::kube::ClusterConfig;
 
 /// Longer than anything takes that works; only a failing test waits for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {

@@ -74,12 +74,12 @@ impl Scene {
         scene.poll(&object, 0, 20 * DAY, 19 * DAY, |at| Answer::Value((at / POLL_MS % 90) as f64));
         scene.write();
         // A store that starts looks at once for what is too old.
-        let stopped = scene.store.take().map(|store| store.stop(Duration::from_secs(20)));
+        let stopped = scene.store.take().map(|store| store.stop(Duration::from_secs(120)));
         assert!(stopped.is_some_and(|stopped| stopped.complete));
         scene.store = Some(Store::start(&scene.db(), Options::default()).unwrap());
         wait_for("samples and minutes to expire", || {
             let connection = rusqlite::Connection::open(scene.db()).unwrap();
-            connection.busy_timeout(Duration::from_secs(5)).unwrap();
+            connection.busy_timeout(Duration::from_secs(60)).unwrap();
             ["sample_head", "sample_chunk", "sample_minute"].iter().all(|table| count(&connection, table) == 0)
         });
         scene
@@ -403,7 +403,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
-            let _ = store.stop(Duration::from_secs(20));
+            let _ = store.stop(Duration::from_secs(120));
         }
     }
 }

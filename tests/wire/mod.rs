@@ -3,6 +3,8 @@
 mod bad;
 mod check;
 mod compat;
+mod long;
+mod secrets;
 
 use hpalite::check::{Check, CheckReport};
 

@@ -506,6 +506,9 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
     trigger.source.query().is_some() && !trigger.use_cached_metrics
 }
 
+/// Bytes of an address or a query that are recorded.
+const TOLD_BYTES_MAX: usize = 4_096;
+
 fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {
     let recorded = definition.triggers.iter().map(|trigger| {
         let (server, query) = trigger.source.told();
@@ -514,13 +517,25 @@ fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super:
             kind: trigger.kind.clone(),
             name: trigger.name.clone(),
             metric_name: std::sync::Arc::clone(&trigger.metric_name),
-            server,
-            query,
+            server: bounded(server),
+            query: bounded(query),
             threshold: trigger.threshold,
             activation_threshold: trigger.activation_threshold,
         }
     });
     recorded.chain(definition.modifiers.as_ref().map(composite::recorded)).collect()
+}
+
+/// The text, or of a long one the begin and what tells it from others of the same begin.
+fn bounded(text: String) -> String {
+    if text.len() <= TOLD_BYTES_MAX {
+        return text;
+    }
+    // FNV-1a.
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    let end = (0..=TOLD_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
 }
 
 /// Namespace and name of the HPA that a valid object wants.

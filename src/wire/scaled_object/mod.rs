@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, Report, Warning};
 use super::metadata::{Metadata, Unreadable};
-use super::status;
+use super::{mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, ScaledObject, Step, TargetRef};
 
 /// The object, and what its author may want to know beyond what is wrong.
@@ -67,7 +67,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     };
     let annotations = annotations::read(&metadata.annotations, &mut report);
     // serde_json keeps keys sorted, which makes the text canonical.
-    let spec_json = object.get("spec").unwrap_or(&Value::Null).to_string();
+    let spec_json = mask::recorded(object.get("spec").unwrap_or(&Value::Null));
     let status = object.get("status").map(status::from_value).unwrap_or_default();
 
     let Report { mut problems, warnings, excerpts } = report;

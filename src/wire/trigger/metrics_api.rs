@@ -1,11 +1,12 @@
 //! The `metrics-api` trigger: a number out of whatever an HTTP API answers.
 
 use super::super::fields::{Report, quoted};
+use super::super::mask;
 use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, normalized, target};
 use crate::metrics_api::exposition::Selector;
-use crate::metrics_api::path::Path;
+use crate::metrics_api::path::{self, Path};
 use crate::metrics_api::request::Url;
 use crate::nearest::nearest;
 use crate::scaling::model::{
@@ -37,7 +38,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         Row {
             parameters: &["format"],
             default: "json",
-            meaning: "of the answer: `json`, `prometheus`, `xml` or `yaml`",
+            meaning: "of the answer, of up to 1 MiB: `json`, `prometheus`, `xml` or `yaml` (without anchors and aliases)",
         },
         Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds" },
         Row { parameters: &["unsafeSsl"], default: "false", meaning: "accept any certificate" },
@@ -147,7 +148,7 @@ fn url(parameters: &Parameters, report: &mut Report) -> Option<(String, Url)> {
             (reason, _) => reason.unwrap_or("is not a URL"),
         },
     };
-    parameters.problem("url", format!("{} {reason}", quoted(text)), FIX, report);
+    parameters.problem("url", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
     None
 }
 
@@ -157,6 +158,9 @@ fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Repo
     let result = match format {
         BodyFormat::Json => Path::parse(text).map(|_| ()),
         BodyFormat::Prometheus => Selector::parse(text).map(|_| ()),
+        BodyFormat::Xml | BodyFormat::Yaml if text.len() > path::BYTES_MAX => {
+            Err(format!("is longer than {} bytes", path::BYTES_MAX))
+        }
         BodyFormat::Xml | BodyFormat::Yaml => Ok(()),
     };
     let fix =

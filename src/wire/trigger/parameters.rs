@@ -9,6 +9,9 @@ use super::super::fields::{Report, quoted};
 use super::super::time::parse_go_duration;
 use crate::scaling::model::Step;
 
+/// Headers or parameters of one trigger; each is compared with all that are before it.
+const PAIRS_MAX: usize = 100;
+
 pub(crate) struct Parameters {
     path: String,
     values: BTreeMap<String, String>,
@@ -110,16 +113,22 @@ impl Parameters {
     /// `k=v,k2=v2`. A later value of the same key wins.
     pub(super) fn pairs(&self, name: &str, report: &mut Report) -> Result<Vec<(String, String)>, ()> {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        for item in self.get(name).into_iter().flat_map(|text| text.split(',')) {
+        // Never quoted but for a key: headers are passwords as often as not.
+        for (number, item) in (1..).zip(self.get(name).into_iter().flat_map(|text| text.split(','))) {
+            if number > PAIRS_MAX {
+                let message = format!("has more than {PAIRS_MAX} pairs");
+                self.problem(name, message, "write fewer", report);
+                return Err(());
+            }
             let parts: Vec<&str> = item.split('=').map(str::trim).collect();
             let [key, value] = parts[..] else {
-                let message = format!("{} is not of the form key=value", quoted(item.trim()));
+                let message = format!("pair {number} is not of the form key=value");
                 let fix = "write k=v,k2=v2; neither keys nor values can contain '=' or ','";
                 self.problem(name, message, fix, report);
                 return Err(());
             };
             if key.is_empty() {
-                self.problem(name, format!("{} has no key", quoted(item.trim())), "write k=v,k2=v2", report);
+                self.problem(name, format!("pair {number} has no key"), "write k=v,k2=v2", report);
                 return Err(());
             }
             match pairs.iter_mut().find(|(known, _)| known == key) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fields::{Report, quoted};
+use super::super::mask;
 use super::super::time::parse_go_duration;
 use super::address::check_base_url;
 use super::parameters::Parameters;
@@ -125,7 +126,7 @@ fn server_address(parameters: &Parameters, report: &mut Report) -> Option<String
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
     if let Err(reason) = check_base_url(text) {
-        parameters.problem("serverAddress", format!("{} {reason}", quoted(text)), FIX, report);
+        parameters.problem("serverAddress", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())
