@@ -435,6 +435,9 @@ impl Daemon {
                 Command::ReadTarget { object, target, known } => {
                     self.hands.take(Job::ReadTarget { object, target, known })
                 }
+                Command::ReadAuthentication(authentication) => {
+                    self.hands.take(Job::ReadAuthentication(authentication));
+                }
                 Command::CountReadyPods { object, selector } => {
                     self.hands.take(Job::CountReadyPods { object, selector })
                 }
@@ -550,7 +553,7 @@ fn log_record(record: &Record) {
         Record::Condition { object, condition, .. } => {
             info!(
                 scaledobject:% = object, condition = condition.kind.name(), status = condition.status.name(),
-                reason = condition.reason; "condition changed"
+                reason = condition.reason, message = condition.message; "condition changed"
             );
         }
         Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}
