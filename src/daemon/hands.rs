@@ -12,6 +12,7 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::clock;
 use super::lease::Fence;
@@ -21,11 +22,13 @@ use crate::kube::discovery::Discovery;
 use crate::kube::error::Error;
 use crate::kube::request::{ListOptions, PatchKind, Request, Resource};
 use crate::scaling::event::{
-    Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError,
-    WriteErrorKind, WriteKind, WriteOk,
+    AuthenticationRead, Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone,
+    WriteError, WriteErrorKind, WriteKind, WriteOk,
 };
 use crate::scaling::hpa::DesiredHpa;
-use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, TargetRef, Workload};
+use crate::scaling::model::{
+    Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, TargetRef, Workload,
+};
 use crate::store::Ticket;
 use crate::wire;
 
@@ -55,6 +58,7 @@ pub(super) enum Job {
         target: TargetRef,
         known: Option<Gvkr>,
     },
+    ReadAuthentication(AuthenticationKey),
     CountReadyPods {
         object: ObjectKey,
         selector: String,
@@ -150,6 +154,10 @@ impl Hand {
                     let result = self.read_target(&object.namespace, &target, known);
                     Event::TargetRead(TargetRead { object, target, result })
                 }
+                Job::ReadAuthentication(authentication) => {
+                    let result = self.read_authentication(&authentication);
+                    Event::AuthenticationRead(AuthenticationRead { authentication, result })
+                }
                 Job::CountReadyPods { object, selector } => {
                     let ready = self.count_ready_pods(&object.namespace, &selector).map_err(|error| error.to_string());
                     Event::PodsCounted { object, ready }
@@ -182,6 +190,7 @@ impl Hand {
                 Some(patch) => self.merge(&objects, namespace, &object.name, Some("status"), &patch),
                 None => Ok(WriteOk::Done),
             },
+            WriteKind::CreateHpa(desired) => self.create_hpa(desired),
             WriteKind::ApplyHpa(desired) => self.apply_hpa(desired),
             WriteKind::ReplaceHpa { desired, resource_version } => self.replace_hpa(desired, resource_version),
             WriteKind::DeleteHpa { name, uid } => {
@@ -239,6 +248,34 @@ impl Hand {
         self.merge(&resource, namespace, &authentication.name, subresource, patch)
     }
 
+    /// An apply would take over what it finds, so that there must be nothing to find.
+    fn create_hpa(&self, desired: &DesiredHpa) -> Result<WriteOk, Error> {
+        match self.named(&HPAS, Some(&desired.namespace), &desired.name)? {
+            None => self.apply_hpa(desired),
+            Some(found) => match wire::hpa::from_slice(found.get().as_bytes()) {
+                Ok(hpa) => Ok(WriteOk::HpaExists(Box::new(hpa))),
+                Err(error) => Err(Error::Decode { what: "the HPA of that name", source: error.0.into() }),
+            },
+        }
+    }
+
+    /// One object, by its name, as the API server has it now; `None` if it has none. By a list, since the rights on the
+    /// kinds that are watched are those to list them.
+    fn named(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<Box<RawValue>>, Error> {
+        let selector = format!("metadata.name={name}");
+        let options = ListOptions { field_selector: Some(&selector), ..ListOptions::default() };
+        let page: Named = self.client.json(&resource.list(namespace, &options)?)?;
+        Ok(page.items.and_then(|mut items| items.pop()))
+    }
+
+    fn read_authentication(&self, key: &AuthenticationKey) -> Result<Option<Box<Authentication>>, String> {
+        let resource = resources::authentications(key.group, key.kind);
+        let namespace = resource.namespaced.then_some(key.namespace.as_str());
+        let found = self.named(&resource, namespace, &key.name).map_err(|error| format!("{key}: {error}"))?;
+        let read = |json: Box<RawValue>| wire::authentication::from_slice(key.group, key.kind, json.get().as_bytes());
+        found.map(read).transpose().map(|read| read.map(Box::new)).map_err(|error| format!("{key}: {}", error.0))
+    }
+
     fn apply_hpa(&self, desired: &DesiredHpa) -> Result<WriteOk, Error> {
         let body = wire::hpa::to_apply(desired).to_string().into_bytes();
         let kind = PatchKind::Apply { field_manager: FIELD_MANAGER, force: true };
@@ -255,7 +292,13 @@ impl Hand {
     /// Moves the target only while it still shows the count that the decision was made on.
     fn scale(&self, namespace: &str, target: &ScaleTarget, from: u32, to: u32) -> Result<WriteOk, WriteError> {
         let resource = resources::of(&target.gvkr);
-        let failed = |error: Error| write_error(&error);
+        let failed = |error: Error| {
+            let mut failed = write_error(&error);
+            if error.is_forbidden() && failed.kind == WriteErrorKind::Forbidden {
+                failed.message = scaling_forbidden(&target.gvkr, &error);
+            }
+            failed
+        };
         let mut tries = 0;
         loop {
             let request =
@@ -299,7 +342,10 @@ impl Hand {
             None => self.resolve(target)?,
         };
         let resource = resources::of(&gvkr);
-        let other = |error: Error| TargetError { kind: TargetErrorKind::Other, message: error.to_string() };
+        let other = |error: Error| TargetError {
+            kind: TargetErrorKind::Other,
+            message: if error.is_forbidden() { scaling_forbidden(&gvkr, &error) } else { error.to_string() },
+        };
         let request = resource.get_subresource(Some(namespace), &target.name, "scale").map_err(|e| other(e.into()))?;
         let body = match self.client.send(&request) {
             Ok(body) => body,
@@ -343,7 +389,7 @@ impl Hand {
         let exists = resource.get(Some(namespace), name).is_ok_and(|request| self.client.send(&request).is_ok());
         TargetError {
             kind: if exists { TargetErrorKind::NoScale } else { TargetErrorKind::NotFound },
-            message: error.to_string(),
+            message: in_its_words(error),
         }
     }
 
@@ -394,11 +440,30 @@ fn write_error(error: &Error) -> WriteError {
     } else {
         WriteErrorKind::Transient
     };
-    let message = match error.status() {
+    WriteError { kind, message: in_its_words(error), retry_after: error.retry_after() }
+}
+
+/// Which right is missing to scale this kind, and where it is to be had.
+fn scaling_forbidden(gvkr: &Gvkr, error: &Error) -> String {
+    let Gvkr { group, resource, .. } = gvkr;
+    let source = if group == "apps" {
+        "k8s/base/rbac.yaml has the rule"
+    } else {
+        "a ClusterRole with the label hpalite.dev/aggregate-to-scale-targets: \"true\" adds them, see \
+         k8s/samples/scale-target-rollout.yaml"
+    };
+    format!(
+        "{}; hpalite needs get and update on {resource}/scale and get on {resource} in API group \"{group}\": {source}",
+        in_its_words(error)
+    )
+}
+
+/// What the API server said, where it said something.
+fn in_its_words(error: &Error) -> String {
+    match error.status() {
         Some(status) if !status.message.is_empty() => status.message.clone(),
         _ => error.to_string(),
-    };
-    WriteError { kind, message, retry_after: error.retry_after() }
+    }
 }
 
 fn log_write(write: &Write, result: &Result<WriteOk, WriteError>) {
@@ -422,6 +487,7 @@ fn name(kind: &WriteKind) -> &'static str {
         WriteKind::Claim { .. } => "claim",
         WriteKind::Release { .. } => "release",
         WriteKind::Status(_) => "status",
+        WriteKind::CreateHpa(_) => "hpa-create",
         WriteKind::ApplyHpa(_) => "hpa-apply",
         WriteKind::ReplaceHpa { .. } => "hpa-replace",
         WriteKind::DeleteHpa { .. } => "hpa-delete",
@@ -455,6 +521,12 @@ struct Versioned {
 #[serde(default, rename_all = "camelCase")]
 struct VersionedMeta {
     resource_version: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    items: Option<Vec<Box<RawValue>>>,
 }
 
 #[derive(Deserialize)]

@@ -451,6 +451,9 @@ impl Daemon {
                 Command::ReadTarget { object, target, known } => {
                     self.hands.take(Job::ReadTarget { object, target, known })
                 }
+                Command::ReadAuthentication(authentication) => {
+                    self.hands.take(Job::ReadAuthentication(authentication));
+                }
                 Command::CountReadyPods { object, selector } => {
                     self.hands.take(Job::CountReadyPods { object, selector })
                 }

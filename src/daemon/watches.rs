@@ -126,32 +126,46 @@ fn watch<T: Send + 'static>(
     })
 }
 
-/// `None` for an object that cannot be read at all: it is told once per version, and harms nobody.
+/// An object that cannot be read is told once per version, and harms nobody: neither another, nor what is known of it.
 fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Result<T, Unreadable>) -> Option<Seen<T>> {
-    let read = |raw: Raw| match read(raw.json.get().as_bytes()) {
-        Ok(object) => Some(object),
-        Err(Unreadable(error)) => {
-            unreadable(what, &raw.meta, &error);
-            None
-        }
+    let read = |raw: Raw, seen: fn(T) -> Seen<T>| match read(raw.json.get().as_bytes()) {
+        Ok(object) => seen(object),
+        Err(Unreadable(error)) => unreadable(what, raw.meta, &error),
     };
     match seen {
         WatchEvent::Init { namespace } => Some(Seen::ListStart { scope: namespace.unwrap_or_default() }),
         WatchEvent::InitDone { namespace } => Some(Seen::ListEnd { scope: namespace.unwrap_or_default() }),
-        WatchEvent::InitApply(raw) => read(raw).map(Seen::Listed),
-        WatchEvent::Apply(raw) => read(raw).map(Seen::Changed),
+        WatchEvent::InitApply(raw) => Some(read(raw, Seen::Listed)),
+        WatchEvent::Apply(raw) => Some(read(raw, Seen::Changed)),
         WatchEvent::Delete(object) => {
             Some(Seen::Gone { namespace: object.namespace, name: object.name, uid: object.uid })
         }
         // The watcher has logged it, and what is known stands.
         WatchEvent::Unlisted { .. } => None,
-        WatchEvent::Invalid(invalid) => {
-            unreadable(what, &invalid.object, &invalid.error);
-            None
-        }
+        WatchEvent::Invalid(invalid) => Some(unreadable(what, invalid.object, &invalid.error)),
     }
 }
 
-fn unreadable(what: &str, object: &ObjectRef, error: &str) {
+fn unreadable<T>(what: &str, object: ObjectRef, error: &str) -> Seen<T> {
     warn!(watch = what, namespace = object.namespace, name = object.name, error = error; "object cannot be read, ignored");
+    Seen::Unreadable { namespace: object.namespace, name: object.name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Raw {
+        serde_json::from_str(json).expect("has metadata")
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_there_all_the_same() {
+        let bad = r#"{"metadata": {"namespace": "a", "name": "b"}, "spec": {"replicas": "many"}}"#;
+        for seen in [WatchEvent::InitApply(raw(bad)), WatchEvent::Apply(raw(bad))] {
+            let seen = translate("deployments", seen, &wire::workload::from_slice);
+            let is_it = |seen: &Seen<_>| matches!(seen, Seen::Unreadable { namespace, name } if namespace == "a" && name == "b");
+            assert!(seen.as_ref().is_some_and(is_it), "{seen:?}");
+        }
+    }
 }

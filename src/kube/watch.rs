@@ -143,13 +143,20 @@ fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, InvalidObject
     serde_json::from_str(raw.get()).map_err(|error| InvalidObject { object: decode_ref(raw), error: error.to_string() })
 }
 
-/// Whose metadata is broken too stays nameless.
+/// As much of it as is text; whose metadata is broken as a whole stays nameless.
 fn decode_ref(raw: &RawValue) -> ObjectRef {
     #[derive(Deserialize)]
     struct Named {
-        metadata: ObjectRef,
+        metadata: serde_json::Map<String, serde_json::Value>,
     }
-    serde_json::from_str::<Named>(raw.get()).map_or_else(|_| ObjectRef::default(), |n| n.metadata)
+    let metadata = serde_json::from_str::<Named>(raw.get()).map_or_else(|_| Default::default(), |n| n.metadata);
+    let text = |key: &str| metadata.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    ObjectRef {
+        namespace: text("namespace"),
+        name: text("name"),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+    }
 }
 
 /// What one line of a watch says.

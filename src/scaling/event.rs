@@ -32,6 +32,12 @@ pub enum Seen<T> {
         /// Of the one that went; another may have its name by now. Empty if not told.
         uid: String,
     },
+    /// It is there, as part of a list or by itself, and makes no sense: what is known of it stands.
+    Unreadable {
+        namespace: String,
+        /// Empty where not even the metadata can be read: any object may be meant.
+        name: String,
+    },
 }
 
 /// Everything that can happen to the core.
@@ -45,6 +51,7 @@ pub enum Event {
     Polled(PollDone),
     Written(WriteDone),
     TargetRead(TargetRead),
+    AuthenticationRead(AuthenticationRead),
     /// Answer to [`Command::CountReadyPods`].
     PodsCounted {
         object: ObjectKey,
@@ -260,6 +267,9 @@ pub enum WriteKind {
     },
     /// Fields that changed, as a merge patch on the status subresource.
     Status(Box<StatusPatch>),
+    /// Server-side apply, after a read has found none of this name: what a watch does not show may be there all the
+    /// same, and may be somebody else's.
+    CreateHpa(Box<DesiredHpa>),
     /// Server-side apply.
     ApplyHpa(Box<DesiredHpa>),
     /// Full update, where applying cannot remove what another manager owns.
@@ -315,6 +325,8 @@ pub enum WriteOk {
     Done,
     /// The object as the API server now has it, so that nothing waits for the watch.
     Hpa(Box<ObservedHpa>),
+    /// Not created and nothing written: this one has the name.
+    HpaExists(Box<ObservedHpa>),
     /// `metadata.resourceVersion` after the write.
     Version(String),
 }
@@ -350,6 +362,14 @@ pub struct TargetRead {
     pub result: Result<(Gvkr, Workload), TargetError>,
 }
 
+/// Answer to [`Command::ReadAuthentication`].
+#[derive(Clone, Debug)]
+pub struct AuthenticationRead {
+    pub authentication: AuthenticationKey,
+    /// `None` if the API server has none of that name. An error says why that could not be found out.
+    pub result: Result<Option<Box<Authentication>>, String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetError {
     pub kind: TargetErrorKind,
@@ -379,6 +399,8 @@ pub enum Command {
         target: TargetRef,
         known: Option<Gvkr>,
     },
+    /// Read one that no watch has shown: the watch may be behind.
+    ReadAuthentication(AuthenticationKey),
     /// Count the target's pods that are Running and Ready, for the fallback of a Value metric.
     CountReadyPods {
         object: ObjectKey,

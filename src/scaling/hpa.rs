@@ -156,9 +156,25 @@ fn metrics(definition: &Definition) -> Vec<HpaMetric> {
         },
     });
     metrics.extend(resources);
+    for metric in &mut metrics {
+        metric.cap();
+    }
     // Stable, so that trigger order is kept within a type.
     metrics.sort_by_key(HpaMetric::type_name);
     metrics
+}
+
+/// The largest quantity that the API server keeps, 2^63 - 1 units, in milli units; it cuts down what is larger.
+const QUANTITY_MAX_MILLI: i128 = i64::MAX as i128 * 1000;
+
+impl MetricTarget {
+    fn capped(self) -> Self {
+        match self {
+            Self::AverageValue(milli) => Self::AverageValue(milli.min(QUANTITY_MAX_MILLI)),
+            Self::Value(milli) => Self::Value(milli.min(QUANTITY_MAX_MILLI)),
+            Self::Utilization(percent) => Self::Utilization(percent),
+        }
+    }
 }
 
 /// Targets are written with three decimals, rounded, as KEDA does.
@@ -204,6 +220,15 @@ fn label_value(text: &str) -> String {
 }
 
 impl HpaMetric {
+    fn cap(&mut self) {
+        match self {
+            Self::External { target, .. } | Self::Resource { target, .. } | Self::ContainerResource { target, .. } => {
+                *target = target.capped();
+            }
+            Self::Other(_) => {}
+        }
+    }
+
     /// `type` on the wire; metrics are ordered by it.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
@@ -249,6 +274,40 @@ pub fn drift(desired: &DesiredHpa, observed: &ObservedHpa) -> Drift {
         && contains(&observed.annotations, &desired.annotations)
         && is_controlled_by(observed, &desired.owner);
     if same { Drift::None } else { Drift::Apply }
+}
+
+/// An HPA as the API server answered with it when this was written: it drops what it does not know, and webhooks
+/// change what they like. To write the same again would bring the same answer.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    desired: DesiredHpa,
+    answer: ObservedHpa,
+}
+
+impl Kept {
+    /// `None` if the answer is what was desired.
+    pub(super) fn of(desired: DesiredHpa, answer: ObservedHpa) -> Option<Self> {
+        (drift(&desired, &answer) != Drift::None).then_some(Self { desired, answer })
+    }
+
+    /// The same is desired, and nobody has changed the HPA since, as far as it is ours.
+    pub(super) fn stands(&self, desired: &DesiredHpa, found: &ObservedHpa) -> bool {
+        let same =
+            |before: &BTreeMap<String, String>, now: &BTreeMap<String, String>, ours: &BTreeMap<String, String>| {
+                ours.keys().all(|key| before.get(key) == now.get(key))
+            };
+        let (answer, ours) = (&self.answer, &self.desired);
+        ours == desired
+            && answer.uid == found.uid
+            && answer.controller == found.controller
+            && answer.min_replicas == found.min_replicas
+            && answer.max_replicas == found.max_replicas
+            && answer.target == found.target
+            && answer.metrics == found.metrics
+            && answer.behavior == found.behavior
+            && same(&answer.labels, &found.labels, &ours.labels)
+            && same(&answer.annotations, &found.annotations, &ours.annotations)
+    }
 }
 
 /// The HPA's controller reference points at this very object.
@@ -386,6 +445,17 @@ mod tests {
             let hpa = wanted(&scaled_object(definition));
             assert_eq!(drift(&hpa, &observed(&hpa)), Drift::None);
         }
+    }
+
+    #[test]
+    fn a_target_beyond_every_quantity_is_what_the_api_server_makes_of_it() {
+        let mut definition = definition();
+        definition.triggers[0].threshold = 1e30;
+        let hpa = wanted(&scaled_object(definition));
+        let HpaMetric::External { target: MetricTarget::AverageValue(milli), .. } = hpa.metrics[0] else {
+            panic!("{:?}", hpa.metrics)
+        };
+        assert_eq!(super::super::quantity::text(milli), i64::MAX.to_string());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::age;
 use super::composite::{self, Composite};
 use super::decide::{READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
-use super::hpa::DesiredHpa;
+use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
     Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
     TargetRef, UnixMillis, Workload,
@@ -31,6 +31,10 @@ pub(super) struct Object {
     pub(super) target_unreadable: Option<String>,
     /// When a target that was not found is looked for again; `None` while that is under way.
     pub(super) target_retry_at: Option<UnixMillis>,
+    /// A read of the target is under way.
+    pub(super) is_target_being_read: bool,
+    /// Something happened since that read was sent, so that its answer may be older.
+    pub(super) is_target_read_old: bool,
     /// Replicas that the target had when it was first seen, before anything was done to it.
     pub(super) original_replicas: Option<u32>,
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
@@ -54,6 +58,8 @@ pub(super) struct Object {
     pub(super) decided: Option<Decided>,
     pub(super) ready_pods: Option<Result<u32, String>>,
     pub(super) hpa_refusal: Option<HpaRefusal>,
+    /// The API server made something else of the HPA than what was written, and would again.
+    pub(super) hpa_kept: Option<Box<Kept>>,
     pub(super) slots: Slots,
     /// What the slots' writes were for.
     pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
@@ -279,6 +285,8 @@ impl Object {
             target: Target::Unknown,
             target_unreadable: None,
             target_retry_at: None,
+            is_target_being_read: false,
+            is_target_read_old: false,
             original_replicas: None,
             owns_target: false,
             triggers: Vec::new(),
@@ -294,6 +302,7 @@ impl Object {
             decided: None,
             ready_pods: None,
             hpa_refusal: None,
+            hpa_kept: None,
             slots: Slots::default(),
             in_flight_writes: BTreeMap::new(),
             scaling: None,
@@ -424,6 +433,13 @@ impl Object {
         };
         let selector = definition.map(|definition| definition.selector.clone()).unwrap_or_default();
         ObjectView { key: self.spec.key.clone(), selector, metrics, error, made_at: now }
+    }
+
+    /// Its watch says that the target went: what is known of it, or is being read, is of no use any more.
+    pub(super) fn doubt_target(&mut self) {
+        self.target = Target::Unknown;
+        self.target_retry_at = None;
+        self.is_target_read_old = self.is_target_being_read;
     }
 
     /// What the status should be.
@@ -676,6 +692,20 @@ pub(super) type TargetId = (String, String, String, String);
 pub(super) fn target_id(namespace: &str, target: &TargetRef) -> TargetId {
     let group = target.api_version.rsplit_once('/').map_or("", |(group, _)| group);
     (namespace.to_owned(), group.to_owned(), target.kind.clone(), target.name.clone())
+}
+
+/// What an HPA says of its scaling: its ScalingActive condition. Where it cannot get or set the count of its target that
+/// condition is old, and AbleToScale says why; somebody else's write that came first is no such reason.
+pub(super) fn scaling_active(hpa: &ObservedHpa) -> Option<ScalingActive<'_>> {
+    let says = |kind: &str| {
+        let found = hpa.conditions.iter().find(|(found, ..)| found == kind);
+        found.map(|(_, status, reason, message)| (status.as_str(), reason.as_str(), message.as_str()))
+    };
+    let unable = says("AbleToScale").filter(|(status, reason, message)| {
+        *status == "False" && reason.starts_with("Failed") && !message.contains("the object has been modified")
+    });
+    let active = says("ScalingActive");
+    if active.is_some_and(|(status, ..)| status == "False") { active } else { unable.or(active) }
 }
 
 /// Mirrors the HPA's own ScalingActive condition.

@@ -10,6 +10,29 @@ const MILLI_MAX: i128 = 1_000_000_000_000_000_000_000_000_000;
 /// Milli units of a quantity's text; `None` when it is no quantity.
 #[must_use]
 pub fn parse_milli(text: &str) -> Option<i128> {
+    parse(text, 3)
+}
+
+/// The one text of all spellings of a quantity, to the nano unit that the API server keeps; `None` when it is no
+/// quantity. `0.1`, `100m` and `1e-1` are `100m`.
+#[must_use]
+pub fn canonical(text: &str) -> Option<String> {
+    let mut value = parse(text, 9)?;
+    let mut suffix = "n";
+    for larger in ["u", "m", "", "k", "M", "G", "T", "P", "E"] {
+        if value == 0 {
+            return Some("0".to_owned());
+        }
+        if value % 1000 != 0 {
+            break;
+        }
+        (value, suffix) = (value / 1000, larger);
+    }
+    Some(format!("{value}{suffix}"))
+}
+
+/// In units of 10^-`places`, rounded up.
+fn parse(text: &str, places: u8) -> Option<i128> {
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -23,8 +46,8 @@ pub fn parse_milli(text: &str) -> Option<i128> {
     }
     let scale = Scale::from_suffix(suffix)?;
     let digits = format!("{whole}{fraction}");
-    let milli = scale.milli(digits.trim_start_matches('0'), fraction.len())?;
-    Some(if negative { -milli } else { milli })
+    let units = scale.units(digits.trim_start_matches('0'), fraction.len(), i32::from(places))?;
+    Some(if negative { -units } else { units })
 }
 
 /// What a suffix multiplies by.
@@ -65,22 +88,23 @@ impl Scale {
         })
     }
 
-    /// `digits` × 10^-`decimals` × scale × 1000, rounded up, capped. `digits` has no leading zero.
-    fn milli(&self, digits: &str, decimals: usize) -> Option<i128> {
+    /// `digits` × 10^-`decimals` × scale × 10^`places`, rounded up, capped. `digits` has no leading zero.
+    fn units(&self, digits: &str, decimals: usize, places: i32) -> Option<i128> {
         if digits.is_empty() {
             return Some(0);
         }
         let decimals = i32::try_from(decimals).ok()?;
         let (exponent, factor) = match self {
-            Self::Ten(power) => (power.saturating_add(3).saturating_sub(decimals), 1),
-            Self::Binary(power) => (3_i32.saturating_sub(decimals), 1024_i128.pow(*power)),
+            Self::Ten(power) => (power.saturating_add(places).saturating_sub(decimals), 1),
+            Self::Binary(power) => (places.saturating_sub(decimals), 1024_i128.pow(*power)),
         };
         // 1024^6 × 10^19 digits already exceeds the cap; more digits need no exact answer.
         let magnitude = i64::from(exponent) + i64::try_from(digits.len()).ok()?;
-        if magnitude > 28 {
-            return Some(MILLI_MAX);
+        let max = MILLI_MAX.checked_mul(10_i128.checked_pow(u32::try_from(places - 3).ok()?)?)?;
+        if magnitude > i64::from(25 + places) {
+            return Some(max);
         }
-        // Nothing but a positive rest: counts as one milli unit, unless the binary factor lifts it.
+        // Nothing but a positive rest: counts as one unit, unless the binary factor lifts it.
         if magnitude < -25 {
             return Some(1);
         }
@@ -90,15 +114,16 @@ impl Scale {
         let exponent = exponent.saturating_add(i32::try_from(dropped).ok()?);
         let rest = digits[kept.len()..].bytes().any(|b| b != b'0');
         let value = kept.parse::<i128>().ok()?.checked_mul(factor)?;
-        let milli = if exponent >= 0 {
-            value.checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)?.checked_add(i128::from(rest))
+        let units = if exponent >= 0 {
+            let lifted = 10_i128.checked_pow(exponent.unsigned_abs()).and_then(|power| value.checked_mul(power));
+            lifted.and_then(|units| units.checked_add(i128::from(rest)))
         } else {
             match 10_i128.checked_pow(exponent.unsigned_abs()) {
                 Some(divisor) => Some(value / divisor + i128::from(value % divisor != 0 || rest)),
                 None => Some(1),
             }
         };
-        Some(milli.unwrap_or(MILLI_MAX).min(MILLI_MAX))
+        Some(units.unwrap_or(max).min(max))
     }
 }
 
@@ -149,6 +174,26 @@ mod tests {
         ] {
             assert_eq!(parse_milli(text), Some(milli), "{text}");
         }
+    }
+
+    #[test]
+    fn spellings_of_one_quantity_have_one_text() {
+        for (texts, expected) in [
+            (&["0.1", "100m", "1e-1", ".1", "+0.10", "100000u", "100000000n"][..], "100m"),
+            (&["0", "0.0", "0m", "0k", "-0"], "0"),
+            (&["0.0005", "500u", "5e-4"], "500u"),
+            (&["0.0000000001", "1n"], "1n"),
+            (&["1", "1000m", "1.000"], "1"),
+            (&["1500", "1.5k", "1500000m"], "1500"),
+            (&["1Ki", "1024"], "1024"),
+            (&["-0.5", "-500m"], "-500m"),
+        ] {
+            for text in texts {
+                assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
+            }
+        }
+        assert_eq!(canonical("ten"), None);
+        assert!(canonical("9999999999999999999Ei").is_some() && canonical("1e999").is_some());
     }
 
     #[test]

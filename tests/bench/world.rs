@@ -164,7 +164,7 @@ impl Bench {
         self.version += 1;
         let version = self.version.to_string();
         let ok = match &write.kind {
-            WriteKind::ApplyHpa(desired) => {
+            WriteKind::CreateHpa(desired) | WriteKind::ApplyHpa(desired) => {
                 let mut hpa = wire::hpa::to_apply(desired);
                 hpa["metadata"]["uid"] = json!(format!("uid-{version}"));
                 hpa["metadata"]["resourceVersion"] = json!(version);

@@ -78,6 +78,18 @@ fn a_custom_kind_is_scaled_once_it_is_allowed() {
     case.scale("so", json!({ "scaleTargetRef": target, "triggers": [source.trigger("10")] }));
     let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
     assert!(message.contains("forbidden") && message.contains("workers"), "{message}");
+    // The right, the label and the file, on the object, in an event and in the log.
+    let needed = [
+        "needs get and update on workers/scale and get on workers in API group \"e2e.example\"",
+        "hpalite.dev/aggregate-to-scale-targets: \"true\"",
+        "k8s/samples/scale-target-rollout.yaml",
+    ];
+    for part in needed {
+        assert!(message.contains(part), "{message}");
+        case.wait_for_event("ScaledObjectCheckFailed", part);
+    }
+    let log = super::daemon().1.log();
+    assert!(log.lines().any(|line| line.contains(&case.namespace) && line.contains("scale-target-rollout.yaml")));
     // As in k8s/samples/scale-target-rollout.yaml.
     case.apply(json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",

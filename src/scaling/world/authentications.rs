@@ -3,16 +3,102 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::event::{Command, ErrorClass, Write, WriteError, WriteKind, WriteOk};
+use super::super::event::{
+    Answer, AuthenticationRead, Command, ErrorClass, PollError, Write, WriteError, WriteKind, WriteOk,
+};
 use super::super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, FINALIZERS, ObjectKey, ScaledObject, UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, FINALIZERS, ObjectKey, ScaledObject, Source,
+    Trigger, UnixMillis,
 };
 use super::{AuthenticationWrite, World};
 
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(5);
 
+/// One that no watch has shown, being read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Triggers that are asked, or fail, once it is known.
+    waiting: BTreeSet<(ObjectKey, u16)>,
+    /// Its watch said meanwhile that it went: the answer may be from before.
+    is_old: bool,
+}
+
 impl World {
+    /// True while the authentication of a trigger is being read, because no watch has shown it: a watch may be behind,
+    /// and only the API server's word is worth an error. The trigger's round waits for it.
+    pub(super) fn awaits_authentication(&mut self, key: &ObjectKey, trigger: &Trigger) -> bool {
+        let Some(reference) = &trigger.authentication else {
+            return false;
+        };
+        let id = AuthenticationKey::of(key, reference);
+        if self.authentications.contains_key(&id) {
+            return false;
+        }
+        let read = self.authentication_reads.entry(id.clone()).or_insert_with(|| {
+            self.out.push(Command::ReadAuthentication(id));
+            Read::default()
+        });
+        read.waiting.insert((key.clone(), trigger.index));
+        true
+    }
+
+    pub(super) fn authentication_read(&mut self, read: AuthenticationRead, now: UnixMillis) {
+        let key = read.authentication;
+        let Some(mut pending) = self.authentication_reads.remove(&key) else {
+            return;
+        };
+        let is_shown = self.authentications.contains_key(&key);
+        if pending.is_old && !is_shown {
+            pending.is_old = false;
+            self.authentication_reads.insert(key.clone(), pending);
+            self.out.push(Command::ReadAuthentication(key));
+            return;
+        }
+        let mut failure = None;
+        match read.result {
+            // Its watch is nearer to it.
+            _ if is_shown => {}
+            Ok(Some(found)) => {
+                if let Some(list) = self.lists.authentications.get_mut(&(key.group, key.kind)) {
+                    // A list that is under way may be older.
+                    list.listed(&key.namespace, &key.name);
+                }
+                self.authentication_seen(*found, now);
+            }
+            Ok(None) => {}
+            Err(message) => failure = Some(PollError { class: ErrorClass::Authentication, message }),
+        }
+        for (user, index) in pending.waiting {
+            self.ask_after_read(&user, index, failure.clone(), now);
+        }
+    }
+
+    /// Goes on with a trigger whose authentication has been read.
+    fn ask_after_read(&mut self, key: &ObjectKey, index: u16, failure: Option<PollError>, now: UnixMillis) {
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
+        let is_awaited = object.round.as_ref().is_some_and(|round| round.waiting.contains(&index));
+        let Some(definition) = object.loop_definition.clone().filter(|_| is_awaited) else {
+            return;
+        };
+        let Some(trigger) = definition.triggers.iter().find(|trigger| trigger.index == index) else {
+            return;
+        };
+        let Source::Query(query) = &trigger.source else {
+            return;
+        };
+        let credentials = match failure {
+            Some(error) => Err(error),
+            None => self.credentials(key, trigger),
+        };
+        match credentials {
+            Ok(credentials) => self.schedule.ask((key.clone(), index), query, credentials, now),
+            Err(error) => self.answered(key, index, &Answer::Failed(error), now, Duration::ZERO, now),
+        }
+    }
+
     pub(super) fn authentication_seen(&mut self, seen: Authentication, now: UnixMillis) {
         let key = seen.key.clone();
         let (sources, unsupported) = (seen.sources.clone(), seen.unsupported.clone());
@@ -49,6 +135,9 @@ impl World {
 
     pub(super) fn authentication_gone(&mut self, key: &AuthenticationKey) {
         self.authentication_retries.remove(key);
+        if let Some(read) = self.authentication_reads.get_mut(key) {
+            read.is_old = true;
+        }
         if self.authentications.remove(key).is_some() {
             self.mark_users(key);
         }

@@ -13,7 +13,7 @@ use super::super::model::{
 };
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::super::schedule::Conduct;
-use super::World;
+use super::{World, watched_kind};
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
 const GONE_HPAS_MAX: usize = 256;
@@ -30,6 +30,7 @@ impl World {
             Event::Polled(done) => self.polled(&done, now),
             Event::Written(done) => self.written(done, now),
             Event::TargetRead(read) => self.target_read(read, now),
+            Event::AuthenticationRead(read) => self.authentication_read(read, now),
             Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
             Event::PodsSelected { namespace, selection, count } => {
                 self.pods_selected(&namespace, &selection, count, now);
@@ -59,6 +60,7 @@ impl World {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
+            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
             Seen::ListEnd { scope } => {
                 let known = self.objects.keys().filter(|key| key.group == group);
@@ -214,6 +216,7 @@ impl World {
                 self.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
+            Seen::Unreadable { namespace, name } => self.lists.hpas.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, uid } => self.hpa_gone(&(namespace, name), &uid),
             Seen::ListEnd { scope } => {
                 let known = self.hpas.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
@@ -335,6 +338,7 @@ impl World {
                 list.listed(&workload.namespace, &workload.name);
                 self.workload_seen(gvkr, workload, now);
             }
+            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, namespace, name),
             Seen::ListEnd { scope } => {
                 let known = self.workloads.keys().filter(|(kind, ..)| kind == gvkr);
@@ -342,6 +346,7 @@ impl World {
                 for (namespace, name) in gone {
                     self.workload_gone(gvkr, namespace, name);
                 }
+                self.doubt_targets(gvkr);
                 self.mark_all();
             }
         }
@@ -363,7 +368,29 @@ impl World {
     fn workload_gone(&mut self, gvkr: &Gvkr, namespace: String, name: String) {
         let target = (namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), name.clone());
         self.workloads.remove(&(gvkr.clone(), namespace, name));
+        // Another may have its name by now: nothing follows before a read has found none.
+        for key in self.by_target.get(&target).into_iter().flatten() {
+            if let Some(object) = self.objects.get_mut(key) {
+                object.doubt_target();
+            }
+        }
         self.mark_target(&target);
+    }
+
+    /// A list is newer than any read that found a target which the list does not have.
+    fn doubt_targets(&mut self, gvkr: &Gvkr) {
+        let keys: Vec<ObjectKey> = self
+            .objects
+            .iter()
+            .filter(|(_, object)| matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr))
+            .filter(|(_, object)| self.shown_target(object).is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            if let Some(object) = self.objects.get_mut(&key) {
+                object.doubt_target();
+            }
+        }
     }
 
     fn authentication(
@@ -383,6 +410,7 @@ impl World {
                 list.listed(&seen.key.namespace, &seen.key.name);
                 self.authentication_seen(*seen, now);
             }
+            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
             Seen::ListEnd { scope } => {
                 let known = self.authentications.keys().filter(|key| key.group == group && key.kind == kind);
@@ -398,11 +426,18 @@ impl World {
 
     fn target_read(&mut self, read: TargetRead, now: UnixMillis) {
         let key = read.object;
+        let is_shown = self.objects.get(&key).is_some_and(|object| self.shown_target(object).is_some());
         let Some(object) = self.objects.get_mut(&key) else {
             return;
         };
-        if object.spec.target != read.target {
-            // Answer about a target that the object has left meanwhile.
+        object.is_target_being_read = false;
+        let is_old = std::mem::take(&mut object.is_target_read_old);
+        // The object has left that target meanwhile, or the target has changed.
+        if object.spec.target != read.target || (is_old && !is_shown) {
+            let is_awaited = object.round.as_ref().is_some_and(|round| round.waits_for_target);
+            if object.target == Target::Reading || is_awaited {
+                self.read_target(&key);
+            }
             return;
         }
         let id = object.target_id();
@@ -410,14 +445,23 @@ impl World {
         object.target_retry_at = None;
         let is_running = object.loop_generation.is_some();
         match read.result {
+            // Its watch is nearer to it.
+            _ if is_shown => {}
             Ok((gvkr, workload)) => object.target = Target::Found { gvkr, workload },
             // A fault on the way to a target that was there: the loop goes on and asks again.
             Err(error) if error.kind == TargetErrorKind::Other && is_running && object.target.replicas().is_some() => {
                 object.target_unreadable = Some(error.message);
             }
+            // One that was there, and of which it could not be found out whether it went: the loop goes on, too.
+            Err(error) if error.kind == TargetErrorKind::Other && is_running => {
+                object.target = Target::Unknown;
+                let retry_at = now.plus(TARGET_RETRY);
+                object.target_retry_at = Some(retry_at);
+                self.wake(&key, retry_at);
+            }
             Err(error) => {
                 object.target = Target::Failed {
-                    gvkr: object.target.gvkr().cloned(),
+                    gvkr: object.target.gvkr().cloned().or_else(|| watched_kind(&object.spec.target)),
                     note: match error.kind {
                         TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
                         TargetErrorKind::NoScale => Some("Target resource doesn't expose /scale subresource"),
@@ -436,7 +480,7 @@ impl World {
         if let Some(round) = &mut object.round {
             round.waits_for_target = false;
         }
-        if let Target::Found { workload, .. } = object.target.clone() {
+        if let (Target::Found { workload, .. }, false) = (object.target.clone(), is_shown) {
             self.note_replicas(&id, &workload, now);
         }
         self.dirty.insert(key.clone());

@@ -7,7 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct ListTracker {
     /// Scopes that have never been listed to their end; empty string is the whole cluster.
     missing: BTreeSet<String>,
-    listing: BTreeMap<String, BTreeSet<(String, String)>>,
+    listing: BTreeMap<String, Listing>,
+}
+
+#[derive(Debug, Default)]
+struct Listing {
+    seen: BTreeSet<(String, String)>,
+    /// Something in it has no name that could be read, so that nothing is known to be missing from it.
+    has_nameless: bool,
 }
 
 impl ListTracker {
@@ -27,14 +34,23 @@ impl ListTracker {
     }
 
     pub(super) fn start(&mut self, scope: String) {
-        self.listing.insert(scope, BTreeSet::new());
+        self.listing.insert(scope, Listing::default());
     }
 
     pub(super) fn listed(&mut self, namespace: &str, name: &str) {
-        for (scope, seen) in &mut self.listing {
+        for (scope, listing) in &mut self.listing {
             if scope.is_empty() || scope == namespace {
-                seen.insert((namespace.to_owned(), name.to_owned()));
+                listing.seen.insert((namespace.to_owned(), name.to_owned()));
             }
+        }
+    }
+
+    /// One that is there and makes no sense.
+    pub(super) fn unreadable(&mut self, namespace: &str, name: &str) {
+        if name.is_empty() {
+            self.listing.values_mut().for_each(|listing| listing.has_nameless = true);
+        } else {
+            self.listed(namespace, name);
         }
     }
 
@@ -44,10 +60,13 @@ impl ListTracker {
         scope: &str,
         known: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Vec<(String, String)> {
-        let Some(seen) = self.listing.remove(scope) else {
+        let Some(Listing { seen, has_nameless }) = self.listing.remove(scope) else {
             return Vec::new();
         };
         self.missing.remove(scope);
+        if has_nameless {
+            return Vec::new();
+        }
         known
             .filter(|(namespace, _)| scope.is_empty() || scope == *namespace)
             .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
@@ -81,6 +100,21 @@ mod tests {
         tracker.start("b".to_owned());
         assert_eq!(tracker.end("b", [("b", "1")].into_iter()).len(), 1);
         assert!(tracker.is_complete());
+    }
+
+    #[test]
+    fn what_a_list_shows_and_nobody_can_read_is_not_gone() {
+        let known = || [("a", "1"), ("a", "2")].into_iter();
+        let mut tracker = ListTracker::new(&[]);
+        tracker.start(String::new());
+        tracker.unreadable("a", "1");
+        assert_eq!(tracker.end("", known()), [("a".to_owned(), "2".to_owned())]);
+        tracker.start(String::new());
+        tracker.unreadable("", "");
+        assert_eq!(tracker.end("", known()), [], "it may be any of them");
+        assert!(tracker.is_complete());
+        tracker.start(String::new());
+        assert_eq!(tracker.end("", known()).len(), 2);
     }
 
     #[test]

@@ -26,8 +26,8 @@ use super::calendar::Calendar;
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::hpa::ObservedHpa;
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, UnixMillis,
-    Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef,
+    UnixMillis, Workload,
 };
 use super::object::{Object, TargetId, api_version};
 use super::schedule::Schedule;
@@ -72,6 +72,8 @@ pub struct World {
     authentications: BTreeMap<AuthenticationKey, Authentication>,
     by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
     authentication_writes: HashMap<u64, AuthenticationWrite>,
+    /// Those that no watch has shown and that are being read.
+    authentication_reads: BTreeMap<AuthenticationKey, authentications::Read>,
     /// Failed writes to authentications: when again, and how often in a row it failed.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
     /// Some authentication's write found no free place.
@@ -126,6 +128,11 @@ pub fn watched_workloads() -> [Gvkr; 2] {
     })
 }
 
+/// The watched kind that a target is of, if it is of one.
+fn watched_kind(target: &TargetRef) -> Option<Gvkr> {
+    watched_workloads().into_iter().find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
+}
+
 impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
@@ -159,6 +166,7 @@ impl World {
             authentications: BTreeMap::new(),
             by_authentication: BTreeMap::new(),
             authentication_writes: HashMap::new(),
+            authentication_reads: BTreeMap::new(),
             authentication_retries: BTreeMap::new(),
             authentications_starved: false,
             lists,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::super::age;
 use super::super::event::{Command, Record, StatusPatch, WriteKind};
-use super::super::hpa::{self, Drift};
-use super::super::model::{ApiGroup, FINALIZERS, Gvkr, Invalid, ObjectKey, Status, Step, UnixMillis};
-use super::super::object::{Target, UNPAUSED, Verdict};
-use super::World;
+use super::super::hpa::{self, DesiredHpa, Drift, ObservedHpa};
+use super::super::model::{ApiGroup, FINALIZERS, Invalid, ObjectKey, Status, Step, UnixMillis};
+use super::super::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
+use super::lists::ListTracker;
 use super::ownership::owner;
-use super::watched_workloads;
+use super::{World, watched_kind};
 
 /// A fresh object's status waits this long for its first answers, so that it is written once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl World {
     fn may_decide(&self, group: ApiGroup) -> bool {
         !self.is_standby
             && self.lists.hpas.is_complete()
-            && self.lists.objects.get(&group).is_some_and(super::lists::ListTracker::is_complete)
+            && self.lists.objects.get(&group).is_some_and(ListTracker::is_complete)
     }
 
     /// Finalizer and label are there; false while they are being written.
@@ -117,13 +117,15 @@ impl World {
         let Some(object) = self.objects.get(key) else {
             return Target::Unknown;
         };
-        let target = &object.spec.target;
-        let watched = watched_workloads()
-            .into_iter()
-            .find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version);
-        let resolved = match watched {
-            Some(gvkr) => self.watched_target(gvkr, &key.namespace, &target.name.clone()),
-            None => match &object.target {
+        let watched = watched_kind(&object.spec.target);
+        let resolved = match (self.shown_target(object), watched) {
+            (Some(found), _) => found,
+            (None, Some(gvkr)) if !self.lists.workloads.get(&gvkr).is_some_and(ListTracker::is_complete) => {
+                Target::Unknown
+            }
+            // Of another kind, or the watch is behind, or there is none: a read says which.
+            _ => match &object.target {
+                Target::Unknown if object.target_retry_at.is_some_and(|at| at > now) => Target::Unknown,
                 Target::Unknown => {
                     self.read_target(key);
                     Target::Reading
@@ -134,9 +136,6 @@ impl World {
                     // A missing target heals by itself once it appears.
                     if is_due {
                         self.read_target(key);
-                    }
-                    if let Some(object) = self.objects.get_mut(key).filter(|_| is_due) {
-                        object.target_retry_at = None;
                     }
                     failed
                 }
@@ -152,29 +151,28 @@ impl World {
         resolved
     }
 
-    fn watched_target(&self, gvkr: Gvkr, namespace: &str, name: &str) -> Target {
-        if let Some(workload) = self.workloads.get(&(gvkr.clone(), namespace.to_owned(), name.to_owned())) {
-            return Target::Found { gvkr, workload: workload.clone() };
-        }
-        if self.lists.workloads.get(&gvkr).is_some_and(super::lists::ListTracker::is_complete) {
-            // The API server's own words for a GET of something that is not there.
-            let message = format!("{}.{} \"{name}\" not found", gvkr.resource, gvkr.group);
-            return Target::Failed { gvkr: Some(gvkr), message, note: Some("Target resource doesn't exist") };
-        }
-        Target::Unknown
+    /// The target as its watch shows it.
+    pub(super) fn shown_target(&self, object: &Object) -> Option<Target> {
+        let gvkr = watched_kind(&object.spec.target)?;
+        let namespace = object.spec.key.namespace.to_string();
+        let workload = self.workloads.get(&(gvkr.clone(), namespace, object.spec.target.name.clone()))?;
+        Some(Target::Found { gvkr, workload: workload.clone() })
     }
 
-    /// Asks for a target that no watch shows.
+    /// Asks for a target that no watch shows, unless that is under way.
     pub(super) fn read_target(&mut self, key: &ObjectKey) {
-        if let Some(object) = self.objects.get(key) {
-            let known = object.target.gvkr().or(object.spec.status.scale_target_gvkr.as_ref());
-            let known = known.filter(|gvkr| {
-                gvkr.kind == object.spec.target.kind && gvkr.api_version() == object.spec.target.api_version
-            });
-            let command =
-                Command::ReadTarget { object: key.clone(), target: object.spec.target.clone(), known: known.cloned() };
-            self.out.push(command);
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        object.target_retry_at = None;
+        if std::mem::replace(&mut object.is_target_being_read, true) {
+            return;
         }
+        let target = &object.spec.target;
+        let known = object.target.gvkr().or(object.spec.status.scale_target_gvkr.as_ref());
+        let known = known.filter(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version);
+        let known = watched_kind(target).or_else(|| known.cloned());
+        self.out.push(Command::ReadTarget { object: key.clone(), target: target.clone(), known });
     }
 
     /// Removes the HPA and moves the target to the paused count.
@@ -250,7 +248,7 @@ impl World {
         }
         let found = self.hpas.get(&(desired.namespace.clone(), desired.name.clone()));
         let kind = match found {
-            None => Some(WriteKind::ApplyHpa(Box::new(desired))),
+            None => Some(WriteKind::CreateHpa(Box::new(desired))),
             // Its watch tells when it is gone.
             Some(hpa) if hpa.deletion_requested => return Verdict::Pending,
             Some(found) if !hpa::is_controlled_by(found, &me) => {
@@ -281,6 +279,7 @@ impl World {
             }
             Some(found) => match hpa::drift(&desired, found) {
                 Drift::None => None,
+                _ if self.is_kept(key, &desired, found) => None,
                 Drift::Apply => Some(WriteKind::ApplyHpa(Box::new(desired))),
                 Drift::Replace => {
                     let resource_version = found.resource_version.clone();
@@ -309,6 +308,12 @@ impl World {
             _ if exists => Verdict::Good,
             _ => Verdict::Pending,
         }
+    }
+
+    /// The API server would make the same of the HPA again.
+    fn is_kept(&self, key: &ObjectKey, desired: &DesiredHpa, found: &ObservedHpa) -> bool {
+        let kept = self.objects.get(key).and_then(|object| object.hpa_kept.as_ref());
+        kept.is_some_and(|kept| kept.stands(desired, found))
     }
 
     /// Acts on a verdict: starts and stops the loop, tells what changed.
@@ -463,13 +468,7 @@ impl World {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        let hpa = self.hpa_of(key).map(|hpa| {
-            let condition = hpa.conditions.iter().find(|(kind, ..)| kind == "ScalingActive");
-            (
-                hpa.name.as_str(),
-                condition.map(|(_, status, reason, message)| (status.as_str(), reason.as_str(), message.as_str())),
-            )
-        });
+        let hpa = self.hpa_of(key).map(|hpa| (hpa.name.as_str(), scaling_active(hpa)));
         let wanted = object.wanted_status(hpa);
         if object.verdict != Verdict::Pending {
             self.record_conditions(key, &wanted, now);

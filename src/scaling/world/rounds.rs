@@ -15,7 +15,7 @@ use super::super::reason::Reason;
 use super::super::recommend::{self, Limit};
 use super::super::schedule::{next_on_grid, phase};
 use super::super::trigger::FallbackContext;
-use super::{World, watched_workloads};
+use super::World;
 
 /// `lastActiveTime` goes to the history this often while active; a crash loses no more of it.
 const RECORD_ACTIVE_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +28,7 @@ impl World {
     }
 
     fn start_round(&mut self, key: &ObjectKey, due_at: UnixMillis, now: UnixMillis) {
+        let is_target_shown = self.objects.get(key).is_some_and(|object| self.shown_target(object).is_some());
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
@@ -59,7 +60,7 @@ impl World {
             Target::Found { workload, .. } => workload.selector.clone(),
             _ => None,
         };
-        let reads_target = !is_watched(object);
+        let reads_target = !is_target_shown;
         object.round = Some(Round {
             waiting: definition.triggers.iter().map(|trigger| trigger.index).collect(),
             waits_for_target: reads_target,
@@ -80,6 +81,8 @@ impl World {
                     // The first count, or word that there is none, is on its way.
                     None => continue,
                 },
+                // Its answer asks on.
+                Source::Query(_) if self.awaits_authentication(key, trigger) => continue,
                 Source::Query(query) => match self.ask(key, trigger, query, due_at) {
                     Ok(()) => continue,
                     Err(error) => Answer::Failed(error),
@@ -105,7 +108,7 @@ impl World {
         Ok(())
     }
 
-    fn credentials(&self, key: &ObjectKey, trigger: &Trigger) -> Result<Option<Credentials>, PollError> {
+    pub(super) fn credentials(&self, key: &ObjectKey, trigger: &Trigger) -> Result<Option<Credentials>, PollError> {
         let target = || {
             let object = self.objects.get(key)?;
             Some((&object.spec, object.target.gvkr()?.clone()))
@@ -616,9 +619,4 @@ fn paused_definition(object: &Object) -> Result<std::sync::Arc<super::super::mod
         selector: (String::new(), String::new()),
         excluded_labels: Vec::new(),
     }))
-}
-
-fn is_watched(object: &Object) -> bool {
-    let target = &object.spec.target;
-    watched_workloads().iter().any(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
-use super::super::hpa::{self, DesiredHpa, Drift};
+use super::super::hpa::{self, DesiredHpa, Drift, Kept};
 use super::super::model::{ObjectKey, UnixMillis};
 use super::super::object::{HpaRefusal, Object, Slot, Target};
 use super::World;
@@ -106,23 +106,44 @@ impl World {
                 }
                 self.calm_status_fight(key, now);
             }
-            WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
-                object.hpa_refusal = None;
-                if let WriteOk::Hpa(hpa) = ok {
-                    // A list that is under way may be older than this answer.
-                    self.lists.hpas.listed(&hpa.namespace, &hpa.name);
-                    self.hpa_seen(*hpa, now);
-                    self.calm_hpa_drift(key, &desired, now);
-                } else {
-                    // The watch has to show it; until then it is not missing.
-                    self.calm_hpa(key, HPA_SHOWN_AFTER, now);
-                }
+            WriteKind::CreateHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
+                self.hpa_written(key, &desired, false, ok, now);
             }
+            WriteKind::ApplyHpa(desired) => self.hpa_written(key, &desired, true, ok, now),
             WriteKind::DeleteHpa { name, uid } => {
                 self.hpa_gone(&(key.namespace.to_string(), name), &uid);
             }
             WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {}
+        }
+    }
+
+    fn hpa_written(&mut self, key: &ObjectKey, desired: &DesiredHpa, is_applied: bool, ok: WriteOk, now: UnixMillis) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        object.hpa_refusal = None;
+        match ok {
+            WriteOk::Hpa(hpa) => {
+                // What an apply leaves behind may be another manager's, and then an update removes it.
+                let is_final = !is_applied || hpa::drift(desired, &hpa) != Drift::Replace;
+                let kept = is_final.then(|| Kept::of(desired.clone(), (*hpa).clone())).flatten();
+                object.hpa_kept = kept.map(Box::new);
+                // A list that is under way may be older than this answer.
+                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.hpa_seen(*hpa, now);
+                self.calm_hpa_drift(key, desired, now);
+            }
+            WriteOk::HpaExists(hpa) => {
+                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.hpa_seen(*hpa, now);
+                // Otherwise it is one of which the watch has said that it went.
+                if !self.hpas.contains_key(&(desired.namespace.clone(), desired.name.clone())) {
+                    self.calm_hpa(key, HPA_SHOWN_AFTER, now);
+                }
+            }
+            // The watch has to show it; until then it is not missing.
+            WriteOk::Done | WriteOk::Version(_) => self.calm_hpa(key, HPA_SHOWN_AFTER, now),
         }
     }
 
@@ -152,12 +173,12 @@ impl World {
         self.wake(key, at);
     }
 
-    /// The API server took the HPA and still shows another: a webhook changes it, or we compare
-    /// wrongly. Either way writing it again at once would go on for ever.
+    /// The API server took the HPA and still shows another: writing it again at once would go on for ever.
     fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa, now: UnixMillis) {
         let id = (desired.namespace.clone(), desired.name.clone());
         match self.hpas.get(&id).map(|found| hpa::drift(desired, found)) {
             Some(Drift::None) => {}
+            Some(_) if self.objects.get(key).is_some_and(|object| object.hpa_kept.is_some()) => {}
             Some(_) => self.calm_hpa(key, RETRY_REFUSED, now),
             // Gone again before the answer came, or held by a finalizer.
             None => self.calm_hpa(key, HPA_SHOWN_AFTER, now),
@@ -230,7 +251,7 @@ impl World {
         };
         match kind {
             WriteKind::Scale { from, to, .. } => self.scale_failed(key, from, to, error, now),
-            WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
+            WriteKind::CreateHpa(desired) | WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
                 if error.kind != WriteErrorKind::Conflict =>
             {
                 object.hpa_refusal = Some(HpaRefusal {
@@ -265,7 +286,7 @@ impl World {
         };
         // Somebody else moved the target meanwhile: that is no failure, the next look decides.
         if error.kind == WriteErrorKind::Conflict {
-            if !self.is_target_watched(key) {
+            if self.objects.get(key).is_some_and(|object| self.shown_target(object).is_none()) {
                 self.read_target(key);
             }
             return;
@@ -275,13 +296,6 @@ impl World {
             self.emit(key, warning, reason, action, format!("{note}: {}", error.message));
         }
     }
-
-    fn is_target_watched(&self, key: &ObjectKey) -> bool {
-        self.objects
-            .get(key)
-            .and_then(|object| object.target.gvkr())
-            .is_some_and(|gvkr| super::watched_workloads().contains(gvkr))
-    }
 }
 
 fn slot<'a>(object: &'a mut Object, kind: &WriteKind) -> &'a mut Slot {
@@ -289,7 +303,10 @@ fn slot<'a>(object: &'a mut Object, kind: &WriteKind) -> &'a mut Slot {
     match kind {
         WriteKind::Claim { .. } | WriteKind::Release { .. } => &mut slots.claim,
         WriteKind::Status(_) => &mut slots.status,
-        WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => &mut slots.hpa,
+        WriteKind::CreateHpa(_)
+        | WriteKind::ApplyHpa(_)
+        | WriteKind::ReplaceHpa { .. }
+        | WriteKind::DeleteHpa { .. } => &mut slots.hpa,
         // Writes to authentications have no object; they never come here.
         WriteKind::Scale { .. }
         | WriteKind::AuthenticationStatus { .. }

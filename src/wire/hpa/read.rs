@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::metadata::{Metadata, Unreadable, or_default};
-use super::super::quantity::parse_milli;
+use super::super::quantity::{canonical, parse_milli};
 use crate::scaling::hpa::{HpaMetric, MetricTarget, ObservedHpa};
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
 
@@ -226,7 +226,7 @@ impl WireRules {
             stabilization_window_seconds: self.stabilization_window_seconds,
             select_policy: self.select_policy,
             policies: self.policies.map(|policies| policies.into_iter().map(policy).collect()),
-            tolerance: self.tolerance,
+            tolerance: self.tolerance.map(|text| canonical(&text).unwrap_or(text)),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! the API server would otherwise make only when the HPA is written.
 
 use super::super::fields::{Fields, Report, quoted};
-use super::super::quantity::parse_milli;
+use super::super::quantity::canonical;
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, Step};
 
 const STABILIZATION_SECONDS_MAX: i64 = 3600;
@@ -62,20 +62,20 @@ fn policy(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingPolicy> {
     Some(ScalingPolicy { kind: kind?.to_owned(), value: value?, period_seconds: period_seconds? })
 }
 
-/// A quantity, which people write as text or as a plain number.
+/// A quantity, which people write as text or as a plain number, spelled as the API server would.
 fn tolerance(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
     let text = match fields.get("tolerance")? {
         serde_json::Value::Number(number) => number.to_string(),
         _ => fields.text("tolerance", report)?.to_owned(),
     };
-    if parse_milli(&text).is_none_or(|milli| milli < 0) {
+    let canonical = canonical(&text).filter(|text| !text.starts_with('-'));
+    if canonical.is_none() {
         report.problem(
             Step::BuildScalers,
             fields.path("tolerance"),
             format!("{} is no quantity of 0 or more", quoted(&text)),
             "write a fraction such as \"0.1\" or \"100m\"",
         );
-        return None;
     }
-    Some(text)
+    canonical
 }

@@ -20,6 +20,8 @@ pub(super) struct Cluster {
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     /// Names of HPAs that the API server refuses as invalid.
     pub(super) refused_hpas: Vec<String>,
+    /// It is too old to know the tolerance of an HPA, and drops it.
+    pub(super) knows_no_tolerance: bool,
     /// What the watches have not delivered yet.
     pub(super) echoes: Vec<Echo>,
 }
@@ -88,6 +90,11 @@ impl Cluster {
     }
 
     pub(super) fn put_hpa(&mut self, mut hpa: ObservedHpa) {
+        if let Some(behavior) = hpa.behavior.as_mut().filter(|_| self.knows_no_tolerance) {
+            for rules in [&mut behavior.scale_up, &mut behavior.scale_down].into_iter().flatten() {
+                rules.tolerance = None;
+            }
+        }
         hpa.resource_version = self.next_version();
         self.echoes.push(Echo::Hpa(Box::new(hpa.clone())));
         self.hpas.insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
@@ -161,6 +168,10 @@ impl Cluster {
             WriteKind::Status(patch) => self.update_object(&write.object, None, |object| {
                 object.status = merge(&object.status, &patch.before, &patch.after);
             }),
+            WriteKind::CreateHpa(desired) => match self.hpas.get(&(desired.namespace.clone(), desired.name.clone())) {
+                Some(found) => Ok(WriteOk::HpaExists(Box::new(found.clone()))),
+                None => self.apply_hpa(desired),
+            },
             WriteKind::ApplyHpa(desired) => self.apply_hpa(desired),
             WriteKind::ReplaceHpa { desired, resource_version } => self.replace_hpa(desired, resource_version),
             WriteKind::DeleteHpa { name, uid } => {

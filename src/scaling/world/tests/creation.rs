@@ -10,7 +10,7 @@ use crate::scaling::model::{ConditionStatus, Invalid, Problem, Step};
 fn a_fresh_object_is_claimed_applied_and_its_status_written_once() {
     let mut rig = shop(2, 500.0, |d| d.min_replicas = Some(2));
     rig.seconds(5);
-    assert_eq!(rig.kinds(), ["Claim", "ApplyHpa", "Status"]);
+    assert_eq!(rig.kinds(), ["Claim", "CreateHpa", "Status"]);
     assert_eq!(rig.reasons(), ["KEDAScalersStarted", "KEDAScalersStarted", "ScaledObjectReady"]);
     let object = rig.object("shop");
     assert_eq!(object.finalizers, ["finalizer.keda.sh"]);
@@ -86,7 +86,7 @@ fn a_failing_query_holds_and_says_so_once() {
     let mut rig = shop(1, 0.0, |_| {});
     rig.set_answer("up", failed("prometheus query api returned error. status: 400"));
     rig.seconds(200);
-    assert_eq!(rig.kinds(), ["Claim", "ApplyHpa", "Status"]);
+    assert_eq!(rig.kinds(), ["Claim", "CreateHpa", "Status"]);
     let failures = rig.events.iter().filter(|e| e.reason == "KEDAScalerFailed");
     assert_eq!(failures.count(), 1);
     assert_eq!(conditions(&rig, "shop")[..2], ["Ready=False TriggerError", "Active=False ScalerNotActive"]);
@@ -135,7 +135,7 @@ fn a_bad_definition_is_told_and_heals_when_fixed() {
         object.definition = Ok(Arc::new(testing::definition()));
     });
     rig.seconds(5);
-    assert_eq!(rig.kinds(), ["ApplyHpa", "Status"]);
+    assert_eq!(rig.kinds(), ["CreateHpa", "Status"]);
     assert!(rig.reasons().contains(&"ScaledObjectReady"));
     assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");
 }

@@ -45,7 +45,7 @@ fn deleted_by_hand_it_comes_back() {
     rig.clear();
     rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
     rig.seconds(2);
-    assert_eq!(rig.kinds(), ["ApplyHpa"]);
+    assert_eq!(rig.kinds(), ["CreateHpa"]);
     assert_eq!(rig.reasons(), [""; 0]);
 }
 
@@ -82,14 +82,14 @@ fn a_list_that_lacks_what_was_just_written_does_not_end_it() {
     rig.write_ms = 3_600_000;
     rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
     rig.seconds(2);
-    assert_eq!(rig.kinds(), ["ApplyHpa"]);
+    assert_eq!(rig.kinds(), ["CreateHpa"]);
     let write = rig.writes[0].1.clone();
     rig.step(Event::Hpa(Seen::ListStart { scope: String::new() }));
     let result = Ok(WriteOk::Hpa(Box::new(again)));
     rig.step(Event::Written(WriteDone { id: write.id, object: write.object, result }));
     rig.step(Event::Hpa(Seen::ListEnd { scope: String::new() }));
     rig.seconds(20);
-    assert_eq!(rig.kinds(), ["ApplyHpa"], "once is enough");
+    assert_eq!(rig.kinds(), ["CreateHpa"], "once is enough");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_rename_removes_the_old_one_first() {
         object.status.hpa_name = None;
     });
     rig.seconds(5);
-    assert_eq!(rig.kinds()[..2], ["DeleteHpa", "ApplyHpa"]);
+    assert_eq!(rig.kinds()[..2], ["DeleteHpa", "CreateHpa"]);
     assert!(rig.has_hpa("mine") && !rig.has_hpa("keda-hpa-shop"));
     assert_eq!(rig.object("shop").status.hpa_name.as_deref(), Some("mine"));
 }
@@ -235,7 +235,7 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.cluster.refused_hpas = vec!["keda-hpa-shop".to_owned()];
     rig.seconds(300);
-    let applies = rig.kinds().iter().filter(|k| **k == "ApplyHpa").count();
+    let applies = rig.kinds().iter().filter(|k| **k == "CreateHpa").count();
     assert!((2..=5).contains(&applies), "{applies}");
     assert!(rig.ready_message("shop").ends_with("spec.metrics: Invalid value"));
     let told = rig.reasons();
@@ -245,4 +245,51 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     rig.seconds(2);
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert!(rig.has_hpa("keda-hpa-shop"));
+}
+
+/// An API server that does not know a field drops it; to write it again would not help.
+#[test]
+fn a_field_that_the_api_server_drops_is_written_once() {
+    let rules = crate::scaling::model::ScalingRules { tolerance: Some("100m".to_owned()), ..Default::default() };
+    let behavior = crate::scaling::model::Behavior { scale_up: Some(rules), scale_down: None };
+    let wants = |d: &mut Definition| d.behavior = Some(behavior);
+    let mut rig = shop_among(2, 500.0, wants, |cluster| cluster.knows_no_tolerance = true);
+    let written = |rig: &mut Rig| {
+        rig.clear();
+        rig.seconds(600);
+        rig.kinds().into_iter().filter(|kind| *kind != "Status").collect::<Vec<_>>()
+    };
+    assert_eq!(written(&mut rig), ["CreateHpa"]);
+    // An edit by hand is undone all the same, and once.
+    let mut hpa = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
+    hpa.max_replicas = 7;
+    rig.cluster.put_hpa(hpa);
+    assert_eq!(written(&mut rig), ["ReplaceHpa"]);
+    assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].max_replicas, 100);
+    // So is another wish.
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 9));
+    assert_eq!(written(&mut rig), ["ReplaceHpa"]);
+}
+
+#[test]
+fn an_hpa_that_cannot_reach_its_target_says_so_on_the_object() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let mut says = |able: (&str, &str, &str)| {
+        let mut hpa = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
+        let condition = |kind: &str, (status, reason, message): (&str, &str, &str)| {
+            (kind.to_owned(), status.to_owned(), reason.to_owned(), message.to_owned())
+        };
+        hpa.conditions = vec![
+            condition("AbleToScale", able),
+            condition("ScalingActive", ("True", "ValidMetricFound", "the HPA was able to compute")),
+        ];
+        rig.cluster.put_hpa(hpa);
+        rig.seconds(5);
+        rig.condition("shop", ConditionKind::HpaActive)
+    };
+    assert_eq!(says(("True", "ReadyForNewScale", "ready")), "HPAActive=True HPAActive");
+    assert_eq!(says(("False", "FailedGetScale", "no scale")), "HPAActive=False FailedGetScale");
+    let conflict = ("False", "FailedUpdateScale", "the object has been modified; please apply your changes");
+    assert_eq!(says(conflict), "HPAActive=True HPAActive", "which passes by itself");
 }

@@ -121,7 +121,10 @@ fn check_slots(object: &Object) {
         let of = match &object.in_flight_writes[&id] {
             WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
             WriteKind::Status(_) => "status",
-            WriteKind::ApplyHpa(_) | WriteKind::ReplaceHpa { .. } | WriteKind::DeleteHpa { .. } => "hpa",
+            WriteKind::CreateHpa(_)
+            | WriteKind::ApplyHpa(_)
+            | WriteKind::ReplaceHpa { .. }
+            | WriteKind::DeleteHpa { .. } => "hpa",
             WriteKind::Scale { .. } => "scale",
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => "none of an object",
         };

@@ -13,6 +13,7 @@ mod deletion;
 mod formulas;
 mod hpas;
 mod invariants;
+mod lag;
 mod pausing;
 mod pods;
 mod replicas;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, Echo};
 use crate::scaling::event::{
-    Answer, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState, Seen, TargetError,
-    TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+    Answer, AuthenticationRead, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState, Seen,
+    TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
@@ -261,6 +261,13 @@ impl Rig {
                 let delay = self.network.delay(4);
                 self.later(delay, Item::Event(Event::TargetRead(read)));
             }
+            Command::ReadAuthentication(authentication) => {
+                let found = self.cluster.authentications.get(&authentication).cloned().map(Box::new);
+                let result = if self.network.fails() { Err("timeout".to_owned()) } else { Ok(found) };
+                let delay = self.network.delay(4);
+                let read = AuthenticationRead { authentication, result };
+                self.later(delay, Item::Event(Event::AuthenticationRead(read)));
+            }
             Command::CountReadyPods { object, .. } => {
                 let ready = Ok(self.ready_pods);
                 // After the metric's answer, which must wait for it.
@@ -310,7 +317,11 @@ impl Rig {
         });
         match found {
             Some(((gvkr, ..), workload)) => Ok((gvkr.clone(), workload.clone())),
-            None => Err(fault(TargetErrorKind::NotFound, "rollouts.argoproj.io not found")),
+            None => {
+                let (group, _) = target.api_version.split_once('/').unwrap_or_default();
+                let message = format!("{}s.{group} \"{}\" not found", target.kind.to_lowercase(), target.name);
+                Err(fault(TargetErrorKind::NotFound, &message))
+            }
         }
     }
 
@@ -453,6 +464,7 @@ pub(super) fn kind_name(kind: &WriteKind) -> &'static str {
         WriteKind::Claim { .. } => "Claim",
         WriteKind::Release { .. } => "Release",
         WriteKind::Status(_) => "Status",
+        WriteKind::CreateHpa(_) => "CreateHpa",
         WriteKind::ApplyHpa(_) => "ApplyHpa",
         WriteKind::ReplaceHpa { .. } => "ReplaceHpa",
         WriteKind::DeleteHpa { .. } => "DeleteHpa",

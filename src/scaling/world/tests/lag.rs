@@ -1,0 +1,172 @@
+//! Watches that are behind: nothing follows from what they do not show before the API server has said so.
+
+use super::*;
+use crate::scaling::event::{Event, Seen};
+use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
+
+/// Applies a workload of which no watch says anything yet.
+fn unseen(rig: &mut Rig, workload: Workload) {
+    rig.cluster.put_workload(&deployment(), workload);
+    rig.cluster.echoes.clear();
+}
+
+fn gone(rig: &mut Rig, name: &str) {
+    let gone = Seen::Gone { namespace: "default".to_owned(), name: name.to_owned(), uid: String::new() };
+    rig.step(Event::Workload(deployment(), gone));
+}
+
+#[test]
+fn a_target_that_was_applied_together_with_its_object_is_not_missing() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(500.0));
+    unseen(&mut rig, workload("web", 2));
+    rig.cluster.put_object(fresh("shop", "web", testing::definition()));
+    rig.seconds(5);
+    assert!(rig.events.iter().all(|event| !event.warning), "{:?}", rig.events);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert!(rig.has_hpa("keda-hpa-shop"));
+    assert_eq!(rig.object("shop").status.original_replica_count, Some(2));
+    // The watch catches up: no news.
+    rig.clear();
+    rig.set_replicas("web", 2);
+    rig.seconds(60);
+    assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
+}
+
+#[test]
+fn a_target_that_no_watch_shows_is_scaled_by_its_count_of_now() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(0.0));
+    unseen(&mut rig, workload("web", 2));
+    rig.cluster.put_object(fresh("shop", "web", testing::definition()));
+    rig.seconds(5);
+    unseen(&mut rig, workload("web", 0));
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(60);
+    assert_eq!(rig.replicas("web"), 1, "{:?}", rig.kinds());
+}
+
+#[test]
+fn a_target_that_was_replaced_is_not_missing() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    // Deleted and made again; the watch has told the first half.
+    gone(&mut rig, "web");
+    rig.seconds(20);
+    assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
+    // Now it goes for good, which a read must find out, even one that was sent before it went.
+    let id = (deployment(), "default".to_owned(), "web".to_owned());
+    rig.cluster.remove_workload(&id);
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed");
+    assert_eq!(rig.events[0].note, "Target resource doesn't exist");
+}
+
+#[test]
+fn a_target_that_went_while_it_was_being_read_is_read_again() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    gone(&mut rig, "web");
+    // The read that this caused still found it.
+    let id = (deployment(), "default".to_owned(), "web".to_owned());
+    rig.cluster.workloads.remove(&id);
+    gone(&mut rig, "web");
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed");
+}
+
+#[test]
+fn a_target_of_which_it_cannot_be_found_out_whether_it_went_stops_nothing() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    rig.target_fault = Some("the api server was too slow".to_owned());
+    gone(&mut rig, "web");
+    rig.seconds(60);
+    assert_eq!(rig.reasons(), [""; 0]);
+    assert!(rig.has_hpa("keda-hpa-shop") && !rig.polls.is_empty());
+    rig.target_fault = None;
+    rig.seconds(30);
+    assert_eq!(rig.reasons(), [""; 0]);
+}
+
+#[test]
+fn an_authentication_that_was_applied_together_with_its_object_is_not_missing() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.cluster.put_workload(&deployment(), workload("web", 1));
+    rig.seconds(1);
+    let mut definition = testing::definition();
+    definition.triggers[0].authentication =
+        Some(AuthenticationRef { kind: AuthenticationKind::TriggerAuthentication, name: "token".to_owned() });
+    rig.cluster.put_authentication(Authentication {
+        key: AuthenticationKey {
+            group: ApiGroup::KedaSh,
+            kind: AuthenticationKind::TriggerAuthentication,
+            namespace: "default".to_owned(),
+            name: "token".to_owned(),
+        },
+        generation: 1,
+        resource_version: String::new(),
+        deletion_requested: false,
+        finalizers: Vec::new(),
+        sources: Vec::new(),
+        unsupported: None,
+        status_scaled_objects: String::new(),
+    });
+    rig.cluster.echoes.clear();
+    rig.cluster.put_object(fresh("shop", "web", definition));
+    rig.seconds(5);
+    assert!(rig.events.iter().all(|event| !event.warning), "{:?}", rig.events);
+    assert_eq!(rig.polls.len(), 1);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
+#[test]
+fn an_hpa_that_no_watch_shows_is_not_taken_over() {
+    let mut rig = shop_among(2, 500.0, |_| {}, |_| {});
+    let mut theirs = cluster::observed(&crate::scaling::hpa::desired(
+        &fresh("shop", "elsewhere", testing::definition()),
+        &testing::definition(),
+        &deployment(),
+        "1.0",
+    ));
+    theirs.name = "keda-hpa-shop".to_owned();
+    theirs.uid = "theirs".to_owned();
+    theirs.controller = None;
+    theirs.max_replicas = 77;
+    rig.cluster.put_hpa(theirs);
+    rig.cluster.echoes.clear();
+    rig.seconds(60);
+    let id = ("default".to_owned(), "keda-hpa-shop".to_owned());
+    assert_eq!(rig.cluster.hpas[&id].max_replicas, 77);
+    assert!(rig.ready_message("shop").contains("an HPA 'keda-hpa-shop' that this ScaledObject does not own"));
+    assert_eq!(rig.kinds().iter().filter(|kind| **kind == "CreateHpa").count(), 1);
+    rig.cluster.remove_hpa(&id);
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
+#[test]
+fn what_a_list_shows_and_nobody_can_read_stays_as_it_was() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    let unreadable = |name: &str| (("default".to_owned()), name.to_owned());
+    let (namespace, name) = unreadable("keda-hpa-shop");
+    rig.step(Event::Hpa(Seen::ListStart { scope: String::new() }));
+    rig.step(Event::Hpa(Seen::Unreadable { namespace, name }));
+    rig.step(Event::Hpa(Seen::ListEnd { scope: String::new() }));
+    let (namespace, name) = unreadable("web");
+    rig.step(Event::Workload(deployment(), Seen::ListStart { scope: String::new() }));
+    rig.step(Event::Workload(deployment(), Seen::Unreadable { namespace, name }));
+    rig.step(Event::Workload(deployment(), Seen::ListEnd { scope: String::new() }));
+    let (namespace, name) = unreadable("shop");
+    rig.step(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListStart { scope: String::new() }));
+    rig.step(Event::ScaledObject(ApiGroup::KedaSh, Seen::Unreadable { namespace, name }));
+    rig.step(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListEnd { scope: String::new() }));
+    rig.seconds(20);
+    assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
+    assert!(rig.views.contains_key(&key("shop")));
+}
