@@ -212,15 +212,16 @@ fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl 
     let is_below = |field: &str, path: &str| {
         field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
+    // Fields that are missing because their names are misspelt.
+    let mut misspelt: Vec<String> = Vec::new();
     for violation in violations {
         let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
         let field = &*violation.field;
         let is_said = errors().any(|error| is_below(field, &error.field) && !error.field.is_empty())
             || (violation.fault != Fault::UnknownField && errors().any(|error| is_below(&error.field, field)));
-        if is_said {
+        if is_said || misspelt.contains(&violation.field) {
             continue;
         }
-        // A field that is missing because its name is misspelt is one mistake.
         let (parent, name) = field.rsplit_once('.').unwrap_or(("", field));
         let missing = findings.iter().position(|error| {
             let is_sibling = error
@@ -231,7 +232,7 @@ fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl 
         });
         match missing.filter(|_| violation.fault == Fault::UnknownField) {
             Some(missing) if findings[missing].fix.contains(name) => {}
-            Some(missing) => findings[missing] = finding(&violation),
+            Some(missing) => misspelt.push(std::mem::replace(&mut findings[missing], finding(&violation)).field),
             None => findings.push(finding(&violation)),
         }
     }
