@@ -3,7 +3,7 @@
 //! Documents are parted here and parsed one by one, so that a broken one does not hide its
 //! neighbours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::Deserialize;
@@ -252,6 +252,7 @@ impl Node {
                 .collect(),
             Self::Mapping(entries) => {
                 let mut map = Map::new();
+                let mut names = HashSet::new();
                 for (key, value) in entries {
                     let name = key.value.0;
                     // Keys of labels and annotations contain dots; problems name them in brackets.
@@ -263,7 +264,8 @@ impl Node {
                         format!("{path}.{name}")
                     };
                     let line = places.offset + key.referenced.line();
-                    if places.lines.insert(path.clone(), line).is_some() {
+                    places.lines.insert(path.clone(), line);
+                    if !names.insert(name.clone()) {
                         places.duplicates.push((path.clone(), line));
                     }
                     // The last one wins, as for kubectl.

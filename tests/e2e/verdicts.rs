@@ -344,7 +344,7 @@ fn check_says_what_the_api_server_and_the_daemon_say() {
     let bases = bases();
     let mut inputs = manifests();
     inputs.extend(bases.iter().map(|object| Input { origin: "a good one".to_owned(), object: object.clone() }));
-    for _ in 0..500 {
+    for _ in 0..400 {
         inputs.push(spoilt(&bases[random.usize(0..bases.len())], &mut random));
     }
     let inputs = apart(inputs, &case.namespace);
@@ -478,7 +478,29 @@ fn texts() -> Vec<(String, String)> {
         "${X}",
     ] {
         texts.push((format!("threshold: {scalar}"), GOOD.replace("\"100\"", scalar)));
+    }
+    for scalar in [
+        "5",
+        "05",
+        "5.0",
+        "5.",
+        "1e1",
+        "+5",
+        "0x10",
+        "0b1",
+        "1_000",
+        "'5'",
+        "!!int \"5\"",
+        "~",
+        "",
+        "y",
+        "-5",
+        "{}",
+        "1:30",
+    ] {
         texts.push((format!("minReplicaCount: {scalar}"), format!("{GOOD}  minReplicaCount: {scalar}\n")));
+    }
+    for scalar in ["true", "True", "yes", "No", "on", "OFF", "y", "n", "\"true\"", "1", "truth", "~"] {
         texts.push((
             format!("restoreToOriginalReplicaCount: {scalar}"),
             format!("{GOOD}  advanced:\n    restoreToOriginalReplicaCount: {scalar}\n"),
