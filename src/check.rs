@@ -142,10 +142,21 @@ impl Check {
             } else {
                 path.strip_prefix(&place.prefix).and_then(|rest| rest.strip_prefix('.'))
             };
-            if let Some(field) = field {
-                let message = "stands twice, and kubectl takes the last one; other tools refuse the file";
-                let finding = place.finding(Severity::Warning, field, message, "remove one of the two");
-                self.report.findings.push(Finding { line: Some(*line), ..finding });
+            let Some(field) = field else {
+                continue;
+            };
+            let message = "stands twice, and kubectl takes the last one; other tools refuse the file";
+            let mut finding = place.finding(Severity::Warning, field, message, "remove one of the two");
+            finding.line = Some(*line);
+            // All of what follows is of another object.
+            let is_second_object = matches!(field, "apiVersion" | "kind");
+            if is_second_object {
+                finding.message = format!("a second object begins here, and kubectl takes it for the first: {message}");
+                finding.fix = "write --- on a line of its own between the two".to_owned();
+            }
+            self.report.findings.push(finding);
+            if is_second_object {
+                break;
             }
         }
     }
@@ -154,6 +165,7 @@ impl Check {
     fn ours(&mut self, crd: &Crd, place: &Place<'_>) {
         let (mut violations, readable) = metadata::violations(crd, place.object);
         violations.extend(schema::violations(crd, place.object));
+        violations.sort_by_key(|violation| place.document.line(&place.prefix, &violation.field));
         let readable = in_a_namespace(crd, readable);
         let group = if crd.group == ApiGroup::KedaSh.name() { ApiGroup::KedaSh } else { ApiGroup::KedaK8sIo };
         let mut findings = match &*crd.kind {
@@ -212,26 +224,28 @@ fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl 
     let is_below = |field: &str, path: &str| {
         field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
+    // Fields that are missing because their names are misspelt.
+    let mut misspelt: Vec<String> = Vec::new();
     for violation in violations {
         let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
         let field = &*violation.field;
         let is_said = errors().any(|error| is_below(field, &error.field) && !error.field.is_empty())
             || (violation.fault != Fault::UnknownField && errors().any(|error| is_below(&error.field, field)));
-        if is_said {
+        if is_said || misspelt.contains(&violation.field) {
             continue;
         }
-        // A field that is missing because its name is misspelt is one mistake.
         let (parent, name) = field.rsplit_once('.').unwrap_or(("", field));
         let missing = findings.iter().position(|error| {
-            let is_sibling = error
-                .field
-                .rsplit_once('.')
-                .is_some_and(|(path, meant)| path == parent && violation.fix == format!("did you mean {meant}?"));
-            is_sibling && (error.message.contains("missing") || error.message.starts_with("no triggers defined"))
+            let (path, meant) = error.field.rsplit_once('.').unwrap_or(("", &error.field));
+            // Misspelt beside it, or at another place.
+            let is_meant = (path == parent && violation.fix == format!("did you mean {meant}?")) || meant == name;
+            is_meant && (error.message.contains("missing") || error.message.starts_with("no triggers defined"))
         });
+        // As the readers say of fields of the other API group.
+        let is_explained = findings.iter().any(|error| error.fix.contains(&format!("; {name} is of ")));
         match missing.filter(|_| violation.fault == Fault::UnknownField) {
-            Some(missing) if findings[missing].fix.contains(name) => {}
-            Some(missing) => findings[missing] = finding(&violation),
+            _ if is_explained => {}
+            Some(missing) => misspelt.push(std::mem::replace(&mut findings[missing], finding(&violation)).field),
             None => findings.push(finding(&violation)),
         }
     }

@@ -44,6 +44,10 @@ fn main() -> ExitCode {
             print!("{}", cli::HELP);
             ExitCode::SUCCESS
         }
+        Ok(cli::Command::HelpOf(subcommand)) => {
+            print!("{}", cli::help_of(subcommand));
+            ExitCode::SUCCESS
+        }
         Err(problems) => fail(&problems.0),
     }
 }

@@ -3,7 +3,7 @@
 //! Documents are parted here and parsed one by one, so that a broken one does not hide its
 //! neighbours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::Deserialize;
@@ -71,7 +71,6 @@ pub(super) fn split(text: &str) -> Vec<Result<Document, Unreadable>> {
 /// Texts between document markers, each with the number of lines before it.
 fn parts(text: &str) -> Vec<(u64, String)> {
     let mut parts = vec![(0, String::new())];
-    let mut may_be_directive = true;
     for (number, line) in (0..).zip(text.lines()) {
         let is_marker = |marker: &str| {
             line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
@@ -85,13 +84,9 @@ fn parts(text: &str) -> Vec<(u64, String)> {
         };
         if starts {
             parts.push((number, String::new()));
-            may_be_directive = is_marker("...");
         }
         if let Some((_, part)) = parts.last_mut() {
-            // A directive such as %YAML stands before a document, never in it, and concerns nobody here.
-            if !(may_be_directive && content.starts_with('%')) {
-                part.push_str(&content);
-            }
+            part.push_str(&content);
             part.push('\n');
         }
     }
@@ -102,6 +97,13 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
     let is_blank = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(is_blank) {
         return None;
+    }
+    // Parsers of all of YAML take them, kubectl does not.
+    if let Some(number) =
+        (0..).zip(text.lines()).find(|(_, line)| !is_blank(line)).filter(|(_, line)| line.starts_with('%'))
+    {
+        let message = "is not valid YAML for kubectl: a text or directive cannot begin with %".to_owned();
+        return Some(Err(Unreadable { line: Some(offset + number.0 + 1), message, is_template: false }));
     }
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
@@ -250,6 +252,7 @@ impl Node {
                 .collect(),
             Self::Mapping(entries) => {
                 let mut map = Map::new();
+                let mut names = HashSet::new();
                 for (key, value) in entries {
                     let name = key.value.0;
                     // Keys of labels and annotations contain dots; problems name them in brackets.
@@ -261,7 +264,8 @@ impl Node {
                         format!("{path}.{name}")
                     };
                     let line = places.offset + key.referenced.line();
-                    if places.lines.insert(path.clone(), line).is_some() {
+                    places.lines.insert(path.clone(), line);
+                    if !names.insert(name.clone()) {
                         places.duplicates.push((path.clone(), line));
                     }
                     // The last one wins, as for kubectl.

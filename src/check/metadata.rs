@@ -64,7 +64,11 @@ pub(super) fn violations(crd: &Crd, object: &Value) -> (Vec<Violation>, Value) {
     kept.retain(|name, value| {
         let Some((_, kind)) = FIELDS.iter().find(|(known, _)| known == name) else {
             let known: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-            found.push(unknown_field(join("metadata", name), name, &known));
+            let mut violation = unknown_field(join("metadata", name), name, &known);
+            if matches!(name.as_str(), "spec" | "kind" | "apiVersion") {
+                violation.fix = "it belongs beside metadata: indent it less".to_owned();
+            }
+            found.push(violation);
             return false;
         };
         let wanted = wrong_type(*kind, value);

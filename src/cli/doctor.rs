@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 use super::installation::{Installation, Named};
-use super::{Command, Problems, is_label, one, run, take};
+use super::{Command, Problems, is_label, one, output, run, take};
 use crate::doctor::Subject;
 
 #[derive(Debug, PartialEq)]
@@ -28,13 +28,16 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
                 let flag = flag.to_owned();
                 installation.take(&flag, parser, &mut problems);
             }
-            Arg::Long("namespace") => take(parser, "--namespace", &mut problems, |value| namespace = Some(value)),
+            Arg::Short('n') | Arg::Long("namespace") => {
+                take(parser, "--namespace", &mut problems, |value| namespace = Some(value))
+            }
             Arg::Long("listen") => take(parser, "--listen", &mut problems, |value| listen = Some(value)),
             Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value.into())),
             Arg::Long("allow-network") => {
                 take(parser, "--allow-network", &mut problems, |value| networks.push(value));
             }
             Arg::Long("json") => json = true,
+            Arg::Short('o') | Arg::Long("output") => json |= output(parser, &["json"], &mut problems).is_some(),
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::{Command, Problems, database, number, one, take};
+use super::{Command, Problems, database, number, object, one, output, take};
 use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
 
@@ -32,7 +32,7 @@ pub enum HistoryForm {
 
 pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
     let mut problems = Vec::new();
-    let (mut db, mut since, mut width, mut group, mut object) = (None, None, None, None, None);
+    let (mut db, mut since, mut width, mut group, mut name, mut namespace) = (None, None, None, None, None, None);
     let (mut ascii, mut csv, mut json) = (false, false, false);
     while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
         match argument {
@@ -44,7 +44,15 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             Arg::Long("ascii") => ascii = true,
             Arg::Long("csv") => csv = true,
             Arg::Long("json") => json = true,
-            Arg::Value(text) if object.is_none() => object = Some(text.to_string_lossy().into_owned()),
+            Arg::Short('o') | Arg::Long("output") => {
+                let form = output(parser, &["csv", "json"], &mut problems);
+                csv |= form == Some("csv");
+                json |= form == Some("json");
+            }
+            Arg::Short('n') | Arg::Long("namespace") => {
+                take(parser, "-n", &mut problems, |value| namespace = Some(value))
+            }
+            Arg::Value(text) if name.is_none() => name = Some(text.to_string_lossy().into_owned()),
             Arg::Value(_) => problems.push("history: one object only".to_owned()),
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
@@ -75,15 +83,12 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
         }
         known
     });
-    let object = object.as_deref().and_then(|text| text.split_once('/'));
-    if object.is_none_or(|(namespace, name)| namespace.is_empty() || name.is_empty()) {
-        problems.push("history: name the object as NAMESPACE/NAME, for example shop/web".to_owned());
-    }
+    let object = object("history", namespace, name, &mut problems);
     match (object, since) {
         (Some((namespace, name)), Some(since)) if problems.is_empty() => Ok(Command::History(HistoryArguments {
             db: database(db, env),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            namespace,
+            name,
             group,
             since,
             width: width.and_then(|width| usize::try_from(width).ok()),

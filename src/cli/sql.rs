@@ -27,7 +27,9 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value)),
-            Arg::Long("format") => take(parser, "--format", &mut problems, |value| format = Some(value)),
+            Arg::Short('o') | Arg::Long("format" | "output") => {
+                take(parser, "--format", &mut problems, |value| format = Some(value))
+            }
             Arg::Long("timeout") => take(parser, "--timeout", &mut problems, |value| timeout = Some(value)),
             Arg::Long("limit") => take(parser, "--limit", &mut problems, |value| limit = Some(value)),
             Arg::Long("backup") => take(parser, "--backup", &mut problems, |value| backup = Some(value)),

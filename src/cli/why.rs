@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::{Command, Problems, database, one, take};
+use super::{Command, Problems, database, object, one, output, take};
 use crate::wire::time::parse_age;
 
 /// Arguments of `hpalite why`.
@@ -22,7 +22,7 @@ pub struct WhyArguments {
 
 pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
     let mut problems = Vec::new();
-    let (mut db, mut at, mut since, mut object, mut json) = (None, None, None, None, false);
+    let (mut db, mut at, mut since, mut name, mut namespace, mut json) = (None, None, None, None, None, false);
     while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -30,7 +30,11 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             Arg::Long("at") => take(parser, "--at", &mut problems, |value| at = Some(value)),
             Arg::Long("since") => take(parser, "--since", &mut problems, |value| since = Some(value)),
             Arg::Long("json") => json = true,
-            Arg::Value(text) if object.is_none() => object = Some(text.to_string_lossy().into_owned()),
+            Arg::Short('o') | Arg::Long("output") => json |= output(parser, &["json"], &mut problems).is_some(),
+            Arg::Short('n') | Arg::Long("namespace") => {
+                take(parser, "-n", &mut problems, |value| namespace = Some(value))
+            }
+            Arg::Value(text) if name.is_none() => name = Some(text.to_string_lossy().into_owned()),
             other => problems.push(format!("{}; see --help", other.unexpected())),
         }
     }
@@ -44,16 +48,11 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
         }
         parsed
     });
-    let object = object.unwrap_or_default();
     let db = database(db, env);
-    match object.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-            let (namespace, name) = (namespace.to_owned(), name.to_owned());
-            if problems.is_empty() {
-                return Ok(Command::Why(WhyArguments { db, namespace, name, at, since, json }));
-            }
+    match object("why", namespace, name, &mut problems) {
+        Some((namespace, name)) if problems.is_empty() => {
+            Ok(Command::Why(WhyArguments { db, namespace, name, at, since, json }))
         }
-        _ => problems.push(format!("why: \"{object}\" is not NAMESPACE/NAME, for example shop/web")),
+        _ => Err(Problems(problems)),
     }
-    Err(Problems(problems))
 }

@@ -27,6 +27,7 @@ mod takeover;
 mod targets;
 mod triggers;
 mod v1;
+mod verdicts;
 mod walkthrough;
 mod why;
 

@@ -28,6 +28,27 @@ fn wait_for_composite(case: &Case<'_>, value: &str) {
     });
 }
 
+/// After KEDA's own test of its scaling modifiers.
+#[test]
+fn beside_a_formula_no_trigger_needs_a_target() {
+    let case = Case::with_deployment("formula-targets", 1);
+    let source = Source::new(4.0);
+    let prometheus = json!({ "type": "prometheus", "name": "queue", "metadata": { "serverAddress": source.url(), "query": "load" } });
+    let pods = json!({ "type": "kubernetes-workload", "name": "workers", "metadata": { "podSelector": "app=worker" } });
+    case.scale(
+        "so",
+        json!({
+            "minReplicaCount": 1,
+            "triggers": [prometheus, pods],
+            "advanced": { "scalingModifiers": { "formula": "queue + workers + 2", "target": "2" } },
+        }),
+    );
+    case.wait_for_replicas(3);
+    source.set(8.0);
+    case.wait_for_replicas(5);
+    case.wait_until_ready();
+}
+
 #[test]
 fn a_formula_of_two_triggers_drives_the_hpa_and_survives_a_failure() {
     let case = Case::with_deployment("formula", 1);

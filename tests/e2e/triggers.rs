@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::daemon;
-use crate::support::cluster::{wait_seeing, wait_until};
+use crate::support::cluster::{condition, wait_seeing, wait_until};
 
 fn external(name: &str, value: &str) -> Value {
     let selector = json!({ "matchLabels": { "scaledobject.keda.sh/name": "so" } });
@@ -114,6 +114,46 @@ fn a_window_opens_and_shuts_on_the_minute() {
         .sql(&format!("SELECT value FROM v_sample WHERE namespace = '{}' ORDER BY at_unix_ms", case.namespace));
     let values: Vec<f64> = values.iter().filter_map(|row| row["value"].as_f64()).collect();
     assert_eq!(values, [0.0, 4.0, 0.0]);
+}
+
+/// With a Value the HPA would multiply by three at each look: 1, 3, 9, and so on to the maximum.
+#[test]
+fn a_window_of_metric_type_value_stays_at_its_replicas() {
+    let case = Case::with_deployment("cron-value", 1);
+    let minute = now() / 60;
+    let mut open = cron(minute - 60, minute + 120);
+    open["metricType"] = "Value".into();
+    open["metadata"]["desiredReplicas"] = "3".into();
+    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [open] }));
+    case.wait_for_replicas(3);
+    let hpa = case.wait_for_hpa();
+    let target = &hpa["spec"]["metrics"][0]["external"]["target"];
+    assert_eq!(target, &json!({ "type": "AverageValue", "averageValue": "1" }));
+    // Once the HPA has looked with three running, it wants the same three.
+    wait_seeing("the HPA to want 3 of 3", || {
+        let status = &case.hpa().expect("it is there")["status"];
+        let seen = (status["currentReplicas"].as_i64(), status["desiredReplicas"].as_i64());
+        let message = condition(&case.hpa().expect("it is there"), "AbleToScale");
+        let has_looked = message
+            .as_ref()
+            .is_some_and(|(_, reason, _)| reason == "ReadyForNewScale" || reason == "ScaleDownStabilized");
+        if seen == (Some(3), Some(3)) && has_looked { Ok(()) } else { Err(format!("{seen:?} {message:?}")) }
+    });
+    assert_eq!(case.replicas(), 3);
+}
+
+#[test]
+fn a_target_that_cannot_exist_is_reported_with_what_to_write() {
+    let case = Case::new("cannot-exist");
+    for (name, target, words) in [
+        ("case", json!({ "name": "api", "kind": "deployment" }), "no kind is called \"deployment\" (write Deployment)"),
+        ("old", json!({ "name": "api", "kind": "Deployment", "apiVersion": "extensions/v1beta1" }), "(write apps/v1)"),
+        ("daemons", json!({ "name": "api", "kind": "DaemonSet" }), "a DaemonSet cannot be scaled"),
+    ] {
+        case.scale(name, json!({ "scaleTargetRef": target, "triggers": [cron(60, 120)] }));
+        let message = case.wait_for_condition_of(name, "Ready", "False", "ScaledObjectCheckFailed");
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[test]

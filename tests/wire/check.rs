@@ -305,7 +305,7 @@ fn what_the_api_server_refuses_is_an_error() {
         assert!(found.len() == 1 && found[0].contains(expected), "{from}: {found:?}");
     }
     let long = GOOD.replace("sum(", &format!("sum({}", "x".repeat(20_000)));
-    assert!(lines(&long)[0].contains("has 20033 characters, and 16384 are allowed"), "{:?}", lines(&long));
+    assert!(lines(&long)[0].contains("has 20034 characters, and 16384 are allowed"), "{:?}", lines(&long));
 }
 
 #[test]
@@ -350,6 +350,13 @@ fn a_key_that_stands_twice_is_a_warning() {
     assert!(
         found[0].starts_with("file.yaml:8: ScaledObject shop/web: spec.minReplicaCount: warning: stands twice"),
         "{found:?}"
+    );
+    let joined = format!("{}{}", GOOD.trim_start(), GOOD.trim_start().replace("name: web, n", "name: api, n"));
+    let joined = lines(&joined);
+    assert_eq!(joined.len(), 1, "{joined:?}");
+    assert!(
+        joined[0].starts_with("file.yaml:12: ScaledObject shop/api: apiVersion: warning: a second object begins here"),
+        "{joined:?}"
     );
     // The last one counts, as on the server.
     assert!(found[1].contains("MinReplicaCount=200 must be less than MaxReplicaCount=100"), "{found:?}");
@@ -457,4 +464,44 @@ fn a_formula_stands_in_for_every_target() {
     assert!(lines(&text("  advanced: {scalingModifiers: {formula: a + b + c, target: \"2\"}}\n")).is_empty());
     let without: Vec<String> = lines(&text(""));
     assert_eq!(without.iter().filter(|line| line.contains("missing required parameter")).count(), 3, "{without:?}");
+}
+
+/// One mistake is one error, wherever its consequences are seen.
+#[test]
+fn what_follows_from_a_mistake_is_not_another() {
+    let spec = GOOD.lines().skip_while(|line| !line.starts_with("spec:"));
+    let indented: String = spec.map(|line| format!("  {line}\n")).collect();
+    let under_metadata =
+        format!("apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata:\n  name: web\n{indented}");
+    let triggers_outside = GOOD.replace("  triggers:\n  - type", "triggers:\n  - type");
+    for (text, expected) in [
+        (
+            under_metadata,
+            "metadata.spec: unknown field: kubectl refuses it, other clients drop it (it belongs beside metadata: indent it less)",
+        ),
+        (
+            triggers_outside,
+            "triggers: unknown field: kubectl refuses it, other clients drop it (it belongs at spec.triggers)",
+        ),
+        (GOOD.replace("{name: web}", "web"), "spec.scaleTargetRef: must be an object, is the string \"web\""),
+        (
+            GOOD.replace("    metadata:\n", "    metadata: [a]\n")
+                .split("      serverAddress")
+                .next()
+                .unwrap()
+                .to_owned(),
+            "spec.triggers[0].metadata: must be an object, is a list",
+        ),
+        (
+            GOOD.replace("  triggers:", "  trigger:"),
+            "spec.trigger: unknown field: kubectl refuses it, other clients drop it (did you mean triggers?)",
+        ),
+        (
+            GOOD.replace("\"100\"", "\u{201c}100\u{201d}"),
+            "(write straight quotes, which are the only ones of YAML: \"75\")",
+        ),
+    ] {
+        let found = lines(&text);
+        assert!(found.len() == 1 && found[0].contains(expected), "{text}{found:#?}");
+    }
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::fields::{Fields, Report, Warning};
 use super::metadata::{Metadata, Unreadable};
 use super::{mask, status};
-use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, ScaledObject, Step, TargetRef};
+use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
 
 /// The object, and what its author may want to know beyond what is wrong.
 #[derive(Debug)]
@@ -71,10 +71,15 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let status = object.get("status").map(status::from_value).unwrap_or_default();
 
     let Report { mut problems, warnings, excerpts } = report;
-    // Of a spec that is none, all that it lacks follows from that.
-    if problems.iter().any(|problem| problem.field == "spec") {
-        problems.retain(|problem| !problem.field.starts_with("spec."));
-    }
+    // What a thing lacks that is missing or of the wrong type as a whole follows from that.
+    let is_whole = |problem: &&Problem| {
+        problem.field == "spec"
+            || ["must be an object", "must be a list"].iter().any(|text| problem.message.starts_with(text))
+    };
+    let whole: Vec<String> = problems.iter().filter(is_whole).map(|problem| problem.field.clone()).collect();
+    problems.retain(|problem| {
+        !whole.iter().any(|whole| problem.field.strip_prefix(&**whole).is_some_and(|rest| rest.starts_with(['.', '['])))
+    });
     // Stable, so that within a step the order of the walk stays.
     problems.sort_by_key(|problem| problem.step);
     let definition = if problems.is_empty() { Ok(Arc::new(spec.definition)) } else { Err(Invalid { problems }) };

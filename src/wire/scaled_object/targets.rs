@@ -70,7 +70,7 @@ pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: 
             } else {
                 format!("write {name}, and {right} as apiVersion")
             };
-            problem("kind", format!("{} is no kind, kinds are written as in manifests", quoted(kind)), fix);
+            problem("kind", format!("no kind is called {}", quoted(kind)), fix);
         }
         _ if !is_of_kubernetes => custom(kind, version, &mut problem),
         _ => match known().find(|(name, _)| *name == kind) {
@@ -173,11 +173,7 @@ mod tests {
             (Some("apps.kruise.io/v1beta1"), Some("StatefulSet"), ""),
             (Some("leaderworkerset.x-k8s.io/v1"), Some("LeaderWorkerSet"), ""),
             (Some("stable.example.com/v1"), Some("CronTab"), ""),
-            (
-                None,
-                Some("deployment"),
-                "kind: \"deployment\" is no kind, kinds are written as in manifests (write Deployment)",
-            ),
+            (None, Some("deployment"), "kind: no kind is called \"deployment\" (write Deployment)"),
             (None, Some("Deployments"), "(write Deployment)"),
             (None, Some("deploy"), "(write Deployment)"),
             (None, Some("Stateful Set"), "(write StatefulSet)"),

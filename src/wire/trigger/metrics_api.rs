@@ -165,6 +165,13 @@ fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Repo
     };
     let fix =
         if format == BodyFormat::Prometheus { "write a metric such as \"queue_size{name=\\\"a\\\"}\"" } else { FIX };
+    if format == BodyFormat::Json && text.starts_with("$.") {
+        report.warn(
+            parameters.path("valueLocation"),
+            "begins with $, which is the name of a field here and not the root, as in JSONPath",
+            format!("write {:?}", &text[2..]),
+        );
+    }
     match result {
         Ok(()) => Some(text.to_owned()),
         Err(reason) => {

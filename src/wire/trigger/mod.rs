@@ -267,7 +267,7 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) ->
         report.problem(Step::BuildScalers, fields.path("metadata"), "is missing", "write the trigger's parameters");
     }
     let metadata = fields.child("metadata", report);
-    let mut values = BTreeMap::new();
+    let (mut values, mut broken) = (BTreeMap::new(), Vec::new());
     for (key, value) in metadata.entries() {
         // The API server drops it.
         if value.is_null() {
@@ -283,10 +283,13 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) ->
                 fix,
             );
         }
+        if !is_scalar {
+            broken.push(key.clone());
+        }
         // Goes on with the text that was meant, so that one mistake is one problem.
         values.insert(key.clone(), if is_scalar { scalar_text(value) } else { String::new() });
     }
-    Parameters::new(metadata.here(), values)
+    Parameters::new(metadata.here(), values, broken)
 }
 
 fn report_unsupported(kind: &str, fields: &Fields<'_>, report: &mut Report) {

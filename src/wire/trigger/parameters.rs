@@ -15,11 +15,13 @@ const PAIRS_MAX: usize = 100;
 pub(crate) struct Parameters {
     path: String,
     values: BTreeMap<String, String>,
+    /// Those whose values are lists or maps, which has been reported.
+    broken: Vec<String>,
 }
 
 impl Parameters {
-    pub(super) fn new(path: &str, values: BTreeMap<String, String>) -> Self {
-        Self { path: path.to_owned(), values }
+    pub(super) fn new(path: &str, values: BTreeMap<String, String>, broken: Vec<String>) -> Self {
+        Self { path: path.to_owned(), values, broken }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
@@ -40,7 +42,7 @@ impl Parameters {
 
     pub(super) fn required(&self, name: &str, fix: &str, report: &mut Report) -> Option<&str> {
         let value = self.get(name);
-        if value.is_none() {
+        if value.is_none() && !self.broken.iter().any(|broken| broken == name) {
             self.problem(name, format!("missing required parameter {name:?}"), fix, report);
         }
         value
@@ -53,12 +55,12 @@ impl Parameters {
         };
         let number = json_number(text);
         if number.is_none() {
-            self.problem(
-                name,
-                format!("{} is not a number", quoted(text)),
-                "write a number such as \"75\" or \"0.5\"",
-                report,
-            );
+            let fix = if text.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
+                "write straight quotes, which are the only ones of YAML: \"75\""
+            } else {
+                "write a number such as \"75\" or \"0.5\""
+            };
+            self.problem(name, format!("{} is not a number", quoted(text)), fix, report);
         }
         number.map(Some).ok_or(())
     }
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     fn parameters(text: &str) -> Parameters {
-        Parameters::new("m", BTreeMap::from([("p".to_owned(), text.to_owned())]))
+        Parameters::new("m", BTreeMap::from([("p".to_owned(), text.to_owned())]), Vec::new())
     }
 
     #[test]
