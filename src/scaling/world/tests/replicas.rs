@@ -1,7 +1,7 @@
 //! What is recorded of the target's replicas: the first look, changes, who made them, and scale-ins without a number.
 
 use super::*;
-use crate::scaling::attribution::{Actor, Attribution};
+use crate::scaling::attribution::Attribution;
 use crate::scaling::event::{Missing, Record};
 
 /// `from`, `to` and who, as recorded first.
