@@ -28,6 +28,7 @@ mod triggers;
 mod v1;
 mod walkthrough;
 mod why;
+mod why_more;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
