@@ -159,7 +159,8 @@ impl<'e> Facts<'e> {
             return Reading::Failed { since: *sample_at, outcome, message };
         };
         // The decision that noticed it knows since when; else the samples do, as far back as they were read.
-        let noticed = decided.and_then(|one| one["absent_since_unix_ms"].as_i64());
+        let noticed = decided.filter(|one| one["absence"] == answer.as_str());
+        let noticed = noticed.and_then(|one| one["absent_since_unix_ms"].as_i64());
         let run = self.samples_until(series.id, at).take_while(|(_, other)| other == value);
         let since = run.last().map_or(*sample_at, |(time, _)| *time);
         let since = noticed.filter(|noticed| *noticed <= since).unwrap_or(since);
@@ -202,7 +203,12 @@ impl<'e> Facts<'e> {
                 let value = match value {
                     SampleValue::Number(value) => Some(*value),
                     // Of a fallback the decision knows the value.
-                    SampleValue::Outcome(_) => {
+                    SampleValue::Outcome(outcome) => {
+                        // What reads as nothing is no error, hence no fallback's.
+                        let policy = trigger_of(definition, series).map(|trigger| trigger.on_missing.clone());
+                        if policy.and_then(|policy| absence(outcome, policy)).is_some() {
+                            continue;
+                        }
                         let decided = self.decided(&series.metric_name, *time);
                         decided.filter(|one| one["fallback"] == true).and_then(|one| one["value"].as_f64())
                     }

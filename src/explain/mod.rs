@@ -48,9 +48,8 @@ pub struct Report {
     /// What holds the count where it is at `at`, the strongest first; empty when it is what the metrics ask for.
     pub held_by: Vec<Held>,
     pub metrics: Vec<Metric>,
-    /// Why nothing holds the count, where nothing does.
-    #[serde(skip)]
-    rest: String,
+    /// Where nothing holds the count: that, and why; else empty.
+    pub rest: String,
     #[serde(skip)]
     now: i64,
 }

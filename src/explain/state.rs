@@ -103,7 +103,9 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
         })
         .collect();
     if !missing.is_empty() {
-        found.push(Held::new("no-samples", missing));
+        let mut held = Held::new("no-samples", missing);
+        held.text = format!("missing samples: {}", held.text);
+        found.push(held);
     }
     if let Some(interval) = facts.definition(at).map(|definition| definition.polling_interval)
         && let Some(age) = metrics.iter().filter_map(|metric| metric.sample_age_ms).min()

@@ -61,7 +61,7 @@ impl Evidence {
     fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
         let (actor, source) = (actor.to_owned(), "observed".to_owned());
         let manager = (actor == "hpa").then(|| "kube-controller-manager".to_owned());
-        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager, actor, source });
+        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager, actor, source, by: String::new() });
         self
     }
 

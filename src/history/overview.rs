@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Buckets, Grid, Shortest};
 use crate::scaling::model::ConditionKind;
-use crate::store::past::{ConditionRow, Found, Listing, ObjectRow, Past, Range};
+use crate::store::past::{ConditionRow, Found, Listing, ObjectRow, Past, Range, SeriesRow};
 use crate::store::{Error, Reader, SampleValue};
 
 /// The sparkline's stretch of time and its points.
@@ -52,6 +52,8 @@ pub struct Trigger {
     pub at: Option<i64>,
     /// How the newest sample ended: `ok`, or `timeout`, `empty`, ...; `None` without a sample.
     pub outcome: Option<String>,
+    /// The error itself, or what an answer without a number counts as; `None` while there are numbers.
+    pub says: Option<String>,
     pub threshold: f64,
     pub activation: f64,
 }
@@ -129,10 +131,18 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
         let mut objects = Vec::new();
         for (row, own) in rows.into_iter().zip(series_of) {
             let spark = sparks.get(&own.start).filter(|_| !own.is_empty()).map(|buckets| spark(buckets, grid));
+            let mut absences = None;
             let triggers = own
                 .map(|place| {
                     let (series, newest) = (&series[place], &newest[place]);
-                    Trigger {
+                    let outcome =
+                        newest.sample.as_ref().map(|(_, outcome)| &**outcome).filter(|outcome| *outcome != "ok");
+                    let says = match outcome {
+                        Some(outcome) => Some(says(past, row.id, series, outcome, now, &mut absences)?),
+                        None => None,
+                    };
+                    Ok(Trigger {
+                        says,
                         index: series.trigger,
                         metric: series.metric_name.clone(),
                         name: series.name.clone(),
@@ -141,13 +151,40 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                         outcome: newest.sample.as_ref().map(|(_, outcome)| outcome.to_string()),
                         threshold: series.threshold,
                         activation: series.activation_threshold,
-                    }
+                    })
                 })
-                .collect();
+                .collect::<Found<Vec<Trigger>>>()?;
             objects.push(object(past, row, triggers, spark, now)?);
         }
         Ok(Overview { now, total, objects })
     })
+}
+
+/// What the newest answer of a series was, in words: its error, or what no number counts as.
+fn says(
+    past: &Past<'_>,
+    object: i64,
+    series: &SeriesRow,
+    outcome: &str,
+    now: i64,
+    absences: &mut Option<serde_json::Value>,
+) -> Found<String> {
+    let lasting = past.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
+    if let Some(error) = lasting.filter(|error| error.outcome == outcome) {
+        // A missing value has no more of a message than its name.
+        return Ok(if error.message.is_empty() { error.outcome } else { error.message });
+    }
+    let decided = match absences {
+        Some(decided) => decided,
+        None => {
+            let newest = past.decisions(object, Range { from: 0, to: now }, 1)?.into_iter().next();
+            absences.insert(newest.and_then(|row| serde_json::from_str(&row.triggers_json).ok()).unwrap_or_default())
+        }
+    };
+    let triggers = decided.as_array().into_iter().flatten();
+    let absence =
+        triggers.filter(|one| one["metric"] == series.metric_name.as_str()).find_map(|one| one["absence"].as_str());
+    Ok(absence.unwrap_or(outcome).to_owned())
 }
 
 fn spark(buckets: &Buckets, grid: Grid) -> Spark {

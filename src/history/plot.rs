@@ -4,6 +4,8 @@
 
 mod canvas;
 
+use std::collections::BTreeSet;
+
 use super::{History, PeriodKind, Step, Trigger};
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::format_seconds;
@@ -386,14 +388,16 @@ impl Plot<'_> {
         let history = self.history;
         let mut events: Vec<(i64, String)> = Vec::new();
         for change in &history.replica_changes {
-            let from = change.from.map_or("first seen".to_owned(), |from| from.to_string());
-            let by = if change.source == "inferred" { " (inferred)" } else { "" };
-            events.push((change.at, format!("replicas {from} -> {} by {}{by}", change.to, change.actor)));
+            events.push(match change.from {
+                Some(from) => (change.at, format!("replicas {from} -> {} by {}", change.to, change.by)),
+                None => (change.at, format!("replicas {} first seen", change.to)),
+            });
         }
         for decision in history.decisions.iter().filter(|decision| decision.from != decision.to) {
             let how = if decision.outcome == "done" { String::new() } else { format!(" ({})", decision.outcome) };
             events.push((decision.at, format!("{} -> {}: {}{how}", decision.from, decision.to, decision.detail)));
         }
+        events.extend(absences(history));
         for definition in history.definitions.iter().filter(|definition| self.is_shown(definition.at)) {
             let what = match &definition.invalid {
                 Some(invalid) => format!("is invalid: {invalid}"),
@@ -426,6 +430,17 @@ impl Plot<'_> {
             self.line(&format!("only the newest are shown of: {}", history.cut.join(", ")));
         }
     }
+}
+
+/// When metrics began to have no number, and what that counts as: the decisions noticed it.
+fn absences(history: &History) -> BTreeSet<(i64, String)> {
+    let triggers = history.decisions.iter().filter_map(|decision| decision.triggers.as_array()).flatten();
+    triggers
+        .filter_map(|trigger| {
+            let (metric, absence) = (trigger["metric"].as_str()?, trigger["absence"].as_str()?);
+            Some((trigger["absent_since_unix_ms"].as_i64()?, format!("{metric} has {absence}")))
+        })
+        .collect()
 }
 
 /// A time as short as the span allows.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::age;
 use super::composite::{self, Composite};
 use super::decide::{READY_MESSAGE, READY_REASON};
-use super::event::WriteKind;
+use super::event::{Missing, WriteKind};
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
     Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
@@ -126,8 +126,8 @@ pub(super) struct Said {
     pub(super) cooldown_until: Option<UnixMillis>,
     /// Of each trigger, in order.
     pub(super) fallback: Vec<bool>,
-    /// Of each trigger: it has no number, and counts as one.
-    pub(super) absent: Vec<bool>,
+    /// Of each trigger: what it has instead of a number, where that counts as one.
+    pub(super) absent: Vec<Option<Missing>>,
 }
 
 /// The API server would not take this HPA.

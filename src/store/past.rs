@@ -14,6 +14,7 @@ use super::reader::Reader;
 use super::rollup::{RolledUp, read_hour, read_minutes};
 use super::sql::Sql;
 use super::{rows, upkeep};
+use crate::scaling::attribution::Attribution;
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
 
 /// Of reads within [`Reader::past`]; the caller gets an [`Error`].
@@ -89,6 +90,8 @@ pub struct ReplicaRow {
     pub actor: String,
     pub source: String,
     pub manager: Option<String>,
+    /// Who it was, in words.
+    pub by: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -392,14 +395,9 @@ fn condition_row(row: &Row<'_>) -> Found<ConditionRow> {
 }
 
 fn replica_row(row: &Row<'_>) -> Found<ReplicaRow> {
-    Ok(ReplicaRow {
-        at: row.get(0)?,
-        from: row.get(1)?,
-        to: row.get(2)?,
-        actor: row.get(3)?,
-        source: row.get(4)?,
-        manager: row.get(5)?,
-    })
+    let (actor, manager): (String, Option<String>) = (row.get(3)?, row.get(5)?);
+    let by = Attribution::from_row(&actor, manager.as_deref()).to_string();
+    Ok(ReplicaRow { at: row.get(0)?, from: row.get(1)?, to: row.get(2)?, actor, source: row.get(4)?, manager, by })
 }
 
 fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {

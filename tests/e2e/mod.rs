@@ -30,6 +30,7 @@ mod v1;
 mod verdicts;
 mod walkthrough;
 mod why;
+mod why_more;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -115,7 +115,7 @@ fn a_walk_through_the_page() {
     browser.wait("!location.hash.includes('from=') && location.hash.includes('range=1h')");
 
     // Ranges are buttons and links.
-    let day = browser.middle(".ranges button:nth-child(3)");
+    let day = browser.middle(".ranges button:nth-child(4)");
     browser.click(day.0, day.1, 1);
     browser.wait("location.hash.includes('range=24h')");
     browser.wait("document.querySelectorAll('.plot .band').length >= 1");
@@ -154,6 +154,50 @@ fn a_walk_through_the_page() {
     browser.screenshot("object-narrow");
 }
 
+/// The plot of a young object fits what there is of it, a decision leads to its place in the plot, and errors are told
+/// themselves, by trigger.
+#[test]
+fn a_young_object_and_a_link_into_the_plot() {
+    let mut scene = Scene::full();
+    scene.young();
+    let gate = scene.serve();
+    let base = format!("http://{}/", gate.local_addr());
+    let mut browser = Browser::start(1360, 1200);
+    browser.open(&base);
+    browser.wait("document.querySelectorAll('.objects tbody tr').length >= 15");
+    let cell = |name: &str| {
+        format!(
+            "[...document.querySelectorAll('.objects tr')].find((row) => row.innerText.includes({name:?})).innerText"
+        )
+    };
+    let imports = browser.eval(&cell("batch/imports"));
+    assert!(imports.as_str().unwrap().contains("connection refused"), "{imports}");
+    let young = browser.eval(&cell("shop/young"));
+    assert!(young.as_str().unwrap().contains("no series, which reads as 0 (ignoreNullValues)"), "{young}");
+
+    browser.open(&format!("{base}#/objects/shop/young"));
+    browser.wait("document.querySelector('.ranges button[aria-pressed=true]')?.innerText === '15m'");
+    browser.wait("document.querySelectorAll('.plot path.value').length >= 1");
+    let text =
+        browser.wait("document.body.innerText.includes('s0-prometheus: no series since') && document.body.innerText");
+    let text = text.as_str().unwrap();
+    assert!(text.contains("5→1 by the HPA") && !text.contains("no sample yet"), "{text}");
+    // What somebody chose stays.
+    let hour = browser.middle(".ranges button:nth-child(2)");
+    browser.click(hour.0, hour.1, 1);
+    browser.wait("location.hash.includes('range=1h')");
+    browser.wait("document.querySelector('.ranges button[aria-pressed=true]')?.innerText === '1h'");
+    browser.eval("document.querySelector('.replicas td time a').click()");
+    let hash = browser.wait("location.hash.includes('at=') && location.hash");
+    let hash = hash.as_str().unwrap();
+    let (at, from, to) = (query(hash, "at").unwrap(), query(hash, "from").unwrap(), query(hash, "to").unwrap());
+    assert!(from < at && at < to && at == scene.now - 2 * 60_000, "{hash}");
+    let told = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
+    assert!(told.as_str().unwrap().contains("5 → 1 by the HPA"), "{told}");
+    browser.screenshot("object-linked");
+    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+}
+
 #[test]
 fn a_month_is_drawn_from_what_is_left_of_it() {
     let scene = Scene::old();
@@ -163,7 +207,7 @@ fn a_month_is_drawn_from_what_is_left_of_it() {
     browser.open(&format!("{base}#/objects/shop/archive"));
     browser.wait("document.querySelectorAll('.explanation').length === 1");
     assert_eq!(browser.eval("document.querySelectorAll('.plot path.value').length"), 0, "nothing in the last hour");
-    let month = browser.middle(".ranges button:nth-child(5)");
+    let month = browser.middle(".ranges button:nth-child(6)");
     browser.click(month.0, month.1, 1);
     browser.wait("document.querySelectorAll('.plot path.value').length === 1 && document.querySelectorAll('.plot .band').length === 1");
     let points = browser.eval("document.querySelector('.plot path.value').getAttribute('d').split('L').length");

@@ -7,8 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpalite::http::gate::Gate;
 use hpalite::scaling::attribution::{Actor, Attribution};
-use hpalite::scaling::event::{Answer, DecidedTrigger, ErrorClass, Missing, PollError, Record, RecordedTrigger};
-use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
+use hpalite::scaling::event::{
+    Absence, Answer, DecidedTrigger, ErrorClass, Missing, PollError, Record, RecordedTrigger,
+};
+use hpalite::scaling::model::{
+    ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, OnMissing, UnixMillis,
+};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Store};
 use tempfile::TempDir;
@@ -332,6 +336,25 @@ impl Scene {
     }
 
     /// What else runs in a cluster.
+    /// `shop/young`, created six minutes ago, whose series vanished and let it be scaled in.
+    pub(crate) fn young(&mut self) {
+        let object = key("shop", "young");
+        let spec = serde_json::json!({ "scaleTargetRef": { "name": "young" }, "triggers": [
+            { "type": "prometheus", "metadata": { "serverAddress": "http://prometheus:9090", "query": "sum(orders)", "threshold": "10" } },
+        ] });
+        self.define(&object, 6, 1, &spec, vec![trigger(0, None, "s0-prometheus", 10.0)]);
+        self.poll(&object, 0, 6, 3, |_| Answer::Value(42.0));
+        self.poll(&object, 0, 3, 0, |_| Answer::Missing(Missing::Empty));
+        self.replicas(&object, 5, None, 5, Some("kubectl"));
+        let absence = Absence { missing: Missing::Empty, policy: OnMissing::EmptyIsZero, since: self.at(3) };
+        self.decide(&object, 3, Reason::CoolingDown { left: Duration::from_secs(300) }, 5, 5, 0.0);
+        if let Some(Record::Decision { triggers, .. }) = self.records.last_mut() {
+            triggers[0].absence = Some(absence);
+        }
+        self.replicas(&object, 2, Some(5), 1, Some("kube-controller-manager"));
+        self.write();
+    }
+
     fn others(&mut self) {
         let idle = key("shop", "recommendations");
         self.define(&idle, 600, 1, &serde_json::json!({}), vec![trigger(0, None, "s0-prometheus", 50.0)]);

@@ -271,6 +271,11 @@ fn everything() {
         actor: actor.into(),
         source: "observed".into(),
         manager: None,
+        by: match actor {
+            "hpa" => "the HPA".into(),
+            "other" => "kubectl".into(),
+            actor => actor.into(),
+        },
     };
     let step = |minute, last| Step { at: at(minute), min: last, max: last, last: Some(last) };
     let history = History {
@@ -336,9 +341,9 @@ replicas  last 2  most 6
 2026-01-01T12:05:00Z generation 2 maxReplicaCount: 5 -> 9
 2026-01-01T12:15:00Z replicas 0 -> 1 by hpalite
 2026-01-01T12:15:00Z 0 -> 1: activated by s0-prometheus
-2026-01-01T12:16:00Z replicas 1 -> 6 by hpa
+2026-01-01T12:16:00Z replicas 1 -> 6 by the HPA
 2026-01-01T12:25:00Z s0-prometheus timeout: no answer within 3 s
-2026-01-01T12:50:00Z replicas 6 -> 2 by other
+2026-01-01T12:50:00Z replicas 6 -> 2 by kubectl
 2026-01-01T12:52:00Z paused: paused by annotation
 only the newest are shown of: decisions
 ",

@@ -19,7 +19,7 @@ const HPA_TRIES: u32 = 3;
 impl World {
     pub(super) fn reconcile(&mut self, key: &ObjectKey, now: UnixMillis) {
         self.settle_attribution(key, now);
-        self.first_sight(key, now);
+        self.look_at_target(key, now);
         let Some(object) = self.objects.get(key) else {
             return;
         };

@@ -19,9 +19,10 @@ const ATTRIBUTION_SETTLES: Duration = Duration::from_secs(10);
 const WRITE_ECHOES: Duration = Duration::from_secs(60);
 
 impl World {
-    /// What a watched target has, for an object that did not know it: also one that never changes is seen once.
-    pub(super) fn first_sight(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let Some(object) = self.objects.get(key).filter(|object| object.recorded.replicas.is_none()) else {
+    /// What a watched target has, for an object that did not know it: also one that never changes is seen once, and what
+    /// changed before the object was listed is seen, too.
+    pub(super) fn look_at_target(&mut self, key: &ObjectKey, now: UnixMillis) {
+        let Some(object) = self.objects.get(key) else {
             return;
         };
         let target = &object.spec.target;
@@ -29,7 +30,9 @@ impl World {
             .into_iter()
             .find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version);
         let id = watched.map(|gvkr| (gvkr, key.namespace.to_string(), target.name.clone()));
-        if let Some(workload) = id.and_then(|id| self.workloads.get(&id)).cloned() {
+        let workload = id.and_then(|id| self.workloads.get(&id));
+        let news = workload.filter(|workload| object.recorded.replicas != Some(workload.replicas));
+        if let Some(workload) = news.cloned() {
             self.note_replicas_of(key, &workload, now);
         }
     }

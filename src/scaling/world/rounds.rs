@@ -380,7 +380,10 @@ impl World {
             force_activation: object.spec.force_activation,
             cooldown_until: decision.cooldown_until,
             fallback: triggers.iter().map(|trigger| trigger.fallback).collect(),
-            absent: triggers.iter().map(|trigger| trigger.absence.is_some()).collect(),
+            absent: triggers
+                .iter()
+                .map(|trigger| trigger.absence.as_ref().map(|absence| absence.missing.clone()))
+                .collect(),
         };
         // A pause says nothing of the triggers: what was last known of them stays.
         if !object.spec.pause.is_full() {

@@ -3,10 +3,12 @@
 import { el } from './dom.js';
 import { TimePlot } from './plot.js';
 import { explanation } from './why.js';
-import { DAY, HOUR, duration, exact, iso, moment, number } from './format.js';
+import { DAY, HOUR, MINUTE, duration, exact, iso, moment, number } from './format.js';
 
-const RANGES = { '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY };
+const RANGES = { '15m': 15 * MINUTE, '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY };
 const RANGE = '1h';
+/** Around a moment that a link leads to. */
+const AROUND = 5 * MINUTE;
 
 export class ObjectView {
   constructor(namespace, name, query, refresh) {
@@ -42,9 +44,18 @@ export class ObjectView {
     this.group = query.get('group') ?? undefined;
     const [from, to] = [Number(query.get('from')), Number(query.get('to'))];
     this.fixed = from > 0 && to > from ? { from, to } : null;
-    if (query.get('range') in RANGES) this.range = query.get('range');
+    this.mark = Number(query.get('at')) || null;
+    if (query.get('range') in RANGES) {
+      this.range = query.get('range');
+      this.isFitted = true;
+    }
     this.range ??= RANGE;
     this.every = this.fixed ? 0 : RANGES[this.range] <= HOUR ? 5000 : 30_000;
+    this.showRange();
+  }
+
+  showRange() {
+    const [from, to] = this.fixed ? [this.fixed.from, this.fixed.to] : [0, 0];
     this.buttons.replaceChildren(...Object.keys(RANGES).map((range) => el('button', {
       type: 'button', 'aria-pressed': String(!this.fixed && range === this.range), onclick: () => this.go({ range }),
     }, range)));
@@ -54,24 +65,52 @@ export class ObjectView {
     ] : []));
   }
 
+  /** A young object fills a shorter plot; what somebody chose stays. */
+  fit() {
+    if (this.isFitted) return false;
+    this.isFitted = true;
+    const born = Math.min(...this.history.lives.map(([since]) => since));
+    if (this.fixed || this.history.now - born > RANGES['15m']) return false;
+    this.range = '15m';
+    this.showRange();
+    return true;
+  }
+
   go(where) {
+    location.hash = this.address(where);
+  }
+
+  address(where) {
     const query = new URLSearchParams({ ...(this.group ? { group: this.group } : {}), range: this.range, ...where });
-    location.hash = `#/objects/${encodeURIComponent(this.namespace)}/${encodeURIComponent(this.name)}?${query}`;
+    return `#/objects/${encodeURIComponent(this.namespace)}/${encodeURIComponent(this.name)}?${query}`;
   }
 
   async load(ask) {
     const points = Math.min(2000, Math.max(200, Math.round(this.plotHost.clientWidth)));
-    const time = this.fixed ?? { last: RANGES[this.range] };
+    let time = this.fixed ?? { last: RANGES[this.range] };
     const path = `api/objects/${encodeURIComponent(this.namespace)}/${encodeURIComponent(this.name)}`;
     this.history = await ask(path, { group: this.group, points, ...time });
+    if (this.fit()) {
+      time = { last: RANGES[this.range] };
+      this.history = await ask(path, { group: this.group, points, ...time });
+    }
+    if (this.mark) this.plot.at = this.mark;
     this.plot.show(this.history);
+    if (this.mark) this.plotHost.scrollIntoView({ block: 'nearest' });
+    this.mark = null;
     this.head();
     this.tables();
-    const why = explanation(await this.why(ask, `${path}/why`, time), this.history);
+    const why = explanation(await this.why(ask, `${path}/why`, time), this.history, (at) => this.place(at));
     // Whoever reads the list is not thrown back to its top.
     const scrolled = this.whyHost.querySelector('ol')?.scrollTop ?? 0;
     this.whyHost.replaceChildren(why);
     why.querySelector('ol')?.scrollTo(0, scrolled);
+  }
+
+  /** A moment, as a link to its place in the plot. */
+  place(at) {
+    const around = { from: at - AROUND, to: Math.min(at + AROUND, Math.max(this.history.now, at + 10_000)), at };
+    return el('time', { datetime: iso(at), title: iso(at) }, el('a', { href: this.address(around) }, moment(at)));
   }
 
   /** The explanation; where none can be given, why not: the plot stands without it. */
@@ -111,39 +150,34 @@ export class ObjectView {
       .sort((a, b) => b.from - a.from);
     const tables = [
       table('Decisions', decisions, ['When', 'Replicas', 'Reason', 'In words', 'Outcome'], (decision) => [
-        when(decision.at), steps(decision), decision.reason,
+        this.place(decision.at), steps(decision), decision.reason,
         [decision.detail, contributions(decision.triggers)],
         el('span', { class: decision.outcome.startsWith('failed') ? 'bad' : 'muted' }, decision.outcome),
       ], 'Nothing was decided in this time.', el('label', null, this.moves, ' only changes')),
       table('Replicas', history.replica_changes, ['When', 'Replicas', 'By'], (change) => [
-        when(change.at), steps(change),
-        [({ hpalite: 'hpalite', hpa: 'the HPA', other: 'somebody else' })[change.actor] ?? change.actor,
-          el('small', { class: 'muted' }, change.source === 'inferred' ? ' inferred' : change.actor !== 'hpalite' && change.manager ? ` ${change.manager}` : '')],
+        this.place(change.at), steps(change),
+        [change.by, el('small', { class: 'muted' }, change.manager && change.by !== change.manager ? ` ${change.manager}` : '')],
       ], 'No replicas changed in this time.'),
       table('Errors', errors, ['Since', 'Lasted', 'Trigger', 'What', 'Polls'], (error) => [
-        when(error.from),
+        this.place(error.from),
         error.until === null ? el('span', { class: 'bad' }, 'lasting') : duration(error.until - error.from),
         error.trigger.name ?? error.trigger.metric,
         [el('span', { class: 'bad' }, error.outcome), error.message ? ` ${error.message}` : ''], String(error.polls),
       ], 'No errors in this time.'),
       table('Definitions', history.definitions, ['In force from', 'Generation', 'Changes'], (definition) => [
-        when(definition.at), String(definition.generation),
+        this.place(definition.at), String(definition.generation),
         [definition.invalid ? el('div', { class: 'bad' }, definition.invalid) : null,
           definition.first ? el('span', { class: 'muted' }, 'first seen')
             : definition.changes.length ? definition.changes.map((change) => el('div', null, el('code', null, change)))
               : el('span', { class: 'muted' }, 'no field of the spec')],
       ], 'No definition in this time.'),
       table('States', history.periods, ['Since', 'Lasted', 'What', 'In words'], (period) => [
-        when(period.from), period.until === null ? 'lasting' : duration(period.until - period.from),
+        this.place(period.from), period.until === null ? 'lasting' : duration(period.until - period.from),
         period.kind === 'notready' ? 'not ready' : period.kind, period.message || period.reason,
       ], 'Neither paused nor on fallback nor not ready in this time.'),
     ];
     this.tableHost.replaceChildren(...tables);
   }
-}
-
-function when(at) {
-  return el('time', { datetime: iso(at), title: iso(at) }, moment(at));
 }
 
 function steps({ from, to }) {
@@ -155,7 +189,7 @@ function contributions(triggers) {
   if (!Array.isArray(triggers) || triggers.length === 0) return null;
   return el('div', { class: 'muted contributions' }, triggers.map((trigger) => el('span', null, `${trigger.metric} `,
     trigger.error ? el('span', { class: 'bad' }, trigger.error) : trigger.value === null ? '–' : exact(trigger.value),
-    trigger.active ? ' active' : '')));
+    trigger.active ? ' active' : '', trigger.absence ? `: ${trigger.absence}, since ${moment(trigger.absent_since_unix_ms)}` : '')));
 }
 
 const ROWS_MAX = 100;

@@ -67,17 +67,24 @@ function row(object, now) {
     return el('tr', { class: object.state },
       el('td', span, link, object.group === 'keda.sh' ? null : el('span', { class: 'group', title: 'API group' }, object.group)),
       el('td', span, badge(object, now), object.state === 'error' || object.state === 'invalid'
-        ? el('div', { class: 'why', title: object.message }, object.message) : null),
+        ? el('div', { class: 'why', title: cause(object) }, cause(object)) : null),
       own,
       el('td', { ...span, class: 'number replicas' }, object.replicas === null ? '–' : String(object.replicas)),
       el('td', span, object.spark ? spark(object.spark, object.triggers[0].threshold) : null));
   });
 }
 
+/** What is wrong, by trigger where it is one: the condition only says that something is. */
+function cause(object) {
+  const failing = object.triggers.filter((trigger) => trigger.says !== null && trigger.outcome !== 'empty');
+  return failing.length && object.state === 'error'
+    ? failing.map((trigger) => `${trigger.name ?? trigger.metric}: ${trigger.says}`).join('\n') : object.message;
+}
+
 function triggerCells(trigger, now) {
   const silent = trigger.outcome !== null && trigger.outcome !== 'ok';
   const value = trigger.outcome === null ? el('span', { class: 'muted' }, 'no sample')
-    : silent ? el('span', { class: trigger.outcome === 'empty' ? 'muted' : 'bad' }, trigger.outcome)
+    : silent ? el('span', { class: `says ${trigger.outcome === 'empty' ? 'muted' : 'bad'}`, title: `${trigger.outcome}: ${trigger.says}` }, trigger.says)
       : el('span', { title: `${exact(trigger.value)} at ${iso(trigger.at)}, ${ago(trigger.at, now)}` }, number(trigger.value));
   return [
     el('td', { class: 'trigger', title: trigger.metric }, trigger.name ?? trigger.metric),

@@ -17,6 +17,8 @@ const DRAG_PIXELS = 5;
 /** A zoom ends at this. */
 const SPAN_MIN_MS = 10_000;
 
+/** Answers without a number, as people say it. */
+const WORDS = { empty: 'no series', nan: 'NaN', infinite: 'infinite', partial: 'a partial answer' };
 const STATES = { paused: 'paused', fallback: 'fallback' };
 const MARKS = { up: 'M0-5L5 4H-5Z', down: 'M0 5L5-4H-5Z', hold: 'M0-2.5A2.5 2.5 0 1 1-.01-2.5Z', failed: 'M-4-4L4 4M4-4L-4 4', definition: 'M0-5L5 0L0 5L-5 0Z', run: 'M-1.5-6H1.5V6H-1.5Z' };
 
@@ -262,8 +264,7 @@ export class TimePlot {
     }
     for (const change of history.replica_changes) {
       if (change.actor === 'hpalite' || change.from === null || change.from === change.to) continue;
-      const who = change.actor === 'hpa' ? 'the HPA' : change.manager ?? 'somebody else';
-      events.push({ at: change.at, kind: change.to > change.from ? 'up' : 'down', text: `${change.from} → ${change.to} by ${who}` });
+      events.push({ at: change.at, kind: change.to > change.from ? 'up' : 'down', text: `${change.from} → ${change.to} by ${change.by}` });
     }
     for (const definition of history.definitions) {
       events.push({ at: definition.at, kind: 'definition', text: `generation ${definition.generation}${definition.invalid ? ` is invalid: ${definition.invalid}` : definition.changes.length ? `: ${definition.changes.join('; ')}` : ''}` });
@@ -307,7 +308,7 @@ export class TimePlot {
         const range = point.length > 2 ? ` (${number(point[1])} – ${number(point[2])})` : '';
         facts.push([name, `${exact(point.at(-1))}${range}`]);
         dots.push(svg('circle', { class: 'cross-dot', cx: x.toFixed(1), cy: y(point.at(-1)).toFixed(1), r: 3.5 }));
-      } else facts.push([name, error ? error.outcome : silence ? silence.outcome : 'no sample']);
+      } else facts.push([name, error ? error.outcome : silence ? (WORDS[silence.outcome] ?? silence.outcome) : 'no sample']);
       const threshold = trigger.thresholds.find((t) => at >= t.from && at <= (t.until ?? Infinity));
       if (threshold) facts.push(['threshold', exact(threshold.threshold)]);
     }

@@ -1,10 +1,10 @@
 // What moved an object's replicas and what holds them, as `hpalite why` says it.
 
 import { el } from './dom.js';
-import { duration, exact, iso, moment } from './format.js';
+import { duration, exact, moment } from './format.js';
 
 /** A panel of the answer of `/why`, beside the history that is plotted. */
-export function explanation(why, history) {
+export function explanation(why, history, place) {
   if (why.error) {
     return el('section', { class: 'explanation' }, el('div', { class: 'title' }, el('h2', null, 'Why')), el('p', { class: 'bad' }, why.error));
   }
@@ -16,25 +16,25 @@ export function explanation(why, history) {
       el('div', { class: 'title' }, el('h2', null, isNow ? `Why ${count} now` : `Why ${count} at ${moment(why.to)}`)),
       el('ul', { class: 'held' }, why.held_by.length
         ? why.held_by.map((held) => el('li', { title: held.since ? `since ${held.since}` : null }, el('b', null, held.by), ` held by ${held.text}`))
-        : el('li', { class: 'muted' }, 'nothing holds it back')),
+        : el('li', { class: 'muted' }, why.rest)),
       el('ul', { class: 'asks' }, why.metrics.map((metric) => el('li', null, el('b', null, metric.metric), ` ${asks(metric)}`)))),
     el('div', { class: 'story' },
       el('div', { class: 'title' }, el('h2', null, 'What moved it'), el('span', { class: 'muted' }, `${why.entries.length + why.older} ${less}`)),
       why.entries.length === 0 ? el('p', { class: 'muted' }, 'Nothing in this time.')
-        : el('ol', { class: 'rows', tabindex: why.entries.length > 8 ? 0 : null }, why.entries.toReversed().map(entry)),
+        : el('ol', { class: 'rows', tabindex: why.entries.length > 8 ? 0 : null }, why.entries.toReversed().map((one) => entry(one, place))),
       why.older > 0 ? el('p', { class: 'muted' }, `and ${why.older} older ones: zoom in to see them`) : null));
 }
 
 function asks(metric) {
-  if (metric.value === null) return metric.error ?? 'no sample yet';
+  if (metric.note !== null) return metric.note;
+  if (metric.value === null) return metric.error ?? 'no value';
   if (metric.exact === null) return `${exact(metric.value)}, which the HPA does not see`;
   const target = `${exact(metric.value)} / ${exact(metric.target)} ${metric.metric_type === 'Value' ? 'in all' : 'per replica'} → ${metric.exact}`;
   return metric.proposal === metric.exact ? target : `${target}, within tolerance of ${metric.proposal}`;
 }
 
-function entry({ at, kind, change, text }) {
+function entry({ at, kind, change, text }, place) {
   const direction = !change || change.from === null || change.from === change.to ? '' : change.to > change.from ? 'up' : 'down';
-  const time = Date.parse(at);
-  return el('li', { class: kind }, el('time', { datetime: at, title: iso(time) }, moment(time)),
+  return el('li', { class: kind }, place(Date.parse(at)),
     el('span', { class: direction ? `step ${direction}` : null }, direction ? (direction === 'up' ? '▲' : '▼') : ''), el('span', null, text));
 }

@@ -7,9 +7,11 @@ mod cluster;
 mod rig;
 
 mod authentications;
+mod controller;
 mod creation;
 mod decisions;
 mod deletion;
+mod explained;
 mod formulas;
 mod hpas;
 mod invariants;
