@@ -7,7 +7,8 @@ use super::{Finding, NOT_CHECKED, Outcome, Report, outcome};
 /// Nothing can be read from hpalite.
 const UNREACHED: [&str; 4] = ["apiservice-unavailable", "api-unreachable", "hpa-not-scaling", "hpa-limited"];
 /// Nobody acts.
-const UNLED: [&str; 5] = ["no-leader", "leader-gone", "ca-bundle-missing", "hpa-not-scaling", "hpa-limited"];
+const UNLED: [&str; 6] =
+    ["no-leader", "leader-gone", "ca-bundle-missing", "hpa-not-scaling", "hpa-limited", "scaled-object-untouched"];
 
 /// What is found because of a cause, whatever it is about.
 fn consequences(cause: &str) -> &'static [&'static [&'static str]] {
@@ -19,10 +20,13 @@ fn consequences(cause: &str) -> &'static [&'static [&'static str]] {
         "service-missing" => &[&["service-no-endpoints"], &UNREACHED],
         "service-no-endpoints" => &[&UNREACHED, &UNLED],
         "right-missing" => &[&["service-no-endpoints"], &UNREACHED, &UNLED],
-        "service-port" | "ca-bundle-invalid" | "not-listening" => &[&UNREACHED],
+        "service-port" | "ca-bundle-invalid" => &[&UNREACHED],
+        "not-listening" => &[&UNREACHED, &UNLED],
         "ca-bundle-missing" => &[&["certificate-untrusted"], &UNREACHED],
         "certificate-expired" | "certificate-untrusted" | "certificate-wrong-name" => &[&UNREACHED],
-        "no-leader" | "leader-gone" => &[&["ca-bundle-missing", "hpa-not-scaling", "hpa-limited"]],
+        "no-leader" | "leader-gone" => {
+            &[&["ca-bundle-missing", "hpa-not-scaling", "hpa-limited", "scaled-object-untouched"]]
+        }
         "hpa-controller-forbidden" => &[&["hpa-not-scaling"]],
         // The condition, and the same looked at now.
         "apiservice-unavailable" => &[&["api-unreachable", "hpa-not-scaling"]],
@@ -47,8 +51,11 @@ fn repeats(cause: &str, id: &str) -> bool {
         "target-right-missing",
     ];
     match id {
-        "scaled-object-not-ready" | "trigger-failing" => CAUSES.contains(&cause),
-        "hpa-not-scaling" => CAUSES.contains(&cause) || ["scaled-object-not-ready", "trigger-failing"].contains(&cause),
+        "scaled-object-not-ready" | "scaled-object-untouched" | "trigger-failing" => CAUSES.contains(&cause),
+        "hpa-not-scaling" => {
+            CAUSES.contains(&cause)
+                || ["scaled-object-not-ready", "scaled-object-untouched", "trigger-failing"].contains(&cause)
+        }
         // The daemon says the same from where it is, as an error.
         "metric-server-unreachable" => ["scaled-object-not-ready", "trigger-failing"].contains(&cause),
         _ => false,

@@ -96,7 +96,11 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
     let config = ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?;
     let own_namespace = config.namespace().map(str::to_owned);
     let client = Client::new(config);
-    client.send(&Request::get_path("/version")).map_err(|error| vec![format!("the API server: {error}")])?;
+    client.send(&Request::get_path("/version")).map_err(|error| {
+        let is_stranger = matches!(&error, Error::Status(status) if status.code == 401);
+        let fix = if is_stranger { "; its credentials are not, or no longer, valid" } else { "" };
+        vec![format!("the API server: {error}{fix}")]
+    })?;
     let is_pod = kubeconfig.is_none();
     let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Report::default() };
     doctor.check("APIService", Doctor::apiservice);

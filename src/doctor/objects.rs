@@ -64,11 +64,17 @@ impl Doctor<'_> {
                 }
             } else if let Some((id, cause)) = suffers(object) {
                 suffering.entry((id, cause)).or_default().push(name);
+            } else if is_untouched(object, unix_now()) {
+                let cause = "nobody has looked at it since it was created: its status has no word of Ready".to_owned();
+                suffering.entry(("scaled-object-untouched", cause)).or_default().push(name);
             }
         }
         for ((id, cause), names) in suffering {
             let subject = format!("ScaledObject {}", some(&names, names.len()));
-            let fix = format!("mend what the cause names; hpalite why {} has the history", names[0]);
+            let fix = match id {
+                "scaled-object-untouched" => UNTOUCHED.to_owned(),
+                _ => format!("{}; hpalite why {} has the history", fix_of(&cause), names[0]),
+            };
             match id {
                 "trigger-failing" => self.warn(id, &subject, cause, fix),
                 _ => self.error(id, &subject, cause, fix),
@@ -154,6 +160,40 @@ impl Doctor<'_> {
     }
 }
 
+const UNTOUCHED: &str = "see that an instance runs and leads, and that --namespace (WATCH_NAMESPACE) of the daemon does not leave its \
+     namespace out";
+
+/// Long enough for the first look at an object, whose status waits for answers.
+const FIRST_LOOK_MAX_MS: i64 = 60_000;
+
+fn is_untouched(object: &Value, now: UnixMillis) -> bool {
+    let is_told = condition(object, "Ready").is_some_and(|ready| !text(ready, "/reason").is_empty());
+    let created = parse_rfc3339(text(object, "/metadata/creationTimestamp"));
+    !is_told && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
+}
+
+/// What usually mends this cause, by the words that the daemon has for it.
+fn fix_of(cause: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 12] = [
+        (": no such host", "correct the name in serverAddress: SERVICE.NAMESPACE, as pods resolve it"),
+        ("cannot reach", "see that the server runs and listens on this port: compare it with its Service's"),
+        ("no answer from", "see NetworkPolicies on the way and the server's load; a slow query needs a longer timeout"),
+        ("certificate has expired", "renew the server's certificate"),
+        ("TLS with", "give the CA by `ca` of a TriggerAuthentication, or by --ca-dir for all"),
+        ("answered with a part of the data", "mend what the server says, or take such answers by onPartial: accept"),
+        ("returns NaN", "hpalite doctor, under metric servers and queries, says how to guard the query"),
+        (
+            "is already managed by",
+            "let one of them alone scale this workload: delete the other, or name another target",
+        ),
+        ("has no key", "create the key, or correct its name in the authentication"),
+        ("not found (spec.triggers", "create the authentication, or correct authenticationRef"),
+        ("correct scaleTargetRef", "create the target, or correct scaleTargetRef"),
+        ("is forbidden", "give the right that the cause names"),
+    ];
+    KNOWN.iter().find(|(words, _)| cause.contains(words)).map_or("mend what the cause names", |(_, fix)| fix)
+}
+
 /// Of what a ScaledObject suffers by its own conditions, and the causes.
 fn suffers(object: &Value) -> Option<(&'static str, String)> {
     let of = |kind: &str| {
@@ -184,7 +224,7 @@ fn says(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
             // At zero replicas it rests, as it should.
             ("ScalingActive", "False", "ScalingDisabled") => {}
             ("ScalingActive" | "AbleToScale", "False", _) => {
-                said.push((Severity::Error, "hpa-not-scaling", told(), hpa_fix(reason)));
+                said.push((Severity::Error, "hpa-not-scaling", told(), hpa_fix(reason, part("/message"))));
             }
             ("ScalingLimited", "True", "TooManyReplicas") => {
                 let fix = "raise maxReplicaCount, or leave it: this is what it is for";
@@ -196,8 +236,11 @@ fn says(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
     said
 }
 
-fn hpa_fix(reason: &str) -> &'static str {
+fn hpa_fix(reason: &str, message: &str) -> &'static str {
     match reason {
+        "FailedGetExternalMetric" if message.contains("no metric ") => {
+            "the daemon does not know this ScaledObject: see that its --namespace (WATCH_NAMESPACE) does not leave it out"
+        }
         "InvalidSelector" => {
             "let the target's scale subresource give its selector: subresources.scale.labelSelectorPath of its CRD"
         }
@@ -207,7 +250,9 @@ fn hpa_fix(reason: &str) -> &'static str {
         "FailedGetResourceMetric" | "FailedGetContainerResourceMetric" => {
             "install metrics-server, and set resources.requests on every container of the pods"
         }
-        "FailedGetExternalMetric" => "the message has the trigger's error; if it says 'no matches', see the APIService",
+        "FailedGetExternalMetric" => {
+            "mend the trigger whose error the message repeats; without one, see the APIService"
+        }
         "InvalidMetricSourceType" | "FailedComputeMetricsReplicas" => "the message names the metric: see its trigger",
         _ => "the message is the HPA controller's own: kubectl describe the HPA",
     }
@@ -261,6 +306,18 @@ mod tests {
             ids(&[("ScalingLimited", "True", "TooManyReplicas")]),
             [("hpa-limited", cause("ScalingLimited is True, TooManyReplicas: m"))]
         );
+    }
+
+    #[test]
+    fn what_nobody_looks_at_is_told_after_a_minute() {
+        let now = parse_rfc3339("2026-01-02T03:10:00Z").expect("a time");
+        let object = |created: &str, conditions: Value| json!({ "metadata": { "creationTimestamp": created }, "status": { "conditions": conditions } });
+        let ready = json!([{ "type": "Ready", "status": "True", "reason": "ScaledObjectReady" }]);
+        let unknown = json!([{ "type": "Ready", "status": "Unknown" }]);
+        assert!(is_untouched(&object("2026-01-02T03:08:59Z", json!([])), now));
+        assert!(is_untouched(&object("2026-01-02T03:08:59Z", unknown), now));
+        assert!(!is_untouched(&object("2026-01-02T03:09:30Z", json!([])), now));
+        assert!(!is_untouched(&object("2026-01-02T03:00:00Z", ready), now));
     }
 
     #[test]

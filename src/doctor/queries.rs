@@ -197,6 +197,8 @@ fn status_fix(message: &str) -> &'static str {
         "let serverAddress end where /api/v1/query follows: behind a path prefix (--web.route-prefix, a gateway) with it"
     } else if is("422") || is("503") {
         "the server could not evaluate it now: see its load and limits, or make the query cheaper"
+    } else if message.contains("not the Prometheus API's JSON") {
+        "let serverAddress be the Prometheus API itself, not a page before it such as a login"
     } else {
         "mend what the server says"
     }

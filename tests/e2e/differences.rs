@@ -67,6 +67,12 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         why: "series that vanish look like a quiet night otherwise",
     },
     Difference {
+        id: "partial",
+        keda: "an answer that the server calls incomplete (`isPartial` of VictoriaMetrics, `warnings` of Thanos and of a remote read) is taken for a whole one",
+        hpalite: "it is an error, which holds, unless `onPartial: accept`; `PromQL warning:` and `PromQL info:` are remarks on the query and none",
+        why: "a sum over a part of the series is too low, and scales in",
+    },
+    Difference {
         id: "quantities",
         keda: "fractions from 1 on keep three decimals: `100.500`",
         hpalite: "canonical quantities: `100500m`",

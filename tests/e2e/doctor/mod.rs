@@ -115,13 +115,18 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
         &|| patch(cluster, "scaledobjects.keda.sh", "so", &case.namespace, &good),
     );
     case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
-    let nowhere = format!(r#"{{"spec":{{"service":{{"port":{}}}}}}}"#, free_port());
+    let nowhere = free_port();
+    let apiservice = json!({ "spec": { "service": { "port": nowhere } } });
+    let service = json!([{ "op": "replace", "path": "/spec/ports", "value": [{ "port": nowhere }] }]);
     // What is seen now, until the condition says the same with more words.
     broken(
         cluster,
         "apiservice-unavailable",
         "connection refused",
-        &|| drop(cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", &nowhere])),
+        &|| {
+            patch(cluster, "service", "hpalite", "hpalite", &service);
+            patch(cluster, "apiservice", APISERVICE, "", &apiservice);
+        },
         &|| daemon.route(cluster),
     );
 }
