@@ -122,6 +122,14 @@ impl Transport {
         self.follow(request, timeout, deadline)
     }
 
+    /// The same until a moment that several requests share; `timeout` is what they had in all.
+    ///
+    /// # Errors
+    /// When nothing came back.
+    pub fn exchange_by(&self, request: &Request, timeout: Duration, deadline: Instant) -> Result<Reply, PollError> {
+        self.follow(request, timeout, deadline)
+    }
+
     /// For sources without a timeout of their own.
     #[must_use]
     pub fn default_timeout(&self) -> Duration {

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod age;
+pub mod allowed;
 mod calendar;
 pub mod composite;
 mod credentials;

@@ -100,6 +100,9 @@ impl World {
         query: &Query,
         due_at: UnixMillis,
     ) -> Result<(), PollError> {
+        if let Some(message) = trigger.foreign_service(key).filter(|_| !self.settings.cross_namespace_services) {
+            return Err(PollError { class: ErrorClass::Configuration, message });
+        }
         let credentials = self.credentials(key, trigger)?;
         self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
         Ok(())
