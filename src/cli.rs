@@ -55,7 +55,7 @@ run: scale ScaledObjects until SIGTERM
   --tls-cert-file FILE, --tls-private-key-file FILE
                          serve this certificate instead of making one
   --poll-threads N       queries under way at once; default 8                           [HPALITE_POLL_THREADS]
-  --query-timeout MS     where a trigger sets none; default 3000                        [KEDA_HTTP_DEFAULT_TIMEOUT]
+  --query-timeout MS     where a trigger sets none; default 3000, at most 30000         [KEDA_HTTP_DEFAULT_TIMEOUT]
   --ca-dir DIR           more CA certificates for metric servers; repeatable; default /custom/ca if there
   --allow-network CIDR   let triggers ask loopback, link-local or metadata addresses in it; repeatable; default none
                                                                                         [HPALITE_ALLOW_NETWORKS, comma-separated]
@@ -66,6 +66,9 @@ run: scale ScaledObjects until SIGTERM
   --leader-elect=BOOL    act only while holding the Lease named like --service; default true  [HPALITE_LEADER_ELECT]
   --leader-elect-lease-duration D, --leader-elect-renew-deadline D, --leader-elect-retry-period D
                          defaults 15s, 10s, 2s          [KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION and so on]
+  --allow-cross-namespace-services=BOOL
+                         aggregateFromKubeServiceEndpoints asks Services of other namespaces too; default false
+                                                                          [HPALITE_ALLOW_CROSS_NAMESPACE_SERVICES]
   --keda-metrics=BOOL    KEDA's metric names on /metrics too; default true              [HPALITE_KEDA_METRICS]
   --drain SECONDS        go on serving after SIGTERM while endpoints spread; default 2  [HPALITE_DRAIN]
   Log level: RUST_LOG, default info.
@@ -420,6 +423,7 @@ mod tests {
             "filepath-auth-root-path",
             "drain",
             "keda-metrics",
+            "allow-cross-namespace-services",
             "leader-elect",
             "leader-elect-lease-duration",
             "leader-elect-renew-deadline",

@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use super::{Command, Problems, is_label, number, service, take};
 use crate::kube::election::Timing;
 use crate::outbound::networks::Network;
+use crate::scaling::model::TIMEOUT_MAX;
 use crate::store::Retention;
 use crate::wire::time::{parse_age, parse_go_duration};
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub drain: Duration,
     /// `/metrics` has KEDA's names too.
     pub keda_metrics: bool,
+    /// Endpoints of Services of other namespaces may be asked.
+    pub cross_namespace_services: bool,
     /// None: this instance acts whatever others do.
     pub leader_election: Option<Timing>,
 }
@@ -83,6 +86,7 @@ struct Flags {
     drain: Option<String>,
     leader_elect: Option<String>,
     keda_metrics: Option<String>,
+    cross_namespace_services: Option<String>,
     lease_duration: Option<String>,
     renew_deadline: Option<String>,
     retry_period: Option<String>,
@@ -124,12 +128,13 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
             Arg::Long("leader-elect-lease-duration") => &mut flags.lease_duration,
             Arg::Long("leader-elect-renew-deadline") => &mut flags.renew_deadline,
             Arg::Long("leader-elect-retry-period") => &mut flags.retry_period,
-            Arg::Long(flag @ ("leader-elect" | "keda-metrics")) => {
+            Arg::Long(flag @ ("leader-elect" | "keda-metrics" | "allow-cross-namespace-services")) => {
                 let flag = flag.to_owned();
                 // As a Go flag: alone it means true, a value is attached.
                 let value = parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string);
                 let slot = match flag.as_str() {
                     "leader-elect" => &mut flags.leader_elect,
+                    "allow-cross-namespace-services" => &mut flags.cross_namespace_services,
                     _ => &mut flags.keda_metrics,
                 };
                 match value {
@@ -192,6 +197,10 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     }
     let timeout = pick(flags.query_timeout, "KEDA_HTTP_DEFAULT_TIMEOUT", "3000");
     let query_timeout = match timeout.parse::<i64>() {
+        Ok(ms) if u64::try_from(ms).is_ok_and(|ms| Duration::from_millis(ms) > TIMEOUT_MAX) => {
+            problems.push(format!("--query-timeout: at most {}, as for triggers", TIMEOUT_MAX.as_millis()));
+            None
+        }
         Ok(ms) => Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)).max(QUERY_TIMEOUT_MIN)),
         Err(_) => {
             problems.push(format!("--query-timeout: \"{timeout}\" is not a number of milliseconds"));
@@ -212,6 +221,8 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     }
     let leader_elect = truth("--leader-elect", &pick(flags.leader_elect, "HPALITE_LEADER_ELECT", "true"), problems);
     let keda_metrics = truth("--keda-metrics", &pick(flags.keda_metrics, "HPALITE_KEDA_METRICS", "true"), problems);
+    let across = pick(flags.cross_namespace_services, "HPALITE_ALLOW_CROSS_NAMESPACE_SERVICES", "false");
+    let cross_namespace_services = truth("--allow-cross-namespace-services", &across, problems);
     let timing = timing(
         pick(flags.lease_duration, "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "15s"),
         pick(flags.renew_deadline, "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", "10s"),
@@ -250,6 +261,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
         filepath_root: flags.filepath_root.map(PathBuf::from),
         drain: Duration::from_secs(drain?),
         keda_metrics,
+        cross_namespace_services,
         leader_election,
     })
 }
@@ -491,6 +503,12 @@ mod tests {
 
     #[test]
     fn keda_s_metric_names_are_on_unless_told_otherwise() {
+        let across = |arguments: &[&str], env: &[(&str, &str)]| config(arguments, env).cross_namespace_services;
+        assert!(!across(&["run"], &[]) && across(&["run", "--allow-cross-namespace-services"], &[]));
+        assert!(across(&["run"], &[("HPALITE_ALLOW_CROSS_NAMESPACE_SERVICES", "true")]));
+        let long = ["run", "--query-timeout", "30001"];
+        let Err(Problems(problems)) = with_env(&long, &[]) else { panic!("accepted") };
+        assert_eq!(problems, ["--query-timeout: at most 30000, as for triggers"]);
         let on = |arguments: &[&str], env: &[(&str, &str)]| config(arguments, env).keda_metrics;
         assert!(on(&["run"], &[]) && on(&["run", "--keda-metrics"], &[("HPALITE_KEDA_METRICS", "false")]));
         assert!(!on(&["run", "--keda-metrics=false"], &[]) && !on(&["run"], &[("HPALITE_KEDA_METRICS", "false")]));

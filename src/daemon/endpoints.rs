@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::resources::{ENDPOINT_SLICES, SERVICES};
-use super::secrets::fetch_error;
+use super::secrets::{POLL_READ, fetch_error};
 use crate::kube::client::Client;
 use crate::kube::request::ListOptions;
 use crate::metrics_api::service::{Endpoints, ServiceSource, Slice};
@@ -21,11 +21,11 @@ pub(super) struct KubeServices {
 impl ServiceSource for KubeServices {
     fn endpoints(&self, namespace: &str, service: &str) -> Result<Endpoints, FetchError> {
         let request = SERVICES.get(Some(namespace), service).map_err(|error| fetch_error(&error.into()))?;
-        let found: Service = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        let found: Service = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
         let selector = format!("kubernetes.io/service-name={service}");
         let options = ListOptions { label_selector: Some(&selector), limit: SLICES_MAX, ..ListOptions::default() };
         let request = ENDPOINT_SLICES.list(Some(namespace), &options).map_err(|error| fetch_error(&error.into()))?;
-        let slices: Slices = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        let slices: Slices = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
         Ok(Endpoints {
             ports: ports(found.spec.ports),
             slices: slices.items.unwrap_or_default().into_iter().map(Into::into).collect(),

@@ -290,6 +290,7 @@ impl Daemon {
             poll_threads: config.poll_threads,
             writes_max: WRITES_MAX,
             query_timeout: config.query_timeout,
+            cross_namespace_services: config.cross_namespace_services,
             version: VERSION.to_owned(),
             namespaces: config.namespaces.clone(),
             seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),

@@ -1,6 +1,7 @@
 //! Secrets, ConfigMaps, tokens and pod templates, read by name when a poll needs them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -19,6 +20,9 @@ use crate::wire;
 
 /// Lifetime that is asked for a service account's token: KEDA's default.
 const TOKEN_SECONDS: i64 = 3600;
+
+/// Of one read for a poll, which comes again: a worker waits for it.
+pub(super) const POLL_READ: Duration = Duration::from_secs(5);
 
 /// Reads from the API server.
 pub(super) struct KubeSecrets {
@@ -43,7 +47,7 @@ impl SecretSource for KubeSecrets {
         let request = SERVICE_ACCOUNTS
             .create_subresource(Some(namespace), service_account, "token", body.to_string().into_bytes())
             .map_err(|error| fetch_error(&error.into()))?;
-        let answer: TokenRequest = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        let answer: TokenRequest = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
         let expires_at = wire::time::parse_rfc3339(&answer.status.expiration_timestamp)
             .unwrap_or(UnixMillis(wall_millis() + TOKEN_SECONDS * 1000));
         Ok(BoundToken { token: answer.status.token, expires_at })
@@ -53,7 +57,7 @@ impl SecretSource for KubeSecrets {
         let request = resources::of(&target.gvkr)
             .get(Some(&target.namespace), &target.name)
             .map_err(|error| fetch_error(&error.into()))?;
-        let target: Templated = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        let target: Templated = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
         Ok(target.spec.template.spec.containers.into_iter().map(Into::into).collect())
     }
 }
@@ -61,7 +65,7 @@ impl SecretSource for KubeSecrets {
 impl KubeSecrets {
     fn data(&self, resource: &Resource, namespace: &str, name: &str, encoded: bool) -> Result<DataObject, FetchError> {
         let request = resource.get(Some(namespace), name).map_err(|error| fetch_error(&error.into()))?;
-        let found: DataWire = self.client.json(&request).map_err(|error| fetch_error(&error))?;
+        let found: DataWire = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
         let decode = |(key, value): (String, String)| base64::decode(&value).map(|value| (key, value));
         let data = if encoded {
             found.data.into_iter().filter_map(decode).collect()

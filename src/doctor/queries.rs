@@ -117,6 +117,17 @@ impl Doctor<'_> {
             for trigger in &definition.triggers {
                 let Source::Query(query) = &trigger.source else { continue };
                 let name = format!("{} trigger {}", object.key, trigger.label());
+                if let Some(cause) =
+                    trigger.foreign_service(&object.key).filter(|_| !self.subject.config.cross_namespace_services)
+                {
+                    self.error(
+                        "service-of-another-namespace",
+                        &name,
+                        cause,
+                        "ask a Service of its own, or set the flag",
+                    );
+                    continue;
+                }
                 let target = || Some((object, object.status.scale_target_gvkr.clone()?));
                 match Credentials::of(&object.key, trigger, |id| authentications.get(id), target) {
                     Ok(credentials) => {

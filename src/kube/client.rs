@@ -131,6 +131,11 @@ impl Client {
         decode(&self.send(request)?)
     }
 
+    /// The same, once and within a limit.
+    pub fn json_within<T: DeserializeOwned>(&self, request: &Request, within: Duration) -> Result<T, Error> {
+        decode(&self.send_within(request, within)?)
+    }
+
     /// The API server's clock: the `Date` of its answer to `/version`, in whole seconds; None if it tells none.
     pub fn server_time(&self) -> Result<Option<UnixMillis>, Error> {
         let lane = &self.inner.requests;

@@ -8,8 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,18 @@ struct Shared {
     streams: AtomicU64,
     faults: AtomicU64,
     invalid: AtomicU64,
+    /// Since when nothing is heard from the API server.
+    deaf_since: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    fn lost_touch(&self) {
+        self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+    }
+
+    fn in_touch(&self) {
+        *self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Counters since the start, over all namespaces of a watcher.
@@ -147,6 +159,14 @@ impl Watcher {
 
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// How long a watch of one namespace, or of all, has had neither a list nor a stream: what is known of its objects may be
+    /// that old, and a little more, since a connection that died in silence is noticed after the read timeout. `None`
+    /// while it is in touch.
+    pub fn deaf_for(&self) -> Option<Duration> {
+        let since = *self.shared.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
     }
 
     pub fn stats(&self) -> WatchStats {
@@ -265,6 +285,7 @@ impl<S> Task<S> {
             request.map_err(Error::from).and_then(|request| self.client.stream(&request, self.settings.read_timeout));
         let mut stream = stream.map_err(|error| self.fault("watch", &error))?;
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        self.shared.in_touch();
         let opened_at = Instant::now();
         let mut count = 0;
         let mut lines = Lines::default();
@@ -278,6 +299,7 @@ impl<S> Task<S> {
                 Ok(amount) => lines.push(&buffer[..amount]),
                 Err(Error::Timeout { .. }) => {
                     self.shared.faults.fetch_add(1, Ordering::Relaxed);
+                    self.shared.lost_touch();
                     debug!(watch = self.name.as_str(); "watch was silent for too long");
                     return Err(Halt::Pause(self.machine.stream_silent()));
                 }
@@ -364,6 +386,7 @@ impl<S> Task<S> {
             return Halt::Stop;
         }
         self.shared.faults.fetch_add(1, Ordering::Relaxed);
+        self.shared.lost_touch();
         let pause = self.machine.failed(error);
         if error.is_not_found() && self.settings.optional {
             if !std::mem::replace(&mut self.absence_told, true) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::answer;
 use super::request::{Url, build, unusable};
@@ -73,7 +73,7 @@ impl Endpoints {
     }
 }
 
-/// Asks, and reads the answer. Blocks up to twice the source's time limit with many endpoints, else once.
+/// Asks, and reads the answer. Blocks up to the source's time limit, and before it for the endpoints of a Service.
 #[must_use]
 pub fn ask(
     transport: &Transport,
@@ -82,17 +82,18 @@ pub fn ask(
     authentication: Option<&str>,
     parameters: &Parameters,
 ) -> Answer {
-    let one = |url: &Url| {
+    let limit = source.timeout.filter(|limit| !limit.is_zero()).unwrap_or(transport.default_timeout());
+    let one = |url: &Url, deadline: Instant| {
         let request = build(source, url, authentication, parameters)?;
         let read = |reply: Reply| {
             let asked = format!("{}{}", reply.server, url.path);
             answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
         };
-        transport.exchange_and_read(&request, source.timeout, read)?
+        transport.exchange_and_read_by(&request, limit, deadline, read)?
     };
     let result =
         Url::parse(&source.url).ok_or_else(|| unusable("cannot be asked")).and_then(|url| match &source.aggregation {
-            None => one(&url),
+            None => one(&url, Instant::now() + limit),
             Some(aggregation) => {
                 let urls = endpoints(services, aggregation)?.urls(&url);
                 if urls.is_empty() {
@@ -101,8 +102,8 @@ pub fn ask(
                         format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
                     return Err(failed(ErrorClass::Connect, message));
                 }
-                let limit = source.timeout.unwrap_or(transport.default_timeout());
-                aggregate(aggregation.function, all(&urls, limit, &one))
+                let deadline = Instant::now() + limit;
+                aggregate(aggregation.function, all(&urls, deadline, &|url| one(url, deadline)))
             }
         });
     result.map_or_else(Answer::Failed, Answer::Value)
@@ -121,20 +122,22 @@ fn endpoints(services: &dyn ServiceSource, aggregation: &ServiceAggregation) -> 
     })
 }
 
-/// Asks them, some at once. What has not begun within the time limit is left out.
+/// Asks them, some at once, all by the deadline. One result each.
 fn all(
     urls: &[Url],
-    limit: Duration,
+    deadline: Instant,
     one: &(impl Fn(&Url) -> Result<f64, PollError> + Sync),
 ) -> Vec<Result<f64, PollError>> {
-    let begun = Instant::now();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut results = Vec::new();
-        while begun.elapsed() < limit
-            && let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed))
-        {
-            results.push(one(url));
+        while let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if Instant::now() < deadline {
+                results.push(one(url));
+            } else {
+                let message = format!("{} was not reached in the time that all endpoints have together", url.server());
+                results.push(Err(failed(ErrorClass::Timeout, message)));
+            }
         }
         results
     };
@@ -147,16 +150,21 @@ fn all(
     })
 }
 
-/// Of those that answered; the error of one when none did.
+/// An endpoint without an answer is an error: without its share a sum is too small, which scales in, and the highest or the
+/// lowest may be its own. An average of four in five is good enough, since pods come and go.
 fn aggregate(function: AggregationFunction, results: Vec<Result<f64, PollError>>) -> Result<f64, PollError> {
     let count = results.len();
     let (values, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     let values: Vec<f64> = values.into_iter().filter_map(Result::ok).collect();
-    if values.is_empty() {
-        // The same one whoever was faster.
+    let is_enough = match function {
+        AggregationFunction::Average => !values.is_empty() && values.len() * 5 >= count * 4,
+        AggregationFunction::Sum | AggregationFunction::Max | AggregationFunction::Min => errors.is_empty(),
+    };
+    if !is_enough {
+        // The same one whoever was faster, and no number of those that failed, which would make a new text each time.
         let first = errors.into_iter().filter_map(Result::err).min_by(|a, b| a.message.cmp(&b.message));
-        let first = first.unwrap_or_else(|| failed(ErrorClass::Timeout, "no endpoint was asked in time"));
-        let message = format!("none of {count} endpoints answered with a number: {}", first.message);
+        let first = first.unwrap_or_else(|| failed(ErrorClass::Timeout, "nobody was asked"));
+        let message = format!("not enough of {count} endpoints answered with a number: {}", first.message);
         return Err(failed(first.class, message));
     }
     let value = match function {
@@ -172,6 +180,8 @@ fn aggregate(function: AggregationFunction, results: Vec<Result<f64, PollError>>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn endpoints() -> Endpoints {
@@ -211,11 +221,17 @@ mod tests {
         let fault = |text: &str| Err(failed(ErrorClass::Connect, text));
         let some = || vec![Ok(2.0), fault("b"), Ok(4.0), Ok(9.0)];
         for (function, expected) in [(Average, 5.0), (Sum, 15.0), (Max, 9.0), (Min, 2.0)] {
-            assert_eq!(aggregate(function, some()), Ok(expected), "{function:?}");
+            assert_eq!(aggregate(function, vec![Ok(2.0), Ok(4.0), Ok(9.0)]), Ok(expected), "{function:?}");
+            // An error holds, where a part of them would scale in.
+            let error = aggregate(function, some()).unwrap_err();
+            assert_eq!(error.message, "not enough of 4 endpoints answered with a number: b", "{function:?}");
         }
+        let four_in_five = || vec![Ok(2.0), fault("b"), Ok(4.0), Ok(9.0), Ok(5.0)];
+        assert_eq!(aggregate(Average, four_in_five()), Ok(5.0));
+        assert!([Sum, Max, Min].into_iter().all(|function| aggregate(function, four_in_five()).is_err()));
         let error = aggregate(Sum, vec![fault("b"), fault("a")]).unwrap_err();
-        assert_eq!(error.message, "none of 2 endpoints answered with a number: a");
-        assert_eq!(aggregate(Sum, Vec::new()).unwrap_err().class, ErrorClass::Timeout);
+        assert_eq!(error.message, "not enough of 2 endpoints answered with a number: a");
+        assert_eq!(aggregate(Average, Vec::new()).unwrap_err().class, ErrorClass::Timeout);
         assert!(aggregate(Sum, vec![Ok(f64::MAX), Ok(f64::MAX)]).is_err());
         assert_eq!(aggregate(Average, vec![Ok(f64::MAX), Ok(f64::MAX)]), Ok(f64::MAX));
     }
@@ -224,9 +240,11 @@ mod tests {
     fn each_is_asked_once_and_not_too_late() {
         let urls: Vec<Url> = (1..=40).map(|port| Url::parse(&format!("http://a:{port}")).unwrap()).collect();
         let port = |url: &Url| Ok(f64::from(url.port.unwrap_or_default()));
-        let asked = all(&urls, Duration::from_secs(60), &port);
+        let asked = all(&urls, Instant::now() + Duration::from_secs(60), &port);
         assert_eq!(asked.len(), 40);
         assert_eq!(aggregate(AggregationFunction::Sum, asked), Ok(820.0));
-        assert_eq!(all(&urls, Duration::ZERO, &port).len(), 0);
+        let late = all(&urls, Instant::now(), &port);
+        assert_eq!(late.len(), 40);
+        assert!(late.iter().all(|result| result.as_ref().is_err_and(|error| error.class == ErrorClass::Timeout)));
     }
 }

@@ -11,7 +11,7 @@ use crate::scaling::model::UnixMillis;
 
 /// How long a thread waits for another's fetch. Above the time limit of any API request (the fetcher
 /// ends by itself); it only guards against a fetch that never ends.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 pub(super) struct SharedCache<K, V> {
     entries: Mutex<HashMap<K, Entry<V>>>,

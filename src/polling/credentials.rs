@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cache::SharedCache;
 use super::env::{self, Container, Data, DataKind};
@@ -23,6 +23,9 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Entries of each cache. A Secret is 4 KiB as a rule, so 4 MiB.
 const ENTRIES_MAX: usize = 1_024;
+
+/// No further source is read after that long: a worker waits for all of them.
+const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of a credentials file; as large as a Secret may be.
 const FILE_MAX: u64 = 1 << 20;
@@ -127,7 +130,13 @@ impl Resolver {
         // Kept until the end: a later source may have what an earlier one lacks. The other way round is an
         // error, since the later source was meant to override.
         let mut missing: BTreeMap<&str, String> = BTreeMap::new();
+        let begun = Instant::now();
         for source in credentials.sources.iter() {
+            if begun.elapsed() > RESOLVE_MAX {
+                let (named, most) = (&credentials.authentication, RESOLVE_MAX.as_secs());
+                let message = format!("parameters of {named}: the API server did not give them within {most} s");
+                return Err(failed(ErrorClass::Authentication, message));
+            }
             let (parameter, value) = match source {
                 ParameterSource::FilePath(path) => {
                     return self.file(credentials, path).map_err(|why| {

@@ -148,7 +148,20 @@ impl Transport {
         read: impl FnOnce(Reply) -> T,
     ) -> Result<T, PollError> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.config.default_timeout);
-        let deadline = Instant::now() + timeout;
+        self.exchange_and_read_by(request, timeout, Instant::now() + timeout, read)
+    }
+
+    /// The same until a moment that several requests share; `timeout` is what they had in all.
+    ///
+    /// # Errors
+    /// When nothing came back, or other large answers were read all the time.
+    pub fn exchange_and_read_by<T>(
+        &self,
+        request: &Request,
+        timeout: Duration,
+        deadline: Instant,
+        read: impl FnOnce(Reply) -> T,
+    ) -> Result<T, PollError> {
         let reply = self.follow(request, timeout, deadline)?;
         let Some(_turn) = TURNS.wait(reply.body.len(), deadline) else {
             let kib = reply.body.len() >> 10;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::event::{Credentials, EnvTarget, ErrorClass, PollError};
-use super::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ParameterSource, ScaledObject, Trigger};
+use super::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ParameterSource, Query, ScaledObject, Trigger};
 
 impl Credentials {
     /// Of a trigger of `object`; None if it refers to no authentication. `find` knows authentications, `target` the
@@ -27,6 +27,10 @@ impl Credentials {
         };
         if let Some(problem) = &found.unsupported {
             return Err(error(format!("{id}: {problem}")));
+        }
+        let url = trigger.source.query().map(Query::server);
+        if let Some(refusal) = found.allowed.refusal(&object.namespace, url) {
+            return Err(error(format!("{id}: {refusal} (spec.triggers[{}] refers to it)", trigger.index)));
         }
         let uses_env = found.sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
         let env_target = uses_env.then(target).flatten().map(|(spec, gvkr)| EnvTarget {

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod age;
+pub mod allowed;
 pub mod attribution;
 mod calendar;
 pub mod composite;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowed::Allowed;
 use super::cron::Window;
 use super::formula::Formula;
 use super::hpa::MetricTarget;
@@ -379,6 +380,24 @@ impl Trigger {
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.metric_name)
     }
+
+    /// Why a trigger of `object` must not ask, where it wants the endpoints of another namespace's Service: who may write
+    /// there decides whether it exists and where its pods are, and an answer would reveal it.
+    #[must_use]
+    pub fn foreign_service(&self, object: &ObjectKey) -> Option<String> {
+        let Source::Query(Query::MetricsApi(source)) = &self.source else {
+            return None;
+        };
+        let namespace = &source.aggregation.as_ref()?.namespace;
+        (**namespace != *object.namespace).then(|| {
+            format!(
+                "spec.triggers[{}].metadata.url names a Service of namespace {namespace}, and \
+                 aggregateFromKubeServiceEndpoints asks those of the object's own namespace, {}, unless hpalite runs with \
+                 --allow-cross-namespace-services",
+                self.index, object.namespace
+            )
+        })
+    }
 }
 
 /// A cpu or memory trigger. The HPA controller measures it by itself: it is never asked, is neither
@@ -438,6 +457,10 @@ pub struct PodSelection {
     pub group_by_node: bool,
 }
 
+/// The longest that a server may be waited for: what hangs holds a worker for so long. KEDA has no bound; beyond 30 s,
+/// the usual polling interval, an answer would be late whenever it came.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
 /// What a poll thread asks. One variant a kind of server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
@@ -474,7 +497,7 @@ impl Query {
     }
 }
 
-fn without_secrets(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or(url);
     let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
@@ -495,7 +518,7 @@ pub struct PrometheusSource {
     /// `onPartial: accept`: an answer that the server calls incomplete is one like any other.
     pub accepts_partial: bool,
     pub unsafe_ssl: bool,
-    /// Whole exchange; `None` takes the process-wide default (3 s).
+    /// Whole exchange, at most [`TIMEOUT_MAX`]; `None` takes the process-wide default (3 s).
     pub timeout: Option<Duration>,
     pub auth_modes: Vec<AuthMode>,
 }
@@ -510,7 +533,7 @@ pub struct MetricsApiSource {
     /// Where in the body the number is; its syntax depends on the format.
     pub value_location: String,
     pub unsafe_ssl: bool,
-    /// Whole exchange; `None` takes the process-wide default (3 s).
+    /// Of all endpoints together, at most [`TIMEOUT_MAX`]; `None` takes the process-wide default (3 s).
     pub timeout: Option<Duration>,
     /// Empty when they come from the authentication, if from anywhere.
     pub auth_modes: Vec<AuthMode>,
@@ -670,6 +693,8 @@ pub struct Authentication {
     pub finalizers: Vec<String>,
     /// In the order in which they apply; a later source overrides an earlier one.
     pub sources: Vec<ParameterSource>,
+    /// Of the cluster-wide kind: whom it serves.
+    pub allowed: Allowed,
     /// What it asks that cannot be served (a cloud provider, a vault), naming the field and the fix.
     pub unsupported: Option<Problem>,
     /// `status.scaledobjects`, comma-joined names, as on the API server.

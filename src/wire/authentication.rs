@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, Report, Warning, quoted};
 use super::metadata::{Metadata, Unreadable};
+use crate::scaling::allowed::{self, Allowed};
 use crate::scaling::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ParameterSource, Problem, Step,
 };
@@ -47,6 +48,14 @@ pub fn from_value(group: ApiGroup, kind: AuthenticationKind, mut object: Value) 
         AuthenticationKind::TriggerAuthentication => metadata.namespace,
         AuthenticationKind::ClusterTriggerAuthentication => String::new(),
     };
+    let annotation = |name| metadata.annotations.get(name).map(String::as_str);
+    let allowed = match kind {
+        // It is its namespace's own.
+        AuthenticationKind::TriggerAuthentication => Allowed::default(),
+        AuthenticationKind::ClusterTriggerAuthentication => {
+            Allowed::read(annotation(allowed::NAMESPACES), annotation(allowed::SERVERS))
+        }
+    };
     let authentication = Authentication {
         key: AuthenticationKey { group, kind, namespace, name: metadata.name },
         generation: metadata.generation,
@@ -54,6 +63,7 @@ pub fn from_value(group: ApiGroup, kind: AuthenticationKind, mut object: Value) 
         deletion_requested: metadata.deletion_timestamp.is_some(),
         finalizers: metadata.finalizers,
         sources,
+        allowed,
         unsupported: report.problems.first().cloned(),
         status_scaled_objects,
     };
@@ -192,6 +202,20 @@ mod tests {
                 ParameterSource::BoundServiceAccountToken { parameter: text("token"), service_account: text("sa") },
             ]
         );
+    }
+
+    #[test]
+    fn only_the_cluster_kind_has_allow_lists() {
+        let of = |kind| {
+            let annotations =
+                json!({"hpalite.dev/allowed-namespaces": "shop, team-*", "hpalite.dev/allowed-servers": ""});
+            let object = json!({"metadata": {"name": "a", "namespace": "n", "annotations": annotations}, "spec": {}});
+            from_value(ApiGroup::KedaSh, kind, object).expect("has a name").authentication.allowed
+        };
+        assert_eq!(of(AuthenticationKind::TriggerAuthentication), Allowed::default());
+        let lists =
+            Allowed { namespaces: Some(vec!["shop".to_owned(), "team-*".to_owned()]), servers: Some(Vec::new()) };
+        assert_eq!(of(AuthenticationKind::ClusterTriggerAuthentication), lists);
     }
 
     #[test]

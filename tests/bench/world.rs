@@ -75,6 +75,7 @@ impl Bench {
             poll_threads: THREADS,
             writes_max: 32,
             query_timeout: Duration::from_secs(3),
+            cross_namespace_services: false,
             version: "bench".to_owned(),
             namespaces: Vec::new(),
             seed: 1,

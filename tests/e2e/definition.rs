@@ -33,10 +33,21 @@ fn a_wrong_definition_is_told_where_and_moves_nothing() {
     case.wait_for_replicas(3);
     case.wait_until_ready();
     let hpa = case.hpa().unwrap();
+    let with_timeout = |text: &str| {
+        let mut trigger = source.trigger("10");
+        trigger["metadata"]["timeout"] = text.into();
+        json!({ "triggers": [trigger] })
+    };
+    for text in ["30s", "30000", " 0.5m ", ""] {
+        case.scale("so", with_timeout(text));
+    }
     // What can be seen without looking at the cluster is refused at the door.
     for (spec, words) in [
         (json!({ "triggers": [source.trigger("ten")] }), "must be a JSON number in quotes"),
         (json!({ "triggers": [] }), "triggers"),
+        (with_timeout("30001"), "must be at most 30 seconds"),
+        (with_timeout("24h"), "must be at most 30 seconds"),
+        (with_timeout("0.5m1ms"), "must be at most 30 seconds"),
     ] {
         let refused = case.cluster.try_apply(&case.scaled_object("so", spec).to_string()).expect_err("it is wrong");
         assert!(refused.contains(words), "{refused}");

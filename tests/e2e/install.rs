@@ -67,6 +67,7 @@ fn the_samples_are_valid() {
         "scaledobject-cron.yaml",
         "scaledobject-formula.yaml",
         "bound-service-account-token.yaml",
+        "clustertriggerauthentication.yaml",
         "scale-target-rollout.yaml",
     ] {
         cluster.kubectl(&["apply", "--dry-run=server", "-f", &path(&format!("k8s/samples/{file}"))]);

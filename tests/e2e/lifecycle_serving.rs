@@ -213,7 +213,7 @@ fn a_first_read_waits_for_the_first_answer() {
         Reply::value("20")
     });
     let trigger = json!({ "type": "prometheus", "metadata": {
-        "serverAddress": fake.url(), "query": "load", "threshold": "10", "timeout": "60s",
+        "serverAddress": fake.url(), "query": "load", "threshold": "10", "timeout": "30s",
     } });
     let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     case.scale("so", json!({ "minReplicaCount": 1, "pollingInterval": 300, "triggers": [trigger] }));

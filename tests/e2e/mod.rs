@@ -9,6 +9,7 @@ mod definition;
 mod deletion;
 mod differences;
 mod doctor;
+mod fairness;
 mod hpa;
 mod install;
 mod instances;

@@ -125,6 +125,29 @@ fn versions(fake: &FakeKube) -> Vec<String> {
 }
 
 #[test]
+fn a_watch_knows_that_it_has_lost_touch() {
+    let fake = FakeKube::start();
+    fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
+    let news = line("MODIFIED", &object("a", 6, "2"));
+    fake.script(WATCH, Reply::Stream(vec![Piece::Send(bytes(&news)), Piece::Cut]));
+    for _ in 0..40 {
+        fake.script(WATCH, Reply::status(503, "ServiceUnavailable"));
+    }
+    let bench = Bench::start(fake, &[]);
+    bench.expect(&["init *", "listed n/a=1", "done *", "apply n/a=2"]);
+    let since = Instant::now();
+    let wait = |is: &dyn Fn(Option<Duration>) -> bool| {
+        while !is(bench.watcher().deaf_for()) {
+            assert!(since.elapsed() < DEADLINE, "{:?}", bench.watcher().deaf_for());
+            std::thread::yield_now();
+        }
+    };
+    // It grows, however often it is tried again, and ends with the stream that opens in the end.
+    wait(&|deaf| deaf.is_some_and(|deaf| deaf > Duration::from_millis(50)));
+    wait(&|deaf| deaf.is_none());
+}
+
+#[test]
 fn pages_then_events() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "next/page", &[object("a", 1, "1")]));

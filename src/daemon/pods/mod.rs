@@ -28,6 +28,9 @@ const SEEN_MAX: usize = 1024;
 /// The counts of a namespace are told at most so often, as a rollout changes them with every pod. The first
 /// change after a quiet time is told at once.
 const TELL_EVERY: Duration = Duration::from_millis(250);
+/// Counts of a watch that has lost touch with the API server for so long are an error: half a minute, as for the readings of any
+/// other trigger with a short interval. A restart of the API server is shorter.
+const DEAF_MAX: Duration = Duration::from_secs(30);
 /// A watch that cannot be started is tried again after this long.
 const START_AGAIN: Duration = Duration::from_secs(10);
 
@@ -91,10 +94,32 @@ struct Namespace {
     index: Index,
     /// Why there are no counts, if there are none.
     error: Option<PollError>,
+    /// The watch has lost touch for [`DEAF_MAX`].
+    is_deaf: bool,
     /// Counts that may have changed since they were told.
     is_changed: bool,
     told_at: Option<Instant>,
     told: BTreeMap<PodSelection, Result<u32, PollError>>,
+}
+
+impl Namespace {
+    fn hear(&mut self, deaf_for: Option<Duration>) {
+        let is_deaf = deaf_for.is_some_and(|time| time >= DEAF_MAX);
+        self.is_changed |= is_deaf != self.is_deaf;
+        self.is_deaf = is_deaf;
+    }
+
+    /// Why there are no counts, if there are none. What was said of a list says more.
+    fn error(&self, name: &str) -> Option<PollError> {
+        let deaf = || PollError {
+            class: ErrorClass::Connect,
+            message: format!(
+                "the watch of pods in namespace {name} has heard nothing of the API server for more than {} s",
+                DEAF_MAX.as_secs()
+            ),
+        };
+        self.error.clone().or_else(|| self.is_deaf.then(deaf))
+    }
 }
 
 impl Counter {
@@ -102,12 +127,16 @@ impl Counter {
     fn run(mut self, incoming: &Receiver<News>) {
         loop {
             let wait = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
-            match incoming.recv_timeout(wait.unwrap_or(START_AGAIN)) {
+            match incoming.recv_timeout(wait.map_or(START_AGAIN, |wait| wait.min(START_AGAIN))) {
                 Ok(News::Wanted) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(News::Seen { namespace, watch, event }) => self.seen(&namespace, watch, event),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.take_wanted();
+            for namespace in self.namespaces.values_mut() {
+                let deaf_for = namespace.watcher.as_ref().ok().and_then(Watcher::deaf_for);
+                namespace.hear(deaf_for);
+            }
             if self.tell(Instant::now()).is_break() {
                 return;
             }
@@ -136,6 +165,7 @@ impl Counter {
                 watcher: Err(Instant::now()),
                 index: Index::default(),
                 error: None,
+                is_deaf: false,
                 is_changed: false,
                 told_at: None,
                 told: BTreeMap::new(),
@@ -203,8 +233,9 @@ impl Counter {
                 continue;
             }
             namespace.is_changed = false;
+            let error = namespace.error(name);
             for (selection, count) in namespace.index.counts() {
-                let count = match (&namespace.error, count) {
+                let count = match (&error, count) {
                     (Some(error), _) => Err(error.clone()),
                     (None, Some(count)) => Ok(count),
                     // Not listed yet.
@@ -233,4 +264,34 @@ fn start(client: &Client, namespace: &Arc<str>, watch: u64, news: &SyncSender<Ne
     };
     let (filter, settings) = (Some(UNFINISHED.to_owned()), WatchSettings::default());
     Watcher::spawn_filtered::<Pod, _>("pods", client, &PODS, &[namespace.to_string()], filter, settings, sink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_grow_old_with_their_watch() {
+        let mut namespace = Namespace {
+            watch: 1,
+            watcher: Err(Instant::now()),
+            index: Index::default(),
+            error: None,
+            is_deaf: false,
+            is_changed: false,
+            told_at: None,
+            told: BTreeMap::new(),
+        };
+        let mut after = |deaf_for: Option<u64>| {
+            namespace.is_changed = false;
+            namespace.hear(deaf_for.map(Duration::from_secs));
+            (namespace.is_changed, namespace.error("shop").map(|error| error.message))
+        };
+        let message = "the watch of pods in namespace shop has heard nothing of the API server for more than 30 s";
+        assert_eq!(after(None), (false, None));
+        assert_eq!(after(Some(29)), (false, None));
+        assert_eq!(after(Some(30)), (true, Some(message.to_owned())));
+        assert_eq!(after(Some(300)), (false, Some(message.to_owned())));
+        assert_eq!(after(None), (true, None), "it needs no new list to be right again");
+    }
 }

@@ -101,9 +101,10 @@ impl World {
 
     pub(super) fn authentication_seen(&mut self, seen: Authentication, now: UnixMillis) {
         let key = seen.key.clone();
-        let (sources, unsupported) = (seen.sources.clone(), seen.unsupported.clone());
+        let (sources, unsupported, allowed) = (seen.sources.clone(), seen.unsupported.clone(), seen.allowed.clone());
         let old = self.authentications.insert(key.clone(), seen);
-        let is_same = old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported);
+        let is_same =
+            old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported && old.allowed == allowed);
         if !is_same {
             self.ask_again(&key, now);
         }

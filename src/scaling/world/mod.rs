@@ -44,6 +44,8 @@ pub struct Settings {
     pub writes_max: usize,
     /// Of triggers that have no timeout of their own.
     pub query_timeout: Duration,
+    /// Endpoints of Services of other namespaces may be asked.
+    pub cross_namespace_services: bool,
     /// Own version, a label on every HPA.
     pub version: String,
     /// Watched namespaces; empty means all.

@@ -7,7 +7,7 @@ use super::super::age;
 use super::super::composite::{self, Composite};
 use super::super::decide::{Decision, Situation, decide};
 use super::super::event::{
-    Answer, Circumstances, Command, Credentials, DecidedTrigger, PollError, Record, ScaleTarget, WriteKind,
+    Answer, Circumstances, Command, Credentials, DecidedTrigger, ErrorClass, PollError, Record, ScaleTarget, WriteKind,
 };
 use super::super::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
 use super::super::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
@@ -103,6 +103,9 @@ impl World {
         query: &Query,
         due_at: UnixMillis,
     ) -> Result<(), PollError> {
+        if let Some(message) = trigger.foreign_service(key).filter(|_| !self.settings.cross_namespace_services) {
+            return Err(PollError { class: ErrorClass::Configuration, message });
+        }
         let credentials = self.credentials(key, trigger)?;
         self.schedule.ask((key.clone(), trigger.index), query, credentials, due_at);
         Ok(())

@@ -40,13 +40,13 @@ pub(super) const TYPE: TriggerType = TriggerType {
             default: "json",
             meaning: "of the answer, of up to 1 MiB: `json`, `prometheus`, `xml` or `yaml` (without anchors and aliases)",
         },
-        Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds" },
+        Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds; at most 30 s" },
         Row { parameters: &["unsafeSsl"], default: "false", meaning: "accept any certificate" },
         Row {
             parameters: &["aggregateFromKubeServiceEndpoints"],
             default: "false",
-            meaning: "ask every ready endpoint of the Service that the URL's host names, `<service>.<namespace>`; those that \
-                      do not answer are left out",
+            meaning: "ask every ready endpoint of the Service that the URL's host names, `<service>.<namespace>`, of the \
+                      object's own namespace; one that does not answer is an error, of an `average` more than one in five",
         },
         Row {
             parameters: &["aggregationType"],

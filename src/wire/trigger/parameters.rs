@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::fields::{Report, quoted};
 use super::super::time::parse_go_duration;
-use crate::scaling::model::Step;
+use crate::scaling::model::{Step, TIMEOUT_MAX};
 
 /// Headers or parameters of one trigger; each is compared with all that are before it.
 const PAIRS_MAX: usize = 100;
@@ -80,7 +80,7 @@ impl Parameters {
         flag.map(Some).ok_or(())
     }
 
-    /// A Go duration, or a bare number of milliseconds. Zero is absent, as in KEDA.
+    /// A Go duration, or a bare number of milliseconds, up to [`TIMEOUT_MAX`]. Zero is absent, as in KEDA.
     pub(super) fn timeout(&self, name: &str, report: &mut Report) -> Result<Option<Duration>, ()> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -109,7 +109,14 @@ impl Parameters {
                 format!("write \"{number}s\" for seconds, or \"{number}ms\""),
             );
         }
-        Ok((nanos > 0).then(|| Duration::from_nanos(nanos)))
+        let timeout = Duration::from_nanos(nanos);
+        if timeout > TIMEOUT_MAX {
+            let most = TIMEOUT_MAX.as_secs();
+            let message = format!("{} is longer than the {most}s that a server is waited for at most", quoted(text));
+            self.problem(name, message, format!("write at most \"{most}s\""), report);
+            return Err(());
+        }
+        Ok((nanos > 0).then_some(timeout))
     }
 
     /// `k=v,k2=v2`. A later value of the same key wins.
@@ -189,7 +196,12 @@ mod tests {
         for (text, expected) in [
             ("5s", Ok(Some(5_000))),
             ("1500", Ok(Some(1_500))),
-            ("1m30s", Ok(Some(90_000))),
+            ("0.5m", Ok(Some(30_000))),
+            ("30000", Ok(Some(30_000))),
+            ("30001", Err(())),
+            ("30.001s", Err(())),
+            ("1m30s", Err(())),
+            ("24h", Err(())),
             ("0", Ok(None)),
             ("0s", Ok(None)),
             ("", Ok(None)),

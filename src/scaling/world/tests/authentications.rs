@@ -1,6 +1,7 @@
 //! Trigger authentications: missing, appearing, told who uses them, and let go.
 
 use super::*;
+use crate::scaling::allowed::Allowed;
 use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
 
 fn authentication(name: &str) -> Authentication {
@@ -16,6 +17,7 @@ fn authentication(name: &str) -> Authentication {
         deletion_requested: false,
         finalizers: Vec::new(),
         sources: Vec::new(),
+        allowed: Allowed::default(),
         unsupported: None,
         status_scaled_objects: String::new(),
     }
@@ -42,6 +44,42 @@ fn a_missing_authentication_is_named_and_heals_at_once() {
     rig.seconds(2);
     assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");
     assert_eq!(rig.polls.len(), 1);
+}
+
+#[test]
+fn a_cluster_wide_one_serves_whom_its_annotations_name() {
+    let mut rig = shop(1, 500.0, |definition| {
+        definition.triggers[0].authentication = Some(AuthenticationRef {
+            kind: AuthenticationKind::ClusterTriggerAuthentication,
+            name: "token".to_owned(),
+        });
+    });
+    let mut found = authentication("token");
+    found.key.kind = AuthenticationKind::ClusterTriggerAuthentication;
+    found.key.namespace.clear();
+    for (namespaces, servers, refusal) in [
+        ("other", "*", "hpalite.dev/allowed-namespaces does not name namespace default"),
+        ("default", "*.example", "hpalite.dev/allowed-servers does not name http://prometheus:9090"),
+    ] {
+        found.allowed = Allowed::read(Some(namespaces), Some(servers));
+        rig.cluster.put_authentication(found.clone());
+        rig.seconds(35);
+        assert!(rig.polls.is_empty(), "its values go nowhere");
+        let expected =
+            format!("ClusterTriggerAuthentication token: its annotation {refusal} (spec.triggers[0] refers to it)");
+        assert_eq!(rig.events.iter().rfind(|event| event.reason == "KEDAScalerFailed").unwrap().note, expected);
+        assert_eq!(conditions(&rig, "shop")[0], "Ready=False TriggerError");
+    }
+    // Named, it is used at once.
+    found.allowed = Allowed::read(Some("other, def*"), Some("prometheus:9090"));
+    rig.cluster.put_authentication(found.clone());
+    rig.seconds(2);
+    assert_eq!((rig.polls.len(), &*conditions(&rig, "shop")[0]), (1, "Ready=True ScaledObjectReady"));
+    // And named no longer, it is not.
+    found.allowed = Allowed::read(Some("other"), None);
+    rig.cluster.put_authentication(found);
+    rig.seconds(60);
+    assert_eq!((rig.polls.len(), &*conditions(&rig, "shop")[0]), (1, "Ready=False TriggerError"));
 }
 
 #[test]

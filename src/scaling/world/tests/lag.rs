@@ -112,6 +112,7 @@ fn an_authentication_that_was_applied_together_with_its_object_is_not_missing() 
         deletion_requested: false,
         finalizers: Vec::new(),
         sources: Vec::new(),
+        allowed: crate::scaling::allowed::Allowed::default(),
         unsupported: None,
         status_scaled_objects: String::new(),
     });

@@ -90,6 +90,7 @@ pub(super) fn settings() -> Settings {
         poll_threads: 8,
         writes_max: 32,
         query_timeout,
+        cross_namespace_services: false,
         version: "1.0".to_owned(),
         namespaces: Vec::new(),
         seed: 7,
@@ -244,8 +245,7 @@ impl Rig {
             Command::Poll(job) => {
                 self.polls_in_flight += 1;
                 self.polls.push((self.now, job.clone()));
-                let Query::Prometheus(source) = &job.query else { panic!("{job:?}") };
-                let usual = self.slow.get(&source.query).copied().unwrap_or(self.poll_ms);
+                let usual = self.slow.get(asked(&job.query)).copied().unwrap_or(self.poll_ms);
                 let delay = self.network.delay(usual);
                 self.later(delay, Item::Poll(job, delay));
             }
@@ -293,8 +293,7 @@ impl Rig {
     }
 
     fn answer(&mut self, job: &PollJob) -> Answer {
-        let Query::Prometheus(source) = &job.query else { panic!("{job:?}") };
-        let answer = self.answers.get(&source.query).cloned();
+        let answer = self.answers.get(asked(&job.query)).cloned();
         if self.network.fails() {
             return super::failed("connection refused");
         }
@@ -456,6 +455,14 @@ impl Rig {
         let mut object = self.cluster.objects[key].clone();
         change(&mut object);
         self.cluster.put_object(object);
+    }
+}
+
+/// What answers go by.
+fn asked(query: &Query) -> &str {
+    match query {
+        Query::Prometheus(source) => &source.query,
+        Query::MetricsApi(source) => &source.url,
     }
 }
 

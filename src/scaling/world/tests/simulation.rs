@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::*;
+use crate::scaling::allowed::Allowed;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
     Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid,
@@ -257,6 +258,7 @@ fn token(random: &mut fastrand::Rng) -> Authentication {
         deletion_requested: random.u8(0..4) == 0,
         finalizers: vec!["finalizer.keda.sh".to_owned()],
         sources: Vec::new(),
+        allowed: Allowed::default(),
         unsupported: None,
         status_scaled_objects: String::new(),
     }

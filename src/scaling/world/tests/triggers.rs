@@ -10,8 +10,11 @@ use super::*;
 use crate::scaling::cron::{Expression, Recurrence, Window, Zone};
 use crate::scaling::event::{Event, Record};
 use crate::scaling::hpa::HpaMetric;
-use crate::scaling::model::{Source, Trigger, UnixMillis};
+use crate::scaling::model::{
+    AggregationFunction, ApiKey, BodyFormat, MetricsApiSource, Query, ServiceAggregation, Source, Trigger, UnixMillis,
+};
 use crate::scaling::view::Reading;
+use crate::scaling::world::Settings;
 
 /// Four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
 fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
@@ -59,6 +62,51 @@ fn reading(rig: &Rig) -> Reading {
 
 fn hpa_metrics(rig: &Rig) -> Vec<HpaMetric> {
     rig.cluster.hpas[&("default".to_owned(), "keda-hpa-shop".to_owned())].metrics.clone()
+}
+
+/// The number of all endpoints of the Service `api` of a namespace.
+fn of_service(namespace: &str) -> Trigger {
+    let url = format!("http://api.{namespace}/stats");
+    let source = MetricsApiSource {
+        server: url.clone(),
+        url,
+        format: BodyFormat::Json,
+        value_location: "size".to_owned(),
+        unsafe_ssl: false,
+        timeout: None,
+        auth_modes: Vec::new(),
+        api_key: ApiKey::default(),
+        aggregation: Some(ServiceAggregation {
+            namespace: namespace.to_owned(),
+            service: "api".to_owned(),
+            function: AggregationFunction::Sum,
+        }),
+    };
+    Trigger { source: Source::Query(Query::MetricsApi(Arc::new(source))), ..testing::trigger(0, "") }
+}
+
+#[test]
+fn services_of_other_namespaces_are_asked_only_by_leave() {
+    for (namespace, is_allowed, is_asked) in [("default", false, true), ("other", false, false), ("other", true, true)]
+    {
+        let mut definition = testing::definition();
+        definition.triggers = vec![of_service(namespace)];
+        let mut cluster = Cluster::default();
+        cluster.put_object(fresh("shop", "web", definition));
+        cluster.put_workload(&deployment(), workload("web", 1));
+        let settings = Settings { cross_namespace_services: is_allowed, ..rig::settings() };
+        let mut rig = Rig::with(cluster, settings);
+        rig.seconds(5);
+        assert_eq!(!rig.polls.is_empty(), is_asked, "{namespace}");
+        let refused = rig.events.iter().find(|event| event.reason == "KEDAScalerFailed");
+        assert_eq!(refused.is_none(), is_asked, "{namespace}");
+        if let Some(event) = refused {
+            // The same whether it exists or not, since nobody looked.
+            assert!(event.note.contains("url names a Service of namespace other, and"), "{}", event.note);
+            assert!(event.note.ends_with("--allow-cross-namespace-services"), "{}", event.note);
+            assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
+        }
+    }
 }
 
 #[test]

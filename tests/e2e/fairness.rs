@@ -1,0 +1,49 @@
+//! A tenant whose servers hang, beside everybody else.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Source};
+use crate::support::cluster::{Daemon, Exclusive, exclusive, wait_for};
+
+/// A hundred triggers of distinct queries at distinct addresses that take connections and never answer, with the
+/// longest timeout that there may be.
+#[test]
+fn a_tenant_whose_servers_hang_keeps_nobody_waiting() {
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (good, bad) = (Case::within(cluster, "good"), Case::within(cluster, "bad"));
+    for case in [&good, &bad] {
+        cluster.deployment(&case.namespace, "api", 1);
+    }
+    // The kernel takes the connections; nobody reads from them.
+    let silent = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let triggers: Vec<Value> = (0..100)
+        .map(|n| {
+            json!({ "type": "prometheus", "metadata": {
+                "serverAddress": format!("http://127.0.1.{}:{port}", n + 1), "query": format!("bad{n}"),
+                "threshold": "10", "timeout": "30s",
+            } })
+        })
+        .collect();
+    let daemon = Daemon::serve(cluster, &["--namespace", &good.namespace, "--namespace", &bad.namespace]);
+    // He is first, so that everything that he may have is taken before anybody else comes.
+    bad.scale("so", json!({ "minReplicaCount": 1, "pollingInterval": 1, "triggers": triggers }));
+    wait_for("questions that hang", || daemon.metric("hpalite_polls_in_flight").filter(|held| *held >= 1.0));
+    let source = Source::new(5.0);
+    good.scale("so", json!({ "minReplicaCount": 1, "pollingInterval": 3, "triggers": [source.trigger("10")] }));
+    source.asked(1);
+    let began = Instant::now();
+    source.asked(8);
+    // 24 s by the interval. On a slow machine a poll may be late; who waits for a worker waits for 30 s.
+    assert!(began.elapsed() < Duration::from_secs(45), "{:?} for eight polls", began.elapsed());
+    let held = daemon.metric("hpalite_polls_in_flight").unwrap();
+    assert!(held <= 3.0, "{held} workers");
+    good.wait_until_ready();
+    // His own object says what is wrong, in words that hold no moving number.
+    let message = bad.wait_for_event("KEDAScalerFailed", "no answer");
+    assert!(message.contains("no answer for more than 33 s") || message.contains("within 30s"), "{message}");
+    bad.wait_for_condition("Ready", "False", "TriggerError");
+}
