@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use crate::support::cluster::{Daemon, Exclusive, exclusive, wait_for};
+use super::{Exclusive, exclusive};
+use crate::support::cluster::{Daemon, wait_for};
 
 /// A hundred triggers of distinct queries at distinct addresses that take connections and never answer, with the
 /// longest timeout that there may be.
