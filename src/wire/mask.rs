@@ -125,7 +125,9 @@ fn masked_parameter(name: &str, text: &str) -> Option<String> {
 /// `k=v,k2=v2` with the values of names that say that they are secret masked, and whatever is not of this form.
 fn pairs(text: &str) -> String {
     let masked = text.split(',').map(|item| match item.split_once('=') {
-        Some((name, value)) if is_secret_name(name) && !value.is_empty() => format!("{name}={MASK}"),
+        Some((name, value)) if !value.is_empty() && (name.trim().is_empty() || is_secret_name(name)) => {
+            format!("{name}={MASK}")
+        }
         Some((name, value)) => format!("{name}={}", self::text(value)),
         None if item.trim().is_empty() => item.to_owned(),
         None => MASK.to_owned(),
