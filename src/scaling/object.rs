@@ -33,6 +33,8 @@ pub(super) struct Object {
     pub(super) target_retry_at: Option<UnixMillis>,
     /// A read of the target is under way.
     pub(super) is_target_being_read: bool,
+    /// Reads of the target in a row that could not find out whether it is there.
+    pub(super) target_faults: u32,
     /// Something happened since that read was sent, so that its answer may be older.
     pub(super) is_target_read_old: bool,
     /// Replicas that the target had when it was first seen, before anything was done to it.
@@ -286,6 +288,7 @@ impl Object {
             target_unreadable: None,
             target_retry_at: None,
             is_target_being_read: false,
+            target_faults: 0,
             is_target_read_old: false,
             original_replicas: None,
             owns_target: false,

@@ -10,7 +10,7 @@ use super::World;
 
 /// Restoring is tried this often; then the object may go, since a deletion must not hang on a
 /// target that cannot be scaled.
-const RESTORE_TRIES: u32 = 5;
+pub(super) const RESTORE_TRIES: u32 = 5;
 
 impl World {
     pub(super) fn finalize(&mut self, key: &ObjectKey, now: UnixMillis) {

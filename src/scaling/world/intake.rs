@@ -13,6 +13,7 @@ use super::super::model::{
 };
 use super::super::object::{Object, Target, TargetId, target_id};
 use super::super::schedule::Conduct;
+use super::deletion::RESTORE_TRIES;
 use super::{World, watched_kind};
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
@@ -444,6 +445,10 @@ impl World {
         object.target_unreadable = None;
         object.target_retry_at = None;
         let is_running = object.loop_generation.is_some();
+        let is_to_be_restored = object.spec.deletion_requested && object.target_faults < RESTORE_TRIES;
+        if read.result.is_ok() {
+            object.target_faults = 0;
+        }
         match read.result {
             // Its watch is nearer to it.
             _ if is_shown => {}
@@ -452,9 +457,11 @@ impl World {
             Err(error) if error.kind == TargetErrorKind::Other && is_running && object.target.replicas().is_some() => {
                 object.target_unreadable = Some(error.message);
             }
-            // One that was there, and of which it could not be found out whether it went: the loop goes on, too.
-            Err(error) if error.kind == TargetErrorKind::Other && is_running => {
+            // Whether it is there could not be found out: the loop of one that was there goes on, too, and a count that
+            // is to be restored is not given up at once.
+            Err(error) if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored) => {
                 object.target = Target::Unknown;
+                object.target_faults = object.target_faults.saturating_add(1);
                 let retry_at = now.plus(TARGET_RETRY);
                 object.target_retry_at = Some(retry_at);
                 self.wake(&key, retry_at);

@@ -177,7 +177,7 @@ fn a_missing_target_heals_when_it_appears() {
     assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");
 }
 
-fn rollout() -> Gvkr {
+pub(super) fn rollout() -> Gvkr {
     Gvkr {
         group: "argoproj.io".to_owned(),
         version: "v1alpha1".to_owned(),

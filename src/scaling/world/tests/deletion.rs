@@ -44,6 +44,41 @@ fn a_target_that_is_gone_holds_no_deletion_up() {
     assert!(rig.cluster.objects.is_empty());
 }
 
+/// A target that cannot be read just now is not a target that is gone.
+#[test]
+fn a_count_is_restored_though_the_first_reads_of_the_target_fail() {
+    let deleted = || {
+        let mut cluster = Cluster::default();
+        let mut object = fresh("shop", "web", testing::definition());
+        (object.target.api_version, object.target.kind) = ("argoproj.io/v1alpha1".to_owned(), "Rollout".to_owned());
+        object.restore_to_original = true;
+        object.status.original_replica_count = Some(1);
+        object.finalizers = vec!["finalizer.keda.sh".to_owned()];
+        object.deletion_requested = true;
+        cluster.put_object(object);
+        cluster.put_workload(&super::creation::rollout(), workload("web", 7));
+        cluster
+    };
+    let replicas = |rig: &Rig| rig.cluster.workloads.values().next().unwrap().replicas;
+    let mut rig = Rig::new(deleted());
+    rig.target_fault = Some("the api server was too slow".to_owned());
+    // The first was asked before.
+    rig.restart(Vec::new());
+    rig.seconds(15);
+    assert!(rig.cluster.objects.contains_key(&key("shop")));
+    rig.target_fault = None;
+    rig.seconds(15);
+    assert_eq!(replicas(&rig), 1);
+    assert!(rig.cluster.objects.is_empty());
+    // And one that is never answered holds no deletion up for ever.
+    let mut rig = Rig::new(deleted());
+    rig.target_fault = Some("the api server was too slow".to_owned());
+    rig.restart(Vec::new());
+    rig.seconds(120);
+    assert!(rig.cluster.objects.is_empty());
+    assert_eq!(replicas(&rig), 7);
+}
+
 #[test]
 fn a_deletion_found_at_start_is_carried_out() {
     let mut cluster = Cluster::default();
