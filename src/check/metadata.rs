@@ -88,7 +88,7 @@ pub(super) fn violations(crd: &Crd, object: &Value) -> (Vec<Violation>, Value) {
     finalizers(&kept, &mut found);
     owner_references(&kept, &mut found);
     // A name stands in where none can be read: what else is wrong can still be reported.
-    if !kept.get("name").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty())) {
+    if kept.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
         kept.insert("name".to_owned(), "unnamed".into());
     }
     kept.remove("ownerReferences");
