@@ -263,8 +263,9 @@ impl fmt::Display for Claim {
                 let since = when::short(*since, *at);
                 let polls = polls
                     .map_or(String::new(), |polls| format!(" ({polls} {})", if polls == 1 { "poll" } else { "polls" }));
-                let what = format!("{outcome} {message}");
-                write!(f, "trigger {metric} in error since {since}{polls}: {}{means}", what.trim())
+                // A message says more than its class.
+                let what = if message.is_empty() { outcome } else { message };
+                write!(f, "trigger {metric} in error since {since}{polls}: {what}{means}")
             }
             Self::Cooldown { name, until, at, .. } => {
                 let name = name.replace('-', " ");

@@ -179,6 +179,13 @@ impl<'e> Facts<'e> {
         self.decided[index].iter().find(|row| row["metric"] == metric)
     }
 
+    /// Some round of samples came between two others: there, less was asked for.
+    pub(super) fn samples_between(&self, from: i64, to: i64) -> bool {
+        let lists = self.evidence.samples.values();
+        // All triggers of a round are asked within a second.
+        lists.flatten().any(|(at, _)| *at > from + 1_000 && *at < to - 1_000)
+    }
+
     /// How many polls of an error period came until a moment; its row knows of all, counts and times are late there.
     pub(super) fn polls_until(&self, series: i64, error: &ErrorRow, at: i64) -> Option<u64> {
         if error.from >= self.read_since(at) {
@@ -298,11 +305,8 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
             };
         }
         Reading::Failed { since, outcome, message } => {
-            return format!(
-                "{name}: in error since {}: {}",
-                when::short(*since, at),
-                format!("{outcome} {message}").trim()
-            );
+            let what = if message.is_empty() { outcome } else { message };
+            return format!("{name}: in error since {}: {what}", when::short(*since, at));
         }
         Reading::Absent { since, answer, .. } => {
             let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));

@@ -1,13 +1,16 @@
 //! What the rows show of the HPA controller's flags, which no API tells.
 
 use super::claim::{Claim, Window};
-use super::facts::{Facts, driver};
+use super::facts::{Asked, Facts, condition, driver};
 use crate::scaling::model::Definition;
 use crate::scaling::recommend::{self, SCALE_DOWN_WINDOW_SECONDS, TOLERANCE};
 use crate::store::past::ReplicaRow;
 
 /// The HPA controller acts once in this time, and reads what was sampled once in a polling interval.
 const SLACK_MS: i64 = 20_000;
+
+/// The HPA controller looks at least once in this time, unless its flag says otherwise: every 15 s by default.
+const LOOKS_MS: i64 = 16_000;
 
 fn by_hpa<'e>(facts: &Facts<'e>, at: i64) -> impl Iterator<Item = (&'e ReplicaRow, u32)> {
     let rows = facts.evidence.changes.iter().rev();
@@ -41,9 +44,35 @@ pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Win
             // It has stood longer since: the controller was started anew, or another flag is in force.
             return if stood > default_ms + SLACK_MS { Window::Unknown } else { Window::Default };
         }
+        if !was_stabilized(facts, asked.at, row.at) || !was_lasting(facts, &asked, row.to) {
+            // Sooner than the default allows; but whether the window was what it waited for, nobody says.
+            return Window::Unknown;
+        }
         return Window::Learnt { seconds: (gap + 999) / 1000, at: row.at, sample_at: asked.at, now: at };
     }
     if stood > default_ms + SLACK_MS { Window::Unknown } else { Window::Default }
+}
+
+/// The HPA said in between that it is the window that holds it.
+fn was_stabilized(facts: &Facts<'_>, since: i64, at: i64) -> bool {
+    let rows = facts.evidence.hpa.iter().filter(|row| row.at > since && row.at <= at);
+    let reasons = rows.filter_map(|row| condition(row, "AbleToScale"));
+    reasons.into_iter().any(|(_, reason, _)| reason == "ScaleDownStabilized")
+}
+
+/// More was asked for over so long a time that the HPA must have read it, unlike one sample between two looks of it.
+fn was_lasting(facts: &Facts<'_>, asked: &Asked, to: u32) -> bool {
+    let mut at = asked.at;
+    while let (Some(before), _) = facts.last_asked_for(at - 1, to.saturating_add(1)) {
+        if facts.samples_between(before.at, at) {
+            return false;
+        }
+        if asked.at - before.at >= LOOKS_MS {
+            return true;
+        }
+        at = before.at;
+    }
+    false
 }
 
 /// The tolerance that keeps the count in one direction; `None` where rows show that it is not the default.

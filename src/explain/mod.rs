@@ -164,6 +164,12 @@ pub struct Held {
 #[derive(Debug)]
 pub enum Error {
     Store(store::Error),
+    /// The file's schema is of another version, and could not be read.
+    Version {
+        found: i64,
+        known: i64,
+        source: store::Error,
+    },
     /// Nothing of that name; the names that come near.
     Unknown {
         name: String,
@@ -175,6 +181,14 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
+            Self::Version { found: 0, source, .. } => write!(f, "this is no database of hpalite: {source}"),
+            Self::Version { found, known, source } => {
+                let who = if found > known { "a newer" } else { "an older" };
+                write!(
+                    f,
+                    "the database was written by {who} hpalite (schema {found}, this one knows {known}), ask that one: {source}"
+                )
+            }
             Self::Unknown { name, near } if near.is_empty() => {
                 write!(f, "the history knows no ScaledObject {name} at that time, and none of a similar name")
             }
@@ -203,7 +217,16 @@ pub fn why(
         Question::At(at) => (None, at.0),
         Question::Between(since, until) => (Some(since.0), until.0),
     };
-    let found = reader.evidence(namespace, name, group, since, until, AROUND_MS).map_err(Error::Store)?;
+    let found = match reader.evidence(namespace, name, group, since, until, AROUND_MS) {
+        Ok(found) => found,
+        Err(source) => {
+            let versions = reader.versions().ok().filter(|(found, known)| found != known);
+            return Err(match versions {
+                Some((found, known)) => Error::Version { found, known, source },
+                None => Error::Store(source),
+            });
+        }
+    };
     let Some(evidence) = found else {
         let names = reader.object_names().map_err(Error::Store)?;
         let wanted = format!("{namespace}/{name}");

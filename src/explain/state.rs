@@ -11,6 +11,9 @@ use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 use crate::store::evidence::{DecisionRow, LossRow};
 
+/// A query is answered, or given up, within this time, unless it has a timeout of its own.
+const FIRST_ANSWER_MS: i64 = 3_000;
+
 impl Held {
     pub(super) fn new(by: &str, claims: Vec<Claim>) -> Self {
         let text = sentence(&claims, ", ");
@@ -98,6 +101,8 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     let missing: Vec<Claim> = metrics
         .iter()
         .filter_map(|metric| match metric.reading {
+            // Of a new trigger the first answer is on its way.
+            Reading::None { since, ever: false } if at - since < FIRST_ANSWER_MS => None,
             Reading::None { since, ever } => Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at }),
             _ => None,
         })
@@ -395,5 +400,5 @@ fn differences(before: &str, after: &str) -> String {
     let read = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Null);
     let mut out = Vec::new();
     walk("spec", &read(before), &read(after), &mut out);
-    if out.is_empty() { "no field differs".to_owned() } else { out.join(", ") }
+    if out.is_empty() { "no field of the spec differs".to_owned() } else { out.join(", ") }
 }

@@ -352,9 +352,7 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     );
     assert_eq!(
         report.held_by[0].text,
-        format!(
-            "trigger s0-prometheus in error since {first} (4 polls): connect refused, fallback to 3 replicas is active"
-        )
+        format!("trigger s0-prometheus in error since {first} (4 polls): refused, fallback to 3 replicas is active")
     );
 }
 
@@ -386,7 +384,13 @@ fn the_window_is_learnt_from_a_scale_in() {
     );
     assert!(!report.text().contains("300 s"), "{}", report.text());
     // From then on that is what is known.
-    let again = given(&[(-98_000, 120.0), (-88_000, 20.0), (-10_000, 120.0), (-5_000, 20.0)])
+    let samples =
+        [(-118_000, 120.0), (-108_000, 120.0), (-98_000, 120.0), (-88_000, 20.0), (-10_000, 120.0), (-5_000, 20.0)];
+    // A sample that the HPA may not have read, or a scale-in that it did not hold back, shows nothing.
+    let unsure = given(&samples).with_change(-80_000, Some(12), 2, "hpa").with_change(-9_000, Some(2), 12, "hpa");
+    assert!(text(&stabilized(unsure).now()).starts_with("the HPA controller's stabilization window, the HPA says "));
+    let again = given(&samples)
+        .with_hpa(-85_000, 12, "AbleToScale", "True", "ScaleDownStabilized")
         .with_change(-80_000, Some(12), 2, "hpa")
         .with_change(-9_000, Some(2), 12, "hpa");
     let report = stabilized(again).now();
@@ -478,4 +482,16 @@ fn a_pause_that_no_decision_tells_is_in_the_condition() {
     let since = when::short(NOW - 60_000, NOW);
     assert_eq!(report.held_by[0].text, format!("a pause since {since}: paused by annotation"));
     assert_eq!(report.held_by.len(), 1);
+}
+
+#[test]
+fn another_schema_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    for (version, says) in [(0, "this is no database of hpalite: "), (99, "written by a newer hpalite (schema 99, ")] {
+        file.pragma_update(None, "user_version", version).unwrap();
+        let error = why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }

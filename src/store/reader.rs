@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::chunk::{Point, SampleValue, unpack};
 use super::error::Error;
-use super::sql::Sql;
+use super::sql::{MIGRATIONS, Sql};
 use super::{clock, rows, schema, upkeep};
 use crate::scaling::event::RestoredState;
 use crate::scaling::model::{ObjectKey, UnixMillis};
@@ -53,6 +53,16 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let connection = open_read_only(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         Ok(Self { connection })
+    }
+
+    /// The schema's version in the file, and the one that this program writes.
+    ///
+    /// # Errors
+    /// When the file cannot be read in time.
+    pub fn versions(&mut self) -> Result<(i64, i64), Error> {
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        let found = self.limited(|connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+        Ok((found, known))
     }
 
     /// Last activity and replicas of every living object.

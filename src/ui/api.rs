@@ -93,6 +93,7 @@ fn why(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response
     let question = Question::Between(UnixMillis(from), UnixMillis(to));
     let mut report = explain::why(db, namespace, name, Some(group), question).map_err(|error| match error {
         explain::Error::Store(error) => failed(error),
+        explain::Error::Version { .. } => problem(503, &error.to_string()),
         explain::Error::Unknown { .. } => problem(404, &error.to_string()),
     })?;
     let older = report.entries.len().saturating_sub(ENTRIES_MAX);

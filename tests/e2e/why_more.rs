@@ -242,6 +242,7 @@ fn who_cannot_act_is_named() {
     queries.set("foreign", Says::Number(45.0));
     // It is started, and serves metrics that nobody routes to it.
     let own = Daemon::start(cluster, &[]);
+    let before = cluster.get("apiservice", "", "v1beta1.external.metrics.k8s.io").expect("the APIService");
     let apiservice = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": { "name": "v1beta1.external.metrics.k8s.io" },
         "spec": { "group": "external.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
@@ -267,6 +268,9 @@ fn who_cannot_act_is_named() {
     let db = folder.path().join("hpalite.db");
     wait_for_words(&db, &name, &[], &["held by silence: the newest sample is"]);
     cluster.kubectl(&["delete", "namespace", &case.namespace, "--wait=false"]);
-    // The next of this control plane finds the way to itself again.
-    Daemon::serve(cluster, &[]).stop();
+    // The next on this control plane finds the way to itself again.
+    let spec =
+        json!({ "spec": { "service": before["spec"]["service"], "insecureSkipTLSVerify": null, "caBundle": null } });
+    let patch = spec.to_string();
+    cluster.kubectl(&["patch", "apiservice", "v1beta1.external.metrics.k8s.io", "--type=merge", "-p", &patch]);
 }

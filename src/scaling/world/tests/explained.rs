@@ -490,7 +490,11 @@ impl Moment<'_> {
                 ok(
                     story.asks(*sample_at, *sample_at).iter().any(|(_, _, count)| *count > to),
                     "nothing more was asked for",
-                )
+                )?;
+                // It is about what the flag says, unless the controller forgot in between.
+                let slack = story.controller.sync_ms + 16_000;
+                let forgot = story.forgot.iter().any(|when| *when > sample_at - slack && when <= at);
+                ok(forgot || seconds * 1000 + slack >= story.controller.window_ms, "far less than the flag says")
             }
             Claim::Window(Window::Default) => {
                 // A scale-in of the HPA sooner after it had scaled out refutes it, unless the count stood longer since.
