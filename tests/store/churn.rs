@@ -52,7 +52,14 @@ fn life(at: i64, key: &ObjectKey, spec: &str) -> Vec<Record> {
     records.push(sample(at + 55_000, key, timeout("late")));
     records.push(decision(at + 1, key));
     records.push(condition(at + 2, key, "no"));
-    records.push(Record::Replicas { at: UnixMillis(at + 3), object: key.clone(), from: Some(0), to: 1, manager: None });
+    records.push(Record::Replicas {
+        at: UnixMillis(at + 3),
+        object: key.clone(),
+        from: Some(0),
+        to: 1,
+        by: None,
+        absent: Vec::new(),
+    });
     records.push(Record::LastActive { at: UnixMillis(at + 4), object: key.clone() });
     records.push(Record::Removed { at: UnixMillis(at + 60_000), object: key.clone() });
     records
