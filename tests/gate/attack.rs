@@ -150,13 +150,22 @@ fn pipelines_without_end_and_unread_answers_hold_nobody_up() {
                 }
             });
         }
+        let _stop = Stop(&stop);
         let mut kept = served.secure.client(Some(&front));
         for _ in 0..30 {
             assert_eq!(ask(&mut kept, &metric()).0, 200);
             assert_eq!(ask(&mut served.secure.client(Some(&front)), &metric()).0, 200);
         }
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Ends the attack, also when an assertion fails: a scope waits for its threads.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Everything at once, for some seconds.
@@ -183,6 +192,7 @@ fn the_front_proxy_is_served_under_every_attack_at_once() {
             let (served, answered) = (&served, &answered);
             scope.spawn(move || askers(served, worker, 25, answered, &goes_on));
         }
+        let _stop = Stop(&stop);
         eventually("the attack is under way", || answered.load(Ordering::Relaxed) > 300);
         let mut kept = served.secure.client(Some(&front));
         let started = Instant::now();
@@ -200,7 +210,6 @@ fn the_front_proxy_is_served_under_every_attack_at_once() {
             }
             rounds += 1;
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -258,6 +267,7 @@ const PLAIN_KIB_MAX: u64 = 10_000;
 const TLS_KIB_MAX: u64 = 30_000;
 
 #[test]
+#[expect(clippy::print_stderr, reason = "figures for whoever runs it by hand")]
 fn what_is_not_finished_takes_little_memory() {
     if std::env::var_os(CHILD).is_some() {
         return serve_until_told();
@@ -318,6 +328,8 @@ fn what_is_not_finished_takes_little_memory() {
         }
         let grew = highest.saturating_sub(before);
         grown.push((what, grew));
+        // Seen with --nocapture.
+        eprintln!("{what}: {grew} KiB more");
         assert!(grew < limit, "{what}: {grew} KiB more; {grown:?}");
     }
     let before = resident();
@@ -330,6 +342,7 @@ fn what_is_not_finished_takes_little_memory() {
         })
         .collect();
     let grew = resident().saturating_sub(before);
+    eprintln!("handshakes: {grew} KiB more");
     assert!(grew < TLS_KIB_MAX, "handshakes: {grew} KiB more; {grown:?}");
     drop(held);
     for address in addresses {

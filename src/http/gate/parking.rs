@@ -25,6 +25,7 @@ impl Parked {
 
     /// Takes out connections until they give `bytes` back: those for which `rank` says what they hold, the smallest
     /// rank first. Whoever calls this drops them after the lock is free again.
+    #[expect(clippy::vec_box, reason = "they are boxed where they are parked")]
     pub(super) fn take<R: Ord>(&self, bytes: usize, rank: impl Fn(&Conn) -> Option<(R, usize)>) -> Vec<Box<Conn>> {
         let mut conns = self.lock();
         let ranked = conns.iter().filter_map(|(id, conn)| rank(conn).map(|(rank, held)| (rank, *id, held)));

@@ -1,15 +1,16 @@
-//! Row 26: clients that are slow, silent, broken or mean, against the real process and its real memory.
+//! Row 26, and the plain port: clients that are slow, silent, broken or mean, against the real process and its real memory.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::door::ask;
 use super::scene::{GV, MASTER, Scene};
 use crate::e2e::{Exclusive, exclusive};
-use crate::gate::support::TlsClient;
-use crate::support::cluster::{APISERVICE, Daemon, wait_seeing};
+use crate::gate::support::{TlsClient, connect, read_answer, status};
+use crate::support::cluster::{APISERVICE, Daemon, try_http_get, wait_seeing};
 
 /// What an attack may cost at its height. The gate holds 1,024 connections: a quarter with a TLS session and 16 KB of a
 /// head, a quarter with the start of a record. Measured are 22 MB.
@@ -155,4 +156,46 @@ fn row_26_a_siege() {
     // The kube-apiserver's probes went on all the while.
     let found = cluster.get("apiservice", "", APISERVICE).unwrap();
     assert_eq!(found["status"]["conditions"][0]["status"], "True", "{found}");
+}
+
+/// 900 connections on which `/metrics` is asked for again and again; the kubelet comes with a new one each time.
+#[test]
+fn probes_are_answered_while_everybody_asks_for_metrics() {
+    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let daemon = Daemon::serve(cluster, &[]);
+    let address: SocketAddr = daemon.http.trim_start_matches("http://").parse().unwrap();
+    let before = resident(&daemon);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let crowd = || {
+        let mut clients: Vec<_> = (0..150).map(|_| connect(address)).collect();
+        while !stop.load(Ordering::Relaxed) {
+            for client in &mut clients {
+                let _ = client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+            }
+            for client in &mut clients {
+                match read_answer(client) {
+                    // 503 where too many wait for the page to be made.
+                    Ok((head, _)) => assert!([200, 503].contains(&status(&head)), "{head}"),
+                    Err(_) => *client = connect(address),
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(crowd);
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while answered.load(Ordering::Relaxed) < 2000 && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        // Stopped before anything is asserted: a scope waits for its threads.
+        let probe = |path: &&str| try_http_get(&format!("{}{path}", daemon.http));
+        let said: Vec<_> = (0..20).flat_map(|_| ["/livez", "/healthz", "/readyz"].iter().map(probe)).collect();
+        stop.store(true, Ordering::Relaxed);
+        assert!(said.iter().all(|said| said.as_deref() == Ok("ok")), "{said:?}");
+    });
+    let grown = resident(&daemon) - before;
+    assert!(grown < GROWTH_MAX, "{grown} bytes more");
 }
