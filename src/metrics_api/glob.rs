@@ -79,7 +79,7 @@ impl Stretch {
         self.parts
             .iter()
             .all(|part| rest.next().is_some_and(|c| part.is_none_or(|part| part == c)))
-            .then(|| rest.as_str())
+            .then_some(rest.as_str())
     }
 
     /// What stands before it, where the text ends with it.
@@ -89,7 +89,7 @@ impl Stretch {
         }
         let mut rest = text.chars();
         let mut parts = self.parts.iter().rev();
-        parts.all(|part| rest.next_back().is_some_and(|c| part.is_none_or(|part| part == c))).then(|| rest.as_str())
+        parts.all(|part| rest.next_back().is_some_and(|c| part.is_none_or(|part| part == c))).then_some(rest.as_str())
     }
 
     /// What follows its first place in the text.
