@@ -192,6 +192,9 @@ fn a_newcomer_understands_odd_lives() {
     why("moving", &["2→4 by the HPA"]);
     // The window of the controller's flag, which nothing tells: 5 s here.
     why("window", &["→9 by the HPA"]);
+    // For so long that the HPA has certainly seen it.
+    let asked = || queries.fake.requests().iter().filter(|request| request.target.contains("query=window")).count();
+    wait_for("25 polls", || (asked() >= 25).then_some(()));
     queries.set("window", Says::Number(20.0));
     let text =
         why("window", &["9→2 by the HPA", "no sample asked for more than 2 since", "when s0-prometheus asked for 9"]);
