@@ -131,7 +131,10 @@ mod tests {
     use super::super::{Check, Severity};
     use super::*;
 
-    fn report(found: &[(&'static str, &[(&'static str, Severity, &[&str])])]) -> Report {
+    /// Checks, each with the ids, the severities and the objects of what it found.
+    type Found<'a> = (&'static str, &'a [(&'static str, Severity, &'a [&'a str])]);
+
+    fn report(found: &[Found<'_>]) -> Report {
         let mut report = Report::default();
         for (check, findings) in found {
             for (id, severity, about) in *findings {
@@ -150,7 +153,7 @@ mod tests {
         report
     }
 
-    fn left(found: &[(&'static str, &[(&'static str, Severity, &[&str])])]) -> (Vec<&'static str>, Vec<Outcome>) {
+    fn left(found: &[Found<'_>]) -> (Vec<&'static str>, Vec<Outcome>) {
         let mut report = report(found);
         reduce(&mut report);
         let outcomes = report.checks.iter().map(|check| check.outcome).collect();

@@ -193,7 +193,7 @@ pub(crate) fn config_map(bytes: &[u8]) {
 /// Whatever a metric server says is a finite number, a known kind of nothing, or an error in a few words.
 pub(crate) fn prometheus_answer(bytes: &[u8]) {
     for status in [200, 400, 503] {
-        match prometheus::answer::parse("http://prometheus:9090", status, bytes, bytes.len() % 2 == 0) {
+        match prometheus::answer::parse("http://prometheus:9090", status, bytes, bytes.len().is_multiple_of(2)) {
             Answer::Value(value) => assert!(value.is_finite() && status == 200),
             Answer::Missing(_) => assert_eq!(status, 200),
             Answer::Failed(error) => {
