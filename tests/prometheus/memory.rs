@@ -27,6 +27,7 @@ fn peak_kib() -> u64 {
 
 /// In the other process; in this one it does nothing.
 #[test]
+#[allow(clippy::print_stdout, reason = "the other process says so what it took")]
 fn reads_trees() {
     if std::env::var_os(CHILD).is_none() {
         return;
