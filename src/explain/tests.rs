@@ -486,12 +486,13 @@ fn a_pause_that_no_decision_tells_is_in_the_condition() {
 
 #[test]
 fn another_schema_is_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.db");
-    let file = rusqlite::Connection::open(&path).unwrap();
+    let file = rusqlite::Connection::open(&path).expect("a file");
     for (version, says) in [(0, "this is no database of hpalite: "), (99, "written by a newer hpalite (schema 99, ")] {
-        file.pragma_update(None, "user_version", version).unwrap();
-        let error = why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).unwrap_err().to_string();
+        file.pragma_update(None, "user_version", version).expect("a version");
+        let error =
+            why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).expect_err("it is unreadable").to_string();
         assert!(error.contains(says), "{error}");
     }
 }
