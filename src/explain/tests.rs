@@ -352,7 +352,9 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     );
     assert_eq!(
         report.held_by[0].text,
-        format!("trigger s0-prometheus in error since {first} (4 polls): refused, fallback to 3 replicas is active")
+        format!(
+            "trigger s0-prometheus in error since {first} (4 polls): refused (connect), fallback to 3 replicas is active"
+        )
     );
 }
 
