@@ -264,7 +264,7 @@ impl fmt::Display for Claim {
                 let polls = polls
                     .map_or(String::new(), |polls| format!(" ({polls} {})", if polls == 1 { "poll" } else { "polls" }));
                 // A message says more than its class.
-                let what = if message.is_empty() { outcome } else { message };
+                let what = if message.is_empty() { outcome.clone() } else { format!("{message} ({outcome})") };
                 write!(f, "trigger {metric} in error since {since}{polls}: {what}{means}")
             }
             Self::Cooldown { name, until, at, .. } => {

@@ -352,7 +352,9 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     );
     assert_eq!(
         report.held_by[0].text,
-        format!("trigger s0-prometheus in error since {first} (4 polls): refused, fallback to 3 replicas is active")
+        format!(
+            "trigger s0-prometheus in error since {first} (4 polls): refused (connect), fallback to 3 replicas is active"
+        )
     );
 }
 
@@ -486,12 +488,13 @@ fn a_pause_that_no_decision_tells_is_in_the_condition() {
 
 #[test]
 fn another_schema_is_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.db");
-    let file = rusqlite::Connection::open(&path).unwrap();
+    let file = rusqlite::Connection::open(&path).expect("a file");
     for (version, says) in [(0, "this is no database of hpalite: "), (99, "written by a newer hpalite (schema 99, ")] {
-        file.pragma_update(None, "user_version", version).unwrap();
-        let error = why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).unwrap_err().to_string();
+        file.pragma_update(None, "user_version", version).expect("a version");
+        let error =
+            why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).expect_err("it is unreadable").to_string();
         assert!(error.contains(says), "{error}");
     }
 }

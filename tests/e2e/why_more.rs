@@ -70,15 +70,13 @@ fn ask(db: &Path, name: &str, arguments: &[&str]) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Waits until a line of the answer has all these words; leaves the answer for who reads along.
+/// Waits until a line of the answer has all these words.
 fn wait_for_words(db: &Path, name: &str, arguments: &[&str], words: &[&str]) -> String {
-    let text = wait_seeing(&format!("why {name} to say {words:?}"), || {
+    wait_seeing(&format!("why {name} to say {words:?}"), || {
         let text = ask(db, name, arguments)?;
         let found = text.lines().any(|line| words.iter().all(|word| line.contains(word)));
         if found { Ok(text) } else { Err(text) }
-    });
-    println!("{text}");
-    text
+    })
 }
 
 #[test]

@@ -327,7 +327,7 @@ export class TimePlot {
     if (this.drag !== undefined) this.cross.append(svg('rect', { class: 'selection', x: Math.min(x, this.drag), y: TITLE, width: Math.abs(x - this.drag), height: this.bottom - TITLE + LANE }));
     this.hover.replaceChildren(
       el('div', { class: 'at', title: iso(at) }, this.drag === undefined ? `${day(at)} ${clock(at)}` : duration(Math.abs(at - this.time(this.drag)))),
-      el('dl', null, facts.map(([name, value]) => [el('dt', null, name), el('dd', null, value)])), notes);
+      el('dl', null, facts.map(([name, value]) => [el('dt', null, name), el('dd', null, value)])), ...notes);
     const room = this.width - x > 430;
     this.hover.style.transform = `translate(${room ? x + 14 : Math.max(4, x - 14 - this.hover.offsetWidth)}px, ${TITLE + 6}px)`;
   }
