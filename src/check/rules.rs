@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::wire::time::parse_go_duration;
+
 /// A rule as the CRD has it, blanks apart, and whether a value that has the right types keeps it.
 type Rule = (&'static str, fn(&Value) -> bool);
 
@@ -108,6 +110,16 @@ const RULES: &[Rule] = &[
     ("!(self.type in ['cpu', 'memory', 'cron']) || !has(self.useCachedMetrics) || !self.useCachedMetrics", |trigger| {
         !is_of(trigger, &["cpu", "memory", "cron"]) || trigger.get("useCachedMetrics") != Some(&true.into())
     }),
+    (
+        "!(self.type in ['prometheus', 'metrics-api']) || !('timeout' in self.metadata) || \
+         (self.metadata['timeout'].matches('^[0-9]{1,9}$') ? int(self.metadata['timeout']) <= 30000 : \
+         !self.metadata['timeout'].matches('^([0-9.]+(ns|us|ms|s|m|h))+$') || \
+         duration(self.metadata['timeout']) <= duration('30s'))",
+        |trigger| {
+            let timeout = trigger.get("metadata").and_then(|metadata| text(metadata, "timeout"));
+            !is_of(trigger, &["prometheus", "metrics-api"]) || timeout.is_none_or(is_short_timeout)
+        },
+    ),
     ("has(self.scaleTargetRef) != has(self.jobTargetRef)", |spec| {
         spec.get("scaleTargetRef").is_some() != spec.get("jobTargetRef").is_some()
     }),
@@ -186,6 +198,28 @@ fn parameter<'a>(trigger: &'a Value, name: &str) -> Option<&'a str> {
 
 fn is_filled(trigger: &Value, name: &str) -> bool {
     parameter(trigger, name).is_some_and(|text| !text.is_empty())
+}
+
+/// At most 30 seconds, in milliseconds or as a duration; what looks like neither is judged elsewhere.
+fn is_short_timeout(text: &str) -> bool {
+    if (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse::<u32>().is_ok_and(|milliseconds| milliseconds <= 30_000);
+    }
+    // What looks like a duration and is none is an error to the API server, which then refuses it.
+    !looks_like_duration(text) || parse_go_duration(text).is_some_and(|nanos| nanos <= 30_000_000_000)
+}
+
+fn looks_like_duration(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let found = ["ns", "us", "ms", "s", "m", "h"].iter().find_map(|name| unit.strip_prefix(name));
+        match found {
+            Some(next) if unit.len() < rest.len() => rest = next,
+            _ => return false,
+        }
+    }
+    !text.is_empty()
 }
 
 /// Absent, empty, or a number as JSON has them.

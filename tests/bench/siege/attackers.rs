@@ -156,7 +156,7 @@ fn ask_anonymously(port: u16, config: &Arc<ClientConfig>, stop: &AtomicBool) -> 
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let token = if n % 2 == 0 { "" } else { "Authorization: Bearer nonsense\r\n" };
+        let token = if n.is_multiple_of(2) { "" } else { "Authorization: Bearer nonsense\r\n" };
         let path = format!("/apis/unknown-{n}.example.com/v1/namespaces/n-{n}/things");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n{token}\r\n")?;
         if stream.read(&mut buffer)? == 0 {

@@ -65,8 +65,9 @@ fn a_cluster_wide_one_serves_whom_its_annotations_name() {
         rig.cluster.put_authentication(found.clone());
         rig.seconds(35);
         assert!(rig.polls.is_empty(), "its values go nowhere");
-        let expected =
-            format!("ClusterTriggerAuthentication token: its annotation {refusal} (spec.triggers[0] refers to it)");
+        let expected = format!(
+            "s0-prometheus: ClusterTriggerAuthentication token: its annotation {refusal} (spec.triggers[0] refers to it)"
+        );
         assert_eq!(rig.events.iter().rfind(|event| event.reason == "KEDAScalerFailed").unwrap().note, expected);
         assert_eq!(conditions(&rig, "shop")[0], "Ready=False TriggerError");
     }
