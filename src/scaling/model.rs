@@ -374,26 +374,6 @@ pub struct Trigger {
     pub source: Source,
 }
 
-impl Trigger {
-    /// Why a trigger of `object` must not ask, where it wants the endpoints of another namespace's Service: who may write
-    /// there decides whether it exists and where its pods are, and an answer would reveal it.
-    #[must_use]
-    pub fn foreign_service(&self, object: &ObjectKey) -> Option<String> {
-        let Source::Query(Query::MetricsApi(source)) = &self.source else {
-            return None;
-        };
-        let namespace = &source.aggregation.as_ref()?.namespace;
-        (**namespace != *object.namespace).then(|| {
-            format!(
-                "spec.triggers[{}].metadata.url names a Service of namespace {namespace}, and \
-                 aggregateFromKubeServiceEndpoints asks those of the object's own namespace, {}, unless hpalite runs with \
-                 --allow-cross-namespace-services",
-                self.index, object.namespace
-            )
-        })
-    }
-}
-
 /// A cpu or memory trigger. The HPA controller measures it by itself: it is never asked, is neither
 /// active nor in error, and only its target is ours.
 #[derive(Clone, Debug, PartialEq)]
