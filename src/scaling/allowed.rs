@@ -1,6 +1,6 @@
 //! Who may use a ClusterTriggerAuthentication, and towards whom: allow-lists that its annotations may have.
 
-use super::model::without_secrets;
+use super::source::without_secrets;
 
 /// Namespaces whose ScaledObjects may refer to it: names or patterns, between commas.
 pub const NAMESPACES: &str = "hpalite.dev/allowed-namespaces";

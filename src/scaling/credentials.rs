@@ -1,9 +1,11 @@
-//! Where the authentication parameters of a trigger come from.
+//! Where the authentication parameters of a trigger come from, and whom it must not ask.
 
 use std::sync::Arc;
 
 use super::event::{Credentials, EnvTarget, ErrorClass, PollError};
-use super::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ParameterSource, Query, ScaledObject, Trigger};
+use super::model::{
+    Authentication, AuthenticationKey, Gvkr, ObjectKey, ParameterSource, Query, ScaledObject, Source, Trigger,
+};
 
 impl Credentials {
     /// Of a trigger of `object`; None if it refers to no authentication. `find` knows authentications, `target` the
@@ -46,5 +48,25 @@ impl Credentials {
             sources: Arc::new(found.sources.clone()),
             env_target,
         }))
+    }
+}
+
+impl Trigger {
+    /// Why a trigger of `object` must not ask, where it wants the endpoints of another namespace's Service: who may write
+    /// there decides whether it exists and where its pods are, and an answer would reveal it.
+    #[must_use]
+    pub fn foreign_service(&self, object: &ObjectKey) -> Option<String> {
+        let Source::Query(Query::MetricsApi(source)) = &self.source else {
+            return None;
+        };
+        let namespace = &source.aggregation.as_ref()?.namespace;
+        (**namespace != *object.namespace).then(|| {
+            format!(
+                "spec.triggers[{}].metadata.url names a Service of namespace {namespace}, and \
+                 aggregateFromKubeServiceEndpoints asks those of the object's own namespace, {}, unless hpalite runs with \
+                 --allow-cross-namespace-services",
+                self.index, object.namespace
+            )
+        })
     }
 }

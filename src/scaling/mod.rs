@@ -24,6 +24,7 @@ pub mod reason;
 pub mod recommend;
 mod rhythm;
 pub mod schedule;
+mod source;
 pub mod trigger;
 pub mod troubles;
 mod turns;
