@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::composite::Composite;
 use super::event::{ErrorClass, Missing};
-use super::model::{Condition, ConditionKind, ConditionStatus, Definition, OnMissing, Trigger, UnixMillis};
+use super::model::{Condition, ConditionKind, ConditionStatus, Definition, Trigger, UnixMillis};
 use super::trigger::TriggerState;
 
 /// Every trigger gives a value.
@@ -117,8 +117,8 @@ impl Troubles {
                     Missing::Empty => "no series".to_owned(),
                     other => format!("no number but {}", other.class()),
                 };
-                let policy = if trigger.on_missing == OnMissing::Zero { "onMissing: zero" } else { "ignoreNullValues" };
-                Some(format!("{what} for {} since {}, which {policy} reads as 0", trigger.label(), utc(since)))
+                let reads = trigger.on_missing.reads();
+                Some(format!("{what} for {} since {}, {reads}", trigger.label(), utc(since)))
             });
         joined(texts)
     }

@@ -50,6 +50,31 @@ fn the_messages_are_in_the_code() {
     }
 }
 
+/// The threat model names the tests that show it: modules, or functions in them.
+#[test]
+fn the_tests_of_the_security_model_exist() {
+    let mut source = String::new();
+    sources(&root().join("src"), &mut source);
+    sources(&root().join("tests"), &mut source);
+    let text = read(Path::new("k8s/operations.md"));
+    let (_, section) = text.split_once("\n## Security model\n").unwrap();
+    let rows: Vec<&str> =
+        section.split("\n### ").next().unwrap().lines().filter(|line| line.starts_with("| ")).collect();
+    assert!(rows.len() > 9, "{rows:?}");
+    // Behind the headline.
+    for row in &rows[1..] {
+        let names = codes(row.trim_end_matches('|').rsplit('|').next().unwrap());
+        assert!(!names.is_empty(), "nothing shows {row}");
+        for name in names {
+            let last = name.rsplit("::").next().unwrap();
+            let is_there = ["fn ", "mod "]
+                .iter()
+                .any(|kind| [";", "(", " {"].iter().any(|end| source.contains(&format!("{kind}{last}{end}"))));
+            assert!(is_there, "there is no test {name}");
+        }
+    }
+}
+
 #[test]
 fn every_finding_of_doctor_is_in_the_table() {
     let mut source = String::new();

@@ -330,6 +330,27 @@ const TROUBLED: &str = "fallback-* partly-broken formula-coalesced no-authentica
 
 pub(super) const MORE: &[Allowed] = &[
     Allowed {
+        id: "problem-texts",
+        case: "daemon-set",
+        place: "status.conditions.Ready",
+        keda: "False ScaledObjectCheckFailed: *: the server could not find the requested resource",
+        hpalite: "False ScaledObjectCheckFailed: *: spec.scaleTargetRef.kind: a DaemonSet cannot be scaled: *",
+    },
+    Allowed {
+        id: "problem-texts",
+        case: "daemon-set",
+        place: "events: Warning ScaledObjectCheckFailed: *: spec.scaleTargetRef.kind: a DaemonSet cannot be scaled: *",
+        keda: "absent",
+        hpalite: "seen",
+    },
+    Allowed {
+        id: "problem-texts",
+        case: "daemon-set",
+        place: "events: Warning ScaledObjectCheckFailed: *: the server could not find the requested resource|events: Warning ScaledObjectCheckFailed: Target resource doesn't expose /scale subresource",
+        keda: "seen",
+        hpalite: "absent",
+    },
+    Allowed {
         id: "trigger-health",
         case: TROUBLED,
         place: "status.conditions",

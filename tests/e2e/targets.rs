@@ -130,11 +130,14 @@ fn a_kind_without_scale_is_told_from_an_unknown_one() {
     let case = Case::new("no-scale");
     let source = Source::new(30.0);
     case.apply(json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "api", "namespace": case.namespace },
-        "spec": { "selector": { "matchLabels": { "app": "api" } }, "template": pod_template() },
+        "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": { "name": "api", "namespace": case.namespace },
+        "revision": 1,
     }));
     let triggers = json!([source.trigger("10")]);
-    case.scale("so", json!({ "scaleTargetRef": { "kind": "DaemonSet", "name": "api" }, "triggers": triggers }));
+    case.scale(
+        "so",
+        json!({ "scaleTargetRef": { "kind": "ControllerRevision", "name": "api" }, "triggers": triggers }),
+    );
     case.wait_for_event("ScaledObjectCheckFailed", "Target resource doesn't expose /scale subresource");
     let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
     assert!(message.contains("could not find the requested resource"), "{message}");

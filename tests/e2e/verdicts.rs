@@ -334,11 +334,24 @@ fn spoilt(object: &Value, random: &mut fastrand::Rng) -> Input {
     Input { origin: format!("{what} {pointer}"), object }
 }
 
+/// Takes hundreds of objects along, most of them bad, which other tests of this cluster would trip over.
+struct Cleared<'a>(&'a Cluster, String);
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        // While a test fails nothing here may panic too. The daemon of the test still takes its finalizers away.
+        for kind in ["scaledobjects.keda.sh", "triggerauthentications.keda.sh", "scaledobjects.keda.k8s.io"] {
+            let _ = self.0.try_kubectl(&["delete", kind, "--all", "-n", &self.1, "--timeout=120s"]);
+        }
+    }
+}
+
 #[test]
 fn check_says_what_the_api_server_and_the_daemon_say() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "verdicts");
     let _daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
+    let _after = Cleared(cluster, case.namespace.clone());
     let seed = std::env::var("HPALITE_VERDICTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut random = fastrand::Rng::with_seed(seed);
     let bases = bases();

@@ -214,7 +214,7 @@ fn a_newcomer_understands_odd_lives() {
             events.iter().find(|(_, reason, _)| reason == "ScaledInWithoutSeries").map(|(.., note)| note.clone());
         found.ok_or_else(|| format!("{events:?}"))
     });
-    assert!(events.contains("s0-prometheus has had no number for"), "{events}");
+    assert!(events.contains("no series for s0-prometheus since"), "{events}");
     let timeline = daemon().1.sql(&format!(
         "SELECT text FROM v_timeline WHERE namespace = '{}' AND name = 'gone' AND what = 'replicas' AND text LIKE '% to 1 by the HPA%no series%'",
         case.namespace

@@ -97,7 +97,7 @@ fn silence_that_scales_in_is_told_when_it_does_and_until_it_ends() {
         let (condition, message) = healthy(&rig);
         assert_eq!(condition, "TriggersHealthy=True NoSeriesReadAsZero");
         assert!(message.starts_with("no series for s0-prometheus since 1970-01-12T13:4"), "{message}");
-        assert!(message.ends_with(&format!("which {words} reads as 0")), "{message}");
+        assert!(message.ends_with(&format!("which reads as 0 ({words})")), "{message}");
         assert_eq!(notes(&rig, "ScaledInWithoutSeries"), [format!("scaled in from 5 to 0: {message}")]);
         rig.clear();
         rig.seconds(3_600);
