@@ -171,14 +171,22 @@ impl Mover<'_> {
             let left = mover.all(&KINDS[..1])?;
             let Some((resource, object)) = left.first() else { return Ok(None) };
             let lease = mover.lease()?;
-            if !pulse.beats(&lease, Instant::now()) && !mover.has_ready_endpoint()? {
+            let acting = if pulse.beats(&lease, Instant::now()) {
+                Some(format!("{} holds the Lease", text(&lease, "/spec/holderIdentity")))
+            } else if mover.has_ready_endpoint()? {
+                Some("its Service has a ready endpoint".to_owned())
+            } else {
+                None
+            };
+            if acting.is_none() {
                 if !std::mem::replace(&mut is_alone, true) {
                     mover.say("no instance of hpalite acts: finalizers go here, replica counts stay as they are")?;
                 }
                 mover.release(&KINDS[..1])?;
             }
             let held = &object["metadata"]["finalizers"];
-            Ok(Some(format!("{} of them are still there: {}, held by {held}", left.len(), called(resource, object))))
+            let what = format!("{} of them are still there: {}, held by {held}", left.len(), called(resource, object));
+            Ok(Some(acting.map_or(what.clone(), |acting| format!("{what}, while hpalite acts, since {acting}"))))
         });
         result.map_err(|seen| {
             let fix = "see that hpalite runs, or remove the finalizers that are not ours; then run this again";

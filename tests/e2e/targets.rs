@@ -131,7 +131,7 @@ fn a_kind_without_scale_is_told_from_an_unknown_one() {
     let source = Source::new(30.0);
     case.apply(json!({
         "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": { "name": "api", "namespace": case.namespace },
-        "revision": 1,
+        "revision": 1, "data": {},
     }));
     let triggers = json!([source.trigger("10")]);
     case.scale(

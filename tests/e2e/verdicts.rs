@@ -340,9 +340,13 @@ struct Cleared<'a>(&'a Cluster, String);
 impl Drop for Cleared<'_> {
     fn drop(&mut self) {
         // While a test fails nothing here may panic too. The daemon of the test still takes its finalizers away.
-        for kind in ["scaledobjects.keda.sh", "triggerauthentications.keda.sh", "scaledobjects.keda.k8s.io"] {
-            let _ = self.0.try_kubectl(&["delete", kind, "--all", "-n", &self.1, "--timeout=120s"]);
+        for group in ["keda.sh", "keda.k8s.io"] {
+            for kind in ["scaledobjects", "triggerauthentications"] {
+                let kind = format!("{kind}.{group}");
+                let _ = self.0.try_kubectl(&["delete", &kind, "--all", "-n", &self.1, "--timeout=120s"]);
+            }
         }
+        let _ = self.0.try_kubectl(&["delete", "clustertriggerauthentications.keda.sh", "--all", "--timeout=120s"]);
     }
 }
 

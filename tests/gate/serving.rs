@@ -177,7 +177,11 @@ fn answers_nobody_reads_are_bounded_in_sum() {
         status(std::str::from_utf8(&start).unwrap())
     };
     let mut clients: Vec<_> = (0..6).map(|_| connect(gate.local_addr())).collect();
-    assert_eq!(clients.iter_mut().map(code).collect::<Vec<_>>(), [200, 200, 200, 503, 503, 503]);
+    let codes: Vec<_> = clients.iter_mut().map(code).collect();
+    assert_eq!(codes[..3], [200, 200, 200]);
+    // On a slow machine those who read nothing have to give way meanwhile, which makes room for the next.
+    let turned_away = codes.iter().filter(|code| **code == 503).count();
+    assert!(turned_away + usize::try_from(gate.counters().shed()).unwrap() >= 3, "{codes:?}");
     drop(clients);
     eventually("their share is given back", || code(&mut connect(gate.local_addr())) == 200);
 }
