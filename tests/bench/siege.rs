@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let slow_names = attackers::silent_name_server();
     let arguments = ["--allow-network", "127.0.0.0/8"];
     let daemon = match &slow_names {
-        Some(resolv) => Daemon::spawn_with(&cluster, attackers::with_resolver(resolv), &arguments),
+        Some(resolv) => Daemon::spawn_with(&cluster, attackers::with_resolver(&cluster, resolv), &arguments),
         None => Daemon::start(&cluster, &arguments),
     };
     wait_for("the daemon to be ready", || (daemon.readiness() == "ok").then_some(()));

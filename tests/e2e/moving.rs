@@ -39,7 +39,9 @@ fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
 
 pub(crate) fn done(cluster: &Cluster, arguments: &[&str]) -> String {
     let (code, text) = run(cluster, arguments);
-    assert_eq!(code, Some(0), "{text}");
+    // What it went by.
+    let seen = || cluster.try_kubectl(&["get", "lease,service,endpointslice,pod", "-n", "hpalite", "-o", "json"]);
+    assert_eq!(code, Some(0), "{text}\n{}", seen().unwrap_or_else(|error| error));
     text
 }
 

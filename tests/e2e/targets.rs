@@ -130,14 +130,22 @@ fn a_kind_without_scale_is_told_from_an_unknown_one() {
     let case = Case::new("no-scale");
     let source = Source::new(30.0);
     case.apply(json!({
-        "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": { "name": "api", "namespace": case.namespace },
-        "revision": 1, "data": {},
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "plains.e2e.example" },
+        "spec": {
+            "group": "e2e.example", "scope": "Namespaced", "names": { "kind": "Plain", "plural": "plains", "singular": "plain" },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
     }));
+    case.cluster.kubectl(&["wait", "--for=condition=Established", "crd/plains.e2e.example", "--timeout=60s"]);
+    let plain = json!({ "apiVersion": "e2e.example/v1", "kind": "Plain", "metadata": { "name": "api", "namespace": case.namespace } });
+    wait_for("the new kind to be served", || case.cluster.try_apply(&plain.to_string()).ok());
     let triggers = json!([source.trigger("10")]);
-    case.scale(
-        "so",
-        json!({ "scaleTargetRef": { "kind": "ControllerRevision", "name": "api" }, "triggers": triggers }),
-    );
+    let plain = json!({ "apiVersion": "e2e.example/v1", "kind": "Plain", "name": "api" });
+    case.scale("so", json!({ "scaleTargetRef": plain, "triggers": triggers }));
     case.wait_for_event("ScaledObjectCheckFailed", "Target resource doesn't expose /scale subresource");
     let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
     assert!(message.contains("could not find the requested resource"), "{message}");

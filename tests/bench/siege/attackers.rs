@@ -388,9 +388,9 @@ pub(crate) fn silent_name_server() -> Option<String> {
 }
 
 /// Starts a program in a mount namespace of its own, where names are asked of the silent server.
-pub(crate) fn with_resolver(resolv: &str) -> Command {
-    let file = std::env::temp_dir().join(format!("hpalite-siege-{}.resolv", std::process::id()));
-    std::fs::write(&file, resolv).expect("a temporary file");
+pub(crate) fn with_resolver(cluster: &Cluster, resolv: &str) -> Command {
+    let file = cluster.folder.join("resolv.conf");
+    std::fs::write(&file, resolv).expect("a file in the cluster's folder");
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#]).arg(file);
     command.arg(env!("CARGO_BIN_EXE_hpalite"));
