@@ -131,6 +131,16 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
     );
 }
 
+/// Other tests of this cluster would take it for an instance of hpalite that acts.
+struct NoEndpointByHand<'a>(&'a Cluster);
+
+impl Drop for NoEndpointByHand<'_> {
+    fn drop(&mut self) {
+        // While a test fails nothing here may panic too.
+        let _ = self.0.try_kubectl(&["delete", "endpointslice", "by-hand", "-n", "hpalite", "--ignore-not-found"]);
+    }
+}
+
 #[test]
 fn doctor_names_the_cause_of_each_broken_set_up() {
     let (cluster, _turn) = exclusive(Exclusive::Installations);
@@ -148,6 +158,7 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
     let unready = || delete(&["endpointslice", "by-hand", "-n", "hpalite"]);
     // Else everything would follow from no pod being ready.
     ready();
+    let _after = NoEndpointByHand(cluster);
     broken(cluster, "service-no-endpoints", "no ready endpoint", &unready, &ready);
     broken(cluster, "apiservice-missing", APISERVICE, &|| delete(&["apiservice", APISERVICE]), &restore);
     let ca = base64(&std::fs::read(format!("{}/ca.crt", cluster.env("CLUSTER_PKI"))).unwrap());
