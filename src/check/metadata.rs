@@ -40,7 +40,7 @@ enum Kind {
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 /// Where `kubectl apply` keeps a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// What etcd takes in one request, unless it is told otherwise.
+/// What etcd takes in one request, unless its flags say otherwise.
 const OBJECT_BYTES_MAX: usize = 1536 * 1024;
 
 const NAME_FIX: &str =

@@ -126,7 +126,7 @@ fn watch<T: Send + 'static>(
     })
 }
 
-/// An object that cannot be read is told once per version, and harms nobody: neither another, nor what is known of it.
+/// An object that cannot be read is logged once per version, and harms neither another object nor what is known of it.
 fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Result<T, Unreadable>) -> Option<Seen<T>> {
     let read = |raw: Raw, seen: fn(T) -> Seen<T>| match read(raw.json.get().as_bytes()) {
         Ok(object) => seen(object),

@@ -1,4 +1,4 @@
-//! One finding for one cause: what is wrong only because something else is, is not told beside it.
+//! One finding for one cause: what is wrong only because of something else is not reported beside it.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ fn consequences(cause: &str) -> &'static [&'static [&'static str]] {
     }
 }
 
-/// The same of one ScaledObject: its condition and its HPA repeat what is told of its trigger.
+/// The same for one ScaledObject: its condition and its HPA repeat what is reported about its trigger.
 fn repeats(cause: &str, id: &str) -> bool {
     const CAUSES: [&str; 9] = [
         "authentication-unusable",
@@ -72,7 +72,7 @@ fn follows(finding: &Finding, cause: &Finding) -> bool {
     is_general || (repeats(cause.id, finding.id) && is_same_object())
 }
 
-/// Leaves the causes, and tells of each check that lost something from what it follows.
+/// Keeps the causes, and records for each check that lost findings what they follow from.
 pub(super) fn reduce(report: &mut Report) {
     let mut findings = std::mem::take(&mut report.findings);
     let causes: Vec<Option<&'static str>> = findings

@@ -16,8 +16,10 @@ const COUNT_MAX: usize = 6;
 /// Bytes of all of them. A certificate has one or two kilobytes; a hundred names in it add a few.
 const BYTES_MAX: usize = 48 << 10;
 
+/// Refuses a chain that is longer or larger than any server needs.
+///
 /// # Errors
-/// When there are more than any server needs.
+/// When there are more certificates, or larger ones, than the limits above.
 pub(crate) fn check(end_entity: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
     if others.len() > COUNT_MAX {
         return Err(Error::General(format!("it presents more than {COUNT_MAX} certificates beside its own")));
