@@ -56,10 +56,10 @@ fn the_tests_of_the_security_model_exist() {
     let mut source = String::new();
     sources(&root().join("src"), &mut source);
     sources(&root().join("tests"), &mut source);
-    let text = read(Path::new("k8s/operations.md"));
-    let (_, section) = text.split_once("\n## Security model\n").unwrap();
+    let text = read(Path::new("k8s/security.md"));
+    let (_, section) = text.split_once("# Security model\n").unwrap();
     let rows: Vec<&str> =
-        section.split("\n### ").next().unwrap().lines().filter(|line| line.starts_with("| ")).collect();
+        section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| ")).collect();
     assert!(rows.len() > 9, "{rows:?}");
     // Behind the headline.
     for row in &rows[1..] {
