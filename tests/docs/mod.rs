@@ -4,6 +4,7 @@
 mod links;
 mod tables;
 mod walkthrough;
+mod workflows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -172,4 +173,11 @@ fn every_flag_of_run_is_documented() {
         let short = flag.trim_start_matches("--leader-elect");
         assert!(document.contains(flag) || document.contains(&format!("`{short}")), "{flag} is not in k8s/flags.md");
     }
+}
+
+/// A stranger reads it to the end.
+#[test]
+fn the_readme_is_short() {
+    let length = read(Path::new("README.md")).len();
+    assert!(length <= 8192, "{length} bytes");
 }
