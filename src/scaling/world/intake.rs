@@ -84,7 +84,7 @@ impl World {
         }
         let before = self.objects.get(&key).map(|object| {
             (
-                object.target_id(),
+                object.target_id.clone(),
                 object.spec.pause.clone(),
                 object.spec.force_activation,
                 object.spec.generation,
@@ -106,7 +106,7 @@ impl World {
         let Some(object) = self.objects.get(&key) else {
             return;
         };
-        let target = object.target_id();
+        let target = object.target_id.clone();
         let spec = &object.spec;
         // A change of annotations takes effect at once, like a change of the spec.
         let changed = before.as_ref().is_some_and(|(_, pause, force, generation, _)| {
@@ -146,7 +146,7 @@ impl World {
             self.outbox.starved.retain(|waiting| waiting != key);
         }
         self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
-        let target = object.target_id();
+        let target = object.target_id.clone();
         self.unindex_target(&target, key);
         self.mark_target(&target);
         self.outbox.push(crate::scaling::event::Command::Publish(key.clone(), None));
@@ -323,8 +323,9 @@ impl World {
             Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, namespace, name),
             Seen::ListEnd { scope } => {
-                let known = self.facts.workloads.keys().filter(|(kind, ..)| kind == gvkr);
-                let gone = list.end(&scope, known.map(|(_, namespace, name)| (namespace.as_str(), name.as_str())));
+                let known = self.facts.workloads.iter().filter(|(_, (kind, _))| kind == gvkr);
+                let known = known.map(|(_, (_, workload))| (workload.namespace.as_str(), workload.name.as_str()));
+                let gone = list.end(&scope, known);
                 for (namespace, name) in gone {
                     self.workload_gone(gvkr, namespace, name);
                 }
@@ -336,9 +337,8 @@ impl World {
 
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
         let target = (workload.namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), workload.name.clone());
-        let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
-        let before = self.facts.workloads.insert(id, workload.clone());
-        let same = before.is_some_and(|old| {
+        let before = self.facts.workloads.insert(target.clone(), (gvkr.clone(), workload.clone()));
+        let same = before.is_some_and(|(_, old)| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
         if !same {
@@ -348,8 +348,8 @@ impl World {
     }
 
     fn workload_gone(&mut self, gvkr: &Gvkr, namespace: String, name: String) {
-        let target = (namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), name.clone());
-        self.facts.workloads.remove(&(gvkr.clone(), namespace, name));
+        let target = (namespace, gvkr.group.clone(), gvkr.kind.clone(), name);
+        self.facts.workloads.remove(&target);
         // Another may have its name by now: nothing follows before a read has found none.
         for key in self.objects.by_target.get(&target).cloned().unwrap_or_default() {
             self.with(&key, |object, _| object.doubt_target());
@@ -361,7 +361,7 @@ impl World {
     fn doubt_targets(&mut self, gvkr: &Gvkr) {
         for object in self.objects.values_mut() {
             let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr);
-            if is_found && self.facts.shown_target(object).is_none() {
+            if is_found && self.facts.watched_target(object).is_none() {
                 object.doubt_target();
             }
         }
@@ -433,7 +433,7 @@ impl World {
 impl Object {
     /// Takes in a read of the target. False when it is of no use; else with the target that only reads show.
     fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Workload)>) {
-        let is_shown = work.facts.shown_target(self).is_some();
+        let is_shown = work.facts.watched_target(self).is_some();
         self.is_target_being_read = false;
         let is_old = std::mem::take(&mut self.is_target_read_old);
         // The object has left that target meanwhile, or the target has changed.
@@ -487,7 +487,7 @@ impl Object {
             round.waits_for_target = false;
         }
         let found = match &self.target {
-            Target::Found { workload, .. } if !is_shown => Some((self.target_id(), workload.clone())),
+            Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), workload.clone())),
             _ => None,
         };
         (true, found)

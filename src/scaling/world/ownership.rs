@@ -33,16 +33,16 @@ pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option
 impl Object {
     /// Why this object must keep its hands off the target: who has it already.
     pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
-        let target = self.target_id();
+        let target = &self.target_id;
         let wanted_hpa = self.definition().map(|definition| definition.hpa_name.as_str());
         let workload = self.spec.target.name.as_str();
         let kind = self.target.gvkr().map_or_else(|| self.spec.target.kind.clone(), |gvkr| gvkr.kind_text());
-        let winner = self.owner_of_target(&target, work)?;
+        let winner = self.owner_of_target(target, work)?;
         if winner != self.spec.key {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
         let me = owner(&self.spec);
-        let names = work.facts.hpas_by_target.get(&target)?;
+        let names = work.facts.hpas_by_target.get(target)?;
         let foreign =
             names.iter().filter_map(|name| work.facts.hpas.get(&(target.0.clone(), name.clone()))).find(|hpa| {
                 !is_controlled_by(hpa, &me)
@@ -67,7 +67,7 @@ impl Object {
 
     /// Somebody else, who is not on the way out, scales the target of this object.
     pub(super) fn is_target_shared(&self, work: &Work<'_>) -> bool {
-        let users = work.others.by_target.get(&self.target_id());
+        let users = work.others.by_target.get(&self.target_id);
         users.into_iter().flatten().any(|other| {
             let lives = work.others.get(other).is_some_and(|other| !other.spec.deletion_requested);
             *other != self.spec.key && lives

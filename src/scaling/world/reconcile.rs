@@ -20,6 +20,7 @@ const HPA_TRIES: u32 = 3;
 impl Object {
     /// True when it went through to the end.
     pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
+        self.is_settled = false;
         self.settle_attribution(work);
         self.look_at_target(work);
         if !work.facts.may_decide(self.spec.key.group) {
@@ -402,6 +403,7 @@ impl Object {
         }
         if wanted == self.spec.status {
             self.status_dirty_since = None;
+            self.is_settled = self.verdict == Verdict::Good;
             return;
         }
         let since = *self.status_dirty_since.get_or_insert(work.now);

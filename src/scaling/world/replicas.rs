@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
-use super::watched_workloads;
 use super::work::Work;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Absence, Record};
@@ -33,12 +32,7 @@ impl Object {
     /// What a watched target has, for an object that did not know it: also one that never changes is seen once, and what
     /// changed before the object was listed is seen, too.
     pub(super) fn look_at_target(&mut self, work: &mut Work<'_>) {
-        let target = &self.spec.target;
-        let watched = watched_workloads()
-            .into_iter()
-            .find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version);
-        let id = watched.map(|gvkr| (gvkr, self.spec.key.namespace.to_string(), target.name.clone()));
-        let workload = id.and_then(|id| work.facts.workloads.get(&id));
+        let workload = work.facts.watched_target(self).map(|(_, workload)| workload);
         let news = workload.filter(|workload| self.recorded.replicas != Some(workload.replicas));
         if let Some(workload) = news.cloned() {
             self.note_replicas_of(&workload, work);

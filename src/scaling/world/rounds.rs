@@ -42,7 +42,7 @@ impl World {
 
 impl Object {
     fn start_round(&mut self, due_at: UnixMillis, work: &mut Work<'_>) {
-        let is_target_shown = work.facts.shown_target(self).is_some();
+        let is_target_shown = work.facts.watched_target(self).is_some();
         let Some(definition) = self.loop_definition.clone() else {
             return;
         };
@@ -68,20 +68,20 @@ impl Object {
             })
         });
         let selector = match &self.target {
-            Target::Found { workload, .. } => workload.selector.clone(),
+            Target::Found { workload, .. } if counts_pods => workload.selector.clone(),
             _ => None,
         };
         let reads_target = !is_target_shown;
         self.round = Some(Round {
             waiting: definition.triggers.iter().map(|trigger| trigger.index).collect(),
             waits_for_target: reads_target,
-            waits_for_pods: counts_pods && selector.is_some(),
+            waits_for_pods: selector.is_some(),
             again: false,
         });
         if reads_target {
             self.read_target(work);
         }
-        if let (true, Some(selector)) = (counts_pods, selector) {
+        if let Some(selector) = selector {
             work.outbox.push(Command::CountReadyPods { object: self.spec.key.clone(), selector });
         }
         for trigger in &definition.triggers {
@@ -266,7 +266,9 @@ impl Object {
             self.decide(work);
         }
         self.tell_fallback(work);
-        work.outbox.dirty.insert(self.spec.key.clone());
+        if self.needs_a_look() {
+            work.outbox.dirty.insert(self.spec.key.clone());
+        }
     }
 
     fn tell_fallback(&mut self, work: &mut Work<'_>) {
@@ -361,11 +363,13 @@ impl Object {
         };
         // A pause says nothing of the triggers: what was last known of them stays.
         if !self.spec.pause.is_full() {
-            self.decided = Some(Decided {
+            let decided = Some(Decided {
                 ready: decision.ready.clone(),
                 active: decision.active.clone(),
                 activity: activity(&triggers),
             });
+            self.is_settled &= self.decided == decided;
+            self.decided = decided;
         }
         // A state that lasts is one decision; its samples tell the rest.
         if self.recorded.decision.as_ref() == Some(&said) && decision.scale_to.is_none() {

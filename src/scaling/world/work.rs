@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::Settings;
 use super::authentications::Read;
 use super::lists::{ListTracker, Lists};
 use super::ownership::owner;
 use super::pods::Pods;
-use super::{Settings, watched_kind};
 use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
 use crate::scaling::hpa::{ObservedHpa, is_controlled_by};
@@ -113,8 +113,8 @@ pub(super) struct Facts {
     pub(super) hpas_by_owner: HashMap<String, BTreeSet<String>>,
     /// Uids of HPAs that went lately: an answer or a picture of one that comes late is of no use.
     pub(super) gone_hpas: VecDeque<String>,
-    /// By kind, namespace and name; only the watched kinds.
-    pub(super) workloads: HashMap<(Gvkr, String, String), Workload>,
+    /// Only the watched kinds.
+    pub(super) workloads: HashMap<TargetId, (Gvkr, Workload)>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     pub(super) lists: Lists,
     /// Another instance may be acting: facts are taken in, nothing follows from them.
@@ -149,11 +149,13 @@ impl Facts {
 
     /// The target as its watch shows it.
     pub(super) fn shown_target(&self, object: &Object) -> Option<Target> {
-        let spec = &object.spec;
-        let gvkr = watched_kind(&spec.target)?;
-        let id = (gvkr, spec.key.namespace.to_string(), spec.target.name.clone());
-        let workload = self.workloads.get(&id)?.clone();
-        Some(Target::Found { gvkr: id.0, workload })
+        let (gvkr, workload) = self.watched_target(object)?.clone();
+        Some(Target::Found { gvkr, workload })
+    }
+
+    pub(super) fn watched_target(&self, object: &Object) -> Option<&(Gvkr, Workload)> {
+        let (_, version) = object.spec.target.api_version.rsplit_once('/')?;
+        self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
     }
 
     /// Nothing is decided on half of the facts, nor beside another instance.

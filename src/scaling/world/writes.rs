@@ -139,7 +139,7 @@ impl World {
             return;
         };
         let scaling = object.scaling.take();
-        let id = object.target_id();
+        let id = object.target_id.clone();
         // The watch will say the same; until then nothing is decided on the old count.
         let mut workload = match &mut object.target {
             Target::Found { workload, .. } => {
@@ -149,10 +149,7 @@ impl World {
             _ => return,
         };
         workload.replicas_manager = Some("hpalite".to_owned());
-        if let Some(gvkr) = object.target.gvkr().cloned()
-            && let Some(known) =
-                self.facts.workloads.get_mut(&(gvkr, workload.namespace.clone(), workload.name.clone()))
-        {
+        if let Some((_, known)) = self.facts.workloads.get_mut(&id) {
             known.replicas = to;
         }
         self.note_replicas(&id, &workload);
@@ -281,7 +278,7 @@ impl Object {
         };
         // Somebody else moved the target meanwhile: that is no failure, the next look decides.
         if error.kind == WriteErrorKind::Conflict {
-            if work.facts.shown_target(self).is_none() {
+            if work.facts.watched_target(self).is_none() {
                 self.read_target(work);
             }
             return;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::scaling::event::WriteKind;
+use crate::scaling::hpa::{self, Drift};
 use crate::scaling::model::ObjectKey;
-use crate::scaling::object::{Object, Verdict, target_id};
+use crate::scaling::object::{Object, Verdict, scaling_active, target_id};
 use crate::scaling::view::Reading;
 use crate::scaling::world::World;
 
@@ -19,7 +20,8 @@ impl World {
             in_flight += object.in_flight_writes.len();
             check_slots(object);
             self.check_loop(key, object);
-            let users = self.objects.by_target.get(&object.target_id());
+            self.check_settled(key, object);
+            let users = self.objects.by_target.get(&object.target_id);
             assert!(users.is_some_and(|users| users.contains(key)), "{key}: target index");
             assert_eq!(object.is_starved, self.outbox.starved.contains(key), "{key}: queue for writes");
         }
@@ -31,6 +33,22 @@ impl World {
         self.check_indexes();
         self.schedule.check();
         self.check_ages();
+    }
+
+    /// Reconciling what is settled would change nothing.
+    fn check_settled(&self, key: &ObjectKey, object: &Object) {
+        if !object.is_settled || object.needs_a_look() {
+            return;
+        }
+        let hpa = self.facts.hpa_of(object).unwrap();
+        let status = object.wanted_status(Some((&hpa.name, scaling_active(hpa))));
+        assert_eq!(status, object.spec.status, "{key}: status");
+        let (definition, gvkr) = (object.definition().unwrap(), object.target.gvkr().unwrap());
+        let desired = hpa::desired(&object.spec, definition, gvkr, &self.settings.version);
+        let is_right = hpa::drift(&desired, hpa) == Drift::None;
+        let is_kept = object.hpa_kept.as_ref().is_some_and(|kept| kept.stands(&desired, hpa));
+        let waits = object.is_starved || !object.slots.hpa.is_free(self.now);
+        assert!(is_right || is_kept || waits, "{key}: HPA is not as desired: {desired:?}, {hpa:?}");
     }
 
     fn check_loop(&self, key: &ObjectKey, object: &Object) {
