@@ -14,8 +14,8 @@ use super::model::{
     Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
     TargetRef, UnixMillis, Workload,
 };
+use super::read_cadence::ReadCadence;
 use super::reason::Reason;
-use super::rhythm::Rhythm;
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
@@ -54,7 +54,7 @@ pub(super) struct Object {
     /// The definition that `triggers` belongs to.
     pub(super) loop_definition: Option<std::sync::Arc<Definition>>,
     pub(super) round: Option<Round>,
-    pub(super) rhythm: Rhythm,
+    pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
     /// `last_active_at` as last handed to the history.
     pub(super) recorded_active_at: Option<UnixMillis>,
@@ -305,7 +305,7 @@ impl Object {
             loop_generation: None,
             loop_definition: None,
             round: None,
-            rhythm: Rhythm::default(),
+            cadence: ReadCadence::default(),
             last_active_at,
             recorded_active_at: restored_active_at,
             decided: None,

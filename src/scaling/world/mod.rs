@@ -7,13 +7,13 @@
 
 mod authentications;
 mod deletion;
-mod intake;
+mod ingest;
 mod lists;
 mod ownership;
 mod pods;
+mod poll_cycle;
 mod reconcile;
 mod replicas;
-mod rounds;
 mod silence;
 mod troubles;
 mod work;
@@ -134,7 +134,7 @@ impl World {
     /// Takes in one event and returns what must be done because of it.
     pub fn apply(&mut self, event: Event, now: UnixMillis) -> Vec<Command> {
         self.wake_up(now);
-        self.take_in(event, now);
+        self.ingest(event, now);
         self.take_silence(now);
         while self.outbox.wakes.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.outbox.wakes.pop_first() {
@@ -207,7 +207,7 @@ impl World {
             ] {
                 *at = at.map(shift);
             }
-            object.rhythm = super::rhythm::Rhythm::default();
+            object.cadence = super::read_cadence::ReadCadence::default();
             if let Some((at, _)) = &mut object.recorded.scaled {
                 *at = shift(*at);
             }

@@ -147,7 +147,7 @@ impl Object {
     /// Removes the HPA and moves the target to the paused count.
     fn pause(&mut self, work: &mut Work<'_>) -> Verdict {
         // The loop ends before anything else, so that nothing moves while the HPA goes.
-        self.tell_pause(false, work);
+        self.report_pause(false, work);
         let was_running = self.loop_generation.is_some();
         self.stop(work);
         if was_running {
@@ -284,21 +284,21 @@ impl Object {
         };
         self.verdict = verdict.clone();
         let is_pending = verdict == Verdict::Pending;
-        self.tell_pause(is_pending, work);
+        self.report_pause(is_pending, work);
         match verdict {
             Verdict::Pending => {}
             Verdict::Failed { phrase, message } => {
                 self.stop(work);
-                self.tell_failure(format!("{phrase}: {message}"), message, phrase, failed_note, work);
+                self.report_failure(format!("{phrase}: {message}"), message, phrase, failed_note, work);
             }
             Verdict::Paused => {
-                self.tell_ready(work);
+                self.report_ready(work);
             }
             Verdict::Good => {
                 if was_running != Some(generation) {
                     self.start(was_running.is_some(), work);
                 }
-                self.tell_ready(work);
+                self.report_ready(work);
                 if self.redecide && self.slots.scale.is_free(work.now) {
                     self.decide(work);
                 }
@@ -335,9 +335,9 @@ impl Object {
         if silent {
             return;
         }
-        let mut told = std::collections::BTreeSet::new();
+        let mut built = std::collections::BTreeSet::new();
         for (_, kind) in kinds {
-            if told.insert(kind.clone()) {
+            if built.insert(kind.clone()) {
                 self.emit_normal("KEDAScalersStarted", "BuildScaler", format!("Scaler {kind} is built"), work);
             }
         }
@@ -346,14 +346,14 @@ impl Object {
         }
     }
 
-    fn tell_ready(&mut self, work: &mut Work<'_>) {
+    fn report_ready(&mut self, work: &mut Work<'_>) {
         self.recorded.check_note = None;
         if !std::mem::replace(&mut self.recorded.was_ready, true) {
             self.emit_normal("ScaledObjectReady", "CheckScaledObject", "ScaledObject is ready for scaling", work);
         }
     }
 
-    fn tell_failure(
+    fn report_failure(
         &mut self,
         full: String,
         message: String,
@@ -380,7 +380,7 @@ impl Object {
         self.emit_warning("ScaledObjectCheckFailed", "CheckScaledObject", full, work);
     }
 
-    fn tell_pause(&mut self, is_pending: bool, work: &mut Work<'_>) {
+    fn report_pause(&mut self, is_pending: bool, work: &mut Work<'_>) {
         let paused = self.spec.pause.is_any();
         // A full pause is told once its HPA is gone.
         if self.recorded.paused == paused || (is_pending && paused) {

@@ -72,7 +72,7 @@ impl Object {
         let is_another_s = by.as_ref().is_some_and(|by| by.actor == Actor::Other);
         work.outbox.record(Record::Replicas { at: work.now, object: self.spec.key.clone(), from, to, by, absent });
         if !is_another_s {
-            self.tell_silence(from.unwrap_or(to), to, work);
+            self.report_silence(from.unwrap_or(to), to, work);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::scaling::troubles;
 
 impl Object {
     /// Tells each trigger's error once the round is complete and its fallback has been considered.
-    pub(super) fn tell_troubles(&mut self, work: &mut Work<'_>) {
+    pub(super) fn report_troubles(&mut self, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;
         };
@@ -29,20 +29,20 @@ impl Object {
         let error = error.filter(|error| error.class == ErrorClass::Formula);
         errors.push((composite::INDEX, error.map(|error| error.message.clone())));
         for (index, error) in errors {
-            self.tell_trigger_error(index, error, work);
+            self.report_trigger_error(index, error, work);
         }
     }
 
     /// An event for each new error text of a trigger, not for each failing poll.
-    fn tell_trigger_error(&mut self, index: u16, error: Option<String>, work: &mut Work<'_>) {
-        let told = &mut self.recorded.trigger_errors;
+    fn report_trigger_error(&mut self, index: u16, error: Option<String>, work: &mut Work<'_>) {
+        let reported = &mut self.recorded.trigger_errors;
         match error {
             None => {
-                told.remove(&index);
+                reported.remove(&index);
             }
-            Some(error) if told.get(&index) == Some(&error) => {}
+            Some(error) if reported.get(&index) == Some(&error) => {}
             Some(error) => {
-                told.insert(index, error.clone());
+                reported.insert(index, error.clone());
                 let feeds_formula = self.definition().is_some_and(|definition| definition.modifiers.is_some());
                 let reason = if feeds_formula { "KEDAMetricSourceFailed" } else { "KEDAScalerFailed" };
                 self.emit_warning(reason, "QueryTrigger", error, work);
@@ -51,7 +51,7 @@ impl Object {
     }
 
     /// The target's replicas became fewer, by us or by the HPA that follows us.
-    pub(super) fn tell_silence(&mut self, from: u32, to: u32, work: &mut Work<'_>) {
+    pub(super) fn report_silence(&mut self, from: u32, to: u32, work: &mut Work<'_>) {
         if to >= from {
             return;
         }

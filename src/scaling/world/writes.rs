@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::World;
-use super::intake::is_older;
-use super::rounds::scale_event;
+use super::ingest::is_older;
+use super::poll_cycle::scale_event;
 use super::work::Work;
 use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::hpa::{self, DesiredHpa, Drift, Kept};
@@ -67,7 +67,7 @@ impl World {
             }
             WriteKind::Release { finalizers, .. } => {
                 object.spec.finalizers = finalizers;
-                self.with(key, |object, work| object.tell_deleted(work));
+                self.with(key, |object, work| object.emit_deleted(work));
             }
             WriteKind::Status(patch) => {
                 let is_again = object.status_written.as_ref() == Some(&patch.after);
@@ -202,7 +202,7 @@ impl World {
             // Gone already: an earlier try did succeed, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
                 object.spec.finalizers = finalizers;
-                self.with(key, |object, work| object.tell_deleted(work));
+                self.with(key, |object, work| object.emit_deleted(work));
             }
             _ => {}
         }
@@ -236,14 +236,14 @@ impl Object {
     }
 
     /// The watch may show an object gone before the answer to its release arrives.
-    pub(super) fn tell_released(&mut self, work: &mut Work<'_>) {
+    pub(super) fn emit_if_released(&mut self, work: &mut Work<'_>) {
         let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
         if self.in_flight_writes.values().any(is_release) {
-            self.tell_deleted(work);
+            self.emit_deleted(work);
         }
     }
 
-    fn tell_deleted(&mut self, work: &mut Work<'_>) {
+    fn emit_deleted(&mut self, work: &mut Work<'_>) {
         self.emit_warning("ScaledObjectDeleted", "DeleteScaledObject", "ScaledObject was deleted", work);
     }
 

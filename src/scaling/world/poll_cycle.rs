@@ -261,17 +261,17 @@ impl Object {
         // Otherwise as soon as it is good again, since the next round may be far.
         self.redecide |= !is_good;
         self.compose_round(work);
-        self.tell_troubles(work);
+        self.report_troubles(work);
         if is_good {
             self.decide(work);
         }
-        self.tell_fallback(work);
+        self.report_fallback(work);
         if self.needs_a_look() {
             work.outbox.dirty.insert(self.spec.key.clone());
         }
     }
 
-    fn tell_fallback(&mut self, work: &mut Work<'_>) {
+    fn report_fallback(&mut self, work: &mut Work<'_>) {
         let active = self.definition().is_some_and(|definition| self.is_falling_back(definition));
         if std::mem::replace(&mut self.recorded.fallback, active) == active {
             return;

@@ -24,7 +24,7 @@ const GONE_HPAS_MAX: usize = 256;
 const TARGET_RETRY: Duration = Duration::from_secs(10);
 
 impl World {
-    pub(super) fn take_in(&mut self, event: Event, now: UnixMillis) {
+    pub(super) fn ingest(&mut self, event: Event, now: UnixMillis) {
         match event {
             Event::ScaledObject(group, seen) => self.scaled_object(group, seen, now),
             Event::Hpa(seen) => self.hpa(seen, now),
@@ -135,7 +135,7 @@ impl World {
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
         // While the object is still known, since it says which ones they are.
         self.index_authentications(key, None, now);
-        self.with(key, |object, work| object.tell_released(work));
+        self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
             return;
         };
@@ -522,7 +522,7 @@ impl Object {
     }
 
     fn metric_read(&mut self, work: &mut Work<'_>) {
-        let Some(poll_at) = self.rhythm.read(work.now) else {
+        let Some(poll_at) = self.cadence.read(work.now) else {
             return;
         };
         let follows = self.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
@@ -555,11 +555,11 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
 }
 
 /// Bytes of an address or a query that are recorded.
-const TOLD_BYTES_MAX: usize = 4_096;
+const RECORDED_BYTES_MAX: usize = 4_096;
 
 fn recorded_triggers(definition: &crate::scaling::model::Definition) -> Vec<crate::scaling::event::RecordedTrigger> {
     let recorded = definition.triggers.iter().map(|trigger| {
-        let (server, query) = trigger.source.told();
+        let (server, query) = trigger.source.shown();
         crate::scaling::event::RecordedTrigger {
             index: trigger.index,
             kind: trigger.kind.clone(),
@@ -576,13 +576,13 @@ fn recorded_triggers(definition: &crate::scaling::model::Definition) -> Vec<crat
 
 /// The text, or of a long one the begin and what tells it from others of the same begin.
 fn bounded(text: String) -> String {
-    if text.len() <= TOLD_BYTES_MAX {
+    if text.len() <= RECORDED_BYTES_MAX {
         return text;
     }
     // FNV-1a.
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-    let end = (0..=TOLD_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (0..=RECORDED_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
 }
 
