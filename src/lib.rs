@@ -1,7 +1,7 @@
 //! hpalite: Prometheus-driven autoscaling for Kubernetes in one synchronous process.
 //!
 //! ```text
-//!  API server ──watch──▶ daemon::watches ─┐                          ┌─▶ daemon::hands ──write──▶ API server
+//!  API server ──watch──▶ daemon::watches ─┐                          ┌─▶ daemon::api_writer ──write──▶ API server
 //!                          (wire: read)   │                          │     (wire: write)
 //!  Prometheus ◀─ask── polling::poller    ─┼─Event─▶ scaling::World ──┼─▶ polling::poller
 //!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
@@ -15,7 +15,53 @@
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
 //! [`polling`] asks metric servers, [`prometheus`] and [`metrics_api`] know what to ask and how to read the answer,
-//! both through [`outbound`], [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it together.
+//! both through [`outbound`], [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and
+//! [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and others. Which module may
+//! import which, and why, is a table in `tests/tidy/imports.rs`.
+//!
+//! # Where is it?
+//! | question | the way through the code | shown by |
+//! |---|---|---|
+//! | Where is an object scaled to zero? | `scaling::decide`: `decide()` calls `inactive()`, and `scale_in()` waits for the cooldown. The world makes a `WriteKind::Scale` of it, and the daemon's API writer sends that in `scale()` | `decide::tests::every_row_of_the_table`, `world::tests::scaling::from_zero_up_cooling_down_and_back`, and `e2e::walkthrough::a_deployment_goes_from_zero_to_seven_and_back` on a real control plane |
+//! | Where is an HPA's selector written? | `wire::scaled_object::current` and `legacy` choose the label as `Definition::selector`; `scaling::hpa::metrics()` puts it into each external metric; `wire::hpa` writes it as JSON | `e2e::hpa::everything_the_object_asks_for_is_passed_on`, and `e2e::compat_more` beside KEDA's |
+//! | Where does a forged header die? | `http::gate::verdict`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::upstream` and `conn` drop every such header (`is_identity_header()`) before a request goes on | `gate::identity::nobody_else_does`, `conformance::access::row_09_claims_count_only_from_the_front_proxy` |
+//!
+//! # Lexicon
+//! One word for one thing, in code, SQL, logs and documents. Everything else is called what Kubernetes, KEDA and Prometheus
+//! call it.
+//!
+//! | word | is |
+//! |---|---|
+//! | object | a ScaledObject, of either API |
+//! | definition | what an object's `spec` asks for, read and checked |
+//! | problem | something wrong in a definition, with its field and what to write instead |
+//! | target | the workload that an object scales; of a trigger: the value for each replica |
+//! | trigger | one entry of `spec.triggers` |
+//! | source | what answers for a trigger: a query, a URL, a pod selector, a schedule |
+//! | metric server | what a source asks: a Prometheus, or an HTTP service |
+//! | poll | asking a source once |
+//! | poll cycle | the polls of all triggers of an object, and the decision that they lead to |
+//! | sample | what a poll gave: a value or an error, with its time |
+//! | outcome | of a poll, whether it gave a value, an error, or no number |
+//! | active | a trigger above its activation threshold, and an object with one |
+//! | cooldown | the time between an object's last activity and its scaling to zero |
+//! | fallback | replicas that stand in for a trigger that fails |
+//! | decision | what the core concludes from an object's samples, with the reason |
+//! | hold | to leave replicas as they are, because something could not be read |
+//! | event | a fact that comes into the core; a Kubernetes Event is always called that |
+//! | command | an effect that the core asks for |
+//! | write | a change that is sent to the API server, one of `WriteKind` |
+//! | world | all objects and facts that the core knows |
+//! | view | what is published of an object for readers of its metrics |
+//! | drift | a difference between an HPA and what it should be |
+//! | recorder | what turns events and decisions into rows of the history |
+//! | compaction | packing and merging stored samples |
+//! | roll-up | minutes and hours that samples are summed up to |
+//! | gate | the part of the server that faces the network |
+//! | front proxy | the API server, when it forwards a request in a user's name |
+//! | lease | the right to write, held by one instance |
+//! | standby | an instance without the lease |
+//! | finding | what `hpalite doctor` or `hpalite check` reports |
 //!
 //! # Threads
 //! | thread | owns | waits for |
@@ -42,7 +88,7 @@
 //!   object may wait, for its first answer.
 //! - What only this process can reach is not asked for a trigger, whoever wrote it: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
-//! - What a user wrote wrongly is told on the object itself, and harms no other.
+//! - What a user wrote wrongly is reported on the object itself, and harms no other.
 
 mod base64;
 pub mod check;

@@ -1,5 +1,7 @@
 //! Rules of the house that are about text: what the core may not touch, and constants that must agree.
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         match path.file_name().and_then(|name| name.to_str()) {
             // Tests may read an environment variable to replay a seed.
-            Some("tests" | "tests.rs" | "testing.rs") => {}
+            Some(name) if ["tests", "tests.rs", "testing.rs"].contains(&name) || name.ends_with("_tests.rs") => {}
             _ if path.is_dir() => sources(&path, found),
             _ => found.push(path),
         }

@@ -43,7 +43,7 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 500 triggers for 30 days in 500 MB: README.md has the arithmetic.
+    /// 500 triggers for 30 days in 500 MB: sql/README.md has the arithmetic.
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(86_400);
         Self { samples: 3 * DAY, minutes: 7 * DAY, hours: 90 * DAY, history: 30 * DAY, size_max: 480_000_000 }

@@ -1,4 +1,4 @@
-//! The JSON behind the page; the README describes it.
+//! The JSON behind the page; `sql/page.md` describes it.
 
 use std::path::Path;
 

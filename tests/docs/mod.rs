@@ -4,6 +4,7 @@
 mod links;
 mod tables;
 mod walkthrough;
+mod workflows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ fn root() -> &'static Path {
 /// Every document, relative to the root.
 fn documents() -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("README.md")];
-    let mut folders: Vec<PathBuf> = ["k8s", "sql", "src", "tests"].map(PathBuf::from).into();
+    let mut folders: Vec<PathBuf> = [".github", "k8s", "sql", "src", "tests"].map(PathBuf::from).into();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).unwrap() {
             let entry = entry.unwrap();
@@ -160,16 +161,23 @@ fn flags_in_the_text_exist() {
 
 /// The other way round is looked at beside the command line.
 #[test]
-fn the_readme_has_every_flag_of_run() {
-    let readme = read(Path::new("README.md"));
+fn every_flag_of_run_is_documented() {
+    let document = read(Path::new("k8s/flags.md"));
     let (_, run) = cli::HELP.split_once("run: scale").unwrap();
     let (run, _) = run.split_once("\ncheck:").unwrap();
     let is_flag = |word: &&str| word.starts_with("--");
     let flags: Vec<&str> = run.split([' ', ',', '=', ';', '\n']).filter(is_flag).collect();
     assert!(flags.len() > 20, "{flags:?}");
     for flag in flags {
-        // Of several with one beginning the README names the beginning once.
+        // Of several with one beginning the table names the beginning once.
         let short = flag.trim_start_matches("--leader-elect");
-        assert!(readme.contains(flag) || readme.contains(&format!("`{short}")), "{flag} is not in the README");
+        assert!(document.contains(flag) || document.contains(&format!("`{short}")), "{flag} is not in k8s/flags.md");
     }
+}
+
+/// A stranger reads it to the end.
+#[test]
+fn the_readme_is_short() {
+    let length = read(Path::new("README.md")).len();
+    assert!(length <= 8192, "{length} bytes");
 }

@@ -56,10 +56,10 @@ fn the_tests_of_the_security_model_exist() {
     let mut source = String::new();
     sources(&root().join("src"), &mut source);
     sources(&root().join("tests"), &mut source);
-    let text = read(Path::new("k8s/operations.md"));
-    let (_, section) = text.split_once("\n## Security model\n").unwrap();
+    let text = read(Path::new("k8s/security.md"));
+    let (_, section) = text.split_once("# Security model\n").unwrap();
     let rows: Vec<&str> =
-        section.split("\n### ").next().unwrap().lines().filter(|line| line.starts_with("| ")).collect();
+        section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| ")).collect();
     assert!(rows.len() > 9, "{rows:?}");
     // Behind the headline.
     for row in &rows[1..] {
@@ -73,6 +73,33 @@ fn the_tests_of_the_security_model_exist() {
             assert!(is_there, "there is no test {name}");
         }
     }
+}
+
+/// The map of `src/lib.rs` leads to functions and tests that exist.
+#[test]
+fn the_map_leads_somewhere() {
+    let mut source = String::new();
+    sources(&root().join("src"), &mut source);
+    sources(&root().join("tests"), &mut source);
+    let text = read(Path::new("src/lib.rs"));
+    let (_, section) = text.split_once("//! # Where is it?\n").unwrap();
+    let rows: Vec<&str> = section.split("//! #").next().unwrap().lines().skip(2).collect();
+    let names: Vec<&str> = rows.iter().flat_map(|row| codes(row)).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names.iter().filter(|name| **name != "X-Remote-…") {
+        let last = name.trim_end_matches("()").rsplit("::").next().unwrap();
+        let is_there = ["fn ", "mod ", "pub "].iter().any(|kind| source.contains(&format!("{kind}{last}")))
+            || source.contains(&format!("    {last} {{"));
+        assert!(is_there, "{name} is not in the code");
+    }
+}
+
+#[test]
+fn the_lexicon_is_short() {
+    let text = read(Path::new("src/lib.rs"));
+    let (_, section) = text.split_once("//! # Lexicon\n").unwrap();
+    let rows = section.split("//! #").next().unwrap().lines().filter(|line| line.starts_with("//! | ")).skip(1);
+    assert!((20..=30).contains(&rows.count()));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) struct Diff {
 /// A difference that is meant: where it shows, and as what.
 #[derive(Debug)]
 pub(super) struct Allowed {
-    /// An entry of [`super::differences::DIFFERENCES`].
+    /// The id of a row in `k8s/keda.md`.
     pub(super) id: &'static str,
     /// Patterns with `*` for any text; of cases several with blanks between, of places with `|`.
     pub(super) case: &'static str,

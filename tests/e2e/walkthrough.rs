@@ -1,4 +1,4 @@
-//! The walkthrough of the README to the letter: a ScaledObject on one Prometheus query takes a
+//! The playground's walkthrough to the letter: a ScaledObject on one Prometheus query takes a
 //! Deployment from 0 to 1 to N and back to 0.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
 //!
 //! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA is told and what
-//! must be asked, and has the rows of the README's reference; everything that does not depend on the type is read here.
+//! must be asked, and has the rows of the reference in `k8s/triggers.md`; everything that does not depend on the type is read here.
 
 mod address;
 mod auth_modes;
@@ -38,7 +38,7 @@ use crate::scaling::model::{
 pub(crate) struct TriggerType {
     /// `type` in the trigger.
     name: &'static str,
-    /// The metadata that means something, as the README's reference has it (a test compares).
+    /// The metadata that means something, as `k8s/triggers.md` has it (a test compares).
     reference: &'static [Row],
     /// Other keys that are known: `parse` says what is to be said of them. The rest is warned about.
     without_effect: &'static [&'static str],
@@ -48,18 +48,18 @@ pub(crate) struct TriggerType {
     parse: fn(&Context<'_>, &mut Report) -> Option<Parsed>,
 }
 
-/// A row of the README's reference: parameters that belong together.
+/// A row of `k8s/triggers.md`: parameters that belong together.
 pub(crate) struct Row {
     parameters: &'static [&'static str],
     /// `–` where absence needs no words.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the README"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for k8s/triggers.md"))]
     default: &'static str,
     /// Markdown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the README"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for k8s/triggers.md"))]
     meaning: &'static str,
 }
 
-/// Every type that is served, in the order of the README. A new one is a row here.
+/// Every type that is served, in the order of `k8s/triggers.md`. A new one is a row here.
 const SUPPORTED: &[TriggerType] =
     &[prometheus::TYPE, resource::CPU, resource::MEMORY, cron::TYPE, workload::TYPE, metrics_api::TYPE];
 
@@ -402,12 +402,12 @@ mod tests {
 
     use super::*;
 
-    const README: &str = include_str!("../../../README.md");
+    const REFERENCE: &str = include_str!("../../../k8s/triggers.md");
     const HEAD: &str = "| metadata | default | meaning |\n|---|---|---|\n";
 
-    /// The README has one table for each type, word for word, and none beyond them.
+    /// `k8s/triggers.md` has one table for each type, word for word, and none beyond them.
     #[test]
-    fn the_readme_has_the_reference_of_every_type() {
+    fn the_document_has_the_reference_of_every_type() {
         let mut tables = BTreeSet::new();
         for kind in SUPPORTED {
             let rows = kind.reference.iter().map(|row| {
@@ -415,16 +415,16 @@ mod tests {
                 format!("| {} | {} | {} |\n", names.join(", "), row.default, row.meaning)
             });
             let table = format!("{HEAD}{}\n", rows.collect::<String>());
-            let before = README.find(&table).map(|at| &README[..at]);
-            let heading = before.and_then(|text| text.rsplit("\n### ").next()?.lines().next());
+            let before = REFERENCE.find(&table).map(|at| &REFERENCE[..at]);
+            let heading = before.and_then(|text| text.rsplit("\n## ").next()?.lines().next());
             assert!(
                 heading.is_some_and(|heading| heading.split(' ').any(|word| word == kind.name)),
-                "the README lacks, under a heading with {}:\n{table}",
+                "k8s/triggers.md lacks, under a heading with {}:\n{table}",
                 kind.name
             );
             tables.insert(table);
         }
-        assert_eq!(README.matches(HEAD).count(), tables.len(), "the README has a table of no type");
+        assert_eq!(REFERENCE.matches(HEAD).count(), tables.len(), "k8s/triggers.md has a table of no type");
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! The workflows are YAML, may do no more than they must, and call scripts of this repository that exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{read, root};
+
+fn files(folder: &str) -> Vec<(PathBuf, Value)> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let files: Vec<PathBuf> = entries.map(|entry| Path::new(folder).join(entry.unwrap().file_name())).collect();
+    let parse = |path: PathBuf| {
+        let value = serde_saphyr::from_str(&read(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path, value)
+    };
+    files.into_iter().map(parse).collect()
+}
+
+fn jobs(workflow: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    workflow["jobs"].as_object().expect("jobs").iter()
+}
+
+fn steps(job: &Value) -> &[Value] {
+    job["steps"].as_array().map_or(&[], Vec::as_slice)
+}
+
+#[test]
+fn issue_forms_have_a_name_and_fields() {
+    for (path, form) in files(".github/ISSUE_TEMPLATE") {
+        if path.ends_with("config.yml") {
+            continue;
+        }
+        assert!(form["name"].is_string() && form["description"].is_string(), "{}", path.display());
+        let fields = form["body"].as_array().unwrap();
+        let ids: BTreeSet<&str> = fields.iter().map(|field| field["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), fields.len(), "{}: an id is used twice", path.display());
+        for field in fields {
+            assert!(["textarea", "input"].contains(&field["type"].as_str().unwrap()), "{}: {field}", path.display());
+            assert!(field["attributes"]["label"].is_string(), "{}: {field}", path.display());
+        }
+    }
+}
+
+#[test]
+fn workflows_may_only_read_unless_a_job_says_otherwise() {
+    let may_write = BTreeSet::from([
+        "release.yml publish contents",
+        "release.yml publish id-token",
+        "release.yml publish packages",
+    ]);
+    let mut written = BTreeSet::new();
+    for (path, workflow) in files(".github/workflows") {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(workflow["permissions"], serde_json::json!({ "contents": "read" }), "{file}");
+        // Runs the code of strangers with the rights of this repository.
+        assert!(!read(&path).contains("pull_request_target"), "{file}");
+        for (name, job) in jobs(&workflow) {
+            let permissions = job["permissions"].as_object().into_iter().flatten();
+            written.extend(
+                permissions.filter(|(_, right)| *right == "write").map(|(what, _)| format!("{file} {name} {what}")),
+            );
+            assert!(job["uses"].is_string() || job["timeout-minutes"].is_u64(), "{file}: {name} may run for ever");
+        }
+    }
+    assert_eq!(written.iter().map(String::as_str).collect::<BTreeSet<_>>(), may_write);
+}
+
+/// A tag of an action can be moved to other code; a commit cannot.
+#[test]
+fn actions_are_pinned_to_commits() {
+    for (path, workflow) in files(".github/workflows") {
+        for (_, job) in jobs(&workflow) {
+            let used = steps(job).iter().chain([job]).filter_map(|step| step["uses"].as_str());
+            for action in used {
+                if let Some(own) = action.strip_prefix("./") {
+                    assert!(root().join(own).exists(), "{}: {action}", path.display());
+                    continue;
+                }
+                let (_, commit) = action.split_once('@').unwrap();
+                let is_commit = commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit());
+                assert!(is_commit, "{}: {action}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn scripts_that_are_called_exist_and_can_be_run() {
+    let mut called = BTreeSet::new();
+    let mut collect = |text: &str| {
+        let words = text.split([' ', '\n', '(', ')', '"']);
+        let is_script = |word: &&str| word.starts_with(".ci/") || word.starts_with("tests/");
+        called.extend(words.filter(is_script).map(|word| word.trim_end_matches([',', ';', '.', ':']).to_owned()));
+    };
+    for (_, workflow) in files(".github/workflows") {
+        for (_, job) in jobs(&workflow) {
+            // No text of others may become part of a command.
+            for run in steps(job).iter().filter_map(|step| step["run"].as_str()) {
+                assert!(!run.contains("${{"), "{run}");
+                collect(run);
+            }
+        }
+    }
+    for script in fs::read_dir(root().join(".ci")).unwrap() {
+        let text = fs::read_to_string(script.unwrap().path()).unwrap();
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).for_each(&mut collect);
+    }
+    assert!(["tests/setup", "tests/run", ".ci/run", ".ci/image", ".ci/release"].iter().all(|s| called.contains(*s)));
+    let data = [".txt", ".toml"];
+    for script in called.iter().filter(|name| !data.iter().any(|end| name.ends_with(end))) {
+        let file = fs::metadata(root().join(script)).unwrap_or_else(|error| panic!("{script}: {error}"));
+        assert!(file.permissions().mode() & 0o111 != 0, "{script} cannot be run");
+    }
+}
+
+#[test]
+fn images_are_built_for_the_platforms_of_the_dockerfile() {
+    let dockerfile = read(Path::new("Dockerfile"));
+    let platforms = |text: &str| -> BTreeSet<String> {
+        let (_, rest) = text.split_once("--platform linux/").or_else(|| text.split_once("--platform=linux/")).unwrap();
+        let list = rest.split_whitespace().next().unwrap().to_owned();
+        format!("linux/{list}").split(',').map(str::to_owned).collect()
+    };
+    let documented = platforms(dockerfile.lines().find(|line| line.contains("# docker buildx build")).unwrap());
+    assert_eq!(platforms(&read(Path::new(".ci/image"))), documented);
+    let release = read(Path::new(".ci/release"));
+    for platform in documented {
+        assert!(release.contains(&platform.replace('/', "_")), "no binary for {platform}");
+    }
+}

@@ -1,0 +1,302 @@
+//! Which module may import which, read off the paths in the source: `crate::…`, `super::…` and `self::…` outside tests.
+//! Names that come through a re-export of the parent are not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use super::{root, sources};
+
+/// A top-level module, what it may import, and why no more than that.
+struct Layer {
+    module: &'static str,
+    may_import: &'static str,
+    because: &'static str,
+}
+
+const fn layer(module: &'static str, may_import: &'static str, because: &'static str) -> Layer {
+    Layer { module, may_import, because }
+}
+
+/// From the bottom to the top.
+const LAYERS: &[Layer] = &[
+    layer("civil", "", "dates are arithmetic, and everybody may need them"),
+    layer("base64", "", "an encoding knows nothing of what it encodes"),
+    layer("spelling", "", "the nearest of several words is a question of text alone"),
+    layer("logfmt", "civil", "a line of the log is text; whoever writes one must not need more"),
+    layer("telemetry", "", "anyone may count, so counting must not depend on anyone"),
+    layer("outbound", "", "addresses are judged by the same rules for whoever asks"),
+    layer(
+        "scaling",
+        "civil spelling",
+        "the core decides without I/O, JSON and SQL, so that it can be simulated: facts come in as events, effects go \
+         out as commands",
+    ),
+    layer("wire", "civil scaling spelling", "translating between the API's JSON and the model needs no I/O"),
+    layer(
+        "check",
+        "scaling spelling wire",
+        "manifests are judged without a cluster, by the rules that the daemon follows",
+    ),
+    layer("kube", "base64 outbound scaling wire", "a client of the API server knows nothing of who uses it"),
+    layer("rights", "kube", "asks the API server what somebody may do, for any command"),
+    layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
+    layer(
+        "polling",
+        "base64 outbound scaling",
+        "the engine asks servers; what to ask and how to read the answer is a function that it is given",
+    ),
+    layer(
+        "prometheus",
+        "base64 polling scaling wire",
+        "one source: what to ask Prometheus, and how to read its answer",
+    ),
+    layer(
+        "metrics_api",
+        "base64 polling prometheus scaling wire",
+        "one source: what to ask a service, and how to read its answer",
+    ),
+    layer("store", "scaling wire", "the history is written and read without knowing who does"),
+    layer(
+        "http",
+        "base64 civil logfmt scaling wire",
+        "serves what others have published; it must answer whatever they do",
+    ),
+    layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
+    layer("history", "scaling store wire", "plots rows of the history alone"),
+    layer("ui", "explain history http scaling store", "a view of the history; it must not reach the daemon"),
+    layer("migration", "kube rights scaling unserved", "a command beside the daemon, which needs the API server alone"),
+    layer(
+        "doctor",
+        "base64 http kube polling rights scaling store unserved wire",
+        "a command beside the daemon: it must work where no daemon runs",
+    ),
+    layer(
+        "daemon",
+        "base64 http kube logfmt metrics_api outbound polling prometheus scaling store telemetry ui wire",
+        "ties the parts together; only the command line stands above it",
+    ),
+    layer(
+        "cli",
+        "check daemon doctor explain history kube migration outbound scaling store wire",
+        "reads flags and starts a command; nobody below needs to know of flags",
+    ),
+];
+
+/// Arrows against the layers that are still to go, and names of modules that are about to change.
+const STILL_THERE: &[(&str, &str)] = &[
+    ("daemon", "cli"),
+    ("doctor", "cli"),
+    ("doctor", "daemon"),
+    ("history", "cli"),
+    ("polling", "metrics_api"),
+    ("polling", "prometheus"),
+    ("polling", "wire"),
+    ("store", "polling"),
+    ("ui", "polling"),
+    ("wire", "metrics_api"),
+    ("wire", "polling"),
+];
+const RENAMED: &[(&str, &str)] = &[("moving", "migration"), ("nearest", "spelling")];
+
+/// Circles that are still to go: a folder, and modules in it. What is left of one may not be more than this.
+const CIRCLES_STILL_THERE: &[(&str, &str)] = &[
+    ("daemon", "api_writer hands lease"),
+    ("scaling", "allowed composite cron event hpa model recommend source trigger view"),
+    ("scaling::formula", "node types"),
+    ("store", "compaction queue retention rollup upkeep"),
+    ("store", "reader schema"),
+    ("wire", "scaled_object trigger"),
+];
+
+fn renamed(name: &str) -> String {
+    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new).to_owned()
+}
+
+/// `scaling::world`, as its parts.
+type Module = Vec<String>;
+
+/// Without comments, and without what is compiled for tests only and stands last.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+fn modules() -> BTreeMap<Module, String> {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let rust = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let modules = rust.map(|file| {
+        let path = file.strip_prefix(root().join("src")).unwrap().with_extension("");
+        let mut parts: Module = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        if parts.last().is_some_and(|last| last == "mod") {
+            parts.pop();
+        }
+        parts[0] = renamed(&parts[0]);
+        (parts, code(&fs::read_to_string(file).unwrap()))
+    });
+    // These are the roots of a crate: they name every module.
+    modules.filter(|(parts, _)| !["lib", "main", "build"].contains(&parts[0].as_str())).collect()
+}
+
+/// Reads `a::b::{c, d::e}` and adds a path for each end.
+fn tree(text: &str, before: &[String], found: &mut Vec<Module>) -> usize {
+    let mut path = before.to_vec();
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        path.push(rest[..word].to_owned());
+        at += word;
+        if !text[at..].starts_with("::") {
+            break;
+        }
+        at += 2;
+        if text[at..].starts_with('{') {
+            at += 1;
+            while !text[at..].starts_with('}') && at < text.len() {
+                let next = text[at..].chars().next().unwrap();
+                at += if next.is_alphanumeric() || next == '_' {
+                    tree(&text[at..], &path, found)
+                } else {
+                    next.len_utf8()
+                };
+            }
+            return at + 1;
+        }
+    }
+    found.push(path);
+    at
+}
+
+/// Paths from the root of the crate that the code of a module names.
+fn paths(module: &[String], code: &str) -> Vec<Module> {
+    let mut found = Vec::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            let is_whole = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+            if is_whole {
+                tree(&code[at..], &[], &mut found);
+            }
+        }
+    }
+    let absolute = |path: Module| {
+        let mut from = if path[0] == "crate" { Vec::new() } else { module.to_vec() };
+        for part in path {
+            match part.as_str() {
+                "crate" | "self" => {}
+                "super" => drop(from.pop()),
+                _ => from.push(part),
+            }
+        }
+        if let Some(top) = from.first_mut() {
+            *top = renamed(top);
+        }
+        from
+    };
+    found.into_iter().map(absolute).collect()
+}
+
+/// For each folder, which of its modules (with all that is below them) names which other, and where.
+type Arrows = BTreeMap<Module, BTreeMap<(String, String), BTreeSet<String>>>;
+
+fn arrows() -> Arrows {
+    let modules = modules();
+    let mut arrows = Arrows::new();
+    for (module, code) in &modules {
+        for path in paths(module, code) {
+            // The module in which the item is.
+            let Some(target) = (1..=path.len()).rev().map(|to| &path[..to]).find(|part| modules.contains_key(*part))
+            else {
+                continue;
+            };
+            let shared = module.iter().zip(target).take_while(|(one, other)| one == other).count();
+            // A module and one that is inside of it belong together.
+            if let (Some(from), Some(to)) = (module.get(shared), target.get(shared)) {
+                let within = arrows.entry(module[..shared].to_vec()).or_default();
+                within.entry((from.clone(), to.clone())).or_default().insert(module.join("::"));
+            }
+        }
+    }
+    arrows
+}
+
+#[test]
+fn modules_import_what_their_layer_allows() {
+    let arrows = arrows();
+    let at_the_top = &arrows[&Vec::new()];
+    assert!(at_the_top.len() > 50, "{at_the_top:?}");
+    let mut wrong = Vec::new();
+    for ((from, to), places) in at_the_top {
+        let layer = LAYERS.iter().find(|layer| layer.module == from.as_str());
+        let Some(layer) = layer else {
+            wrong.push(format!("{from} has no row in LAYERS: what may it import, and why?"));
+            continue;
+        };
+        let is_allowed = layer.may_import.split(' ').any(|name| name == to.as_str());
+        if !is_allowed && !STILL_THERE.contains(&(from, to)) {
+            wrong.push(format!("{from} must not import {to}, because {}; see {places:?}", layer.because));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The table itself: whoever stands in it may import only what stands above it in the table.
+#[test]
+fn the_layers_have_no_circle() {
+    for (at, layer) in LAYERS.iter().enumerate() {
+        for name in layer.may_import.split(' ').filter(|name| !name.is_empty()) {
+            assert!(LAYERS[..at].iter().any(|below| below.module == name), "{} may import {name}", layer.module);
+        }
+    }
+}
+
+/// Everything that can be reached from a module, by whatever way.
+fn reached(from: &str, arrows: &BTreeMap<(String, String), BTreeSet<String>>) -> BTreeSet<String> {
+    let (mut reached, mut waiting) = (BTreeSet::new(), vec![from.to_owned()]);
+    while let Some(module) = waiting.pop() {
+        for (_, to) in arrows.keys().filter(|(one, _)| *one == module) {
+            if reached.insert(to.clone()) {
+                waiting.push(to.clone());
+            }
+        }
+    }
+    reached
+}
+
+#[test]
+fn no_modules_form_a_circle() {
+    let mut circles = Vec::new();
+    for (folder, mut within) in arrows() {
+        if folder.is_empty() {
+            within.retain(|(from, to), _| !STILL_THERE.contains(&(from, to)));
+        }
+        let names: BTreeSet<String> = within.keys().map(|(from, _)| from.clone()).collect();
+        let reach: BTreeMap<&String, BTreeSet<String>> =
+            names.iter().map(|name| (name, reached(name, &within))).collect();
+        let together = |name: &String| -> BTreeSet<&String> {
+            names.iter().filter(|other| reach[name].contains(*other) && reach[*other].contains(name)).collect()
+        };
+        let components: BTreeSet<BTreeSet<&String>> = names.iter().map(together).filter(|set| set.len() > 1).collect();
+        let folder = folder.join("::");
+        for component in components {
+            let known = CIRCLES_STILL_THERE.iter().filter(|(where_, _)| *where_ == folder);
+            let is_known = known.map(|(_, names)| names.split(' ').collect::<BTreeSet<_>>());
+            if !is_known.into_iter().any(|known| component.iter().all(|name| known.contains(name.as_str()))) {
+                let ways: Vec<_> = within
+                    .iter()
+                    .filter(|((from, to), _)| component.contains(from) && component.contains(to))
+                    .collect();
+                circles.push(format!("in {folder:?} {component:?} need each other: {ways:?}"));
+            }
+        }
+    }
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+#[test]
+fn paths_are_read() {
+    let module = ["a".to_owned(), "b".to_owned()];
+    let code = "use crate::{x::{y, Z}, w};\nuse super::c::d as e;\nlet f = self::g::h(std::crate_::i);";
+    let found: Vec<String> = paths(&module, code).iter().map(|path| path.join("::")).collect();
+    assert_eq!(found, ["x::y", "x::Z", "w", "a::c::d", "a::b::g::h"]);
+}
