@@ -12,6 +12,7 @@
 
 mod chunk;
 mod clock;
+mod compaction;
 mod error;
 pub mod evidence;
 pub mod health;
@@ -28,7 +29,7 @@ mod rollup;
 mod rows;
 mod schema;
 mod sql;
-mod upkeep;
+
 mod writer;
 
 #[cfg(test)]

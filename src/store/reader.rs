@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::chunk::{Point, SampleValue, unpack};
 use super::error::Error;
 use super::sql::{MIGRATIONS, Sql};
-use super::{clock, rows, schema, upkeep};
+use super::{clock, compaction, rows, schema};
 use crate::scaling::event::RestoredState;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
@@ -115,7 +115,7 @@ impl Reader {
                 let mut rows = statement.query([series, since.0])?;
                 while let Some(row) = rows.next()? {
                     // What damage made unreadable is left out.
-                    let _ = unpack(&upkeep::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
+                    let _ = unpack(&compaction::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
                         if at_unix_ms >= since.0 {
                             found.push((UnixMillis(at_unix_ms), value));
                         }
@@ -124,7 +124,7 @@ impl Reader {
                 let mut statement = transaction.prepare(Sql::SamplesInHead.text())?;
                 let mut rows = statement.query([series, since.0])?;
                 while let Some(row) = rows.next()? {
-                    found.push((UnixMillis(row.get(0)?), upkeep::read_value(row, 1)?));
+                    found.push((UnixMillis(row.get(0)?), compaction::read_value(row, 1)?));
                 }
             }
             found.sort_by_key(|(at, _)| *at);

@@ -8,11 +8,11 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::chunk::{ChunkId, SERIES_MAX};
+use super::compaction::delete_empty_block;
 use super::prepared::Prepared;
 use super::queue::Counters;
 use super::rollup::{self, Unrolled};
 use super::sql::Sql;
-use super::upkeep::delete_empty_block;
 
 /// Rows of text that one slice deletes: 10 µs each make 5 ms, on a machine ten times slower 50 ms.
 const EXPIRE_ROWS: i64 = 500;

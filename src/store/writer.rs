@@ -14,13 +14,13 @@ use log::{debug, error, info, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::chunk::Point;
+use super::compaction::Compaction;
 use super::error::{is_corruption, is_retryable};
 use super::ledger::{Applied, Ledger};
 use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{Counters, Message, is_sample};
 use super::sql::Sql;
-use super::upkeep::Upkeep;
 use super::{Options, clock, schema};
 use crate::scaling::event::Record;
 use crate::scaling::model::ObjectKey;
@@ -44,8 +44,8 @@ const RETRY_LAST: Duration = Duration::from_secs(10);
 /// One warning of a kind within this time.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
-/// With nothing to do the writer looks for upkeep this often.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// With nothing to do the writer looks for something to compact or delete this often.
+const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<(), rusqlite::Error> {
     options.pages_max.map_or(Ok(()), |pages| connection.pragma_update(None, "max_page_count", pages))
@@ -83,10 +83,10 @@ enum End {
 struct Session<'c> {
     prepared: Prepared<'c>,
     ledger: Ledger,
-    upkeep: Upkeep,
+    compaction: Compaction,
     samples: Vec<(i64, Point)>,
     pending_due: Instant,
-    upkeep_after: Instant,
+    compaction_after: Instant,
     /// The ledger holds what a failed transaction left: to be loaded again before the next.
     stale: bool,
 }
@@ -218,7 +218,7 @@ impl Writer {
                     Err(error) if is_corruption(&error) => return End::Corrupt,
                     Err(error) => {
                         self.warn("upkeep of the history failed", &error);
-                        session.upkeep_after = clock::now() + RETRY_LAST;
+                        session.compaction_after = clock::now() + RETRY_LAST;
                     }
                 }
             }
@@ -227,8 +227,8 @@ impl Writer {
 
     /// Takes what has come, waiting until something is due.
     fn receive(&mut self, mut session: Option<&mut Session<'_>>) {
-        let upkeep_after = session.as_ref().map(|session| session.upkeep_after);
-        let mut wait = self.wait(upkeep_after);
+        let compaction_after = session.as_ref().map(|session| session.compaction_after);
+        let mut wait = self.wait(compaction_after);
         // A full batch leaves the rest in the queue, whose budgets decide what is lost.
         while self.batch.len() < BATCH_MAX || self.retry.is_none() {
             match self.inbox.recv_timeout(wait) {
@@ -269,20 +269,20 @@ impl Writer {
                 self.due = Some(clock::now());
                 return;
             }
-            wait = self.wait(upkeep_after);
+            wait = self.wait(compaction_after);
         }
         // Full, and waiting for the next try.
         pause(wait.min(RETRY_FIRST));
     }
 
-    /// Time until something must be done: the batch, or else upkeep.
-    fn wait(&self, upkeep_after: Option<Instant>) -> Duration {
-        // While writing fails there is no upkeep either.
-        let upkeep_after = upkeep_after.filter(|_| self.retry.is_none());
-        let wake = match (self.due, upkeep_after) {
-            (Some(due), Some(upkeep)) => due.min(upkeep),
+    /// Time until something must be done: the batch, or else compaction.
+    fn wait(&self, compaction_after: Option<Instant>) -> Duration {
+        // While writing fails nothing is compacted either.
+        let compaction_after = compaction_after.filter(|_| self.retry.is_none());
+        let wake = match (self.due, compaction_after) {
+            (Some(due), Some(compaction)) => due.min(compaction),
             (Some(due), None) => due,
-            (None, Some(upkeep)) => upkeep,
+            (None, Some(compaction)) => compaction,
             (None, None) => return RETRY_FIRST,
         };
         wake.saturating_duration_since(clock::now())
@@ -455,15 +455,15 @@ impl<'c> Session<'c> {
             *run = Some(id);
         }
         let ledger = Ledger::load(&mut prepared)?;
-        let upkeep = Upkeep::load(&mut prepared, options.retention)?;
+        let compaction = Compaction::load(&mut prepared, options.retention)?;
         let now = clock::now();
         Ok(Self {
             prepared,
             ledger,
-            upkeep,
+            compaction,
             samples: Vec::new(),
             pending_due: now + PENDING_EVERY,
-            upkeep_after: now,
+            compaction_after: now,
             stale: false,
         })
     }
@@ -473,7 +473,7 @@ impl<'c> Session<'c> {
         let ledger = Ledger::load(&mut self.prepared)?;
         let before = std::mem::replace(&mut self.ledger, ledger);
         self.ledger.inherit(before);
-        self.upkeep.reload(&mut self.prepared)?;
+        self.compaction.reload(&mut self.prepared)?;
         self.stale = false;
         Ok(())
     }
@@ -496,13 +496,13 @@ impl<'c> Session<'c> {
                 *unknown += 1;
             }
         }
-        self.upkeep.store(&mut self.prepared, &mut self.samples)?;
+        self.compaction.store(&mut self.prepared, &mut self.samples)?;
         if pending {
             self.ledger.write_pending(&mut self.prepared)?;
         }
         transaction.commit()?;
-        if self.upkeep.is_due() {
-            self.upkeep_after = clock::now();
+        if self.compaction.is_due() {
+            self.compaction_after = clock::now();
         }
         if pending {
             self.ledger.pending_written();
@@ -511,18 +511,18 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// One slice of upkeep, when there is any.
+    /// One slice of compaction, when there is any.
     fn maintain(&mut self, path: &Path, counters: &Counters) -> Result<(), rusqlite::Error> {
         let now = clock::now();
-        if now < self.upkeep_after {
+        if now < self.compaction_after {
             return Ok(());
         }
         if now >= self.pending_due {
             self.write(&[], true, &mut 0)?;
         }
-        let more = self.upkeep.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
+        let more = self.compaction.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
         if !more {
-            self.upkeep_after = clock::now() + UPKEEP_EVERY;
+            self.compaction_after = clock::now() + COMPACT_EVERY;
             let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
             counters.set_sizes(bytes(path), bytes(&schema::with_suffix(path, "-wal")));
         }

@@ -66,7 +66,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// A block whose small chunks found no others to merge with is rolled up at this age all the same.
 const ROLL_AGE: Duration = Duration::from_secs(6 * 3600);
 
-pub(crate) struct Upkeep {
+pub(crate) struct Compaction {
     retention: Retention,
     head_rows: i64,
     head_oldest_unix_ms: i64,
@@ -81,7 +81,7 @@ pub(crate) struct Upkeep {
     unmasked: bool,
 }
 
-impl Upkeep {
+impl Compaction {
     pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
