@@ -15,6 +15,7 @@ mod clock;
 mod compaction;
 mod error;
 pub mod evidence;
+mod file;
 pub mod health;
 mod ledger;
 mod losses;
@@ -107,7 +108,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be used at all: the folder is not writable, or a newer version wrote it.
     pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
-        let connection = schema::open(path)?;
+        let connection = file::open(path)?;
         writer::limit_pages(&connection, &options).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let (sender, inbox) = queue::channel();
         let (end, ended) = mpsc::channel();

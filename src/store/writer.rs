@@ -21,7 +21,7 @@ use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{Counters, Message, is_sample};
 use super::sql::Sql;
-use super::{Options, clock, schema};
+use super::{Options, clock, file};
 use crate::scaling::event::Record;
 use crate::scaling::model::ObjectKey;
 
@@ -137,7 +137,7 @@ impl Writer {
         self.counters.count_corruption();
         self.awaited.clear();
         loop {
-            let opened = schema::renew(&self.path, "found while running").and_then(|connection| {
+            let opened = file::renew(&self.path, "found while running").and_then(|connection| {
                 limit_pages(&connection, &self.options)
                     .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
                 Ok(connection)
@@ -524,7 +524,7 @@ impl<'c> Session<'c> {
         if !more {
             self.compaction_after = clock::now() + COMPACT_EVERY;
             let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-            counters.set_sizes(bytes(path), bytes(&schema::with_suffix(path, "-wal")));
+            counters.set_sizes(bytes(path), bytes(&file::with_suffix(path, "-wal")));
         }
         Ok(())
     }
