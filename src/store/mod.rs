@@ -10,9 +10,11 @@
 //!                                         samples ──► head ──► blocks of chunks ──► merged blocks
 //! ```
 
+mod block;
 mod chunk;
 mod clock;
 mod compaction;
+mod counters;
 mod error;
 pub mod evidence;
 mod file;
@@ -44,8 +46,9 @@ use std::time::Duration;
 
 pub use chunk::SampleValue;
 pub(crate) use clock::now_unix_ms;
+pub use counters::Stats;
 pub use error::Error;
-pub use queue::{Sender, Stats, Ticket};
+pub use queue::{Sender, Ticket};
 pub use reader::Reader;
 pub use retention::Retention;
 pub use rollup::{RolledNumbers, RolledUp};

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::chunk::{Point, SampleValue, unpack};
 use super::error::Error;
 use super::sql::{MIGRATIONS, Sql};
-use super::{clock, compaction, file, rows};
+use super::{block, clock, file, rows};
 use crate::scaling::event::RestoredState;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
@@ -100,7 +100,7 @@ impl Reader {
                 let mut rows = statement.query([series, since.0])?;
                 while let Some(row) = rows.next()? {
                     // What damage made unreadable is left out.
-                    let _ = unpack(&compaction::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
+                    let _ = unpack(&block::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
                         if at_unix_ms >= since.0 {
                             found.push((UnixMillis(at_unix_ms), value));
                         }
@@ -109,7 +109,7 @@ impl Reader {
                 let mut statement = transaction.prepare(Sql::SamplesInHead.text())?;
                 let mut rows = statement.query([series, since.0])?;
                 while let Some(row) = rows.next()? {
-                    found.push((UnixMillis(row.get(0)?), compaction::read_value(row, 1)?));
+                    found.push((UnixMillis(row.get(0)?), block::read_value(row, 1)?));
                 }
             }
             found.sort_by_key(|(at, _)| *at);

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use rusqlite::params;
 
+use super::block::read_chunk;
 use super::chunk::{ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, TEXT_BYTES_MAX, push_value, unpack};
-use super::compaction::read_chunk;
 use super::prepared::Prepared;
 use super::sql::Sql;
 

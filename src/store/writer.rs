@@ -15,11 +15,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::chunk::Point;
 use super::compaction::Compaction;
+use super::counters::Counters;
 use super::error::{is_corruption, is_retryable};
 use super::ledger::{Applied, Ledger};
 use super::losses::Losses;
 use super::prepared::Prepared;
-use super::queue::{Counters, Message, is_sample};
+use super::queue::{Message, is_sample};
 use super::sql::Sql;
 use super::{Options, clock, file};
 use crate::scaling::event::Record;
