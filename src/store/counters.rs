@@ -52,6 +52,7 @@ pub(crate) struct Counters {
     /// Rows dropped before their time for the size cap, in the order of `Kind::ALL`.
     dropped_total: [AtomicU64; Kind::ALL.len()],
     corruptions_total: AtomicU64,
+    displacements_total: AtomicU64,
     deleting_longest_us: AtomicU64,
     upkeep_longest_us: AtomicU64,
     /// A lock only for a text that is written once a failure and read once a scrape.
@@ -76,6 +77,8 @@ pub struct Stats {
     pub dropped_total: [(&'static str, u64); 5],
     /// Files that were corrupt and set aside since the start.
     pub corruptions_total: u64,
+    /// Files that were deleted, renamed or replaced while in use since the start.
+    pub displacements_total: u64,
     /// The longest that one slice of deleting kept the writer from what had arrived.
     pub deleting_longest: Duration,
     /// Longest slice of any upkeep, deleting included: packing, merging, rolling up.
@@ -149,6 +152,10 @@ impl Counters {
         self.corruptions_total.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_displacement(&self) {
+        self.displacements_total.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn lost(&self) -> (u64, u64) {
         (self.lost_samples_total.load(Ordering::Relaxed), self.lost_kept_total.load(Ordering::Relaxed))
     }
@@ -172,6 +179,7 @@ impl Counters {
             file_bytes: self.file_bytes.load(Ordering::Relaxed),
             dropped_total: Kind::ALL.map(|kind| (kind.id(), self.dropped_total[kind as usize].load(Ordering::Relaxed))),
             corruptions_total: self.corruptions_total.load(Ordering::Relaxed),
+            displacements_total: self.displacements_total.load(Ordering::Relaxed),
             upkeep_longest: Duration::from_micros(self.upkeep_longest_us.load(Ordering::Relaxed)),
             deleting_longest: Duration::from_micros(self.deleting_longest_us.load(Ordering::Relaxed)),
             last_error: self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),

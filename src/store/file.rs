@@ -1,15 +1,16 @@
-//! Opens the database file: mode, settings, health; sets a corrupt one aside.
+//! Opens the database file: mode, settings, health; sets a corrupt one aside, and begins another where the file was
+//! deleted, renamed or replaced while it was in use.
 //!
 //! Owns what must hold before anybody uses the file.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, info, warn};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::error::{Error, is_corruption};
 use super::{clock, schema, sql};
@@ -24,6 +25,9 @@ const JOURNAL_SIZE_LIMIT_BYTES: i64 = 8 << 20;
 /// Page cache of the writer in KiB: a flush dirties the ends of about ten trees, merging reads
 /// about 16 blocks at a time.
 const CACHE_KIB: i64 = 4096;
+
+/// Of a database file, which begins with it.
+const HEADER_BYTES: u64 = 100;
 
 /// The check reads the whole file (1 GB took 5 s); a start waits no longer than this for it.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
@@ -51,7 +55,7 @@ pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
         "database is corrupt: set aside, history starts afresh");
     let connection = try_open(path)?;
     let had_wal = with_suffix(&aside, "-wal").exists();
-    let saved = salvage(&aside, &connection);
+    let saved = open_read_only(&aside).map_or((0, 0), |from| salvage(&from, &connection));
     if !had_wal {
         // Reading made them; they are empty.
         for suffix in ["-wal", "-shm"] {
@@ -59,17 +63,22 @@ pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
         }
     }
     info!(kv = saved.0, objects = saved.1; "saved from the corrupt database");
-    let now = clock::now_unix_ms();
     let cause = format!("the database was corrupt ({fault}); what was before is in {}", aside.display());
-    connection
-        .execute(sql::Sql::InsertLoss.text(), rusqlite::params![now, now, 0, 0, cause])
-        .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    record_loss(path, &connection, &cause)?;
     Ok(connection)
 }
 
+/// States in the history why it begins here.
+fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
+    let now = clock::now_unix_ms();
+    connection
+        .execute(sql::Sql::InsertLoss.text(), params![now, now, 0, 0, cause])
+        .map(|_| ())
+        .map_err(|source| Error::Open { path: path.to_owned(), source })
+}
+
 /// Copies row by row as far as the file can be read; returns how many rows of either kind.
-fn salvage(aside: &Path, to: &Connection) -> (usize, usize) {
-    let Ok(from) = open_read_only(aside) else { return (0, 0) };
+fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
     let now = clock::now_unix_ms();
     let copied = |select: sql::Sql, take: &dyn Fn(&rusqlite::Row<'_>) -> Result<(), rusqlite::Error>| {
         let mut count = 0;
@@ -82,15 +91,100 @@ fn salvage(aside: &Path, to: &Connection) -> (usize, usize) {
     };
     let kv = copied(sql::Sql::SaveKv, &|row| {
         let (name, value): (String, String) = row.try_into()?;
-        to.execute(sql::Sql::WriteKv.text(), rusqlite::params![name, value, now]).map(|_| ())
+        to.execute(sql::Sql::WriteKv.text(), params![name, value, now]).map(|_| ())
     });
     let objects = copied(sql::Sql::Restore, &|row| {
         let (group, namespace, name, uid, at): (String, String, String, String, Option<i64>) = row.try_into()?;
-        to.execute(sql::Sql::InsertObject.text(), rusqlite::params![group, namespace, name, uid, now])?;
+        to.execute(sql::Sql::InsertObject.text(), params![group, namespace, name, uid, now])?;
         let id = to.last_insert_rowid();
-        at.map_or(Ok(()), |at| to.execute(sql::Sql::UpsertLastActive.text(), rusqlite::params![id, at]).map(|_| ()))
+        at.map_or(Ok(()), |at| to.execute(sql::Sql::UpsertLastActive.text(), params![id, at]).map(|_| ()))
     });
     (kv, objects)
+}
+
+/// The database and its side files as they were when they were opened. SQLite goes on writing to them where their
+/// paths lead elsewhere, so somebody has to look.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Device and inode of the file with each suffix.
+    files: [Option<(u64, u64)>; SUFFIXES.len()],
+}
+
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What has become of the files that a connection writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    InPlace,
+    /// Shorter than its header. Nothing that SQLite does makes it so.
+    Truncated,
+    /// The database is still there, but its write-ahead log or the log's index is not.
+    WithoutLog,
+    /// The path leads nowhere, or to another file.
+    Gone,
+}
+
+impl Opened {
+    /// To be called when a connection has just been opened.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { files: SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None)) }
+    }
+
+    pub(crate) fn fate(&self, path: &Path) -> Fate {
+        for (suffix, opened) in SUFFIXES.iter().zip(self.files) {
+            // What cannot be looked at is not known to be gone. Writing fails then, too.
+            let Ok(found) = identity(&with_suffix(path, suffix)) else { continue };
+            if found != opened && opened.is_some() {
+                return if suffix.is_empty() { Fate::Gone } else { Fate::WithoutLog };
+            }
+        }
+        let truncated = fs::metadata(path).is_ok_and(|metadata| metadata.len() < HEADER_BYTES);
+        if truncated { Fate::Truncated } else { Fate::InPlace }
+    }
+
+    /// Removes the log and its index where they are still the opened ones: SQLite would apply them to whichever
+    /// database is at the path. Whoever has them open keeps them.
+    fn remove_side_files(&self, path: &Path) {
+        for (suffix, opened) in SUFFIXES.iter().zip(self.files).skip(1) {
+            let side = with_suffix(path, suffix);
+            if opened.is_some() && identity(&side).is_ok_and(|found| found == opened) {
+                let _ = fs::remove_file(side);
+            }
+        }
+    }
+}
+
+fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens what is at `path` now, or a new file, in place of the one that `old` writes to, and copies what must survive,
+/// as far as that can be read. `old` stays for the next try when this fails.
+pub(crate) fn reopen(path: &Path, opened: &Opened, old: &mut Option<Connection>) -> Result<Connection, Error> {
+    let fate = opened.fate(path);
+    if let Some(old) = old {
+        // The log goes into the file that it belongs to, which may only have been renamed.
+        let _ = old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+    if fate != Fate::Gone {
+        // Within a process SQLite shares one log among the connections to a file: the old one has to go first.
+        *old = None;
+    }
+    opened.remove_side_files(path);
+    let connection = open(path)?;
+    if let Some(old) = old.take() {
+        let saved = salvage(&old, &connection);
+        info!(kv = saved.0, objects = saved.1; "copied from the database of before");
+    }
+    let what = if fate == Fate::Gone { "the database" } else { "the write-ahead log of the database" };
+    let cause =
+        format!("{what} was deleted, renamed or replaced while it was in use; some of what was before is missing");
+    record_loss(path, &connection, &cause)?;
+    Ok(connection)
 }
 
 /// Moves the file and what belongs to it to `<file>.corrupt-<unix seconds>`.
@@ -104,7 +198,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
         }
         aside = with_suffix(path, &format!(".corrupt-{seconds}-{n}"));
     }
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in SUFFIXES {
         match fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::SetAside { path: path.to_owned(), source });

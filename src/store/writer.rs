@@ -16,13 +16,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::chunk::Point;
 use super::compaction::Compaction;
 use super::counters::Counters;
-use super::error::{is_corruption, is_retryable};
+use super::error::{Error, is_corruption, is_retryable};
+use super::file::{self, Fate, Opened};
 use super::ledger::{Applied, Ledger};
 use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{Message, is_sample};
 use super::sql::Sql;
-use super::{Options, clock, file};
+use super::{Options, clock};
 use crate::scaling::event::Record;
 use crate::scaling::model::ObjectKey;
 
@@ -76,8 +77,26 @@ pub(crate) struct Writer {
 }
 
 enum End {
-    Stopped { complete: bool },
+    Stopped {
+        complete: bool,
+    },
     Corrupt,
+    /// The database, or only its log, is not at its path any more.
+    Displaced {
+        gone: bool,
+    },
+}
+
+impl End {
+    /// `None` while the files are as they should be.
+    fn of(fate: Fate) -> Option<Self> {
+        match fate {
+            Fate::InPlace => None,
+            Fate::Truncated => Some(Self::Corrupt),
+            Fate::WithoutLog => Some(Self::Displaced { gone: false }),
+            Fate::Gone => Some(Self::Displaced { gone: true }),
+        }
+    }
 }
 
 /// What lives as long as one connection.
@@ -114,33 +133,45 @@ impl Writer {
     }
 
     /// Runs until told to stop; true when everything was written and the file closed.
-    pub(crate) fn run(mut self, mut connection: Connection) -> bool {
+    pub(crate) fn run(mut self, connection: Connection) -> bool {
+        let mut connection = connection;
         loop {
-            match self.session(&connection) {
+            let opened = Opened::at(&self.path);
+            let next = match self.session(&connection, &opened) {
                 End::Stopped { complete } => {
                     // What others sent meanwhile.
                     self.lose_batch();
                     return complete & self.close(connection);
                 }
-                End::Corrupt => {}
-            }
-            drop(connection);
-            connection = match self.start_afresh() {
-                Some(connection) => connection,
-                None => return false,
+                End::Corrupt => {
+                    drop(connection);
+                    self.counters.count_corruption();
+                    self.run = None;
+                    self.start_afresh(|path| file::renew(path, "found while running"))
+                }
+                End::Displaced { gone } => {
+                    error!(path:% = self.path.display();
+                        "database deleted, renamed or replaced while in use: history goes on in what is at its path");
+                    self.counters.count_displacement();
+                    if gone {
+                        self.run = None;
+                    }
+                    let mut old = Some(connection);
+                    self.start_afresh(|path| file::reopen(path, &opened, &mut old))
+                }
             };
+            let Some(next) = next else { return false };
+            connection = next;
         }
     }
 
-    /// The file broke while in use: set aside, as at start. Tries until a new one can be opened.
-    fn start_afresh(&mut self) -> Option<Connection> {
-        self.run = None;
-        self.counters.count_corruption();
+    /// The file cannot be used any more. Tries until another one can be opened; `None` when told to stop before.
+    fn start_afresh(&mut self, mut open: impl FnMut(&Path) -> Result<Connection, Error>) -> Option<Connection> {
         self.awaited.clear();
         loop {
-            let opened = file::renew(&self.path, "found while running").and_then(|connection| {
+            let opened = open(&self.path).and_then(|connection| {
                 limit_pages(&connection, &self.options)
-                    .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
+                    .map_err(|source| Error::Open { path: self.path.clone(), source })?;
                 Ok(connection)
             });
             match opened {
@@ -171,12 +202,15 @@ impl Writer {
         }
     }
 
-    fn session(&mut self, connection: &Connection) -> End {
+    fn session(&mut self, connection: &Connection, opened: &Opened) -> End {
         let mut session = loop {
             match Session::load(connection, &self.options, &mut self.run) {
                 Ok(session) => break session,
                 Err(error) if is_corruption(&error) => return End::Corrupt,
                 Err(error) => {
+                    if let Some(end) = End::of(opened.fate(&self.path)) {
+                        return end;
+                    }
                     self.failed(&error);
                     if self.stop.is_some_and(|deadline| clock::now() >= deadline) {
                         self.lose_batch();
@@ -191,7 +225,19 @@ impl Writer {
             if stopping.is_none() {
                 self.receive(Some(&mut session));
             }
-            if self.due.is_some_and(|due| clock::now() >= due) || stopping.is_some() {
+            let now = clock::now();
+            let is_due = self.due.is_some_and(|due| now >= due) || stopping.is_some();
+            if is_due || now >= session.compaction_after {
+                let fate = opened.fate(&self.path);
+                if matches!(fate, Fate::Gone | Fate::WithoutLog) {
+                    // To be copied with the rest; what fails here is missing there.
+                    let _ = session.write(&[], true, &mut 0);
+                }
+                if let Some(end) = End::of(fate) {
+                    return end;
+                }
+            }
+            if is_due {
                 match self.flush(&mut session) {
                     Ok(()) => {}
                     Err(error) if is_corruption(&error) => return End::Corrupt,
