@@ -29,8 +29,12 @@ const CACHE_KIB: i64 = 512;
 /// Of a database file, which begins with it.
 const HEADER_BYTES: u64 = 100;
 
-/// The check reads the whole file (1 GB took 5 s); a start waits no longer than this for it.
+/// The check reads the whole file (1 GB took 5 s), for no longer than this.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A file up to this size is checked before it is used: 40 ms. A larger one is checked while it is in use already, since
+/// scaling begins with what is read from it.
+const CHECKED_FIRST_BYTES: u64 = 8 << 20;
 
 /// Page cache of a reader in KiB.
 const READER_CACHE_KIB: i64 = 1024;
@@ -217,7 +221,7 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn try_open(path: &Path) -> Result<Connection, Error> {
-    let is_new = create_private(path)?;
+    let bytes = create_private(path)?;
     let open_error = |source| Error::Open { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
@@ -231,7 +235,7 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
         Fault::Sqlite(source) => open_error(source),
         Fault::Setting(error) => error,
     })?;
-    if !is_new {
+    if bytes > 0 && bytes <= CHECKED_FIRST_BYTES {
         check(&mut connection).map_err(open_error)?;
     }
     schema::migrate(&mut connection, schema::version())?;
@@ -240,8 +244,8 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
 }
 
 /// Makes sure that the file exists and that its owner alone may read it: it may hold private keys.
-/// SQLite gives its side files the same mode.
-fn create_private(path: &Path) -> Result<bool, Error> {
+/// SQLite gives its side files the same mode. Returns its size in bytes.
+fn create_private(path: &Path) -> Result<u64, Error> {
     let create_error = |source| Error::Create { path: path.to_owned(), source };
     let file = fs::OpenOptions::new()
         .read(true)
@@ -257,7 +261,7 @@ fn create_private(path: &Path) -> Result<bool, Error> {
         warn!(path:% = path.display(), mode:% = format!("{mode:o}"); "database was readable by others: narrowed to its owner");
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(create_error)?;
     }
-    Ok(metadata.len() == 0)
+    Ok(metadata.len())
 }
 
 enum Fault {
@@ -311,6 +315,17 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error>
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     Ok(connection)
+}
+
+/// Whether opening left the check to [`damage`].
+pub(crate) fn is_to_be_checked(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > CHECKED_FIRST_BYTES)
+}
+
+/// What a check of a file beside its writer finds wrong with it.
+pub(crate) fn damage(path: &Path) -> Option<String> {
+    let result = open_read_only(path).and_then(|mut connection| check(&mut connection));
+    result.err().filter(is_corruption).map(|error| error.to_string())
 }
 
 /// Looks for damage, for a bounded time.

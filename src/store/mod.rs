@@ -125,7 +125,27 @@ impl Store {
                 let _ = end.send(complete);
             })
             .map_err(|source| Error::Spawn { source })?;
-        Ok(Self { path: path.to_owned(), sender, ended, thread: Some(thread) })
+        let store = Self { path: path.to_owned(), sender, ended, thread: Some(thread) };
+        if file::is_to_be_checked(path) {
+            store.check_beside()?;
+        }
+        Ok(store)
+    }
+
+    /// Looks for damage in a thread that ends by itself, within seconds.
+    fn check_beside(&self) -> Result<(), Error> {
+        let (path, sender) = (self.path.clone(), self.sender());
+        #[allow(clippy::disallowed_methods, reason = "it reads, and nobody waits for it")]
+        std::thread::Builder::new()
+            .name("store-check".to_owned())
+            .spawn(move || {
+                if let Some(fault) = file::damage(&path) {
+                    // A writer that has ended leaves it to the next start.
+                    let _ = sender.post(Message::Damaged { fault });
+                }
+            })
+            .map(|_| ())
+            .map_err(|source| Error::Spawn { source })
     }
 
     /// Hands records over. Never blocks: what does not fit is counted as lost.

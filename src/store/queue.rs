@@ -22,6 +22,10 @@ pub(crate) enum Message {
     Flush {
         reply: mpsc::Sender<()>,
     },
+    /// A check beside the writer found damage.
+    Damaged {
+        fault: String,
+    },
     Stop {
         deadline: Instant,
     },

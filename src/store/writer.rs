@@ -68,6 +68,8 @@ pub(crate) struct Writer {
     definitions: HashMap<ObjectKey, Record>,
     losses: Losses,
     warned_dropped_total: u64,
+    /// Found by a check beside.
+    damage: Option<String>,
     /// Set once; what comes after it is not awaited any more.
     stop: Option<Instant>,
     warned: Option<Instant>,
@@ -125,6 +127,7 @@ impl Writer {
             definitions: HashMap::new(),
             losses: Losses::default(),
             warned_dropped_total: 0,
+            damage: None,
             stop: None,
             warned: None,
             warned_lost_total: 0,
@@ -147,7 +150,8 @@ impl Writer {
                     drop(connection);
                     self.counters.count_corruption();
                     self.run = None;
-                    self.start_afresh(|path| file::renew(path, "found while running"))
+                    let fault = self.damage.take().unwrap_or_else(|| "found while running".to_owned());
+                    self.start_afresh(|path| file::renew(path, &fault))
                 }
                 End::Displaced { gone } => {
                     error!(path:% = self.path.display();
@@ -225,6 +229,9 @@ impl Writer {
             if stopping.is_none() {
                 self.receive(Some(&mut session));
             }
+            if self.damage.is_some() {
+                return End::Corrupt;
+            }
             let now = clock::now();
             let is_due = self.due.is_some_and(|due| now >= due) || stopping.is_some();
             if is_due || now >= session.compaction_after {
@@ -299,6 +306,10 @@ impl Writer {
                         self.awaited.push(reply);
                         self.due = Some(clock::now());
                     }
+                }
+                Ok(Message::Damaged { fault }) => {
+                    self.damage = Some(fault);
+                    return;
                 }
                 Ok(Message::Stop { deadline }) => {
                     self.stop = Some(deadline);
