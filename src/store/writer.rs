@@ -36,7 +36,7 @@ const FLUSH_URGENT_AFTER: Duration = Duration::from_millis(100);
 /// A batch of this many records is written at once: 32,768 at 3 µs are 100 ms in one transaction.
 const BATCH_MAX: usize = 32_768;
 
-/// Last activity and running error periods are written this often: each is a page somewhere.
+/// Last activity and running error periods are written this often, and with each decision: each is a page somewhere.
 const PENDING_EVERY: Duration = Duration::from_secs(15);
 
 /// Pauses between tries double from the first to the last.
@@ -368,7 +368,9 @@ impl Writer {
 
     /// Commits the batch, and now and then what is pending.
     fn flush(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
-        let pending = clock::now() >= session.pending_due || self.stop.is_some();
+        // What a decision rests on is committed with it at the latest: its object's last activity.
+        let decides = self.batch.iter().any(|record| matches!(record, Record::Decision { .. }));
+        let pending = decides || clock::now() >= session.pending_due || self.stop.is_some();
         let mut unknown = 0;
         match session.write(&self.batch, pending, &mut unknown) {
             Ok(()) => {}

@@ -119,7 +119,7 @@ fn run(load: &Load, samples: usize) {
     options.retention.minutes = options.retention.samples;
     options.retention.hours = options.retention.samples;
     options.retention.size_max = 0;
-    let store = Store::start(&path, options).unwrap();
+    let store = Store::start(&path, options.clone()).unwrap();
     let keys: Vec<ObjectKey> =
         (0..load.series).map(|i| ObjectKey::new(ApiGroup::KedaSh, "bench", &format!("object-{i}"))).collect();
     for chunk in keys.chunks(1_000) {
@@ -179,6 +179,18 @@ fn run(load: &Load, samples: usize) {
     latencies.sort();
     let stopped = store.stop(Duration::from_secs(30));
     assert!(stopped.complete);
+    let begun = Instant::now();
+    let store = Store::start(&path, options).unwrap();
+    let restored = store.restore().unwrap().len();
+    let started = begun.elapsed();
+    assert!(store.stop(Duration::from_secs(30)).complete);
+    let begun = Instant::now();
+    hpalite::store::health::of(&path).unwrap();
+    println!(
+        "start and restore of {restored} objects from {:.0} MB: {started:.0?}; a check of the whole file {:.0?}",
+        size(&path) as f64 / 1e6,
+        begun.elapsed()
+    );
     println!(
         "{}: {sent} samples, {:.0}/s committed, {:.0}/s with all merging done, {:.1} bytes each, last 5 minutes of one series p50 {:.2} ms, p99 {:.2} ms",
         load.name,
