@@ -50,7 +50,7 @@ impl Doctor<'_> {
         for (question, answer) in questions.iter().zip(answers) {
             match answer {
                 Some(Answer::Failed(error)) if error.class.is_server_trouble() => {
-                    let (server, _) = question.query.told();
+                    let (server, _) = question.query.shown();
                     let (_, askers, objects) = troubles.entry(server).or_insert((error, 0, Vec::new()));
                     *askers += question.askers.len();
                     objects.extend(question.objects.iter().cloned());
@@ -153,7 +153,7 @@ impl Doctor<'_> {
 
     fn judge(&mut self, question: &Question, answer: &Answer) {
         let subject = told(&question.askers);
-        let (server, query) = question.query.told();
+        let (server, query) = question.query.shown();
         let of = format!("{query} at {server}");
         let one = "let it give one number, for example by sum(...)";
         let (id, severity, cause, fix) = match answer {

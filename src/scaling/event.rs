@@ -431,6 +431,28 @@ pub struct KubeEvent {
     pub note: String,
 }
 
+impl KubeEvent {
+    #[must_use]
+    pub fn normal(
+        regarding: ObjectReference,
+        reason: &'static str,
+        action: &'static str,
+        note: impl Into<String>,
+    ) -> Self {
+        Self { regarding, warning: false, reason, action, note: note.into() }
+    }
+
+    #[must_use]
+    pub fn warning(
+        regarding: ObjectReference,
+        reason: &'static str,
+        action: &'static str,
+        note: impl Into<String>,
+    ) -> Self {
+        Self { warning: true, ..Self::normal(regarding, reason, action, note) }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectReference {
     pub api_version: String,

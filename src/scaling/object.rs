@@ -14,8 +14,8 @@ use super::model::{
     Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
     TargetRef, UnixMillis, Workload,
 };
+use super::read_cadence::ReadCadence;
 use super::reason::Reason;
-use super::rhythm::Rhythm;
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
@@ -26,6 +26,8 @@ const LAST_ACTIVE_EVERY: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) spec: ScaledObject,
+    /// Of `spec.target`.
+    pub(super) target_id: TargetId,
     pub(super) target: Target,
     /// A target that is known could not be read again just now.
     pub(super) target_unreadable: Option<String>,
@@ -52,7 +54,7 @@ pub(super) struct Object {
     /// The definition that `triggers` belongs to.
     pub(super) loop_definition: Option<std::sync::Arc<Definition>>,
     pub(super) round: Option<Round>,
-    pub(super) rhythm: Rhythm,
+    pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
     /// `last_active_at` as last handed to the history.
     pub(super) recorded_active_at: Option<UnixMillis>,
@@ -76,6 +78,9 @@ pub(super) struct Object {
     /// What the last status write said, and how often in a row the same had to be written.
     pub(super) status_written: Option<Status>,
     pub(super) status_fights: u32,
+    /// The last reconciliation found the object good, and its status as it should be. It is not reconciled for answers
+    /// alone while they change nothing of that, see [`Self::needs_a_look`].
+    pub(super) is_settled: bool,
     /// Stands in the queue for a free place among the writes in flight.
     pub(super) is_starved: bool,
     /// At deletion: the target has its original count again, or that was given up.
@@ -210,7 +215,7 @@ impl Round {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decided {
     pub(super) ready: Condition,
     pub(super) active: Option<Condition>,
@@ -283,6 +288,7 @@ impl Object {
         };
         let last_active_at = restored_active_at.max(spec.status.last_active_at);
         Self {
+            target_id: target_id(&spec.key.namespace, &spec.target),
             spec,
             target: Target::Unknown,
             target_unreadable: None,
@@ -299,7 +305,7 @@ impl Object {
             loop_generation: None,
             loop_definition: None,
             round: None,
-            rhythm: Rhythm::default(),
+            cadence: ReadCadence::default(),
             last_active_at,
             recorded_active_at: restored_active_at,
             decided: None,
@@ -315,6 +321,7 @@ impl Object {
             status_dirty_since: None,
             status_written: None,
             status_fights: 0,
+            is_settled: false,
             is_starved: false,
             restored: false,
             written_version: None,
@@ -333,6 +340,7 @@ impl Object {
             spec.resource_version = self.spec.resource_version.clone();
         }
         if spec.target != self.spec.target {
+            self.target_id = target_id(&spec.key.namespace, &spec.target);
             self.target = Target::Unknown;
             self.target_unreadable = None;
             self.target_retry_at = None;
@@ -391,11 +399,6 @@ impl Object {
 
     pub(super) fn definition(&self) -> Option<&Definition> {
         self.spec.definition.as_deref().ok()
-    }
-
-    /// Identity of the target for finding others that scale the same thing: group, kind, name.
-    pub(super) fn target_id(&self) -> TargetId {
-        target_id(&self.spec.key.namespace, &self.spec.target)
     }
 
     /// Name of the ScaledObject that has the target instead of this one, by this one's own status. After a restart the
@@ -485,6 +488,20 @@ impl Object {
         status.last_active_at = self.last_active_for_status();
         status.conditions = self.conditions(hpa.and_then(|(_, condition)| condition));
         status
+    }
+
+    /// What answers have changed since the last reconciliation asks for another one. Facts, the spec and writes that come
+    /// back mark the object themselves.
+    pub(super) fn needs_a_look(&self) -> bool {
+        let is_written = |condition: Option<&Condition>| {
+            condition.is_none_or(|condition| self.spec.status.conditions.contains(condition))
+        };
+        !self.is_settled
+            || self.redecide
+            || self.last_active_for_status() != self.spec.status.last_active_at
+            || !is_written(self.troubles.condition.as_ref())
+            || (self.definition().is_some_and(|definition| definition.fallback.is_some())
+                && (self.health() != self.spec.status.health || !is_written(self.fallback_condition().as_ref())))
     }
 
     fn health(&self) -> BTreeMap<String, Health> {

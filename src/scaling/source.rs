@@ -28,11 +28,11 @@ impl Source {
 
     /// Server and query for the history; both empty where nobody is asked.
     #[must_use]
-    pub fn told(&self) -> (String, String) {
+    pub fn shown(&self) -> (String, String) {
         match self {
             Self::Cron(_) => Default::default(),
             Self::Pods(selection) => (String::new(), selection.selector.to_string()),
-            Self::Query(query) => query.told(),
+            Self::Query(query) => query.shown(),
         }
     }
 }
@@ -79,7 +79,7 @@ impl Query {
 
     /// For the history: without user, password and parameters, which may be secret.
     #[must_use]
-    pub fn told(&self) -> (String, String) {
+    pub fn shown(&self) -> (String, String) {
         match self {
             Self::Prometheus(source) => (without_secrets(&source.server_address), source.query.clone()),
             Self::MetricsApi(source) => (without_secrets(&source.url), source.value_location.clone()),

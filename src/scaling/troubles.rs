@@ -40,7 +40,7 @@ pub(super) struct Troubles {
     worded_at: UnixMillis,
     /// Triggers whose silence has scaled in.
     silent: BTreeSet<u16>,
-    silence_told_at: Option<UnixMillis>,
+    silence_reported_at: Option<UnixMillis>,
 }
 
 impl Troubles {
@@ -60,7 +60,7 @@ impl Troubles {
                 return;
             }
             self.failing = failing;
-            let condition = told(ConditionStatus::False, FAILED, message);
+            let condition = condition(ConditionStatus::False, FAILED, message);
             if self.condition.as_ref() != Some(&condition) {
                 self.worded_at = now;
                 self.condition = Some(condition);
@@ -79,9 +79,9 @@ impl Troubles {
         } else if self.silent.is_empty() {
             let is_known = self.condition.is_some() || written.is_some();
             self.condition =
-                is_known.then(|| told(ConditionStatus::True, HEALTHY, "every trigger gives a value".to_owned()));
+                is_known.then(|| condition(ConditionStatus::True, HEALTHY, "every trigger gives a value".to_owned()));
         } else if self.condition.as_ref().is_none_or(|condition| condition.reason != NO_SERIES) {
-            self.condition = Some(told(ConditionStatus::True, NO_SERIES, self.silence(definition, states)));
+            self.condition = Some(condition(ConditionStatus::True, NO_SERIES, self.silence(definition, states)));
         }
     }
 
@@ -100,11 +100,11 @@ impl Troubles {
             return None;
         }
         let silence = self.silence(definition, states);
-        self.condition = Some(told(ConditionStatus::True, NO_SERIES, silence.clone()));
-        if self.silence_told_at.is_some_and(|at| now.since(at) < SILENCE_EVENT_EVERY) {
+        self.condition = Some(condition(ConditionStatus::True, NO_SERIES, silence.clone()));
+        if self.silence_reported_at.is_some_and(|at| now.since(at) < SILENCE_EVENT_EVERY) {
             return None;
         }
-        self.silence_told_at = Some(now);
+        self.silence_reported_at = Some(now);
         Some(format!("scaled in from {from} to {to}: {silence}"))
     }
 
@@ -125,7 +125,7 @@ impl Troubles {
 
     /// The wall clock was stepped: the same instants have other names now.
     pub(super) fn shift(&mut self, milliseconds: i64) {
-        for at in [Some(&mut self.worded_at), self.silence_told_at.as_mut()].into_iter().flatten() {
+        for at in [Some(&mut self.worded_at), self.silence_reported_at.as_mut()].into_iter().flatten() {
             at.0 = at.0.saturating_add(milliseconds);
         }
     }
@@ -180,7 +180,7 @@ fn joined(texts: impl IntoIterator<Item = String>) -> String {
     all
 }
 
-fn told(status: ConditionStatus, reason: &str, message: String) -> Condition {
+fn condition(status: ConditionStatus, reason: &str, message: String) -> Condition {
     Condition { kind: ConditionKind::TriggersHealthy, status, reason: reason.to_owned(), message }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{ErrorCode, OptionalExtension as _};
 
-use super::{reader, schema, sql};
+use super::{file, schema, sql};
 
 /// What a look at the file shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Health {
 /// It is no database, or cannot be opened.
 pub fn of(path: &Path) -> Result<Health, String> {
     let known = schema::version();
-    let wal_bytes = std::fs::metadata(schema::with_suffix(path, "-wal")).map_or(0, |found| found.len());
+    let wal_bytes = std::fs::metadata(file::with_suffix(path, "-wal")).map_or(0, |found| found.len());
     let mut health = Health { version: known, known, damage: None, wal_bytes, last_at: None };
     match look(path, &mut health) {
         Ok(()) => Ok(health),
@@ -37,10 +37,10 @@ pub fn of(path: &Path) -> Result<Health, String> {
 }
 
 fn look(path: &Path, health: &mut Health) -> Result<(), rusqlite::Error> {
-    let mut connection = reader::open_read_only(path)?;
+    let mut connection = file::open_read_only(path)?;
     health.version = schema::user_version(&connection)?;
     if health.version == health.known {
-        schema::check(&mut connection)?;
+        file::check(&mut connection)?;
         health.last_at = connection.query_row(sql::LAST_SAMPLE, [], |row| row.get(0)).optional()?;
     }
     Ok(())

@@ -10,10 +10,14 @@
 //!                                         samples ──► head ──► blocks of chunks ──► merged blocks
 //! ```
 
+mod block;
 mod chunk;
 mod clock;
+mod compaction;
+mod counters;
 mod error;
 pub mod evidence;
+mod file;
 pub mod health;
 mod ledger;
 mod losses;
@@ -28,7 +32,7 @@ mod rollup;
 mod rows;
 mod schema;
 mod sql;
-mod upkeep;
+
 mod writer;
 
 #[cfg(test)]
@@ -42,8 +46,9 @@ use std::time::Duration;
 
 pub use chunk::SampleValue;
 pub(crate) use clock::now_unix_ms;
+pub use counters::Stats;
 pub use error::Error;
-pub use queue::{Sender, Stats, Ticket};
+pub use queue::{Sender, Ticket};
 pub use reader::Reader;
 pub use retention::Retention;
 pub use rollup::{RolledNumbers, RolledUp};
@@ -106,7 +111,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be used at all: the folder is not writable, or a newer version wrote it.
     pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
-        let connection = schema::open(path)?;
+        let connection = file::open(path)?;
         writer::limit_pages(&connection, &options).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let (sender, inbox) = queue::channel();
         let (end, ended) = mpsc::channel();
@@ -120,7 +125,27 @@ impl Store {
                 let _ = end.send(complete);
             })
             .map_err(|source| Error::Spawn { source })?;
-        Ok(Self { path: path.to_owned(), sender, ended, thread: Some(thread) })
+        let store = Self { path: path.to_owned(), sender, ended, thread: Some(thread) };
+        if file::is_to_be_checked(path) {
+            store.check_beside()?;
+        }
+        Ok(store)
+    }
+
+    /// Looks for damage in a thread that ends by itself, within seconds.
+    fn check_beside(&self) -> Result<(), Error> {
+        let (path, sender) = (self.path.clone(), self.sender());
+        #[allow(clippy::disallowed_methods, reason = "it reads, and nobody waits for it")]
+        std::thread::Builder::new()
+            .name("store-check".to_owned())
+            .spawn(move || {
+                if let Some(fault) = file::damage(&path) {
+                    // A writer that has ended leaves it to the next start.
+                    let _ = sender.post(Message::Damaged { fault });
+                }
+            })
+            .map(|_| ())
+            .map_err(|source| Error::Spawn { source })
     }
 
     /// Hands records over. Never blocks: what does not fit is counted as lost.

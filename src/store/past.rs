@@ -13,7 +13,7 @@ use super::error::Error;
 use super::reader::Reader;
 use super::rollup::{RolledUp, read_hour, read_minutes};
 use super::sql::Sql;
-use super::{rows, upkeep};
+use super::{block, rows};
 use crate::scaling::attribution::Attribution;
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
 
@@ -263,7 +263,7 @@ impl<'c> Past<'c> {
             let is_rolled = row.get(0)?;
             let until = if is_rolled { range.to.min(rolled_until) } else { range.to };
             // What damage made unreadable is left out.
-            let _ = unpack(&upkeep::read_chunk(row, 1)?, |Point { at_unix_ms, value, .. }| {
+            let _ = unpack(&block::read_chunk(row, 1)?, |Point { at_unix_ms, value, .. }| {
                 if (range.from..=until).contains(&at_unix_ms) {
                     tell(at_unix_ms, value, is_rolled);
                 }
@@ -283,7 +283,7 @@ impl<'c> Past<'c> {
         let mut found = statement.query([range.from, range.to])?;
         while let Some(row) = found.next()? {
             if let Some(known_by) = wanted.get(&row.get(0)?) {
-                tell(*known_by, row.get(1)?, &upkeep::read_value(row, 2)?);
+                tell(*known_by, row.get(1)?, &block::read_value(row, 2)?);
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, OpenFlags, backup::Backup};
 
 use super::error::Error;
-use super::{reader, schema, sql};
+use super::{file, reader, sql};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -122,7 +122,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
         return Ok(Outcome { rows: 0, cut: false });
     }
     let mut connection =
-        reader::open_read_only(&options.path).map_err(|source| Error::Open { path: options.path.clone(), source })?;
+        file::open_read_only(&options.path).map_err(|source| Error::Open { path: options.path.clone(), source })?;
     let read = |source| Error::Read { source };
     reader::set_deadline(&mut connection, options.time_limit).map_err(read)?;
     limit_statement(&connection).map_err(read)?;
@@ -381,9 +381,9 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
     if to.exists() {
         return Err(file_error(std::io::ErrorKind::AlreadyExists.into()));
     }
-    let source = reader::open_read_only(from).map_err(|source| Error::Open { path: from.to_owned(), source })?;
+    let source = file::open_read_only(from).map_err(|source| Error::Open { path: from.to_owned(), source })?;
     // Renamed when complete, so that a copy under its own name is whole.
-    let partial = schema::with_suffix(to, ".partial");
+    let partial = file::with_suffix(to, ".partial");
     let _ = fs::remove_file(&partial);
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(file_error)?;
     let result = copy(&source, &partial);

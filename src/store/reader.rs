@@ -6,20 +6,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::chunk::{Point, SampleValue, unpack};
 use super::error::Error;
 use super::sql::{MIGRATIONS, Sql};
-use super::{clock, rows, schema, upkeep};
+use super::{block, clock, file, rows};
 use crate::scaling::event::RestoredState;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
 /// How long one of the reads below may take.
 const READ_LIMIT: Duration = Duration::from_secs(5);
-
-/// Page cache of a reader in KiB.
-const CACHE_KIB: i64 = 1024;
 
 /// Instructions of SQLite's machine between two looks at the clock: about 0.1 ms.
 const DEADLINE_CHECK_OPS: i32 = 10_000;
@@ -27,18 +24,6 @@ const DEADLINE_CHECK_OPS: i32 = 10_000;
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
-}
-
-/// Opens a file so that nothing can be changed through it.
-pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(schema::BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "query_only", "ON")?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "trusted_schema", "OFF")?;
-    Ok(connection)
 }
 
 /// Interrupts whatever runs once `limit` has passed from now.
@@ -51,7 +36,7 @@ impl Reader {
     /// # Errors
     /// When the file is not there or no database.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let connection = open_read_only(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let connection = file::open_read_only(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         Ok(Self { connection })
     }
 
@@ -115,7 +100,7 @@ impl Reader {
                 let mut rows = statement.query([series, since.0])?;
                 while let Some(row) = rows.next()? {
                     // What damage made unreadable is left out.
-                    let _ = unpack(&upkeep::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
+                    let _ = unpack(&block::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
                         if at_unix_ms >= since.0 {
                             found.push((UnixMillis(at_unix_ms), value));
                         }
@@ -124,7 +109,7 @@ impl Reader {
                 let mut statement = transaction.prepare(Sql::SamplesInHead.text())?;
                 let mut rows = statement.query([series, since.0])?;
                 while let Some(row) = rows.next()? {
-                    found.push((UnixMillis(row.get(0)?), upkeep::read_value(row, 1)?));
+                    found.push((UnixMillis(row.get(0)?), block::read_value(row, 1)?));
                 }
             }
             found.sort_by_key(|(at, _)| *at);

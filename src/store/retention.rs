@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rusqlite::params;
 
+use super::block::delete_empty_block;
 use super::chunk::{ChunkId, SERIES_MAX};
+use super::counters::{Counters, Kind};
 use super::prepared::Prepared;
-use super::queue::Counters;
 use super::rollup::{self, Unrolled};
 use super::sql::Sql;
-use super::upkeep::delete_empty_block;
 
 /// Rows of text that one slice deletes: 10 µs each make 5 ms, on a machine ten times slower 50 ms.
 const EXPIRE_ROWS: i64 = 500;
@@ -47,32 +47,6 @@ impl Default for Retention {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(86_400);
         Self { samples: 3 * DAY, minutes: 7 * DAY, hours: 90 * DAY, history: 30 * DAY, size_max: 480_000_000 }
-    }
-}
-
-/// What was dropped before its time, for the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Samples,
-    Minutes,
-    Hours,
-    History,
-    /// And objects and triggers that are no more.
-    Definitions,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Samples, Self::Minutes, Self::Hours, Self::History, Self::Definitions];
-
-    /// Label of `/metrics`.
-    pub(crate) fn id(self) -> &'static str {
-        match self {
-            Self::Samples => "sample",
-            Self::Minutes => "minute",
-            Self::Hours => "hour",
-            Self::History => "history",
-            Self::Definitions => "definition",
-        }
     }
 }
 

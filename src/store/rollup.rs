@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 
 use rusqlite::params;
 
+use super::block::read_chunk;
 use super::chunk::{ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, TEXT_BYTES_MAX, push_value, unpack};
 use super::prepared::Prepared;
 use super::sql::Sql;
-use super::upkeep::read_chunk;
 
 /// Samples in one slice: 2 to 3 µs each, most of it for the text of the minutes, make 25 ms.
 pub(crate) const SLICE_SAMPLES: i64 = 8_192;

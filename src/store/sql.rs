@@ -48,7 +48,7 @@ pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
 /// How often a statement runs, hence what its plan may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heat {
-    /// For each record or slice of upkeep: no full scan.
+    /// For each record or slice of compaction: no full scan.
     Hot,
     /// At start, or over a table whose size is bounded (the head, the list of blocks).
     Cold,

@@ -14,14 +14,16 @@ use log::{debug, error, info, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::chunk::Point;
-use super::error::{is_corruption, is_retryable};
+use super::compaction::Compaction;
+use super::counters::Counters;
+use super::error::{Error, is_corruption, is_retryable};
+use super::file::{self, Fate, Opened};
 use super::ledger::{Applied, Ledger};
 use super::losses::Losses;
 use super::prepared::Prepared;
-use super::queue::{Counters, Message, is_sample};
+use super::queue::{Message, is_sample};
 use super::sql::Sql;
-use super::upkeep::Upkeep;
-use super::{Options, clock, schema};
+use super::{Options, clock};
 use crate::scaling::event::Record;
 use crate::scaling::model::ObjectKey;
 
@@ -34,7 +36,7 @@ const FLUSH_URGENT_AFTER: Duration = Duration::from_millis(100);
 /// A batch of this many records is written at once: 32,768 at 3 µs are 100 ms in one transaction.
 const BATCH_MAX: usize = 32_768;
 
-/// Last activity and running error periods are written this often: each is a page somewhere.
+/// Last activity and running error periods are written this often, and with each decision: each is a page somewhere.
 const PENDING_EVERY: Duration = Duration::from_secs(15);
 
 /// Pauses between tries double from the first to the last.
@@ -44,8 +46,8 @@ const RETRY_LAST: Duration = Duration::from_secs(10);
 /// One warning of a kind within this time.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
-/// With nothing to do the writer looks for upkeep this often.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// With nothing to do the writer looks for something to compact or delete this often.
+const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<(), rusqlite::Error> {
     options.pages_max.map_or(Ok(()), |pages| connection.pragma_update(None, "max_page_count", pages))
@@ -66,6 +68,8 @@ pub(crate) struct Writer {
     definitions: HashMap<ObjectKey, Record>,
     losses: Losses,
     warned_dropped_total: u64,
+    /// Found by a check beside.
+    damage: Option<String>,
     /// Set once; what comes after it is not awaited any more.
     stop: Option<Instant>,
     warned: Option<Instant>,
@@ -75,18 +79,36 @@ pub(crate) struct Writer {
 }
 
 enum End {
-    Stopped { complete: bool },
+    Stopped {
+        complete: bool,
+    },
     Corrupt,
+    /// The database, or only its log, is not at its path any more.
+    Displaced {
+        gone: bool,
+    },
+}
+
+impl End {
+    /// `None` while the files are as they should be.
+    fn of(fate: Fate) -> Option<Self> {
+        match fate {
+            Fate::InPlace => None,
+            Fate::Truncated => Some(Self::Corrupt),
+            Fate::WithoutLog => Some(Self::Displaced { gone: false }),
+            Fate::Gone => Some(Self::Displaced { gone: true }),
+        }
+    }
 }
 
 /// What lives as long as one connection.
 struct Session<'c> {
     prepared: Prepared<'c>,
     ledger: Ledger,
-    upkeep: Upkeep,
+    compaction: Compaction,
     samples: Vec<(i64, Point)>,
     pending_due: Instant,
-    upkeep_after: Instant,
+    compaction_after: Instant,
     /// The ledger holds what a failed transaction left: to be loaded again before the next.
     stale: bool,
 }
@@ -105,6 +127,7 @@ impl Writer {
             definitions: HashMap::new(),
             losses: Losses::default(),
             warned_dropped_total: 0,
+            damage: None,
             stop: None,
             warned: None,
             warned_lost_total: 0,
@@ -113,33 +136,46 @@ impl Writer {
     }
 
     /// Runs until told to stop; true when everything was written and the file closed.
-    pub(crate) fn run(mut self, mut connection: Connection) -> bool {
+    pub(crate) fn run(mut self, connection: Connection) -> bool {
+        let mut connection = connection;
         loop {
-            match self.session(&connection) {
+            let opened = Opened::at(&self.path);
+            let next = match self.session(&connection, &opened) {
                 End::Stopped { complete } => {
                     // What others sent meanwhile.
                     self.lose_batch();
                     return complete & self.close(connection);
                 }
-                End::Corrupt => {}
-            }
-            drop(connection);
-            connection = match self.start_afresh() {
-                Some(connection) => connection,
-                None => return false,
+                End::Corrupt => {
+                    drop(connection);
+                    self.counters.count_corruption();
+                    self.run = None;
+                    let fault = self.damage.take().unwrap_or_else(|| "found while running".to_owned());
+                    self.start_afresh(|path| file::renew(path, &fault))
+                }
+                End::Displaced { gone } => {
+                    error!(path:% = self.path.display();
+                        "database deleted, renamed or replaced while in use: history goes on in what is at its path");
+                    self.counters.count_displacement();
+                    if gone {
+                        self.run = None;
+                    }
+                    let mut old = Some(connection);
+                    self.start_afresh(|path| file::reopen(path, &opened, &mut old))
+                }
             };
+            let Some(next) = next else { return false };
+            connection = next;
         }
     }
 
-    /// The file broke while in use: set aside, as at start. Tries until a new one can be opened.
-    fn start_afresh(&mut self) -> Option<Connection> {
-        self.run = None;
-        self.counters.count_corruption();
+    /// The file cannot be used any more. Tries until another one can be opened; `None` when told to stop before.
+    fn start_afresh(&mut self, mut open: impl FnMut(&Path) -> Result<Connection, Error>) -> Option<Connection> {
         self.awaited.clear();
         loop {
-            let opened = schema::renew(&self.path, "found while running").and_then(|connection| {
+            let opened = open(&self.path).and_then(|connection| {
                 limit_pages(&connection, &self.options)
-                    .map_err(|source| super::Error::Open { path: self.path.clone(), source })?;
+                    .map_err(|source| Error::Open { path: self.path.clone(), source })?;
                 Ok(connection)
             });
             match opened {
@@ -170,12 +206,15 @@ impl Writer {
         }
     }
 
-    fn session(&mut self, connection: &Connection) -> End {
+    fn session(&mut self, connection: &Connection, opened: &Opened) -> End {
         let mut session = loop {
             match Session::load(connection, &self.options, &mut self.run) {
                 Ok(session) => break session,
                 Err(error) if is_corruption(&error) => return End::Corrupt,
                 Err(error) => {
+                    if let Some(end) = End::of(opened.fate(&self.path)) {
+                        return end;
+                    }
                     self.failed(&error);
                     if self.stop.is_some_and(|deadline| clock::now() >= deadline) {
                         self.lose_batch();
@@ -190,7 +229,22 @@ impl Writer {
             if stopping.is_none() {
                 self.receive(Some(&mut session));
             }
-            if self.due.is_some_and(|due| clock::now() >= due) || stopping.is_some() {
+            if self.damage.is_some() {
+                return End::Corrupt;
+            }
+            let now = clock::now();
+            let is_due = self.due.is_some_and(|due| now >= due) || stopping.is_some();
+            if is_due || now >= session.compaction_after {
+                let fate = opened.fate(&self.path);
+                if matches!(fate, Fate::Gone | Fate::WithoutLog) {
+                    // To be copied with the rest; what fails here is missing there.
+                    let _ = session.write(&[], true, &mut 0);
+                }
+                if let Some(end) = End::of(fate) {
+                    return end;
+                }
+            }
+            if is_due {
                 match self.flush(&mut session) {
                     Ok(()) => {}
                     Err(error) if is_corruption(&error) => return End::Corrupt,
@@ -218,7 +272,7 @@ impl Writer {
                     Err(error) if is_corruption(&error) => return End::Corrupt,
                     Err(error) => {
                         self.warn("upkeep of the history failed", &error);
-                        session.upkeep_after = clock::now() + RETRY_LAST;
+                        session.compaction_after = clock::now() + RETRY_LAST;
                     }
                 }
             }
@@ -227,8 +281,8 @@ impl Writer {
 
     /// Takes what has come, waiting until something is due.
     fn receive(&mut self, mut session: Option<&mut Session<'_>>) {
-        let upkeep_after = session.as_ref().map(|session| session.upkeep_after);
-        let mut wait = self.wait(upkeep_after);
+        let compaction_after = session.as_ref().map(|session| session.compaction_after);
+        let mut wait = self.wait(compaction_after);
         // A full batch leaves the rest in the queue, whose budgets decide what is lost.
         while self.batch.len() < BATCH_MAX || self.retry.is_none() {
             match self.inbox.recv_timeout(wait) {
@@ -253,6 +307,10 @@ impl Writer {
                         self.due = Some(clock::now());
                     }
                 }
+                Ok(Message::Damaged { fault }) => {
+                    self.damage = Some(fault);
+                    return;
+                }
                 Ok(Message::Stop { deadline }) => {
                     self.stop = Some(deadline);
                     // What was sent before is all that counts.
@@ -269,20 +327,20 @@ impl Writer {
                 self.due = Some(clock::now());
                 return;
             }
-            wait = self.wait(upkeep_after);
+            wait = self.wait(compaction_after);
         }
         // Full, and waiting for the next try.
         pause(wait.min(RETRY_FIRST));
     }
 
-    /// Time until something must be done: the batch, or else upkeep.
-    fn wait(&self, upkeep_after: Option<Instant>) -> Duration {
-        // While writing fails there is no upkeep either.
-        let upkeep_after = upkeep_after.filter(|_| self.retry.is_none());
-        let wake = match (self.due, upkeep_after) {
-            (Some(due), Some(upkeep)) => due.min(upkeep),
+    /// Time until something must be done: the batch, or else compaction.
+    fn wait(&self, compaction_after: Option<Instant>) -> Duration {
+        // While writing fails nothing is compacted either.
+        let compaction_after = compaction_after.filter(|_| self.retry.is_none());
+        let wake = match (self.due, compaction_after) {
+            (Some(due), Some(compaction)) => due.min(compaction),
             (Some(due), None) => due,
-            (None, Some(upkeep)) => upkeep,
+            (None, Some(compaction)) => compaction,
             (None, None) => return RETRY_FIRST,
         };
         wake.saturating_duration_since(clock::now())
@@ -310,7 +368,9 @@ impl Writer {
 
     /// Commits the batch, and now and then what is pending.
     fn flush(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
-        let pending = clock::now() >= session.pending_due || self.stop.is_some();
+        // What a decision rests on is committed with it at the latest: its object's last activity.
+        let decides = self.batch.iter().any(|record| matches!(record, Record::Decision { .. }));
+        let pending = decides || clock::now() >= session.pending_due || self.stop.is_some();
         let mut unknown = 0;
         match session.write(&self.batch, pending, &mut unknown) {
             Ok(()) => {}
@@ -455,15 +515,15 @@ impl<'c> Session<'c> {
             *run = Some(id);
         }
         let ledger = Ledger::load(&mut prepared)?;
-        let upkeep = Upkeep::load(&mut prepared, options.retention)?;
+        let compaction = Compaction::load(&mut prepared, options.retention)?;
         let now = clock::now();
         Ok(Self {
             prepared,
             ledger,
-            upkeep,
+            compaction,
             samples: Vec::new(),
             pending_due: now + PENDING_EVERY,
-            upkeep_after: now,
+            compaction_after: now,
             stale: false,
         })
     }
@@ -473,7 +533,7 @@ impl<'c> Session<'c> {
         let ledger = Ledger::load(&mut self.prepared)?;
         let before = std::mem::replace(&mut self.ledger, ledger);
         self.ledger.inherit(before);
-        self.upkeep.reload(&mut self.prepared)?;
+        self.compaction.reload(&mut self.prepared)?;
         self.stale = false;
         Ok(())
     }
@@ -496,13 +556,13 @@ impl<'c> Session<'c> {
                 *unknown += 1;
             }
         }
-        self.upkeep.store(&mut self.prepared, &mut self.samples)?;
+        self.compaction.store(&mut self.prepared, &mut self.samples)?;
         if pending {
             self.ledger.write_pending(&mut self.prepared)?;
         }
         transaction.commit()?;
-        if self.upkeep.is_due() {
-            self.upkeep_after = clock::now();
+        if self.compaction.is_due() {
+            self.compaction_after = clock::now();
         }
         if pending {
             self.ledger.pending_written();
@@ -511,20 +571,20 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// One slice of upkeep, when there is any.
+    /// One slice of compaction, when there is any.
     fn maintain(&mut self, path: &Path, counters: &Counters) -> Result<(), rusqlite::Error> {
         let now = clock::now();
-        if now < self.upkeep_after {
+        if now < self.compaction_after {
             return Ok(());
         }
         if now >= self.pending_due {
             self.write(&[], true, &mut 0)?;
         }
-        let more = self.upkeep.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
+        let more = self.compaction.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
         if !more {
-            self.upkeep_after = clock::now() + UPKEEP_EVERY;
+            self.compaction_after = clock::now() + COMPACT_EVERY;
             let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-            counters.set_sizes(bytes(path), bytes(&schema::with_suffix(path, "-wal")));
+            counters.set_sizes(bytes(path), bytes(&file::with_suffix(path, "-wal")));
         }
         Ok(())
     }

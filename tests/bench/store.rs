@@ -38,6 +38,8 @@ fn main() {
     }
     let samples: usize =
         std::env::var("HPALITE_BENCH_SAMPLES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000);
+    paced(500, 100, samples / 400);
+    paced(10_000, 1_000, samples / 2_000);
     for load in [
         Load { name: "changing, 1,000 series", series: 1_000, value: changing },
         Load { name: "changing, 10,000 series", series: 10_000, value: changing },
@@ -46,6 +48,66 @@ fn main() {
     ] {
         run(&load, samples);
     }
+}
+
+/// CPU time of this process, and bytes that it wrote to files, the write-ahead log's and the checkpoints'.
+fn cost() -> (Duration, u64) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let ticks =
+        stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum::<u64>();
+    let io = std::fs::read_to_string("/proc/self/io").unwrap();
+    let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap();
+    // Linux counts in hundredths of a second for everybody.
+    (Duration::from_millis(ticks * 10), written)
+}
+
+/// As a daemon writes: the samples of half a second a commit. What one sample costs, packing and merging included.
+fn paced(series: usize, per_second: usize, seconds: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let mut options = Options::default();
+    options.retention.samples = Duration::from_secs(40_000 * 86_400);
+    let store = Store::start(&path, options).unwrap();
+    let keys: Vec<ObjectKey> =
+        (0..series).map(|i| ObjectKey::new(ApiGroup::KedaSh, "bench", &format!("object-{i}"))).collect();
+    store.send(keys.iter().map(definition).collect());
+    store.flush().unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut values = vec![0.0; series];
+    // From now on, since the head is packed at an age, too.
+    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let (cpu, written) = cost();
+    let mut next = 0;
+    for half in 0..2 * seconds {
+        let records = (0..per_second / 2)
+            .map(|i| {
+                let which = next % series;
+                next += 1;
+                values[which] = repeating(&mut random, values[which]);
+                Record::Sample {
+                    at: UnixMillis(start + (half * 500 + i * 1_000 / per_second) as i64),
+                    object: keys[which].clone(),
+                    trigger: 0,
+                    answer: Answer::Value(values[which]),
+                    latency: Duration::from_millis(random.u64(2..30)),
+                    is_error: false,
+                }
+            })
+            .collect();
+        store.send(records);
+        store.flush().unwrap();
+    }
+    wait_for_merges(&path);
+    let (cpu_after, written_after) = cost();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned();
+    assert!(store.stop(Duration::from_secs(30)).complete);
+    println!(
+        "paced, {series} series, {per_second}/s, {next} samples: {:.1} µs CPU, {} bytes written each, resident {resident}, file {:.1} bytes each",
+        (cpu_after - cpu).as_secs_f64() * 1e6 / next as f64,
+        (written_after - written) / next as u64,
+        size(&path) as f64 / next as f64,
+    );
 }
 
 fn run(load: &Load, samples: usize) {
@@ -57,7 +119,7 @@ fn run(load: &Load, samples: usize) {
     options.retention.minutes = options.retention.samples;
     options.retention.hours = options.retention.samples;
     options.retention.size_max = 0;
-    let store = Store::start(&path, options).unwrap();
+    let store = Store::start(&path, options.clone()).unwrap();
     let keys: Vec<ObjectKey> =
         (0..load.series).map(|i| ObjectKey::new(ApiGroup::KedaSh, "bench", &format!("object-{i}"))).collect();
     for chunk in keys.chunks(1_000) {
@@ -117,6 +179,18 @@ fn run(load: &Load, samples: usize) {
     latencies.sort();
     let stopped = store.stop(Duration::from_secs(30));
     assert!(stopped.complete);
+    let begun = Instant::now();
+    let store = Store::start(&path, options).unwrap();
+    let restored = store.restore().unwrap().len();
+    let started = begun.elapsed();
+    assert!(store.stop(Duration::from_secs(30)).complete);
+    let begun = Instant::now();
+    hpalite::store::health::of(&path).unwrap();
+    println!(
+        "start and restore of {restored} objects from {:.0} MB: {started:.0?}; a check of the whole file {:.0?}",
+        size(&path) as f64 / 1e6,
+        begun.elapsed()
+    );
     println!(
         "{}: {sent} samples, {:.0}/s committed, {:.0}/s with all merging done, {:.1} bytes each, last 5 minutes of one series p50 {:.2} ms, p99 {:.2} ms",
         load.name,

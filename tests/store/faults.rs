@@ -231,6 +231,19 @@ fn a_hundred_kills_leave_a_whole_file_with_every_decision_that_was_carried_out()
     assert!(carried > 0 && samples > 0, "{looked_for:?}");
 }
 
+/// A process that is killed after a decision has not forgotten when the object was last active.
+#[test]
+fn a_decision_is_committed_with_the_last_activity_before_it() {
+    let place = Place::new();
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    store.send(vec![Record::LastActive { object: web(), at: UnixMillis(START + 1) }]);
+    store.send(vec![decision(START + 2)]);
+    store.flush().unwrap();
+    assert_eq!(rows(&place.open(), "SELECT last_active_at_unix_ms FROM object_state"), [(START + 1).to_string()]);
+    stop(store);
+}
+
 #[test]
 fn a_ticket_is_answered_by_the_commit_and_at_once_while_writing_fails() {
     let place = Place::new();

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use hpalite::scaling::event::Answer;
+use hpalite::scaling::event::{Answer, Record};
+use hpalite::scaling::model::{Condition, ConditionKind, ConditionStatus, UnixMillis};
 use hpalite::store::{Error, Options, Store, schema_version};
 
-use super::{Place, START, count, definition, rows, sample, stop, trigger, web};
+use super::{Place, START, count, definition, rows, sample, stop, trigger, wait_for, web};
 
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -85,6 +86,41 @@ fn a_damaged_database_is_set_aside() {
     std::fs::write(place.path(), bytes).unwrap();
     let store = place.start();
     assert_eq!(store.restore().unwrap(), []);
+    stop(store);
+    assert_eq!(set_aside(&place).len(), 1);
+}
+
+fn condition(at: i64, message: &str) -> Record {
+    let (kind, reason) = (ConditionKind::Active, "ScalerActive".into());
+    // One that differs from the one before, which else would be no change.
+    let status = if at % 2 == 0 { ConditionStatus::True } else { ConditionStatus::False };
+    Record::Condition {
+        at: UnixMillis(at),
+        object: web(),
+        condition: Condition { kind, status, reason, message: message.into() },
+    }
+}
+
+/// A large file is used at once and checked meanwhile: nothing that is written or read here meets the damage.
+#[test]
+fn damage_in_a_large_file_is_found_by_the_check_beside() {
+    let place = Place::new();
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    for i in 0..9 {
+        let long = "x".repeat(1_000);
+        store.send((0..1_000).map(|j| condition(START + i * 1_000 + j, &long)).collect());
+    }
+    store.flush().unwrap();
+    stop(store);
+    let mut bytes = std::fs::read(place.path()).unwrap();
+    assert!(bytes.len() > 8 << 20, "{}", bytes.len());
+    let middle = bytes.len() / 8192 * 4096;
+    bytes[middle..middle + 100].fill(0xA5);
+    std::fs::write(place.path(), bytes).unwrap();
+    let store = place.start();
+    wait_for("the damage to be found", || store.stats().corruptions_total == 1);
+    wait_for("the new file", || store.flush().is_ok());
     stop(store);
     assert_eq!(set_aside(&place).len(), 1);
 }

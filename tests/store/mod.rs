@@ -2,6 +2,7 @@
 
 mod churn;
 mod cookbook;
+mod displaced;
 mod faults;
 mod files;
 mod history;

@@ -62,7 +62,7 @@ fn no_secret_is_recorded_or_told() {
         match &read.definition {
             Ok(definition) => {
                 told.extend(definition.triggers.iter().filter_map(|trigger| trigger.source.query()).map(|query| {
-                    let (server, query) = query.told();
+                    let (server, query) = query.shown();
                     format!("{server} {query}")
                 }));
                 // What is recorded is read again to explain what was done.

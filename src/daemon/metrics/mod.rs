@@ -176,6 +176,11 @@ fn store(out: &mut Exposition, sender: &Sender) {
     .sample(&[], stats.upkeep_longest.as_secs_f64());
     let corruptions = stats.corruptions_total;
     out.counter("hpalite_store_corruptions_total", "Databases found corrupt and set aside.", corruptions);
+    out.counter(
+        "hpalite_store_displacements_total",
+        "Databases deleted, renamed or replaced while in use.",
+        stats.displacements_total,
+    );
     out.gauge("hpalite_store_queue", "Records handed over and not committed yet.", stats.queue_depth as u64);
     out.gauge("hpalite_store_file_bytes", "Size of the database.", stats.file_bytes);
     out.gauge("hpalite_store_wal_bytes", "Size of its write-ahead log.", stats.wal_bytes);

@@ -47,8 +47,8 @@ impl Evaluation<'_> {
 
     fn node(&mut self, id: NodeId) -> Evaluated {
         let node = &self.nodes[id];
-        let told = |message: String| Error::at(node.column, message);
-        self.spend(1).map_err(told)?;
+        let at_node = |message: String| Error::at(node.column, message);
+        self.spend(1).map_err(at_node)?;
         match &node.kind {
             NodeKind::Nil => Ok(Value::Nil),
             NodeKind::Bool(value) => Ok(Value::Bool(*value)),
@@ -61,12 +61,12 @@ impl Evaluation<'_> {
             NodeKind::Element | NodeKind::Accumulator | NodeKind::Index => Ok(self.pointer(&node.kind)),
             NodeKind::Array(parts) => {
                 let items = self.all(parts)?;
-                Value::array(items).map_err(told)
+                Value::array(items).map_err(at_node)
             }
             NodeKind::Not(part) => Ok(Value::Bool(!self.condition(*part)?)),
             NodeKind::Minus(part) => {
                 let value = self.node(*part)?;
-                negated(&value).map_err(told)
+                negated(&value).map_err(at_node)
             }
             NodeKind::Plus(part) => self.node(*part),
             NodeKind::Binary(operator, left, right) => self.binary(node.column, *operator, *left, *right),
@@ -76,7 +76,7 @@ impl Evaluation<'_> {
             }
             NodeKind::At { array, position } => {
                 let (array, position) = (self.node(*array)?, self.node(*position)?);
-                at(&array, &position).map_err(told)
+                at(&array, &position).map_err(at_node)
             }
             NodeKind::Let { value, body } => {
                 let value = self.node(*value)?;
@@ -88,7 +88,7 @@ impl Evaluation<'_> {
             NodeKind::Sequence(parts) => Ok(self.all(parts)?.pop().unwrap_or(Value::Nil)),
             NodeKind::Call(function, arguments) => {
                 let arguments = self.all(arguments)?;
-                self.call(*function, &arguments).map_err(told)
+                self.call(*function, &arguments).map_err(at_node)
             }
             NodeKind::ForEach { each, array, closure, initial } => {
                 self.for_each(node.column, *each, *array, *closure, *initial)
@@ -245,12 +245,12 @@ impl Evaluation<'_> {
         closure: Option<NodeId>,
         initial: Option<NodeId>,
     ) -> Evaluated {
-        let told = |message: String| Error::at(column, message);
+        let at_node = |message: String| Error::at(column, message);
         let array = match self.node(array)? {
             Value::Array(array) => array,
-            other => return Err(told(format!("{} cannot take {other}", each.name()))),
+            other => return Err(at_node(format!("{} cannot take {other}", each.name()))),
         };
-        self.spend(array.items.len()).map_err(told)?;
+        self.spend(array.items.len()).map_err(at_node)?;
         let initial = initial.map(|initial| self.node(initial)).transpose()?;
         self.scopes.push(Scope { array: Rc::clone(&array), index: 0, accumulator: Value::Nil });
         let result = match each {

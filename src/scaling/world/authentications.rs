@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::event::{
+use super::work::Work;
+use super::{AuthenticationWrite, World};
+use crate::scaling::event::{
     Answer, AuthenticationRead, Command, ErrorClass, PollError, Write, WriteError, WriteKind, WriteOk,
 };
-use super::super::model::{
+use crate::scaling::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, FINALIZERS, ObjectKey, ScaledObject, Source,
     Trigger, UnixMillis,
 };
-use super::{AuthenticationWrite, World};
+use crate::scaling::object::Object;
 
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(5);
@@ -25,34 +27,16 @@ pub(super) struct Read {
 }
 
 impl World {
-    /// True while the authentication of a trigger is being read, because no watch has shown it: a watch may be behind,
-    /// and only the API server's word is worth an error. The trigger's round waits for it.
-    pub(super) fn awaits_authentication(&mut self, key: &ObjectKey, trigger: &Trigger) -> bool {
-        let Some(reference) = &trigger.authentication else {
-            return false;
-        };
-        let id = AuthenticationKey::of(key, reference);
-        if self.authentications.contains_key(&id) {
-            return false;
-        }
-        let read = self.authentication_reads.entry(id.clone()).or_insert_with(|| {
-            self.out.push(Command::ReadAuthentication(id));
-            Read::default()
-        });
-        read.waiting.insert((key.clone(), trigger.index));
-        true
-    }
-
     pub(super) fn authentication_read(&mut self, read: AuthenticationRead, now: UnixMillis) {
         let key = read.authentication;
-        let Some(mut pending) = self.authentication_reads.remove(&key) else {
+        let Some(mut pending) = self.outbox.authentication_reads.remove(&key) else {
             return;
         };
-        let is_shown = self.authentications.contains_key(&key);
+        let is_shown = self.facts.authentications.contains_key(&key);
         if pending.is_old && !is_shown {
             pending.is_old = false;
-            self.authentication_reads.insert(key.clone(), pending);
-            self.out.push(Command::ReadAuthentication(key));
+            self.outbox.authentication_reads.insert(key.clone(), pending);
+            self.outbox.push(Command::ReadAuthentication(key));
             return;
         }
         let mut failure = None;
@@ -60,7 +44,7 @@ impl World {
             // Its watch is nearer to it.
             _ if is_shown => {}
             Ok(Some(found)) => {
-                if let Some(list) = self.lists.authentications.get_mut(&(key.group, key.kind)) {
+                if let Some(list) = self.facts.lists.authentications.get_mut(&(key.group, key.kind)) {
                     // A list that is under way may be older.
                     list.listed(&key.namespace, &key.name);
                 }
@@ -70,39 +54,14 @@ impl World {
             Err(message) => failure = Some(PollError { class: ErrorClass::Authentication, message }),
         }
         for (user, index) in pending.waiting {
-            self.ask_after_read(&user, index, failure.clone(), now);
-        }
-    }
-
-    /// Goes on with a trigger whose authentication has been read.
-    fn ask_after_read(&mut self, key: &ObjectKey, index: u16, failure: Option<PollError>, now: UnixMillis) {
-        let Some(object) = self.objects.get(key) else {
-            return;
-        };
-        let is_awaited = object.round.as_ref().is_some_and(|round| round.waiting.contains(&index));
-        let Some(definition) = object.loop_definition.clone().filter(|_| is_awaited) else {
-            return;
-        };
-        let Some(trigger) = definition.triggers.iter().find(|trigger| trigger.index == index) else {
-            return;
-        };
-        let Source::Query(query) = &trigger.source else {
-            return;
-        };
-        let credentials = match failure {
-            Some(error) => Err(error),
-            None => self.credentials(key, trigger),
-        };
-        match credentials {
-            Ok(credentials) => self.schedule.ask((key.clone(), index), query, credentials, now),
-            Err(error) => self.answered(key, index, &Answer::Failed(error), now, Duration::ZERO, now),
+            self.with(&user, |object, work| object.ask_after_read(index, failure.clone(), work));
         }
     }
 
     pub(super) fn authentication_seen(&mut self, seen: Authentication, now: UnixMillis) {
         let key = seen.key.clone();
         let (sources, unsupported, allowed) = (seen.sources.clone(), seen.unsupported.clone(), seen.allowed.clone());
-        let old = self.authentications.insert(key.clone(), seen);
+        let old = self.facts.authentications.insert(key.clone(), seen);
         let is_same =
             old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported && old.allowed == allowed);
         if !is_same {
@@ -114,7 +73,7 @@ impl World {
 
     /// Those whose credentials could not be had try at once, since this may be the repair.
     fn ask_again(&mut self, key: &AuthenticationKey, now: UnixMillis) {
-        let users = self.by_authentication.get(key).into_iter().flatten();
+        let users = self.objects.by_authentication.get(key).into_iter().flatten();
         for user in users {
             let lacks_credentials = self.objects.get(user).is_some_and(|object| {
                 let errors = object.triggers.iter().filter_map(|state| state.underlying_error());
@@ -126,27 +85,19 @@ impl World {
         }
     }
 
-    /// The authentications that this object names are known, as far as they exist.
-    pub(super) fn are_authentications_listed(&self, key: &ObjectKey) -> bool {
-        let used = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
-        used.iter().all(|used| {
-            self.lists.authentications.get(&(used.group, used.kind)).is_none_or(super::lists::ListTracker::is_complete)
-        })
-    }
-
     pub(super) fn authentication_gone(&mut self, key: &AuthenticationKey) {
         self.authentication_retries.remove(key);
-        if let Some(read) = self.authentication_reads.get_mut(key) {
+        if let Some(read) = self.outbox.authentication_reads.get_mut(key) {
             read.is_old = true;
         }
-        if self.authentications.remove(key).is_some() {
+        if self.facts.authentications.remove(key).is_some() {
             self.mark_users(key);
         }
     }
 
     fn mark_users(&mut self, key: &AuthenticationKey) {
-        if let Some(users) = self.by_authentication.get(key) {
-            self.dirty.extend(users.iter().cloned());
+        if let Some(users) = self.objects.by_authentication.get(key) {
+            self.outbox.dirty.extend(users.iter().cloned());
         }
     }
 
@@ -155,16 +106,16 @@ impl World {
         let old: Vec<AuthenticationKey> = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         let new = spec.map(used).unwrap_or_default();
         for gone in old.iter().filter(|old| !new.contains(old)) {
-            if let Some(users) = self.by_authentication.get_mut(gone) {
+            if let Some(users) = self.objects.by_authentication.get_mut(gone) {
                 users.remove(key);
                 if users.is_empty() {
-                    self.by_authentication.remove(gone);
+                    self.objects.by_authentication.remove(gone);
                 }
             }
             self.sync_authentication(gone, now);
         }
         for used in new {
-            self.by_authentication.entry(used).or_default().insert(key.clone());
+            self.objects.by_authentication.entry(used).or_default().insert(key.clone());
         }
     }
 
@@ -176,7 +127,7 @@ impl World {
     }
 
     pub(super) fn sync_all_authentications(&mut self, now: UnixMillis) {
-        let all: Vec<AuthenticationKey> = self.authentications.keys().cloned().collect();
+        let all: Vec<AuthenticationKey> = self.facts.authentications.keys().cloned().collect();
         for key in all {
             self.sync_authentication(&key, now);
         }
@@ -200,13 +151,14 @@ impl World {
     /// Writes `status.scaledobjects`, and lets an authentication go that is being deleted: KEDA
     /// left its finalizer on it, and nothing here must keep it. True when something has to be written.
     fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) -> bool {
-        let objects_known = self.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
+        let objects_known =
+            self.facts.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
         let is_busy = self.authentication_writes.values().any(|busy| busy.key == *key);
         let waits = self.authentication_retries.get(key).is_some_and(|(at, _)| at.is_some_and(|at| at > now));
-        if self.is_standby || !objects_known || is_busy || waits {
+        if self.facts.is_standby || !objects_known || is_busy || waits {
             return false;
         }
-        let Some(found) = self.authentications.get(key) else {
+        let Some(found) = self.facts.authentications.get(key) else {
             return false;
         };
         let kind = if found.deletion_requested {
@@ -227,25 +179,25 @@ impl World {
             }
             WriteKind::AuthenticationStatus { authentication: key.clone(), scaled_objects: wanted }
         };
-        if self.writes_in_flight >= self.settings.writes_max {
+        if self.outbox.writes_in_flight >= self.settings.writes_max {
             self.authentications_starved = true;
             return true;
         }
         let resource_version = found.resource_version.clone();
-        let id = self.next_write;
-        self.next_write += 1;
-        self.writes_in_flight += 1;
+        let id = self.outbox.next_write;
+        self.outbox.next_write += 1;
+        self.outbox.writes_in_flight += 1;
         self.authentication_writes
             .insert(id, AuthenticationWrite { key: key.clone(), kind: kind.clone(), resource_version });
         let object = ObjectKey::new(key.group, &key.namespace, &key.name);
-        self.out.push(Command::Write(Write { id, object, kind }));
+        self.outbox.push(Command::Write(Write { id, object, kind }));
         true
     }
 
     /// Names in the order in which they stand already, new ones behind.
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
         let users: BTreeSet<&str> =
-            self.by_authentication.get(key).into_iter().flatten().map(|user| &*user.name).collect();
+            self.objects.by_authentication.get(key).into_iter().flatten().map(|user| &*user.name).collect();
         // Of a cluster-wide one we see only the users in our namespaces.
         let others_may_use =
             key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();
@@ -265,7 +217,7 @@ impl World {
         let key = &write.key;
         if let Err(error) = result {
             let failures = self.authentication_retries.get(key).map_or(0, |(_, failures)| *failures);
-            let wait = self.backoff(failures, RETRY_BASE, RETRY_MAX);
+            let wait = self.outbox.backoff(failures, RETRY_BASE, RETRY_MAX);
             let at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
             self.authentication_retries.insert(key.clone(), (Some(at), failures.saturating_add(1)));
             return;
@@ -273,7 +225,7 @@ impl World {
         self.authentication_retries.remove(key);
         // A newer picture than the one decided on shows the write's effect, or what others did since.
         if let Some(found) =
-            self.authentications.get_mut(key).filter(|found| found.resource_version == write.resource_version)
+            self.facts.authentications.get_mut(key).filter(|found| found.resource_version == write.resource_version)
         {
             match write.kind {
                 WriteKind::AuthenticationStatus { scaled_objects, .. } => {
@@ -287,6 +239,60 @@ impl World {
         }
         // Users may have come or gone while it was under way.
         self.sync_authentication(key, now);
+    }
+}
+
+impl Object {
+    /// True while the authentication of a trigger is being read, because no watch has shown it: a watch may be behind,
+    /// and only the API server's word is worth an error. The trigger's round waits for it.
+    pub(super) fn awaits_authentication(&mut self, trigger: &Trigger, work: &mut Work<'_>) -> bool {
+        let Some(reference) = &trigger.authentication else {
+            return false;
+        };
+        let id = AuthenticationKey::of(&self.spec.key, reference);
+        if work.facts.authentications.contains_key(&id) {
+            return false;
+        }
+        let outbox = &mut *work.outbox;
+        let read = outbox.authentication_reads.entry(id.clone()).or_insert_with(|| {
+            outbox.commands.push(Command::ReadAuthentication(id));
+            Read::default()
+        });
+        read.waiting.insert((self.spec.key.clone(), trigger.index));
+        true
+    }
+
+    /// Goes on with a trigger whose authentication has been read.
+    fn ask_after_read(&mut self, index: u16, failure: Option<PollError>, work: &mut Work<'_>) {
+        let is_awaited = self.round.as_ref().is_some_and(|round| round.waiting.contains(&index));
+        let Some(definition) = self.loop_definition.clone().filter(|_| is_awaited) else {
+            return;
+        };
+        let Some(trigger) = definition.triggers.iter().find(|trigger| trigger.index == index) else {
+            return;
+        };
+        let Source::Query(query) = &trigger.source else {
+            return;
+        };
+        let credentials = match failure {
+            Some(error) => Err(error),
+            None => self.credentials(trigger, work),
+        };
+        match credentials {
+            Ok(credentials) => work.schedule.ask((self.spec.key.clone(), index), query, credentials, work.now),
+            Err(error) => self.answered(index, &Answer::Failed(error), work.now, Duration::ZERO, work),
+        }
+    }
+
+    /// The authentications that this object names are known, as far as they exist.
+    pub(super) fn are_authentications_listed(&self, work: &Work<'_>) -> bool {
+        used(&self.spec).iter().all(|used| {
+            work.facts
+                .lists
+                .authentications
+                .get(&(used.group, used.kind))
+                .is_none_or(super::lists::ListTracker::is_complete)
+        })
     }
 }
 

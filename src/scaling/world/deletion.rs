@@ -2,89 +2,73 @@
 
 use std::time::Duration;
 
-use super::super::event::{ScaleTarget, WriteKind};
-use super::super::model::{FINALIZERS, ObjectKey, UnixMillis};
-use super::super::object::{Scaling, Target, Verdict};
-use super::super::reason::Reason;
-use super::World;
+use super::work::Work;
+use crate::scaling::event::{ScaleTarget, WriteKind};
+use crate::scaling::model::FINALIZERS;
+use crate::scaling::object::{Object, Scaling, Target, Verdict};
+use crate::scaling::reason::Reason;
 
 /// Restoring is tried this often; then the object may go, since a deletion must not hang on a
 /// target that cannot be scaled.
 pub(super) const RESTORE_TRIES: u32 = 5;
 
-impl World {
-    pub(super) fn finalize(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
-        let was_running = object.loop_generation.is_some();
-        object.stop_loop();
-        object.verdict = Verdict::Pending;
-        self.schedule.forget(key);
-        self.listen(key);
-        self.select_pods(key);
+impl Object {
+    pub(super) fn finalize(&mut self, work: &mut Work<'_>) {
+        let was_running = self.loop_generation.is_some();
+        self.stop_loop();
+        self.verdict = Verdict::Pending;
+        work.schedule.forget(&self.spec.key);
+        self.listen(work);
+        self.select_pods(work);
         if was_running {
-            self.emit(key, false, "KEDAScalersStopped", "StopScaling", "Stopped scalers watch".to_owned());
+            self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
         }
-        let Some(object) = self.objects.get(key) else {
-            return;
-        };
         let ours = |name: &String| FINALIZERS.contains(&name.as_str());
-        if !object.spec.finalizers.iter().any(ours) {
+        if !self.spec.finalizers.iter().any(ours) {
             return;
         }
-        if object.spec.restore_to_original && !object.restored && !self.is_target_shared(key) && !self.restore(key, now)
-        {
+        if self.spec.restore_to_original && !self.restored && !self.is_target_shared(work) && !self.restore(work) {
             return;
         }
-        let Some(object) = self.objects.get(key) else {
-            return;
-        };
-        let finalizers = object.spec.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
-        let resource_version = object.spec.resource_version.clone();
-        self.write(key, WriteKind::Release { finalizers, resource_version }, now);
+        let finalizers = self.spec.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
+        let resource_version = self.spec.resource_version.clone();
+        self.write(WriteKind::Release { finalizers, resource_version }, work);
     }
 
     /// True when the target has its original count, or cannot get it.
-    fn restore(&mut self, key: &ObjectKey, now: UnixMillis) -> bool {
-        let Some(object) = self.objects.get(key) else {
-            return true;
-        };
-        let Some(original) = object.spec.status.original_replica_count else {
+    fn restore(&mut self, work: &mut Work<'_>) -> bool {
+        let Some(original) = self.spec.status.original_replica_count else {
             return true;
         };
         // The HPA would undo it: it goes first, rather than with the garbage collector afterwards.
-        if let Some(hpa) = self.hpa_of(key) {
+        if let Some(hpa) = work.facts.hpa_of(self) {
             let (name, uid, going) = (hpa.name.clone(), hpa.uid.clone(), hpa.deletion_requested);
             if !going {
-                self.write(key, WriteKind::DeleteHpa { name, uid }, now);
+                self.write(WriteKind::DeleteHpa { name, uid }, work);
             }
             return false;
         }
-        let target = self.resolve_target(key, now);
-        let Some(object) = self.objects.get_mut(key) else {
-            return true;
-        };
+        let target = self.resolve_target(work);
         let done = match target {
             Target::Unknown | Target::Reading => false,
             Target::Failed { .. } => true,
             Target::Found { ref workload, .. } if workload.replicas == original => true,
-            Target::Found { .. } if object.slots.scale.failures >= RESTORE_TRIES => true,
+            Target::Found { .. } if self.slots.scale.failures >= RESTORE_TRIES => true,
             Target::Found { gvkr, workload } => {
-                let (from, name) = (workload.replicas, object.spec.target.name.clone());
+                let (from, name) = (workload.replicas, self.spec.target.name.clone());
                 let is_sent =
-                    self.write(key, WriteKind::Scale { target: ScaleTarget { gvkr, name }, from, to: original }, now);
-                if let Some(object) = self.objects.get_mut(key).filter(|_| is_sent) {
-                    object.scaling =
+                    self.write(WriteKind::Scale { target: ScaleTarget { gvkr, name }, from, to: original }, work);
+                if is_sent {
+                    self.scaling =
                         Some(Scaling { reason: Reason::Restored, from, to: original, touch_last_active: false });
                 }
                 false
             }
         };
-        match self.objects.get_mut(key) {
-            Some(object) if done => object.restored = true,
-            Some(_) => self.wake(key, now.plus(Duration::from_secs(1))),
-            None => {}
+        if done {
+            self.restored = true;
+        } else {
+            work.outbox.wake(&self.spec.key, work.now.plus(Duration::from_secs(1)));
         }
         done
     }

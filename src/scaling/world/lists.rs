@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::watched_workloads;
+use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
+
 /// Bookkeeping for one watched kind: `(namespace, name)` per scope.
 #[derive(Debug)]
 pub(super) struct ListTracker {
@@ -72,6 +75,32 @@ impl ListTracker {
             .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
             .filter(|id| !seen.contains(id))
             .collect()
+    }
+}
+
+/// Which lists have been seen to their end, by kind.
+#[derive(Debug)]
+pub(super) struct Lists {
+    pub(super) objects: BTreeMap<ApiGroup, ListTracker>,
+    pub(super) hpas: ListTracker,
+    pub(super) workloads: BTreeMap<Gvkr, ListTracker>,
+    pub(super) authentications: BTreeMap<(ApiGroup, AuthenticationKind), ListTracker>,
+}
+
+impl Lists {
+    pub(super) fn new(namespaces: &[String]) -> Self {
+        let new = || ListTracker::new(namespaces);
+        let groups = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo];
+        let kind = AuthenticationKind::TriggerAuthentication;
+        let mut authentications: BTreeMap<_, _> = groups.into_iter().map(|group| ((group, kind), new())).collect();
+        let cluster = (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication);
+        authentications.insert(cluster, ListTracker::cluster_scoped());
+        Self {
+            objects: groups.into_iter().map(|group| (group, new())).collect(),
+            hpas: new(),
+            workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
+            authentications,
+        }
     }
 }
 

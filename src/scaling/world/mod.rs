@@ -7,32 +7,32 @@
 
 mod authentications;
 mod deletion;
-mod intake;
+mod ingest;
 mod lists;
 mod ownership;
 mod pods;
+mod poll_cycle;
 mod reconcile;
 mod replicas;
-mod rounds;
 mod silence;
 mod troubles;
+mod work;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::calendar::Calendar;
-use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
-use super::hpa::ObservedHpa;
+use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef,
-    UnixMillis, Workload,
+    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
 };
-use super::object::{Object, TargetId, api_version};
+use super::object::{Object, api_version};
 use super::schedule::Schedule;
 use super::view::ObjectView;
 use lists::ListTracker;
+use pods::Pods;
+use work::{Facts, Objects, Outbox, Work};
 
 /// What the world must know of its surroundings.
 #[derive(Clone, Debug)]
@@ -58,48 +58,21 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct World {
     settings: Settings,
-    objects: BTreeMap<ObjectKey, Object>,
-    by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
-    /// By namespace and wanted name of the HPA.
-    by_hpa_name: HashMap<(String, String), BTreeSet<ObjectKey>>,
-    /// By namespace and name.
-    hpas: BTreeMap<(String, String), ObservedHpa>,
-    hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
-    /// Uid of the controller to the names of its HPAs.
-    hpas_by_owner: HashMap<String, BTreeSet<String>>,
-    /// Uids of HPAs that went lately: an answer or a picture of one that comes late is of no use.
-    gone_hpas: VecDeque<String>,
-    /// By kind, namespace and name; only the watched kinds.
-    workloads: HashMap<(Gvkr, String, String), Workload>,
-    authentications: BTreeMap<AuthenticationKey, Authentication>,
-    by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+    objects: Objects,
+    facts: Facts,
+    pods: Pods,
+    schedule: Schedule,
+    outbox: Outbox,
     authentication_writes: HashMap<u64, AuthenticationWrite>,
-    /// Those that no watch has shown and that are being read.
-    authentication_reads: BTreeMap<AuthenticationKey, authentications::Read>,
     /// Failed writes to authentications: when again, and how often in a row it failed.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
     /// Some authentication's write found no free place.
     authentications_starved: bool,
-    lists: Lists,
-    pods: pods::Pods,
-    schedule: Schedule,
-    /// When the silence of an object's trigger becomes an error.
-    silences: Calendar,
     /// What happened last happened then.
     now: UnixMillis,
     /// The process stood still until then; what was asked before is asked again.
     woke_at: Option<UnixMillis>,
-    wakes: BTreeSet<(UnixMillis, ObjectKey)>,
-    dirty: BTreeSet<ObjectKey>,
-    writes_in_flight: usize,
-    /// Objects whose write found no free place.
-    starved: VecDeque<ObjectKey>,
     restored: HashMap<ObjectKey, RestoredState>,
-    next_write: u64,
-    random: u64,
-    /// Another instance may be acting: facts are taken in, nothing follows from them.
-    is_standby: bool,
-    out: Vec<Command>,
 }
 
 /// A write to an authentication that is under way.
@@ -109,14 +82,6 @@ struct AuthenticationWrite {
     kind: WriteKind,
     /// Of the picture that it was decided on.
     resource_version: String,
-}
-
-#[derive(Debug)]
-struct Lists {
-    objects: BTreeMap<ApiGroup, ListTracker>,
-    hpas: ListTracker,
-    workloads: BTreeMap<Gvkr, ListTracker>,
-    authentications: BTreeMap<(ApiGroup, AuthenticationKind), ListTracker>,
 }
 
 /// Kinds whose objects are watched rather than read one by one.
@@ -138,109 +103,78 @@ fn watched_kind(target: &TargetRef) -> Option<Gvkr> {
 impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let namespaces = &settings.namespaces;
-        let new = || ListTracker::new(namespaces);
-        let groups = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo];
-        let mut authentications = BTreeMap::new();
-        for group in groups {
-            authentications.insert((group, AuthenticationKind::TriggerAuthentication), new());
-        }
-        let cluster = (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication);
-        authentications.insert(cluster, ListTracker::cluster_scoped());
-        let lists = Lists {
-            objects: groups.into_iter().map(|group| (group, new())).collect(),
-            hpas: new(),
-            workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
-            authentications,
-        };
         Self {
+            objects: Objects::default(),
+            facts: Facts::new(&settings.namespaces),
+            pods: Pods::default(),
             schedule: Schedule::new(settings.poll_threads),
-            random: settings.seed | 1,
+            outbox: Outbox::new(settings.seed),
             settings,
-            objects: BTreeMap::new(),
-            by_target: HashMap::new(),
-            by_hpa_name: HashMap::new(),
-            hpas: BTreeMap::new(),
-            hpas_by_target: HashMap::new(),
-            hpas_by_owner: HashMap::new(),
-            gone_hpas: VecDeque::new(),
-            workloads: HashMap::new(),
-            authentications: BTreeMap::new(),
-            by_authentication: BTreeMap::new(),
             authentication_writes: HashMap::new(),
-            authentication_reads: BTreeMap::new(),
             authentication_retries: BTreeMap::new(),
             authentications_starved: false,
-            lists,
-            pods: pods::Pods::default(),
-            silences: Calendar::default(),
             now: UnixMillis::default(),
             woke_at: None,
-            wakes: BTreeSet::new(),
-            dirty: BTreeSet::new(),
-            writes_in_flight: 0,
-            starved: VecDeque::new(),
             restored: HashMap::new(),
-            next_write: 1,
-            is_standby: false,
-            out: Vec::new(),
         }
     }
 
     /// Only watches until [`Event::Leading`]: another instance acts. To be called before the first event.
     pub fn stand_by(&mut self) {
-        self.is_standby = true;
+        self.facts.is_standby = true;
     }
 
     /// Everything that was held back is due at once.
     fn lead(&mut self, now: UnixMillis) {
-        self.is_standby = false;
-        self.dirty.extend(self.objects.keys().cloned());
+        self.facts.is_standby = false;
+        self.outbox.dirty.extend(self.objects.keys().cloned());
         self.sync_all_authentications(now);
     }
 
     /// Takes in one event and returns what must be done because of it.
     pub fn apply(&mut self, event: Event, now: UnixMillis) -> Vec<Command> {
         self.wake_up(now);
-        self.take_in(event, now);
+        self.ingest(event, now);
         self.take_silence(now);
-        while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, key)) = self.wakes.pop_first() {
-                self.dirty.insert(key);
+        while self.outbox.wakes.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, key)) = self.outbox.wakes.pop_first() {
+                self.outbox.dirty.insert(key);
             }
         }
         self.retry_authentications(now);
         loop {
-            while let Some(key) = self.dirty.pop_first() {
-                self.reconcile(&key, now);
+            while let Some(key) = self.outbox.dirty.pop_first() {
+                if self.with(&key, |object, work| object.reconcile(work)) {
+                    self.sync_authentications_of(&key, now);
+                }
             }
             // Only now, so that no round starts for an object that the news has stopped.
             self.start_due_rounds(now);
-            if self.dirty.is_empty() && !self.feed_starved(now) {
+            if self.outbox.dirty.is_empty() && !self.feed_starved(now) {
                 break;
             }
         }
         let jobs = self.schedule.dispatch(now);
-        self.out.extend(jobs.into_iter().map(Command::Poll));
-        std::mem::take(&mut self.out)
+        self.outbox.commands.extend(jobs.into_iter().map(Command::Poll));
+        std::mem::take(&mut self.outbox.commands)
     }
 
     /// When [`Event::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<UnixMillis> {
-        let wake = self.wakes.first().map(|(at, _)| *at);
+        let wake = self.outbox.wakes.first().map(|(at, _)| *at);
         let retry = self.authentication_retries.values().filter_map(|(at, _)| *at);
-        [wake, self.schedule.next_due(), self.silences.next(), retry.min()].into_iter().flatten().min()
+        [wake, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
     }
 
     /// Gives a free place among the writes to the next in the queue; true when it must be looked at.
     fn feed_starved(&mut self, now: UnixMillis) -> bool {
-        while self.writes_in_flight < self.settings.writes_max {
-            if let Some(key) = self.starved.pop_front() {
+        while self.outbox.writes_in_flight < self.settings.writes_max {
+            if let Some(key) = self.outbox.starved.pop_front() {
                 if let Some(object) = self.objects.get_mut(&key) {
                     object.is_starved = false;
                 }
-                self.dirty.insert(key);
+                self.outbox.dirty.insert(key);
                 return true;
             }
             if !std::mem::take(&mut self.authentications_starved) {
@@ -256,10 +190,11 @@ impl World {
     pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
-        self.silences.shift(milliseconds);
+        self.outbox.silences.shift(milliseconds);
         self.now = shift(self.now);
         self.woke_at = self.woke_at.map(shift);
-        self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
+        self.outbox.wakes =
+            std::mem::take(&mut self.outbox.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
         for (at, _) in self.authentication_retries.values_mut() {
             *at = at.map(shift);
         }
@@ -272,7 +207,7 @@ impl World {
             ] {
                 *at = at.map(shift);
             }
-            object.rhythm = super::rhythm::Rhythm::default();
+            object.cadence = super::read_cadence::ReadCadence::default();
             if let Some((at, _)) = &mut object.recorded.scaled {
                 *at = shift(*at);
             }
@@ -305,7 +240,7 @@ impl World {
     /// Everything that reads need has been listed once: the process can serve.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.lists.hpas.is_complete() && self.lists.objects.values().any(ListTracker::is_complete)
+        self.facts.lists.hpas.is_complete() && self.facts.lists.objects.values().any(ListTracker::is_complete)
     }
 
     /// Objects known, objects that are good, questions waiting, questions in flight.
@@ -317,8 +252,8 @@ impl World {
             ready: self.objects.values().filter(|object| object.verdict == super::object::Verdict::Good).count(),
             polls_waiting,
             polls_in_flight,
-            writes_in_flight: self.writes_in_flight,
-            writes_starved: self.starved.len(),
+            writes_in_flight: self.outbox.writes_in_flight,
+            writes_starved: self.outbox.starved.len(),
         }
     }
 
@@ -326,7 +261,7 @@ impl World {
     #[must_use]
     pub fn registered(&self) -> Registered {
         let mut registered = Registered::default();
-        for key in self.authentications.keys() {
+        for key in self.facts.authentications.keys() {
             match key.kind {
                 AuthenticationKind::TriggerAuthentication => {
                     match registered.trigger_authentications.get_mut(&key.namespace) {
@@ -340,47 +275,59 @@ impl World {
         registered
     }
 
-    fn wake(&mut self, key: &ObjectKey, at: UnixMillis) {
-        self.wakes.insert((at, key.clone()));
-    }
-
-    fn record(&mut self, record: Record) {
-        self.out.push(Command::Record(record));
-    }
-
-    /// A Kubernetes Event on the object.
-    fn emit(&mut self, key: &ObjectKey, warning: bool, reason: &'static str, action: &'static str, note: String) {
-        if let Some(object) = self.objects.get(key) {
-            let regarding = reference(&object.spec);
-            self.out.push(Command::Emit(KubeEvent { regarding, warning, reason, action, note }));
-        }
-    }
-
-    /// Publishes the object's picture if it changed.
-    fn publish(&mut self, key: &ObjectKey) {
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
+    /// Gives an object its turn. Nothing happens to one that is gone.
+    fn with<R: Default>(&mut self, key: &ObjectKey, turn: impl FnOnce(&mut Object, &mut Work<'_>) -> R) -> R {
+        let Some((place, mut object)) = self.objects.take(key) else {
+            return R::default();
         };
-        let limit = object.age_limit(self.settings.query_timeout);
+        let mut work = Work {
+            settings: &self.settings,
+            facts: &self.facts,
+            others: &self.objects,
+            pods: &mut self.pods,
+            schedule: &mut self.schedule,
+            outbox: &mut self.outbox,
+            now: self.now,
+        };
+        let result = turn(&mut object, &mut work);
+        self.objects.put_back(place, object);
+        result
+    }
+}
+
+impl Object {
+    /// Publishes the object's picture if it changed.
+    fn publish(&mut self, work: &mut Work<'_>) {
+        let limit = self.age_limit(work.settings.query_timeout);
         // As long as nothing else changed it is as old as it is.
-        let made_at = object.published.as_ref().map_or(self.now, |view| view.made_at);
-        let view = object.view(limit, made_at);
-        if object.published.as_deref() != Some(&view) {
-            let view = Arc::new(ObjectView { made_at: self.now, ..view });
-            object.published = Some(Arc::clone(&view));
-            self.out.push(Command::Publish(key.clone(), Some(view)));
+        let made_at = self.published.as_ref().map_or(work.now, |view| view.made_at);
+        let view = self.view(limit, made_at);
+        if self.published.as_deref() != Some(&view) {
+            let view = Arc::new(ObjectView { made_at: work.now, ..view });
+            self.published = Some(Arc::clone(&view));
+            work.outbox.push(Command::Publish(self.spec.key.clone(), Some(view)));
         }
     }
 
-    /// Doubling from `base`, at most `max`, spread by a fifth either way so that objects that
-    /// failed together do not come back together.
-    fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
-        // Xorshift64: spreading needs no better randomness.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
-        wait * u32::try_from(80 + self.random % 41).unwrap_or(100) / 100
+    fn emit_normal(&self, reason: &'static str, action: &'static str, note: impl Into<String>, work: &mut Work<'_>) {
+        work.outbox.push(Command::Emit(KubeEvent::normal(self.reference(), reason, action, note)));
+    }
+
+    fn emit_warning(&self, reason: &'static str, action: &'static str, note: impl Into<String>, work: &mut Work<'_>) {
+        work.outbox.push(Command::Emit(KubeEvent::warning(self.reference(), reason, action, note)));
+    }
+
+    /// What a Kubernetes Event about the object names.
+    fn reference(&self) -> ObjectReference {
+        let ScaledObject { key, uid, resource_version, .. } = &self.spec;
+        ObjectReference {
+            api_version: api_version(key),
+            kind: "ScaledObject",
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            uid: uid.clone(),
+            resource_version: resource_version.clone(),
+        }
     }
 }
 
@@ -400,17 +347,6 @@ pub struct Counts {
     pub polls_in_flight: usize,
     pub writes_in_flight: usize,
     pub writes_starved: usize,
-}
-
-fn reference(object: &ScaledObject) -> ObjectReference {
-    ObjectReference {
-        api_version: api_version(&object.key),
-        kind: "ScaledObject",
-        namespace: object.key.namespace.to_string(),
-        name: object.key.name.to_string(),
-        uid: object.uid.clone(),
-        resource_version: object.resource_version.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::event::{Answer, Command, PollError};
-use super::super::model::{ObjectKey, PodSelection, Source, UnixMillis};
 use super::World;
+use super::work::{Outbox, Work};
+use crate::scaling::event::{Answer, Command, PollError};
+use crate::scaling::model::{ObjectKey, PodSelection, Source};
+use crate::scaling::object::Object;
 
 /// All selections, by namespace.
 #[derive(Debug, Default)]
@@ -29,6 +31,15 @@ impl Pods {
     pub(super) fn answer(&self, namespace: &str, selection: &PodSelection) -> Option<Answer> {
         let selected = self.namespaces.get(namespace)?.get(selection)?;
         selected.count.as_ref().map(answer)
+    }
+
+    /// Has these counted for an object, and nothing else for its sake.
+    pub(super) fn want(&mut self, key: &ObjectKey, wanted: &BTreeSet<PodSelection>, outbox: &mut Outbox) {
+        if self.select(key, wanted) {
+            let selections = self.namespaces.get(&key.namespace);
+            let selections = selections.map_or_else(Vec::new, |selections| selections.keys().cloned().collect());
+            outbox.push(Command::WatchPods { namespace: Arc::clone(&key.namespace), selections });
+        }
     }
 
     /// Makes these the object's selections; true when others must be counted because of it.
@@ -65,30 +76,7 @@ fn answer(count: &Result<u32, PollError>) -> Answer {
 }
 
 impl World {
-    /// Has what the object's loop needs counted, and nothing else for its sake.
-    pub(super) fn select_pods(&mut self, key: &ObjectKey) {
-        let definition = self.objects.get(key).and_then(|object| object.loop_definition.clone());
-        let triggers = definition.iter().flat_map(|definition| &definition.triggers);
-        let wanted: BTreeSet<PodSelection> = triggers
-            .filter_map(|trigger| match &trigger.source {
-                Source::Pods(selection) => Some(selection.clone()),
-                Source::Cron(_) | Source::Query(_) => None,
-            })
-            .collect();
-        if self.pods.select(key, &wanted) {
-            let selections = self.pods.namespaces.get(&key.namespace);
-            let selections = selections.map_or_else(Vec::new, |selections| selections.keys().cloned().collect());
-            self.out.push(Command::WatchPods { namespace: Arc::clone(&key.namespace), selections });
-        }
-    }
-
-    pub(super) fn pods_selected(
-        &mut self,
-        namespace: &str,
-        selection: &PodSelection,
-        count: Result<u32, PollError>,
-        now: UnixMillis,
-    ) {
+    pub(super) fn pods_selected(&mut self, namespace: &str, selection: &PodSelection, count: Result<u32, PollError>) {
         let selected = self.pods.namespaces.get_mut(namespace).and_then(|selections| selections.get_mut(selection));
         // Nobody wants it any more.
         let Some(selected) = selected else { return };
@@ -97,18 +85,33 @@ impl World {
             return;
         }
         for key in selected.objects.clone() {
-            self.recounted(&key, selection, &answer, now);
+            self.with(&key, |object, work| object.recounted(selection, &answer, work));
         }
+    }
+}
+
+impl Object {
+    /// Has what the object's loop needs counted, and nothing else for its sake.
+    pub(super) fn select_pods(&mut self, work: &mut Work<'_>) {
+        let definition = self.loop_definition.clone();
+        let triggers = definition.iter().flat_map(|definition| &definition.triggers);
+        let wanted: BTreeSet<PodSelection> = triggers
+            .filter_map(|trigger| match &trigger.source {
+                Source::Pods(selection) => Some(selection.clone()),
+                Source::Cron(_) | Source::Query(_) => None,
+            })
+            .collect();
+        work.pods.want(&self.spec.key, &wanted, work.outbox);
     }
 
     /// Another count is an answer to the round that waits for it, and news to an object without one.
-    fn recounted(&mut self, key: &ObjectKey, selection: &PodSelection, answer: &Answer, now: UnixMillis) {
-        let Some(definition) = self.objects.get(key).and_then(|object| object.loop_definition.clone()) else {
+    fn recounted(&mut self, selection: &PodSelection, answer: &Answer, work: &mut Work<'_>) {
+        let Some(definition) = self.loop_definition.clone() else {
             return;
         };
         for trigger in &definition.triggers {
             if matches!(&trigger.source, Source::Pods(counted) if counted == selection) {
-                self.answered(key, trigger.index, answer, now, Duration::ZERO, now);
+                self.answered(trigger.index, answer, work.now, Duration::ZERO, work);
             }
         }
     }

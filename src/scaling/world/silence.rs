@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::age;
-use super::super::event::{Answer, ErrorClass, PollError};
-use super::super::model::{ObjectKey, Source, UnixMillis};
 use super::World;
+use super::work::Work;
+use crate::scaling::age;
+use crate::scaling::event::{Answer, ErrorClass, PollError};
+use crate::scaling::model::{ObjectKey, Source, UnixMillis};
+use crate::scaling::object::Object;
 
 /// Woken so much later than it asked for, the process stood still: it was stopped, or its machine slept. A machine that is
 /// merely slow is late by a second or two.
@@ -23,67 +25,71 @@ impl World {
         let running: Vec<ObjectKey> =
             self.objects.iter().filter(|(_, o)| o.loop_generation.is_some()).map(|(key, _)| key.clone()).collect();
         for key in running {
-            let Some(object) = self.objects.get_mut(&key) else { continue };
-            let by = now.plus(object.age_limit(self.settings.query_timeout));
-            for at in object.triggers.iter_mut().filter_map(|state| state.silent_at.as_mut()) {
-                *at = by;
-            }
-            self.listen(&key);
-            self.schedule.plan(&key, now);
-        }
-    }
-
-    /// Notes when the first of the object's triggers is to be called silent.
-    pub(super) fn listen(&mut self, key: &ObjectKey) {
-        let object = self.objects.get(key);
-        match object.and_then(|object| object.triggers.iter().filter_map(|state| state.silent_at).min()) {
-            Some(at) => self.silences.set(key, at),
-            None => {
-                self.silences.clear(key);
-            }
+            self.with(&key, |object, work| {
+                let by = now.plus(object.age_limit(work.settings.query_timeout));
+                for at in object.triggers.iter_mut().filter_map(|state| state.silent_at.as_mut()) {
+                    *at = by;
+                }
+                object.listen(work);
+                work.schedule.plan(&key, now);
+            });
         }
     }
 
     /// Silence is an answer in the end: an error, and another one with each interval that it lasts.
     pub(super) fn take_silence(&mut self, now: UnixMillis) {
-        while let Some((key, _)) = self.silences.pop(now) {
-            self.fall_silent(&key, now);
-            self.listen(&key);
+        while let Some((key, _)) = self.outbox.silences.pop(now) {
+            self.with(&key, |object, work| {
+                object.fall_silent(work);
+                object.listen(work);
+            });
+        }
+    }
+}
+
+impl Object {
+    /// Notes when the first of the object's triggers is to be called silent.
+    pub(super) fn listen(&mut self, work: &mut Work<'_>) {
+        match self.triggers.iter().filter_map(|state| state.silent_at).min() {
+            Some(at) => work.outbox.silences.set(&self.spec.key, at),
+            None => {
+                work.outbox.silences.clear(&self.spec.key);
+            }
         }
     }
 
-    fn fall_silent(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let Some(definition) = self.objects.get(key).and_then(|object| object.loop_definition.clone()) else {
+    fn fall_silent(&mut self, work: &mut Work<'_>) {
+        let Some(definition) = self.loop_definition.clone() else {
             return;
         };
-        let message = age::silence(age::limit(&definition, self.settings.query_timeout));
+        let message = age::silence(age::limit(&definition, work.settings.query_timeout));
         let answer = Answer::Failed(PollError { class: ErrorClass::Timeout, message });
         for (position, trigger) in definition.triggers.iter().enumerate() {
-            let state = |world: &Self| world.objects.get(key)?.triggers.get(position)?.silent_at;
-            if state(self).is_none_or(|at| at > now) {
+            let silent_at = self.triggers.get(position).and_then(|state| state.silent_at);
+            if silent_at.is_none_or(|at| at > work.now) {
                 continue;
             }
             // A round that waits for it goes on without it.
-            self.answered(key, trigger.index, &answer, now, Duration::ZERO, now);
-            let again = now.plus(definition.polling_interval.max(Duration::from_secs(1)));
-            if let Some(state) = self.objects.get_mut(key).and_then(|object| object.triggers.get_mut(position)) {
+            self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
+            let again = work.now.plus(definition.polling_interval.max(Duration::from_secs(1)));
+            if let Some(state) = self.triggers.get_mut(position) {
                 state.silent_at = Some(again);
             }
         }
     }
 
     /// Puts a question into the queue again whose answer is of no use.
-    pub(super) fn ask_anew(&mut self, key: &ObjectKey, index: u16, now: UnixMillis) {
-        let Some(definition) = self.objects.get(key).and_then(|object| object.loop_definition.clone()) else {
+    pub(super) fn ask_anew(&mut self, index: u16, work: &mut Work<'_>) {
+        let Some(definition) = self.loop_definition.clone() else {
             return;
         };
         let Some(trigger) = definition.triggers.iter().find(|trigger| trigger.index == index) else {
             return;
         };
         if let Source::Query(query) = &trigger.source
-            && let Err(error) = self.ask(key, trigger, query, now)
+            && let Err(error) = self.ask(trigger, query, work.now, work)
         {
-            self.answered(key, index, &Answer::Failed(error), now, Duration::ZERO, now);
+            self.answered(index, &Answer::Failed(error), work.now, Duration::ZERO, work);
         }
     }
 }

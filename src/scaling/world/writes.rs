@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
-use super::super::hpa::{self, DesiredHpa, Drift, Kept};
-use super::super::model::{ObjectKey, UnixMillis};
-use super::super::object::{HpaRefusal, Object, Slot, Target};
 use super::World;
-use super::intake::is_older;
-use super::rounds::scale_note;
+use super::ingest::is_older;
+use super::poll_cycle::scale_event;
+use super::work::Work;
+use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
+use crate::scaling::hpa::{self, DesiredHpa, Drift, Kept};
+use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::object::{HpaRefusal, Object, Slot, Target};
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_mins(1);
@@ -19,36 +20,8 @@ const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
 const HPA_SHOWN_AFTER: Duration = Duration::from_secs(5);
 
 impl World {
-    /// Sends a write if its slot is free; otherwise it is decided again when the slot is.
-    pub(super) fn write(&mut self, key: &ObjectKey, kind: WriteKind, now: UnixMillis) -> bool {
-        let full = self.writes_in_flight >= self.settings.writes_max;
-        let Some(object) = self.objects.get_mut(key) else {
-            return false;
-        };
-        let slot = slot(object, &kind);
-        if !slot.is_free(now) {
-            if let Some(at) = slot.retry_at.filter(|at| *at > now) {
-                self.wake(key, at);
-            }
-            return false;
-        }
-        if full {
-            if !std::mem::replace(&mut object.is_starved, true) {
-                self.starved.push_back(key.clone());
-            }
-            return false;
-        }
-        let id = self.next_write;
-        self.next_write += 1;
-        slot.in_flight = Some(id);
-        object.in_flight_writes.insert(id, kind.clone());
-        self.writes_in_flight += 1;
-        self.out.push(Command::Write(Write { id, object: key.clone(), kind }));
-        true
-    }
-
     pub(super) fn written(&mut self, done: WriteDone, now: UnixMillis) {
-        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
+        self.outbox.writes_in_flight = self.outbox.writes_in_flight.saturating_sub(1);
         if let Some(write) = self.authentication_writes.remove(&done.id) {
             self.authentication_written(write, done.result, now);
             return;
@@ -60,7 +33,7 @@ impl World {
         let Some(kind) = object.in_flight_writes.remove(&done.id) else {
             return;
         };
-        self.dirty.insert(key.clone());
+        self.outbox.dirty.insert(key.clone());
         match done.result {
             Ok(ok) => {
                 if let Some(slot) = object.slots.by_id(done.id) {
@@ -94,7 +67,7 @@ impl World {
             }
             WriteKind::Release { finalizers, .. } => {
                 object.spec.finalizers = finalizers;
-                self.tell_deleted(key);
+                self.with(key, |object, work| object.emit_deleted(work));
             }
             WriteKind::Status(patch) => {
                 let is_again = object.status_written.as_ref() == Some(&patch.after);
@@ -104,7 +77,7 @@ impl World {
                 if !is_overtaken {
                     object.spec.status = patch.after;
                 }
-                self.calm_status_fight(key, now);
+                self.with(key, |object, work| object.calm_status_fight(work));
             }
             WriteKind::CreateHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
                 self.hpa_written(key, &desired, false, ok, now);
@@ -130,67 +103,35 @@ impl World {
                 let kept = is_final.then(|| Kept::of(desired.clone(), (*hpa).clone())).flatten();
                 object.hpa_kept = kept.map(Box::new);
                 // A list that is under way may be older than this answer.
-                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
-                self.calm_hpa_drift(key, desired, now);
+                self.calm_hpa_drift(key, desired);
             }
             WriteOk::HpaExists(hpa) => {
-                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
                 // Otherwise it is one of which the watch has said that it went.
-                if !self.hpas.contains_key(&(desired.namespace.clone(), desired.name.clone())) {
-                    self.calm_hpa(key, HPA_SHOWN_AFTER, now);
+                if !self.facts.hpas.contains_key(&(desired.namespace.clone(), desired.name.clone())) {
+                    self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work));
                 }
             }
             // The watch has to show it; until then it is not missing.
-            WriteOk::Done | WriteOk::Version(_) => self.calm_hpa(key, HPA_SHOWN_AFTER, now),
+            WriteOk::Done | WriteOk::Version(_) => {
+                self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work))
+            }
         }
-    }
-
-    /// The watch may show an object gone before the answer to its release arrives.
-    pub(super) fn tell_released(&mut self, key: &ObjectKey) {
-        let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
-        let object = self.objects.get(key);
-        if object.is_some_and(|object| object.in_flight_writes.values().any(is_release)) {
-            self.tell_deleted(key);
-        }
-    }
-
-    fn tell_deleted(&mut self, key: &ObjectKey) {
-        self.emit(key, true, "ScaledObjectDeleted", "DeleteScaledObject", "ScaledObject was deleted".to_owned());
-    }
-
-    /// Somebody else writes the same fields, KEDA still running for instance: go on, but slowly.
-    fn calm_status_fight(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let fights = self.objects.get(key).map_or(0, |object| object.status_fights);
-        if fights == 0 {
-            return;
-        }
-        let at = now.plus(self.backoff(fights, RETRY_BASE, RETRY_MAX));
-        if let Some(object) = self.objects.get_mut(key) {
-            object.slots.status.retry_at = Some(at);
-        }
-        self.wake(key, at);
     }
 
     /// The API server took the HPA and still shows another: writing it again at once would go on for ever.
-    fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa, now: UnixMillis) {
+    fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa) {
         let id = (desired.namespace.clone(), desired.name.clone());
-        match self.hpas.get(&id).map(|found| hpa::drift(desired, found)) {
+        match self.facts.hpas.get(&id).map(|found| hpa::drift(desired, found)) {
             Some(Drift::None) => {}
             Some(_) if self.objects.get(key).is_some_and(|object| object.hpa_kept.is_some()) => {}
-            Some(_) => self.calm_hpa(key, RETRY_REFUSED, now),
+            Some(_) => self.with(key, |object, work| object.calm_hpa(RETRY_REFUSED, work)),
             // Gone again before the answer came, or held by a finalizer.
-            None => self.calm_hpa(key, HPA_SHOWN_AFTER, now),
+            None => self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work)),
         }
-    }
-
-    fn calm_hpa(&mut self, key: &ObjectKey, wait: Duration, now: UnixMillis) {
-        let at = now.plus(self.backoff(0, wait, RETRY_REFUSED_MAX));
-        if let Some(object) = self.objects.get_mut(key) {
-            object.slots.hpa.retry_at = Some(at);
-        }
-        self.wake(key, at);
     }
 
     fn scaled(&mut self, key: &ObjectKey, from: u32, to: u32, now: UnixMillis) {
@@ -198,7 +139,7 @@ impl World {
             return;
         };
         let scaling = object.scaling.take();
-        let id = object.target_id();
+        let id = object.target_id.clone();
         // The watch will say the same; until then nothing is decided on the old count.
         let mut workload = match &mut object.target {
             Target::Found { workload, .. } => {
@@ -208,21 +149,17 @@ impl World {
             _ => return,
         };
         workload.replicas_manager = Some("hpalite".to_owned());
-        if let Some(gvkr) = object.target.gvkr().cloned()
-            && let Some(known) = self.workloads.get_mut(&(gvkr, workload.namespace.clone(), workload.name.clone()))
-        {
+        if let Some((_, known)) = self.facts.workloads.get_mut(&id) {
             known.replicas = to;
         }
-        self.note_replicas(&id, &workload, now);
-        self.record(Record::Action { at: now, object: key.clone(), from, to, error: None });
+        self.note_replicas(&id, &workload);
+        self.outbox.record(Record::Action { at: now, object: key.clone(), from, to, error: None });
         let Some(scaling) = scaling else { return };
         if scaling.touch_last_active {
-            self.touch_last_active(key, now);
+            self.with(key, |object, work| object.touch_last_active(work));
         }
-        let note = self.objects.get(key).and_then(|object| scale_note(object, &scaling, false));
-        if let Some((warning, reason, action, note)) = note {
-            self.emit(key, warning, reason, action, note);
-        }
+        let event = self.objects.get(key).and_then(|object| scale_event(object, &scaling, false));
+        self.outbox.commands.extend(event.map(Command::Emit));
     }
 
     fn write_failed(&mut self, key: &ObjectKey, id: u64, kind: WriteKind, error: &WriteError, now: UnixMillis) {
@@ -232,25 +169,23 @@ impl World {
         let failures = object.slots.by_id(id).map_or(0, |slot| slot.failures);
         let wait = match error.kind {
             // The newer picture is on its way: decide again on it.
-            WriteErrorKind::Conflict => self.backoff(failures, Duration::from_millis(50), RETRY_MAX),
+            WriteErrorKind::Conflict => self.outbox.backoff(failures, Duration::from_millis(50), RETRY_MAX),
             WriteErrorKind::Invalid | WriteErrorKind::Forbidden | WriteErrorKind::Terminating => {
-                self.backoff(failures, RETRY_REFUSED, RETRY_REFUSED_MAX)
+                self.outbox.backoff(failures, RETRY_REFUSED, RETRY_REFUSED_MAX)
             }
-            WriteErrorKind::NotFound | WriteErrorKind::Transient => self.backoff(failures, RETRY_BASE, RETRY_MAX),
+            WriteErrorKind::NotFound | WriteErrorKind::Transient => {
+                self.outbox.backoff(failures, RETRY_BASE, RETRY_MAX)
+            }
         };
         let retry_at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
         if let Some(slot) = object.slots.by_id(id) {
             slot.failed(retry_at);
         }
-        self.wake(key, retry_at);
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
+        self.outbox.wake(key, retry_at);
         match kind {
-            WriteKind::Scale { from, to, .. } => self.scale_failed(key, from, to, error, now),
+            WriteKind::Scale { from, to, .. } => {
+                self.with(key, |object, work| object.scale_failed(from, to, error, work))
+            }
             WriteKind::CreateHpa(desired) | WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
                 if error.kind != WriteErrorKind::Conflict =>
             {
@@ -261,39 +196,96 @@ impl World {
                 });
             }
             WriteKind::DeleteHpa { name, uid } if error.kind == WriteErrorKind::NotFound => {
-                if let Some(slot) = self.objects.get_mut(key).map(|object| &mut object.slots.hpa) {
-                    slot.succeeded();
-                }
+                object.slots.hpa.succeeded();
                 self.hpa_gone(&(key.namespace.to_string(), name), &uid);
             }
             // Gone already: an earlier try did succeed, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
                 object.spec.finalizers = finalizers;
-                self.tell_deleted(key);
+                self.with(key, |object, work| object.emit_deleted(work));
             }
             _ => {}
         }
     }
+}
 
-    fn scale_failed(&mut self, key: &ObjectKey, from: u32, to: u32, error: &WriteError, now: UnixMillis) {
-        self.record(Record::Action { at: now, object: key.clone(), from, to, error: Some(error.message.clone()) });
-        let Some(object) = self.objects.get_mut(key) else {
+impl Object {
+    /// Sends a write if its slot is free; otherwise it is decided again when the slot is.
+    pub(super) fn write(&mut self, kind: WriteKind, work: &mut Work<'_>) -> bool {
+        let full = work.outbox.writes_in_flight >= work.settings.writes_max;
+        let slot = slot(self, &kind);
+        if !slot.is_free(work.now) {
+            if let Some(at) = slot.retry_at.filter(|at| *at > work.now) {
+                work.outbox.wake(&self.spec.key, at);
+            }
+            return false;
+        }
+        if full {
+            if !std::mem::replace(&mut self.is_starved, true) {
+                work.outbox.starved.push_back(self.spec.key.clone());
+            }
+            return false;
+        }
+        let id = work.outbox.next_write;
+        work.outbox.next_write += 1;
+        slot.in_flight = Some(id);
+        self.in_flight_writes.insert(id, kind.clone());
+        work.outbox.writes_in_flight += 1;
+        work.outbox.push(Command::Write(Write { id, object: self.spec.key.clone(), kind }));
+        true
+    }
+
+    /// The watch may show an object gone before the answer to its release arrives.
+    pub(super) fn emit_if_released(&mut self, work: &mut Work<'_>) {
+        let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
+        if self.in_flight_writes.values().any(is_release) {
+            self.emit_deleted(work);
+        }
+    }
+
+    fn emit_deleted(&mut self, work: &mut Work<'_>) {
+        self.emit_warning("ScaledObjectDeleted", "DeleteScaledObject", "ScaledObject was deleted", work);
+    }
+
+    /// Somebody else writes the same fields, KEDA still running for instance: go on, but slowly.
+    fn calm_status_fight(&mut self, work: &mut Work<'_>) {
+        let fights = self.status_fights;
+        if fights == 0 {
             return;
-        };
-        object.redecide = true;
-        let Some(scaling) = object.scaling.take() else {
+        }
+        let at = work.now.plus(work.outbox.backoff(fights, RETRY_BASE, RETRY_MAX));
+        self.slots.status.retry_at = Some(at);
+        work.outbox.wake(&self.spec.key, at);
+    }
+
+    fn calm_hpa(&mut self, wait: Duration, work: &mut Work<'_>) {
+        let at = work.now.plus(work.outbox.backoff(0, wait, RETRY_REFUSED_MAX));
+        self.slots.hpa.retry_at = Some(at);
+        work.outbox.wake(&self.spec.key, at);
+    }
+
+    fn scale_failed(&mut self, from: u32, to: u32, error: &WriteError, work: &mut Work<'_>) {
+        work.outbox.record(Record::Action {
+            at: work.now,
+            object: self.spec.key.clone(),
+            from,
+            to,
+            error: Some(error.message.clone()),
+        });
+        self.redecide = true;
+        let Some(scaling) = self.scaling.take() else {
             return;
         };
         // Somebody else moved the target meanwhile: that is no failure, the next look decides.
         if error.kind == WriteErrorKind::Conflict {
-            if self.objects.get(key).is_some_and(|object| self.shown_target(object).is_none()) {
-                self.read_target(key);
+            if work.facts.watched_target(self).is_none() {
+                self.read_target(work);
             }
             return;
         }
-        let note = self.objects.get(key).and_then(|object| scale_note(object, &scaling, true));
-        if let Some((warning, reason, action, note)) = note {
-            self.emit(key, warning, reason, action, format!("{note}: {}", error.message));
+        if let Some(mut event) = scale_event(self, &scaling, true) {
+            event.note = format!("{}: {}", event.note, error.message);
+            work.outbox.push(Command::Emit(event));
         }
     }
 }

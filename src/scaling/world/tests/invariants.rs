@@ -3,34 +3,52 @@
 use std::collections::BTreeSet;
 
 use crate::scaling::event::WriteKind;
+use crate::scaling::hpa::{self, Drift};
 use crate::scaling::model::ObjectKey;
-use crate::scaling::object::{Object, Verdict, target_id};
+use crate::scaling::object::{Object, Verdict, scaling_active, target_id};
 use crate::scaling::view::Reading;
 use crate::scaling::world::World;
 
 impl World {
     /// Panics with what is wrong.
     pub(super) fn check_invariants(&self) {
-        assert!(self.dirty.is_empty(), "nobody is left to be looked at");
-        assert!(self.out.is_empty(), "everything wanted was handed out");
-        assert!(self.writes_in_flight <= self.settings.writes_max);
+        assert!(self.outbox.dirty.is_empty(), "nobody is left to be looked at");
+        assert!(self.outbox.commands.is_empty(), "everything wanted was handed out");
+        assert!(self.outbox.writes_in_flight <= self.settings.writes_max);
         let mut in_flight = self.authentication_writes.len();
-        for (key, object) in &self.objects {
+        for (key, object) in self.objects.iter() {
             in_flight += object.in_flight_writes.len();
             check_slots(object);
             self.check_loop(key, object);
-            let users = self.by_target.get(&object.target_id());
+            self.check_settled(key, object);
+            let users = self.objects.by_target.get(&object.target_id);
             assert!(users.is_some_and(|users| users.contains(key)), "{key}: target index");
-            assert_eq!(object.is_starved, self.starved.contains(key), "{key}: queue for writes");
+            assert_eq!(object.is_starved, self.outbox.starved.contains(key), "{key}: queue for writes");
         }
         // Those of objects that are gone are counted until their answer comes.
-        assert!(in_flight <= self.writes_in_flight);
-        if !self.starved.is_empty() {
-            assert_eq!(self.writes_in_flight, self.settings.writes_max);
+        assert!(in_flight <= self.outbox.writes_in_flight);
+        if !self.outbox.starved.is_empty() {
+            assert_eq!(self.outbox.writes_in_flight, self.settings.writes_max);
         }
         self.check_indexes();
         self.schedule.check();
         self.check_ages();
+    }
+
+    /// Reconciling what is settled would change nothing.
+    fn check_settled(&self, key: &ObjectKey, object: &Object) {
+        if !object.is_settled || object.needs_a_look() {
+            return;
+        }
+        let hpa = self.facts.hpa_of(object).unwrap();
+        let status = object.wanted_status(Some((&hpa.name, scaling_active(hpa))));
+        assert_eq!(status, object.spec.status, "{key}: status");
+        let (definition, gvkr) = (object.definition().unwrap(), object.target.gvkr().unwrap());
+        let desired = hpa::desired(&object.spec, definition, gvkr, &self.settings.version);
+        let is_right = hpa::drift(&desired, hpa) == Drift::None;
+        let is_kept = object.hpa_kept.as_ref().is_some_and(|kept| kept.stands(&desired, hpa));
+        let waits = object.is_starved || !object.slots.hpa.is_free(self.now);
+        assert!(is_right || is_kept || waits, "{key}: HPA is not as desired: {desired:?}, {hpa:?}");
     }
 
     fn check_loop(&self, key: &ObjectKey, object: &Object) {
@@ -66,9 +84,9 @@ impl World {
 
     /// Nobody is served a reading older than it may be, and silence is noticed in time.
     fn check_ages(&self) {
-        for (key, object) in &self.objects {
+        for (key, object) in self.objects.iter() {
             let silent_at = object.triggers.iter().filter_map(|state| state.silent_at).min();
-            assert_eq!(self.silences.get(key), silent_at, "{key}");
+            assert_eq!(self.outbox.silences.get(key), silent_at, "{key}");
             assert!(silent_at.is_none_or(|at| at > self.now), "{key}: silent and not noticed");
             let limit = object.age_limit(self.settings.query_timeout);
             // Those from before are asked again, and those who serve look at the age themselves.
@@ -86,24 +104,25 @@ impl World {
     }
 
     fn check_indexes(&self) {
-        for users in self.by_target.values() {
+        for users in self.objects.by_target.values() {
             assert!(!users.is_empty());
-            assert!(users.iter().all(|user| self.objects.contains_key(user)));
+            assert!(users.iter().all(|user| self.objects.get(user).is_some()));
         }
-        for users in self.by_authentication.values().chain(self.by_hpa_name.values()) {
+        for users in self.objects.by_authentication.values().chain(self.objects.by_hpa_name.values()) {
             assert!(!users.is_empty());
-            assert!(users.iter().all(|user| self.objects.contains_key(user)));
+            assert!(users.iter().all(|user| self.objects.get(user).is_some()));
         }
         let by_target: BTreeSet<_> = self
+            .facts
             .hpas_by_target
             .iter()
             .flat_map(|(target, names)| names.iter().map(|name| (target.clone(), name.clone())))
             .collect();
         let expected: BTreeSet<_> =
-            self.hpas.values().map(|hpa| (target_id(&hpa.namespace, &hpa.target), hpa.name.clone())).collect();
+            self.facts.hpas.values().map(|hpa| (target_id(&hpa.namespace, &hpa.target), hpa.name.clone())).collect();
         assert_eq!(by_target, expected);
-        let owned: usize = self.hpas_by_owner.values().map(BTreeSet::len).sum();
-        let controlled = self.hpas.values().filter(|hpa| hpa.controller.is_some());
+        let owned: usize = self.facts.hpas_by_owner.values().map(BTreeSet::len).sum();
+        let controlled = self.facts.hpas.values().filter(|hpa| hpa.controller.is_some());
         assert_eq!(owned, controlled.count());
     }
 }

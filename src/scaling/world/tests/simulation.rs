@@ -428,7 +428,7 @@ fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
 /// The history knows activity to within ten seconds, the model must not know more.
 fn restart(rig: &mut Rig) {
     let mut restored = BTreeMap::new();
-    for (key, object) in &rig.world.objects {
+    for (key, object) in rig.world.objects.iter() {
         restored.insert(
             key.clone(),
             RestoredState {

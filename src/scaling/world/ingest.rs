@@ -1,20 +1,22 @@
 //! Taking in facts: watches, answers, reads. Marks what each may concern; decides nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::composite;
-use super::super::event::{
+use super::deletion::RESTORE_TRIES;
+use super::work::Work;
+use super::{World, watched_kind};
+use crate::scaling::composite;
+use crate::scaling::event::{
     Answer, ErrorClass, Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
 };
-use super::super::hpa::ObservedHpa;
-use super::super::model::{
+use crate::scaling::hpa::ObservedHpa;
+use crate::scaling::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Trigger,
     UnixMillis, Workload,
 };
-use super::super::object::{Object, Target, TargetId, target_id};
-use super::super::schedule::Conduct;
-use super::deletion::RESTORE_TRIES;
-use super::{World, watched_kind};
+use crate::scaling::object::{Object, Target, TargetId, target_id};
+use crate::scaling::schedule::Conduct;
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
 const GONE_HPAS_MAX: usize = 256;
@@ -22,21 +24,21 @@ const GONE_HPAS_MAX: usize = 256;
 const TARGET_RETRY: Duration = Duration::from_secs(10);
 
 impl World {
-    pub(super) fn take_in(&mut self, event: Event, now: UnixMillis) {
+    pub(super) fn ingest(&mut self, event: Event, now: UnixMillis) {
         match event {
             Event::ScaledObject(group, seen) => self.scaled_object(group, seen, now),
             Event::Hpa(seen) => self.hpa(seen, now),
-            Event::Workload(gvkr, seen) => self.workload(&gvkr, seen, now),
+            Event::Workload(gvkr, seen) => self.workload(&gvkr, seen),
             Event::Authentication(group, kind, seen) => self.authentication(group, kind, seen, now),
             Event::Polled(done) => self.polled(&done, now),
             Event::Written(done) => self.written(done, now),
-            Event::TargetRead(read) => self.target_read(read, now),
+            Event::TargetRead(read) => self.target_read(read),
             Event::AuthenticationRead(read) => self.authentication_read(read, now),
-            Event::PodsCounted { object, ready } => self.pods_counted(&object, ready, now),
+            Event::PodsCounted { object, ready } => self.with(&object, |object, work| object.pods_counted(ready, work)),
             Event::PodsSelected { namespace, selection, count } => {
-                self.pods_selected(&namespace, &selection, count, now);
+                self.pods_selected(&namespace, &selection, count);
             }
-            Event::MetricRead(key) => self.metric_read(&key, now),
+            Event::MetricRead(key) => self.with(&key, |object, work| object.metric_read(work)),
             Event::Restored(states) => self.restored(states),
             Event::Leading => self.lead(now),
             Event::Tick => {}
@@ -48,7 +50,7 @@ impl World {
     }
 
     fn scaled_object(&mut self, group: ApiGroup, seen: Seen<Box<ScaledObject>>, now: UnixMillis) {
-        let Some(list) = self.lists.objects.get_mut(&group) else {
+        let Some(list) = self.facts.lists.objects.get_mut(&group) else {
             return;
         };
         match seen {
@@ -82,7 +84,7 @@ impl World {
         }
         let before = self.objects.get(&key).map(|object| {
             (
-                object.target_id(),
+                object.target_id.clone(),
                 object.spec.pause.clone(),
                 object.spec.force_activation,
                 object.spec.generation,
@@ -104,7 +106,7 @@ impl World {
         let Some(object) = self.objects.get(&key) else {
             return;
         };
-        let target = object.target_id();
+        let target = object.target_id.clone();
         let spec = &object.spec;
         // A change of annotations takes effect at once, like a change of the spec.
         let changed = before.as_ref().is_some_and(|(_, pause, force, generation, _)| {
@@ -114,80 +116,58 @@ impl World {
             self.schedule.plan(&key, now);
         }
         let hpa = hpa_id(&object.spec);
-        self.record_definition(&key, now);
+        self.with(&key, |object, work| object.record_definition(work));
         if let Some((.., old)) = &before
             && *old != hpa
         {
             self.unindex_hpa_name(old.as_ref(), &key);
         }
         if let Some(hpa) = hpa {
-            self.by_hpa_name.entry(hpa).or_default().insert(key.clone());
+            self.objects.by_hpa_name.entry(hpa).or_default().insert(key.clone());
         }
         if let Some((old_target, ..)) = before.filter(|(old, ..)| *old != target) {
             self.unindex_target(&old_target, &key);
         }
-        self.by_target.entry(target.clone()).or_default().insert(key);
+        self.objects.by_target.entry(target.clone()).or_default().insert(key);
         self.mark_target(&target);
-    }
-
-    fn record_definition(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
-        let version = (object.spec.uid.clone(), object.spec.generation);
-        if object.recorded.definition.as_ref() == Some(&version) {
-            return;
-        }
-        object.recorded.definition = Some(version);
-        let record = Record::Definition {
-            at: now,
-            object: key.clone(),
-            uid: object.spec.uid.clone(),
-            generation: object.spec.generation,
-            spec_json: std::sync::Arc::clone(&object.spec.spec_json),
-            invalid: object.spec.definition.as_ref().err().map(super::super::model::Invalid::message),
-            triggers: object.definition().map(recorded_triggers).unwrap_or_default(),
-            resource_triggers: object.definition().map(|d| d.resource_triggers.clone()).unwrap_or_default(),
-        };
-        self.record(record);
     }
 
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
         // While the object is still known, since it says which ones they are.
         self.index_authentications(key, None, now);
-        self.tell_released(key);
+        self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
             return;
         };
         self.schedule.forget(key);
-        self.listen(key);
-        self.select_pods(key);
+        self.outbox.silences.clear(key);
+        self.pods.want(key, &BTreeSet::new(), &mut self.outbox);
         if object.is_starved {
-            self.starved.retain(|waiting| waiting != key);
+            self.outbox.starved.retain(|waiting| waiting != key);
         }
         self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
-        let target = object.target_id();
+        let target = object.target_id.clone();
         self.unindex_target(&target, key);
         self.mark_target(&target);
-        self.out.push(super::super::event::Command::Publish(key.clone(), None));
-        self.record(Record::Removed { at: now, object: key.clone() });
+        self.outbox.push(crate::scaling::event::Command::Publish(key.clone(), None));
+        self.outbox.record(Record::Removed { at: now, object: key.clone() });
     }
 
     fn unindex_hpa_name(&mut self, id: Option<&(String, String)>, key: &ObjectKey) {
         let Some(id) = id else { return };
-        if let Some(keys) = self.by_hpa_name.get_mut(id) {
+        if let Some(keys) = self.objects.by_hpa_name.get_mut(id) {
             keys.remove(key);
             if keys.is_empty() {
-                self.by_hpa_name.remove(id);
+                self.objects.by_hpa_name.remove(id);
             }
         }
     }
 
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
-        if let Some(keys) = self.by_target.get_mut(target) {
+        if let Some(keys) = self.objects.by_target.get_mut(target) {
             keys.remove(key);
             if keys.is_empty() {
-                self.by_target.remove(target);
+                self.objects.by_target.remove(target);
             }
         }
         // Those that waited behind it may be first now.
@@ -195,33 +175,33 @@ impl World {
     }
 
     pub(super) fn mark_target(&mut self, target: &TargetId) {
-        if let Some(keys) = self.by_target.get(target) {
-            self.dirty.extend(keys.iter().cloned());
+        if let Some(keys) = self.objects.by_target.get(target) {
+            self.outbox.dirty.extend(keys.iter().cloned());
         }
     }
 
     fn mark_all(&mut self) {
-        self.dirty.extend(self.objects.keys().cloned());
+        self.outbox.dirty.extend(self.objects.keys().cloned());
     }
 
     fn hpa(&mut self, seen: Seen<Box<ObservedHpa>>, now: UnixMillis) {
         match seen {
-            Seen::ListStart { scope } => self.lists.hpas.start(scope),
+            Seen::ListStart { scope } => self.facts.lists.hpas.start(scope),
             Seen::Listed(hpa) => {
                 // A list is right, whatever was thought before.
-                self.gone_hpas.retain(|uid| *uid != hpa.uid);
-                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.facts.gone_hpas.retain(|uid| *uid != hpa.uid);
+                self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
             Seen::Changed(hpa) => {
-                self.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Unreadable { namespace, name } => self.lists.hpas.unreadable(&namespace, &name),
+            Seen::Unreadable { namespace, name } => self.facts.lists.hpas.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, uid } => self.hpa_gone(&(namespace, name), &uid),
             Seen::ListEnd { scope } => {
-                let known = self.hpas.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
-                for id in self.lists.hpas.end(&scope, known) {
+                let known = self.facts.hpas.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+                for id in self.facts.lists.hpas.end(&scope, known) {
                     self.hpa_gone(&id, "");
                 }
                 self.mark_all();
@@ -232,11 +212,12 @@ impl World {
     pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
         let id = (hpa.namespace.clone(), hpa.name.clone());
         let target = target_id(&hpa.namespace, &hpa.target);
-        if self.gone_hpas.contains(&hpa.uid) {
+        if self.facts.gone_hpas.contains(&hpa.uid) {
             return;
         }
         // An echo from before what a write already answered with.
         if self
+            .facts
             .hpas
             .get(&id)
             .is_some_and(|old| is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid)
@@ -244,24 +225,24 @@ impl World {
             return;
         }
         self.record_hpa(&hpa, now);
-        if let Some(old) = self.hpas.remove(&id) {
+        if let Some(old) = self.facts.hpas.remove(&id) {
             self.unindex_hpa(&old);
         }
-        self.hpas_by_target.entry(target.clone()).or_default().insert(id.1.clone());
+        self.facts.hpas_by_target.entry(target.clone()).or_default().insert(id.1.clone());
         if let Some((.., uid)) = &hpa.controller {
-            let names = self.hpas_by_owner.entry(uid.clone()).or_default();
+            let names = self.facts.hpas_by_owner.entry(uid.clone()).or_default();
             names.insert(id.1.clone());
         }
         self.mark_hpa(&hpa);
-        self.hpas.insert(id, hpa);
+        self.facts.hpas.insert(id, hpa);
     }
 
     /// All that an HPA may concern: those who share its target, those who want its name, its owner.
     fn mark_hpa(&mut self, hpa: &ObservedHpa) {
         self.mark_target(&target_id(&hpa.namespace, &hpa.target));
-        let named = self.by_hpa_name.get(&(hpa.namespace.clone(), hpa.name.clone()));
-        self.dirty.extend(named.into_iter().flatten().cloned());
-        self.dirty.extend(controlling_object(hpa));
+        let named = self.objects.by_hpa_name.get(&(hpa.namespace.clone(), hpa.name.clone()));
+        self.outbox.dirty.extend(named.into_iter().flatten().cloned());
+        self.outbox.dirty.extend(controlling_object(hpa));
     }
 
     /// Hands the HPA's own reasoning to the history whenever it changed. A new value of a metric alone is no news: the
@@ -273,14 +254,14 @@ impl World {
         if self.objects.get(&key).is_none_or(|object| object.spec.uid != *uid) {
             return;
         }
-        let same = self.hpas.get(&(hpa.namespace.clone(), hpa.name.clone())).is_some_and(|old| {
+        let same = self.facts.hpas.get(&(hpa.namespace.clone(), hpa.name.clone())).is_some_and(|old| {
             old.current_replicas == hpa.current_replicas
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
         });
         if !same {
-            self.hpa_owns_up(&key, hpa.desired_replicas);
-            self.record(Record::Hpa {
+            self.with(&key, |object, work| object.hpa_owns_up(hpa.desired_replicas, work));
+            self.outbox.record(Record::Hpa {
                 at: now,
                 object: key,
                 current: hpa.current_replicas,
@@ -296,54 +277,55 @@ impl World {
     pub(super) fn hpa_gone(&mut self, id: &(String, String), uid: &str) {
         let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
         let mut gone = uid.to_owned();
-        if self.hpas.get(id).is_some_and(is_it)
-            && let Some(hpa) = self.hpas.remove(id)
+        if self.facts.hpas.get(id).is_some_and(is_it)
+            && let Some(hpa) = self.facts.hpas.remove(id)
         {
             self.unindex_hpa(&hpa);
             gone = hpa.uid;
         }
-        if !gone.is_empty() && !self.gone_hpas.contains(&gone) {
-            self.gone_hpas.push_back(gone);
-            if self.gone_hpas.len() > GONE_HPAS_MAX {
-                self.gone_hpas.pop_front();
+        if !gone.is_empty() && !self.facts.gone_hpas.contains(&gone) {
+            self.facts.gone_hpas.push_back(gone);
+            if self.facts.gone_hpas.len() > GONE_HPAS_MAX {
+                self.facts.gone_hpas.pop_front();
             }
         }
     }
 
     fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
         let target = target_id(&hpa.namespace, &hpa.target);
-        if let Some(names) = self.hpas_by_target.get_mut(&target) {
+        if let Some(names) = self.facts.hpas_by_target.get_mut(&target) {
             names.remove(&hpa.name);
             if names.is_empty() {
-                self.hpas_by_target.remove(&target);
+                self.facts.hpas_by_target.remove(&target);
             }
         }
         if let Some((.., uid)) = &hpa.controller
-            && let Some(names) = self.hpas_by_owner.get_mut(uid)
+            && let Some(names) = self.facts.hpas_by_owner.get_mut(uid)
         {
             names.remove(&hpa.name);
             if names.is_empty() {
-                self.hpas_by_owner.remove(uid);
+                self.facts.hpas_by_owner.remove(uid);
             }
         }
         self.mark_hpa(hpa);
     }
 
-    fn workload(&mut self, gvkr: &Gvkr, seen: Seen<Workload>, now: UnixMillis) {
-        let Some(list) = self.lists.workloads.get_mut(gvkr) else {
+    fn workload(&mut self, gvkr: &Gvkr, seen: Seen<Workload>) {
+        let Some(list) = self.facts.lists.workloads.get_mut(gvkr) else {
             return;
         };
         match seen {
             Seen::ListStart { scope } => list.start(scope),
             Seen::Listed(workload) | Seen::Changed(workload) => {
                 list.listed(&workload.namespace, &workload.name);
-                self.workload_seen(gvkr, workload, now);
+                self.workload_seen(gvkr, workload);
             }
             Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, namespace, name),
             Seen::ListEnd { scope } => {
-                let known = self.workloads.keys().filter(|(kind, ..)| kind == gvkr);
-                let gone = list.end(&scope, known.map(|(_, namespace, name)| (namespace.as_str(), name.as_str())));
+                let known = self.facts.workloads.iter().filter(|(_, (kind, _))| kind == gvkr);
+                let known = known.map(|(_, (_, workload))| (workload.namespace.as_str(), workload.name.as_str()));
+                let gone = list.end(&scope, known);
                 for (namespace, name) in gone {
                     self.workload_gone(gvkr, namespace, name);
                 }
@@ -353,42 +335,33 @@ impl World {
         }
     }
 
-    fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload, now: UnixMillis) {
+    fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
         let target = (workload.namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), workload.name.clone());
-        let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
-        let before = self.workloads.insert(id, workload.clone());
-        let same = before.is_some_and(|old| {
+        let before = self.facts.workloads.insert(target.clone(), (gvkr.clone(), workload.clone()));
+        let same = before.is_some_and(|(_, old)| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
         if !same {
-            self.note_replicas(&target, &workload, now);
+            self.note_replicas(&target, &workload);
             self.mark_target(&target);
         }
     }
 
     fn workload_gone(&mut self, gvkr: &Gvkr, namespace: String, name: String) {
-        let target = (namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), name.clone());
-        self.workloads.remove(&(gvkr.clone(), namespace, name));
+        let target = (namespace, gvkr.group.clone(), gvkr.kind.clone(), name);
+        self.facts.workloads.remove(&target);
         // Another may have its name by now: nothing follows before a read has found none.
-        for key in self.by_target.get(&target).into_iter().flatten() {
-            if let Some(object) = self.objects.get_mut(key) {
-                object.doubt_target();
-            }
+        for key in self.objects.by_target.get(&target).cloned().unwrap_or_default() {
+            self.with(&key, |object, _| object.doubt_target());
         }
         self.mark_target(&target);
     }
 
     /// A list is newer than any read that found a target which the list does not have.
     fn doubt_targets(&mut self, gvkr: &Gvkr) {
-        let keys: Vec<ObjectKey> = self
-            .objects
-            .iter()
-            .filter(|(_, object)| matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr))
-            .filter(|(_, object)| self.shown_target(object).is_none())
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
-            if let Some(object) = self.objects.get_mut(&key) {
+        for object in self.objects.values_mut() {
+            let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr);
+            if is_found && self.facts.watched_target(object).is_none() {
                 object.doubt_target();
             }
         }
@@ -401,7 +374,7 @@ impl World {
         seen: Seen<Box<Authentication>>,
         now: UnixMillis,
     ) {
-        let Some(list) = self.lists.authentications.get_mut(&(group, kind)) else {
+        let Some(list) = self.facts.lists.authentications.get_mut(&(group, kind)) else {
             return;
         };
         let key = |namespace: String, name: String| AuthenticationKey { group, kind, namespace, name };
@@ -414,7 +387,7 @@ impl World {
             Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
             Seen::ListEnd { scope } => {
-                let known = self.authentications.keys().filter(|key| key.group == group && key.kind == kind);
+                let known = self.facts.authentications.keys().filter(|key| key.group == group && key.kind == kind);
                 let gone = list.end(&scope, known.map(|key| (key.namespace.as_str(), key.name.as_str())));
                 for (namespace, name) in gone {
                     self.authentication_gone(&key(namespace, name));
@@ -425,99 +398,20 @@ impl World {
         }
     }
 
-    fn target_read(&mut self, read: TargetRead, now: UnixMillis) {
-        let key = read.object;
-        let is_shown = self.objects.get(&key).is_some_and(|object| self.shown_target(object).is_some());
-        let Some(object) = self.objects.get_mut(&key) else {
-            return;
-        };
-        object.is_target_being_read = false;
-        let is_old = std::mem::take(&mut object.is_target_read_old);
-        // The object has left that target meanwhile, or the target has changed.
-        if object.spec.target != read.target || (is_old && !is_shown) {
-            let is_awaited = object.round.as_ref().is_some_and(|round| round.waits_for_target);
-            if object.target == Target::Reading || is_awaited {
-                self.read_target(&key);
-            }
+    fn target_read(&mut self, read: TargetRead) {
+        let key = read.object.clone();
+        let (is_of_use, found) = self.with(&key, |object, work| object.target_read(read, work));
+        if !is_of_use {
             return;
         }
-        let id = object.target_id();
-        object.target_unreadable = None;
-        object.target_retry_at = None;
-        let is_running = object.loop_generation.is_some();
-        let is_to_be_restored = object.spec.deletion_requested && object.target_faults < RESTORE_TRIES;
-        if read.result.is_ok() {
-            object.target_faults = 0;
+        if let Some((target, workload)) = found {
+            self.note_replicas(&target, &workload);
         }
-        match read.result {
-            // Its watch is nearer to it.
-            _ if is_shown => {}
-            Ok((gvkr, workload)) => object.target = Target::Found { gvkr, workload },
-            // A fault on the way to a target that was there: the loop goes on and asks again.
-            Err(error) if error.kind == TargetErrorKind::Other && is_running && object.target.replicas().is_some() => {
-                object.target_unreadable = Some(error.message);
-            }
-            // Whether it is there could not be found out: the loop of one that was there goes on, too, and a count that
-            // is to be restored is not given up at once.
-            Err(error) if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored) => {
-                object.target = Target::Unknown;
-                object.target_faults = object.target_faults.saturating_add(1);
-                let retry_at = now.plus(TARGET_RETRY);
-                object.target_retry_at = Some(retry_at);
-                self.wake(&key, retry_at);
-            }
-            Err(error) => {
-                object.target = Target::Failed {
-                    gvkr: object.target.gvkr().cloned().or_else(|| watched_kind(&object.spec.target)),
-                    note: match error.kind {
-                        TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
-                        TargetErrorKind::NoScale => Some("Target resource doesn't expose /scale subresource"),
-                        TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
-                    },
-                    message: error.message,
-                };
-                let retry_at = now.plus(TARGET_RETRY);
-                object.target_retry_at = Some(retry_at);
-                self.wake(&key, retry_at);
-            }
-        }
-        let Some(object) = self.objects.get_mut(&key) else {
-            return;
-        };
-        if let Some(round) = &mut object.round {
-            round.waits_for_target = false;
-        }
-        if let (Target::Found { workload, .. }, false) = (object.target.clone(), is_shown) {
-            self.note_replicas(&id, &workload, now);
-        }
-        self.dirty.insert(key.clone());
-        self.reconsider(&key, now);
-        self.round_progressed(&key, now);
-    }
-
-    fn pods_counted(&mut self, key: &ObjectKey, ready: Result<u32, String>, now: UnixMillis) {
-        if let Some(object) = self.objects.get_mut(key) {
-            object.ready_pods = Some(ready);
-            if let Some(round) = &mut object.round {
-                round.waits_for_pods = false;
-            }
-            self.reconsider(key, now);
-            self.round_progressed(key, now);
-        }
-    }
-
-    fn metric_read(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let Some(object) = self.objects.get_mut(key) else {
-            return;
-        };
-        let Some(poll_at) = object.rhythm.read(now) else {
-            return;
-        };
-        let follows = object.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
-        // An earlier round in the calendar serves as well; a later one is superseded.
-        if follows && self.schedule.planned(key).is_some_and(|planned| planned > poll_at) {
-            self.schedule.plan(key, poll_at);
-        }
+        self.outbox.dirty.insert(key.clone());
+        self.with(&key, |object, work| {
+            object.reconsider(work);
+            object.round_progressed(work);
+        });
     }
 
     fn polled(&mut self, done: &PollDone, now: UnixMillis) {
@@ -528,10 +422,113 @@ impl World {
         let asked_at = finished.begun_at.plus(done.asked_after).min(now);
         for (key, index) in finished.subscribers {
             if is_from_before {
-                self.ask_anew(&key, index, now);
+                self.with(&key, |object, work| object.ask_anew(index, work));
             } else {
-                self.answered(&key, index, &done.answer, asked_at, done.latency, now);
+                self.with(&key, |object, work| object.answered(index, &done.answer, asked_at, done.latency, work));
             }
+        }
+    }
+}
+
+impl Object {
+    /// Takes in a read of the target. False when it is of no use; else with the target that only reads show.
+    fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Workload)>) {
+        let is_shown = work.facts.watched_target(self).is_some();
+        self.is_target_being_read = false;
+        let is_old = std::mem::take(&mut self.is_target_read_old);
+        // The object has left that target meanwhile, or the target has changed.
+        if self.spec.target != read.target || (is_old && !is_shown) {
+            let is_awaited = self.round.as_ref().is_some_and(|round| round.waits_for_target);
+            if self.target == Target::Reading || is_awaited {
+                self.read_target(work);
+            }
+            return (false, None);
+        }
+        self.target_unreadable = None;
+        self.target_retry_at = None;
+        let is_running = self.loop_generation.is_some();
+        let is_to_be_restored = self.spec.deletion_requested && self.target_faults < RESTORE_TRIES;
+        if read.result.is_ok() {
+            self.target_faults = 0;
+        }
+        match read.result {
+            // Its watch is nearer to it.
+            _ if is_shown => {}
+            Ok((gvkr, workload)) => self.target = Target::Found { gvkr, workload },
+            // A fault on the way to a target that was there: the loop goes on and asks again.
+            Err(error) if error.kind == TargetErrorKind::Other && is_running && self.target.replicas().is_some() => {
+                self.target_unreadable = Some(error.message);
+            }
+            // Whether it is there could not be found out: the loop of one that was there goes on, too, and a count that
+            // is to be restored is not given up at once.
+            Err(error) if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored) => {
+                self.target = Target::Unknown;
+                self.target_faults = self.target_faults.saturating_add(1);
+                let retry_at = work.now.plus(TARGET_RETRY);
+                self.target_retry_at = Some(retry_at);
+                work.outbox.wake(&self.spec.key, retry_at);
+            }
+            Err(error) => {
+                self.target = Target::Failed {
+                    gvkr: self.target.gvkr().cloned().or_else(|| watched_kind(&self.spec.target)),
+                    note: match error.kind {
+                        TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
+                        TargetErrorKind::NoScale => Some("Target resource doesn't expose /scale subresource"),
+                        TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
+                    },
+                    message: error.message,
+                };
+                let retry_at = work.now.plus(TARGET_RETRY);
+                self.target_retry_at = Some(retry_at);
+                work.outbox.wake(&self.spec.key, retry_at);
+            }
+        }
+        if let Some(round) = &mut self.round {
+            round.waits_for_target = false;
+        }
+        let found = match &self.target {
+            Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), workload.clone())),
+            _ => None,
+        };
+        (true, found)
+    }
+
+    fn record_definition(&mut self, work: &mut Work<'_>) {
+        let version = (self.spec.uid.clone(), self.spec.generation);
+        if self.recorded.definition.as_ref() == Some(&version) {
+            return;
+        }
+        self.recorded.definition = Some(version);
+        let record = Record::Definition {
+            at: work.now,
+            object: self.spec.key.clone(),
+            uid: self.spec.uid.clone(),
+            generation: self.spec.generation,
+            spec_json: std::sync::Arc::clone(&self.spec.spec_json),
+            invalid: self.spec.definition.as_ref().err().map(crate::scaling::model::Invalid::message),
+            triggers: self.definition().map(recorded_triggers).unwrap_or_default(),
+            resource_triggers: self.definition().map(|d| d.resource_triggers.clone()).unwrap_or_default(),
+        };
+        work.outbox.record(record);
+    }
+
+    fn pods_counted(&mut self, ready: Result<u32, String>, work: &mut Work<'_>) {
+        self.ready_pods = Some(ready);
+        if let Some(round) = &mut self.round {
+            round.waits_for_pods = false;
+        }
+        self.reconsider(work);
+        self.round_progressed(work);
+    }
+
+    fn metric_read(&mut self, work: &mut Work<'_>) {
+        let Some(poll_at) = self.cadence.read(work.now) else {
+            return;
+        };
+        let follows = self.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
+        // An earlier round in the calendar serves as well; a later one is superseded.
+        if follows && work.schedule.planned(&self.spec.key).is_some_and(|planned| planned > poll_at) {
+            work.schedule.plan(&self.spec.key, poll_at);
         }
     }
 }
@@ -558,12 +555,12 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
 }
 
 /// Bytes of an address or a query that are recorded.
-const TOLD_BYTES_MAX: usize = 4_096;
+const RECORDED_BYTES_MAX: usize = 4_096;
 
-fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super::super::event::RecordedTrigger> {
+fn recorded_triggers(definition: &crate::scaling::model::Definition) -> Vec<crate::scaling::event::RecordedTrigger> {
     let recorded = definition.triggers.iter().map(|trigger| {
-        let (server, query) = trigger.source.told();
-        super::super::event::RecordedTrigger {
+        let (server, query) = trigger.source.shown();
+        crate::scaling::event::RecordedTrigger {
             index: trigger.index,
             kind: trigger.kind.clone(),
             name: trigger.name.clone(),
@@ -579,13 +576,13 @@ fn recorded_triggers(definition: &super::super::model::Definition) -> Vec<super:
 
 /// The text, or of a long one the begin and what tells it from others of the same begin.
 fn bounded(text: String) -> String {
-    if text.len() <= TOLD_BYTES_MAX {
+    if text.len() <= RECORDED_BYTES_MAX {
         return text;
     }
     // FNV-1a.
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-    let end = (0..=TOLD_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (0..=RECORDED_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
 }
 

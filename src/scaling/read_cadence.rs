@@ -9,21 +9,21 @@ use super::model::UnixMillis;
 
 /// Reads closer together than this belong to one pass over several metrics.
 const BURST: Duration = Duration::from_millis(800);
-/// Slower than this is no rhythm.
+/// Gaps longer than this are no cadence.
 const PERIOD_MAX: Duration = Duration::from_secs(60);
 /// How long before the expected read the poll starts: well within the two seconds that a value
 /// may be old, and enough for a query to finish.
 const LEAD: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Rhythm {
+pub(super) struct ReadCadence {
     last_read: Option<UnixMillis>,
     /// The last two gaps between reads.
     gaps: [Option<Duration>; 2],
 }
 
-impl Rhythm {
-    /// Takes in one read; returns when to poll for the next one, if a rhythm shows.
+impl ReadCadence {
+    /// Takes in one read; returns when to poll for the next one, if they keep a cadence.
     pub(super) fn read(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         let last = self.last_read.replace(now)?;
         let gap = now.since(last);
@@ -48,8 +48,8 @@ mod tests {
     use super::*;
 
     fn polls(reads: &[i64]) -> Vec<Option<i64>> {
-        let mut rhythm = Rhythm::default();
-        reads.iter().map(|at| rhythm.read(UnixMillis(*at)).map(|at| at.0)).collect()
+        let mut cadence = ReadCadence::default();
+        reads.iter().map(|at| cadence.read(UnixMillis(*at)).map(|at| at.0)).collect()
     }
 
     #[test]
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn rare_reads_are_no_rhythm() {
+    fn rare_reads_have_no_cadence() {
         assert_eq!(polls(&[0, 70_000, 85_000]), [None, None, Some(99_300)]);
     }
 }

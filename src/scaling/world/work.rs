@@ -1,0 +1,249 @@
+//! What one object works with while it is its turn: facts to read, and a place for what follows from them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::Settings;
+use super::authentications::Read;
+use super::lists::{ListTracker, Lists};
+use super::ownership::owner;
+use super::pods::Pods;
+use crate::scaling::calendar::Calendar;
+use crate::scaling::event::{Command, Record};
+use crate::scaling::hpa::{ObservedHpa, is_controlled_by};
+use crate::scaling::model::{ApiGroup, Authentication, AuthenticationKey, Gvkr, ObjectKey, UnixMillis, Workload};
+use crate::scaling::object::{Object, Target, TargetId};
+use crate::scaling::schedule::Schedule;
+
+/// All objects, and the ways to find them.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    places: BTreeMap<ObjectKey, usize>,
+    /// `None` where nobody is, and for the one whose turn it is.
+    objects: Vec<Option<Box<Object>>>,
+    free: Vec<usize>,
+    pub(super) by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
+    /// By namespace and wanted name of the HPA.
+    pub(super) by_hpa_name: HashMap<HpaId, BTreeSet<ObjectKey>>,
+    pub(super) by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+}
+
+impl Objects {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Object> {
+        self.objects.get(*self.places.get(key)?)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut Object> {
+        self.objects.get_mut(*self.places.get(key)?)?.as_deref_mut()
+    }
+
+    /// Takes an object out for its turn; [`Self::put_back`] ends it.
+    pub(super) fn take(&mut self, key: &ObjectKey) -> Option<(usize, Box<Object>)> {
+        let place = *self.places.get(key)?;
+        Some((place, self.objects.get_mut(place)?.take()?))
+    }
+
+    pub(super) fn put_back(&mut self, place: usize, object: Box<Object>) {
+        if let Some(empty) = self.objects.get_mut(place) {
+            *empty = Some(object);
+        }
+    }
+
+    pub(super) fn insert(&mut self, key: ObjectKey, object: Object) {
+        let object = Some(Box::new(object));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.objects[place] = object;
+                place
+            }
+            None => {
+                self.objects.push(object);
+                self.objects.len() - 1
+            }
+        };
+        self.places.insert(key, place);
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Box<Object>> {
+        let place = self.places.remove(key)?;
+        self.free.push(place);
+        self.objects.get_mut(place)?.take()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.places.keys()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Object> {
+        self.objects.iter().filter_map(Option::as_deref)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Object> {
+        self.objects.iter_mut().filter_map(Option::as_deref_mut)
+    }
+
+    /// In the order of their keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
+        self.places.iter().filter_map(|(key, place)| Some((key, self.objects.get(*place)?.as_deref()?)))
+    }
+}
+
+#[cfg(test)]
+impl std::ops::Index<&ObjectKey> for Objects {
+    type Output = Object;
+
+    fn index(&self, key: &ObjectKey) -> &Object {
+        self.get(key).unwrap()
+    }
+}
+
+/// Namespace and name of an HPA.
+pub(super) type HpaId = (String, String);
+
+/// What was learnt of the cluster beside the ScaledObjects; nothing changes while an object has its turn.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
+    pub(super) hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
+    /// Uid of the controller to the names of its HPAs.
+    pub(super) hpas_by_owner: HashMap<String, BTreeSet<String>>,
+    /// Uids of HPAs that went lately: an answer or a picture of one that comes late is of no use.
+    pub(super) gone_hpas: VecDeque<String>,
+    /// Only the watched kinds.
+    pub(super) workloads: HashMap<TargetId, (Gvkr, Workload)>,
+    pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
+    pub(super) lists: Lists,
+    /// Another instance may be acting: facts are taken in, nothing follows from them.
+    pub(super) is_standby: bool,
+}
+
+impl Facts {
+    pub(super) fn new(namespaces: &[String]) -> Self {
+        Self {
+            hpas: BTreeMap::new(),
+            hpas_by_target: HashMap::new(),
+            hpas_by_owner: HashMap::new(),
+            gone_hpas: VecDeque::new(),
+            workloads: HashMap::new(),
+            authentications: BTreeMap::new(),
+            lists: Lists::new(namespaces),
+            is_standby: false,
+        }
+    }
+
+    /// The HPA that this object controls: the one with the wanted name, else any.
+    pub(super) fn hpa_of(&self, object: &Object) -> Option<&ObservedHpa> {
+        let wanted = object.definition().map(|definition| definition.hpa_name.as_str());
+        self.hpas_of(object).min_by_key(|hpa| wanted != Some(hpa.name.as_str()))
+    }
+
+    /// An HPA of this object under another name than the wanted one.
+    pub(super) fn misnamed_hpa(&self, object: &Object) -> Option<&ObservedHpa> {
+        let wanted = object.definition()?.hpa_name.as_str();
+        self.hpas_of(object).find(|hpa| hpa.name != wanted)
+    }
+
+    /// The target as its watch shows it.
+    pub(super) fn shown_target(&self, object: &Object) -> Option<Target> {
+        let (gvkr, workload) = self.watched_target(object)?.clone();
+        Some(Target::Found { gvkr, workload })
+    }
+
+    pub(super) fn watched_target(&self, object: &Object) -> Option<&(Gvkr, Workload)> {
+        let (_, version) = object.spec.target.api_version.rsplit_once('/')?;
+        self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
+    }
+
+    /// Nothing is decided on half of the facts, nor beside another instance.
+    pub(super) fn may_decide(&self, group: ApiGroup) -> bool {
+        !self.is_standby
+            && self.lists.hpas.is_complete()
+            && self.lists.objects.get(&group).is_some_and(ListTracker::is_complete)
+    }
+
+    fn hpas_of(&self, object: &Object) -> impl Iterator<Item = &ObservedHpa> {
+        let me = owner(&object.spec);
+        let names = self.hpas_by_owner.get(&object.spec.uid);
+        let namespace = object.spec.key.namespace.to_string();
+        names
+            .into_iter()
+            .flatten()
+            .filter_map(move |name| self.hpas.get(&(namespace.clone(), name.clone())))
+            .filter(move |hpa| is_controlled_by(hpa, &me))
+    }
+}
+
+/// What follows from an event: commands for the shells, and what the world itself has to look at, now or later.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) commands: Vec<Command>,
+    /// Objects to be reconciled at a time.
+    pub(super) wakes: BTreeSet<(UnixMillis, ObjectKey)>,
+    /// Objects to be reconciled now.
+    pub(super) dirty: BTreeSet<ObjectKey>,
+    /// When the silence of an object's trigger becomes an error.
+    pub(super) silences: Calendar,
+    pub(super) writes_in_flight: usize,
+    pub(super) next_write: u64,
+    /// Objects whose write found no free place.
+    pub(super) starved: VecDeque<ObjectKey>,
+    /// Authentications that no watch has shown and that are being read.
+    pub(super) authentication_reads: BTreeMap<AuthenticationKey, Read>,
+    random: u64,
+}
+
+impl Outbox {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            commands: Vec::new(),
+            wakes: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            silences: Calendar::default(),
+            writes_in_flight: 0,
+            next_write: 1,
+            starved: VecDeque::new(),
+            authentication_reads: BTreeMap::new(),
+            random: seed | 1,
+        }
+    }
+
+    pub(super) fn push(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    pub(super) fn record(&mut self, record: Record) {
+        self.commands.push(Command::Record(record));
+    }
+
+    pub(super) fn wake(&mut self, key: &ObjectKey, at: UnixMillis) {
+        self.wakes.insert((at, key.clone()));
+    }
+
+    /// Doubling from `base`, at most `max`, spread by a fifth either way so that objects that
+    /// failed together do not come back together.
+    pub(super) fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
+        // Xorshift64: spreading needs no better randomness.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
+        wait * u32::try_from(80 + self.random % 41).unwrap_or(100) / 100
+    }
+}
+
+/// One object's turn.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) facts: &'a Facts,
+    /// All objects but the one whose turn it is.
+    pub(super) others: &'a Objects,
+    pub(super) pods: &'a mut Pods,
+    pub(super) schedule: &'a mut Schedule,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) now: UnixMillis,
+}

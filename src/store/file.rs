@@ -1,0 +1,348 @@
+//! Opens the database file: mode, settings, health; sets a corrupt one aside, and begins another where the file was
+//! deleted, renamed or replaced while it was in use.
+//!
+//! Owns what must hold before anybody uses the file.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::{error, info, warn};
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::error::{Error, is_corruption};
+use super::{clock, schema, sql};
+
+/// How long SQLite itself waits for a lock; longer waits are the writer's retries, which can be
+/// interrupted by a shutdown.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The WAL is cut back to this after a checkpoint. A checkpoint comes every 1,000 pages (4 MB).
+const JOURNAL_SIZE_LIMIT_BYTES: i64 = 8 << 20;
+
+/// Page cache of the writer in KiB. At 100 and at 1,000 samples a second 256 KiB to 4 MiB cost the same CPU and the same
+/// bytes written, within the noise (`cargo bench --bench store`), and each MiB stays resident.
+const CACHE_KIB: i64 = 512;
+
+/// Of a database file, which begins with it.
+const HEADER_BYTES: u64 = 100;
+
+/// The check reads the whole file (1 GB took 5 s), for no longer than this.
+const CHECK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A file up to this size is checked before it is used: 40 ms. A larger one is checked while it is in use already, since
+/// scaling begins with what is read from it.
+const CHECKED_FIRST_BYTES: u64 = 8 << 20;
+
+/// Page cache of a reader in KiB.
+const READER_CACHE_KIB: i64 = 1024;
+
+/// Opens `path` for the writer, creating or migrating as needed. A corrupt file is set aside.
+pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+    match try_open(path) {
+        Err(Error::Open { source, .. } | Error::Migrate { source, .. } | Error::Views { source, .. })
+            if is_corruption(&source) =>
+        {
+            renew(path, &source.to_string())
+        }
+        other => other,
+    }
+}
+
+/// Sets a corrupt file aside and starts a new one, with what can still be read of what is needed: the daemon's own
+/// small state (certificates), and when each living object was last active.
+pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
+    let aside = set_aside(path)?;
+    error!(path:% = path.display(), aside:% = aside.display(), error = fault;
+        "database is corrupt: set aside, history starts afresh");
+    let connection = try_open(path)?;
+    let had_wal = with_suffix(&aside, "-wal").exists();
+    let saved = open_read_only(&aside).map_or((0, 0), |from| salvage(&from, &connection));
+    if !had_wal {
+        // Reading made them; they are empty.
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(with_suffix(&aside, suffix));
+        }
+    }
+    info!(kv = saved.0, objects = saved.1; "saved from the corrupt database");
+    let cause = format!("the database was corrupt ({fault}); what was before is in {}", aside.display());
+    record_loss(path, &connection, &cause)?;
+    Ok(connection)
+}
+
+/// States in the history why it begins here.
+fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
+    let now = clock::now_unix_ms();
+    connection
+        .execute(sql::Sql::InsertLoss.text(), params![now, now, 0, 0, cause])
+        .map(|_| ())
+        .map_err(|source| Error::Open { path: path.to_owned(), source })
+}
+
+/// Copies row by row as far as the file can be read; returns how many rows of either kind.
+fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
+    let now = clock::now_unix_ms();
+    let copied = |select: sql::Sql, take: &dyn Fn(&rusqlite::Row<'_>) -> Result<(), rusqlite::Error>| {
+        let mut count = 0;
+        let Ok(mut statement) = from.prepare(select.text()) else { return 0 };
+        let Ok(mut rows) = statement.query([]) else { return 0 };
+        while let Ok(Some(row)) = rows.next() {
+            count += usize::from(take(row).is_ok());
+        }
+        count
+    };
+    let kv = copied(sql::Sql::SaveKv, &|row| {
+        let (name, value): (String, String) = row.try_into()?;
+        to.execute(sql::Sql::WriteKv.text(), params![name, value, now]).map(|_| ())
+    });
+    let objects = copied(sql::Sql::Restore, &|row| {
+        let (group, namespace, name, uid, at): (String, String, String, String, Option<i64>) = row.try_into()?;
+        to.execute(sql::Sql::InsertObject.text(), params![group, namespace, name, uid, now])?;
+        let id = to.last_insert_rowid();
+        at.map_or(Ok(()), |at| to.execute(sql::Sql::UpsertLastActive.text(), params![id, at]).map(|_| ()))
+    });
+    (kv, objects)
+}
+
+/// The database and its side files as they were when they were opened. SQLite goes on writing to them where their
+/// paths lead elsewhere, so somebody has to look.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Device and inode of the file with each suffix.
+    files: [Option<(u64, u64)>; SUFFIXES.len()],
+}
+
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What has become of the files that a connection writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    InPlace,
+    /// Shorter than its header. Nothing that SQLite does makes it so.
+    Truncated,
+    /// The database is still there, but its write-ahead log or the log's index is not.
+    WithoutLog,
+    /// The path leads nowhere, or to another file.
+    Gone,
+}
+
+impl Opened {
+    /// To be called when a connection has just been opened.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { files: SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None)) }
+    }
+
+    pub(crate) fn fate(&self, path: &Path) -> Fate {
+        for (suffix, opened) in SUFFIXES.iter().zip(self.files) {
+            // What cannot be looked at is not known to be gone. Writing fails then, too.
+            let Ok(found) = identity(&with_suffix(path, suffix)) else { continue };
+            if found != opened && opened.is_some() {
+                return if suffix.is_empty() { Fate::Gone } else { Fate::WithoutLog };
+            }
+        }
+        let truncated = fs::metadata(path).is_ok_and(|metadata| metadata.len() < HEADER_BYTES);
+        if truncated { Fate::Truncated } else { Fate::InPlace }
+    }
+
+    /// Removes the log and its index where they are still the opened ones: SQLite would apply them to whichever
+    /// database is at the path. Whoever has them open keeps them.
+    fn remove_side_files(&self, path: &Path) {
+        for (suffix, opened) in SUFFIXES.iter().zip(self.files).skip(1) {
+            let side = with_suffix(path, suffix);
+            if opened.is_some() && identity(&side).is_ok_and(|found| found == opened) {
+                let _ = fs::remove_file(side);
+            }
+        }
+    }
+}
+
+fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens what is at `path` now, or a new file, in place of the one that `old` writes to, and copies what must survive,
+/// as far as that can be read. `old` stays for the next try when this fails.
+pub(crate) fn reopen(path: &Path, opened: &Opened, old: &mut Option<Connection>) -> Result<Connection, Error> {
+    let fate = opened.fate(path);
+    if let Some(old) = old {
+        // The log goes into the file that it belongs to, which may only have been renamed.
+        let _ = old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+    if fate != Fate::Gone {
+        // Within a process SQLite shares one log among the connections to a file: the old one has to go first.
+        *old = None;
+    }
+    opened.remove_side_files(path);
+    let connection = open(path)?;
+    if let Some(old) = old.take() {
+        let saved = salvage(&old, &connection);
+        info!(kv = saved.0, objects = saved.1; "copied from the database of before");
+    }
+    let what = if fate == Fate::Gone { "the database" } else { "the write-ahead log of the database" };
+    let cause =
+        format!("{what} was deleted, renamed or replaced while it was in use; some of what was before is missing");
+    record_loss(path, &connection, &cause)?;
+    Ok(connection)
+}
+
+/// Moves the file and what belongs to it to `<file>.corrupt-<unix seconds>`.
+fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+    let seconds = clock::now_unix_ms() / 1000;
+    let mut aside = with_suffix(path, &format!(".corrupt-{seconds}"));
+    // Twice within a second: keep both.
+    for n in 1..100 {
+        if !aside.exists() {
+            break;
+        }
+        aside = with_suffix(path, &format!(".corrupt-{seconds}-{n}"));
+    }
+    for suffix in SUFFIXES {
+        match fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::SetAside { path: path.to_owned(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// `path` with text appended to its last part.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn try_open(path: &Path) -> Result<Connection, Error> {
+    let bytes = create_private(path)?;
+    let open_error = |source| Error::Open { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(open_error)?;
+    // Checked before anything is written: a newer file stays exactly as it is.
+    let found = schema::user_version(&connection).map_err(open_error)?;
+    if found > schema::version() {
+        return Err(Error::Newer { path: path.to_owned(), found, known: schema::version() });
+    }
+    settings(&connection).map_err(|fault| match fault {
+        Fault::Sqlite(source) => open_error(source),
+        Fault::Setting(error) => error,
+    })?;
+    if bytes > 0 && bytes <= CHECKED_FIRST_BYTES {
+        check(&mut connection).map_err(open_error)?;
+    }
+    schema::migrate(&mut connection, schema::version())?;
+    schema::create_views(&mut connection)?;
+    Ok(connection)
+}
+
+/// Makes sure that the file exists and that its owner alone may read it: it may hold private keys.
+/// SQLite gives its side files the same mode. Returns its size in bytes.
+fn create_private(path: &Path) -> Result<u64, Error> {
+    let create_error = |source| Error::Create { path: path.to_owned(), source };
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(create_error)?;
+    let metadata = file.metadata().map_err(create_error)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        warn!(path:% = path.display(), mode:% = format!("{mode:o}"); "database was readable by others: narrowed to its owner");
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(create_error)?;
+    }
+    Ok(metadata.len())
+}
+
+enum Fault {
+    Sqlite(rusqlite::Error),
+    Setting(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Sets what must hold and reads it back: SQLite ignores what it cannot do.
+fn settings(connection: &Connection) -> Result<(), Fault> {
+    let cache = -CACHE_KIB;
+    for (name, value, read_back) in [
+        // Takes effect only before the first table; an older file keeps what it has.
+        ("auto_vacuum", "INCREMENTAL".to_owned(), None),
+        ("journal_mode", "WAL".to_owned(), Some("wal".to_owned())),
+        ("synchronous", "NORMAL".to_owned(), Some("1".to_owned())),
+        ("foreign_keys", "ON".to_owned(), Some("1".to_owned())),
+        ("journal_size_limit", JOURNAL_SIZE_LIMIT_BYTES.to_string(), Some(JOURNAL_SIZE_LIMIT_BYTES.to_string())),
+        ("cache_size", cache.to_string(), Some(cache.to_string())),
+        ("temp_store", "MEMORY".to_owned(), Some("2".to_owned())),
+        // Schemas that others wrote cannot run functions behind our back.
+        ("trusted_schema", "OFF".to_owned(), Some("0".to_owned())),
+    ] {
+        connection.pragma_update(None, name, &value)?;
+        let Some(wanted) = read_back else { continue };
+        let found = connection.pragma_query_value(None, name, |row| {
+            Ok(match row.get_ref(0)? {
+                rusqlite::types::ValueRef::Integer(integer) => integer.to_string(),
+                other => other.as_str().unwrap_or("?").to_owned(),
+            })
+        })?;
+        if found != wanted {
+            return Err(Fault::Setting(Error::Setting { name, wanted, found }));
+        }
+    }
+    Ok(())
+}
+
+/// Opens a file so that nothing can be changed through it.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", "ON")?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    Ok(connection)
+}
+
+/// Whether opening left the check to [`damage`].
+pub(crate) fn is_to_be_checked(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > CHECKED_FIRST_BYTES)
+}
+
+/// What a check of a file beside its writer finds wrong with it.
+pub(crate) fn damage(path: &Path) -> Option<String> {
+    let result = open_read_only(path).and_then(|mut connection| check(&mut connection));
+    result.err().filter(is_corruption).map(|error| error.to_string())
+}
+
+/// Looks for damage, for a bounded time.
+pub(crate) fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let deadline = clock::now() + CHECK_LIMIT;
+    connection.progress_handler(10_000, Some(move || clock::now() > deadline))?;
+    let result = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match result {
+        Ok(text) if text == "ok" => Ok(()),
+        Ok(text) => {
+            Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(text)))
+        }
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
+            info!(limit_ms = CHECK_LIMIT.as_millis() as u64; "database is large: checked in part");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
