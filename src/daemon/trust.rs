@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::certificates::Certificates;
-use super::hands::FIELD_MANAGER;
-use super::lease::Fence;
+use super::fence::{FIELD_MANAGER, Fence};
 use super::resources::{API_SERVICES, CONFIG_MAPS};
 use crate::base64;
 use crate::cli::Config;

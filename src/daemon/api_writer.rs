@@ -1,4 +1,4 @@
-//! The hands of the daemon: threads that carry out what the core wants of the API server.
+//! Carries out what the core wants of the API server.
 //!
 //! Owns no decision: each command becomes requests, each outcome an event. Conflicts are reported,
 //! not argued with. Every write passes the fence: it is sent only while this instance holds the Lease, and given up
@@ -15,7 +15,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::clock;
-use super::lease::Fence;
+use super::fence::{FIELD_MANAGER, Fence};
 use super::resources::{self, EVENTS, HPAS, PODS};
 use crate::kube::client::Client;
 use crate::kube::discovery::Discovery;
@@ -32,8 +32,6 @@ use crate::scaling::model::{
 use crate::store::Ticket;
 use crate::wire;
 
-/// Field manager of everything we write.
-pub(super) const FIELD_MANAGER: &str = "hpalite";
 /// Writes are small and the API server answers in milliseconds, but each waits for etcd: twelve at once bring 500 new
 /// objects to their HPAs in half the time that six take, for a small stack each.
 const THREADS: usize = 12;
@@ -67,7 +65,7 @@ pub(super) enum Job {
 
 /// Running threads. The queue needs no bound of its own: the core has at most
 /// `Settings::writes_max` writes and one read an object under way.
-pub(super) struct Hands {
+pub(super) struct ApiWriter {
     jobs: Option<Sender<Job>>,
     events: Option<SyncSender<KubeEvent>>,
     fence: Arc<Fence>,
@@ -76,17 +74,18 @@ pub(super) struct Hands {
     pub(super) events_dropped: u64,
 }
 
-impl Hands {
+impl ApiWriter {
     pub(super) fn start(client: &Client, fence: &Arc<Fence>, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
         let queue: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(queue));
         let discovery = Arc::new(Discovery::default());
         let mut threads = Vec::new();
         for n in 0..THREADS {
-            let hand = Hand { client: client.clone(), fence: Arc::clone(fence), discovery: Arc::clone(&discovery) };
+            let writer = Writer { client: client.clone(), fence: Arc::clone(fence), discovery: Arc::clone(&discovery) };
             let (queue, inbox) = (Arc::clone(&queue), inbox.clone());
-            threads
-                .push(std::thread::Builder::new().name(format!("hand-{n}")).spawn(move || hand.run(&queue, &inbox))?);
+            threads.push(
+                std::thread::Builder::new().name(format!("write-{n}")).spawn(move || writer.run(&queue, &inbox))?,
+            );
         }
         let (events, waiting) = sync_channel(EVENTS_WAITING_MAX);
         let client = client.clone();
@@ -128,13 +127,13 @@ impl Hands {
     }
 }
 
-struct Hand {
+struct Writer {
     client: Client,
     fence: Arc<Fence>,
     discovery: Arc<Discovery>,
 }
 
-impl Hand {
+impl Writer {
     fn run(&self, queue: &Mutex<Receiver<Job>>, inbox: &SyncSender<Event>) {
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
