@@ -71,7 +71,7 @@
 //! | `poll-<n>` | the question it asks | metric servers, the inbox |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | what is kept of pods that are counted | their watches, the inbox |
-//! | `hand-<n>` | the write it carries out | the API server, the inbox |
+//! | `write-<n>` | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
 //! | `lease` | the election | the API server, its next renewal |

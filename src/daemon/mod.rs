@@ -5,8 +5,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod api_writer;
 mod certificates;
-mod hands;
+mod fence;
 mod identity;
 mod lease;
 mod metrics;
@@ -43,10 +44,11 @@ use crate::scaling::world::{Counts, Settings, World};
 use crate::sources::Asker;
 use crate::store::{Options, Store};
 use crate::ui;
+use api_writer::{ApiWriter, Job};
 use certificates::Certificates;
-use hands::{Hands, Job};
+use fence::Fence;
 use identity::Identity;
-use lease::{Fence, Lease};
+use lease::Lease;
 use trust::Trust;
 
 /// Events that wait for the core. A list of 10,000 objects comes faster than it is taken in; the
@@ -185,7 +187,7 @@ struct Daemon {
     clock: Clock,
     client: Client,
     store: Store,
-    hands: Hands,
+    writer: ApiWriter,
     pods: pods::Pods,
     polls: Option<SyncSender<PollJob>>,
     pollers: Pollers,
@@ -227,7 +229,7 @@ impl Daemon {
         })
         .map_err(io("poll threads"))?;
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
-        let hands = Hands::start(&client, &fence, inbox).map_err(io("writer threads"))?;
+        let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
         let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
@@ -313,7 +315,7 @@ impl Daemon {
             clock,
             client,
             store,
-            hands,
+            writer,
             pods,
             polls,
             pollers,
@@ -347,7 +349,7 @@ impl Daemon {
             if ending.is_none() && stopping.load(Ordering::SeqCst) {
                 self.ready.stopping.store(true, Ordering::Release);
                 // No new writes, so that the Lease can go to another instance while reads are still served here.
-                self.hands.close();
+                self.writer.close();
                 ending = Some(Ending { began: Instant::now(), handed_over: false });
             }
             let mut at_most = TICK;
@@ -383,7 +385,7 @@ impl Daemon {
     fn wind_down(&mut self, ending: &mut Ending, drain: Duration) -> Duration {
         let elapsed = ending.began.elapsed();
         if !ending.handed_over {
-            let have_written = self.hands.have_written();
+            let have_written = self.writer.have_written();
             if !have_written && elapsed < DRAIN_WRITES {
                 return LOOK_FOR_END;
             }
@@ -438,19 +440,19 @@ impl Daemon {
                         self.hand_over_records();
                         self.store.ticket()
                     });
-                    self.hands.take(Job::Write { write: Box::new(write), decided });
+                    self.writer.take(Job::Write { write: Box::new(write), decided });
                 }
                 Command::ReadTarget { object, target, known } => {
-                    self.hands.take(Job::ReadTarget { object, target, known })
+                    self.writer.take(Job::ReadTarget { object, target, known })
                 }
                 Command::ReadAuthentication(authentication) => {
-                    self.hands.take(Job::ReadAuthentication(authentication));
+                    self.writer.take(Job::ReadAuthentication(authentication));
                 }
                 Command::CountReadyPods { object, selector } => {
-                    self.hands.take(Job::CountReadyPods { object, selector })
+                    self.writer.take(Job::CountReadyPods { object, selector })
                 }
                 Command::WatchPods { namespace, selections } => self.pods.count(namespace, selections),
-                Command::Emit(event) => self.hands.emit(event),
+                Command::Emit(event) => self.writer.emit(event),
                 Command::Publish(key, view) => {
                     if let (Some(tally), Some(view)) = (&self.keda, &view) {
                         tally.publish(view);
@@ -482,10 +484,10 @@ impl Daemon {
         self.client.shutdown_watches();
         self.trust.stop();
         self.polls = None;
-        self.hands.close();
+        self.writer.close();
         self.lease.finish();
         let until = Instant::now() + DRAIN_WRITES;
-        while !self.hands.is_finished() && Instant::now() < until {
+        while !self.writer.is_finished() && Instant::now() < until {
             // The threads hand in their outcomes here; those still count for the history.
             if let Ok(event) = events.recv_timeout(Duration::from_millis(20)) {
                 self.take(event);

@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::certificates::Certificates;
-use super::hands::FIELD_MANAGER;
-use super::lease::Fence;
+use super::fence::{FIELD_MANAGER, Fence};
 use crate::config::Config;
 use crate::encode::base64_encode;
 use crate::http::api::Readiness;

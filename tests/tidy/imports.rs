@@ -91,7 +91,6 @@ const RENAMED: &[(&str, &str)] = &[("moving", "migration"), ("nearest", "spellin
 
 /// Circles that are still to go: a folder, and modules in it. What is left of one may not be more than this.
 const CIRCLES_STILL_THERE: &[(&str, &str)] = &[
-    ("daemon", "api_writer hands lease"),
     ("scaling", "allowed composite cron event hpa model recommend source trigger view"),
     ("scaling::formula", "node types"),
     ("scaling::world", "authentications ownership pods work"),
