@@ -36,12 +36,20 @@ fn main() -> ExitCode {
         Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
             moved(moving::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
         }
+        Ok(cli::Command::Completion(script)) => {
+            print!("{script}");
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Command::Man) => {
+            print!("{}", cli::man());
+            ExitCode::SUCCESS
+        }
         Ok(cli::Command::Version) => {
             println!("hpalite {}", daemon::VERSION);
             ExitCode::SUCCESS
         }
         Ok(cli::Command::Help) => {
-            print!("{}", cli::HELP);
+            print!("{}", cli::help());
             ExitCode::SUCCESS
         }
         Ok(cli::Command::HelpOf(subcommand)) => {

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use lexopt::{Arg, Parser};
-
-use super::installation::{Installation, Named};
-use super::{Command, Problems, is_label, one, output, run, take};
+use super::installation::Installation;
+use super::typed::Typed;
+use super::{Command, is_label, run, wants_json};
 use crate::doctor::Subject;
 
 #[derive(Debug, PartialEq)]
@@ -15,43 +14,26 @@ pub struct DoctorArguments {
     pub json: bool,
 }
 
-pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
+pub(super) fn parse(
+    typed: &Typed<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<String>,
+) -> Option<Command> {
     // What the daemon in the same pod has from its environment; its flags are not known here.
-    let mut config = run::from_environment(env)?;
-    let mut installation = Installation::from_environment(env);
-    let (mut namespace, mut listen, mut db) = (None, None::<String>, None);
-    let (mut json, mut problems, mut networks) = (false, Vec::new(), Vec::new());
-    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
-        match argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Long(flag @ ("kubeconfig" | "service" | "apiservice")) => {
-                let flag = flag.to_owned();
-                installation.take(&flag, parser, &mut problems);
-            }
-            Arg::Short('n') | Arg::Long("namespace") => {
-                take(parser, "--namespace", &mut problems, |value| namespace = Some(value))
-            }
-            Arg::Long("listen") => take(parser, "--listen", &mut problems, |value| listen = Some(value)),
-            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value.into())),
-            Arg::Long("allow-network") => {
-                take(parser, "--allow-network", &mut problems, |value| networks.push(value));
-            }
-            Arg::Long("json") => json = true,
-            Arg::Short('o') | Arg::Long("output") => json |= output(parser, &["json"], &mut problems).is_some(),
-            other => problems.push(format!("{}; see --help", other.unexpected())),
-        }
-    }
+    let config = run::from_environment(env, problems);
+    let namespace = typed.flag("namespace").map(str::to_owned);
     if let Some(name) = namespace.as_ref().filter(|name| !is_label(name)) {
         problems.push(format!("--namespace: \"{name}\" is not the name of a namespace"));
     }
-    if !networks.is_empty() {
-        config.allow_networks = run::networks(networks, None, &mut problems);
-    }
-    let listen = listen.and_then(|listen| run::address("--listen", &listen, &mut problems));
-    let Named { kubeconfig, service, apiservice } = installation.finish(problems)?;
+    let networks = typed.is_set("allow-network").then(|| run::networks(typed, problems));
+    let listen = typed.flag("listen").and_then(|listen| run::address("--listen", listen, problems));
+    let Installation { kubeconfig, service, apiservice } = Installation::of(typed, problems)?;
+    let mut config = config?;
     (config.service, config.apiservice) = (service, apiservice);
+    config.allow_networks = networks.unwrap_or(config.allow_networks);
+    let db = typed.flag("db").map(PathBuf::from);
     let subject = Box::new(Subject { config, namespace, listen, db });
-    Ok(Command::Doctor(DoctorArguments { kubeconfig, subject, json }))
+    Some(Command::Doctor(DoctorArguments { kubeconfig, subject, json: wants_json(typed) }))
 }
 
 #[cfg(test)]

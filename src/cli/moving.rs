@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser};
-
-use super::installation::{Installation, Named};
-use super::{Command, Problems, number, one, take};
+use super::installation::Installation;
+use super::typed::Typed;
+use super::{Command, number};
 use crate::moving::{Although, Move, Objects};
 
 #[derive(Debug, PartialEq)]
@@ -23,60 +22,30 @@ pub struct UninstallArguments {
     pub objects: Objects,
 }
 
-pub(super) fn takeover(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
-    let mut although = Although::default();
-    let common = common(parser, env, |flag| {
-        although.keda_runs |= flag == "force";
-        although.some_stay_behind |= flag == "leave-unserved";
-        matches!(flag, "force" | "leave-unserved")
-    })?;
-    Ok(common.map_or(Command::Help, |(kubeconfig, plan)| {
-        Command::Takeover(TakeoverArguments { kubeconfig, plan, although })
-    }))
+pub(super) fn takeover(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
+    let although = Although { keda_runs: typed.is_set("force"), some_stay_behind: typed.is_set("leave-unserved") };
+    let (kubeconfig, plan) = plan(typed, problems)?;
+    Some(Command::Takeover(TakeoverArguments { kubeconfig, plan, although }))
 }
 
-pub(super) fn uninstall(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
-    let (mut keep, mut delete) = (false, false);
-    let common = common(parser, env, |flag| {
-        keep |= flag == "keep-crds";
-        delete |= flag == "delete-scaledobjects";
-        matches!(flag, "keep-crds" | "delete-scaledobjects")
-    })?;
-    let objects = match (keep, delete) {
-        (true, true) => return Err(one("use either --keep-crds or --delete-scaledobjects".to_owned())),
+pub(super) fn uninstall(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
+    let objects = match (typed.is_set("keep-crds"), typed.is_set("delete-scaledobjects")) {
+        (true, true) => {
+            problems.push("use either --keep-crds or --delete-scaledobjects".to_owned());
+            Objects::Undecided
+        }
         (true, false) => Objects::Keep,
         (false, true) => Objects::Delete,
         (false, false) => Objects::Undecided,
     };
-    Ok(common.map_or(Command::Help, |(kubeconfig, plan)| {
-        Command::Uninstall(UninstallArguments { kubeconfig, plan, objects })
-    }))
+    let (kubeconfig, plan) = plan(typed, problems)?;
+    Some(Command::Uninstall(UninstallArguments { kubeconfig, plan, objects }))
 }
 
-/// What both take; `own` takes the flags that only one has. None if help is asked for.
-fn common(
-    parser: &mut Parser,
-    env: &dyn Fn(&str) -> Option<String>,
-    mut own: impl FnMut(&str) -> bool,
-) -> Result<Option<(Option<PathBuf>, Move)>, Problems> {
-    let mut installation = Installation::from_environment(env);
-    let (mut timeout, mut dry_run, mut problems) = ("60".to_owned(), false, Vec::new());
-    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
-        match argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            Arg::Long("timeout") => take(parser, "--timeout", &mut problems, |value| timeout = value),
-            Arg::Long("dry-run") => dry_run = true,
-            Arg::Long(flag) if own(flag) => {}
-            Arg::Long(flag @ ("kubeconfig" | "service" | "apiservice")) => {
-                let flag = flag.to_owned();
-                installation.take(&flag, parser, &mut problems);
-            }
-            other => problems.push(format!("{}; see --help", other.unexpected())),
-        }
-    }
-    let timeout = number("--timeout", &timeout, &mut problems).map(Duration::from_secs).unwrap_or_default();
-    let Named { kubeconfig, service, apiservice } = installation.finish(problems)?;
-    Ok(Some((kubeconfig, Move { service, apiservice, timeout, dry_run })))
+fn plan(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<(Option<PathBuf>, Move)> {
+    let timeout = number("--timeout", &typed.value("timeout"), problems).map(Duration::from_secs);
+    let Installation { kubeconfig, service, apiservice } = Installation::of(typed, problems)?;
+    Some((kubeconfig, Move { service, apiservice, timeout: timeout?, dry_run: typed.is_set("dry-run") }))
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
-
-use super::{Command, Problems, is_label, number, service, take};
+use super::flags::RUN;
+use super::typed::Typed;
+use super::{Command, is_label, number, service};
 use crate::config::{Config, UiAddress};
 use crate::kube::election::Timing;
 use crate::outbound::networks::Network;
@@ -22,143 +22,30 @@ const POLL_THREADS_MAX: usize = 256;
 const DB_SIZE_MIN: u64 = 4_000_000;
 /// KEDA reads a default of zero or less as this.
 const QUERY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
-/// `run` as typed.
-#[derive(Debug, Default)]
-struct Flags {
-    kubeconfig: Option<String>,
-    db: Option<String>,
-    retain_samples: Option<String>,
-    retain_minutes: Option<String>,
-    retain_hours: Option<String>,
-    retain_history: Option<String>,
-    db_max_size: Option<String>,
-    listen: Option<String>,
-    http: Option<String>,
-    ui: Option<String>,
-    namespaces: Vec<String>,
-    service: Option<String>,
-    apiservice: Option<String>,
-    tls_cert_file: Option<String>,
-    tls_private_key_file: Option<String>,
-    poll_threads: Option<String>,
-    query_timeout: Option<String>,
-    ca_dirs: Vec<String>,
-    allow_networks: Vec<String>,
-    cluster_namespace: Option<String>,
-    filepath_root: Option<String>,
-    drain: Option<String>,
-    leader_elect: Option<String>,
-    keda_metrics: Option<String>,
-    cross_namespace_services: Option<String>,
-    lease_duration: Option<String>,
-    renew_deadline: Option<String>,
-    retry_period: Option<String>,
+
+pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
+    resolve(typed, problems).map(|config| Command::Run(Box::new(config)))
 }
 
-pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
-    let mut flags = Flags::default();
-    let mut problems = Vec::new();
-    loop {
-        let argument = match parser.next() {
-            Ok(Some(argument)) => argument,
-            Ok(None) => break,
-            Err(error) => {
-                problems.push(error.to_string());
-                continue;
-            }
-        };
-        let slot = match argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Long("kubeconfig") => &mut flags.kubeconfig,
-            Arg::Long("db") => &mut flags.db,
-            Arg::Long("retain-samples") => &mut flags.retain_samples,
-            Arg::Long("retain-minutes") => &mut flags.retain_minutes,
-            Arg::Long("retain-hours") => &mut flags.retain_hours,
-            Arg::Long("retain-history") => &mut flags.retain_history,
-            Arg::Long("db-max-size") => &mut flags.db_max_size,
-            Arg::Long("listen") => &mut flags.listen,
-            Arg::Long("http") => &mut flags.http,
-            Arg::Long("ui") => &mut flags.ui,
-            Arg::Long("service") => &mut flags.service,
-            Arg::Long("apiservice") => &mut flags.apiservice,
-            Arg::Long("tls-cert-file") => &mut flags.tls_cert_file,
-            Arg::Long("tls-private-key-file") => &mut flags.tls_private_key_file,
-            Arg::Long("poll-threads") => &mut flags.poll_threads,
-            Arg::Long("query-timeout") => &mut flags.query_timeout,
-            Arg::Long("cluster-namespace") => &mut flags.cluster_namespace,
-            Arg::Long("filepath-auth-root-path") => &mut flags.filepath_root,
-            Arg::Long("drain") => &mut flags.drain,
-            Arg::Long("leader-elect-lease-duration") => &mut flags.lease_duration,
-            Arg::Long("leader-elect-renew-deadline") => &mut flags.renew_deadline,
-            Arg::Long("leader-elect-retry-period") => &mut flags.retry_period,
-            Arg::Long(flag @ ("leader-elect" | "keda-metrics" | "allow-cross-namespace-services")) => {
-                let flag = flag.to_owned();
-                // As a Go flag: alone it means true, a value is attached.
-                let value = parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string);
-                let slot = match flag.as_str() {
-                    "leader-elect" => &mut flags.leader_elect,
-                    "allow-cross-namespace-services" => &mut flags.cross_namespace_services,
-                    _ => &mut flags.keda_metrics,
-                };
-                match value {
-                    Ok(value) => *slot = Some(value),
-                    Err(error) => problems.push(format!("--{flag}: {error}")),
-                }
-                continue;
-            }
-            Arg::Long("namespace") => {
-                take(parser, "--namespace", &mut problems, |value| flags.namespaces.push(value));
-                continue;
-            }
-            Arg::Long("ca-dir") => {
-                take(parser, "--ca-dir", &mut problems, |value| flags.ca_dirs.push(value));
-                continue;
-            }
-            Arg::Long("allow-network") => {
-                take(parser, "--allow-network", &mut problems, |value| flags.allow_networks.push(value));
-                continue;
-            }
-            other => {
-                problems.push(format!("{}; see --help", other.unexpected()));
-                continue;
-            }
-        };
-        take(parser, "flag", &mut problems, |value| *slot = Some(value));
-    }
-    match resolve(flags, env, &mut problems) {
-        Some(config) if problems.is_empty() => Ok(Command::Run(Box::new(config))),
-        _ => Err(Problems(problems)),
-    }
+/// The configuration of a daemon without flags. `None` with a problem reported.
+pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<String>) -> Option<Config> {
+    resolve(&Typed::nothing(&RUN, env), problems)
 }
 
-/// The configuration of a daemon without flags.
-pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
-    resolve(Flags::default(), env, &mut problems).filter(|_| problems.is_empty()).ok_or(Problems(problems))
-}
-
-fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<String>) -> Option<Config> {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
-    let pick = |flag: Option<String>, name: &str, default: &str| {
-        flag.or_else(|| env(name)).unwrap_or_else(|| default.to_owned())
-    };
-    let listen = address("--listen", &pick(flags.listen, "HPALITE_LISTEN", "[::]:6443"), problems);
-    let http = address("--http", &pick(flags.http, "HPALITE_HTTP", "[::]:8080"), problems);
-    let ui = ui_address(flags.ui.or_else(|| env("HPALITE_UI")), problems);
-    let service = service(&pick(flags.service, "HPALITE_SERVICE", "hpalite.hpalite"), problems);
-    let mut namespaces = flags.namespaces;
-    if namespaces.is_empty() {
-        let listed = env("WATCH_NAMESPACE").unwrap_or_default();
-        namespaces = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    }
+fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
+    let listen = address("--listen", &typed.value("listen"), problems);
+    let http = address("--http", &typed.value("http"), problems);
+    let ui = ui_address(typed, problems);
+    let service = service(&typed.value("service"), problems);
+    let namespaces = listed(typed, "namespace");
     for namespace in namespaces.iter().filter(|namespace| !is_label(namespace)) {
         problems.push(format!("--namespace: \"{namespace}\" is not the name of a namespace"));
     }
-    let threads = number("--poll-threads", &pick(flags.poll_threads, "HPALITE_POLL_THREADS", "8"), problems);
+    let threads = number("--poll-threads", &typed.value("poll-threads"), problems);
     if threads.is_some_and(|threads| threads == 0 || threads > POLL_THREADS_MAX as u64) {
         problems.push(format!("--poll-threads: must be between 1 and {POLL_THREADS_MAX}"));
     }
-    let timeout = pick(flags.query_timeout, "KEDA_HTTP_DEFAULT_TIMEOUT", "3000");
+    let timeout = typed.value("query-timeout");
     let query_timeout = match timeout.parse::<i64>() {
         Ok(ms) if u64::try_from(ms).is_ok_and(|ms| Duration::from_millis(ms) > TIMEOUT_MAX) => {
             problems.push(format!("--query-timeout: at most {}, as for triggers", TIMEOUT_MAX.as_millis()));
@@ -170,7 +57,7 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
             None
         }
     };
-    let tls_files = match (flags.tls_cert_file, flags.tls_private_key_file) {
+    let tls_files = match (typed.flag("tls-cert-file"), typed.flag("tls-private-key-file")) {
         (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
         (None, None) => None,
         _ => {
@@ -178,50 +65,44 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
             None
         }
     };
-    let drain = number("--drain", &pick(flags.drain, "HPALITE_DRAIN", "2"), problems);
+    let drain = number("--drain", &typed.value("drain"), problems);
     if drain.is_some_and(|seconds| seconds > 60) {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
-    let leader_elect = truth("--leader-elect", &pick(flags.leader_elect, "HPALITE_LEADER_ELECT", "true"), problems);
-    let keda_metrics = truth("--keda-metrics", &pick(flags.keda_metrics, "HPALITE_KEDA_METRICS", "true"), problems);
-    let across = pick(flags.cross_namespace_services, "HPALITE_ALLOW_CROSS_NAMESPACE_SERVICES", "false");
-    let cross_namespace_services = truth("--allow-cross-namespace-services", &across, problems);
-    let timing = timing(
-        pick(flags.lease_duration, "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "15s"),
-        pick(flags.renew_deadline, "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", "10s"),
-        pick(flags.retry_period, "KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD", "2s"),
-        problems,
-    );
+    let leader_elect = truth(typed, "leader-elect", problems);
+    let keda_metrics = truth(typed, "keda-metrics", problems);
+    let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
+    let timing = timing(typed, problems);
     let leader_election = timing.filter(|_| leader_elect);
     let retention = Retention {
-        samples: age("--retain-samples", &pick(flags.retain_samples, "HPALITE_RETAIN_SAMPLES", "3d"), problems),
-        minutes: age("--retain-minutes", &pick(flags.retain_minutes, "HPALITE_RETAIN_MINUTES", "7d"), problems),
-        hours: age("--retain-hours", &pick(flags.retain_hours, "HPALITE_RETAIN_HOURS", "90d"), problems),
-        history: age("--retain-history", &pick(flags.retain_history, "HPALITE_RETAIN_HISTORY", "30d"), problems),
-        size_max: size("--db-max-size", &pick(flags.db_max_size, "HPALITE_DB_MAX_SIZE", "480MB"), problems),
+        samples: age(typed, "retain-samples", problems),
+        minutes: age(typed, "retain-minutes", problems),
+        hours: age(typed, "retain-hours", problems),
+        history: age(typed, "retain-history", problems),
+        size_max: size("--db-max-size", &typed.value("db-max-size"), problems),
     };
-    let allow_networks = networks(flags.allow_networks, env("HPALITE_ALLOW_NETWORKS"), problems);
-    let mut ca_dirs = flags.ca_dirs;
+    let allow_networks = networks(typed, problems);
+    let mut ca_dirs = typed.all("ca-dir").to_vec();
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
     }
     Some(Config {
-        kubeconfig: flags.kubeconfig.or_else(|| env("KUBECONFIG")).map(PathBuf::from),
-        db: pick(flags.db, "HPALITE_DB", "/data/hpalite.db").into(),
+        kubeconfig: typed.given("kubeconfig").map(PathBuf::from),
+        db: typed.value("db").into(),
         retention,
         listen: listen?,
         http: http?,
         ui,
         namespaces,
         service: service?,
-        apiservice: pick(flags.apiservice, "HPALITE_APISERVICE", "v1beta1.external.metrics.k8s.io"),
+        apiservice: typed.value("apiservice"),
         tls_files,
         poll_threads: usize::try_from(threads?).ok()?,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,
-        cluster_namespace: flags.cluster_namespace.or_else(|| env("KEDA_CLUSTER_OBJECT_NAMESPACE")),
-        filepath_root: flags.filepath_root.map(PathBuf::from),
+        cluster_namespace: typed.given("cluster-namespace"),
+        filepath_root: typed.flag("filepath-auth-root-path").map(PathBuf::from),
         drain: Duration::from_secs(drain?),
         keda_metrics,
         cross_namespace_services,
@@ -229,12 +110,17 @@ fn resolve(flags: Flags, env: &dyn Fn(&str) -> Option<String>, problems: &mut Ve
     })
 }
 
-/// The networks of the flag, or those of the variable, with commas.
-pub(super) fn networks(flags: Vec<String>, env: Option<String>, problems: &mut Vec<String>) -> Vec<Network> {
-    let listed = env.filter(|_| flags.is_empty()).unwrap_or_default();
+/// The values of a repeatable flag, or those of its variable, which commas separate.
+fn listed(typed: &Typed<'_>, long: &str) -> Vec<String> {
+    let flags = typed.all(long).to_vec();
+    let listed = typed.variable(long).filter(|_| flags.is_empty()).unwrap_or_default();
     let listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    flags.into_iter().chain(listed).collect()
+}
+
+pub(super) fn networks(typed: &Typed<'_>, problems: &mut Vec<String>) -> Vec<Network> {
     let mut found = Vec::new();
-    for text in flags.into_iter().chain(listed) {
+    for text in listed(typed, "allow-network") {
         match text.parse() {
             Ok(network) => found.push(network),
             Err(()) => problems
@@ -244,9 +130,10 @@ pub(super) fn networks(flags: Vec<String>, env: Option<String>, problems: &mut V
     found
 }
 
-fn truth(flag: &str, text: &str, problems: &mut Vec<String>) -> bool {
-    if !matches!(text, "true" | "false") {
-        problems.push(format!("{flag}: \"{text}\" is neither true nor false"));
+fn truth(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> bool {
+    let text = typed.value(long);
+    if !matches!(text.as_str(), "true" | "false") {
+        problems.push(format!("--{long}: \"{text}\" is neither true nor false"));
     }
     text == "true"
 }
@@ -261,28 +148,27 @@ pub(super) fn address(flag: &str, text: &str, problems: &mut Vec<String>) -> Opt
     }
 }
 
-fn ui_address(text: Option<String>, problems: &mut Vec<String>) -> Option<UiAddress> {
-    match text.as_deref() {
-        Some("") => None,
-        text => Some(UiAddress {
-            address: address("--ui", text.unwrap_or("127.0.0.1:8081"), problems)?,
-            given: text.is_some(),
-        }),
+fn ui_address(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<UiAddress> {
+    let text = typed.value("ui");
+    if text.is_empty() {
+        return None;
     }
+    Some(UiAddress { address: address("--ui", &text, problems)?, given: typed.given("ui").is_some() })
 }
 
-/// The durations of the election, as Go writes them. `None` with a problem told.
-fn timing(lease: String, renew: String, retry: String, problems: &mut Vec<String>) -> Option<Timing> {
-    let mut duration = |flag: &str, text: &str| {
-        let nanos = parse_go_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0);
+/// The durations of the election, as Go writes them. `None` with a problem reported.
+fn timing(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Timing> {
+    let mut duration = |flag: &str| {
+        let text = typed.value(&format!("leader-elect-{flag}"));
+        let nanos = parse_go_duration(&text).and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0);
         if nanos.is_none() {
             problems.push(format!("--leader-elect-{flag}: \"{text}\" is not a duration above zero, for example 15s"));
         }
         nanos.map(Duration::from_nanos)
     };
-    let lease_duration = duration("lease-duration", &lease);
-    let renew_deadline = duration("renew-deadline", &renew);
-    let retry_period = duration("retry-period", &retry);
+    let lease_duration = duration("lease-duration");
+    let renew_deadline = duration("renew-deadline");
+    let retry_period = duration("retry-period");
     let timing =
         Timing { lease_duration: lease_duration?, renew_deadline: renew_deadline?, retry_period: retry_period? };
     if timing.lease_duration < Duration::from_secs(1) {
@@ -298,9 +184,10 @@ fn timing(lease: String, renew: String, retry: String, problems: &mut Vec<String
     Some(timing)
 }
 
-fn age(flag: &str, text: &str, problems: &mut Vec<String>) -> Duration {
-    parse_age(text).unwrap_or_else(|| {
-        problems.push(format!("{flag}: \"{text}\" is not an age: write like 12h or 30d"));
+fn age(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> Duration {
+    let text = typed.value(long);
+    parse_age(&text).unwrap_or_else(|| {
+        problems.push(format!("--{long}: \"{text}\" is not an age: write like 12h or 30d"));
         Duration::ZERO
     })
 }
@@ -336,6 +223,7 @@ fn size(flag: &str, text: &str, problems: &mut Vec<String>) -> u64 {
 mod tests {
     use super::super::tests::with_env;
     use super::*;
+    use crate::cli::Problems;
 
     fn config(arguments: &[&str], env: &[(&str, &str)]) -> Config {
         match with_env(arguments, env) {

@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
-
-use super::{Command, Problems, database, number, one, take};
+use super::typed::Typed;
+use super::{Command, number};
 use crate::store::query::Format;
 
-/// Arguments of `hpalite sql`.
 #[derive(Debug, PartialEq)]
 pub struct SqlArguments {
     pub db: PathBuf,
@@ -19,56 +17,38 @@ pub struct SqlArguments {
     pub statement: Option<String>,
 }
 
-pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
-    let mut problems = Vec::new();
-    let (mut db, mut format, mut timeout, mut limit, mut backup) = (None, None, None, None, None);
-    let mut statement = None;
-    while let Some(argument) = parser.next().map_err(|error| one(error.to_string()))? {
-        match argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Long("db") => take(parser, "--db", &mut problems, |value| db = Some(value)),
-            Arg::Short('o') | Arg::Long("format" | "output") => {
-                take(parser, "--format", &mut problems, |value| format = Some(value))
-            }
-            Arg::Long("timeout") => take(parser, "--timeout", &mut problems, |value| timeout = Some(value)),
-            Arg::Long("limit") => take(parser, "--limit", &mut problems, |value| limit = Some(value)),
-            Arg::Long("backup") => take(parser, "--backup", &mut problems, |value| backup = Some(value)),
-            Arg::Value(text) if statement.is_none() => match text.string() {
-                Ok(text) => statement = Some(text),
-                Err(error) => problems.push(error.to_string()),
-            },
-            Arg::Value(_) => problems.push("sql: one statement only; put it in quotes".to_owned()),
-            other => problems.push(format!("{}; see --help", other.unexpected())),
-        }
-    }
-    let format = match format.as_deref().unwrap_or("table") {
-        "table" => Format::Table,
+pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
+    let format = match typed.value("format").as_str() {
         "csv" => Format::Csv,
         "json" => Format::Json,
-        other => {
-            problems.push(format!("--format: \"{other}\" is none of table, csv, json"));
-            Format::Table
+        _ => Format::Table,
+    };
+    let backup = typed.flag("backup").map(PathBuf::from);
+    let statement = match typed.operands.as_slice() {
+        [] => None,
+        [statement] => statement.to_str().map(str::to_owned).or_else(|| {
+            problems.push("sql: the statement is not UTF-8".to_owned());
+            None
+        }),
+        _ => {
+            problems.push("sql: one statement only; put it in quotes".to_owned());
+            None
         }
     };
-    if statement.is_some() && backup.is_some() {
-        problems.push("sql: --backup copies and runs no statement; give one of them".to_owned());
+    match (typed.operands.is_empty(), &backup) {
+        (false, Some(_)) => problems.push("sql: --backup copies and runs no statement; give one of them".to_owned()),
+        (true, None) => problems
+            .push("sql: a statement is missing, for example 'SELECT * FROM v_decision LIMIT 20', or .help".to_owned()),
+        _ => {}
     }
-    let timeout = number("--timeout", timeout.as_deref().unwrap_or("10"), &mut problems);
-    let limit = number("--limit", limit.as_deref().unwrap_or("1000"), &mut problems);
-    if statement.is_none() && backup.is_none() {
-        problems
-            .push("sql: a statement is missing, for example 'SELECT * FROM v_decision LIMIT 20', or .help".to_owned());
-    }
-    let db = database(db, env);
-    match (timeout, limit) {
-        (Some(timeout), Some(limit)) if problems.is_empty() => Ok(Command::Sql(SqlArguments {
-            db,
-            format,
-            timeout: Duration::from_secs(timeout),
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            backup: backup.map(PathBuf::from),
-            statement,
-        })),
-        _ => Err(Problems(problems)),
-    }
+    let timeout = number("--timeout", &typed.value("timeout"), problems);
+    let limit = number("--limit", &typed.value("limit"), problems);
+    Some(Command::Sql(SqlArguments {
+        db: typed.value("db").into(),
+        format,
+        timeout: Duration::from_secs(timeout?),
+        limit: usize::try_from(limit?).unwrap_or(usize::MAX),
+        backup,
+        statement,
+    }))
 }

@@ -75,19 +75,38 @@ fn sql_on_a_file_that_is_not_there_names_it() {
     assert!(stderr(&output).contains("/nowhere/hpalite.db"), "{}", stderr(&output));
 }
 
-/// What `k8s/flags.md` says about flags is what the binary says.
+/// The table is the one that the binary would print. `HPALITE_UPDATE=1` writes it anew.
 #[test]
-fn the_flags_that_are_documented_exist() {
-    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/flags.md")).unwrap();
-    let listed = document.split('`').filter(|code| code.starts_with("--"));
-    let mut count = 0;
-    for code in listed {
-        // With what joins it to its value, as that matters.
-        let flag = code.split_inclusive(['=', ' ']).next().unwrap().trim_end_matches([' ', ',']);
-        assert!(hpalite::cli::HELP.contains(flag), "{flag}");
-        count += 1;
+fn the_documented_flags_are_the_declared_ones() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/flags.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (before, table) = document.split_at(document.find("| flag |").unwrap());
+    let (_, after) = table.split_at(table.find("\n\n").unwrap() + 1);
+    let wanted = format!("{before}{}{after}", hpalite::cli::markdown());
+    if std::env::var_os("HPALITE_UPDATE").is_some() {
+        std::fs::write(path, &wanted).unwrap();
     }
-    assert!(count >= 8, "{count}");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), wanted, "run this test with HPALITE_UPDATE=1");
+}
+
+/// As a shell uses it: the script is valid, and a beginning is completed.
+#[test]
+fn bash_completes_subcommands_and_flags() {
+    let script = String::from_utf8(hpalite(&["completion", "bash"]).stdout).unwrap();
+    let complete = |words: &str, at: usize| {
+        let ask =
+            format!("{script}\nCOMP_WORDS=({words}); COMP_CWORD={at}; _hpalite; printf '%s\\n' \"${{COMPREPLY[@]}}\"");
+        let output = Command::new("bash").args(["-euc", &ask]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(complete("hpalite hist", 1), "history\n");
+    assert_eq!(complete("hpalite run --retain-s", 2), "--retain-samples\n");
+    assert_eq!(complete("hpalite why --json --si", 3), "--since\n");
+    for shell in ["zsh", "fish"] {
+        let output = hpalite(&["completion", shell]);
+        assert!(String::from_utf8(output.stdout).unwrap().contains("retain-samples"), "{shell}");
+    }
 }
 
 /// Its memory is the pod's, in which the daemon runs.

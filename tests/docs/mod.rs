@@ -148,31 +148,15 @@ fn flags_in_the_text_exist() {
             if subcommand.starts_with('-') {
                 continue;
             }
-            assert!(cli::HELP.contains(&format!("hpalite {subcommand}")), "{}: {code}", file.display());
+            assert!(cli::help().contains(&format!("hpalite {subcommand}")), "{}: {code}", file.display());
             for word in rest.split([' ', '[', ']']).filter(|word| word.starts_with("--")) {
                 let flag = word.split('=').next().unwrap_or_default();
-                assert!(cli::HELP.contains(flag), "{}: {code}", file.display());
+                assert!(cli::help().contains(flag), "{}: {code}", file.display());
             }
             seen += 1;
         }
     }
     assert!(seen > 15, "{seen}");
-}
-
-/// The other way round is looked at beside the command line.
-#[test]
-fn every_flag_of_run_is_documented() {
-    let document = read(Path::new("k8s/flags.md"));
-    let (_, run) = cli::HELP.split_once("run: scale").unwrap();
-    let (run, _) = run.split_once("\ncheck:").unwrap();
-    let is_flag = |word: &&str| word.starts_with("--");
-    let flags: Vec<&str> = run.split([' ', ',', '=', ';', '\n']).filter(is_flag).collect();
-    assert!(flags.len() > 20, "{flags:?}");
-    for flag in flags {
-        // Of several with one beginning the table names the beginning once.
-        let short = flag.trim_start_matches("--leader-elect");
-        assert!(document.contains(flag) || document.contains(&format!("`{short}")), "{flag} is not in k8s/flags.md");
-    }
 }
 
 /// A stranger reads it to the end.

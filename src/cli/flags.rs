@@ -1,0 +1,321 @@
+//! Every subcommand and flag, declared once: the parser, the help, the man page, the completions and `k8s/flags.md` read
+//! these tables.
+
+/// One flag.
+pub(super) struct Flag {
+    /// Without its dashes.
+    pub(super) long: &'static str,
+    pub(super) short: Option<char>,
+    /// A second name for the same.
+    pub(super) alias: Option<&'static str>,
+    pub(super) takes: Takes,
+    pub(super) is_repeatable: bool,
+    /// The variable that gives the value where the flag is absent.
+    pub(super) env: Option<&'static str>,
+    pub(super) default: Option<&'static str>,
+    /// What it does, and units. Default, variable and repetition are added from the fields above.
+    pub(super) help: &'static str,
+}
+
+/// What stands behind a flag.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    Nothing,
+    /// Alone it means true; a value is joined by `=`, as Go's flags have it.
+    Truth,
+    /// A value of this name.
+    Value(&'static str),
+    OneOf(&'static [&'static str]),
+}
+
+pub(super) struct Subcommand {
+    pub(super) name: &'static str,
+    /// What follows the flags in a call.
+    pub(super) operand: Option<(&'static str, &'static str)>,
+    pub(super) about: &'static str,
+    pub(super) flags: &'static [Flag],
+    /// What stands below the flags.
+    pub(super) note: &'static str,
+}
+
+const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
+    Flag { long, short: None, alias: None, takes, is_repeatable: false, env: None, default: None, help }
+}
+
+const fn switch(long: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Nothing, help)
+}
+
+const fn value(long: &'static str, name: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Value(name), help)
+}
+
+impl Flag {
+    const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    const fn alias(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
+    }
+
+    const fn env(self, name: &'static str) -> Self {
+        Self { env: Some(name), ..self }
+    }
+
+    const fn default(self, value: &'static str) -> Self {
+        Self { default: Some(value), ..self }
+    }
+
+    const fn repeatable(self) -> Self {
+        Self { is_repeatable: true, ..self }
+    }
+}
+
+const KUBECONFIG: Flag =
+    value("kubeconfig", "FILE", "API server and credentials; without it the pod's service account").env("KUBECONFIG");
+const DB: Flag = value("db", "FILE", "the daemon's database").env("HPALITE_DB").default("/data/hpalite.db");
+const SERVICE: Flag =
+    value("service", "NAME.NS", "Service that the API server reaches hpalite by, whose name the certificate has")
+        .env("HPALITE_SERVICE")
+        .default("hpalite.hpalite");
+const APISERVICE: Flag =
+    value("apiservice", "NAME", "APIService that leads to hpalite, whose caBundle the daemon keeps")
+        .env("HPALITE_APISERVICE")
+        .default("v1beta1.external.metrics.k8s.io");
+const JSON: Flag = switch("json", "findings, or the answer, as JSON");
+const OUTPUT_JSON: Flag = flag("output", Takes::OneOf(&["json"]), "the same as --json").short('o');
+const OBJECT: Option<(&str, &str)> = Some(("NAMESPACE/NAME", "the ScaledObject; also as -n NAMESPACE NAME"));
+const OBJECT_NAMESPACE: Flag = value("namespace", "NS", "namespace of the object, where NAME stands alone").short('n');
+const MOVE_TIMEOUT: Flag = value("timeout", "SECONDS", "until it must be done").default("60");
+const DRY_RUN: Flag = switch("dry-run", "say what would be done");
+const ALLOW_NETWORK: Flag = value(
+    "allow-network",
+    "CIDR",
+    "let triggers ask loopback, link-local or metadata addresses in it; the variable separates them by commas",
+)
+.repeatable()
+.env("HPALITE_ALLOW_NETWORKS");
+
+pub(super) const RUN: Subcommand = Subcommand {
+    name: "run",
+    operand: None,
+    about: "scale ScaledObjects until SIGTERM",
+    flags: &[
+        KUBECONFIG,
+        value("db", "FILE", "SQLite state and history").env("HPALITE_DB").default("/data/hpalite.db"),
+        value("retain-samples", "AGE", "how long every sample is kept: 12h, 30d")
+            .env("HPALITE_RETAIN_SAMPLES")
+            .default("3d"),
+        value("retain-minutes", "AGE", "how long samples rolled up by minute are kept")
+            .env("HPALITE_RETAIN_MINUTES")
+            .default("7d"),
+        value("retain-hours", "AGE", "how long samples rolled up by hour are kept")
+            .env("HPALITE_RETAIN_HOURS")
+            .default("90d"),
+        value("retain-history", "AGE", "how long decisions, replica changes, errors and old definitions are kept")
+            .env("HPALITE_RETAIN_HISTORY")
+            .default("30d"),
+        value("db-max-size", "SIZE", "beyond it the oldest go before their time, samples first; 0 for no limit")
+            .env("HPALITE_DB_MAX_SIZE")
+            .default("480MB"),
+        value("listen", "ADDR", "aggregated API over TLS").env("HPALITE_LISTEN").default("[::]:6443"),
+        value("http", "ADDR", "/healthz, /livez, /readyz and /metrics, plain HTTP")
+            .env("HPALITE_HTTP")
+            .default("[::]:8080"),
+        value("ui", "ADDR", "read-only page, plain HTTP; '' for none").env("HPALITE_UI").default("127.0.0.1:8081"),
+        value("namespace", "NS", "watch this namespace only, without it all; the variable separates them by commas")
+            .repeatable()
+            .env("WATCH_NAMESPACE"),
+        SERVICE,
+        APISERVICE,
+        value(
+            "tls-cert-file",
+            "FILE",
+            "serve this certificate instead of making one; a changed file is served within seconds",
+        ),
+        value("tls-private-key-file", "FILE", "its key; the two go together, and the caBundle is then yours"),
+        value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("8"),
+        value("query-timeout", "MS", "of triggers that set none; at most 30000")
+            .env("KEDA_HTTP_DEFAULT_TIMEOUT")
+            .default("3000"),
+        value("ca-dir", "DIR", "more CA certificates for metric servers; without it /custom/ca, if that is there")
+            .repeatable(),
+        ALLOW_NETWORK,
+        value("cluster-namespace", "NS", "where ClusterTriggerAuthentications find Secrets; without it our own")
+            .env("KEDA_CLUSTER_OBJECT_NAMESPACE"),
+        value("filepath-auth-root-path", "DIR", "below which ClusterTriggerAuthentications may read files"),
+        flag("leader-elect", Takes::Truth, "act only while holding the Lease named and placed like --service")
+            .env("HPALITE_LEADER_ELECT")
+            .default("true"),
+        value("leader-elect-lease-duration", "D", "as in Kubernetes' own components")
+            .env("KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION")
+            .default("15s"),
+        value("leader-elect-renew-deadline", "D", "at most 4/5 of the Lease's duration")
+            .env("KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE")
+            .default("10s"),
+        value("leader-elect-retry-period", "D", "at most half of the renew deadline")
+            .env("KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD")
+            .default("2s"),
+        flag(
+            "allow-cross-namespace-services",
+            Takes::Truth,
+            "aggregateFromKubeServiceEndpoints asks Services of other namespaces too",
+        )
+        .env("HPALITE_ALLOW_CROSS_NAMESPACE_SERVICES")
+        .default("false"),
+        flag("keda-metrics", Takes::Truth, "/metrics has KEDA's names too, with a series for each trigger")
+            .env("HPALITE_KEDA_METRICS")
+            .default("true"),
+        value("drain", "SECONDS", "go on serving after SIGTERM while endpoints spread")
+            .env("HPALITE_DRAIN")
+            .default("2"),
+    ],
+    note: "RUST_LOG sets the log level; default info.",
+};
+
+pub(super) const CHECK: Subcommand = Subcommand {
+    name: "check",
+    operand: Some(("FILE...", "YAML or JSON, - for standard input")),
+    about: "say what is wrong with manifests, without a cluster",
+    flags: &[JSON, OUTPUT_JSON],
+    note: "Exit code 1 for errors, 2 for files that cannot be read.",
+};
+
+pub(super) const SQL: Subcommand = Subcommand {
+    name: "sql",
+    operand: Some(("STATEMENT", "SQL, or .tables, .schema, .help")),
+    about: "one read-only statement on the recorded history, safe beside the daemon",
+    flags: &[
+        DB,
+        flag("format", Takes::OneOf(&["table", "csv", "json"]), "how rows are written")
+            .short('o')
+            .alias("output")
+            .default("table"),
+        value("timeout", "SECONDS", "of the statement").default("10"),
+        value("limit", "N", "rows at most").default("1000"),
+        value("backup", "FILE", "write a consistent copy instead"),
+    ],
+    note: "",
+};
+
+pub(super) const WHY: Subcommand = Subcommand {
+    name: "why",
+    operand: OBJECT,
+    about: "what moved an object's replicas, and what holds them, from the recorded history",
+    flags: &[
+        OBJECT_NAMESPACE,
+        DB,
+        value("at", "TIME", "14:03, 14:03:15, RFC 3339 or -5m, in UTC; without it now"),
+        value("since", "DURATION", "everything since then, for example 2h or 7d"),
+        JSON,
+        OUTPUT_JSON,
+    ],
+    note: "The JSON is described in sql/why.md.",
+};
+
+pub(super) const HISTORY: Subcommand = Subcommand {
+    name: "history",
+    operand: OBJECT,
+    about: "plot one ScaledObject's values, thresholds, replicas and events, safe beside the daemon",
+    flags: &[
+        OBJECT_NAMESPACE,
+        DB,
+        value("since", "DURATION", "how far back, as 90s, 45m, 2h, 7d").default("2h"),
+        value(
+            "width",
+            "N",
+            "columns, 40 to 300, without it the terminal's; with --csv or --json how many points at most, up to 2000, \
+             without it 500",
+        ),
+        switch("ascii", "no characters beyond ASCII"),
+        switch("csv", "the points instead of a plot"),
+        switch("json", "everything instead of a plot"),
+        flag("output", Takes::OneOf(&["csv", "json"]), "the same as --csv or --json").short('o'),
+        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+    ],
+    note: "",
+};
+
+pub(super) const DOCTOR: Subcommand = Subcommand {
+    name: "doctor",
+    operand: None,
+    about: "say what is wrong with the installation in a cluster, why, and what mends it; changes nothing",
+    flags: &[
+        KUBECONFIG,
+        SERVICE,
+        APISERVICE,
+        value("namespace", "NS", "ScaledObjects and rights in this namespace only").short('n'),
+        value("listen", "ADDR", "where the daemon's API port can be reached from here; without it its own, in its pod"),
+        value("db", "FILE", "the daemon's database; without it /data/hpalite.db, if that is here"),
+        ALLOW_NETWORK,
+        JSON,
+        OUTPUT_JSON,
+    ],
+    note: "Exit code 1 for errors, 2 if the cluster cannot be asked.",
+};
+
+pub(super) const TAKEOVER: Subcommand = Subcommand {
+    name: "takeover",
+    operand: None,
+    about: "let the APIService route to hpalite where KEDA or another adapter has it, once hpalite is ready and KEDA's \
+            operator is scaled to 0; what was there is put back if metrics cannot be read then",
+    flags: &[
+        KUBECONFIG,
+        SERVICE,
+        APISERVICE,
+        MOVE_TIMEOUT,
+        switch("force", "although KEDA's operator runs"),
+        switch("leave-unserved", "although objects of KEDA are there that hpalite does not run, such as ScaledJobs"),
+        DRY_RUN,
+    ],
+    note: "Exit code 1 if refused or put back, 2 if the cluster cannot be asked.",
+};
+
+pub(super) const UNINSTALL: Subcommand = Subcommand {
+    name: "uninstall",
+    operand: None,
+    about: "take out of the cluster, in the right order, what would hang without hpalite",
+    flags: &[
+        KUBECONFIG,
+        SERVICE,
+        APISERVICE,
+        MOVE_TIMEOUT,
+        DRY_RUN,
+        switch("keep-crds", "stop hpalite; ScaledObjects, HPAs and CRDs stay, without finalizers"),
+        switch(
+            "delete-scaledobjects",
+            "they go, with their HPAs, authentications and the CRDs, while hpalite runs; nothing is done without either \
+             of the two while there are any",
+        ),
+    ],
+    note: "Exit code 1 if refused or not complete, 2 if the cluster cannot be asked.",
+};
+
+pub(super) const COMPLETION: Subcommand = Subcommand {
+    name: "completion",
+    operand: Some(("SHELL", "bash, zsh or fish")),
+    about: "print what makes a shell complete subcommands and flags: source <(hpalite completion bash)",
+    flags: &[],
+    note: "",
+};
+
+pub(super) const MAN: Subcommand = Subcommand {
+    name: "man",
+    operand: None,
+    about: "print the manual page: hpalite man | man -l -",
+    flags: &[],
+    note: "",
+};
+
+pub(super) const VERSION: Subcommand =
+    Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
+
+/// In the order in which the help shows them.
+pub(super) const SUBCOMMANDS: [&Subcommand; 11] =
+    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &DOCTOR, &TAKEOVER, &UNINSTALL, &COMPLETION, &MAN, &VERSION];
+
+/// Of `-h`, which every subcommand has.
+pub(super) fn find(name: &str) -> Option<&'static Subcommand> {
+    SUBCOMMANDS.into_iter().find(|subcommand| subcommand.name == name)
+}

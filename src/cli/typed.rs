@@ -1,0 +1,123 @@
+//! A command line as it was typed, read by the table of flags: which were given, and with what values.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use super::flags::{Flag, Subcommand, Takes};
+
+/// The arguments of one subcommand. A value is the flag's, else the environment's, else the default of the table.
+pub(super) struct Typed<'a> {
+    subcommand: &'static Subcommand,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    values: BTreeMap<&'static str, Vec<String>>,
+    pub(super) operands: Vec<OsString>,
+    pub(super) wants_help: bool,
+}
+
+impl<'a> Typed<'a> {
+    /// A call without arguments: what the environment alone says.
+    pub(super) fn nothing(subcommand: &'static Subcommand, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { subcommand, env, values: BTreeMap::new(), operands: Vec::new(), wants_help: false }
+    }
+
+    pub(super) fn read(
+        subcommand: &'static Subcommand,
+        parser: &mut Parser,
+        env: &'a dyn Fn(&str) -> Option<String>,
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let mut typed = Self::nothing(subcommand, env);
+        loop {
+            let flag = match parser.next() {
+                Ok(None) => return typed,
+                Ok(Some(Arg::Short('h') | Arg::Long("help"))) => {
+                    typed.wants_help = true;
+                    return typed;
+                }
+                Ok(Some(Arg::Value(operand))) if subcommand.operand.is_some() => {
+                    typed.operands.push(operand);
+                    continue;
+                }
+                Ok(Some(argument)) => match subcommand.flags.iter().find(|flag| flag.is(&argument)) {
+                    Some(flag) => flag,
+                    None => {
+                        problems.push(format!("{}; see --help", argument.unexpected()));
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    problems.push(error.to_string());
+                    continue;
+                }
+            };
+            let value = match flag.takes {
+                Takes::Nothing => Ok(String::new()),
+                Takes::Truth => parser.optional_value().map_or(Ok("true".to_owned()), ValueExt::string),
+                Takes::Value(_) | Takes::OneOf(_) => parser.value().and_then(ValueExt::string),
+            };
+            match (value, flag.takes) {
+                (Ok(value), Takes::OneOf(known)) if !known.contains(&value.as_str()) => {
+                    problems.push(format!("{}: \"{value}\" is none of {}", flag.shown(), known.join(", ")));
+                }
+                (Ok(value), _) => typed.values.entry(flag.long).or_default().push(value),
+                (Err(error), _) => problems.push(format!("{}: {error}", flag.shown())),
+            }
+        }
+    }
+
+    pub(super) fn is_set(&self, long: &str) -> bool {
+        self.values.contains_key(long)
+    }
+
+    /// The last value that was typed.
+    pub(super) fn flag(&self, long: &str) -> Option<&str> {
+        self.values.get(long)?.last().map(String::as_str)
+    }
+
+    /// Every value that was typed.
+    pub(super) fn all(&self, long: &str) -> &[String] {
+        self.values.get(long).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the environment says in place of a flag; an empty variable is an absent one.
+    pub(super) fn variable(&self, long: &str) -> Option<String> {
+        (self.env)(self.declared(long)?.env?).filter(|value| !value.is_empty())
+    }
+
+    /// The flag, or the variable.
+    pub(super) fn given(&self, long: &str) -> Option<String> {
+        self.flag(long).map(str::to_owned).or_else(|| self.variable(long))
+    }
+
+    /// The flag, the variable or the default; empty for a flag that has none of them.
+    pub(super) fn value(&self, long: &str) -> String {
+        let default = || self.declared(long).and_then(|flag| flag.default).unwrap_or_default().to_owned();
+        self.given(long).unwrap_or_else(default)
+    }
+
+    fn declared(&self, long: &str) -> Option<&'static Flag> {
+        let found = self.subcommand.flags.iter().find(|flag| flag.long == long);
+        debug_assert!(found.is_some(), "--{long} is not declared");
+        found
+    }
+}
+
+impl Flag {
+    fn is(&self, argument: &Arg<'_>) -> bool {
+        match argument {
+            Arg::Long(long) => *long == self.long || Some(*long) == self.alias,
+            Arg::Short(short) => Some(*short) == self.short,
+            Arg::Value(_) => false,
+        }
+    }
+
+    /// As errors name it.
+    fn shown(&self) -> String {
+        match self.short {
+            Some(short) if self.alias.is_none() => format!("-{short}"),
+            _ => format!("--{}", self.long),
+        }
+    }
+}
