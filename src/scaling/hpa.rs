@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::composite;
 use super::model::{
-    Behavior, Definition, Gvkr, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules, TargetRef,
-    Trigger,
+    Behavior, Definition, Gvkr, MetricTarget, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules,
+    TargetRef, Trigger,
 };
 
 /// The parts of an `autoscaling/v2` HPA that hpalite sets.
@@ -31,6 +31,12 @@ pub struct Owner {
     pub uid: String,
 }
 
+impl Owner {
+    pub(super) fn of(object: &ScaledObject) -> Self {
+        Self { key: object.key.clone(), uid: object.uid.clone() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum HpaMetric {
     External {
@@ -49,14 +55,6 @@ pub enum HpaMetric {
     },
     /// A kind of metric that hpalite never sets; only ever observed.
     Other(String),
-}
-
-/// Quantities as milli units, so that `1`, `1000m` and `1.000` compare equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricTarget {
-    AverageValue(i128),
-    Value(i128),
-    Utilization(i32),
 }
 
 /// An HPA as its watch shows it, reduced to what is compared, mirrored or recorded.
@@ -111,7 +109,7 @@ pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, vers
         name: definition.hpa_name.clone(),
         labels,
         annotations,
-        owner: Owner { key: object.key.clone(), uid: object.uid.clone() },
+        owner: Owner::of(object),
         min_replicas: definition.min().max(1),
         max_replicas: definition.max_replicas,
         target: TargetRef {
@@ -455,7 +453,7 @@ mod tests {
         let HpaMetric::External { target: MetricTarget::AverageValue(milli), .. } = hpa.metrics[0] else {
             panic!("{:?}", hpa.metrics)
         };
-        assert_eq!(super::super::quantity::text(milli), i64::MAX.to_string());
+        assert_eq!(crate::scaling::quantity::text(milli), i64::MAX.to_string());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Taking in facts: watches, answers, reads. Marks what each may concern; decides nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
@@ -8,12 +9,12 @@ use super::work::Work;
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, ErrorClass, Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
+    Answer, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Seen, TargetErrorKind, TargetRead,
 };
 use crate::scaling::hpa::ObservedHpa;
 use crate::scaling::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Trigger,
-    UnixMillis, Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, ScaledObject,
+    Trigger, UnixMillis, Workload,
 };
 use crate::scaling::object::{Object, Target, TargetId, target_id};
 use crate::scaling::schedule::Conduct;
@@ -141,7 +142,7 @@ impl World {
         };
         self.schedule.forget(key);
         self.outbox.silences.clear(key);
-        self.pods.want(key, &BTreeSet::new(), &mut self.outbox);
+        self.outbox.commands.extend(self.pods.want(key, &BTreeSet::new()));
         if object.is_starved {
             self.outbox.starved.retain(|waiting| waiting != key);
         }
@@ -557,21 +558,32 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
 /// Bytes of an address or a query that are recorded.
 const RECORDED_BYTES_MAX: usize = 4_096;
 
-fn recorded_triggers(definition: &crate::scaling::model::Definition) -> Vec<crate::scaling::event::RecordedTrigger> {
-    let recorded = definition.triggers.iter().map(|trigger| {
+/// The series that the history keeps of an object: its triggers', and its formula's.
+fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
+    let triggers = definition.triggers.iter().map(|trigger| {
         let (server, query) = trigger.source.shown();
-        crate::scaling::event::RecordedTrigger {
+        RecordedTrigger {
             index: trigger.index,
             kind: trigger.kind.clone(),
             name: trigger.name.clone(),
-            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            metric_name: Arc::clone(&trigger.metric_name),
             server: bounded(server),
             query: bounded(query),
             threshold: trigger.threshold,
             activation_threshold: trigger.activation_threshold,
         }
     });
-    recorded.chain(definition.modifiers.as_ref().map(composite::recorded)).collect()
+    let formula = definition.modifiers.as_ref().map(|modifiers| RecordedTrigger {
+        index: composite::INDEX,
+        kind: "formula".to_owned(),
+        name: None,
+        metric_name: composite::NAME.into(),
+        server: String::new(),
+        query: modifiers.formula.text().to_owned(),
+        threshold: modifiers.target,
+        activation_threshold: modifiers.activation_target,
+    });
+    triggers.chain(formula).collect()
 }
 
 /// The text, or of a long one the begin and what tells it from others of the same begin.

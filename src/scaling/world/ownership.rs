@@ -4,15 +4,11 @@ use std::collections::BTreeSet;
 
 use super::work::{Objects, Work};
 use crate::scaling::hpa::{ObservedHpa, Owner, is_controlled_by};
-use crate::scaling::model::{ApiGroup, ObjectKey, ScaledObject};
+use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::scaling::object::{Object, TargetId, target_id, target_is_taken};
 
 /// Lets a foreign HPA be ignored, as KEDA's admission webhook does.
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
-
-pub(super) fn owner(object: &ScaledObject) -> Owner {
-    Owner { key: object.key.clone(), uid: object.uid.clone() }
-}
 
 /// Whoever wins the target, the HPA of another ScaledObject is no reason to give way: it goes with
 /// the garbage collector if its owner is gone, and its owner lost the target if it is not.
@@ -41,7 +37,7 @@ impl Object {
         if winner != self.spec.key {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
-        let me = owner(&self.spec);
+        let me = Owner::of(&self.spec);
         let names = work.facts.hpas_by_target.get(target)?;
         let foreign =
             names.iter().filter_map(|name| work.facts.hpas.get(&(target.0.clone(), name.clone()))).find(|hpa| {

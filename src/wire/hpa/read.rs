@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::super::metadata::{Metadata, Unreadable, or_default};
 use super::super::quantity::{canonical, parse_milli};
-use crate::scaling::hpa::{HpaMetric, MetricTarget, ObservedHpa};
+use crate::scaling::hpa::{HpaMetric, ObservedHpa};
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
 
 /// Reads one HPA as the API server sends it.
