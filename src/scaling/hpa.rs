@@ -57,6 +57,34 @@ pub enum HpaMetric {
     Other(String),
 }
 
+/// The owner reference that is marked as the controller's, whatever kind of object it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRef {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl OwnerRef {
+    pub(super) fn is_scaled_object(&self) -> bool {
+        self.kind == "ScaledObject"
+    }
+}
+
+/// Identity of an HPA within the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct HpaId {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl HpaId {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
 /// An HPA as its watch shows it, reduced to what is compared, mirrored or recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedHpa {
@@ -66,8 +94,7 @@ pub struct ObservedHpa {
     pub resource_version: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Controller owner reference, if any: apiVersion, kind, name, uid.
-    pub controller: Option<(String, String, String, String)>,
+    pub controller: Option<OwnerRef>,
     pub min_replicas: Option<u32>,
     pub max_replicas: u32,
     pub target: TargetRef,
@@ -80,6 +107,18 @@ pub struct ObservedHpa {
     pub conditions: Vec<(String, String, String, String)>,
     /// `status.currentMetrics` as JSON text, keys sorted; for the history only.
     pub current_metrics_json: String,
+}
+
+impl DesiredHpa {
+    pub(super) fn id(&self) -> HpaId {
+        HpaId::new(&self.namespace, &self.name)
+    }
+}
+
+impl ObservedHpa {
+    pub(super) fn id(&self) -> HpaId {
+        HpaId::new(&self.namespace, &self.name)
+    }
 }
 
 /// Annotations that other tools keep on the ScaledObject for themselves. On the HPA they make
@@ -311,10 +350,8 @@ impl Kept {
 /// The HPA's controller reference points at this very object.
 #[must_use]
 pub fn is_controlled_by(observed: &ObservedHpa, owner: &Owner) -> bool {
-    observed
-        .controller
-        .as_ref()
-        .is_some_and(|(_, kind, name, uid)| kind == "ScaledObject" && *name == *owner.key.name && *uid == owner.uid)
+    let owns = |it: &OwnerRef| it.is_scaled_object() && *it.name == *owner.key.name && it.uid == owner.uid;
+    observed.controller.as_ref().is_some_and(owns)
 }
 
 /// The API server fills in these defaults whenever `behavior` is present, so both sides of a
@@ -363,12 +400,12 @@ mod tests {
             resource_version: "1".to_owned(),
             labels: desired.labels.clone(),
             annotations: desired.annotations.clone(),
-            controller: Some((
-                "keda.sh/v1alpha1".to_owned(),
-                "ScaledObject".to_owned(),
-                desired.owner.key.name.to_string(),
-                desired.owner.uid.clone(),
-            )),
+            controller: Some(OwnerRef {
+                api_version: "keda.sh/v1alpha1".to_owned(),
+                kind: "ScaledObject".to_owned(),
+                name: desired.owner.key.name.to_string(),
+                uid: desired.owner.uid.clone(),
+            }),
             min_replicas: Some(desired.min_replicas),
             max_replicas: desired.max_replicas,
             target: desired.target.clone(),
@@ -483,7 +520,7 @@ mod tests {
                 Drift::None,
             ),
             (|hpa| hpa.controller = None, Drift::Apply),
-            (|hpa| hpa.controller.as_mut().unwrap().3 = "other".to_owned(), Drift::Apply),
+            (|hpa| hpa.controller.as_mut().unwrap().uid = "other".to_owned(), Drift::Apply),
             (|hpa| hpa.behavior = Some(Behavior::default()), Drift::Replace),
             (|hpa| hpa.current_replicas = 9, Drift::None),
         ];

@@ -209,14 +209,14 @@ impl Object {
             self.slots.hpa.retry_at = None;
             self.slots.hpa.failures = 0;
         }
-        let found = work.facts.hpas.get(&(desired.namespace.clone(), desired.name.clone()));
+        let found = work.facts.hpas.get(&desired.id());
         let kind = match found {
             None => Some(WriteKind::CreateHpa(Box::new(desired))),
-            // Its watch tells when it is gone.
+            // Its watch reports when it is gone.
             Some(hpa) if hpa.deletion_requested => return Verdict::Pending,
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
-                    Some((_, kind, ..)) if kind == "ScaledObject" => {
+                    Some(owner) if owner.is_scaled_object() => {
                         let Some(name) = living_owner(found, work.others) else {
                             // Left by an object that is gone: the garbage collector is on its way.
                             return Verdict::Pending;

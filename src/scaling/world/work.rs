@@ -1,6 +1,7 @@
 //! What one object works with while it is its turn: facts to read, and a place for what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Settings;
@@ -8,7 +9,7 @@ use super::lists::{ListTracker, Lists};
 use super::selections::Selections;
 use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
-use crate::scaling::hpa::{ObservedHpa, Owner, is_controlled_by};
+use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
 use crate::scaling::model::{ApiGroup, Authentication, AuthenticationKey, Gvkr, ObjectKey, UnixMillis, Workload};
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Schedule;
@@ -102,9 +103,6 @@ impl std::ops::Index<&ObjectKey> for Objects {
     }
 }
 
-/// Namespace and name of an HPA.
-pub(super) type HpaId = (String, String);
-
 /// What was learnt of the cluster beside the ScaledObjects; nothing changes while an object has its turn.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -169,11 +167,11 @@ impl Facts {
     fn hpas_of(&self, object: &Object) -> impl Iterator<Item = &ObservedHpa> {
         let me = Owner::of(&object.spec);
         let names = self.hpas_by_owner.get(&object.spec.uid);
-        let namespace = object.spec.key.namespace.to_string();
+        let namespace = Arc::clone(&object.spec.key.namespace);
         names
             .into_iter()
             .flatten()
-            .filter_map(move |name| self.hpas.get(&(namespace.clone(), name.clone())))
+            .filter_map(move |name| self.hpas.get(&HpaId::new(&namespace, name)))
             .filter(move |hpa| is_controlled_by(hpa, &me))
     }
 }
