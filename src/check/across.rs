@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::workload::{Container, Workload};
 use super::{Finding, Severity};
-use crate::scaling::hpa::MetricTarget;
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef};
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Metric, Reading, when};
 use crate::scaling::composite;
 use crate::scaling::event::{Absence, Missing};
-use crate::scaling::hpa::MetricTarget;
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{ApiGroup, Definition, FallbackBehavior, MetricType, OnMissing, Trigger, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};

@@ -1,7 +1,7 @@
 //! The one metric that a formula makes of an object's triggers. It stands for them in the HPA and in
 //! decisions.
 
-use super::event::{ErrorClass, PollError, RecordedTrigger};
+use super::answer::{ErrorClass, PollError};
 use super::model::{Definition, Modifiers, UnixMillis};
 use super::quantity;
 use super::trigger::{Current, FallbackContext, TriggerState, stand_in};
@@ -135,21 +135,6 @@ impl Composite {
     }
 }
 
-/// Its series in the history.
-#[must_use]
-pub fn recorded(modifiers: &Modifiers) -> RecordedTrigger {
-    RecordedTrigger {
-        index: INDEX,
-        kind: "formula".to_owned(),
-        name: None,
-        metric_name: NAME.into(),
-        server: String::new(),
-        query: modifiers.formula.text().to_owned(),
-        threshold: modifiers.target,
-        activation_threshold: modifiers.activation_target,
-    }
-}
-
 /// The formula with the numbers of these states put in.
 #[must_use]
 pub fn with_numbers(definition: &Definition, modifiers: &Modifiers, states: &[TriggerState]) -> String {
@@ -197,7 +182,7 @@ fn with_causes(message: String, definition: &Definition, modifiers: &Modifiers, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::event::Answer;
+    use crate::scaling::answer::Answer;
     use crate::scaling::testing::{definition, put_formula, trigger};
 
     const NO_CONTEXT: FallbackContext<'_> = FallbackContext { current_replicas: Some(4), ready_pods: None };

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{Offset, TimeZone};
 
-use super::model::UnixMillis;
+use super::time::UnixMillis;
 
 const MINUTES_PER_DAY: i64 = 24 * 60;
 /// What does not come within five years and what is left of this one never comes, as in KEDA. Leap days do.

@@ -1,14 +1,14 @@
 //! What the core is told ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::attribution::Attribution;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, OnMissing, ParameterSource, Pause,
-    PodSelection, Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
+    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
@@ -126,122 +126,6 @@ pub struct PollDone {
     /// From then on until the answer.
     pub latency: Duration,
     pub answer: Answer,
-}
-
-/// What a server answered, before any policy for missing values.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// Finite.
-    Value(f64),
-    Missing(Missing),
-    Failed(PollError),
-}
-
-/// A successful answer without a usable number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// No series matched.
-    Empty,
-    /// The value is `null`.
-    Null,
-    NaN,
-    /// `+Inf` or `-Inf`.
-    Infinite {
-        positive: bool,
-    },
-}
-
-impl Missing {
-    /// Class for the history: `empty`, `null`, `nan`, `infinite`.
-    #[must_use]
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::Null => "null",
-            Self::NaN => "nan",
-            Self::Infinite { .. } => "infinite",
-        }
-    }
-}
-
-/// Answers without a number that count as one by the trigger's policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Absence {
-    pub missing: Missing,
-    pub policy: OnMissing,
-    /// The first of them in a row.
-    pub since: UnixMillis,
-}
-
-/// `no series, which reads as 0 (ignoreNullValues)`.
-impl fmt::Display for Absence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.missing {
-            Missing::Empty => "no series",
-            Missing::Null => "null",
-            Missing::NaN => "NaN",
-            Missing::Infinite { positive: true } => "+Inf",
-            Missing::Infinite { positive: false } => "-Inf",
-        };
-        write!(f, "{what}, {}", self.policy.reads())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PollError {
-    pub class: ErrorClass,
-    /// Names the server, the status and the first line of its own error text; the same text for
-    /// the same fault, without times, ids or secrets, since it lands in HPA conditions and events.
-    pub message: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorClass {
-    /// Credentials could not be fetched or are incomplete.
-    Authentication,
-    Connect,
-    Tls,
-    Timeout,
-    /// The server answered with an error status.
-    Status,
-    /// The answer is not what the API promises.
-    Response,
-    /// Several series, a matrix: the query itself must change.
-    Query,
-    /// The server says itself that its answer is incomplete.
-    Partial,
-    /// A value was missing and policy makes that an error.
-    Missing,
-    /// Not asked: the definition or the trigger authentication is unusable.
-    Configuration,
-    /// The triggers were answered, and their formula cannot make a number of it.
-    Formula,
-}
-
-impl ErrorClass {
-    /// Column `sample.outcome` and log key `class`.
-    #[must_use]
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Authentication => "authentication",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Status => "status",
-            Self::Response => "response",
-            Self::Query => "query",
-            Self::Partial => "partial",
-            Self::Missing => "missing",
-            Self::Configuration => "configuration",
-            Self::Formula => "formula",
-        }
-    }
-
-    /// Faults that say the server itself is in trouble, so that it gets fewer workers.
-    #[must_use]
-    pub fn is_server_trouble(self) -> bool {
-        matches!(self, Self::Connect | Self::Tls | Self::Timeout)
-    }
 }
 
 /// One change to make on the API server. At most one of each [`WriteKind`]'s slot is in flight an object.

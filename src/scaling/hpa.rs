@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::composite;
 use super::model::{
-    Behavior, Definition, Gvkr, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules, TargetRef,
-    Trigger,
+    Behavior, Definition, Gvkr, MetricTarget, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules,
+    TargetRef, Trigger,
 };
 
 /// The parts of an `autoscaling/v2` HPA that hpalite sets.
@@ -31,6 +31,12 @@ pub struct Owner {
     pub uid: String,
 }
 
+impl Owner {
+    pub(super) fn of(object: &ScaledObject) -> Self {
+        Self { key: object.key.clone(), uid: object.uid.clone() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum HpaMetric {
     External {
@@ -51,12 +57,32 @@ pub enum HpaMetric {
     Other(String),
 }
 
-/// Quantities as milli units, so that `1`, `1000m` and `1.000` compare equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricTarget {
-    AverageValue(i128),
-    Value(i128),
-    Utilization(i32),
+/// The owner reference that is marked as the controller's, whatever kind of object it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRef {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl OwnerRef {
+    pub(super) fn is_scaled_object(&self) -> bool {
+        self.kind == "ScaledObject"
+    }
+}
+
+/// Identity of an HPA within the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct HpaId {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl HpaId {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
 }
 
 /// An HPA as its watch shows it, reduced to what is compared, mirrored or recorded.
@@ -68,8 +94,7 @@ pub struct ObservedHpa {
     pub resource_version: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Controller owner reference, if any: apiVersion, kind, name, uid.
-    pub controller: Option<(String, String, String, String)>,
+    pub controller: Option<OwnerRef>,
     pub min_replicas: Option<u32>,
     pub max_replicas: u32,
     pub target: TargetRef,
@@ -82,6 +107,18 @@ pub struct ObservedHpa {
     pub conditions: Vec<(String, String, String, String)>,
     /// `status.currentMetrics` as JSON text, keys sorted; for the history only.
     pub current_metrics_json: String,
+}
+
+impl DesiredHpa {
+    pub(super) fn id(&self) -> HpaId {
+        HpaId::new(&self.namespace, &self.name)
+    }
+}
+
+impl ObservedHpa {
+    pub(super) fn id(&self) -> HpaId {
+        HpaId::new(&self.namespace, &self.name)
+    }
 }
 
 /// Annotations that other tools keep on the ScaledObject for themselves. On the HPA they make
@@ -111,7 +148,7 @@ pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, vers
         name: definition.hpa_name.clone(),
         labels,
         annotations,
-        owner: Owner { key: object.key.clone(), uid: object.uid.clone() },
+        owner: Owner::of(object),
         min_replicas: definition.min().max(1),
         max_replicas: definition.max_replicas,
         target: TargetRef {
@@ -313,10 +350,8 @@ impl Kept {
 /// The HPA's controller reference points at this very object.
 #[must_use]
 pub fn is_controlled_by(observed: &ObservedHpa, owner: &Owner) -> bool {
-    observed
-        .controller
-        .as_ref()
-        .is_some_and(|(_, kind, name, uid)| kind == "ScaledObject" && *name == *owner.key.name && *uid == owner.uid)
+    let owns = |it: &OwnerRef| it.is_scaled_object() && *it.name == *owner.key.name && it.uid == owner.uid;
+    observed.controller.as_ref().is_some_and(owns)
 }
 
 /// The API server fills in these defaults whenever `behavior` is present, so both sides of a
@@ -365,12 +400,12 @@ mod tests {
             resource_version: "1".to_owned(),
             labels: desired.labels.clone(),
             annotations: desired.annotations.clone(),
-            controller: Some((
-                "keda.sh/v1alpha1".to_owned(),
-                "ScaledObject".to_owned(),
-                desired.owner.key.name.to_string(),
-                desired.owner.uid.clone(),
-            )),
+            controller: Some(OwnerRef {
+                api_version: "keda.sh/v1alpha1".to_owned(),
+                kind: "ScaledObject".to_owned(),
+                name: desired.owner.key.name.to_string(),
+                uid: desired.owner.uid.clone(),
+            }),
             min_replicas: Some(desired.min_replicas),
             max_replicas: desired.max_replicas,
             target: desired.target.clone(),
@@ -455,7 +490,7 @@ mod tests {
         let HpaMetric::External { target: MetricTarget::AverageValue(milli), .. } = hpa.metrics[0] else {
             panic!("{:?}", hpa.metrics)
         };
-        assert_eq!(super::super::quantity::text(milli), i64::MAX.to_string());
+        assert_eq!(crate::scaling::quantity::text(milli), i64::MAX.to_string());
     }
 
     #[test]
@@ -485,7 +520,7 @@ mod tests {
                 Drift::None,
             ),
             (|hpa| hpa.controller = None, Drift::Apply),
-            (|hpa| hpa.controller.as_mut().unwrap().3 = "other".to_owned(), Drift::Apply),
+            (|hpa| hpa.controller.as_mut().unwrap().uid = "other".to_owned(), Drift::Apply),
             (|hpa| hpa.behavior = Some(Behavior::default()), Drift::Replace),
             (|hpa| hpa.current_replicas = 9, Drift::None),
         ];

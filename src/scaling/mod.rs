@@ -8,6 +8,7 @@
 
 pub mod age;
 pub mod allowed;
+pub mod answer;
 pub mod attribution;
 mod calendar;
 pub mod composite;
@@ -25,6 +26,7 @@ pub mod reason;
 pub mod recommend;
 pub mod schedule;
 mod source;
+mod time;
 pub mod trigger;
 pub mod troubles;
 mod turns;

@@ -291,7 +291,7 @@ impl Object {
         };
         let last_active_at = restored_active_at.max(spec.status.last_active_at);
         Self {
-            target_id: target_id(&spec.key.namespace, &spec.target),
+            target_id: TargetId::of(&spec.key.namespace, &spec.target),
             spec,
             target: Target::Unknown,
             target_unreadable: None,
@@ -344,7 +344,7 @@ impl Object {
             spec.resource_version = self.spec.resource_version.clone();
         }
         if spec.target != self.spec.target {
-            self.target_id = target_id(&spec.key.namespace, &spec.target);
+            self.target_id = TargetId::of(&spec.key.namespace, &spec.target);
             self.target = Target::Unknown;
             self.target_unreadable = None;
             self.target_retry_at = None;
@@ -713,12 +713,28 @@ pub(super) type ScalingActive<'a> = (&'a str, &'a str, &'a str);
 /// The object's own HPA: its name, and its ScalingActive condition if it has one.
 pub(super) type OwnHpa<'a> = (&'a str, Option<ScalingActive<'a>>);
 
-/// Namespace, API group, kind and name of a target.
-pub(super) type TargetId = (String, String, String, String);
+/// Identity of a target, whatever version of its API names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct TargetId {
+    pub(super) namespace: String,
+    group: String,
+    kind: String,
+    name: String,
+}
 
-pub(super) fn target_id(namespace: &str, target: &TargetRef) -> TargetId {
-    let group = target.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    (namespace.to_owned(), group.to_owned(), target.kind.clone(), target.name.clone())
+impl TargetId {
+    pub(super) fn of(namespace: &str, target: &TargetRef) -> Self {
+        let group = target.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        Self::new(namespace, group, &target.kind, &target.name)
+    }
+
+    pub(super) fn of_workload(gvkr: &Gvkr, namespace: &str, name: &str) -> Self {
+        Self::new(namespace, &gvkr.group, &gvkr.kind, name)
+    }
+
+    fn new(namespace: &str, group: &str, kind: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), group: group.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
+    }
 }
 
 /// What an HPA says of its scaling: its ScalingActive condition. Where it cannot get or set the count of its target that

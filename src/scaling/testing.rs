@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::formula::Formula;
-use super::hpa::MetricTarget;
+use super::model::MetricTarget;
 use super::model::{
     ApiGroup, Definition, MetricType, Modifiers, ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger,
     ScaledObject, Source, Status, TargetRef, Trigger, UnixMillis,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::event::{Absence, Answer, ErrorClass, Missing, PollError};
+use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::model::{
     Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Source, Trigger, UnixMillis,
 };

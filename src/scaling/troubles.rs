@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::answer::{ErrorClass, Missing};
 use super::composite::Composite;
-use super::event::{ErrorClass, Missing};
 use super::model::{Condition, ConditionKind, ConditionStatus, Definition, Trigger, UnixMillis};
 use super::trigger::TriggerState;
 
@@ -187,7 +187,7 @@ fn condition(status: ConditionStatus, reason: &str, message: String) -> Conditio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::event::{Answer, PollError};
+    use crate::scaling::answer::{Answer, PollError};
     use crate::scaling::testing::{definition, trigger};
     use crate::scaling::trigger::FallbackContext;
 

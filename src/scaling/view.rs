@@ -35,6 +35,6 @@ pub enum Reading {
     Pending,
     /// Finite, and of a trigger zero or above. `at` is when the server was asked.
     Value { value: f64, at: UnixMillis },
-    /// Stable text for HPA conditions, see [`super::event::PollError`]; failing since `since`.
+    /// Stable text for HPA conditions, see [`super::answer::PollError`]; failing since `since`.
     Failed { message: String, since: UnixMillis },
 }

@@ -322,7 +322,7 @@ fn scaler(kind: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::scaling::event::{ErrorClass, PollError};
-    use crate::scaling::hpa::MetricTarget;
+    use crate::scaling::model::MetricTarget;
     use crate::scaling::model::{ApiGroup, Condition, UnixMillis};
     use crate::scaling::view::MetricView;
 

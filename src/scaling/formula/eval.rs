@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::Error;
 use super::builtin::{Each, Function};
-use super::node::{Binary, Node, NodeId, NodeKind};
+use super::node::{Node, NodeId, NodeKind};
+use super::operator::Binary;
 use super::parser::Tree;
 use super::value::{self, Array, Value};
 

@@ -8,6 +8,7 @@
 mod builtin;
 mod eval;
 mod node;
+mod operator;
 mod parser;
 mod token;
 mod types;

@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::builtin::{self, Each, Function};
-use super::node::{Binary, Node, NodeId, NodeKind};
+use super::node::{Node, NodeId, NodeKind};
+use super::operator::Binary;
 use super::token::{self, Token, TokenKind};
 use super::types::{self, Type};
 use super::{Error, shown};

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::builtin::{Each, Function};
-use super::node::Binary;
+use super::operator::Binary;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Type {

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::rc::Rc;
 
-use super::node::Binary;
+use super::operator::Binary;
 
 #[derive(Clone, Debug)]
 pub(super) enum Value {

@@ -31,8 +31,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::model::ObjectKey;
-use super::super::turns::Turns;
+use crate::scaling::model::ObjectKey;
+use crate::scaling::turns::Turns;
 
 /// The default time limit of a query: who answers within it is as good as the usual.
 pub(super) const PROMPT: Duration = Duration::from_secs(3);

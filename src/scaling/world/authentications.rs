@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::work::Work;
+use super::work::{AuthenticationLookup, Work};
 use super::{AuthenticationWrite, World};
 use crate::scaling::event::{
     Answer, AuthenticationRead, Command, ErrorClass, PollError, Write, WriteError, WriteKind, WriteOk,
@@ -16,15 +16,6 @@ use crate::scaling::object::Object;
 
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(5);
-
-/// One that no watch has shown, being read.
-#[derive(Debug, Default)]
-pub(super) struct Read {
-    /// Triggers that are asked, or fail, once it is known.
-    waiting: BTreeSet<(ObjectKey, u16)>,
-    /// Its watch said meanwhile that it went: the answer may be from before.
-    is_old: bool,
-}
 
 impl World {
     pub(super) fn authentication_read(&mut self, read: AuthenticationRead, now: UnixMillis) {
@@ -256,7 +247,7 @@ impl Object {
         let outbox = &mut *work.outbox;
         let read = outbox.authentication_reads.entry(id.clone()).or_insert_with(|| {
             outbox.commands.push(Command::ReadAuthentication(id));
-            Read::default()
+            AuthenticationLookup::default()
         });
         read.waiting.insert((self.spec.key.clone(), trigger.index));
         true

@@ -1,6 +1,7 @@
 //! Taking in facts: watches, answers, reads. Marks what each may concern; decides nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
@@ -8,14 +9,14 @@ use super::work::Work;
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, ErrorClass, Event, PollDone, Record, RestoredState, Seen, TargetErrorKind, TargetRead,
+    Answer, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Seen, TargetErrorKind, TargetRead,
 };
-use crate::scaling::hpa::ObservedHpa;
+use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Trigger,
-    UnixMillis, Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, ScaledObject,
+    Trigger, UnixMillis, Workload,
 };
-use crate::scaling::object::{Object, Target, TargetId, target_id};
+use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Conduct;
 
 /// More do not go while one answer is under way: 32 writes at once, a second each, with room.
@@ -141,7 +142,7 @@ impl World {
         };
         self.schedule.forget(key);
         self.outbox.silences.clear(key);
-        self.pods.want(key, &BTreeSet::new(), &mut self.outbox);
+        self.outbox.commands.extend(self.pods.want(key, &BTreeSet::new()));
         if object.is_starved {
             self.outbox.starved.retain(|waiting| waiting != key);
         }
@@ -153,7 +154,7 @@ impl World {
         self.outbox.record(Record::Removed { at: now, object: key.clone() });
     }
 
-    fn unindex_hpa_name(&mut self, id: Option<&(String, String)>, key: &ObjectKey) {
+    fn unindex_hpa_name(&mut self, id: Option<&HpaId>, key: &ObjectKey) {
         let Some(id) = id else { return };
         if let Some(keys) = self.objects.by_hpa_name.get_mut(id) {
             keys.remove(key);
@@ -198,11 +199,11 @@ impl World {
                 self.hpa_seen(*hpa, now);
             }
             Seen::Unreadable { namespace, name } => self.facts.lists.hpas.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, uid } => self.hpa_gone(&(namespace, name), &uid),
+            Seen::Gone { namespace, name, uid } => self.hpa_gone(&HpaId { namespace, name }, &uid),
             Seen::ListEnd { scope } => {
-                let known = self.facts.hpas.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
-                for id in self.facts.lists.hpas.end(&scope, known) {
-                    self.hpa_gone(&id, "");
+                let known = self.facts.hpas.keys().map(|id| (id.namespace.as_str(), id.name.as_str()));
+                for (namespace, name) in self.facts.lists.hpas.end(&scope, known) {
+                    self.hpa_gone(&HpaId { namespace, name }, "");
                 }
                 self.mark_all();
             }
@@ -210,8 +211,8 @@ impl World {
     }
 
     pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
-        let id = (hpa.namespace.clone(), hpa.name.clone());
-        let target = target_id(&hpa.namespace, &hpa.target);
+        let id = hpa.id();
+        let target = TargetId::of(&hpa.namespace, &hpa.target);
         if self.facts.gone_hpas.contains(&hpa.uid) {
             return;
         }
@@ -228,10 +229,10 @@ impl World {
         if let Some(old) = self.facts.hpas.remove(&id) {
             self.unindex_hpa(&old);
         }
-        self.facts.hpas_by_target.entry(target.clone()).or_default().insert(id.1.clone());
-        if let Some((.., uid)) = &hpa.controller {
+        self.facts.hpas_by_target.entry(target.clone()).or_default().insert(id.name.clone());
+        if let Some(OwnerRef { uid, .. }) = &hpa.controller {
             let names = self.facts.hpas_by_owner.entry(uid.clone()).or_default();
-            names.insert(id.1.clone());
+            names.insert(id.name.clone());
         }
         self.mark_hpa(&hpa);
         self.facts.hpas.insert(id, hpa);
@@ -239,8 +240,8 @@ impl World {
 
     /// All that an HPA may concern: those who share its target, those who want its name, its owner.
     fn mark_hpa(&mut self, hpa: &ObservedHpa) {
-        self.mark_target(&target_id(&hpa.namespace, &hpa.target));
-        let named = self.objects.by_hpa_name.get(&(hpa.namespace.clone(), hpa.name.clone()));
+        self.mark_target(&TargetId::of(&hpa.namespace, &hpa.target));
+        let named = self.objects.by_hpa_name.get(&hpa.id());
         self.outbox.dirty.extend(named.into_iter().flatten().cloned());
         self.outbox.dirty.extend(controlling_object(hpa));
     }
@@ -248,13 +249,13 @@ impl World {
     /// Hands the HPA's own reasoning to the history whenever it changed. A new value of a metric alone is no news: the
     /// samples have it, and the HPA writes one every 15 s, which at 1 kB each would be 3 GB a day for 500 objects.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
-        let (Some(key), Some((.., uid))) = (controlling_object(hpa), &hpa.controller) else {
+        let (Some(key), Some(OwnerRef { uid, .. })) = (controlling_object(hpa), &hpa.controller) else {
             return;
         };
         if self.objects.get(&key).is_none_or(|object| object.spec.uid != *uid) {
             return;
         }
-        let same = self.facts.hpas.get(&(hpa.namespace.clone(), hpa.name.clone())).is_some_and(|old| {
+        let same = self.facts.hpas.get(&hpa.id()).is_some_and(|old| {
             old.current_replicas == hpa.current_replicas
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
@@ -272,9 +273,9 @@ impl World {
         }
     }
 
-    /// One with this uid is gone, for good: whatever is still told of it is old. Another may have taken its name, by a
-    /// write of ours that was answered before the watch told the end of the first. An empty uid is any's.
-    pub(super) fn hpa_gone(&mut self, id: &(String, String), uid: &str) {
+    /// The HPA with this uid is gone for good: whatever still arrives about it is old. Another may have its name already,
+    /// by a write of ours that was answered before the watch reported the end of the first. An empty uid matches any.
+    pub(super) fn hpa_gone(&mut self, id: &HpaId, uid: &str) {
         let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
         let mut gone = uid.to_owned();
         if self.facts.hpas.get(id).is_some_and(is_it)
@@ -292,14 +293,14 @@ impl World {
     }
 
     fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
-        let target = target_id(&hpa.namespace, &hpa.target);
+        let target = TargetId::of(&hpa.namespace, &hpa.target);
         if let Some(names) = self.facts.hpas_by_target.get_mut(&target) {
             names.remove(&hpa.name);
             if names.is_empty() {
                 self.facts.hpas_by_target.remove(&target);
             }
         }
-        if let Some((.., uid)) = &hpa.controller
+        if let Some(OwnerRef { uid, .. }) = &hpa.controller
             && let Some(names) = self.facts.hpas_by_owner.get_mut(uid)
         {
             names.remove(&hpa.name);
@@ -321,13 +322,13 @@ impl World {
                 self.workload_seen(gvkr, workload);
             }
             Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, namespace, name),
+            Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
             Seen::ListEnd { scope } => {
                 let known = self.facts.workloads.iter().filter(|(_, (kind, _))| kind == gvkr);
                 let known = known.map(|(_, (_, workload))| (workload.namespace.as_str(), workload.name.as_str()));
                 let gone = list.end(&scope, known);
                 for (namespace, name) in gone {
-                    self.workload_gone(gvkr, namespace, name);
+                    self.workload_gone(gvkr, &namespace, &name);
                 }
                 self.doubt_targets(gvkr);
                 self.mark_all();
@@ -336,7 +337,7 @@ impl World {
     }
 
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
-        let target = (workload.namespace.clone(), gvkr.group.clone(), gvkr.kind.clone(), workload.name.clone());
+        let target = TargetId::of_workload(gvkr, &workload.namespace, &workload.name);
         let before = self.facts.workloads.insert(target.clone(), (gvkr.clone(), workload.clone()));
         let same = before.is_some_and(|(_, old)| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
@@ -347,8 +348,8 @@ impl World {
         }
     }
 
-    fn workload_gone(&mut self, gvkr: &Gvkr, namespace: String, name: String) {
-        let target = (namespace, gvkr.group.clone(), gvkr.kind.clone(), name);
+    fn workload_gone(&mut self, gvkr: &Gvkr, namespace: &str, name: &str) {
+        let target = TargetId::of_workload(gvkr, namespace, name);
         self.facts.workloads.remove(&target);
         // Another may have its name by now: nothing follows before a read has found none.
         for key in self.objects.by_target.get(&target).cloned().unwrap_or_default() {
@@ -557,24 +558,35 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
 /// Bytes of an address or a query that are recorded.
 const RECORDED_BYTES_MAX: usize = 4_096;
 
-fn recorded_triggers(definition: &crate::scaling::model::Definition) -> Vec<crate::scaling::event::RecordedTrigger> {
-    let recorded = definition.triggers.iter().map(|trigger| {
+/// The series that the history keeps of an object: its triggers', and its formula's.
+fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
+    let triggers = definition.triggers.iter().map(|trigger| {
         let (server, query) = trigger.source.shown();
-        crate::scaling::event::RecordedTrigger {
+        RecordedTrigger {
             index: trigger.index,
             kind: trigger.kind.clone(),
             name: trigger.name.clone(),
-            metric_name: std::sync::Arc::clone(&trigger.metric_name),
+            metric_name: Arc::clone(&trigger.metric_name),
             server: bounded(server),
             query: bounded(query),
             threshold: trigger.threshold,
             activation_threshold: trigger.activation_threshold,
         }
     });
-    recorded.chain(definition.modifiers.as_ref().map(composite::recorded)).collect()
+    let formula = definition.modifiers.as_ref().map(|modifiers| RecordedTrigger {
+        index: composite::INDEX,
+        kind: "formula".to_owned(),
+        name: None,
+        metric_name: composite::NAME.into(),
+        server: String::new(),
+        query: modifiers.formula.text().to_owned(),
+        threshold: modifiers.target,
+        activation_threshold: modifiers.activation_target,
+    });
+    triggers.chain(formula).collect()
 }
 
-/// The text, or of a long one the begin and what tells it from others of the same begin.
+/// The text, or the beginning of a long one with a hash that distinguishes it from others that begin so.
 fn bounded(text: String) -> String {
     if text.len() <= RECORDED_BYTES_MAX {
         return text;
@@ -586,17 +598,17 @@ fn bounded(text: String) -> String {
     format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
 }
 
-/// Namespace and name of the HPA that a valid object wants.
-fn hpa_id(spec: &ScaledObject) -> Option<(String, String)> {
+/// The HPA that a valid object wants.
+fn hpa_id(spec: &ScaledObject) -> Option<HpaId> {
     let definition = spec.definition.as_ref().ok()?;
-    Some((spec.key.namespace.to_string(), definition.hpa_name.clone()))
+    Some(HpaId::new(&spec.key.namespace, &definition.hpa_name))
 }
 
 /// The ScaledObject that an HPA names as its controller, whether it is there or not.
 fn controlling_object(hpa: &ObservedHpa) -> Option<ObjectKey> {
-    let (api_version, kind, name, _) = hpa.controller.as_ref()?;
-    let group = if api_version.starts_with("keda.k8s.io/") { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh };
-    (kind == "ScaledObject").then(|| ObjectKey::new(group, &hpa.namespace, name))
+    let owner = hpa.controller.as_ref()?;
+    let group = if owner.api_version.starts_with("keda.k8s.io/") { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh };
+    owner.is_scaled_object().then(|| ObjectKey::new(group, &hpa.namespace, &owner.name))
 }
 
 /// Resource versions of one kind are ordered numbers; anything else is never called older.

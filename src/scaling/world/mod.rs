@@ -14,6 +14,7 @@ mod pods;
 mod poll_cycle;
 mod reconcile;
 mod replicas;
+mod selections;
 mod silence;
 mod troubles;
 mod work;
@@ -31,7 +32,7 @@ use super::object::{Object, api_version};
 use super::schedule::Schedule;
 use super::view::ObjectView;
 use lists::ListTracker;
-use pods::Pods;
+use selections::Selections;
 use work::{Facts, Objects, Outbox, Work};
 
 /// What the world must know of its surroundings.
@@ -60,7 +61,7 @@ pub struct World {
     settings: Settings,
     objects: Objects,
     facts: Facts,
-    pods: Pods,
+    pods: Selections,
     schedule: Schedule,
     outbox: Outbox,
     authentication_writes: HashMap<u64, AuthenticationWrite>,
@@ -106,7 +107,7 @@ impl World {
         Self {
             objects: Objects::default(),
             facts: Facts::new(&settings.namespaces),
-            pods: Pods::default(),
+            pods: Selections::default(),
             schedule: Schedule::new(settings.poll_threads),
             outbox: Outbox::new(settings.seed),
             settings,

@@ -3,31 +3,27 @@
 use std::collections::BTreeSet;
 
 use super::work::{Objects, Work};
-use crate::scaling::hpa::{ObservedHpa, Owner, is_controlled_by};
-use crate::scaling::model::{ApiGroup, ObjectKey, ScaledObject};
-use crate::scaling::object::{Object, TargetId, target_id, target_is_taken};
+use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
+use crate::scaling::model::{ApiGroup, ObjectKey};
+use crate::scaling::object::{Object, TargetId, target_is_taken};
 
 /// Lets a foreign HPA be ignored, as KEDA's admission webhook does.
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
 
-pub(super) fn owner(object: &ScaledObject) -> Owner {
-    Owner { key: object.key.clone(), uid: object.uid.clone() }
-}
-
 /// Whoever wins the target, the HPA of another ScaledObject is no reason to give way: it goes with
 /// the garbage collector if its owner is gone, and its owner lost the target if it is not.
 fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
-    hpa.controller.as_ref().is_some_and(|(_, kind, ..)| kind == "ScaledObject")
+    hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
 }
 
 /// Name of the ScaledObject that controls this HPA, if it is there; its group does not matter.
 pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option<&'a str> {
-    let (_, kind, name, uid) = hpa.controller.as_ref()?;
+    let owner = hpa.controller.as_ref()?;
     let lives = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
         .into_iter()
-        .filter_map(|group| others.get(&ObjectKey::new(group, &hpa.namespace, name)))
-        .any(|object| object.spec.uid == *uid);
-    (kind == "ScaledObject" && lives).then_some(name)
+        .filter_map(|group| others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name)))
+        .any(|object| object.spec.uid == owner.uid);
+    (owner.is_scaled_object() && lives).then_some(&owner.name)
 }
 
 impl Object {
@@ -41,10 +37,10 @@ impl Object {
         if winner != self.spec.key {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
-        let me = owner(&self.spec);
+        let me = Owner::of(&self.spec);
         let names = work.facts.hpas_by_target.get(target)?;
         let foreign =
-            names.iter().filter_map(|name| work.facts.hpas.get(&(target.0.clone(), name.clone()))).find(|hpa| {
+            names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&target.namespace, name))).find(|hpa| {
                 !is_controlled_by(hpa, &me)
                     && !hpa.deletion_requested
                     && hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
@@ -91,7 +87,7 @@ impl Object {
         let winners: BTreeSet<&str> = rivals.iter().filter_map(|(_, object)| object.lost_target_to()).collect();
         let claims = rivals.iter().map(|(key, object)| {
             let has_hpa =
-                work.facts.hpa_of(object).is_some_and(|hpa| target_id(&hpa.namespace, &hpa.target) == *target);
+                work.facts.hpa_of(object).is_some_and(|hpa| TargetId::of(&hpa.namespace, &hpa.target) == *target);
             let is_named = winners.contains(&*key.name);
             (!object.owns_target, !has_hpa, loss(object), !is_named, object.spec.created_at, *key)
         });

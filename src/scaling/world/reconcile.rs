@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::lists::ListTracker;
-use super::ownership::{living_owner, owner};
+use super::ownership::living_owner;
 use super::watched_kind;
 use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
-use crate::scaling::hpa::{self, DesiredHpa, Drift, ObservedHpa};
+use crate::scaling::hpa::{self, DesiredHpa, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Status, Step};
 use crate::scaling::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
 
@@ -193,7 +193,7 @@ impl Object {
         };
         let desired = hpa::desired(&self.spec, definition, gvkr, &work.settings.version);
         let transfer = self.spec.transfer_hpa_ownership;
-        let me = owner(&self.spec);
+        let me = Owner::of(&self.spec);
         // Renamed: the old one goes first, since two on one target would stop each other.
         if let Some(old) = work.facts.misnamed_hpa(self) {
             let (name, uid, going) = (old.name.clone(), old.uid.clone(), old.deletion_requested);
@@ -209,14 +209,14 @@ impl Object {
             self.slots.hpa.retry_at = None;
             self.slots.hpa.failures = 0;
         }
-        let found = work.facts.hpas.get(&(desired.namespace.clone(), desired.name.clone()));
+        let found = work.facts.hpas.get(&desired.id());
         let kind = match found {
             None => Some(WriteKind::CreateHpa(Box::new(desired))),
-            // Its watch tells when it is gone.
+            // Its watch reports when it is gone.
             Some(hpa) if hpa.deletion_requested => return Verdict::Pending,
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
-                    Some((_, kind, ..)) if kind == "ScaledObject" => {
+                    Some(owner) if owner.is_scaled_object() => {
                         let Some(name) = living_owner(found, work.others) else {
                             // Left by an object that is gone: the garbage collector is on its way.
                             return Verdict::Pending;

@@ -1,16 +1,15 @@
 //! What one object works with while it is its turn: facts to read, and a place for what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Settings;
-use super::authentications::Read;
 use super::lists::{ListTracker, Lists};
-use super::ownership::owner;
-use super::pods::Pods;
+use super::selections::Selections;
 use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
-use crate::scaling::hpa::{ObservedHpa, is_controlled_by};
+use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
 use crate::scaling::model::{ApiGroup, Authentication, AuthenticationKey, Gvkr, ObjectKey, UnixMillis, Workload};
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Schedule;
@@ -104,9 +103,6 @@ impl std::ops::Index<&ObjectKey> for Objects {
     }
 }
 
-/// Namespace and name of an HPA.
-pub(super) type HpaId = (String, String);
-
 /// What was learnt of the cluster beside the ScaledObjects; nothing changes while an object has its turn.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -169,15 +165,24 @@ impl Facts {
     }
 
     fn hpas_of(&self, object: &Object) -> impl Iterator<Item = &ObservedHpa> {
-        let me = owner(&object.spec);
+        let me = Owner::of(&object.spec);
         let names = self.hpas_by_owner.get(&object.spec.uid);
-        let namespace = object.spec.key.namespace.to_string();
+        let namespace = Arc::clone(&object.spec.key.namespace);
         names
             .into_iter()
             .flatten()
-            .filter_map(move |name| self.hpas.get(&(namespace.clone(), name.clone())))
+            .filter_map(move |name| self.hpas.get(&HpaId::new(&namespace, name)))
             .filter(move |hpa| is_controlled_by(hpa, &me))
     }
+}
+
+/// One that no watch has shown, being read.
+#[derive(Debug, Default)]
+pub(super) struct AuthenticationLookup {
+    /// Triggers that are asked, or fail, once it is known.
+    pub(super) waiting: BTreeSet<(ObjectKey, u16)>,
+    /// Its watch said meanwhile that it went: the answer may be from before.
+    pub(super) is_old: bool,
 }
 
 /// What follows from an event: commands for the shells, and what the world itself has to look at, now or later.
@@ -195,7 +200,7 @@ pub(super) struct Outbox {
     /// Objects whose write found no free place.
     pub(super) starved: VecDeque<ObjectKey>,
     /// Authentications that no watch has shown and that are being read.
-    pub(super) authentication_reads: BTreeMap<AuthenticationKey, Read>,
+    pub(super) authentication_reads: BTreeMap<AuthenticationKey, AuthenticationLookup>,
     random: u64,
 }
 
@@ -245,7 +250,7 @@ pub(super) struct Work<'a> {
     pub(super) facts: &'a Facts,
     /// All objects but the one whose turn it is.
     pub(super) others: &'a Objects,
-    pub(super) pods: &'a mut Pods,
+    pub(super) pods: &'a mut Selections,
     pub(super) schedule: &'a mut Schedule,
     pub(super) outbox: &'a mut Outbox,
     pub(super) now: UnixMillis,

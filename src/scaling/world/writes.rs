@@ -7,7 +7,7 @@ use super::ingest::is_older;
 use super::poll_cycle::scale_event;
 use super::work::Work;
 use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
-use crate::scaling::hpa::{self, DesiredHpa, Drift, Kept};
+use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::object::{HpaRefusal, Object, Slot, Target};
 
@@ -84,7 +84,7 @@ impl World {
             }
             WriteKind::ApplyHpa(desired) => self.hpa_written(key, &desired, true, ok, now),
             WriteKind::DeleteHpa { name, uid } => {
-                self.hpa_gone(&(key.namespace.to_string(), name), &uid);
+                self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
             WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {}
@@ -111,7 +111,7 @@ impl World {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
                 // Otherwise it is one of which the watch has said that it went.
-                if !self.facts.hpas.contains_key(&(desired.namespace.clone(), desired.name.clone())) {
+                if !self.facts.hpas.contains_key(&desired.id()) {
                     self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work));
                 }
             }
@@ -124,8 +124,7 @@ impl World {
 
     /// The API server took the HPA and still shows another: writing it again at once would go on for ever.
     fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa) {
-        let id = (desired.namespace.clone(), desired.name.clone());
-        match self.facts.hpas.get(&id).map(|found| hpa::drift(desired, found)) {
+        match self.facts.hpas.get(&desired.id()).map(|found| hpa::drift(desired, found)) {
             Some(Drift::None) => {}
             Some(_) if self.objects.get(key).is_some_and(|object| object.hpa_kept.is_some()) => {}
             Some(_) => self.with(key, |object, work| object.calm_hpa(RETRY_REFUSED, work)),
@@ -197,7 +196,7 @@ impl World {
             }
             WriteKind::DeleteHpa { name, uid } if error.kind == WriteErrorKind::NotFound => {
                 object.slots.hpa.succeeded();
-                self.hpa_gone(&(key.namespace.to_string(), name), &uid);
+                self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
             // Gone already: an earlier try did succeed, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {

@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
-use crate::scaling::hpa::{DesiredHpa, HpaMetric, MetricTarget};
+use crate::scaling::hpa::{DesiredHpa, HpaMetric};
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{ScalingPolicy, ScalingRules};
 use crate::scaling::quantity;
 

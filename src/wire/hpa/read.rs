@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::super::metadata::{Metadata, Unreadable, or_default};
 use super::super::quantity::{canonical, parse_milli};
-use crate::scaling::hpa::{HpaMetric, MetricTarget, ObservedHpa};
+use crate::scaling::hpa::{HpaMetric, ObservedHpa, OwnerRef};
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
 
 /// Reads one HPA as the API server sends it.
@@ -163,7 +164,12 @@ impl WireHpa {
             resource_version: metadata.resource_version,
             labels: metadata.labels,
             annotations: metadata.annotations,
-            controller: controller.map(|owner| (owner.api_version, owner.kind, owner.name, owner.uid)),
+            controller: controller.map(|owner| OwnerRef {
+                api_version: owner.api_version,
+                kind: owner.kind,
+                name: owner.name,
+                uid: owner.uid,
+            }),
             min_replicas: spec.min_replicas,
             max_replicas: spec.max_replicas,
             target: TargetRef {
@@ -267,7 +273,7 @@ mod tests {
         });
         let hpa = from_slice(body.to_string().as_bytes()).expect("reads");
         assert_eq!((hpa.min_replicas, hpa.max_replicas, hpa.current_replicas, hpa.desired_replicas), (None, 4, 2, 3));
-        assert_eq!(hpa.controller.map(|owner| owner.2), Some("s".to_owned()));
+        assert_eq!(hpa.controller.map(|owner| owner.name), Some("s".to_owned()));
         assert_eq!(hpa.current_metrics_json, r#"[{"a":1,"type":"External"}]"#);
         let external = |target| HpaMetric::External { name: "m".to_owned(), match_labels: BTreeMap::new(), target };
         assert_eq!(

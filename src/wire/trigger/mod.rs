@@ -29,7 +29,7 @@ use super::fields::{Fields, Report, describe, quoted, scalar_text};
 use super::metadata::Metadata;
 use super::scaled_object::modifiers;
 use crate::nearest::nearest;
-use crate::scaling::hpa::MetricTarget;
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,
 };

@@ -3,7 +3,7 @@
 use super::super::fields::{Report, quoted};
 use super::super::quantity::parse_milli;
 use super::{Context, Parsed, Row, TriggerType};
-use crate::scaling::hpa::MetricTarget;
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{ApiGroup, Step};
 
 pub(super) const CPU: TriggerType = TriggerType { name: "cpu", ..TYPE };

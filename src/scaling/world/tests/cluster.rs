@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::scaling::event::{Event, Seen, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
-use crate::scaling::hpa::{DesiredHpa, ObservedHpa, with_defaults};
+use crate::scaling::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
 use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
 use crate::scaling::world::watched_workloads;
 
@@ -144,7 +144,7 @@ impl Cluster {
             return;
         };
         self.echoes.push(Echo::ObjectGone(key.clone()));
-        let owned = |hpa: &&ObservedHpa| hpa.controller.as_ref().is_some_and(|(.., uid)| *uid == object.uid);
+        let owned = |hpa: &&ObservedHpa| hpa.controller.as_ref().is_some_and(|owner| owner.uid == object.uid);
         let garbage = self.hpas.values().filter(owned);
         let garbage: Vec<HpaId> = garbage.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect();
         for id in garbage {
@@ -252,7 +252,7 @@ impl Cluster {
         match self.hpas.get(&id) {
             Some(old) => {
                 let other = old.controller.as_ref();
-                if other.is_some_and(|(.., uid)| *uid != desired.owner.uid) {
+                if other.is_some_and(|other| other.uid != desired.owner.uid) {
                     let message = "Only one reference can have Controller set to true";
                     return Err(error(WriteErrorKind::Invalid, message));
                 }
@@ -315,12 +315,12 @@ pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
         resource_version: String::new(),
         labels: desired.labels.clone(),
         annotations: desired.annotations.clone(),
-        controller: Some((
-            format!("{}/v1alpha1", owner.key.group.name()),
-            "ScaledObject".to_owned(),
-            owner.key.name.to_string(),
-            owner.uid.clone(),
-        )),
+        controller: Some(OwnerRef {
+            api_version: format!("{}/v1alpha1", owner.key.group.name()),
+            kind: "ScaledObject".to_owned(),
+            name: owner.key.name.to_string(),
+            uid: owner.uid.clone(),
+        }),
         min_replicas: Some(desired.min_replicas),
         max_replicas: desired.max_replicas,
         target: desired.target.clone(),

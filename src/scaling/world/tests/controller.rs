@@ -2,7 +2,8 @@
 //! vary. It reads the metrics as the API would serve them.
 
 use super::*;
-use crate::scaling::hpa::{HpaMetric, MetricTarget, ObservedHpa};
+use crate::scaling::hpa::{HpaMetric, ObservedHpa};
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::UnixMillis;
 use crate::scaling::view::Reading;
 

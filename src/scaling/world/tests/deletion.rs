@@ -117,6 +117,6 @@ fn the_same_name_with_another_uid_is_another_object() {
     rig.cluster.put_object(again);
     rig.seconds(10);
     let hpa = rig.cluster.hpas.values().next().unwrap();
-    assert_eq!(hpa.controller.as_ref().unwrap().3, "uid-2");
+    assert_eq!(hpa.controller.as_ref().unwrap().uid, "uid-2");
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }

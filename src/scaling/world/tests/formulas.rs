@@ -6,7 +6,8 @@ use super::scaling::scales;
 use super::*;
 use crate::scaling::composite;
 use crate::scaling::event::{DecidedTrigger, Event, Missing, Record};
-use crate::scaling::hpa::{HpaMetric, MetricTarget};
+use crate::scaling::hpa::HpaMetric;
+use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, Modifiers};
 use crate::scaling::view::Reading;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::scaling::event::WriteKind;
 use crate::scaling::hpa::{self, Drift};
 use crate::scaling::model::ObjectKey;
-use crate::scaling::object::{Object, Verdict, scaling_active, target_id};
+use crate::scaling::object::{Object, TargetId, Verdict, scaling_active};
 use crate::scaling::view::Reading;
 use crate::scaling::world::World;
 
@@ -119,7 +119,7 @@ impl World {
             .flat_map(|(target, names)| names.iter().map(|name| (target.clone(), name.clone())))
             .collect();
         let expected: BTreeSet<_> =
-            self.facts.hpas.values().map(|hpa| (target_id(&hpa.namespace, &hpa.target), hpa.name.clone())).collect();
+            self.facts.hpas.values().map(|hpa| (TargetId::of(&hpa.namespace, &hpa.target), hpa.name.clone())).collect();
         assert_eq!(by_target, expected);
         let owned: usize = self.facts.hpas_by_owner.values().map(BTreeSet::len).sum();
         let controlled = self.facts.hpas.values().filter(|hpa| hpa.controller.is_some());
