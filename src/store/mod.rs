@@ -6,7 +6,7 @@
 //! for definitions.
 //!
 //! ```text
-//! send ──► queue, two budgets ──► writer: ledger ──► tables
+//! send ──► queue, two budgets ──► writer: recorder ──► tables
 //!                                         samples ──► head ──► blocks of chunks ──► merged blocks
 //! ```
 
@@ -19,7 +19,6 @@ mod error;
 pub mod evidence;
 mod file;
 pub mod health;
-mod ledger;
 mod losses;
 mod masking;
 pub mod past;
@@ -27,6 +26,7 @@ mod prepared;
 pub mod query;
 mod queue;
 mod reader;
+mod recorder;
 mod retention;
 mod rollup;
 mod rows;
