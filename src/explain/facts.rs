@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Metric, Reading, when};
+use super::{Metric, Reading, time_text};
 use crate::scaling::composite;
 use crate::scaling::event::{Absence, Missing};
 use crate::scaling::hpa::MetricTarget;
@@ -300,17 +300,17 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
         Reading::None { since, ever } => {
             let (since, at) = (*since, at);
             return match ever {
-                false => format!("{name}: no sample yet, measured since {}", when::short(since, at)),
-                true => format!("{name}: no sample since {} at least", when::short(since, at)),
+                false => format!("{name}: no sample yet, measured since {}", time_text::short(since, at)),
+                true => format!("{name}: no sample since {} at least", time_text::short(since, at)),
             };
         }
         Reading::Failed { since, outcome, message } => {
             let what = if message.is_empty() { outcome } else { message };
-            return format!("{name}: in error since {}: {what}", when::short(*since, at));
+            return format!("{name}: in error since {}: {what}", time_text::short(*since, at));
         }
         Reading::Absent { since, answer, .. } => {
             let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
-            return asks(format!("{name}: {what} since {}, {reads}", when::short(*since, at)));
+            return asks(format!("{name}: {what} since {}, {reads}", time_text::short(*since, at)));
         }
         Reading::Fallback { replicas, since, failures, .. } => {
             let stands = match replicas {
@@ -321,7 +321,9 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
             let times = failures
                 .map_or(String::new(), |times| format!(" {times} {}", if times == 1 { "time" } else { "times" }));
             return match since {
-                Some(since) => format!("{stands} since {name} failed{times}, first at {}", when::short(*since, at)),
+                Some(since) => {
+                    format!("{stands} since {name} failed{times}, first at {}", time_text::short(*since, at))
+                }
                 None => asks(format!("{stands}, as a trigger of {name} failed")),
             };
         }

@@ -10,7 +10,7 @@ mod learn;
 mod state;
 #[cfg(test)]
 mod tests;
-pub mod when;
+pub mod time_text;
 
 use std::path::Path;
 
@@ -303,7 +303,7 @@ impl Report {
         let count = self.replicas.map_or("unknown".to_owned(), |replicas| replicas.to_string());
         let mut out = format!("{}/{} at {}: replicas {count}\n", self.namespace, self.name, self.at);
         for entry in &self.entries {
-            out.push_str(&format!("  {} {}\n", when::short(entry.time, self.now), printable(&entry.text)));
+            out.push_str(&format!("  {} {}\n", time_text::short(entry.time, self.now), printable(&entry.text)));
         }
         for metric in &self.metrics {
             out.push_str(&format!("  metric {}\n", printable(&facts::metric_text(metric, self.now))));

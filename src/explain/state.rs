@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::change::is_full;
 use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
-use super::{Entry, Held, Metric, Reading, learn, when};
+use super::{Entry, Held, Metric, Reading, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
@@ -252,7 +252,7 @@ pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
         (Some(wanted), Some(said)) => format!(
             "nothing is known to hold it: the metrics ask for {wanted}, and the HPA last said {} at {}",
             said.desired,
-            when::short(said.at, at)
+            time_text::short(said.at, at)
         ),
         (Some(wanted), None) => {
             format!("nothing is known to hold it: the metrics ask for {wanted}, and the HPA has said nothing yet")
@@ -356,7 +356,7 @@ pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
 fn tell(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
     for (at, again, last) in runs.into_values().filter(|(_, again, _)| *again > 0) {
         let times = if again == 1 { "once more".to_owned() } else { format!("{again} times more") };
-        kept[at].text.push_str(&format!("; {times}, last {}", when::short(last, now)));
+        kept[at].text.push_str(&format!("; {times}, last {}", time_text::short(last, now)));
     }
 }
 

@@ -193,7 +193,7 @@ fn what_holds_again_and_again_is_told_once() {
     ];
     let told = state::without_repetitions(entries, NOW);
     let texts: Vec<&str> = told.iter().map(|entry| entry.text.as_str()).collect();
-    let last = |time: i64| when::short(NOW + time, NOW);
+    let last = |time: i64| time_text::short(NOW + time, NOW);
     assert_eq!(
         texts,
         [
@@ -312,7 +312,7 @@ fn series_that_vanished_scaled_it_in() {
     let given =
         given.with_change(-25_000, Some(5), 1, "hpa").with_hpa(-24_900, 1, "ScalingLimited", "True", "TooFewReplicas");
     let report = given.now();
-    let since = when::short(NOW - 50_000, NOW);
+    let since = time_text::short(NOW - 50_000, NOW);
     let says = format!("s0-prometheus: no series since {since}, which reads as 0 (ignoreNullValues) → 0");
     assert_eq!(report.entries[0].text, format!("5→1 by the HPA: {says}; limited by the minimum 1"));
     let text = report.text();
@@ -345,7 +345,7 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     let trigger = json!([{ "metric": "s0-prometheus", "value": 30.0, "fallback": true }]);
     given.decisions.push(decided(-20_000, "Active", &trigger));
     let report = given.with_change(-15_000, Some(1), 3, "hpa").now();
-    let first = when::short(NOW - 40_000, NOW);
+    let first = time_text::short(NOW - 40_000, NOW);
     assert_eq!(
         report.entries[0].text,
         format!("1→3 by the HPA: fallback to 3 replicas since s0-prometheus failed 3 times, first at {first}")
@@ -376,7 +376,7 @@ fn the_window_is_learnt_from_a_scale_in() {
     );
     // A scale-in says when more was asked for last, whatever the window.
     let report = given(&[(-38_000, 120.0), (-28_000, 20.0)]).with_change(-20_000, Some(12), 2, "hpa").now();
-    let asked = when::short(NOW - 38_000, NOW);
+    let asked = time_text::short(NOW - 38_000, NOW);
     assert!(
         report.entries[0].text.contains(&format!(
             "no sample asked for more than 2 since {asked}, when s0-prometheus asked for 12, 18 s before"
@@ -396,7 +396,7 @@ fn the_window_is_learnt_from_a_scale_in() {
         .with_change(-80_000, Some(12), 2, "hpa")
         .with_change(-9_000, Some(2), 12, "hpa");
     let report = stabilized(again).now();
-    let seen = when::short(NOW - 80_000, NOW);
+    let seen = time_text::short(NOW - 80_000, NOW);
     assert!(
         text(&report).starts_with(&format!(
             "the HPA controller's stabilization window, about 18 s as at the scale-in of {seen}, about 8 s left, "
@@ -462,7 +462,7 @@ fn a_change_that_a_start_brought_to_light_may_be_older() {
         state: "running".to_owned(),
     });
     let report = given.now();
-    let started = when::short(NOW - 100_000, NOW);
+    let started = time_text::short(NOW - 100_000, NOW);
     assert!(
         report.entries[0].text.starts_with(&format!(
             "5→2 by someone else (inferred), seen when hpalite started at {started}, it may be older: "
@@ -481,7 +481,7 @@ fn a_pause_that_no_decision_tells_is_in_the_condition() {
         message: "paused by annotation".to_owned(),
     });
     let report = given.now();
-    let since = when::short(NOW - 60_000, NOW);
+    let since = time_text::short(NOW - 60_000, NOW);
     assert_eq!(report.held_by[0].text, format!("a pause since {since}: paused by annotation"));
     assert_eq!(report.held_by.len(), 1);
 }
