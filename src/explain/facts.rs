@@ -12,15 +12,13 @@ use crate::scaling::model::{ApiGroup, Definition, FallbackBehavior, MetricType, 
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
-use crate::store::evidence::{DecisionRow, Evidence, HpaRow};
-use crate::store::past::{DefinitionRow, ErrorRow, SeriesRow};
+use crate::store::read::{DecisionRow, Evidence, HpaRow};
+use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
     /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
     definitions: Vec<Option<Arc<Definition>>>,
-    /// What the decision with the same index took each metric for.
-    decided: Vec<Vec<Value>>,
 }
 
 /// Rows are oldest first.
@@ -31,9 +29,7 @@ fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
 impl<'e> Facts<'e> {
     pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
         let definitions = evidence.definitions.iter().map(|row| definition(&evidence.api_group, namespace, name, row));
-        let decided = evidence.decisions.iter();
-        let decided = decided.map(|row| serde_json::from_str(&row.triggers_json).unwrap_or_default()).collect();
-        Self { evidence, definitions: definitions.collect(), decided }
+        Self { evidence, definitions: definitions.collect() }
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
@@ -174,9 +170,8 @@ impl<'e> Facts<'e> {
     }
 
     /// What the newest decision took a metric for.
-    fn decided(&self, metric: &str, at: i64) -> Option<&Value> {
-        let index = self.evidence.decisions.iter().rposition(|row| row.at <= at)?;
-        self.decided[index].iter().find(|row| row["metric"] == metric)
+    fn decided(&self, metric: &str, at: i64) -> Option<&'e Value> {
+        self.decision(at)?.triggers.as_array()?.iter().find(|row| row["metric"] == metric)
     }
 
     /// Some round of samples came between two others: there, less was asked for.

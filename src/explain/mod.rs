@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::logfmt::iso;
 use crate::nearest::nearest;
 use crate::scaling::model::{ApiGroup, UnixMillis};
-use crate::store::evidence::Evidence;
+use crate::store::read::Evidence;
 use crate::store::{self, Reader};
 use claim::Claim;
 use facts::Facts;
@@ -217,7 +217,7 @@ pub fn why(
         Question::At(at) => (None, at.0),
         Question::Between(since, until) => (Some(since.0), until.0),
     };
-    let found = match reader.evidence(namespace, name, group, since, until, AROUND_MS) {
+    let found = match reader.snapshot(|snapshot| snapshot.evidence(namespace, name, group, since, until, AROUND_MS)) {
         Ok(found) => found,
         Err(source) => {
             let versions = reader.versions().ok().filter(|(found, known)| found != known);
@@ -228,7 +228,7 @@ pub fn why(
         }
     };
     let Some(evidence) = found else {
-        let names = reader.object_names().map_err(Error::Store)?;
+        let names = reader.snapshot(|snapshot| snapshot.object_names()).map_err(Error::Store)?;
         let wanted = format!("{namespace}/{name}");
         let mut near: Vec<String> =
             names.iter().filter(|other| other.ends_with(&format!("/{name}"))).cloned().collect();
@@ -242,7 +242,9 @@ pub fn why(
     let group = group_of(&evidence);
     let mut born = evidence.added_at;
     while let Some(since) = since.filter(|since| *since < born) {
-        let found = reader.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS).map_err(Error::Store)?;
+        let found = reader
+            .snapshot(|snapshot| snapshot.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS))
+            .map_err(Error::Store)?;
         let Some(earlier) = found.filter(|found| found.removed_at.is_none_or(|removed| removed >= since)) else {
             break;
         };

@@ -9,7 +9,7 @@ use super::{Entry, Held, Metric, Reading, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
-use crate::store::evidence::{DecisionRow, LossRow};
+use crate::store::read::{DecisionRow, LossRow};
 
 /// A query is answered, or given up, within this time, unless it has a timeout of its own.
 const FIRST_ANSWER_MS: i64 = 3_000;
@@ -149,7 +149,8 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
 
 fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mut Vec<Held>) {
     let reason = decision.map_or("", |row| row.reason.as_str());
-    let falls_back = decision.is_some_and(|row| row.triggers_json.contains(r#""fallback":true"#));
+    let falls_back =
+        decision.is_some_and(|row| row.triggers.as_array().into_iter().flatten().any(|one| one["fallback"] == true));
     let lasting = facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at));
     for (of, error) in lasting {
         let Some(series) = facts.series_at(at).find(|series| series.id == *of) else { continue };

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::SampleValue;
-use crate::store::evidence::{DecisionRow, HpaRow, LossRow};
-use crate::store::past::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
+use crate::store::read::{DecisionRow, HpaRow, LossRow};
+use crate::store::read::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_268_800_000;
 
@@ -235,9 +235,10 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
         at: NOW + at,
         reason: reason.to_owned(),
         detail: String::new(),
-        from_replicas: 5,
-        to_replicas: 5,
-        triggers_json: "[]".to_owned(),
+        from: 5,
+        to: 5,
+        outcome: "nothing to do".to_owned(),
+        triggers: json!([]),
         pause: pause.map(str::to_owned),
         cooldown_until: None,
         limited_by: None,
@@ -292,9 +293,10 @@ fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
         at: NOW + at,
         reason: reason.to_owned(),
         detail: String::new(),
-        from_replicas: 5,
-        to_replicas: 5,
-        triggers_json: triggers.to_string(),
+        from: 5,
+        to: 5,
+        outcome: "nothing to do".to_owned(),
+        triggers: triggers.clone(),
         pause: None,
         cooldown_until: None,
         limited_by: None,
@@ -333,7 +335,7 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     for at in [-40_000, -30_000, -20_000, -10_000] {
         outcome(&mut given, 1, at, "connect");
     }
-    let error = crate::store::past::ErrorRow {
+    let error = crate::store::read::ErrorRow {
         from: NOW - 40_000,
         last_at: NOW - 40_000,
         until: None,
@@ -474,7 +476,7 @@ fn a_change_that_a_start_brought_to_light_may_be_older() {
 #[test]
 fn a_pause_that_no_decision_tells_is_in_the_condition() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
-    given.paused.push(crate::store::past::ConditionRow {
+    given.paused.push(crate::store::read::ConditionRow {
         at: NOW - 60_000,
         status: "True".to_owned(),
         reason: "ScaledObjectPaused".to_owned(),
