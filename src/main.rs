@@ -128,7 +128,7 @@ fn moved(result: Result<(), moving::Failure>) -> ExitCode {
 fn why(arguments: &cli::WhyArguments) -> ExitCode {
     let now = store::unix_now();
     let question = match (&arguments.at, arguments.since) {
-        (Some(text), _) => match explain::when::parse_at(text, now) {
+        (Some(text), _) => match explain::time_text::parse_at(text, now) {
             Ok(at) => explain::Question::At(at),
             Err(problem) => return fail(&[problem]),
         },

@@ -7,8 +7,8 @@ use crate::logfmt::iso;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::model::Definition;
 use crate::scaling::recommend::Limit;
-use crate::store::evidence::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
-use crate::store::past::ReplicaRow;
+use crate::store::read::ReplicaRow;
+use crate::store::read::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 
 /// A decision belongs to a change so long after it.
 const CARRY_OUT_MS: i64 = 300_000;
@@ -181,10 +181,10 @@ fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> C
 
 fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) -> Vec<Claim> {
     let Some(decision) = decision else { return Vec::new() };
-    let triggers: Vec<serde_json::Value> = serde_json::from_str(&decision.triggers_json).unwrap_or_default();
+    let triggers = decision.triggers.as_array().map_or(&[][..], Vec::as_slice);
     // The metrics without a number follow, with since when.
     let mut detail = decision.detail.clone();
-    for trigger in &triggers {
+    for trigger in triggers {
         if let (Some(metric), Some(answer)) = (trigger["metric"].as_str(), trigger["absence"].as_str()) {
             detail = detail.replace(&format!("; {metric} has {answer}"), "");
         }
@@ -194,7 +194,7 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
     if decision.pause.as_deref().is_some_and(is_full) {
         return claims;
     }
-    for trigger in &triggers {
+    for trigger in triggers {
         let Some(metric) = trigger["metric"].as_str() else { continue };
         let Some(series) = facts.series_at(decision.at).find(|series| series.metric_name == metric) else { continue };
         if let (Some(since), Some(answer)) = (trigger["absent_since_unix_ms"].as_i64(), trigger["absence"].as_str()) {
@@ -232,7 +232,7 @@ fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<
     let rows = &facts.evidence.decisions;
     let end = rows.partition_point(|decision| decision.at <= row.at);
     let mut recent = rows[..end].iter().rev().take_while(|decision| decision.at >= row.at - CARRY_OUT_MS);
-    recent.find(|decision| decision.to_replicas == row.to && decision.from_replicas == from)
+    recent.find(|decision| decision.to == row.to && decision.from == from)
 }
 
 /// What limited a change of the HPA, as its own condition of that time says.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Metric, when};
+use super::{Metric, time_text};
 use crate::scaling::attribution::Attribution;
 use crate::scaling::recommend::SCALE_DOWN_WINDOW_SECONDS;
 
@@ -206,13 +206,13 @@ impl fmt::Display for Claim {
             Self::Moved { from, to, by, .. } => write!(f, "{from}→{to} by {by}"),
             Self::Seen { to, .. } => write!(f, "{to} first seen"),
             Self::SeenAtStart { started, at } => {
-                write!(f, "seen when hpalite started at {}, it may be older", when::short(*started, *at))
+                write!(f, "seen when hpalite started at {}, it may be older", time_text::short(*started, *at))
             }
             Self::Said { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
             Self::Absent { metric, at, since, answer } => {
                 // `no series, which reads as 0 (ignoreNullValues)`: the time belongs to the first half.
                 let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
-                write!(f, "{metric}: {what} since {}, {reads}", when::short(*since, *at))
+                write!(f, "{metric}: {what} since {}, {reads}", time_text::short(*since, *at))
             }
             Self::After { sample_at, at, .. } => write!(f, "{:.1} s after the sample", millis(at - sample_at)),
             Self::Resources(text) => write!(f, "for {text}, which it reads itself"),
@@ -220,16 +220,16 @@ impl fmt::Display for Claim {
             Self::LastHigher { metric, sample_at, asked, to, at } => write!(
                 f,
                 "no sample asked for more than {to} since {}, when {metric} asked for {asked}, {} s before",
-                when::short(*sample_at, *at),
+                time_text::short(*sample_at, *at),
                 (at - sample_at) / 1000
             ),
             Self::NoneHigher { since, to, at } => {
-                write!(f, "no sample asked for more than {to} since {} at least", when::short(*since, *at))
+                write!(f, "no sample asked for more than {to} since {} at least", time_text::short(*since, *at))
             }
             Self::Highest { metric, sample_at, to, at } => write!(
                 f,
                 "{to} is what {metric} asked for at {}, and no sample after it asked for more (stabilization)",
-                when::short(*sample_at, *at)
+                time_text::short(*sample_at, *at)
             ),
             Self::Decided { detail, pause, .. } => match pause {
                 Some(pause) => write!(f, "{detail} ({pause})"),
@@ -241,26 +241,26 @@ impl fmt::Display for Claim {
             }
             Self::CooldownOver { until, seconds, at, .. } => {
                 let period = seconds.map_or(String::new(), |seconds| format!(" of {seconds} s"));
-                write!(f, "cooldown{period} over since {}", when::short(*until, *at))
+                write!(f, "cooldown{period} over since {}", time_text::short(*until, *at))
             }
             Self::Paused { since, at_least, annotations, at } => {
-                let since = when::short(*since, *at);
+                let since = time_text::short(*since, *at);
                 write!(f, "a pause since {since}{} by {annotations}", if *at_least { " at least" } else { "" })
             }
             Self::PausedCondition { since, message, at } => {
-                write!(f, "a pause since {}: {message}", when::short(*since, *at))
+                write!(f, "a pause since {}: {message}", time_text::short(*since, *at))
             }
             Self::Removed { since, at } => {
-                write!(f, "its removal: the ScaledObject is gone since {}", when::short(*since, *at))
+                write!(f, "its removal: the ScaledObject is gone since {}", time_text::short(*since, *at))
             }
             Self::NotStarted => f.write_str("the daemon, which had not been started yet"),
-            Self::Stopped { since, at } => write!(f, "the daemon, stopped since {}", when::short(*since, *at)),
+            Self::Stopped { since, at } => write!(f, "the daemon, stopped since {}", time_text::short(*since, *at)),
             Self::Invalid { problem, .. } => write!(f, "its definition, which is invalid: {problem}"),
             Self::CheckFailed { since, message, at } => {
-                write!(f, "a failed check since {}: {message}", when::short(*since, *at))
+                write!(f, "a failed check since {}: {message}", time_text::short(*since, *at))
             }
             Self::InError { metric, since, polls, outcome, message, means, at } => {
-                let since = when::short(*since, *at);
+                let since = time_text::short(*since, *at);
                 let polls = polls
                     .map_or(String::new(), |polls| format!(" ({polls} {})", if polls == 1 { "poll" } else { "polls" }));
                 // A message says more than its class.
@@ -275,10 +275,10 @@ impl fmt::Display for Claim {
                 }
             }
             Self::NoSample { metric, since, ever: false, at } => {
-                write!(f, "{metric} has no sample yet, measured since {}", when::short(*since, *at))
+                write!(f, "{metric} has no sample yet, measured since {}", time_text::short(*since, *at))
             }
             Self::NoSample { metric, since, at, .. } => {
-                write!(f, "{metric} has no sample since {} at least", when::short(*since, *at))
+                write!(f, "{metric} has no sample since {} at least", time_text::short(*since, *at))
             }
             Self::Silence { sample_at, interval_s, at } => write!(
                 f,
@@ -295,7 +295,7 @@ impl fmt::Display for Claim {
             Self::Window(Window::Learnt { seconds, at, now, .. }) => write!(
                 f,
                 "the HPA controller's stabilization window, about {seconds} s as at the scale-in of {}",
-                when::short(*at, *now)
+                time_text::short(*at, *now)
             ),
             Self::Window(Window::Default) => write!(
                 f,

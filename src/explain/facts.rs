@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Metric, Reading, when};
+use super::{Metric, Reading, time_text};
 use crate::scaling::composite;
 use crate::scaling::event::{Absence, Missing};
 use crate::scaling::model::MetricTarget;
@@ -12,15 +12,13 @@ use crate::scaling::model::{ApiGroup, Definition, FallbackBehavior, MetricType, 
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
-use crate::store::evidence::{DecisionRow, Evidence, HpaRow};
-use crate::store::past::{DefinitionRow, ErrorRow, SeriesRow};
+use crate::store::read::{DecisionRow, Evidence, HpaRow};
+use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
     /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
     definitions: Vec<Option<Arc<Definition>>>,
-    /// What the decision with the same index took each metric for.
-    decided: Vec<Vec<Value>>,
 }
 
 /// Rows are oldest first.
@@ -31,9 +29,7 @@ fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
 impl<'e> Facts<'e> {
     pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
         let definitions = evidence.definitions.iter().map(|row| definition(&evidence.api_group, namespace, name, row));
-        let decided = evidence.decisions.iter();
-        let decided = decided.map(|row| serde_json::from_str(&row.triggers_json).unwrap_or_default()).collect();
-        Self { evidence, definitions: definitions.collect(), decided }
+        Self { evidence, definitions: definitions.collect() }
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
@@ -174,9 +170,8 @@ impl<'e> Facts<'e> {
     }
 
     /// What the newest decision took a metric for.
-    fn decided(&self, metric: &str, at: i64) -> Option<&Value> {
-        let index = self.evidence.decisions.iter().rposition(|row| row.at <= at)?;
-        self.decided[index].iter().find(|row| row["metric"] == metric)
+    fn decided(&self, metric: &str, at: i64) -> Option<&'e Value> {
+        self.decision(at)?.triggers.as_array()?.iter().find(|row| row["metric"] == metric)
     }
 
     /// Some round of samples came between two others: there, less was asked for.
@@ -300,17 +295,17 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
         Reading::None { since, ever } => {
             let (since, at) = (*since, at);
             return match ever {
-                false => format!("{name}: no sample yet, measured since {}", when::short(since, at)),
-                true => format!("{name}: no sample since {} at least", when::short(since, at)),
+                false => format!("{name}: no sample yet, measured since {}", time_text::short(since, at)),
+                true => format!("{name}: no sample since {} at least", time_text::short(since, at)),
             };
         }
         Reading::Failed { since, outcome, message } => {
             let what = if message.is_empty() { outcome } else { message };
-            return format!("{name}: in error since {}: {what}", when::short(*since, at));
+            return format!("{name}: in error since {}: {what}", time_text::short(*since, at));
         }
         Reading::Absent { since, answer, .. } => {
             let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
-            return asks(format!("{name}: {what} since {}, {reads}", when::short(*since, at)));
+            return asks(format!("{name}: {what} since {}, {reads}", time_text::short(*since, at)));
         }
         Reading::Fallback { replicas, since, failures, .. } => {
             let stands = match replicas {
@@ -321,7 +316,9 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
             let times = failures
                 .map_or(String::new(), |times| format!(" {times} {}", if times == 1 { "time" } else { "times" }));
             return match since {
-                Some(since) => format!("{stands} since {name} failed{times}, first at {}", when::short(*since, at)),
+                Some(since) => {
+                    format!("{stands} since {name} failed{times}, first at {}", time_text::short(*since, at))
+                }
                 None => asks(format!("{stands}, as a trigger of {name} failed")),
             };
         }

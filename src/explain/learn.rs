@@ -4,7 +4,7 @@ use super::claim::{Claim, Window};
 use super::facts::{Asked, Facts, condition, driver};
 use crate::scaling::model::Definition;
 use crate::scaling::recommend::{self, SCALE_DOWN_WINDOW_SECONDS, TOLERANCE};
-use crate::store::past::ReplicaRow;
+use crate::store::read::ReplicaRow;
 
 /// The HPA controller acts once in this time, and reads what was sampled once in a polling interval.
 const SLACK_MS: i64 = 20_000;

@@ -10,7 +10,7 @@ mod learn;
 mod state;
 #[cfg(test)]
 mod tests;
-pub mod when;
+pub mod time_text;
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::logfmt::iso;
 use crate::nearest::nearest;
 use crate::scaling::model::{ApiGroup, UnixMillis};
-use crate::store::evidence::Evidence;
+use crate::store::read::Evidence;
 use crate::store::{self, Reader};
 use claim::Claim;
 use facts::Facts;
@@ -217,7 +217,7 @@ pub fn why(
         Question::At(at) => (None, at.0),
         Question::Between(since, until) => (Some(since.0), until.0),
     };
-    let found = match reader.evidence(namespace, name, group, since, until, AROUND_MS) {
+    let found = match reader.snapshot(|snapshot| snapshot.evidence(namespace, name, group, since, until, AROUND_MS)) {
         Ok(found) => found,
         Err(source) => {
             let versions = reader.versions().ok().filter(|(found, known)| found != known);
@@ -228,7 +228,7 @@ pub fn why(
         }
     };
     let Some(evidence) = found else {
-        let names = reader.object_names().map_err(Error::Store)?;
+        let names = reader.snapshot(|snapshot| snapshot.object_names()).map_err(Error::Store)?;
         let wanted = format!("{namespace}/{name}");
         let mut near: Vec<String> =
             names.iter().filter(|other| other.ends_with(&format!("/{name}"))).cloned().collect();
@@ -242,7 +242,9 @@ pub fn why(
     let group = group_of(&evidence);
     let mut born = evidence.added_at;
     while let Some(since) = since.filter(|since| *since < born) {
-        let found = reader.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS).map_err(Error::Store)?;
+        let found = reader
+            .snapshot(|snapshot| snapshot.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS))
+            .map_err(Error::Store)?;
         let Some(earlier) = found.filter(|found| found.removed_at.is_none_or(|removed| removed >= since)) else {
             break;
         };
@@ -303,7 +305,7 @@ impl Report {
         let count = self.replicas.map_or("unknown".to_owned(), |replicas| replicas.to_string());
         let mut out = format!("{}/{} at {}: replicas {count}\n", self.namespace, self.name, self.at);
         for entry in &self.entries {
-            out.push_str(&format!("  {} {}\n", when::short(entry.time, self.now), printable(&entry.text)));
+            out.push_str(&format!("  {} {}\n", time_text::short(entry.time, self.now), printable(&entry.text)));
         }
         for metric in &self.metrics {
             out.push_str(&format!("  metric {}\n", printable(&facts::metric_text(metric, self.now))));

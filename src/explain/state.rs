@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::change::is_full;
 use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
-use super::{Entry, Held, Metric, Reading, learn, when};
+use super::{Entry, Held, Metric, Reading, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
-use crate::store::evidence::{DecisionRow, LossRow};
+use crate::store::read::{DecisionRow, LossRow};
 
 /// A query is answered, or given up, within this time, unless it has a timeout of its own.
 const FIRST_ANSWER_MS: i64 = 3_000;
@@ -149,7 +149,8 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
 
 fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mut Vec<Held>) {
     let reason = decision.map_or("", |row| row.reason.as_str());
-    let falls_back = decision.is_some_and(|row| row.triggers_json.contains(r#""fallback":true"#));
+    let falls_back =
+        decision.is_some_and(|row| row.triggers.as_array().into_iter().flatten().any(|one| one["fallback"] == true));
     let lasting = facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at));
     for (of, error) in lasting {
         let Some(series) = facts.series_at(at).find(|series| series.id == *of) else { continue };
@@ -252,7 +253,7 @@ pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
         (Some(wanted), Some(said)) => format!(
             "nothing is known to hold it: the metrics ask for {wanted}, and the HPA last said {} at {}",
             said.desired,
-            when::short(said.at, at)
+            time_text::short(said.at, at)
         ),
         (Some(wanted), None) => {
             format!("nothing is known to hold it: the metrics ask for {wanted}, and the HPA has said nothing yet")
@@ -356,7 +357,7 @@ pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
 fn tell(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
     for (at, again, last) in runs.into_values().filter(|(_, again, _)| *again > 0) {
         let times = if again == 1 { "once more".to_owned() } else { format!("{again} times more") };
-        kept[at].text.push_str(&format!("; {times}, last {}", when::short(last, now)));
+        kept[at].text.push_str(&format!("; {times}, last {}", time_text::short(last, now)));
     }
 }
 

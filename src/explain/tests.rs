@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::SampleValue;
-use crate::store::evidence::{DecisionRow, HpaRow, LossRow};
-use crate::store::past::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
+use crate::store::read::{DecisionRow, HpaRow, LossRow};
+use crate::store::read::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_268_800_000;
 
@@ -193,7 +193,7 @@ fn what_holds_again_and_again_is_told_once() {
     ];
     let told = state::without_repetitions(entries, NOW);
     let texts: Vec<&str> = told.iter().map(|entry| entry.text.as_str()).collect();
-    let last = |time: i64| when::short(NOW + time, NOW);
+    let last = |time: i64| time_text::short(NOW + time, NOW);
     assert_eq!(
         texts,
         [
@@ -235,9 +235,10 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
         at: NOW + at,
         reason: reason.to_owned(),
         detail: String::new(),
-        from_replicas: 5,
-        to_replicas: 5,
-        triggers_json: "[]".to_owned(),
+        from: 5,
+        to: 5,
+        outcome: "nothing to do".to_owned(),
+        triggers: json!([]),
         pause: pause.map(str::to_owned),
         cooldown_until: None,
         limited_by: None,
@@ -292,9 +293,10 @@ fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
         at: NOW + at,
         reason: reason.to_owned(),
         detail: String::new(),
-        from_replicas: 5,
-        to_replicas: 5,
-        triggers_json: triggers.to_string(),
+        from: 5,
+        to: 5,
+        outcome: "nothing to do".to_owned(),
+        triggers: triggers.clone(),
         pause: None,
         cooldown_until: None,
         limited_by: None,
@@ -312,7 +314,7 @@ fn series_that_vanished_scaled_it_in() {
     let given =
         given.with_change(-25_000, Some(5), 1, "hpa").with_hpa(-24_900, 1, "ScalingLimited", "True", "TooFewReplicas");
     let report = given.now();
-    let since = when::short(NOW - 50_000, NOW);
+    let since = time_text::short(NOW - 50_000, NOW);
     let says = format!("s0-prometheus: no series since {since}, which reads as 0 (ignoreNullValues) → 0");
     assert_eq!(report.entries[0].text, format!("5→1 by the HPA: {says}; limited by the minimum 1"));
     let text = report.text();
@@ -333,7 +335,7 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     for at in [-40_000, -30_000, -20_000, -10_000] {
         outcome(&mut given, 1, at, "connect");
     }
-    let error = crate::store::past::ErrorRow {
+    let error = crate::store::read::ErrorRow {
         from: NOW - 40_000,
         last_at: NOW - 40_000,
         until: None,
@@ -345,7 +347,7 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
     let trigger = json!([{ "metric": "s0-prometheus", "value": 30.0, "fallback": true }]);
     given.decisions.push(decided(-20_000, "Active", &trigger));
     let report = given.with_change(-15_000, Some(1), 3, "hpa").now();
-    let first = when::short(NOW - 40_000, NOW);
+    let first = time_text::short(NOW - 40_000, NOW);
     assert_eq!(
         report.entries[0].text,
         format!("1→3 by the HPA: fallback to 3 replicas since s0-prometheus failed 3 times, first at {first}")
@@ -376,7 +378,7 @@ fn the_window_is_learnt_from_a_scale_in() {
     );
     // A scale-in says when more was asked for last, whatever the window.
     let report = given(&[(-38_000, 120.0), (-28_000, 20.0)]).with_change(-20_000, Some(12), 2, "hpa").now();
-    let asked = when::short(NOW - 38_000, NOW);
+    let asked = time_text::short(NOW - 38_000, NOW);
     assert!(
         report.entries[0].text.contains(&format!(
             "no sample asked for more than 2 since {asked}, when s0-prometheus asked for 12, 18 s before"
@@ -396,7 +398,7 @@ fn the_window_is_learnt_from_a_scale_in() {
         .with_change(-80_000, Some(12), 2, "hpa")
         .with_change(-9_000, Some(2), 12, "hpa");
     let report = stabilized(again).now();
-    let seen = when::short(NOW - 80_000, NOW);
+    let seen = time_text::short(NOW - 80_000, NOW);
     assert!(
         text(&report).starts_with(&format!(
             "the HPA controller's stabilization window, about 18 s as at the scale-in of {seen}, about 8 s left, "
@@ -462,7 +464,7 @@ fn a_change_that_a_start_brought_to_light_may_be_older() {
         state: "running".to_owned(),
     });
     let report = given.now();
-    let started = when::short(NOW - 100_000, NOW);
+    let started = time_text::short(NOW - 100_000, NOW);
     assert!(
         report.entries[0].text.starts_with(&format!(
             "5→2 by someone else (inferred), seen when hpalite started at {started}, it may be older: "
@@ -474,14 +476,14 @@ fn a_change_that_a_start_brought_to_light_may_be_older() {
 #[test]
 fn a_pause_that_no_decision_tells_is_in_the_condition() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
-    given.paused.push(crate::store::past::ConditionRow {
+    given.paused.push(crate::store::read::ConditionRow {
         at: NOW - 60_000,
         status: "True".to_owned(),
         reason: "ScaledObjectPaused".to_owned(),
         message: "paused by annotation".to_owned(),
     });
     let report = given.now();
-    let since = when::short(NOW - 60_000, NOW);
+    let since = time_text::short(NOW - 60_000, NOW);
     assert_eq!(report.held_by[0].text, format!("a pause since {since}: paused by annotation"));
     assert_eq!(report.held_by.len(), 1);
 }

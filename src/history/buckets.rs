@@ -6,7 +6,7 @@
 use serde::ser::{Serialize, SerializeSeq as _, Serializer};
 
 use crate::store::SampleValue;
-use crate::store::past::Range;
+use crate::store::read::Range;
 
 /// Cells are this long on an aligned grid, in milliseconds: lengths that people count in.
 const STEPS_MS: [i64; 22] = [

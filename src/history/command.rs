@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::plot::{self, Style};
 use super::{Grid, csv, load};
 use crate::scaling::model::{ApiGroup, ObjectKey};
-use crate::store::past::Range;
+use crate::store::read::Range;
 use crate::store::{Error, Reader, now_unix_ms};
 
 /// Points of CSV and JSON unless `--width` says otherwise.
@@ -69,8 +69,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
 
 /// The one that was asked for, or the only one that there is.
 fn group(reader: &mut Reader, arguments: &Arguments) -> Result<ApiGroup, String> {
-    let groups =
-        reader.past(|past| past.groups(&arguments.namespace, &arguments.name)).map_err(|error| error.to_string())?;
+    let groups = reader
+        .snapshot(|snapshot| snapshot.groups(&arguments.namespace, &arguments.name))
+        .map_err(|error| error.to_string())?;
     match (arguments.group, groups.as_slice()) {
         (Some(group), _) if groups.contains(&group) => Ok(group),
         (None, [only]) => Ok(*only),

@@ -23,8 +23,8 @@ pub use buckets::{Bucket, Buckets, Grid, Silence};
 use sources::Wanted;
 
 use crate::scaling::model::{ConditionKind, ObjectKey};
-use crate::store::past::{
-    ConditionRow, DecisionRow, ErrorRow, Found, Life, Past, Range, ReplicaRow, RunRow, SeriesRow,
+use crate::store::read::{
+    ConditionRow, DecisionRow, ErrorRow, Found, Life, Range, ReplicaRow, RunRow, SeriesRow, Snapshot,
 };
 use crate::store::{Error, Reader};
 
@@ -54,7 +54,7 @@ pub struct History {
     /// The target's replicas as steps, the first one possibly from before `from`.
     pub replicas: Vec<Step>,
     pub replica_changes: Vec<ReplicaRow>,
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<DecisionRow>,
     pub definitions: Vec<Definition>,
     pub periods: Vec<Period>,
     pub runs: Vec<Run>,
@@ -115,19 +115,6 @@ impl Serialize for Step {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Decision {
-    pub at: i64,
-    pub from: u32,
-    pub to: u32,
-    pub reason: String,
-    pub detail: String,
-    /// `done`, `failed: …`, `nothing to do` or `open`, as in `v_decision`.
-    pub outcome: String,
-    /// What each trigger contributed.
-    pub triggers: serde_json::Value,
-}
-
-#[derive(Clone, Debug, Serialize)]
 pub struct Definition {
     pub at: i64,
     pub generation: i64,
@@ -177,22 +164,22 @@ pub fn load(
     range: Range,
     grid: impl FnOnce(usize) -> Grid,
 ) -> Result<Option<History>, Error> {
-    reader.past(|past| {
-        let lives = past.lives(key)?;
+    reader.snapshot(|snapshot| {
+        let lives = snapshot.lives(key)?;
         if lives.is_empty() {
             return Ok(None);
         }
         let mut cut = Vec::new();
         let mut series = Vec::new();
         for life in &lives {
-            series.extend(past.series(life.id, range)?);
+            series.extend(snapshot.series(life.id, range)?);
         }
         let mut indexes: Vec<u16> = series.iter().map(|series| series.trigger).collect();
         indexes.sort_unstable();
         indexes.dedup();
         let grid = grid(POINTS_MAX / indexes.len().max(1));
-        let (definitions, spec_json) = definitions(past, &lives, range, &mut cut)?;
-        let (replicas, replica_changes) = replicas(past, &lives, range, &grid, &mut cut)?;
+        let (definitions, spec_json) = definitions(snapshot, &lives, range, &mut cut)?;
+        let (replicas, replica_changes) = replicas(snapshot, &lives, range, &grid, &mut cut)?;
         Ok(Some(History {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
@@ -200,13 +187,13 @@ pub fn load(
             from: range.from,
             to: range.to,
             step: grid.step,
-            triggers: triggers(past, &series, &indexes, range, grid, &spec_json, &mut cut)?,
+            triggers: triggers(snapshot, &series, &indexes, range, grid, &spec_json, &mut cut)?,
             replicas,
             replica_changes,
-            decisions: decisions(past, &lives, range, &mut cut)?,
+            decisions: decisions(snapshot, &lives, range, &mut cut)?,
             definitions,
-            periods: periods(past, &lives, range, &mut cut)?,
-            runs: past.runs(range.to, RUNS_MAX)?.into_iter().map(run).collect(),
+            periods: periods(snapshot, &lives, range, &mut cut)?,
+            runs: snapshot.runs(range.to, RUNS_MAX)?.into_iter().map(run).collect(),
             lives: lives.iter().map(|life| (life.added_at, life.removed_at)).collect(),
             cut,
         }))
@@ -214,7 +201,7 @@ pub fn load(
 }
 
 fn triggers(
-    past: &Past<'_>,
+    snapshot: &Snapshot<'_>,
     series: &[SeriesRow],
     indexes: &[u16],
     range: Range,
@@ -226,14 +213,14 @@ fn triggers(
     let place = |series: &SeriesRow| indexes.binary_search(&series.trigger).unwrap_or(0);
     let mut errors: HashMap<i64, Vec<ErrorRow>> = HashMap::new();
     for series in series {
-        errors.insert(series.id, past.errors(series.id, range, ERRORS_MAX + 1)?);
+        errors.insert(series.id, snapshot.errors(series.id, range, ERRORS_MAX + 1)?);
     }
     let wanted: Vec<Wanted<'_>> = series
         .iter()
         .map(|series| Wanted { series: series.id, place: place(series), errors: &errors[&series.id] })
         .collect();
     let mut buckets: Vec<Buckets> = indexes.iter().map(|_| Buckets::new(grid)).collect();
-    sources::load(past, &wanted, range, grid, &mut buckets)?;
+    sources::load(snapshot, &wanted, range, grid, &mut buckets)?;
     let mut triggers = Vec::new();
     for (index, buckets) in indexes.iter().zip(buckets) {
         let mut own: Vec<&SeriesRow> = series.iter().filter(|series| series.trigger == *index).collect();
@@ -269,7 +256,7 @@ fn triggers(
 
 /// The steps, and the newest of the changes one by one.
 fn replicas(
-    past: &Past<'_>,
+    snapshot: &Snapshot<'_>,
     lives: &[Life],
     range: Range,
     grid: &Grid,
@@ -279,10 +266,10 @@ fn replicas(
     let mut rows: VecDeque<ReplicaRow> = VecDeque::new();
     let mut seen = 0_usize;
     for life in lives {
-        if let Some(before) = past.replicas_before(life.id, range.from)? {
+        if let Some(before) = snapshot.replicas_before(life.id, range.from)? {
             steps.push(Step { at: before.at, min: before.to, max: before.to, last: Some(before.to) });
         }
-        past.replicas(life.id, range, |row| {
+        snapshot.replicas(life.id, range, |row| {
             let cell = grid.cell(row.at);
             match steps.last_mut() {
                 Some(step) if step.at >= range.from && grid.cell(step.at) == cell && step.last.is_some() => {
@@ -310,35 +297,24 @@ fn replicas(
     Ok((steps, rows.into()))
 }
 
-fn decisions(past: &Past<'_>, lives: &[Life], range: Range, cut: &mut Vec<&'static str>) -> Found<Vec<Decision>> {
+fn decisions(
+    snapshot: &Snapshot<'_>,
+    lives: &[Life],
+    range: Range,
+    cut: &mut Vec<&'static str>,
+) -> Found<Vec<DecisionRow>> {
     let mut rows: Vec<DecisionRow> = Vec::new();
     for life in lives {
-        rows.extend(past.decisions(life.id, range, DECISIONS_MAX + 1)?);
+        rows.extend(snapshot.decisions(life.id, range, DECISIONS_MAX + 1)?);
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.at));
     bound(&mut rows, DECISIONS_MAX, "decisions", cut);
-    Ok(rows
-        .into_iter()
-        .map(|row| Decision {
-            at: row.at,
-            from: row.from,
-            to: row.to,
-            outcome: match (&row.error, row.acted) {
-                (Some(error), _) => format!("failed: {error}"),
-                (None, true) => "done".to_owned(),
-                (None, false) if row.from == row.to => "nothing to do".to_owned(),
-                (None, false) => "open".to_owned(),
-            },
-            reason: row.reason,
-            detail: row.detail,
-            triggers: serde_json::from_str(&row.triggers_json).unwrap_or_default(),
-        })
-        .collect())
+    Ok(rows)
 }
 
 /// The versions, newest first, and the spec of the newest.
 fn definitions(
-    past: &Past<'_>,
+    snapshot: &Snapshot<'_>,
     lives: &[Life],
     range: Range,
     cut: &mut Vec<&'static str>,
@@ -346,10 +322,10 @@ fn definitions(
     let mut found: Vec<Definition> = Vec::new();
     let mut newest = String::new();
     for life in lives {
-        let mut rows = past.definitions(life.id, range, DEFINITIONS_MAX + 1)?;
+        let mut rows = snapshot.definitions(life.id, range, DEFINITIONS_MAX + 1)?;
         bound(&mut rows, DEFINITIONS_MAX, "definitions", cut);
         let before = match rows.last() {
-            Some(oldest) => past.definition_before(life.id, oldest.at)?,
+            Some(oldest) => snapshot.definition_before(life.id, oldest.at)?,
             None => None,
         };
         let kept = rows.len();
@@ -373,7 +349,7 @@ fn definitions(
     Ok((found, newest))
 }
 
-fn periods(past: &Past<'_>, lives: &[Life], range: Range, cut: &mut Vec<&'static str>) -> Found<Vec<Period>> {
+fn periods(snapshot: &Snapshot<'_>, lives: &[Life], range: Range, cut: &mut Vec<&'static str>) -> Found<Vec<Period>> {
     const NOTABLE: [(PeriodKind, ConditionKind, &str); 3] = [
         (PeriodKind::Paused, ConditionKind::Paused, "True"),
         (PeriodKind::Fallback, ConditionKind::Fallback, "True"),
@@ -382,9 +358,9 @@ fn periods(past: &Past<'_>, lives: &[Life], range: Range, cut: &mut Vec<&'static
     let mut periods: Vec<Period> = Vec::new();
     for life in lives {
         for (kind, condition, status) in NOTABLE {
-            let mut rows = past.condition_changes(life.id, condition, range, PERIODS_MAX + 1)?;
+            let mut rows = snapshot.condition_changes(life.id, condition, range, PERIODS_MAX + 1)?;
             bound(&mut rows, PERIODS_MAX, "periods", cut);
-            rows.extend(past.condition(life.id, condition, range.from - 1)?);
+            rows.extend(snapshot.condition(life.id, condition, range.from - 1)?);
             rows.reverse();
             let mut open: Option<Period> = None;
             for ConditionRow { at, status: now, reason, message } in rows {

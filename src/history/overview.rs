@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Buckets, Grid, Shortest};
 use crate::scaling::model::ConditionKind;
-use crate::store::past::{ConditionRow, Found, Listing, ObjectRow, Past, Range, SeriesRow};
+use crate::store::read::{ConditionRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
 use crate::store::{Error, Reader, SampleValue};
 
 /// The sparkline's stretch of time and its points.
@@ -87,8 +87,8 @@ struct Newest {
 /// # Errors
 /// When the file cannot be read in time.
 pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Overview, Error> {
-    reader.past(|past| {
-        let (rows, total) = past.objects(listing)?;
+    reader.snapshot(|snapshot| {
+        let (rows, total) = snapshot.objects(listing)?;
         let range = Range { from: now - SPARK_MS, to: now };
         let grid = Grid::aligned(range, SPARK_POINTS);
         let mut wanted = HashMap::new();
@@ -96,7 +96,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
         let mut series_of = Vec::new();
         for row in &rows {
             let first = series.len();
-            let measured = if row.removed_at.is_none() { past.series(row.id, range)? } else { Vec::new() };
+            let measured = if row.removed_at.is_none() { snapshot.series(row.id, range)? } else { Vec::new() };
             series.extend(measured.iter().filter(|series| series.until.is_none()).cloned());
             // What the trigger was before a change of its threshold belongs to its hour too.
             for found in measured {
@@ -110,7 +110,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
         let mut newest: Vec<Newest> = series.iter().map(|_| Newest::default()).collect();
         let first_of = series_of.iter().filter(|own| !own.is_empty()).map(|own| own.start);
         let mut sparks: HashMap<usize, Buckets> = first_of.map(|first| (first, Buckets::new(grid))).collect();
-        past.samples(&wanted, range, |place, at, value| {
+        snapshot.samples(&wanted, range, |place, at, value| {
             if let Some(spark) = sparks.get_mut(&place) {
                 spark.add(at, value);
             }
@@ -138,7 +138,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                     let outcome =
                         newest.sample.as_ref().map(|(_, outcome)| &**outcome).filter(|outcome| *outcome != "ok");
                     let says = match outcome {
-                        Some(outcome) => Some(says(past, row.id, series, outcome, now, &mut absences)?),
+                        Some(outcome) => Some(says(snapshot, row.id, series, outcome, now, &mut absences)?),
                         None => None,
                     };
                     Ok(Trigger {
@@ -154,7 +154,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                     })
                 })
                 .collect::<Found<Vec<Trigger>>>()?;
-            objects.push(object(past, row, triggers, spark, now)?);
+            objects.push(object(snapshot, row, triggers, spark, now)?);
         }
         Ok(Overview { now, total, objects })
     })
@@ -162,14 +162,15 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
 
 /// What the newest answer of a series was, in words: its error, or what no number counts as.
 fn says(
-    past: &Past<'_>,
+    snapshot: &Snapshot<'_>,
     object: i64,
     series: &SeriesRow,
     outcome: &str,
     now: i64,
     absences: &mut Option<serde_json::Value>,
 ) -> Found<String> {
-    let lasting = past.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
+    let lasting =
+        snapshot.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
     if let Some(error) = lasting.filter(|error| error.outcome == outcome) {
         // A missing value has no more of a message than its name.
         return Ok(if error.message.is_empty() { error.outcome } else { error.message });
@@ -177,8 +178,8 @@ fn says(
     let decided = match absences {
         Some(decided) => decided,
         None => {
-            let newest = past.decisions(object, Range { from: 0, to: now }, 1)?.into_iter().next();
-            absences.insert(newest.and_then(|row| serde_json::from_str(&row.triggers_json).ok()).unwrap_or_default())
+            let newest = snapshot.decisions(object, Range { from: 0, to: now }, 1)?.into_iter().next();
+            absences.insert(newest.map(|row| row.triggers).unwrap_or_default())
         }
     };
     let triggers = decided.as_array().into_iter().flatten();
@@ -195,9 +196,15 @@ fn spark(buckets: &Buckets, grid: Grid) -> Spark {
     Spark { from: grid.from, step: grid.step, values }
 }
 
-fn object(past: &Past<'_>, row: ObjectRow, triggers: Vec<Trigger>, spark: Option<Spark>, now: i64) -> Found<Object> {
+fn object(
+    snapshot: &Snapshot<'_>,
+    row: ObjectRow,
+    triggers: Vec<Trigger>,
+    spark: Option<Spark>,
+    now: i64,
+) -> Found<Object> {
     let condition = |kind, status: &str| -> Found<Option<ConditionRow>> {
-        Ok(past.condition(row.id, kind, now)?.filter(|condition| condition.status == status))
+        Ok(snapshot.condition(row.id, kind, now)?.filter(|condition| condition.status == status))
     };
     let mut state = None;
     for (name, kind, status) in [

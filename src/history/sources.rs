@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Buckets, Grid};
-use crate::store::past::{ErrorRow, Found, Past, Range};
+use crate::store::read::{ErrorRow, Found, Range, Snapshot};
 use crate::store::{RolledUp, SampleValue};
 
 const MINUTE_MS: i64 = 60_000;
@@ -29,18 +29,18 @@ pub(super) struct Wanted<'e> {
 /// Fills the buckets with what is known of the range, no finer than the grid needs: a month does not read samples,
 /// but for those that are not rolled up yet.
 pub(super) fn load(
-    past: &Past<'_>,
+    snapshot: &Snapshot<'_>,
     wanted: &[Wanted<'_>],
     range: Range,
     grid: Grid,
     buckets: &mut [Buckets],
 ) -> Found<()> {
     let places: HashMap<i64, usize> = wanted.iter().map(|wanted| (wanted.series, wanted.place)).collect();
-    past.head(&places, range, |place, at, value| buckets[place].add(at, value))?;
+    snapshot.head(&places, range, |place, at, value| buckets[place].add(at, value))?;
     // Whole hours, so that what is known of them can be compared.
     let whole = Range { from: floor(range.from, HOUR_MS), to: floor(range.to, HOUR_MS).saturating_add(HOUR_MS - 1) };
     // A finer form than needed is read where the coarser one is not kept as long.
-    let (oldest_minute, oldest_hour) = past.oldest_rolled_up()?;
+    let (oldest_minute, oldest_hour) = snapshot.oldest_rolled_up()?;
     let before = |oldest: Option<i64>| oldest.map_or(whole.to, |oldest| whole.to.min(floor(oldest, MINUTE_MS) - 1));
     let (minutes_until, samples_until) = match grid.step {
         ..MINUTE_MS => (whole.to, whole.to),
@@ -50,7 +50,7 @@ pub(super) fn load(
     for Wanted { series, place, errors } in wanted {
         let buckets = &mut buckets[*place];
         let mut by_sample = Known::new();
-        past.packed(*series, whole, samples_until, |at, value, is_rolled| {
+        snapshot.packed(*series, whole, samples_until, |at, value, is_rolled| {
             let sample = Part::Sample(at, value);
             if is_rolled {
                 by_sample.entry(floor(at, MINUTE_MS)).or_default().add(1, sample);
@@ -60,9 +60,9 @@ pub(super) fn load(
         })?;
         let mut by_minute = Known::new();
         let minutes = Range { to: minutes_until, ..whole };
-        past.minutes(*series, minutes, |row| by_minute.entry(row.at).or_default().add_row(row, MINUTE_MS))?;
+        snapshot.minutes(*series, minutes, |row| by_minute.entry(row.at).or_default().add_row(row, MINUTE_MS))?;
         let mut by_hour = Known::new();
-        for row in past.hours(*series, whole)? {
+        for row in snapshot.hours(*series, whole)? {
             by_hour.entry(row.at).or_default().add_row(row, HOUR_MS);
         }
         let known = pick(by_hours(pick(by_sample, by_minute)), by_hour);

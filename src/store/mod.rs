@@ -6,7 +6,7 @@
 //! for definitions.
 //!
 //! ```text
-//! send ──► queue, two budgets ──► writer: ledger ──► tables
+//! send ──► queue, two budgets ──► writer: recorder ──► tables
 //!                                         samples ──► head ──► blocks of chunks ──► merged blocks
 //! ```
 
@@ -16,17 +16,16 @@ mod clock;
 mod compaction;
 mod counters;
 mod error;
-pub mod evidence;
 mod file;
 pub mod health;
-mod ledger;
 mod losses;
 mod masking;
-pub mod past;
 mod prepared;
 pub mod query;
 mod queue;
+pub mod read;
 mod reader;
+mod recorder;
 mod retention;
 mod rollup;
 mod rows;

@@ -3,15 +3,17 @@
 //! Owns the rules for them: they cannot write, and none outlives its deadline, since a long read
 //! keeps the WAL from being reused.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
-use super::chunk::{Point, SampleValue, unpack};
+use super::chunk::SampleValue;
 use super::error::Error;
+use super::read::Range;
 use super::sql::{MIGRATIONS, Sql};
-use super::{block, clock, file, rows};
+use super::{clock, file, rows};
 use crate::scaling::event::RestoredState;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
@@ -87,31 +89,15 @@ impl Reader {
         trigger: u16,
         since: UnixMillis,
     ) -> Result<Vec<(UnixMillis, SampleValue)>, Error> {
-        self.limited(|connection| {
-            let mut found = Vec::new();
-            // A snapshot: packing moves samples from the head to a block.
-            let transaction = connection.unchecked_transaction()?;
-            let series: Vec<i64> = transaction
-                .prepare(Sql::FindSeries.text())?
-                .query_map(params![&*object.namespace, &*object.name, object.group.name(), trigger], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            for series in series {
-                let mut statement = transaction.prepare(Sql::SamplesInBlocks.text())?;
-                let mut rows = statement.query([series, since.0])?;
-                while let Some(row) = rows.next()? {
-                    // What damage made unreadable is left out.
-                    let _ = unpack(&block::read_chunk(row, 0)?, |Point { at_unix_ms, value, .. }| {
-                        if at_unix_ms >= since.0 {
-                            found.push((UnixMillis(at_unix_ms), value));
-                        }
-                    });
-                }
-                let mut statement = transaction.prepare(Sql::SamplesInHead.text())?;
-                let mut rows = statement.query([series, since.0])?;
-                while let Some(row) = rows.next()? {
-                    found.push((UnixMillis(row.get(0)?), block::read_value(row, 1)?));
-                }
+        let range = Range { from: since.0, to: i64::MAX };
+        self.snapshot(|snapshot| {
+            let mut wanted = HashMap::new();
+            for life in snapshot.lives(object)? {
+                let series = snapshot.series(life.id, range)?;
+                wanted.extend(series.iter().filter(|one| one.trigger == trigger).map(|one| (one.id, 0)));
             }
+            let mut found = Vec::new();
+            snapshot.samples(&wanted, range, |_, at, value| found.push((UnixMillis(at), value.clone())))?;
             found.sort_by_key(|(at, _)| *at);
             Ok(found)
         })

@@ -256,13 +256,7 @@ statements! {
     FreePages Cold "PRAGMA incremental_vacuum(256)";
 
     // Reading.
-    FindSeries Hot "SELECT s.id FROM scaled_object o JOIN series s ON s.object_id = o.id \
-        WHERE o.namespace = ?1 AND o.name = ?2 AND o.api_group = ?3 AND s.trigger_index = ?4";
-    SamplesInHead Cold "SELECT at_unix_ms, value FROM sample_head WHERE series_id = ?1 AND at_unix_ms >= ?2";
-    SamplesInBlocks Hot "SELECT c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
-        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 WHERE b.until_unix_ms >= ?2";
-
-    // A stretch of the past, for plots (past.rs): ?2 and ?3 are its bounds, ?4 how many rows at most.
+    // A stretch of the past, for plots and explanations (read): ?2 and ?3 are its bounds, ?4 how many rows at most.
     ListObjects Cold "SELECT o.id, o.api_group, o.namespace, o.name, o.added_at_unix_ms, o.removed_at_unix_ms, d.generation, d.invalid, \
         (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1), \
         a.last_active_at_unix_ms, count(*) OVER () \
@@ -275,8 +269,6 @@ statements! {
     FindObjects Hot "SELECT id, added_at_unix_ms, removed_at_unix_ms FROM scaled_object \
         WHERE namespace = ?1 AND name = ?2 AND api_group = ?3 ORDER BY id";
     FindGroups Hot "SELECT DISTINCT api_group FROM scaled_object WHERE namespace = ?1 AND name = ?2";
-    ConditionNow Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
-        WHERE object_id = ?1 AND kind = ?2 AND at_unix_ms <= ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     ConditionChanges Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
         WHERE object_id = ?1 AND kind = ?5 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT ?4";
     SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms \
@@ -297,6 +289,7 @@ statements! {
     ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
         WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms, id";
     DecisionsBetween Hot "SELECT d.at_unix_ms, d.from_replicas, d.to_replicas, d.reason, d.detail, d.triggers_json, \
+        d.pause, d.cooldown_until_unix_ms, d.limited_by, \
         (SELECT a.id IS NOT NULL FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1), \
         (SELECT a.error FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1) \
         FROM decision d WHERE d.object_id = ?1 AND d.at_unix_ms BETWEEN ?2 AND ?3 ORDER BY d.at_unix_ms DESC, d.id DESC LIMIT ?4";
@@ -308,23 +301,17 @@ statements! {
         WHERE object_id = ?1 AND from_unix_ms < ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT 1";
     ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state FROM process_run \
         WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
-    // Explaining (evidence.rs): the newest row before a time, and all between two times.
-    WhyNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
-    WhyObject Hot "SELECT id, api_group, added_at_unix_ms, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
+    ObjectNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
+    ObjectAt Hot "SELECT id, api_group, added_at_unix_ms, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
         WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
-    WhyLastChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
+    LastReplicaChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
     // What the HPA's scale-ins show of its window.
-    WhyScaleIns Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
+    ScaleIns Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND actor = 'hpa' AND to_replicas < from_replicas ORDER BY at_unix_ms DESC LIMIT ?3";
-    WhyDecisionBefore Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
-    WhyDecisions Hot "SELECT at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, pause, cooldown_until_unix_ms, limited_by FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC";
-    WhyHpaBefore Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
-        JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms < ?2 \
-        ORDER BY at_unix_ms DESC, h.id DESC LIMIT 1";
-    WhyHpas Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
-        JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, h.id DESC";
-    WhyLosses Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
+    HpasBetween Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
+        JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 \
+        ORDER BY at_unix_ms DESC, h.id DESC LIMIT ?4";
+    LossesBetween Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
 }

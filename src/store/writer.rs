@@ -18,10 +18,10 @@ use super::compaction::Compaction;
 use super::counters::Counters;
 use super::error::{Error, is_corruption, is_retryable};
 use super::file::{self, Fate, Opened};
-use super::ledger::{Applied, Ledger};
 use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{Message, is_sample};
+use super::recorder::{Applied, Recorder};
 use super::sql::Sql;
 use super::{Options, clock};
 use crate::scaling::event::Record;
@@ -104,12 +104,12 @@ impl End {
 /// What lives as long as one connection.
 struct Session<'c> {
     prepared: Prepared<'c>,
-    ledger: Ledger,
+    recorder: Recorder,
     compaction: Compaction,
     samples: Vec<(i64, Point)>,
     pending_due: Instant,
     compaction_after: Instant,
-    /// The ledger holds what a failed transaction left: to be loaded again before the next.
+    /// The recorder holds what a failed transaction left: to be loaded again before the next.
     stale: bool,
 }
 
@@ -514,12 +514,12 @@ impl<'c> Session<'c> {
             transaction.commit()?;
             *run = Some(id);
         }
-        let ledger = Ledger::load(&mut prepared)?;
+        let recorder = Recorder::load(&mut prepared)?;
         let compaction = Compaction::load(&mut prepared, options.retention)?;
         let now = clock::now();
         Ok(Self {
             prepared,
-            ledger,
+            recorder,
             compaction,
             samples: Vec::new(),
             pending_due: now + PENDING_EVERY,
@@ -530,9 +530,9 @@ impl<'c> Session<'c> {
 
     /// After a failed transaction: what was remembered of it never happened.
     fn reload(&mut self) -> Result<(), rusqlite::Error> {
-        let ledger = Ledger::load(&mut self.prepared)?;
-        let before = std::mem::replace(&mut self.ledger, ledger);
-        self.ledger.inherit(before);
+        let recorder = Recorder::load(&mut self.prepared)?;
+        let before = std::mem::replace(&mut self.recorder, recorder);
+        self.recorder.inherit(before);
         self.compaction.reload(&mut self.prepared)?;
         self.stale = false;
         Ok(())
@@ -552,20 +552,20 @@ impl<'c> Session<'c> {
         let transaction = Transaction::new_unchecked(self.prepared.connection, TransactionBehavior::Immediate)?;
         self.samples.clear();
         for record in records {
-            if self.ledger.apply(&mut self.prepared, record, &mut self.samples)? == Applied::Unknown {
+            if self.recorder.apply(&mut self.prepared, record, &mut self.samples)? == Applied::Unknown {
                 *unknown += 1;
             }
         }
         self.compaction.store(&mut self.prepared, &mut self.samples)?;
         if pending {
-            self.ledger.write_pending(&mut self.prepared)?;
+            self.recorder.write_pending(&mut self.prepared)?;
         }
         transaction.commit()?;
         if self.compaction.is_due() {
             self.compaction_after = clock::now();
         }
         if pending {
-            self.ledger.pending_written();
+            self.recorder.pending_written();
             self.pending_due = clock::now() + PENDING_EVERY;
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::explain::{self, Question};
 use crate::history::{self, Grid, overview};
 use crate::http::{Request, Response, uri};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
-use crate::store::past::{Listing, Range};
+use crate::store::read::{Listing, Range};
 use crate::store::{Error, Reader, now_unix_ms};
 
 /// Lines of the overview at most, and by default.

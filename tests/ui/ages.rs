@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpalite::history::{Grid, History, Trigger, load};
 use hpalite::scaling::event::{Answer, Record};
-use hpalite::store::past::Range;
+use hpalite::store::read::Range;
 use hpalite::store::{Options, Reader, Store};
 use rusqlite::Connection;
 

@@ -1,7 +1,7 @@
 use super::*;
-use crate::history::{Buckets, Decision, Definition, Grid, Period, Run, Threshold};
+use crate::history::{Buckets, Definition, Grid, Period, Run, Threshold};
 use crate::store::SampleValue;
-use crate::store::past::{ErrorRow, Range, ReplicaRow};
+use crate::store::read::{DecisionRow, ErrorRow, Range, ReplicaRow};
 
 /// 2026-01-01T12:00:00Z and an hour.
 const FROM: i64 = 1_767_268_800_000;
@@ -282,7 +282,7 @@ fn everything() {
         triggers: vec![trigger],
         replicas: vec![step(-100, 0), step(15, 1), step(16, 6), step(50, 2)],
         replica_changes: vec![change(50, 6, 2, "other"), change(16, 1, 6, "hpa"), change(15, 0, 1, "hpalite")],
-        decisions: vec![Decision {
+        decisions: vec![DecisionRow {
             at: at(15),
             from: 0,
             to: 1,
@@ -290,6 +290,9 @@ fn everything() {
             detail: "activated by s0-prometheus".into(),
             outcome: "done".into(),
             triggers: serde_json::Value::Null,
+            pause: None,
+            cooldown_until: None,
+            limited_by: None,
         }],
         definitions: vec![Definition {
             at: at(5),

@@ -62,13 +62,13 @@ pub(crate) enum Applied {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Recorder {
     objects: HashMap<ObjectKey, Object>,
     /// By object row, not yet written.
     last_active: HashMap<i64, i64>,
 }
 
-impl Ledger {
+impl Recorder {
     pub(crate) fn load(prepared: &mut Prepared<'_>) -> Result<Self, rusqlite::Error> {
         let mut objects = HashMap::new();
         let mut keys = HashMap::new();

@@ -1,168 +1,27 @@
-//! A stretch of the past as rows, for plots and pages: one snapshot, one deadline, every list bounded.
-//!
-//! Owns which rows belong to a stretch of time. Knows nothing of plots: `crate::history` makes
-//! something to look at from what it finds here.
+//! Reads from one snapshot of the file: every list bounded, all of them fitting together.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
 
-use super::chunk::{Point, SampleValue, unpack};
-use super::error::Error;
-use super::reader::Reader;
-use super::rollup::{RolledUp, read_hour, read_minutes};
-use super::sql::Sql;
-use super::{block, rows};
-use crate::scaling::attribution::Attribution;
+use super::Found;
+use super::row::{
+    ConditionRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, Life, Listing, LossRow, ObjectRow, Range, ReplicaRow,
+    RunRow, SeriesRow, condition_row, decision_row, definition_row, hpa_row, loss_row, replica_row,
+};
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
-
-/// Of reads within [`Reader::past`]; the caller gets an [`Error`].
-pub type Found<T> = Result<T, rusqlite::Error>;
-
-/// A stretch of time in milliseconds since 1970, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    pub from: i64,
-    pub to: i64,
-}
-
-/// One line of the overview.
-#[derive(Clone, Debug)]
-pub struct ObjectRow {
-    pub id: i64,
-    pub key: ObjectKey,
-    pub added_at: i64,
-    pub removed_at: Option<i64>,
-    pub generation: Option<i64>,
-    /// What is wrong with the definition in force.
-    pub invalid: Option<String>,
-    pub replicas: Option<u32>,
-    pub last_active_at: Option<i64>,
-}
-
-/// Which objects, see [`Past::objects`].
-#[derive(Clone, Copy, Debug)]
-pub struct Listing<'q> {
-    /// What `NAMESPACE/NAME` contains.
-    pub text: &'q str,
-    /// The removed ones too.
-    pub removed: bool,
-    pub limit: u32,
-    pub offset: u32,
-}
-
-/// One life of an object: deleted and created anew it has another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
-    pub id: i64,
-    pub added_at: i64,
-    pub removed_at: Option<i64>,
-}
-
-/// A trigger as it was measured for a while.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SeriesRow {
-    pub id: i64,
-    pub trigger: u16,
-    pub kind: String,
-    pub name: Option<String>,
-    pub metric_name: String,
-    pub threshold: f64,
-    pub activation_threshold: f64,
-    pub from: i64,
-    pub until: Option<i64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ConditionRow {
-    pub at: i64,
-    pub status: String,
-    pub reason: String,
-    pub message: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ReplicaRow {
-    pub at: i64,
-    pub from: Option<u32>,
-    pub to: u32,
-    pub actor: String,
-    pub source: String,
-    pub manager: Option<String>,
-    /// Who it was, in words.
-    pub by: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct DecisionRow {
-    pub at: i64,
-    pub from: u32,
-    pub to: u32,
-    pub reason: String,
-    pub detail: String,
-    pub triggers_json: String,
-    /// Something was done about it.
-    pub acted: bool,
-    /// How that failed.
-    pub error: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ErrorRow {
-    pub from: i64,
-    /// Last poll that ended so.
-    pub last_at: i64,
-    /// `None` while it lasts.
-    pub until: Option<i64>,
-    pub outcome: String,
-    pub message: String,
-    pub polls: i64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct DefinitionRow {
-    pub at: i64,
-    pub generation: i64,
-    pub invalid: Option<String>,
-    pub spec_json: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunRow {
-    pub version: String,
-    pub started_at: i64,
-    pub stopped_at: Option<i64>,
-    /// `running`, `orderly` or `lost`.
-    pub state: String,
-}
+use crate::store::chunk::{Point, SampleValue, unpack};
+use crate::store::rollup::{RolledUp, read_hour, read_minutes};
+use crate::store::sql::Sql;
+use crate::store::{block, rows};
 
 /// A snapshot of the file; all that is read through it fits together.
 #[derive(Debug)]
-pub struct Past<'c> {
-    connection: &'c Connection,
+pub struct Snapshot<'c> {
+    pub(super) connection: &'c Connection,
 }
 
-impl Reader {
-    /// Reads as much as it likes from one snapshot, within one time limit.
-    ///
-    /// # Errors
-    /// When the file cannot be read in time.
-    pub fn past<T>(&mut self, read: impl FnOnce(&Past<'_>) -> Found<T>) -> Result<T, Error> {
-        self.limited(|connection| {
-            // A snapshot: packing moves samples from the head to a block.
-            let transaction = connection.unchecked_transaction()?;
-            read(&Past::new(&transaction))
-        })
-    }
-}
-
-impl<'c> Past<'c> {
-    /// `connection` must be within a transaction, else what is read need not fit together.
-    pub(super) fn new(connection: &'c Connection) -> Self {
-        Self { connection }
-    }
-
+impl<'c> Snapshot<'c> {
     /// Objects by name, the living first, and how many there are without the limit.
     pub fn objects(&self, listing: &Listing<'_>) -> Found<(Vec<ObjectRow>, usize)> {
         let mut statement = self.connection.prepare(Sql::ListObjects.text())?;
@@ -193,6 +52,11 @@ impl<'c> Past<'c> {
         })
     }
 
+    /// Names of the objects that were ever seen, as `namespace/name`.
+    pub fn object_names(&self) -> Found<Vec<String>> {
+        self.all(Sql::ObjectNames, [], |row| row.get(0))
+    }
+
     /// The API groups in which an object of this name was seen.
     pub fn groups(&self, namespace: &str, name: &str) -> Found<Vec<ApiGroup>> {
         let names: Vec<String> = self.all(Sql::FindGroups, params![namespace, name], |row| row.get(0))?;
@@ -201,8 +65,7 @@ impl<'c> Past<'c> {
 
     /// A condition as it was at a time.
     pub fn condition(&self, object: i64, kind: ConditionKind, at: i64) -> Found<Option<ConditionRow>> {
-        let mut statement = self.connection.prepare(Sql::ConditionNow.text())?;
-        statement.query_row(params![object, kind.name(), at], condition_row).optional()
+        Ok(self.condition_changes(object, kind, Range { from: i64::MIN, to: at }, 1)?.into_iter().next())
     }
 
     /// Its changes, newest first.
@@ -234,28 +97,28 @@ impl<'c> Past<'c> {
         })
     }
 
-    /// Tells every sample of the wanted series (by row, with what the caller knows it by) in the range, in no
+    /// Reports every sample of the wanted series (by row, with what the caller knows it by) in the range, in no
     /// order. The head is scanned once for all of them.
     pub fn samples(
         &self,
         wanted: &HashMap<i64, usize>,
         range: Range,
-        mut tell: impl FnMut(usize, i64, &SampleValue),
+        mut report: impl FnMut(usize, i64, &SampleValue),
     ) -> Found<()> {
         for (series, known_by) in wanted {
-            self.packed(*series, range, range.to, |at, value, _| tell(*known_by, at, &value))?;
+            self.packed(*series, range, range.to, |at, value, _| report(*known_by, at, &value))?;
         }
-        self.head(wanted, range, tell)
+        self.head(wanted, range, report)
     }
 
-    /// Tells the samples of one series that were packed, each with whether the roll-ups have it as well; of such
+    /// Reports the samples of one series that were packed, each with whether the roll-ups have it as well; of such
     /// only those until `rolled_until`.
     pub fn packed(
         &self,
         series: i64,
         range: Range,
         rolled_until: i64,
-        mut tell: impl FnMut(i64, SampleValue, bool),
+        mut report: impl FnMut(i64, SampleValue, bool),
     ) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::ChunksBetween.text())?;
         let mut found = statement.query(params![series, range.from, range.to, rolled_until])?;
@@ -265,39 +128,39 @@ impl<'c> Past<'c> {
             // What damage made unreadable is left out.
             let _ = unpack(&block::read_chunk(row, 1)?, |Point { at_unix_ms, value, .. }| {
                 if (range.from..=until).contains(&at_unix_ms) {
-                    tell(at_unix_ms, value, is_rolled);
+                    report(at_unix_ms, value, is_rolled);
                 }
             });
         }
         Ok(())
     }
 
-    /// Tells the samples of the wanted series that are not packed yet: no roll-up has them.
+    /// Reports the samples of the wanted series that are not packed yet: no roll-up has them.
     pub fn head(
         &self,
         wanted: &HashMap<i64, usize>,
         range: Range,
-        mut tell: impl FnMut(usize, i64, &SampleValue),
+        mut report: impl FnMut(usize, i64, &SampleValue),
     ) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::HeadBetween.text())?;
         let mut found = statement.query([range.from, range.to])?;
         while let Some(row) = found.next()? {
             if let Some(known_by) = wanted.get(&row.get(0)?) {
-                tell(*known_by, row.get(1)?, &block::read_value(row, 2)?);
+                report(*known_by, row.get(1)?, &block::read_value(row, 2)?);
             }
         }
         Ok(())
     }
 
-    /// Tells the roll-ups by minute of one series that begin in the range.
-    pub fn minutes(&self, series: i64, range: Range, mut tell: impl FnMut(RolledUp)) -> Found<()> {
+    /// Reports the roll-ups by minute of one series that begin in the range.
+    pub fn minutes(&self, series: i64, range: Range, mut report: impl FnMut(RolledUp)) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::MinutesBetween.text())?;
         let mut found = statement.query([series, range.from, range.to])?;
         while let Some(row) = found.next()? {
             // As with samples.
             let _ = read_minutes(row.get(0)?, row.get_ref(1)?.as_str()?, |rolled| {
                 if (range.from..=range.to).contains(&rolled.at) {
-                    tell(rolled);
+                    report(rolled);
                 }
             });
         }
@@ -319,30 +182,29 @@ impl<'c> Past<'c> {
         self.connection.prepare(Sql::ReplicasBefore.text())?.query_row([object, at], replica_row).optional()
     }
 
-    /// Tells every change of replicas in the range, oldest first.
-    pub fn replicas(&self, object: i64, range: Range, mut tell: impl FnMut(ReplicaRow)) -> Found<()> {
+    /// Reports every change of replicas in the range, oldest first.
+    pub fn replicas(&self, object: i64, range: Range, mut report: impl FnMut(ReplicaRow)) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::ReplicasBetween.text())?;
         let mut found = statement.query([object, range.from, range.to])?;
         while let Some(row) = found.next()? {
-            tell(replica_row(row)?);
+            report(replica_row(row)?);
         }
         Ok(())
     }
 
     /// Decisions, newest first.
     pub fn decisions(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<DecisionRow>> {
-        self.all(Sql::DecisionsBetween, params![object, range.from, range.to, limit(rows_max)], |row| {
-            Ok(DecisionRow {
-                at: row.get(0)?,
-                from: row.get(1)?,
-                to: row.get(2)?,
-                reason: row.get(3)?,
-                detail: row.get(4)?,
-                triggers_json: row.get(5)?,
-                acted: row.get::<_, Option<bool>>(6)?.unwrap_or(false),
-                error: row.get(7)?,
-            })
-        })
+        self.all(Sql::DecisionsBetween, params![object, range.from, range.to, limit(rows_max)], decision_row)
+    }
+
+    /// What the HPA's status said, newest first.
+    pub fn hpas(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<HpaRow>> {
+        self.all(Sql::HpasBetween, params![object, range.from, range.to, limit(rows_max)], hpa_row)
+    }
+
+    /// Stretches of which the history lost something and that reach into the range, oldest first.
+    pub fn losses(&self, range: Range) -> Found<Vec<LossRow>> {
+        self.all(Sql::LossesBetween, [range.from, range.to], loss_row)
     }
 
     /// Error periods that reach into the range, newest first.
@@ -376,7 +238,7 @@ impl<'c> Past<'c> {
         })
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         statement: Sql,
         parameters: impl rusqlite::Params,
@@ -388,18 +250,4 @@ impl<'c> Past<'c> {
 
 fn limit(rows_max: usize) -> i64 {
     i64::try_from(rows_max).unwrap_or(i64::MAX)
-}
-
-fn condition_row(row: &Row<'_>) -> Found<ConditionRow> {
-    Ok(ConditionRow { status: row.get(0)?, reason: row.get(1)?, message: row.get(2)?, at: row.get(3)? })
-}
-
-fn replica_row(row: &Row<'_>) -> Found<ReplicaRow> {
-    let (actor, manager): (String, Option<String>) = (row.get(3)?, row.get(5)?);
-    let by = Attribution::from_row(&actor, manager.as_deref()).to_string();
-    Ok(ReplicaRow { at: row.get(0)?, from: row.get(1)?, to: row.get(2)?, actor, source: row.get(4)?, manager, by })
-}
-
-fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {
-    Ok(DefinitionRow { generation: row.get(0)?, at: row.get(1)?, invalid: row.get(2)?, spec_json: row.get(3)? })
 }

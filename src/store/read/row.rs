@@ -1,0 +1,200 @@
+//! The rows of the past, one type for each table that is read.
+
+use rusqlite::Row;
+use serde::Serialize;
+
+use super::Found;
+use crate::scaling::attribution::Attribution;
+use crate::scaling::model::ObjectKey;
+
+/// A stretch of time in milliseconds since 1970, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub from: i64,
+    pub to: i64,
+}
+
+/// One line of the overview.
+#[derive(Clone, Debug)]
+pub struct ObjectRow {
+    pub id: i64,
+    pub key: ObjectKey,
+    pub added_at: i64,
+    pub removed_at: Option<i64>,
+    pub generation: Option<i64>,
+    /// What is wrong with the definition in force.
+    pub invalid: Option<String>,
+    pub replicas: Option<u32>,
+    pub last_active_at: Option<i64>,
+}
+
+/// Which objects, see [`Past::objects`].
+#[derive(Clone, Copy, Debug)]
+pub struct Listing<'q> {
+    /// What `NAMESPACE/NAME` contains.
+    pub text: &'q str,
+    /// The removed ones too.
+    pub removed: bool,
+    pub limit: u32,
+    pub offset: u32,
+}
+
+/// One life of an object: deleted and created anew it has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    pub id: i64,
+    pub added_at: i64,
+    pub removed_at: Option<i64>,
+}
+
+/// A trigger as it was measured for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesRow {
+    pub id: i64,
+    pub trigger: u16,
+    pub kind: String,
+    pub name: Option<String>,
+    pub metric_name: String,
+    pub threshold: f64,
+    pub activation_threshold: f64,
+    pub from: i64,
+    pub until: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConditionRow {
+    pub at: i64,
+    pub status: String,
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReplicaRow {
+    pub at: i64,
+    pub from: Option<u32>,
+    pub to: u32,
+    pub actor: String,
+    pub source: String,
+    pub manager: Option<String>,
+    /// Who it was, in words.
+    pub by: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DecisionRow {
+    pub at: i64,
+    pub from: u32,
+    pub to: u32,
+    pub reason: String,
+    pub detail: String,
+    /// `done`, `failed: …`, `nothing to do` or `open`, as in `v_decision`.
+    pub outcome: String,
+    /// What each trigger contributed.
+    pub triggers: serde_json::Value,
+    #[serde(skip)]
+    pub pause: Option<String>,
+    #[serde(skip)]
+    pub cooldown_until: Option<i64>,
+    #[serde(skip)]
+    pub limited_by: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ErrorRow {
+    pub from: i64,
+    /// Last poll that ended so.
+    pub last_at: i64,
+    /// `None` while it lasts.
+    pub until: Option<i64>,
+    pub outcome: String,
+    pub message: String,
+    pub polls: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefinitionRow {
+    pub at: i64,
+    pub generation: i64,
+    pub invalid: Option<String>,
+    pub spec_json: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRow {
+    pub version: String,
+    pub started_at: i64,
+    pub stopped_at: Option<i64>,
+    /// `running`, `orderly` or `lost`.
+    pub state: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HpaRow {
+    pub at: i64,
+    pub current: i64,
+    pub desired: i64,
+    pub conditions_json: String,
+    /// `status.currentMetrics`.
+    pub metrics_json: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct LossRow {
+    pub from: i64,
+    pub until: i64,
+    pub samples: i64,
+    /// Other records.
+    pub others: i64,
+    pub cause: String,
+}
+
+pub(super) fn condition_row(row: &Row<'_>) -> Found<ConditionRow> {
+    Ok(ConditionRow { status: row.get(0)?, reason: row.get(1)?, message: row.get(2)?, at: row.get(3)? })
+}
+
+pub(super) fn replica_row(row: &Row<'_>) -> Found<ReplicaRow> {
+    let (actor, manager): (String, Option<String>) = (row.get(3)?, row.get(5)?);
+    let by = Attribution::from_row(&actor, manager.as_deref()).to_string();
+    Ok(ReplicaRow { at: row.get(0)?, from: row.get(1)?, to: row.get(2)?, actor, source: row.get(4)?, manager, by })
+}
+
+pub(super) fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {
+    Ok(DefinitionRow { generation: row.get(0)?, at: row.get(1)?, invalid: row.get(2)?, spec_json: row.get(3)? })
+}
+
+pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
+    let (from, to): (u32, u32) = (row.get(1)?, row.get(2)?);
+    let (acted, error): (Option<bool>, Option<String>) = (row.get(9)?, row.get(10)?);
+    Ok(DecisionRow {
+        at: row.get(0)?,
+        from,
+        to,
+        reason: row.get(3)?,
+        detail: row.get(4)?,
+        outcome: match error {
+            Some(error) => format!("failed: {error}"),
+            None if acted == Some(true) => "done".to_owned(),
+            None if from == to => "nothing to do".to_owned(),
+            None => "open".to_owned(),
+        },
+        triggers: serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default(),
+        pause: row.get(6)?,
+        cooldown_until: row.get(7)?,
+        limited_by: row.get(8)?,
+    })
+}
+
+pub(super) fn hpa_row(row: &Row<'_>) -> Found<HpaRow> {
+    Ok(HpaRow {
+        at: row.get(0)?,
+        current: row.get(1)?,
+        desired: row.get(2)?,
+        conditions_json: row.get(3)?,
+        metrics_json: row.get(4)?,
+    })
+}
+
+pub(super) fn loss_row(row: &Row<'_>) -> Found<LossRow> {
+    Ok(LossRow { from: row.get(0)?, until: row.get(1)?, samples: row.get(2)?, others: row.get(3)?, cause: row.get(4)? })
+}
