@@ -90,13 +90,15 @@
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
 
-mod base64;
 pub mod check;
-mod civil;
 pub mod cli;
+mod clock;
+pub mod config;
 pub mod daemon;
 pub mod doctor;
+mod encode;
 pub mod explain;
+pub mod formats;
 pub mod history;
 pub mod http;
 pub mod kube;
@@ -109,6 +111,7 @@ pub mod polling;
 pub mod prometheus;
 mod rights;
 pub mod scaling;
+pub mod sources;
 pub mod store;
 pub mod telemetry;
 pub mod ui;

@@ -15,13 +15,13 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::clock;
 use super::fence::{FIELD_MANAGER, Fence};
-use super::resources::{self, EVENTS, HPAS, PODS};
+use crate::clock;
 use crate::kube::client::Client;
 use crate::kube::discovery::Discovery;
 use crate::kube::error::Error;
 use crate::kube::request::{ListOptions, PatchKind, Request, Resource};
+use crate::kube::resources::{self, EVENTS, HPAS, PODS};
 use crate::scaling::event::{
     AuthenticationRead, Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone,
     WriteError, WriteErrorKind, WriteKind, WriteOk,

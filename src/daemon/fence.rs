@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::clock;
+use crate::clock;
 use crate::kube::error::Error;
 
 /// Field manager of everything we write.

@@ -13,14 +13,14 @@ use log::{debug, info, warn};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::clock;
 use super::fence::{FIELD_MANAGER, Fence};
-use super::resources::LEASES;
+use crate::clock;
 use crate::http::api::Readiness;
 use crate::kube::client::Client;
 use crate::kube::election::{Action, Election, Seen, Timing};
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
+use crate::kube::resources::LEASES;
 use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
 use crate::scaling::event::Event;

@@ -7,23 +7,18 @@
 
 mod api_writer;
 mod certificates;
-mod clock;
-mod endpoints;
 mod fence;
 mod identity;
 mod lease;
 mod metrics;
 mod pods;
 mod reads;
-mod resources;
 mod reviews;
-mod secrets;
 mod serving;
 mod trust;
 mod watches;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -31,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::cli::Config;
+use crate::clock::{self, Clock};
+use crate::config::Config;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::Authorizer;
@@ -41,21 +37,15 @@ use crate::http::{Handler, Response};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
-use crate::outbound::names::{self, Names};
-use crate::outbound::networks::Rules;
-use crate::polling::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
-use crate::polling::poller::{Asker, Pollers};
-use crate::polling::proxy::ProxySettings;
-use crate::polling::request::MARK;
-use crate::polling::tls::Roots;
-use crate::polling::transport::{Transport, TransportConfig};
+use crate::outbound::MARK;
+use crate::polling::poller::{Ask, Pollers};
 use crate::scaling::event::{self, Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
+use crate::sources::Asker;
 use crate::store::{Options, Store};
 use crate::ui;
 use api_writer::{ApiWriter, Job};
 use certificates::Certificates;
-use clock::Clock;
 use fence::Fence;
 use identity::Identity;
 use lease::Lease;
@@ -231,9 +221,10 @@ impl Daemon {
         let (polls, jobs) = sync_channel(config.poll_threads);
         let listeners = [Some(&api), Some(&http), ui.as_ref()];
         let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
-        let asker = asker(config, own, &client, own_namespace);
+        let asker = Asker::new(config, own, &client, own_namespace);
+        let ask: Arc<Ask> = Arc::new(move |job| asker.ask(job));
         let sink = inbox.clone();
-        let pollers = Pollers::start(config.poll_threads, &asker, jobs, move |done| {
+        let pollers = Pollers::start(config.poll_threads, &ask, jobs, move |done| {
             let _ = sink.send(Event::Polled(done));
         })
         .map_err(io("poll threads"))?;
@@ -518,42 +509,6 @@ impl Daemon {
     }
 }
 
-/// The addresses that a daemon of this configuration listens on.
-pub(crate) fn own_addresses(config: &Config) -> Vec<SocketAddr> {
-    [config.listen, config.http].into_iter().chain(config.ui.map(|ui| ui.address)).collect()
-}
-
-/// Who asks metric servers, as this configuration says. `own` is where the daemon listens, which nobody asks.
-pub(crate) fn asker(config: &Config, own: Vec<SocketAddr>, client: &Client, own_namespace: Option<String>) -> Asker {
-    let bundle = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let transport = Transport::new(TransportConfig {
-        roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
-        proxy: ProxySettings::from_variables(|name| std::env::var(name).ok()),
-        default_timeout: config.query_timeout,
-        user_agent: format!("hpalite/{VERSION}"),
-        names: Arc::new(Names::new(names::THREADS)),
-        rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
-    });
-    let clock: ClockFn = Arc::new(|| crate::scaling::model::UnixMillis(clock::wall_millis()));
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let resolver = Resolver::new(
-        Arc::new(secrets::KubeSecrets { client: client.clone() }),
-        ResolverConfig {
-            cluster_object_namespace: config
-                .cluster_namespace
-                .clone()
-                .or_else(|| env("POD_NAMESPACE"))
-                .or(own_namespace)
-                .unwrap_or_else(|| config.service.1.clone()),
-            file_root: config.filepath_root.clone(),
-            restrict_secret_access: env("KEDA_RESTRICT_SECRET_ACCESS").is_some_and(|value| value == "true"),
-        },
-        Arc::clone(&clock),
-    );
-    let services = Arc::new(endpoints::KubeServices { client: client.clone() });
-    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock }
-}
-
 /// The log tells changes; an unchanging daemon is silent.
 fn log_record(record: &Record) {
     match record {
@@ -604,7 +559,7 @@ fn log_record(record: &Record) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::UiAddress;
+    use crate::config::UiAddress;
 
     #[test]
     fn only_a_page_that_was_asked_for_must_have_its_port() {

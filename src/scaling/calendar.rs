@@ -1,23 +1,26 @@
 //! When something is due for each object, at most one instant an object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::model::{ObjectKey, UnixMillis};
 
 #[derive(Debug, Default)]
 pub(super) struct Calendar {
-    due: BTreeMap<ObjectKey, UnixMillis>,
+    due: HashMap<ObjectKey, UnixMillis>,
     order: BTreeSet<(UnixMillis, ObjectKey)>,
 }
 
 impl Calendar {
     /// Instead of any instant that was set.
     pub(super) fn set(&mut self, key: &ObjectKey, at: UnixMillis) {
-        if self.due.get(key) != Some(&at) {
-            self.clear(key);
-            self.due.insert(key.clone(), at);
-            self.order.insert((at, key.clone()));
+        match self.due.get_mut(key) {
+            Some(before) if *before == at => return,
+            Some(before) => {
+                self.order.remove(&(std::mem::replace(before, at), key.clone()));
+            }
+            None => drop(self.due.insert(key.clone(), at)),
         }
+        self.order.insert((at, key.clone()));
     }
 
     /// True when one was set.

@@ -16,6 +16,7 @@ use super::model::{
 };
 use super::read_cadence::ReadCadence;
 use super::reason::Reason;
+use super::schedule::phase;
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
@@ -53,6 +54,8 @@ pub(super) struct Object {
     pub(super) loop_generation: Option<i64>,
     /// The definition that `triggers` belongs to.
     pub(super) loop_definition: Option<std::sync::Arc<Definition>>,
+    /// Of the rounds on the grid of their interval.
+    pub(super) phase: Duration,
     pub(super) round: Option<Round>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
@@ -304,6 +307,7 @@ impl Object {
             verdict: Verdict::Pending,
             loop_generation: None,
             loop_definition: None,
+            phase: Duration::ZERO,
             round: None,
             cadence: ReadCadence::default(),
             last_active_at,
@@ -374,6 +378,9 @@ impl Object {
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
             state.listen(trigger, limit, now);
         }
+        let interval = definition.polling_interval;
+        let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
+        self.phase = first_query.map_or_else(|| phase(&self.spec.key, interval), |query| phase(query, interval));
         self.composite = None;
         self.round = None;
         self.redecide = false;

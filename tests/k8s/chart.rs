@@ -7,7 +7,7 @@ use crate::e2e::moving::{route_to_keda, takeover};
 use crate::e2e::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, cluster, path, wait_for};
 
-/// What the base says by default and the chart must be told: the tag.
+/// What the base says by default and the chart must be given: the tag.
 const LIKE_THE_BASE: [&str; 2] = ["--set", "image.tag=latest"];
 
 fn template(cluster: &Cluster, arguments: &[&str]) -> Result<String, String> {

@@ -263,9 +263,9 @@ fn rights_that_no_request_shows_are_needed() {
         cluster.deployment(&case.namespace, "api", 0);
         let source = Source::new(25.0);
         case.scale("so", json!({ "triggers": [source.trigger("10")] }));
-        wait_seeing("the missing right to be told", || {
-            let told = case.object("so")["status"].to_string();
-            (told.contains(words) && told.contains("forbidden")).then_some(()).ok_or(told)
+        wait_seeing("the missing right to be reported", || {
+            let status = case.object("so")["status"].to_string();
+            (status.contains(words) && status.contains("forbidden")).then_some(()).ok_or(status)
         });
         set(&role["rules"]);
         case.wait_for_hpa();

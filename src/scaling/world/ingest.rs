@@ -66,7 +66,7 @@ impl World {
             Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
             Seen::Gone { namespace, name, .. } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
             Seen::ListEnd { scope } => {
-                let known = self.objects.keys().filter(|key| key.group == group);
+                let known = self.objects.keys().into_iter().filter(|key| key.group == group);
                 let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
                 for (namespace, name) in gone {
                     self.object_gone(&ObjectKey::new(group, &namespace, &name), now);
@@ -181,7 +181,7 @@ impl World {
     }
 
     fn mark_all(&mut self) {
-        self.outbox.dirty.extend(self.objects.keys().cloned());
+        self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
     }
 
     fn hpa(&mut self, seen: Seen<Box<ObservedHpa>>, now: UnixMillis) {

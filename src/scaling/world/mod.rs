@@ -127,7 +127,7 @@ impl World {
     /// Everything that was held back is due at once.
     fn lead(&mut self, now: UnixMillis) {
         self.facts.is_standby = false;
-        self.outbox.dirty.extend(self.objects.keys().cloned());
+        self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
         self.sync_all_authentications(now);
     }
 

@@ -16,7 +16,7 @@ use crate::scaling::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixM
 use crate::scaling::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::recommend::{self, Limit};
-use crate::scaling::schedule::{next_on_grid, phase};
+use crate::scaling::schedule::next_on_grid;
 use crate::scaling::trigger::FallbackContext;
 
 /// `lastActiveTime` goes to the history this often while active; a crash loses no more of it.
@@ -32,7 +32,7 @@ impl World {
     /// What the history must know before the process ends: the exact time of last activity, which is
     /// handed over less often than it changes.
     pub fn farewell(&mut self) -> Vec<Command> {
-        let keys: Vec<ObjectKey> = self.objects.keys().cloned().collect();
+        let keys: Vec<ObjectKey> = self.objects.keys().into_iter().cloned().collect();
         for key in keys {
             self.with(&key, |object, work| object.record_last_active(true, work));
         }
@@ -47,9 +47,7 @@ impl Object {
             return;
         };
         let interval = definition.polling_interval;
-        let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
-        let phase = first_query.map_or_else(|| phase(&self.spec.key, interval), |query| phase(query, interval));
-        let on_grid = next_on_grid(work.now, interval, phase);
+        let on_grid = next_on_grid(work.now, interval, self.phase);
         // A window opens and shuts on the minute, not at the first poll after it.
         let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
             Source::Cron(window) => window.at(work.now).until,

@@ -15,6 +15,13 @@ impl Object {
         };
         let written = self.spec.status.conditions.iter().find(|c| c.kind == ConditionKind::TriggersHealthy);
         self.troubles.update(&definition, &self.triggers, self.composite.as_ref(), written, work.now);
+        // An error of one of the triggers has been reported as theirs.
+        let error = self.composite.as_ref().and_then(Composite::error);
+        let error = error.filter(|error| error.class == ErrorClass::Formula);
+        let is_well = error.is_none() && self.triggers.iter().all(|state| state.underlying_error().is_none());
+        if is_well && self.recorded.trigger_errors.is_empty() {
+            return;
+        }
         let mut errors: Vec<_> = definition
             .triggers
             .iter()
@@ -24,9 +31,6 @@ impl Object {
                 (trigger.index, error)
             })
             .collect();
-        // An error of one of the triggers has been told as theirs.
-        let error = self.composite.as_ref().and_then(Composite::error);
-        let error = error.filter(|error| error.class == ErrorClass::Formula);
         errors.push((composite::INDEX, error.map(|error| error.message.clone())));
         for (index, error) in errors {
             self.report_trigger_error(index, error, work);

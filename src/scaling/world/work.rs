@@ -18,7 +18,7 @@ use crate::scaling::schedule::Schedule;
 /// All objects, and the ways to find them.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    places: BTreeMap<ObjectKey, usize>,
+    places: HashMap<ObjectKey, usize>,
     /// `None` where nobody is, and for the one whose turn it is.
     objects: Vec<Option<Box<Object>>>,
     free: Vec<usize>,
@@ -74,8 +74,11 @@ impl Objects {
         self.places.len()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.places.keys()
+    /// In their order.
+    pub(super) fn keys(&self) -> Vec<&ObjectKey> {
+        let mut keys: Vec<&ObjectKey> = self.places.keys().collect();
+        keys.sort_unstable();
+        keys
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Object> {
@@ -88,7 +91,7 @@ impl Objects {
 
     /// In the order of their keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
-        self.places.iter().filter_map(|(key, place)| Some((key, self.objects.get(*place)?.as_deref()?)))
+        self.keys().into_iter().filter_map(|key| Some((key, self.get(key)?)))
     }
 }
 
