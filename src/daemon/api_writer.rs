@@ -37,7 +37,7 @@ use crate::wire;
 /// bring 500 new objects to their HPAs as fast as a client applies them.
 const THREADS: usize = 4;
 /// Events that wait to be sent one by one: three for each of 2,500 objects that appear at once, at about 300 bytes.
-/// A flood beyond it is dropped and counted, since events only inform.
+/// A flood beyond it is dropped, since events only inform.
 const EVENTS_WAITING_MAX: usize = 8192;
 /// Time between two events while the API server is busy with our writes, which matter more.
 const EVENT_PACE: Duration = Duration::from_millis(100);
@@ -308,12 +308,23 @@ impl Writer {
 
     /// An apply would take over what it finds, so that there must be nothing to find.
     fn create_hpa(&self, desired: &DesiredHpa) -> Result<WriteOk, Error> {
-        match self.named(&HPAS, Some(&desired.namespace), &desired.name)? {
+        match self.read_hpa(&desired.namespace, &desired.name)? {
             None => self.apply_hpa(desired),
             Some(found) => match wire::hpa::from_slice(found.get().as_bytes()) {
                 Ok(hpa) => Ok(WriteOk::HpaExists(Box::new(hpa))),
                 Err(error) => Err(Error::Decode { what: "the HPA of that name", source: error.0.into() }),
             },
+        }
+    }
+
+    /// By a get, which etcd answers at once. A consistent list waits for the API server's cache, up to 100 ms while
+    /// others write; it serves where the right to get is missing, which older manifests did not grant.
+    fn read_hpa(&self, namespace: &str, name: &str) -> Result<Option<Box<RawValue>>, Error> {
+        match self.client.json(&HPAS.get(Some(namespace), name)?) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_forbidden() => self.named(&HPAS, Some(namespace), name),
+            Err(error) => Err(error),
         }
     }
 

@@ -42,8 +42,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// connection that closes under it.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// As many as threads that may send at once: 12 writers, 8 polls that read secrets, events, trust.
-const IDLE_CONNECTIONS_MAX: usize = 24;
+/// As many as threads that may send at once: 4 writers, 8 polls that read secrets, events, trust.
+const IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// Two buffers of each kind per TLS connection (plain and encrypted side): 2 x (16 + 16) KB =
 /// 64 KB a watch, where the library's defaults take 512 KB. A request line or a single header has
