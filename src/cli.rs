@@ -16,10 +16,10 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::config::Config;
+use crate::history::command::Arguments as HistoryArguments;
 pub use doctor::DoctorArguments;
-pub use history::{HistoryArguments, HistoryForm};
 pub use moving::{TakeoverArguments, UninstallArguments};
-pub use run::{Config, UiAddress};
 pub use sql::SqlArguments;
 pub use why::WhyArguments;
 

@@ -71,7 +71,7 @@
 //! | `poll-<n>` | the question it asks | metric servers, the inbox |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | what is kept of pods that are counted | their watches, the inbox |
-//! | `hand-<n>` | the write it carries out | the API server, the inbox |
+//! | `write-<n>` | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
 //! | `lease` | the election | the API server, its next renewal |
@@ -90,13 +90,15 @@
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
 
-mod base64;
 pub mod check;
-mod civil;
 pub mod cli;
+mod clock;
+pub mod config;
 pub mod daemon;
 pub mod doctor;
+mod encode;
 pub mod explain;
+pub mod formats;
 pub mod history;
 pub mod http;
 pub mod kube;
@@ -109,6 +111,7 @@ pub mod polling;
 pub mod prometheus;
 mod rights;
 pub mod scaling;
+pub mod sources;
 pub mod store;
 pub mod telemetry;
 pub mod ui;

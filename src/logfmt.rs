@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use log::kv::{self, Key, Value, VisitSource};
-
-use crate::civil::date_from_days;
 
 /// Starts logging to standard error. `RUST_LOG` chooses levels, default `info`.
 ///
@@ -76,24 +77,18 @@ fn quote(line: &mut String, text: &str) {
 /// `2026-01-02T03:04:05.678Z`.
 #[must_use]
 pub fn iso(unix_millis: i64) -> String {
-    let (days, ms) = (unix_millis.div_euclid(86_400_000), unix_millis.rem_euclid(86_400_000));
-    let (year, month, day) = date_from_days(days);
-    let (hours, minutes, seconds, millis) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
+    format!("{:.3}Z", utc(Timestamp::from_millisecond(unix_millis)))
 }
 
 /// `Fri, 02 Jan 2026 03:04:05 GMT`, the form of HTTP's `Date` (RFC 9110, 5.6.7).
 #[must_use]
 pub fn http_date(unix_seconds: i64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, seconds) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
-    let (year, month, day) = date_from_days(days);
-    // 1970-01-01 was a Thursday.
-    let weekday = usize::try_from(days.rem_euclid(7)).ok().and_then(|day| DAYS.get(day)).unwrap_or(&"");
-    let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"");
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{weekday}, {day:02} {month} {year:04} {hours:02}:{minutes:02}:{seconds:02} GMT")
+    utc(Timestamp::from_second(unix_seconds)).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// A time beyond the year 9999 becomes 1970.
+fn utc(at: Result<Timestamp, jiff::Error>) -> DateTime {
+    TimeZone::UTC.to_datetime(at.unwrap_or_default())
 }
 
 #[cfg(test)]

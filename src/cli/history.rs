@@ -1,34 +1,13 @@
 //! The arguments of `hpalite history`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
 use super::{Command, Problems, database, number, object, one, output, take};
+use crate::history::command::{Arguments, Form};
 use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
-
-/// Arguments of `hpalite history`.
-#[derive(Debug, PartialEq)]
-pub struct HistoryArguments {
-    pub db: PathBuf,
-    pub namespace: String,
-    pub name: String,
-    pub group: Option<ApiGroup>,
-    pub since: Duration,
-    /// Columns of a plot, points of the other forms.
-    pub width: Option<usize>,
-    pub ascii: bool,
-    pub form: HistoryForm,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryForm {
-    Plot,
-    Csv,
-    Json,
-}
 
 pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -> Result<Command, Problems> {
     let mut problems = Vec::new();
@@ -60,14 +39,14 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
     let form = match (csv, json) {
         (true, true) => {
             problems.push("--csv and --json: choose one".to_owned());
-            HistoryForm::Csv
+            Form::Csv
         }
-        (true, false) => HistoryForm::Csv,
-        (false, true) => HistoryForm::Json,
-        (false, false) => HistoryForm::Plot,
+        (true, false) => Form::Csv,
+        (false, true) => Form::Json,
+        (false, false) => Form::Plot,
     };
     let width = width.and_then(|text| number("--width", &text, &mut problems));
-    let bounds = if form == HistoryForm::Plot { 40..=300 } else { 1..=2000 };
+    let bounds = if form == Form::Plot { 40..=300 } else { 1..=2000 };
     if width.is_some_and(|width| !bounds.contains(&width)) {
         problems.push(format!("--width: must be between {} and {}", bounds.start(), bounds.end()));
     }
@@ -85,7 +64,7 @@ pub(super) fn parse(parser: &mut Parser, env: &dyn Fn(&str) -> Option<String>) -
     });
     let object = object("history", namespace, name, &mut problems);
     match (object, since) {
-        (Some((namespace, name)), Some(since)) if problems.is_empty() => Ok(Command::History(HistoryArguments {
+        (Some((namespace, name)), Some(since)) if problems.is_empty() => Ok(Command::History(Arguments {
             db: database(db, env),
             namespace,
             name,
@@ -113,7 +92,7 @@ mod tests {
             panic!("refused")
         };
         assert_eq!((arguments.namespace.as_str(), arguments.name.as_str()), ("shop", "web"));
-        assert_eq!((arguments.since, arguments.form), (Duration::from_secs(604_800), HistoryForm::Csv));
+        assert_eq!((arguments.since, arguments.form), (Duration::from_secs(604_800), Form::Csv));
         for (bad, expected) in [
             (&["history"][..], "NAMESPACE/NAME"),
             (&["history", "web"], "NAMESPACE/NAME"),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
 
-use crate::cli::Config;
+use crate::config::Config;
 use crate::http::certificates::{OwnCertificates, ServiceNames, ServingCertificate};
 use crate::http::rotation::Rotation;
 use crate::http::tls::{self, TlsState};

@@ -1,11 +1,11 @@
 //! The Lease by which one of several instances acts.
 //!
-//! Owns the `lease` thread, which carries out what [`Election`] wants and tells the rest of the daemon what came of
-//! it, and the [`Fence`] that every write to the API server passes.
+//! Owns the `lease` thread, which carries out what [`Election`] wants and reports to the rest of the daemon what came of
+//! it: the [`Fence`] is open while the Lease is held.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use log::{debug, info, warn};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::clock;
-use super::hands::FIELD_MANAGER;
-use super::resources::LEASES;
+use super::fence::{FIELD_MANAGER, Fence};
+use crate::clock;
 use crate::http::api::Readiness;
 use crate::kube::client::Client;
 use crate::kube::election::{Action, Election, Seen, Timing};
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
+use crate::kube::resources::LEASES;
 use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
 use crate::scaling::event::Event;
@@ -31,43 +31,6 @@ use crate::wire::time::format_micros;
 const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Letting the Lease go at the end: a healthy API server needs milliseconds, and the process should end.
 pub(super) const RELEASE_WITHIN: Duration = Duration::from_secs(1);
-/// The longest life of a write when no Lease limits it.
-const WRITE_MAX: Duration = Duration::from_secs(30);
-
-/// Whether this instance may write: open until the renewal in force runs out, by this host's clock alone.
-#[derive(Debug, Default)]
-pub(super) struct Fence {
-    /// Milliseconds of [`clock::since_boot`]; 0 is closed.
-    until: AtomicU64,
-    /// Writes to the Lease itself, which pass no fence.
-    renewals: AtomicU64,
-}
-
-impl Fence {
-    /// For an instance that runs without a Lease.
-    pub(super) fn open() -> Self {
-        Self { until: AtomicU64::new(u64::MAX), ..Self::default() }
-    }
-
-    /// How long a write that starts now may take.
-    ///
-    /// # Errors
-    /// [`Error::LeaseNotHeld`].
-    pub(super) fn pass(&self) -> Result<Duration, Error> {
-        let left = Duration::from_millis(self.until.load(Ordering::Acquire)).saturating_sub(clock::since_boot());
-        if left.is_zero() { Err(Error::LeaseNotHeld) } else { Ok(left.min(WRITE_MAX)) }
-    }
-
-    /// How often the Lease was taken or renewed.
-    pub(super) fn renewals(&self) -> u64 {
-        self.renewals.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, until: Option<Duration>) {
-        let until = until.map_or(0, |until| u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
-        self.until.store(until, Ordering::Release);
-    }
-}
 
 enum Message {
     Noticed(Option<Seen>),
@@ -96,7 +59,7 @@ impl Lease {
         let (messages, received) = channel();
         let (end, ended) = channel();
         let deposed = Arc::new(AtomicBool::new(false));
-        let keeper = Keeper {
+        let lease_loop = LeaseLoop {
             client: client.clone(),
             name: name.clone(),
             namespace: namespace.clone(),
@@ -134,7 +97,7 @@ impl Lease {
             },
         )?;
         std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
-            keeper.run(&received);
+            lease_loop.run(&received);
             // Nobody listens once the process is ending anyway.
             let _ = end.send(());
         })?;
@@ -169,7 +132,7 @@ impl Lease {
     }
 }
 
-struct Keeper {
+struct LeaseLoop {
     client: Client,
     name: String,
     namespace: String,
@@ -193,7 +156,7 @@ struct Told {
     lapsed: bool,
 }
 
-impl Keeper {
+impl LeaseLoop {
     fn run(mut self, messages: &Receiver<Message>) {
         while let Some(next_at) = self.election.next_at() {
             let now = clock::since_boot();
@@ -221,7 +184,7 @@ impl Keeper {
             (Action::Read, Err(error)) if error.is_not_found() => self.election.read(None, now),
             (_, Ok(seen)) => {
                 self.election.written(seen, sent_at);
-                self.fence.renewals.fetch_add(1, Ordering::Relaxed);
+                self.fence.renewed();
             }
             (Action::Create, Err(error)) if error.is_already_exists() => self.election.refused(now),
             (Action::Write { .. }, Err(error)) if error.is_conflict() || error.is_not_found() => {
@@ -389,19 +352,6 @@ fn read(body: &[u8], timing: Timing) -> Result<Seen, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fence_opens_and_closes_by_itself() {
-        let fence = Fence::default();
-        assert!(fence.pass().is_err());
-        fence.set(Some(clock::since_boot() + Duration::from_secs(60)));
-        assert!(fence.pass().unwrap() <= WRITE_MAX);
-        fence.set(Some(clock::since_boot() + Duration::from_secs(5)));
-        assert!(fence.pass().unwrap() <= Duration::from_secs(5), "a write ends before its permission");
-        fence.set(Some(clock::since_boot().saturating_sub(Duration::from_millis(1))));
-        assert!(matches!(fence.pass(), Err(Error::LeaseNotHeld)));
-        assert_eq!(Fence::open().pass().unwrap(), WRITE_MAX);
-    }
 
     #[test]
     fn a_lease_is_read_whatever_is_missing_from_it() {

@@ -5,24 +5,20 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod api_writer;
 mod certificates;
-mod clock;
-mod endpoints;
-mod hands;
+mod fence;
 mod identity;
 mod lease;
 mod metrics;
 mod pods;
 mod reads;
-mod resources;
 mod reviews;
-mod secrets;
 mod serving;
 mod trust;
 mod watches;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -30,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::cli::Config;
+use crate::clock::{self, Clock};
+use crate::config::Config;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::Authorizer;
@@ -40,23 +37,18 @@ use crate::http::{Handler, Response};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
-use crate::outbound::names::{self, Names};
-use crate::outbound::networks::Rules;
-use crate::polling::credentials::{Clock as ClockFn, Resolver, ResolverConfig};
-use crate::polling::poller::{Asker, Pollers};
-use crate::polling::proxy::ProxySettings;
-use crate::polling::request::MARK;
-use crate::polling::tls::Roots;
-use crate::polling::transport::{Transport, TransportConfig};
+use crate::outbound::MARK;
+use crate::polling::poller::{Ask, Pollers};
 use crate::scaling::event::{self, Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
+use crate::sources::Asker;
 use crate::store::{Options, Store};
 use crate::ui;
+use api_writer::{ApiWriter, Job};
 use certificates::Certificates;
-use clock::Clock;
-use hands::{Hands, Job};
+use fence::Fence;
 use identity::Identity;
-use lease::{Fence, Lease};
+use lease::Lease;
 use trust::Trust;
 
 /// Events that wait for the core. A list of 10,000 objects comes faster than it is taken in; the
@@ -195,7 +187,7 @@ struct Daemon {
     clock: Clock,
     client: Client,
     store: Store,
-    hands: Hands,
+    writer: ApiWriter,
     pods: pods::Pods,
     polls: Option<SyncSender<PollJob>>,
     pollers: Pollers,
@@ -229,14 +221,15 @@ impl Daemon {
         let (polls, jobs) = sync_channel(config.poll_threads);
         let listeners = [Some(&api), Some(&http), ui.as_ref()];
         let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
-        let asker = asker(config, own, &client, own_namespace);
+        let asker = Asker::new(config, own, &client, own_namespace);
+        let ask: Arc<Ask> = Arc::new(move |job| asker.ask(job));
         let sink = inbox.clone();
-        let pollers = Pollers::start(config.poll_threads, &asker, jobs, move |done| {
+        let pollers = Pollers::start(config.poll_threads, &ask, jobs, move |done| {
             let _ = sink.send(Event::Polled(done));
         })
         .map_err(io("poll threads"))?;
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
-        let hands = Hands::start(&client, &fence, inbox).map_err(io("writer threads"))?;
+        let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
         let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
@@ -322,7 +315,7 @@ impl Daemon {
             clock,
             client,
             store,
-            hands,
+            writer,
             pods,
             polls,
             pollers,
@@ -356,7 +349,7 @@ impl Daemon {
             if ending.is_none() && stopping.load(Ordering::SeqCst) {
                 self.ready.stopping.store(true, Ordering::Release);
                 // No new writes, so that the Lease can go to another instance while reads are still served here.
-                self.hands.close();
+                self.writer.close();
                 ending = Some(Ending { began: Instant::now(), handed_over: false });
             }
             let mut at_most = TICK;
@@ -392,7 +385,7 @@ impl Daemon {
     fn wind_down(&mut self, ending: &mut Ending, drain: Duration) -> Duration {
         let elapsed = ending.began.elapsed();
         if !ending.handed_over {
-            let have_written = self.hands.have_written();
+            let have_written = self.writer.have_written();
             if !have_written && elapsed < DRAIN_WRITES {
                 return LOOK_FOR_END;
             }
@@ -447,19 +440,19 @@ impl Daemon {
                         self.hand_over_records();
                         self.store.ticket()
                     });
-                    self.hands.take(Job::Write { write: Box::new(write), decided });
+                    self.writer.take(Job::Write { write: Box::new(write), decided });
                 }
                 Command::ReadTarget { object, target, known } => {
-                    self.hands.take(Job::ReadTarget { object, target, known })
+                    self.writer.take(Job::ReadTarget { object, target, known })
                 }
                 Command::ReadAuthentication(authentication) => {
-                    self.hands.take(Job::ReadAuthentication(authentication));
+                    self.writer.take(Job::ReadAuthentication(authentication));
                 }
                 Command::CountReadyPods { object, selector } => {
-                    self.hands.take(Job::CountReadyPods { object, selector })
+                    self.writer.take(Job::CountReadyPods { object, selector })
                 }
                 Command::WatchPods { namespace, selections } => self.pods.count(namespace, selections),
-                Command::Emit(event) => self.hands.emit(event),
+                Command::Emit(event) => self.writer.emit(event),
                 Command::Publish(key, view) => {
                     if let (Some(tally), Some(view)) = (&self.keda, &view) {
                         tally.publish(view);
@@ -491,10 +484,10 @@ impl Daemon {
         self.client.shutdown_watches();
         self.trust.stop();
         self.polls = None;
-        self.hands.close();
+        self.writer.close();
         self.lease.finish();
         let until = Instant::now() + DRAIN_WRITES;
-        while !self.hands.is_finished() && Instant::now() < until {
+        while !self.writer.is_finished() && Instant::now() < until {
             // The threads hand in their outcomes here; those still count for the history.
             if let Ok(event) = events.recv_timeout(Duration::from_millis(20)) {
                 self.take(event);
@@ -514,42 +507,6 @@ impl Daemon {
         std::mem::forget((self.api, self.http, self.ui));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
-}
-
-/// The addresses that a daemon of this configuration listens on.
-pub(crate) fn own_addresses(config: &Config) -> Vec<SocketAddr> {
-    [config.listen, config.http].into_iter().chain(config.ui.map(|ui| ui.address)).collect()
-}
-
-/// Who asks metric servers, as this configuration says. `own` is where the daemon listens, which nobody asks.
-pub(crate) fn asker(config: &Config, own: Vec<SocketAddr>, client: &Client, own_namespace: Option<String>) -> Asker {
-    let bundle = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let transport = Transport::new(TransportConfig {
-        roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
-        proxy: ProxySettings::from_variables(|name| std::env::var(name).ok()),
-        default_timeout: config.query_timeout,
-        user_agent: format!("hpalite/{VERSION}"),
-        names: Arc::new(Names::new(names::THREADS)),
-        rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
-    });
-    let clock: ClockFn = Arc::new(|| crate::scaling::model::UnixMillis(clock::wall_millis()));
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let resolver = Resolver::new(
-        Arc::new(secrets::KubeSecrets { client: client.clone() }),
-        ResolverConfig {
-            cluster_object_namespace: config
-                .cluster_namespace
-                .clone()
-                .or_else(|| env("POD_NAMESPACE"))
-                .or(own_namespace)
-                .unwrap_or_else(|| config.service.1.clone()),
-            file_root: config.filepath_root.clone(),
-            restrict_secret_access: env("KEDA_RESTRICT_SECRET_ACCESS").is_some_and(|value| value == "true"),
-        },
-        Arc::clone(&clock),
-    );
-    let services = Arc::new(endpoints::KubeServices { client: client.clone() });
-    Asker { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock }
 }
 
 /// The log tells changes; an unchanging daemon is silent.
@@ -602,7 +559,7 @@ fn log_record(record: &Record) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::UiAddress;
+    use crate::config::UiAddress;
 
     #[test]
     fn only_a_page_that_was_asked_for_must_have_its_port() {

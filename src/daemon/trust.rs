@@ -17,11 +17,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::certificates::Certificates;
-use super::hands::FIELD_MANAGER;
-use super::lease::Fence;
-use super::resources::{API_SERVICES, CONFIG_MAPS};
-use crate::base64;
-use crate::cli::Config;
+use super::fence::{FIELD_MANAGER, Fence};
+use crate::config::Config;
+use crate::encode::base64_encode;
 use crate::http::api::Readiness;
 use crate::http::chain::ChainVerifier;
 use crate::http::front_proxy::{CLIENT_CA_KEY, FrontProxyTrust};
@@ -30,6 +28,7 @@ use crate::http::tls::TlsState;
 use crate::kube::client::Client;
 use crate::kube::error::Error;
 use crate::kube::request::{PatchKind, Resource};
+use crate::kube::resources::{API_SERVICES, CONFIG_MAPS};
 use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
 
@@ -299,7 +298,7 @@ impl Keeper {
             self.settle(Bundle::NotOurs);
             return;
         }
-        let wanted = base64::encode(self.with_foreign(ours, &spec).as_bytes());
+        let wanted = base64_encode(self.with_foreign(ours, &spec).as_bytes());
         if spec.ca_bundle.as_deref() == Some(wanted.as_str()) && !spec.insecure_skip_tls_verify {
             self.settle(Bundle::Kept(Instant::now()));
             return;
@@ -323,7 +322,7 @@ impl Keeper {
 
     /// Our CAs, and those of other instances that the bundle has: one that hands over serves on for a while.
     fn with_foreign(&mut self, ours: String, spec: &ApiServiceSpec) -> String {
-        let present = spec.ca_bundle.as_deref().and_then(base64::decode).unwrap_or_default();
+        let present = spec.ca_bundle.as_deref().and_then(crate::encode::base64_decode).unwrap_or_default();
         let present = rotation::foreign_authorities(&present, &ours, SystemTime::now());
         // Those that are gone would be as new when they come back.
         self.foreign.retain(|(pem, _)| present.contains(pem));

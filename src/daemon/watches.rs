@@ -7,8 +7,8 @@ use log::warn;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::resources::{self, HPAS};
 use crate::kube::client::Client;
+use crate::kube::resources::{self, HPAS};
 use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
 use crate::scaling::event::{Event, Seen};

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Doctor;
+use crate::encode::base64_decode;
 use crate::http::chain::certificates_from_pem;
 use crate::kube::untyped::{condition, has_ready_endpoint, items, selects, text};
 use crate::kube::{Error, Request};
@@ -173,7 +174,7 @@ fn why_unready(pod: &Value) -> String {
 
 /// The PEM text of a caBundle.
 pub(super) fn pem(bundle: &str) -> Result<String, String> {
-    let bytes = crate::base64::decode(bundle).ok_or("it is not base64")?;
+    let bytes = base64_decode(bundle).ok_or("it is not base64")?;
     String::from_utf8(bytes).map_err(|_| "it is not PEM".to_owned())
 }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::Config;
+use crate::config::Config;
 use crate::kube::{Client, ClusterConfig, Error, Request};
 
 /// The id of a finding that something could not be looked at.

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::objects::texts;
 use super::{Doctor, Severity};
-use crate::daemon;
-use crate::polling::poller::Asker;
 use crate::scaling::event::{Answer, Credentials, ErrorClass, Missing, PollError, PollJob};
 use crate::scaling::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, OnMissing, Query, ScaledObject, Source,
 };
+use crate::sources::Asker;
 use crate::store::unix_now;
 use crate::wire;
 
@@ -38,12 +37,8 @@ impl Doctor<'_> {
         let Some((objects, authentications)) = self.definitions() else { return };
         let questions = self.questions(&objects, &authentications);
         let client = self.client.clone();
-        let asker = daemon::asker(
-            &self.subject.config,
-            daemon::own_addresses(&self.subject.config),
-            &client,
-            self.own_namespace.clone(),
-        );
+        let asker =
+            Asker::new(&self.subject.config, self.subject.config.own_addresses(), &client, self.own_namespace.clone());
         let answers = ask_all(&asker, &questions);
         let mut troubles: BTreeMap<String, (PollError, usize, Vec<String>)> = BTreeMap::new();
         let mut left_out = 0;

@@ -1,10 +1,11 @@
 //! `hpalite history`: finds the object, reads its past beside a live daemon, and writes it in the form asked for.
 
 use std::io::{ErrorKind, IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::plot::{self, Style};
 use super::{Grid, csv, load};
-use crate::cli::{HistoryArguments, HistoryForm};
 use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::store::past::Range;
 use crate::store::{Error, Reader, now_unix_ms};
@@ -14,11 +15,32 @@ const POINTS: usize = 500;
 /// Columns of a plot where nothing tells the terminal's.
 const WIDTH: usize = 80;
 
+/// Arguments of `hpalite history`.
+#[derive(Debug, PartialEq)]
+pub struct Arguments {
+    pub db: PathBuf,
+    pub namespace: String,
+    pub name: String,
+    pub group: Option<ApiGroup>,
+    pub since: Duration,
+    /// Columns of a plot, points of the other forms.
+    pub width: Option<usize>,
+    pub ascii: bool,
+    pub form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Plot,
+    Csv,
+    Json,
+}
+
 /// Writes the history in the form that was asked for.
 ///
 /// # Errors
 /// What is wrong, and what to do about it.
-pub fn run(arguments: &HistoryArguments, out: &mut dyn Write) -> Result<(), String> {
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     let mut reader = Reader::open(&arguments.db).map_err(text)?;
     let group = group(&mut reader, arguments)?;
@@ -29,14 +51,14 @@ pub fn run(arguments: &HistoryArguments, out: &mut dyn Write) -> Result<(), Stri
     let style = style(arguments);
     let points = arguments.width.unwrap_or(POINTS);
     let history = load(&mut reader, &key, range, |points_max| match arguments.form {
-        HistoryForm::Plot => Grid::exact(range, style.points()),
-        HistoryForm::Csv | HistoryForm::Json => Grid::aligned(range, points.min(points_max)),
+        Form::Plot => Grid::exact(range, style.points()),
+        Form::Csv | Form::Json => Grid::aligned(range, points.min(points_max)),
     });
     let history = history.map_err(text)?.ok_or_else(|| unknown(arguments))?;
     let written = match arguments.form {
-        HistoryForm::Plot => plot::render(&history, style),
-        HistoryForm::Csv => csv::render(&history),
-        HistoryForm::Json => serde_json::to_string(&history).map_err(|error| error.to_string())? + "\n",
+        Form::Plot => plot::render(&history, style),
+        Form::Csv => csv::render(&history),
+        Form::Json => serde_json::to_string(&history).map_err(|error| error.to_string())? + "\n",
     };
     match out.write_all(written.as_bytes()) {
         // Whoever reads has seen enough: `| head`.
@@ -46,7 +68,7 @@ pub fn run(arguments: &HistoryArguments, out: &mut dyn Write) -> Result<(), Stri
 }
 
 /// The one that was asked for, or the only one that there is.
-fn group(reader: &mut Reader, arguments: &HistoryArguments) -> Result<ApiGroup, String> {
+fn group(reader: &mut Reader, arguments: &Arguments) -> Result<ApiGroup, String> {
     let groups =
         reader.past(|past| past.groups(&arguments.namespace, &arguments.name)).map_err(|error| error.to_string())?;
     match (arguments.group, groups.as_slice()) {
@@ -60,7 +82,7 @@ fn group(reader: &mut Reader, arguments: &HistoryArguments) -> Result<ApiGroup, 
     }
 }
 
-fn unknown(arguments: &HistoryArguments) -> String {
+fn unknown(arguments: &Arguments) -> String {
     let group = arguments.group.map_or(String::new(), |group| format!(" in {}", group.name()));
     format!(
         "the history knows no ScaledObject {}/{}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them",
@@ -68,7 +90,7 @@ fn unknown(arguments: &HistoryArguments) -> String {
     )
 }
 
-fn style(arguments: &HistoryArguments) -> Style {
+fn style(arguments: &Arguments) -> Style {
     let stdout = std::io::stdout();
     let is_terminal = stdout.is_terminal();
     let columns = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());

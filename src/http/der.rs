@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::civil;
+use jiff::civil::DateTime;
 
 /// Who a certificate is made out to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -161,18 +161,18 @@ fn unix_seconds(tag: u8, value: &[u8]) -> Result<i64, DerError> {
         _ => return Err(DerError::Time),
     };
     let digits = body.strip_suffix(b"Z").filter(|d| d.iter().all(u8::is_ascii_digit)).ok_or(DerError::Time)?;
-    let number = |from: usize, len: usize| digits[from..from + len].iter().fold(0, |n, d| n * 10 + i64::from(d - b'0'));
-    let year = match (century_digits, number(0, 2)) {
+    let pair =
+        |from: usize| digits[from..from + 2].iter().fold(0, |n: i8, digit| n * 10 + (digit - b'0').cast_signed());
+    let year = match (century_digits, i16::from(pair(0))) {
         (0, short @ 0..50) => 2000 + short,
         (0, short) => 1900 + short,
-        (_, century) => century * 100 + number(2, 2),
+        (_, century) => century * 100 + i16::from(pair(2)),
     };
-    let field = |index: usize| number(century_digits + 2 * index, 2);
-    let (month, day, hour, minute, second) = (field(1), field(2), field(3), field(4), field(5));
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59 {
-        return Err(DerError::Time);
-    }
-    Ok(civil::days_from_date(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+    let field = |index: usize| pair(century_digits + 2 * index);
+    let date = DateTime::new(year, field(1), field(2), field(3), field(4), field(5), 0).map_err(|_| DerError::Time)?;
+    // Not by way of a timestamp: the last day of the year 9999, which means "never" (RFC 5280, 4.1.2.5), is beyond the
+    // latest of them.
+    Ok(date.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_secs())
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::certificates::{self, CertificateError, OwnCertificates, Renewal, ServiceNames};
 use super::der;
-use crate::base64;
 
 /// Between a bundle that is written and a certificate that relies on it: the kube-apiservers hear of a change by
 /// their watches, within milliseconds of each other.
@@ -162,7 +161,7 @@ pub fn foreign_authorities(bundle: &[u8], ours: &str, now: SystemTime) -> Vec<St
 
 fn to_pem(der: &[u8]) -> String {
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let text = base64::encode(der);
+    let text = crate::encode::base64_encode(der);
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(64));

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use ureq::http::HeaderValue;
 
-use crate::base64;
-
 /// One small read a minute is nothing; more often gains nothing.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
@@ -48,7 +46,7 @@ impl Credential {
         if username.contains(':') {
             return Err("a username cannot contain a colon".to_owned());
         }
-        let coded = base64::encode(format!("{username}:{password}").as_bytes());
+        let coded = crate::encode::base64_encode(format!("{username}:{password}").as_bytes());
         sensitive(&format!("Basic {coded}")).map(Credential::Fixed)
     }
 

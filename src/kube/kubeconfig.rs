@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::base64;
-
 /// What the current context of a kubeconfig says, not yet read from disk.
 #[derive(Default)]
 pub(super) struct Selected {
@@ -293,7 +291,7 @@ fn material(
     problems: &mut Vec<String>,
 ) -> Option<Material> {
     if let Some(data) = non_empty(data) {
-        return match base64::decode(&data) {
+        return match crate::encode::base64_decode(&data) {
             Some(bytes) => Some(Material::Inline(bytes)),
             None => {
                 problems.push(place.problem(&format!("{field}-data"), "not base64"));

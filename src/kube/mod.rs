@@ -12,6 +12,7 @@ pub mod election;
 pub mod error;
 mod kubeconfig;
 pub mod request;
+pub(crate) mod resources;
 mod tls;
 pub(crate) mod untyped;
 pub mod watch;

@@ -5,11 +5,11 @@
 
 use serde_json::Value;
 
-use super::exposition::Selector;
-use super::json::{Kind, Raw};
-use super::path::{Found, Path, TooMuch};
-use super::{xml, yaml};
-use crate::polling::encode::cut;
+use crate::encode::cut;
+use crate::formats::exposition::Selector;
+use crate::formats::json::{Kind, Raw};
+use crate::formats::path::{Found, Path, TooMuch};
+use crate::formats::{xml, yaml};
 use crate::polling::failed;
 use crate::polling::transport::BODY_MAX;
 use crate::prometheus::answer::{bare_status, instead_of};

@@ -2,79 +2,13 @@
 //!
 //! Pure. Must not put a parameter's value into an error text.
 
-use crate::base64;
+use crate::encode::{base64_encode, escape, percent_decode};
+use crate::formats::url::Url;
 use crate::polling::auth::{Auth, is_header_name};
-use crate::polling::encode::{escape, percent_decode};
 use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
 use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{ApiKeyPlace, AuthMode, MetricsApiSource};
-
-/// An absolute http(s) URL in its parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    /// In lower case.
-    pub scheme: String,
-    /// `name:password`, percent-encoded.
-    pub user: Option<String>,
-    /// Name or address, in brackets if that is how it is written.
-    pub host: String,
-    pub port: Option<u16>,
-    /// Begins with a slash.
-    pub path: String,
-    /// Without the `?`.
-    pub query: Option<String>,
-}
-
-impl Url {
-    /// Takes a URL apart; `None` when it is none that can be asked.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        let scheme = scheme.to_ascii_lowercase();
-        let rest = rest.split('#').next().unwrap_or_default();
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let (user, host_port) =
-            authority.rsplit_once('@').map_or((None, authority), |(user, host_port)| (Some(user), host_port));
-        let after_bracket = host_port.rfind(']').map_or(0, |at| at + 1);
-        let (host, port) = match host_port[after_bracket..].rfind(':') {
-            Some(at) => (&host_port[..after_bracket + at], Some(host_port[after_bracket + at + 1..].parse().ok()?)),
-            None => (host_port, None),
-        };
-        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-        let is_usable = ["http", "https"].contains(&scheme.as_str())
-            && !host.is_empty()
-            && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-        is_usable.then(|| Self {
-            scheme,
-            user: user.map(str::to_owned),
-            host: host.to_owned(),
-            port,
-            path: if path.is_empty() { "/".to_owned() } else { ascii(path) },
-            query: query.map(ascii),
-        })
-    }
-
-    /// `scheme://host:port`
-    #[must_use]
-    pub fn server(&self) -> String {
-        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{}{port}", self.scheme, self.host)
-    }
-}
-
-fn ascii(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_ascii() {
-            out.push(c);
-        } else {
-            out.push_str(&escape(c.encode_utf8(&mut [0; 4])));
-        }
-    }
-    out
-}
 
 /// Builds the request to `url`. `authentication` names the (Cluster)TriggerAuthentication that gave
 /// `parameters`, for error texts; `None` when the trigger refers to none.
@@ -99,7 +33,7 @@ pub fn build(
         bytes.extend(percent_decode(password));
         headers.push(Header {
             name: "Authorization".into(),
-            value: format!("Basic {}", base64::encode(&bytes)),
+            value: format!("Basic {}", base64_encode(&bytes)),
             secret: true,
         });
     }

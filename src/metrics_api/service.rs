@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use super::answer;
-use super::request::{Url, build, unusable};
+use super::request::{build, unusable};
+use crate::formats::url::Url;
 use crate::polling::credentials::{FetchError, FetchErrorKind};
 use crate::polling::transport::{Reply, Transport};
 use crate::polling::{Parameters, failed};

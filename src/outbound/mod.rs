@@ -15,3 +15,7 @@ pub(crate) mod chain;
 pub(crate) mod connect;
 pub mod names;
 pub mod networks;
+
+/// A header of every request that is sent for a trigger, in lower case. Whatever way such a request comes back to us, it
+/// is known by it.
+pub const MARK: &str = "hpalite-poll";

@@ -4,7 +4,7 @@
 
 use super::request::{Header, IGNORED_HEADERS};
 use super::{Parameters, failed};
-use crate::base64;
+use crate::encode::base64_encode;
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::AuthMode;
 
@@ -78,7 +78,7 @@ impl<'a> Auth<'a> {
         if modes.contains(&AuthMode::Basic) {
             let username = self.required("basic", &["username"])?;
             let password = self.optional("password").unwrap_or_default();
-            let value = format!("Basic {}", base64::encode(format!("{username}:{password}").as_bytes()));
+            let value = format!("Basic {}", base64_encode(format!("{username}:{password}").as_bytes()));
             found = found.or(Some(Header { name: "Authorization".into(), value, secret: true }));
         }
         if modes.contains(&AuthMode::Custom) {

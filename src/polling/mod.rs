@@ -13,7 +13,6 @@ pub(crate) mod auth;
 mod cache;
 mod connector;
 pub mod credentials;
-pub(crate) mod encode;
 pub mod env;
 pub mod fault;
 pub mod poller;

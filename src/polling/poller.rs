@@ -1,4 +1,4 @@
-//! The poll threads: a job in, credentials resolved, the question asked, the answer out.
+//! The poll threads: a job in, an answer out.
 //!
 //! Owns its threads and their counters. How many jobs are out, and to which server, is decided by who
 //! fills the queue.
@@ -8,18 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use log::debug;
-
-use super::Parameters;
-use super::credentials::{Clock, Resolver};
-use super::transport::Transport;
-use crate::metrics_api::service::{self, ServiceSource};
-use crate::prometheus::{self, query};
 use crate::scaling::event::{Answer, PollDone, PollJob};
-use crate::scaling::model::Query;
-use crate::wire::mask;
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
@@ -91,7 +82,9 @@ impl PollStats {
     }
 }
 
-fn outcome(answer: &Answer) -> &'static str {
+/// The class of an answer, one of [`OUTCOMES`].
+#[must_use]
+pub fn outcome(answer: &Answer) -> &'static str {
     match answer {
         Answer::Value(_) => "value",
         Answer::Missing(missing) => missing.class(),
@@ -99,56 +92,8 @@ fn outcome(answer: &Answer) -> &'static str {
     }
 }
 
-/// All that is needed to do a job; also for a caller without threads.
-#[derive(Clone)]
-pub struct Asker {
-    pub transport: Arc<Transport>,
-    pub resolver: Arc<Resolver>,
-    pub services: Arc<dyn ServiceSource>,
-    pub clock: Clock,
-}
-
-impl Asker {
-    /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
-    #[must_use]
-    pub fn ask(&self, job: &PollJob) -> PollDone {
-        let begun = Instant::now();
-        let parameters = match &job.credentials {
-            None => Ok(Parameters::new()),
-            Some(credentials) => self.resolver.resolve(credentials),
-        };
-        // Of which moment the server is asked: its clock is the wall's.
-        let asked_at = (self.clock)();
-        let started = Instant::now();
-        let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
-        let (answer, what) = match &job.query {
-            Query::Prometheus(source) => {
-                let build = |parameters| query::build(source, named.as_deref(), &parameters, asked_at);
-                let answer = match parameters.and_then(build) {
-                    Ok(request) => prometheus::ask(&self.transport, &request, source),
-                    Err(error) => Answer::Failed(error),
-                };
-                (answer, source.query.as_str())
-            }
-            Query::MetricsApi(source) => {
-                let answer = match parameters {
-                    Ok(parameters) => {
-                        service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters)
-                    }
-                    Err(error) => Answer::Failed(error),
-                };
-                (answer, source.value_location.as_str())
-            }
-        };
-        let latency = started.elapsed();
-        let outcome = outcome(&answer);
-        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-        // With user information, as it is told apart by.
-        let server = mask::address(&job.server);
-        debug!(poll = job.id, server:% = server, query = what, outcome, latency_ms; "polled");
-        PollDone { id: job.id, asked_after: started - begun, latency, answer }
-    }
-}
+/// Does one job, blocking for as long as that takes.
+pub type Ask = dyn Fn(&PollJob) -> PollDone + Send + Sync;
 
 /// The running threads.
 pub struct Pollers {
@@ -165,7 +110,7 @@ impl Pollers {
     /// When a thread cannot be started.
     pub fn start(
         threads: usize,
-        asker: &Asker,
+        ask: &Arc<Ask>,
         jobs: Receiver<PollJob>,
         sink: impl Fn(PollDone) + Send + Sync + 'static,
     ) -> io::Result<Self> {
@@ -174,7 +119,7 @@ impl Pollers {
         let (alive, ended) = mpsc::channel();
         for number in 0..threads.max(1) {
             let worker = Worker {
-                asker: asker.clone(),
+                ask: Arc::clone(ask),
                 jobs: Arc::clone(&jobs),
                 stats: Arc::clone(&stats),
                 stopping: Arc::clone(&stopping),
@@ -201,7 +146,7 @@ impl Pollers {
 }
 
 struct Worker {
-    asker: Asker,
+    ask: Arc<Ask>,
     /// Locked only to take a job, so that one thread waits for the queue and the others for the lock.
     jobs: Arc<Mutex<Receiver<PollJob>>>,
     stats: Arc<PollStats>,
@@ -218,7 +163,7 @@ impl Worker {
                 continue;
             }
             self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-            let done = self.asker.ask(&job);
+            let done = (self.ask)(&job);
             self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.stats.count(&done);
             sink(done);

@@ -2,16 +2,14 @@
 //!
 //! Must not print a credential.
 
+use crate::outbound::MARK;
+
 use std::fmt;
 
 /// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
 /// The last one is ours.
 pub(crate) const IGNORED_HEADERS: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection", MARK];
-
-/// A header of every request that is sent for a trigger, in lower case. Whatever way such a request comes back to us, it
-/// is known by it.
-pub const MARK: &str = "hpalite-poll";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {

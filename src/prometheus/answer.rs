@@ -8,7 +8,7 @@
 //! an answer that is Prometheus' own: any other body may be a page that he could not read himself.
 
 use super::wire::{Body, Cell, Element, Object, Series, Value};
-use crate::polling::encode::cut;
+use crate::encode::cut;
 use crate::polling::failed;
 use crate::polling::transport::BODY_MAX;
 use crate::scaling::event::{Answer, ErrorClass, Missing, PollError};

@@ -5,9 +5,8 @@
 
 use std::fmt::Write as _;
 
-use crate::base64;
+use crate::encode::{cut, escape, percent_decode};
 use crate::polling::auth::{Auth, is_header_name, is_header_value};
-use crate::polling::encode::{cut, escape, percent_decode};
 use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
 use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
@@ -102,7 +101,7 @@ impl Address {
             let mut bytes = percent_decode(name);
             bytes.push(b':');
             bytes.extend(percent_decode(password));
-            base64::encode(&bytes)
+            crate::encode::base64_encode(&bytes)
         });
         let server = format!("{scheme}://{host}");
         let path: String = path.trim_end_matches('/').chars().map(percent_if_not_ascii).collect();

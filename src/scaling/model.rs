@@ -8,6 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::allowed::Allowed;
 use super::formula::Formula;
 use super::hpa::MetricTarget;
@@ -31,6 +34,14 @@ impl UnixMillis {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// In UTC and whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`. Beyond the year 9999 it is 1970.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = Timestamp::from_second(self.0.div_euclid(1_000)).unwrap_or_default();
+        write!(f, "{:.0}Z", TimeZone::UTC.to_datetime(at))
     }
 }
 

@@ -118,7 +118,7 @@ impl Troubles {
                     other => format!("no number but {}", other.class()),
                 };
                 let reads = trigger.on_missing.reads();
-                Some(format!("{what} for {} since {}, {reads}", trigger.label(), utc(since)))
+                Some(format!("{what} for {} since {}, {reads}", trigger.label(), since))
             });
         joined(texts)
     }
@@ -182,14 +182,6 @@ fn joined(texts: impl IntoIterator<Item = String>) -> String {
 
 fn condition(status: ConditionStatus, reason: &str, message: String) -> Condition {
     Condition { kind: ConditionKind::TriggersHealthy, status, reason: reason.to_owned(), message }
-}
-
-/// `2026-01-02T03:04:05Z`
-fn utc(at: UnixMillis) -> String {
-    let seconds = at.0.div_euclid(1_000);
-    let (year, month, day) = crate::civil::date_from_days(seconds.div_euclid(86_400));
-    let (hours, minutes) = (seconds.rem_euclid(86_400) / 3_600, seconds.rem_euclid(3_600) / 60);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}Z", seconds.rem_euclid(60))
 }
 
 #[cfg(test)]
@@ -277,6 +269,6 @@ mod tests {
 
     #[test]
     fn times_are_in_utc() {
-        assert_eq!(utc(UnixMillis(1_767_323_045_999)), "2026-01-02T03:04:05Z");
+        assert_eq!(UnixMillis(1_767_323_045_999).to_string(), "2026-01-02T03:04:05Z");
     }
 }

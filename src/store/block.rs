@@ -1,4 +1,4 @@
-//! The rows of blocks: a block's chunks are written, read and deleted here and nowhere else.
+//! The rows of blocks and their chunks: writes them, reads a row back, and deletes a block that became empty.
 
 use rusqlite::params;
 

@@ -1,5 +1,5 @@
-//! The storage of samples and what happens to it afterwards: the head is packed into blocks, small
-//! blocks are merged, what is too old goes, free pages return to the file system.
+//! Stores samples and compacts them afterwards: the head is packed into blocks, small blocks are merged and rolled
+//! up, what is too old is deleted, free pages return to the file system.
 //!
 //! Owns the sizes and their arithmetic. Everything is done in slices of one short transaction, since
 //! the writer, which calls this between flushes, must keep its promise to write decisions at once.

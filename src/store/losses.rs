@@ -1,4 +1,4 @@
-//! What was lost and why, kept until it can be told in the table `loss`.
+//! What was lost and why, kept until it can be written to the table `loss`.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ const SAME_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
-    /// Samples and others, of the counters' totals, that are told or need no telling.
-    told: (u64, u64),
+    /// Samples and others, of the counters' totals, that are recorded or need not be.
+    recorded: (u64, u64),
     /// First failure since the last success.
     trouble: Option<(i64, String)>,
     /// Id, end and cause of the newest row.
     row: Option<(i64, i64, String)>,
-    /// When there was nothing to tell for the last time.
+    /// When there was last nothing to record.
     well_unix_ms: i64,
 }
 
@@ -31,7 +31,7 @@ impl Losses {
 
     /// So many samples are counted as lost that no failure lost.
     pub(crate) fn explain(&mut self, samples: u64) {
-        self.told.0 += samples;
+        self.recorded.0 += samples;
     }
 
     /// The rows are in another file now.
@@ -39,19 +39,19 @@ impl Losses {
         self.row = None;
     }
 
-    /// Writing works again: tells what was lost, given the counters' totals.
+    /// Writing works again: records what was lost, given the counters' totals.
     pub(crate) fn write(&mut self, prepared: &mut Prepared<'_>, lost: (u64, u64)) -> Result<(), rusqlite::Error> {
         let now = clock::now_unix_ms();
-        let count = |total: u64, told: u64| i64::try_from(total.saturating_sub(told)).unwrap_or(i64::MAX);
-        let (samples, others) = (count(lost.0, self.told.0), count(lost.1, self.told.1));
+        let count = |total: u64, recorded: u64| i64::try_from(total.saturating_sub(recorded)).unwrap_or(i64::MAX);
+        let (samples, others) = (count(lost.0, self.recorded.0), count(lost.1, self.recorded.1));
         if samples + others > 0 {
             let (from, cause) = self.trouble.clone().unwrap_or_else(|| {
                 let from = if self.well_unix_ms == 0 { now } else { self.well_unix_ms };
                 (from, "more came than could be written".to_owned())
             });
             match &mut self.row {
-                Some((id, until, told))
-                    if *told == cause && from.saturating_sub(*until) < rows::millis(SAME_WITHIN) =>
+                Some((id, until, before))
+                    if *before == cause && from.saturating_sub(*until) < rows::millis(SAME_WITHIN) =>
                 {
                     prepared.execute(Sql::GrowLoss, params![*id, now, samples, others])?;
                     *until = now;
@@ -61,7 +61,7 @@ impl Losses {
                     *row = Some((id, now, cause));
                 }
             }
-            self.told = lost;
+            self.recorded = lost;
         }
         self.trouble = None;
         self.well_unix_ms = now;

@@ -99,7 +99,7 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The wall clock, which rows of the history are told by.
+/// The wall clock, by which rows of the history are dated.
 #[must_use]
 pub fn unix_now() -> crate::scaling::model::UnixMillis {
     crate::scaling::model::UnixMillis(clock::now_unix_ms())

@@ -48,7 +48,7 @@ pub(crate) fn is_sample(record: &Record) -> bool {
     matches!(record, Record::Sample { .. })
 }
 
-/// Tells when everything that was sent before it is committed.
+/// Is answered once everything that was sent before it is committed.
 #[derive(Debug)]
 pub struct Ticket(Receiver<()>);
 

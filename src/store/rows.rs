@@ -42,7 +42,7 @@ const LIST_MAX: usize = 200;
 
 /// The text, or its begin.
 pub(crate) fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
-    let short = crate::polling::encode::cut(text, TEXT_MAX);
+    let short = crate::encode::cut(text, TEXT_MAX);
     if short.len() < text.len() { format!("{short}…").into() } else { text.into() }
 }
 

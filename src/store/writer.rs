@@ -64,7 +64,7 @@ pub(crate) struct Writer {
     retry: Option<Duration>,
     /// Who waits for the next commit.
     awaited: Vec<mpsc::Sender<()>>,
-    /// The newest definition of each object: a fresh file needs them, as the core tells each only once.
+    /// The newest definition of each object: a fresh file needs them, as the core records each only once.
     definitions: HashMap<ObjectKey, Record>,
     losses: Losses,
     warned_dropped_total: u64,
@@ -135,7 +135,7 @@ impl Writer {
         }
     }
 
-    /// Runs until told to stop; true when everything was written and the file closed.
+    /// Runs until it is to stop; returns whether everything was written and the file closed.
     pub(crate) fn run(mut self, connection: Connection) -> bool {
         let mut connection = connection;
         loop {
@@ -169,7 +169,7 @@ impl Writer {
         }
     }
 
-    /// The file cannot be used any more. Tries until another one can be opened; `None` when told to stop before.
+    /// The file cannot be used any more. Tries until another one can be opened; returns `None` when asked to stop before.
     fn start_afresh(&mut self, mut open: impl FnMut(&Path) -> Result<Connection, Error>) -> Option<Connection> {
         self.awaited.clear();
         loop {
@@ -456,7 +456,7 @@ impl Writer {
         }
     }
 
-    /// What the size cap took is told at the pace of other warnings.
+    /// Warns of what the size cap took, as often as of other things.
     fn log_dropped(&mut self) {
         let dropped_total = self.counters.dropped_total();
         let now = clock::now();

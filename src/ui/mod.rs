@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::http::gate::{FromMemory, Gate, GateConfig};
 use crate::http::{Handler, Request, Response, tiny};
-use crate::polling::request::MARK;
+use crate::outbound::MARK;
 
 /// Files of the page are answered from memory.
 const WORKERS: usize = 1;

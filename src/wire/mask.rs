@@ -219,7 +219,7 @@ pub(crate) fn value(text: &str) -> Cow<'_, str> {
 fn shorten(value: &mut Value) {
     match value {
         Value::String(text) if text.len() > TEXT_MAX => {
-            let cut = crate::polling::encode::cut(text, TEXT_MAX).len();
+            let cut = crate::encode::cut(text, TEXT_MAX).len();
             text.truncate(cut);
             text.push('…');
         }

@@ -2,75 +2,31 @@
 
 use std::time::Duration;
 
-use crate::civil::{date_from_days, days_from_date};
-use crate::scaling::model::UnixMillis;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 
-const DAY_SECONDS: i64 = 86_400;
+use crate::scaling::model::UnixMillis;
 
 /// RFC 3339 with any offset and fraction; `None` when it is not.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
-    let bytes = text.as_bytes();
-    if !text.is_ascii() || bytes.len() < 20 {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let part = &text[from..to];
-        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?
-    };
-    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if separators.iter().any(|(at, byte)| bytes[*at] != *byte) || !matches!(bytes[10], b'T' | b't' | b' ') {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let mut rest = &text[19..];
-    let mut milli = 0;
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-        if digits == 0 {
-            return None;
-        }
-        milli = format!("{:0<3}", &fraction[..digits.min(3)]).parse::<i64>().ok()?;
-        rest = &fraction[digits..];
-    }
-    let offset_seconds = match rest.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
-            let at = text.len() - 6;
-            let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            let seconds = hours * 3600 + minutes * 60;
-            if *sign == b'-' { -seconds } else { seconds }
-        }
-        _ => return None,
-    };
-    let seconds = days_from_date(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset_seconds;
-    Some(UnixMillis(seconds * 1000 + milli))
+    // A date with a time of day is the least; what else RFC 9557 allows, such as a time zone in brackets, is none of it.
+    let is_plain = text.len() >= 20 && !text.contains('[');
+    let at: Timestamp = text.parse().ok().filter(|_| is_plain)?;
+    Some(UnixMillis(at.as_millisecond()))
 }
 
 /// The date of an HTTP header, as servers write it today: `Fri, 02 Jan 2026 03:04:05 GMT`.
 #[must_use]
 pub fn parse_http_date(text: &str) -> Option<UnixMillis> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split(", ").nth(1)?.strip_suffix(" GMT")?.split(' ');
-    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z"))
+    let at = rfc2822::parse(text).ok().filter(|_| text.ends_with(" GMT"))?;
+    Some(UnixMillis(at.timestamp().as_millisecond()))
 }
 
 /// Whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`.
 #[must_use]
 pub fn format_seconds(at: UnixMillis) -> String {
-    let seconds = at.0.div_euclid(1000);
-    let (year, month, day) = date_from_days(seconds.div_euclid(DAY_SECONDS));
-    let of_day = seconds.rem_euclid(DAY_SECONDS);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
+    at.to_string()
 }
 
 /// Six decimals, as `metav1.MicroTime` is written.

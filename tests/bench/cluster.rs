@@ -10,8 +10,11 @@
 //! | `HPALITE_BENCH_SECONDS` | 15 | of steady state, in which polls and writes are counted |
 //! | `HPALITE_BENCH_READ_SECONDS` | 5 | of metric reads for each number of connections |
 //! | `HPALITE_BENCH_POLL_SECONDS` | 5 | `pollingInterval` of the objects |
+//! | `HPALITE_BENCH_APPLY` | 0 | 1: only what one client sees that applies them one after another |
 #![allow(clippy::print_stdout, clippy::unwrap_used, dead_code, missing_docs)]
 
+#[path = "cluster/apply.rs"]
+mod apply;
 #[path = "../support/cluster.rs"]
 mod cluster;
 #[path = "cluster/process.rs"]
@@ -53,6 +56,9 @@ fn main() {
     cluster.install();
     let admin = Client::new(ClusterConfig::load(Some(cluster.env("KUBECONFIG").as_ref())).unwrap());
     cluster.kubectl(&["create", "namespace", NAMESPACE]);
+    if number("HPALITE_BENCH_APPLY", 0) == 1 {
+        return apply::run(&admin, &cluster, objects, polling);
+    }
     let daemon = Daemon::serve(&cluster, &[]);
     println!("{:<44} {:>22} {:>18}", format!("{objects} objects, polled every {polling} s"), "hpalite", "KEDA 2.20.2");
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use hpalite::formats::exposition::Selector as SampleSelector;
+use hpalite::formats::path::Path;
+use hpalite::formats::url::Url;
+use hpalite::formats::xml;
 use hpalite::http::front_proxy::FrontProxyTrust;
 use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
 use hpalite::http::reviews::{AccessVerdict, TokenVerdict, read_access_review, read_token_review};
 use hpalite::http::{der, tls, uri};
 use hpalite::kube::error::Status;
-use hpalite::metrics_api::exposition::Selector as SampleSelector;
-use hpalite::metrics_api::path::Path;
-use hpalite::metrics_api::{answer, request, xml};
+use hpalite::metrics_api::answer;
 use hpalite::prometheus;
 use hpalite::scaling::event::Answer;
 use hpalite::scaling::formula::{Error, Formula};
@@ -242,9 +244,9 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
         // Nothing that was not in the text.
         assert!(found.to_string().len() <= text.len() * 8 + 16);
     }
-    if let Some(url) = request::Url::parse(&location) {
+    if let Some(url) = Url::parse(&location) {
         assert!(location.to_ascii_lowercase().contains(&url.host.to_ascii_lowercase()));
         let again = format!("{}{}", url.server(), url.path);
-        assert_eq!(request::Url::parse(&again).map(|again| (again.host, again.path)), Some((url.host, url.path)));
+        assert_eq!(Url::parse(&again).map(|again| (again.host, again.path)), Some((url.host, url.path)));
     }
 }

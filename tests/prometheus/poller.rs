@@ -5,9 +5,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hpalite::polling::credentials::ResolverConfig;
-use hpalite::polling::poller::{Asker, OUTCOMES, Pollers};
+use hpalite::polling::poller::{Ask, OUTCOMES, Pollers};
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollDone, PollJob};
 use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
+use hpalite::sources::Asker;
 
 use super::credentials::{FakeSource, credentials, resolver, secret};
 use super::setup::{GENEROUS, assert_failed, source, transport};
@@ -20,6 +21,10 @@ pub(super) fn asker(secrets: &Arc<FakeSource>) -> Asker {
         services: Arc::clone(secrets) as Arc<_>,
         clock: Arc::new(|| UnixMillis(1_700_000_000_000)),
     }
+}
+
+fn ask(asker: Asker) -> Arc<Ask> {
+    Arc::new(move |job| asker.ask(job))
 }
 
 fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> PollJob {
@@ -47,7 +52,7 @@ fn jobs_are_done_and_counted() {
     let (jobs, queue) = mpsc::sync_channel(16);
     let (sender, answers) = mpsc::channel();
     let sink = move |done| sender.send(done).unwrap();
-    let pollers = Pollers::start(4, &asker(&secrets), queue, sink).unwrap();
+    let pollers = Pollers::start(4, &ask(asker(&secrets)), queue, sink).unwrap();
 
     let bearer = PrometheusSource { auth_modes: vec![AuthMode::Bearer], ..source(&fake.url(), "up") };
     let with =
@@ -83,7 +88,7 @@ fn a_silent_server_holds_only_its_own_threads() {
     let (jobs, queue) = mpsc::sync_channel(16);
     let (sender, answers) = mpsc::channel();
     let sink = move |done| sender.send(done).unwrap();
-    let pollers = Pollers::start(2, &asker(&Arc::default()), queue, sink).unwrap();
+    let pollers = Pollers::start(2, &ask(asker(&Arc::default())), queue, sink).unwrap();
     let slow = PrometheusSource { timeout: Some(Duration::from_millis(300)), ..source(&silent.url(), "up") };
     jobs.send(job(0, slow, None)).unwrap();
     for id in 1..=10 {
@@ -101,7 +106,7 @@ fn a_silent_server_holds_only_its_own_threads() {
 fn stopping_does_not_wait_longer_than_told() {
     let silent = FakePrometheus::start(|_| Reply::Stall(Vec::new()));
     let (jobs, queue) = mpsc::sync_channel(16);
-    let pollers = Pollers::start(1, &asker(&Arc::default()), queue, drop).unwrap();
+    let pollers = Pollers::start(1, &ask(asker(&Arc::default())), queue, drop).unwrap();
     let stats = pollers.stats();
     jobs.send(job(0, source(&silent.url(), "up"), None)).unwrap();
     let deadline = std::time::Instant::now() + GENEROUS;

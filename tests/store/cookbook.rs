@@ -1,4 +1,4 @@
-//! What sql/README.md tells people to ask works and answers.
+//! The queries of sql/README.md work and answer.
 
 use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::event::{Answer, DecidedTrigger, Record};

@@ -116,7 +116,7 @@ fn a_sample_nobody_defined_is_counted() {
     assert_eq!(rows(&place.open(), "SELECT namespace, name, uid FROM v_scaled_object"), ["shop|web|"]);
 }
 
-/// Run by the test below in a process of its own, which it then kills. Tells on standard output what it carried out
+/// Run by the test below in a process of its own, which it then kills. Prints what it carried out
 /// and when it sent which sample.
 #[test]
 fn child_that_writes() {
@@ -167,7 +167,7 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
         let killed_at = unix_ms();
         child.kill().unwrap();
         child.wait().unwrap();
-        let told = reader.join().unwrap();
+        let printed = reader.join().unwrap();
         if !std::fs::metadata(place.path()).is_ok_and(|file| file.len() > 0) {
             continue;
         }
@@ -175,7 +175,7 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
         assert_eq!(rows(&connection, "PRAGMA integrity_check"), ["ok"], "round {round}");
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), [""; 0]);
         let (mut carried, mut sent, mut newest) = (Vec::new(), Vec::new(), None);
-        for line in told {
+        for line in printed {
             // The test harness prints before the first of them.
             let words: Vec<&str> = line.rsplit("... ").next().unwrap().split(' ').collect();
             match words[..] {
@@ -291,7 +291,7 @@ fn a_loss_is_told_once_writing_works_again() {
     assert_eq!(count(&other, "v_sample"), sent - lost as i64);
 }
 
-/// Whatever was committed is gone, scaling goes on: definitions that are told only once are in the new file.
+/// Whatever was committed is gone, scaling goes on: definitions that are recorded only once are in the new file.
 #[test]
 fn a_file_that_breaks_while_in_use_is_set_aside() {
     let place = Place::new();

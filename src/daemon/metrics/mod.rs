@@ -8,7 +8,7 @@ pub(super) mod keda;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::lease::Fence;
+use super::fence::Fence;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;

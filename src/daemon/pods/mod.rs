@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use self::index::{Index, Pod};
-use super::resources::PODS;
 use crate::kube::client::Client;
+use crate::kube::resources::PODS;
 use crate::kube::watch::{Event as WatchEvent, WatchSettings};
 use crate::kube::watcher::Watcher;
 use crate::scaling::event::{ErrorClass, Event, PollError};

@@ -5,9 +5,9 @@ use super::super::mask;
 use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, normalized, target};
-use crate::metrics_api::exposition::Selector;
-use crate::metrics_api::path::{self, Path};
-use crate::metrics_api::request::Url;
+use crate::formats::exposition::Selector;
+use crate::formats::path::{self, Path};
+use crate::formats::url::Url;
 use crate::nearest::nearest;
 use crate::scaling::model::{
     AggregationFunction, ApiGroup, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, Query,

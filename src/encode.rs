@@ -1,8 +1,20 @@
-//! Encodings that a request needs and that are too small for a crate each.
-//!
-//! Pure. Owns no rule about requests; those are in [`crate::prometheus::query`].
+//! Encodings of text and bytes, and text cut short. Pure.
 
 use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Standard alphabet with padding, as Kubernetes writes byte fields.
+pub(crate) fn base64_encode(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Standard base64 with padding; white space is skipped, since people wrap long values. `None` when it is no base64.
+pub(crate) fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    let bytes: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    STANDARD.decode(bytes).ok()
+}
 
 /// At most `max` bytes of `text`, cut between characters.
 pub(crate) fn cut(text: &str, max: usize) -> &str {
@@ -51,6 +63,18 @@ pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_both_ways() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+            assert_eq!(base64_encode(plain.as_bytes()), coded);
+            assert_eq!(base64_decode(coded).as_deref(), Some(plain.as_bytes()));
+        }
+        assert_eq!(base64_decode("Zm9v\n Zg==\n").as_deref(), Some(&b"foof"[..]));
+        for bad in ["Z", "Zg", "Zg=", "Zg===", "Z===", "Zm=v", "Zh==", "Zm-_", "*"] {
+            assert_eq!(base64_decode(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn escapes() {

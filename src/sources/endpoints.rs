@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::resources::{ENDPOINT_SLICES, SERVICES};
 use super::secrets::{POLL_READ, fetch_error};
 use crate::kube::client::Client;
 use crate::kube::request::ListOptions;
+use crate::kube::resources::{ENDPOINT_SLICES, SERVICES};
 use crate::metrics_api::service::{Endpoints, ServiceSource, Slice};
 use crate::polling::credentials::FetchError;
 

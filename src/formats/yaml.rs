@@ -14,7 +14,7 @@ const DEPTH_MAX: usize = 64;
 
 /// What keeps a text from being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is not YAML.
     Format,
     /// It refers to parts of itself.
@@ -23,7 +23,7 @@ pub(super) enum Fault {
 
 /// Where the path leads: a scalar, or an empty list or object for one that has anything in it. `None` when nothing is
 /// there.
-pub(super) fn find(text: &str, path: &str) -> Result<Option<Value>, Fault> {
+pub(crate) fn find(text: &str, path: &str) -> Result<Option<Value>, Fault> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         budget: serde_saphyr::budget! {

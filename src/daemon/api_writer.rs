@@ -1,26 +1,27 @@
-//! The hands of the daemon: threads that carry out what the core wants of the API server.
+//! Carries out what the core wants of the API server.
 //!
 //! Owns no decision: each command becomes requests, each outcome an event. Conflicts are reported,
 //! not argued with. Every write passes the fence: it is sent only while this instance holds the Lease, and given up
 //! before the Lease can be another's.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::clock;
-use super::lease::Fence;
-use super::resources::{self, EVENTS, HPAS, PODS};
+use super::fence::{FIELD_MANAGER, Fence};
+use crate::clock;
 use crate::kube::client::Client;
 use crate::kube::discovery::Discovery;
 use crate::kube::error::Error;
 use crate::kube::request::{ListOptions, PatchKind, Request, Resource};
+use crate::kube::resources::{self, EVENTS, HPAS, PODS};
 use crate::scaling::event::{
     AuthenticationRead, Event, KubeEvent, ScaleTarget, TargetError, TargetErrorKind, TargetRead, Write, WriteDone,
     WriteError, WriteErrorKind, WriteKind, WriteOk,
@@ -32,14 +33,18 @@ use crate::scaling::model::{
 use crate::store::Ticket;
 use crate::wire;
 
-/// Field manager of everything we write.
-pub(super) const FIELD_MANAGER: &str = "hpalite";
-/// Writes are small and the API server answers in milliseconds, but each waits for etcd: twelve at once bring 500 new
-/// objects to their HPAs in half the time that six take, for a small stack each.
-const THREADS: usize = 12;
+/// Writes at once, which bounds what we take of the API server: it spends some milliseconds of CPU on each, and four
+/// bring 500 new objects to their HPAs as fast as a client applies them.
+const THREADS: usize = 4;
 /// Events that wait to be sent one by one: three for each of 2,500 objects that appear at once, at about 300 bytes.
 /// A flood beyond it is dropped and counted, since events only inform.
 const EVENTS_WAITING_MAX: usize = 8192;
+/// Time between two events while the API server is busy with our writes, which matter more.
+const EVENT_PACE: Duration = Duration::from_millis(100);
+/// Busy means that a write is under way or waits, or ended no longer ago than this.
+const QUIET_AFTER: Duration = Duration::from_millis(500);
+/// A pause is looked at again this often, so that a shutdown ends it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// `/scale` is read and written this often while only its version, not its count, changes.
 const SCALE_TRIES: usize = 5;
 
@@ -65,55 +70,106 @@ pub(super) enum Job {
     },
 }
 
+/// What the writers and the emitter of events know of each other.
+#[derive(Default)]
+struct Activity {
+    /// Jobs that wait or are under way.
+    jobs: AtomicUsize,
+    /// When the last job ended, in milliseconds of [`clock::since_boot`].
+    quiet_since: AtomicU64,
+    /// Events that wait.
+    events: AtomicUsize,
+    is_closing: AtomicBool,
+}
+
+impl Activity {
+    fn job_ended(&self) {
+        self.quiet_since.store(millis(clock::since_boot()), Ordering::Relaxed);
+        self.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How long the next event waits, after one that took so long. An event that comes alone is sent at once.
+    fn pause(&self, took: Duration) -> Duration {
+        if self.is_closing.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let quiet = millis(clock::since_boot()).saturating_sub(self.quiet_since.load(Ordering::Relaxed));
+        let is_busy = self.jobs.load(Ordering::Relaxed) > 0 || quiet < millis(QUIET_AFTER);
+        // At rest, as long as the API server worked: others ask it, too.
+        if is_busy { EVENT_PACE.max(took) } else { took.min(EVENT_PACE) }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Running threads. The queue needs no bound of its own: the core has at most
 /// `Settings::writes_max` writes and one read an object under way.
-pub(super) struct Hands {
+pub(super) struct ApiWriter {
     jobs: Option<Sender<Job>>,
-    events: Option<SyncSender<KubeEvent>>,
+    events: Option<Sender<Waiting>>,
+    activity: Arc<Activity>,
     fence: Arc<Fence>,
     threads: Vec<JoinHandle<()>>,
     emitter: JoinHandle<()>,
-    pub(super) events_dropped: u64,
 }
 
-impl Hands {
+/// An event, and when it happened, in microseconds of the wall clock.
+struct Waiting {
+    event: KubeEvent,
+    at: i64,
+}
+
+impl ApiWriter {
     pub(super) fn start(client: &Client, fence: &Arc<Fence>, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
         let queue: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(queue));
         let discovery = Arc::new(Discovery::default());
+        let activity = Arc::<Activity>::default();
         let mut threads = Vec::new();
         for n in 0..THREADS {
-            let hand = Hand { client: client.clone(), fence: Arc::clone(fence), discovery: Arc::clone(&discovery) };
+            let writer = Writer {
+                client: client.clone(),
+                fence: Arc::clone(fence),
+                discovery: Arc::clone(&discovery),
+                activity: Arc::clone(&activity),
+            };
             let (queue, inbox) = (Arc::clone(&queue), inbox.clone());
-            threads
-                .push(std::thread::Builder::new().name(format!("hand-{n}")).spawn(move || hand.run(&queue, &inbox))?);
+            let run = move || writer.run(&queue, &inbox);
+            threads.push(std::thread::Builder::new().name(format!("write-{n}")).spawn(run)?);
         }
-        let (events, waiting) = sync_channel(EVENTS_WAITING_MAX);
-        let client = client.clone();
-        let emitter =
-            std::thread::Builder::new().name("events".to_owned()).spawn(move || emit_all(&client, &waiting))?;
+        let (events, waiting) = channel();
+        let (client, seen) = (client.clone(), Arc::clone(&activity));
+        let emit = move || emit_all(&client, &waiting, &seen);
+        let emitter = std::thread::Builder::new().name("events".to_owned()).spawn(emit)?;
         let fence = Arc::clone(fence);
-        Ok(Self { jobs: Some(jobs), events: Some(events), fence, threads, emitter, events_dropped: 0 })
+        Ok(Self { jobs: Some(jobs), events: Some(events), activity, fence, threads, emitter })
     }
 
     pub(super) fn take(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
+            self.activity.jobs.fetch_add(1, Ordering::Relaxed);
             // The receivers live as long as the sender.
             let _ = jobs.send(job);
         }
     }
 
-    /// Events tell what this instance did or saw while it was acting; they may be sent later.
-    pub(super) fn emit(&mut self, event: KubeEvent) {
+    /// Events report what this instance did or saw while it was acting; they may be sent later.
+    pub(super) fn emit(&self, event: KubeEvent) {
         let Some(events) = self.events.as_ref().filter(|_| self.fence.pass().is_ok()) else { return };
-        match events.try_send(event) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => self.events_dropped += 1,
+        let waiting = self.activity.events.load(Ordering::Relaxed);
+        if waiting >= EVENTS_WAITING_MAX {
+            debug!(reason = event.reason, object = event.regarding.name, waiting; "event dropped");
+            return;
         }
+        self.activity.events.fetch_add(1, Ordering::Relaxed);
+        let _ = events.send(Waiting { event, at: clock::wall_micros() });
     }
 
     /// No more jobs: the threads end once the queues are empty.
     pub(super) fn close(&mut self) {
+        self.activity.is_closing.store(true, Ordering::Relaxed);
         self.jobs = None;
         self.events = None;
     }
@@ -128,13 +184,14 @@ impl Hands {
     }
 }
 
-struct Hand {
+struct Writer {
     client: Client,
     fence: Arc<Fence>,
     discovery: Arc<Discovery>,
+    activity: Arc<Activity>,
 }
 
-impl Hand {
+impl Writer {
     fn run(&self, queue: &Mutex<Receiver<Job>>, inbox: &SyncSender<Event>) {
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -163,6 +220,7 @@ impl Hand {
                     Event::PodsCounted { object, ready }
                 }
             };
+            self.activity.job_ended();
             if inbox.send(event).is_err() {
                 return;
             }
@@ -497,17 +555,28 @@ fn name(kind: &WriteKind) -> &'static str {
     }
 }
 
-/// Sends Kubernetes Events one by one. A lost event is logged at debug only: the decision is in the
-/// history, the condition on the object.
-fn emit_all(client: &Client, waiting: &Receiver<KubeEvent>) {
+/// Sends Kubernetes Events one by one, slowly while more important writes are to be done. A lost event is logged at
+/// debug only: the decision is in the history, the condition on the object.
+fn emit_all(client: &Client, waiting: &Receiver<Waiting>, activity: &Activity) {
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "hpalite".to_owned());
-    while let Ok(event) = waiting.recv() {
-        let body = wire::event::to_value(&event, clock::wall_micros(), &instance).to_string().into_bytes();
+    let mut last = (Instant::now(), Duration::ZERO);
+    let mut last_at = 0;
+    while let Ok(Waiting { event, at }) = waiting.recv() {
+        // The pause counts from the last event, so that one that comes alone does not wait.
+        while let Some(left) = activity.pause(last.1).checked_sub(last.0.elapsed()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left.min(LOOK_AGAIN));
+        }
+        activity.events.fetch_sub(1, Ordering::Relaxed);
+        // Its name is made of the time.
+        last_at = at.max(last_at + 1);
+        let body = wire::event::to_value(&event, last_at, &instance).to_string().into_bytes();
         let namespace = wire::event::namespace(&event);
+        let began = Instant::now();
         let sent = EVENTS.create(Some(namespace), body).map_err(Error::from).and_then(|request| client.send(&request));
         if let Err(error) = sent {
             debug!(reason = event.reason, object = event.regarding.name, error:% = error; "event not sent");
         }
+        last = (Instant::now(), began.elapsed());
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::clock::wall_millis;
-use super::resources::{self, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS};
-use crate::base64;
+use crate::clock::wall_millis;
+use crate::encode::base64_decode;
 use crate::kube::client::Client;
 use crate::kube::error::Error;
 use crate::kube::request::Resource;
+use crate::kube::resources::{self, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS};
 use crate::polling::credentials::{BoundToken, DataObject, FetchError, FetchErrorKind, SecretSource};
 use crate::polling::env::{Container, DataKind, EnvFrom, EnvValue, EnvVar};
 use crate::scaling::event::EnvTarget;
@@ -66,7 +66,7 @@ impl KubeSecrets {
     fn data(&self, resource: &Resource, namespace: &str, name: &str, encoded: bool) -> Result<DataObject, FetchError> {
         let request = resource.get(Some(namespace), name).map_err(|error| fetch_error(&error.into()))?;
         let found: DataWire = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
-        let decode = |(key, value): (String, String)| base64::decode(&value).map(|value| (key, value));
+        let decode = |(key, value): (String, String)| base64_decode(&value).map(|value| (key, value));
         let data = if encoded {
             found.data.into_iter().filter_map(decode).collect()
         } else {

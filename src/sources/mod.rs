@@ -1,0 +1,114 @@
+//! Asking metric servers: which source a query is for, with which credentials, and how its answer is read.
+//!
+//! Stands above [`crate::polling`], which owns threads and connections, and above the sources themselves. The daemon's
+//! workers and `hpalite doctor` ask through the same [`Asker`], so that both see the same answer.
+
+mod endpoints;
+mod secrets;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::debug;
+
+use crate::clock::wall_millis;
+use crate::config::Config;
+use crate::kube::Client;
+use crate::metrics_api::service::{self, ServiceSource};
+use crate::outbound::names::{self, Names};
+use crate::outbound::networks::Rules;
+use crate::polling::Parameters;
+use crate::polling::credentials::{Clock, Resolver, ResolverConfig};
+use crate::polling::poller::outcome;
+use crate::polling::proxy::ProxySettings;
+use crate::polling::tls::Roots;
+use crate::polling::transport::{Transport, TransportConfig};
+use crate::prometheus::{self, query};
+use crate::scaling::event::{Answer, PollDone, PollJob};
+use crate::scaling::model::{Query, UnixMillis};
+use crate::wire::mask;
+
+/// All that is needed to do a job.
+#[derive(Clone)]
+pub struct Asker {
+    pub transport: Arc<Transport>,
+    pub resolver: Arc<Resolver>,
+    pub services: Arc<dyn ServiceSource>,
+    pub clock: Clock,
+}
+
+impl Asker {
+    /// Asks as this configuration says. `own` is where the daemon listens, which nobody asks.
+    #[must_use]
+    pub fn new(config: &Config, own: Vec<SocketAddr>, client: &Client, own_namespace: Option<String>) -> Self {
+        let bundle = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let transport = Transport::new(TransportConfig {
+            roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
+            proxy: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+            default_timeout: config.query_timeout,
+            user_agent: format!("hpalite/{}", env!("CARGO_PKG_VERSION")),
+            names: Arc::new(Names::new(names::THREADS)),
+            rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
+        });
+        let clock: Clock = Arc::new(|| UnixMillis(wall_millis()));
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let resolver = Resolver::new(
+            Arc::new(secrets::KubeSecrets { client: client.clone() }),
+            ResolverConfig {
+                cluster_object_namespace: config
+                    .cluster_namespace
+                    .clone()
+                    .or_else(|| env("POD_NAMESPACE"))
+                    .or(own_namespace)
+                    .unwrap_or_else(|| config.service.1.clone()),
+                file_root: config.filepath_root.clone(),
+                restrict_secret_access: env("KEDA_RESTRICT_SECRET_ACCESS").is_some_and(|value| value == "true"),
+            },
+            Arc::clone(&clock),
+        );
+        let services = Arc::new(endpoints::KubeServices { client: client.clone() });
+        Self { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock }
+    }
+
+    /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
+    #[must_use]
+    pub fn ask(&self, job: &PollJob) -> PollDone {
+        let begun = Instant::now();
+        let parameters = match &job.credentials {
+            None => Ok(Parameters::new()),
+            Some(credentials) => self.resolver.resolve(credentials),
+        };
+        // The moment that the server is asked about: its clock is the wall's.
+        let asked_at = (self.clock)();
+        let started = Instant::now();
+        let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
+        let (answer, what) = match &job.query {
+            Query::Prometheus(source) => {
+                let build = |parameters| query::build(source, named.as_deref(), &parameters, asked_at);
+                let answer = match parameters.and_then(build) {
+                    Ok(request) => prometheus::ask(&self.transport, &request, source),
+                    Err(error) => Answer::Failed(error),
+                };
+                (answer, source.query.as_str())
+            }
+            Query::MetricsApi(source) => {
+                let answer = match parameters {
+                    Ok(parameters) => {
+                        service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters)
+                    }
+                    Err(error) => Answer::Failed(error),
+                };
+                (answer, source.value_location.as_str())
+            }
+        };
+        let latency = started.elapsed();
+        let outcome = outcome(&answer);
+        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        // With user information, since that tells servers apart; masked, since it is a secret.
+        let server = mask::address(&job.server);
+        debug!(poll = job.id, server:% = server, query = what, outcome, latency_ms; "polled");
+        PollDone { id: job.id, asked_after: started - begun, latency, answer }
+    }
+}
