@@ -9,7 +9,10 @@ use crate::http::tls::TlsState;
 
 /// Connections of one port. The front proxy needs 5 + HPA workers + users per kube-apiserver.
 const CONNECTIONS_MAX: usize = 1024;
-const WORKERS: usize = 4;
+/// Threads of the API's port that answer from memory; whoever is served over TLS keeps one core busy.
+const WORKERS: usize = 3;
+/// The plain port answers probes, and a page that is made already.
+const PLAIN_WORKERS: usize = 1;
 /// Requests that may have to ask the API server first, or wait for a first sample; the HPA controller has five at once.
 pub(super) const PATIENT_WORKERS: usize = 8;
 
@@ -35,8 +38,8 @@ pub(super) fn gate(
     Gate::start(GateConfig {
         name: name.to_owned(),
         listener,
+        workers: if tls.is_some() { WORKERS } else { PLAIN_WORKERS },
         tls,
-        workers: WORKERS,
         patient_workers,
         from_memory: Some(from_memory),
         max_connections: CONNECTIONS_MAX,

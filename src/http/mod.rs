@@ -21,6 +21,7 @@ pub mod reviews;
 pub mod rotation;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tiny;
 pub mod tls;
 pub mod uri;
 
@@ -38,8 +39,8 @@ use rustls::pki_types::CertificateDer;
 use chain::ChainError;
 use front_proxy::{HeaderFault, Reason};
 
-/// What the gate calls for each request. It runs on a thread of the gate's backend and may block for as long as
-/// [`gate::limits::HANDLER_ANSWER`].
+/// What the gate calls for each request. It runs on a patient worker where there are any, and may block there. It keeps a
+/// deadline of its own: about 3 s for a metric read and 10 s for a review.
 pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 
 /// A request that has passed the gate: within the limits, its head well formed and all ASCII. It has no body: nothing

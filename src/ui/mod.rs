@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::http::gate::{FromMemory, Gate, GateConfig};
-use crate::http::{Handler, Request, Response};
+use crate::http::{Handler, Request, Response, tiny};
 use crate::outbound::MARK;
 
 /// Files of the page are answered from memory.
@@ -47,11 +47,10 @@ pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
         let page = Arc::clone(&page);
         Arc::new(move |request| page.at_once(request).map(guarded))
     };
+    let reads = tiny::behind("ui", Arc::new(move |request: &Request| api::answer(&page.db, request)));
     let handler: Handler = Arc::new(move |request| {
-        guarded(page.at_once(request).unwrap_or_else(|| {
-            // What is true now may not be a moment later.
-            api::answer(&page.db, request).with_header("Cache-Control", "no-store")
-        }))
+        // What is true now may not be a moment later.
+        guarded(reads(request).with_header("Cache-Control", "no-store"))
     });
     Gate::start(GateConfig {
         name: "ui".to_owned(),

@@ -9,18 +9,17 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use log::{debug, trace, warn};
+use log::{debug, trace};
 
 use super::answer;
 use super::budget::Share;
 use super::counters::{Alive, Count, Counters};
 use super::head::{self, Head, Parsed};
 use super::limits::{
-    HANDSHAKE, HEAD_MAX, IDLE, IN_FREE, IN_MAX, LINGER, LINGER_BYTES, OUT_FREE, OUT_MAX, PATIENT_WAIT, REQUEST,
-    TURN_MAX, WRITE,
+    ANSWER_MAX, HANDSHAKE, HEAD_MAX, IDLE, IN_FREE, IN_MAX, LINGER, LINGER_BYTES, OUT_FREE, OUT_MAX, PATIENT_WAIT,
+    REQUEST, TURN_MAX, WRITE,
 };
 use super::session::{Received, Sent, Session, SessionError};
-use super::upstream::{Upstream, UpstreamError};
 use super::verdict::Judge;
 use super::{Lane, Shared};
 use crate::http::tls::TlsState;
@@ -82,8 +81,6 @@ pub(super) struct Conn {
 /// What a worker lends to the connection it drives.
 pub(super) struct Tools<'w> {
     pub(super) shared: &'w Shared,
-    /// None of workers that hand over what is not answered from memory.
-    pub(super) upstream: Option<&'w mut Upstream>,
     pub(super) scratch: &'w mut [u8],
     pub(super) patient: bool,
     pub(super) lane: Lane,
@@ -347,13 +344,10 @@ impl Conn {
     fn dispatch(&mut self, head: &Head<'_>, tools: &mut Tools<'_>, now: Instant) -> bool {
         let shared = tools.shared;
         let peer = Peer { address: self.address, identity: self.judge.identity(&head.headers) };
-        let (peer, known) = match &shared.from_memory {
-            Some(from_memory) if !tools.patient => {
-                let request = self.request(head, peer);
-                let known = from_memory(&request);
-                (request.peer, known)
-            }
-            _ => (peer, None),
+        let request = self.request(head, peer);
+        let known = match &shared.from_memory {
+            Some(from_memory) if !tools.patient => from_memory(&request),
+            _ => None,
         };
         let slow = known.is_none() && !tools.patient && shared.hands_over;
         let too_late = self.state == State::Waiting && now >= self.deadline;
@@ -362,15 +356,10 @@ impl Conn {
             self.answer(&Response::status(503, "ServiceUnavailable", "too many slow requests"), head.method == "HEAD");
         } else if slow {
             return false;
-        } else if let Some(response) = known {
+        } else {
             shared.counters.count(Count::Requests);
+            let response = known.unwrap_or_else(|| (shared.handler)(&request));
             self.answer(&response, head.method == "HEAD");
-        } else if let Some(upstream) = &mut tools.upstream {
-            shared.counters.count(Count::Requests);
-            let hides = |name: &str| self.judge.is_identity_header(name);
-            if let Err(error) = upstream.exchange(head, peer, hides, self.session.out_mut()) {
-                self.answer_for_backend(&error, head, shared);
-            }
         }
         self.served += 1;
         // Asked after the handler has answered: draining may have begun meanwhile.
@@ -383,7 +372,7 @@ impl Conn {
         true
     }
 
-    /// As the backend would show it to the handler.
+    /// What handlers see of a request: no header that claims an identity.
     fn request(&self, head: &Head<'_>, peer: Peer) -> Request {
         let shown =
             head.headers.iter().filter(|(name, _)| !head::is_remote(name) && !self.judge.is_identity_header(name));
@@ -396,19 +385,11 @@ impl Conn {
         }
     }
 
-    fn answer_for_backend(&mut self, error: &UpstreamError, head: &Head<'_>, shared: &Shared) {
-        shared.counters.count(Count::Unanswered);
-        if shared.may_warn() {
-            warn!(path = head.path, error:% = error; "request unanswered");
-        }
-        let response = match error {
-            UpstreamError::Late => Response::status(504, "Timeout", "no answer in time"),
-            _ => Response::status(500, "InternalError", "no answer"),
-        };
-        self.answer(&response, head.method == "HEAD");
-    }
-
     fn answer(&mut self, response: &Response, head_only: bool) {
+        if response.body.as_bytes().len() > ANSWER_MAX {
+            return self
+                .answer(&Response::status(500, "InternalError", "the answer is larger than the limit"), head_only);
+        }
         answer::encode(response, head_only, SystemTime::now(), self.session.out_mut());
     }
 

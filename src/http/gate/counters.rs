@@ -17,7 +17,6 @@ pub struct Counters {
     timed_out: AtomicU64,
     tls_failed: AtomicU64,
     overloaded: AtomicU64,
-    unanswered: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     live: Live,
 }
@@ -33,7 +32,6 @@ pub(super) enum Count {
     TimedOut,
     TlsFailed,
     Overloaded,
-    Unanswered,
     Refused(Refusal),
 }
 
@@ -66,7 +64,6 @@ impl Counters {
             ("timeout", &self.timed_out),
             ("tls", &self.tls_failed),
             ("overload", &self.overloaded),
-            ("no answer", &self.unanswered),
         ];
         let heads = Refusal::ALL.into_iter().map(Refusal::as_str).zip(&self.refused);
         own.into_iter().chain(heads).map(|(label, count)| (label, count.load(Ordering::Relaxed)))
@@ -82,7 +79,6 @@ impl Counters {
             Count::TimedOut => &self.timed_out,
             Count::TlsFailed => &self.tls_failed,
             Count::Overloaded => &self.overloaded,
-            Count::Unanswered => &self.unanswered,
             Count::Refused(refusal) => &self.refused[refusal as usize],
         };
         counter.fetch_add(1, Ordering::Relaxed);

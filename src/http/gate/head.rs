@@ -262,7 +262,7 @@ impl<'b> Framing<'b> {
             b'u' if is("upgrade") => return Ok(false),
             b'k' if is("keep-alive") => return Ok(false),
             b'p' if is("proxy-connection") || is("proxy-authorization") => return Ok(false),
-            // Ours, between the gate and its backend.
+            // Ours: no client has a say in them.
             b'x' if starts_with_ignore_case(name, "x-hpalite-") => return Ok(false),
             _ => {}
         }

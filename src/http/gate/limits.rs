@@ -70,10 +70,6 @@ pub const KERNEL_OUT: usize = 32 * 1024;
 /// in its own buffer, so that a session never holds a second copy of it.
 pub const OUT_PIECE: usize = 64 * 1024;
 
-/// Longest wait of a gate worker for a handler. Handlers have deadlines of their own, about 3 s for a metric read
-/// and 10 s for a review; this one only frees the worker from a handler that broke its own.
-pub const HANDLER_ANSWER: Duration = Duration::from_secs(15);
-
 /// Connections in the kernel's accept queue; std's 128 overflows when a few thousand clients reconnect at once.
 /// The kernel lowers it to net.core.somaxconn.
 pub const BACKLOG: i32 = 1024;
@@ -99,7 +95,7 @@ pub const ADDRESS_MAX: usize = 8;
 /// Longest wait in that queue. The HPA's client has no timeout of its own, so the answer must come from us.
 pub const PATIENT_WAIT: Duration = Duration::from_secs(3);
 
-/// Descriptors that connections never get: listeners, epoll, both ends of the upstream connections (2 × 16),
+/// Descriptors that connections never get: listeners, epoll, the page's way through tiny_http (8),
 /// SQLite (5), the API server and Prometheus (32), logs; rounded up.
 pub const DESCRIPTORS_RESERVED: u64 = 128;
 

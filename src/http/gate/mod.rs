@@ -2,16 +2,14 @@
 //!
 //! Every listener of the daemon is a gate. It accepts, terminates TLS, enforces every limit, reads the head of each
 //! request with a parser that refuses what two readers could read differently, decides whom the request comes
-//! from, and only then passes it on. What it passes it on to is tiny_http behind a Unix socket: a fine server of
-//! well-behaved clients that aborts the process when a hostile one announces a body of 4 TB, so it must never meet
-//! one. Handlers see neither: they are functions from `Request` to `Response`. What is known already is answered
-//! by the worker that read the request, which spares the hop: it is half of what a read costs.
+//! from, and only then calls a handler: a function from `Request` to `Response`. What is known already is answered by
+//! the worker that read the request; a handler that may wait is called by a patient worker.
 //!
 //! ```text
 //!                                     ┌─▶ from memory
-//! clients ── poller ──▶ parked ⇄ quick workers ──▶ Unix socket ──▶ tiny_http ──▶ handler
-//!                          ▲          │              ▲
-//!                          └─ patient workers ───────┘  for requests that wait for others
+//! clients ── poller ──▶ parked ⇄ quick workers
+//!                          ▲          │
+//!                          └─ patient workers ──▶ handler
 //! ```
 //!
 //! With TLS there are two lanes. A connection begins in the common one, where handshakes are made and certificates
@@ -25,14 +23,12 @@
 //! | `<name>-quick-<n>` | the connection it drives | readiness of a socket of the common lane, handlers that answer from memory |
 //! | `<name>-kept-<n>` | the connection it drives | the same of the kept lane |
 //! | `<name>-slow-<n>` | the connection it drives | handlers that ask others |
-//! | `<name>-back-<n>` | the request it answers | tiny_http |
 //!
 //! Invariants: no thread waits for a client; a connection is in exactly one place (parked, queued, or with a
 //! worker); no header that claims an identity reaches a handler; a connection on which a request was refused
 //! carries no second one.
 
 mod answer;
-mod backend;
 mod budget;
 mod conn;
 mod counters;
@@ -41,7 +37,6 @@ pub mod limits;
 mod parking;
 mod poller;
 mod session;
-mod upstream;
 mod verdict;
 mod worker;
 
@@ -62,13 +57,11 @@ use rustix::process::{Resource, getrlimit};
 
 use super::tls::TlsState;
 use super::{Handler, Request, Response};
-use backend::Backend;
 use conn::Conn;
 use counters::Count;
 use limits::{BACKLOG, DESCRIPTORS_RESERVED, IN_FREE, IN_MAX, KERNEL_IN, KERNEL_OUT, OUT_MAX, SLOW_READER, STACK};
 use parking::{Parked, Queue};
 use poller::{Poller, STOP};
-use upstream::Upstream;
 
 /// Called first for each request, on the worker that read it, so it must not wait for anything. None
 /// sends the request to a patient worker and the handler.
@@ -95,7 +88,6 @@ pub struct GateConfig {
 /// A running gate. Dropping it stops it.
 pub struct Gate {
     shared: Arc<Shared>,
-    backend: Arc<Backend>,
     address: SocketAddr,
     // Behind a lock only so that `stop` can be called through a shared reference.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -106,6 +98,7 @@ struct Shared {
     name: String,
     tls: Option<Arc<TlsState>>,
     from_memory: Option<FromMemory>,
+    handler: Handler,
     /// Whether there are patient workers to hand over to.
     hands_over: bool,
     counters: Arc<Counters>,
@@ -157,6 +150,7 @@ impl Gate {
             name: config.name,
             tls: config.tls,
             from_memory: config.from_memory,
+            handler: config.handler,
             hands_over: patient > 0,
             counters: Arc::new(Counters::default()),
             common: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -176,27 +170,17 @@ impl Gate {
         }
         let max_connections = affordable(config.max_connections, &shared.name);
         let poller = Poller::new(Arc::clone(&shared), config.listener, max_connections)?;
-        // Quick workers that can hand over never call the handler.
         let quick = common + kept;
-        let callers = if patient > 0 { patient } else { quick };
-        let backend = Backend::new(config.handler, callers).map_err(other)?;
-        let gate = Gate { shared, backend: Arc::new(backend), address, threads: Mutex::new(Vec::new()) };
+        let gate = Gate { shared, address, threads: Mutex::new(Vec::new()) };
         // From here on a failure drops the gate, which ends the threads that run.
-        for n in 0..callers {
-            let backend = Arc::clone(&gate.backend);
-            gate.spawn(&format!("back-{n}"), move || backend.serve())?;
-        }
-        let upstream = |slot: usize| Upstream::new(&gate.backend, slot).map_err(other);
         for n in 0..quick {
-            let upstream = if patient > 0 { None } else { Some(upstream(n)?) };
             let shared = Arc::clone(&gate.shared);
             let (role, lane) = if n < common { ("quick", Lane::Common) } else { ("kept", Lane::Kept) };
-            gate.spawn(&format!("{role}-{n}"), move || worker::run_quick(&shared, lane, upstream))?;
+            gate.spawn(&format!("{role}-{n}"), move || worker::run_quick(&shared, lane))?;
         }
         for n in 0..patient {
-            let upstream = upstream(n)?;
             let shared = Arc::clone(&gate.shared);
-            gate.spawn(&format!("slow-{n}"), move || worker::run_patient(&shared, upstream))?;
+            gate.spawn(&format!("slow-{n}"), move || worker::run_patient(&shared))?;
         }
         gate.spawn("poll", move || poller.run())?;
         info!(gate = gate.shared.name.as_str(), address:% = address, max_connections; "listening");
@@ -235,7 +219,6 @@ impl Gate {
         self.shared.wake();
         signal(&self.shared.stop);
         self.shared.patient.close();
-        self.backend.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has been reported by the panic itself.
@@ -352,8 +335,4 @@ fn affordable(wanted: usize, name: &str) -> u64 {
         warn!(gate = name, wanted, affordable, descriptors = limit; "fewer connections than configured");
     }
     wanted.min(affordable)
-}
-
-fn other(error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(error.to_string())
 }

@@ -7,15 +7,14 @@ use rustix::event::epoll::{self, EventFlags};
 
 use super::conn::{Conn, Next, State, Tools};
 use super::poller::STOP;
-use super::upstream::Upstream;
 use super::{Lane, Shared};
 
 /// One read from a socket; a TLS record is 16 KB at most.
 const SCRATCH: usize = 16 * 1024;
 
-/// Drives whichever connection of the lane is ready, until the gate stops. Without `upstream` what is not answered
-/// from memory goes to patient workers.
-pub(super) fn run_quick(shared: &Shared, lane: Lane, mut upstream: Option<Upstream>) {
+/// Drives whichever connection of the lane is ready, until the gate stops. Where there are patient
+/// workers, what is not answered from memory goes to them.
+pub(super) fn run_quick(shared: &Shared, lane: Lane) {
     let mut scratch = vec![0; SCRATCH];
     // One at a time: a second event taken would wait here while another worker idles.
     let mut events = Vec::with_capacity(1);
@@ -31,19 +30,18 @@ pub(super) fn run_quick(shared: &Shared, lane: Lane, mut upstream: Option<Upstre
             // What was evicted after its event was taken is not there any more.
             let conn = if id == STOP { None } else { shared.parked.lock().remove(&id) };
             if let Some(conn) = conn {
-                let upstream = upstream.as_mut();
-                drive(conn, Tools { shared, upstream, scratch: &mut scratch, patient: false, lane });
+                drive(conn, Tools { shared, scratch: &mut scratch, patient: false, lane });
             }
         }
     }
 }
 
 /// Drives the connections handed over, until the gate stops.
-pub(super) fn run_patient(shared: &Shared, mut upstream: Upstream) {
+pub(super) fn run_patient(shared: &Shared) {
     let mut scratch = vec![0; SCRATCH];
     while let Some((conn, stranger)) = shared.patient.pop() {
-        let (lane, upstream) = (conn.lane, Some(&mut upstream));
-        drive(conn, Tools { shared, upstream, scratch: &mut scratch, patient: true, lane });
+        let lane = conn.lane;
+        drive(conn, Tools { shared, scratch: &mut scratch, patient: true, lane });
         if let Some(address) = stranger {
             shared.patient.done(address);
         }
