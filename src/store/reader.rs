@@ -3,15 +3,12 @@
 //! Owns the rules for them: they cannot write, and none outlives its deadline, since a long read
 //! keeps the WAL from being reused.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::chunk::SampleValue;
 use super::error::Error;
-use super::read::Range;
 use super::sql::{MIGRATIONS, Sql};
 use super::{clock, file, rows};
 use crate::scaling::event::RestoredState;
@@ -77,30 +74,6 @@ impl Reader {
     /// When the file cannot be read in time.
     pub fn kv(&mut self, name: &str) -> Result<Option<String>, Error> {
         self.limited(|connection| connection.query_row(Sql::ReadKv.text(), [name], |row| row.get(0)).optional())
-    }
-
-    /// The samples of one trigger since a time, oldest first.
-    ///
-    /// # Errors
-    /// When the file cannot be read in time.
-    pub fn samples(
-        &mut self,
-        object: &ObjectKey,
-        trigger: u16,
-        since: UnixMillis,
-    ) -> Result<Vec<(UnixMillis, SampleValue)>, Error> {
-        let range = Range { from: since.0, to: i64::MAX };
-        self.snapshot(|snapshot| {
-            let mut wanted = HashMap::new();
-            for life in snapshot.lives(object)? {
-                let series = snapshot.series(life.id, range)?;
-                wanted.extend(series.iter().filter(|one| one.trigger == trigger).map(|one| (one.id, 0)));
-            }
-            let mut found = Vec::new();
-            snapshot.samples(&wanted, range, |_, at, value| found.push((UnixMillis(at), value.clone())))?;
-            found.sort_by_key(|(at, _)| *at);
-            Ok(found)
-        })
     }
 
     pub(super) fn limited<T>(

@@ -102,8 +102,8 @@ pub const DESCRIPTORS_RESERVED: u64 = 128;
 /// How often deadlines are looked at. They are seconds long, so a quarter of one is exact enough.
 pub const SWEEP: Duration = Duration::from_millis(250);
 
-/// Stack of the gate's own threads. The deepest thing they do is a certificate chain verification at about 40 KB
-/// in a debug build.
+/// Stack of the gate's own threads, handlers included. The deepest thing that the gate itself does is the verification of
+/// a certificate chain, at about 40 KB in a debug build.
 pub const STACK: usize = 512 * 1024;
 
 // A waiting answer must fit, or every one above a piece would be refused.

@@ -14,13 +14,41 @@ pub use row::{
 };
 pub use snapshot::Snapshot;
 
+use std::collections::HashMap;
+
+use super::chunk::SampleValue;
 use super::error::Error;
 use super::reader::Reader;
+use crate::scaling::model::{ObjectKey, UnixMillis};
 
 /// Of reads within [`Reader::snapshot`]; the caller gets an [`Error`].
 pub type Found<T> = Result<T, rusqlite::Error>;
 
 impl Reader {
+    /// The samples of one trigger since a time, oldest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read in time.
+    pub fn samples(
+        &mut self,
+        object: &ObjectKey,
+        trigger: u16,
+        since: UnixMillis,
+    ) -> Result<Vec<(UnixMillis, SampleValue)>, Error> {
+        let range = Range { from: since.0, to: i64::MAX };
+        self.snapshot(|snapshot| {
+            let mut wanted = HashMap::new();
+            for life in snapshot.lives(object)? {
+                let series = snapshot.series(life.id, range)?;
+                wanted.extend(series.iter().filter(|one| one.trigger == trigger).map(|one| (one.id, 0)));
+            }
+            let mut found = Vec::new();
+            snapshot.samples(&wanted, range, |_, at, value| found.push((UnixMillis(at), value.clone())))?;
+            found.sort_by_key(|(at, _)| *at);
+            Ok(found)
+        })
+    }
+
     /// Reads as much as it likes from one snapshot, within one time limit.
     ///
     /// # Errors
