@@ -54,6 +54,11 @@ fn run(objects: usize) {
     let api = ApiServer::start();
     let prometheus = Prometheus::start(queries);
     api.create("/api/v1/namespaces", json!({ "metadata": { "name": "hpalite" } }));
+    api.create("/api/v1/configmaps", authentication());
+    api.create(
+        "/apis/apiregistration.k8s.io/v1/apiservices",
+        json!({ "metadata": { "name": "v1beta1.external.metrics.k8s.io" }, "spec": {} }),
+    );
     let daemon = Daemon::start(&api);
     wait("the daemon to be ready", || daemon.get("/readyz").is_some_and(|text| text.ends_with("ok")));
     let process = Process(daemon.child.id());
@@ -143,6 +148,21 @@ fn scaled_object(n: usize, query: usize, prometheus: SocketAddr, interval: u64) 
                 "serverAddress": format!("http://{prometheus}"),
                 "query": format!("sum(q{query}q)"), "threshold": "100",
             } }],
+        },
+    })
+}
+
+/// Whom the API server proxies for, which the daemon must know before it is ready.
+fn authentication() -> Value {
+    let ca = rcgen::generate_simple_self_signed(vec!["front-proxy".to_owned()]).unwrap().cert.pem();
+    json!({
+        "metadata": { "namespace": "kube-system", "name": "extension-apiserver-authentication" },
+        "data": {
+            "client-ca-file": ca, "requestheader-client-ca-file": ca,
+            "requestheader-allowed-names": "[\"front-proxy\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
         },
     })
 }
