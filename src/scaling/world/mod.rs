@@ -128,6 +128,10 @@ impl World {
     /// Everything that was held back is due at once.
     fn lead(&mut self, now: UnixMillis) {
         self.facts.is_standby = false;
+        for object in self.objects.values_mut() {
+            // What the instance that acted until now has written last.
+            object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at);
+        }
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
         self.sync_all_authentications(now);
     }
