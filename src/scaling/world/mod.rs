@@ -29,7 +29,7 @@ use super::model::{
     AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
 };
 use super::object::{Object, api_version};
-use super::schedule::Schedule;
+use super::schedule::{Limits, Schedule};
 use super::view::ObjectView;
 use lists::ListTracker;
 use selections::Selections;
@@ -40,6 +40,8 @@ use work::{Facts, Objects, Outbox, Work};
 pub struct Settings {
     /// Workers that ask metric servers.
     pub poll_threads: usize,
+    /// Of every Prometheus.
+    pub server_limits: Limits,
     /// Writes to the API server under way at once. More waiting writes only hide which object is
     /// stuck; 32 keep a handful of writer threads busy.
     pub writes_max: usize,
@@ -108,7 +110,7 @@ impl World {
             objects: Objects::default(),
             facts: Facts::new(&settings.namespaces),
             pods: Selections::default(),
-            schedule: Schedule::new(settings.poll_threads),
+            schedule: Schedule::new(settings.poll_threads, settings.server_limits),
             outbox: Outbox::new(settings.seed),
             settings,
             authentication_writes: HashMap::new(),
