@@ -1,9 +1,9 @@
-//! What a connection's client certificate is worth: judged once, after the handshake, and again only when the rules
-//! change or a certificate begins or ends to be valid.
+//! Judges a connection's client certificate: once after the handshake, and again only when the rules change, or the
+//! validity of a certificate begins or ends.
 //!
-//! Owns the chain and the last verdict on it. The rules come from [`TlsState`]; a change of them is seen by the next
-//! request. Judging is the one thing here whose cost a client has a say in, so workers that are kept for the front
-//! proxy never do it: they hand over a connection whose verdict no longer holds.
+//! Owns the chain and the last verdict on it. The rules come from [`TlsState`]; the next request sees a change of them.
+//! Judging is the only work here whose cost a client influences, so the workers of the front proxy's lane never do it:
+//! they pass on a connection whose verdict no longer holds.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::http::{Chain, Holder, Identity};
 
 #[derive(Default)]
 pub(super) struct Judge {
-    /// None on a plain connection, and of a client that showed no certificate.
+    /// None on a plain connection, and for a client without a certificate.
     chain: Option<Chain>,
     verdict: Option<Verdict>,
 }
 
 struct Verdict {
     generation: u64,
-    /// None: by time alone it never changes.
+    /// When the verdict expires; None if never by time alone.
     until: Option<UnixTime>,
     trust: Option<Arc<FrontProxyTrust>>,
     common_name: Result<Arc<str>, Reason>,
@@ -34,23 +34,23 @@ impl Judge {
         Judge { chain, verdict: None }
     }
 
-    /// True if the last verdict was that this is the front proxy.
+    /// Returns true if the last verdict was that this is the front proxy.
     pub(super) fn is_front_proxy(&self) -> bool {
         self.verdict.as_ref().is_some_and(|verdict| verdict.common_name.is_ok())
     }
 
-    /// Bytes that the client's certificates take for as long as the connection stands.
+    /// Bytes of the client's certificates, which are kept as long as the connection.
     pub(super) fn chain_bytes(&self) -> usize {
         self.chain.iter().flat_map(|chain| chain.iter()).map(|certificate| certificate.len()).sum()
     }
 
-    /// False if there is no verdict, or one by other rules or of another time.
+    /// Returns false if there is no verdict, it has expired, or the rules have changed.
     pub(super) fn holds(&self, tls: &TlsState) -> bool {
         let Some(verdict) = &self.verdict else { return false };
         verdict.generation == tls.generation() && verdict.until.is_none_or(|until| UnixTime::now() < until)
     }
 
-    /// Passes a verdict if there is none that still holds.
+    /// Judges the chain if no verdict holds.
     pub(super) fn refresh(&mut self, tls: &TlsState) {
         if !self.holds(tls) {
             let (generation, trust) = tls.client_trust();
@@ -58,7 +58,7 @@ impl Judge {
         }
     }
 
-    /// Who sends a request with these headers, by the last verdict.
+    /// Returns the identity of a request with these headers, by the last verdict.
     pub(super) fn identity(&self, headers: &[(&str, &str)]) -> Identity {
         let Some(Verdict { trust, common_name, holder: Some(holder), .. }) = &self.verdict else {
             return Identity::None;
@@ -73,7 +73,7 @@ impl Judge {
         }
     }
 
-    /// True for headers that the rules in force give a meaning, whoever sends them.
+    /// Returns true for headers that carry an identity by the current rules, whoever sends them.
     pub(super) fn is_identity_header(&self, name: &str) -> bool {
         let trust = self.verdict.as_ref().and_then(|verdict| verdict.trust.as_ref());
         trust.is_some_and(|trust| trust.is_identity_header(name))
