@@ -1,19 +1,19 @@
-//! The scale loop's decision: one pure function from what is known to what to do.
+//! The decision about an object's replicas: one pure function of all that is known.
 //!
-//! Owns the rules of when to scale to zero, from zero, to the idle count and up to the minimum.
-//! Everything between minimum and maximum is the HPA's. Carries nothing out.
+//! Owns the rules for scaling to zero, from zero, to the idle count and up to the minimum. The HPA decides everything
+//! between minimum and maximum. Executes nothing.
 
 use super::model::{Condition, ConditionKind, ConditionStatus, Definition, Pause, UnixMillis};
 use super::reason::Reason;
 
-/// All that a decision depends on.
+/// Everything that a decision depends on.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     pub definition: &'a Definition,
     pub pause: &'a Pause,
     pub force_activation: bool,
     pub created_at: UnixMillis,
-    /// When a trigger was last active, at millisecond resolution.
+    /// When a trigger was last active, in milliseconds.
     pub last_active_at: Option<UnixMillis>,
     /// `spec.replicas` of the target, or why it cannot be read.
     pub current: Result<u32, &'a str>,
@@ -21,33 +21,33 @@ pub struct Situation<'a> {
     pub is_active: bool,
     /// Some trigger is in error after its fallback was considered.
     pub is_error: bool,
-    /// Some trigger in error has a fallback that is to come; a formula that fails has none.
+    /// Some trigger in error has a fallback that may still take effect; a failing formula has none.
     pub awaits_fallback: bool,
     /// Metric names of the active triggers.
     pub active_metrics: &'a [String],
 }
 
-/// What to do, and what to say about it.
+/// What to do, and what to report about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub reason: Reason,
     /// Write this count to the target.
     pub scale_to: Option<u32>,
-    /// The object counts as active now. With `scale_to`, only once that write succeeded.
+    /// The object counts as active now; with `scale_to`, only once that write has succeeded.
     pub touch_last_active: bool,
     pub ready: Condition,
     /// `None` leaves the condition as it is.
     pub active: Option<Condition>,
-    /// When the cooldown ends, or ended, where it was asked for.
+    /// When the cooldown ends or ended, if the decision depends on it.
     pub cooldown_until: Option<UnixMillis>,
 }
 
-/// Reason of the Ready condition when all is well, as KEDA's users match on it.
+/// Reason of the Ready condition if all is well, which tools for KEDA match on.
 pub const READY_REASON: &str = "ScaledObjectReady";
 pub const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
 
-/// Decides for one object. Rows are in the order of KEDA's own table; the two places where hpalite
-/// is more careful carry a comment.
+/// Decides about one object. The cases are in the order of KEDA's own table; the two places where hpalite is more
+/// careful have a comment.
 #[must_use]
 pub fn decide(situation: &Situation<'_>, now: UnixMillis) -> Decision {
     let current = match situation.current {
@@ -122,8 +122,8 @@ fn active(situation: &Situation<'_>, current: u32) -> Decision {
         return decision;
     }
     if situation.is_error {
-        // KEDA leaves the time of last activity alone here, so that the cooldown may already be
-        // over when the last active trigger falls silent. Something is active: it counts.
+        // KEDA does not update the time of last activity here, so that the cooldown may already be over when the last
+        // active trigger becomes inactive. A trigger is active, so this counts as activity.
         decision.reason = Reason::ActiveWithErrors;
         decision.ready = ready(
             ConditionStatus::Unknown,
@@ -151,8 +151,8 @@ fn inactive(situation: &Situation<'_>, current: u32, now: UnixMillis) -> Decisio
         cooldown_until: None,
     };
     if situation.is_error {
-        // With `fallback.replicas: 0` KEDA goes on as if the silent trigger had said 0 and scales
-        // to zero while Prometheus is down. An error never scales in: wait for the threshold.
+        // With `fallback.replicas: 0` KEDA treats the failing trigger as 0 and scales to zero while Prometheus is down.
+        // Here an error never scales in, so the decision waits for the fallback's threshold.
         if situation.awaits_fallback {
             decision.reason = Reason::WaitingForFallback;
         } else {
@@ -175,7 +175,7 @@ fn inactive(situation: &Situation<'_>, current: u32, now: UnixMillis) -> Decisio
     decision
 }
 
-/// To zero or to the idle count, once the cooldown is over.
+/// Scales to zero or to the idle count once the cooldown is over.
 fn scale_in(situation: &Situation<'_>, now: UnixMillis, decision: &mut Decision) {
     let definition = situation.definition;
     if situation.pause.scale_in {
@@ -227,7 +227,7 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_000_000_000);
 
-    /// One row of the table: what differs from "inactive, healthy, one replica, min 0, active long ago".
+    /// One row of the table: the differences from "inactive, healthy, one replica, min 0, active long ago".
     struct Row {
         name: &'static str,
         change: fn(&mut Case),

@@ -1,6 +1,6 @@
-//! Which pods must be counted for kubernetes-workload triggers, and what their counts lead to.
+//! Which pods must be counted for kubernetes-workload triggers, and what follows from their counts.
 //!
-//! The counting itself happens outside. A change is taken in at once, between the rounds of an object.
+//! The daemon counts them. A changed count takes effect at once, even between poll cycles.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl World {
 }
 
 impl Object {
-    /// Has what the object's loop needs counted, and nothing else for its sake.
+    /// Requests exactly the counts that the object's loop needs.
     pub(super) fn select_pods(&mut self, work: &mut Work<'_>) {
         let definition = self.loop_definition.clone();
         let triggers = definition.iter().flat_map(|definition| &definition.triggers);
@@ -35,7 +35,7 @@ impl Object {
         work.outbox.commands.extend(work.pods.want(&self.spec.key, &wanted));
     }
 
-    /// Another count is an answer to the round that waits for it, and news to an object without one.
+    /// A new count answers the poll cycle that waits for it, and is evaluated at once if there is none.
     fn recounted(&mut self, selection: &PodSelection, answer: &Answer, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

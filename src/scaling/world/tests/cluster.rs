@@ -1,5 +1,5 @@
-//! A small API server: it holds the objects, carries out writes with their preconditions, collects
-//! garbage, and says what its watches would show.
+//! A small API server: holds the objects, carries out writes with their preconditions, collects garbage, and returns
+//! what its watches would show.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,9 @@ pub(super) struct Cluster {
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     /// Names of HPAs that the API server refuses as invalid.
     pub(super) refused_hpas: Vec<String>,
-    /// It is too old to know the tolerance of an HPA, and drops it.
+    /// It is too old for the tolerance of an HPA, and drops the field.
     pub(super) knows_no_tolerance: bool,
-    /// What the watches have not delivered yet.
+    /// Watch events that are not delivered yet.
     pub(super) echoes: Vec<Echo>,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum Echo {
 }
 
 impl Echo {
-    /// Watches are ordered within a kind only.
+    /// Watches are ordered only within a kind.
     pub(super) fn stream(&self) -> usize {
         match self {
             Self::Object(_) | Self::ObjectGone(_) => 0,
@@ -126,7 +126,7 @@ impl Cluster {
         }
     }
 
-    /// `kubectl delete`: finalizers hold the object.
+    /// Like `kubectl delete`: finalizers delay the deletion.
     pub(super) fn delete_object(&mut self, key: &ObjectKey) {
         let Some(mut object) = self.objects.get(key).cloned() else {
             return;
@@ -286,7 +286,7 @@ impl Cluster {
     }
 }
 
-/// The new spec with the identity and the status of the old HPA.
+/// Returns the new spec with the identity and the status of the old HPA.
 fn over(old: &ObservedHpa, new: ObservedHpa) -> ObservedHpa {
     ObservedHpa {
         uid: old.uid.clone(),
@@ -305,7 +305,7 @@ fn merged(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTr
     all
 }
 
-/// A desired HPA as the API server would show it.
+/// Returns a desired HPA as the API server would show it.
 pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
     let owner = &desired.owner;
     ObservedHpa {
@@ -334,7 +334,7 @@ pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
     }
 }
 
-/// A merge patch: only what differs between `before` and `after` is sent.
+/// Applies a merge patch with the differences between `before` and `after`.
 fn merge(stored: &Status, before: &Status, after: &Status) -> Status {
     let mut status = stored.clone();
     macro_rules! field {

@@ -1,4 +1,4 @@
-//! What the history is told of decisions, and how often.
+//! Which decisions are recorded in the history, and how often.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::scaling::event::{Circumstances, Record};
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 
-/// Reason, from, to and circumstances of each decision that was recorded.
+/// Reason, from, to and circumstances of each recorded decision.
 fn decisions(rig: &Rig) -> Vec<(&'static str, u32, u32, &Circumstances)> {
     let told = rig.records.iter().filter_map(|record| match record {
         Record::Decision { reason, from, to, circumstances, .. } => Some((reason.id(), *from, *to, &**circumstances)),
@@ -16,7 +16,7 @@ fn decisions(rig: &Rig) -> Vec<(&'static str, u32, u32, &Circumstances)> {
     told.collect()
 }
 
-/// Reason, most that is asked for, and what limits it, of the newest decision.
+/// Reason, highest proposal, and its limit, of the newest decision.
 fn last(rig: &Rig) -> (&'static str, Option<u32>, Option<Limit>) {
     let all = decisions(rig);
     let (reason, .., circumstances) = all.last().unwrap();
@@ -85,7 +85,7 @@ fn a_state_that_lasts_is_one_decision() {
     let mut rig = shop(3, 30.0, quick);
     rig.seconds(10);
     rig.clear();
-    // A value that changes with each poll changes no decision.
+    // A value that changes with each poll does not change the decision.
     for value in 0..200 {
         rig.set_answer("up", Answer::Value(30.0 + f64::from(value)));
         rig.seconds(3);
@@ -93,7 +93,7 @@ fn a_state_that_lasts_is_one_decision() {
     assert!(rig.polls.len() > 150, "{}", rig.polls.len());
     let count = rig.records.iter().filter(|record| matches!(record, Record::Decision { .. })).count();
     assert_eq!(count, 0);
-    // Nor does waiting, which says once until when.
+    // Waiting is recorded once, with its end.
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(25);
     let reasons: Vec<_> = decisions(&rig).iter().map(|(reason, from, to, _)| (*reason, *from, *to)).collect();
