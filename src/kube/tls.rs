@@ -1,10 +1,9 @@
 //! TLS to the API server: rustls with ring, under the HTTP library's transport interface.
 //!
-//! Owns: trust roots, the client certificate, and the connector that wraps a TCP stream.
-//! The library's own connector is not used because it panics on a client certificate that does
-//! not belong to its key, silently skips roots it cannot read, and cannot check the certificate
-//! against another name (`tls-server-name`).
-//! Must not: read files (`config` hands over bytes) or touch rustls' process-wide defaults.
+//! Owns trust roots, the client certificate, and the connector that wraps a TCP stream.
+//! The library's own connector is not used because it panics on a client certificate that does not match its key,
+//! silently skips unreadable roots, and cannot check the certificate against another name (`tls-server-name`).
+//! Must not read files (`config` passes bytes) or change rustls' process-wide defaults.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -23,25 +22,25 @@ use ureq::unversioned::transport::{
 
 use crate::outbound::chain::Bounded;
 
-/// Whom to believe.
+/// Which server certificates to trust.
 pub(super) enum Roots {
     Store(RootCertStore),
-    /// `insecure-skip-tls-verify`: anybody. Signatures are still checked.
+    /// `insecure-skip-tls-verify`: any certificate. Signatures are still checked.
     Anybody,
 }
 
-/// A certificate chain, leaf first, with the key that belongs to it.
+/// A certificate chain, leaf first, with its private key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// Everything a handshake needs; cheap to clone.
+/// Everything that a handshake needs; cheap to clone.
 #[derive(Clone)]
 pub(super) struct TlsSettings {
     pub(super) config: Arc<ClientConfig>,
-    /// The name the certificate must carry, if it is not the host of the URL.
+    /// The name that the certificate must have, if it is not the host of the URL.
     pub(super) server_name: Option<ServerName<'static>>,
 }
 
-/// Settings that the next handshake uses, replaced when their files change.
+/// The settings for the next handshake, replaced when their files change.
 #[derive(Clone)]
 pub(super) struct TlsCell(Arc<RwLock<TlsSettings>>);
 
@@ -50,7 +49,7 @@ impl TlsCell {
         Self(Arc::new(RwLock::new(settings)))
     }
 
-    /// Connections that stand go on as they are.
+    /// Existing connections stay as they are.
     pub(super) fn replace(&self, settings: TlsSettings) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
@@ -60,7 +59,7 @@ impl TlsCell {
     }
 }
 
-/// Reads every certificate of a PEM file. An unreadable one is an error, not a missing root.
+/// Reads every certificate of a PEM file. An unreadable one is an error and not a missing root.
 pub(super) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
@@ -79,7 +78,7 @@ pub(super) fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// Reads a system bundle, where a few odd certificates among hundreds are normal.
+/// Reads a system bundle, which often has some unusable certificates among hundreds.
 pub(super) fn read_system_roots(pem: &[u8]) -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
@@ -91,7 +90,7 @@ pub(super) fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     if ENCRYPTED.iter().any(|mark| contains(pem, mark)) {
         return Err("is encrypted; store it decrypted (openssl pkey)".to_owned());
     }
-    // The error of the PEM reader may quote the line it choked on.
+    // The PEM reader's error may quote a line of the key.
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| "holds no private key in pem".to_owned())
 }
 
@@ -99,7 +98,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-/// Builds the handshake settings. Fails if the key does not belong to the certificate.
+/// Builds the handshake settings. Fails if the key does not match the certificate.
 pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -112,7 +111,7 @@ pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
     };
-    // Said aloud, so that no server or proxy in between tries HTTP/2 with us.
+    // Stated explicitly, so that no server or proxy tries HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -122,7 +121,7 @@ fn verifier(store: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Arc<d
     built.map(|verifier| verifier as _).map_err(|error| rustls::Error::General(error.to_string()))
 }
 
-/// Accepts any certificate whose holder can sign with it.
+/// Accepts any certificate whose holder has the private key.
 #[derive(Debug)]
 struct BelieveAnybody(Arc<CryptoProvider>);
 
@@ -163,7 +162,7 @@ impl ServerCertVerifier for BelieveAnybody {
     }
 }
 
-/// The last link of the connector chain: TLS over whatever the links before made.
+/// The last connector of the chain: TLS over the transport of those before.
 pub(super) struct TlsConnector(pub(super) Option<TlsCell>);
 
 impl<In: Transport> Connector<In> for TlsConnector {

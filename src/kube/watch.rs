@@ -1,9 +1,8 @@
-//! What a watch does next, and what its bytes mean.
+//! Decides what a watch does next, and decodes its bytes.
 //!
-//! Owns: the states list and watch, the resource version, pauses after faults, the cutting of a
-//! stream into lines, and the decoding of items one by one, so that one bad object cannot take
-//! its neighbours with it.
-//! Must not: read a socket, a clock or a random number by itself: `watcher` brings them.
+//! Owns the states list and watch, the resource version, pauses after faults, the splitting of a stream into lines, and
+//! the decoding of items one by one, so that a broken object does not affect others.
+//! Must not read a socket, a clock or a random number itself: `watcher` passes them in.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,37 +13,37 @@ use serde_json::value::RawValue;
 
 use super::error::{Error, Status};
 
-/// Items per page. 500 is what kubectl uses; at a typical 5 KB an object a page is 2.5 MB.
+/// Items per page. kubectl uses 500 as well; with a typical 5 KB per object a page has 2.5 MB.
 pub(super) const PAGE_ITEMS: u32 = 500;
 
-/// The API server's store refuses objects above 1.5 MiB; their JSON with managed fields and an
-/// escaped annotation can be a few times that. Longer lines are not objects.
+/// The API server stores no objects above 1.5 MiB; their JSON with managed fields and an escaped annotation can have a
+/// few times that. A longer line is not an object.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Spare room of an empty line buffer that is kept; the rest of a huge line is given back.
+/// Spare capacity that an empty line buffer keeps; that of a huge line is released.
 const LINE_BYTES_KEPT: usize = 64 * 1024;
 
-/// Lines in a row at the same place that cannot be read before we list again: the second look
-/// shows whether the server or the connection was at fault.
+/// Consecutive unreadable lines at the same position before a new list: the second attempt shows whether the server or
+/// the connection was at fault.
 const BAD_LINES_MAX: u32 = 2;
 
-/// A stream that lived this long counts as a success even if nothing happened on it.
+/// A stream that lasted this long counts as a success even without events.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 
-/// Watches end by themselves after 5 minutes, give or take one, so that they spread over the
-/// replicas of the API server and do not all return at the same moment.
+/// The server ends each watch after 5 minutes, give or take one, so that watches spread over the replicas of the API
+/// server and are not all restarted at the same time.
 const WATCH_SECONDS: (u32, u32) = (240, 360);
 
-/// A resource that is missing or forbidden may be installed or allowed any time, by hand: look
-/// again soon enough that the person who does it sees it work.
+/// A missing or forbidden resource may be installed or allowed by hand at any time; the pause is short enough for that
+/// person to see the effect.
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Time limits of one watch; tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
-    /// The resource need not be there: its absence is told once, as information.
+    /// The resource may be absent, which is logged once, as information.
     pub optional: bool,
-    /// Bookmarks come about once a minute: twice that in silence means a dead connection.
+    /// Bookmarks come about once a minute: silence for twice that long means a dead connection.
     pub read_timeout: Duration,
     pub pause_min: Duration,
     pub pause_max: Duration,
@@ -61,16 +60,16 @@ impl Default for WatchSettings {
     }
 }
 
-/// What a projection of an object must keep for the watch to go on after it.
+/// What a projection of an object must keep, so that the watch can continue after it.
 pub trait HasMeta {
     fn resource_version(&self) -> &str;
 }
 
-/// What happens to the objects of one namespace, or of all.
+/// What happens to the objects of one namespace, or of the cluster.
 ///
-/// `Init`, then the objects that exist as `InitApply` or `Invalid`, then `InitDone`: whatever was
-/// known before and did not come is gone. An `Init` may be followed by another `Init` when a list
-/// breaks off. After `InitDone` come `Apply`, `Delete` and `Invalid`, until the next `Init`.
+/// `Init`, then the existing objects as `InitApply` or `Invalid`, then `InitDone`: objects that were known before and
+/// did not appear are deleted. `Init` may be followed by another `Init` if a list is interrupted. After `InitDone` come
+/// `Apply`, `Delete` and `Invalid`, until the next `Init`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<T> {
     Init {
@@ -82,9 +81,9 @@ pub enum Event<T> {
     },
     Apply(T),
     Delete(ObjectRef),
-    /// The object exists but is not what it should be. Its neighbours are not affected.
+    /// The object exists but is malformed. Others are not affected.
     Invalid(InvalidObject),
-    /// A list failed and is going to be tried again after a pause. Until the next `InitDone` what is known grows old.
+    /// A list failed and will be tried again after a pause. Until the next `InitDone` known objects may be outdated.
     Unlisted {
         error: String,
         /// The API server forbids it.
@@ -92,7 +91,7 @@ pub enum Event<T> {
     },
 }
 
-/// Which object, and at which version.
+/// The identity of an object and its version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectRef {
@@ -109,12 +108,12 @@ pub struct InvalidObject {
     pub error: String,
 }
 
-/// A page of a list, its items still text.
+/// A page of a list, with undecoded items.
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
     #[serde(default)]
     pub(super) metadata: PageMeta,
-    // `null` is how Go writes an empty list.
+    // Go writes an empty list as `null`.
     #[serde(borrow, default)]
     items: Option<Vec<&'a RawValue>>,
 }
@@ -143,7 +142,7 @@ fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, InvalidObject
     serde_json::from_str(raw.get()).map_err(|error| InvalidObject { object: decode_ref(raw), error: error.to_string() })
 }
 
-/// As much of it as is text; whose metadata is broken as a whole stays nameless.
+/// Reads the text fields; returns an empty reference if the metadata is unreadable too.
 fn decode_ref(raw: &RawValue) -> ObjectRef {
     #[derive(Deserialize)]
     struct Named {
@@ -159,7 +158,7 @@ fn decode_ref(raw: &RawValue) -> ObjectRef {
     }
 }
 
-/// What one line of a watch says.
+/// The content of one line of a watch.
 #[derive(Debug)]
 pub(super) enum Line<T> {
     Apply(T),
@@ -187,7 +186,7 @@ pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
             Ok(object) => Line::Apply(object),
             Err(invalid) => Line::Invalid(invalid),
         },
-        // Only the key is needed, so even an object we cannot read leaves properly.
+        // Only the key is needed, so the deletion of an unreadable object is understood as well.
         "DELETED" => Line::Delete(decode_ref(wire.object)),
         "BOOKMARK" => Line::Bookmark { resource_version: decode_ref(wire.object).resource_version },
         "ERROR" => Line::Failed(Status::parse_event(wire.object.get().as_bytes())),
@@ -195,17 +194,17 @@ pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
     }
 }
 
-/// Cuts a stream into lines, however its bytes are split.
+/// Splits a stream into lines, however it is divided into reads.
 #[derive(Default)]
 pub(super) struct Lines {
     buffer: Vec<u8>,
-    /// Where the next line starts.
+    /// Start of the next line.
     start: usize,
-    /// Up to here no line end was found, so that a long line is searched once, not per read.
+    /// No line ends before this position, so that a long line is searched only once and not at each read.
     searched: usize,
 }
 
-/// A line grew past `LINE_BYTES_MAX`.
+/// A line exceeds `LINE_BYTES_MAX`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LineTooLong;
 
@@ -222,7 +221,7 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole line that is not blank, without its end.
+    /// Returns the next complete line that is not blank, without its end.
     pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         loop {
             let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
@@ -245,7 +244,7 @@ impl Lines {
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// List; without a token this is a new beginning.
+    /// List; without a token, from the beginning.
     List {
         continue_token: Option<String>,
         limit: u32,
@@ -297,46 +296,46 @@ impl Machine {
         }
     }
 
-    /// A page was delivered; true if it was the last.
+    /// Records that a page was delivered; returns true if it was the last.
     pub(super) fn page_read(&mut self, meta: PageMeta) -> bool {
         if !meta.continue_token.is_empty() {
             self.phase = Phase::List { continue_token: Some(meta.continue_token) };
             return false;
         }
-        // Faults stay counted: a server whose watches fail right after good lists must not be
-        // listed without a pause.
+        // The count of faults is kept: a server whose watches fail directly after good lists must not be listed without
+        // a pause.
         self.phase = Phase::Watch { resource_version: meta.resource_version };
         true
     }
 
-    /// A line was read: the watch goes on after it.
+    /// Records that a line was read, after which the watch continues.
     pub(super) fn line_read(&mut self, version: &str) {
         self.faults = 0;
         self.bad_lines = 0;
         if let Phase::Watch { resource_version } = &mut self.phase {
-            // An object too broken to have a version must not erase ours.
+            // An object too broken to have a version must not erase the known one.
             if !version.is_empty() && resource_version != version {
                 version.clone_into(resource_version);
             }
         }
     }
 
-    /// The stream ended in order. Returns the pause before the next one.
+    /// The stream ended properly. Returns the pause before the next one.
     pub(super) fn stream_ended(&mut self, lived: Duration, lines: u64) -> Duration {
         if lines > 0 || lived >= HEALTHY_AFTER {
             self.faults = 0;
             return Duration::ZERO;
         }
-        // A server that only ever closes would otherwise be asked as fast as it can close.
+        // Without a pause, a server that only closes streams would be asked as fast as it does so.
         self.pause(self.settings.pause_max)
     }
 
-    /// Nothing came for too long: most likely a dead connection, so try another at once.
+    /// The stream was silent for too long, probably because of a dead connection, so the next attempt is immediate.
     pub(super) fn stream_silent(&mut self) -> Duration {
         Duration::ZERO
     }
 
-    /// A line that is no event. The same place is tried once more before listing again.
+    /// A line was not an event. The same position is tried once more before a new list.
     pub(super) fn line_bad(&mut self) -> Duration {
         self.bad_lines += 1;
         if self.bad_lines >= BAD_LINES_MAX {
@@ -346,22 +345,22 @@ impl Machine {
         self.pause(self.settings.pause_max)
     }
 
-    /// A request failed, or the stream reported a failure. Returns the pause before the next.
+    /// A request failed, or the stream reported a failure. Returns the pause before the next request.
     pub(super) fn failed(&mut self, error: &Error) -> Duration {
         if error.is_gone() {
             let again = self.faults > 0;
             self.relist();
             let pause = self.pause(self.settings.pause_max);
-            // Ordinary after a gap: nothing is wrong the first time.
+            // Normal after an interruption, so not a fault the first time.
             return if again { pause } else { Duration::ZERO };
         }
         if matches!(error, Error::TooLarge { .. }) && self.page_items > 1 {
-            // Continue tokens do not depend on the page size.
+            // Continue tokens are independent of the page size.
             self.page_items /= 2;
             return Duration::ZERO;
         }
         if error.is_forbidden() || error.is_not_found() {
-            // What we know may be stale once it works again: a CRD can be deleted and remade.
+            // The known objects may be outdated once it works again: a CRD can be deleted and recreated.
             self.relist();
             return self.pause(self.settings.pause_max.min(DENIED_PAUSE_MAX));
         }
@@ -373,7 +372,7 @@ impl Machine {
         self.phase = Phase::List { continue_token: None };
     }
 
-    /// Doubles with each fault, half of it random.
+    /// Doubles with each fault; half of the pause is random.
     fn pause(&mut self, max: Duration) -> Duration {
         let doubled = self.settings.pause_min.saturating_mul(1 << self.faults.min(16));
         self.faults = self.faults.saturating_add(1);
@@ -382,7 +381,7 @@ impl Machine {
     }
 }
 
-/// Decides which complaint is worth a log line: the first, then one in 30 s.
+/// Decides which faults are logged: the first, then one in 30 s.
 #[derive(Default)]
 pub(super) struct Complaints {
     last: Option<Instant>,
@@ -392,7 +391,7 @@ pub(super) struct Complaints {
 impl Complaints {
     const EVERY: Duration = Duration::from_secs(30);
 
-    /// Some(number of complaints kept back) if this one is to be logged.
+    /// Returns the number of suppressed faults if this one is to be logged.
     pub(super) fn voice(&mut self, now: Instant) -> Option<u64> {
         let quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) < Self::EVERY);
         if quiet {
@@ -404,12 +403,12 @@ impl Complaints {
     }
 }
 
-/// xorshift64*: jitter needs no better, and a seed makes tests repeatable.
+/// xorshift64*: good enough for jitter, and a seed makes tests repeatable.
 struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        // Zero would stay zero for ever.
+        // Zero would remain zero for ever.
         Random(seed | 1)
     }
 
