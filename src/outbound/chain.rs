@@ -1,8 +1,8 @@
-//! How long a chain of certificates may be that a server presents.
+//! Bounds the length of certificate chains that servers present.
 //!
-//! The search for a path through certificates that look alike grows with every order in which they could follow each
-//! other, and the TLS library bounds neither their number nor the search in a way that helps: 240 of them take four
-//! seconds of CPU, which no time limit interrupts. So they are counted before anybody looks at them.
+//! The search for a path through look-alike certificates grows with every order in which they could be chained, and the
+//! TLS library bounds neither their number nor the search in a useful way: 240 of them take four seconds of CPU, which
+//! no time limit interrupts. So they are counted before they are parsed.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 /// Certificates beside the server's own. Public servers send one to three; some add a root or a cross-signed one.
 const COUNT_MAX: usize = 6;
 
-/// Bytes of all of them. A certificate has one or two kilobytes; a hundred names in it add a few.
+/// Bytes of all of them. A certificate has one or two kilobytes; a hundred names add a few.
 const BYTES_MAX: usize = 48 << 10;
 
 /// Refuses a chain that is longer or larger than any server needs.
 ///
 /// # Errors
-/// When there are more certificates, or larger ones, than the limits above.
+/// If there are more certificates or bytes than these limits.
 pub(crate) fn check(end_entity: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
     if others.len() > COUNT_MAX {
         return Err(Error::General(format!("it presents more than {COUNT_MAX} certificates beside its own")));
@@ -30,7 +30,7 @@ pub(crate) fn check(end_entity: &CertificateDer<'_>, others: &[CertificateDer<'_
     Ok(())
 }
 
-/// A verifier that sees no longer chain.
+/// A verifier that refuses chains beyond the limits.
 #[derive(Debug)]
 pub(crate) struct Bounded(pub(crate) Arc<dyn ServerCertVerifier>);
 

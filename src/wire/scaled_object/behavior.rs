@@ -1,5 +1,5 @@
-//! `advanced.horizontalPodAutoscalerConfig`: the HPA's name and its behavior, with the checks that
-//! the API server would otherwise make only when the HPA is written.
+//! `advanced.horizontalPodAutoscalerConfig`: the HPA's name and its behavior, with checks that the API server would
+//! otherwise make only when the HPA is written.
 
 use super::super::fields::{Fields, Report, quoted};
 use super::super::quantity::canonical;
@@ -9,7 +9,7 @@ const STABILIZATION_SECONDS_MAX: i64 = 3600;
 const POLICY_PERIOD_SECONDS_MAX: i64 = 1800;
 const INT32_MAX: i64 = i32::MAX as i64;
 
-/// `None` for an absent or empty behavior.
+/// Returns `None` for an absent or empty behavior.
 pub(super) fn read(config: &Fields<'_>, report: &mut Report) -> Option<Behavior> {
     let behavior = config.child("behavior", report);
     let read = Behavior {
@@ -38,8 +38,8 @@ fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
     Some(ScalingRules {
         stabilization_window_seconds: window.and_then(|seconds| i32::try_from(seconds).ok()),
         select_policy: select_policy.map(str::to_owned),
-        // An empty list would be refused; KEDA drops it on the way to the API server, which then
-        // fills in the default policies.
+        // The API server would refuse an empty list; KEDA drops it, and the API server then fills in the default
+        // policies.
         policies: (!policies.is_empty()).then_some(policies),
         tolerance: tolerance(fields, report),
     })
@@ -62,7 +62,7 @@ fn policy(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingPolicy> {
     Some(ScalingPolicy { kind: kind?.to_owned(), value: value?, period_seconds: period_seconds? })
 }
 
-/// A quantity, which people write as text or as a plain number, spelled as the API server would.
+/// Reads a quantity, given as text or as a plain number, in the API server's canonical form.
 fn tolerance(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
     let text = match fields.get("tolerance")? {
         serde_json::Value::Number(number) => number.to_string(),

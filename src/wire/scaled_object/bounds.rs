@@ -1,4 +1,4 @@
-//! Replica counts and periods: the numbers that both API groups share.
+//! Replica counts and periods: the numbers that both API groups have.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -
     Periods {
         polling_interval: seconds("pollingInterval", 1, 30),
         cooldown_period: seconds("cooldownPeriod", 0, 300),
-        // KEDA 1 does not know it.
+        // Unknown to KEDA 1.
         initial_cooldown_period: match group {
             ApiGroup::KedaSh => seconds("initialCooldownPeriod", 0, 0),
             ApiGroup::KedaK8sIo => Duration::ZERO,
@@ -43,7 +43,7 @@ pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) 
         given.and_then(|count| u32::try_from(count).ok())
     };
     let replicas = Replicas {
-        // KEDA 1 does not know it.
+        // Unknown to KEDA 1.
         idle: match group {
             ApiGroup::KedaSh => count("idleReplicaCount", 0),
             ApiGroup::KedaK8sIo => None,
@@ -60,7 +60,7 @@ pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) 
     replicas
 }
 
-/// The comparisons with KEDA's words, whose minimum is 0 when absent and at least 1 when given.
+/// Compares the counts, worded as by KEDA, where an absent minimum is 0 and a given one at least 1.
 fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     let min = replicas.min.map_or(0, |min| min.max(1));
     let max = replicas.max;
@@ -92,7 +92,7 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     }
 }
 
-/// Settings that can never matter to this object.
+/// Warns about settings that have no effect on this object.
 pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     if replicas.min.unwrap_or(0) > 0 && replicas.idle.is_none() {
         for name in ["cooldownPeriod", "initialCooldownPeriod"] {

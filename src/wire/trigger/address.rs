@@ -1,6 +1,6 @@
-//! Whether a text can be the base URL of a server. Knows no trigger type.
+//! Checks whether a text can be the base URL of a server. Knows no trigger type.
 
-/// Tells what is wrong with it, as the end of a sentence that begins with the text.
+/// Returns what is wrong, as the end of a sentence that begins with the text.
 pub(super) fn check_base_url(text: &str) -> Result<(), &'static str> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err("is not a URL");

@@ -1,4 +1,4 @@
-//! The `cron` trigger: so many replicas between a start and an end.
+//! The `cron` trigger: a number of replicas between a start and an end.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     Some(Parsed::External(External {
         metric_name: metric_name(context, parameters.get("timezone")?, texts.0, texts.1),
         metric_type: metric_type?,
-        // The value is the count of replicas itself.
+        // The value is the number of replicas itself.
         threshold: 1.0,
         activation_threshold: 0.0,
         on_missing: OnMissing::Error,
@@ -60,8 +60,8 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     }))
 }
 
-/// Always per replica: the count of replicas that is wanted does not fall as replicas come, so that an HPA that took it
-/// for a Value would multiply its replicas by it at each look, up to the maximum.
+/// The metric is always per replica: the wanted count does not fall as replicas are added, so an HPA that read it as a
+/// Value would multiply its replicas at each sync, up to the maximum.
 fn metric_type(context: &Context<'_>, report: &mut Report) -> Option<MetricType> {
     let written = external_metric_type(context, report)?;
     if written == MetricType::Value && !context.feeds_formula {
@@ -79,7 +79,7 @@ fn timezone(parameters: &Parameters, report: &mut Report) -> Option<Arc<Zone>> {
     find_zone(parameters, "timezone", name, report)
 }
 
-/// KEDA takes any name and fails at each poll; a wrong one is told at once here.
+/// KEDA accepts any name and fails at each poll; here a wrong one is reported immediately.
 fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut Report) -> Option<Arc<Zone>> {
     let zone = zones::find(name);
     if zone.is_none() {
@@ -89,7 +89,7 @@ fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut 
     zone
 }
 
-/// `active_if_never`: what becomes of the trigger if it never comes.
+/// `active_if_never` says what happens to the trigger if the time never comes.
 fn recurrence(
     parameters: &Parameters,
     name: &str,
