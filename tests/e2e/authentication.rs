@@ -1,4 +1,4 @@
-//! Credentials: where they come from, that they arrive, and that nothing is asked without them.
+//! Credentials: their sources, their use, and that nothing is queried without them.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::cluster::{path, wait_for, wait_seeing};
 
 const AUTHORIZATION: &str = "authorization";
 
-/// A case whose trigger asks `source` with an authMode through TriggerAuthentication `auth`.
+/// Applies a case whose trigger queries `source` with an authMode through TriggerAuthentication `auth`.
 fn asks(case: &Case<'_>, source: &Source, modes: &str) {
     let mut trigger = source.trigger("10");
     trigger["metadata"]["authModes"] = modes.into();
@@ -28,7 +28,7 @@ fn authentication(case: &Case<'_>, spec: Value) {
     }));
 }
 
-/// `parameter` from the key of the same name in Secret `credentials`.
+/// Reads each parameter from the key of the same name in Secret `credentials`.
 fn from_secret(parameters: &[&str]) -> Value {
     let reference = |parameter: &&str| json!({ "parameter": parameter, "name": "credentials", "key": parameter });
     json!({ "secretTargetRef": parameters.iter().map(reference).collect::<Vec<_>>() })
@@ -165,7 +165,7 @@ fn a_service_account_token_needs_its_role() {
     assert!(note.contains("forbidden") || note.contains("not found"), "{note}");
     case.wait_for_condition("Ready", "False", "TriggerError");
     assert!(source.requests().is_empty());
-    // The sample, up to its ScaledObject, in this namespace.
+    // The sample, except its ScaledObject, in this namespace.
     let sample = std::fs::read_to_string(path("k8s/samples/bound-service-account-token.yaml")).unwrap();
     let documents: Vec<&str> = sample.split("\n---\n").filter(|document| !document.contains("keda.sh/")).collect();
     assert_eq!(documents.len(), 3, "ServiceAccount, Role, RoleBinding");
@@ -179,7 +179,7 @@ fn a_service_account_token_needs_its_role() {
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let user = format!("system:serviceaccount:{}:prometheus-reader", case.namespace);
     assert_eq!(answer["status"]["user"]["username"], user, "the API server knows it");
-    // Issued once, used by every poll.
+    // It is issued once and used by every poll.
     source.asked(2);
     let tokens: std::collections::BTreeSet<_> =
         source.requests().iter().map(|request| request.header(AUTHORIZATION).map(str::to_owned)).collect();
@@ -192,7 +192,7 @@ fn authentications_are_let_go_and_know_their_users() {
     case.cluster.deployment(&case.namespace, "web", 1);
     let source = Source::new(0.0);
     secret(&case, "credentials", json!({ "bearerToken": "one" }));
-    // As KEDA leaves it.
+    // In the state that KEDA leaves.
     case.apply(json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
         "metadata": { "name": "auth", "namespace": case.namespace, "finalizers": ["finalizer.keda.sh"] },

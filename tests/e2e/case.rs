@@ -1,5 +1,5 @@
-//! What the tests here share: a namespace, a Deployment `api`, a ScaledObject `so` on it, and a
-//! metric server that says what the test wants.
+//! What these tests share: a namespace, a Deployment `api`, a ScaledObject `so` for it, and a metric server with values
+//! that the test sets.
 
 use std::sync::{Arc, Mutex};
 
@@ -38,13 +38,13 @@ impl Source {
         self.fake.requests()
     }
 
-    /// Waits until it was asked so many times more.
+    /// Waits for this many more queries.
     pub(crate) fn asked(&self, times: usize) {
         let until = self.fake.requests().len() + times;
         wait_for(&format!("{times} more queries"), || (self.fake.requests().len() >= until).then_some(()));
     }
 
-    /// A trigger that asks it.
+    /// Returns a trigger that queries it.
     pub(crate) fn trigger(&self, threshold: &str) -> Value {
         json!({ "type": "prometheus", "metadata": { "serverAddress": self.url(), "query": "load", "threshold": threshold } })
     }
@@ -56,7 +56,7 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'static> {
-    /// A namespace of the shared control plane, where the shared daemon runs.
+    /// Creates a namespace of the shared control plane, which the shared daemon serves.
     pub(crate) fn new(purpose: &str) -> Self {
         Self::within(daemon().0, purpose)
     }
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
         Self { cluster, namespace: cluster.namespace(purpose) }
     }
 
-    /// Applies a ScaledObject; `spec` stands above quick defaults.
+    /// Applies a ScaledObject with short intervals; `spec` takes precedence.
     pub(crate) fn scale(&self, name: &str, spec: Value) {
         self.apply(self.scaled_object(name, spec));
     }
@@ -165,7 +165,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The HPA's own word on whether it scales: status, reason, message.
+    /// Waits for the HPA's condition ScalingActive with this status; returns its message.
     pub(crate) fn wait_for_hpa_condition(&self, status: &str, words: &str) -> String {
         wait_seeing(&format!("the HPA to be ScalingActive={status} with \"{words}\""), || {
             match self.hpa().and_then(|hpa| condition(&hpa, "ScalingActive")) {

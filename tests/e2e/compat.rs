@@ -1,5 +1,5 @@
-//! The recorded cases against a control plane: the same manifests leave the same things behind as
-//! with KEDA 2.20.2, but for the differences that are listed.
+//! The recorded cases on a control plane: the same manifests have the same results as with KEDA 2.20.2, except for the
+//! listed differences.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -13,10 +13,10 @@ use crate::support::cluster::{Cluster, Daemon};
 
 const MANIFESTS: &str = include_str!("../fixtures/compat/manifests.json");
 const RECORD: &str = include_str!("../fixtures/compat/keda-2.20.2.json");
-/// HPAs go through several states, on a machine that is busy with other tests.
+/// HPAs go through several states, on a machine that runs other tests.
 const SETTLED: Duration = Duration::from_secs(150);
 
-/// A control plane whose HPA controller looks often, with its own daemon.
+/// A control plane with a frequent HPA sync and its own daemon.
 pub(super) fn compat_cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<(Cluster, Daemon)> = OnceLock::new();
     let (cluster, _daemon) = CLUSTER.get_or_init(|| {
@@ -31,7 +31,7 @@ pub(super) fn compat_cluster() -> &'static Cluster {
     cluster
 }
 
-/// Waits until nothing but the allowed differences is left; then all of these must be there.
+/// Waits until only the allowed differences are left; then all of those must be present.
 pub(super) fn check(
     cluster: &Cluster,
     namespace: &str,
@@ -59,7 +59,7 @@ pub(super) fn check(
             diffs.len() + unseen.len(),
             picture::explain(&diffs, &unseen)
         );
-        // The pause between two looks, not a wait for anything.
+        // The pause between two comparisons, which does not wait for an event.
         std::thread::park_timeout(Duration::from_millis(500));
     }
 }
@@ -69,7 +69,7 @@ fn the_recorded_cases_leave_what_keda_leaves() {
     let cluster = compat_cluster();
     cluster.kubectl(&["create", "namespace", "compat"]);
     let refused = cluster.try_apply(&MANIFESTS.replace("__PROMETHEUS__", cluster.prometheus())).unwrap_err();
-    // What the API server refuses never reaches anybody.
+    // The API server refuses these, so they never reach a controller.
     for (name, text) in [
         ("c17-minmax-bad", "minReplicaCount must be less than or equal to maxReplicaCount"),
         ("c49-notriggers", "spec.triggers in body should have at least 1 items"),

@@ -1,5 +1,5 @@
-//! More cases that users of KEDA have, against the same control plane. What KEDA 2.20.2 leaves behind
-//! is derived from its documented behaviour, as a change to what it leaves of a plain case.
+//! More cases of KEDA's users on the same control plane. The results of KEDA 2.20.2 are derived from its documented
+//! behaviour, as changes to the results of a plain case.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,16 +18,16 @@ const FALLBACK: &str = "True FallbackExists: At least one trigger is falling bac
 const PAUSED: &str = "True ScaledObjectPaused: ScaledObject is paused";
 const BROKEN_EVENT: &str = "events: Warning KEDAScalerFailed: prometheus query api returned error. status: 400";
 
-/// A workload, a ScaledObject, and what KEDA makes of them.
+/// A workload, a ScaledObject, and the results of KEDA.
 struct Case {
     name: &'static str,
     kind: &'static str,
-    /// Of the workload before; `None` where there is no workload.
+    /// Initial replicas of the workload; `None` if there is no workload.
     replicas: Option<u32>,
     labels: Value,
     annotations: Value,
     spec: Value,
-    /// Something else that is there before.
+    /// Another object that exists before.
     beside: Value,
     expected: Places,
 }
@@ -60,7 +60,7 @@ fn hpa_failure(case: &str, metric: &str) -> String {
 }
 
 impl Case {
-    /// One Deployment with one replica, min 1, max 10, one query that gives 500 with threshold 75: 7 replicas.
+    /// One Deployment with one replica, min 1, max 10, and a query of value 500 with threshold 75: 7 replicas.
     fn plain(name: &'static str) -> Self {
         let mut case = Self {
             name,
@@ -161,7 +161,7 @@ impl Case {
         self
     }
 
-    /// Two triggers, `rps` and `queue`, of which the HPA sees what the formula makes of them.
+    /// Two triggers, `rps` and `queue`; the HPA gets the result of the formula.
     fn formula(self, formula: &str, target: &str, rps: &str, queue: &str) -> Self {
         let named = |name: &str, query: &str| {
             let mut trigger = trigger(query);
@@ -178,7 +178,7 @@ impl Case {
         .keda("status.triggersActivity", r#"{"s0-prometheus":{"isActive":false},"s1-prometheus":{"isActive":false}}"#)
     }
 
-    /// The HPA gets them all.
+    /// Annotations, all of which are copied to the HPA.
     fn annotations(mut self, annotations: Value) -> Self {
         let text = annotations.to_string();
         self.annotations = annotations;
@@ -196,13 +196,13 @@ impl Case {
             .keda("metrics.s0-prometheus", &answer("s0-prometheus", value))
     }
 
-    /// Inactive, and so at zero.
+    /// Inactive, and therefore at zero.
     fn at_zero(self) -> Self {
         self.keda("replicas", "0").keda("status.conditions.HPAActive", DISABLED)
     }
 
-    /// The checks of the object end with this: no HPA, nothing scaled. KEDA writes its event only
-    /// while the text has at most 128 characters.
+    /// The checks of the object end with this message: no HPA, no scaling. KEDA emits its Event only if the text has at
+    /// most 128 characters.
     fn refused(self, message: &str) -> Self {
         let replicas = self.replicas.map(|replicas| replicas.to_string());
         let case = self
@@ -227,12 +227,12 @@ impl Case {
         }
     }
 
-    /// The checks end before the triggers are looked at.
+    /// The checks end before the triggers are read.
     fn without_types(self) -> Self {
         self.without("status.triggersTypes").without("status.authenticationsTypes")
     }
 
-    /// One broken query, and a fallback to this many replicas.
+    /// One broken query, and a fallback to this number of replicas.
     fn falling_back(self, behavior: &str, replicas: u32, wanted: u32) -> Self {
         self.query("sum(")
             .spec(&json!({"fallback": {"failureThreshold": 1, "replicas": replicas, "behavior": behavior}}))
@@ -274,7 +274,7 @@ impl Case {
     }
 }
 
-/// As a JSON merge patch does it.
+/// Applies a JSON merge patch.
 fn merge(value: &mut Value, patch: &Value) {
     let (Some(map), Some(changes)) = (value.as_object_mut(), patch.as_object()) else {
         *value = patch.clone();
@@ -289,7 +289,7 @@ fn merge(value: &mut Value, patch: &Value) {
     }
 }
 
-/// The rules that the API server adds when there is a behavior.
+/// The rules that the API server adds to a behavior.
 fn behavior(up: Value, down: Value) -> String {
     let mut behavior = json!({
         "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [
@@ -302,14 +302,14 @@ fn behavior(up: Value, down: Value) -> String {
 
 fn scaling() -> Vec<Case> {
     vec![
-        // Zero is a minimum of one to the HPA; no activation, since it runs.
+        // The HPA treats zero as a minimum of one; there is no activation, since the target runs.
         Case::plain("runs-already").spec(&json!({"minReplicaCount": 0, "maxReplicaCount": 5})).starting_at(3)
             .keda("replicas", "5").keda("hpa.spec.maxReplicas", "5"),
         Case::plain("waits").spec(&json!({"minReplicaCount": 0, "initialCooldownPeriod": 600})).query("vector(0)").starting_at(2)
             .inactive("0")
             .keda("status.conditions.Active", "False ScalerCooldown: Scaler cooling down because triggers are not active")
             .keda("replicas", "2"),
-        // Nothing but what must be: polled every 30 s, 0 to 100 replicas.
+        // Only required fields: polled every 30 s, 0 to 100 replicas.
         Case::plain("bare")
             .spec(&json!({"pollingInterval": null, "cooldownPeriod": null, "minReplicaCount": null, "maxReplicaCount": null}))
             .starting_at(0)
@@ -361,7 +361,7 @@ fn scaling() -> Vec<Case> {
         Case::plain("large").query("vector(5000)").metadata(&json!({"threshold": "1000"})).keda("replicas", "5")
             .target(&[("s0-prometheus", "1k")])
             .keda("metrics.s0-prometheus", &answer("s0-prometheus", "5k")),
-        // No pod is ready, so that the HPA of a Value metric stays at the minimum.
+        // No pod is ready, so the HPA of a Value metric stays at the minimum.
         Case::plain("value-type")
             .spec(&json!({"minReplicaCount": 2, "triggers": [{"type": "prometheus", "metricType": "Value", "metadata":
                 {"serverAddress": "__PROMETHEUS__", "query": "vector(500)", "threshold": "75"}}]}))
@@ -393,7 +393,7 @@ fn scaling() -> Vec<Case> {
             .keda("replicas", "6")
             .keda("metrics.s0-prometheus", &answer("composite-metric", "265"))
             .keda("metrics.composite-metric", &answer("composite-metric", "265")),
-        // The broken one is nil to the formula once it has failed twice.
+        // The formula reads the broken trigger as nil once it has failed twice.
         Case::plain("formula-coalesced").formula("(rps ?? queue) * 100", "75", "sum(", "vector(3)")
             .spec(&json!({"fallback": {"failureThreshold": 1, "replicas": 9, "behavior": "scalingModifiers"}}))
             .keda("replicas", "4")
@@ -411,7 +411,7 @@ fn scaling() -> Vec<Case> {
     ]
 }
 
-/// An HPA that somebody made by hand, handed over by name and annotation.
+/// An HPA created by hand and transferred by name and annotation.
 fn transferred() -> Case {
     let mut case = Case::plain("transferred")
         .spec(&json!({"advanced": {"horizontalPodAutoscalerConfig": {"name": "by-hand"}}}))
@@ -426,7 +426,7 @@ fn transferred() -> Case {
     case
 }
 
-/// A Value metric falls back in relation to the ready pods, of which there are none.
+/// The fallback of a Value metric depends on the ready pods, of which there are none.
 fn fallback_without_pods() -> Case {
     let mut case = Case::plain("fallback-without-pods").falling_back("static", 3, 1).inactive("0");
     case.spec["triggers"][0]["metricType"] = json!("Value");
@@ -496,7 +496,7 @@ fn marked() -> Vec<Case> {
 }
 
 impl Case {
-    /// Fully paused from the start: nothing was looked at.
+    /// Fully paused from the start: nothing was checked.
     fn paused(self) -> Self {
         let replicas = self.replicas.unwrap_or_default().to_string();
         self.without("hpa.")
@@ -546,12 +546,12 @@ fn refused() -> Vec<Case> {
             .refused(&format!("{no_hpa}: no scaler found for type: promtheus"))
             .keda("status.triggersTypes", "promtheus")
             .event("Warning KEDAScalerFailed: no scaler found for type: promtheus"),
-        // Sent without credentials by KEDA, which only logs that they are missing.
+        // KEDA sends the query without credentials, and only logs that they are missing.
         Case::plain("no-authentication")
             .spec(&json!({"triggers": [{"type": "prometheus", "authenticationRef": {"name": "nobody"}, "metadata":
                 {"serverAddress": "__PROMETHEUS__", "query": "vector(500)", "threshold": "75"}}]}))
             .keda("status.authenticationsTypes", "nobody"),
-        // 0/0 is a 0 to KEDA.
+        // KEDA reads 0/0 as 0.
         Case::plain("not-a-number").query("vector(0) / 0").inactive("0").keda("replicas", "1"),
         Case::plain("scalar")
             .query("scalar(vector(500))")
@@ -577,16 +577,16 @@ fn further_cases_leave_what_keda_would_leave() {
     cluster.apply(&manifests);
     let expected: BTreeMap<String, Places> =
         cases.into_iter().map(|case| (case.name.to_owned(), tidy(case.expected))).collect();
-    // The conditions of HPAs depend on which state they were seen in first.
+    // The conditions of HPAs depend on the state in which they were first seen.
     check(cluster, NAMESPACE, &expected, MORE, |place| place.starts_with("hpa.conditions"));
 }
 
-/// Texts are compared without blanks at their ends.
+/// Texts are compared without trailing blanks.
 fn tidy(expected: Places) -> Places {
     expected.into_iter().map(|(place, text)| (place, text.trim_end().to_owned())).collect()
 }
 
-/// What KEDA refuses in the object's conditions, or never notices, and the API server refuses here.
+/// Mistakes that KEDA reports in conditions or never notices, but that the API server refuses here.
 #[test]
 fn mistakes_are_refused_at_admission() {
     let cluster = compat_cluster();

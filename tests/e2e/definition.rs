@@ -1,4 +1,4 @@
-//! A definition that changes, and one that is wrong.
+//! Changed and invalid definitions.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn a_changed_definition_takes_effect_at_once() {
         "so",
         json!({ "pollingInterval": 60, "minReplicaCount": 2, "maxReplicaCount": 5, "triggers": [second.trigger("10")] }),
     );
-    // Five: the new source, the new maximum, and no wait for the new interval.
+    // Five: the new source and the new maximum apply without waiting for the new interval.
     case.wait_for_replicas(5);
     let spec = case.hpa().unwrap()["spec"].clone();
     assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&2.into(), &5.into()));
@@ -41,7 +41,7 @@ fn a_wrong_definition_is_told_where_and_moves_nothing() {
     for text in ["30s", "30000", " 0.5m ", ""] {
         case.scale("so", with_timeout(text));
     }
-    // What can be seen without looking at the cluster is refused at the door.
+    // What can be judged without the cluster's state is refused at admission.
     for (spec, words) in [
         (json!({ "triggers": [source.trigger("ten")] }), "must be a JSON number in quotes"),
         (json!({ "triggers": [] }), "triggers"),
@@ -59,7 +59,7 @@ fn a_wrong_definition_is_told_where_and_moves_nothing() {
     assert!(message.contains("customHeaders"), "{message}");
     case.wait_for_event("ScaledObjectCheckFailed", "customHeaders");
     case.wait_for_condition("Active", "Unknown", "UnknownState");
-    // The HPA says the same to whoever looks there, and holds.
+    // The HPA reports the same, and holds.
     case.wait_for_hpa_condition("False", "customHeaders");
     assert_eq!(case.replicas(), 3);
     assert_eq!(case.hpa().unwrap()["spec"], hpa["spec"]);

@@ -1,4 +1,4 @@
-//! The end of a ScaledObject, and that it leaves nothing behind.
+//! The deletion of a ScaledObject, which leaves nothing behind.
 
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ fn without_restoring_the_count_stays_and_nothing_else_does() {
     wait_until_the_metric_is_gone(&case);
     assert_eq!(case.replicas(), 5);
     let asked = source.requests().len();
-    // Another object on the same server shows that time passes.
+    // The queries for another object show that time passes.
     let other = Source::new(0.0);
     case.scale("other", json!({ "minReplicaCount": 1, "triggers": [other.trigger("10")] }));
     other.asked(3);

@@ -1,11 +1,10 @@
-//! Where hpalite is meant to differ from KEDA 2.20.2. `k8s/keda.md` documents each for users, in a
-//! row with the same id.
+//! Intended differences from KEDA 2.20.2. `k8s/keda.md` documents each for users, in a row with the same id.
 
 use std::collections::BTreeSet;
 
 use super::picture::Allowed;
 
-/// Nothing of an object that fails its checks is there, but for what the checks left.
+/// For an object that fails its checks: everything is absent except what the checks themselves write.
 const NOTHING_RUNS: &str = "hpa|replicas|metrics.*|status.conditions|status.conditions.Active|status.conditions.HPAActive|status.externalMetricNames\
     |status.resourceMetricNames|status.hpaName|status.triggersActivity|events: Normal *";
 
@@ -463,7 +462,7 @@ pub(super) const MORE: &[Allowed] = &[
     Allowed { id: "scalar", case: "scalar", place: "status.triggersActivity", keda: "*false*", hpalite: "*true*" },
 ];
 
-/// A difference that is allowed here must be documented for users, with what both do and why.
+/// An allowed difference must be documented for users, with both behaviours and the reason.
 #[test]
 fn every_difference_is_documented() {
     let document = include_str!("../../k8s/keda.md");

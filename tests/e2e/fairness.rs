@@ -1,4 +1,4 @@
-//! A tenant whose servers hang, beside everybody else.
+//! A tenant with hanging servers must not delay others.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use super::case::{Case, Source};
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, wait_for};
 
-/// A hundred triggers of distinct queries at distinct addresses that take connections and never answer, with the
-/// longest timeout that there may be.
+/// A hundred triggers with distinct queries at distinct addresses that accept connections but never answer, with the
+/// longest possible timeout.
 #[test]
 fn a_tenant_whose_servers_hang_keeps_nobody_waiting() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
@@ -18,7 +18,7 @@ fn a_tenant_whose_servers_hang_keeps_nobody_waiting() {
     for case in [&good, &bad] {
         cluster.deployment(&case.namespace, "api", 1);
     }
-    // The kernel takes the connections; nobody reads from them.
+    // The kernel accepts the connections, but nothing reads from them.
     let silent = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let triggers: Vec<Value> = (0..100)
@@ -30,7 +30,7 @@ fn a_tenant_whose_servers_hang_keeps_nobody_waiting() {
         })
         .collect();
     let daemon = Daemon::serve(cluster, &["--namespace", &good.namespace, "--namespace", &bad.namespace]);
-    // He is first, so that everything that he may have is taken before anybody else comes.
+    // The bad tenant comes first and takes its whole share before the other one is there.
     bad.scale("so", json!({ "minReplicaCount": 1, "pollingInterval": 1, "triggers": triggers }));
     wait_for("questions that hang", || daemon.metric("hpalite_polls_in_flight").filter(|held| *held >= 1.0));
     let source = Source::new(5.0);
@@ -38,12 +38,12 @@ fn a_tenant_whose_servers_hang_keeps_nobody_waiting() {
     source.asked(1);
     let began = Instant::now();
     source.asked(8);
-    // 24 s by the interval. On a slow machine a poll may be late; who waits for a worker waits for 30 s.
+    // 24 s by the interval. A slow machine may delay polls; one that waits for a worker takes 30 s.
     assert!(began.elapsed() < Duration::from_secs(45), "{:?} for eight polls", began.elapsed());
     let held = daemon.metric("hpalite_polls_in_flight").unwrap();
     assert!(held <= 3.0, "{held} workers");
     good.wait_until_ready();
-    // His own object says what is wrong, in words that hold no moving number.
+    // The tenant's own object reports the cause, without changing numbers.
     let message = bad.wait_for_event("KEDAScalerFailed", "no answer");
     assert!(message.contains("no answer for more than 33 s") || message.contains("within 30s"), "{message}");
     bad.wait_for_condition("Ready", "False", "TriggerError");

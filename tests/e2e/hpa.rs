@@ -1,4 +1,4 @@
-//! The HPA of a ScaledObject: what it says, and that it goes on saying so.
+//! The HPA of a ScaledObject: its content, and that changes to it are undone.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn hand_edits_are_undone() {
             && hpa["metadata"]["labels"]["app.kubernetes.io/part-of"] == "so";
         as_wanted.then_some(()).ok_or_else(|| hpa.to_string())
     });
-    // Behavior that the object does not ask for goes, too.
+    // A behavior that the object does not ask for is removed as well.
     let (case, _source) = running("drift-bare", json!({}));
     let edit = json!({ "spec": { "behavior": { "scaleUp": { "selectPolicy": "Disabled" } } } });
     case.kubectl(&["patch", "hpa", "keda-hpa-so", "--type=merge", "-p", &edit.to_string()]);
@@ -114,7 +114,7 @@ fn everything_the_object_asks_for_is_passed_on() {
     assert!(labels["secret"].is_null() && labels["other"].is_null(), "{labels}");
     let annotations = &metadata["annotations"];
     assert_eq!(annotations["note"], "x");
-    // What pruning tools read as theirs stays behind.
+    // Annotations that pruning tools use are not copied.
     assert!(annotations["kubectl.kubernetes.io/last-applied-configuration"].is_null(), "{annotations}");
     assert!(annotations["argocd.argoproj.io/tracking-id"].is_null(), "{annotations}");
     let owner = &metadata["ownerReferences"][0];
@@ -139,15 +139,15 @@ fn everything_the_object_asks_for_is_passed_on() {
     }
 }
 
-/// Writes to the API server so far. Created are Events, which tests look at by themselves, and
-/// reviews of those who read metrics.
+/// Returns the number of writes to the API server so far, except creates: Events, which tests check separately, and
+/// reviews for those who read metrics.
 pub(crate) fn writes(daemon: &Daemon) -> f64 {
     let text = crate::support::cluster::http_get(&format!("{}/metrics", daemon.http));
     let series = text.lines().filter(|line| line.starts_with("hpalite_apiserver_requests_total{"));
     let writing = series
         .filter(|line| ["update", "patch", "delete"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\""))));
     let all: f64 = writing.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
-    // The Lease is renewed all the time. Only the first daemon of a cluster makes it, which is a create.
+    // The Lease is renewed all the time. Only the first daemon of a cluster creates it.
     let renewals = text.lines().find_map(|line| line.strip_prefix("hpalite_lease_renewals_total "));
     all - renewals.and_then(|count| count.parse::<f64>().ok()).expect("a count of renewals")
 }
@@ -175,15 +175,15 @@ fn an_object_that_does_not_change_costs_no_write() {
     source.set(10.0);
     case.wait_for_condition("Active", "True", "ScalerActive");
     source.asked(3);
-    // Active, only the time of last activity changes, once a minute.
+    // While it is active, at most the time of last activity is written.
     let before = writes(&daemon);
     source.asked(10);
     let after = writes(&daemon);
     assert!(after - before <= 1.0, "{before} to {after}");
 }
 
-/// What the API server defaults, spells otherwise or drops is as it should be: every field of an HPA that is written, in
-/// spellings that are odd and valid.
+/// Fields that the API server defaults, normalises or drops are no drift: tried with every field of an HPA, in unusual
+/// but valid notations.
 #[test]
 fn odd_spellings_cost_no_write() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
@@ -231,7 +231,7 @@ fn odd_spellings_cost_no_write() {
     object["metadata"]["labels"] = json!({ "empty": "", "app.kubernetes.io/managed-by": "Helm" });
     object["metadata"]["annotations"] = json!({
         "empty": "", "lines": "one\ntwo \u{e9}\t",
-        // The API server drops these from every HPA: older forms kept there what has fields now.
+        // The API server drops these from every HPA: older versions stored in them what now has fields.
         "autoscaling.alpha.kubernetes.io/behavior": "{}", "autoscaling.alpha.kubernetes.io/metrics": "[]",
     });
     case.apply(object);
@@ -261,8 +261,8 @@ fn odd_spellings_cost_no_write() {
         (objects, of("triggerauthentication", "token"))
     };
     let before = (writes(&daemon), versions());
-    // Two queries a second: longer than it took to repeat a write that did not help, which came after 24 to 36 seconds,
-    // and twenty looks of the HPA controller.
+    // Two queries a second: longer than the 24 to 36 seconds after which a useless write was once repeated, and twenty
+    // syncs of the HPA controller.
     for _ in 0..9 {
         source.asked(10);
     }

@@ -1,4 +1,4 @@
-//! The manifests of `k8s/` as an administrator applies them.
+//! The manifests of `k8s/`, applied as by an administrator.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ fn apply(cluster: &Cluster, folder: &str) -> String {
     cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path(folder)])
 }
 
-/// What was applied, without what the cluster itself keeps in it.
+/// Returns what was applied, without the fields that the cluster maintains.
 fn contents(cluster: &Cluster, names: &[&str]) -> Vec<Value> {
     let read = |name: &&str| {
-        // One RoleBinding is at home in kube-system; cluster-wide kinds do not mind a namespace.
+        // One RoleBinding is in kube-system; cluster-wide kinds ignore the namespace.
         let get = |namespace| cluster.try_kubectl(&["get", name, "-n", namespace, "-o", "json"]);
         let text = get("hpalite").or_else(|_| get("kube-system")).unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut object: Value = serde_json::from_str(&text).unwrap();
@@ -30,7 +30,7 @@ fn contents(cluster: &Cluster, names: &[&str]) -> Vec<Value> {
 #[test]
 fn everything_can_be_applied_again() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
-    // Other tests turn it towards their daemons; APIService and the rest come back by the first apply.
+    // Other tests change the Service for their daemons; APIService and the rest are restored by the first apply.
     cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite"]);
     for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {
         let first = apply(cluster, folder);
@@ -40,7 +40,7 @@ fn everything_can_be_applied_again() {
         apply(cluster, folder);
         assert_eq!(contents(cluster, &names), before, "{folder}");
     }
-    // Moving to the persistent overlay needs the StatefulSet away: its comment says so.
+    // Changing to the persistent overlay requires deleting the StatefulSet, as its comment says.
     cluster.kubectl(&["delete", "statefulset", "hpalite", "-n", "hpalite"]);
     apply(cluster, "k8s/overlays/persistent");
     apply(cluster, "k8s/overlays/persistent");

@@ -1,4 +1,4 @@
-//! Two instances on one cluster: who acts, who waits, and how it changes.
+//! Two instances on one cluster: leader, standby, and the change between them.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::hpa::writes;
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, signal, wait_for, wait_seeing, wait_until};
 
-/// A lease that runs out while a test waits for it.
+/// A Lease that expires while a test waits for it.
 const SHORT: [&str; 6] = [
     "--leader-elect-lease-duration",
     "4s",
@@ -20,7 +20,7 @@ const SHORT: [&str; 6] = [
     "500ms",
 ];
 
-/// A control plane, one test at a time.
+/// A control plane for one test at a time.
 fn arena(purpose: &str) -> (Case<'static>, std::sync::MutexGuard<'static, ()>) {
     let (cluster, turn) = exclusive(Exclusive::Faults);
     (Case::within(cluster, purpose), turn)
@@ -30,7 +30,7 @@ fn arguments<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {
     [&["--namespace", case.namespace.as_str()], more].concat()
 }
 
-/// A daemon beside one that leads already.
+/// Starts a daemon beside one that leads already.
 fn standby(case: &Case<'_>, more: &[&str]) -> Daemon {
     let folder = tempfile::tempdir_in(&case.cluster.folder).unwrap();
     let daemon = Daemon::spawn_in(case.cluster, &arguments(case, more), folder);
@@ -53,7 +53,7 @@ fn holder(cluster: &Cluster) -> String {
     lease(cluster)["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Until it is ready, with a look every few milliseconds.
+/// Waits until it is ready, checking every few milliseconds.
 fn wait_until_ready(daemon: &Daemon) {
     let started = Instant::now();
     loop {
@@ -66,7 +66,7 @@ fn wait_until_ready(daemon: &Daemon) {
     }
 }
 
-/// Objects at rest: their versions.
+/// Returns the versions of the objects, which do not change at rest.
 fn versions(case: &Case<'_>) -> Vec<Value> {
     let of = |object: Value| object["metadata"]["resourceVersion"].clone();
     let deployment = case.get("deployment", "api").expect("the Deployment");
@@ -85,7 +85,7 @@ fn one_acts_and_hands_over_within_a_second() {
     for round in 3..=5 {
         let next = standby(&case, &[]);
         let asked = source.requests().len();
-        // It watches, and does nothing else; the first polls on as before.
+        // It watches and does nothing else, while the first one polls.
         source.asked(3);
         assert_eq!(writes(&next), 0.0);
         assert_eq!(next.metric("hpalite_polls_total{outcome=\"value\"}").unwrap_or(0.0), 0.0);
@@ -121,12 +121,12 @@ fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
     wait_until_ready(&second);
     assert!(began.elapsed() > Duration::from_secs(3), "not before the first has stopped by itself: {began:?}");
     second.route(case.cluster);
-    // The first would have this to do as well, had it not been replaced. A read of the HPA controller that hangs in the
-    // frozen one is given up by the API server after a minute.
+    // The first instance would have done this if it had not been replaced. The API server ends a read of the HPA
+    // controller that hangs in the frozen instance after a minute.
     source.set(30.0);
     wait_until("3 replicas", Duration::from_secs(150), || (case.replicas() == 3).then_some(()));
     case.wait_for_condition("Active", "True", "ScalerActive");
-    // The HPA controller and the second come to rest.
+    // The HPA controller and the second instance come to rest.
     let before = wait_seeing("everything at rest", || {
         let seen = versions(&case);
         source.asked(3);
@@ -140,7 +140,7 @@ fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
     assert!(log(&folder).contains("another instance has taken the lease"), "{}", log(&folder));
     assert!(!log(&folder).contains("msg=scaled"), "{}", log(&folder));
     assert_eq!(versions(&case), before);
-    // Started again, it waits for its turn, which comes when the other is killed.
+    // Started again it stands by, until the other one is killed.
     let first = Daemon::spawn_in(case.cluster, &arguments(&case, &SHORT), folder);
     wait_until_it_stands_by(&first, &holder(case.cluster));
     let began = Instant::now();
@@ -158,7 +158,7 @@ fn who_is_killed_and_comes_back_goes_on_at_once() {
     let daemon = Daemon::start(case.cluster, &arguments(&case, &["--leader-elect-lease-duration", "10m"]));
     let before = holder(case.cluster);
     let folder = daemon.kill();
-    // Within the deadline, which the lease is far beyond.
+    // Within the deadline, which is far shorter than the Lease.
     let daemon = Daemon::start_in(case.cluster, &arguments(&case, &[]), folder);
     assert_eq!(holder(case.cluster), before);
     let (_, _folder) = daemon.stop();
@@ -187,7 +187,7 @@ fn a_silent_api_server_costs_the_right_to_write_and_nothing_else() {
     case.wait_for_replicas(4);
 }
 
-/// Reads a metric over and over, as the HPA controller does; every answer counts.
+/// Reads a metric continuously, like the HPA controller; every answer counts.
 pub(super) struct Reader {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: std::thread::JoinHandle<(usize, Vec<String>)>,
@@ -230,7 +230,7 @@ impl Reader {
         Self { stop, thread }
     }
 
-    /// How often it read; panics if a single read failed.
+    /// Returns the number of reads; panics if one failed.
     pub(super) fn finish(self) -> usize {
         self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
         let (reads, failures) = self.thread.join().unwrap();
@@ -253,7 +253,7 @@ fn row_28_no_read_fails_while_one_instance_replaces_another() {
     source.asked(1);
     signal(old.pid(), "TERM");
     wait_until_ready(&new);
-    // What the endpoints controller does once the new pod is ready and the old one is ending.
+    // As the endpoints controller does once the new pod is ready and the old one ends.
     new.route(case.cluster);
     let (code, folder) = old.wait();
     assert_eq!(code, Some(0));

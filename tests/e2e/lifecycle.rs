@@ -1,5 +1,4 @@
-//! The way of a target between zero, idle, minimum and what the metrics ask for, with every kind of
-//! trouble on it.
+//! A target between zero, idle, minimum and what the metrics ask for, with all kinds of faults.
 
 use std::process::Command;
 
@@ -9,7 +8,7 @@ use super::case::{Case, Source};
 use super::daemon;
 use crate::support::cluster::{condition, free_port, path, wait_for, wait_seeing};
 
-/// The HPA has taken in this average of the metric with this index.
+/// Waits until the HPA has read this average of a metric.
 fn wait_until_hpa_saw(case: &Case<'_>, metric: &str, value: &str) {
     wait_seeing(&format!("the HPA to see {metric} at {value}"), || {
         let hpa = case.hpa().ok_or("no HPA")?;
@@ -75,7 +74,7 @@ fn a_target_below_the_minimum_is_lifted_at_once() {
     case.scale("so", json!({ "minReplicaCount": 3, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);
     case.wait_until_ready();
-    // Zero disables the HPA: only we bring it back.
+    // Zero disables the HPA, so only hpalite raises it again.
     case.kubectl(&["scale", "deployment", "api", "--replicas=0"]);
     case.wait_for_replicas(3);
 }
@@ -120,7 +119,7 @@ fn one_failing_trigger_forbids_scaling_in_but_not_out() {
     good.set(6.0);
     wait_until_hpa_saw(&case, "s0-prometheus", "1");
     assert_eq!(case.replicas(), 6, "the failing trigger might ask for more");
-    // Nothing is active any longer, but what fails might be.
+    // Nothing is active any longer, but the failing trigger might be.
     good.set(0.0);
     case.wait_for_condition("Ready", "False", "TriggerError");
     good.asked(3);
@@ -142,7 +141,7 @@ fn nothing_moves_while_prometheus_is_unreachable() {
     assert!(message.starts_with("Triggers defined in ScaledObject are not working correctly"), "{message}");
     let note = case.wait_for_event("KEDAScalerFailed", "503");
     assert!(note.contains(&source.url()), "{note}");
-    // kubectl describe hpa is where people look: it says which server and why.
+    // `kubectl describe hpa` shows which server failed and why.
     let message = case.wait_for_hpa_condition("False", &source.url());
     assert!(message.contains("503"), "{message}");
     source.asked(4);
@@ -203,7 +202,7 @@ fn a_fallback_of_a_value_metric_counts_ready_pods() {
     trigger["metricType"] = "Value".into();
     let fallback = json!({ "failureThreshold": 1, "replicas": 6 });
     case.scale("so", json!({ "minReplicaCount": 1, "fallback": fallback, "triggers": [trigger] }));
-    // 10 × 6 replicas ÷ 2 ready pods, so that the HPA's own 30 ÷ 10 × 2 ready pods is 6 again.
+    // 10 × 6 replicas ÷ 2 ready pods, so that the HPA's own 30 ÷ 10 × 2 ready pods gives 6 again.
     case.wait_for_replicas(6);
     case.wait_for_condition("Fallback", "True", "FallbackExists");
     let metric: Value = wait_for("the metric", || {

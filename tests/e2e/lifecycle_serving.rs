@@ -43,7 +43,7 @@ fn client(port: u16, config: ClientConfig) -> TlsClient {
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(address))
 }
 
-/// The certificate of a fresh handshake, believed by these roots.
+/// Returns the certificate of a new handshake, verified with these roots.
 fn served(port: u16, roots_pem: &[u8]) -> Result<CertificateDer<'static>, String> {
     let mut client = client(port, client_config(roots(roots_pem), None));
     write!(client, "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").map_err(|error| error.to_string())?;
@@ -52,7 +52,7 @@ fn served(port: u16, roots_pem: &[u8]) -> Result<CertificateDer<'static>, String
     Ok(client.conn.peer_certificates().unwrap()[0].clone().into_owned())
 }
 
-/// A database whose CA is due for renewal in a moment.
+/// Stores a rotation in a database, with a CA that is due for renewal soon.
 fn keep(folder: &Path, rotation: &Rotation) {
     let store = Store::start(&folder.join("hpalite.db"), Options::default()).unwrap();
     store.write_kv("certificates", &rotation.to_json()).unwrap();
@@ -65,7 +65,7 @@ fn the_ca_is_renewed_through_the_real_api_server_and_no_read_fails() {
     let case = Case::within(cluster, "rotation");
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(20.0);
-    // Ten years' validity, renewed when two are left: due a few seconds after the start.
+    // Valid for ten years and renewed when two are left: due a few seconds after the start.
     let eight_years = Duration::from_secs(8 * 365 * 24 * 3600);
     let made_at = SystemTime::now() - eight_years + Duration::from_secs(15);
     let old = OwnCertificates::generate(&names(), made_at).unwrap();
@@ -73,7 +73,7 @@ fn the_ca_is_renewed_through_the_real_api_server_and_no_read_fails() {
     let folder = tempfile::tempdir_in(&cluster.folder).unwrap();
     keep(folder.path(), &Rotation::new(old.clone()));
     let arguments = ["--namespace", &case.namespace];
-    // Without the CAs of other tests' daemons, which would be kept for a while.
+    // Removes the CAs of other tests' daemons, which would be kept for a while.
     cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", r#"{"spec":{"caBundle":null}}"#]);
     let daemon = Daemon::start_in(cluster, &arguments, folder);
     daemon.route(cluster);
@@ -89,7 +89,7 @@ fn the_ca_is_renewed_through_the_real_api_server_and_no_read_fails() {
     });
     assert_eq!(served(daemon.port, &bundle(cluster)).unwrap(), first, "not served before it is trusted");
     wait_seeing("the new certificate to be served", || {
-        // Whoever has the bundle believes the server at every moment.
+        // A client with the bundle accepts the server at every moment.
         let now = served(daemon.port, &bundle(cluster)).unwrap();
         (now != first).then_some(()).ok_or_else(|| daemon.log())
     });
@@ -98,12 +98,12 @@ fn the_ca_is_renewed_through_the_real_api_server_and_no_read_fails() {
     let reads = reader.finish();
     assert!(reads > 50, "{reads}");
     let bundle_before = bundle(cluster);
-    // A restart in the middle of it, with the old CA not retired yet.
+    // A restart in the middle of the rotation, while the old CA is not retired yet.
     let folder = daemon.kill();
     let daemon = Daemon::start_in(cluster, &arguments, folder);
     assert_eq!(bundle(cluster), bundle_before);
     served(daemon.port, &bundle(cluster)).unwrap();
-    // Somebody tidies up behind our back: it is put right at once.
+    // A change by somebody else is undone immediately.
     cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "-p", r#"{"spec":{"caBundle":null}}"#]);
     wait_seeing("the bundle to be back", || {
         let now = bundle(cluster);
@@ -118,7 +118,7 @@ fn row_27_a_certificate_from_files_is_followed() {
     let case = Case::within(cluster, "files");
     let volume = tempfile::tempdir_in(&cluster.folder).unwrap();
     let generation = |number: u32, own: &OwnCertificates| {
-        // As the kubelet does: a folder a version, and one link that is moved from one to the next.
+        // Like the kubelet: a folder per version, and a symbolic link that is moved from one to the next.
         let folder = volume.path().join(format!("..{number}"));
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("tls.crt"), &own.serving_pem).unwrap();
@@ -162,7 +162,7 @@ fn patch_trust(cluster: &Cluster, data: &Value) {
     cluster.kubectl(&[&["patch"], &CONFIG_MAP[..], &["--type=merge", "-p", &patch]].concat());
 }
 
-/// Row 15 of the conformance list. The kube-apiserver keeps its own values in the ConfigMap, so others join them.
+/// Row 15 of the conformance list. The kube-apiserver keeps its own values in the ConfigMap, so others are added.
 #[test]
 fn row_15_who_may_speak_for_others_follows_the_config_map() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
@@ -188,13 +188,13 @@ fn row_15_who_may_speak_for_others_follows_the_config_map() {
     names.push("another-front-proxy".to_owned());
     patch_trust(cluster, &json!({ "requestheader-allowed-names": json!(names).to_string() }));
     wait_for_status("the new front proxy to be believed", 200);
-    // Nonsense changes nothing; it is told.
+    // A malformed value is reported and changes nothing.
     patch_trust(cluster, &json!({ "requestheader-extra-headers-prefix": "[broken" }));
     wait_seeing("the complaint", || {
         daemon.log().contains("is unusable, what it last said holds").then_some(()).ok_or_else(|| daemon.log())
     });
     wait_for_status("the last good rules to hold", 200);
-    // Deleted: the kube-apiserver makes it anew, with its own values alone.
+    // Deleted: the kube-apiserver creates it again, with only its own values.
     cluster.kubectl(&[&["delete"], &CONFIG_MAP[..]].concat());
     wait_for_status("the other front proxy to be a stranger again", 401);
     daemon.route(cluster);
@@ -205,7 +205,7 @@ fn a_first_read_waits_for_the_first_answer() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
     let case = Case::within(cluster, "first");
     cluster.deployment(&case.namespace, "api", 1);
-    // Answers once it may.
+    // Answers once the test allows it.
     let may_answer = Arc::new((Mutex::new(false), Condvar::new()));
     let gate = Arc::clone(&may_answer);
     let fake = FakePrometheus::start(move |_| {

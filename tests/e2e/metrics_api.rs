@@ -1,4 +1,4 @@
-//! metrics-api triggers: a small server of the test's own, alone and behind a Service.
+//! metrics-api triggers: a small server of the test, alone and behind a Service.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::case::{Case, Source};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-/// Answers `{"jobs": …}` to whoever has the key, if it wants one.
+/// Answers `{"jobs": …}`, to clients with the key if one is required.
 struct Api {
     fake: FakePrometheus,
     jobs: Arc<Mutex<Value>>,
@@ -57,7 +57,7 @@ fn replicas_follow_a_number_of_an_api() {
     case.wait_for_replicas(4);
     source.set(60.0);
     case.wait_for_replicas(6);
-    // What is wrong is told with server, path and place; the other trigger goes on.
+    // The error names server, path and location; the other trigger continues.
     api.set(json!({}));
     let told = case.wait_for_event("KEDAScalerFailed", "nothing is there");
     assert!(told.contains(&format!("valueLocation \"jobs.waiting\" of {}/stats", api.fake.url())), "{told}");
@@ -93,12 +93,12 @@ fn an_api_key_comes_from_an_authentication() {
     case.wait_for_event("KEDAScalerFailed", "/stats answered status 401: Unauthorized");
     assert_eq!(case.replicas(), 1);
     secret("sesame");
-    // Two waiting jobs, half a job for each replica.
+    // Two waiting jobs, half a job per replica.
     case.wait_for_replicas(4);
     case.wait_until_ready();
 }
 
-/// An address of this host that is not loopback, which no EndpointSlice may have. Nothing is sent.
+/// Returns a non-loopback address of this host, as EndpointSlices require. Sends nothing.
 fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("192.0.2.1:9").expect("this host has an address besides loopback");

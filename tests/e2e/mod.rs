@@ -1,4 +1,4 @@
-//! The whole thing against a real API server, HPA controller and Prometheus.
+//! The complete program with a real API server, HPA controller and Prometheus.
 
 mod authentication;
 pub(crate) mod case;
@@ -37,23 +37,23 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::support::cluster::{Cluster, Daemon, cluster, path};
 
-/// The daemon that serves the shared control plane; tests only add and remove their own objects.
-/// It ends with the test process.
+/// The daemon of the shared control plane, which ends with the test process. Tests only add and remove their own
+/// objects.
 pub(crate) fn daemon() -> (&'static Cluster, &'static Daemon) {
     static DAEMON: OnceLock<Daemon> = OnceLock::new();
     let cluster = cluster();
     (cluster, DAEMON.get_or_init(|| Daemon::serve(cluster, &[])))
 }
 
-/// Control planes for tests whose daemon must be theirs alone, since a cluster has one APIService:
-/// one test at a time on each. They start daemons as they like.
+/// Control planes for tests that need a daemon of their own, since a cluster has one APIService. They run one test at a
+/// time, which may start daemons.
 #[derive(Clone, Copy)]
 pub(crate) enum Exclusive {
-    /// For tests that take programs of the control plane away.
+    /// For tests that stop programs of the control plane.
     Faults,
-    /// With the CRDs of the old form, as the next.
+    /// With the CRDs of the old API, like the next.
     Others,
-    /// For tests that take the installation itself apart.
+    /// For tests that change the installation itself.
     Installations,
 }
 

@@ -12,7 +12,7 @@ fn named(source: &Source, name: &str) -> Value {
     trigger
 }
 
-/// What a read of the composite metric gives.
+/// Reads the composite metric.
 fn composite(case: &Case<'_>) -> Result<Value, String> {
     let path = format!(
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/composite-metric?labelSelector=scaledobject.keda.sh%2Fname%3Dso",
@@ -28,7 +28,7 @@ fn wait_for_composite(case: &Case<'_>, value: &str) {
     });
 }
 
-/// After KEDA's own test of its scaling modifiers.
+/// Based on KEDA's own test of its scaling modifiers.
 #[test]
 fn beside_a_formula_no_trigger_needs_a_target() {
     let case = Case::with_deployment("formula-targets", 1);
@@ -71,14 +71,14 @@ fn a_formula_of_two_triggers_drives_the_hpa_and_survives_a_failure() {
 
     queue.set(6.0);
     case.wait_for_replicas(6);
-    // The queue's metric server is gone: nil to the formula, which has something in its place.
+    // The queue's metric server is down: the formula reads nil, and has a substitute.
     queue.set(None);
     wait_for_composite(&case, "4");
     case.wait_for_replicas(4);
     case.wait_for_condition("Fallback", "True", "FallbackExists");
     case.wait_until_ready();
     case.wait_for_event("KEDAMetricSourceFailed", "answered status 503");
-    // Nothing stands in for the other one: nothing moves, and the HPA says why.
+    // There is no substitute for the other one: nothing moves, and the HPA says why.
     requests.set(None);
     case.wait_for_hpa_condition("False", "requests is nil: ");
     let message = case.wait_for_condition("Ready", "False", "TriggerError");
@@ -87,7 +87,7 @@ fn a_formula_of_two_triggers_drives_the_hpa_and_survives_a_failure() {
     requests.set(50.0);
     case.wait_for_replicas(5);
 
-    // The history knows the formula with its numbers, and its results.
+    // The history has the formula with its numbers, and its results.
     let sql = |statement: &str| daemon().1.sql(&statement.replace("NAMESPACE", &case.namespace));
     wait_seeing("the history of the formula", || {
         let decisions =
@@ -125,7 +125,7 @@ fn the_result_activates_above_activation_target() {
     case.wait_for_replicas(0);
 }
 
-/// The HPA controller takes a negative number for a huge one.
+/// The HPA controller would take a negative number for a huge one.
 #[test]
 fn a_result_below_zero_scales_in_and_never_out() {
     let case = Case::with_deployment("formula-negative", 1);
@@ -175,7 +175,7 @@ fn a_bad_formula_is_told_with_its_column() {
     assert!(case.hpa().is_none());
     case.scale("so", spec(json!({ "formula": "2 * web_rps", "target": "5" })));
     case.wait_for_replicas(2);
-    // And from a formula back to the trigger itself.
+    // And back from a formula to the trigger itself.
     case.scale("so", json!({ "triggers": [source.trigger("1")], "advanced": null }));
     case.wait_for_replicas(5);
     assert_eq!(case.hpa().unwrap()["spec"]["metrics"][0]["external"]["metric"]["name"], "s0-prometheus");

@@ -1,4 +1,4 @@
-//! `hpalite takeover` and `hpalite uninstall` on a cluster that KEDA left.
+//! `hpalite takeover` and `hpalite uninstall` on a cluster with KEDA's objects.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -10,12 +10,12 @@ use super::takeover::{apply_as_keda, leave_as_keda};
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, path, wait_for};
 
-/// A cluster as other tests want to find it, also after a failure.
+/// Restores the cluster for other tests, even after a failure.
 struct Reinstalled<'a>(&'a Cluster);
 
 impl Drop for Reinstalled<'_> {
     fn drop(&mut self) {
-        // While a test fails nothing here may panic too.
+        // A second panic during a failing test would abort.
         let _ = self.0.try_kubectl(&["delete", "namespace", "keda", "--ignore-not-found"]);
         let _ = self.0.try_kubectl(&["delete", "service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
         for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {
@@ -30,7 +30,7 @@ fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code and what was printed, errors behind the rest.
+/// Returns the exit code and the output, with stderr after stdout.
 fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
     let output = command(cluster, arguments).output().expect("hpalite can be run");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -39,7 +39,7 @@ fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
 
 pub(crate) fn done(cluster: &Cluster, arguments: &[&str]) -> String {
     let (code, text) = run(cluster, arguments);
-    // What it went by.
+    // The objects on which the decision was based.
     let seen = || cluster.try_kubectl(&["get", "lease,service,endpointslice,pod", "-n", "hpalite", "-o", "json"]);
     assert_eq!(code, Some(0), "{text}\n{}", seen().unwrap_or_else(|error| error));
     text
@@ -63,7 +63,7 @@ fn crds(cluster: &Cluster) -> String {
     cluster.kubectl(&["get", "crds", "-o", "name"])
 }
 
-/// The APIService as KEDA has it.
+/// Creates the APIService as KEDA does.
 pub(crate) fn route_to_keda(cluster: &Cluster) -> Value {
     cluster.kubectl(&["delete", "apiservice", APISERVICE, "--ignore-not-found"]);
     let apiservice = json!({
@@ -125,7 +125,7 @@ fn what_was_there_is_put_back_if_nobody_serves() {
     let (cluster, _turn) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
-    // The Service leads to a port where nobody listens.
+    // The Service leads to a port on which nothing listens.
     drop(Daemon::serve(cluster, &[]));
     cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite"]);
     let before = route_to_keda(cluster);
@@ -213,7 +213,7 @@ fn uninstalling_does_without_an_instance() {
     cluster.deployment(&case.namespace, "api", 1);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(5);
-    // Its Lease is left as if it were still there.
+    // Its Lease is left as if it were still running.
     daemon.kill();
     let text = done(cluster, &["uninstall", "--delete-scaledobjects"]);
     assert!(text.contains(&format!("remove the finalizer of ScaledObject {}/so", case.namespace)), "{text}");
@@ -236,7 +236,7 @@ fn the_way_back_to_keda_leaves_objects_as_keda_had_them() {
     let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     case.wait_for_hpa_condition("True", "");
     source.asked(4);
-    // It leads to the daemon of this test, and selects what would be it in a real cluster.
+    // It leads to the daemon of this test, and selects what would be its pod in a real cluster.
     let selector = r#"{"spec":{"selector":{"app.kubernetes.io/name":"hpalite"}}}"#;
     cluster.kubectl(&["patch", "service", "hpalite", "-n", "hpalite", "-p", selector]);
 

@@ -1,4 +1,4 @@
-//! The page of the running daemon, and `hpalite history` beside it.
+//! The status page of the running daemon, and `hpalite history`.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ fn the_page_and_the_plot_show_what_the_daemon_does() {
     let (_, rest) = log.split_once("gate=ui address=").expect("the page listens");
     let base = format!("http://{}", rest.split_whitespace().next().unwrap());
     assert!(http_get(&base).contains("<title>hpalite</title>"));
-    // The history is written behind the daemon's back, within a second or so.
+    // The history is written asynchronously, within a second or so.
     wait_seeing("the object on the page", || {
         let list: Value =
             serde_json::from_str(&http_get(&format!("{base}/api/objects?q={}/so", case.namespace))).unwrap();

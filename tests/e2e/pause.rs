@@ -29,7 +29,7 @@ fn paused_stops_everything_where_it_is() {
     }
     let asked = source.requests().len();
     source.set(90.0);
-    // Nobody sets a paused target but its owner, and who does is left in peace.
+    // While it is paused, manual changes of the target are respected.
     case.kubectl(&["scale", "deployment", "api", "--replicas=2"]);
     case.annotate(&["unrelated=1"]);
     wait_for("the annotation to be seen", || {
@@ -55,7 +55,7 @@ fn paused_replicas_sets_any_count_and_removal_resumes() {
         (status["pausedReplicaCount"] == 5).then_some(()).ok_or_else(|| status.to_string())
     });
     case.wait_for_condition("Paused", "True", "ScaledObjectPaused");
-    // It holds against others.
+    // It is enforced against other changes.
     case.kubectl(&["scale", "deployment", "api", "--replicas=1"]);
     case.wait_for_replicas(5);
     case.annotate(&["paused-replicas=0"]);

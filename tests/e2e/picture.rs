@@ -1,5 +1,5 @@
-//! What a ScaledObject leaves behind in a cluster, in the shape of the recorded cases, and the
-//! comparison of two such pictures.
+//! The state that a ScaledObject causes in a cluster, in the format of the recorded cases, and the comparison of two
+//! such pictures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::support::cluster::Cluster;
 
-/// By the ScaledObject's name.
+/// Pictures by the ScaledObject's name.
 pub(super) type Pictures = BTreeMap<String, Value>;
-/// A picture as places with texts, which is what is compared.
+/// A picture as pairs of a place and a text, for the comparison.
 pub(super) type Places = BTreeMap<String, String>;
 
 /// One place at which two pictures differ.
@@ -21,12 +21,12 @@ pub(super) struct Diff {
     pub(super) found: String,
 }
 
-/// A difference that is meant: where it shows, and as what.
+/// An intended difference, with its place and texts.
 #[derive(Debug)]
 pub(super) struct Allowed {
     /// The id of a row in `k8s/keda.md`.
     pub(super) id: &'static str,
-    /// Patterns with `*` for any text; of cases several with blanks between, of places with `|`.
+    /// Patterns where `*` stands for any text. Several cases are separated by blanks, several places by `|`.
     pub(super) case: &'static str,
     pub(super) place: &'static str,
     pub(super) keda: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct Allowed {
 
 const ABSENT: &str = "absent";
 
-/// Of all ScaledObjects of a namespace.
+/// Takes the pictures of all ScaledObjects of a namespace.
 pub(super) fn take(cluster: &Cluster, namespace: &str) -> Pictures {
     let list = |kind: &str| -> Vec<Value> {
         let text = cluster.kubectl(&["get", kind, "-n", namespace, "-o", "json"]);
@@ -81,7 +81,7 @@ pub(super) fn take(cluster: &Cluster, namespace: &str) -> Pictures {
     pictures
 }
 
-/// Adds what `kubectl get --raw` answers for the metrics of an expected picture.
+/// Adds the answers of `kubectl get --raw` for the metrics of an expected picture.
 pub(super) fn read_metrics(
     cluster: &Cluster,
     namespace: &str,
@@ -117,7 +117,7 @@ fn without_times(mut condition: Value) -> Value {
     condition
 }
 
-/// Without times and counts, which differ from run to run.
+/// Removes times and counts, which vary between runs.
 fn status(status: &Value) -> Value {
     let mut status = status.clone();
     if let Some(map) = status.as_object_mut() {
@@ -129,7 +129,7 @@ fn status(status: &Value) -> Value {
     status
 }
 
-/// An empty field and a missing one are the same.
+/// An empty field is equal to a missing one.
 pub(super) fn places(picture: &Value) -> Places {
     let mut places = Places::new();
     let mut put = |place: String, value: &Value| {
@@ -180,7 +180,7 @@ pub(super) fn places(picture: &Value) -> Places {
     places
 }
 
-/// Everything that is not the same; a HPA that one side lacks is one difference.
+/// Returns all differences; an HPA that only one side has is one difference.
 pub(super) fn compare(case: &str, expected: &Places, found: &Places) -> Vec<Diff> {
     let has_hpa = |places: &Places| places.keys().any(|place| place.starts_with("hpa."));
     let one_sided = has_hpa(expected) != has_hpa(found);
@@ -212,7 +212,7 @@ pub(super) fn compare(case: &str, expected: &Places, found: &Places) -> Vec<Diff
     diffs
 }
 
-/// All differences of all cases, without those that are meant; and the meant ones that were not seen.
+/// Returns all differences that are not intended, and the intended ones that were not found.
 pub(super) fn unexpected<'a>(
     expected: &BTreeMap<String, Places>,
     found: &BTreeMap<String, Places>,
@@ -239,7 +239,7 @@ pub(super) fn unexpected<'a>(
     (left, unseen)
 }
 
-/// For people.
+/// Formats differences for the message of a failing test.
 pub(super) fn explain(diffs: &[Diff], unseen: &[&Allowed]) -> String {
     let mut text = String::new();
     for diff in diffs {

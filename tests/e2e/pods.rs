@@ -1,4 +1,4 @@
-//! kubernetes-workload triggers against real pods, which nobody runs: their status is what the test says.
+//! kubernetes-workload triggers with real pods that no kubelet runs: tests set their status.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::case::{Case, Source};
 use super::daemon;
 use crate::support::cluster::{Cluster, Daemon, condition, wait_for, wait_seeing, wait_until};
 
-/// A pod on no or some node. Its service account may take a moment to be there.
+/// Creates a pod with or without a node. Retries until its service account exists.
 fn pod(case: &Case<'_>, name: &str, app: &str, node: Option<&str>) {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -42,7 +42,7 @@ fn counting(app: &str, change: Value) -> Value {
 fn replicas_follow_pods_from_zero_and_back() {
     let case = Case::with_deployment("pods", 0);
     pod(&case, "other", "other", None);
-    // No poll comes to the help of the watch.
+    // No poll helps the watch.
     case.scale(
         "so",
         json!({ "pollingInterval": 3600, "cooldownPeriod": 0, "triggers": [counting("worker", json!({ "activationValue": "1" }))] }),
@@ -57,7 +57,7 @@ fn replicas_follow_pods_from_zero_and_back() {
     pod(&case, "w3", "worker", None);
     case.wait_for_replicas(3);
     case.wait_for_condition("Active", "True", "ScalerActive");
-    // A pod that came to its end counts no more, though it is still there.
+    // A pod that has ended no longer counts, although it still exists.
     set_phase(&case, "w1", "Succeeded");
     set_phase(&case, "w2", "Failed");
     wait_for("one pod that counts", || last_value(&case).filter(|value| (value - 1.0).abs() < 1e-9));
@@ -84,11 +84,11 @@ fn nodes_are_counted_instead_and_prometheus_beside_them() {
     }
     let trigger = counting("worker", json!({ "groupByNode": "true", "value": "0.5" }));
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [trigger, source.trigger("10")] }));
-    // Two nodes at two replicas each.
+    // Two nodes with two replicas each.
     case.wait_for_replicas(4);
     pod(&case, "w5", "worker", Some("n3"));
     case.wait_for_replicas(6);
-    // The larger of both.
+    // The larger of both applies.
     source.set(70.0);
     case.wait_for_replicas(7);
 }
@@ -114,7 +114,7 @@ fn pods_that_may_not_be_read_are_an_error_with_its_cause() {
     let told = case.wait_for_event("KEDAScalerFailed", "cannot list pods in namespace");
     assert!(told.contains("forbidden") && told.contains("grant list and watch on pods"), "{told}");
     assert_eq!(case.replicas(), 2, "an error holds");
-    // Granted, it works without a restart.
+    // Once granted, it works without a restart.
     set(&role["rules"]);
     wait_until("the object to be ready", Duration::from_secs(60), || {
         condition(&case.object("so"), "Ready").filter(|(status, ..)| status == "True")

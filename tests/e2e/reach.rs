@@ -1,4 +1,4 @@
-//! What triggers may ask, and what a tenant learns by trying.
+//! Which addresses triggers may query, and what a tenant learns by trying.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn api(url: &str) -> Value {
     json!({ "type": "metrics-api", "metadata": metadata })
 }
 
-/// The attack: a tenant's trigger asks what only the daemon reaches, directly or by a redirect, and reads error texts.
+/// The attack: a tenant's trigger queries what only the daemon can reach, directly or by a redirect, and reads errors.
 #[test]
 fn no_trigger_asks_ourselves_or_a_metadata_service() {
     let case = Case::with_deployment("reach", 1);
@@ -21,11 +21,11 @@ fn no_trigger_asks_ourselves_or_a_metadata_service() {
     case.scale("so", json!({ "triggers": [api("http://169.254.169.254/latest/meta-data/")] }));
     let note = case.wait_for_event("KEDAScalerFailed", "169.254.169.254 is a link-local address");
     assert!(note.contains("--allow-network 169.254.0.0/16 would allow it"), "{note}");
-    // Behind another address, such as that of our Service, it is still known for what it is.
+    // Via another address, such as that of the Service, such a request is still recognised.
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let answer = agent.get(format!("{own}/metrics")).header("hpalite-poll", "1").call().unwrap();
     assert_eq!(answer.status(), 403);
-    // Its neighbours are as well as ever.
+    // Other objects are not affected.
     case.cluster.deployment(&case.namespace, "good", 1);
     case.scale("good", json!({ "scaleTargetRef": { "name": "good" }, "triggers": [source.trigger("10")] }));
     source.asked(2);

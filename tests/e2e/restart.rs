@@ -1,4 +1,4 @@
-//! The daemon, the API server and Prometheus go away and come back.
+//! The daemon, the API server and Prometheus stop and return.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::hpa::writes;
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
 
-/// A stopped process that goes on when the test ends, however it ends.
+/// A stopped process that is resumed when the test ends, even by a panic.
 pub(super) struct Frozen(u32);
 
 impl Frozen {
@@ -33,7 +33,7 @@ fn start(case: &Case<'_>) -> Daemon {
     Daemon::serve(case.cluster, &["--namespace", &case.namespace])
 }
 
-/// Everything that a restart must leave alone.
+/// Returns everything that a restart must not change.
 fn picture(case: &Case<'_>) -> Value {
     let hpa = case.hpa().expect("the HPA");
     json!({
@@ -56,8 +56,8 @@ fn a_restart_changes_nothing_and_writes_nothing() {
     case.wait_for_condition("Active", "True", "ScalerActive");
     source.asked(3);
     let events = cluster.events(&case.namespace, "so").len();
-    // An HPA that looks while nobody serves says so, and the object repeats it, which is news. Then once more; on a
-    // machine that is slow to start the daemon it may look each time.
+    // If the HPA syncs while nothing serves, it reports that, and the object mirrors it with a write. Then repeat; on a
+    // machine where the daemon starts slowly this may happen each time.
     let hpa_news = |daemon: &Daemon| daemon.log().lines().filter(|line| line.contains("condition=HPAActive")).count();
     let (mut daemon, mut starts) = (daemon, 1);
     loop {
@@ -84,7 +84,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
     assert_eq!(cluster.events(&case.namespace, "so").len(), events, "that it goes on is no news");
     let runs = daemon.sql("SELECT * FROM v_process_run");
     assert_eq!(runs.len(), starts, "{runs:?}");
-    // And it works.
+    // And scaling works.
     source.set(40.0);
     case.wait_for_replicas(4);
 }
@@ -99,8 +99,8 @@ fn the_cooldown_goes_on_over_a_restart() {
     case.scale("so", json!({ "cooldownPeriod": 8, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(1);
     wait_for("lastActiveTime", || case.object("so")["status"]["lastActiveTime"].as_str().map(drop));
-    // Longer than the cooldown: neither the status nor the history is written at every poll, so what
-    // they say by now would end it at once.
+    // Longer than the cooldown: neither the status nor the history is written at every poll, so by their times the
+    // cooldown would end immediately.
     source.asked(9);
     let (_, folder) = daemon.stop();
     source.set(0.0);
@@ -133,7 +133,7 @@ fn a_killed_daemon_finds_its_way_back() {
     steps(&daemon, 3);
     let folder = daemon.kill();
     source.set(60.0);
-    // What happens meanwhile is caught up with: the HPA is gone.
+    // Changes during its absence are made up for: the HPA was deleted.
     case.kubectl(&["delete", "hpa", "keda-hpa-so"]);
     let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
     daemon.route(cluster);
@@ -152,13 +152,13 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(2);
     let frozen = Frozen::new(cluster, "kube-apiserver");
-    // Polling goes on, readiness too: losing the metrics API would make it worse.
+    // Polling continues and it stays ready: losing the metrics API would make things worse.
     source.asked(8);
     assert_eq!(crate::support::cluster::http_get(&format!("{}/livez", daemon.http)), "ok");
     drop(frozen);
     source.set(50.0);
     case.wait_for_replicas(5);
-    // Watches are alive: a change of the object is followed.
+    // Watches work: a change of the object takes effect.
     case.annotate(&["paused-replicas=1"]);
     case.wait_for_replicas(1);
 }
@@ -173,7 +173,7 @@ fn shutting_down_does_not_wait_for_a_silent_api_server() {
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(2);
     let frozen = Frozen::new(cluster, "kube-apiserver");
-    // It has something to write that nobody takes.
+    // It has a write that cannot be delivered.
     source.set(0.0);
     source.asked(3);
     let (took, _folder) = daemon.stop();

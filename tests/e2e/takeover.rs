@@ -1,4 +1,4 @@
-//! hpalite starts where KEDA ran: nobody notices, and then it scales.
+//! hpalite starts where KEDA ran: first nothing changes, and then it scales.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::case::{Case, Source};
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition};
 
-/// Server-side, as another manager.
+/// Applies server-side, as another field manager.
 pub(super) fn apply_as_keda(cluster: &Cluster, manifest: &Value, arguments: &[&str]) {
     let all =
         [&["apply", "--server-side", "--force-conflicts", "--field-manager=keda"], arguments, &["-f", "-"]].concat();
@@ -23,7 +23,7 @@ fn conditions() -> Value {
     ])
 }
 
-/// What KEDA leaves of a ScaledObject `so` on Deployment `api` with a load that asks for 7.
+/// Creates the state that KEDA leaves for a ScaledObject `so` with Deployment `api` and a load that asks for 7.
 pub(super) fn leave_as_keda(case: &Case<'_>, source: &Source) {
     let cluster = case.cluster;
     let mut object = case.scaled_object("so", json!({ "triggers": [source.trigger("10")] }));

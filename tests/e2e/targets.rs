@@ -1,4 +1,4 @@
-//! What can be scaled, what cannot, and who may.
+//! Which targets can be scaled, and which rights that needs.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn workload(case: &Case<'_>, kind: &str) -> Value {
     })
 }
 
-/// From zero to what the HPA wants, with the new replica count.
+/// Scales from zero to what the HPA wants, and down again.
 fn goes_up_and_down(case: &Case<'_>, kind: &str, target: Value) {
     let source = Source::new(30.0);
     case.scale("so", json!({ "scaleTargetRef": target, "triggers": [source.trigger("10")] }));
@@ -70,7 +70,7 @@ fn a_custom_kind_is_scaled_once_it_is_allowed() {
         "spec": { "replicas": 0 },
     });
     wait_for("the new kind to be served", || case.cluster.try_apply(&worker.to_string()).ok());
-    // The HPA reads both; whoever runs the pods would write them.
+    // The HPA reads both; the controller of the pods would write them.
     let status = json!({ "status": { "replicas": 0, "selector": "app=api" } }).to_string();
     case.kubectl(&["patch", "workers.e2e.example", "api", "--subresource=status", "--type=merge", "-p", &status]);
     let source = Source::new(0.0);
@@ -78,7 +78,7 @@ fn a_custom_kind_is_scaled_once_it_is_allowed() {
     case.scale("so", json!({ "scaleTargetRef": target, "triggers": [source.trigger("10")] }));
     let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
     assert!(message.contains("forbidden") && message.contains("workers"), "{message}");
-    // The right, the label and the file, on the object, in an event and in the log.
+    // The right, the label and the file are named on the object, in an Event and in the log.
     let needed = [
         "needs get and update on workers/scale and get on workers in API group \"e2e.example\"",
         "hpalite.dev/aggregate-to-scale-targets: \"true\"",
@@ -118,7 +118,7 @@ fn a_missing_target_heals_when_it_appears() {
     case.cluster.deployment(&case.namespace, "api", 0);
     case.wait_for_replicas(3);
     case.wait_until_ready();
-    // And when it goes and comes again.
+    // And when it is deleted and created again.
     case.kubectl(&["delete", "deployment", "api"]);
     case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
     case.cluster.deployment(&case.namespace, "api", 0);
@@ -180,7 +180,7 @@ fn the_second_object_on_a_target_waits_its_turn() {
     case.wait_for_condition_of("newcomer", "Ready", "True", "ScaledObjectReady");
 }
 
-/// An HPA that somebody made by hand.
+/// Creates an HPA by hand.
 fn foreign_hpa(case: &Case<'_>) {
     case.apply(json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",

@@ -1,4 +1,4 @@
-//! Triggers beside prometheus: what the HPA controller measures itself, and windows of time.
+//! Triggers besides prometheus: what the HPA controller measures itself, and time windows.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,7 +42,7 @@ fn resource_metrics_reach_the_hpa_and_stay_as_they_are() {
     assert_eq!(status["resourceMetricNames"], json!(["cpu", "memory"]));
     assert_eq!(status["triggersTypes"], "cpu,prometheus,memory");
     assert_eq!(status["triggersActivity"], json!({ "s1-prometheus": { "isActive": true } }));
-    // Zero is for the prometheus trigger to say, both ways.
+    // Only the prometheus trigger decides about zero, in both directions.
     source.set(0.0);
     case.wait_for_replicas(0);
     source.set(30.0);
@@ -59,7 +59,7 @@ fn nothing_but_cpu_keeps_the_target_up() {
     let message = case.wait_for_condition("Active", "True", "ScalerActive");
     assert_eq!(message, "Scaling is performed because triggers are active");
     case.wait_for_event("KEDAScaleTargetActivated", "from 0 to 1, triggered by cpu");
-    // No metrics server is here: the HPA's own word on it stands on the object.
+    // There is no metrics server: the HPA's own message is mirrored on the object.
     let message = case.wait_for_condition("HPAActive", "False", "FailedGetResourceMetric");
     assert!(message.contains("failed to get cpu utilization"), "{message}");
 }
@@ -69,7 +69,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Four replicas from one minute since 1970 to another, written for clocks in India.
+/// Asks for four replicas from one minute since 1970 to another, written in Indian time.
 fn cron(start: u64, end: u64) -> Value {
     let expression = |minute: u64| {
         let there = minute + 330;
@@ -83,10 +83,10 @@ fn cron(start: u64, end: u64) -> Value {
 #[test]
 fn a_window_opens_and_shuts_on_the_minute() {
     let case = Case::with_deployment("cron", 0);
-    // Time to be Ready before it opens, and for the HPA before it shuts.
+    // Leaves time to become Ready before it opens, and for the HPA before it closes.
     let start = (now() + 15) / 60 + 1;
     let end = start + 1;
-    // Nothing but the window's own edges leads to a look in this time.
+    // Only the edges of the window cause a decision in this time.
     case.scale("so", json!({ "pollingInterval": 3600, "cooldownPeriod": 0, "triggers": [cron(start, end)] }));
     case.wait_until_ready();
     case.wait_for_condition("Active", "False", "ScalerNotActive");
@@ -116,7 +116,7 @@ fn a_window_opens_and_shuts_on_the_minute() {
     assert_eq!(values, [0.0, 4.0, 0.0]);
 }
 
-/// With a Value the HPA would multiply by three at each look: 1, 3, 9, and so on to the maximum.
+/// With a Value the HPA would multiply by three at each sync: 1, 3, 9, and so on to the maximum.
 #[test]
 fn a_window_of_metric_type_value_stays_at_its_replicas() {
     let case = Case::with_deployment("cron-value", 1);
@@ -129,7 +129,7 @@ fn a_window_of_metric_type_value_stays_at_its_replicas() {
     let hpa = case.wait_for_hpa();
     let target = &hpa["spec"]["metrics"][0]["external"]["target"];
     assert_eq!(target, &json!({ "type": "AverageValue", "averageValue": "1" }));
-    // Once the HPA has looked with three running, it wants the same three.
+    // Once the HPA has synced with three running, it wants the same three.
     wait_seeing("the HPA to want 3 of 3", || {
         let status = &case.hpa().expect("it is there")["status"];
         let seen = (status["currentReplicas"].as_i64(), status["desiredReplicas"].as_i64());
@@ -170,7 +170,7 @@ fn an_open_window_carries_an_object_whose_prometheus_is_down() {
     let activity: Vec<bool> =
         status["triggersActivity"].as_object().unwrap().values().map(|activity| activity["isActive"] == true).collect();
     assert_eq!(activity, [false, true], "{status}");
-    // The larger of both wins once both speak.
+    // Once both have values, the larger one applies.
     source.set(70.0);
     case.wait_for_replicas(7);
     case.wait_until_ready();
@@ -191,7 +191,7 @@ fn cron_triggers_that_cannot_be_are_refused_at_once() {
     assert!(text.contains("a cron trigger needs metadata.timezone, start, end and desiredReplicas"), "{text}");
     let text = refused(json!({ "start": "0 8 * * *", "end": "0 8 * * * " }));
     assert!(text.contains("metadata.start and metadata.end of a cron trigger are the same"), "{text}");
-    // What only we know is told on the object.
+    // What only the daemon knows is reported on the object.
     let mut trigger = cron(60, 120);
     trigger["metadata"]["timezone"] = json!("Europe/Berln");
     case.cluster.deployment(&case.namespace, "api", 1);

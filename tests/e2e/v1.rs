@@ -6,7 +6,7 @@ use super::case::{Case, Source};
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, condition, wait_for, wait_seeing};
 
-/// An object in the old form on a Deployment.
+/// Returns an object of the old API for a Deployment.
 fn old_object(case: &Case<'_>, name: &str, deployment: &str, source: &Source) -> Value {
     json!({
         "apiVersion": "keda.k8s.io/v1alpha1", "kind": "ScaledObject", "metadata": { "name": name, "namespace": case.namespace },
@@ -78,7 +78,7 @@ fn both_forms_live_side_by_side_under_one_name() {
     case.apply(old_object(&case, "so", "web", &before));
     case.wait_for_replicas(2);
     wait_for("the old one's 4", || (cluster.replicas(&case.namespace, "web")? == 4).then_some(()));
-    // The same target from both sides: the one that has it keeps it.
+    // Two objects of different APIs with the same target: the one that owns it keeps it.
     case.apply(old_object(&case, "rival", "api", &before));
     wait_seeing("the rival to be told", || {
         let seen = condition(&old(&case, "rival"), "Ready");

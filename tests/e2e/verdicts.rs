@@ -1,6 +1,6 @@
-//! `hpalite check` against what really happens: the API server with our CRDs under kubectl's strict validation, and
-//! what the daemon says of what was let in. The verdict must be the same, both ways, for every manifest at hand and for
-//! hundreds of spoilt ones.
+//! Compares `hpalite check` with reality: the API server with the CRDs and kubectl's strict validation, and what the
+//! daemon reports about objects that were admitted. The verdicts must agree in both directions, for every manifest of
+//! the repository and for hundreds of spoilt ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,13 +45,13 @@ fn errors(report: &CheckReport) -> Vec<String> {
     errors.map(ToString::to_string).collect()
 }
 
-/// One object, and what became of it.
+/// An object and its origin.
 struct Input {
     origin: String,
     object: Value,
 }
 
-/// Objects with a name and a target of their own, so that none is in another's way. What is wrong with either stays.
+/// Gives objects distinct names and targets, so that they do not conflict. Mistakes in either stay.
 fn apart(mut inputs: Vec<Input>, namespace: &str) -> Vec<Input> {
     for (index, input) in inputs.iter_mut().enumerate() {
         let own = format!("v{index}");
@@ -75,7 +75,7 @@ fn apart(mut inputs: Vec<Input>, namespace: &str) -> Vec<Input> {
     inputs
 }
 
-/// The verdicts on objects that are sent as JSON, and on those that are let in what the daemon says of them.
+/// Compares the verdicts on objects sent as JSON, and for admitted ones the daemon's.
 fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec<String>) -> [usize; 3] {
     let mut counts = [0; 3];
     let mut waiting: BTreeMap<(usize, String), (&Input, Vec<String>)> = BTreeMap::new();
@@ -89,13 +89,13 @@ fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec
         let resource = &RESOURCES[kind].2;
         let said = errors(&checked(&input.object.to_string()));
         let name = input.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        // A ClusterTriggerAuthentication would stay when the namespace goes.
+        // A ClusterTriggerAuthentication would remain after its namespace is deleted.
         let refused = cluster.create_strictly(resource, &input.object, kind == 2).err();
         let differs = |server: &str| {
             format!("{}\n  check: {said:?}\n  server: {server}\n  {}", input.origin, shown(&input.object))
         };
         match refused {
-            // The very same object is there.
+            // The same object already exists.
             Some(answer) if answer.contains("already exists") => {}
             Some(answer) => {
                 counts[0] += 1;
@@ -109,7 +109,7 @@ fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec
             }
             None => {
                 counts[1] += 1;
-                // Of these the daemon speaks only through the objects that refer to them.
+                // The daemon reports on these only through the objects that refer to them.
                 if said.is_empty() == is_unsupported(kind, &input.object) {
                     wrong.push(differs("takes it"));
                 }
@@ -133,7 +133,7 @@ fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec
     });
     for (key, (input, said)) in waiting {
         let verdict = &verdicts[&key];
-        // What is wrong with a definition comes with its field; a target that is not there does not.
+        // A mistake in a definition is reported with its field; a missing target is not.
         let fields = [": spec", ": metadata.", ": apiVersion"];
         let is_refused = verdict.contains("ScaledObjectCheckFailed")
             && (fields.iter().any(|field| verdict.contains(field)) || verdict.contains("failed to parse paused"));
@@ -145,13 +145,13 @@ fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec
     counts
 }
 
-/// The Deployment that an object is for, as the daemon looks for it before all else.
+/// Creates the Deployment of an object, which the daemon looks for first.
 fn workload(cluster: &Cluster, namespace: &str, object: &Value) {
     const DEPLOYMENTS: Resource = Resource::new("apps", "v1", "deployments", true);
     let reference = &object["spec"]["scaleTargetRef"];
     let name = reference["name"].as_str().or(reference["deploymentName"].as_str()).unwrap_or_default();
     let object = serde_json::from_str(&deployment(namespace, name, 0)).expect("JSON");
-    // One that is there already, or that cannot be, is as good.
+    // It may already exist, or be impossible.
     drop(cluster.create_strictly(&DEPLOYMENTS, &object, false));
 }
 
@@ -160,7 +160,7 @@ fn shown(object: &Value) -> String {
     text.chars().take(900).collect()
 }
 
-/// Whether the daemon's reader takes an authentication for one that cannot work.
+/// Returns whether the daemon's reader considers an authentication unsupported.
 fn is_unsupported(kind: usize, object: &Value) -> bool {
     let group = if kind == 4 { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh };
     let of = match kind {
@@ -170,7 +170,7 @@ fn is_unsupported(kind: usize, object: &Value) -> bool {
     authentication::from_value(group, of, object.clone()).is_ok_and(|reading| !reading.problems.is_empty())
 }
 
-/// What the repository has as manifests, but for those that are judged as texts.
+/// Returns the manifests of the repository, except those that are checked as texts.
 fn manifests() -> Vec<Input> {
     let mut inputs = Vec::new();
     let bad = include_str!("../wire/bad.yaml");
@@ -185,7 +185,7 @@ fn manifests() -> Vec<Input> {
     for object in list["items"].as_array().expect("a list") {
         let mut object = object.clone();
         let origin = format!("compat {}", object["metadata"]["name"]);
-        // Prometheus is none of this test's business, but the address must be one.
+        // This test needs no Prometheus, but a valid address.
         let text = object.to_string().replace("__PROMETHEUS__", "http://127.0.0.1:9");
         object.clone_from(&serde_json::from_str(&text).expect("JSON"));
         if object["spec"]["scaleTargetRef"].is_object() {
@@ -196,7 +196,7 @@ fn manifests() -> Vec<Input> {
     inputs
 }
 
-/// Good objects that together have nearly every field.
+/// Returns valid objects that together have nearly every field.
 fn bases() -> Vec<Value> {
     let object = |spec: Value| json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "web", "labels": {"a": "b"}, "annotations": {"c.d/e": "f"}}, "spec": spec});
     let prometheus = json!({"type": "prometheus", "name": "n", "metricType": "Value", "useCachedMetrics": true,
@@ -243,7 +243,7 @@ fn bases() -> Vec<Value> {
     ]
 }
 
-/// JSON pointers of everything below a value.
+/// Collects the JSON pointers of everything below a value.
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(fields) => {
@@ -259,7 +259,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// A copy of `object` with one thing spoilt, and what it is.
+/// Returns a copy of `object` with one mistake, and its description.
 fn spoilt(object: &Value, random: &mut fastrand::Rng) -> Input {
     let mut object = object.clone();
     let mut all = Vec::new();
@@ -300,7 +300,7 @@ fn spoilt(object: &Value, random: &mut fastrand::Rng) -> Input {
             "without".to_owned()
         }
         2 => {
-            // In another case, as people type; in a map that is another key.
+            // In another case, as users type; in a map that is another key.
             if let Some(Value::Object(fields)) = object.pointer_mut(parent) {
                 let key = key.replace("~1", "/").replace("~0", "~");
                 let value = fields.remove(&key).unwrap_or_default();
@@ -334,12 +334,12 @@ fn spoilt(object: &Value, random: &mut fastrand::Rng) -> Input {
     Input { origin: format!("{what} {pointer}"), object }
 }
 
-/// Takes hundreds of objects along, most of them bad, which other tests of this cluster would trip over.
+/// Removes hundreds of objects, most of them invalid, which would disturb other tests of this cluster.
 struct Cleared<'a>(&'a Cluster, String);
 
 impl Drop for Cleared<'_> {
     fn drop(&mut self) {
-        // While a test fails nothing here may panic too. The daemon of the test still takes its finalizers away.
+        // A second panic during a failing test would abort. The test's daemon still removes its finalizers.
         for group in ["keda.sh", "keda.k8s.io"] {
             for kind in ["scaledobjects", "triggerauthentications"] {
                 let kind = format!("{kind}.{group}");
@@ -368,11 +368,11 @@ fn check_says_what_the_api_server_and_the_daemon_say() {
     let mut wrong = Vec::new();
     let counts = compare(cluster, &case.namespace, &inputs, &mut wrong);
     assert!(wrong.is_empty(), "seed {seed}: {} of {counts:?} differ\n{}", wrong.len(), wrong.join("\n"));
-    // Refused by the API server, taken by all, refused by the daemon.
+    // Refused by the API server; accepted by all; refused by the daemon.
     assert!(counts[0] > 150 && counts[1] > 100 && counts[2] > 20, "{counts:?}");
 }
 
-/// Texts as people write them, through kubectl itself: what YAML makes of them is part of the verdict.
+/// Compares texts as users write them, through kubectl itself, since YAML is part of the verdict.
 #[test]
 fn check_reads_texts_as_kubectl_does() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
@@ -426,7 +426,7 @@ fn texts() -> Vec<(String, String)> {
         for file in files {
             let text = fs::read_to_string(&file).expect("it can be read");
             let name = file.display().to_string();
-            // What others' CRDs are for is not installed here; what the daemon alone refuses is in the other test.
+            // Foreign CRDs are not installed here; what only the daemon refuses is in the other test.
             let is_foreign = text.contains("monitoring.coreos.com") || text.contains("argoproj.io");
             let is_refused_later = ["10-lowercase", "14-so", "17-30"].iter().any(|part| name.contains(part));
             if !is_foreign && !is_refused_later {
@@ -437,7 +437,7 @@ fn texts() -> Vec<(String, String)> {
             }
         }
     }
-    // Whether a scalar without quotes is text: in a place for text, and in one for numbers and booleans.
+    // Whether an unquoted scalar is text, in a field for text and in one for numbers and booleans.
     for scalar in [
         "5",
         "05",

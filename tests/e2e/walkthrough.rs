@@ -1,5 +1,5 @@
-//! The playground's walkthrough to the letter: a ScaledObject on one Prometheus query takes a
-//! Deployment from 0 to 1 to N and back to 0.
+//! Exactly the playground's walkthrough: a ScaledObject with one Prometheus query scales a Deployment from 0 to 1 to N
+//! and back to 0.
 
 use std::time::Duration;
 
@@ -62,14 +62,14 @@ spec:
 
     cluster.set_gauge(&gauge, 0.0);
     wait_for("0 replicas after the cooldown", || (cluster.replicas(&namespace, "api")? == 0).then_some(()));
-    // The path up is in the history, with who went which step.
+    // The way up is in the history, with the author of each step.
     let steps = wait_until("the history to be written", Duration::from_secs(60), || {
         let rows = daemon.sql(&format!(
             "SELECT from_replicas, to_replicas, actor FROM v_replica_change WHERE namespace = '{namespace}' ORDER BY at_unix_ms"
         ));
         (rows.last()?["to_replicas"] == 0).then_some(rows)
     });
-    // Behind the count that it had when it was first seen.
+    // After the count that was seen first.
     let steps = &steps[1..];
     assert_eq!(
         (&steps[0]["from_replicas"], &steps[0]["to_replicas"], &steps[0]["actor"]),

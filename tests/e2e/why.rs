@@ -1,4 +1,4 @@
-//! `hpalite why` names the true cause of what was caused on purpose.
+//! `hpalite why` names the true cause of changes that the test makes.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::case::{Case, Source};
 use super::daemon;
 use crate::support::cluster::wait_seeing;
 
-/// The answer of the binary on the daemon's live file, as text or JSON.
+/// Runs the binary on the daemon's live file; returns text or JSON.
 fn why(case: &Case<'_>, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
         .args(["why", &format!("{}/so", case.namespace), "--db"])

@@ -1,4 +1,4 @@
-//! `hpalite why` for objects with odd lives, as somebody asks who knows nothing of them yet.
+//! `hpalite why` for objects with unusual histories, as a user asks who knows nothing about them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{Exclusive, daemon, exclusive};
 use crate::support::cluster::{Daemon, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-/// What a query is answered with.
+/// The answer to a query.
 #[derive(Clone, Copy)]
 enum Says {
     Number(f64),
@@ -20,7 +20,7 @@ enum Says {
     Error,
 }
 
-/// A scripted Prometheus: what each query is answered with, by default one error.
+/// A scripted Prometheus with an answer for each query; the default is an error.
 struct Queries {
     fake: FakePrometheus,
     answers: Arc<Mutex<HashMap<String, Says>>>,
@@ -46,7 +46,7 @@ impl Queries {
         self.answers.lock().unwrap().insert(query.to_owned(), says);
     }
 
-    /// An object `name` on the Deployment of that name, whose query has that name.
+    /// Returns an object `name` with the Deployment and the query of that name.
     fn object(&self, case: &Case<'_>, name: &str, replicas: u32, spec: Value) -> Value {
         case.cluster.deployment(&case.namespace, name, replicas);
         let mut spec = spec;
@@ -70,7 +70,7 @@ fn ask(db: &Path, name: &str, arguments: &[&str]) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Waits until a line of the answer has all these words.
+/// Waits for a line of the answer with all these words.
 fn wait_for_words(db: &Path, name: &str, arguments: &[&str], words: &[&str]) -> String {
     wait_seeing(&format!("why {name} to say {words:?}"), || {
         let text = ask(db, name, arguments)?;
@@ -108,7 +108,7 @@ fn a_newcomer_understands_odd_lives() {
         assert!(text.lines().any(|line| line.contains(&format!("held by {by}"))), "{by}: {text}")
     };
 
-    // All at once, since each takes its time.
+    // All of them at the same time, since each takes long.
     case.apply(queries.object(&case, "gone", 1, fast(json!({ "minReplicaCount": 1, "maxReplicaCount": 8 }))));
     let mut asleep = queries.object(&case, "asleep", 2, json!({}));
     asleep["metadata"]["annotations"] = json!({ "autoscaling.keda.sh/paused": "true" });
@@ -136,7 +136,7 @@ fn a_newcomer_understands_odd_lives() {
     wrong["spec"]["advanced"] = json!({ "scalingModifiers": { "formula": "a +", "target": "1" } });
     case.apply(wrong);
 
-    // Never changed, and known all the same.
+    // It never changed, but is known nevertheless.
     let text = why("quiet", &["2 first seen"]);
     assert!(text.contains("replicas 2"), "{text}");
     let text = wait_for_words(
@@ -159,10 +159,10 @@ fn a_newcomer_understands_odd_lives() {
     held(&why("nowhere", &["held by a failed check since", "no-such-deployment"]), "a failed check");
     held(&why("unknown-kind", &["held by a failed check since", "Thing"]), "a failed check");
     held(&why("wrong", &["held by its definition, which is invalid", "formula"]), "its definition");
-    // As many as it may.
+    // At the maximum.
     why("capped", &["→4 by the HPA", "s0-prometheus 900 / 10 per replica → 90", "limited by maxReplicaCount 4"]);
     why("capped", &["held by maxReplicaCount 4"]);
-    // Another name for the HPA.
+    // Renaming the HPA.
     let text = why("renamed", &["→3 by the HPA", "s0-prometheus 25 / 10 per replica → 3"]);
     assert!(text.contains("replicas 3"), "{text}");
     let mut renamed = queries.object(&case, "renamed", 3, json!({ "minReplicaCount": 1 }));
@@ -171,26 +171,26 @@ fn a_newcomer_understands_odd_lives() {
     why("renamed", &["definition, generation 2", "my-own"]);
     queries.set("renamed", Says::Number(55.0));
     why("renamed", &["3→6 by the HPA", "s0-prometheus 55 / 10 per replica → 6"]);
-    // Deleted and created anew.
+    // Deleted and created again.
     why("again", &["→3 by the HPA"]);
     case.kubectl(&["delete", "scaledobject", "again"]);
     why("again", &["the ScaledObject is gone since"]);
     case.apply(queries.object(&case, "again", 3, json!({ "minReplicaCount": 1 })));
     let text = why("again", &["3 first seen"]);
     assert!(text.contains("the ScaledObject was removed") && text.contains("1→3 by the HPA"), "{text}");
-    // Two on one target.
+    // Two objects with one target.
     why("moving", &["→4 by the HPA"]);
     let mut second = queries.object(&case, "second", 1, json!({}));
     second["spec"]["scaleTargetRef"] = json!({ "name": "moving" });
     case.apply(second);
     held(&why("second", &["held by a failed check since", "moving"]), "a failed check");
-    // By hand, against the HPA.
+    // A manual change against the HPA.
     case.kubectl(&["scale", "deployment", "moving", "--replicas=2"]);
     why("moving", &["4→2 by kubectl", "neither the HPA nor hpalite"]);
     why("moving", &["2→4 by the HPA"]);
-    // The window of the controller's flag, which nothing tells: 5 s here.
+    // The window of the controller's flag, which no API shows: 5 s here.
     why("window", &["→9 by the HPA"]);
-    // For so long that the HPA has certainly seen it.
+    // Long enough for the HPA to have read the value.
     let asked = || queries.fake.requests().iter().filter(|request| request.target.contains("query=window")).count();
     wait_for("25 polls", || (asked() >= 25).then_some(()));
     queries.set("window", Says::Number(20.0));
@@ -202,7 +202,7 @@ fn a_newcomer_understands_odd_lives() {
     wait_for("9 again", || (case.cluster.replicas(&case.namespace, "window") == Some(9)).then_some(()));
     queries.set("window", Says::Number(20.0));
     why("window", &["stabilization window, about", "s as at the scale-in of"]);
-    // Series that vanish.
+    // Series disappear.
     why("gone", &["→5 by the HPA"]);
     queries.set("gone", Says::NoSeries);
     let text = why("gone", &["→1 by the HPA", "s0-prometheus: no series since", "which reads as 0 (ignoreNullValues)"]);
@@ -227,21 +227,21 @@ fn a_newcomer_understands_odd_lives() {
         .unwrap_or_default();
     assert!(line.contains("metric=s0-prometheus") && line.contains("no series, which reads as 0"), "{line:?}");
     assert!(!log.contains("Some(") && !log.contains("by=unknown"), "no value is written as Rust writes it");
-    // A name that nobody has, and one that is nearly right.
+    // An unknown name, and one that is nearly right.
     let error = ask(&db, &format!("{}/quitе", case.namespace), &[]).unwrap_err();
     assert!(error.contains("the history knows no ScaledObject"), "{error}");
     let error = ask(&db, &format!("{}/quie", case.namespace), &[]).unwrap_err();
     assert!(error.contains("did you mean") && error.contains("/quiet"), "{error}");
 }
 
-/// The API of external metrics belongs to somebody else, hpalite stops, and its file is asked while it is away.
+/// The API of external metrics belongs to another server, hpalite is stopped, and its file is read meanwhile.
 #[test]
 fn who_cannot_act_is_named() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
     let case = Case::within(cluster, "foreign");
     let queries = Queries::start();
     queries.set("foreign", Says::Number(45.0));
-    // It is started, and serves metrics that nobody routes to it.
+    // It is started and serves metrics, but no requests are routed to it.
     let own = Daemon::start(cluster, &[]);
     let before = cluster.get("apiservice", "", "v1beta1.external.metrics.k8s.io").expect("the APIService");
     let apiservice = json!({
@@ -255,7 +255,7 @@ fn who_cannot_act_is_named() {
     let db = own.db();
     let text = wait_for_words(&db, &name, &[], &["held by the HPA, ScalingActive=False", "FailedGetExternalMetric"]);
     assert!(text.contains("replicas 2") && !text.contains("nothing"), "{text}");
-    // While it is away somebody scales; it says that it may have missed when.
+    // Somebody scales during its absence, and it says that it may have missed when.
     let (_, folder) = own.stop();
     let db = folder.path().join("hpalite.db");
     let text = ask(&db, &name, &[]).unwrap();
@@ -264,12 +264,12 @@ fn who_cannot_act_is_named() {
     let own = Daemon::start_in(cluster, &[], folder);
     let db = own.db();
     wait_for_words(&db, &name, &[], &["2→5 by kubectl", "seen when hpalite started at", "it may be older"]);
-    // Killed, it cannot say so: its silence does.
+    // If it is killed it cannot record that, but its silence shows it.
     let folder = own.kill();
     let db = folder.path().join("hpalite.db");
     wait_for_words(&db, &name, &[], &["held by silence: the newest sample is"]);
     cluster.kubectl(&["delete", "namespace", &case.namespace, "--wait=false"]);
-    // The next on this control plane finds the way to itself again.
+    // Restores the APIService for the next test on this control plane.
     let spec =
         json!({ "spec": { "service": before["spec"]["service"], "insecureSkipTLSVerify": null, "caBundle": null } });
     let patch = spec.to_string();

@@ -1,4 +1,4 @@
-//! Rows 5, 6 and 8 to 14: who may ask, and what it takes to be somebody.
+//! Rows 5, 6 and 8 to 14: authentication and authorisation.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ fn row_05_health_is_open_to_anybody() {
     for path in ["/healthz", "/livez", "/readyz"] {
         let answer = scene.door.get(None, path, &[]);
         assert_eq!((answer.code, answer.body.as_str()), (200, "ok"), "{path}");
-        // A claim that cannot be believed changes nothing.
+        // Invalid credentials change nothing.
         assert_eq!(scene.door.get(None, path, &["Authorization: Bearer nonsense"]).code, 200, "{path}");
         assert_eq!(kubectl_at(scene.case.cluster, &scene.door, "nonsense", path).unwrap(), "ok");
     }
@@ -35,7 +35,7 @@ fn row_05_readiness_goes_first_when_draining() {
         answer => Err(answer.body),
     });
     assert!(body.contains("shutting down"), "{body}");
-    // Endpoints take their time to spread: until then everything is answered, old connections and new ones.
+    // Endpoints take time to propagate: until then all requests are answered, on old and new connections.
     assert_eq!(scene.door.get(None, "/livez", &[]).code, 200);
     assert_eq!(scene.as_master(GV).code, 200);
     assert_eq!(scene.as_master(&scene.metric()).value(), "5");
@@ -66,7 +66,7 @@ fn row_08_who_may_read_a_metric() {
         scene.case.namespace
     );
     assert!(denied.message().starts_with(&expected), "{}", denied.message());
-    // The right is for one metric in one namespace.
+    // The right covers one metric in one namespace.
     assert_eq!(scene.proxied("alice", &metric.replace("s0-prometheus", "s1-prometheus")).code, 403);
     assert_eq!(scene.proxied("alice", &format!("{GV}/namespaces/default/s0-prometheus")).code, 403);
     let group = ["X-Remote-User: carol", "X-Remote-Group: system:masters"];
@@ -95,7 +95,7 @@ fn row_08_through_the_kube_apiserver() {
     let nobody = cluster.env("KUBECONFIG_NOBODY");
     let error = value(&["--kubeconfig", nobody]).unwrap_err();
     assert!(error.contains("forbidden"), "{error}");
-    // Claims of a client of the kube-apiserver never reach us.
+    // The kube-apiserver drops identity headers of its own clients.
     let apiserver = Door::of_apiserver(cluster);
     let forged = apiserver.get(Some(&holder(cluster, "nobody")), &scene.metric(), &MASTER);
     assert_eq!(forged.code, 403, "{}", forged.body);
@@ -115,7 +115,7 @@ fn row_09_claims_count_only_from_the_front_proxy() {
     assert!(with_certificate.message().contains("User \"mallory\""), "{}", with_certificate.message());
     assert_eq!(scene.door.get(Some(&scene.front), &metric, &[]).code, 401);
     assert_eq!(scene.door.get(None, &metric, &["Authorization: Bearer garbage"]).code, 401);
-    // A client certificate of the cluster is somebody by itself.
+    // A client certificate of the cluster authenticates its holder.
     assert_eq!(scene.door.get(Some(&scene.client_ca.client("alice")), &metric, &[]).value(), "5");
     assert_eq!(scene.door.get(Some(&holder(scene.case.cluster, "admin")), &metric, &[]).value(), "5");
 }
@@ -139,7 +139,7 @@ fn row_10_certificates_that_make_nobody() {
     let for_servers = |authority: &Authority, name: &str| {
         authority.sign(name, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth])
     };
-    // Named as the real one is: only the key tells them apart.
+    // It has the name of the real one; only the key differs.
     let unknown = Authority::new("test-front-proxy-ca");
     let cases: [(&str, Holder); 9] = [
         ("another name", scene.front_ca.client("somebody-else")),
@@ -157,7 +157,7 @@ fn row_10_certificates_that_make_nobody() {
             assert_eq!(scene.door.get(Some(holder), &scene.metric(), headers).code, 401, "{what}");
         }
     }
-    // The allowed name under the CA of users is only a user of that name.
+    // The allowed name, signed by the CA of users, is only a user of that name.
     let user = scene.client_ca.client("front-proxy-client");
     let answer = scene.door.get(Some(&user), &scene.metric(), &MASTER);
     assert!(answer.code == 403 && answer.message().contains("User \"front-proxy-client\""), "{}", answer.body);
@@ -177,7 +177,7 @@ fn row_11_a_front_proxy_that_names_nobody_or_two() {
     }
 }
 
-/// That Extra keys arrive decoded is seen in the kube-apiserver's audit log: see `live`.
+/// That keys of extras are decoded shows in the kube-apiserver's audit log: see `live`.
 #[test]
 fn row_12_names_of_identity_headers() {
     let scene = scene();
@@ -197,7 +197,7 @@ fn row_13_bearer_tokens() {
     let (reader, other) = (scene.token("reader"), scene.token("other"));
     let with = |token: &str| scene.door.get(None, &scene.metric(), &[&format!("Authorization: Bearer {token}")]);
     assert_eq!(with(&reader).value(), "5");
-    // Once more, from the cache.
+    // The second answer comes from the cache.
     assert_eq!(with(&reader).value(), "5");
     let denied = with(&other);
     assert_eq!(denied.code, 403);
@@ -208,7 +208,7 @@ fn row_13_bearer_tokens() {
     for bad in ["x", &tampered, &reader[..reader.len() - 1], "a.b.c"] {
         assert_eq!(with(bad).code, 401, "{bad}");
     }
-    // By Go's client, straight to us and through the kube-apiserver.
+    // With Go's client, directly and through the kube-apiserver.
     let cluster = scene.case.cluster;
     assert!(kubectl_at(cluster, &scene.door, &reader, &scene.metric()).unwrap().contains("\"value\":\"5\""));
     assert!(kubectl_at(cluster, &scene.door, "x", &scene.metric()).unwrap_err().contains("Unauthorized"));
@@ -234,7 +234,7 @@ fn row_13_and_14_an_api_server_that_cannot_be_asked() {
     for path in [GV, "/apis", "/openapi/v2", "/openapi/v3"] {
         assert_eq!(scene.proxied("system:kube-aggregator", path).code, 200, "{path}");
     }
-    // Nobody is asked about an administrator.
+    // An administrator needs no review.
     assert_eq!(scene.as_master(&scene.metric()).value(), "5");
     assert_eq!(scene.door.get(None, "/livez", &[]).code, 200);
     line.set(Mode::Open);

@@ -1,4 +1,4 @@
-//! Rows 1 to 4: what the API says about itself, to the aggregator and to people.
+//! Rows 1 to 4: how the API describes itself to the aggregator and to people.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ fn row_01_the_availability_probe_needs_no_group() {
     let answer = scene.door.get(Some(&scene.front), GV, &[AGGREGATOR]);
     assert_eq!((answer.code, &answer.json()["kind"]), (200, &"APIResourceList".into()));
     let resource = answer.json()["resources"][0].clone();
-    // With "delete" among them, every deletion of a namespace would come to us.
+    // With "delete" among them, every deletion of a namespace would be sent here.
     assert_eq!(resource["verbs"], serde_json::json!(["get"]));
     assert_eq!((&resource["name"], &resource["namespaced"]), (&"externalmetrics".into(), &true.into()));
 }
@@ -90,7 +90,7 @@ fn row_04_openapi() {
     }
 }
 
-/// The aggregator's fetches by Go's own HTTP client, whose ALPN offers h2 first.
+/// Reads the aggregator's documents with Go's HTTP client, whose ALPN offers h2 first.
 #[test]
 fn row_04_every_document_by_another_http_client() {
     let scene = scene();
@@ -101,7 +101,7 @@ fn row_04_every_document_by_another_http_client() {
     }
 }
 
-/// What kubectl and its users see of us through the kube-apiserver.
+/// What kubectl and its users see through the kube-apiserver.
 #[test]
 fn row_02_and_04_through_the_kube_apiserver() {
     let cluster = scene().case.cluster;

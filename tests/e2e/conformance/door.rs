@@ -1,4 +1,4 @@
-//! The ways in: straight to the daemon's TLS port as whoever a certificate says, or through the kube-apiserver.
+//! Ways to connect: to the daemon's TLS port with any certificate, or through the kube-apiserver.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -13,17 +13,17 @@ use serde_json::Value;
 use crate::gate::support::{Authority, Holder, TlsClient, client_config, connect, read_answer, roots, status};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
 
-/// A TLS port, and what its clients must trust.
+/// A TLS port, and the CAs for its clients.
 pub(super) struct Door {
     pub(super) address: SocketAddr,
     name: &'static str,
     roots: RootCertStore,
-    /// The same as a PEM file, for programs.
+    /// The same as a PEM file, for other programs.
     ca_file: tempfile::NamedTempFile,
 }
 
 impl Door {
-    /// The daemon's port, trusted by the caBundle of the APIService as the kube-apiserver trusts it.
+    /// The daemon's port, verified with the caBundle of the APIService, as by the kube-apiserver.
     pub(super) fn of(cluster: &Cluster, daemon: &Daemon) -> Self {
         let template = "go-template={{.spec.caBundle | base64decode}}";
         wait_seeing("a caBundle that the daemon's certificate leads to", || {
@@ -62,7 +62,7 @@ impl Door {
         StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(self.address))
     }
 
-    /// One GET on a connection of its own. `headers` are whole lines.
+    /// Sends one GET on a new connection. `headers` are whole lines.
     pub(super) fn get(&self, holder: Option<&Holder>, target: &str, headers: &[&str]) -> Answer {
         self.ask(holder, "GET", target, headers)
     }
@@ -72,10 +72,10 @@ impl Door {
         ask(&mut client, method, target, headers)
     }
 
-    /// Sends bytes as they are and reads until the end: whatever came back.
+    /// Sends bytes unchanged and reads until the end; returns whatever was received.
     pub(super) fn raw(&self, holder: Option<&Holder>, bytes: &[u8]) -> String {
         let mut client = self.client(holder);
-        // The other end may have closed while we still send; what it said before is what counts.
+        // The server may have closed the connection already; only its earlier answer counts.
         let _ = client.write_all(bytes);
         let mut answer = Vec::new();
         let _ = client.read_to_end(&mut answer);
@@ -83,10 +83,10 @@ impl Door {
     }
 }
 
-/// One request on a connection that stays.
+/// Sends one request on an existing connection.
 pub(super) fn ask(client: &mut TlsClient, method: &str, target: &str, headers: &[&str]) -> Answer {
     let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-    // As for raw bytes: a refusal may be there before all is sent.
+    // As for raw bytes: a refusal may arrive before everything is sent.
     let _ = client.write_all(format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n").as_bytes());
     Answer::read(client, target)
 }
@@ -98,7 +98,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads one answer. Every failure must be what API clients can read (row 23).
+    /// Reads one answer. Every failure must be readable for API clients (row 23).
     pub(super) fn read(client: &mut TlsClient, target: &str) -> Self {
         let (head, body) = read_answer(client).unwrap_or_else(|error| panic!("{target}: no answer: {error}"));
         let answer = Self { code: status(&head), head, body: String::from_utf8(body).unwrap() };
@@ -129,7 +129,7 @@ impl Answer {
         self.json()["message"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The value of the only item.
+    /// Returns the value of the only item.
     pub(super) fn value(&self) -> String {
         assert_eq!(self.code, 200, "{}", self.body);
         let items = self.json()["items"].as_array().cloned().unwrap();
@@ -142,25 +142,25 @@ pub(super) fn pki(cluster: &Cluster, file: &str) -> std::path::PathBuf {
     Path::new(cluster.env("CLUSTER_PKI")).join(file)
 }
 
-/// The cluster's own authority, to sign whatever a test needs.
+/// Loads a CA of the cluster, to sign certificates for a test.
 pub(super) fn authority(cluster: &Cluster, file: &str) -> Authority {
     let name = if file == "ca" { "test-cluster-ca" } else { "test-front-proxy-ca" };
     Authority::load(&pki(cluster, &format!("{file}.crt")), &pki(cluster, &format!("{file}.key")), name)
 }
 
-/// Somebody whose certificate came with the cluster.
+/// Loads a client certificate that was created with the cluster.
 pub(super) fn holder(cluster: &Cluster, name: &str) -> Holder {
     Holder::load(&pki(cluster, &format!("{name}.crt")), &pki(cluster, &format!("{name}.key")))
 }
 
-/// kubectl as an HTTP client of the daemon itself: Go's TLS and HTTP, with a token,
-/// since it would ask somebody at a terminal for a password otherwise.
+/// Runs kubectl as an HTTP client of the daemon itself, for Go's TLS and HTTP. Without a token it would prompt for a
+/// password on a terminal.
 pub(super) fn kubectl_at(cluster: &Cluster, door: &Door, token: &str, path: &str) -> Result<String, String> {
     let ca = format!("--certificate-authority={}", door.ca_file.path().display());
     kubectl_raw(cluster, door, &[ca, format!("--tls-server-name={}", door.name)], token, path)
 }
 
-/// The same under another SNI, whatever certificate comes.
+/// The same with another SNI, accepting any certificate.
 pub(super) fn kubectl_unverified(cluster: &Cluster, door: &Door, sni: &str, path: &str) -> Result<String, String> {
     let flags = ["--insecure-skip-tls-verify".to_owned(), format!("--tls-server-name={sni}")];
     kubectl_raw(cluster, door, &flags, "nonsense", path)

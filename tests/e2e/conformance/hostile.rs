@@ -1,4 +1,4 @@
-//! Row 26, and the plain port: clients that are slow, silent, broken or mean, against the real process and its real memory.
+//! Row 26, and the plain port: slow, silent, broken and malicious clients against the real process and its real memory.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -12,14 +12,14 @@ use crate::e2e::{Exclusive, exclusive};
 use crate::gate::support::{TlsClient, connect, read_answer, status};
 use crate::support::cluster::{APISERVICE, Daemon, try_http_get, wait_seeing};
 
-/// What an attack may cost at its height. The gate holds 1,024 connections: a quarter with a TLS session and 16 KB of a
-/// head, a quarter with the start of a record. Measured are 22 MB.
+/// Bytes of memory that an attack may cost at its height. The gate holds 1,024 connections: a quarter with a TLS
+/// session and 16 KB of a head, a quarter with the start of a record. 22 MB were measured.
 const GROWTH_MAX: f64 = 40e6;
 
-/// What a second attack of the same kind may cost beyond the first: nothing, but allocators have their ways.
+/// Bytes that a second attack of the same kind may cost beyond the first: none, apart from the allocator's variations.
 const LEAK_MAX: f64 = 10e6;
 
-/// A daemon under attack, and the front proxy's connections that must not notice.
+/// A daemon under attack, and connections of the front proxy that must not be affected.
 struct Siege<'a> {
     scene: &'a Scene<'a>,
     daemon: &'a Daemon,
@@ -35,7 +35,7 @@ impl<'a> Siege<'a> {
         Self { scene, daemon, kept, before: resident(daemon), random: fastrand::Rng::with_seed(26) }
     }
 
-    /// The connection that stood before all this is still served, and so is a new one.
+    /// Both the connection from before the attack and a new one are served.
     fn assert_served(&mut self) {
         assert_eq!(ask(&mut self.kept, "GET", &self.scene.metric(), &MASTER).value(), "5");
         assert_eq!(self.scene.as_master(GV).code, 200);
@@ -52,7 +52,7 @@ impl<'a> Siege<'a> {
         stream
     }
 
-    /// 10,000 that connect and say nothing, 1,500 of them at a time: more than the gate holds.
+    /// 10,000 clients that connect and send nothing, 1,500 at a time: more than the gate holds.
     fn silent(&mut self) {
         let mut silent = VecDeque::new();
         for n in 0..10_000 {
@@ -67,7 +67,7 @@ impl<'a> Siege<'a> {
         self.assert_bounded("silent");
     }
 
-    /// 2,000 that begin something and do not end it. Those that began a head behind a good handshake, and the others.
+    /// 2,000 clients that do not complete what they begin: those with a head after a good handshake, and the others.
     fn half_open(&mut self) -> (Vec<TlsClient>, Vec<TcpStream>) {
         let (mut heads, mut slow) = (Vec::new(), Vec::new());
         for n in 0..2000 {
@@ -90,7 +90,7 @@ impl<'a> Siege<'a> {
                     slow.push(stream);
                 }
                 _ => {
-                    // Ends with a reset in the middle of a body, as the kube-apiserver never would.
+                    // Ends with a reset in the middle of a body, unlike the kube-apiserver.
                     let mut client = self.scene.door.client(Some(&self.scene.front));
                     let _ = write!(client, "POST {GV} HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n");
                     let _ = client.write_all(&[b'x'; 30_000]);
@@ -105,7 +105,7 @@ impl<'a> Siege<'a> {
         (heads, slow)
     }
 
-    /// A byte now and then buys no time: all are gone by their deadline.
+    /// Occasional bytes do not extend the time: all are closed at their deadline.
     fn outlast(&mut self, mut heads: Vec<TlsClient>, mut slow: Vec<TcpStream>) {
         wait_seeing("the slow to be cut off", || {
             for client in &mut heads {
@@ -117,7 +117,7 @@ impl<'a> Siege<'a> {
                 let ended = stream.write_all(b"b").is_err() || matches!(stream.read(&mut rest), Ok(0));
                 !ended
             });
-            // Those of the kube-apiserver and ours.
+            // Connections of the kube-apiserver and of this test.
             match self.daemon.metric("hpalite_http_connections").unwrap() {
                 left if left < 30.0 && slow.is_empty() => Ok(()),
                 left => Err(format!("{left} connections, {} slow", slow.len())),
@@ -141,7 +141,7 @@ fn row_26_a_siege() {
     let mut left = Vec::new();
     for _ in 0..2 {
         let (mut heads, slow) = siege.half_open();
-        // Nearly as much of a head as the gate takes, by all of them; what follows is to be cut off for its slowness.
+        // All of them send nearly as much of a head as the gate accepts; the rest are to be closed for slowness.
         for client in &mut heads {
             let _ = client.write_all(&[b'b'; 14_000]);
         }
@@ -153,12 +153,12 @@ fn row_26_a_siege() {
     assert!(left[1] - left[0] < LEAK_MAX, "{left:?}");
     let shed = daemon.metric("hpalite_http_connections_shed_total").unwrap();
     assert!(shed > 1000.0, "{shed}");
-    // The kube-apiserver's probes went on all the while.
+    // The kube-apiserver's probes succeeded meanwhile.
     let found = cluster.get("apiservice", "", APISERVICE).unwrap();
     assert_eq!(found["status"]["conditions"][0]["status"], "True", "{found}");
 }
 
-/// 900 connections on which `/metrics` is asked for again and again; the kubelet comes with a new one each time.
+/// 900 connections request `/metrics` again and again; the kubelet opens a new one for each probe.
 #[test]
 fn probes_are_answered_while_everybody_asks_for_metrics() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
@@ -174,7 +174,7 @@ fn probes_are_answered_while_everybody_asks_for_metrics() {
             }
             for client in &mut clients {
                 match read_answer(client) {
-                    // 503 where too many wait for the page to be made.
+                    // 503 if too many wait for the page to be rendered.
                     Ok((head, _)) => assert!([200, 503].contains(&status(&head)), "{head}"),
                     Err(_) => *client = connect(address),
                 }
@@ -190,7 +190,7 @@ fn probes_are_answered_while_everybody_asks_for_metrics() {
         while answered.load(Ordering::Relaxed) < 2000 && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        // Stopped before anything is asserted: a scope waits for its threads.
+        // Stopped before the assertions, since the scope waits for its threads.
         let probe = |path: &&str| try_http_get(&format!("{}{path}", daemon.http));
         let said: Vec<_> = (0..20).flat_map(|_| ["/livez", "/healthz", "/readyz"].iter().map(probe)).collect();
         stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Rows 7, 24 and 25: what stays quick, and what is refused before it is a request.
+//! Rows 7, 24 and 25: what stays fast, and what is refused before it becomes a request.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn row_07_discovery_is_quick_while_reads_hang() {
     let scene = Scene::within(cluster, &daemon, "hanging");
     line.set(Mode::Silent);
     let metric = scene.metric();
-    // Each asks about somebody else: one review would do for all of the same.
+    // Each asks for another user, since one review would answer all equal questions.
     let mut reads: Vec<_> = (0..100)
         .map(|n| {
             let mut client = scene.door.client(Some(&scene.front));
@@ -33,12 +33,12 @@ fn row_07_discovery_is_quick_while_reads_hang() {
                 let started = Instant::now();
                 assert_eq!(ask(&mut client, "GET", GV, &["X-Remote-User: system:kube-aggregator"]).code, 200);
                 let took = started.elapsed();
-                // Who is in line with the reads waits 3 s at least.
+                // A request behind these reads would wait for at least 3 s.
                 assert!(took < Duration::from_secs(2), "{took:?}");
             });
         }
     });
-    // Nobody is let in unasked, and all are answered by a deadline of ours.
+    // Nobody is admitted without a review, and all are answered by the gate's own deadline.
     for client in &mut reads {
         let code = Answer::read(client, &metric).code;
         assert!([500, 503, 504].contains(&code), "{code}");
@@ -69,7 +69,7 @@ fn row_24_tls() {
     old.write_all(&hello_1_1()).unwrap();
     let mut alert = [0; 7];
     old.read_exact(&mut alert).unwrap();
-    // An alert, fatal, protocol_version.
+    // An alert: fatal, protocol_version.
     assert_eq!((alert[0], alert[5], alert[6]), (21, 2, 70), "{alert:?}");
 
     let mut nameless = scene.door.config(None);
@@ -131,11 +131,11 @@ fn row_25_no_second_request_is_seen() {
             "{shown}: {answer}"
         );
     }
-    // Who goes on for a megabyte may be cut off before the explanation arrives.
+    // A client that sends a megabyte may be disconnected before it has the explanation.
     let huge =
         scene.door.raw(Some(&scene.front), format!("{good}A: {}\r\n\r\n{second}", "b".repeat(1 << 20)).as_bytes());
     assert!(huge.is_empty() || status(&huge) == 431 && huge.matches("HTTP/1.1 ").count() == 1, "{huge}");
-    // The same two requests without a fault are two, also in one piece and byte by byte.
+    // The same two requests without the fault are two, whether in one piece or byte by byte.
     let both = format!("{second}{}", second.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     let answer = scene.door.raw(Some(&scene.front), both.as_bytes());
     assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");

@@ -1,4 +1,4 @@
-//! Rows 8, 12, 29 and 31 as the cluster sees them: its audit log, its own log, its namespaces.
+//! Rows 8, 12, 29 and 31 as the cluster sees them, in its audit log, its own log and its namespaces.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use crate::e2e::case::{Case, Source};
 use crate::e2e::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, free_port, wait_for, wait_seeing, wait_until};
 
-/// A control plane that writes down every review, with a daemon of its own that nobody disturbs.
+/// A control plane that logs every review, with a daemon for these tests alone.
 fn audited() -> &'static (Cluster, Daemon) {
     static AUDITED: OnceLock<(Cluster, Daemon)> = OnceLock::new();
     AUDITED.get_or_init(|| {
@@ -26,7 +26,7 @@ fn audited() -> &'static (Cluster, Daemon) {
         });
         fs::write(policy.path(), rules.to_string()).unwrap();
         let policy = format!("--apiserver-arg=--audit-policy-file={}", policy.path().display());
-        // Relative to the folder of the control plane, where its programs run.
+        // Relative to the folder in which the control plane's programs run.
         let cluster = Cluster::start(&[&policy, "--apiserver-arg=--audit-log-path=audit.log", "--apiserver-arg=--audit-log-mode=blocking"]);
         cluster.install();
         let daemon = Daemon::serve(&cluster, &[]);
@@ -34,7 +34,7 @@ fn audited() -> &'static (Cluster, Daemon) {
     })
 }
 
-/// The specs of all SubjectAccessReviews about this user.
+/// Returns the specs of all SubjectAccessReviews about this user.
 fn reviews(cluster: &Cluster, user: &str) -> Vec<Value> {
     let log = fs::read_to_string(cluster.folder.join("audit.log")).unwrap();
     let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -60,7 +60,7 @@ fn row_08_and_12_what_reviews_are_about() {
         "X_Remote_Group: three",
     ];
     assert_eq!(scene.door.get(Some(&scene.front), &metric, &named).code, 403);
-    // The same question again is not asked again.
+    // The same question is not reviewed again.
     assert_eq!(scene.door.get(Some(&scene.front), &metric, &named).code, 403);
     let asked = wait_for("the review in the audit log", || {
         let asked = reviews(cluster, "reviewed");
@@ -78,12 +78,12 @@ fn row_08_and_12_what_reviews_are_about() {
     assert_eq!(asked[0], expected);
     assert_eq!(reviews(cluster, "unreviewed"), Vec::<Value>::new());
     assert_eq!(reviews(cluster, "root"), Vec::<Value>::new());
-    // Discovery and OpenAPI by the front proxy cost none either.
+    // Discovery and OpenAPI for the front proxy need no review either.
     for path in ["/apis", GV, "/openapi/v2", "/openapi/v3"] {
         assert_eq!(scene.proxied("undiscovered", path).code, 200);
     }
     assert_eq!(reviews(cluster, "undiscovered"), Vec::<Value>::new());
-    // As the kube-apiserver itself names a user with extras.
+    // In the form in which the kube-apiserver itself sends extras.
     let through = cluster.try_kubectl(&[
         "get",
         "--raw",
@@ -101,7 +101,7 @@ fn delete_namespace(cluster: &Cluster, name: &str) {
     cluster.kubectl(&["delete", "namespace", name, "--wait=false"]);
 }
 
-/// Waits until it is gone, at most for the time given.
+/// Waits until the namespace is gone, for at most this time.
 fn wait_until_gone(cluster: &Cluster, name: &str, at_most: Duration) {
     wait_until(&format!("namespace {name} to be gone"), at_most, || {
         namespace_status(cluster, name).is_none().then_some(())
@@ -129,7 +129,7 @@ fn row_29_namespaces_go_cleanly_while_we_run() {
         None
     });
     assert!(trouble.is_empty(), "{trouble:?}");
-    // What is left of it here goes, too.
+    // The metric of the deleted namespace disappears as well.
     let metric = scene.metric().replace(&scene.case.namespace, &case.namespace);
     wait_seeing("the metric to be gone", || match scene.as_master(&metric).code {
         404 => Ok(()),
@@ -140,7 +140,7 @@ fn row_29_namespaces_go_cleanly_while_we_run() {
 #[test]
 fn row_29_down_and_restored() {
     let (cluster, _turn) = exclusive(Exclusive::Faults);
-    // The same port again, so that nothing in the cluster is touched to make it look.
+    // The same port again, so that no change in the cluster causes a new probe.
     let listen = format!("127.0.0.1:{}", free_port());
     let mut daemon = Daemon::start(cluster, &["--listen", &listen]);
     daemon.port = listen.rsplit(':').next().unwrap().parse().unwrap();
@@ -174,16 +174,16 @@ fn row_29_down_and_restored() {
     });
 }
 
-/// Everything that makes a kube-apiserver look at us, and nothing in its log about it.
+/// Does everything that makes a kube-apiserver contact the daemon, without a complaint in its log.
 #[test]
 fn row_31_the_kube_apiserver_has_no_complaint() {
     let (cluster, daemon) = audited();
     let path = cluster.folder.join("log/kube-apiserver.log");
-    // Before the daemon was there, its absence was worth a line.
+    // Before the daemon started, its absence was logged.
     let before = fs::read_to_string(&path).unwrap().len();
     let scene = Scene::within(cluster, daemon, "quiet");
     let fetched = Instant::now();
-    // Both OpenAPI documents have been asked for, and are part of the cluster's.
+    // Both OpenAPI documents have been fetched and are part of the cluster's.
     wait_until("our part of the cluster's OpenAPI", Duration::from_secs(120), || {
         let index = cluster.raw("/openapi/v3").ok()?;
         let ours = index["paths"]["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str()?.to_owned();
@@ -194,7 +194,7 @@ fn row_31_the_kube_apiserver_has_no_complaint() {
     let apiserver = Door::of_apiserver(cluster);
     let admin = holder(cluster, "admin");
     for accept in discovery {
-        // HTTP/1.0 spares us the chunks.
+        // HTTP/1.0 avoids a chunked answer.
         let answer = apiserver.raw(Some(&admin), format!("GET /apis HTTP/1.0\r\nAccept: {accept}\r\n\r\n").as_bytes());
         assert!(answer.contains(" 200 OK") && answer.contains("\"external.metrics.k8s.io\""), "{answer}");
         assert!(!answer.contains("\"Stale\""), "{answer}");
@@ -217,7 +217,7 @@ fn row_31_the_kube_apiserver_has_no_complaint() {
     assert_eq!(scene.door.get(Some(&scene.front), "/metrics", &MASTER).code, 404);
     delete_namespace(cluster, &scene.case.namespace);
     wait_until_gone(cluster, &scene.case.namespace, Duration::from_secs(60));
-    // Each document is asked for once a minute: let all of them come round.
+    // Each document is fetched once a minute, so wait until all have been.
     let answered = || daemon.metric("hpalite_http_requests_total").unwrap();
     let seen = answered();
     wait_until("another round of probes", Duration::from_secs(150), || {

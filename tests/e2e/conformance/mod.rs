@@ -1,8 +1,8 @@
-//! The contract of an extension API server, row by row: the daemon as wired, asked directly over TLS and through a
-//! real kube-apiserver.
+//! The contract of an extension API server, row by row: the complete daemon, asked directly over TLS and through a real
+//! kube-apiserver.
 //!
-//! "FP" is the front proxy, the kube-apiserver's own client certificate for us, "GV" the path of group and version,
-//! "M" the path of one metric. Each test is named after its row.
+//! "FP" is the front proxy with the kube-apiserver's own client certificate, "GV" the path of group and version, "M"
+//! the path of one metric. Each test is named after its row.
 //!
 //! | row | what | tests in |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! Rows 16 to 20: every way to put the question.
+//! Rows 16 to 20: all forms of a request.
 
 use std::io::Write as _;
 
@@ -60,7 +60,7 @@ fn row_17_methods() {
                 write!(client, "{method} {target} HTTP/1.1\r\nHost: a\r\n{claims}\r\nContent-Length: {length}\r\n\r\n")
                     .unwrap();
                 client.write_all(&vec![b'x'; sent]).unwrap();
-                // Nobody waits for the rest of a body.
+                // The answer does not wait for the rest of a body.
                 let answer = Answer::read(&mut client, &target);
                 assert_eq!((answer.code, &answer.json()["reason"]), (405, &"MethodNotAllowed".into()), "{method}");
                 assert_eq!(answer.header("Connection"), (length > 0).then_some("close"), "{method} {length}");
@@ -75,7 +75,7 @@ fn row_17_methods() {
                 .as_bytes(),
         );
         assert!(head.starts_with("HTTP/1.1 405 ") && head.ends_with("\r\n\r\n"), "{head}");
-        // Who may not read may not try other methods either.
+        // A user who may not read may not use other methods either.
         assert_eq!(scene.door.ask(Some(&scene.front), "DELETE", &target, &["X-Remote-User: bob"]).code, 403);
     }
     let error = scene.case.cluster.try_kubectl(&["delete", "--raw", &scene.bare()]).unwrap_err();
@@ -113,7 +113,7 @@ fn row_18_lists_that_are_none() {
 #[test]
 fn row_19_label_selectors() {
     let scene = scene();
-    // A name that is a number, for > and <.
+    // Its name ends with a number, for > and <.
     let second = Source::new(2.0);
     scene.case.cluster.deployment(&scene.case.namespace, "api-7", 1);
     let spec =
@@ -154,7 +154,7 @@ fn row_19_label_selectors() {
         assert_eq!((answer.code, values(&answer).as_str()), (200, expected), "{selector}: {}", answer.body);
     }
     assert_eq!(values(&scene.as_master(&scene.bare())), "2,5", "without a selector");
-    // Good selectors that match nothing: `in` is a legal key, and a legal value.
+    // Valid selectors that match nothing: `in` is a legal key and a legal value.
     for selector in ["in in (in)", "in", "notin notin (a),in", "!scaledobject.keda.sh/name", "a=", &format!("{name}>7")]
     {
         assert_eq!(with(selector).code, 404, "{selector}");
@@ -170,7 +170,7 @@ fn row_19_label_selectors() {
     assert_eq!(repeated.code, 400);
     let huge = format!("{}?labelSelector={}", scene.bare(), "a,".repeat(32 << 10));
     assert!([414, 431].contains(&scene.as_master(&huge).code));
-    // As the kube-apiserver re-encodes them.
+    // In the kube-apiserver's encoding.
     let through = |selector: &str| scene.case.cluster.raw(&format!("{}?labelSelector={selector}", scene.bare()));
     let name = "scaledobject.keda.sh%2Fname";
     assert_eq!(through(&format!("{name}%20in%20(so,x),!y")).unwrap()["items"][0]["value"], "5");
@@ -217,7 +217,7 @@ fn row_20_paths() {
         let error = scene.case.cluster.raw(&format!("{inside}{path}")).unwrap_err();
         assert!(error.contains("NotFound"), "{path}: {error}");
     }
-    // The name of a metric may be spelled with escapes, and in any case.
+    // The name of a metric may contain escapes and be in any case.
     assert_eq!(
         scene.as_master(&format!("{inside}/S0%2Dprometheus?labelSelector=scaledobject.keda.sh/name=so")).value(),
         "5"

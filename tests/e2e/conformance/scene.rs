@@ -1,4 +1,4 @@
-//! What most rows need: a ScaledObject with a value, people who may read it and people who may not.
+//! What most rows need: a ScaledObject with a value, and users who may and may not read it.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -15,16 +15,16 @@ pub(super) const GV: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 pub(super) struct Scene<'a> {
     pub(super) case: Case<'a>,
-    /// Answers for as long as the scene stands.
+    /// Answers as long as the scene exists.
     _source: Source,
     pub(super) door: Door,
-    /// The kube-apiserver's own certificate for us.
+    /// The kube-apiserver's client certificate for aggregated servers.
     pub(super) front: Holder,
     pub(super) front_ca: Authority,
     pub(super) client_ca: Authority,
 }
 
-/// On the shared control plane, with a value of 5 that no test changes.
+/// A scene on the shared control plane, with a value of 5 that no test changes.
 pub(super) fn scene() -> &'static Scene<'static> {
     static SCENE: OnceLock<Scene<'static>> = OnceLock::new();
     SCENE.get_or_init(|| {
@@ -78,7 +78,7 @@ impl<'a> Scene<'a> {
         scene
     }
 
-    /// Row "M": the metric as the HPA asks for it.
+    /// Row "M": the metric as the HPA controller reads it.
     pub(super) fn metric(&self) -> String {
         format!("{}?labelSelector=scaledobject.keda.sh%2Fname%3Dso", self.bare())
     }
@@ -88,17 +88,17 @@ impl<'a> Scene<'a> {
         format!("{GV}/namespaces/{}/s0-prometheus", self.case.namespace)
     }
 
-    /// As the kube-apiserver asks for somebody.
+    /// Sends a request as the kube-apiserver does for a user.
     pub(super) fn proxied(&self, user: &str, target: &str) -> Answer {
         self.door.get(Some(&self.front), target, &[&format!("X-Remote-User: {user}")])
     }
 
-    /// As the kube-apiserver asks for an administrator, whom nobody is asked about.
+    /// Sends a request as the kube-apiserver does for an administrator, who needs no review.
     pub(super) fn as_master(&self, target: &str) -> Answer {
         self.door.get(Some(&self.front), target, &MASTER)
     }
 
-    /// A token of a ServiceAccount of the namespace, by TokenRequest.
+    /// Returns a token of a ServiceAccount of the namespace, by TokenRequest.
     pub(super) fn token(&self, account: &str) -> String {
         self.case.kubectl(&["create", "token", account]).trim().to_owned()
     }
@@ -106,7 +106,7 @@ impl<'a> Scene<'a> {
 
 pub(super) const MASTER: [&str; 2] = ["X-Remote-User: root", "X-Remote-Group: system:masters"];
 
-/// How a [`Line`] treats the daemon.
+/// How a [`Line`] treats connections.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Mode {
     Open,
@@ -114,7 +114,7 @@ pub(super) enum Mode {
     Silent,
 }
 
-/// A daemon's way to its API server, which a test can cut or silence.
+/// A daemon's connection to its API server, which a test can cut or silence.
 pub(super) struct Line {
     proxy: FakePrometheus,
     mode: Arc<Mutex<Mode>>,
@@ -138,12 +138,12 @@ impl Line {
         Self { proxy, mode, kubeconfig }
     }
 
-    /// For the daemon whose line this is.
+    /// The kubeconfig for the daemon that uses this line.
     pub(super) fn kubeconfig(&self) -> &str {
         self.kubeconfig.path().to_str().unwrap()
     }
 
-    /// From now on, for connections that stand as well.
+    /// Changes the mode, for existing connections as well.
     pub(super) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
         self.proxy.close_connections();

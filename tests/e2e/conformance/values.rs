@@ -1,4 +1,4 @@
-//! Rows 21, 22, 23 and 30: what bad numbers and bad backends become, and what the HPA controller makes of it.
+//! Rows 21, 22, 23 and 30: bad numbers and bad backends, and the reaction of the HPA controller.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::e2e::case::{Case, Source};
 use crate::support::cluster::{path, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-/// What the kube-apiserver is answered about `s0-prometheus` of `so`.
+/// Reads `s0-prometheus` of `so` as the kube-apiserver does.
 fn read(case: &Case<'_>) -> Answer {
     let namespace = &case.namespace;
     let target = format!("{GV}/namespaces/{namespace}/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dso");
@@ -27,7 +27,7 @@ fn wait_for_value(case: &Case<'_>, value: &str) {
     });
 }
 
-/// The message, the same over several polls.
+/// Waits for a failure; returns its message, which must stay the same over several polls.
 fn wait_for_failure(case: &Case<'_>, source: &Source, words: &str) -> String {
     let message = wait_seeing(&format!("a failure with \"{words}\""), || match read(case) {
         answer if answer.code == 500 && answer.message().contains(words) => Ok(answer.message()),
@@ -82,7 +82,7 @@ fn row_22_a_backend_that_hangs() {
     });
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [trigger] }));
     wait_for("the first query", || (!fake.requests().is_empty()).then_some(()));
-    // Before any query has ended, and after one has: the answer comes in time, and is no value.
+    // Before and after the first query has ended, the answer comes in time and is not a value.
     for words in ["", "no answer from"] {
         wait_seeing("an answer of its own deadline", || {
             let started = Instant::now();
@@ -100,7 +100,7 @@ fn row_22_a_backend_that_hangs() {
     wait_for_value(&case, "4");
 }
 
-/// Every [`Answer`] that is read is held to it; here those that the kube-apiserver passes on.
+/// Every [`Answer`] is checked when it is read; this checks those that the kube-apiserver passes on.
 #[test]
 fn row_23_failures_through_the_kube_apiserver() {
     let case = Case::with_deployment("failures", 1);
@@ -137,7 +137,7 @@ fn row_30_average_value_errors_and_extremes() {
     source.set(30.0);
     case.wait_for_hpa_condition("True", "external metric s0-prometheus");
     case.wait_for_replicas(3);
-    // As a sum below zero, the controller would take it for an overflow and scale to the maximum.
+    // The controller would take a sum below zero for an overflow and scale to the maximum.
     source.set(-3.0);
     case.wait_for_replicas(2);
     wait_seeing("the HPA to have seen zero", || match current(&case, "averageValue") {
@@ -148,7 +148,7 @@ fn row_30_average_value_errors_and_extremes() {
     source.set(2e16);
     case.wait_for_replicas(6);
     wait_seeing("the HPA to divide the largest value", || match current(&case, "averageValue") {
-        // 9223372036854775 by six, which the controller rounds up to a thousandth.
+        // 9223372036854775 divided by six, which the controller rounds up to a thousandth.
         seen if seen.starts_with("1537228672809129") => Ok(()),
         seen => Err(seen),
     });
@@ -160,7 +160,7 @@ fn row_30_value_targets() {
     let source = Source::new(30.0);
     let mut trigger = source.trigger("10");
     trigger["metricType"] = "Value".into();
-    // By the ready pods: one of them is.
+    // Multiplied by the ready pods, of which there is one.
     let ready = Command::new(path("tests/cluster/ready"))
         .args(["--cluster", &case.cluster.folder.display().to_string(), &case.namespace, "app=api", "1"])
         .status()
@@ -205,7 +205,7 @@ fn row_30_several_items_are_summed() {
         Some(5) => Ok(()),
         seen => Err(format!("{seen:?}")),
     });
-    // One that fails makes the sum unknown.
+    // If one fails, the sum is unknown.
     sources[1].set(None);
     case.wait_for_hpa_condition("False", "503");
     assert_eq!(case.replicas(), 5);

@@ -1,4 +1,4 @@
-//! One cause is one finding; what HPAs say of themselves, what a takeover would leave behind, and fixes that were tried.
+//! One finding per cause, what HPAs report, what a takeover would leave behind, and whether suggested fixes work.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 fn ids(found: &[Value]) -> Vec<String> {
     let ids = found.iter().map(|finding| finding["id"].as_str().unwrap_or_default().to_owned());
-    // From outside the pod some things cannot be looked at.
+    // Some checks are impossible from outside the pod.
     ids.filter(|id| id != "not-checked").collect()
 }
 
@@ -19,7 +19,7 @@ fn of(cluster: &Cluster, arguments: &[&str]) -> Vec<Value> {
     findings(&report(cluster.env("KUBECONFIG"), arguments).1)
 }
 
-/// Waits until this alone is told of what the ids begin with, whatever else is found.
+/// Waits until this finding is reported and none with the ids in `not`, whatever else there is.
 fn alone(cluster: &Cluster, id: &str, not: &[&str]) {
     wait_seeing(&format!("{id} alone"), || {
         let found = of(cluster, &[]);
@@ -69,7 +69,7 @@ fn one_cause_is_one_finding() {
     delete(&["hpa", "left", "-n", &case.namespace]);
 }
 
-/// A kind with a scale subresource that gives no selector of its pods.
+/// A kind with a scale subresource without a selector of its pods.
 fn without_selector(case: &Case<'_>) -> Value {
     case.apply(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -172,7 +172,7 @@ fn a_trigger_s_error_is_one_finding_whoever_repeats_it() {
     case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);
 }
 
-/// What stands between the first and the second backquote, and so on.
+/// Returns the parts of a text between backquotes.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
@@ -302,7 +302,7 @@ fn an_object_that_the_daemon_leaves_out_is_told() {
             break;
         }
         assert!(std::time::Instant::now() < until, "{found:#?}");
-        // The pause between two looks: it is told a minute after the object's creation.
+        // The pause between two attempts: it is reported one minute after the object's creation.
         std::thread::park_timeout(std::time::Duration::from_secs(1));
     }
     case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);

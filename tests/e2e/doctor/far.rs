@@ -1,4 +1,4 @@
-//! What doctor asks beyond the API server: metric servers, the daemon's certificate, the database.
+//! What doctor checks beyond the API server: metric servers, the daemon's certificate, the database.
 
 use rustls::ServerConfig;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `hpalite doctor` names the cause of what is broken, and nothing when all is well.
+//! `hpalite doctor` names the cause of each fault, and nothing if all is well.
 
 mod causes;
 mod far;
@@ -12,7 +12,7 @@ use super::case::{Case, Source};
 use super::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, free_port, wait_seeing};
 
-/// Exit code, and the report.
+/// Returns the exit code and the report.
 fn report(kubeconfig: &str, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
         .args(["doctor", "--json", "--kubeconfig", kubeconfig])
@@ -41,7 +41,7 @@ fn is_told(findings: &[Value], id: &str, words: &str) -> bool {
     })
 }
 
-/// Breaks one thing, waits until it is told, mends it, waits until it is not.
+/// Breaks one thing, waits for the finding, repairs it, and waits until the finding is gone.
 fn broken(cluster: &Cluster, id: &str, words: &str, break_it: &dyn Fn(), mend: &dyn Fn()) {
     let told = |expected: bool| {
         wait_seeing(&format!("{id} ({words}) told: {expected}"), || {
@@ -88,7 +88,7 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
         }
         other => Err(format!("{other:?}")),
     });
-    // With the rights of the pod some things cannot be looked at, and nothing is wrong.
+    // With the rights of the pod some checks are impossible, but nothing is wrong.
     let own = daemon.folder.path().join("kubeconfig").display().to_string();
     let (code, report) = report(&own, &all);
     let ids: Vec<_> = findings(&report).iter().map(|finding| finding["id"].clone()).collect();
@@ -106,7 +106,7 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
     let mut gone = source.trigger("10");
     gone["metadata"]["serverAddress"] = "http://127.0.0.1:1".into();
     let bad = json!({ "spec": { "triggers": [gone] } });
-    // From outside nobody knows whether the server can be reached from the pod; the daemon does.
+    // Only the daemon knows whether the server can be reached from the pod.
     broken(
         cluster,
         "scaled-object-not-ready",
@@ -118,7 +118,7 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
     let nowhere = free_port();
     let apiservice = json!({ "spec": { "service": { "port": nowhere } } });
     let service = json!([{ "op": "replace", "path": "/spec/ports", "value": [{ "port": nowhere }] }]);
-    // What is seen now, until the condition says the same with more words.
+    // Reported from observation, until the condition says the same in more detail.
     broken(
         cluster,
         "apiservice-unavailable",
@@ -131,12 +131,12 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
     );
 }
 
-/// Other tests of this cluster would take it for an instance of hpalite that acts.
+/// Removes the EndpointSlice, which other tests of this cluster would take for an acting instance.
 struct NoEndpointByHand<'a>(&'a Cluster);
 
 impl Drop for NoEndpointByHand<'_> {
     fn drop(&mut self) {
-        // While a test fails nothing here may panic too.
+        // A second panic during a failing test would abort.
         let _ = self.0.try_kubectl(&["delete", "endpointslice", "by-hand", "-n", "hpalite", "--ignore-not-found"]);
     }
 }
@@ -156,7 +156,7 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
     });
     let ready = || cluster.apply(&slice.to_string());
     let unready = || delete(&["endpointslice", "by-hand", "-n", "hpalite"]);
-    // Else everything would follow from no pod being ready.
+    // Otherwise every finding would follow from the missing ready pod.
     ready();
     let _after = NoEndpointByHand(cluster);
     broken(cluster, "service-no-endpoints", "no ready endpoint", &unready, &ready);
@@ -219,7 +219,7 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
     broken(cluster, "keda-running", &namespace, &|| cluster.deployment(&namespace, "keda-operator", 1), &|| {
         cluster.deployment(&namespace, "keda-operator", 0)
     });
-    // Kubernetes itself gives it the right too.
+    // Kubernetes itself grants the right as well.
     let controller = "system:controller:horizontal-pod-autoscaler";
     let text = cluster.kubectl(&["get", "clusterrolebinding", controller, "-o", "json"]);
     let mut own: Value = serde_json::from_str(&text).unwrap();
