@@ -1,4 +1,4 @@
-//! Rules of the house that are about text: what the core may not touch, and constants that must agree.
+//! Rules about the source text: what the core must not use, and constants that must agree.
 
 mod imports;
 
@@ -68,7 +68,7 @@ fn the_image_is_built_by_the_rust_that_the_crate_asks_for() {
     assert!(dockerfile.contains(&format!("rust:{version}-")), "the Dockerfile's toolchain is not {version}");
 }
 
-/// What the top level may hold, and nothing that was fetched or built.
+/// The top level contains only known files, and nothing that was fetched or built.
 #[test]
 fn the_top_level_holds_what_it_should() {
     let known =

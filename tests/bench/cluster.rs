@@ -1,8 +1,8 @@
-//! What the daemon costs and how fast it is, on a real control plane beside KEDA's figures.
+//! Cost and speed of the daemon on a real control plane, beside KEDA's figures.
 //!
 //! `cargo bench --bench cluster` takes about two minutes with 50 objects;
 //! `HPALITE_BENCH_OBJECTS=500 HPALITE_BENCH_SECONDS=60 cargo bench --bench cluster` is the run to compare with
-//! KEDA. All parts share one machine: repeat, and compare figures of one machine only.
+//! KEDA. All parts share one machine: repeat runs, and only compare figures of one machine.
 //!
 //! | variable | default | |
 //! |---|---|---|
@@ -34,12 +34,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "bench";
-/// What the query of every object answers, and what every read must show.
+/// The value of every object's query, which every read must return.
 const VALUE: &str = "42";
 const SCALED_OBJECTS: Resource = Resource::new("keda.sh", "v1alpha1", "scaledobjects", true);
 const DEPLOYMENTS: Resource = Resource::new("apps", "v1", "deployments", true);
 const HPAS: Resource = Resource::new("autoscaling", "v2", "horizontalpodautoscalers", true);
-/// Requests under way at once while objects are made: no more than the API server answers.
+/// Requests in flight while objects are created: no more than the API server can handle.
 const MAKERS: usize = 8;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -107,12 +107,12 @@ fn memory(when: &str, process: &Process, keda: &str) {
     row("    threads", &process.threads().to_string(), "");
 }
 
-/// Time for what has begun to come to rest; memory is measured at rest.
+/// Time to come to rest; memory is measured at rest.
 fn settle(time: Duration) {
     std::thread::park_timeout(time);
 }
 
-/// From before the first object is sent to the last HPA.
+/// Measures from before the first object is sent until the last HPA exists.
 fn fan_out(admin: &Client, cluster: &Cluster, objects: usize, polling: u64) {
     let started = Instant::now();
     make(admin, 1..objects, &SCALED_OBJECTS, &|n| scaled_object(n, cluster, polling));
@@ -139,7 +139,7 @@ fn steady_state(daemon: &Daemon, process: &Process, time: Duration) {
     row("writes to the API server a minute", &format!("{:.1}", (after.2 - before.2) * 60.0 / elapsed), "");
 }
 
-/// From SIGTERM, and from the start, to the first right answer.
+/// Measures from SIGTERM, and from the start, to the first correct answer.
 fn restart(cluster: &Cluster, daemon: Daemon, objects: usize) -> Daemon {
     let (stopping, folder) = daemon.stop();
     let daemon = Daemon::spawn_in(cluster, &[], folder);
@@ -167,7 +167,7 @@ fn sum(daemon: &Daemon, family: &str, wanted: impl Fn(&str) -> bool) -> f64 {
     series.filter(|(labels, _)| wanted(labels)).map(|(_, value)| value.parse::<f64>().unwrap()).sum()
 }
 
-/// Creates the objects of a range, several at once.
+/// Creates the objects of a range, several at the same time.
 fn make(admin: &Client, range: std::ops::Range<usize>, resource: &Resource, body: &(dyn Fn(usize) -> Value + Sync)) {
     let next = AtomicUsize::new(range.start);
     std::thread::scope(|scope| {
@@ -201,7 +201,7 @@ fn scaled_object(n: usize, cluster: &Cluster, polling: u64) -> Value {
             "maxReplicaCount": 10,
             "triggers": [{ "type": "prometheus", "metadata": {
                 "serverAddress": cluster.prometheus(),
-                // Different ones, since equal questions are asked once for all.
+                // Different for each object, since equal queries are sent once for all.
                 "query": format!("sum(vector({VALUE})) + 0 * {n}"),
                 "threshold": "100",
             } }],
@@ -213,7 +213,7 @@ fn name(n: usize) -> String {
     format!("object-{n}")
 }
 
-/// Objects there are, without reading them.
+/// Returns the number of objects without reading them.
 fn count(admin: &Client, resource: &Resource) -> usize {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -232,7 +232,7 @@ fn count(admin: &Client, resource: &Resource) -> usize {
     page.items.len() + page.metadata.remaining_item_count
 }
 
-/// Objects whose condition Ready is True.
+/// Returns the number of objects whose condition Ready is True.
 fn ready(admin: &Client) -> usize {
     let list: Value = admin.json(&SCALED_OBJECTS.list(Some(NAMESPACE), &ListOptions::default()).unwrap()).unwrap();
     let is_ready = |object: &&Value| cluster::condition(object, "Ready").is_some_and(|(status, ..)| status == "True");

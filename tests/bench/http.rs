@@ -1,7 +1,7 @@
-//! Requests per second through a gate with TLS, and what its clients wait.
+//! Requests per second through a gate with TLS, and the latency for clients.
 //!
-//! `cargo bench --bench http` starts one gate in this process and drives it over kept-alive connections from a
-//! thread each. Server and clients share the machine, so compare figures of one machine only. Seconds per run:
+//! `cargo bench --bench http` starts one gate in this process and sends requests over kept-alive connections, each from
+//! a thread. Server and clients share the machine, so only compare figures of one machine. Seconds per run:
 //! `HPALITE_BENCH_SECONDS`, 5 by default.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -22,7 +22,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 /// The size of one metric value list.
 const BODY: &str = r#"{"kind":"ExternalMetricValueList","apiVersion":"external.metrics.k8s.io/v1beta1","metadata":{},"items":[{"metricName":"s0-prometheus","metricLabels":null,"timestamp":"2026-01-02T03:04:05Z","value":"2500m"}]}"#;
 
-/// What a kube-apiserver sends for an HPA, about.
+/// Similar to a kube-apiserver's request for an HPA.
 const REQUEST: &[u8] = b"GET /apis/external.metrics.k8s.io/v1beta1/namespaces/default/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dapi HTTP/1.1\r\n\
     Host: 10.0.0.7:6443\r\nUser-Agent: kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/0000000/horizontal-pod-autoscaler\r\n\
     Accept: application/vnd.kubernetes.protobuf, */*\r\nAccept-Encoding: gzip\r\n\
@@ -121,7 +121,7 @@ fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time
     let started = Instant::now();
     let cpu = cpu_seconds();
     std::thread::park_timeout(time);
-    // Read before the clients end and take their share of it with them.
+    // Read before the clients' threads end, with whom their CPU time disappears.
     let (clients, server) = (cpu_seconds().0 - cpu.0, cpu_seconds().1 - cpu.1);
     stop.store(true, Ordering::Relaxed);
     let mut waits: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
@@ -141,7 +141,7 @@ fn run(address: SocketAddr, config: &Arc<ClientConfig>, connections: usize, time
     );
 }
 
-/// Used so far by the threads of the clients, and by all others.
+/// Returns the CPU time so far of the clients' threads, and of all others.
 fn cpu_seconds() -> (f64, f64) {
     let (mut clients, mut others) = (0.0, 0.0);
     for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {

@@ -1,8 +1,8 @@
-//! What thousands of ScaledObjects cost: the daemon against an API server and a Prometheus in this process.
+//! The cost of thousands of ScaledObjects: the daemon with an API server and a Prometheus in this process.
 //!
 //! `cargo bench --bench scale` runs 2,000 objects for a minute; `HPALITE_SCALE_OBJECTS=10000,60000 cargo bench --bench
-//! scale` runs in earnest, one size after the other. The two servers answer at once, so that the figures are the
-//! daemon's own; what a real control plane does to it is in `cluster`.
+//! scale` is a full run, one size after the other. The two servers answer immediately, so the figures are the daemon's
+//! own; `cluster` shows the effect of a real control plane.
 //!
 //! | variable | default | |
 //! |---|---|---|
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 const SCALED_OBJECTS: &str = "/apis/keda.sh/v1alpha1/scaledobjects";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const HPAS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
-/// Longer than any run that works takes.
+/// Longer than any successful run.
 const DEADLINE: Duration = Duration::from_secs(900);
 
 fn number(name: &str, default: u64) -> u64 {
@@ -82,7 +82,7 @@ fn run(objects: usize) {
         row(&format!("    {what}"), format!("{:.2}", *count as f64 / objects as f64));
     }
 
-    // Every object was asked in its own turn, and what applying left behind is gone.
+    // By then every object has been polled at its regular time, and the effects of applying are over.
     pause(Duration::from_secs(interval + 15));
     memory("at rest", &process);
     prometheus.forget();
@@ -107,7 +107,7 @@ fn memory(when: &str, process: &Process) {
     row("    peak; threads", format!("{:.1} MB {}", memory.peak_mb, process.threads()));
 }
 
-/// Time in which the daemon does what is measured.
+/// Waits while the daemon does what is measured.
 fn pause(time: Duration) {
     std::thread::park_timeout(time);
 }
@@ -124,7 +124,7 @@ fn name(n: usize) -> String {
     format!("object-{n:06}")
 }
 
-/// A hundred to a namespace.
+/// A hundred objects per namespace.
 fn namespace(n: usize) -> String {
     format!("bench-{}", n / 100)
 }
@@ -152,7 +152,7 @@ fn scaled_object(n: usize, query: usize, prometheus: SocketAddr, interval: u64) 
     })
 }
 
-/// Whom the API server proxies for, which the daemon must know before it is ready.
+/// The front proxy's configuration, without which the daemon does not become ready.
 fn authentication() -> Value {
     let ca = rcgen::generate_simple_self_signed(vec!["front-proxy".to_owned()]).unwrap().cert.pem();
     json!({
@@ -198,7 +198,7 @@ impl Daemon {
         Self { child, http, _folder: folder }
     }
 
-    /// The body of an answer, if there is one.
+    /// Returns the body of an answer, if there is one.
     fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(&self.http).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
@@ -225,7 +225,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()
 }
 
-/// Answers every query with one sample, and notes when each came.
+/// Answers every query with one sample, and records the times.
 struct Prometheus {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -257,7 +257,7 @@ impl Prometheus {
         seen.last.fill(None);
     }
 
-    /// By how much the time between two questions of one query was longer than the interval.
+    /// By how much the time between two polls of a query exceeded the interval.
     fn lateness(&self, interval: Duration) -> String {
         let mut late: Vec<f64> = {
             let seen = self.seen.lock().unwrap();
@@ -318,7 +318,7 @@ fn answer(stream: TcpStream, seen: &Mutex<Seen>) {
     }
 }
 
-/// The number in `sum(q<number>q)`, however it is encoded.
+/// Returns the number in `sum(q<number>q)`, in any encoding.
 fn query(text: &str) -> Option<usize> {
     text.match_indices('q').find_map(|(at, _)| {
         let rest = &text[at + 1..];

@@ -1,8 +1,8 @@
-//! Every attack of the threat model at once, on a real control plane, and what it does to a well-behaved object.
+//! All attacks of the threat model at the same time on a real control plane, and their effect on a well-behaved object.
 //!
 //! `cargo bench --bench siege` takes about two minutes and ends with exit code 1 if a goal is missed. Attackers,
-//! control plane and daemon share one machine, so a latency here has the machine's noise in it: the same figures
-//! without attackers stand beside them.
+//! control plane and daemon share one machine, whose noise is part of each latency, so the same figures without
+//! attackers are printed beside them.
 //!
 //! | variable | default | |
 //! |---|---|---|
@@ -31,10 +31,10 @@ use process::Process;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "good";
-/// What the query of the good object answers, and what every read must show.
+/// The value of the good object's query, which every read must return.
 const VALUE: &str = "42";
 const POLL_SECONDS: u64 = 3;
-/// What `HPALITE_SIEGE_ONLY` chooses from.
+/// The choices for `HPALITE_SIEGE_ONLY`.
 const ATTACKERS: [&str; 6] = ["certificates", "bodies", "anonymous", "hanging", "trees", "dns"];
 
 fn main() -> ExitCode {
@@ -76,14 +76,14 @@ fn main() -> ExitCode {
     if slow_names.is_none() && chosen.contains(&"dns") {
         println!("    NOT TRIED: slow names, which need root and unshare(1)");
     }
-    // Afterwards everything is as before: nothing has to be restarted by hand.
+    // Afterwards everything is as before, without restarting anything by hand.
     wait_until("the APIService to be Available afterwards", Duration::from_secs(60), || {
         available(&cluster).then_some(())
     });
     if goal { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What was seen in one period.
+/// What was measured in one period.
 struct Seen {
     kept: Vec<Duration>,
     fresh: Vec<Duration>,
@@ -121,7 +121,7 @@ fn measure(cluster: &Cluster, daemon: &Daemon, time: Duration) -> Seen {
         resident_mb = resident_mb.max(process.memory().resident_mb);
         threads = threads.max(process.threads());
         unavailable += usize::from(!available(cluster));
-        // The pause between two looks.
+        // The pause between two measurements.
         std::thread::park_timeout(Duration::from_millis(250));
     }
     stop.store(true, Ordering::Relaxed);
@@ -137,7 +137,7 @@ fn measure(cluster: &Cluster, daemon: &Daemon, time: Duration) -> Seen {
 
 type Waits = (Vec<Duration>, usize);
 
-/// Reads again and again; how long each right answer took, and how many were none.
+/// Reads continuously; returns the duration of each right answer, and the number of wrong ones.
 fn reader(
     stop: &Arc<AtomicBool>,
     pause: Duration,
@@ -161,13 +161,13 @@ fn reader(
     })
 }
 
-/// The longest time between two polls of the good object that succeeded, the ends of the period included.
+/// Returns the longest time between two successful polls of the good object, including the ends of the period.
 fn longest_gap(daemon: &Daemon, from: i64, to: i64) -> Duration {
     let statement = format!(
         "SELECT at_unix_ms FROM v_sample WHERE namespace = '{NAMESPACE}' AND outcome = 'ok' \
          AND at_unix_ms BETWEEN {from} AND {to} ORDER BY at_unix_ms"
     );
-    // The newest samples reach the file within a second or two; what is not there by then counts as not polled.
+    // The newest samples reach the file within a second or two; later ones count as not polled.
     let until = Instant::now() + Duration::from_secs(5);
     let is_fresh =
         |rows: &[Value]| rows.last().and_then(|row| row["at_unix_ms"].as_i64()).is_some_and(|at| to - at < 2_000);

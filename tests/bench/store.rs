@@ -1,8 +1,8 @@
-//! How fast samples are stored, what they cost on disk, how fast one series is read back.
+//! How fast samples are stored, their size on disk, and how fast a series is read.
 //!
-//! `cargo bench --bench store` runs tiny; `HPALITE_BENCH_SAMPLES=20000000 cargo bench --bench store`
-//! runs in earnest. Figures are for the whole way: records in, committed, merged and rolled-up rows out.
-//! `HPALITE_BENCH_MONTH=1` fills 30 days of 500 objects under the default retention instead and prints the size.
+//! `cargo bench --bench store` runs a tiny one; `HPALITE_BENCH_SAMPLES=20000000 cargo bench --bench store` is a full
+//! run. Figures include the whole way: records in, committed, merged and rolled-up rows out.
+//! `HPALITE_BENCH_MONTH=1` instead fills 30 days of 500 objects with the default retention and prints the size.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::path::Path;
@@ -19,7 +19,7 @@ const START: i64 = 1_767_225_600_000;
 struct Load {
     name: &'static str,
     series: usize,
-    /// Value of poll `round` of a series, given its value before.
+    /// The value of a poll of a series, given its previous value.
     value: fn(&mut fastrand::Rng, f64) -> f64,
 }
 
@@ -27,7 +27,7 @@ fn changing(random: &mut fastrand::Rng, _: f64) -> f64 {
     random.f64() * 100.0
 }
 
-/// A fifth of the polls brings a new value of a queue length; the others repeat.
+/// A queue length: a fifth of the polls has a new value, the others repeat the previous one.
 fn repeating(random: &mut fastrand::Rng, before: f64) -> f64 {
     if random.u8(0..5) == 0 { f64::from(random.u16(0..500)) } else { before }
 }
@@ -50,18 +50,18 @@ fn main() {
     }
 }
 
-/// CPU time of this process, and bytes that it wrote to files, the write-ahead log's and the checkpoints'.
+/// Returns the CPU time of this process, and the bytes that it wrote to files, including log and checkpoints.
 fn cost() -> (Duration, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let ticks =
         stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum::<u64>();
     let io = std::fs::read_to_string("/proc/self/io").unwrap();
     let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap();
-    // Linux counts in hundredths of a second for everybody.
+    // Linux reports hundredths of a second on every system.
     (Duration::from_millis(ticks * 10), written)
 }
 
-/// As a daemon writes: the samples of half a second a commit. What one sample costs, packing and merging included.
+/// Writes like a daemon, half a second of samples per commit. Prints the cost of a sample with packing and merging.
 fn paced(series: usize, per_second: usize, seconds: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
@@ -74,7 +74,7 @@ fn paced(series: usize, per_second: usize, seconds: usize) {
     store.flush().unwrap();
     let mut random = fastrand::Rng::with_seed(1);
     let mut values = vec![0.0; series];
-    // From now on, since the head is packed at an age, too.
+    // In the future, since the age of the head also causes packing.
     let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let (cpu, written) = cost();
     let mut next = 0;
@@ -113,7 +113,7 @@ fn paced(series: usize, per_second: usize, seconds: usize) {
 fn run(load: &Load, samples: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
-    // Kept for ever: the times are made up.
+    // Kept for ever, since the times are made up.
     let mut options = Options::default();
     options.retention.samples = Duration::from_secs(40_000 * 86_400);
     options.retention.minutes = options.retention.samples;
@@ -150,7 +150,7 @@ fn run(load: &Load, samples: usize) {
                     }
                 })
                 .collect();
-            // As fast as the writer takes them, without loss.
+            // As fast as the writer accepts them without loss.
             while store.stats().queue_depth > 100_000 {
                 std::thread::yield_now();
             }
@@ -218,9 +218,9 @@ fn run(load: &Load, samples: usize) {
     }
 }
 
-/// 500 objects of one trigger, up to now. Polled every 15 s for as long as samples or minutes are kept and a little
-/// more; before, every 5 minutes, which leaves the same rows behind: the hours. Six times a day an object's replicas
-/// change, each with an action of the HPA that it tells in two statuses; twice a day hpalite decides.
+/// 500 objects of one trigger, up to now. Polled every 15 s for slightly longer than samples or minutes are kept, and
+/// every 5 minutes before, which leaves the same rows, the hours. Six times a day an object's replicas change, each by
+/// an action of the HPA with two statuses; twice a day hpalite decides.
 fn month() {
     const OBJECTS: usize = 500;
     const DAY: i64 = 86_400_000;
@@ -264,7 +264,7 @@ fn month() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
     wait_for_merges(&path);
-    // Blocks live until their newest sample is too old, and the look for them comes once a minute.
+    // Blocks are kept until their newest sample is too old, which is checked once a minute.
     let old = "SELECT (SELECT count(*) FROM sample_block WHERE until_unix_ms < (unixepoch() - 3 * 86400 - 60) * 1000) \
         + (SELECT count(*) FROM minute_block WHERE until_unix_ms < (unixepoch() - 7 * 86400 - 60) * 1000)";
     let deadline = Instant::now() + Duration::from_secs(180);
@@ -326,7 +326,7 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
     let condition = |kind: &str, reason: &str, message: &str| {
         (kind.to_owned(), "True".to_owned(), reason.to_owned(), message.replace("NAME", &key.name))
     };
-    // As they take turns: each object has some texts of its own.
+    // The texts alternate, so that each object has some of its own.
     let limited = match random.u8(0..3) {
         0 => condition(
             "ScalingLimited",
@@ -356,7 +356,7 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
     }
 }
 
-/// Bytes of the roll-ups, which outlive the samples and are no part of their price.
+/// Returns the bytes of the roll-ups, which outlive the samples and do not count as their cost.
 fn rolled_bytes(path: &Path) -> u64 {
     let connection = rusqlite::Connection::open(path).unwrap();
     let sql = "SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE aggregate = TRUE AND name IN \
@@ -364,7 +364,7 @@ fn rolled_bytes(path: &Path) -> u64 {
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as u64
 }
 
-/// What was put off is part of the work.
+/// Deferred merges are part of the work.
 fn wait_for_merges(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -400,7 +400,7 @@ fn definition(key: &ObjectKey) -> Record {
     }
 }
 
-/// Of the file without its free pages, and of the WAL only when it was folded in.
+/// Returns the size of the file without free pages; the WAL counts only after a checkpoint.
 fn size(path: &Path) -> u64 {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection

@@ -1,8 +1,8 @@
-//! How soon `hpalite why` answers on a large history.
+//! How fast `hpalite why` answers with a large history.
 //!
-//! `cargo bench --bench why` runs tiny; `HPALITE_BENCH_SAMPLES=10000000 cargo bench --bench why` fills 1,000 objects
-//! with that many samples and 100,000 decisions, of which one object has a tenth. Opening the file is part of each
-//! answer, as it is of the subcommand; starting the process is not. The daemon's writer runs beside it.
+//! `cargo bench --bench why` runs a tiny one; `HPALITE_BENCH_SAMPLES=10000000 cargo bench --bench why` fills 1,000
+//! objects with that many samples and 100,000 decisions, a tenth of them of one object. Each answer includes opening
+//! the file, as in the subcommand, but not the start of the process. The daemon's writer runs at the same time.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::path::Path;
@@ -30,7 +30,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
     let mut options = Options::default();
-    // Kept for ever: the size is what is measured.
+    // Kept for ever, since only the size matters.
     options.retention.samples = Duration::from_secs(40_000 * 86_400);
     options.retention.minutes = options.retention.samples;
     options.retention.hours = options.retention.samples;
@@ -92,8 +92,8 @@ fn measure(path: &Path, what: &str, names: &[&str], question: Question) {
     );
 }
 
-/// Samples of every object up to `now`, with decisions and changes spread over the same time. Returns how many
-/// decisions there are: one to a hundred samples, a tenth of them of the first object.
+/// Writes samples of every object up to `now`, with decisions and changes spread over the same time. Returns the number
+/// of decisions: one per hundred samples, a tenth of them of the first object.
 fn fill(store: &Store, keys: &[ObjectKey], rounds: usize, now: i64) -> usize {
     let start = now - i64::try_from(rounds).unwrap() * POLL_MS;
     store.send(keys.iter().map(|key| definition(key, start)).collect());
@@ -137,7 +137,7 @@ fn fill(store: &Store, keys: &[ObjectKey], rounds: usize, now: i64) -> usize {
     decisions
 }
 
-/// A decision, the HPA's status and the change that it made.
+/// A decision, the HPA's status and the resulting change.
 fn step(key: &ObjectKey, at: UnixMillis, value: f64, from: u32, to: u32) -> [Record; 3] {
     let proposal = recommend::proposal(MetricType::AverageValue, value, 10.0, from, None);
     let limited_by = (proposal.replicas > 20).then_some(Limit::Max);

@@ -1,7 +1,7 @@
-//! Events that the core takes in a second, with all objects it knows of listed, owned and polled.
+//! Events per second that the core handles, with all known objects listed, owned and polled.
 //!
-//! `cargo bench --bench world` knows 1,000 objects; `HPALITE_BENCH_OBJECTS=10000 cargo bench --bench world` runs in
-//! earnest. Everything happens in one thread, as in the daemon; the world outside is made up here.
+//! `cargo bench --bench world` has 1,000 objects; `HPALITE_BENCH_OBJECTS=10000 cargo bench --bench world` is a full
+//! run. Everything happens in one thread, as in the daemon; the outside world is simulated here.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::collections::VecDeque;
@@ -135,7 +135,7 @@ impl Bench {
         self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListEnd { scope: scope() }));
     }
 
-    /// Lives through this much time: writes succeed, every question is answered with `value`.
+    /// Simulates this much time: writes succeed, and every query is answered with `value`.
     fn run_for(&mut self, time: Duration, value: f64) {
         let end = self.now.plus(time);
         loop {

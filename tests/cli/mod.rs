@@ -1,4 +1,4 @@
-//! The binary as a person meets it: exit codes and what goes to which stream.
+//! The binary on a command line: exit codes, and the output on each stream.
 
 use std::process::{Command, Output};
 
@@ -75,7 +75,7 @@ fn sql_on_a_file_that_is_not_there_names_it() {
     assert!(stderr(&output).contains("/nowhere/hpalite.db"), "{}", stderr(&output));
 }
 
-/// The table is the one that the binary would print. `HPALITE_UPDATE=1` writes it anew.
+/// The document has the table that the binary would print. `HPALITE_UPDATE=1` rewrites it.
 #[test]
 fn the_documented_flags_are_the_declared_ones() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/flags.md");
@@ -89,7 +89,7 @@ fn the_documented_flags_are_the_declared_ones() {
     assert_eq!(std::fs::read_to_string(path).unwrap(), wanted, "run this test with HPALITE_UPDATE=1");
 }
 
-/// As a shell uses it: the script is valid, and a beginning is completed.
+/// As in a shell: the script is valid, and a prefix is completed.
 #[test]
 fn bash_completes_subcommands_and_flags() {
     let script = String::from_utf8(hpalite(&["completion", "bash"]).stdout).unwrap();
@@ -109,7 +109,7 @@ fn bash_completes_subcommands_and_flags() {
     }
 }
 
-/// Its memory is the pod's, in which the daemon runs.
+/// The command shares the pod's memory with the daemon.
 #[test]
 fn no_statement_takes_much_memory() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ fn no_statement_takes_much_memory() {
         "WITH RECURSIVE n(i, t) AS (SELECT 1, hex(zeroblob(1000000)) UNION ALL SELECT i + 1, t || i FROM n LIMIT 1000) SELECT count(DISTINCT t) FROM n",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 400) SELECT json_array_length(json_group_array(hex(zeroblob(4000)))) FROM n, n AS m",
     ] {
-        // Of its address space, which is more than what it uses.
+        // A limit on the address space, which is larger than the memory used.
         let limited =
             format!("ulimit -v 400000; exec {} sql --db {db} --timeout 60 \"$0\"", env!("CARGO_BIN_EXE_hpalite"));
         let output = Command::new("sh").args(["-c", &limited, statement]).output().unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{documents, read, root};
 
-/// Targets of `[text](target)`, outside of code.
+/// Returns the targets of `[text](target)` outside code blocks.
 fn targets(text: &str) -> Vec<String> {
     let mut targets = Vec::new();
     let prose = text.split("```").step_by(2);
@@ -14,7 +14,7 @@ fn targets(text: &str) -> Vec<String> {
     targets
 }
 
-/// How GitHub names a heading.
+/// Returns GitHub's anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().replace(' ', "-");
     kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
@@ -63,7 +63,7 @@ fn beside(file: &Path, path: &str) -> PathBuf {
     leads_to
 }
 
-/// What is named in code and looks like a file of this repository, is one.
+/// Whatever looks like a file of this repository in code spans must exist.
 #[test]
 fn files_that_are_named_exist() {
     for file in documents() {

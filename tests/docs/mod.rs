@@ -1,5 +1,5 @@
-//! What the documents say is true: links lead somewhere, commands are commands, messages are in the code, and the
-//! walkthrough walks.
+//! Checks that the documents are true: links have targets, commands are valid, messages occur in the code, and the
+//! walkthrough works.
 
 mod links;
 mod tables;
@@ -15,7 +15,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every document, relative to the root.
+/// Returns every document, relative to the root.
 fn documents() -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("README.md")];
     let mut folders: Vec<PathBuf> = [".github", "k8s", "sql", "src", "tests"].map(PathBuf::from).into();
@@ -23,7 +23,7 @@ fn documents() -> Vec<PathBuf> {
         for entry in fs::read_dir(root().join(&folder)).unwrap() {
             let entry = entry.unwrap();
             let path = folder.join(entry.file_name());
-            // Links within the chart lead to what is looked at anyway.
+            // Links within the chart lead to files that are checked anyway.
             if entry.file_type().unwrap().is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
@@ -39,11 +39,11 @@ fn read(file: &Path) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// A fenced block, with what is said right before it.
+/// A fenced block, and the comment before it.
 struct Block {
     language: String,
     text: String,
-    /// Of a comment `<!-- not run: REASON -->` before it.
+    /// The reason in a comment `<!-- not run: REASON -->` before it.
     not_run: Option<String>,
 }
 
@@ -61,7 +61,7 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Splits as a shell does, as far as the documents need it.
+/// Splits a line like a shell, as far as the documents need it.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in line.chars() {
@@ -80,7 +80,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Commands of a shell block, without comments, continued lines joined.
+/// Returns the commands of a shell block, without comments, with continued lines joined.
 fn commands(block: &str) -> Vec<String> {
     let joined = block.replace("\\\n", " ");
     let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
@@ -92,7 +92,7 @@ fn commands_are_commands() {
     let mut seen = 0;
     for file in documents() {
         for block in blocks(&read(&file)).iter().filter(|block| block.language == "sh") {
-            // A script, not a command: its syntax is bash's to judge.
+            // A script, whose syntax is not checked here.
             if block.text.contains("$(") {
                 continue;
             }
@@ -127,7 +127,7 @@ fn check(command: &str) -> Result<(), String> {
         }
     }
     let Some(at) = words.iter().position(|word| word == "hpalite" || word == "/hpalite") else { return Ok(()) };
-    // `helm install hpalite`: a name, not a program.
+    // In `helm install hpalite` it is a name and not a program.
     if !(at == 0 || words[at - 1] == "--" || words[at - 1].contains('=')) {
         return Ok(());
     }
@@ -135,13 +135,13 @@ fn check(command: &str) -> Result<(), String> {
     cli::parse(arguments, &|_| None).map(drop).map_err(|problems| problems.0.join("; "))
 }
 
-/// In running text: the subcommand exists, and so do its flags.
+/// In running text, subcommands must exist, and so must their flags.
 #[test]
 fn flags_in_the_text_exist() {
     let mut seen = 0;
     for file in documents() {
         let text = read(&file);
-        // Code between single backticks; blocks have three, and are looked at above.
+        // Code between single backticks; blocks have three and are checked above.
         for code in text.replace("```", "").split('`').skip(1).step_by(2) {
             let Some(rest) = code.strip_prefix("hpalite ") else { continue };
             let subcommand = rest.split(' ').next().unwrap_or_default();
@@ -159,7 +159,7 @@ fn flags_in_the_text_exist() {
     assert!(seen > 15, "{seen}");
 }
 
-/// A stranger reads it to the end.
+/// A short README is read to the end.
 #[test]
 fn the_readme_is_short() {
     let length = read(Path::new("README.md")).len();

@@ -1,4 +1,4 @@
-//! Tables of the documentation against the code and the manifests.
+//! Compares tables of the documentation with the code and the manifests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
-/// The first column of the table under a heading.
+/// Returns the first column of the table under a heading.
 fn first_column(heading: &str) -> Vec<String> {
     let text = read(Path::new("k8s/operations.md"));
     let (_, section) = text.split_once(&format!("\n### {heading}\n")).unwrap();
@@ -28,7 +28,7 @@ fn first_column(heading: &str) -> Vec<String> {
     rows.map(|row| row.trim_start_matches("| ").split(" | ").next().unwrap().to_owned()).collect()
 }
 
-/// Texts in backticks.
+/// Returns the texts in backticks.
 fn codes(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -37,7 +37,7 @@ fn codes(cell: &str) -> Vec<&str> {
 fn the_messages_are_in_the_code() {
     let mut source = String::new();
     sources(&root().join("src"), &mut source);
-    // Texts that go over several lines of the source.
+    // Joins texts that span several lines of the source.
     let source = source.split("\\\n").map(str::trim_start).collect::<String>();
     let rows = first_column("What hpalite says");
     assert!(rows.len() > 12, "{rows:?}");
@@ -50,7 +50,7 @@ fn the_messages_are_in_the_code() {
     }
 }
 
-/// The threat model names the tests that show it: modules, or functions in them.
+/// The tests that the threat model names must exist: modules, or functions in them.
 #[test]
 fn the_tests_of_the_security_model_exist() {
     let mut source = String::new();
@@ -61,7 +61,7 @@ fn the_tests_of_the_security_model_exist() {
     let rows: Vec<&str> =
         section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| ")).collect();
     assert!(rows.len() > 9, "{rows:?}");
-    // Behind the headline.
+    // After the header.
     for row in &rows[1..] {
         let names = codes(row.trim_end_matches('|').rsplit('|').next().unwrap());
         assert!(!names.is_empty(), "nothing shows {row}");
@@ -75,7 +75,7 @@ fn the_tests_of_the_security_model_exist() {
     }
 }
 
-/// The map of `src/lib.rs` leads to functions and tests that exist.
+/// The functions and tests in the table of `src/lib.rs` must exist.
 #[test]
 fn the_map_leads_somewhere() {
     let mut source = String::new();
@@ -106,7 +106,7 @@ fn the_lexicon_is_short() {
 fn every_finding_of_doctor_is_in_the_table() {
     let mut source = String::new();
     sources(&root().join("src/doctor"), &mut source);
-    // Names of other things that look alike.
+    // Similar names of other things.
     let others = [
         "keda-operator",
         "prometheus-adapter",
@@ -127,7 +127,7 @@ fn every_finding_of_doctor_is_in_the_table() {
 /// Group, resource and verb.
 type Right = (String, String, String);
 
-/// Every combination of a rule's words.
+/// Returns every combination of a rule's words.
 fn rights(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Vec<Right> {
     let mut all = Vec::new();
     for group in groups {
@@ -138,7 +138,7 @@ fn rights(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Vec<Right> {
     all
 }
 
-/// What the roles of a manifest grant.
+/// Returns what the roles of a manifest grant.
 fn granted(manifest: &str) -> Vec<Right> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&read(Path::new(manifest))).unwrap();
     let rules = documents.iter().flat_map(|document| document["rules"].as_array().into_iter().flatten());

@@ -1,7 +1,7 @@
-//! `k8s/walkthrough.md`, from its text, on a control plane of its own.
+//! Executes `k8s/walkthrough.md` on a control plane of its own.
 //!
-//! What a cluster has and this one lacks is put in its place: no kubelet runs the pod, so hpalite runs beside the API
-//! server; no load comes from pods, so a gauge stands for the rate; Prometheus has another address.
+//! What this cluster lacks is replaced: no kubelet runs the pod, so hpalite runs beside the API server; no pods cause
+//! load, so a gauge replaces the rate; Prometheus has another address.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ const GAUGE: &str = r#"http_requests_total{namespace="default",service="api"}"#;
 
 struct Walk<'a> {
     cluster: &'a Cluster,
-    /// A copy of the manifests with this cluster's Prometheus in them.
+    /// A copy of the manifests with the address of this cluster's Prometheus.
     folder: tempfile::TempDir,
     daemon: Option<Daemon>,
 }
@@ -36,7 +36,7 @@ impl Walk<'_> {
 
     fn run(&self, script: &str) -> Result<String, String> {
         let search = format!("{}:{}", self.cluster.env("ASSETS"), std::env::var("PATH").unwrap_or_default());
-        // What kubectl would carry out in the pod.
+        // Runs what kubectl would run in the pod.
         let script = script.replace("kubectl -n hpalite exec hpalite-0 -- /hpalite", env!("CARGO_BIN_EXE_hpalite"));
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", &script]).current_dir(self.folder.path());
@@ -54,13 +54,13 @@ impl Walk<'_> {
         }
     }
 
-    /// In the place of what cannot be run.
+    /// Replaces a block that cannot be run.
     fn stand_in(&mut self, reason: &str) {
         match reason {
             "needs the internet" => {
                 self.cluster.kubectl(&["create", "namespace", "monitoring"]);
                 foreign_kinds(self.cluster);
-                // Enough that the ten replicas of the sample are not the number that is waited for.
+                // Enough that the wait is not satisfied by the ten replicas of the sample.
                 self.cluster.set_gauge(GAUGE, 0.0);
             }
             "load, which needs pods" => self.cluster.set_gauge(GAUGE, 500.0),
@@ -70,7 +70,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether the lines are among those of the output, in this order; `…` stands for anything.
+/// Returns whether the lines occur in the output in this order; `…` stands for any text.
 fn is_like(output: &str, expected: &str) -> bool {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut lines = output.lines().map(words);
@@ -113,7 +113,7 @@ fn the_walkthrough_walks() {
             continue;
         }
         if block.text.contains("helm install hpalite") {
-            // Its pod has no kubelet; the same binary runs under the same service account instead.
+            // No kubelet runs its pod; the same binary runs with the same service account instead.
             let (install, look) = block.text.split_once('\n').unwrap();
             walk.run(install).unwrap_or_else(|error| panic!("{install}: {error}"));
             walk.daemon = Some(Daemon::serve(&cluster, &[]));
@@ -121,12 +121,12 @@ fn the_walkthrough_walks() {
         }
         let script = block.text.lines().filter(|line| !line.starts_with("helm install")).collect::<Vec<_>>().join("\n");
         let expected = all.get(at + 1).filter(|next| next.language == "text").map_or("", |next| next.text.as_str());
-        // What comes of a command takes a moment; looking again changes nothing.
+        // The effect of a command takes a moment; repeating it changes nothing.
         let mut succeeded = false;
         wait_seeing(&script, || {
             let output = match walk.run(&script) {
                 Ok(output) => output,
-                // On a busy machine discovery shows a kind some moments after its CRD is established.
+                // On a busy machine discovery shows a kind some time after its CRD is established.
                 Err(error) if succeeded || error.contains("ensure CRDs are installed first") => return Err(error),
                 Err(error) => panic!("{script}: {error}"),
             };

@@ -1,4 +1,4 @@
-//! The workflows are YAML, may do no more than they must, and call scripts of this repository that exist.
+//! Checks the workflows: valid YAML, minimal permissions, and calls of existing scripts of this repository.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,7 +55,7 @@ fn workflows_may_only_read_unless_a_job_says_otherwise() {
     for (path, workflow) in files(".github/workflows") {
         let file = path.file_name().unwrap().to_str().unwrap();
         assert_eq!(workflow["permissions"], serde_json::json!({ "contents": "read" }), "{file}");
-        // Runs the code of strangers with the rights of this repository.
+        // That would run the code of strangers with the rights of this repository.
         assert!(!read(&path).contains("pull_request_target"), "{file}");
         for (name, job) in jobs(&workflow) {
             let permissions = job["permissions"].as_object().into_iter().flatten();
@@ -68,7 +68,7 @@ fn workflows_may_only_read_unless_a_job_says_otherwise() {
     assert_eq!(written.iter().map(String::as_str).collect::<BTreeSet<_>>(), may_write);
 }
 
-/// A tag of an action can be moved to other code; a commit cannot.
+/// A tag of an action can be moved to other code, a commit cannot.
 #[test]
 fn actions_are_pinned_to_commits() {
     for (path, workflow) in files(".github/workflows") {
@@ -97,7 +97,7 @@ fn scripts_that_are_called_exist_and_can_be_run() {
     };
     for (_, workflow) in files(".github/workflows") {
         for (_, job) in jobs(&workflow) {
-            // No text of others may become part of a command.
+            // Text from outside must not become part of a command.
             for run in steps(job).iter().filter_map(|step| step["run"].as_str()) {
                 assert!(!run.contains("${{"), "{run}");
                 collect(run);

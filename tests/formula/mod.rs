@@ -1,13 +1,13 @@
-//! Formulas against what expr-lang, which KEDA evaluates them with, makes of the same text.
+//! Compares formulas with the results of expr-lang, with which KEDA evaluates them.
 
 use hpalite::scaling::formula::Formula;
 
-/// One expression a line with its results for two rows of values; see facts/main.go.
+/// One expression per line with its results for two rows of values; see facts/main.go.
 const FACTS: &str = include_str!("facts.tsv");
 
 const ROWS: [[Option<f64>; 3]; 2] = [[Some(3.0), Some(2.5), None], [Some(0.0), Some(500.0), Some(20.125)]];
 
-/// What comes of a formula, in the words of the table.
+/// Returns the result of a formula in the notation of the table.
 fn result(formula: &Formula, values: &[Option<f64>]) -> Result<Option<f64>, &'static str> {
     formula.evaluate(values).map_err(|_| "error")
 }

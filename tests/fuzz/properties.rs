@@ -1,4 +1,4 @@
-//! What must hold for any bytes. Each function panics where it does not.
+//! Properties that hold for any bytes. Each function panics if they do not.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,8 +20,8 @@ use hpalite::scaling::formula::{Error, Formula};
 use hpalite::scaling::model::BodyFormat;
 use hpalite::wire::labels::{Selector, Test};
 
-/// A head is within the limits, holds nothing that could be read as a second one, means the same when written
-/// again, and does not depend on how it arrived.
+/// An accepted head is within the limits, contains nothing that could be read as a second one, means the same when
+/// written again, and does not depend on how it is split.
 pub(crate) fn head(bytes: &[u8]) {
     let whole = head::parse(bytes, 0);
     let mut checked = 0;
@@ -66,13 +66,13 @@ pub(crate) fn head(bytes: &[u8]) {
             assert_eq!(second.headers[..head.headers.len()], head.headers[..]);
             assert_eq!(second.body_len, head.body_len);
         }
-        // The lines that were added can be the ones too many.
+        // The added lines may exceed the limit.
         Err(head::Refusal::TooManyHeaders | head::Refusal::HeadTooLarge) => {}
         other => panic!("{other:?}"),
     }
 }
 
-/// Names out of certificates are text without NUL.
+/// Names in certificates are text without NUL.
 pub(crate) fn certificate(bytes: &[u8]) {
     if let Ok(subject) = der::subject(bytes) {
         assert!(!subject.common_name.contains('\0'));
@@ -81,7 +81,7 @@ pub(crate) fn certificate(bytes: &[u8]) {
     let _ = der::validity(bytes);
 }
 
-/// What parses can be written down and parses to the same; what does not has a short explanation.
+/// A valid selector can be written and parsed again with the same result; an invalid one has a short explanation.
 pub(crate) fn selector(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -103,7 +103,7 @@ pub(crate) fn selector(bytes: &[u8]) {
                 Test::Absent => format!("!{key}"),
                 Test::In(values) if values.len() == 1 => format!("{key}={}", values[0]),
                 Test::NotIn(values) if values.len() == 1 => format!("{key}!={}", values[0]),
-                // An empty value in front is the one place where every list may have one.
+                // Only in front can every list have an empty value.
                 Test::In(values) => format!("{key} in ({})", empty_first(values)),
                 Test::NotIn(values) => format!("{key} notin ({})", empty_first(values)),
                 Test::GreaterThan(limit) => format!("{key}>{limit}"),
@@ -125,8 +125,8 @@ fn empty_first(values: &[String]) -> String {
     values.join(",")
 }
 
-/// A formula is refused with a short explanation at a place within it, or evaluates within bounds: to a finite number,
-/// to nil where it may, or to an error; the same in parentheses.
+/// A formula is refused with a short explanation and a position in it, or evaluates within bounds to a finite number,
+/// to nil if allowed, or to an error; in parentheses the result is the same.
 pub(crate) fn formula(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -152,7 +152,7 @@ pub(crate) fn formula(bytes: &[u8]) {
         assert!(formula.with_numbers(&values).len() < text.len() * 20 + 500);
         match &enclosed {
             Ok(enclosed) => assert_eq!(enclosed.evaluate(&values).ok(), result.ok()),
-            // Parentheses may be the level too many, and nothing follows a last semicolon within them.
+            // The parentheses may exceed the depth, and a final semicolon is not allowed in them.
             Err(error) => {
                 assert!(error.message.contains("too") || error.message.contains("longer") || text.contains(';'))
             }
@@ -160,7 +160,7 @@ pub(crate) fn formula(bytes: &[u8]) {
     }
 }
 
-/// Any text survives being encoded and decoded; decoding never yields NUL.
+/// Any text survives encoding and decoding; decoding never yields NUL.
 pub(crate) fn uri(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -192,7 +192,7 @@ pub(crate) fn config_map(bytes: &[u8]) {
     }
 }
 
-/// Whatever a metric server says is a finite number, a known kind of nothing, or an error in a few words.
+/// Any answer of a metric server becomes a finite number, a known kind of missing value, or a short error.
 pub(crate) fn prometheus_answer(bytes: &[u8]) {
     for status in [200, 400, 503] {
         match prometheus::answer::parse("http://prometheus:9090", status, bytes, bytes.len().is_multiple_of(2)) {
@@ -206,7 +206,7 @@ pub(crate) fn prometheus_answer(bytes: &[u8]) {
     }
 }
 
-/// Refusals are read whatever they look like, and no review says yes without the word.
+/// Errors of any form can be read, and no review grants access without saying so.
 pub(crate) fn api_answer(bytes: &[u8]) {
     let status = Status::parse(500, None, bytes);
     assert_eq!(status.code, 500);
@@ -220,8 +220,8 @@ pub(crate) fn api_answer(bytes: &[u8]) {
     }
 }
 
-/// Whatever an API answers, and wherever the number is said to be, a finite number comes of it or a short explanation;
-/// the first line of the bytes is the place. What is no path or selector is refused before.
+/// For any answer and any location, the result is a finite number or a short explanation; the first line of the bytes
+/// is the location. Invalid paths and selectors are refused before.
 pub(crate) fn metrics_api(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let location = String::from_utf8_lossy(parts.next().unwrap_or_default());
@@ -233,7 +233,7 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
         for status in [200, 500] {
             match answer::parse("http://api/stats", status, body, format, &location) {
                 Ok(number) => assert!(number.is_finite() && status == 200),
-                // It may name the place twice, with control characters written out as `\u{12}`.
+                // It may contain the location twice, with control characters written as `\u{12}`.
                 Err(error) => assert!(error.message.len() < 1_000 + 20 * location.len(), "{}", error.message),
             }
         }
@@ -241,7 +241,7 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(body)
         && let Ok(Some(found)) = xml::find(text, &location)
     {
-        // Nothing that was not in the text.
+        // Contains nothing that was not in the text.
         assert!(found.to_string().len() <= text.len() * 8 + 16);
     }
     if let Some(url) = Url::parse(&location) {

@@ -1,7 +1,7 @@
-//! Attacks by strangers on a port: none may cost more than its share, or keep the front proxy waiting.
+//! Attacks by strangers on a port: none may cost more than its share, or delay the front proxy.
 //!
-//! Each is bounded in count and time, and its target is a gate of this process, or of a child where its memory is
-//! measured. The attackers share the machine with the gate, so waits are bounded generously here.
+//! Each attack is bounded in number and time. Its target is a gate of this process, or of a child process if memory is
+//! measured. Attackers and gate share the machine, so the bounds on waiting are generous.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,16 +18,16 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::delegated::{GV, Served, serve};
 use super::support::*;
 
-/// Somebody who shows a chain of look-alikes: each may have signed each by its name, so that a search for the path to a CA
-/// tries every order of them. Named as the CA is, they cost a signature each time; with a name of their own the search
-/// has nothing that ends it early.
+/// A client with a chain of look-alikes, each of which could have signed each other by its name, so that a search for a
+/// path tries every order of them. With the name of the CA they cost a signature each time; with another name nothing
+/// ends the search early.
 fn bomber(name: &str, look_alikes: usize) -> Holder {
     let mut holder = Authority::new(name).client("front-proxy-client");
     holder.chain.extend((0..look_alikes).map(|_| Authority::new(name).certificate));
     holder
 }
 
-/// One attempt: what came back, or nothing where the gate ended it.
+/// Sends one request; returns the status, or None if the gate closed the connection.
 fn try_ask(client: &mut (impl Read + Write), head: &str) -> Option<u16> {
     write!(client, "{head}\r\nHost: test\r\n\r\n").ok()?;
     read_answer(client).ok().map(|(head, _)| status(&head))
@@ -43,19 +43,19 @@ fn certificate_bombs_are_not_verified() {
     let front = served.secure.front_proxy();
     let mut kept = served.secure.client(Some(&front));
     let started = Instant::now();
-    // What is read at most, what fits into a handshake, and what does not.
+    // The longest chain that is parsed, one that fits into a handshake, and one that does not.
     for (look_alikes, expected) in [(3, Some(401)), (45, Some(401)), (150, None)] {
         for name in ["front-proxy-ca", "look-alike", "front-proxy-ca", "look-alike"] {
             let bomb = bomber(name, look_alikes);
             let mut client = served.secure.client(Some(&bomb));
             assert_eq!(try_ask(&mut client, &metric()), expected, "{look_alikes}");
-            // Once more on the same connection: the verdict stands.
+            // Again on the same connection, where the verdict still holds.
             assert_eq!(try_ask(&mut client, &metric()), expected, "{look_alikes}");
             assert_eq!(ask(&mut kept, &metric()).0, 200);
             assert_eq!(ask(&mut served.secure.client(Some(&front)), &metric()).0, 200);
         }
     }
-    // Unbounded, each verification takes seconds in a debug build, and there would be some fifty.
+    // Without bounds each verification takes seconds in a debug build, and there would be some fifty.
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
@@ -77,7 +77,7 @@ fn who_is_nobody_costs_no_review() {
     served.reviews.stick(false);
 }
 
-/// Made-up tokens have to be reviewed, by few workers and from few places in line.
+/// Unknown tokens must be reviewed, but by few workers and with few places in the queue.
 #[test]
 fn strangers_tokens_leave_room_for_the_front_proxy() {
     let served = serve();
@@ -93,7 +93,7 @@ fn strangers_tokens_leave_room_for_the_front_proxy() {
     eventually("the others are told that there is no room", || {
         served.secure.gate.counters().refused().any(|(why, count)| why == "overload" && count >= 40)
     });
-    // Both other patient workers are left to the front proxy, whose own reviews take long now.
+    // Both other patient workers serve only the front proxy, whose own reviews take long now.
     let front = served.secure.front_proxy();
     let mut reads: Vec<_> = (0..2)
         .map(|n| {
@@ -145,7 +145,7 @@ fn pipelines_without_end_and_unread_answers_hold_nobody_up() {
                     let mut client = served.secure.client(None);
                     client.sock.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
                     let many = "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".repeat(200);
-                    // Until the gate takes no more, as it does not read on before its answers are taken.
+                    // Until the gate reads no more, since it waits for its answers to be read.
                     while client.write_all(many.as_bytes()).is_ok() && !stop.load(Ordering::Relaxed) {}
                 }
             });
@@ -159,7 +159,7 @@ fn pipelines_without_end_and_unread_answers_hold_nobody_up() {
     });
 }
 
-/// Ends the attack, also when an assertion fails: a scope waits for its threads.
+/// Ends the attack, even if an assertion fails, since the scope waits for its threads.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -168,7 +168,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Everything at once, for some seconds.
+/// All attacks at the same time, for some seconds.
 #[test]
 fn the_front_proxy_is_served_under_every_attack_at_once() {
     let served = serve();
@@ -213,7 +213,7 @@ fn the_front_proxy_is_served_under_every_attack_at_once() {
     });
 }
 
-/// Connections with a request whose body never ends, or a head that never does, again and again.
+/// Repeats connections with a request whose body or head never ends.
 fn unfinished(served: &Served, count: usize, goes_on: &impl Fn() -> bool) {
     let mut held = std::collections::VecDeque::new();
     while goes_on() {
@@ -232,7 +232,7 @@ fn unfinished(served: &Served, count: usize, goes_on: &impl Fn() -> bool) {
     }
 }
 
-/// Anonymous clients that ask for what does not exist, each path once.
+/// Anonymous clients that request unknown paths, each path once.
 fn askers(served: &Served, worker: usize, count: usize, answered: &AtomicUsize, goes_on: &impl Fn() -> bool) {
     let mut clients: Vec<_> = (0..count).map(|_| served.secure.client(None)).collect();
     let mut round = 0;
@@ -250,7 +250,7 @@ fn askers(served: &Served, worker: usize, count: usize, answered: &AtomicUsize, 
                     assert_eq!(status(&head), 403);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
-                // Shed for a newer one.
+                // It was shed for a newer connection.
                 Err(_) => *client = served.secure.client(None),
             }
         }
@@ -259,10 +259,10 @@ fn askers(served: &Served, worker: usize, count: usize, answered: &AtomicUsize, 
 
 const CHILD: &str = "HPALITE_TEST_MEMORY_CHILD";
 
-/// As many connections on either port as the daemon takes.
+/// As many connections on each port as the daemon accepts.
 const CONNECTIONS: usize = 1024;
 
-/// What they may cost. On the plain port it is what is counted; a TLS session takes some 10 KB of its own.
+/// What they may cost. On the plain port that is the counted memory; a TLS session takes some 10 KB of its own.
 const PLAIN_KIB_MAX: u64 = 10_000;
 const TLS_KIB_MAX: u64 = 30_000;
 
@@ -290,7 +290,7 @@ fn what_is_not_finished_takes_little_memory() {
     let tls = Arc::new(careless());
     let body = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n".as_slice(), &[b'x'; 65_000]].concat();
     let head = [b"GET / HTTP/1.1\r\nHost: a\r\nA: ".as_slice(), &[b'x'; 16_000]].concat();
-    // A message of a handshake that announces 64 KB, in records of 16.
+    // A handshake message that announces 64 KB, in records of 16 KB.
     let hello: Vec<u8> = (0..4)
         .flat_map(|n| {
             let mut record = vec![0x16, 3, 3, 0x3f, 0xff];
@@ -319,7 +319,7 @@ fn what_is_not_finished_takes_little_memory() {
                     Box::new(StreamOwned::new(ClientConnection::new(Arc::clone(&tls), name).unwrap(), socket))
                 }
             };
-            // The gate may have ended it already.
+            // The gate may have closed it already.
             let _ = client.write_all(bytes);
             held.push(client);
             if n % 32 == 31 {
@@ -328,7 +328,7 @@ fn what_is_not_finished_takes_little_memory() {
         }
         let grew = highest.saturating_sub(before);
         grown.push((what, grew));
-        // Seen with --nocapture.
+        // Shown with --nocapture.
         eprintln!("{what}: {grew} KiB more");
         assert!(grew < limit, "{what}: {grew} KiB more; {grown:?}");
     }
@@ -352,7 +352,7 @@ fn what_is_not_finished_takes_little_memory() {
     assert!(child.wait().unwrap().success());
 }
 
-/// A client that believes any certificate: the child's CA stays in the child.
+/// A client that accepts any certificate, since the child's CA is not available here.
 fn careless() -> ClientConfig {
     #[derive(Debug)]
     struct Any;

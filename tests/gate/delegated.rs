@@ -1,4 +1,4 @@
-//! Authentication and authorization behind a gate, put together as a server of the aggregated API does it.
+//! Authentication and authorisation behind a gate, combined as in the server of the aggregated API.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,7 +16,7 @@ use super::support::*;
 
 pub(super) const GV: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
-/// A kube-apiserver that knows one token, lets `alice` do anything, and can be down or stuck.
+/// A kube-apiserver that knows one token, allows `alice` everything, and can be down or hang.
 #[derive(Default)]
 pub(super) struct Reviews {
     down: AtomicBool,
@@ -133,7 +133,7 @@ pub(super) fn serve() -> Served {
     Served { secure, reviews, client_ca }
 }
 
-/// The code of a GET with this certificate and these further header lines.
+/// Returns the status of a GET with this certificate and these additional header lines.
 fn get(served: &Served, holder: Option<&Holder>, path: &str, headers: &str) -> u16 {
     ask(&mut served.secure.client(holder), &format!("GET {path} HTTP/1.1{headers}")).0
 }
@@ -223,7 +223,7 @@ fn discovery_answers_while_many_reads_hang_in_reviews() {
     }
     served.reviews.stick(false);
     for client in &mut hanging {
-        // Those that waited too long in line are told so.
+        // Those that waited too long in the queue get a 503.
         let (head, _) = read_answer(client).unwrap();
         assert!([200, 503].contains(&status(&head)), "{head}");
     }

@@ -1,7 +1,7 @@
-//! A process that has run out of descriptors goes on serving.
+//! A process that has run out of descriptors continues to serve.
 //!
-//! The limit belongs to the whole process, so the gate of this test runs in a child: this test binary again, told
-//! by an environment variable to run only this.
+//! The limit applies to the whole process, so the gate of this test runs in a child: this test binary again, with an
+//! environment variable that makes it run only this test.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -36,10 +36,10 @@ fn running_out_of_descriptors_is_survived() {
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "exhaust").unwrap();
     assert!(lines.any(|line| line == "exhausted"));
-    // More than can be accepted: each is closed, or takes the place of one that waits.
+    // More than can be accepted: each is closed, or replaces one that waits.
     let crowd: Vec<_> =
         (0..50).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()).collect();
-    // Connecting needs only the kernel; the gate has met its limit when it says so.
+    // Connecting needs only the kernel; the child reports when the gate has met its limit.
     writeln!(stdin, "refuse").unwrap();
     assert!(lines.any(|line| line == "refused"));
     drop(crowd);

@@ -1,5 +1,5 @@
-//! The fuzz properties on seeded random input, so that every test run tries some thousands. A failure prints the
-//! input; the coverage-guided runs are in tests/fuzz.
+//! Checks the fuzz properties with seeded random input, some thousands in every test run. A failure prints the input;
+//! the coverage-guided runs are in tests/fuzz.
 
 #[path = "../fuzz/properties.rs"]
 mod properties;

@@ -1,4 +1,4 @@
-//! Hostile and broken clients: refused, cut off, and of no consequence to others.
+//! Hostile and broken clients are refused or disconnected, and do not affect others.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use hpalite::http::{Handler, Request, Response};
 
 use super::support::*;
 
-/// A handler that counts requests, to see what got through.
+/// A handler that counts requests, to show which reached it.
 fn counting() -> (Handler, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&count);
@@ -133,7 +133,7 @@ fn closing_at_every_byte_of_a_request_harms_nobody() {
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         (&stream).write_all(&request[..end]).unwrap();
     }
-    // Whole, but nobody waits for the answer.
+    // Complete, but nobody waits for the answer.
     for _ in 0..20 {
         let stream = connect(gate.local_addr());
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
@@ -158,7 +158,7 @@ fn closing_at_every_byte_of_a_handshake_harms_nobody() {
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         (&stream).write_all(&hello[..end]).unwrap();
     }
-    // Behind a good handshake: a record of each length, with and without a goodbye.
+    // After a good handshake: a part of each length, with and without close_notify.
     for end in 0..request.len() {
         let mut client = secure.client(None);
         client.write_all(&request[..end]).unwrap();
@@ -208,7 +208,7 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
     for stream in &mut dripping {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     }
-    // A byte now and then must not buy time.
+    // Occasional bytes must not extend the time.
     let mut ended = [false; 3];
     let mut heard = [const { Vec::new() }; 3];
     let mut bytes = [0; 1024];
@@ -233,7 +233,7 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
     assert_eq!((refused(&gate), refused(&secure.gate)), (Some(2), Some(1)));
 }
 
-/// Without a byte more that would wake a worker; over TLS as well.
+/// Without any further byte that would wake a worker, and over TLS as well.
 #[test]
 fn who_stops_in_the_middle_of_a_request_is_told() {
     let (handler, count) = counting();
@@ -250,7 +250,7 @@ fn who_stops_in_the_middle_of_a_request_is_told() {
     for (client, answer) in halves.iter_mut().zip(&mut answers) {
         client.read_to_string(answer).unwrap();
     }
-    // To its end with a goodbye: nothing was cut off.
+    // Reads to the close_notify: nothing was cut off.
     tls_client.read_to_string(&mut answers[2]).unwrap();
     for answer in &answers {
         assert_eq!(status(answer), 408, "{answer}");
@@ -278,11 +278,11 @@ fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
         }
     }
     assert!(gate.counters().active() <= 500);
-    // Not all 1,500: on a slow machine some reach their deadline first.
+    // Not all 1,500, since on a slow machine some reach their deadline first.
     assert!(gate.counters().shed() >= 1000, "{}", gate.counters().shed());
-    // The cap above is what bounds memory: 500 connections of some 20 KB. This process is shared with other tests,
-    // which hold some 60 MB at times, so its size can only tell that nothing grows without bound. What the daemon
-    // itself may grow by is measured in tests/e2e/conformance/hostile.rs.
+    // The cap above bounds memory: 500 connections of some 20 KB. This process is shared with other tests, which hold
+    // some 60 MB at times, so its size can only show that nothing grows without bound. How much the daemon itself may
+    // grow is measured in tests/e2e/conformance/hostile.rs.
     assert!(resident_kib() < before + 250_000, "{} -> {}", before, resident_kib());
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
 }

@@ -1,4 +1,4 @@
-//! Who may say who they are.
+//! Which clients may claim an identity.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ const CLAIMS: &str = "GET / HTTP/1.1\r\nX-Remote-User: alice\r\nX-Remote-Group: 
                       X-Remote-Uid: 7\r\nX-Remote-Extra-Authentication.kubernetes.io%2fcredential-Id: x\r\n\
                       X-Remote-Extra-Bad%zz: y\r\nX_Remote_User: mallory";
 
-/// The line about the identity in what `echo` answers; also sees that no claim reached the handler.
+/// Returns the identity line of `echo`'s answer, and asserts that no identity header reached the handler.
 fn line(answer: (u16, String)) -> String {
     assert_eq!(answer.0, 200);
     assert!(!answer.1.to_lowercase().contains("\nx-remote-"), "{}", answer.1);
@@ -78,7 +78,7 @@ fn an_expired_authority_makes_no_front_proxy() {
     assert!(said.ends_with("every ca that could have signed it is expired"), "{said}");
 }
 
-/// Certificates end while connections stand.
+/// Certificates expire while connections are open.
 #[test]
 fn a_front_proxy_whose_certificate_ends_is_none_from_then_on() {
     let secure = secure(echo());
@@ -99,7 +99,7 @@ fn a_certificate_without_its_key_does_not_get_through_the_handshake() {
     let secure = secure(echo());
     let mut thief = secure.front_proxy_ca.client("front-proxy-client");
     thief.chain = secure.front_proxy().chain;
-    // rustls compares key and certificate itself unless told otherwise, so the client is built without that.
+    // rustls checks that key and certificate match, so the client is built without that check.
     let mut config = secure.client_config(None);
     let stolen = rustls::sign::CertifiedKey::new(thief.chain.clone(), thief.signing_key());
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));

@@ -9,7 +9,7 @@ use hpalite::http::{Handler, Request, Response};
 
 use super::support::*;
 
-/// A handler that waits for a word on `/wait`.
+/// A handler that waits for a message on `/wait`.
 fn waiting() -> (Handler, mpsc::Sender<()>) {
     let (release, gated) = mpsc::channel::<()>();
     let gated = Mutex::new(gated);

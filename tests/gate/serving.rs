@@ -1,4 +1,4 @@
-//! Ordinary clients get what they ask for.
+//! Ordinary clients get what they request.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -87,11 +87,11 @@ fn a_body_is_not_waited_for_and_ends_the_connection() {
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Connection: close\r\n"), "{answer}");
         assert!(answer.contains("\r\n\r\nDELETE /a\n") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
     }
-    // Asked for beforehand: the answer itself says that none is wanted.
+    // The client asks before sending a body: the answer itself says that none is wanted.
     let expecting = "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
     let answer = raw(gate.local_addr(), expecting.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
-    // One without bytes is none.
+    // A body of length 0 is none.
     let mut client = connect(gate.local_addr());
     assert_eq!(ask(&mut client, "POST / HTTP/1.1\r\nContent-Length: 0").0, 200);
     assert_eq!(ask(&mut client, "GET / HTTP/1.1").0, 200);
@@ -101,7 +101,7 @@ fn a_body_is_not_waited_for_and_ends_the_connection() {
 fn head_announces_the_length_and_sends_nothing() {
     let gate = plain(echo());
     let mut client = connect(gate.local_addr());
-    // So the next answer follows at once.
+    // So the next answer follows immediately.
     write!(client, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /after HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -135,7 +135,7 @@ fn answers_keep_their_headers_and_close_is_announced() {
     assert!(old.contains("Connection: close\r\n") && old.ends_with("{}"), "{old}");
 }
 
-/// Takes out the one `Date`, which must be a time of today in its one form.
+/// Removes the only `Date`, which must be the current time in the one valid form.
 fn without_date(answer: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let near = (now - 60..=now).map(|second| format!("Date: {}\r\n", hpalite::logfmt::http_date(second as i64)));
@@ -167,7 +167,7 @@ fn an_answer_far_above_a_piece_arrives_whole_at_a_slow_reader() {
 
 #[test]
 fn answers_nobody_reads_are_bounded_in_sum() {
-    // 20 MB each: three of them fit into what may wait.
+    // 20 MB each: three of them are within the bound.
     let body: Arc<[u8]> = vec![b'x'; 20 << 20].into();
     let gate = plain(Arc::new(move |_: &Request| Response::text(200, Arc::clone(&body))));
     let code = |client: &mut std::net::TcpStream| {
@@ -179,7 +179,7 @@ fn answers_nobody_reads_are_bounded_in_sum() {
     let mut clients: Vec<_> = (0..6).map(|_| connect(gate.local_addr())).collect();
     let codes: Vec<_> = clients.iter_mut().map(code).collect();
     assert_eq!(codes[..3], [200, 200, 200]);
-    // On a slow machine those who read nothing have to give way meanwhile, which makes room for the next.
+    // On a slow machine clients that read nothing are shed meanwhile, which makes room for others.
     let turned_away = codes.iter().filter(|code| **code == 503).count();
     assert!(turned_away + usize::try_from(gate.counters().shed()).unwrap() >= 3, "{codes:?}");
     drop(clients);

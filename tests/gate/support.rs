@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Longest wait for anything that must happen; far beyond what a loaded machine needs.
+/// Longest wait for anything that must happen, far longer than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -29,7 +29,7 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A CA of the test's own that signs client certificates.
+/// A CA of the test that signs client certificates.
 pub(crate) struct Authority {
     pub(crate) certificate: CertificateDer<'static>,
     pem: String,
@@ -52,7 +52,7 @@ impl Authority {
         Authority { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
-    /// One that exists as files, to sign more in its name. `name` is its whole subject.
+    /// Loads an existing CA from files, to sign more certificates. `name` is its whole subject.
     pub(crate) fn load(certificate: &Path, key: &Path, name: &str) -> Authority {
         let pem = std::fs::read_to_string(certificate).unwrap();
         let mut params = CertificateParams::default();
@@ -81,7 +81,7 @@ impl Authority {
     }
 }
 
-/// Somebody with a client certificate.
+/// A client with a certificate.
 #[derive(Clone)]
 pub(crate) struct Holder {
     /// The end entity first.
@@ -90,7 +90,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// From files, both PEM.
+    /// Loads certificate and key from PEM files.
     pub(crate) fn load(certificate: &Path, key: &Path) -> Holder {
         let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
         Holder { chain, key_der: KeyPair::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap().serialize_der() }
@@ -154,7 +154,7 @@ pub(crate) fn trust(ca: &Authority, names: &[&str]) -> FrontProxyTrust {
     FrontProxyTrust::new(vec![ca.certificate.clone()], names, IdentityHeaders::default(), &tls::provider()).unwrap()
 }
 
-/// Answers with what it was asked, so that tests see what a handler sees.
+/// Answers with the request, so that tests see what a handler sees.
 pub(crate) fn echo() -> Handler {
     Arc::new(|request: &Request| {
         let mut text = format!("{} {}", request.method, request.path);
@@ -169,7 +169,7 @@ pub(crate) fn echo() -> Handler {
     })
 }
 
-/// One line about an identity.
+/// Returns one line that describes an identity.
 pub(crate) fn identity(identity: &Identity) -> String {
     match identity {
         Identity::None => "nobody".to_owned(),
@@ -189,10 +189,10 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends all of it and reads until the other end closes, or resets.
+/// Sends all bytes and reads until the server closes or resets the connection.
 pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = connect(address);
-    // The other end may close while we still send; what it said before is what counts.
+    // The server may have closed the connection already; only its earlier answer counts.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
@@ -217,7 +217,7 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> std::io::Result<(String, Ve
     Ok((head, body))
 }
 
-/// One request on a connection that stays; status and body as text.
+/// Sends one request on an existing connection; returns the status and the body as text.
 pub(crate) fn ask(stream: &mut (impl Read + Write), head: &str) -> (u16, String) {
     write!(stream, "{head}\r\nHost: test\r\n\r\n").unwrap();
     let (head, body) = read_answer(stream).unwrap();
@@ -238,7 +238,7 @@ pub(crate) fn roots(pem: impl AsRef<[u8]>) -> RootCertStore {
     roots
 }
 
-/// A client that believes what one of these CAs has signed.
+/// Returns the configuration of a client that trusts these CAs.
 pub(crate) fn client_config(roots: RootCertStore, holder: Option<&Holder>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()

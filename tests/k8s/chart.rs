@@ -1,4 +1,4 @@
-//! The chart against the base, and through its life on a real API server.
+//! Compares the chart with the base, and installs, upgrades and uninstalls it on a real API server.
 
 use serde_json::Value;
 
@@ -7,17 +7,17 @@ use crate::e2e::moving::{route_to_keda, takeover};
 use crate::e2e::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, cluster, path, wait_for};
 
-/// What the base says by default and the chart must be given: the tag.
+/// The tag, which is a default in the base and must be given to the chart.
 const LIKE_THE_BASE: [&str; 2] = ["--set", "image.tag=latest"];
 
 fn template(cluster: &Cluster, arguments: &[&str]) -> Result<String, String> {
     let chart = path("k8s/chart");
-    // Without a server helm assumes a version of its own build.
+    // Without a server helm assumes the version of its own build.
     let fixed = ["template", "hpalite", &chart, "--namespace", "hpalite", "--kube-version", "1.33.0"];
     run(cluster, "helm", &[&fixed, arguments].concat(), "")
 }
 
-/// In the namespace of the release; what it printed.
+/// Runs helm in the namespace of the release; returns the output.
 fn helm(cluster: &Cluster, arguments: &[&str]) -> String {
     run(cluster, "helm", &[arguments, &["--namespace", "hpalite"]].concat(), "")
         .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
@@ -27,7 +27,7 @@ fn rendered(cluster: &Cluster, arguments: &[&str]) -> Objects {
     objects(&template(cluster, arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}")))
 }
 
-/// The differences that are meant: helm's labels, and that CRDs outlive the release.
+/// Removes the intended differences: helm's labels, and that CRDs outlive the release.
 fn without_labels(mut all: Objects) -> Objects {
     for object in all.values_mut() {
         let metadata = object["metadata"].as_object_mut().unwrap();
@@ -53,7 +53,7 @@ fn the_chart_renders_what_the_base_has() {
     let cluster = cluster();
     let chart = rendered(cluster, &[&LIKE_THE_BASE[..], &["--set", "crds.install=false"]].concat());
     let mut base = objects(&kustomize(cluster, "k8s/base"));
-    // helm's --create-namespace makes it.
+    // helm's --create-namespace creates it.
     assert!(base.remove(&("Namespace".into(), String::new(), "hpalite".into())).is_some());
     assert_equal(&without_labels(chart), &without_labels(base));
 }
@@ -159,7 +159,7 @@ fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
     let (cluster, _turn) = exclusive(Exclusive::Others);
     let helm = |arguments: &[&str]| helm(cluster, arguments);
     let chart = path("k8s/chart");
-    // From `kubectl apply`, as somebody who moves to helm comes; the claim template of the set cannot change.
+    // Installed over `kubectl apply`, as by a user who changes to helm; the set's claim template cannot be changed.
     fresh(cluster);
     let notes = helm(&["install", "hpalite", &chart, "--take-ownership"]);
     assert!(notes.contains("hpalite uninstall --service hpalite.hpalite"), "{notes}");
@@ -187,7 +187,7 @@ fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
     wait_for("the APIService to be gone", || cluster.get("apiservice", "", APISERVICE).is_none().then_some(()));
     assert!(cluster.get("triggerauthentication", "default", "kept").is_some(), "the CRDs and their objects stay");
     assert!(cluster.get("statefulset", "hpalite", "hpalite").is_none());
-    // For the tests to come.
+    // For later tests.
     cluster.install();
 }
 
@@ -207,7 +207,7 @@ fn a_release_beside_keda_gets_the_apiservice_after_the_takeover() {
     takeover(cluster);
     assert_eq!(service(), "hpalite");
     drop(daemon);
-    // The chart's own again.
+    // Back to the chart's own.
     cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite"]);
     helm(&["upgrade", "hpalite", &chart, "--set", "apiService.create=true"]);
     helm(&["uninstall", "hpalite", "--wait", "--timeout", "60s"]);

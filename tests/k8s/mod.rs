@@ -1,5 +1,5 @@
-//! What is installed: the chart, the overlays, the rights, the alerts. The binary in an empty root
-//! is tried by `tests/k8s/empty-root`, which needs a static one.
+//! What is installed: the chart, the overlays, the rights, the alerts. `tests/k8s/empty-root` tries the binary in an
+//! empty root, for which it must be static.
 
 mod chart;
 mod monitoring;
@@ -18,7 +18,7 @@ use crate::support::cluster::{Cluster, path};
 /// Objects by kind, namespace and name.
 type Objects = BTreeMap<(String, String, String), Value>;
 
-/// A program of the control plane's assets, as administrator. Its output, or what it complains about.
+/// Runs a program of the control plane's assets as administrator; returns its output, or its error.
 fn run(cluster: &Cluster, program: &str, arguments: &[&str], stdin: &str) -> Result<String, String> {
     let mut child = Command::new(format!("{}/{program}", cluster.env("ASSETS")))
         .args(arguments)
@@ -48,8 +48,8 @@ fn kustomize(cluster: &Cluster, folder: &str) -> String {
     cluster.kubectl(&["kustomize", &path(folder)])
 }
 
-/// Stand-ins for kinds of other projects, which take any fields: what is tested is that the objects are well-formed
-/// and land where they should.
+/// CRDs that replace those of other projects and accept any fields: tests check that the objects are well-formed and
+/// in the right place.
 pub(crate) fn foreign_kinds(cluster: &Cluster) {
     for (group, version, kind, plural) in [
         ("cert-manager.io", "v1", "Issuer", "issuers"),
@@ -74,8 +74,8 @@ pub(crate) fn foreign_kinds(cluster: &Cluster) {
     }
 }
 
-/// Removes what cannot be changed into its like: other tests turn the Service towards their daemons, and the claim
-/// template of a StatefulSet stays for its life. `Cluster::install` brings both back.
+/// Removes what cannot be updated: other tests change the Service for their daemons, and the claim template of a
+/// StatefulSet is immutable. `Cluster::install` restores both.
 fn fresh(cluster: &Cluster) {
     cluster.kubectl(&["delete", "statefulset,service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
 }

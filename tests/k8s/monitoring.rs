@@ -1,4 +1,4 @@
-//! Alerts, dashboard and monitors speak of metrics that exist, and the alerts fire when they should.
+//! Alerts, dashboard and monitors use existing metrics, and the alerts fire when they should.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn rules() -> Value {
     object["spec"].clone()
 }
 
-/// Words that begin with `hpalite_`, without the suffixes of a histogram's series.
+/// Returns words that begin with `hpalite_`, without the suffixes of a histogram's series.
 fn metrics(text: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !is_name(c))
@@ -38,7 +38,7 @@ fn alerts_and_dashboard_use_metrics_that_are_exported() {
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
-/// Queries of the dashboard that KEDA's chart brings, as far as they are about KEDA's own metrics.
+/// Queries of the dashboard in KEDA's chart, as far as they use KEDA's own metrics.
 #[test]
 fn keda_s_dashboard_finds_its_series() {
     let case = Case::with_deployment("keda-metrics", 1);
@@ -74,7 +74,7 @@ fn keda_s_dashboard_finds_its_series() {
     let text = || http_get(&format!("{}/metrics", daemon.http));
     wait_for("its series to be gone", || (!text().contains(&case.namespace)).then_some(()));
 
-    // The linter's only complaints are about names that are KEDA's.
+    // The linter only complains about KEDA's own names.
     let complaints = run(cluster(), "promtool", &["check", "metrics"], &text()).err().unwrap_or_default();
     let foreign: Vec<_> = complaints.lines().filter(|line| !line.starts_with("keda_")).collect();
     assert!(foreign.is_empty(), "{foreign:?}");

@@ -102,14 +102,14 @@ fn a_certificate_from_files_leaves_the_ca_bundle_to_its_issuer() {
         "-out",
         &certificate,
     ]);
-    // What cert-manager's injector does.
+    // As cert-manager's injector does.
     let ca =
         String::from_utf8(std::process::Command::new("base64").args(["-w0", &ca]).output().unwrap().stdout).unwrap();
     let patch = json!({ "spec": { "caBundle": ca } }).to_string();
     cluster.kubectl(&["patch", "apiservice", APISERVICE, "--type=merge", "--field-manager=cainjector", "-p", &patch]);
     let _daemon = Daemon::serve(cluster, &["--tls-cert-file", &certificate, "--tls-private-key-file", &key]);
     wait_for("the API to be read through the API server", || cluster.raw("/apis/external.metrics.k8s.io/v1beta1").ok());
-    // Meanwhile a daemon with a certificate of its own would long have written its CA.
+    // In that time a daemon with its own certificate would have written its CA.
     let case = Case::within(cluster, "files");
     cluster.deployment(&case.namespace, "api", 0);
     let source = Source::new(25.0);

@@ -1,5 +1,5 @@
-//! Least privilege, by the API server's own audit log: every verb on every resource that the roles grant is used by
-//! something here, and nothing that the daemon asks for is refused.
+//! Least privilege, by the API server's audit log: some test uses every verb on every resource that the roles grant,
+//! and no request of the daemon is refused.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,19 +11,19 @@ use crate::support::cluster::{Cluster, Daemon, condition, path, wait_for, wait_s
 
 const ACCOUNT: &str = "system:serviceaccount:hpalite:hpalite";
 
-/// Granted though no request of its own shows in the log, as the API server asks for it while it serves another one:
-/// `rights_that_no_request_shows_are_needed` takes each away.
+/// Rights without a request of their own in the log, since the API server checks them during other requests.
+/// `rights_that_no_request_shows_are_needed` removes each of them.
 const UNSEEN: [(&str, &str, &str); 3] = [
-    // By the admission plugin OwnerReferencesPermissionEnforcement, when an HPA is created.
+    // Checked by the admission plugin OwnerReferencesPermissionEnforcement when an HPA is created.
     ("keda.sh", "scaledobjects/finalizers", "update"),
     ("keda.k8s.io", "scaledobjects/finalizers", "update"),
-    // By server-side apply of an object that does not exist yet.
+    // Checked by server-side apply of an object that does not exist yet.
     ("autoscaling", "horizontalpodautoscalers", "create"),
 ];
 
 type Right = (String, String, String);
 
-/// What the roles of `k8s/base` grant, one verb on one resource at a time.
+/// Returns what the roles of `k8s/base` grant, as single pairs of a verb and a resource.
 fn granted(cluster: &Cluster) -> BTreeSet<Right> {
     let mut all = BTreeSet::new();
     for (kind, name) in [("clusterrole", "hpalite"), ("clusterrole", "hpalite-cluster"), ("role", "hpalite")] {
@@ -46,10 +46,10 @@ fn granted(cluster: &Cluster) -> BTreeSet<Right> {
     all
 }
 
-/// What the daemon asked for so far, and what of it was refused.
+/// Returns the daemon's requests so far, and those that were refused.
 fn asked(log: &str) -> (BTreeSet<Right>, Vec<Value>) {
     let (mut used, mut refused) = (BTreeSet::new(), Vec::new());
-    // The last line may be half written.
+    // The last line may be incomplete.
     let entries = fs::read_to_string(log).unwrap_or_default();
     for entry in entries.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         if entry["user"]["username"] != ACCOUNT {
@@ -89,7 +89,7 @@ fn audited(folder: &tempfile::TempDir) -> (Cluster, String) {
     (cluster, file("audit.log"))
 }
 
-/// A workload whose pod template names a Secret for the trigger's credentials.
+/// A workload whose pod template refers to a Secret with the trigger's credentials.
 fn workload(case: &Case<'_>, kind: &str) {
     let env = json!([
         { "name": "USER", "valueFrom": { "configMapKeyRef": { "name": "settings", "key": "user" } } },
@@ -103,7 +103,7 @@ fn workload(case: &Case<'_>, kind: &str) {
     }));
 }
 
-/// All kinds of workloads from zero with credentials of their environment; then pause, fallback, foreign changes.
+/// All kinds of workloads from zero, with credentials from their environment; then pause, fallback, foreign changes.
 fn scale_everything(case: &Case<'_>, source: &Source) {
     case.apply(json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "credentials", "namespace": case.namespace }, "stringData": { "password": "p" } }));
     case.apply(json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "settings", "namespace": case.namespace }, "data": { "user": "u" } }));
@@ -169,7 +169,7 @@ fn the_rest(case: &Case<'_>, source: &Source) {
         json!({ "minReplicaCount": 1, "triggers": [trigger], "fallback": { "failureThreshold": 1, "replicas": 4 } }),
     );
     case.wait_until_ready();
-    // Another manager's metric in the HPA can only be replaced.
+    // Another manager's field in the HPA can only be removed by replacing it.
     wait_for("the HPA", || case.hpa());
     let foreign = json!({ "spec": { "behavior": { "scaleUp": { "stabilizationWindowSeconds": 7 } } } }).to_string();
     case.kubectl(&["patch", "hpa", "keda-hpa-so", "--type=merge", "--field-manager=somebody", "-p", &foreign]);
@@ -189,7 +189,7 @@ fn the_rest(case: &Case<'_>, source: &Source) {
     }
 }
 
-/// Pods counted from a watch, and the endpoints of a Service.
+/// Pods counted by a watch, and the endpoints of a Service.
 fn count_pods_and_ask_endpoints(case: &Case<'_>) {
     case.cluster.deployment(&case.namespace, "counted", 0);
     let url = format!("http://worker.{}/stats", case.namespace);
@@ -203,7 +203,7 @@ fn count_pods_and_ask_endpoints(case: &Case<'_>) {
         "url": url, "valueLocation": "jobs", "targetValue": "1", "aggregateFromKubeServiceEndpoints": "true",
     } });
     case.scale("counted", json!({ "scaleTargetRef": { "name": "counted" }, "triggers": [pods, api] }));
-    // It has no endpoints, which is known from the API server.
+    // It has no endpoints, which the daemon learns from the API server.
     wait_seeing("word of the endpoints", || {
         let events = case.cluster.events(&case.namespace, "counted");
         let found = events.iter().any(|(.., note)| note.contains("/worker has no ready endpoint"));

@@ -1,4 +1,4 @@
-//! Requests, refusals, tokens and broken connections.
+//! Requests, errors, tokens and broken connections.
 
 use std::error::Error as _;
 use std::fs;
@@ -94,7 +94,7 @@ fn a_refused_token_is_read_again_once() {
     let tokens: Vec<_> = fake.requests().iter().map(|r| r.headers["authorization"].clone()).collect();
     assert_eq!(tokens, ["Bearer old", "Bearer new"]);
 
-    // The same token again is not worth a second try.
+    // The same token is not worth a second attempt.
     fake.script(PATH, Reply::status(401, "Unauthorized"));
     assert!(client.send(&get()).unwrap_err().is_unauthorized());
     assert_eq!(fake.requests().len(), 3);
@@ -111,7 +111,7 @@ fn too_many_requests_is_obeyed_within_limits() {
     client.send(&get()).unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
 
-    // Too long for us: the caller decides.
+    // Too long to wait, so the error is returned.
     fake.script(PATH, busy("60"));
     let error = client.send(&get()).unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
@@ -138,7 +138,7 @@ fn a_connection_closed_before_an_answer_is_tried_again_if_harmless() {
     assert_eq!(connections, [0, 0, 1]);
     assert_eq!(count(&client, Verb::Get, None), 1);
 
-    // Twice is a fault.
+    // A second failure is an error.
     fake.script(PATH, Reply::Close);
     fake.script(PATH, Reply::Close);
     let error = client.send(&get()).unwrap_err();
@@ -171,7 +171,7 @@ fn a_refused_connection_is_named() {
         let fake = FakeKube::start();
         fake.config(folder.path(), "")
     };
-    // The fake's accept loop ends on its own time; a port nobody listens on is wanted.
+    // The fake's accept loop ends at some later time, so a port without a listener is used.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = fs::read_to_string(folder.path().join("kubeconfig")).unwrap();
     let text = text.replace(config.server(), &format!("http://127.0.0.1:{port}"));

@@ -27,7 +27,7 @@ impl Pki {
         Pki { ca }
     }
 
-    /// Certificate and key in PEM.
+    /// Returns certificate and key in PEM.
     fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -122,7 +122,7 @@ fn the_pod_is_found_or_told_what_is_missing() {
     assert_eq!(ClusterConfig::in_cluster_at(folder.path(), &env).unwrap_err().problems.len(), 1);
 }
 
-/// Answers requests over TLS, one a connection, with what the client's certificate looked like.
+/// Answers requests over TLS, one per connection, with a description of the client's certificate.
 fn tls_server(pki: &Pki, name: &str) -> u16 {
     let (cert, key) = pki.issue(name);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -161,7 +161,7 @@ fn answer(mut stream: rustls::StreamOwned<rustls::ServerConnection, std::net::Tc
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        // A client that refuses us hangs up.
+        // A client that refuses the certificate disconnects.
         if stream.read(&mut byte).unwrap_or(0) == 0 {
             return;
         }
@@ -208,7 +208,7 @@ fn certificates_are_checked_and_shown() {
     assert_eq!(ask(folder.path(), &anybody, identity).unwrap(), "known");
 }
 
-/// The search among them would take seconds of CPU for each connection.
+/// Searching a path among them would take seconds of CPU for each connection.
 #[test]
 fn a_chain_of_look_alikes_is_not_walked() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,7 +241,7 @@ fn new_certificates_are_used_from_the_next_handshake_on() {
     write("ca", &pki.ca.pem());
     assert!(client.config().reread_tls().unwrap());
     assert_eq!(ask().unwrap(), "anonymous");
-    // Half of a change leaves what works.
+    // An incomplete change keeps the old settings.
     let (cert, key) = pki.issue("client");
     write("cert", &cert);
     write("key", &Pki::new().issue("client").1);

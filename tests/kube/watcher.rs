@@ -1,4 +1,4 @@
-//! Watches under every fault the fake knows.
+//! Watches under all kinds of faults that the fake supports.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
@@ -118,7 +118,7 @@ fn bytes(line: &str) -> Vec<u8> {
     format!("{line}\n").into_bytes()
 }
 
-/// The resource versions that watches started from.
+/// Returns the resource versions from which watches started.
 fn versions(fake: &FakeKube) -> Vec<String> {
     let watches = fake.watches();
     watches.iter().map(|r| r.parameter("resourceVersion").unwrap().to_owned()).collect()
@@ -142,7 +142,7 @@ fn a_watch_knows_that_it_has_lost_touch() {
             std::thread::yield_now();
         }
     };
-    // It grows, however often it is tried again, and ends with the stream that opens in the end.
+    // It increases with every failed attempt, and ends once a stream opens.
     wait(&|deaf| deaf.is_some_and(|deaf| deaf > Duration::from_millis(50)));
     wait(&|deaf| deaf.is_none());
 }

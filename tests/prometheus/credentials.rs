@@ -1,4 +1,4 @@
-//! Parameters from Secrets, ConfigMaps, env, files and tokens, through a source that is told what to say.
+//! Parameters from Secrets, ConfigMaps, env, files and tokens, from a scripted source.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use hpalite::polling::env::{Container, DataKind, EnvFrom, EnvValue, EnvVar};
 use hpalite::scaling::event::{Credentials, EnvTarget, ErrorClass};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ParameterSource, UnixMillis};
 
-/// What exists, and what was asked.
+/// The existing objects, and the look-ups so far.
 #[derive(Default)]
 pub(crate) struct FakeSource {
     /// `Secret ns/name` or `ConfigMap ns/name` to its data.
@@ -22,7 +22,7 @@ pub(crate) struct FakeSource {
     containers: Mutex<Option<Vec<Container>>>,
     /// By `namespace/name`.
     pub(crate) services: Mutex<BTreeMap<String, Endpoints>>,
-    /// Answers to look-ups, when not the objects.
+    /// The answer to look-ups instead of the objects.
     broken: Mutex<Option<FetchError>>,
     asked: Mutex<Vec<String>>,
     now: AtomicI64,
@@ -130,7 +130,7 @@ fn later_sources_override() {
     let sources = [config_map("username", "c", "user"), config_map("x", "c", "only"), secret("username", "s", "user")];
     let found = plain(&source).resolve(&own(&sources)).unwrap();
     assert_eq!(found, BTreeMap::from([("username".into(), "from-secret".into()), ("x".into(), "o".into())]));
-    // What an earlier source lacks, a later one may have.
+    // A later source may have what an earlier one lacks.
     let sources = [config_map("username", "absent", "user"), secret("username", "s", "user")];
     assert_eq!(plain(&source).resolve(&own(&sources)).unwrap()["username"], "from-secret");
 }
@@ -155,7 +155,7 @@ fn what_is_missing_is_named() {
         ),
     ];
     for (missing, start, end) in rows {
-        // A good source of the same parameter before it does not help: it was to be overridden.
+        // An earlier source of the same parameter does not help, since it was to be overridden.
         let error = plain(&source).resolve(&own(&[secret("token", "s", "user"), missing])).unwrap_err();
         assert_eq!(error.class, ErrorClass::Authentication);
         assert_eq!(error.message, format!("{start}{head}{end}"));
@@ -180,7 +180,7 @@ fn look_ups_are_shared_for_a_second_and_rotation_shows_after_it() {
     }
     assert_eq!(source.asked(), 1);
     assert_eq!(at(1_000).unwrap(), "new");
-    // Failures as well.
+    // Failures are shared as well.
     source.objects.lock().unwrap().clear();
     assert!(at(2_000).is_err());
     source.set("Secret shop/s", &[("user", "back")]);
@@ -240,11 +240,11 @@ fn env_of_the_target() {
         let error = resolver.resolve(&own(&[wanted])).unwrap_err();
         assert!(error.message.ends_with(words), "{}", error.message);
     }
-    // The object's own choice of a container.
+    // The container that the object selects.
     let mut wanted = own(&[env("a", "V", None)]);
     wanted.env_target.as_mut().unwrap().container = Some("side".into());
     assert_eq!(resolver.resolve(&wanted).unwrap()["a"], "side");
-    // The first container's Secret is gone: only who reads that container is hurt.
+    // The first container's Secret is deleted, which affects only reads of that container.
     source.objects.lock().unwrap().clear();
     source.now.store(5_000, Ordering::SeqCst);
     assert_eq!(resolver.resolve(&wanted).unwrap()["a"], "side");
@@ -268,7 +268,7 @@ fn files_below_the_root() {
         ResolverConfig { file_root: Some(root), cluster_object_namespace: "keda".into(), ..ResolverConfig::default() };
     let resolver = resolver(&source, config);
     let file = |path: &str| {
-        // Replaces what came before and ends the list.
+        // Replaces earlier sources and ends the list.
         let sources = [secret("x", "s", "k"), ParameterSource::FilePath(path.into()), secret("y", "absent", "k")];
         resolver.resolve(&credentials(AuthenticationKind::ClusterTriggerAuthentication, &sources))
     };

@@ -1,4 +1,4 @@
-//! Servers that would rather cost than answer: what they get is the time limit.
+//! Servers that waste resources instead of answering: each is ended by the time limit.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,16 +13,16 @@ use crate::support::fake_prometheus::{FakePrometheus, Reply};
 use crate::support::look_alikes::LookAlikes;
 
 const LIMIT: Duration = Duration::from_millis(300);
-/// A slow machine is slow; what this is about took seconds where it was idle, or for ever.
+/// Generous for slow machines; the faults that these tests are about took longer even on idle ones.
 const GENEROUS: Duration = Duration::from_secs(10);
 
-/// `http://…` of a server that reads one request's first bytes, sends `first` and then `rest` again and again, each
-/// after a pause, until the client goes.
+/// Returns the URL of a server that reads one request's first bytes, sends `first` and then `rest` repeatedly, each
+/// after a pause, until the client disconnects.
 fn endless(first: &'static [u8], rest: &'static [u8], pause: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
-        // The client asks once more where a connection broke.
+        // The client retries once if a connection breaks.
         for socket in listener.incoming().take(4) {
             let mut socket: TcpStream = socket.unwrap();
             thread::spawn(move || {
@@ -32,7 +32,7 @@ fn endless(first: &'static [u8], rest: &'static [u8], pause: Duration) -> String
                 let mut alive = socket.write_all(first).is_ok();
                 while alive && Instant::now() < until {
                     if !pause.is_zero() {
-                        // Ends with the client, else after the pause.
+                        // Ends when the client disconnects, else after the pause.
                         alive = !matches!(socket.read(&mut [0; 64]), Ok(0));
                     }
                     alive &= socket.write_all(rest).is_ok();
@@ -73,7 +73,7 @@ fn whatever_never_ends_ends_with_the_time_limit() {
 
 #[test]
 fn a_handshake_ends_with_the_time_limit() {
-    // A record is announced and comes byte by byte; records without anything come as fast as they can.
+    // One row announces a record and sends it byte by byte; the other sends empty records as fast as possible.
     let rows: [(&'static [u8], &'static [u8], Duration); 2] = [
         (b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb", b"\x00", Duration::from_millis(20)),
         (b"", b"\x14\x03\x03\x00\x01\x01", Duration::ZERO),
@@ -88,7 +88,7 @@ fn a_handshake_ends_with_the_time_limit() {
     }
 }
 
-/// 240 certificates that could each follow each other took four seconds of CPU and more, whatever the time limit.
+/// Regression: 240 look-alike certificates took four seconds of CPU and more, whatever the time limit.
 #[test]
 fn a_chain_of_look_alikes_is_not_walked() {
     for (count, words) in [(120, "presents more than 6 certificates"), (7, "presents more than 6"), (6, "")] {
@@ -112,12 +112,12 @@ fn a_longer_chain_than_usual_is_fine() {
     assert_eq!(answer, Answer::Value(1.0));
 }
 
-/// A gigabyte of blanks in a megabyte: stored blocks of a deflate stream that say "again" would need a compressor here,
-/// so the block is one of fixed codes: a literal, then the longest copies of the byte before.
+/// A gigabyte of blanks in a megabyte. Instead of using a compressor, this writes a deflate block of fixed codes: a
+/// literal, then the longest possible copies of the previous byte.
 #[test]
 fn a_bomb_of_gzip_is_read_to_its_limit_only() {
     let mut bits = Bits::default();
-    // Not the last block, fixed codes; a blank, then 258 bytes from distance 1, a million times.
+    // Not the last block, fixed codes; a blank, then 258 bytes at distance 1, a million times.
     bits.put(0, 1);
     bits.put(1, 2);
     bits.code(0x30 + 0x20, 8);

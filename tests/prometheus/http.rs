@@ -1,4 +1,4 @@
-//! Requests and answers over plain HTTP: what is sent, how faults are named, how connections live.
+//! Requests and answers over plain HTTP: what is sent, how faults are reported, how connections are reused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -119,7 +119,7 @@ fn many_polls_share_a_connection() {
     let fake = FakePrometheus::start(|_| Reply::value("1"));
     let transport = transport();
     for number in 0..50 {
-        // Time limits differ: connections are shared all the same.
+        // Different time limits still share the connection.
         let timeout = Some(GENEROUS + Duration::from_secs(number));
         let answer = ask(&transport, &PrometheusSource { timeout, ..source(&fake.url(), "up") }, &[]);
         assert_eq!(answer, Answer::Value(1.0));
@@ -183,7 +183,7 @@ fn the_second_try_is_on_a_new_connection() {
         scope.spawn(ask);
         scope.spawn(ask);
     });
-    // Another idle connection is there, and as likely to be closed as the first.
+    // There is another idle connection, which is as likely to be closed.
     ask();
     assert_eq!((fake.connections(), fake.requests().len()), (3, 4));
 }
@@ -348,7 +348,7 @@ fn a_proxy_is_asked_for_a_tunnel() {
     assert_eq!(request.header("proxy-authorization"), Some("Basic bWU6cEBzcw=="));
     assert_eq!(proxy.connections(), 1);
 
-    // Exceptions and loopback go directly.
+    // Exceptions and loopback are contacted directly.
     assert_failed(
         ask(&transport, &source("http://direct.invalid:1", "up"), &[]),
         ErrorClass::Connect,

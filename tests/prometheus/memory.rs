@@ -1,4 +1,4 @@
-//! What answers that want to become trees may take, measured in a process of its own.
+//! Memory for answers that would be large as trees, measured in a process of its own.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use hpalite::metrics_api::answer;
 use hpalite::prometheus;
 use hpalite::scaling::model::BodyFormat;
 
-/// Says that this process is the one that reads the answers.
+/// Marks the process that reads the answers.
 const CHILD: &str = "HPALITE_TEST_READS_TREES";
 
-/// As many as poll threads usually are.
+/// The default number of poll threads.
 const READERS: usize = 8;
 
 const BODY: usize = (1 << 20) - 64;
@@ -18,14 +18,14 @@ fn filled(begin: &str, part: &str, end: &str) -> String {
     format!("{begin}{}{end}", part.repeat((BODY - begin.len() - end.len()) / part.len()))
 }
 
-/// Bytes that are resident at most so far.
+/// Returns the peak resident memory in KiB.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// In the other process; in this one it does nothing.
+/// Runs in the other process; in this one it does nothing.
 #[test]
 #[allow(clippy::print_stdout, reason = "the other process says so what it took")]
 fn reads_trees() {
@@ -66,7 +66,7 @@ fn reads_trees() {
     println!("PEAK series {}", peak_kib() - before);
 }
 
-/// Eight readers at once of a megabyte each, which the process besides allows to one at a time.
+/// Eight readers at once of a megabyte each, although the process reads such answers one at a time.
 #[test]
 fn no_answer_becomes_a_tree() {
     let me = std::env::current_exe().unwrap();

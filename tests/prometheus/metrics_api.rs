@@ -1,4 +1,4 @@
-//! The metrics-api trigger's questions, through the same threads and connections.
+//! Queries of metrics-api triggers, over the same threads and connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ fn every_endpoint_of_a_service() {
         ask(&secrets, &MetricsApiSource { aggregation: Some(aggregation), ..source(url) }, None)
     };
     use AggregationFunction::{Average, Max, Min, Sum};
-    // Six of seven are enough for an average, and for nothing else.
+    // Six of seven answers are enough for an average, but for nothing else.
     let few = "not enough of 7 endpoints answered with a number: http://127.0.0.1:";
     for function in [Sum, Max, Min] {
         assert_failed(of("api", function), ErrorClass::Status, few);

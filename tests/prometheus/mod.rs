@@ -1,4 +1,4 @@
-//! Asking Prometheus, against a scripted server on loopback.
+//! Queries to a scripted Prometheus on loopback.
 
 mod credentials;
 mod hostile;

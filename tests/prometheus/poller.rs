@@ -1,4 +1,4 @@
-//! The threads: jobs in, answers out, counted, stopped.
+//! The poll threads: jobs, answers, counters, stopping.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -62,7 +62,7 @@ fn jobs_are_done_and_counted() {
     assert_eq!((done.id, done.answer), (1, Answer::Value(4.0)));
     assert_eq!(fake.requests()[0].header("authorization"), Some("Bearer tok"));
 
-    // Never asked without the credentials that were wanted.
+    // Never sent without the credentials that were asked for.
     jobs.send(job(2, bearer.clone(), with("absent"))).unwrap();
     assert_failed(next(&answers).answer, ErrorClass::Authentication, "Secret shop/absent does not exist");
     jobs.send(job(3, bearer, None)).unwrap();
@@ -97,7 +97,7 @@ fn a_silent_server_holds_only_its_own_threads() {
     let mut ids: Vec<u64> = (0..=10).map(|_| next(&answers).id).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..=10).collect::<Vec<_>>());
-    // Stopping drops what has not begun and says whether the rest ended in time.
+    // Stopping drops jobs that have not started, and returns whether the others ended in time.
     drop(jobs);
     assert!(pollers.stop(GENEROUS));
 }

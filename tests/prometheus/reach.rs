@@ -1,4 +1,4 @@
-//! Which addresses are asked in somebody's name, and what becomes known of those that are not.
+//! Which addresses may be queried for users, and what is reported about those that may not.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn addresses_are_judged_after_resolution() {
     let fake = value();
     let port = fake.address.port();
     let strict = transport_of(&[], Rules::default(), Names::new(4));
-    // What the C library reads as numbers, and a name.
+    // Notations that the C library reads as numbers, and a name.
     for host in ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "localhost", "LOCALHOST", "[::ffff:127.0.0.1]", "0"] {
         let (class, message) = failed(ask(&strict, &source(&format!("http://{host}:{port}"), "up"), &[]));
         assert_eq!(class, ErrorClass::Configuration, "{message}");
@@ -132,7 +132,7 @@ fn requests_for_triggers_are_marked_whatever_their_headers_say() {
     assert_eq!(marks[0].1, "1");
 }
 
-/// Whoever makes up identities, each a client of its own, must not hold a connection for each of their servers.
+/// A tenant that invents identities, each with a client of its own, must not hold a connection per server.
 #[test]
 fn an_identity_of_somebody_keeps_few_connections() {
     let fake = value();
@@ -147,7 +147,7 @@ fn an_identity_of_somebody_keeps_few_connections() {
     (0..20).for_each(|number| assert_eq!(poll(number, &own), number + 1));
     assert_eq!(poll(19, &own), 20, "it is kept");
     assert_eq!(poll(0, &own), 21, "there were too many");
-    // Most have no identity, and keep theirs.
+    // Most triggers have no identity, and share connections.
     (0..20).for_each(|number| assert_eq!(poll(number, &[]), 22 + number));
     assert_eq!(poll(0, &[]), 41);
 }
@@ -156,7 +156,7 @@ fn at(transport: &Transport, host: &str, port: u16) -> Answer {
     ask(transport, &source(&format!("http://{host}:{port}"), "up"), &[])
 }
 
-/// Each poll looked its name up, on a thread of its own, although its connection was kept.
+/// Regression: each poll looked its name up on a thread of its own, although its connection was kept.
 #[test]
 fn a_name_is_looked_up_once_for_many_polls() {
     let fake = value();
@@ -199,7 +199,7 @@ fn a_server_that_moved_is_found_again() {
     });
     moved.store(1, Ordering::SeqCst);
     drop(old);
-    // Not before a second after the last look-up, and long before the thirty that addresses are kept.
+    // Not within a second of the last look-up, but long before the thirty seconds for which addresses are kept.
     let until = Instant::now() + GENEROUS;
     while at(&transport, "prometheus.example", port) != Answer::Value(2.0) {
         assert!(Instant::now() < until);
@@ -208,7 +208,7 @@ fn a_server_that_moved_is_found_again() {
     assert!(Instant::now() < until);
 }
 
-/// The attack: a time limit of a millisecond, and names whose servers take their time.
+/// The attack: a time limit of a millisecond, and names with slow name servers.
 #[test]
 fn slow_names_hold_up_neither_their_askers_nor_others() {
     let fake = value();

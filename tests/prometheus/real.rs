@@ -1,4 +1,4 @@
-//! Against a real Prometheus that scrapes itself.
+//! Queries to a real Prometheus that scrapes itself.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ fn a_real_prometheus() {
     let transport = transport();
     let ask = |text: &str| ask_now(&transport, &prometheus.url, text);
     prometheus.series("up{job=\"self\"} == 1");
-    // Asked at whole seconds, so that the first sample may be later than the first question.
+    // Queries are for whole seconds, so the first sample may be later than the first query.
     wait_seeing("up to be known", || match ask("up{job=\"self\"}") {
         Answer::Value(1.0) => Ok(()),
         other => Err(format!("{other:?}")),

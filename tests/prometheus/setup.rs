@@ -13,7 +13,7 @@ use hpalite::prometheus::query;
 use hpalite::scaling::event::{Answer, ErrorClass, PollError};
 use hpalite::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
 
-/// Far above what a loopback answer takes, so that only a test of time limits meets it.
+/// Far longer than a loopback answer takes, so that only tests of time limits reach it.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(90);
 
 pub(crate) fn transport() -> Transport {
@@ -25,13 +25,13 @@ pub(crate) fn transport_with(variables: &[(&str, &str)]) -> Transport {
     transport_of(variables, loopback(), Names::new(4))
 }
 
-/// The fakes are on loopback.
+/// Allows loopback, where the fakes are.
 pub(crate) fn loopback() -> Rules {
     let allowed = ["127.0.0.0/8", "::1"].map(|network| network.parse().unwrap()).to_vec();
     Rules { allowed, own: Vec::new() }
 }
 
-/// With all that a transport has.
+/// With every parameter of a transport.
 pub(crate) fn transport_of(variables: &[(&str, &str)], rules: Rules, names: Names) -> Transport {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -78,7 +78,7 @@ pub(crate) fn failed(answer: Answer) -> (ErrorClass, String) {
     }
 }
 
-/// Asserts class and words of an error.
+/// Asserts the class and a part of the message of an error.
 pub(crate) fn assert_failed(answer: Answer, class: ErrorClass, words: &str) {
     let (found, message) = failed(answer);
     assert_eq!(found, class, "{message}");

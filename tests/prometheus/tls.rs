@@ -1,4 +1,4 @@
-//! TLS: who is trusted, who we are, and how faults are named.
+//! TLS: trusted servers, client certificates, and how faults are reported.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -35,7 +35,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Certificate and key.
+    /// Returns certificate and key.
     fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -71,7 +71,7 @@ fn a_custom_ca_works_with_and_without_modes() {
     let parameters = [("ca", authority.pem.as_str()), ("token", "t")];
     assert_eq!(ask(&transport, &source(&fake.url(), "up"), &parameters), Answer::Value(1.0));
     assert_eq!(ask(&transport, &with_modes(&fake.url(), &[AuthMode::Bearer]), &parameters), Answer::Value(1.0));
-    // Both are one identity and one connection.
+    // Both have the same identity and share one connection.
     assert_eq!(fake.connections(), 1);
     assert_failed(ask(&transport, &source(&fake.url(), "up"), &[]), ErrorClass::Tls, "unknown issuer");
     for (name, words) in [("another", "unknown issuer"), ("one", "signed with another key")] {
@@ -120,7 +120,7 @@ fn certificates_that_do_not_serve() {
 
 #[test]
 fn a_self_signed_certificate_can_be_its_own_ca() {
-    // As `openssl req -x509` makes them: marked as a CA, and serving.
+    // As created by `openssl req -x509`: marked as a CA, and used by the server.
     let make = |name: &str| {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -178,7 +178,7 @@ fn identities_do_not_share_connections() {
     let transport = transport();
     let unsafe_source = PrometheusSource { unsafe_ssl: true, ..source(&fake.url(), "up") };
     assert_eq!(ask(&transport, &unsafe_source, &[]), Answer::Value(1.0));
-    // The open connection was never verified and must not serve who wants verification.
+    // The open connection was never verified and must not be used if verification is wanted.
     assert_failed(ask(&transport, &source(&fake.url(), "up"), &[]), ErrorClass::Tls, "unknown issuer");
 }
 

@@ -1,4 +1,4 @@
-//! What comes and goes leaves nothing behind for ever, and nothing fills the file.
+//! Objects that come and go leave nothing behind for ever, and nothing fills the file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn condition(at: i64, object: &ObjectKey, message: &str) -> Record {
     Record::Condition { at: UnixMillis(at), object: object.clone(), condition }
 }
 
-/// An object's whole life, a minute long.
+/// The records of an object that lives for a minute.
 fn life(at: i64, key: &ObjectKey, spec: &str) -> Vec<Record> {
     let mut records = vec![Record::Definition {
         at: UnixMillis(at),
@@ -86,7 +86,7 @@ fn a_cluster_with_churn_stays_within_the_size() {
         store.flush().unwrap();
         wait_for("the size", || size() <= SIZE + SLACK);
     }
-    // Far more than fits has been there, and what is there is the newest of each kind.
+    // Far more than fits has been stored, and what is left is the newest of each kind.
     let last = START + (OBJECTS - 1) * 60_000;
     for (table, offset) in [("decision", 1), ("condition_change", 2), ("replica_change", 3)] {
         let found = rows(&connection, &format!("SELECT max(at_unix_ms), min(at_unix_ms), count(*) FROM {table}"));
@@ -97,7 +97,7 @@ fn a_cluster_with_churn_stays_within_the_size() {
     }
     let kept = count(&connection, "decision");
     for table in ["scaled_object", "series", "object_state", "definition"] {
-        // As old as the rest of the history, give or take a stretch of it.
+        // About as old as the rest of the history, except for part of a slice.
         assert!(count(&connection, table) <= kept + kept / 8 + 300, "{table}: {} to {kept}", count(&connection, table));
     }
     assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), [""; 0]);
@@ -127,7 +127,7 @@ fn what_ended_goes_when_its_time_is_over_and_what_lives_stays() {
             && count(&connection, "process_run") == 1
             && count(&connection, "decision") == 0
     });
-    // Their samples are still there, and say of what they are.
+    // Their samples still exist, and belong to them.
     assert_eq!(count(&connection, "v_sample"), 6 * 1_200);
     assert_eq!(count(&connection, "scaled_object"), 1_201);
     stop(store);
@@ -146,7 +146,7 @@ fn what_ended_goes_when_its_time_is_over_and_what_lives_stays() {
     stop(store);
 }
 
-/// Now, so that they are in the head, as the newest samples are.
+/// With current times, so that they are in the head like the newest samples.
 #[test]
 fn samples_in_the_head_go_before_the_rest_of_the_history() {
     let place = Place::new();
@@ -176,7 +176,7 @@ fn samples_in_the_head_go_before_the_rest_of_the_history() {
     stop(store);
 }
 
-/// An object that is edited all the time, by people whose servers talk at length.
+/// An object that is edited all the time, with servers whose errors are long.
 #[test]
 fn no_object_fills_the_file_by_itself() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! The queries of sql/README.md work and answer.
+//! Runs the queries of sql/README.md.
 
 use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::event::{Answer, DecidedTrigger, Record};
@@ -17,10 +17,10 @@ fn blocks() -> Vec<&'static str> {
     blocks
 }
 
-/// Two hours up to now in which everything happened that the queries ask for.
+/// Stores two hours up to now with everything that the queries ask for.
 fn populate(place: &Place) -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-    // Within one hour of the clock, so that its turns are counted together.
+    // Within one hour of the clock, so that changes of direction are counted together.
     let start = now - now % 3_600_000 - 3_600_000;
     let store = place.start();
     store.send(vec![definition(start, &web(), "u", 1, vec![trigger(0, 10.0)])]);
@@ -30,7 +30,7 @@ fn populate(place: &Place) -> i64 {
         store.send(vec![sample(at, &web(), answer)]);
         at += 15_000;
     }
-    // Failing now.
+    // It fails now.
     store.send(vec![sample(now, &web(), timeout("slow"))]);
     for (i, (from, to)) in [(0, 1), (1, 4), (4, 2), (2, 5), (5, 1)].into_iter().enumerate() {
         let at = start + 60_000 * i as i64;

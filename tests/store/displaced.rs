@@ -1,4 +1,4 @@
-//! Files that somebody deletes, renames, replaces or truncates while the store writes to them.
+//! Files that are deleted, renamed, replaced or truncated while the store writes to them.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{Place, START, definition, rows, sample, stop, trigger, wait_for, web
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// A store with a definition, an activity, a value of the daemon's and a sample.
+/// A store with a definition, an activity, a value of the daemon and a sample.
 fn begin(place: &Place) -> Store {
     let store = place.start();
     store.write_kv("ca", "certificate").unwrap();
@@ -25,8 +25,8 @@ fn begin(place: &Place) -> Store {
     store
 }
 
-/// Sends a sample and waits until somebody who opens the path reads it; not before the store has seen what happened,
-/// since SQLite applies a log that lies beside a database to it, whoever opens that.
+/// Sends a sample and waits until a new reader finds it. That reader must not open the file before the store has
+/// noticed the change, since SQLite applies any log beside a database.
 fn goes_on(place: &Place, store: &Store) {
     store.send(vec![sample(START + 5_000, &web(), Answer::Value(2.0))]);
     wait_for("the store to see it", || store.stats().displacements_total + store.stats().corruptions_total == 1);
@@ -41,7 +41,7 @@ fn goes_on(place: &Place, store: &Store) {
     assert_eq!(store.stats().lost_total, 0);
 }
 
-/// What is known is in the new file, the loss is stated, and the store takes everything as before.
+/// The known state is in the new file, the loss is recorded, and the store works as before.
 fn is_whole(place: &Place, store: Store, what: &str) {
     assert_eq!((store.stats().displacements_total, store.stats().corruptions_total), (1, 0));
     assert_eq!(store.read_kv("ca").unwrap().as_deref(), Some("certificate"));
@@ -72,7 +72,7 @@ fn a_deleted_file_is_followed_by_a_new_one() {
     }
 }
 
-/// The renamed file has everything until then, whether its log was moved along or not.
+/// The renamed file has everything until then, whether its log was renamed as well or not.
 #[test]
 fn a_renamed_file_keeps_what_it_has() {
     for suffixes in [&SUFFIXES[..1], &SUFFIXES] {
@@ -85,7 +85,7 @@ fn a_renamed_file_keeps_what_it_has() {
             fs::rename(format!("{}{suffix}", place.path().display()), format!("{}{suffix}", moved.display())).unwrap();
         }
         goes_on(&place, &store);
-        // Whoever reads the old one goes on with that.
+        // A reader of the old file continues with that.
         assert_eq!(rows(&reader, "SELECT value FROM v_sample"), ["1"]);
         drop(reader);
         is_whole(&place, store, "the database");
@@ -93,7 +93,7 @@ fn a_renamed_file_keeps_what_it_has() {
     }
 }
 
-/// Nothing of the log of the file of before gets into it.
+/// Nothing of the previous file's log is written to it.
 #[test]
 fn a_file_that_was_put_in_its_place_is_written_on() {
     let place = Place::new();
@@ -120,7 +120,7 @@ fn a_deleted_log_costs_nothing_that_was_committed() {
     }
 }
 
-/// While the folder is missing records wait, and none of them is lost.
+/// While the folder is missing records wait, and none is lost.
 #[test]
 fn a_folder_that_comes_back_is_written_to() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! The store when its surroundings fail: locked, full, killed.
+//! The store when its file is locked, its disk full, or its process killed.
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, Write as _};
@@ -68,8 +68,8 @@ fn a_full_disk_neither_blocks_nor_breaks() {
     assert!(error.contains("full"), "{error}");
     let stopped = store.stop(Duration::from_millis(500));
     assert!(!stopped.complete && stopped.lost_total > 0);
-    // What was committed is whole, and there is room again.
-    // The writer, which was left to itself, lets go of the file when it has tried once more.
+    // What was committed is complete, and there is space again.
+    // The abandoned writer releases the file after one more attempt.
     let mut store = None;
     wait_for("the file to be free", || {
         store = Store::start(&place.path(), keeping_all()).ok();
@@ -116,8 +116,8 @@ fn a_sample_nobody_defined_is_counted() {
     assert_eq!(rows(&place.open(), "SELECT namespace, name, uid FROM v_scaled_object"), ["shop|web|"]);
 }
 
-/// Run by the test below in a process of its own, which it then kills. Prints what it carried out
-/// and when it sent which sample.
+/// Run by the test below in a process of its own, which that test kills. Prints which decisions were carried out, and
+/// when it sent which sample.
 #[test]
 fn child_that_writes() {
     let Some(path) = std::env::var_os("HPALITE_TEST_KILLED_STORE") else { return };
@@ -128,10 +128,10 @@ fn child_that_writes() {
     for i in begin.. {
         store.send((0..20).map(|j| sample(START + i * 20 + j, &web(), Answer::Value(j as f64 / 3.0))).collect());
         let at = unix_ms();
-        // One write a line: a kill cuts between lines only.
+        // One write per line, so that a kill only cuts between lines.
         out.write_all(format!("sample {} {at}\n", i * 20 + 19).as_bytes()).unwrap();
         store.send(vec![decision(START + i)]);
-        // As a hand does before it writes to the API server.
+        // Like the API writer before it sends a write.
         if store.ticket().wait(Duration::from_millis(100)) {
             out.write_all(format!("carried {i}\n").as_bytes()).unwrap();
         }
@@ -143,8 +143,8 @@ fn unix_ms() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// Kills at moments all over the writer's doings: some before the file is complete, some after seconds of samples.
-/// How many decisions that were carried out and how many samples of more than a second were looked for.
+/// Kills the process at various moments: some before the file is complete, some after seconds of samples. Returns the
+/// numbers of checked decisions that were carried out, and of samples older than a second.
 fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
     let place = Place::new();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -161,7 +161,7 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
             .unwrap();
         let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
         let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-        // Every fifth lives long enough for samples to be older than a second.
+        // Every fifth lives long enough for samples to become older than a second.
         let life = if round % 5 == 0 { random.u64(1_200..2_000) } else { random.u64(0..400) };
         std::thread::park_timeout(Duration::from_millis(life));
         let killed_at = unix_ms();
@@ -176,7 +176,7 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), [""; 0]);
         let (mut carried, mut sent, mut newest) = (Vec::new(), Vec::new(), None);
         for line in printed {
-            // The test harness prints before the first of them.
+            // The test harness prints something before the first line.
             let words: Vec<&str> = line.rsplit("... ").next().unwrap().split(' ').collect();
             match words[..] {
                 ["carried", i] => carried.push(i.parse::<i64>().unwrap()),
@@ -184,7 +184,7 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
                 _ => {}
             }
         }
-        // A child that the machine did not let run is not to blame for that time.
+        // If the machine did not run the child, that time does not count.
         let times = sent.iter().map(|(_, at)| *at).chain([killed_at]);
         let stalled =
             times.collect::<Vec<_>>().windows(2).map(|pair| pair[1] - pair[0] - 150).max().unwrap_or(0).max(0);
@@ -201,7 +201,7 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
             next = last + 1;
         }
         if let Some(newest) = newest {
-            // Sent and stored in order: whoever has the newest has all. Not from the view, which decodes everything.
+            // Sent and stored in order, so the newest implies all others. The view would decode everything.
             let sql = format!(
                 "SELECT max(coalesce((SELECT max(at_unix_ms) FROM sample_head), 0),
                             coalesce((SELECT max(until_unix_ms) FROM sample_block), 0)) >= {START} + {newest}"
@@ -219,19 +219,19 @@ fn kill_rounds(rounds: u64, seed: u64) -> (usize, usize) {
 
 #[test]
 fn a_hundred_kills_leave_a_whole_file_with_every_decision_that_was_carried_out() {
-    // Five files of five rounds a thread: a file that grew for long would take long to check.
+    // Five files of five rounds per thread, since a large file takes long to check.
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             std::thread::spawn(move || (0..5).map(|file| kill_rounds(5, thread * 5 + file)).collect::<Vec<_>>())
         })
         .collect();
-    // A single file may have met nothing but a machine that stood still.
+    // For a single file the machine may have stalled each time.
     let looked_for: Vec<(usize, usize)> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     let (carried, samples) = looked_for.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert!(carried > 0 && samples > 0, "{looked_for:?}");
 }
 
-/// A process that is killed after a decision has not forgotten when the object was last active.
+/// A process that is killed after a decision must not lose the time of the last activity.
 #[test]
 fn a_decision_is_committed_with_the_last_activity_before_it() {
     let place = Place::new();
@@ -257,7 +257,7 @@ fn a_ticket_is_answered_by_the_commit_and_at_once_while_writing_fails() {
     wait_for("a failure", || store.stats().failed_flushes_total >= 1);
     let begun = Instant::now();
     assert!(!store.ticket().wait(Duration::from_secs(300)));
-    // Nobody waits for the limit while the store is in trouble.
+    // While the store is in trouble nothing waits for the limit.
     assert!(begun.elapsed() < Duration::from_secs(200));
     other.execute_batch("COMMIT").unwrap();
     wait_for("the retry", || store.stats().queue_depth == 0);
@@ -291,7 +291,7 @@ fn a_loss_is_told_once_writing_works_again() {
     assert_eq!(count(&other, "v_sample"), sent - lost as i64);
 }
 
-/// Whatever was committed is gone, scaling goes on: definitions that are recorded only once are in the new file.
+/// The committed history is lost but scaling continues: definitions, recorded only once, are in the new file.
 #[test]
 fn a_file_that_breaks_while_in_use_is_set_aside() {
     let place = Place::new();
@@ -321,7 +321,7 @@ fn a_file_that_breaks_while_in_use_is_set_aside() {
     for page in damaged {
         file.write_all_at(&[0xA5; 200], (page.parse::<u64>().unwrap() - 1) * 4096).unwrap();
     }
-    // A change by somebody else makes the writer forget what it holds in memory.
+    // A change by another connection makes the writer drop its cache.
     place.open().execute("INSERT INTO kv VALUES ('other', 'x', 1)", []).unwrap();
     let mut at = START + 100_000;
     wait_for("the damage to be found", || {

@@ -79,7 +79,7 @@ fn a_damaged_database_is_set_aside() {
     store.flush().unwrap();
     stop(store);
     let mut bytes = std::fs::read(place.path()).unwrap();
-    // All pages but the first, whose header would say what kind of file it is.
+    // All pages except the first, whose header shows what kind of file it is.
     for page in bytes[4096..].chunks_mut(4096) {
         page[..100].fill(0xA5);
     }
@@ -92,7 +92,7 @@ fn a_damaged_database_is_set_aside() {
 
 fn condition(at: i64, message: &str) -> Record {
     let (kind, reason) = (ConditionKind::Active, "ScalerActive".into());
-    // One that differs from the one before, which else would be no change.
+    // Alternates, since an unchanged condition would not be recorded.
     let status = if at % 2 == 0 { ConditionStatus::True } else { ConditionStatus::False };
     Record::Condition {
         at: UnixMillis(at),
@@ -101,7 +101,7 @@ fn condition(at: i64, message: &str) -> Record {
     }
 }
 
-/// A large file is used at once and checked meanwhile: nothing that is written or read here meets the damage.
+/// A large file is used immediately and checked in the background: neither writes nor reads here meet the damage.
 #[test]
 fn damage_in_a_large_file_is_found_by_the_check_beside() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! What is written is what the views show.
+//! The views show what was written.
 
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ fn definitions_keep_their_history() {
     ]);
     store.flush().unwrap();
     stop(store);
-    // The same again after a restart, then an object of the same name with another uid.
+    // The same after a restart, then an object of the same name with another uid.
     let store = place.start();
     store.send(vec![
         definition(START + 30, &web, "u1", 2, vec![trigger(0, 20.0), trigger(1, 5.0)]),
@@ -220,7 +220,7 @@ fn last_activity_and_small_state_survive_a_restart() {
     stop(store);
 }
 
-/// Through the head, through packing, through merging: every sample stays itself.
+/// Every sample stays unchanged in the head, by packing and by merging.
 #[test]
 fn samples_stay_themselves_through_packing_and_merging() {
     const OBJECTS: usize = 50;
@@ -283,7 +283,7 @@ fn samples_stay_themselves_through_packing_and_merging() {
     stop(store);
 }
 
-/// Sixteen blocks of small chunks become one, in slices, whatever a restart interrupts.
+/// Blocks of small chunks are merged into one, in slices, even if restarts interrupt that.
 #[test]
 fn small_blocks_are_merged() {
     const OBJECTS: usize = 4_000;
@@ -292,7 +292,7 @@ fn small_blocks_are_merged() {
     let keys: Vec<ObjectKey> =
         (0..OBJECTS).map(|i| ObjectKey::new(ApiGroup::KedaSh, "many", &format!("o{i}"))).collect();
     store.send(keys.iter().map(|key| definition(START, key, "u", 1, vec![trigger(0, 1.0)])).collect());
-    // 4,000 rows a flush: the head is packed every ninth time, so 24 blocks or more come of it.
+    // 4,000 rows per flush: the head is packed every ninth time, which gives at least 24 blocks.
     for round in 0..220_i64 {
         let records = keys
             .iter()
@@ -318,7 +318,7 @@ fn small_blocks_are_merged() {
         ),
         ["220|17|44.375"]
     );
-    // A block's own counts are those of its chunks; another merge may have begun, whose sources count down.
+    // A block counts its own chunks; another merge, which decreases the counts of its sources, may have begun.
     assert_eq!(
         rows(
             &connection,
@@ -365,7 +365,7 @@ fn old_rows_go_and_the_file_shrinks() {
     drop(connection);
     stop(store);
     let after = std::fs::metadata(place.path()).unwrap().len();
-    // All but the 1 MiB that is kept for what comes next, and the schema.
+    // Only the schema and the 1 MiB reserved for new data are left.
     assert!(after < 1_500_000 && after < before - 500_000, "{before} to {after}");
 }
 

@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// Made-up times are old: nothing may expire.
+/// Keeps everything, since made-up times are old.
 pub(crate) fn keeping_all() -> Options {
     let mut options = Options::default();
     options.retention.samples = Duration::from_secs(40_000 * 86_400);
@@ -117,7 +117,7 @@ pub(crate) fn timeout(message: &str) -> Answer {
     Answer::Failed(PollError { class: ErrorClass::Timeout, message: message.into() })
 }
 
-/// Waits for a condition; names it when it does not come.
+/// Waits for a condition; panics with its name if it does not hold in time.
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !condition() {
@@ -126,7 +126,7 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Rows as text, columns joined by `|`.
+/// Returns rows as text, with columns joined by `|`.
 pub(crate) fn rows(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(sql).unwrap();
     let columns = statement.column_count();

@@ -1,4 +1,4 @@
-//! Asking a live database, and copying it.
+//! Queries of a live database, and copies of it.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn only_reading_is_allowed() {
     }
     assert!(!elsewhere.exists());
     assert_eq!(count(&place.open(), "kv"), 1);
-    // Private values do not show, not even here.
+    // Private values are hidden here as well.
     let (text, _) = ask(&place, "SELECT * FROM kv", Format::Csv).unwrap();
     assert!(text.contains("ca-key") && !text.contains("secret"), "{text}");
     stop(store);
@@ -87,7 +87,7 @@ fn a_long_statement_ends_in_time() {
     assert!(matches!(run(&options, &mut Vec::new()), Err(Error::TimeLimit { ms: 50 })));
 }
 
-/// Whatever a statement asks for, it gets no more than a little memory.
+/// No statement can use more than a little memory.
 #[test]
 fn no_value_and_no_table_is_large() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Roll-ups equal what the samples themselves come to, whatever happens to the storage meanwhile.
+//! Roll-ups equal the samples from which they were made, whatever happens to the storage meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +66,7 @@ fn rolled_and_quiet(connection: &Connection) -> bool {
         == ["0"]
 }
 
-/// Seeded: values that repeat and change, errors, a clock that is set back by minutes and by days, restarts.
+/// With seeded values that repeat and change, errors, clocks set back by minutes and by days, and restarts.
 #[test]
 fn rollups_are_exact() {
     const OBJECTS: usize = 40;
@@ -88,7 +88,7 @@ fn rollups_are_exact() {
         let mut records = Vec::new();
         for (key, sent) in keys.iter().zip(&mut sent) {
             let at = at + random.i64(0..900);
-            // Two samples of one moment have no last one.
+            // Of two samples at the same time neither would be the last one.
             if sent.contains_key(&at) {
                 continue;
             }
@@ -129,7 +129,7 @@ fn rollups_are_exact() {
             check(&connection, "v_sample_hour", &keys[i], &hours[i]);
         }
     };
-    // While some is rolled up and some is not, and when all is.
+    // Both while part of it is rolled up, and when all is.
     check_all();
     wait_for("the roll-ups", || rolled_and_quiet(&connection));
     assert!(count(&connection, "sample_minute") > 0 && count(&connection, "sample_hour") > 0);
@@ -137,14 +137,14 @@ fn rollups_are_exact() {
     stop(store);
 }
 
-/// Hours outlive minutes outlive samples, and samples that expire before they were rolled up are rolled up then.
+/// Hours outlive minutes, which outlive samples; samples that expire before the roll-up are rolled up then.
 #[test]
 fn what_expires_has_been_rolled_up() {
     let place = Place::new();
     let store = place.start();
     let key = ObjectKey::new(ApiGroup::KedaSh, "many", "o");
     store.send(vec![definition(START, &key, "u", 1, vec![trigger(0, 1.0)])]);
-    // Four days of a sample a minute: fewer than the head holds.
+    // Four days with a sample per minute: fewer than the head holds.
     let mut model: BTreeMap<i64, Model> = BTreeMap::new();
     for i in 0..5_760 {
         let at = START + i * 60_000;
@@ -207,14 +207,14 @@ fn the_size_cap_takes_the_oldest_samples_first_and_decisions_last() {
     assert!(dropped["sample"] > 0, "{dropped:?}");
     assert_eq!((dropped["hour"], dropped["history"], dropped["definition"]), (0, 0, 0));
     assert_eq!(count(&connection, "decision"), 2_000);
-    // What is left of the samples is the newest.
+    // The newest samples are left.
     let newest = START + 299_999 * 1_000;
     assert_eq!(rows(&connection, "SELECT max(at_unix_ms) FROM v_sample"), [newest.to_string()]);
     assert!(rows(&connection, "SELECT min(at_unix_ms) FROM v_sample")[0].parse::<i64>().unwrap() > START);
     stop(store);
     let after = std::fs::metadata(place.path()).unwrap().len();
     assert!(after < 5_100_000, "{before} to {after}");
-    // With next to no room the rest goes as well, the definition in force stays.
+    // With hardly any space the rest is deleted as well, except the current definition.
     options.retention.size_max = 1;
     let store = Store::start(&place.path(), options).unwrap();
     wait_for("all of it to go", || count(&connection, "decision") + count(&connection, "sample_hour") == 0);

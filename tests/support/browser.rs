@@ -1,7 +1,7 @@
-//! A headless Chromium driven through its own protocol over two pipes: no WebSocket, no other program.
+//! A headless Chromium, controlled by its own protocol over two pipes: without WebSocket or another program.
 //!
-//! What a page may never do is watched all the time: errors on the console, violations of the content security
-//! policy, requests to anybody but the page's own server, dialogs.
+//! What a page must never do is recorded all the time: console errors, violations of the content security policy,
+//! requests to other servers, dialogs.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Chromium starts in a second, on a busy machine in many.
+/// Chromium starts within a second, but on a busy machine much more slowly.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Browser {
@@ -22,19 +22,19 @@ pub(crate) struct Browser {
     messages: Receiver<Value>,
     session: Option<String>,
     ids: u64,
-    /// Events not looked at yet.
+    /// Events that are not processed yet.
     events: VecDeque<Value>,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Starts one with an empty page; `width` and `height` in CSS pixels. Times are shown in UTC.
+    /// Starts a browser with an empty page; `width` and `height` are in CSS pixels. Times are shown in UTC.
     pub(crate) fn start(width: u32, height: u32) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh")
-            // The protocol is spoken on descriptors 3 and 4.
+            // The protocol uses descriptors 3 and 4.
             .args(["-c", r#"exec "$@" 3<&0 4>&1 0</dev/null 1>&2"#, "sh", "chromium"])
-            // Tests run as root in containers, where the sandbox cannot be made.
+            // Tests run as root in containers, where the sandbox is not available.
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
             .args(["--remote-debugging-pipe", "--hide-scrollbars", "--force-color-profile=srgb"])
@@ -103,7 +103,7 @@ impl Browser {
         assert!(answer["errorText"].is_null(), "{url}: {answer}");
     }
 
-    /// What an expression is worth, as JSON; promises are waited for.
+    /// Returns the value of an expression as JSON; waits for promises.
     pub(crate) fn eval(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let answer = self.call("Runtime.evaluate", parameters);
@@ -111,7 +111,7 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true, and gives its value.
+    /// Waits until an expression is true, and returns its value.
     pub(crate) fn wait(&mut self, expression: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -128,7 +128,7 @@ impl Browser {
         self.eval("document.body.innerText").as_str().unwrap_or_default().to_owned()
     }
 
-    /// `mousePressed`, `mouseMoved` or `mouseReleased` at a point of the window.
+    /// Sends `mousePressed`, `mouseMoved` or `mouseReleased` at a point of the window.
     pub(crate) fn mouse(&mut self, kind: &str, x: f64, y: f64, clicks: u32) {
         let held = u32::from(kind != "mouseReleased" && clicks > 0);
         let button = if clicks > 0 { "left" } else { "none" };
@@ -144,7 +144,7 @@ impl Browser {
         }
     }
 
-    /// The middle of the first element that a selector finds.
+    /// Returns the middle of the first element that a selector matches.
     pub(crate) fn middle(&mut self, selector: &str) -> (f64, f64) {
         let script = format!(
             "(() => {{ const e = document.querySelector({selector:?}); e.scrollIntoView({{ block: 'nearest' }}); \
@@ -166,7 +166,7 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", features);
     }
 
-    /// The window as a PNG file below the target folder, for people to look at.
+    /// Saves the window as a PNG file below the target folder, for people.
     pub(crate) fn screenshot(&mut self, name: &str) {
         let image = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ui");
@@ -175,9 +175,9 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
     }
 
-    /// Everything since the last look that no page of ours may do; `base` is its own server.
+    /// Returns everything since the last call that the page must not do; `base` is its own server.
     pub(crate) fn misdeeds(&mut self, base: &str) -> Vec<String> {
-        // A round trip, so that all that happened before has arrived.
+        // A round trip, so that earlier events have arrived.
         self.eval("0");
         let is_foreign = |event: &Value| {
             let url = event["params"]["request"]["url"].as_str().unwrap_or_default();
@@ -190,7 +190,7 @@ impl Browser {
             "Network.requestWillBeSent" => is_foreign(event),
             _ => false,
         };
-        // A request that was overtaken by the next is cancelled by the page itself.
+        // The page itself cancels a request when the next one overtakes it.
         let is_cancelled = |event: &Value| event["params"]["canceled"] == true;
         self.events.drain(..).filter(|event| is_bad(event) && !is_cancelled(event)).map(|e| e.to_string()).collect()
     }

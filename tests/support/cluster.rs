@@ -1,7 +1,7 @@
-//! The real control plane for tests: one per test run, a namespace per test, everything that was
-//! started ends with the process (`tests/cluster/up --parent`).
+//! The real control plane for tests: one per test run, and a namespace per test. Everything ends with the process
+//! (`tests/cluster/up --parent`).
 //!
-//! If its parts cannot be had, the tests that need it fail with the reason: they are never skipped.
+//! If its parts are missing, tests that need it fail with the reason: they are never skipped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,18 +18,18 @@ use hpalite::kube::config::ClusterConfig;
 use hpalite::kube::request::{Request, Resource};
 use serde_json::Value;
 
-/// Far beyond what anything here takes on a busy machine of two cores.
+/// Far longer than anything here takes on a busy machine with two cores.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running control plane: etcd, API server, controller manager, Prometheus, exporter.
 pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
     env: BTreeMap<String, String>,
-    /// For looks that are repeated: a kubectl each would cost more than all the rest of a test.
+    /// For repeated reads, since a kubectl each would cost more than the rest of a test.
     admin: Client,
 }
 
-/// The control plane of this test run, started at the first use.
+/// The control plane of this test run, started when it is first used.
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
@@ -44,7 +44,7 @@ fn root() -> &'static Path {
 }
 
 impl Cluster {
-    /// A control plane of its own, with more arguments for `tests/cluster/up`.
+    /// Starts another control plane, with additional arguments for `tests/cluster/up`.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let parent = std::process::id().to_string();
         let output = Command::new(root().join("tests/cluster/up"))
@@ -68,19 +68,19 @@ impl Cluster {
         Self { folder, env, admin: Client::new(admin) }
     }
 
-    /// CRDs and base, as an administrator applies them, with the Service turned towards this host:
-    /// its port is that of the daemon which serves the API.
+    /// Applies CRDs and base like an administrator, with the Service pointing to this host: its port is that of the
+    /// daemon that serves the API.
     pub(crate) fn install(&self) {
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/crds")]);
-        // Over what tests have patched, where it comes again; a Service that a daemon was behind cannot be patched back.
+        // Restores what tests have patched; a Service that has pointed to a daemon cannot be patched back.
         self.kubectl(&["delete", "service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path("k8s/base")]);
     }
 
-    /// Lets the cluster's watchdog end a process with it: what a test process keeps in a static is never dropped.
+    /// Makes the cluster's watchdog end a process with the cluster, since statics of a test process are never dropped.
     fn adopt(&self, name: &str, pid: u32) {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The fields behind the command's name, which ends with the last parenthesis; the start time is the 22nd of all.
+        // Fields after the command's name, which ends with the last parenthesis; the start time is the 22nd of all.
         let Some(start) = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)) else { return };
         let mut pids = fs::File::options().append(true).open(self.folder.join("pids")).expect("up writes pids");
         writeln!(pids, "{name} {pid} {start}").expect("a line is added");
@@ -94,7 +94,7 @@ impl Cluster {
         self.env("PROMETHEUS_URL")
     }
 
-    /// Runs kubectl as administrator; panics with its error output unless it succeeds.
+    /// Runs kubectl as administrator; panics with its error output if it fails.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.try_kubectl(arguments).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
     }
@@ -130,7 +130,7 @@ impl Cluster {
         self.kubectl_with(&["apply", "-f", "-"], manifest)
     }
 
-    /// An object as JSON; `None` when it does not exist. Kinds are those of [`collection`].
+    /// Returns an object as JSON; `None` if it does not exist. Kinds are those of [`collection`].
     pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let path = format!("{}/{name}", collection(kind, namespace));
         match self.admin.json(&Request::get_path(&path)) {
@@ -140,8 +140,8 @@ impl Cluster {
         }
     }
 
-    /// Creates an object as administrator with strict field validation; the API server's answer if it refuses. A dry
-    /// run leaves nothing behind.
+    /// Creates an object as administrator with strict field validation; the error is the API server's answer. A dry run
+    /// leaves nothing behind.
     pub(crate) fn create_strictly(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<(), String> {
         let namespace = object["metadata"]["namespace"].as_str();
         let request = resource.create(namespace, object.to_string().into_bytes()).map_err(|error| error.to_string())?;
@@ -150,24 +150,24 @@ impl Cluster {
         self.admin.json::<Value>(&request).map(drop).map_err(|error| error.to_string())
     }
 
-    /// All objects of a kind in a namespace.
+    /// Returns all objects of a kind in a namespace.
     pub(crate) fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
         let list: Value = self.admin.json(&Request::get_path(collection(kind, namespace))).expect("a list");
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// `GET` of a raw path as administrator.
+    /// Sends a `GET` of a raw path as administrator.
     pub(crate) fn raw(&self, path: &str) -> Result<Value, String> {
         let text = self.try_kubectl(&["get", "--raw", path])?;
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
     }
 
-    /// `spec.replicas` of a Deployment.
+    /// Returns `spec.replicas` of a Deployment.
     pub(crate) fn replicas(&self, namespace: &str, deployment: &str) -> Option<i64> {
         self.get("deployment", namespace, deployment)?["spec"]["replicas"].as_i64()
     }
 
-    /// A fresh namespace.
+    /// Creates a namespace with a unique name.
     pub(crate) fn namespace(&self, purpose: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{purpose}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -175,7 +175,7 @@ impl Cluster {
         name
     }
 
-    /// A Deployment without pods to run: nobody needs a kubelet for `spec.replicas`.
+    /// Creates a Deployment whose pods do not run, since `spec.replicas` needs no kubelet.
     pub(crate) fn deployment(&self, namespace: &str, name: &str, replicas: u32) {
         self.apply(&deployment(namespace, name, replicas));
     }
@@ -202,7 +202,7 @@ impl Cluster {
         });
     }
 
-    /// Kubernetes Events about an object, as (type, reason, note).
+    /// Returns Kubernetes Events about an object, as (type, reason, note).
     pub(crate) fn events(&self, namespace: &str, name: &str) -> Vec<(String, String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let about = self.list("event", namespace).into_iter().filter(|event| event["regarding"]["name"] == name);
@@ -210,7 +210,7 @@ impl Cluster {
     }
 }
 
-/// Where the objects of a kind are. Old ScaledObjects have a kind of their own here.
+/// Returns the path of a kind's objects. ScaledObjects of the old API have a kind of their own here.
 fn collection(kind: &str, namespace: &str) -> String {
     let (group, plural) = match kind {
         "scaledobject" => ("keda.sh/v1alpha1", "scaledobjects"),
@@ -224,7 +224,7 @@ fn collection(kind: &str, namespace: &str) -> String {
         "event" => ("events.k8s.io/v1", "events"),
         "apiservice" => return format!("/apis/apiregistration.k8s.io/v1/{kind}s"),
         "namespace" => return format!("/api/v1/{kind}s"),
-        // plural.group, for kinds that a test brings along.
+        // plural.group, for kinds that a test defines.
         other => {
             let (plural, group) = other.split_once('.').unwrap_or_else(|| panic!("unknown kind {other}"));
             return format!("/apis/{group}/v1/namespaces/{namespace}/{plural}");
@@ -249,14 +249,14 @@ pub(crate) fn deployment(namespace: &str, name: &str, replicas: u32) -> String {
     .to_string()
 }
 
-/// A condition of a ScaledObject as (status, reason, message).
+/// Returns a condition of a ScaledObject as (status, reason, message).
 pub(crate) fn condition(object: &Value, kind: &str) -> Option<(String, String, String)> {
     let found = object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)?;
     let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
     Some((text("status"), text("reason"), text("message")))
 }
 
-/// The real binary, running against a cluster under its own service account.
+/// The real binary, running with a cluster under its own service account.
 pub(crate) struct Daemon {
     child: Option<Child>,
     pub(crate) folder: tempfile::TempDir,
@@ -267,8 +267,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the daemon that serves the cluster's APIService and waits until metrics can be read
-    /// through it. One a cluster.
+    /// Starts the daemon that serves the cluster's APIService, and waits until metrics can be read through it. One per
+    /// cluster.
     pub(crate) fn serve(cluster: &Cluster, arguments: &[&str]) -> Self {
         let daemon = Self::start(cluster, arguments);
         daemon.route(cluster);
@@ -303,7 +303,7 @@ impl Daemon {
         Self::start_in(cluster, arguments, folder)
     }
 
-    /// The same over a folder whose database is already there.
+    /// The same in a folder that already has a database.
     pub(crate) fn start_in(cluster: &Cluster, arguments: &[&str], folder: tempfile::TempDir) -> Self {
         let mut daemon = Self::spawn_in(cluster, arguments, folder);
         let url = format!("{}/readyz", daemon.http);
@@ -316,12 +316,12 @@ impl Daemon {
         daemon
     }
 
-    /// The same without waiting for anything.
+    /// The same without waiting.
     pub(crate) fn spawn_in(cluster: &Cluster, arguments: &[&str], folder: tempfile::TempDir) -> Self {
         Self::spawn(cluster, Command::new(env!("CARGO_BIN_EXE_hpalite")), arguments, folder)
     }
 
-    /// The same by a command that starts the program, under conditions of its own, in place of itself.
+    /// The same with a command that executes the program in a special environment.
     #[allow(dead_code, reason = "for the benchmarks, which share this file")]
     pub(crate) fn spawn_with(cluster: &Cluster, program: Command, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir_in(&cluster.folder).expect("a temporary folder");
@@ -349,7 +349,7 @@ impl Daemon {
                 "127.0.0.1:0",
                 "--drain",
                 "0",
-                // What the tests' metric servers listen on.
+                // The tests' metric servers listen there.
                 "--allow-network",
                 "127.0.0.0/8",
                 "--allow-network",
@@ -374,13 +374,13 @@ impl Daemon {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// One value of `/metrics`.
+    /// Returns one value of `/metrics`.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = http_get(&format!("{}/metrics", self.http));
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Rows of a statement on the history, as JSON.
+    /// Returns the rows of a statement on the history, as JSON.
     pub(crate) fn sql(&self, statement: &str) -> Vec<Value> {
         sql(&self.db(), statement)
     }
@@ -389,7 +389,7 @@ impl Daemon {
         self.folder.path().join("hpalite.db")
     }
 
-    /// SIGTERM; the time until the process has ended, and its folder with the database.
+    /// Sends SIGTERM; returns the time until the process has ended, and its folder with the database.
     pub(crate) fn stop(mut self) -> (Duration, tempfile::TempDir) {
         let mut child = self.child.take().expect("the daemon runs");
         let started = Instant::now();
@@ -401,7 +401,7 @@ impl Daemon {
         (started.elapsed(), folder)
     }
 
-    /// Waits until it ends by itself: its exit code, and its folder with the database.
+    /// Waits until it ends by itself; returns its exit code, and its folder with the database.
     pub(crate) fn wait(mut self) -> (Option<i32>, tempfile::TempDir) {
         let mut child = self.child.take().expect("the daemon runs");
         let status = wait_for("the daemon to end", || child.try_wait().expect("it can be waited for"));
@@ -409,7 +409,7 @@ impl Daemon {
         (status.code(), folder)
     }
 
-    /// What `/readyz` says, without its line end; "ok" if ready.
+    /// Returns the answer of `/readyz` without its line end; "ok" if ready.
     pub(crate) fn readiness(&self) -> String {
         let settings = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = settings.timeout_global(Some(Duration::from_secs(60))).build().into();
@@ -418,7 +418,7 @@ impl Daemon {
         text.map_or_else(|error| error.to_string(), |text| text.trim_end().to_owned())
     }
 
-    /// SIGKILL; the folder with the database.
+    /// Sends SIGKILL; returns the folder with the database.
     pub(crate) fn kill(mut self) -> tempfile::TempDir {
         let mut child = self.child.take().expect("the daemon runs");
         child.kill().expect("it can be killed");
@@ -430,7 +430,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // In order, so that the next daemon of this cluster need not wait for the lease to run out.
+            // An orderly end, so that the next daemon of this cluster need not wait for the Lease to expire.
             signal(child.id(), "TERM");
             let until = Instant::now() + Duration::from_secs(60);
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
@@ -449,7 +449,7 @@ impl Drop for Daemon {
 /// The APIService of `k8s/base`.
 pub(crate) const APISERVICE: &str = "v1beta1.external.metrics.k8s.io";
 
-/// Rows of a statement on a history, as JSON.
+/// Returns the rows of a statement on a history, as JSON.
 pub(crate) fn sql(db: &Path, statement: &str) -> Vec<Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
         .args(["sql", "--format", "json", "--db"])
@@ -479,7 +479,7 @@ pub(crate) fn path(relative: &str) -> String {
     root().join(relative).display().to_string()
 }
 
-/// Free at the time of asking; the daemon that gets it binds at once.
+/// Returns a port that is free now; the daemon that gets it binds it immediately.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
@@ -502,7 +502,7 @@ pub(crate) fn try_http_get(url: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Polls a condition until it holds; panics past the deadline. No test sleeps for a fixed time.
+/// Polls a condition until it holds; panics after the deadline. No test sleeps for a fixed time.
 pub(crate) fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     wait_until(what, DEADLINE, condition)
 }
@@ -514,12 +514,12 @@ pub(crate) fn wait_until<T>(what: &str, deadline: Duration, mut condition: impl 
             return value;
         }
         assert!(started.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
-        // The pause between two looks, not a wait for anything.
+        // The pause between two attempts, which does not wait for an event.
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }
 
-/// As [`wait_for`], for a condition that says what it saw instead: the panic repeats it.
+/// Like [`wait_for`], for a condition that returns what it saw instead, which the panic repeats.
 pub(crate) fn wait_seeing<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
@@ -531,7 +531,7 @@ pub(crate) fn wait_seeing<T>(what: &str, mut condition: impl FnMut() -> Result<T
     }
 }
 
-/// The time as Kubernetes writes it.
+/// Returns the current time in Kubernetes' format.
 pub(crate) fn now_rfc3339() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date can be run");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

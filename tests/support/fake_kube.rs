@@ -1,8 +1,8 @@
 //! A scripted API server on loopback, plain HTTP.
 //!
-//! Owns: a listener on a port of the system's choice, replies in the order they were scripted,
-//! and a record of every request. Replies can be cut, dripped, silent or missing.
-//! Must not: behave like a real API server; a test says what it answers, byte by byte if needed.
+//! Owns a listener on a port that the system chooses, scripted replies in order, and a record of every request. Replies
+//! can be cut, dripped, silent or missing.
+//! Must not behave like a real API server: each test scripts its answers, if necessary byte by byte.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hpalite::kube::ClusterConfig;
 
-/// Longer than anything takes that works; only a failing test waits for it.
+/// Longer than anything that works takes, so only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone)]
@@ -22,10 +22,10 @@ pub(crate) struct Recorded {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: String,
-    /// Names in lower case.
+    /// By names in lower case.
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
-    /// Which connection brought it, counted from 0.
+    /// The connection on which it arrived, counted from 0.
     pub(crate) connection: usize,
 }
 
@@ -34,7 +34,7 @@ impl Recorded {
         self.query.split('&').any(|part| part == "watch=true")
     }
 
-    /// A parameter as it was sent, still encoded.
+    /// Returns a parameter as it was sent, still encoded.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let pairs = self.query.split('&').filter_map(|part| part.split_once('='));
         pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
@@ -43,24 +43,24 @@ impl Recorded {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    /// A whole answer with a length.
+    /// A complete answer with a length.
     Full { code: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
     /// 200 and a chunked body, piece by piece.
     Stream(Vec<Piece>),
-    /// Reads the request and closes without a word.
+    /// Reads the request and closes the connection without an answer.
     Close,
-    /// A head that promises more body than comes.
+    /// A head that announces more body than follows.
     Short(Vec<u8>),
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Piece {
     Send(Vec<u8>),
-    /// Every byte in a chunk and a packet of its own.
+    /// Every byte in a chunk and packet of its own.
     Drip(Vec<u8>),
     /// Nothing more until the server stops.
     Silence,
-    /// The connection closes without the end of the body.
+    /// Closes the connection without the end of the body.
     Cut,
 }
 
@@ -86,7 +86,7 @@ impl Reply {
         self
     }
 
-    /// A stream of lines that then stays open.
+    /// A stream of lines that stays open.
     pub(crate) fn lines(lines: &[String]) -> Self {
         let mut pieces: Vec<_> = lines.iter().map(|l| Piece::Send(format!("{l}\n").into_bytes())).collect();
         pieces.push(Piece::Silence);
@@ -140,7 +140,7 @@ impl FakeKube {
         format!("http://{}", self.address)
     }
 
-    /// A configuration that reaches this server, with the user entry given in YAML.
+    /// Returns a configuration for this server, with the user entry given in YAML.
     pub(crate) fn config(&self, folder: &Path, user: &str) -> ClusterConfig {
         let path = folder.join("kubeconfig");
         let text = format!(
@@ -153,8 +153,8 @@ impl FakeKube {
         ClusterConfig::from_kubeconfig(&path).expect("a valid kubeconfig")
     }
 
-    /// The next answer to `GET path`, `WATCH path`, `POST path` and so on. Without a script a
-    /// watch opens and stays silent, and anything else is 404.
+    /// Adds an answer to `GET path`, `WATCH path`, `POST path` and so on. Without a script a watch opens and stays
+    /// silent, and anything else is 404.
     pub(crate) fn script(&self, route: &str, reply: Reply) {
         let mut state = self.shared.state.lock().expect("lock");
         state.scripts.entry(route.to_owned()).or_default().push_back(reply);
@@ -168,7 +168,7 @@ impl FakeKube {
         self.requests().into_iter().filter(Recorded::is_watch).collect()
     }
 
-    /// Waits until what was requested satisfies the condition.
+    /// Waits until the requests satisfy the condition.
     pub(crate) fn wait(&self, what: &str, condition: impl Fn(&[Recorded]) -> bool) {
         let until = Instant::now() + DEADLINE;
         let mut state = self.shared.state.lock().expect("lock");
@@ -232,7 +232,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>, connection: usize) -> Option
     Some(Recorded { method, path, query, headers, body, connection })
 }
 
-/// None when the connection is to close.
+/// Returns None if the connection must be closed.
 fn answer(mut stream: &TcpStream, reply: Reply, shared: &Shared) -> Option<()> {
     match reply {
         Reply::Close => None,

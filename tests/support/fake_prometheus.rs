@@ -1,6 +1,6 @@
-//! A scripted HTTP server on a loopback port: answers as told, with or without TLS, and remembers.
+//! A scripted HTTP server on a loopback port, with or without TLS, that records its requests.
 //!
-//! Also stands in for a proxy ([`Reply::Tunnel`]). A thread for each connection; all end with the fake.
+//! Can also act as a proxy ([`Reply::Tunnel`]). It has a thread per connection; all end with the fake.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -31,11 +31,11 @@ pub(crate) enum Reply {
         headers: Vec<(String, String)>,
         body: Vec<u8>,
     },
-    /// These bytes, then the connection is closed.
+    /// Sends these bytes and closes the connection.
     Raw(Vec<u8>),
-    /// These bytes, then silence.
+    /// Sends these bytes and stays silent.
     Stall(Vec<u8>),
-    /// To a CONNECT: joins the client with this address.
+    /// For a CONNECT: joins the client with this address.
     Tunnel(SocketAddr),
 }
 
@@ -82,7 +82,7 @@ impl FakePrometheus {
         Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), None, handler)
     }
 
-    /// On another address of this host.
+    /// Starts on another address of this host.
     pub(crate) fn start_at(address: IpAddr, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_with(address, None, handler)
     }
@@ -122,7 +122,7 @@ impl FakePrometheus {
         Self { address, shared }
     }
 
-    /// `http://127.0.0.1:…` or `https://localhost:…`, where the certificates' name is.
+    /// `http://127.0.0.1:…` or `https://localhost:…`, which is the name in the certificates.
     pub(crate) fn url(&self) -> String {
         match self.shared.tls {
             Some(_) => format!("https://localhost:{}", self.address.port()),
@@ -138,7 +138,7 @@ impl FakePrometheus {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Closes all connections that are open now.
+    /// Closes all open connections.
     pub(crate) fn close_connections(&self) {
         for socket in self.shared.sockets.lock().unwrap().drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
@@ -161,7 +161,7 @@ impl<T: Read + Write> Stream for T {}
 impl Shared {
     fn serve(&self, socket: TcpStream) {
         let raw = socket.try_clone().unwrap();
-        // A connection that fails is what many tests want.
+        // Many tests want the connection to fail.
         let _ = match &self.tls {
             None => self.answer_all(&mut { socket }, &raw),
             Some(config) => {
@@ -192,7 +192,7 @@ impl Shared {
                 Reply::Stall(bytes) => {
                     stream.write_all(&bytes)?;
                     stream.flush()?;
-                    // Until the client or the fake closes.
+                    // Until the client or the fake closes the connection.
                     while stream.read(&mut [0; 64])? > 0 {}
                     return Ok(());
                 }

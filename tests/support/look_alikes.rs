@@ -1,4 +1,4 @@
-//! Chains of certificates that a server presents: proper ones, and ones that are there to be searched.
+//! Certificate chains that a server presents: proper ones, and ones that cause a long search.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A server's certificate for `localhost` and what it presents beside it.
+/// A server's certificate for `localhost`, and the chain that it presents.
 pub(crate) struct LookAlikes {
-    /// What a client trusts, as PEM.
+    /// The CA that a client trusts, as PEM.
     pub(crate) root: String,
     chain: Vec<CertificateDer<'static>>,
     key: String,
@@ -23,7 +23,7 @@ fn authority(name: &str) -> CertificateParams {
 }
 
 impl LookAlikes {
-    /// So many authorities of one name and as many keys, none of which leads to the root.
+    /// Adds `count` CAs of the same name with different keys, none of which leads to the root.
     pub(crate) fn new(count: usize) -> Self {
         let root = authority("root").self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
         let mut others = Vec::new();
@@ -37,7 +37,7 @@ impl LookAlikes {
         Self::with(root, &last.unwrap(), others)
     }
 
-    /// So many authorities, each signed by the next one, the last by the root.
+    /// Adds `count` CAs, each signed by the next one, and the last one by the root.
     pub(crate) fn proper(count: usize) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = authority("root");

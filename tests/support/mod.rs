@@ -1,4 +1,4 @@
-//! Fakes and builders that several test modules share.
+//! Fakes and helpers that several test modules share.
 
 pub(crate) mod browser;
 pub(crate) mod cluster;

@@ -1,4 +1,4 @@
-//! A real Prometheus of a test's own, which scrapes what the test wants.
+//! A real Prometheus for one test, with its scrape targets.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -21,9 +21,9 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes itself, as job `self`, and `targets` (`host:port`), as job `targets`, every second.
+    /// Scrapes itself as job `self`, and `targets` (`host:port`) as job `targets`, every second.
     pub(crate) fn scraping(targets: &[&str]) -> Self {
-        // Prometheus cannot be asked which port it chose, so that one is chosen for it.
+        // Prometheus does not report which port it chose, so one is chosen for it.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let folder = tempfile::tempdir().unwrap();
         let job = |name: &str, targets: &[&str]| serde_json::json!({ "job_name": name, "static_configs": [{ "targets": targets }] });
@@ -43,7 +43,7 @@ impl Prometheus {
         Self { process, _folder: folder, url: format!("http://{address}") }
     }
 
-    /// Waits until the query has an answer, and returns its series.
+    /// Waits until the query has a result, and returns its series.
     pub(crate) fn series(&self, query: &str) -> Vec<Value> {
         let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let url = format!("{}/api/v1/query?query={escaped}", self.url);

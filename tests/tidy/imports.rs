@@ -1,12 +1,12 @@
-//! Which module may import which, read off the paths in the source: `crate::…`, `super::…` and `self::…` outside tests.
-//! Names that come through a re-export of the parent are not seen.
+//! Which module may import which, by the paths in the source: `crate::…`, `super::…` and `self::…` outside tests.
+//! Names re-exported by a parent are not recognised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::{root, sources};
 
-/// A top-level module, what it may import, and why no more than that.
+/// A top-level module, what it may import, and why no more.
 struct Layer {
     module: &'static str,
     may_import: &'static str,
@@ -61,7 +61,11 @@ const LAYERS: &[Layer] = &[
     layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
     layer("history", "scaling store wire", "plots rows of the history alone"),
     layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
-    layer("migration", "clock kube rights scaling unserved wire", "a command beside the daemon, which needs the API server alone"),
+    layer(
+        "migration",
+        "clock kube rights scaling unserved wire",
+        "a command beside the daemon, which needs the API server alone",
+    ),
     layer("config", "kube outbound scaling store", "what a daemon was told to do, whoever read it"),
     layer(
         "sources",
@@ -85,21 +89,21 @@ const LAYERS: &[Layer] = &[
     ),
 ];
 
-/// Arrows against the layers that are still to go, and names of modules that are about to change.
+/// Known violations that are still to be removed, and names of modules that are about to change.
 const STILL_THERE: &[(&str, &str)] = &[];
 const RENAMED: &[(&str, &str)] = &[("moving", "migration"), ("nearest", "spelling")];
 
-/// Circles that are still to go: a folder, and modules in it. What is left of one may not be more than this.
+/// Known circles that are still to be removed: a folder, and modules in it. They may only become smaller.
 const CIRCLES_STILL_THERE: &[(&str, &str)] = &[("wire", "scaled_object trigger")];
 
 fn renamed(name: &str) -> String {
     RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new).to_owned()
 }
 
-/// `scaling::world`, as its parts.
+/// `scaling::world`, split into its parts.
 type Module = Vec<String>;
 
-/// Without comments, and without what is compiled for tests only and stands last.
+/// Removes comments, and a test module at the end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
@@ -118,7 +122,7 @@ fn modules() -> BTreeMap<Module, String> {
         parts[0] = renamed(&parts[0]);
         (parts, code(&fs::read_to_string(file).unwrap()))
     });
-    // These are the roots of a crate: they name every module.
+    // The roots of a crate name every module.
     modules.filter(|(parts, _)| !["lib", "main", "build"].contains(&parts[0].as_str())).collect()
 }
 
@@ -152,7 +156,7 @@ fn tree(text: &str, before: &[String], found: &mut Vec<Module>) -> usize {
     at
 }
 
-/// Paths from the root of the crate that the code of a module names.
+/// Returns the paths from the root of the crate that a module's code names.
 fn paths(module: &[String], code: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
@@ -180,7 +184,7 @@ fn paths(module: &[String], code: &str) -> Vec<Module> {
     found.into_iter().map(absolute).collect()
 }
 
-/// For each folder, which of its modules (with all that is below them) names which other, and where.
+/// For each folder, which of its modules (with everything below them) names which other one, and where.
 type Arrows = BTreeMap<Module, BTreeMap<(String, String), BTreeSet<String>>>;
 
 fn arrows() -> Arrows {
@@ -188,13 +192,13 @@ fn arrows() -> Arrows {
     let mut arrows = Arrows::new();
     for (module, code) in &modules {
         for path in paths(module, code) {
-            // The module in which the item is.
+            // The module that contains the item.
             let Some(target) = (1..=path.len()).rev().map(|to| &path[..to]).find(|part| modules.contains_key(*part))
             else {
                 continue;
             };
             let shared = module.iter().zip(target).take_while(|(one, other)| one == other).count();
-            // A module and one that is inside of it belong together.
+            // A module and those inside of it belong together.
             if let (Some(from), Some(to)) = (module.get(shared), target.get(shared)) {
                 let within = arrows.entry(module[..shared].to_vec()).or_default();
                 within.entry((from.clone(), to.clone())).or_default().insert(module.join("::"));
@@ -224,7 +228,7 @@ fn modules_import_what_their_layer_allows() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The table itself: whoever stands in it may import only what stands above it in the table.
+/// Each layer may import only layers that are above it in the table.
 #[test]
 fn the_layers_have_no_circle() {
     for (at, layer) in LAYERS.iter().enumerate() {
@@ -234,7 +238,7 @@ fn the_layers_have_no_circle() {
     }
 }
 
-/// Everything that can be reached from a module, by whatever way.
+/// Returns all modules that can be reached from a module.
 fn reached(from: &str, arrows: &BTreeMap<(String, String), BTreeSet<String>>) -> BTreeSet<String> {
     let (mut reached, mut waiting) = (BTreeSet::new(), vec![from.to_owned()]);
     while let Some(module) = waiting.pop() {

@@ -1,4 +1,4 @@
-//! Old times are plotted from what is left of them: samples, minutes, hours, and never from two at once.
+//! Old times are plotted from what is left of them, samples, minutes or hours, and never from two of these at once.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,12 @@ use crate::store::{Place, START, count, definition, keeping_all, rows, sample, s
 const HOUR: i64 = 3_600_000;
 const POLL_MS: i64 = 15_000;
 const DAYS: i64 = 4;
-/// Nobody answers in this hour.
+/// No server answers in this hour.
 const OUTAGE: std::ops::Range<i64> = START + 50 * HOUR..START + 51 * HOUR;
 const RANGE: Range = Range { from: START, to: START + DAYS * 24 * HOUR - 1 };
 const SAMPLES: u64 = (DAYS * 24 * HOUR / POLL_MS) as u64;
 
-/// Four days of samples, all of them packed and rolled up.
+/// Four days of samples, all packed and rolled up.
 fn four_days() -> Place {
     let place = Place::new();
     let store = place.start();
@@ -27,7 +27,7 @@ fn four_days() -> Place {
         false => Answer::Value(((at - START) / POLL_MS % 1_000) as f64),
     };
     let mut records: Vec<Record> = vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])];
-    // Not on the minute, so that a polling interval spans every edge.
+    // Not at whole minutes, so that a polling interval spans every edge.
     let times = (START + 7_000..RANGE.to).step_by(POLL_MS as usize);
     records.extend(times.map(|at| sample(at, &web(), answer(at))));
     for part in records.chunks(1_500) {
@@ -43,7 +43,7 @@ fn four_days() -> Place {
     place
 }
 
-/// Runs the store until what is too old is gone.
+/// Runs the store until everything too old is deleted.
 fn expire(place: &Place, options: Options, is_done: impl Fn(&Connection) -> bool) {
     let store = Store::start(&place.path(), options).unwrap();
     let connection = place.open();
@@ -63,7 +63,7 @@ fn extremes(trigger: &Trigger) -> (f64, f64) {
     points.fold((f64::MAX, f64::MIN), |(min, max), point| (min.min(point.min), max.max(point.max)))
 }
 
-/// Every sample once, nothing broken but by the outage, which is told as what it was.
+/// Asserts that every sample counts once, and that only the outage leaves a gap, with its cause.
 fn assert_whole(place: &Place, step: i64, what: &str) {
     let history = history(place, RANGE, step);
     let trigger = &history.triggers[0];
@@ -87,7 +87,7 @@ fn nothing_is_missing_or_told_twice_at_any_age() {
     let all = |what: &str| [10_000, 60_000, 300_000, HOUR].iter().for_each(|step| assert_whole(&place, *step, what));
     all("with all samples");
 
-    // What a slice of deleting leaves of a block: samples here and there.
+    // What an interrupted deletion leaves of a block: some samples.
     let connection = place.open();
     connection.execute("DELETE FROM sample_chunk WHERE (id & 4095) % 3 = 1", []).unwrap();
     all("with two thirds of the samples");
@@ -104,7 +104,7 @@ fn nothing_is_missing_or_told_twice_at_any_age() {
     all("with hours alone");
 }
 
-/// Whatever goes first: hours that are not kept as long as minutes are made of them.
+/// In any order of deletion, even if hours are kept for a shorter time than the minutes from which they are made.
 #[test]
 fn finer_forms_stand_in_for_coarser_ones_that_are_gone() {
     let place = four_days();
@@ -119,8 +119,8 @@ fn finer_forms_stand_in_for_coarser_ones_that_are_gone() {
     assert_whole(&place, 60_000, "with samples and some hours");
 }
 
-/// A month of one object are hundreds of hours, not hundreds of thousands of samples: finer forms are made to lie, and
-/// nobody notices.
+/// A month of one object has hundreds of hours, and hundreds of thousands of samples that must not be read: finer forms
+/// are falsified, without an effect.
 #[test]
 fn coarse_plots_do_not_read_finer_forms() {
     const MONTH: Range = Range { from: RANGE.to - 30 * 24 * HOUR, to: RANGE.to };

@@ -1,4 +1,4 @@
-//! The JSON behind the page, and what the server refuses.
+//! The page's JSON, and which requests the server refuses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::scene::{EVIL_NAME, MINUTE, Scene, key};
 
-/// Head and body of an answer to a request with one header more.
+/// Sends a request with one additional header; returns head and body of the answer.
 fn ask(address: SocketAddr, method: &str, path: &str, host: &str, header: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{header}Connection: close\r\n\r\n").unwrap();
@@ -50,7 +50,7 @@ fn headers_keep_others_out() {
     let (head, body) = ask(address, "GET", "/api/objects", "evil.example:8081", "");
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
     assert!(body.contains("localhost") && !body.contains("objects"), "{body}");
-    // What is sent for a trigger, to the right name.
+    // A trigger's request, with the right name.
     for path in ["/", "/api/objects"] {
         let (head, body) = ask(address, "GET", path, "127.0.0.1:8081", "Hpalite-Poll: 1\r\n");
         assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
@@ -92,7 +92,7 @@ fn objects_are_listed_with_their_state() {
     let spark = &find("shop", "recommendations", "keda.sh")["spark"];
     let values = spark["values"].as_array().unwrap();
     assert!((55..=65).contains(&values.len()), "{spark}");
-    // Zero is a value, silence is none.
+    // Zero is a value, a missing sample is not.
     assert!(values.iter().filter(|value| **value == 0).count() > 50, "{spark}");
     let broken = &find("batch", "imports", "keda.sh")["spark"]["values"];
     assert!(broken.as_array().unwrap().iter().filter(|value| value.is_null()).count() > 30, "{broken}");
@@ -135,13 +135,13 @@ fn one_object_over_time() {
     assert_eq!(paused["from"].as_i64().unwrap() - to, -13 * MINUTE);
     assert_eq!(paused["until"].as_i64().unwrap() - to, -8 * MINUTE);
     assert!(periods.iter().any(|period| period["kind"] == "notready" && period["until"] == to - 43 * MINUTE));
-    // The first step tells what was before the range began.
+    // The first step shows the state before the range began.
     assert!(history["replicas"][0][0].as_i64().unwrap() < from, "{}", history["replicas"]);
     let manual = &history["replica_changes"][0];
     assert_eq!((&manual["actor"], &manual["manager"]), (&"other".into(), &"kubectl-scale".into()));
     assert_eq!(history["decisions"][0]["triggers"][0]["value"], 410.0);
 
-    // A day in few points: extremes survive, and the number of points is bounded.
+    // A day in few points: extremes are kept, and the number of points is bounded.
     let (_, day) = get(
         gate.local_addr(),
         &format!("/api/objects/shop/checkout?from={}&to={to}&points=100", to - 24 * 60 * MINUTE),
@@ -154,7 +154,7 @@ fn one_object_over_time() {
     let highest = points.iter().filter_map(|point| point[2].as_f64()).fold(0.0, f64::max);
     assert!(highest > 550.0, "{highest}");
 
-    // The end of time is a time.
+    // The largest possible time is valid.
     for path in ["/api/objects/shop/checkout", "/api/objects/shop/checkout/why"] {
         let (status, answer) = get(gate.local_addr(), &format!("{path}?to={}", i64::MAX));
         assert_eq!(status, 200, "{path}: {answer}");
@@ -233,18 +233,18 @@ fn why_is_told_in_words() {
     };
     assert!(texts(&why).iter().any(|text| text.contains("by kubectl-scale")), "{why}");
     assert_eq!(why["metrics"][0]["target"], 100.0);
-    // The time asked for, not only now.
+    // At the requested time, not only now.
     let (from, to) = (scene.now - 46 * MINUTE, scene.now - 45 * MINUTE);
     let then = ask(&format!("?from={from}&to={to}"));
     let held = then["held_by"].as_array().unwrap();
     assert!(held.iter().any(|held| held["text"].as_str().unwrap().contains("timeout")), "{then}");
     assert_eq!((&then["from"], &then["to"]), (&from.into(), &to.into()));
-    // Of a long time its last day, and of that the newest.
+    // Of a long range its last day, and of that the newest entries.
     let month = ask(&format!("?last={}", 30 * 24 * 60 * MINUTE));
     assert_eq!(month["to"].as_i64().unwrap() - month["from"].as_i64().unwrap(), 24 * 60 * MINUTE);
     assert!(texts(&month).len() <= 200, "{month}");
     assert_eq!(texts(&month).last(), texts(&why).last());
-    // Two of one name are two.
+    // Two objects with the same name are distinguished.
     let legacy = ask("?group=keda.k8s.io");
     assert_eq!(legacy["metrics"][0]["metric"], "s0-legacy", "{legacy}");
 
@@ -261,7 +261,7 @@ fn why_is_told_in_words() {
     }
 }
 
-/// Of more entries than anybody reads, the newest, and how many there are besides.
+/// Of more entries than anybody reads, the newest are returned with the number of the others.
 #[test]
 fn an_explanation_is_bounded() {
     let mut scene = Scene::empty();

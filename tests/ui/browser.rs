@@ -1,4 +1,4 @@
-//! Clicking through the page in headless Chromium. Screenshots are left in target/tmp/ui.
+//! Uses the page in headless Chromium. Screenshots are saved in target/tmp/ui.
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ fn a_walk_through_the_page() {
     browser.dark(false);
     browser.open(&base);
 
-    // The overview lists everything that lives.
+    // The overview lists all existing objects.
     browser.wait("document.querySelectorAll('.objects tbody tr').length >= 15");
     let text = browser.text();
     for part in ["shop/checkout", "keda.k8s.io", "batch/imports", "fallback", "paused", "invalid", "connect", EVIL_NAME]
@@ -40,7 +40,7 @@ fn a_walk_through_the_page() {
     browser.screenshot("overview-dark");
     browser.dark(false);
 
-    // The filter asks the server; removed ones come when asked for.
+    // The filter queries the server; deleted objects are listed on demand.
     let filter = browser.middle("input[type=search]");
     browser.click(filter.0, filter.1, 1);
     browser.call("Input.insertText", serde_json::json!({ "text": "shop/c" }));
@@ -49,7 +49,7 @@ fn a_walk_through_the_page() {
     browser.click(removed.0, removed.1, 1);
     browser.wait("document.querySelectorAll('tr.removed').length === 1");
 
-    // A click leads to the object; two of one name are two.
+    // A click opens the object; two objects with the same name are distinguished.
     let link = browser.middle(".objects a[href='#/objects/shop/checkout']");
     browser.click(link.0, link.1, 1);
     browser.wait("document.querySelectorAll('.plot path.value').length > 1");
@@ -71,7 +71,7 @@ fn a_walk_through_the_page() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // Why there are as many as there are, and what moved them, newest first.
+    // The reasons for the current count, and the changes to it, newest first.
     browser.wait("document.querySelectorAll('.explanation ol li').length > 1");
     let held = browser.eval("document.querySelector('.explanation .state').innerText");
     let held = held.as_str().unwrap();
@@ -87,7 +87,7 @@ fn a_walk_through_the_page() {
     browser.resize(1360, 1500);
     browser.screenshot("object-light");
 
-    // Hovering tells numbers.
+    // Hovering shows numbers.
     let (x, y) = browser.middle(PLOT);
     browser.mouse("mouseMoved", x - 120.0, y, 0);
     let told = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
@@ -98,7 +98,7 @@ fn a_walk_through_the_page() {
     browser.screenshot("object-dark-hover");
     browser.dark(false);
 
-    // Dragging zooms, and the address says so; a double click goes back.
+    // Dragging zooms, which changes the address; a double click goes back.
     browser.mouse("mouseMoved", x - 200.0, y, 0);
     browser.mouse("mousePressed", x - 200.0, y, 1);
     browser.mouse("mouseMoved", x + 50.0, y, 1);
@@ -131,12 +131,12 @@ fn a_walk_through_the_page() {
     browser.key("0");
     browser.wait("!location.hash.includes('from=')");
 
-    // The other of the name.
+    // The other object of this name.
     browser.open(&format!("{base}#/objects/shop/checkout?group=keda.k8s.io&range=6h"));
     browser.wait("document.body.innerText.includes('s0-legacy')");
     assert!(!browser.text().contains("s1-prometheus"));
 
-    // Names of objects that nobody knows are told.
+    // An unknown object is reported.
     browser.open(&format!("{base}#/objects/shop/nothing"));
     browser.wait("document.querySelector('#status').innerText.includes('knows no ScaledObject shop/nothing')");
     let misdeeds = browser.misdeeds(&base);
@@ -154,8 +154,8 @@ fn a_walk_through_the_page() {
     browser.screenshot("object-narrow");
 }
 
-/// The plot of a young object fits what there is of it, a decision leads to its place in the plot, and errors are told
-/// themselves, by trigger.
+/// The plot of a young object is fitted to its history, a decision links to its place in the plot, and errors are shown
+/// by trigger.
 #[test]
 fn a_young_object_and_a_link_into_the_plot() {
     let mut scene = Scene::full();
@@ -182,7 +182,7 @@ fn a_young_object_and_a_link_into_the_plot() {
         browser.wait("document.body.innerText.includes('s0-prometheus: no series since') && document.body.innerText");
     let text = text.as_str().unwrap();
     assert!(text.contains("5→1 by the HPA") && !text.contains("no sample yet"), "{text}");
-    // What somebody chose stays.
+    // A chosen range is kept.
     let hour = browser.middle(".ranges button:nth-child(2)");
     browser.click(hour.0, hour.1, 1);
     browser.wait("location.hash.includes('range=1h')");
@@ -258,7 +258,7 @@ fn the_page_lives_on_when_the_server_goes_and_comes() {
     browser.wait("document.querySelector('#status').innerText === 'hpalite cannot be reached'");
     let kept = browser.eval("document.querySelectorAll('.objects tbody tr').length");
     assert!(kept.as_u64().unwrap() >= 15, "what was loaded stays: {kept}");
-    // The port may have been taken by a neighbour meanwhile: then there is nothing to come back to.
+    // Fails if another test has taken the port meanwhile.
     let listener = std::net::TcpListener::bind(address).unwrap();
     let _gate = hpalite::ui::start(listener, &scene.db()).unwrap();
     browser.wait("document.querySelector('#status').innerText === ''");

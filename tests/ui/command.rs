@@ -1,4 +1,4 @@
-//! `hpalite history` as a person runs it, beside an open database.
+//! `hpalite history` on a command line, beside an open database.
 
 use std::process::{Command, Output};
 
@@ -34,7 +34,7 @@ fn plot_csv_and_json() {
     let csv = text(&history(&scene, &["batch/imports", "--since", "2h", "--csv", "--width", "2000"]));
     let mut lines = csv.lines();
     assert_eq!(lines.next(), Some("at,trigger,metric,min,max,last,samples,threshold,activation_threshold,replicas"));
-    // 25 minutes of numbers, four a minute; the errors since then have no lines.
+    // 25 minutes of numbers, four per minute; the errors since then have no lines.
     assert_eq!(lines.clone().count(), 100, "{csv}");
     assert!(lines.all(|line| line.ends_with(",1,10,5,2") && line.contains("Z,0,s0-prometheus,")), "{csv}");
 
@@ -53,9 +53,9 @@ fn a_month_is_plotted_from_what_is_left_of_it() {
     assert_eq!((&json["step"], &trigger["samples"]), (&3_600_000.into(), &(24 * 60 * 4).into()), "{trigger}");
     let points = trigger["stretches"][0].as_array().unwrap();
     assert!((24..=25).contains(&points.len()), "{trigger}");
-    // The hours at both ends are parts of hours.
+    // The first and the last hour are incomplete.
     assert!(points[1..points.len() - 1].iter().all(|point| point[2] == 89), "{trigger}");
-    // Closer by it are the same hours, no more and no less.
+    // A higher resolution has exactly the same hours.
     let hours = text(&history(&scene, &["shop/archive", "--since", "30d", "--width", "2000", "--csv"]));
     assert_eq!(hours.lines().count(), 1 + points.len(), "{hours}");
 }

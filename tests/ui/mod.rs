@@ -1,4 +1,4 @@
-//! The history as people look at it: the page in a real browser, its JSON, and the plot in a terminal.
+//! The user's views of the history: the page in a real browser, its JSON, and the plot in a terminal.
 
 mod ages;
 mod api;

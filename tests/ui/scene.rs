@@ -1,4 +1,4 @@
-//! A database with a plausible day in it, ending now.
+//! A database with a plausible day, which ends now.
 
 use std::f64::consts::TAU;
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ use crate::store::{count, wait_for};
 pub(crate) const MINUTE: i64 = 60_000;
 const POLL_MS: i64 = 15_000;
 
-/// Texts as nobody should name things, and as somebody will.
+/// Hostile texts, as an attacker would choose them.
 pub(crate) const EVIL_NAME: &str = "<img src=x onerror=alert(1)>";
 pub(crate) const EVIL_METRIC: &str = "s0-\"><script>alert(2)</script>";
 pub(crate) const EVIL_MESSAGE: &str = "</td></table><script>alert(3)</script><iframe src=//evil.example>&amp;";
@@ -69,7 +69,7 @@ impl Scene {
         scene
     }
 
-    /// A day of `shop/archive`, so long ago that its hours alone are left.
+    /// A day of `shop/archive`, so long ago that only its hours are left.
     pub(crate) fn old() -> Self {
         const DAY: i64 = 24 * 60;
         let mut scene = Self::empty();
@@ -77,7 +77,7 @@ impl Scene {
         scene.define(&object, 21 * DAY, 1, &serde_json::json!({}), vec![trigger(0, None, "s0-prometheus", 50.0)]);
         scene.poll(&object, 0, 20 * DAY, 19 * DAY, |at| Answer::Value((at / POLL_MS % 90) as f64));
         scene.write();
-        // A store that starts looks at once for what is too old.
+        // A store deletes what is too old when it starts.
         let stopped = scene.store.take().map(|store| store.stop(Duration::from_secs(120)));
         assert!(stopped.is_some_and(|stopped| stopped.complete));
         scene.store = Some(Store::start(&scene.db(), Options::default()).unwrap());
@@ -93,7 +93,7 @@ impl Scene {
         self.folder.path().join("history.db")
     }
 
-    /// The page, with nothing else of the daemon.
+    /// Serves only the page, without the rest of the daemon.
     pub(crate) fn serve(&self) -> Gate {
         hpalite::ui::start(TcpListener::bind("127.0.0.1:0").unwrap(), &self.db()).unwrap()
     }
@@ -145,7 +145,7 @@ impl Scene {
         self.records.push(Record::Condition { at: self.at(minutes_ago), object: object.clone(), condition });
     }
 
-    /// Polls from one time ago to another.
+    /// Adds polls from one time ago to another, in minutes.
     fn poll(&mut self, object: &ObjectKey, index: u16, from: i64, until: i64, answer: impl Fn(i64) -> Answer) {
         for at in ((self.now - from * MINUTE)..(self.now - until * MINUTE)).step_by(usize::try_from(POLL_MS).unwrap()) {
             let answer = answer(at);
@@ -312,7 +312,7 @@ impl Scene {
         self.decide(&object, 4, Reason::Active, before + 2, before + 2, 410.0);
     }
 
-    /// Of the same name in the other API group.
+    /// An object of the same name in the other API group.
     fn legacy(&mut self) {
         let object = ObjectKey::new(ApiGroup::KedaK8sIo, "shop", "checkout");
         self.define(&object, 120, 1, &serde_json::json!({}), vec![trigger(0, None, "s0-legacy", 3.0)]);
@@ -335,8 +335,7 @@ impl Scene {
         self.replicas(&object, 45, Some(1), 2, Some(EVIL_NAME));
     }
 
-    /// What else runs in a cluster.
-    /// `shop/young`, created six minutes ago, whose series vanished and let it be scaled in.
+    /// `shop/young`, created six minutes ago, which was scaled in because its series disappeared.
     pub(crate) fn young(&mut self) {
         let object = key("shop", "young");
         let spec = serde_json::json!({ "scaleTargetRef": { "name": "young" }, "triggers": [

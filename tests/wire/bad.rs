@@ -1,5 +1,5 @@
-//! Every manifest of `bad.yaml` gives exactly the errors that its comments announce, from `check`
-//! and from the readers that the daemon uses alike.
+//! Every manifest of `bad.yaml` causes exactly the errors that its comments announce, from `check` and from the
+//! daemon's readers.
 
 use hpalite::check::{Outcome, Severity};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKind, Problem};
@@ -19,7 +19,7 @@ fn expected(document: &str) -> Vec<Expected<'_>> {
         .lines()
         .filter_map(|line| line.strip_prefix("# expect: "))
         .map(|line| {
-            // The colons of an empty first or last part lose their blank.
+            // The colons of an empty first or last part have no blank.
             let line = line.strip_prefix(":: ").map_or(line.to_owned(), |rest| format!(" :: {rest}"));
             let parts: Vec<&str> = Box::leak(line.into_boxed_str()).split(" ::").map(str::trim).collect();
             let [field, message, fix] = parts[..] else { panic!("three parts, not {parts:?}") };
@@ -32,7 +32,7 @@ fn matches(expected: &Expected<'_>, field: &str, message: &str, fix: &str) -> bo
     expected.field == field && message.contains(expected.message) && fix.contains(expected.fix)
 }
 
-/// The problems that the daemon's own reader finds, or the text with which it refuses.
+/// Returns the problems that the daemon's own reader finds, or its reason to refuse the object.
 fn problems(document: &str) -> Result<Vec<Problem>, String> {
     let value: Value = serde_saphyr::from_str(document).unwrap();
     let group = match value["apiVersion"].as_str().unwrap() {
@@ -78,7 +78,7 @@ fn bad_manifests_give_the_announced_errors() {
         assert_eq!(report.outcome(), Outcome::Problems, "{document}");
         match problems(document) {
             Ok(problems) => {
-                // Beyond these the API server refuses more, which the daemon never sees.
+                // The API server refuses more than these, which the daemon never sees.
                 let from_check: Vec<_> = errors.iter().map(|f| (&f.field, &f.message, &f.fix)).collect();
                 let is_template = errors.iter().any(|error| error.message.starts_with("is a template"));
                 for problem in problems.iter().filter(|_| !is_template) {
@@ -87,7 +87,7 @@ fn bad_manifests_give_the_announced_errors() {
                 }
                 assert!(problems.is_sorted_by_key(|problem| problem.step), "{document}");
             }
-            // What has no name is never met in a cluster.
+            // An object without a name cannot exist in a cluster.
             Err(text) => assert!(text.contains("metadata"), "{text}\n{document}"),
         }
     }

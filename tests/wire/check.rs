@@ -1,4 +1,4 @@
-//! `check` as its users meet it: lines, warnings, several objects, exit codes, both outputs.
+//! `check` for its users: lines, warnings, several objects, exit codes, both output formats.
 
 use std::fs;
 use std::path::PathBuf;
@@ -257,7 +257,7 @@ fn hostile_text_is_refused_and_not_followed() {
     }
 }
 
-/// What the API server refuses by its CRDs or by itself, and the readers do not look at.
+/// What the API server refuses by its CRDs or by itself, although the readers ignore it.
 #[test]
 fn what_the_api_server_refuses_is_an_error() {
     for (from, to, expected) in [
@@ -372,7 +372,7 @@ fn templates_are_to_be_rendered_first() {
         .replace("scaleTargetRef: {name: web}", "scaleTargetRef: {name: '{{ include \"app.name\" . }}'}");
     let found = lines(&named);
     assert!(found.len() == 1 && found[0].ends_with(RENDER), "{found:?}");
-    // Braces that Prometheus or Alertmanager have are none of Helm's.
+    // Braces of Prometheus or Alertmanager are not Helm's.
     assert!(lines(&GOOD.replace("total[2m]", "total{a=\"{{b}}\"}[2m]")).is_empty());
 }
 
@@ -446,7 +446,7 @@ fn counts_do_not_work_as_values_in_all() {
     assert!(found.len() == 1 && found[0].contains("does not fall as replicas come"), "{found:?}");
 }
 
-/// Beside a formula no trigger needs a target of its own, whatever its type.
+/// With a formula no trigger of any type needs a target of its own.
 #[test]
 fn a_formula_stands_in_for_every_target() {
     let triggers = [
@@ -466,7 +466,7 @@ fn a_formula_stands_in_for_every_target() {
     assert_eq!(without.iter().filter(|line| line.contains("missing required parameter")).count(), 3, "{without:?}");
 }
 
-/// One mistake is one error, wherever its consequences are seen.
+/// One mistake is one error, wherever its consequences appear.
 #[test]
 fn what_follows_from_a_mistake_is_not_another() {
     let spec = GOOD.lines().skip_while(|line| !line.starts_with("spec:"));

@@ -1,5 +1,5 @@
-//! The recorded behaviour of KEDA 2.20.2: the same manifests give the same HPAs, and every status
-//! that it wrote is read and written back unchanged.
+//! The recorded behaviour of KEDA 2.20.2: the same manifests give the same HPAs, and every status that it wrote is read
+//! and written back unchanged.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn readings() -> BTreeMap<String, Reading> {
         .collect()
 }
 
-/// Server defaults that are no difference, and quantities in one spelling.
+/// Removes defaults of the API server, which are no difference, and normalises quantities.
 fn normal(mut spec: Value) -> Value {
     for metric in spec["metrics"].as_array_mut().into_iter().flatten() {
         for name in ["averageValue", "value"] {
@@ -52,14 +52,14 @@ fn hpas_are_those_that_keda_made() {
             continue;
         };
         let Some(recorded) = record[&name].get("hpa") else {
-            // Paused, so that there is no HPA.
+            // It is paused, so there is no HPA.
             assert!(object.pause.is_full(), "{name}");
             continue;
         };
         let status = status::from_value(&record[&name]["status"]);
         let gvkr: Gvkr = status.scale_target_gvkr.clone().unwrap();
         let mut desired = hpa::desired(&object, definition, &gvkr, "main");
-        // The label that KEDA, and so the daemon, puts on the object before it makes the HPA.
+        // The label that KEDA, like the daemon, adds to the object before creating the HPA.
         desired.labels.insert("scaledobject.keda.sh/name".to_owned(), name.clone());
         let body = wire_hpa::to_apply(&desired);
         assert_eq!(body["metadata"]["name"], recorded["name"], "{name}");
@@ -100,7 +100,7 @@ fn what_we_write_reads_back_without_drift() {
     }
 }
 
-/// A spec that the API server has stored, with its spelling of the quantities.
+/// A spec as the API server stores it, with normalised quantities.
 #[test]
 fn resource_metrics_read_back_without_drift() {
     let trigger = |value: &str, container: &str| json!({"type": "memory", "metricType": "AverageValue", "metadata": {"value": value, "containerName": container}});
@@ -149,7 +149,7 @@ fn recorded_columns_agree() {
         let Some(case) = record.get(&name) else {
             continue;
         };
-        // Written only once an object is past its target and not paused.
+        // Only written once an object has a target and is not paused.
         for (column, ours) in [
             ("triggersTypes", &reading.object.triggers_types),
             ("authenticationsTypes", &reading.object.authentications_types),
@@ -158,7 +158,7 @@ fn recorded_columns_agree() {
                 assert_eq!(text, ours, "{name}");
             }
         }
-        // Stored objects parse like the manifests, whatever the API server and KEDA added.
+        // Stored objects are read like the manifests, whatever the API server and KEDA have added.
         let stored =
             json!({"metadata": {"name": name, "namespace": "compat"}, "spec": case["spec"], "status": case["status"]});
         let stored = scaled_object::from_slice(ApiGroup::KedaSh, stored.to_string().as_bytes()).unwrap();

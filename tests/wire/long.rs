@@ -1,4 +1,4 @@
-//! Texts that are as long as the API server lets them be: read in no time, whatever is in them.
+//! Texts as long as the API server allows: read quickly, whatever is in them.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use hpalite::scaling::model::ApiGroup;
 use hpalite::wire::scaled_object;
 use serde_json::{Value, json};
 
-/// What the CRD allows for one parameter.
+/// The CRD's limit for one parameter.
 const LENGTH: usize = 16_384;
 
 const TRIGGERS: usize = 10;
@@ -77,9 +77,9 @@ fn no_definition_takes_long_to_read() {
         let begun = Instant::now();
         let read = scaled_object::from_slice(ApiGroup::KedaSh, bytes.as_bytes()).unwrap();
         slowest = slowest.max((begun.elapsed(), name));
-        // What is recorded and told of it is short.
+        // What is recorded and reported is short.
         assert!(read.spec_json.len() <= 64 << 10);
     }
-    // A tenth of a second each, unoptimised; what grew with the square of the length took minutes.
+    // A tenth of a second each without optimisation; quadratic algorithms took minutes.
     assert!(slowest.0 < Duration::from_secs(30), "{slowest:?}");
 }

@@ -1,4 +1,4 @@
-//! Manifests as people write them, through the same code as the daemon and `check`.
+//! Manifests as users write them, read by the code of the daemon and of `check`.
 
 mod bad;
 mod check;
@@ -8,7 +8,7 @@ mod secrets;
 
 use hpalite::check::{Check, CheckReport};
 
-/// What `check` says about one file.
+/// Returns the report of `check` about one file.
 fn check(text: &str) -> CheckReport {
     let mut check = Check::default();
     check.file("file.yaml", text);

@@ -1,4 +1,4 @@
-//! What is secret in a manifest is in nothing that is made of it.
+//! Secrets in a manifest appear in nothing that is derived from it.
 
 use hpalite::scaling::model::ApiGroup;
 use hpalite::wire::scaled_object;
@@ -65,7 +65,7 @@ fn no_secret_is_recorded_or_told() {
                     let (server, query) = query.shown();
                     format!("{server} {query}")
                 }));
-                // What is recorded is read again to explain what was done.
+                // The recorded spec is read again to explain decisions.
                 let again = json!({"metadata": {"name": "web"}, "spec": serde_json::from_str::<Value>(&read.spec_json).unwrap()});
                 let again = scaled_object::from_value(ApiGroup::KedaSh, again).unwrap().object;
                 assert!(again.definition.is_ok(), "{}: {:?}", read.spec_json, again.definition);

@@ -1,4 +1,4 @@
-//! What we cost whoever applies ScaledObjects: one client, one object after another, without a daemon and beside one.
+//! How much the daemon slows a client that applies ScaledObjects one after another, compared with no daemon.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::{
     DEPLOYMENTS, HPAS, NAMESPACE, SCALED_OBJECTS, count, deployment, make, name, ready, row, scaled_object, settle,
 };
 
-/// Writes of the API server's own count that can only be ours: what they are, group, resource, subresource, verb.
+/// Writes in the API server's metrics that only the daemon makes: name, group, resource, subresource, verb.
 const OURS: [(&str, &str, &str, &str, &str); 4] = [
     ("claim", "keda.sh", "scaledobjects", "", "PATCH"),
     ("status", "keda.sh", "scaledobjects", "status", "PATCH"),
@@ -52,7 +52,7 @@ pub(crate) fn run(admin: &Client, cluster: &Cluster, objects: usize, polling: u6
         (events >= 3 * objects as u64).then_some(())
     });
     after("    to all events");
-    // Each HPA's first sync is over.
+    // By then each HPA has had its first sync.
     settle(Duration::from_secs(30));
     row("    daemon's CPU", &format!("{:.2} s", process.cpu_seconds() - cpu), "");
     let mut whole = 0.0;
@@ -64,7 +64,7 @@ pub(crate) fn run(admin: &Client, cluster: &Cluster, objects: usize, polling: u6
     row("    writes of each object", &format!("{whole:.2}"), "");
 }
 
-/// As `kubectl apply` does: a look, and then a create.
+/// Applies like `kubectl apply`: a read, and then a create.
 fn one_by_one(admin: &Client, cluster: &Cluster, objects: usize, polling: u64) -> Duration {
     let started = Instant::now();
     for n in 0..objects {
@@ -76,7 +76,7 @@ fn one_by_one(admin: &Client, cluster: &Cluster, objects: usize, polling: u64) -
     started.elapsed()
 }
 
-/// As the API server counted them.
+/// Returns writes as the API server counted them.
 fn writes(admin: &Client) -> BTreeMap<&'static str, u64> {
     let text = String::from_utf8(admin.send(&Request::get_path("/metrics")).unwrap()).unwrap();
     let lines: Vec<_> = text.lines().filter(|line| line.starts_with("apiserver_request_total{")).collect();

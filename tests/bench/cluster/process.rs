@@ -1,17 +1,17 @@
-//! A process as `/proc` sees it.
+//! A process as `/proc` shows it.
 
 use std::fs;
 
-/// Of `/proc/<pid>/stat`: fixed on Linux, whatever the kernel's own tick is.
+/// In `/proc/<pid>/stat`: fixed on Linux, whatever the kernel's own tick is.
 const TICKS_A_SECOND: f64 = 100.0;
 
 pub(crate) struct Process(pub(crate) u32);
 
 pub(crate) struct Memory {
     pub(crate) resident_mb: f64,
-    /// Without the pages of files.
+    /// Without file-backed pages.
     pub(crate) own_mb: f64,
-    /// Shared pages by their share.
+    /// With shared pages divided among the processes that share them.
     pub(crate) shared_out_mb: f64,
     pub(crate) peak_mb: f64,
 }

@@ -1,4 +1,4 @@
-//! Reads of external metrics as the kube-apiserver sends them: kept-alive TLS, the front proxy's certificate.
+//! Reads of external metrics like the kube-apiserver's: kept-alive TLS with the front proxy's certificate.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -35,7 +35,7 @@ impl Found {
     }
 }
 
-/// Reads metrics of all objects in turn over so many connections; every answer is looked at.
+/// Reads the metrics of all objects in turn over this number of connections; every answer is checked.
 pub(crate) fn run(cluster: &Cluster, port: u16, connections: usize, objects: usize, time: Duration) -> Found {
     let config = config(cluster);
     let stop = Arc::new(AtomicBool::new(false));
@@ -71,7 +71,7 @@ pub(crate) fn run(cluster: &Cluster, port: u16, connections: usize, objects: usi
     Found { waits, took }
 }
 
-/// When the metric of an object is served for the first time.
+/// Returns when the metric of an object is served for the first time.
 pub(crate) fn first(cluster: &Cluster, port: u16, object: usize) -> Instant {
     let config = config(cluster);
     let request = request(object);
@@ -82,7 +82,7 @@ pub(crate) fn first(cluster: &Cluster, port: u16, object: usize) -> Instant {
         if answer.unwrap_or(false) {
             return Instant::now();
         }
-        // The pause between two looks.
+        // The pause between two attempts.
         std::thread::park_timeout(Duration::from_millis(2));
     }
 }
@@ -93,7 +93,7 @@ pub(crate) fn config(cluster: &Cluster) -> Arc<ClientConfig> {
     let pki = cluster.env("CLUSTER_PKI");
     let certificate = CertificateDer::from_pem_file(format!("{pki}/front-proxy-client.crt")).unwrap();
     let key = PrivateKeyDer::from_pem_file(format!("{pki}/front-proxy-client.key")).unwrap();
-    // The bundle that the kube-apiserver trusts, too.
+    // The same bundle that the kube-apiserver trusts.
     let bundle = wait_for("the caBundle of the APIService", || {
         let found = cluster.get("apiservice", "", APISERVICE)?;
         Some(hpalite_base64(found["spec"]["caBundle"].as_str()?))
@@ -152,13 +152,13 @@ fn request(object: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// One read of an object's metric, whose answer must be the right one.
+/// Reads an object's metric once, and checks the answer.
 pub(crate) fn read(client: &mut Client, object: usize) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     check(ask(client, &request(object), &mut buffer)?).map_err(std::io::Error::other)
 }
 
-/// One exchange; the answer is the status line, the head and the body.
+/// Sends one request; returns the answer with status line, head and body.
 fn ask<'a>(client: &mut Client, request: &[u8], buffer: &'a mut [u8]) -> std::io::Result<&'a [u8]> {
     client.write_all(request)?;
     let (mut have, mut want) = (0, None);

@@ -1,7 +1,7 @@
 //! An API server in memory: lists in pages, watches, creates, patches and deletes of any resource over plain HTTP.
 //!
-//! It carries sizes that a real control plane cannot on one small machine. It admits everything, converts nothing and
-//! runs no controller, so that what is measured is the daemon alone.
+//! It supports sizes that a real control plane cannot handle on one small machine. It admits everything, converts
+//! nothing and runs no controller, so that only the daemon is measured.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long a watch of which nothing changes stays silent before it sends a bookmark.
+/// How long a watch without changes is silent before it sends a bookmark.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
 
 pub(crate) struct ApiServer {
@@ -29,9 +29,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     version: u64,
-    /// By the path of the collection without a namespace, for example `/apis/apps/v1/deployments`.
+    /// By the path of the collection without a namespace, such as `/apis/apps/v1/deployments`.
     collections: HashMap<String, Collection>,
-    /// By verb and plural, for example `patch scaledobjects/status`.
+    /// By verb and plural, such as `patch scaledobjects/status`.
     writes: BTreeMap<String, u64>,
 }
 
@@ -39,11 +39,11 @@ struct State {
 struct Collection {
     /// JSON by namespace and name.
     objects: BTreeMap<(String, String), Arc<str>>,
-    /// What watches have yet to send: version and line.
+    /// Events that watches still have to send: version and line.
     log: VecDeque<(u64, Arc<str>)>,
 }
 
-/// What a request is about.
+/// The object or collection of a request.
 struct Target {
     collection: String,
     plural: String,
@@ -81,20 +81,20 @@ impl ApiServer {
         self.shared.changed.notify_all();
     }
 
-    /// Objects in a collection.
+    /// Returns the number of objects in a collection.
     pub(crate) fn count(&self, collection: &str) -> usize {
         let state = self.shared.state.lock().expect("lock");
         state.collections.get(collection).map_or(0, |collection| collection.objects.len())
     }
 
-    /// Objects of a collection whose JSON contains a text.
+    /// Returns the number of a collection's objects whose JSON contains a text.
     pub(crate) fn count_with(&self, collection: &str, text: &str) -> usize {
         let state = self.shared.state.lock().expect("lock");
         let collection = state.collections.get(collection);
         collection.map_or(0, |collection| collection.objects.values().filter(|json| json.contains(text)).count())
     }
 
-    /// Writes so far by verb and resource, reviews and the Lease left out.
+    /// Returns the writes so far by verb and resource, without reviews and the Lease.
     pub(crate) fn writes(&self) -> BTreeMap<String, u64> {
         self.shared.state.lock().expect("lock").writes.clone()
     }
@@ -274,7 +274,7 @@ impl State {
         let line: Arc<str> = format!(r#"{{"type":"{what}","object":{json}}}"#).into();
         let collection = self.collections.entry(collection.to_owned()).or_default();
         collection.log.push_back((self.version, line));
-        // Watches here are fast; who falls farther behind would miss lines.
+        // Watches here are fast; one that falls farther behind would miss events.
         if collection.log.len() > 200_000 {
             collection.log.pop_front();
         }
@@ -294,7 +294,7 @@ impl State {
         let key = (target.namespace.clone(), name.clone());
         let found = self.collections.get(&target.collection).and_then(|collection| collection.objects.get(&key));
         let Some(found) = found else {
-            // Only a server-side apply makes what is not there, and only HPAs are applied.
+            // Only a server-side apply creates missing objects, and only HPAs are applied.
             if target.plural != "horizontalpodautoscalers" {
                 return (404, status(404));
             }

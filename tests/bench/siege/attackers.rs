@@ -1,4 +1,4 @@
-//! Strangers at the ports, and a tenant with hostile servers. All of it on loopback, and all of it ends with the siege.
+//! Strangers at the ports, and a tenant with hostile servers, all on loopback and only for the time of the siege.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -18,20 +18,20 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 
 const TENANT: &str = "tenant";
-/// Bytes of certificates that a bomber presents, all for one name: as many as one TLS handshake message holds.
+/// Bytes of look-alike certificates that a client presents: the maximum of one TLS handshake message.
 const LOOK_ALIKES: usize = 64_000;
 const BOMBERS: usize = 4;
-/// Connections with a body that never ends, on each of the two ports.
+/// Connections with an endless body, on each of the two ports.
 const BODIES_PER_PORT: usize = 500;
 const ASKERS: usize = 150;
-/// Triggers that hang: of so many objects, so many each.
+/// Hanging triggers: number of objects, and triggers of each.
 const HANGING: (usize, usize) = (10, 10);
 const TREES: usize = 8;
 const SLOW_NAMES: usize = 40;
-/// Bound to by the name server that never answers; only the daemon's own mount namespace asks it.
+/// Address of the name server that never answers; only the daemon's own mount namespace uses it.
 const NAME_SERVER: &str = "127.0.0.77";
 
-/// Attackers who reach a port.
+/// Attackers that can reach a port.
 pub(crate) struct Siege {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -60,7 +60,7 @@ impl Siege {
         siege
     }
 
-    /// `count` threads that attack again and again.
+    /// Starts `count` threads that repeat an attack.
     fn many<F>(&mut self, what: &'static str, count: usize, attack: F)
     where
         F: Fn(&AtomicBool) -> std::io::Result<()> + Send + Sync + 'static,
@@ -72,7 +72,7 @@ impl Siege {
             let run = move || {
                 while !stop.load(Ordering::Relaxed) {
                     attempts.fetch_add(1, Ordering::Relaxed);
-                    // Being refused is what an attacker expects.
+                    // Attackers expect to be refused.
                     let _ = attack(&stop);
                     std::thread::park_timeout(Duration::from_millis(50));
                 }
@@ -82,7 +82,7 @@ impl Siege {
         }
     }
 
-    /// How often each attacked.
+    /// Stops the attacks; returns how often each was made.
     pub(crate) fn stop(self) -> Vec<(&'static str, usize)> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
@@ -105,7 +105,7 @@ fn over_tls(port: u16, config: &Arc<ClientConfig>) -> std::io::Result<StreamOwne
     Ok(StreamOwned::new(connection, socket(port)?))
 }
 
-/// A handshake with the bomb, then requests, each of which may be judged by it again.
+/// A handshake with the chain, then requests, each of which may verify it again.
 fn bomb_once(port: u16, config: &Arc<ClientConfig>) -> std::io::Result<()> {
     let mut stream = over_tls(port, config)?;
     let mut buffer = [0; 4096];
@@ -130,7 +130,7 @@ fn unfinished(mut socket: TcpStream, stop: &AtomicBool) -> std::io::Result<()> {
     drip(&mut socket, stop)
 }
 
-/// All of a body but its last bytes, which come one by one.
+/// Sends all of a body except its last bytes, which follow one by one.
 fn drip(stream: &mut impl std::io::Write, stop: &AtomicBool) -> std::io::Result<()> {
     stream.write_all(UNFINISHED)?;
     stream.write_all(&[b'x'; 65_000])?;
@@ -145,11 +145,11 @@ fn drip(stream: &mut impl std::io::Write, stop: &AtomicBool) -> std::io::Result<
     Ok(())
 }
 
-/// Unknown paths without any identity, or with a token that is none.
+/// Requests unknown paths without credentials, or with an invalid token.
 fn ask_anonymously(port: u16, config: &Arc<ClientConfig>, stop: &AtomicBool) -> std::io::Result<()> {
     let mut stream = over_tls(port, config)?;
     let mut buffer = [0; 4096];
-    // No two requests of all connections are alike, so that no verdict can be remembered.
+    // Each request of all connections is different, so that no verdict can be cached.
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     for _ in 0..1000 {
         let n = ASKED.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +167,7 @@ fn ask_anonymously(port: u16, config: &Arc<ClientConfig>, stop: &AtomicBool) -> 
     Ok(())
 }
 
-/// A client certificate below many CAs that all have one name, so that each may have signed each.
+/// Returns a client certificate below many CAs of the same name, each of which may have signed each other.
 fn look_alikes() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let name = |params: &mut CertificateParams| {
         params.distinguished_name = DistinguishedName::new();
@@ -186,7 +186,7 @@ fn look_alikes() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     name(&mut leaf);
     let key = KeyPair::generate().expect("a key");
     let mut chain = vec![leaf.signed_by(&key, &issuer).expect("a certificate").der().clone(), first];
-    // Three bytes of length and two of extensions stand beside each.
+    // Each is accompanied by three bytes of length and two of extensions.
     while chain.iter().map(|certificate| certificate.len() + 5).sum::<usize>() < LOOK_ALIKES {
         chain.push(ca().0);
     }
@@ -205,7 +205,7 @@ fn client(identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
     }
 }
 
-/// An attacker does not care whom he attacks.
+/// A verifier that accepts any server, as attackers need.
 #[derive(Debug)]
 struct Anyone;
 
@@ -244,7 +244,7 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// A service account that may write ScaledObjects in one namespace, and its servers.
+/// A service account that may write ScaledObjects in one namespace, with its servers.
 pub(crate) struct Tenant {
     stop: Arc<AtomicBool>,
     is_there: bool,
@@ -321,7 +321,7 @@ fn hostile(name: &str, triggers: &[Value]) -> [Value; 2] {
     [deployment, object]
 }
 
-/// Takes connections and requests, and never answers.
+/// Accepts connections and requests, but never answers.
 fn hanging(stop: &Arc<AtomicBool>) -> String {
     serve(stop, |_, held| held)
 }
@@ -344,7 +344,7 @@ fn trees(stop: &Arc<AtomicBool>) -> String {
     })
 }
 
-/// A server whose connections are kept until the siege ends, unless the other side closes them.
+/// A server that keeps its connections until the siege ends, unless the client closes them.
 fn serve(stop: &Arc<AtomicBool>, answer: impl Fn(&str, TcpStream) -> TcpStream + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -372,7 +372,7 @@ fn serve(stop: &Arc<AtomicBool>, answer: impl Fn(&str, TcpStream) -> TcpStream +
     format!("http://{address}")
 }
 
-/// Takes questions about names and never answers; the content of a `resolv.conf` that leads to it. None without root.
+/// Receives DNS queries and never answers; returns the content of a `resolv.conf` for it. None without root.
 pub(crate) fn silent_name_server() -> Option<String> {
     let socket = UdpSocket::bind((NAME_SERVER, 53)).ok()?;
     std::thread::spawn(move || {
@@ -387,7 +387,7 @@ pub(crate) fn silent_name_server() -> Option<String> {
     })
 }
 
-/// Starts a program in a mount namespace of its own, where names are asked of the silent server.
+/// Starts a program in a mount namespace in which names are looked up at the silent server.
 pub(crate) fn with_resolver(cluster: &Cluster, resolv: &str) -> Command {
     let file = cluster.folder.join("resolv.conf");
     std::fs::write(&file, resolv).expect("a file in the cluster's folder");
