@@ -14,40 +14,70 @@ use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
 use super::view::ObjectView;
 
-/// One step of a watch over a kind. `scope` is the watched namespace, empty for all.
-#[derive(Clone, Debug)]
-pub enum Seen<T> {
-    /// A full list of `scope` begins; what does not follow before its `ListEnd` is gone.
+/// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
+///
+/// `ListStart`, then the objects that exist as `Listed` or `Unreadable`, then `ListEnd`. A list that breaks off is followed by
+/// another `ListStart`. After `ListEnd` come `Changed`, `Deleted` and `Unreadable`, until the next `ListStart`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WatchEvent<T> {
     ListStart {
         scope: String,
     },
     Listed(T),
+    /// What was known of `scope` and was not listed is gone.
     ListEnd {
         scope: String,
     },
+    /// It was added or modified.
     Changed(T),
-    Gone {
+    Deleted {
         namespace: String,
         name: String,
-        /// Of the one that went; another may have its name by now. Empty if not told.
+        /// Another object may have this name by now. Empty if unknown.
         uid: String,
     },
-    /// It is there, as part of a list or by itself, and makes no sense: what is known of it stands.
-    Unreadable {
-        namespace: String,
-        /// Empty where not even the metadata can be read: any object may be meant.
-        name: String,
+    /// It exists but cannot be read, so what was known of it stands.
+    Unreadable(UnreadableObject),
+    /// A list failed and is tried again after a pause. Until the next `ListEnd` what is known grows old.
+    ListFailed {
+        error: String,
+        /// The API server forbids it.
+        is_denied: bool,
     },
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableObject {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Empty if the metadata is unreadable too: any object may be meant.
+    pub name: String,
+    pub error: String,
+}
+
+impl<T> WatchEvent<T> {
+    /// Reads the object that the event carries, if it carries one.
+    pub fn read<U>(self, read: impl FnOnce(T) -> Result<U, UnreadableObject>) -> WatchEvent<U> {
+        match self {
+            Self::Listed(object) => read(object).map_or_else(WatchEvent::Unreadable, WatchEvent::Listed),
+            Self::Changed(object) => read(object).map_or_else(WatchEvent::Unreadable, WatchEvent::Changed),
+            Self::ListStart { scope } => WatchEvent::ListStart { scope },
+            Self::ListEnd { scope } => WatchEvent::ListEnd { scope },
+            Self::Deleted { namespace, name, uid } => WatchEvent::Deleted { namespace, name, uid },
+            Self::Unreadable(object) => WatchEvent::Unreadable(object),
+            Self::ListFailed { error, is_denied } => WatchEvent::ListFailed { error, is_denied },
+        }
+    }
+}
+
 /// Everything that can happen to the core.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
-    ScaledObject(super::model::ApiGroup, Seen<Box<ScaledObject>>),
-    Hpa(Seen<Box<ObservedHpa>>),
+    ScaledObject(super::model::ApiGroup, WatchEvent<Box<ScaledObject>>),
+    Hpa(WatchEvent<Box<ObservedHpa>>),
     /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
-    Workload(Gvkr, Seen<Workload>),
-    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, Seen<Box<Authentication>>),
+    Workload(Gvkr, WatchEvent<Workload>),
+    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, WatchEvent<Box<Authentication>>),
     Polled(PollDone),
     Written(WriteDone),
     TargetRead(TargetRead),

@@ -9,7 +9,8 @@ use super::work::Work;
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Seen, TargetErrorKind, TargetRead,
+    Answer, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, TargetErrorKind, TargetRead,
+    WatchEvent,
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
@@ -50,23 +51,22 @@ impl World {
         self.restored.extend(states.into_iter().map(|state| (state.key.clone(), state)));
     }
 
-    fn scaled_object(&mut self, group: ApiGroup, seen: Seen<Box<ScaledObject>>, now: UnixMillis) {
+    fn scaled_object(&mut self, group: ApiGroup, seen: WatchEvent<Box<ScaledObject>>, now: UnixMillis) {
         let Some(list) = self.facts.lists.objects.get_mut(&group) else {
             return;
         };
         match seen {
-            Seen::ListStart { scope } => list.start(scope),
-            Seen::Listed(spec) => {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed(spec) | WatchEvent::Changed(spec) => {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
-            Seen::Changed(spec) => {
-                list.listed(&spec.key.namespace, &spec.key.name);
-                self.object_seen(*spec, now);
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, .. } => {
+                self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
             }
-            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
-            Seen::ListEnd { scope } => {
+            WatchEvent::ListEnd { scope } => {
                 let known = self.objects.keys().into_iter().filter(|key| key.group == group);
                 let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
                 for (namespace, name) in gone {
@@ -185,22 +185,23 @@ impl World {
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
     }
 
-    fn hpa(&mut self, seen: Seen<Box<ObservedHpa>>, now: UnixMillis) {
+    fn hpa(&mut self, seen: WatchEvent<Box<ObservedHpa>>, now: UnixMillis) {
         match seen {
-            Seen::ListStart { scope } => self.facts.lists.hpas.start(scope),
-            Seen::Listed(hpa) => {
+            WatchEvent::ListStart { scope } => self.facts.lists.hpas.start(scope),
+            WatchEvent::Listed(hpa) => {
                 // A list is right, whatever was thought before.
                 self.facts.gone_hpas.retain(|uid| *uid != hpa.uid);
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Changed(hpa) => {
+            WatchEvent::Changed(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Unreadable { namespace, name } => self.facts.lists.hpas.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, uid } => self.hpa_gone(&HpaId { namespace, name }, &uid),
-            Seen::ListEnd { scope } => {
+            WatchEvent::Unreadable(object) => self.facts.lists.hpas.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, uid } => self.hpa_gone(&HpaId { namespace, name }, &uid),
+            WatchEvent::ListEnd { scope } => {
                 let known = self.facts.hpas.keys().map(|id| (id.namespace.as_str(), id.name.as_str()));
                 for (namespace, name) in self.facts.lists.hpas.end(&scope, known) {
                     self.hpa_gone(&HpaId { namespace, name }, "");
@@ -311,19 +312,20 @@ impl World {
         self.mark_hpa(hpa);
     }
 
-    fn workload(&mut self, gvkr: &Gvkr, seen: Seen<Workload>) {
+    fn workload(&mut self, gvkr: &Gvkr, seen: WatchEvent<Workload>) {
         let Some(list) = self.facts.lists.workloads.get_mut(gvkr) else {
             return;
         };
         match seen {
-            Seen::ListStart { scope } => list.start(scope),
-            Seen::Listed(workload) | Seen::Changed(workload) => {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed(workload) | WatchEvent::Changed(workload) => {
                 list.listed(&workload.namespace, &workload.name);
                 self.workload_seen(gvkr, workload);
             }
-            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
-            Seen::ListEnd { scope } => {
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
+            WatchEvent::ListEnd { scope } => {
                 let known = self.facts.workloads.iter().filter(|(_, (kind, _))| kind == gvkr);
                 let known = known.map(|(_, (_, workload))| (workload.namespace.as_str(), workload.name.as_str()));
                 let gone = list.end(&scope, known);
@@ -372,7 +374,7 @@ impl World {
         &mut self,
         group: ApiGroup,
         kind: AuthenticationKind,
-        seen: Seen<Box<Authentication>>,
+        seen: WatchEvent<Box<Authentication>>,
         now: UnixMillis,
     ) {
         let Some(list) = self.facts.lists.authentications.get_mut(&(group, kind)) else {
@@ -380,14 +382,15 @@ impl World {
         };
         let key = |namespace: String, name: String| AuthenticationKey { group, kind, namespace, name };
         match seen {
-            Seen::ListStart { scope } => list.start(scope),
-            Seen::Listed(seen) | Seen::Changed(seen) => {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed(seen) | WatchEvent::Changed(seen) => {
                 list.listed(&seen.key.namespace, &seen.key.name);
                 self.authentication_seen(*seen, now);
             }
-            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
-            Seen::ListEnd { scope } => {
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
+            WatchEvent::ListEnd { scope } => {
                 let known = self.facts.authentications.keys().filter(|key| key.group == group && key.kind == kind);
                 let gone = list.end(&scope, known.map(|key| (key.namespace.as_str(), key.name.as_str())));
                 for (namespace, name) in gone {
