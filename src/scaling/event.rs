@@ -5,13 +5,12 @@ use std::time::Duration;
 
 pub use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::attribution::Attribution;
+use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
-    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, PodSelection, Query,
+    ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
-use super::reason::Reason;
-use super::recommend::{Limit, Proposal};
 use super::view::ObjectView;
 
 /// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
@@ -394,7 +393,10 @@ pub enum Record {
         resource_triggers: Vec<ResourceTrigger>,
     },
     /// The object is gone.
-    Removed { at: UnixMillis, object: ObjectKey },
+    Removed {
+        at: UnixMillis,
+        object: ObjectKey,
+    },
     Sample {
         at: UnixMillis,
         object: ObjectKey,
@@ -407,15 +409,16 @@ pub enum Record {
     Decision {
         at: UnixMillis,
         object: ObjectKey,
-        reason: Reason,
-        from: u32,
-        /// Equal to `from` when nothing moves.
-        to: u32,
-        triggers: Vec<DecidedTrigger>,
-        circumstances: Box<Circumstances>,
+        decision: Arc<Decision>,
     },
     /// Outcome of carrying a decision out.
-    Action { at: UnixMillis, object: ObjectKey, from: u32, to: u32, error: Option<String> },
+    Action {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: u32,
+        to: u32,
+        error: Option<String>,
+    },
     /// Replicas of the target changed, or were seen for the first time (`from` is none).
     Replicas {
         at: UnixMillis,
@@ -428,7 +431,13 @@ pub enum Record {
         absent: Vec<(Arc<str>, Absence)>,
     },
     /// Who made the change of replicas that was recorded with this time.
-    Attributed { at: UnixMillis, object: ObjectKey, from: u32, to: u32, by: Attribution },
+    Attributed {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: u32,
+        to: u32,
+        by: Attribution,
+    },
     /// The HPA's status changed in what explains its decisions.
     Hpa {
         at: UnixMillis,
@@ -439,9 +448,16 @@ pub enum Record {
         metrics_json: String,
     },
     /// A condition of the object changed.
-    Condition { at: UnixMillis, object: ObjectKey, condition: Condition },
+    Condition {
+        at: UnixMillis,
+        object: ObjectKey,
+        condition: Condition,
+    },
     /// Must survive a restart.
-    LastActive { object: ObjectKey, at: UnixMillis },
+    LastActive {
+        object: ObjectKey,
+        at: UnixMillis,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -456,54 +472,4 @@ pub struct RecordedTrigger {
     pub query: String,
     pub threshold: f64,
     pub activation_threshold: f64,
-}
-
-/// What one trigger contributed to a decision.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DecidedTrigger {
-    pub metric_name: Arc<str>,
-    /// After policy for missing values and fallback.
-    pub value: Option<f64>,
-    pub active: bool,
-    pub error: Option<String>,
-    pub metric_type: MetricType,
-    /// The HPA's target for it.
-    pub target: f64,
-    /// Replicas that the HPA makes of it.
-    pub proposal: Option<Proposal>,
-    /// The value is the fallback's, standing in for an error.
-    pub fallback: bool,
-    /// The newest answer had no number, and the value is what the trigger's policy makes of that.
-    pub absence: Option<Absence>,
-    /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
-    pub formula: Option<String>,
-}
-
-/// The decision as a sentence: where it lets replicas go, with the metrics that had no number.
-#[must_use]
-pub fn detail(reason: &Reason, triggers: &[DecidedTrigger]) -> String {
-    let mut text = reason.to_string();
-    if matches!(reason, Reason::Deactivated | Reason::CoolingDown { .. } | Reason::InitialCooldown { .. }) {
-        for (trigger, absence) in triggers.iter().filter_map(|trigger| Some((trigger, trigger.absence.as_ref()?))) {
-            text.push_str(&format!("; {} has {absence}", trigger.metric_name));
-        }
-    }
-    text
-}
-
-/// What a decision was made under, beside its triggers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Circumstances {
-    pub min: u32,
-    /// `None` while the spec is invalid, and only its pause is obeyed.
-    pub max: Option<u32>,
-    pub idle: Option<u32>,
-    pub pause: Pause,
-    pub force_activation: bool,
-    /// When the cooldown that was looked at ends, or ended.
-    pub cooldown_until: Option<UnixMillis>,
-    /// The most that a trigger asks for, before any limit.
-    pub proposal: Option<u32>,
-    /// What keeps the count from that, as far as hpalite itself can tell.
-    pub limited_by: Option<Limit>,
 }

@@ -296,8 +296,9 @@ pub struct Modifiers {
     pub metric_type: MetricType,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MetricType {
+    #[default]
     AverageValue,
     Value,
 }
@@ -517,6 +518,13 @@ pub struct Status {
     pub authentications_types: Option<String>,
 }
 
+impl Status {
+    #[must_use]
+    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     pub number_of_failures: u32,
@@ -530,6 +538,18 @@ pub struct Condition {
     pub status: ConditionStatus,
     pub reason: String,
     pub message: String,
+}
+
+impl Condition {
+    #[must_use]
+    pub fn new(
+        kind: ConditionKind,
+        status: ConditionStatus,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

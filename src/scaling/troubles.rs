@@ -181,7 +181,7 @@ fn joined(texts: impl IntoIterator<Item = String>) -> String {
 }
 
 fn condition(status: ConditionStatus, reason: &str, message: String) -> Condition {
-    Condition { kind: ConditionKind::TriggersHealthy, status, reason: reason.to_owned(), message }
+    Condition::new(ConditionKind::TriggersHealthy, status, reason, message)
 }
 
 #[cfg(test)]

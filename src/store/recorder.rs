@@ -13,7 +13,7 @@ use super::prepared::Prepared;
 use super::rows;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
-use crate::scaling::event::{self, Record, RecordedTrigger};
+use crate::scaling::event::{Record, RecordedTrigger};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
 
@@ -149,25 +149,24 @@ impl Recorder {
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
-            Record::Decision { at, object, reason, from, to, triggers, circumstances } => {
+            Record::Decision { at, object, decision } => {
                 let id = self.object(prepared, *at, object)?.id;
-                let triggers_json = rows::triggers_json(triggers);
                 let row = params![
                     id,
                     at.0,
-                    reason.id(),
-                    event::detail(reason, triggers),
-                    from,
-                    to,
-                    triggers_json,
-                    circumstances.min,
-                    circumstances.max,
-                    circumstances.idle,
-                    rows::pause_text(&circumstances.pause),
-                    circumstances.force_activation,
-                    circumstances.cooldown_until.map(|at| at.0),
-                    circumstances.proposal,
-                    circumstances.limited_by.map(Limit::id),
+                    decision.reason.id(),
+                    decision.detail(),
+                    decision.from,
+                    decision.to,
+                    rows::triggers_json(&decision.triggers),
+                    decision.min,
+                    decision.max,
+                    decision.idle,
+                    rows::pause_text(&decision.pause),
+                    decision.force_activation,
+                    decision.cooldown_until.map(|at| at.0),
+                    decision.proposal().map(|proposal| proposal.replicas),
+                    decision.limited_by().map(Limit::id),
                 ];
                 prepared.execute(Sql::InsertDecision, row)?;
             }

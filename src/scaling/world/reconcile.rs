@@ -409,7 +409,7 @@ impl Object {
         let since = *self.status_dirty_since.get_or_insert(work.now);
         let settled = match self.verdict {
             Verdict::Pending => false,
-            Verdict::Good => self.decided.is_some() && self.scaling.is_none(),
+            Verdict::Good => self.decision.is_some() && self.scaling.is_none(),
             Verdict::Paused => self.scaling.is_none(),
             Verdict::Failed { .. } => true,
         };

@@ -13,7 +13,7 @@ impl Object {
         let Some(definition) = self.loop_definition.clone() else {
             return;
         };
-        let written = self.spec.status.conditions.iter().find(|c| c.kind == ConditionKind::TriggersHealthy);
+        let written = self.spec.status.condition(ConditionKind::TriggersHealthy);
         self.troubles.update(&definition, &self.triggers, self.composite.as_ref(), written, work.now);
         // An error of one of the triggers has been reported as theirs.
         let error = self.composite.as_ref().and_then(Composite::error);

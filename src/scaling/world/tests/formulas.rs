@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::scaling::scales;
 use super::*;
 use crate::scaling::composite;
-use crate::scaling::event::{DecidedTrigger, Event, Missing, Record};
+use crate::scaling::decision::DecidedTrigger;
+use crate::scaling::event::{Event, Missing, Record};
 use crate::scaling::hpa::HpaMetric;
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, Modifiers};
@@ -41,7 +42,7 @@ fn read(rig: &Rig) -> Result<f64, String> {
 
 fn last_decision(rig: &Rig) -> Vec<DecidedTrigger> {
     let decision = rig.records.iter().rev().find_map(|record| match record {
-        Record::Decision { triggers, .. } => Some(triggers.clone()),
+        Record::Decision { decision, .. } => Some(decision.triggers.clone()),
         _ => None,
     });
     decision.unwrap()

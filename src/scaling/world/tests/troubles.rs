@@ -7,7 +7,7 @@ use crate::scaling::event::Missing;
 use crate::scaling::model::{ConditionKind as Kind, Fallback, FallbackBehavior, OnMissing};
 
 fn healthy(rig: &Rig) -> (String, String) {
-    let found = rig.object("shop").status.conditions.iter().find(|condition| condition.kind == Kind::TriggersHealthy);
+    let found = rig.object("shop").status.condition(Kind::TriggersHealthy);
     found.map_or_else(|| ("none".to_owned(), String::new()), |found| (short(found), found.message.clone()))
 }
 
