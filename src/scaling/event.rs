@@ -1,4 +1,4 @@
-//! What the core is told ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
+//! What the core learns ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,8 +94,8 @@ pub enum Event {
     },
     /// Somebody read a metric of this object through the external metrics API.
     MetricRead(ObjectKey),
-    /// Nobody else acts: from now on this instance does. For a world that was told to
-    /// [stand by](super::world::World::stand_by).
+    /// Nobody else acts: from now on this instance does. For a world that
+    /// [stands by](super::world::World::stand_by).
     Leading,
     /// What the history knew at start, before any watch is listed.
     Restored(Vec<RestoredState>),

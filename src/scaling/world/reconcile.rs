@@ -274,7 +274,7 @@ impl Object {
         kept.is_some_and(|kept| kept.stands(desired, found))
     }
 
-    /// Acts on a verdict: starts and stops the loop, tells what changed.
+    /// Acts on a verdict: starts and stops the loop, reports what changed.
     fn settle(&mut self, verdict: Verdict, work: &mut Work<'_>) {
         let generation = self.spec.generation;
         let was_running = self.loop_generation;
@@ -382,7 +382,7 @@ impl Object {
 
     fn report_pause(&mut self, is_pending: bool, work: &mut Work<'_>) {
         let paused = self.spec.pause.is_any();
-        // A full pause is told once its HPA is gone.
+        // A full pause is reported once its HPA is gone.
         if self.recorded.paused == paused || (is_pending && paused) {
             return;
         }

@@ -1,4 +1,4 @@
-//! What the history is told of decisions, and how often.
+//! Which decisions are recorded, and how often.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn quick(definition: &mut Definition) {
 }
 
 #[test]
-fn a_decision_tells_what_is_asked_for_and_what_limits_it() {
+fn a_decision_records_what_is_asked_for_and_what_limits_it() {
     for (replicas, value, proposal, limited_by) in [
         (5, 90.0, 9, Some(Limit::Max)),
         (2, 5.0, 1, Some(Limit::Min)),
@@ -50,7 +50,7 @@ fn a_decision_tells_what_is_asked_for_and_what_limits_it() {
 }
 
 #[test]
-fn what_holds_beside_the_hpa_is_told() {
+fn what_holds_beside_the_hpa_is_recorded() {
     let mut rig = shop(3, 30.0, quick);
     rig.seconds(10);
     rig.set_answer("up", Answer::Value(0.0));
@@ -67,7 +67,7 @@ fn what_holds_beside_the_hpa_is_told() {
 }
 
 #[test]
-fn a_fallback_that_is_waited_for_is_told() {
+fn a_fallback_that_is_waited_for_is_recorded() {
     let mut rig = shop(0, 0.0, |d| {
         quick(d);
         d.fallback = Some(Fallback { failure_threshold: 1_000, replicas: 4, behavior: FallbackBehavior::Static });

@@ -50,7 +50,7 @@ fn deleted_by_hand_it_comes_back() {
     assert_eq!(rig.reasons(), [""; 0]);
 }
 
-/// A write of ours can be answered before the watch tells the end of the HPA that had the name before.
+/// A write of ours can be answered before the watch reports the end of the HPA that had the name before.
 #[test]
 fn the_late_end_of_an_earlier_one_is_not_the_end_of_this() {
     let mut rig = shop(2, 500.0, |_| {});
@@ -61,7 +61,7 @@ fn the_late_end_of_an_earlier_one_is_not_the_end_of_this() {
     rig.step(Event::Hpa(WatchEvent::Changed(Box::new(now.clone()))));
     rig.seconds(20);
     assert_eq!(rig.kinds(), [""; 0], "nothing has to be written");
-    // What is told of the earlier one from now on is old.
+    // What is reported of the earlier one from now on is old.
     let mut earlier = now;
     earlier.uid = "earlier".to_owned();
     earlier.max_replicas = 3;
@@ -238,8 +238,7 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     let applies = rig.kinds().iter().filter(|k| **k == "CreateHpa").count();
     assert!((2..=5).contains(&applies), "{applies}");
     assert!(rig.ready_message("shop").ends_with("spec.metrics: Invalid value"));
-    let told = rig.reasons();
-    assert_eq!(told.iter().filter(|r| **r == "ScaledObjectCheckFailed").count(), 1);
+    assert_eq!(rig.reasons().iter().filter(|r| **r == "ScaledObjectCheckFailed").count(), 1);
     rig.cluster.refused_hpas.clear();
     rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 3));
     rig.seconds(2);

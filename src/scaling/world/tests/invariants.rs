@@ -78,7 +78,7 @@ impl World {
         }
         let is_looked_at = !object.spec.finalizers.is_empty();
         if object.spec.pause.is_full() && is_looked_at && !object.recorded.paused {
-            assert!(object.verdict == Verdict::Pending, "{key}: pause is told");
+            assert!(object.verdict == Verdict::Pending, "{key}: pause is reported");
         }
     }
 

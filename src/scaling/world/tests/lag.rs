@@ -51,7 +51,7 @@ fn a_target_that_was_replaced_is_not_missing() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     rig.clear();
-    // Deleted and made again; the watch has told the first half.
+    // Deleted and made again; the watch has reported the first half.
     gone(&mut rig, "web");
     rig.seconds(20);
     assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));

@@ -60,8 +60,8 @@ fn unreadable_pods_are_an_error_that_holds() {
     rig.seconds(1_000);
     assert_eq!(rig.replicas("web"), 2, "an error scales nothing in");
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
-    let told = rig.events.iter().filter(|event| event.note.contains("cannot list pods")).count();
-    assert_eq!(told, 1, "once, however often it is looked at");
+    let count = rig.events.iter().filter(|event| event.note.contains("cannot list pods")).count();
+    assert_eq!(count, 1, "once, however often it is looked at");
     counted(&mut rig, "worker", Ok(0));
     rig.seconds(1_000);
     assert_eq!(rig.replicas("web"), 0);

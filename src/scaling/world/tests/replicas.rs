@@ -142,9 +142,9 @@ fn a_scale_in_without_a_number_says_so_once() {
     }
     rig.seconds(120);
     assert_eq!(rig.replicas("web"), 0);
-    let told = rig.events.iter().filter(|event| event.reason == "ScaledInWithoutSeries").collect::<Vec<_>>();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].note.starts_with("scaled in from 5 to 3: no series for s0-prometheus since "), "{told:?}");
+    let events = rig.events.iter().filter(|event| event.reason == "ScaledInWithoutSeries").collect::<Vec<_>>();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].note.starts_with("scaled in from 5 to 3: no series for s0-prometheus since "), "{events:?}");
     let scale_ins =
         rig.records.iter().filter(|record| matches!(record, Record::Replicas { absent, .. } if !absent.is_empty()));
     assert_eq!(scale_ins.count(), 3);

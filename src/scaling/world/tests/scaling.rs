@@ -106,9 +106,9 @@ fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
     rig.set_answer("up", Answer::Value(7.0));
     rig.seconds(11);
     assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=False NoFallbackFound");
-    let told = rig.reasons();
-    let told: Vec<_> = told.iter().filter(|r| r.contains("Fallback")).collect();
-    assert_eq!(told, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
+    let reasons = rig.reasons();
+    let reasons: Vec<_> = reasons.iter().filter(|r| r.contains("Fallback")).collect();
+    assert_eq!(reasons, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
 }
 
 fn value(rig: &Rig) -> Option<f64> {
@@ -274,7 +274,7 @@ fn what_was_answered_while_the_hpa_was_away_is_decided_on_when_it_is_back() {
 }
 
 #[test]
-fn history_is_told_of_activity_often_enough() {
+fn activity_is_recorded_often_enough() {
     let mut rig = shop(1, 5.0, |d| d.polling_interval = Duration::from_secs(3));
     rig.seconds(120);
     let at: Vec<UnixMillis> = rig
