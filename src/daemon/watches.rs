@@ -53,7 +53,7 @@ pub(super) fn start(
     inbox: &SyncSender<Event>,
 ) -> std::io::Result<Vec<Watcher>> {
     let mut watchers = Vec::new();
-    for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+    for group in ApiGroup::ALL {
         let name = match group {
             ApiGroup::KedaSh => "objects",
             ApiGroup::KedaK8sIo => "objects-v1",

@@ -27,6 +27,13 @@ pub enum ApiGroup {
 }
 
 impl ApiGroup {
+    pub const ALL: [Self; 2] = [Self::KedaSh, Self::KedaK8sIo];
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name)
+    }
+
     /// The group as in `apiVersion`, without the version.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -63,7 +70,7 @@ impl fmt::Display for ObjectKey {
 }
 
 /// A ScaledObject as last seen on the API server. Always representable, however wrong its spec:
-/// what is wrong is kept in `definition`, so that the object can still be told so, paused or deleted.
+/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or deleted.
 #[derive(Clone, Debug)]
 pub struct ScaledObject {
     pub key: ObjectKey,

@@ -14,7 +14,7 @@ use super::rows;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Record, RecordedTrigger};
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
 
 /// An action belongs to the newest decision of the same replicas this long before; retries of a
@@ -74,7 +74,8 @@ impl Recorder {
         let mut keys = HashMap::new();
         let mut rows = prepared.get(Sql::LoadObjects)?.query([])?;
         while let Some(row) = rows.next()? {
-            let Some(group) = rows::group_from_name(row.get_ref(1)?.as_str()?) else { continue };
+            // One of an unknown group was written by a newer hpalite.
+            let Some(group) = ApiGroup::from_name(row.get_ref(1)?.as_str()?) else { continue };
             let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
             let id = row.get(0)?;
             keys.insert(id, key.clone());

@@ -9,12 +9,7 @@ use serde_json::json;
 use super::chunk::SampleValue;
 use crate::scaling::decision::DecidedTrigger;
 use crate::scaling::event::{Answer, Missing};
-use crate::scaling::model::{ApiGroup, Pause};
-
-/// Groups as columns name them; one of an unknown name was written by a newer hpalite.
-pub(crate) fn group_from_name(name: &str) -> Option<ApiGroup> {
-    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name)
-}
+use crate::scaling::model::Pause;
 
 /// The sample's value, and the message of an error period.
 pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {

@@ -90,13 +90,13 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn new(namespaces: &[String]) -> Self {
         let new = || ListTracker::new(namespaces);
-        let groups = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo];
         let kind = AuthenticationKind::TriggerAuthentication;
-        let mut authentications: BTreeMap<_, _> = groups.into_iter().map(|group| ((group, kind), new())).collect();
+        let mut authentications: BTreeMap<_, _> =
+            ApiGroup::ALL.into_iter().map(|group| ((group, kind), new())).collect();
         let cluster = (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication);
         authentications.insert(cluster, ListTracker::cluster_scoped());
         Self {
-            objects: groups.into_iter().map(|group| (group, new())).collect(),
+            objects: ApiGroup::ALL.into_iter().map(|group| (group, new())).collect(),
             hpas: new(),
             workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
             authentications,

@@ -294,8 +294,7 @@ impl Object {
     /// Decides from the last answers, and acts.
     pub(super) fn decide(&mut self, work: &mut Work<'_>) {
         let is_paused = self.spec.pause.is_full();
-        let definition = self.definition();
-        if definition.is_none() && !is_paused {
+        if self.definition().is_none() && !is_paused {
             return;
         }
         if self.slots.scale.in_flight.is_some() {
@@ -326,7 +325,7 @@ impl Object {
             self.is_settled = false;
             self.decision = Some(Arc::clone(&decision));
         }
-        // A state that lasts is one decision; its samples tell the rest.
+        // A state that lasts is one decision; its samples show the rest.
         let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
         if !is_repeated || decision.from != decision.to {
             self.recorded.decision = Some(Arc::clone(&decision));

@@ -76,7 +76,7 @@ pub(super) struct Rig {
     /// When each object was last seen active, by the model's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
     /// Prints what happens.
-    pub(super) is_told: bool,
+    pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
@@ -129,7 +129,7 @@ impl Rig {
             polls_in_flight: 0,
             check: None,
             active: BTreeMap::new(),
-            is_told: false,
+            is_traced: false,
             is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
@@ -175,7 +175,7 @@ impl Rig {
         let cluster = self.cluster.clone();
         match kind {
             0 => {
-                for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+                for group in ApiGroup::ALL {
                     let objects = cluster.objects.values().filter(|object| object.key.group == group);
                     let listed = objects.map(|object| WatchEvent::Listed(Box::new(object.clone())));
                     self.step_list(|event| Event::ScaledObject(group, event), listed);
@@ -222,11 +222,11 @@ impl Rig {
 
     /// Hands one event to the world and carries out what it wants.
     pub(super) fn step(&mut self, event: Event) {
-        if self.is_told {
+        if self.is_traced {
             eprintln!("  {} {event:?}", self.now.0);
         }
         let commands = self.world.apply(event, self.now);
-        for command in commands.iter().filter(|_| self.is_told) {
+        for command in commands.iter().filter(|_| self.is_traced) {
             eprintln!("    {command:?}");
         }
         if let Some(check) = self.check {
@@ -423,7 +423,7 @@ impl Rig {
         self.world.shift_clock(milliseconds, self.now);
     }
 
-    /// Forgets what was written and told so far.
+    /// Forgets what was written and emitted so far.
     pub(super) fn clear(&mut self) {
         self.writes.clear();
         self.events.clear();
