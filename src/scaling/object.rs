@@ -45,7 +45,7 @@ pub(super) struct Object {
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
     pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
-    /// What the formula, if there is one, made of the triggers in the last complete round.
+    /// What the formula, if there is one, made of the triggers in the last complete poll cycle.
     pub(super) composite: Option<Composite>,
     /// What is said of triggers that fail.
     pub(super) troubles: Troubles,
@@ -54,9 +54,9 @@ pub(super) struct Object {
     pub(super) loop_generation: Option<i64>,
     /// The definition that `triggers` belongs to.
     pub(super) loop_definition: Option<Arc<Definition>>,
-    /// Of the rounds on the grid of their interval.
+    /// Of the poll cycles on the grid of their interval.
     pub(super) phase: Duration,
-    pub(super) round: Option<Round>,
+    pub(super) poll_cycle: Option<PollCycle>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
     /// `last_active_at` as last handed to the history.
@@ -189,15 +189,15 @@ impl Verdict {
 
 /// One pass over all triggers.
 #[derive(Debug)]
-pub(super) struct Round {
+pub(super) struct PollCycle {
     pub(super) waiting: BTreeSet<u16>,
     pub(super) waits_for_target: bool,
     pub(super) waits_for_pods: bool,
-    /// Another round fell due meanwhile.
+    /// Another poll cycle fell due meanwhile.
     pub(super) again: bool,
 }
 
-impl Round {
+impl PollCycle {
     pub(super) fn is_complete(&self) -> bool {
         self.waiting.is_empty() && !self.waits_for_target && !self.waits_for_pods
     }
@@ -278,7 +278,7 @@ impl Object {
             loop_generation: None,
             loop_definition: None,
             phase: Duration::ZERO,
-            round: None,
+            poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
             recorded_active_at: restored_active_at,
@@ -352,14 +352,14 @@ impl Object {
         let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
         self.phase = first_query.map_or_else(|| phase(&self.spec.key, interval), |query| phase(query, interval));
         self.composite = None;
-        self.round = None;
+        self.poll_cycle = None;
         self.redecide = false;
         self.loop_generation = Some(self.spec.generation);
         self.loop_definition = Some(definition);
     }
 
     pub(super) fn stop_loop(&mut self) {
-        self.round = None;
+        self.poll_cycle = None;
         self.loop_generation = None;
         self.loop_definition = None;
         self.triggers.clear();

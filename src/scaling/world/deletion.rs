@@ -44,10 +44,7 @@ impl Object {
         };
         // The HPA would undo it: it goes first, rather than with the garbage collector afterwards.
         if let Some(hpa) = work.facts.hpa_of(self) {
-            let (name, uid, going) = (hpa.name.clone(), hpa.uid.clone(), hpa.deletion_requested);
-            if !going {
-                self.write(WriteKind::DeleteHpa { name, uid }, work);
-            }
+            self.delete_hpa(hpa, work);
             return false;
         }
         let target = self.resolve_target(work);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
-use super::work::Work;
+use super::work::{Work, unindex};
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, TargetErrorKind, TargetRead,
+    Answer, Command, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, TargetErrorKind, TargetRead,
     WatchEvent,
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
@@ -118,10 +118,10 @@ impl World {
         }
         let hpa = hpa_id(&object.spec);
         self.with(&key, |object, work| object.record_definition(work));
-        if let Some((.., old)) = &before
-            && *old != hpa
+        if let Some((.., Some(old))) = &before
+            && hpa.as_ref() != Some(old)
         {
-            self.unindex_hpa_name(old.as_ref(), &key);
+            unindex(&mut self.objects.by_hpa_name, old, &key);
         }
         if let Some(hpa) = hpa {
             self.objects.by_hpa_name.entry(hpa).or_default().insert(key.clone());
@@ -146,31 +146,16 @@ impl World {
         if object.is_starved {
             self.outbox.starved.retain(|waiting| waiting != key);
         }
-        self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
-        let target = object.target_id.clone();
-        self.unindex_target(&target, key);
-        self.mark_target(&target);
-        self.outbox.push(crate::scaling::event::Command::Publish(key.clone(), None));
+        if let Some(id) = hpa_id(&object.spec) {
+            unindex(&mut self.objects.by_hpa_name, &id, key);
+        }
+        self.unindex_target(&object.target_id, key);
+        self.outbox.push(Command::Publish(key.clone(), None));
         self.outbox.record(Record::Removed { at: now, object: key.clone() });
     }
 
-    fn unindex_hpa_name(&mut self, id: Option<&HpaId>, key: &ObjectKey) {
-        let Some(id) = id else { return };
-        if let Some(keys) = self.objects.by_hpa_name.get_mut(id) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.objects.by_hpa_name.remove(id);
-            }
-        }
-    }
-
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
-        if let Some(keys) = self.objects.by_target.get_mut(target) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.objects.by_target.remove(target);
-            }
-        }
+        unindex(&mut self.objects.by_target, target, key);
         // Those that waited behind it may be first now.
         self.mark_target(target);
     }
@@ -295,19 +280,9 @@ impl World {
 
     fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
         let target = TargetId::of(&hpa.namespace, &hpa.target);
-        if let Some(names) = self.facts.hpas_by_target.get_mut(&target) {
-            names.remove(&hpa.name);
-            if names.is_empty() {
-                self.facts.hpas_by_target.remove(&target);
-            }
-        }
-        if let Some(OwnerRef { uid, .. }) = &hpa.controller
-            && let Some(names) = self.facts.hpas_by_owner.get_mut(uid)
-        {
-            names.remove(&hpa.name);
-            if names.is_empty() {
-                self.facts.hpas_by_owner.remove(uid);
-            }
+        unindex(&mut self.facts.hpas_by_target, &target, &hpa.name);
+        if let Some(OwnerRef { uid, .. }) = &hpa.controller {
+            unindex(&mut self.facts.hpas_by_owner, uid, &hpa.name);
         }
         self.mark_hpa(hpa);
     }
@@ -414,7 +389,7 @@ impl World {
         self.outbox.dirty.insert(key.clone());
         self.with(&key, |object, work| {
             object.reconsider(work);
-            object.round_progressed(work);
+            object.poll_cycle_progressed(work);
         });
     }
 
@@ -442,7 +417,7 @@ impl Object {
         let is_old = std::mem::take(&mut self.is_target_read_old);
         // The object has left that target meanwhile, or the target has changed.
         if self.spec.target != read.target || (is_old && !is_shown) {
-            let is_awaited = self.round.as_ref().is_some_and(|round| round.waits_for_target);
+            let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waits_for_target);
             if self.target == Target::Reading || is_awaited {
                 self.read_target(work);
             }
@@ -487,8 +462,8 @@ impl Object {
                 work.outbox.wake(&self.spec.key, retry_at);
             }
         }
-        if let Some(round) = &mut self.round {
-            round.waits_for_target = false;
+        if let Some(poll_cycle) = &mut self.poll_cycle {
+            poll_cycle.waits_for_target = false;
         }
         let found = match &self.target {
             Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), workload.clone())),
@@ -518,11 +493,11 @@ impl Object {
 
     fn pods_counted(&mut self, ready: Result<u32, String>, work: &mut Work<'_>) {
         self.ready_pods = Some(ready);
-        if let Some(round) = &mut self.round {
-            round.waits_for_pods = false;
+        if let Some(poll_cycle) = &mut self.poll_cycle {
+            poll_cycle.waits_for_pods = false;
         }
         self.reconsider(work);
-        self.round_progressed(work);
+        self.poll_cycle_progressed(work);
     }
 
     fn metric_read(&mut self, work: &mut Work<'_>) {
@@ -530,7 +505,7 @@ impl Object {
             return;
         };
         let follows = self.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
-        // An earlier round in the calendar serves as well; a later one is superseded.
+        // An earlier poll cycle in the calendar serves as well; a later one is superseded.
         if follows && work.schedule.planned(&self.spec.key).is_some_and(|planned| planned > poll_at) {
             work.schedule.plan(&self.spec.key, poll_at);
         }

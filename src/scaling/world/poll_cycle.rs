@@ -13,7 +13,7 @@ use crate::scaling::event::{
     Answer, Command, Credentials, ErrorClass, KubeEvent, PollError, Record, ScaleTarget, WriteKind,
 };
 use crate::scaling::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
-use crate::scaling::object::{Object, Round, Target, Verdict};
+use crate::scaling::object::{Object, PollCycle, Target, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::recommend;
 use crate::scaling::schedule::next_on_grid;
@@ -23,9 +23,9 @@ use crate::scaling::trigger::FallbackContext;
 const RECORD_ACTIVE_EVERY: Duration = Duration::from_secs(10);
 
 impl World {
-    pub(super) fn start_due_rounds(&mut self, now: UnixMillis) {
+    pub(super) fn start_due_poll_cycles(&mut self, now: UnixMillis) {
         for (key, due_at) in self.schedule.take_due(now) {
-            self.with(&key, |object, work| object.start_round(due_at, work));
+            self.with(&key, |object, work| object.start_poll_cycle(due_at, work));
         }
     }
 
@@ -41,7 +41,7 @@ impl World {
 }
 
 impl Object {
-    fn start_round(&mut self, due_at: UnixMillis, work: &mut Work<'_>) {
+    fn start_poll_cycle(&mut self, due_at: UnixMillis, work: &mut Work<'_>) {
         let is_target_shown = work.facts.watched_target(self).is_some();
         let Some(definition) = self.loop_definition.clone() else {
             return;
@@ -54,9 +54,9 @@ impl Object {
             Source::Pods(_) | Source::Query(_) => None,
         });
         work.schedule.plan(&self.spec.key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
-        if let Some(round) = &mut self.round {
+        if let Some(poll_cycle) = &mut self.poll_cycle {
             // Rounds of one object never overlap; an over-long one is followed at once by the next.
-            round.again = true;
+            poll_cycle.again = true;
             return;
         }
         let counts_pods = definition.fallback.as_ref().is_some_and(|fallback| {
@@ -70,7 +70,7 @@ impl Object {
             _ => None,
         };
         let reads_target = !is_target_shown;
-        self.round = Some(Round {
+        self.poll_cycle = Some(PollCycle {
             waiting: definition.triggers.iter().map(|trigger| trigger.index).collect(),
             waits_for_target: reads_target,
             waits_for_pods: selector.is_some(),
@@ -100,7 +100,7 @@ impl Object {
             self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
         }
         if definition.is_resource_only() {
-            self.round_progressed(work);
+            self.poll_cycle_progressed(work);
         }
     }
 
@@ -127,7 +127,7 @@ impl Object {
         Credentials::of(&self.spec.key, trigger, |id| work.facts.authentications.get(id), target)
     }
 
-    /// One trigger of one object has an answer, whether its round waits for it or not.
+    /// One trigger of one object has an answer, whether its poll cycle waits for it or not.
     pub(super) fn answered(
         &mut self,
         index: u16,
@@ -142,16 +142,16 @@ impl Object {
         let Some(position) = definition.triggers.iter().position(|trigger| trigger.index == index) else {
             return;
         };
-        let is_awaited = self.round.as_mut().is_some_and(|round| round.waiting.remove(&index));
+        let is_awaited = self.poll_cycle.as_mut().is_some_and(|poll_cycle| poll_cycle.waiting.remove(&index));
         self.take_answer(position, answer, at, latency, work);
         if is_awaited {
-            self.round_progressed(work);
-        } else if self.round.is_none() {
-            // News between rounds; a round that is under way ends with the same look.
+            self.poll_cycle_progressed(work);
+        } else if self.poll_cycle.is_none() {
+            // News between poll cycles; a poll cycle that is under way ends with the same look.
             self.conclude(work);
         }
-        if self.round.is_some() {
-            // A round may be long, and the formula's result is as old as the oldest of its values.
+        if self.poll_cycle.is_some() {
+            // A poll cycle may be long, and the formula's result is as old as the oldest of its values.
             self.compose(work);
         }
         self.publish(work);
@@ -199,7 +199,7 @@ impl Object {
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
             state.reconsider(trigger, &definition, work.now, context);
         }
-        if self.round.is_none() {
+        if self.poll_cycle.is_none() {
             self.compose(work);
         }
         self.publish(work);
@@ -220,7 +220,7 @@ impl Object {
     }
 
     /// All triggers were answered: what the formula makes of it goes to readers and to the history.
-    fn compose_round(&mut self, work: &mut Work<'_>) {
+    fn record_composite(&mut self, work: &mut Work<'_>) {
         if !self.compose(work) {
             return;
         }
@@ -242,11 +242,11 @@ impl Object {
         });
     }
 
-    pub(super) fn round_progressed(&mut self, work: &mut Work<'_>) {
-        if !self.round.as_ref().is_some_and(Round::is_complete) {
+    pub(super) fn poll_cycle_progressed(&mut self, work: &mut Work<'_>) {
+        if !self.poll_cycle.as_ref().is_some_and(PollCycle::is_complete) {
             return;
         }
-        let again = self.round.take().is_some_and(|round| round.again);
+        let again = self.poll_cycle.take().is_some_and(|poll_cycle| poll_cycle.again);
         self.conclude(work);
         if again {
             work.schedule.plan(&self.spec.key, work.now);
@@ -256,9 +256,9 @@ impl Object {
     /// No answer is outstanding: what follows from those there are.
     pub(super) fn conclude(&mut self, work: &mut Work<'_>) {
         let is_good = self.verdict == Verdict::Good;
-        // Otherwise as soon as it is good again, since the next round may be far.
+        // Otherwise as soon as it is good again, since the next poll cycle may be far.
         self.redecide |= !is_good;
-        self.compose_round(work);
+        self.record_composite(work);
         self.report_troubles(work);
         if is_good {
             self.decide(work);
@@ -274,21 +274,12 @@ impl Object {
         if std::mem::replace(&mut self.recorded.fallback, active) == active {
             return;
         }
-        if active {
-            self.emit_normal(
-                "ScaledObjectFallbackActivated",
-                "ActivateFallback",
-                "ScaledObject fallback is active",
-                work,
-            );
+        let (reason, action, note) = if active {
+            ("ScaledObjectFallbackActivated", "ActivateFallback", "ScaledObject fallback is active")
         } else {
-            self.emit_normal(
-                "ScaledObjectFallbackDeactivated",
-                "DeactivateFallback",
-                "ScaledObject fallback is no longer active",
-                work,
-            );
-        }
+            ("ScaledObjectFallbackDeactivated", "DeactivateFallback", "ScaledObject fallback is no longer active")
+        };
+        self.emit_normal(reason, action, note, work);
     }
 
     /// Decides from the last answers, and acts.
@@ -310,7 +301,7 @@ impl Object {
                 && !readings.any(|(trigger, state)| state.is_old(trigger, limit, work.now))
         });
         if !is_current && !is_paused {
-            // Silence is not inactivity: the round that is under way will decide.
+            // Silence is not inactivity: the poll cycle that is under way will decide.
             return;
         }
         let current = match (&self.target, &self.target_unreadable) {

@@ -8,7 +8,7 @@ use crate::scaling::object::Object;
 use crate::scaling::troubles;
 
 impl Object {
-    /// Tells each trigger's error once the round is complete and its fallback has been considered.
+    /// Emits each trigger's error once the poll cycle is complete and its fallback has been considered.
     pub(super) fn report_troubles(&mut self, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

@@ -227,7 +227,7 @@ fn other_fallbacks_stand_in_for_the_result() {
     rig.set_answer("up", failed("down"));
     rig.seconds(40);
     assert_eq!(read(&rig), Ok(3.333));
-    // What becomes known between two rounds counts at once.
+    // What becomes known between two poll cycles counts at once.
     rig.step(Event::PodsCounted { object: key("shop"), ready: Ok(5) });
     assert_eq!(read(&rig), Ok(2.0));
 }

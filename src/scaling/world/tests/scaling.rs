@@ -119,7 +119,7 @@ fn value(rig: &Rig) -> Option<f64> {
 }
 
 #[test]
-fn a_value_metric_falls_back_by_its_ready_pods_in_the_same_round() {
+fn a_value_metric_falls_back_by_its_ready_pods_in_the_same_poll_cycle() {
     let mut rig = shop(4, 0.0, |d| {
         static_fallback(d);
         d.triggers[0].metric_type = MetricType::Value;

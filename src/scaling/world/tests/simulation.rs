@@ -171,7 +171,7 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                 let Some(object) = world.objects.get(key) else {
                     continue;
                 };
-                let is_decided = object.round.is_none()
+                let is_decided = object.poll_cycle.is_none()
                     && object.verdict == Verdict::Good
                     && object.scaling.is_none()
                     && object.target.replicas().is_some_and(|replicas| replicas > 0)
