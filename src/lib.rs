@@ -46,7 +46,7 @@
 //! | active | a trigger above its activation threshold, and an object with one |
 //! | cooldown | the time between an object's last activity and its scaling to zero |
 //! | fallback | replicas that stand in for a trigger that fails |
-//! | decision | what the core concludes from an object's samples, with the reason |
+//! | decision | what the core concludes from an object's samples, with the reason: `scaling::decision::Decision`, `DecisionRow` in the history |
 //! | hold | to leave replicas as they are, because something could not be read |
 //! | event | a fact that comes into the core; a Kubernetes Event is always called that |
 //! | command | an effect that the core asks for |

@@ -112,7 +112,7 @@ pub(crate) fn objects(client: &Client) -> Result<Vec<Unusable>, Error> {
         result => result,
     };
     let mut unusable = Vec::new();
-    for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+    for group in ApiGroup::ALL {
         let api = format!("/apis/{}/v1alpha1", group.name());
         unusable.extend(scaled_objects(group, &list(format!("{api}/scaledobjects"))?));
         for (kind, plural) in [

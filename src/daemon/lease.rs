@@ -21,9 +21,9 @@ use crate::kube::election::{Action, Election, Seen, Timing};
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
 use crate::kube::resources::LEASES;
-use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
-use crate::scaling::event::Event;
+use crate::scaling::event::{Event, WatchEvent};
 use crate::wire::time::format_micros;
 
 /// A request about the Lease gets half the renew deadline, so that one that hangs leaves time for another; and no
@@ -81,14 +81,9 @@ impl Lease {
             WatchSettings::default(),
             move |event| {
                 let seen = match event {
-                    WatchEvent::InitApply(lease) | WatchEvent::Apply(lease) => Some(lease.seen(timing)),
-                    WatchEvent::Delete(_) => None,
-                    WatchEvent::Init { .. }
-                    | WatchEvent::InitDone { .. }
-                    | WatchEvent::Invalid(_)
-                    | WatchEvent::Unlisted { .. } => {
-                        return ControlFlow::Continue(());
-                    }
+                    WatchEvent::Listed(lease) | WatchEvent::Changed(lease) => Some(lease.seen(timing)),
+                    WatchEvent::Deleted { .. } => None,
+                    _ => return ControlFlow::Continue(()),
                 };
                 match sink.send(Message::Noticed(seen)) {
                     Ok(()) => ControlFlow::Continue(()),

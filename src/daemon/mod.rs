@@ -39,7 +39,7 @@ use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
 use crate::outbound::MARK;
 use crate::polling::poller::{Ask, Pollers};
-use crate::scaling::event::{self, Command, Event, PollJob, Record, WriteKind};
+use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::sources::Asker;
 use crate::store::{Options, Store};
@@ -520,14 +520,14 @@ fn log_record(record: &Record) {
             warn!(scaledobject:% = object, generation = *generation, error = invalid; "definition is invalid");
         }
         Record::Removed { object, .. } => info!(scaledobject:% = object; "object removed"),
-        Record::Decision { object, reason, from, to, triggers, .. } if from != to => {
-            info!(
-                scaledobject:% = object, reason = reason.id(), replicas_from = *from, replicas_to = *to,
-                detail = event::detail(reason, triggers); "decided to scale"
-            );
-        }
-        Record::Decision { object, reason, triggers, .. } => {
-            info!(scaledobject:% = object, reason = reason.id(), detail = event::detail(reason, triggers); "decided to hold");
+        Record::Decision { object, decision, .. } => {
+            let (reason, detail) = (decision.reason.id(), decision.detail());
+            if decision.from == decision.to {
+                info!(scaledobject:% = object, reason, detail; "decided to hold");
+            } else {
+                let (replicas_from, replicas_to) = (decision.from, decision.to);
+                info!(scaledobject:% = object, reason, replicas_from, replicas_to, detail; "decided to scale");
+            }
         }
         Record::Replicas { object, from: None, to, .. } => {
             info!(scaledobject:% = object, replicas = *to; "replicas seen");

@@ -29,8 +29,9 @@ use crate::kube::client::Client;
 use crate::kube::error::Error;
 use crate::kube::request::{PatchKind, Resource};
 use crate::kube::resources::{API_SERVICES, CONFIG_MAPS};
-use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
+use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 /// After a write that failed: a fresh install is served soon after its rights are there.
@@ -127,20 +128,20 @@ where
     let mut listed = false;
     Watcher::spawn_one::<T, _>(name, client, resource, object, WatchSettings::default(), move |event| {
         let seen = match event {
-            WatchEvent::Init { .. } => {
+            WatchEvent::ListStart { .. } => {
                 listed = false;
                 return ControlFlow::Continue(());
             }
-            WatchEvent::Unlisted { .. } => return ControlFlow::Continue(()),
-            WatchEvent::InitDone { .. } if listed => return ControlFlow::Continue(()),
-            WatchEvent::InitDone { .. } | WatchEvent::Delete(_) => None,
-            WatchEvent::InitApply(object) | WatchEvent::Apply(object) => {
+            WatchEvent::ListFailed { .. } => return ControlFlow::Continue(()),
+            WatchEvent::ListEnd { .. } if listed => return ControlFlow::Continue(()),
+            WatchEvent::ListEnd { .. } | WatchEvent::Deleted { .. } => None,
+            WatchEvent::Listed(object) | WatchEvent::Changed(object) => {
                 listed = true;
                 Some(object)
             }
-            WatchEvent::Invalid(invalid) => {
+            WatchEvent::Unreadable(UnreadableObject { name, error, .. }) => {
                 listed = true;
-                warn!(name = invalid.object.name, error = invalid.error; "object cannot be read, ignored");
+                warn!(name, error; "object cannot be read, ignored");
                 return ControlFlow::Continue(());
             }
         };

@@ -98,7 +98,7 @@ impl Doctor<'_> {
             Err(error) => self.not_checked("kinds of KEDA", &error),
         }
         let mut unusable = Vec::new();
-        for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+        for group in ApiGroup::ALL {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let Some(list) = self.get(&self.within(&api, "scaledobjects")) else { return };
             unusable.extend(unserved::scaled_objects(group, &list));

@@ -74,7 +74,7 @@ impl Doctor<'_> {
     /// Everything as the daemon reads it.
     fn definitions(&mut self) -> Option<(Vec<ScaledObject>, HashMap<AuthenticationKey, Authentication>)> {
         let (mut objects, mut authentications) = (Vec::new(), HashMap::new());
-        for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+        for group in ApiGroup::ALL {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let list = self.get(&self.within(&api, "scaledobjects"))?;
             let readable = texts(&list);

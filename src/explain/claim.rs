@@ -181,7 +181,7 @@ pub enum Window {
     Learnt { seconds: i64, at: i64, sample_at: i64, now: i64 },
     /// The default of the controller's flag; nothing seen says otherwise.
     Default,
-    /// What was seen contradicts the default, and tells no other.
+    /// What was seen contradicts the default, and does not show what the window is instead.
     Unknown,
 }
 

@@ -28,8 +28,8 @@ fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
 
 impl<'e> Facts<'e> {
     pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
-        let definitions = evidence.definitions.iter().map(|row| definition(&evidence.api_group, namespace, name, row));
-        Self { evidence, definitions: definitions.collect() }
+        let read = |row| definition(evidence.group?, namespace, name, row);
+        Self { evidence, definitions: evidence.definitions.iter().map(read).collect() }
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
@@ -119,11 +119,9 @@ impl<'e> Facts<'e> {
             let since = self.read_since(at).max(series.from);
             return Reading::None { since, ever: series.from < since };
         };
-        let error = self.evidence.errors.iter().rev();
-        let error = error
-            .map(|(of, error)| (*of, error))
-            .find(|(of, error)| *of == series.id && error.from <= at && error.until.is_none_or(|end| end > at));
-        let error = error.map(|(_, error)| error);
+        let is_in_force = |error: &ErrorRow| error.from <= at && error.until.is_none_or(|end| end > at);
+        let errors = self.evidence.errors.iter().rev().filter(|(of, _)| *of == series.id);
+        let error = errors.map(|(_, error)| error).find(|error| is_in_force(error));
         let falls_back = decided.is_some_and(|one| one["fallback"] == true);
         let message = error.map_or(String::new(), |error| error.message.clone());
         let outcome = match value {
@@ -259,9 +257,8 @@ fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d 
 }
 
 /// As the daemon reads it.
-fn definition(api_group: &str, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
+fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
     let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
-    let group = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == api_group)?;
     let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
     crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
 }
@@ -270,10 +267,7 @@ fn definition(api_group: &str, namespace: &str, name: &str, row: &DefinitionRow)
 fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricType> {
     match &definition.modifiers {
         Some(modifiers) => (series.metric_name == composite::NAME).then_some(modifiers.metric_type),
-        None => {
-            let trigger = definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name);
-            trigger.map(|trigger| trigger.metric_type)
-        }
+        None => trigger_of(definition, series).map(|trigger| trigger.metric_type),
     }
 }
 
@@ -338,7 +332,7 @@ pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Optio
         return None;
     }
     let current: Vec<Value> = said.and_then(|row| serde_json::from_str(&row.metrics_json).ok()).unwrap_or_default();
-    let told: Vec<String> = definition
+    let resources: Vec<String> = definition
         .resource_triggers
         .iter()
         .map(|trigger| {
@@ -363,7 +357,7 @@ pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Optio
             read.and_then(|found| text(found, &trigger.target)).unwrap_or(name)
         })
         .collect();
-    Some(told.join(", "))
+    Some(resources.join(", "))
 }
 
 /// A quantity in thousandths, as people write it: memory in binary units where those are whole.

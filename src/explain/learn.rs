@@ -1,4 +1,4 @@
-//! What the rows show of the HPA controller's flags, which no API tells.
+//! What the rows show of the HPA controller's flags, which no API reports.
 
 use super::claim::{Claim, Window};
 use super::facts::{Asked, Facts, condition, driver};
@@ -17,7 +17,7 @@ fn by_hpa<'e>(facts: &Facts<'e>, at: i64) -> impl Iterator<Item = (&'e ReplicaRo
     rows.filter(move |row| row.at <= at && row.actor == "hpa").filter_map(|row| Some((row, row.from?)))
 }
 
-/// The window as far as a moment's rows tell. The object's own wins; else the newest scale-in that came soon after a
+/// The window as far as the rows show it at a moment. The object's own wins; else the newest scale-in that came soon after a
 /// sample which asked for more shows about how long the controller's is; else its default, unless rows say otherwise.
 pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Window {
     let own = definition.behavior.as_ref().and_then(|behavior| behavior.scale_down.as_ref());

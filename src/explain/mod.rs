@@ -239,11 +239,10 @@ pub fn why(
     };
     let mut report = explain(namespace, name, &evidence, since, until);
     // Earlier objects of this name, newest first, as far as they reach into what was asked for.
-    let group = group_of(&evidence);
     let mut born = evidence.added_at;
     while let Some(since) = since.filter(|since| *since < born) {
         let found = reader
-            .snapshot(|snapshot| snapshot.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS))
+            .snapshot(|snapshot| snapshot.evidence(namespace, name, evidence.group, Some(since), born - 1, AROUND_MS))
             .map_err(Error::Store)?;
         let Some(earlier) = found.filter(|found| found.removed_at.is_none_or(|removed| removed >= since)) else {
             break;
@@ -258,10 +257,6 @@ pub fn why(
     }
     report.entries.sort_by_key(|entry| entry.time);
     Ok(report)
-}
-
-fn group_of(evidence: &Evidence) -> Option<ApiGroup> {
-    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == evidence.api_group)
 }
 
 /// Explains the evidence.

@@ -76,7 +76,7 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         let until = row.cooldown_until.unwrap_or(at);
         let left = (until - at).max(0).saturating_add(999) / 1000;
         let name = if row.reason == "CoolingDown" { Limit::Cooldown } else { Limit::InitialCooldown }.id();
-        let claim = Claim::Cooldown { decision_at: row.at, name: spoken(name), until, at };
+        let claim = Claim::Cooldown { decision_at: row.at, name, until, at };
         found.push(Held { seconds_left: Some(left), ..Held::new(name, vec![claim]) });
     }
     let replicas = facts.replicas_at(at).unwrap_or(0);
@@ -89,11 +89,6 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         hpa(facts, at, replicas, &metrics, &mut found);
     }
     found
-}
-
-/// As people say it.
-fn spoken(name: &'static str) -> &'static str {
-    if name == "initial-cooldown" { "initial cooldown" } else { name }
 }
 
 /// Samples that are missing, of a daemon that runs or that was killed and could not say so.
@@ -125,8 +120,8 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
 fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
     let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
     let is_over = |row: &DecisionRow| condition.is_some_and(|one| one.status == "False" && one.at >= row.at);
-    let told = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
-    let Some((row, pause)) = told else {
+    let in_force = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
+    let Some((row, pause)) = in_force else {
         // No decision was possible, as without a target: the condition is all there is.
         let condition = condition.filter(|one| one.status == "True")?;
         if decision.is_some_and(|row| row.at >= condition.at) {
@@ -328,14 +323,14 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
     entries
 }
 
-/// What holds, lets go and holds again while nothing else happens is told once, with how often and until when.
+/// What holds, lets go and holds again while nothing else happens becomes one entry, with how often and until when.
 pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
     // By what holds: where its entry is, how often it came again, and when last.
     let mut runs: BTreeMap<String, (usize, u32, i64)> = BTreeMap::new();
     for entry in entries {
         let Some(held) = &entry.held else {
-            tell(&mut kept, std::mem::take(&mut runs), now);
+            note_repetitions(&mut kept, std::mem::take(&mut runs), now);
             kept.push(entry);
             continue;
         };
@@ -350,11 +345,11 @@ pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
             }
         }
     }
-    tell(&mut kept, runs, now);
+    note_repetitions(&mut kept, runs, now);
     kept
 }
 
-fn tell(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
+fn note_repetitions(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
     for (at, again, last) in runs.into_values().filter(|(_, again, _)| *again > 0) {
         let times = if again == 1 { "once more".to_owned() } else { format!("{again} times more") };
         kept[at].text.push_str(&format!("; {times}, last {}", time_text::short(last, now)));

@@ -16,7 +16,7 @@ fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
         spec[field] = value.clone();
     }
     Evidence {
-        api_group: "keda.sh".to_owned(),
+        group: Some(ApiGroup::KedaSh),
         definitions: vec![DefinitionRow {
             generation: 1,
             at: NOW - 3_600_000,
@@ -144,7 +144,7 @@ fn what_the_hpa_reads_itself_is_named_when_no_metric_of_ours_asked() {
 }
 
 #[test]
-fn what_the_hpa_read_itself_is_told_from_its_status() {
+fn what_the_hpa_read_itself_comes_from_its_status() {
     let cpu = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
     let memory = json!({ "type": "memory", "metricType": "AverageValue",
         "metadata": { "value": "200Mi", "containerName": "app" } });
@@ -165,7 +165,7 @@ fn what_the_hpa_read_itself_is_told_from_its_status() {
 }
 
 #[test]
-fn what_holds_again_and_again_is_told_once() {
+fn what_holds_again_and_again_is_one_entry() {
     let entry = |time: i64, kind: &'static str, by: Option<&str>| Entry {
         at: String::new(),
         kind,
@@ -191,8 +191,8 @@ fn what_holds_again_and_again_is_told_once() {
         entry(-40_000, "held", Some("tolerance")),
         entry(-30_000, "held", Some("tolerance")),
     ];
-    let told = state::without_repetitions(entries, NOW);
-    let texts: Vec<&str> = told.iter().map(|entry| entry.text.as_str()).collect();
+    let entries = state::without_repetitions(entries, NOW);
+    let texts: Vec<&str> = entries.iter().map(|entry| entry.text.as_str()).collect();
     let last = |time: i64| time_text::short(NOW + time, NOW);
     assert_eq!(
         texts,
@@ -234,14 +234,11 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
     let decision = |at: i64, reason: &str, pause: Option<&str>| DecisionRow {
         at: NOW + at,
         reason: reason.to_owned(),
-        detail: String::new(),
         from: 5,
         to: 5,
-        outcome: "nothing to do".to_owned(),
         triggers: json!([]),
         pause: pause.map(str::to_owned),
-        cooldown_until: None,
-        limited_by: None,
+        ..DecisionRow::default()
     };
     let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 90.0)])
@@ -259,7 +256,7 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
 }
 
 #[test]
-fn what_the_history_lost_is_told_where_it_is_missing() {
+fn what_the_history_lost_is_reported_where_it_is_missing() {
     let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 20.0)])
         .with_change(-600_000, Some(1), 2, "other");
@@ -292,14 +289,10 @@ fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
     DecisionRow {
         at: NOW + at,
         reason: reason.to_owned(),
-        detail: String::new(),
         from: 5,
         to: 5,
-        outcome: "nothing to do".to_owned(),
         triggers: triggers.clone(),
-        pause: None,
-        cooldown_until: None,
-        limited_by: None,
+        ..DecisionRow::default()
     }
 }
 
@@ -474,7 +467,7 @@ fn a_change_that_a_start_brought_to_light_may_be_older() {
 }
 
 #[test]
-fn a_pause_that_no_decision_tells_is_in_the_condition() {
+fn a_pause_without_a_decision_is_in_the_condition() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
     given.paused.push(crate::store::read::ConditionRow {
         at: NOW - 60_000,

@@ -217,7 +217,7 @@ impl Buckets {
         let mut stretches: Vec<Vec<Bucket>> = Vec::new();
         let mut before: Option<Bucket> = None;
         for (i, (bucket, after_silence)) in points.into_iter().enumerate() {
-            // Within both neighbours samples may lie farther apart than the pauses between cells tell.
+            // Within both neighbours samples may lie farther apart than the pauses between cells show.
             let apart = before.map_or(0, |before| before.apart().min(bucket.apart()));
             let goes_on = i > 0 && !after_silence && !is_gap(&pauses, i - 1, apart);
             match stretches.last_mut() {

@@ -12,7 +12,7 @@ use crate::store::{Error, Reader, now_unix_ms};
 
 /// Points of CSV and JSON unless `--width` says otherwise.
 const POINTS: usize = 500;
-/// Columns of a plot where nothing tells the terminal's.
+/// Columns of a plot if the terminal's are unknown.
 const WIDTH: usize = 80;
 
 /// Arguments of `hpalite history`.

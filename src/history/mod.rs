@@ -57,7 +57,8 @@ pub struct History {
     pub decisions: Vec<DecisionRow>,
     pub definitions: Vec<Definition>,
     pub periods: Vec<Period>,
-    pub runs: Vec<Run>,
+    /// Of hpalite itself, newest first.
+    pub runs: Vec<RunRow>,
     pub lives: Vec<(i64, Option<i64>)>,
     /// Which lists hold only their newest rows.
     pub cut: Vec<&'static str>,
@@ -144,16 +145,6 @@ pub struct Period {
     pub message: String,
 }
 
-/// hpalite's own run, newest first.
-#[derive(Clone, Debug, Serialize)]
-pub struct Run {
-    pub version: String,
-    pub from: i64,
-    /// `None`: it runs, or it ended without a word (`lost`).
-    pub until: Option<i64>,
-    pub state: String,
-}
-
 /// Reads the history of one object; `None` when it was never seen.
 ///
 /// # Errors
@@ -193,7 +184,7 @@ pub fn load(
             decisions: decisions(snapshot, &lives, range, &mut cut)?,
             definitions,
             periods: periods(snapshot, &lives, range, &mut cut)?,
-            runs: snapshot.runs(range.to, RUNS_MAX)?.into_iter().map(run).collect(),
+            runs: snapshot.runs(range.to, RUNS_MAX)?,
             lives: lives.iter().map(|life| (life.added_at, life.removed_at)).collect(),
             cut,
         }))
@@ -376,10 +367,6 @@ fn periods(snapshot: &Snapshot<'_>, lives: &[Life], range: Range, cut: &mut Vec<
     }
     periods.sort_by_key(|period| std::cmp::Reverse(period.from));
     Ok(periods)
-}
-
-fn run(row: RunRow) -> Run {
-    Run { version: row.version, from: row.started_at, until: row.stopped_at, state: row.state }
 }
 
 /// Drops what is over the limit and remembers that something was.

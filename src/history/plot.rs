@@ -304,7 +304,7 @@ impl Plot<'_> {
         };
         // What is put later covers what was put before.
         for run in history.runs.iter().rev() {
-            put(self, run.from, &STARTED);
+            put(self, run.started_at, &STARTED);
         }
         for definition in history.definitions.iter().rev() {
             put(self, definition.at, &DEFINED);

@@ -2,7 +2,7 @@
 //!
 //! Owns the choice. What is rolled up may be kept in all three forms, and each form goes by itself when it is old. Of
 //! every minute, then of every hour, the form is taken that knows most samples of it, the finer one when they know
-//! equally many: so no sample is told twice, and none is missed that any form still has, wherever deleting has come to.
+//! equally many: so no sample counts twice, and none is missed that any form still has, wherever deleting has come to.
 //! Samples that are not rolled up yet are in no other form.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +17,7 @@ const HOUR_MS: i64 = 3_600_000;
 /// Outcome of samples without a number whose error is not kept any more.
 const UNKNOWN: &str = "unknown";
 
-/// A series, and what may be told of it.
+/// A series to be read.
 pub(super) struct Wanted<'e> {
     pub(super) series: i64,
     /// Place of its buckets.
@@ -55,7 +55,7 @@ pub(super) fn load(
             if is_rolled {
                 by_sample.entry(floor(at, MINUTE_MS)).or_default().add(1, sample);
             } else {
-                tell(buckets, sample, range, errors);
+                fill(buckets, sample, range, errors);
             }
         })?;
         let mut by_minute = Known::new();
@@ -67,7 +67,7 @@ pub(super) fn load(
         }
         let known = pick(by_hours(pick(by_sample, by_minute)), by_hour);
         for part in known.into_values().flat_map(|stretch| stretch.parts) {
-            tell(buckets, part, range, errors);
+            fill(buckets, part, range, errors);
         }
     }
     Ok(())
@@ -120,7 +120,7 @@ fn by_hours(minutes: Known) -> Known {
     hours
 }
 
-fn tell(buckets: &mut Buckets, part: Part, range: Range, errors: &[ErrorRow]) {
+fn fill(buckets: &mut Buckets, part: Part, range: Range, errors: &[ErrorRow]) {
     let (row, length) = match part {
         Part::Sample(at, value) => {
             if (range.from..=range.to).contains(&at) {
@@ -176,7 +176,7 @@ mod tests {
                 rows.insert(at, RolledUp { at, count, errors: 0, numbers });
             }
             let mut buckets = Buckets::new(Grid { from: 0, step: length, cells: 120 });
-            rows.into_values().for_each(|row| tell(&mut buckets, Part::Row(row, length), range, &[]));
+            rows.into_values().for_each(|row| fill(&mut buckets, Part::Row(row, length), range, &[]));
             buckets.stretches().len()
         };
         for interval in (3_500..=180_000).step_by(2_500) {
@@ -192,16 +192,16 @@ mod tests {
     fn rows_at_the_edges_count_as_far_as_they_are_seen() {
         let numbers = Some(RolledNumbers { min: -1.0, max: 9.0, last: 4.0, last_at: HOUR_MS + 3_500_000 });
         let row = RolledUp { at: HOUR_MS, count: 200, errors: 5, numbers };
-        let told = |from: i64, to: i64| {
+        let filled = |from: i64, to: i64| {
             let mut buckets = Buckets::new(Grid { from, step: HOUR_MS, cells: 3 });
-            tell(&mut buckets, Part::Row(row, HOUR_MS), Range { from, to }, &[]);
+            fill(&mut buckets, Part::Row(row, HOUR_MS), Range { from, to }, &[]);
             buckets.stretches().into_iter().flatten().map(|point| (point.first_at, point.last_at)).collect::<Vec<_>>()
         };
-        assert_eq!(told(HOUR_MS + 600_000, HOUR_MS + 900_000), [(HOUR_MS + 600_000, HOUR_MS + 900_000)]);
+        assert_eq!(filled(HOUR_MS + 600_000, HOUR_MS + 900_000), [(HOUR_MS + 600_000, HOUR_MS + 900_000)]);
         // The last number came before, the hour is over, or has not begun.
-        assert_eq!(told(HOUR_MS + 3_500_001, 3 * HOUR_MS), []);
-        assert_eq!(told(2 * HOUR_MS, 3 * HOUR_MS), []);
-        assert_eq!(told(0, HOUR_MS - 1), []);
+        assert_eq!(filled(HOUR_MS + 3_500_001, 3 * HOUR_MS), []);
+        assert_eq!(filled(2 * HOUR_MS, 3 * HOUR_MS), []);
+        assert_eq!(filled(0, HOUR_MS - 1), []);
     }
 
     /// Samples without a number are called what their error was; once that is gone they are still there.
@@ -219,7 +219,7 @@ mod tests {
         let mut buckets = Buckets::new(Grid { from: 0, step: MINUTE_MS, cells: 300 });
         for at in [3 * HOUR_MS, HOUR_MS, HOUR_MS + MINUTE_MS] {
             let row = RolledUp { at, count: 0, errors: 4, numbers: None };
-            tell(&mut buckets, Part::Row(row, MINUTE_MS), Range { from: 0, to: 4 * HOUR_MS }, &errors);
+            fill(&mut buckets, Part::Row(row, MINUTE_MS), Range { from: 0, to: 4 * HOUR_MS }, &errors);
         }
         let found: Vec<(i64, String)> = buckets.silences().into_iter().map(|s| (s.from, s.outcome)).collect();
         let expected = [(HOUR_MS, "empty"), (HOUR_MS + MINUTE_MS, UNKNOWN), (3 * HOUR_MS, "timeout")];

@@ -1,6 +1,6 @@
 //! Which question is asked when, and how many at once.
 //!
-//! Owns the calendar of rounds, the sharing of equal questions and the shares of the workers that ask
+//! Owns the calendar of poll cycles, the sharing of equal questions and the shares of the workers that ask
 //! ([`share`]). Hands out jobs; asks nobody.
 
 mod budget;
@@ -51,7 +51,7 @@ pub struct Finished {
 /// Calendar, queue and shares.
 #[derive(Debug)]
 pub struct Schedule {
-    rounds: Calendar,
+    poll_cycles: Calendar,
     jobs: HashMap<u64, Job>,
     /// The jobs that each object waits for.
     waiting_for: HashMap<ObjectKey, Vec<u64>>,
@@ -66,7 +66,7 @@ impl Schedule {
     #[must_use]
     pub fn new(threads: usize, limits: Limits) -> Self {
         Self {
-            rounds: Calendar::default(),
+            poll_cycles: Calendar::default(),
             jobs: HashMap::new(),
             waiting_for: HashMap::new(),
             asked: HashMap::new(),
@@ -75,35 +75,35 @@ impl Schedule {
         }
     }
 
-    /// Plans the next round of an object, instead of any that was planned.
+    /// Plans the next poll cycle of an object, instead of any that was planned.
     pub fn plan(&mut self, key: &ObjectKey, at: UnixMillis) {
-        if self.rounds.get(key).is_none() {
+        if self.poll_cycles.get(key).is_none() {
             self.shares.expect(&key.namespace);
         }
-        self.rounds.set(key, at);
+        self.poll_cycles.set(key, at);
     }
 
     pub fn unplan(&mut self, key: &ObjectKey) {
-        if self.rounds.clear(key) {
+        if self.poll_cycles.clear(key) {
             self.shares.expect_no_more(&key.namespace);
         }
     }
 
     #[must_use]
     pub fn planned(&self, key: &ObjectKey) -> Option<UnixMillis> {
-        self.rounds.get(key)
+        self.poll_cycles.get(key)
     }
 
-    /// When the next round is due, or a question whose server is left alone until then.
+    /// When the next poll cycle is due, or a question whose server is left alone until then.
     #[must_use]
     pub fn next_due(&self) -> Option<UnixMillis> {
-        [self.rounds.next(), self.shares.free_at()].into_iter().flatten().min()
+        [self.poll_cycles.next(), self.shares.free_at()].into_iter().flatten().min()
     }
 
-    /// Takes the objects whose round is due.
+    /// Takes the objects whose poll cycle is due.
     pub fn take_due(&mut self, now: UnixMillis) -> Vec<(ObjectKey, UnixMillis)> {
         let mut taken = Vec::new();
-        while let Some((key, at)) = self.rounds.pop(now) {
+        while let Some((key, at)) = self.poll_cycles.pop(now) {
             self.shares.expect_no_more(&key.namespace);
             taken.push((key, at));
         }
@@ -215,7 +215,7 @@ impl Schedule {
 
     /// Moves everything by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
-        self.rounds.shift(milliseconds);
+        self.poll_cycles.shift(milliseconds);
         self.shares.shift(milliseconds);
         for job in self.jobs.values_mut() {
             let instants = [Some(&mut job.due_at), job.begun_at.as_mut()];

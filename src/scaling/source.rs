@@ -218,14 +218,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_of_a_url_is_told() {
-        for (url, told) in [
+    fn no_secret_of_a_url_is_shown() {
+        for (url, shown) in [
             ("http://prometheus:9090", "http://prometheus:9090"),
             ("https://user:p@ss@host:9/a@b?token=x#y", "https://host:9/a@b"),
             ("https://host?apikey=x/y", "https://host"),
             ("user:pw@host/path", "host/path"),
         ] {
-            assert_eq!(without_secrets(url), told);
+            assert_eq!(without_secrets(url), shown);
         }
     }
 }

@@ -10,9 +10,9 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::error::Error;
 use super::sql::{MIGRATIONS, Sql};
-use super::{clock, file, rows};
+use super::{clock, file};
 use crate::scaling::event::RestoredState;
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 
 /// How long one of the reads below may take.
 const READ_LIMIT: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Reader {
             let mut rows = statement.query([])?;
             let mut states = Vec::new();
             while let Some(row) = rows.next()? {
-                let Some(group) = rows::group_from_name(row.get_ref(0)?.as_str()?) else { continue };
+                let Some(group) = ApiGroup::from_name(row.get_ref(0)?.as_str()?) else { continue };
                 let key = ObjectKey::new(group, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
                 let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
                 let generation: Option<i64> = row.get(5)?;

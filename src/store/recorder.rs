@@ -13,8 +13,8 @@ use super::prepared::Prepared;
 use super::rows;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
-use crate::scaling::event::{self, Record, RecordedTrigger};
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::event::{Record, RecordedTrigger};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
 
 /// An action belongs to the newest decision of the same replicas this long before; retries of a
@@ -74,7 +74,8 @@ impl Recorder {
         let mut keys = HashMap::new();
         let mut rows = prepared.get(Sql::LoadObjects)?.query([])?;
         while let Some(row) = rows.next()? {
-            let Some(group) = rows::group_from_name(row.get_ref(1)?.as_str()?) else { continue };
+            // One of an unknown group was written by a newer hpalite.
+            let Some(group) = ApiGroup::from_name(row.get_ref(1)?.as_str()?) else { continue };
             let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
             let id = row.get(0)?;
             keys.insert(id, key.clone());
@@ -149,25 +150,24 @@ impl Recorder {
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
-            Record::Decision { at, object, reason, from, to, triggers, circumstances } => {
+            Record::Decision { at, object, decision } => {
                 let id = self.object(prepared, *at, object)?.id;
-                let triggers_json = rows::triggers_json(triggers);
                 let row = params![
                     id,
                     at.0,
-                    reason.id(),
-                    event::detail(reason, triggers),
-                    from,
-                    to,
-                    triggers_json,
-                    circumstances.min,
-                    circumstances.max,
-                    circumstances.idle,
-                    rows::pause_text(&circumstances.pause),
-                    circumstances.force_activation,
-                    circumstances.cooldown_until.map(|at| at.0),
-                    circumstances.proposal,
-                    circumstances.limited_by.map(Limit::id),
+                    decision.reason.id(),
+                    decision.detail(),
+                    decision.from,
+                    decision.to,
+                    rows::triggers_json(&decision.triggers),
+                    decision.min,
+                    decision.max,
+                    decision.idle,
+                    rows::pause_text(&decision.pause),
+                    decision.force_activation,
+                    decision.cooldown_until.map(|at| at.0),
+                    decision.proposal().map(|proposal| proposal.replicas),
+                    decision.limited_by().map(Limit::id),
                 ];
                 prepared.execute(Sql::InsertDecision, row)?;
             }

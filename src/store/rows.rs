@@ -7,13 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::chunk::SampleValue;
-use crate::scaling::event::{Answer, DecidedTrigger, Missing};
-use crate::scaling::model::{ApiGroup, Pause};
-
-/// Groups as columns name them; one of an unknown name was written by a newer hpalite.
-pub(crate) fn group_from_name(name: &str) -> Option<ApiGroup> {
-    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name)
-}
+use crate::scaling::decision::DecidedTrigger;
+use crate::scaling::event::{Answer, Missing};
+use crate::scaling::model::Pause;
 
 /// The sample's value, and the message of an error period.
 pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
@@ -132,14 +128,9 @@ mod tests {
         let trigger = DecidedTrigger {
             metric_name: "s0-x".into(),
             value: Some(f64::NAN),
-            active: true,
-            error: None,
-            formula: None,
             metric_type: crate::scaling::model::MetricType::Value,
             target: 2.0,
-            proposal: None,
-            fallback: false,
-            absence: None,
+            ..DecidedTrigger::default()
         };
         let text = triggers_json(&[trigger]);
         assert!(

@@ -138,7 +138,7 @@ impl Query {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A misspelt parameter is told, not ignored.
+    /// Reports a misspelt parameter rather than ignore it.
     fn only(&self, known: &[&str]) -> Result<(), String> {
         match self.pairs.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             Some((key, _)) => Err(format!("{key}: no such parameter, use {}", known.join(", "))),
@@ -148,8 +148,7 @@ impl Query {
 
     fn group(&self) -> Result<Option<ApiGroup>, Response> {
         let Some(name) = self.get("group") else { return Ok(None) };
-        let found = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|known| known.name() == name);
-        found.map(Some).ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))
+        ApiGroup::from_name(name).map(Some).ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))
     }
 
     /// `from` and `to`, or `last`; by default the last hour.

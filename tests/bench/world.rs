@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hpalite::scaling::event::{
-    Answer, Command, Event, PollDone, PollJob, Record, Seen, Write, WriteDone, WriteKind, WriteOk,
+    Answer, Command, Event, PollDone, PollJob, Record, WatchEvent, Write, WriteDone, WriteKind, WriteOk,
 };
 use hpalite::scaling::model::{ApiGroup, AuthenticationKind, UnixMillis};
 use hpalite::scaling::world::{Settings, World, watched_workloads};
@@ -109,30 +109,30 @@ impl Bench {
     fn list_objects(&mut self, objects: usize) {
         let scope = String::new;
         let [deployment, stateful_set] = watched_workloads();
-        self.apply(Event::Hpa(Seen::ListStart { scope: scope() }));
-        self.apply(Event::Hpa(Seen::ListEnd { scope: scope() }));
-        self.apply(Event::Workload(stateful_set.clone(), Seen::ListStart { scope: scope() }));
-        self.apply(Event::Workload(stateful_set, Seen::ListEnd { scope: scope() }));
+        self.apply(Event::Hpa(WatchEvent::ListStart { scope: scope() }));
+        self.apply(Event::Hpa(WatchEvent::ListEnd { scope: scope() }));
+        self.apply(Event::Workload(stateful_set.clone(), WatchEvent::ListStart { scope: scope() }));
+        self.apply(Event::Workload(stateful_set, WatchEvent::ListEnd { scope: scope() }));
         for (group, kind) in [
             (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
             (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
             (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
         ] {
-            self.apply(Event::Authentication(group, kind, Seen::ListStart { scope: scope() }));
-            self.apply(Event::Authentication(group, kind, Seen::ListEnd { scope: scope() }));
+            self.apply(Event::Authentication(group, kind, WatchEvent::ListStart { scope: scope() }));
+            self.apply(Event::Authentication(group, kind, WatchEvent::ListEnd { scope: scope() }));
         }
-        self.apply(Event::Workload(deployment.clone(), Seen::ListStart { scope: scope() }));
+        self.apply(Event::Workload(deployment.clone(), WatchEvent::ListStart { scope: scope() }));
         for n in 0..objects {
             let found = wire::workload::from_slice(workload(n).as_bytes()).unwrap();
-            self.apply(Event::Workload(deployment.clone(), Seen::Listed(found)));
+            self.apply(Event::Workload(deployment.clone(), WatchEvent::Listed(found)));
         }
-        self.apply(Event::Workload(deployment, Seen::ListEnd { scope: scope() }));
-        self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListStart { scope: scope() }));
+        self.apply(Event::Workload(deployment, WatchEvent::ListEnd { scope: scope() }));
+        self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::ListStart { scope: scope() }));
         for n in 0..objects {
             let found = wire::scaled_object::from_slice(ApiGroup::KedaSh, scaled_object(n).as_bytes()).unwrap();
-            self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::Listed(Box::new(found))));
+            self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::Listed(Box::new(found))));
         }
-        self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListEnd { scope: scope() }));
+        self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::ListEnd { scope: scope() }));
     }
 
     /// Lives through this much time: writes succeed, every question is answered with `value`.

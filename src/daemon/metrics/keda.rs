@@ -461,7 +461,7 @@ mod tests {
         let status = |status| Record::Condition {
             at: UnixMillis(0),
             object: key(),
-            condition: Condition { kind: ConditionKind::Paused, status, reason: String::new(), message: String::new() },
+            condition: Condition::new(ConditionKind::Paused, status, "", ""),
         };
         tally.record(&status(ConditionStatus::True));
         tally.record(&definition([triggers(), vec![trigger(2, "cron", None, "s2-cron")]].concat()));

@@ -16,9 +16,9 @@ use log::warn;
 use self::index::{Index, Pod};
 use crate::kube::client::Client;
 use crate::kube::resources::PODS;
-use crate::kube::watch::{Event as WatchEvent, WatchSettings};
+use crate::kube::watch::WatchSettings;
 use crate::kube::watcher::Watcher;
-use crate::scaling::event::{ErrorClass, Event, PollError};
+use crate::scaling::event::{ErrorClass, Event, PollError, UnreadableObject, WatchEvent};
 use crate::scaling::model::PodSelection;
 
 /// Of all pods only those that can count leave the API server.
@@ -202,20 +202,20 @@ impl Counter {
             return;
         };
         match event {
-            WatchEvent::Init { .. } => return namespace.index.begin_list(),
-            WatchEvent::InitApply(pod) => return namespace.index.listed(pod),
-            WatchEvent::InitDone { .. } => {
+            WatchEvent::ListStart { .. } => return namespace.index.begin_list(),
+            WatchEvent::Listed(pod) => return namespace.index.listed(pod),
+            WatchEvent::ListEnd { .. } => {
                 namespace.index.end_list();
                 namespace.error = None;
             }
-            WatchEvent::Apply(pod) => namespace.index.apply(pod),
-            WatchEvent::Delete(pod) => namespace.index.delete(&pod.name),
+            WatchEvent::Changed(pod) => namespace.index.apply(pod),
+            WatchEvent::Deleted { name, .. } => namespace.index.delete(&name),
             // A pod whose few fields cannot be read does not come from an API server.
-            WatchEvent::Invalid(invalid) => {
-                warn!(namespace = &**name, name = invalid.object.name, error = invalid.error; "pod cannot be read, ignored");
+            WatchEvent::Unreadable(UnreadableObject { namespace, name, error }) => {
+                warn!(namespace, name, error; "pod cannot be read, ignored");
                 return;
             }
-            WatchEvent::Unlisted { error, is_denied } => {
+            WatchEvent::ListFailed { error, is_denied } => {
                 let fix =
                     if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
                 let class = if is_denied { ErrorClass::Authentication } else { ErrorClass::Connect };

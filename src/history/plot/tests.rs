@@ -1,6 +1,7 @@
 use super::*;
-use crate::history::{Buckets, Definition, Grid, Period, Run, Threshold};
+use crate::history::{Buckets, Definition, Grid, Period, Threshold};
 use crate::store::SampleValue;
+use crate::store::read::RunRow;
 use crate::store::read::{DecisionRow, ErrorRow, Range, ReplicaRow};
 
 /// 2026-01-01T12:00:00Z and an hour.
@@ -289,10 +290,7 @@ fn everything() {
             reason: "Activated".into(),
             detail: "activated by s0-prometheus".into(),
             outcome: "done".into(),
-            triggers: serde_json::Value::Null,
-            pause: None,
-            cooldown_until: None,
-            limited_by: None,
+            ..DecisionRow::default()
         }],
         definitions: vec![Definition {
             at: at(5),
@@ -308,7 +306,7 @@ fn everything() {
             reason: "ScaledObjectPaused".into(),
             message: "paused\nby annotation".into(),
         }],
-        runs: vec![Run { version: "0.1.0".into(), from: at(2), until: None, state: "running".into() }],
+        runs: vec![RunRow { version: "0.1.0".into(), started_at: at(2), stopped_at: None, state: "running".into() }],
         cut: vec!["decisions"],
         ..nothing()
     };

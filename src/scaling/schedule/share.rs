@@ -97,7 +97,7 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Namespace {
-    /// Objects with a round to come.
+    /// Objects with a poll cycle to come.
     expected: usize,
     lanes: HashMap<Arc<str>, Lane>,
     /// Servers for which something waits, by class.
@@ -137,7 +137,7 @@ impl Shares {
         self.flights.len()
     }
 
-    /// An object of the namespace has a round to come.
+    /// An object of the namespace has a poll cycle to come.
     pub(super) fn expect(&mut self, namespace: &Arc<str>) {
         self.namespaces.entry(Arc::clone(namespace)).or_default().expected += 1;
     }

@@ -325,7 +325,7 @@ fn bounds_hold_under_any_order() {
 }
 
 #[test]
-fn rounds_come_due_in_order_and_can_move() {
+fn poll_cycles_come_due_in_order_and_can_move() {
     let mut schedule = Schedule::new(1, Limits::default());
     schedule.plan(&key(1), UnixMillis(20));
     schedule.plan(&key(2), UnixMillis(10));

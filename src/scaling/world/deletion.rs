@@ -1,11 +1,13 @@
 //! The end of a ScaledObject: restore what is to be restored, then let it go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::work::Work;
+use crate::scaling::decision::Decision;
 use crate::scaling::event::{ScaleTarget, WriteKind};
 use crate::scaling::model::FINALIZERS;
-use crate::scaling::object::{Object, Scaling, Target, Verdict};
+use crate::scaling::object::{Object, Target, Verdict};
 use crate::scaling::reason::Reason;
 
 /// Restoring is tried this often; then the object may go, since a deletion must not hang on a
@@ -42,10 +44,7 @@ impl Object {
         };
         // The HPA would undo it: it goes first, rather than with the garbage collector afterwards.
         if let Some(hpa) = work.facts.hpa_of(self) {
-            let (name, uid, going) = (hpa.name.clone(), hpa.uid.clone(), hpa.deletion_requested);
-            if !going {
-                self.write(WriteKind::DeleteHpa { name, uid }, work);
-            }
+            self.delete_hpa(hpa, work);
             return false;
         }
         let target = self.resolve_target(work);
@@ -59,8 +58,7 @@ impl Object {
                 let is_sent =
                     self.write(WriteKind::Scale { target: ScaleTarget { gvkr, name }, from, to: original }, work);
                 if is_sent {
-                    self.scaling =
-                        Some(Scaling { reason: Reason::Restored, from, to: original, touch_last_active: false });
+                    self.scaling = Some(Arc::new(Decision::new(Reason::Restored, from, original)));
                 }
                 false
             }

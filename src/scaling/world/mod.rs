@@ -155,8 +155,8 @@ impl World {
                     self.sync_authentications_of(&key, now);
                 }
             }
-            // Only now, so that no round starts for an object that the news has stopped.
-            self.start_due_rounds(now);
+            // Only now, so that no poll cycle starts for an object that the news has stopped.
+            self.start_due_poll_cycles(now);
             if self.outbox.dirty.is_empty() && !self.feed_starved(now) {
                 break;
             }

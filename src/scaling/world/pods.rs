@@ -1,6 +1,6 @@
 //! Which pods must be counted for kubernetes-workload triggers, and what their counts lead to.
 //!
-//! The counting itself happens outside. A change is taken in at once, between the rounds of an object.
+//! The counting itself happens outside. A change is taken in at once, between the poll cycles of an object.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Object {
         work.outbox.commands.extend(work.pods.want(&self.spec.key, &wanted));
     }
 
-    /// Another count is an answer to the round that waits for it, and news to an object without one.
+    /// Another count is an answer to the poll cycle that waits for it, and news to an object without one.
     fn recounted(&mut self, selection: &PodSelection, answer: &Answer, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

@@ -1,6 +1,7 @@
 //! What one object works with while it is its turn: facts to read, and a place for what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,17 @@ pub(super) struct Objects {
     pub(super) by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
     /// By namespace and wanted name of the HPA.
     pub(super) by_hpa_name: HashMap<HpaId, BTreeSet<ObjectKey>>,
-    pub(super) by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+    pub(super) by_authentication: HashMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+}
+
+/// Removes a value from an index, and its key with the last value.
+pub(super) fn unindex<K: Eq + Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
 }
 
 impl Objects {

@@ -20,7 +20,7 @@ const ROWS_MAX: usize = 100_000;
 /// Everything about one life of an object. Lists are oldest first.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    pub api_group: String,
+    pub group: Option<ApiGroup>,
     pub added_at: i64,
     pub removed_at: Option<i64>,
     /// The stretches that were read, oldest first, apart from each other. What is missing within one never was.
@@ -59,7 +59,7 @@ impl Snapshot<'_> {
         let found = self.connection.query_row(Sql::ObjectAt.text(), names, |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get(3)?))
         });
-        let Some((id, api_group, added_at, removed_at)) = found.optional()? else { return Ok(None) };
+        let Some((id, name_of_group, added_at, removed_at)) = found.optional()? else { return Ok(None) };
         let around = |at| Range { from: at - around_ms, to: at + CHANGE_SETTLES_MS };
         let mut spans: Vec<Range> = match since {
             Some(since) => vec![Range { from: since, to: until }],
@@ -71,7 +71,7 @@ impl Snapshot<'_> {
         let scale_ins: Vec<i64> = self.all(Sql::ScaleIns, [id, until, SCALE_INS], |row| row.get(0))?;
         spans.extend(scale_ins.into_iter().map(around));
         let evidence = read(self, id, &apart(spans), until)?;
-        Ok(Some(Evidence { api_group, added_at, removed_at, ..evidence }))
+        Ok(Some(Evidence { group: ApiGroup::from_name(&name_of_group), added_at, removed_at, ..evidence }))
     }
 }
 

@@ -28,7 +28,7 @@ pub struct ObjectRow {
     pub last_active_at: Option<i64>,
 }
 
-/// Which objects, see [`Past::objects`].
+/// Which objects, see [`super::Snapshot::objects`].
 #[derive(Clone, Copy, Debug)]
 pub struct Listing<'q> {
     /// What `NAMESPACE/NAME` contains.
@@ -81,7 +81,7 @@ pub struct ReplicaRow {
     pub by: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DecisionRow {
     pub at: i64,
     pub from: u32,
@@ -96,8 +96,6 @@ pub struct DecisionRow {
     pub pause: Option<String>,
     #[serde(skip)]
     pub cooldown_until: Option<i64>,
-    #[serde(skip)]
-    pub limited_by: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -120,10 +118,13 @@ pub struct DefinitionRow {
     pub spec_json: String,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRow {
     pub version: String,
+    #[serde(rename = "from")]
     pub started_at: i64,
+    /// `None`: it runs, or it was killed (`lost`).
+    #[serde(rename = "until")]
     pub stopped_at: Option<i64>,
     /// `running`, `orderly` or `lost`.
     pub state: String,
@@ -165,7 +166,7 @@ pub(super) fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {
 
 pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
     let (from, to): (u32, u32) = (row.get(1)?, row.get(2)?);
-    let (acted, error): (Option<bool>, Option<String>) = (row.get(9)?, row.get(10)?);
+    let (acted, error): (Option<bool>, Option<String>) = (row.get(8)?, row.get(9)?);
     Ok(DecisionRow {
         at: row.get(0)?,
         from,
@@ -181,7 +182,6 @@ pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
         triggers: serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default(),
         pause: row.get(6)?,
         cooldown_until: row.get(7)?,
-        limited_by: row.get(8)?,
     })
 }
 

@@ -10,10 +10,10 @@ use super::row::{
     RunRow, SeriesRow, condition_row, decision_row, definition_row, hpa_row, loss_row, replica_row,
 };
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
+use crate::store::block;
 use crate::store::chunk::{Point, SampleValue, unpack};
 use crate::store::rollup::{RolledUp, read_hour, read_minutes};
 use crate::store::sql::Sql;
-use crate::store::{block, rows};
 
 /// A snapshot of the file; all that is read through it fits together.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl<'c> Snapshot<'c> {
         let (mut objects, mut total) = (Vec::new(), 0);
         while let Some(row) = found.next()? {
             total = usize::try_from(row.get::<_, i64>(10)?).unwrap_or(0);
-            let Some(group) = rows::group_from_name(row.get_ref(1)?.as_str()?) else { continue };
+            let Some(group) = ApiGroup::from_name(row.get_ref(1)?.as_str()?) else { continue };
             objects.push(ObjectRow {
                 id: row.get(0)?,
                 key: ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?),
@@ -60,7 +60,7 @@ impl<'c> Snapshot<'c> {
     /// The API groups in which an object of this name was seen.
     pub fn groups(&self, namespace: &str, name: &str) -> Found<Vec<ApiGroup>> {
         let names: Vec<String> = self.all(Sql::FindGroups, params![namespace, name], |row| row.get(0))?;
-        Ok(names.iter().filter_map(|name| rows::group_from_name(name)).collect())
+        Ok(names.iter().filter_map(|name| ApiGroup::from_name(name)).collect())
     }
 
     /// A condition as it was at a time.

@@ -1,4 +1,4 @@
-//! Trigger authentications: missing, appearing, told who uses them, and let go.
+//! Trigger authentications: missing, appearing, listing who uses them, and let go.
 
 use super::*;
 use crate::scaling::allowed::Allowed;

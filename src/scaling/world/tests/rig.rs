@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cluster::{Cluster, Echo};
+use super::cluster::{Cluster, stream};
 use crate::scaling::event::{
-    Answer, AuthenticationRead, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState, Seen,
-    TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+    Answer, AuthenticationRead, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
+    TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
@@ -21,7 +21,7 @@ enum Item {
     /// A question, and how many milliseconds it takes; it is answered at the end.
     Poll(PollJob, i64),
     Event(Event),
-    Echo(Echo),
+    Echo(Event),
 }
 
 /// How the network treats what passes over it.
@@ -76,7 +76,7 @@ pub(super) struct Rig {
     /// When each object was last seen active, by the model's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
     /// Prints what happens.
-    pub(super) is_told: bool,
+    pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
@@ -130,7 +130,7 @@ impl Rig {
             polls_in_flight: 0,
             check: None,
             active: BTreeMap::new(),
-            is_told: false,
+            is_traced: false,
             is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
@@ -168,41 +168,29 @@ impl Rig {
         }
     }
 
-    /// Lists one kind (as numbered by [`Echo::stream`]) anew, as after a broken watch.
-    pub(super) fn list(&mut self, stream: usize) {
+    /// Lists one kind (as numbered by [`stream`]) anew, as after a broken watch.
+    pub(super) fn list(&mut self, kind: usize) {
         // A list shows what the watch would have: the rest of it is not delivered twice.
         self.flush_echoes();
-        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if echo.stream() == stream));
-        let scope = String::new;
-        match stream {
+        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
+        let cluster = self.cluster.clone();
+        match kind {
             0 => {
-                for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
-                    self.step(Event::ScaledObject(group, Seen::ListStart { scope: scope() }));
-                    let objects: Vec<ScaledObject> =
-                        self.cluster.objects.values().filter(|object| object.key.group == group).cloned().collect();
-                    for object in objects {
-                        self.step(Event::ScaledObject(group, Seen::Listed(Box::new(object))));
-                    }
-                    self.step(Event::ScaledObject(group, Seen::ListEnd { scope: scope() }));
+                for group in ApiGroup::ALL {
+                    let objects = cluster.objects.values().filter(|object| object.key.group == group);
+                    let listed = objects.map(|object| WatchEvent::Listed(Box::new(object.clone())));
+                    self.step_list(|event| Event::ScaledObject(group, event), listed);
                 }
             }
             1 => {
-                self.step(Event::Hpa(Seen::ListStart { scope: scope() }));
-                for hpa in self.cluster.hpas.clone().into_values() {
-                    self.step(Event::Hpa(Seen::Listed(Box::new(hpa))));
-                }
-                self.step(Event::Hpa(Seen::ListEnd { scope: scope() }));
+                let listed = cluster.hpas.into_values().map(|hpa| WatchEvent::Listed(Box::new(hpa)));
+                self.step_list(Event::Hpa, listed);
             }
             2 => {
                 for gvkr in watched_workloads() {
-                    let list = |seen| Event::Workload(gvkr.clone(), seen);
-                    self.step(list(Seen::ListStart { scope: scope() }));
-                    for ((kind, ..), workload) in self.cluster.workloads.clone() {
-                        if kind == gvkr {
-                            self.step(list(Seen::Listed(workload)));
-                        }
-                    }
-                    self.step(list(Seen::ListEnd { scope: scope() }));
+                    let workloads = cluster.workloads.iter().filter(|((kind, ..), _)| *kind == gvkr);
+                    let listed = workloads.map(|(_, workload)| WatchEvent::Listed(workload.clone()));
+                    self.step_list(|event| Event::Workload(gvkr.clone(), event), listed);
                 }
             }
             _ => {
@@ -211,26 +199,35 @@ impl Rig {
                     (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
                     (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
                 ] {
-                    let list = |seen| Event::Authentication(group, kind, seen);
-                    self.step(list(Seen::ListStart { scope: scope() }));
-                    for (key, found) in self.cluster.authentications.clone() {
-                        if key.group == group && key.kind == kind {
-                            self.step(list(Seen::Listed(Box::new(found))));
-                        }
-                    }
-                    self.step(list(Seen::ListEnd { scope: scope() }));
+                    let found = cluster.authentications.values();
+                    let found = found.filter(|found| found.key.group == group && found.key.kind == kind);
+                    let listed = found.map(|found| WatchEvent::Listed(Box::new(found.clone())));
+                    self.step_list(|event| Event::Authentication(group, kind, event), listed);
                 }
             }
         }
     }
 
+    /// A whole list of one kind, of all namespaces.
+    pub(super) fn step_list<T>(
+        &mut self,
+        event: impl Fn(WatchEvent<T>) -> Event,
+        listed: impl IntoIterator<Item = WatchEvent<T>>,
+    ) {
+        self.step(event(WatchEvent::ListStart { scope: String::new() }));
+        for object in listed {
+            self.step(event(object));
+        }
+        self.step(event(WatchEvent::ListEnd { scope: String::new() }));
+    }
+
     /// Hands one event to the world and carries out what it wants.
     pub(super) fn step(&mut self, event: Event) {
-        if self.is_told {
+        if self.is_traced {
             eprintln!("  {} {event:?}", self.now.0);
         }
         let commands = self.world.apply(event, self.now);
-        for command in commands.iter().filter(|_| self.is_told) {
+        for command in commands.iter().filter(|_| self.is_traced) {
             eprintln!("    {command:?}");
         }
         if let Some(check) = self.check {
@@ -335,7 +332,7 @@ impl Rig {
     pub(super) fn flush_echoes(&mut self) {
         for echo in std::mem::take(&mut self.cluster.echoes) {
             let delay = self.network.delay(6);
-            let stream = echo.stream();
+            let stream = stream(&echo);
             // In order within a kind, however late.
             let at = self.last_echo[stream].max(UnixMillis(self.now.0 + delay));
             self.last_echo[stream] = at;
@@ -399,7 +396,7 @@ impl Rig {
                         }
                         self.step(event);
                     }
-                    Item::Echo(echo) => self.step(echo.event()),
+                    Item::Echo(echo) => self.step(echo),
                 }
             } else {
                 self.step(Event::Tick);
@@ -427,7 +424,7 @@ impl Rig {
         self.world.shift_clock(milliseconds, self.now);
     }
 
-    /// Forgets what was written and told so far.
+    /// Forgets what was written and emitted so far.
     pub(super) fn clear(&mut self) {
         self.writes.clear();
         self.events.clear();
