@@ -30,7 +30,7 @@ pub struct TlsState {
     // Locked to clone or swap an Arc, never longer.
     config: RwLock<Arc<ServerConfig>>,
     client_trust: RwLock<ClientTrust>,
-    /// Rises with every change of `client_trust`; a connection's verdict is good for one generation.
+    /// Rises with every change of `client_trust`; a verification of a connection's client counts for one generation.
     generation: AtomicU64,
 }
 

@@ -244,7 +244,7 @@ impl Lines {
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum NextRequest {
     /// List; without a token this is a new beginning.
     List {
         continue_token: Option<String>,
@@ -285,12 +285,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn step(&mut self) -> Step {
+    pub(super) fn step(&mut self) -> NextRequest {
         match &self.phase {
             Phase::List { continue_token } => {
-                Step::List { continue_token: continue_token.clone(), limit: self.page_items }
+                NextRequest::List { continue_token: continue_token.clone(), limit: self.page_items }
             }
-            Phase::Watch { resource_version } => Step::Watch {
+            Phase::Watch { resource_version } => NextRequest::Watch {
                 resource_version: resource_version.clone(),
                 timeout_seconds: self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1),
             },
@@ -456,8 +456,8 @@ mod tests {
 
     fn version(machine: &mut Machine) -> Option<String> {
         match machine.step() {
-            Step::Watch { resource_version, .. } => Some(resource_version),
-            Step::List { .. } => None,
+            NextRequest::Watch { resource_version, .. } => Some(resource_version),
+            NextRequest::List { .. } => None,
         }
     }
 
@@ -542,13 +542,13 @@ mod tests {
     #[test]
     fn pages_lead_to_a_watch() {
         let mut machine = machine();
-        assert_eq!(machine.step(), Step::List { continue_token: None, limit: PAGE_ITEMS });
+        assert_eq!(machine.step(), NextRequest::List { continue_token: None, limit: PAGE_ITEMS });
         let more = PageMeta { resource_version: "1".into(), continue_token: "t".into() };
         assert!(!machine.page_read(more));
-        assert_eq!(machine.step(), Step::List { continue_token: Some("t".into()), limit: PAGE_ITEMS });
+        assert_eq!(machine.step(), NextRequest::List { continue_token: Some("t".into()), limit: PAGE_ITEMS });
         watching(&mut machine, "5");
         for _ in 0..100 {
-            let Step::Watch { resource_version, timeout_seconds } = machine.step() else {
+            let NextRequest::Watch { resource_version, timeout_seconds } = machine.step() else {
                 panic!("a watch");
             };
             assert_eq!(resource_version, "5");
@@ -624,7 +624,7 @@ mod tests {
     fn pages_shrink_when_too_large() {
         let mut machine = machine();
         let mut limits = Vec::new();
-        while let Step::List { limit, .. } = machine.step() {
+        while let NextRequest::List { limit, .. } = machine.step() {
             limits.push(limit);
             let pause = machine.failed(&Error::TooLarge { limit_bytes: 1 });
             if !pause.is_zero() {

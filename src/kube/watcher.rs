@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::client::Client;
 use super::error::Error;
 use super::request::{ListOptions, Resource, WatchOptions};
-use super::watch::{Complaints, Event, HasMeta, Line, Lines, Machine, Page, Step, WatchSettings, decode_line};
+use super::watch::{Complaints, Event, HasMeta, Line, Lines, Machine, NextRequest, Page, WatchSettings, decode_line};
 
 /// One read of a stream; equal to the transport's own buffer, so larger gains nothing.
 const READ_BYTES: usize = 16 * 1024;
@@ -210,8 +210,10 @@ impl<S> Task<S> {
     {
         while !self.is_stopped() {
             let result = match self.machine.step() {
-                Step::List { continue_token, limit } => self.list(continue_token.as_deref(), limit),
-                Step::Watch { resource_version, timeout_seconds } => self.watch(&resource_version, timeout_seconds),
+                NextRequest::List { continue_token, limit } => self.list(continue_token.as_deref(), limit),
+                NextRequest::Watch { resource_version, timeout_seconds } => {
+                    self.watch(&resource_version, timeout_seconds)
+                }
             };
             let pause = match result {
                 Ok(()) => Duration::ZERO,

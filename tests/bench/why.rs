@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hpalite::explain::{self, Question, Report};
+use hpalite::explain::{self, Explanation, Question};
 use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, MetricType, ObjectKey, UnixMillis};
@@ -74,7 +74,7 @@ fn measure(path: &Path, what: &str, names: &[&str], question: Question) {
         .iter()
         .map(|name| {
             let begun = Instant::now();
-            let report: Report = explain::why(path, "bench", name, None, question).unwrap();
+            let report: Explanation = explain::why(path, "bench", name, None, question).unwrap();
             let text = report.text();
             let took = begun.elapsed();
             assert!(report.replicas.is_some() && !report.metrics.is_empty(), "{text}");

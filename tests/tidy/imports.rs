@@ -85,16 +85,8 @@ const LAYERS: &[Layer] = &[
     ),
 ];
 
-/// Arrows against the layers that are still to go, and names of modules that are about to change.
-const STILL_THERE: &[(&str, &str)] = &[];
-const RENAMED: &[(&str, &str)] = &[("moving", "migration"), ("nearest", "spelling")];
-
 /// Circles that are still to go: a folder, and modules in it. What is left of one may not be more than this.
 const CIRCLES_STILL_THERE: &[(&str, &str)] = &[("wire", "scaled_object trigger")];
-
-fn renamed(name: &str) -> String {
-    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new).to_owned()
-}
 
 /// `scaling::world`, as its parts.
 type Module = Vec<String>;
@@ -115,7 +107,6 @@ fn modules() -> BTreeMap<Module, String> {
         if parts.last().is_some_and(|last| last == "mod") {
             parts.pop();
         }
-        parts[0] = renamed(&parts[0]);
         (parts, code(&fs::read_to_string(file).unwrap()))
     });
     // These are the roots of a crate: they name every module.
@@ -172,9 +163,6 @@ fn paths(module: &[String], code: &str) -> Vec<Module> {
                 _ => from.push(part),
             }
         }
-        if let Some(top) = from.first_mut() {
-            *top = renamed(top);
-        }
         from
     };
     found.into_iter().map(absolute).collect()
@@ -217,7 +205,7 @@ fn modules_import_what_their_layer_allows() {
             continue;
         };
         let is_allowed = layer.may_import.split(' ').any(|name| name == to.as_str());
-        if !is_allowed && !STILL_THERE.contains(&(from, to)) {
+        if !is_allowed {
             wrong.push(format!("{from} must not import {to}, because {}; see {places:?}", layer.because));
         }
     }
@@ -250,10 +238,7 @@ fn reached(from: &str, arrows: &BTreeMap<(String, String), BTreeSet<String>>) ->
 #[test]
 fn no_modules_form_a_circle() {
     let mut circles = Vec::new();
-    for (folder, mut within) in arrows() {
-        if folder.is_empty() {
-            within.retain(|(from, to), _| !STILL_THERE.contains(&(from, to)));
-        }
+    for (folder, within) in arrows() {
         let names: BTreeSet<String> = within.keys().map(|(from, _)| from.clone()).collect();
         let reach: BTreeMap<&String, BTreeSet<String>> =
             names.iter().map(|name| (name, reached(name, &within))).collect();

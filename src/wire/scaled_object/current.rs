@@ -1,6 +1,6 @@
 //! The spec of `keda.sh/v1alpha1`.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::metadata::Metadata;
 use super::super::names::is_dns_subdomain;
 use super::super::trigger;
@@ -12,7 +12,7 @@ const NAME_LABEL: &str = "scaledobject.keda.sh/name";
 /// Longest value of a label, which both names become.
 const NAME_BYTES_MAX: usize = 63;
 
-pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
+pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnostics) -> Spec {
     let target = target(spec, report);
     let replicas = bounds::replicas(ApiGroup::KedaSh, spec, report);
     let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
@@ -57,7 +57,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     }
 }
 
-fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
+fn target(spec: &Fields<'_>, report: &mut Diagnostics) -> TargetRef {
     let fields = spec.child_at("scaleTargetRef", Step::Target, report);
     let name = fields.text("name", report).unwrap_or_default();
     if name.is_empty() && !fields.has("name") || fields.get("name").is_some_and(|name| name == "") {
@@ -89,7 +89,7 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     }
 }
 
-fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Report) -> String {
+fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Diagnostics) -> String {
     let given = config.filled("name", report);
     let name = given.map_or_else(|| format!("keda-hpa-{}", metadata.name), str::to_owned);
     if metadata.name.len() > NAME_BYTES_MAX {
