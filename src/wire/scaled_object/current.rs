@@ -19,7 +19,8 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
     bounds::warn_useless(spec, &replicas, report);
     let advanced = spec.child("advanced", report);
     let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
-    let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, report);
+    let has_formula = modifiers::has_formula(spec);
+    let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, has_formula, report);
     if replicas.min.unwrap_or(0) == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
         report.warn(
             spec.path("minReplicaCount"),
@@ -31,7 +32,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
     let hpa_name = hpa_name(metadata, &config, report);
     let behavior = behavior::read(&config, report);
     let modifiers = modifiers::read(spec, &advanced, report);
-    let fallback = fallback::read(spec, &triggers, modifiers::has_formula(spec), report);
+    let fallback = fallback::read(spec, &triggers, has_formula, report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,

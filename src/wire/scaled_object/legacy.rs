@@ -22,7 +22,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
     let replicas = bounds::replicas(ApiGroup::KedaK8sIo, spec, report);
     let periods = bounds::periods(ApiGroup::KedaK8sIo, spec, report);
     bounds::warn_useless(spec, &replicas, report);
-    let triggers = trigger::read_all(ApiGroup::KedaK8sIo, metadata, spec, report);
+    let triggers = trigger::read_all(ApiGroup::KedaK8sIo, metadata, spec, false, report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,

@@ -9,7 +9,7 @@ mod bounds;
 mod current;
 mod fallback;
 mod legacy;
-pub(in crate::wire) mod modifiers;
+mod modifiers;
 mod targets;
 
 use std::sync::Arc;

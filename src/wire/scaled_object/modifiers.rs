@@ -8,7 +8,7 @@ use crate::scaling::hpa::composite_target_milli;
 use crate::scaling::model::{MetricType, Modifiers, Step};
 
 /// Whether the triggers feed a formula, right or wrong: other rules depend on it.
-pub(in crate::wire) fn has_formula(spec: &Fields<'_>) -> bool {
+pub(super) fn has_formula(spec: &Fields<'_>) -> bool {
     let modifiers = spec.get("advanced").and_then(|advanced| advanced.get("scalingModifiers"));
     let formula = modifiers.and_then(|modifiers| modifiers.get("formula")).and_then(Value::as_str);
     formula.is_some_and(|formula| !formula.is_empty())

@@ -27,7 +27,6 @@ use serde_json::Value;
 use self::parameters::Parameters;
 use super::fields::{Diagnostics, Fields, describe, quoted, scalar_text};
 use super::metadata::Metadata;
-use super::scaled_object::modifiers;
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,
@@ -142,11 +141,12 @@ impl Triggers<'_> {
     }
 }
 
-/// Reads `spec.triggers` of an object.
+/// Reads `spec.triggers` of an object, whose formula, if it `feeds_formula`, takes the triggers' place in the HPA.
 pub(crate) fn read_all<'a>(
     group: ApiGroup,
     object: &Metadata,
     spec: &Fields<'a>,
+    feeds_formula: bool,
     report: &mut Diagnostics,
 ) -> Triggers<'a> {
     let items = spec.objects("triggers", report);
@@ -165,7 +165,6 @@ pub(crate) fn read_all<'a>(
         types_text: String::new(),
         authentications_text: String::new(),
     };
-    let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
     let common = Common { group, namespace: &object.namespace, feeds_formula };
     let mut authentications = Vec::new();
     let mut names = Vec::new();

@@ -19,7 +19,7 @@ pub(super) fn read(trigger: &Value) -> Read {
     let spec = json!({"triggers": [trigger]});
     let metadata = Metadata { name: "so".to_owned(), namespace: "shop".to_owned(), ..Metadata::default() };
     let fields = Fields::new("spec", Some(&spec), Step::BuildScalers, &mut report);
-    let read = read_all(ApiGroup::KedaSh, &metadata, &fields, &mut report);
+    let read = read_all(ApiGroup::KedaSh, &metadata, &fields, false, &mut report);
     Read {
         triggers: read.triggers,
         resource_triggers: read.resource_triggers,
