@@ -38,7 +38,7 @@ const LAYERS: &[Layer] = &[
         "scaling spelling wire",
         "manifests are judged without a cluster, by the rules that the daemon follows",
     ),
-    layer("kube", "encode outbound scaling wire", "a client of the API server knows nothing of who uses it"),
+    layer("kube", "encode formats outbound scaling wire", "a client of the API server knows nothing of who uses it"),
     layer("rights", "kube", "asks the API server what somebody may do, for any command"),
     layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
     layer(
@@ -48,7 +48,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "prometheus",
-        "encode polling scaling wire",
+        "encode formats polling scaling wire",
         "one source: what to ask Prometheus, and how to read its answer",
     ),
     layer(

@@ -2,7 +2,6 @@
 
 use super::super::fields::{Diagnostics, quoted};
 use super::super::mask;
-use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, normalized, target};
 use crate::formats::exposition::Selector;
@@ -139,17 +138,13 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
 fn url(parameters: &Parameters, report: &mut Diagnostics) -> Option<(String, Url)> {
     const FIX: &str = "write a URL such as \"http://api.shop:8080/stats\"";
     let text = parameters.required("url", FIX, report)?;
-    let base = text.split(['?', '#']).next().unwrap_or_default();
-    let blank = text.contains(char::is_whitespace).then_some("contains a blank");
-    let reason = match check_base_url(base) {
-        Err(reason) => reason,
-        Ok(()) => match (blank, Url::parse(text)) {
-            (None, Some(url)) => return Some((text.to_owned(), url)),
-            (reason, _) => reason.unwrap_or("is not a URL"),
-        },
-    };
-    parameters.problem("url", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
-    None
+    match Url::parse(text) {
+        Ok(url) => Some((text.to_owned(), url)),
+        Err(reason) => {
+            parameters.problem("url", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
+            None
+        }
+    }
 }
 
 fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Diagnostics) -> Option<String> {

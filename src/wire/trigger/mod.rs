@@ -3,7 +3,6 @@
 //! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA is told and what
 //! must be asked, and has the rows of the reference in `k8s/triggers.md`; everything that does not depend on the type is read here.
 
-mod address;
 mod auth_modes;
 mod catalog;
 mod cron;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::super::fields::{Diagnostics, quoted};
 use super::super::mask;
 use super::super::time::parse_go_duration;
-use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, target};
+use crate::formats::url::Url;
 use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source};
 
 pub(super) const TYPE: TriggerType = TriggerType {
@@ -125,7 +125,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
 fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
-    if let Err(reason) = check_base_url(text) {
+    if let Err(reason) = Url::parse_base(text) {
         parameters.problem("serverAddress", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
         return None;
     }
