@@ -114,6 +114,7 @@ pub mod sources;
 mod spelling;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod ui;
 mod unserved;
 pub mod wire;

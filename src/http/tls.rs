@@ -17,11 +17,7 @@ use super::chain::ChainVerifier;
 use super::der::Subject;
 use super::front_proxy::FrontProxyTrust;
 use super::{HolderError, User};
-
-/// The one crypto provider of the process; passed on explicitly, never installed.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
+pub use crate::tls::provider;
 
 /// What a TLS listener needs; shared by the gate, which reads, and whoever rotates, who writes.
 #[derive(Debug)]

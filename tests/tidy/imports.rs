@@ -24,6 +24,7 @@ const LAYERS: &[Layer] = &[
     layer("spelling", "", "the nearest of several words is a question of text alone"),
     layer("logfmt", "", "a line of the log is text; whoever writes one must not need more"),
     layer("telemetry", "", "anyone may count, so counting must not depend on anyone"),
+    layer("tls", "", "whom a connection believes is the same question in both directions"),
     layer("outbound", "", "addresses are judged by the same rules for whoever asks"),
     layer(
         "scaling",
@@ -38,12 +39,16 @@ const LAYERS: &[Layer] = &[
         "scaling spelling wire",
         "manifests are judged without a cluster, by the rules that the daemon follows",
     ),
-    layer("kube", "encode formats outbound scaling wire", "a client of the API server knows nothing of who uses it"),
+    layer(
+        "kube",
+        "encode formats outbound scaling tls wire",
+        "a client of the API server knows nothing of who uses it",
+    ),
     layer("rights", "kube", "asks the API server what somebody may do, for any command"),
     layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
     layer(
         "polling",
-        "encode outbound scaling",
+        "encode outbound scaling tls",
         "the engine asks servers; what to ask and how to read the answer is a function that it is given",
     ),
     layer(
@@ -57,7 +62,11 @@ const LAYERS: &[Layer] = &[
         "one source: what to ask a service, and how to read its answer",
     ),
     layer("store", "encode scaling wire", "the history is written and read without knowing who does"),
-    layer("http", "encode logfmt scaling wire", "serves what others have published; it must answer whatever they do"),
+    layer(
+        "http",
+        "encode logfmt scaling tls wire",
+        "serves what others have published; it must answer whatever they do",
+    ),
     layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
     layer("history", "scaling store wire", "plots rows of the history alone"),
     layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
@@ -70,7 +79,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "doctor",
-        "config encode http kube rights scaling sources store unserved wire",
+        "config encode http kube rights scaling sources store tls unserved wire",
         "a command beside the daemon: it must work where no daemon runs",
     ),
     layer(
