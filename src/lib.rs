@@ -108,6 +108,7 @@ pub mod migration;
 pub mod outbound;
 pub mod polling;
 pub mod prometheus;
+mod random;
 mod rights;
 pub mod scaling;
 pub mod sources;

@@ -22,13 +22,14 @@ const LAYERS: &[Layer] = &[
     layer("encode", "", "an encoding knows nothing of what it encodes"),
     layer("formats", "encode", "where a value lies in an answer is a question of text alone"),
     layer("spelling", "", "the nearest of several words is a question of text alone"),
+    layer("random", "", "numbers that spread things out know nothing of the things"),
     layer("logfmt", "", "a line of the log is text; whoever writes one must not need more"),
     layer("telemetry", "", "anyone may count, so counting must not depend on anyone"),
     layer("tls", "", "whom a connection believes is the same question in both directions"),
     layer("outbound", "", "addresses are judged by the same rules for whoever asks"),
     layer(
         "scaling",
-        "spelling",
+        "random spelling",
         "the core decides without I/O, JSON and SQL, so that it can be simulated: facts come in as events, effects go \
          out as commands",
     ),
@@ -41,7 +42,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "kube",
-        "encode formats outbound scaling tls wire",
+        "encode formats outbound random scaling tls wire",
         "a client of the API server knows nothing of who uses it",
     ),
     layer("rights", "kube", "asks the API server what somebody may do, for any command"),
