@@ -8,7 +8,7 @@ mod flags;
 mod help;
 mod history;
 mod installation;
-mod moving;
+mod migration;
 mod run;
 mod sql;
 mod typed;
@@ -24,7 +24,7 @@ use crate::history::command::Arguments as HistoryArguments;
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
 pub use help::{completion, help, help_of, man, markdown};
-pub use moving::{TakeoverArguments, UninstallArguments};
+pub use migration::{TakeoverArguments, UninstallArguments};
 pub use sql::SqlArguments;
 use typed::Typed;
 pub use why::WhyArguments;
@@ -93,8 +93,8 @@ pub fn parse(
         "why" => why::parse(&typed, &mut problems),
         "history" => history::parse(&typed, &mut problems),
         "doctor" => doctor::parse(&typed, env, &mut problems),
-        "takeover" => moving::takeover(&typed, &mut problems),
-        "uninstall" => moving::uninstall(&typed, &mut problems),
+        "takeover" => migration::takeover(&typed, &mut problems),
+        "uninstall" => migration::uninstall(&typed, &mut problems),
         "completion" => shell(&typed, &mut problems),
         "man" => Some(Command::Man),
         _ => Some(Command::Version),

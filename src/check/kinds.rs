@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::schema::{Crd, crds};
-use crate::nearest::nearest;
+use crate::spelling::nearest;
 use crate::wire::{describe, quoted};
 
 /// What an object is to `check`.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value};
 
 use super::rules;
-use crate::nearest::nearest;
+use crate::spelling::nearest;
 use crate::wire::{describe, quoted};
 
 const FILES: [&str; 5] = [

@@ -32,14 +32,14 @@ const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Letting the Lease go at the end: a healthy API server needs milliseconds, and the process should end.
 pub(super) const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
-enum Message {
+enum LeaseMessage {
     Noticed(Option<Seen>),
     Release,
 }
 
 /// The running election. Without one the fence is open and nothing else happens.
 pub(super) struct Lease {
-    messages: Option<Sender<Message>>,
+    messages: Option<Sender<LeaseMessage>>,
     ended: Receiver<()>,
     deposed: Arc<AtomicBool>,
 }
@@ -85,7 +85,7 @@ impl Lease {
                     WatchEvent::Deleted { .. } => None,
                     _ => return ControlFlow::Continue(()),
                 };
-                match sink.send(Message::Noticed(seen)) {
+                match sink.send(LeaseMessage::Noticed(seen)) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(_) => ControlFlow::Break(()),
                 }
@@ -113,7 +113,7 @@ impl Lease {
     pub(super) fn release(&mut self) {
         if let Some(messages) = self.messages.take() {
             // Gone already when another instance has taken the Lease.
-            let _ = messages.send(Message::Release);
+            let _ = messages.send(LeaseMessage::Release);
         }
     }
 
@@ -152,14 +152,14 @@ struct Told {
 }
 
 impl LeaseLoop {
-    fn run(mut self, messages: &Receiver<Message>) {
+    fn run(mut self, messages: &Receiver<LeaseMessage>) {
         while let Some(next_at) = self.election.next_at() {
             let now = clock::since_boot();
             let message = messages.recv_timeout(next_at.saturating_sub(now));
             let now = clock::since_boot();
             match message {
-                Ok(Message::Noticed(seen)) => self.election.noticed(seen, now),
-                Ok(Message::Release) => return self.release(),
+                Ok(LeaseMessage::Noticed(seen)) => self.election.noticed(seen, now),
+                Ok(LeaseMessage::Release) => return self.release(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

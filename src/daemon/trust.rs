@@ -49,7 +49,7 @@ const FOREIGN_KEPT: Duration = Duration::from_secs(600);
 /// Nor more than this many: the latest, which are first in the bundle. A certificate is about a kilobyte there.
 const FOREIGN_MAX: usize = 8;
 
-enum Message {
+enum TrustMessage {
     /// `None`: there is none.
     ConfigMap(Option<BTreeMap<String, String>>),
     ApiService(Option<ApiServiceSpec>),
@@ -60,7 +60,7 @@ enum Message {
 
 /// The running thread.
 pub(super) struct Trust {
-    messages: Sender<Message>,
+    messages: Sender<TrustMessage>,
 }
 
 impl Trust {
@@ -74,13 +74,13 @@ impl Trust {
         let (messages, received) = channel();
         let watchers = [
             watch::<ConfigMap>(client, "trust", &CONFIG_MAPS, (Some(CONFIG_MAP.0), CONFIG_MAP.1), &messages, |map| {
-                Message::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
+                TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
             })?,
             watch::<ApiService>(client, "apiservice", &API_SERVICES, (None, &config.apiservice), &messages, |found| {
-                Message::ApiService(found.map(|found| found.spec))
+                TrustMessage::ApiService(found.map(|found| found.spec))
             })?,
         ];
-        let keeper = Keeper {
+        let trust_loop = TrustLoop {
             client: client.clone(),
             apiservice: config.apiservice.clone(),
             service: config.service.clone(),
@@ -97,18 +97,18 @@ impl Trust {
             reread_at: Instant::now(),
             complained: BTreeMap::new(),
         };
-        std::thread::Builder::new().name("trust".to_owned()).spawn(move || keeper.run(&received))?;
+        std::thread::Builder::new().name("trust".to_owned()).spawn(move || trust_loop.run(&received))?;
         Ok((Self { messages }, watchers))
     }
 
     /// This instance acts from now on: the caBundle is its business.
     pub(super) fn lead(&self) {
-        let _ = self.messages.send(Message::Leading);
+        let _ = self.messages.send(TrustMessage::Leading);
     }
 
     pub(super) fn stop(&self) {
         // It may be in the middle of a request; nothing waits for its end.
-        let _ = self.messages.send(Message::Stop);
+        let _ = self.messages.send(TrustMessage::Stop);
     }
 }
 
@@ -118,8 +118,8 @@ fn watch<T>(
     name: &str,
     resource: &Resource,
     object: (Option<&str>, &str),
-    messages: &Sender<Message>,
-    message: impl Fn(Option<T>) -> Message + Clone + Send + 'static,
+    messages: &Sender<TrustMessage>,
+    message: impl Fn(Option<T>) -> TrustMessage + Clone + Send + 'static,
 ) -> std::io::Result<Watcher>
 where
     T: DeserializeOwned + HasMeta + 'static,
@@ -163,7 +163,7 @@ enum Bundle {
     NotOurs,
 }
 
-struct Keeper {
+struct TrustLoop {
     client: Client,
     apiservice: String,
     service: (String, String),
@@ -185,8 +185,8 @@ struct Keeper {
     complained: BTreeMap<String, Instant>,
 }
 
-impl Keeper {
-    fn run(mut self, messages: &Receiver<Message>) {
+impl TrustLoop {
+    fn run(mut self, messages: &Receiver<TrustMessage>) {
         loop {
             let trusted_for = match self.bundle {
                 Bundle::Unknown => None,
@@ -203,14 +203,14 @@ impl Keeper {
             self.look_at_trust();
             let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
             match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
-                Ok(Message::ConfigMap(Some(data))) => self.follow_trust(data),
-                Ok(Message::ConfigMap(None)) => {
+                Ok(TrustMessage::ConfigMap(Some(data))) => self.follow_trust(data),
+                Ok(TrustMessage::ConfigMap(None)) => {
                     let (namespace, name) = CONFIG_MAP;
                     self.complain(&format!("ConfigMap {namespace}/{name} does not exist: what it last said holds"));
                 }
-                Ok(Message::ApiService(found)) => self.found = Some(found),
-                Ok(Message::Leading) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(TrustMessage::ApiService(found)) => self.found = Some(found),
+                Ok(TrustMessage::Leading) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(TrustMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, NOT_CHECKED, Outcome, Report, outcome};
+use super::{Diagnosis, Finding, NOT_CHECKED, Outcome, outcome};
 
 /// Nothing can be read from hpalite.
 const UNREACHED: [&str; 4] = ["apiservice-unavailable", "api-unreachable", "hpa-not-scaling", "hpa-limited"];
@@ -73,7 +73,7 @@ fn follows(finding: &Finding, cause: &Finding) -> bool {
 }
 
 /// Keeps the causes, and records for each check that lost findings what they follow from.
-pub(super) fn reduce(report: &mut Report) {
+pub(super) fn reduce(report: &mut Diagnosis) {
     let mut findings = std::mem::take(&mut report.findings);
     let causes: Vec<Option<&'static str>> = findings
         .iter()
@@ -134,8 +134,8 @@ mod tests {
     /// Checks, each with the ids, the severities and the objects of what it found.
     type Found<'a> = (&'static str, &'a [(&'static str, Severity, &'a [&'a str])]);
 
-    fn report(found: &[Found<'_>]) -> Report {
-        let mut report = Report::default();
+    fn report(found: &[Found<'_>]) -> Diagnosis {
+        let mut report = Diagnosis::default();
         for (check, findings) in found {
             for (id, severity, about) in *findings {
                 report.findings.push(Finding {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, Error as TlsError, RootCertStore, Stream};
+use rustls::{CertificateError, ClientConnection, Error as TlsError, RootCertStore, Stream};
 
 use super::Doctor;
 use super::apiservice::pem;
 use crate::http::chain::certificates_from_pem;
 use crate::kube::untyped::text;
+use crate::tls::{ServerVerifier, client_config, provider};
 
 /// Of connecting, and of each step of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,12 +69,8 @@ fn shake_hands(
 ) -> Result<(), Problem> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Problem::Certificate)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let verifier = ServerVerifier::new(Arc::new(roots), Vec::new(), &provider()).map_err(Problem::Certificate)?;
+    let config = client_config(verifier, None).map_err(Problem::Certificate)?;
     let name = ServerName::try_from(name.to_owned()).map_err(|error| Problem::Refused(error.to_string()))?;
     let mut session = ClientConnection::new(Arc::new(config), name).map_err(Problem::Certificate)?;
     let refused = |error: std::io::Error| match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {

@@ -70,7 +70,7 @@ pub struct Check {
 
 /// Everything that was looked at, and what was found.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct Diagnosis {
     pub checks: Vec<Check>,
     pub findings: Vec<Finding>,
 }
@@ -92,7 +92,7 @@ pub struct Subject {
 ///
 /// # Errors
 /// No usable configuration, or the API server does not answer.
-pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, Vec<String>> {
+pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Diagnosis, Vec<String>> {
     let config = ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?;
     let own_namespace = config.namespace().map(str::to_owned);
     let client = Client::new(config);
@@ -102,7 +102,7 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
         vec![format!("the API server: {error}{fix}")]
     })?;
     let is_pod = kubeconfig.is_none();
-    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Report::default() };
+    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Diagnosis::default() };
     doctor.check("APIService", Doctor::apiservice);
     doctor.check("Service", Doctor::service);
     doctor.check("API server reaches hpalite", Doctor::reach);
@@ -121,7 +121,7 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
     Ok(doctor.report)
 }
 
-impl Report {
+impl Diagnosis {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
@@ -182,7 +182,7 @@ struct Doctor<'a> {
     is_pod: bool,
     /// The API server stopped answering meanwhile, which has been told.
     is_cut_off: bool,
-    report: Report,
+    report: Diagnosis,
 }
 
 impl Doctor<'_> {
@@ -273,7 +273,7 @@ mod tests {
             about: Vec::new(),
         };
         let check = |check, outcome, findings| Check { check, outcome, findings, follows_from: Vec::new() };
-        let report = Report {
+        let report = Diagnosis {
             checks: vec![
                 check("Lease", Outcome::Ok, 0),
                 check("Service", Outcome::Error, 1),

@@ -2,7 +2,7 @@
 
 use super::claim::{Claim, sentence};
 use super::facts::{Facts, condition, driver, resources};
-use super::{Change, Entry, Held, Metric, Reading};
+use super::{Change, Entry, Held, Metric, MetricState};
 use crate::logfmt::iso;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::model::Definition;
@@ -125,7 +125,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     // What reads as nothing is what let the count go.
     let others = metrics.iter().filter(|one| driving.is_none_or(|driving| driving.metric != one.metric));
     for metric in others.filter(|_| row.to < from) {
-        if let Reading::Absent { since, answer, .. } = &metric.reading {
+        if let MetricState::Absent { since, answer, .. } = &metric.reading {
             let (metric, since, answer) = (metric.metric.clone(), *since, answer.clone());
             claims.push(Claim::Absent { metric, at, since, answer });
         }
@@ -139,7 +139,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
         limits.push(Held::new(Limit::Stabilization.id(), vec![claim.clone()]).allowing(row.to));
         claims.push(claim);
     }
-    let sample = driving.filter(|metric| metric.reading == Reading::Number).and_then(|metric| {
+    let sample = driving.filter(|metric| metric.reading == MetricState::Number).and_then(|metric| {
         let sample_at = at - metric.sample_age_ms?;
         Some(Claim::After { metric: metric.metric.clone(), sample_at, at: row.at })
     });

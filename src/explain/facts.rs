@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Metric, Reading, time_text};
+use super::{Metric, MetricState, time_text};
 use crate::scaling::composite;
 use crate::scaling::event::{Absence, Missing};
 use crate::scaling::model::MetricTarget;
@@ -81,8 +81,8 @@ impl<'e> Facts<'e> {
         let sample = self.samples_until(series.id, at).next();
         let reading = self.reading(series, sample, at);
         let value = match (&reading, sample) {
-            (Reading::Number, Some((_, SampleValue::Number(number)))) => Some(*number),
-            (Reading::Absent { value, .. } | Reading::Fallback { value, .. }, _) => *value,
+            (MetricState::Number, Some((_, SampleValue::Number(number)))) => Some(*number),
+            (MetricState::Absent { value, .. } | MetricState::Fallback { value, .. }, _) => *value,
             _ => None,
         };
         let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
@@ -100,12 +100,12 @@ impl<'e> Facts<'e> {
             reading,
         };
         match &metric.reading {
-            Reading::Failed { outcome, message, .. } | Reading::Fallback { outcome, message, .. } => {
+            MetricState::Failed { outcome, message, .. } | MetricState::Fallback { outcome, message, .. } => {
                 metric.error = Some(format!("{outcome} {message}").trim().to_owned());
             }
-            Reading::Number | Reading::Absent { .. } | Reading::None { .. } => {}
+            MetricState::Number | MetricState::Absent { .. } | MetricState::None { .. } => {}
         }
-        if metric.reading != Reading::Number {
+        if metric.reading != MetricState::Number {
             let text = metric_text(&metric, at);
             metric.note = text.strip_prefix(&format!("{}: ", metric.metric)).map(str::to_owned).or(Some(text));
         }
@@ -113,11 +113,11 @@ impl<'e> Facts<'e> {
     }
 
     /// What the newest sample counts as.
-    fn reading(&self, series: &SeriesRow, sample: Option<&(i64, SampleValue)>, at: i64) -> Reading {
+    fn reading(&self, series: &SeriesRow, sample: Option<&(i64, SampleValue)>, at: i64) -> MetricState {
         let decided = self.decided(&series.metric_name, at);
         let Some((sample_at, value)) = sample else {
             let since = self.read_since(at).max(series.from);
-            return Reading::None { since, ever: series.from < since };
+            return MetricState::None { since, ever: series.from < since };
         };
         let is_in_force = |error: &ErrorRow| error.from <= at && error.until.is_none_or(|end| end > at);
         let errors = self.evidence.errors.iter().rev().filter(|(of, _)| *of == series.id);
@@ -128,12 +128,12 @@ impl<'e> Facts<'e> {
             SampleValue::Outcome(outcome) => outcome.to_string(),
             // What a formula makes of a fallback is a number, too.
             SampleValue::Number(_) if falls_back => String::new(),
-            SampleValue::Number(_) => return Reading::Number,
+            SampleValue::Number(_) => return MetricState::Number,
         };
         if falls_back {
             let value = decided.and_then(|one| one["value"].as_f64());
             let fallback = self.definition(at).and_then(|definition| definition.fallback.as_ref());
-            return Reading::Fallback {
+            return MetricState::Fallback {
                 value,
                 replicas: fallback.filter(|one| one.behavior == FallbackBehavior::Static).map(|one| one.replicas),
                 since: error.map(|error| error.from),
@@ -143,14 +143,14 @@ impl<'e> Facts<'e> {
             };
         }
         if let Some(error) = error {
-            return Reading::Failed { since: error.from, outcome, message };
+            return MetricState::Failed { since: error.from, outcome, message };
         }
         let trigger = self.definition(at).and_then(|one| trigger_of(one, series));
         let policy = trigger.map(|trigger| trigger.on_missing.clone());
         let absence = policy.and_then(|policy| absence(&outcome, policy));
         let Some((answer, is_zero)) = absence else {
             // Of a kind that is no error, and that no policy of ours explains.
-            return Reading::Failed { since: *sample_at, outcome, message };
+            return MetricState::Failed { since: *sample_at, outcome, message };
         };
         // The decision that noticed it knows since when; else the samples do, as far back as they were read.
         let noticed = decided.filter(|one| one["absence"] == answer.as_str());
@@ -164,7 +164,7 @@ impl<'e> Facts<'e> {
                 SampleValue::Outcome(_) => None,
             })
         };
-        Reading::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
+        MetricState::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
     }
 
     /// What the newest decision took a metric for.
@@ -286,22 +286,22 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
         None => text,
     };
     match &metric.reading {
-        Reading::None { since, ever } => {
+        MetricState::None { since, ever } => {
             let (since, at) = (*since, at);
             return match ever {
                 false => format!("{name}: no sample yet, measured since {}", time_text::short(since, at)),
                 true => format!("{name}: no sample since {} at least", time_text::short(since, at)),
             };
         }
-        Reading::Failed { since, outcome, message } => {
+        MetricState::Failed { since, outcome, message } => {
             let what = if message.is_empty() { outcome } else { message };
             return format!("{name}: in error since {}: {what}", time_text::short(*since, at));
         }
-        Reading::Absent { since, answer, .. } => {
+        MetricState::Absent { since, answer, .. } => {
             let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
             return asks(format!("{name}: {what} since {}, {reads}", time_text::short(*since, at)));
         }
-        Reading::Fallback { replicas, since, failures, .. } => {
+        MetricState::Fallback { replicas, since, failures, .. } => {
             let stands = match replicas {
                 Some(1) => "fallback to 1 replica".to_owned(),
                 Some(replicas) => format!("fallback to {replicas} replicas"),
@@ -316,7 +316,7 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
                 None => asks(format!("{stands}, as a trigger of {name} failed")),
             };
         }
-        Reading::Number => {}
+        MetricState::Number => {}
     }
     let Some(value) = metric.value else { return format!("{name}: no value") };
     let Some(exact) = metric.exact else {

@@ -1,7 +1,7 @@
 //! `hpalite why`: what moved an object's replicas, and what held them.
 //!
 //! Owns the words and the arithmetic of explanations. Pure but for [`why`], which reads the rows: evidence of the
-//! history in, a [`Report`] out, which is printed as text or JSON (`sql/why.md`).
+//! history in, an [`Explanation`] out, which is printed as text or JSON (`sql/why.md`).
 
 mod change;
 pub mod claim;
@@ -17,8 +17,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::logfmt::iso;
-use crate::nearest::nearest;
 use crate::scaling::model::{ApiGroup, UnixMillis};
+use crate::spelling::nearest;
 use crate::store::read::Evidence;
 use crate::store::{self, Reader};
 use claim::Claim;
@@ -37,7 +37,7 @@ pub enum Question {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Explanation {
     pub namespace: String,
     pub name: String,
     /// RFC 3339, UTC.
@@ -109,12 +109,12 @@ pub struct Metric {
     /// What the newest sample was, and what it counts as, where it was no number.
     pub note: Option<String>,
     #[serde(skip)]
-    pub reading: Reading,
+    pub reading: MetricState,
 }
 
 /// What the newest sample of a metric counts as. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Reading {
+pub enum MetricState {
     Number,
     /// No number, and by the trigger's policy no error: 0, or the last number before.
     Absent {
@@ -211,7 +211,7 @@ pub fn why(
     name: &str,
     group: Option<ApiGroup>,
     question: Question,
-) -> Result<Report, Error> {
+) -> Result<Explanation, Error> {
     let mut reader = Reader::open(path).map_err(Error::Store)?;
     let (since, until) = match question {
         Question::At(at) => (None, at.0),
@@ -261,7 +261,7 @@ pub fn why(
 
 /// Explains the evidence.
 #[must_use]
-pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Report {
+pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Explanation {
     let facts = Facts::new(evidence, namespace, name);
     let mut entries = Vec::new();
     let changes = evidence.changes.iter().filter(|change| change.at <= until);
@@ -280,7 +280,7 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
     let replicas = facts.replicas_at(until);
     let held_by = state::held_at(&facts, until);
     let rest = if held_by.is_empty() { state::rest(&facts, until) } else { String::new() };
-    Report {
+    Explanation {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         at: iso(until),
@@ -293,7 +293,7 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
     }
 }
 
-impl Report {
+impl Explanation {
     /// Lines for people.
     #[must_use]
     pub fn text(&self) -> String {

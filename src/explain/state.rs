@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::change::is_full;
 use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
-use super::{Entry, Held, Metric, Reading, learn, time_text};
+use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
@@ -97,8 +97,10 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
         .iter()
         .filter_map(|metric| match metric.reading {
             // Of a new trigger the first answer is on its way.
-            Reading::None { since, ever: false } if at - since < FIRST_ANSWER_MS => None,
-            Reading::None { since, ever } => Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at }),
+            MetricState::None { since, ever: false } if at - since < FIRST_ANSWER_MS => None,
+            MetricState::None { since, ever } => {
+                Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at })
+            }
             _ => None,
         })
         .collect();

@@ -77,16 +77,16 @@ impl Evidence {
         self
     }
 
-    fn now(&self) -> Report {
+    fn now(&self) -> Explanation {
         explain("shop", "web", self, None, NOW)
     }
 }
 
-fn last_change(report: &Report) -> &Change {
+fn last_change(report: &Explanation) -> &Change {
     report.entries[0].change.as_ref().expect("a change of replicas")
 }
 
-fn held_by(report: &Report) -> Vec<(&str, Option<u32>, Option<i64>)> {
+fn held_by(report: &Explanation) -> Vec<(&str, Option<u32>, Option<i64>)> {
     report.held_by.iter().map(|held| (held.by.as_str(), held.allows, held.seconds_left)).collect()
 }
 
@@ -361,7 +361,7 @@ fn the_window_is_learnt_from_a_scale_in() {
             .with_change(-600_000, None, 12, "other")
     };
     let stabilized = |given: Evidence| given.with_hpa(-1_000, 12, "AbleToScale", "True", "ScaleDownStabilized");
-    let text = |report: &Report| report.held_by[0].text.clone();
+    let text = |report: &Explanation| report.held_by[0].text.clone();
     // Nothing is known: the default, and that it is one.
     let report = stabilized(given(&[(-18_000, 120.0), (-8_000, 20.0)])).now();
     let about = "the HPA controller's stabilization window, about 300 s unless its flag says otherwise";

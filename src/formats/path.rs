@@ -18,7 +18,7 @@ pub const BYTES_MAX: usize = 1_024;
 const STEPS_MAX: usize = 64;
 
 /// Bytes that may be looked at while a path is followed, each once for every look: 32 times a whole answer, and
-/// some tenths of a second. A path passes over an answer about once for each step.
+/// some tenths of a second. A path passes over an answer about once for each segment.
 const WORK_MAX: usize = 32 << 20;
 
 /// Elements that may be kept on the way, of 32 bytes each. Of a list that is only counted none is.
@@ -30,18 +30,18 @@ const NESTED_MAX: usize = 8;
 /// A path that was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Path {
-    steps: Vec<Step>,
+    segments: Vec<Segment>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Step {
-    kind: StepKind,
+struct Segment {
+    kind: SegmentKind,
     /// Follows a `|`: applies to a list as such, not to its elements.
     is_piped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum StepKind {
+enum SegmentKind {
     Key(Pattern),
     /// `#`
     Each,
@@ -98,23 +98,23 @@ impl Path {
     }
 
     fn parse_within(text: &str, left: &mut usize, depth: usize) -> Result<Self, String> {
-        let mut steps = Vec::new();
+        let mut segments = Vec::new();
         let mut rest = text;
         let mut is_piped = false;
         loop {
-            *left = left.checked_sub(1).ok_or_else(|| format!("has more than {STEPS_MAX} steps"))?;
+            *left = left.checked_sub(1).ok_or_else(|| format!("has more than {STEPS_MAX} segments"))?;
             match rest.chars().next() {
                 Some('@') => return Err("uses a modifier (@…), which is not supported".to_owned()),
                 Some('!') => return Err("uses a literal (!…), which is not supported".to_owned()),
                 Some('{' | '[') => return Err("makes new JSON ({…} or […]), which is not supported".to_owned()),
-                Some('.') if steps.is_empty() => return Err("begins with a dot".to_owned()),
-                None | Some('.' | '|') => return Err("has an empty step".to_owned()),
+                Some('.') if segments.is_empty() => return Err("begins with a dot".to_owned()),
+                None | Some('.' | '|') => return Err("has an empty segment".to_owned()),
                 _ => {}
             }
-            let (kind, after) = step(rest, left, depth)?;
-            steps.push(Step { kind, is_piped });
+            let (kind, after) = segment(rest, left, depth)?;
+            segments.push(Segment { kind, is_piped });
             match after.chars().next() {
-                None => return Ok(Self { steps }),
+                None => return Ok(Self { segments }),
                 Some('.') => is_piped = false,
                 Some('|') => is_piped = true,
                 Some(other) => return Err(format!("has {other:?} where a dot must be")),
@@ -128,28 +128,28 @@ impl Path {
     /// # Errors
     /// When that costs more than any path that is meant.
     pub fn find<'a>(&self, value: Raw<'a>) -> Result<Found<'a>, TooMuch> {
-        Walk { work_left: WORK_MAX, kept_left: KEPT_MAX }.follow(&self.steps, Found::Value(value))
+        Walk { work_left: WORK_MAX, kept_left: KEPT_MAX }.follow(&self.segments, Found::Value(value))
     }
 }
 
-/// One step, and what follows it.
-fn step<'t>(text: &'t str, left: &mut usize, depth: usize) -> Result<(StepKind, &'t str), String> {
+/// One segment, and what follows it.
+fn segment<'t>(text: &'t str, left: &mut usize, depth: usize) -> Result<(SegmentKind, &'t str), String> {
     if let Some(after) = text.strip_prefix('#') {
         if let Some(inner) = after.strip_prefix('(') {
             let end = closing(inner).ok_or("has a '(' that is not closed")?;
             let condition = condition(&inner[..end], left, depth)?;
             let after = &inner[end + 1..];
             return Ok(match after.strip_prefix('#') {
-                Some(after) => (StepKind::All(condition), after),
-                None => (StepKind::First(condition), after),
+                Some(after) => (SegmentKind::All(condition), after),
+                None => (SegmentKind::First(condition), after),
             });
         }
         if after.is_empty() || after.starts_with(['.', '|']) {
-            return Ok((StepKind::Each, after));
+            return Ok((SegmentKind::Each, after));
         }
     }
     let end = unescaped(text, |c| c == '.' || c == '|').unwrap_or(text.len());
-    Ok((StepKind::Key(Pattern::parse(&text[..end])), &text[end..]))
+    Ok((SegmentKind::Key(Pattern::parse(&text[..end])), &text[end..]))
 }
 
 /// Byte offset of the first character that is not escaped and fits.
@@ -191,10 +191,10 @@ fn condition(text: &str, left: &mut usize, depth: usize) -> Result<Condition, St
     }
     let at = operator_at(text).unwrap_or(text.len());
     let (path, rest) = (text[..at].trim(), &text[at..]);
-    let path = if path.is_empty() { Path { steps: Vec::new() } } else { Path::parse_within(path, left, depth + 1)? };
+    let path = if path.is_empty() { Path { segments: Vec::new() } } else { Path::parse_within(path, left, depth + 1)? };
     let read = |prefixes: &[&str]| prefixes.iter().find_map(|prefix| rest.strip_prefix(prefix)).map(str::trim);
     let test = if rest.is_empty() {
-        if path.steps.is_empty() {
+        if path.segments.is_empty() {
             return Err("has an empty condition".to_owned());
         }
         None
@@ -263,16 +263,16 @@ impl Walk {
         Ok(())
     }
 
-    fn follow<'a>(&mut self, steps: &[Step], found: Found<'a>) -> Result<Found<'a>, TooMuch> {
-        let Some((step, rest)) = steps.split_first() else {
+    fn follow<'a>(&mut self, segments: &[Segment], found: Found<'a>) -> Result<Found<'a>, TooMuch> {
+        let Some((segment, rest)) = segments.split_first() else {
             return Ok(found);
         };
-        match &step.kind {
-            StepKind::Key(key) => match self.child(found, key)? {
+        match &segment.kind {
+            SegmentKind::Key(key) => match self.child(found, key)? {
                 Found::Nothing => Ok(Found::Nothing),
                 child => self.follow(rest, child),
             },
-            StepKind::Each if rest.first().is_none_or(|next| next.is_piped) => {
+            SegmentKind::Each if rest.first().is_none_or(|next| next.is_piped) => {
                 let Some(elements) = Elements::of(found) else { return Ok(Found::Nothing) };
                 let mut count = 0;
                 for element in elements {
@@ -281,9 +281,9 @@ impl Walk {
                 }
                 self.follow(rest, Found::Count(count))
             }
-            StepKind::Each => self.each(None, rest, found),
-            StepKind::All(condition) => self.each(Some(condition), rest, found),
-            StepKind::First(condition) => {
+            SegmentKind::Each => self.each(None, rest, found),
+            SegmentKind::All(condition) => self.each(Some(condition), rest, found),
+            SegmentKind::First(condition) => {
                 for element in Elements::of(found).into_iter().flatten() {
                     self.work(element.length())?;
                     if self.holds(condition, &element)? {
@@ -299,10 +299,10 @@ impl Walk {
     fn each<'a>(
         &mut self,
         condition: Option<&Condition>,
-        rest: &[Step],
+        rest: &[Segment],
         found: Found<'a>,
     ) -> Result<Found<'a>, TooMuch> {
-        let end = rest.iter().position(|step| step.is_piped).unwrap_or(rest.len());
+        let end = rest.iter().position(|segment| segment.is_piped).unwrap_or(rest.len());
         let Some(elements) = Elements::of(found) else { return Ok(Found::Nothing) };
         let mut kept = Vec::new();
         for element in elements {
@@ -352,7 +352,7 @@ impl Walk {
 
     fn holds(&mut self, condition: &Condition, element: &Found<'_>) -> Result<bool, TooMuch> {
         self.work(element.length())?;
-        let found = self.follow(&condition.path.steps, element.clone())?;
+        let found = self.follow(&condition.path.segments, element.clone())?;
         let Some((operator, operand)) = &condition.test else {
             return Ok(found != Found::Nothing);
         };
@@ -517,9 +517,9 @@ mod tests {
     #[test]
     fn what_is_no_path() {
         for (path, expected) in [
-            ("", "has an empty step"),
-            ("a.", "has an empty step"),
-            ("a..b", "has an empty step"),
+            ("", "has an empty segment"),
+            ("a.", "has an empty segment"),
+            ("a..b", "has an empty segment"),
             (".a", "begins with a dot"),
             ("..#", "begins with a dot"),
             ("a|@reverse", "uses a modifier (@…), which is not supported"),
@@ -538,7 +538,7 @@ mod tests {
         ] {
             assert_eq!(Path::parse(path).unwrap_err(), expected, "{path}");
         }
-        assert_eq!(Path::parse(&"a.".repeat(100)).unwrap_err(), "has more than 64 steps");
+        assert_eq!(Path::parse(&"a.".repeat(100)).unwrap_err(), "has more than 64 segments");
         let deep = format!("{}a{}", "#(".repeat(20), ")".repeat(20));
         assert_eq!(Path::parse(&deep).unwrap_err(), "has conditions more than 8 deep");
     }

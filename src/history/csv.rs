@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{History, Step, Threshold};
+use super::{History, ReplicaStep, Threshold};
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::format_seconds;
 
@@ -41,7 +41,7 @@ pub(super) fn threshold_at(thresholds: &[Threshold], at: i64) -> Option<&Thresho
     thresholds.iter().rev().find(|threshold| threshold.from <= at && threshold.until.is_none_or(|until| at <= until))
 }
 
-pub(super) fn replicas_at(steps: &[Step], at: i64) -> Option<u32> {
+pub(super) fn replicas_at(steps: &[ReplicaStep], at: i64) -> Option<u32> {
     steps.iter().rev().find(|step| step.at <= at).and_then(|step| step.last)
 }
 

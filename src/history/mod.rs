@@ -50,9 +50,9 @@ pub struct History {
     pub to: i64,
     /// Length of what became one point.
     pub step: i64,
-    pub triggers: Vec<Trigger>,
+    pub triggers: Vec<TriggerHistory>,
     /// The target's replicas as steps, the first one possibly from before `from`.
-    pub replicas: Vec<Step>,
+    pub replicas: Vec<ReplicaStep>,
     pub replica_changes: Vec<ReplicaRow>,
     pub decisions: Vec<DecisionRow>,
     pub definitions: Vec<Definition>,
@@ -65,7 +65,7 @@ pub struct History {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Trigger {
+pub struct TriggerHistory {
     pub index: u16,
     pub kind: String,
     pub name: Option<String>,
@@ -79,7 +79,7 @@ pub struct Trigger {
     pub samples: u64,
 }
 
-impl Trigger {
+impl TriggerHistory {
     /// The newest point.
     #[must_use]
     pub fn last(&self) -> Option<&Bucket> {
@@ -97,7 +97,7 @@ pub struct Threshold {
 
 /// Replicas from a time on; `None`: the object was gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ReplicaStep {
     pub at: i64,
     pub min: u32,
     pub max: u32,
@@ -105,7 +105,7 @@ pub struct Step {
 }
 
 /// `[at, last]`, or `[at, min, max, last]` when more happened in one step of the grid.
-impl Serialize for Step {
+impl Serialize for ReplicaStep {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.min == self.max {
             (self.at, self.last).serialize(serializer)
@@ -199,7 +199,7 @@ fn triggers(
     grid: Grid,
     spec_json: &str,
     cut: &mut Vec<&'static str>,
-) -> Found<Vec<Trigger>> {
+) -> Found<Vec<TriggerHistory>> {
     let spec: serde_json::Value = serde_json::from_str(spec_json).unwrap_or_default();
     let place = |series: &SeriesRow| indexes.binary_search(&series.trigger).unwrap_or(0);
     let mut errors: HashMap<i64, Vec<ErrorRow>> = HashMap::new();
@@ -221,7 +221,7 @@ fn triggers(
         errors.sort_by_key(|error| std::cmp::Reverse(error.from));
         bound(&mut errors, ERRORS_MAX, "errors", cut);
         let target = spec["triggers"][usize::from(*index)]["metricType"].as_str().unwrap_or("AverageValue");
-        triggers.push(Trigger {
+        triggers.push(TriggerHistory {
             index: *index,
             kind: newest.kind.clone(),
             name: newest.name.clone(),
@@ -252,22 +252,26 @@ fn replicas(
     range: Range,
     grid: &Grid,
     cut: &mut Vec<&'static str>,
-) -> Found<(Vec<Step>, Vec<ReplicaRow>)> {
-    let mut steps: Vec<Step> = Vec::new();
+) -> Found<(Vec<ReplicaStep>, Vec<ReplicaRow>)> {
+    let mut steps: Vec<ReplicaStep> = Vec::new();
     let mut rows: VecDeque<ReplicaRow> = VecDeque::new();
     let mut seen = 0_usize;
     for life in lives {
         if let Some(before) = snapshot.replicas_before(life.id, range.from)? {
-            steps.push(Step { at: before.at, min: before.to, max: before.to, last: Some(before.to) });
+            steps.push(ReplicaStep { at: before.at, min: before.to, max: before.to, last: Some(before.to) });
         }
         snapshot.replicas(life.id, range, |row| {
             let cell = grid.cell(row.at);
             match steps.last_mut() {
                 Some(step) if step.at >= range.from && grid.cell(step.at) == cell && step.last.is_some() => {
-                    *step =
-                        Step { at: row.at, min: step.min.min(row.to), max: step.max.max(row.to), last: Some(row.to) };
+                    *step = ReplicaStep {
+                        at: row.at,
+                        min: step.min.min(row.to),
+                        max: step.max.max(row.to),
+                        last: Some(row.to),
+                    };
                 }
-                _ => steps.push(Step { at: row.at, min: row.to, max: row.to, last: Some(row.to) }),
+                _ => steps.push(ReplicaStep { at: row.at, min: row.to, max: row.to, last: Some(row.to) }),
             }
             seen += 1;
             rows.push_front(row);
@@ -276,7 +280,7 @@ fn replicas(
         if let Some(at) = life.removed_at.filter(|at| *at <= range.to)
             && !steps.is_empty()
         {
-            steps.push(Step { at, min: 0, max: 0, last: None });
+            steps.push(ReplicaStep { at, min: 0, max: 0, last: None });
         }
     }
     if seen > REPLICAS_MAX {

@@ -19,11 +19,11 @@ pub struct Overview {
     pub now: i64,
     /// How many there are without the limit.
     pub total: usize,
-    pub objects: Vec<Object>,
+    pub objects: Vec<ObjectOverview>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Object {
+pub struct ObjectOverview {
     pub namespace: String,
     pub name: String,
     pub group: &'static str,
@@ -38,12 +38,12 @@ pub struct Object {
     pub added_at: i64,
     pub removed_at: Option<i64>,
     pub last_active_at: Option<i64>,
-    pub triggers: Vec<Trigger>,
+    pub triggers: Vec<TriggerOverview>,
     pub spark: Option<Spark>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Trigger {
+pub struct TriggerOverview {
     pub index: u16,
     pub metric: String,
     pub name: Option<String>,
@@ -141,7 +141,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                         Some(outcome) => Some(says(snapshot, row.id, series, outcome, now, &mut absences)?),
                         None => None,
                     };
-                    Ok(Trigger {
+                    Ok(TriggerOverview {
                         says,
                         index: series.trigger,
                         metric: series.metric_name.clone(),
@@ -153,7 +153,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                         activation: series.activation_threshold,
                     })
                 })
-                .collect::<Found<Vec<Trigger>>>()?;
+                .collect::<Found<Vec<TriggerOverview>>>()?;
             objects.push(object(snapshot, row, triggers, spark, now)?);
         }
         Ok(Overview { now, total, objects })
@@ -199,10 +199,10 @@ fn spark(buckets: &Buckets, grid: Grid) -> Spark {
 fn object(
     snapshot: &Snapshot<'_>,
     row: ObjectRow,
-    triggers: Vec<Trigger>,
+    triggers: Vec<TriggerOverview>,
     spark: Option<Spark>,
     now: i64,
-) -> Found<Object> {
+) -> Found<ObjectOverview> {
     let condition = |kind, status: &str| -> Found<Option<ConditionRow>> {
         Ok(snapshot.condition(row.id, kind, now)?.filter(|condition| condition.status == status))
     };
@@ -222,7 +222,7 @@ fn object(
         (None, Some(invalid)) => ("invalid", invalid.clone(), None),
         (None, None) => state.unwrap_or(("idle", String::new(), None)),
     };
-    Ok(Object {
+    Ok(ObjectOverview {
         namespace: row.key.namespace.to_string(),
         name: row.key.name.to_string(),
         group: row.key.group.name(),

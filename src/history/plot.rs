@@ -6,7 +6,7 @@ mod canvas;
 
 use std::collections::BTreeSet;
 
-use super::{History, PeriodKind, Step, Trigger};
+use super::{History, PeriodKind, ReplicaStep, TriggerHistory};
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::format_seconds;
 use canvas::{Canvas, Ink, paint};
@@ -142,7 +142,7 @@ impl Plot<'_> {
         (self.history.from..=self.history.to).contains(&at)
     }
 
-    fn trigger(&mut self, trigger: &Trigger) {
+    fn trigger(&mut self, trigger: &TriggerHistory) {
         let threshold = trigger.thresholds.last();
         let points = trigger.stretches.iter().flatten();
         let (low, high) = points
@@ -209,7 +209,7 @@ impl Plot<'_> {
     }
 
     /// A lane of what had no number, if anything.
-    fn failures(&mut self, trigger: &Trigger) {
+    fn failures(&mut self, trigger: &TriggerHistory) {
         if trigger.silences.is_empty() && trigger.errors.is_empty() {
             return;
         }
@@ -258,7 +258,7 @@ impl Plot<'_> {
     }
 
     /// The most replicas in each column; `None` before the first is known and where the object was gone.
-    fn replica_levels(&self, steps: &[Step]) -> Vec<Option<u32>> {
+    fn replica_levels(&self, steps: &[ReplicaStep]) -> Vec<Option<u32>> {
         let mut levels: Vec<Option<u32>> = vec![None; self.columns];
         for (i, step) in steps.iter().enumerate() {
             let first = self.column(step.at);

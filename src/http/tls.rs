@@ -17,11 +17,7 @@ use super::chain::ChainVerifier;
 use super::der::Subject;
 use super::front_proxy::FrontProxyTrust;
 use super::{HolderError, User};
-
-/// The one crypto provider of the process; passed on explicitly, never installed.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
+pub use crate::tls::provider;
 
 /// What a TLS listener needs; shared by the gate, which reads, and whoever rotates, who writes.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub struct TlsState {
     // Locked to clone or swap an Arc, never longer.
     config: RwLock<Arc<ServerConfig>>,
     client_trust: RwLock<ClientTrust>,
-    /// Rises with every change of `client_trust`; a connection's verdict is good for one generation.
+    /// Rises with every change of `client_trust`; a verification of a connection's client counts for one generation.
     generation: AtomicU64,
 }
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::error::{Error, Status};
+use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 /// Items per page. 500 is what kubectl uses; at a typical 5 KB an object a page is 2.5 MB.
@@ -351,7 +352,7 @@ impl Machine {
         let doubled = self.settings.pause_min.saturating_mul(1 << self.faults.min(16));
         self.faults = self.faults.saturating_add(1);
         let whole = doubled.min(max);
-        whole / 2 + whole.mul_f64(self.random.unit() / 2.0)
+        whole / 2 + whole / 2_000 * self.random.between(0, 1_000)
     }
 }
 
@@ -374,32 +375,6 @@ impl Complaints {
         }
         self.last = Some(now);
         Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
-/// xorshift64*: jitter needs no better, and a seed makes tests repeatable.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        // Zero would stay zero for ever.
-        Random(seed | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// In [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn between(&mut self, low: u32, high: u32) -> u32 {
-        low + (self.next() >> 32) as u32 % (high - low + 1)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure. Must not put a parameter's value into an error text.
 
-use crate::encode::{base64_encode, escape, percent_decode};
+use crate::encode::escape;
 use crate::formats::url::Url;
 use crate::polling::auth::{Auth, is_header_name};
 use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
@@ -26,16 +26,8 @@ pub fn build(
     let mut headers = vec![Header { name: "Accept".into(), value: "*/*".into(), secret: false }];
     if let Some(credentials) = auth.header(&modes)? {
         headers.push(credentials);
-    } else if let Some(user) = &url.user {
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        let mut bytes = percent_decode(name);
-        bytes.push(b':');
-        bytes.extend(percent_decode(password));
-        headers.push(Header {
-            name: "Authorization".into(),
-            value: format!("Basic {}", base64_encode(&bytes)),
-            secret: true,
-        });
+    } else if let Some(value) = url.basic_credentials() {
+        headers.push(Header { name: "Authorization".into(), value, secret: true });
     }
     let mut query = url.query.clone();
     if modes.contains(&AuthMode::ApiKey) {
@@ -165,16 +157,5 @@ mod tests {
         assert_eq!(text, "parameter keyParamName is not a usable header name (TriggerAuthentication shop/api)");
         assert!(of(&[AuthMode::ApiKey], &[("apiKey", "k\nx")]).contains("line break"));
         assert!(of(&[AuthMode::Tls], &[("cert", "c")]).contains("parameter key"));
-    }
-
-    #[test]
-    fn urls() {
-        let url = Url::parse("HTTP://u:p@[::1]:8080/a/ü?b=ö#c").unwrap();
-        assert_eq!((url.server().as_str(), url.path.as_str()), ("http://[::1]:8080", "/a/%C3%BC"));
-        assert_eq!((url.query.as_deref(), url.user.as_deref()), (Some("b=%C3%B6"), Some("u:p")));
-        assert_eq!(Url::parse("http://a?b").unwrap().path, "/");
-        for text in ["", "a", "ftp://a", "http://", "http://:80", "http://a:b", "http://a b", "http://a:99999"] {
-            assert_eq!(Url::parse(text), None, "{text}");
-        }
     }
 }

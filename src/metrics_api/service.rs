@@ -92,21 +92,19 @@ pub fn ask(
         };
         transport.exchange_and_read_by(&request, limit, deadline, read)?
     };
-    let result =
-        Url::parse(&source.url).ok_or_else(|| unusable("cannot be asked")).and_then(|url| match &source.aggregation {
-            None => one(&url, Instant::now() + limit),
-            Some(aggregation) => {
-                let urls = endpoints(services, aggregation)?.urls(&url);
-                if urls.is_empty() {
-                    let ServiceAggregation { namespace, service, .. } = aggregation;
-                    let message =
-                        format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
-                    return Err(failed(ErrorClass::Connect, message));
-                }
-                let deadline = Instant::now() + limit;
-                aggregate(aggregation.function, all(&urls, deadline, &|url| one(url, deadline)))
+    let result = Url::parse(&source.url).map_err(|what| unusable(&what)).and_then(|url| match &source.aggregation {
+        None => one(&url, Instant::now() + limit),
+        Some(aggregation) => {
+            let urls = endpoints(services, aggregation)?.urls(&url);
+            if urls.is_empty() {
+                let ServiceAggregation { namespace, service, .. } = aggregation;
+                let message = format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
+                return Err(failed(ErrorClass::Connect, message));
             }
-        });
+            let deadline = Instant::now() + limit;
+            aggregate(aggregation.function, all(&urls, deadline, &|url| one(url, deadline)))
+        }
+    });
     result.map_or_else(Answer::Failed, Answer::Value)
 }
 

@@ -1,9 +1,7 @@
-//! What every connection out of the process goes through: names become addresses, addresses are judged, and what a
-//! server presents is bounded before it costs anything.
+//! What every connection out of the process goes through: names become addresses, and addresses are judged.
 //!
-//! Pure: [`book`] (what is known of names, and who is looked up next), [`networks`] (which addresses may be asked),
-//! [`chain`] (how long a chain of certificates may be). Shell: [`names`] (the threads that look up), [`connect`]
-//! (both as the HTTP library wants them).
+//! Pure: [`book`] (what is known of names, and who is looked up next), [`networks`] (which addresses may be asked).
+//! Shell: [`names`] (the threads that look up), [`connect`] (both as the HTTP library wants them).
 //!
 //! Used by [`crate::kube`], whose server the operator chose and nobody judges, and by [`crate::polling`], whose servers
 //! are named by whoever may write a ScaledObject.
@@ -11,7 +9,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod book;
-pub(crate) mod chain;
 pub(crate) mod connect;
 pub mod names;
 pub mod networks;

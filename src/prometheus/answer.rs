@@ -7,7 +7,7 @@
 //! Whoever may write a ScaledObject chooses the server and reads those texts, so nothing is quoted but the error text of
 //! an answer that is Prometheus' own: any other body may be a page that he could not read himself.
 
-use super::wire::{Body, Cell, Element, Object, Series, Value};
+use super::wire::{Body, Cell, Element, JsonObject, Series, Value};
 use crate::encode::cut;
 use crate::polling::failed;
 use crate::polling::transport::BODY_MAX;
@@ -31,8 +31,8 @@ pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> A
         );
         return Answer::Failed(failed(ErrorClass::Query, message));
     }
-    match serde_json::from_slice::<Option<Object<Body>>>(body) {
-        Ok(Some(Object(body))) => match partial(server, &body).filter(|_| !accepts_partial) {
+    match serde_json::from_slice::<Option<JsonObject<Body>>>(body) {
+        Ok(Some(JsonObject(body))) => match partial(server, &body).filter(|_| !accepts_partial) {
             Some(error) => Answer::Failed(error),
             None => result(server, body).unwrap_or_else(Answer::Failed),
         },
@@ -65,7 +65,7 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
         return Err(failed(ErrorClass::Status, format!("{server} answered an error: {}", error_text(&body))));
     }
     let query = |what: &str| failed(ErrorClass::Query, format!("prometheus query returned {what}"));
-    let data = body.data.map(|Object(data)| data).unwrap_or_default();
+    let data = body.data.map(|JsonObject(data)| data).unwrap_or_default();
     match data.result_type.as_deref() {
         Some("matrix") => {
             return Err(query(
@@ -128,8 +128,8 @@ fn unexpected(server: &str, what: &str) -> PollError {
 
 /// A status, with Prometheus' own error text if the body is an answer of its API.
 fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
-    match serde_json::from_slice::<Object<Body>>(body) {
-        Ok(Object(body)) if body.status.as_deref() == Some("error") && body.error.is_some() => {
+    match serde_json::from_slice::<JsonObject<Body>>(body) {
+        Ok(JsonObject(body)) if body.status.as_deref() == Some("error") && body.error.is_some() => {
             let text = error_text(&body);
             failed(ErrorClass::Status, format!("{server} answered status {status}: {text}"))
         }

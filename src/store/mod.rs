@@ -54,7 +54,7 @@ pub use rollup::{RolledNumbers, RolledUp};
 pub use schema::version as schema_version;
 
 use crate::scaling::event::{Record, RestoredState};
-use queue::Message;
+use queue::WriterMessage;
 
 /// How long [`Store::write_kv`] waits for the writer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ impl Sender {
     /// As there.
     pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
         let (reply, answer) = mpsc::channel();
-        self.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
+        self.post(WriterMessage::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
         answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
     }
 }
@@ -140,7 +140,7 @@ impl Store {
             .spawn(move || {
                 if let Some(fault) = file::damage(&path) {
                     // A writer that has ended leaves it to the next start.
-                    let _ = sender.post(Message::Damaged { fault });
+                    let _ = sender.post(WriterMessage::Damaged { fault });
                 }
             })
             .map(|_| ())
@@ -218,7 +218,7 @@ impl Store {
     #[must_use]
     pub fn stop(mut self, within: Duration) -> Stopped {
         let deadline = clock::now() + within;
-        let posted = self.sender.post(Message::Stop { deadline });
+        let posted = self.sender.post(WriterMessage::Stop { deadline });
         let complete = posted.is_ok() && self.ended.recv_timeout(within).unwrap_or(false);
         // Joined only when it is known to be over: a stuck disk must not hold the shutdown.
         if complete && let Some(thread) = self.thread.take() {

@@ -11,7 +11,7 @@ use super::counters::{Counters, Stats};
 use super::error::Error;
 use crate::scaling::event::Record;
 
-pub(crate) enum Message {
+pub(crate) enum WriterMessage {
     Records(Vec<Record>),
     WriteKv {
         name: String,
@@ -34,11 +34,11 @@ pub(crate) enum Message {
 /// Hands records to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::Sender<WriterMessage>,
     pub(crate) counters: Arc<Counters>,
 }
 
-pub(crate) fn channel() -> (Sender, Receiver<Message>) {
+pub(crate) fn channel() -> (Sender, Receiver<WriterMessage>) {
     // Unbounded by type; the budgets bound it.
     let (messages, inbox) = mpsc::channel();
     (Sender { messages, counters: Arc::default() }, inbox)
@@ -67,7 +67,7 @@ impl Sender {
     pub fn ticket(&self) -> Ticket {
         let (reply, answer) = mpsc::channel();
         // A writer that has ended drops the reply, which is the answer.
-        let _ = self.messages.send(Message::Flush { reply });
+        let _ = self.messages.send(WriterMessage::Flush { reply });
         Ticket(answer)
     }
 
@@ -88,7 +88,7 @@ impl Sender {
             self.counters.lose(lost_samples, lost_kept);
         }
         let (samples, kept) = (samples - lost_samples, kept - lost_kept);
-        if !records.is_empty() && self.messages.send(Message::Records(records)).is_err() {
+        if !records.is_empty() && self.messages.send(WriterMessage::Records(records)).is_err() {
             // The writer has ended: during shutdown, or after it gave up.
             self.counters.settle(samples, kept, samples, kept);
         }
@@ -99,7 +99,7 @@ impl Sender {
         self.counters.stats()
     }
 
-    pub(crate) fn post(&self, message: Message) -> Result<(), Error> {
+    pub(crate) fn post(&self, message: WriterMessage) -> Result<(), Error> {
         self.messages.send(message).map_err(|_| Error::Busy)
     }
 }

@@ -47,7 +47,7 @@ struct Series {
 }
 
 #[derive(Debug)]
-struct Object {
+struct RecordedObject {
     id: i64,
     uid: String,
     series: Vec<Series>,
@@ -63,7 +63,7 @@ pub(crate) enum Applied {
 
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    objects: HashMap<ObjectKey, Object>,
+    objects: HashMap<ObjectKey, RecordedObject>,
     /// By object row, not yet written.
     last_active: HashMap<i64, i64>,
 }
@@ -79,7 +79,7 @@ impl Recorder {
             let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
             let id = row.get(0)?;
             keys.insert(id, key.clone());
-            objects.insert(key, Object { id, uid: row.get(4)?, series: Vec::new() });
+            objects.insert(key, RecordedObject { id, uid: row.get(4)?, series: Vec::new() });
         }
         drop(rows);
         let mut errors = HashMap::new();
@@ -244,11 +244,11 @@ impl Recorder {
         prepared: &mut Prepared<'_>,
         at: UnixMillis,
         key: &ObjectKey,
-    ) -> Result<&mut Object, rusqlite::Error> {
+    ) -> Result<&mut RecordedObject, rusqlite::Error> {
         if !self.objects.contains_key(key) {
             let row = params![key.group.name(), &*key.namespace, &*key.name, "", at.0];
             let id = prepared.insert(Sql::InsertObject, row)?;
-            self.objects.insert(key.clone(), Object { id, uid: String::new(), series: Vec::new() });
+            self.objects.insert(key.clone(), RecordedObject { id, uid: String::new(), series: Vec::new() });
         }
         Ok(self.objects.get_mut(key).expect("inserted above"))
     }
@@ -305,7 +305,7 @@ struct Spec<'a> {
     invalid: Option<&'a str>,
 }
 
-impl Object {
+impl RecordedObject {
     fn series_mut(&mut self, trigger: u16) -> Option<&mut Series> {
         self.series.iter_mut().find(|series| series.trigger.index == trigger)
     }

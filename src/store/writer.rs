@@ -20,7 +20,7 @@ use super::error::{Error, is_corruption, is_retryable};
 use super::file::{self, Fate, Opened};
 use super::losses::Losses;
 use super::prepared::Prepared;
-use super::queue::{Message, is_sample};
+use super::queue::{WriterMessage, is_sample};
 use super::recorder::{Applied, Recorder};
 use super::sql::Sql;
 use super::{Options, clock};
@@ -56,7 +56,7 @@ pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<
 pub(crate) struct Writer {
     path: PathBuf,
     options: Options,
-    inbox: Receiver<Message>,
+    inbox: Receiver<WriterMessage>,
     counters: Arc<Counters>,
     batch: Vec<Record>,
     /// When the batch must be written, when it has anything.
@@ -114,7 +114,7 @@ struct Session<'c> {
 }
 
 impl Writer {
-    pub(crate) fn new(path: &Path, options: Options, inbox: Receiver<Message>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(path: &Path, options: Options, inbox: Receiver<WriterMessage>, counters: Arc<Counters>) -> Self {
         Self {
             path: path.to_owned(),
             options,
@@ -286,8 +286,8 @@ impl Writer {
         // A full batch leaves the rest in the queue, whose budgets decide what is lost.
         while self.batch.len() < BATCH_MAX || self.retry.is_none() {
             match self.inbox.recv_timeout(wait) {
-                Ok(Message::Records(records)) => self.take(records),
-                Ok(Message::WriteKv { name, value, reply }) => {
+                Ok(WriterMessage::Records(records)) => self.take(records),
+                Ok(WriterMessage::WriteKv { name, value, reply }) => {
                     let result = match session.as_deref_mut() {
                         Some(session) => session
                             .prepared
@@ -300,18 +300,18 @@ impl Writer {
                     };
                     let _ = reply.send(result);
                 }
-                Ok(Message::Flush { reply }) => {
+                Ok(WriterMessage::Flush { reply }) => {
                     // While writing fails nobody is kept waiting: the reply is dropped.
                     if self.retry.is_none() && session.is_some() {
                         self.awaited.push(reply);
                         self.due = Some(clock::now());
                     }
                 }
-                Ok(Message::Damaged { fault }) => {
+                Ok(WriterMessage::Damaged { fault }) => {
                     self.damage = Some(fault);
                     return;
                 }
-                Ok(Message::Stop { deadline }) => {
+                Ok(WriterMessage::Stop { deadline }) => {
                     self.stop = Some(deadline);
                     // What was sent before is all that counts.
                     return;
@@ -474,7 +474,7 @@ impl Writer {
     fn lose_batch(&mut self) {
         // What still waits in the queue is lost as well.
         while let Ok(message) = self.inbox.try_recv() {
-            if let Message::Records(records) = message {
+            if let WriterMessage::Records(records) = message {
                 self.batch.extend(records);
             }
         }

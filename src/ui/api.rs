@@ -110,7 +110,7 @@ struct Why {
     /// How many entries were left out.
     older: usize,
     #[serde(flatten)]
-    report: explain::Report,
+    report: explain::Explanation,
 }
 
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hpalite::explain::{self, Question, Report};
+use hpalite::explain::{self, Explanation, Question};
 use hpalite::scaling::attribution::Attribution;
 use hpalite::scaling::decision::{DecidedTrigger, Decision};
 use hpalite::scaling::event::{Answer, Record, RecordedTrigger};
@@ -76,7 +76,7 @@ fn measure(path: &Path, what: &str, names: &[&str], question: Question) {
         .iter()
         .map(|name| {
             let begun = Instant::now();
-            let report: Report = explain::why(path, "bench", name, None, question).unwrap();
+            let report: Explanation = explain::why(path, "bench", name, None, question).unwrap();
             let text = report.text();
             let took = begun.elapsed();
             assert!(report.replicas.is_some() && !report.metrics.is_empty(), "{text}");

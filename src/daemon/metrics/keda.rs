@@ -19,20 +19,20 @@ use crate::telemetry::{Exposition, Family};
 /// All objects that are known.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Tally {
-    objects: Mutex<BTreeMap<ObjectKey, Arc<Object>>>,
+    objects: Mutex<BTreeMap<ObjectKey, Arc<CountedObject>>>,
     authentications: Mutex<Registered>,
 }
 
 #[derive(Debug, Default)]
-struct Object {
-    triggers: Vec<Trigger>,
+struct CountedObject {
+    triggers: Vec<CountedTrigger>,
     resources: Vec<ResourceTrigger>,
     paused: AtomicBool,
     errors: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Trigger {
+struct CountedTrigger {
     index: u16,
     /// As in the manifest; `formula` for the composite metric.
     kind: String,
@@ -66,18 +66,18 @@ impl Numbers {
     }
 }
 
-impl Object {
-    fn trigger(&self, index: u16) -> Option<&Trigger> {
+impl CountedObject {
+    fn trigger(&self, index: u16) -> Option<&CountedTrigger> {
         self.triggers.iter().find(|trigger| trigger.index == index)
     }
 }
 
 impl Tally {
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Arc<Object>>> {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Arc<CountedObject>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+    fn object(&self, key: &ObjectKey) -> Option<Arc<CountedObject>> {
         self.objects().get(key).cloned()
     }
 
@@ -132,7 +132,7 @@ impl Tally {
         let old = self.object(key).unwrap_or_default();
         let triggers = triggers.iter().map(|trigger| {
             let same = old.triggers.iter().find(|old| old.metric == trigger.metric_name);
-            Trigger {
+            CountedTrigger {
                 index: trigger.index,
                 kind: trigger.kind.clone(),
                 name: trigger.name.clone(),
@@ -141,7 +141,7 @@ impl Tally {
                 numbers: same.map(|same| Arc::clone(&same.numbers)).unwrap_or_default(),
             }
         });
-        let object = Object {
+        let object = CountedObject {
             triggers: triggers.collect(),
             resources: resources.to_vec(),
             paused: AtomicBool::new(old.paused.load(Ordering::Relaxed)),
@@ -174,7 +174,7 @@ impl Tally {
         }
     }
 
-    fn write_registered(&self, out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
+    fn write_registered(&self, out: &mut Exposition, objects: &[(ObjectKey, Arc<CountedObject>)]) {
         let (mut kinds, mut namespaces) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
         for (key, object) in objects {
             *namespaces.entry(&*key.namespace).or_default() += 1;
@@ -203,7 +203,7 @@ impl Tally {
     }
 }
 
-fn sample(object: &Object, index: u16, answer: &Answer, latency: Duration, is_error: bool) {
+fn sample(object: &CountedObject, index: u16, answer: &Answer, latency: Duration, is_error: bool) {
     let Some(trigger) = object.trigger(index) else { return };
     let numbers = &trigger.numbers;
     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
@@ -223,7 +223,7 @@ fn sample(object: &Object, index: u16, answer: &Answer, latency: Duration, is_er
     }
 }
 
-fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
+fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<CountedObject>)]) {
     let known = |numbers: &Numbers| numbers.is_known.load(Ordering::Relaxed);
     let mut family = out.family("keda_scaler_metrics_value", "gauge", "Last value, or that of a fallback.");
     each(&mut family, objects, |_, trigger| {
@@ -276,8 +276,8 @@ fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
 /// A sample for each trigger that has one.
 fn each(
     family: &mut Family<'_>,
-    objects: &[(ObjectKey, Arc<Object>)],
-    sample: impl Fn(&Object, &Trigger) -> Option<String>,
+    objects: &[(ObjectKey, Arc<CountedObject>)],
+    sample: impl Fn(&CountedObject, &CountedTrigger) -> Option<String>,
 ) {
     for (key, object) in objects {
         for trigger in &object.triggers {

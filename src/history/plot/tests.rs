@@ -30,12 +30,12 @@ fn nothing() -> History {
     }
 }
 
-fn trigger(style: Style, threshold: f64, samples: impl IntoIterator<Item = (i64, f64)>) -> Trigger {
+fn trigger(style: Style, threshold: f64, samples: impl IntoIterator<Item = (i64, f64)>) -> TriggerHistory {
     let mut buckets = Buckets::new(Grid::exact(RANGE, style.points()));
     for (second, value) in samples {
         buckets.add(FROM + second * 1_000, &SampleValue::Number(value));
     }
-    Trigger {
+    TriggerHistory {
         index: 0,
         kind: "prometheus".to_owned(),
         name: None,
@@ -217,7 +217,7 @@ s0-prometheus  last 3
 fn an_object_that_was_gone_for_a_while() {
     let step = |minute: i64, last: Option<u32>| {
         let replicas = last.unwrap_or(0);
-        Step { at: FROM + minute * 60_000, min: replicas, max: replicas, last }
+        ReplicaStep { at: FROM + minute * 60_000, min: replicas, max: replicas, last }
     };
     let replicas = vec![step(0, Some(2)), step(20, None), step(40, Some(0))];
     assert_plot(
@@ -278,7 +278,7 @@ fn everything() {
             actor => actor.into(),
         },
     };
-    let step = |minute, last| Step { at: at(minute), min: last, max: last, last: Some(last) };
+    let step = |minute, last| ReplicaStep { at: at(minute), min: last, max: last, last: Some(last) };
     let history = History {
         triggers: vec![trigger],
         replicas: vec![step(-100, 0), step(15, 1), step(16, 6), step(50, 2)],

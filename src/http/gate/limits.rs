@@ -110,4 +110,4 @@ pub const STACK: usize = 512 * 1024;
 const _: () = assert!(ANSWER_MAX < OUT_MAX);
 const _: () = assert!(HEAD_MAX + BODY_MAX < LINGER_BYTES);
 // What is judged must fit into a handshake.
-const _: () = assert!(crate::http::chain::CHAIN_BYTES_MAX < HANDSHAKE_BYTES);
+const _: () = assert!(crate::http::chain::CLIENT_CHAIN.bytes < HANDSHAKE_BYTES);

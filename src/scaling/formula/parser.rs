@@ -11,7 +11,7 @@ use super::operator::Binary;
 use super::token::{self, Token, TokenKind};
 use super::types::{self, Type};
 use super::{Error, shown};
-use crate::nearest::nearest;
+use crate::spelling::nearest;
 
 /// Brackets, conditions and signs within each other: a test goes that deep on a thread's 2 MiB of
 /// stack without any optimisation.

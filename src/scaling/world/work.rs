@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Settings;
 use super::lists::{ListTracker, Lists};
 use super::selections::Selections;
+use crate::random::Random;
 use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
@@ -212,7 +213,7 @@ pub(super) struct Outbox {
     pub(super) starved: VecDeque<ObjectKey>,
     /// Authentications that no watch has shown and that are being read.
     pub(super) authentication_reads: BTreeMap<AuthenticationKey, AuthenticationLookup>,
-    random: u64,
+    random: Random,
 }
 
 impl Outbox {
@@ -226,7 +227,7 @@ impl Outbox {
             next_write: 1,
             starved: VecDeque::new(),
             authentication_reads: BTreeMap::new(),
-            random: seed | 1,
+            random: Random::new(seed),
         }
     }
 
@@ -245,12 +246,8 @@ impl Outbox {
     /// Doubling from `base`, at most `max`, spread by a fifth either way so that objects that
     /// failed together do not come back together.
     pub(super) fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
-        // Xorshift64: spreading needs no better randomness.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
         let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
-        wait * u32::try_from(80 + self.random % 41).unwrap_or(100) / 100
+        wait * self.random.between(80, 120) / 100
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which scale targets cannot exist, whatever is in the cluster: kinds of Kubernetes itself that are misspelt, of
 //! another API version, or without replicas to scale. A custom resource may be called anything.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::names::is_dns_subdomain;
 use crate::scaling::model::Step;
 
@@ -46,7 +46,7 @@ const GROUPS_WITHOUT_SCALE: &[&str] = &[
 ];
 
 /// Reports a target that cannot be: `api_version` and `kind` with their defaults, `fields` those of scaleTargetRef.
-pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: &mut Report) {
+pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: &mut Diagnostics) {
     let mut problem = |field: &str, message: String, fix: String| {
         report.problem(Step::Target, fields.path(field), message, fix);
     };
@@ -146,7 +146,7 @@ fn scalable_fix() -> String {
 }
 
 /// Reports a name that no object can have. `what` is whose name it is.
-pub(super) fn check_name(fields: &Fields<'_>, field: &str, name: &str, report: &mut Report) {
+pub(super) fn check_name(fields: &Fields<'_>, field: &str, name: &str, report: &mut Diagnostics) {
     if !name.is_empty() && !is_dns_subdomain(name) {
         report.problem(
             Step::Target,
@@ -214,7 +214,7 @@ mod tests {
                     reference[name] = json!(value);
                 }
             }
-            let mut report = Report::default();
+            let mut report = Diagnostics::default();
             let fields = Fields::new("r", Some(&reference), Step::Target, &mut report);
             check(&fields, api_version.unwrap_or("apps/v1"), kind.unwrap_or("Deployment"), &mut report);
             let found: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
