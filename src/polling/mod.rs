@@ -13,14 +13,20 @@ pub(crate) mod auth;
 mod cache;
 mod connector;
 pub mod credentials;
+mod engine;
 pub mod env;
+mod exchange;
 pub mod fault;
+mod link;
 pub mod poller;
+mod proxied;
 pub mod proxy;
+mod redirect;
 pub mod request;
 pub mod tls;
 pub mod transport;
 mod turn;
+mod workers;
 
 use std::collections::BTreeMap;
 
