@@ -437,7 +437,7 @@ impl Engine {
     /// A hop from its beginning.
     fn begin(&mut self, task: &mut Task) -> Turn {
         task.server = server_of(&task.hop.uri);
-        task.until = task.question.deadline;
+        (task.stage, task.until) = (Stage::Naming, task.question.deadline);
         (task.looked_again, task.failure, task.exchange) = (false, None, None);
         task.tried.clear();
         let uri = &task.hop.uri;
@@ -631,8 +631,14 @@ impl Engine {
         // A request that has just begun has no answer yet.
         let begins = task.stage != Stage::Talking;
         task.stage = Stage::Talking;
-        if wire.link.wants_to_write() {
-            wire.link.flush()?;
+        if wire.link.wants_to_write()
+            && let Err(error) = wire.link.flush()
+        {
+            // Whoever hangs up on us may have said why.
+            return match wire.link.read(&mut self.room) {
+                Err(said @ Error::Rustls(_)) => Err(said.into()),
+                _ => Err(error.into()),
+            };
         }
         while !begins {
             match wire.link.read(&mut self.room) {

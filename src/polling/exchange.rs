@@ -310,3 +310,122 @@ impl Write for Body {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::{Method, TlsMaterial};
+    use super::*;
+
+    fn begun() -> (Exchange, String) {
+        let request = Request {
+            method: Method::Get,
+            url: "http://p:9090/q".into(),
+            headers: Vec::new(),
+            form: None,
+            tls: TlsMaterial::default(),
+            server: "http://p:9090".into(),
+        };
+        let hop = Hop { method: Method::Get, uri: request.url.parse().unwrap(), with_secrets: true };
+        let (exchange, bytes) = Exchange::begin(&request, &hop, "hpalite/test", &mut vec![0; BUFFER]).unwrap();
+        (exchange, String::from_utf8(bytes).unwrap())
+    }
+
+    /// What so many bytes at a time and then the end of the connection make: status, body, and whether it may be kept.
+    fn answered(bytes: &[u8], at_once: usize) -> Result<(u16, Vec<u8>, bool), Error> {
+        let (mut exchange, mut room) = (begun().0, vec![0; BUFFER]);
+        for part in bytes.chunks(at_once) {
+            if let Some(Answer { status, body, reusable, .. }) = exchange.push(part, &mut room)? {
+                return Ok((status, body, reusable));
+            }
+        }
+        exchange.end().map(|Answer { status, body, reusable, .. }| (status, body, reusable))
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn with_length(head: &str, body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{head}\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn a_request() {
+        let (_, text) = begun();
+        assert!(text.starts_with("GET /q HTTP/1.1\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+        for line in ["host: p:9090", "hpalite-poll: 1", "accept-encoding: gzip", "user-agent: hpalite/test"] {
+            assert!(text.contains(&format!("\r\n{line}\r\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_in_parts_of_any_size() {
+        let packed = with_length("Content-Encoding: gzip\r\n", &gzip(b"hello"));
+        let twice = with_length("Content-Encoding: gzip\r\n", &[gzip(b"hel"), gzip(b"lo")].concat());
+        let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\n";
+        let (plain, trailed) = (with_length("", b"hello"), format!("{chunks}A: b\r\n\r\n"));
+        let rows: [(&[u8], u16, &[u8], bool); 9] = [
+            (&plain, 200, b"hello", true),
+            (&packed, 200, b"hello", true),
+            (&twice, 200, b"hello", true),
+            (trailed.as_bytes(), 200, b"hello", true),
+            // Without the last line.
+            (chunks.as_bytes(), 200, b"hello", false),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", 204, b"", true),
+            (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 200, b"", false),
+            (b"HTTP/1.1 200 OK\r\n\r\nhello", 200, b"hello", false),
+            (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 5\r\n\r\nmoved", 302, b"", true),
+        ];
+        for (bytes, status, body, reusable) in rows {
+            for at_once in [1, 2, 7, bytes.len()] {
+                let found = answered(bytes, at_once).unwrap();
+                let text = String::from_utf8_lossy(bytes);
+                assert_eq!(found, (status, body.to_vec(), reusable), "{at_once} at once: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_no_answer() {
+        let mut cut = gzip(b"hello");
+        cut.truncate(20);
+        let cut = with_length("Content-Encoding: gzip\r\n", &cut);
+        assert!(matches!(answered(&cut, cut.len()), Err(Error::Decompress(..))));
+        let whole = with_length("", b"hello");
+        for length in 0..whole.len() {
+            let error = answered(&whole[..length], 3).unwrap_err();
+            assert!(matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof), "{error}");
+        }
+        // Something follows that was not asked for.
+        assert!(!answered(&[&whole[..], b"x"].concat(), 1_000).unwrap().2);
+    }
+
+    #[test]
+    fn what_never_ends_is_cut() {
+        let head = |end: &str| format!("HTTP/1.1 200 OK\r\n{end}").into_bytes();
+        let endless = |head: &[u8], more: &[u8]| {
+            let (mut exchange, mut room) = (begun().0, vec![0; BUFFER]);
+            let mut result = exchange.push(head, &mut room);
+            let (mut pushed, more) = (0, more.repeat(1_000));
+            while let Ok(None) = result {
+                result = exchange.push(&more, &mut room);
+                pushed += more.len();
+                assert!(pushed < 4 * BODY_MAX && exchange.input.len() <= BUFFER);
+            }
+            result.map(|answer| answer.unwrap().body.len())
+        };
+        assert!(matches!(endless(&head(""), b"X: x\r\n"), Err(Error::LargeResponseHeader(..) | Error::Protocol(_))));
+        assert!(matches!(endless(&head("X: "), b"x"), Err(Error::LargeResponseHeader(..))));
+        let chunked = head("Transfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(endless(&chunked, b"5\r\nhello\r\n").unwrap(), BODY_MAX + 1);
+        assert!(matches!(endless(&[&chunked[..], b"1;"].concat(), b"a"), Err(Error::BodyStalled)));
+        assert_eq!(endless(&head("\r\n"), b"hello").unwrap(), BODY_MAX + 1);
+        let bomb = gzip(&vec![b' '; 100 * BODY_MAX]);
+        let packed = head("Content-Encoding: gzip\r\n\r\n");
+        assert_eq!(endless(&[packed, bomb].concat(), b"").unwrap(), BODY_MAX + 1);
+        assert_eq!(endless(&head("\r\n"), &[0; 50]).unwrap(), BODY_MAX + 1);
+    }
+}

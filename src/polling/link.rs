@@ -12,6 +12,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use ureq::Error;
 
+/// Reads of a handshake before it is others' turn: a whole handshake has some kilobytes.
+const SHAKES: usize = 4;
+
 pub(super) struct Link {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -57,15 +60,18 @@ impl Link {
         Ok(())
     }
 
-    /// Goes on with the handshake as far as it goes; whether it has ended.
+    /// Goes on with the handshake, a few reads' worth; whether it has ended.
     pub(super) fn shake(&mut self) -> Result<bool, Error> {
         let Some(tls) = &mut self.tls else { return Ok(true) };
-        while tls.is_handshaking() {
+        for _ in 0..SHAKES {
+            if !tls.is_handshaking() {
+                return Ok(true);
+            }
             if !write_tls(tls, &mut self.socket)? || !read_tls(tls, &mut self.socket)? {
-                return Ok(false);
+                break;
             }
         }
-        Ok(true)
+        Ok(!tls.is_handshaking())
     }
 
     /// These bytes are sent next.
@@ -120,19 +126,13 @@ impl Link {
             };
         };
         // What one record held may take several calls; only then more is read from the socket.
-        for _ in 0..2 {
-            match tls.reader().read(room) {
-                Ok(0) => return Ok(Input::End),
-                Ok(count) => return Ok(Input::Bytes(count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Input::End),
-                Err(error) => return Err(error.into()),
-            }
-            if !read_tls(tls, &mut self.socket)? {
-                return Ok(Input::Nothing);
-            }
+        if let Some(input) = unpacked(tls, room)? {
+            return Ok(input);
         }
-        Ok(Input::Nothing)
+        if !read_tls(tls, &mut self.socket)? {
+            return Ok(Input::Nothing);
+        }
+        Ok(unpacked(tls, room)?.unwrap_or(Input::Nothing))
     }
 
     /// Something came that the socket does not know of any more.
@@ -146,6 +146,17 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// What has been read from the socket, if there is something.
+fn unpacked(tls: &mut ClientConnection, room: &mut [u8]) -> Result<Option<Input>, Error> {
+    match tls.reader().read(room) {
+        Ok(0) => Ok(Some(Input::End)),
+        Ok(count) => Ok(Some(Input::Bytes(count))),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Some(Input::End)),
+        Err(error) => Err(error.into()),
     }
 }
 

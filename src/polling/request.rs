@@ -1,4 +1,4 @@
-//! One request to a metric server, as data: what [`super::transport`] sends.
+//! One request to a metric server, as data: what the engine sends.
 //!
 //! Must not print a credential.
 

@@ -20,8 +20,8 @@ use crate::scaling::event::{ErrorClass, PollError};
 pub use super::engine::Reply;
 pub use super::exchange::BODY_MAX;
 
-/// Bytes of an answer that are read on the engine's thread: some 50 us of JSON. What is larger is read by a worker.
-const SHORT: usize = 16 << 10;
+/// Bytes of an answer that are read on the engine's thread: some 20 us of JSON. What is larger is read by a worker.
+const SHORT: usize = 8 << 10;
 
 pub struct TransportConfig {
     pub roots: Roots,
