@@ -3,7 +3,7 @@
 //! ```text
 //!  API server ──watch──▶ daemon::watches ─┐                          ┌─▶ daemon::api_writer ──write──▶ API server
 //!                          (wire: read)   │                          │     (wire: write)
-//!  Prometheus ◀─ask── polling::poller    ─┼─Event─▶ scaling::World ──┼─▶ polling::poller
+//!  Prometheus ◀─ask── polling::engine    ─┼─Event─▶ scaling::World ──┼─▶ polling::engine
 //!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
 //!  HPA controller ──read──▶ http::api ────┤                          └─▶ http: published views
 //!                           (gate, TLS)   │
@@ -68,7 +68,8 @@
 //! |---|---|---|
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
-//! | `poll-<n>` | the question it asks | metric servers, the inbox |
+//! | `poll` | connections to metric servers, all requests under way | their sockets, the inbox |
+//! | `poll-<n>` (while needed) | what of a poll may take long | the API server, proxies, its turn to read a large answer |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | what is kept of pods that are counted | their watches, the inbox |
 //! | `write-<n>` | the write it carries out | the API server, the inbox |

@@ -38,8 +38,8 @@ use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
 use crate::outbound::MARK;
-use crate::polling::poller::{Ask, Pollers};
-use crate::scaling::event::{Command, Event, PollJob, Record, WriteKind};
+use crate::polling::poller::Pollers;
+use crate::scaling::event::{Command, Event, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::sources::Asker;
 use crate::store::{Options, Store};
@@ -189,7 +189,6 @@ struct Daemon {
     store: Store,
     writer: ApiWriter,
     pods: pods::Pods,
-    polls: Option<SyncSender<PollJob>>,
     pollers: Pollers,
     watchers: Vec<Watcher>,
     lease: Lease,
@@ -218,16 +217,13 @@ impl Daemon {
         let published = Arc::new(Published::new(Box::new(clock::since_boot)));
         let certificates = Certificates::load(config, &store)?;
 
-        let (polls, jobs) = sync_channel(config.poll_threads);
         let listeners = [Some(&api), Some(&http), ui.as_ref()];
         let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
-        let asker = Asker::new(config, own, &client, own_namespace);
-        let ask: Arc<Ask> = Arc::new(move |job| asker.ask(job));
+        let asker = Asker::new(config, own, &client, own_namespace).map_err(io("poll thread"))?;
         let sink = inbox.clone();
-        let pollers = Pollers::start(config.poll_threads, &ask, jobs, move |done| {
+        let pollers = Pollers::new(Arc::new(move |job, done| asker.begin(job, done)), move |done| {
             let _ = sink.send(Event::Polled(done));
-        })
-        .map_err(io("poll threads"))?;
+        });
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
         let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
@@ -310,7 +306,6 @@ impl Daemon {
             server = client.config().server(), poll_threads = config.poll_threads;
             "started"
         );
-        let polls = Some(polls);
         Ok(Self {
             world,
             clock,
@@ -318,7 +313,6 @@ impl Daemon {
             store,
             writer,
             pods,
-            polls,
             pollers,
             watchers,
             lease,
@@ -434,7 +428,7 @@ impl Daemon {
     fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Command::Poll(job) => self.poll(job),
+                Command::Poll(job) => self.pollers.take(job),
                 Command::Write(write) => {
                     let decided = matches!(write.kind, WriteKind::Scale { .. }).then(|| {
                         // The decision was recorded just before.
@@ -471,20 +465,10 @@ impl Daemon {
         }
     }
 
-    fn poll(&self, job: PollJob) {
-        // The core has no more jobs out than there are threads, and the queue holds as many.
-        if let Some(polls) = &self.polls
-            && polls.try_send(job).is_err()
-        {
-            warn!("poll queue full, which the schedule should never allow");
-        }
-    }
-
     /// Polls and watches first, then what they led to, then the readers, and the history last.
     fn stop(mut self, events: &Receiver<Event>) {
         self.client.shutdown_watches();
         self.trust.stop();
-        self.polls = None;
         self.writer.close();
         self.lease.finish();
         let until = Instant::now() + DRAIN_WRITES;

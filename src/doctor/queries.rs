@@ -37,8 +37,8 @@ impl Doctor<'_> {
         let Some((objects, authentications)) = self.definitions() else { return };
         let questions = self.questions(&objects, &authentications);
         let client = self.client.clone();
-        let asker =
-            Asker::new(&self.subject.config, self.subject.config.own_addresses(), &client, self.own_namespace.clone());
+        let (config, own_namespace) = (&self.subject.config, self.own_namespace.clone());
+        let asker = Asker::new(config, config.own_addresses(), &client, own_namespace).expect("one thread");
         let answers = ask_all(&asker, &questions);
         let mut troubles: BTreeMap<String, (PollError, usize, Vec<String>)> = BTreeMap::new();
         let mut left_out = 0;
@@ -235,7 +235,7 @@ fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
                     if failed >= Some(2) {
                         continue;
                     }
-                    let done = asker.ask(&PollJob {
+                    let done = asker.ask(PollJob {
                         id: 0,
                         server: query.server().into(),
                         query: query.clone(),

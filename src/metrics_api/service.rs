@@ -1,6 +1,7 @@
 //! One number of one server, or of every ready endpoint of a Service together.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -74,38 +75,61 @@ impl Endpoints {
     }
 }
 
-/// Asks, and reads the answer. Blocks up to the source's time limit, and before it for the endpoints of a Service.
-#[must_use]
+/// Asks, and hands over what the answer says, within the source's time limit. One number is asked for at once; for the
+/// endpoints of a Service this waits, and before it for their list.
 pub fn ask(
     transport: &Transport,
     services: &dyn ServiceSource,
-    source: &MetricsApiSource,
+    source: Arc<MetricsApiSource>,
     authentication: Option<&str>,
     parameters: &Parameters,
-) -> Answer {
-    let limit = source.timeout.filter(|limit| !limit.is_zero()).unwrap_or(transport.default_timeout());
-    let one = |url: &Url, deadline: Instant| {
-        let request = build(source, url, authentication, parameters)?;
-        let read = |reply: Reply| {
-            let asked = format!("{}{}", reply.server, url.path);
-            answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
-        };
-        transport.exchange_and_read_by(&request, limit, deadline, read)?
+    done: impl FnOnce(Answer) + Send + 'static,
+) {
+    let end = |result: Result<f64, PollError>| done(result.map_or_else(Answer::Failed, Answer::Value));
+    let url = match Url::parse(&source.url) {
+        Ok(url) => url,
+        Err(what) => return end(Err(unusable(&what))),
     };
-    let result = Url::parse(&source.url).map_err(|what| unusable(&what)).and_then(|url| match &source.aggregation {
-        None => one(&url, Instant::now() + limit),
-        Some(aggregation) => {
-            let urls = endpoints(services, aggregation)?.urls(&url);
-            if urls.is_empty() {
-                let ServiceAggregation { namespace, service, .. } = aggregation;
-                let message = format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
-                return Err(failed(ErrorClass::Connect, message));
-            }
-            let deadline = Instant::now() + limit;
-            aggregate(aggregation.function, all(&urls, deadline, &|url| one(url, deadline)))
+    if let Some(aggregation) = &source.aggregation {
+        return end(ask_all(transport, services, &source, aggregation, &url, authentication, parameters));
+    }
+    match build(&source, &url, authentication, parameters) {
+        Ok(request) => {
+            let timeout = source.timeout;
+            let read = move |reply: Reply| read(&reply, &url, &source);
+            transport.ask(request, timeout, read, |result| end(result.and_then(|number| number)));
         }
-    });
-    result.map_or_else(Answer::Failed, Answer::Value)
+        Err(error) => end(Err(error)),
+    }
+}
+
+fn read(reply: &Reply, url: &Url, source: &MetricsApiSource) -> Result<f64, PollError> {
+    let asked = format!("{}{}", reply.server, url.path);
+    answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
+}
+
+fn ask_all(
+    transport: &Transport,
+    services: &dyn ServiceSource,
+    source: &MetricsApiSource,
+    aggregation: &ServiceAggregation,
+    url: &Url,
+    authentication: Option<&str>,
+    parameters: &Parameters,
+) -> Result<f64, PollError> {
+    let urls = endpoints(services, aggregation)?.urls(url);
+    if urls.is_empty() {
+        let ServiceAggregation { namespace, service, .. } = aggregation;
+        let message = format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
+        return Err(failed(ErrorClass::Connect, message));
+    }
+    let limit = transport.limit(source.timeout);
+    let deadline = Instant::now() + limit;
+    let one = |url: &Url| {
+        let request = build(source, url, authentication, parameters)?;
+        transport.exchange(request, limit, deadline, |reply| read(&reply, url, source))?
+    };
+    aggregate(aggregation.function, all(&urls, deadline, &one))
 }
 
 fn endpoints(services: &dyn ServiceSource, aggregation: &ServiceAggregation) -> Result<Endpoints, PollError> {

@@ -17,7 +17,7 @@ const FRESH: Duration = Duration::from_secs(30);
 const USABLE: Duration = Duration::from_secs(300);
 
 /// With such addresses at hand nobody waits longer than this for new ones.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A connection that failed asks again no sooner than this after the last look-up.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
@@ -51,11 +51,11 @@ pub enum Failure {
     Late,
 }
 
-pub(super) type Addresses = Arc<[IpAddr]>;
+pub(crate) type Addresses = Arc<[IpAddr]>;
 
 /// What one who asks for a name gets.
 #[derive(Debug, PartialEq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     Known(Addresses),
     Failed(Failure),
     /// A look-up is wanted; these serve if it takes long.

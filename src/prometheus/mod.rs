@@ -8,15 +8,22 @@ pub mod answer;
 pub mod query;
 mod wire;
 
+use std::sync::Arc;
+
 use crate::polling::request::Request;
 use crate::polling::transport::{Reply, Transport};
 use crate::scaling::event::Answer;
 use crate::scaling::model::PrometheusSource;
 
-/// Asks Prometheus what [`query::build`] made of `source`, and reads the answer within the source's timeout, or the
-/// transport's default. Never panics on what a server sends.
-#[must_use]
-pub fn ask(transport: &Transport, request: &Request, source: &PrometheusSource) -> Answer {
-    let read = |reply: Reply| answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial);
-    transport.exchange_and_read(request, source.timeout, read).unwrap_or_else(Answer::Failed)
+/// Asks Prometheus what [`query::build`] made of `source`, and hands over what the answer says, within the source's
+/// timeout or the transport's default. Never panics on what a server sends.
+pub fn ask(
+    transport: &Transport,
+    request: Request,
+    source: Arc<PrometheusSource>,
+    done: impl FnOnce(Answer) + Send + 'static,
+) {
+    let timeout = source.timeout;
+    let read = move |reply: Reply| answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial);
+    transport.ask(request, timeout, read, |result| done(result.unwrap_or_else(Answer::Failed)));
 }

@@ -12,7 +12,7 @@ pub enum Source {
     Cron(Arc<Window>),
     /// Pods of the object's own namespace, counted from a watch.
     Pods(PodSelection),
-    /// A server that a poll thread asks.
+    /// A server that is asked.
     Query(Query),
 }
 
@@ -51,7 +51,7 @@ pub struct PodSelection {
 /// the usual polling interval, an answer would be late whenever it came.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// What a poll thread asks. One variant a kind of server.
+/// What a server is asked. One variant a kind of server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     Prometheus(Arc<PrometheusSource>),

@@ -71,6 +71,24 @@ fn whatever_never_ends_ends_with_the_time_limit() {
     }
 }
 
+/// One thread reads them all.
+#[test]
+fn floods_leave_the_others_their_turn() {
+    let transport = transport();
+    let fake = FakePrometheus::start(|_| Reply::value("1"));
+    let floods: Vec<String> = (0..4).map(|_| endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO)).collect();
+    let good = thread::scope(|scope| {
+        let floods: Vec<_> = floods.iter().map(|flood| scope.spawn(|| ask(&transport, &limited(flood), &[]))).collect();
+        let mut good = 0;
+        while !floods.iter().all(|flood| flood.is_finished()) {
+            assert_eq!(ask(&transport, &source(&fake.url(), "up"), &[]), Answer::Value(1.0));
+            good += 1;
+        }
+        good
+    });
+    assert!(good >= 5, "{good} answers of others meanwhile");
+}
+
 #[test]
 fn a_handshake_ends_with_the_time_limit() {
     // A record is announced and comes byte by byte; records without anything come as fast as they can.

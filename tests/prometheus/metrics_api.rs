@@ -47,7 +47,7 @@ fn ask(fake: &Arc<FakeSource>, source: &MetricsApiSource, credentials: Option<Cr
         credentials,
         due_at: UnixMillis(0),
     };
-    asker(fake).ask(&job).answer
+    asker(fake).ask(job).answer
 }
 
 #[test]
