@@ -1,4 +1,4 @@
-//! The daemon's watches: what the API server shows becomes the core's events.
+//! The daemon's watches, which turn what the API server sends into the core's events.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::SyncSender;
@@ -17,7 +17,7 @@ use crate::scaling::world::watched_workloads;
 use crate::wire;
 use crate::wire::Unreadable;
 
-/// An object as bytes; its own reader makes sense of it, leniently.
+/// An object as raw JSON, which its own lenient reader parses.
 #[derive(Deserialize)]
 #[serde(try_from = "Box<RawValue>")]
 struct Raw {
@@ -115,7 +115,7 @@ fn watch<T: Send + 'static>(
 ) -> std::io::Result<Watcher> {
     let inbox = inbox.clone();
     let what = name.to_owned();
-    // The old API is installed by those who still have objects of it.
+    // The old API is installed only where objects of it still exist.
     let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
     Watcher::spawn::<Raw, _>(name, client, resource, namespaces, settings, move |seen| {
         let Some(seen) = translate(&what, seen, &read) else { return ControlFlow::Continue(()) };
@@ -126,7 +126,8 @@ fn watch<T: Send + 'static>(
     })
 }
 
-/// An object that cannot be read is logged once per version, and harms neither another object nor what is known of it.
+/// Translates an event. An unreadable object is logged once per version and affects neither others nor what is known of
+/// it.
 fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Result<T, Unreadable>) -> Option<Seen<T>> {
     let read = |raw: Raw, seen: fn(T) -> Seen<T>| match read(raw.json.get().as_bytes()) {
         Ok(object) => seen(object),
@@ -140,7 +141,7 @@ fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Resu
         WatchEvent::Delete(object) => {
             Some(Seen::Gone { namespace: object.namespace, name: object.name, uid: object.uid })
         }
-        // The watcher has logged it, and what is known stands.
+        // The watcher has logged it, and what is known remains valid.
         WatchEvent::Unlisted { .. } => None,
         WatchEvent::Invalid(invalid) => Some(unreadable(what, invalid.object, &invalid.error)),
     }
