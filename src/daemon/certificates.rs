@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_followed_and_a_broken_pair_leaves_the_old_one_in_place() {
+    fn files_are_reloaded_and_a_broken_pair_keeps_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let names = ServiceNames { service: "s".to_owned(), namespace: "n".to_owned() };
         let made = || OwnCertificates::generate(&names, SystemTime::now()).unwrap();

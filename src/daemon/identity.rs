@@ -72,7 +72,7 @@ mod tests {
     use crate::store::Options;
 
     #[test]
-    fn a_successor_has_the_name_and_a_neighbour_has_not() {
+    fn a_successor_reuses_the_name_and_a_neighbour_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hpalite.db");
         let store = Store::start(&path, Options::default()).unwrap();

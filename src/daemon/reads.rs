@@ -52,7 +52,7 @@ mod tests {
     use crate::scaling::model::ApiGroup;
 
     #[test]
-    fn a_pass_over_an_objects_metrics_is_told_once() {
+    fn a_pass_over_an_objects_metrics_is_reported_once() {
         let (inbox, events) = std::sync::mpsc::sync_channel(8);
         let reads = Reads::new(inbox);
         let (a, b) = (ObjectKey::new(ApiGroup::KedaSh, "n", "a"), ObjectKey::new(ApiGroup::KedaSh, "n", "b"));

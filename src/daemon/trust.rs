@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unsafe_is_seen_whatever_the_text_looks_like() {
+    fn unsafe_settings_are_found_however_they_are_written() {
         let (ours, other, expired) = (ca(false), ca(false), ca(true));
         let shared = ["every client certificate"];
         assert_eq!(found("[]", &ours, &ours), shared);

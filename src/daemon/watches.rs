@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_there_all_the_same() {
+    fn an_unreadable_object_still_counts_as_present() {
         let bad = r#"{"metadata": {"namespace": "a", "name": "b"}, "spec": {"replicas": "many"}}"#;
         for seen in [WatchEvent::InitApply(raw(bad)), WatchEvent::Apply(raw(bad))] {
             let seen = translate("deployments", seen, &wire::workload::from_slice);

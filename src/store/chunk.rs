@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_chunks_are_refused() {
         let chunk = Chunk {
             base_unix_ms: 0,
             step_ms: 1,

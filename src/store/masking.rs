@@ -92,7 +92,7 @@ mod tests {
 
     /// Has every kind of text in a file that an earlier version wrote.
     #[test]
-    fn what_was_stored_before_is_masked_at_the_next_start() {
+    fn rows_of_an_earlier_version_are_masked() {
         let mut connection = Connection::open_in_memory().expect("memory");
         schema::migrate(&mut connection, 1).expect("the version before");
         connection

@@ -228,7 +228,7 @@ mod tests {
 
     /// A decision may have to wait for one slice, so it stays short however much there is to delete.
     #[test]
-    fn a_slice_deletes_few_rows() {
+    fn a_slice_deletes_a_limited_number_of_rows() {
         let mut connection = Connection::open_in_memory().expect("memory");
         schema::migrate(&mut connection, schema::version()).expect("migrate");
         connection

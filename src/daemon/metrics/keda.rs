@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_outlive_a_change_and_end_with_the_object() {
+    fn counters_survive_a_change_and_end_with_the_object() {
         let tally = Tally::default();
         let triggers = || vec![trigger(0, "prometheus", None, "s0-prometheus")];
         tally.record(&definition(triggers()));
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_formula_it_alone_is_active() {
+    fn only_the_formula_decides_whether_its_object_is_active() {
         let tally = Tally::default();
         let formula = trigger(composite::INDEX, "formula", None, composite::NAME);
         tally.record(&definition(vec![trigger(0, "prometheus", Some("a"), "s0-prometheus"), formula]));

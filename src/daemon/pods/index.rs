@@ -234,7 +234,7 @@ mod tests {
 
     /// Compares with counting from scratch, over random changes.
     #[test]
-    fn counts_are_those_of_a_recount() {
+    fn counts_equal_a_recount() {
         let mut random = fastrand::Rng::with_seed(5);
         let wanted = BTreeSet::from([selection("app=a", false), selection("app in (a,b)", true)]);
         let mut index = Index::default();

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_grow_old_with_their_watch() {
+    fn counts_become_an_error_when_their_watch_is_disconnected() {
         let mut namespace = Namespace {
             watch: 1,
             watcher: Err(Instant::now()),
