@@ -1,4 +1,4 @@
-//! Asking Prometheus: [`query`] (what to send) and [`answer`] (what came back), both pure.
+//! Queries Prometheus: [`query`] (what to send) and [`answer`] (parses the response), both pure.
 //!
 //! [`crate::polling`] sends and schedules. Nothing here knows ScaledObjects or policies for missing values.
 
@@ -13,8 +13,8 @@ use crate::polling::transport::{Reply, Transport};
 use crate::scaling::event::Answer;
 use crate::scaling::model::PrometheusSource;
 
-/// Asks Prometheus what [`query::build`] made of `source`, and reads the answer within the source's timeout, or the
-/// transport's default. Never panics on what a server sends.
+/// Sends the request that [`query::build`] made of `source`, and parses the answer, within the source's timeout or the
+/// transport's default. Never panics on a server's response.
 #[must_use]
 pub fn ask(transport: &Transport, request: &Request, source: &PrometheusSource) -> Answer {
     let read = |reply: Reply| answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial);
