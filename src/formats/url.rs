@@ -1,15 +1,15 @@
-//! URLs of http and https, as people write them into triggers.
+//! Parses http and https URLs as users write them in triggers.
 
 use crate::encode::escape;
 
-/// An absolute http(s) URL in its parts.
+/// The parts of an absolute http(s) URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// In lower case.
     pub scheme: String,
     /// `name:password`, percent-encoded.
     pub user: Option<String>,
-    /// Name or address, in brackets if that is how it is written.
+    /// Name or address, with brackets if it was written with them.
     pub host: String,
     pub port: Option<u16>,
     /// Begins with a slash.
@@ -19,7 +19,7 @@ pub struct Url {
 }
 
 impl Url {
-    /// Takes a URL apart; `None` when it is none that can be asked.
+    /// Parses a URL; returns `None` if it cannot be queried.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
@@ -48,7 +48,7 @@ impl Url {
         })
     }
 
-    /// `scheme://host:port`
+    /// Returns `scheme://host:port`.
     #[must_use]
     pub fn server(&self) -> String {
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
