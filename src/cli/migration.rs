@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_becomes_of_the_objects_is_said_once() {
+    fn only_one_flag_may_decide_about_the_objects() {
         let objects = |arguments: &[&str]| match with_env(arguments, &[]) {
             Ok(Command::Uninstall(arguments)) => Some(arguments.objects),
             _ => None,
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_takeover_is_of_the_installation_that_is_named() {
+    fn a_takeover_is_limited_to_the_named_installation() {
         let arguments = ["takeover", "--service", "a.b", "--timeout", "5", "--force", "--dry-run"];
         let Ok(Command::Takeover(found)) = with_env(&arguments, &[("KUBECONFIG", "k")]) else { panic!("refused") };
         let plan = Plan {

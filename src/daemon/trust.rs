@@ -1,7 +1,7 @@
-//! Trust in both directions: whom the TLS port believes, and who believes its certificate.
+//! Trust in both directions: which clients the TLS port authenticates, and which CAs the APIService trusts for ours.
 //!
-//! Owns the `trust` thread, which follows `kube-system/extension-apiserver-authentication` and the APIService by
-//! watches, and renews the certificates. Only the instance that acts writes the caBundle.
+//! Owns the `trust` thread, which watches `kube-system/extension-apiserver-authentication` and the APIService, and
+//! renews the certificates. Only the instance that holds the Lease writes the caBundle.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -34,26 +34,26 @@ use crate::kube::watcher::Watcher;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
-/// After a write that failed: a fresh install is served soon after its rights are there.
+/// Retry interval after a failed write: a fresh installation works soon after its rights are granted.
 const LOOK_EAGERLY: Duration = Duration::from_millis(500);
-/// A loud complaint is repeated this often.
+/// A warning about a lasting problem is repeated this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// How often the files of the connection to the API server are looked at: the kubelet brings a new CA a minute or so
-/// after it was published, long before the old one goes.
+/// How often the CA and client certificate files for the API server are re-read: the kubelet delivers a new CA about a
+/// minute after it was published, long before the old one is withdrawn.
 const REREAD_EVERY: Duration = Duration::from_secs(60);
-/// Tries of one write of the caBundle while others write to the APIService.
+/// Attempts at one write of the caBundle while others write to the APIService.
 const TRIES: usize = 5;
 /// The CA of another instance stays in the bundle this long: its `--drain` is over by then.
 const FOREIGN_KEPT: Duration = Duration::from_secs(600);
 
-/// Nor more than this many: the latest, which are first in the bundle. A certificate is about a kilobyte there.
+/// Upper bound on foreign CAs in the bundle, latest first. A certificate takes about a kilobyte there.
 const FOREIGN_MAX: usize = 8;
 
 enum TrustMessage {
     /// `None`: there is none.
     ConfigMap(Option<BTreeMap<String, String>>),
     ApiService(Option<ApiServiceSpec>),
-    /// This instance acts from now on.
+    /// This instance holds the Lease from now on.
     Leading,
     Stop,
 }
@@ -101,7 +101,7 @@ impl Trust {
         Ok((Self { messages }, watchers))
     }
 
-    /// This instance acts from now on: the caBundle is its business.
+    /// This instance holds the Lease from now on, and so writes the caBundle.
     pub(super) fn lead(&self) {
         let _ = self.messages.send(TrustMessage::Leading);
     }
@@ -112,7 +112,7 @@ impl Trust {
     }
 }
 
-/// Watches one object. Its absence is told once a list has shown it.
+/// Watches one object. Its absence is reported once a list has shown it.
 fn watch<T>(
     client: &Client,
     name: &str,
@@ -152,14 +152,14 @@ where
     })
 }
 
-/// How the APIService stands to our certificate.
+/// Whether the APIService trusts our certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bundle {
     /// Not seen yet, or not written yet.
     Unknown,
-    /// It has all our CAs, since then.
+    /// The caBundle has had all our CAs since then.
     Kept(Instant),
-    /// There is none, or it is another's, or others take care of our certificate.
+    /// There is no APIService, it routes to another service, or our certificate is managed elsewhere.
     NotOurs,
 }
 
@@ -173,15 +173,15 @@ struct TrustLoop {
     ready: Arc<Readiness>,
     trusted_data: Option<BTreeMap<String, String>>,
     front_proxy: Option<Arc<FrontProxyTrust>>,
-    /// Who signs the client certificates of the cluster's users.
+    /// The CA of the client certificates of the cluster's users.
     users: Option<Arc<ChainVerifier>>,
-    /// As last seen; the inner `None`: there is none.
+    /// The spec as last seen; the inner `None` means that the APIService does not exist.
     found: Option<Option<ApiServiceSpec>>,
-    /// CAs of other instances, and since when we know of them.
+    /// CAs of other instances, and when each was first seen.
     foreign: Vec<(String, Instant)>,
     bundle: Bundle,
     reread_at: Instant,
-    /// What was complained about, and when.
+    /// What was logged as a problem, and when.
     complained: BTreeMap<String, Instant>,
 }
 
@@ -215,7 +215,7 @@ impl TrustLoop {
         }
     }
 
-    /// Whom we believe to be the API server, and as whom we come.
+    /// Re-reads the API server's CA and our client certificate.
     fn reread_tls(&mut self) {
         if self.reread_at.elapsed() < REREAD_EVERY {
             return;
@@ -230,7 +230,7 @@ impl TrustLoop {
         }
     }
 
-    /// The last good state stays in force until a better one is read.
+    /// Updates the front proxy's CA and names; the last valid state stays in force until the next one.
     fn follow_trust(&mut self, data: BTreeMap<String, String>) {
         if self.trusted_data.as_ref() == Some(&data) {
             return;
@@ -256,7 +256,7 @@ impl TrustLoop {
         }
     }
 
-    /// Who signs the client certificates of the cluster's users; the last good bundle stays.
+    /// Updates the CA of the users' client certificates; the last valid one stays in force.
     fn follow_client_ca(&mut self, data: &BTreeMap<String, String>) {
         match data.get(CLIENT_CA_KEY).map(|pem| ChainVerifier::from_pem(pem, self.tls.provider())).transpose() {
             Ok(ca) => {
@@ -267,7 +267,7 @@ impl TrustLoop {
         }
     }
 
-    /// What is wrong with the rules in force, said for as long as it is.
+    /// Logs what is wrong with the trust settings in force, for as long as it is.
     fn look_at_trust(&mut self) {
         let dangers = self.front_proxy.as_ref().map(|trust| dangers(trust, self.users.as_deref(), UnixTime::now()));
         for danger in dangers.into_iter().flatten() {
@@ -275,7 +275,7 @@ impl TrustLoop {
         }
     }
 
-    /// Sees to it that the APIService trusts our CAs, where it routes to us.
+    /// Makes the APIService trust our CAs, if it routes to us.
     fn keep_bundle(&mut self) {
         let Some(ours) = self.certificates.bundle() else {
             self.settle(Bundle::NotOurs);
@@ -306,7 +306,7 @@ impl TrustLoop {
         }
         self.bundle = Bundle::Unknown;
         if self.fence.pass().is_err() {
-            // Another instance's business.
+            // The instance that holds the Lease writes it.
             return;
         }
         match self.write_bundle(&wanted) {
@@ -321,11 +321,11 @@ impl TrustLoop {
         }
     }
 
-    /// Our CAs, and those of other instances that the bundle has: one that hands over serves on for a while.
+    /// Returns our CAs and other instances' in the bundle: an instance that hands over still serves for a while.
     fn with_foreign(&mut self, ours: String, spec: &ApiServiceSpec) -> String {
         let present = spec.ca_bundle.as_deref().and_then(crate::encode::base64_decode).unwrap_or_default();
         let present = rotation::foreign_authorities(&present, &ours, SystemTime::now());
-        // Those that are gone would be as new when they come back.
+        // A CA that left the bundle counts as new if it returns.
         self.foreign.retain(|(pem, _)| present.contains(pem));
         for pem in present {
             if !self.foreign.iter().any(|(known, _)| *known == pem) {
@@ -376,10 +376,10 @@ impl TrustLoop {
     }
 }
 
-/// What makes rules for the front proxy unsafe or useless, though they can be read. With any name allowed and a CA that
-/// users have certificates of, claims are believed all the same: Kubernetes' own servers do so, and without the front
-/// proxy the APIService would fail and take the deletion of every namespace with it, which is worse than that a holder
-/// of a client certificate can read metrics.
+/// Returns what makes readable settings for the front proxy unsafe or useless. If any name is allowed and users have
+/// certificates of the same CA, claims are still accepted: Kubernetes' own servers do so, and without the front proxy
+/// the APIService would fail and block the deletion of every namespace, which is worse than letting a holder of a
+/// client certificate read metrics.
 fn dangers(trust: &FrontProxyTrust, users: Option<&ChainVerifier>, now: UnixTime) -> Vec<&'static str> {
     let is_shared = users.is_some_and(|users| trust.authorities().shares_authority(users));
     let mut found = Vec::new();
@@ -456,7 +456,7 @@ mod tests {
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
     }
 
-    /// Words of what is wrong with this ConfigMap.
+    /// Returns the beginnings of the warnings about this ConfigMap.
     fn found(names: &str, proxies: &str, users: &str) -> Vec<&'static str> {
         let data = BTreeMap::from([
             ("requestheader-client-ca-file".to_owned(), proxies.to_owned()),
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unsafe_is_seen_whatever_the_text_looks_like() {
+    fn unsafe_settings_are_found_however_they_are_written() {
         let (ours, other, expired) = (ca(false), ca(false), ca(true));
         let shared = ["every client certificate"];
         assert_eq!(found("[]", &ours, &ours), shared);

@@ -1,4 +1,4 @@
-//! The daemon's watches: what the API server shows becomes the core's events.
+//! The daemon's watches, which turn what the API server sends into the core's events.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::SyncSender;
@@ -17,7 +17,7 @@ use crate::scaling::world::watched_workloads;
 use crate::wire;
 use crate::wire::Unreadable;
 
-/// An object as bytes; its own reader makes sense of it, leniently.
+/// An object as raw JSON, which its own lenient reader parses.
 #[derive(Deserialize)]
 #[serde(try_from = "Box<RawValue>")]
 struct Raw {
@@ -115,7 +115,7 @@ fn watch<T: Send + 'static>(
 ) -> std::io::Result<Watcher> {
     let inbox = inbox.clone();
     let what = name.to_owned();
-    // The old API is installed by those who still have objects of it.
+    // The old API is installed only where objects of it still exist.
     let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
     Watcher::spawn::<Raw, _>(name, client, resource, namespaces, settings, move |seen| {
         let seen = seen.read(|Raw { json, meta }| {

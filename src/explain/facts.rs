@@ -1,4 +1,4 @@
-//! What the evidence says of one moment.
+//! Derives from the evidence what was known at a moment.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
-    /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
+    /// Parsed from the rows with the same index; `None` for an invalid one. Cached, because many moments need them.
     definitions: Vec<Option<Arc<Definition>>>,
 }
 
-/// Rows are oldest first.
+/// Returns the newest row until a moment; rows are oldest first.
 fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
     rows[..rows.partition_point(|row| time(row) <= at)].last()
 }
@@ -36,7 +36,7 @@ impl<'e> Facts<'e> {
         newest(&self.evidence.definitions, at, |row| row.at)
     }
 
-    /// The definition in force; `None` when it is invalid.
+    /// Returns the definition in force, or `None` if it is invalid.
     pub(super) fn definition(&self, at: i64) -> Option<&Definition> {
         let index = self.evidence.definitions.iter().rposition(|row| row.at <= at)?;
         self.definitions[index].as_deref()
@@ -58,20 +58,20 @@ impl<'e> Facts<'e> {
         self.evidence.series.iter().filter(move |one| one.from <= at && one.until.is_none_or(|end| end > at))
     }
 
-    /// Since when everything was read that is known of this moment.
+    /// Returns the beginning of the span that was read around this moment.
     pub(super) fn read_since(&self, at: i64) -> i64 {
         let spans = &self.evidence.spans;
         spans.iter().rfind(|span| span.from <= at).map_or(i64::MIN, |span| span.from)
     }
 
-    /// Samples of a series until a moment, newest first, as far back as nothing was left out.
+    /// Returns the samples of a series until a moment, newest first, back to the beginning of the span.
     pub(super) fn samples_until(&self, series: i64, at: i64) -> impl Iterator<Item = &'e (i64, SampleValue)> {
         let since = self.read_since(at);
         let list = self.evidence.samples.get(&series).map_or(&[][..], Vec::as_slice);
         list[..list.partition_point(|(time, _)| *time <= at)].iter().rev().take_while(move |(time, _)| *time >= since)
     }
 
-    /// What each metric said while `replicas` ran.
+    /// Returns each metric's state while there were `replicas`.
     pub(super) fn metrics_at(&self, at: i64, replicas: u32) -> Vec<Metric> {
         self.series_at(at).map(|series| self.metric_at(series, at, replicas)).collect()
     }
@@ -126,7 +126,7 @@ impl<'e> Facts<'e> {
         let message = error.map_or(String::new(), |error| error.message.clone());
         let outcome = match value {
             SampleValue::Outcome(outcome) => outcome.to_string(),
-            // What a formula makes of a fallback is a number, too.
+            // A formula's result from a fallback is a number too.
             SampleValue::Number(_) if falls_back => String::new(),
             SampleValue::Number(_) => return MetricState::Number,
         };
@@ -152,7 +152,8 @@ impl<'e> Facts<'e> {
             // Of a kind that is no error, and that no policy of ours explains.
             return MetricState::Failed { since: *sample_at, outcome, message };
         };
-        // The decision that noticed it knows since when; else the samples do, as far back as they were read.
+        // The decision that noticed the absence has its beginning; otherwise the samples show it, as far back as they
+        // were read.
         let noticed = decided.filter(|one| one["absence"] == answer.as_str());
         let noticed = noticed.and_then(|one| one["absent_since_unix_ms"].as_i64());
         let run = self.samples_until(series.id, at).take_while(|(_, other)| other == value);
@@ -167,19 +168,20 @@ impl<'e> Facts<'e> {
         MetricState::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
     }
 
-    /// What the newest decision took a metric for.
+    /// Returns what the newest decision recorded about a metric.
     fn decided(&self, metric: &str, at: i64) -> Option<&'e Value> {
         self.decision(at)?.triggers.as_array()?.iter().find(|row| row["metric"] == metric)
     }
 
-    /// Some round of samples came between two others: there, less was asked for.
+    /// Returns whether a round of samples came between two others, which means that less was asked for then.
     pub(super) fn samples_between(&self, from: i64, to: i64) -> bool {
         let lists = self.evidence.samples.values();
-        // All triggers of a round are asked within a second.
+        // All triggers of a round are polled within a second.
         lists.flatten().any(|(at, _)| *at > from + 1_000 && *at < to - 1_000)
     }
 
-    /// How many polls of an error period came until a moment; its row knows of all, counts and times are late there.
+    /// Returns the polls of an error period until a moment. Its row covers all polls, and its count and time lag
+    /// behind.
     pub(super) fn polls_until(&self, series: i64, error: &ErrorRow, at: i64) -> Option<u64> {
         if error.from >= self.read_since(at) {
             let count = self.samples_until(series, at).take_while(|(time, _)| *time >= error.from).count();
@@ -188,8 +190,8 @@ impl<'e> Facts<'e> {
         (error.last_at <= at).then(|| u64::try_from(error.polls).unwrap_or(0))
     }
 
-    /// The newest sample before a moment that asked for at least so many, with what it asked for; and since when
-    /// everything is known. The HPA weighs what was asked for while so many ran as ran then.
+    /// Returns the newest sample before a moment that asked for at least `least`, with what it asked for, and the time
+    /// since when everything is known. The HPA computes with the replicas of that time.
     pub(super) fn last_asked_for(&self, at: i64, least: u32) -> (Option<Asked>, i64) {
         let since = self.read_since(at);
         let mut found: Option<Asked> = None;
@@ -202,9 +204,9 @@ impl<'e> Facts<'e> {
                 let replicas = self.replicas_at(*time).unwrap_or(0);
                 let value = match value {
                     SampleValue::Number(value) => Some(*value),
-                    // Of a fallback the decision knows the value.
+                    // The decision has the value of a fallback.
                     SampleValue::Outcome(outcome) => {
-                        // What reads as nothing is no error, hence no fallback's.
+                        // If a missing number counts as a value it is no error, so there is no fallback.
                         let policy = trigger_of(definition, series).map(|trigger| trigger.on_missing.clone());
                         if policy.and_then(|policy| absence(outcome, policy)).is_some() {
                             continue;
@@ -214,7 +216,7 @@ impl<'e> Facts<'e> {
                     }
                 };
                 let proposal = value.and_then(|value| asks(definition, series, value, replicas));
-                // Tolerance is a flag of the controller: what it may have asked for counts.
+                // Tolerance is a flag of the controller, so the most that it may have asked for counts.
                 let most = proposal.map(|proposal| proposal.replicas.max(proposal.exact));
                 if let Some(replicas) = most.filter(|most| *most >= least) {
                     found = Some(Asked { metric: series.metric_name.clone(), at: *time, replicas });
@@ -234,7 +236,7 @@ pub(super) struct Asked {
     pub(super) replicas: u32,
 }
 
-/// What an answer without a number counts as, in words, and whether that is 0; `None` where that is an error.
+/// Returns how a missing number is interpreted, in words, and whether as 0; `None` if it is an error.
 fn absence(outcome: &str, policy: OnMissing) -> Option<(String, bool)> {
     let missing = match outcome {
         "empty" => Missing::Empty,
@@ -263,7 +265,7 @@ fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow)
     crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
 }
 
-/// Type of a series' metric, where the HPA knows it: beside a formula it knows the result alone.
+/// Returns the type of a series' metric if the HPA sees it: with a formula it only sees the result.
 fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricType> {
     match &definition.modifiers {
         Some(modifiers) => (series.metric_name == composite::NAME).then_some(modifiers.metric_type),
@@ -271,14 +273,14 @@ fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricT
     }
 }
 
-/// What the HPA makes of a value of the series while `replicas` run; `None` when it never sees it.
+/// Returns what the HPA derives from a value of the series with `replicas`; `None` if it does not see the metric.
 pub(super) fn asks(definition: &Definition, series: &SeriesRow, value: f64, replicas: u32) -> Option<Proposal> {
     let behavior = definition.behavior.as_ref();
     let metric_type = metric_type_of(definition, series)?;
     Some(recommend::proposal(metric_type, value, series.threshold, replicas, behavior))
 }
 
-/// `s0-prometheus 500 / 75 per replica → 7`.
+/// Returns for example `s0-prometheus 500 / 75 per replica → 7`.
 pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
     let name = &metric.metric;
     let asks = |text: String| match metric.exact {
@@ -326,7 +328,7 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
     format!("{name} {value} / {} {how} → {exact}", metric.target)
 }
 
-/// `cpu 85 % / 60 %, memory`: what the HPA reads without us, with what it read where it says so.
+/// Returns for example `cpu 85 % / 60 %, memory`: the metrics that the HPA reads itself, with its values if known.
 pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Option<String> {
     if definition.resource_triggers.is_empty() {
         return None;
@@ -360,19 +362,19 @@ pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Optio
     Some(resources.join(", "))
 }
 
-/// A quantity in thousandths, as people write it: memory in binary units where those are whole.
+/// Formats thousandths as a quantity: in binary units if those are whole, as for memory.
 fn amount(milli: i128) -> String {
     let units = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
     let whole = units.iter().find(|(_, unit)| milli != 0 && milli % (unit * 1000) == 0);
     whole.map_or_else(|| quantity::text(milli), |(name, unit)| format!("{}{name}", milli / (unit * 1000)))
 }
 
-/// The metric that asks for most.
+/// Returns the metric that asks for the most replicas.
 pub(super) fn driver(metrics: &[Metric]) -> Option<&Metric> {
     metrics.iter().filter(|metric| metric.proposal.is_some()).max_by_key(|metric| (metric.proposal, metric.exact))
 }
 
-/// Status, reason and message of a condition of the HPA.
+/// Returns status, reason and message of a condition of the HPA.
 pub(super) fn condition(row: &HpaRow, kind: &str) -> Option<(String, String, String)> {
     let conditions: Vec<Value> = serde_json::from_str(&row.conditions_json).ok()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;

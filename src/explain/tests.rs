@@ -1,4 +1,4 @@
-//! Rows in, explanations out.
+//! Tests explanations of given rows.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::store::read::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_268_800_000;
 
-/// An object of the triggers `(name, type)` that began an hour ago, its HPA in good health.
+/// Returns an object with the triggers `(name, type)` that began an hour ago, and a healthy HPA.
 fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
     let mut spec = json!({ "scaleTargetRef": { "name": "api" }, "maxReplicaCount": max, "triggers": triggers });
     for (field, value) in more.as_object().into_iter().flatten() {
@@ -107,7 +107,7 @@ fn a_change_names_the_metric_that_asked_for_most_its_age_and_the_limit() {
 }
 
 #[test]
-fn beside_a_formula_its_result_alone_drives() {
+fn with_a_formula_only_its_result_drives() {
     let triggers = json!([prometheus("a", "AverageValue"), prometheus("b", "AverageValue")]);
     let formula =
         json!({ "advanced": { "scalingModifiers": { "formula": "a - b", "target": "10", "metricType": "Value" } } });
@@ -217,7 +217,7 @@ fn a_count_is_held_by_its_bounds_the_tolerance_or_the_window() {
     assert_eq!(held_by(&given(5.0, 2, json!({ "minReplicaCount": 2 })).now()), [("min", Some(2), None)]);
     assert_eq!(held_by(&given(42.0, 4, none.clone()).now()), [("tolerance", None, None)]);
     assert_eq!(held_by(&given(30.0, 3, none.clone()).now()), []);
-    // 300 s after the last sample that asked for as many as run.
+    // 300 s after the last sample that asked for the current count.
     assert_eq!(held_by(&given(20.0, 5, none.clone()).now()), [("stabilization", None, Some(200))]);
     let short = json!({ "advanced": { "horizontalPodAutoscalerConfig": { "behavior": {
         "scaleDown": { "stabilizationWindowSeconds": 60 },
@@ -284,7 +284,7 @@ fn outcome(evidence: &mut Evidence, id: i64, at: i64, outcome: &str) {
     evidence.samples.entry(id).or_default().push((NOW + at, SampleValue::Outcome(outcome.into())));
 }
 
-/// The triggers of a decision as the file has them.
+/// Returns the triggers of a decision as they are stored.
 fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
     DecisionRow {
         at: NOW + at,
@@ -354,7 +354,7 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
 }
 
 #[test]
-fn the_window_is_learnt_from_a_scale_in() {
+fn the_window_is_inferred_from_a_scale_in() {
     let given = |samples: &[(i64, f64)]| {
         evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
             .with_series(1, "s0-prometheus", samples)
@@ -369,7 +369,7 @@ fn the_window_is_learnt_from_a_scale_in() {
         text(&report).starts_with(&format!("{about}, about 282 s left, the HPA says ScaleDownStabilized: ")),
         "{report:?}"
     );
-    // A scale-in says when more was asked for last, whatever the window.
+    // The explanation of a scale-in names the last sample that asked for more, whatever the window.
     let report = given(&[(-38_000, 120.0), (-28_000, 20.0)]).with_change(-20_000, Some(12), 2, "hpa").now();
     let asked = time_text::short(NOW - 38_000, NOW);
     assert!(
@@ -380,10 +380,10 @@ fn the_window_is_learnt_from_a_scale_in() {
         report.entries[0].text
     );
     assert!(!report.text().contains("300 s"), "{}", report.text());
-    // From then on that is what is known.
+    // From then on the window is known.
     let samples =
         [(-118_000, 120.0), (-108_000, 120.0), (-98_000, 120.0), (-88_000, 20.0), (-10_000, 120.0), (-5_000, 20.0)];
-    // A sample that the HPA may not have read, or a scale-in that it did not hold back, shows nothing.
+    // A sample that the HPA may not have read, or a scale-in that it did not delay, shows nothing.
     let unsure = given(&samples).with_change(-80_000, Some(12), 2, "hpa").with_change(-9_000, Some(2), 12, "hpa");
     assert!(text(&stabilized(unsure).now()).starts_with("the HPA controller's stabilization window, the HPA says "));
     let again = given(&samples)
@@ -398,7 +398,7 @@ fn the_window_is_learnt_from_a_scale_in() {
         )),
         "{report:?}"
     );
-    // Its own behavior needs no learning.
+    // The object's own behavior needs no inference.
     let own = json!({ "advanced": { "horizontalPodAutoscalerConfig": { "behavior": {
         "scaleDown": { "stabilizationWindowSeconds": 60 },
     } } } });
@@ -432,7 +432,7 @@ fn a_tolerance_that_rows_refute_is_not_claimed() {
 }
 
 #[test]
-fn an_hpa_that_cannot_act_holds_also_what_never_changed() {
+fn an_hpa_that_cannot_act_also_holds_a_count_that_never_changed() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 50.0)])
         .with_change(-600_000, None, 2, "other")
@@ -446,7 +446,7 @@ fn an_hpa_that_cannot_act_holds_also_what_never_changed() {
 }
 
 #[test]
-fn a_change_that_a_start_brought_to_light_may_be_older() {
+fn a_change_seen_at_a_start_may_be_older() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_change(-600_000, None, 5, "other")
         .with_change(-99_000, Some(5), 2, "other");

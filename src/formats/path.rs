@@ -1,8 +1,8 @@
 //! Paths into JSON: the part of GJSON's syntax that can lead to a number.
 //!
-//! Names and indices between dots, `*` and `?` in names, `#` for the length of a list or each of its
-//! elements, `#(…)` and `#(…)#` for elements by a condition, `|`, and `\` before a character that is to
-//! mean itself. What only builds other JSON (modifiers, multipaths, literals) is refused by name.
+//! Supports names and indices between dots, `*` and `?` in names, `#` for the length of a list or each of its elements,
+//! `#(…)` and `#(…)#` for elements by a condition, `|`, and `\` to escape a character. What only builds other JSON
+//! (modifiers, multipaths, literals) is refused by name.
 
 use std::cmp::Ordering;
 
@@ -11,23 +11,23 @@ use serde_json::Value;
 use super::glob::Pattern;
 use super::json::{Kind, Parts, Raw};
 
-/// Bytes of a path. One that leads to a number has a few dozen.
+/// Upper bound on the bytes of a path. One that leads to a number has a few dozen.
 pub const BYTES_MAX: usize = 1_024;
 
-/// Steps of a path and of the conditions in it: a stack frame each.
+/// Upper bound on the steps of a path and its conditions, since each takes a stack frame.
 const STEPS_MAX: usize = 64;
 
 /// Bytes that may be looked at while a path is followed, each once for every look: 32 times a whole answer, and
 /// some tenths of a second. A path passes over an answer about once for each segment.
 const WORK_MAX: usize = 32 << 20;
 
-/// Elements that may be kept on the way, of 32 bytes each. Of a list that is only counted none is.
+/// Upper bound on the intermediate elements kept, of 32 bytes each. A list that is only counted keeps none.
 const KEPT_MAX: usize = 1 << 17;
 
-/// Conditions within conditions.
+/// Maximum nesting of conditions.
 const NESTED_MAX: usize = 8;
 
-/// A path that was understood.
+/// A parsed path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Path {
     segments: Vec<Segment>,
@@ -54,7 +54,7 @@ enum SegmentKind {
 #[derive(Clone, Debug, PartialEq)]
 struct Condition {
     path: Path,
-    /// Without one the path must lead somewhere.
+    /// Without a test, the path only has to exist.
     test: Option<(Operator, Value)>,
 }
 
@@ -70,7 +70,7 @@ enum Operator {
     Unlike(Pattern),
 }
 
-/// Where a path leads.
+/// The result of following a path.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found<'a> {
     Nothing,
@@ -80,12 +80,12 @@ pub enum Found<'a> {
     List(Vec<Found<'a>>),
 }
 
-/// A path that costs more to follow than any that is meant.
+/// The path costs more to follow than any realistic one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMuch;
 
 impl Path {
-    /// Reads a path.
+    /// Parses a path.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that begins with the text.
@@ -123,10 +123,10 @@ impl Path {
         }
     }
 
-    /// Follows the path. Of two members of the same name the first counts.
+    /// Follows the path. If two members have the same name, the first one counts.
     ///
     /// # Errors
-    /// When that costs more than any path that is meant.
+    /// If that costs more than any realistic path.
     pub fn find<'a>(&self, value: Raw<'a>) -> Result<Found<'a>, TooMuch> {
         Walk { work_left: WORK_MAX, kept_left: KEPT_MAX }.follow(&self.segments, Found::Value(value))
     }
@@ -152,7 +152,7 @@ fn segment<'t>(text: &'t str, left: &mut usize, depth: usize) -> Result<(Segment
     Ok((SegmentKind::Key(Pattern::parse(&text[..end])), &text[end..]))
 }
 
-/// Byte offset of the first character that is not escaped and fits.
+/// Returns the byte offset of the first unescaped character that fits.
 fn unescaped(text: &str, fits: impl Fn(char) -> bool) -> Option<usize> {
     let mut is_escaped = false;
     let found = text.char_indices().find(|(_, c)| {
@@ -163,7 +163,7 @@ fn unescaped(text: &str, fits: impl Fn(char) -> bool) -> Option<usize> {
     found.map(|(at, _)| at)
 }
 
-/// What stands outside strings and pairs of parentheses, unescaped; a `)` too many is handed out.
+/// Yields the unescaped characters outside strings and parentheses, including an unbalanced `)`.
 fn outside(text: &str) -> impl Iterator<Item = (usize, char)> {
     let (mut depth, mut is_quoted, mut is_escaped) = (0_usize, false, false);
     text.char_indices().filter(move |(_, c)| {
@@ -180,7 +180,7 @@ fn outside(text: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
-/// Offset of the `)` that belongs to a `(` before the text.
+/// Returns the offset of the `)` that closes a `(` before the text.
 fn closing(text: &str) -> Option<usize> {
     outside(text).find(|(_, c)| *c == ')').map(|(at, _)| at)
 }
@@ -223,12 +223,12 @@ fn condition(text: &str, left: &mut usize, depth: usize) -> Result<Condition, St
     Ok(Condition { path, test })
 }
 
-/// Where the operator of a condition begins.
+/// Returns the offset of a condition's operator.
 fn operator_at(text: &str) -> Option<usize> {
     outside(text).find(|(_, c)| "=!<>%".contains(*c)).map(|(at, _)| at)
 }
 
-/// What a condition compares with: JSON, or else text without quotes.
+/// Parses a condition's operand: JSON, or else unquoted text.
 fn operand(text: &str) -> Result<Value, String> {
     if text.is_empty() {
         return Err("has a condition that compares with nothing".to_owned());
@@ -251,7 +251,7 @@ fn text_of(value: &Value) -> Result<String, String> {
     }
 }
 
-/// A path being followed, and what may still be spent on it.
+/// A path being followed, with its remaining budgets.
 struct Walk {
     work_left: usize,
     kept_left: usize,
@@ -295,7 +295,7 @@ impl Walk {
         }
     }
 
-    /// A list's elements go on by themselves up to the next pipe.
+    /// Follows the steps for each element of a list, up to the next pipe.
     fn each<'a>(
         &mut self,
         condition: Option<&Condition>,
@@ -357,7 +357,7 @@ impl Walk {
             return Ok(found != Found::Nothing);
         };
         if let Found::Value(value) = &found {
-            // Text with escapes is made anew for it.
+            // Unescaping copies the text.
             self.work(value.len())?;
         }
         let (Operator::Like(pattern) | Operator::Unlike(pattern)) = operator else {
@@ -379,7 +379,7 @@ impl Walk {
 }
 
 impl Found<'_> {
-    /// What it costs to pass over it or to copy it.
+    /// Returns the cost of skipping or copying it.
     fn length(&self) -> usize {
         match self {
             Found::Value(value) => value.len(),
@@ -389,7 +389,7 @@ impl Found<'_> {
     }
 }
 
-/// Elements of a list in the text, or of one that was made on the way.
+/// Elements of a list in the text, or of an intermediate one.
 enum Elements<'a> {
     Raw(Parts<'a>),
     Kept(std::vec::IntoIter<Found<'a>>),
@@ -416,7 +416,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// `None` for values of different kinds, of which no condition holds.
+/// Returns `None` for values of different types, which satisfy no condition.
 fn compare(found: &Found<'_>, operand: &Value) -> Option<Ordering> {
     let value = match found {
         // A body has fewer than 2^53 elements.
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn invalid_paths_are_refused() {
         for (path, expected) in [
             ("", "has an empty segment"),
             ("a.", "has an empty segment"),
@@ -543,7 +543,7 @@ mod tests {
         assert_eq!(Path::parse(&deep).unwrap_err(), "has conditions more than 8 deep");
     }
 
-    /// Whatever a path and an answer look like, following it ends soon, and takes little memory.
+    /// Following a path is quick and takes little memory, whatever the path and the answer.
     #[test]
     fn no_path_costs_much() {
         let begun = Instant::now();
@@ -581,7 +581,7 @@ mod tests {
         assert_eq!(Path::parse(&"*".repeat(8_000)).unwrap_err(), "is longer than 1024 bytes");
     }
 
-    /// As GJSON has it, in whose terms paths are written.
+    /// The same as in GJSON, whose syntax paths use.
     #[test]
     fn the_first_of_equal_names_counts() {
         let value = Raw::parse(br#"{"b":1,"a":2,"b":3,"\u0061c":4}"#).unwrap();

@@ -6,14 +6,14 @@ use ureq::http::Uri;
 
 use crate::encode::{base64_encode, escape, percent_decode};
 
-/// An absolute http(s) URL in its parts.
+/// The parts of an absolute http(s) URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// In lower case.
     pub scheme: String,
     /// `name:password`, percent-encoded.
     pub user: Option<String>,
-    /// Name or address, in brackets if that is how it is written.
+    /// Name or address, with brackets if it was written with them.
     pub host: String,
     pub port: Option<u16>,
     /// Begins with a slash.

@@ -1,10 +1,10 @@
-//! The history of one object over a stretch of time, made small enough to look at.
+//! The history of one object over a time range, reduced to what can be displayed.
 //!
 //! Owns what a plot shows: points per trigger ([`buckets`]), thresholds, replicas, decisions, errors, pauses,
-//! definitions and hpalite's own absence, each list bounded and saying so when it is cut. [`plot`] draws it in a
-//! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) is served the same JSON. Only reads.
+//! definitions and hpalite's own downtime; each list is bounded and reports if it was cut. [`plot`] draws it in a
+//! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) uses the same JSON. Only reads.
 //!
-//! Points come from samples and their roll-ups, whichever the length of a point and the age ask for ([`sources`]).
+//! Points come from samples or their roll-ups, depending on the length of a point and the age ([`sources`]).
 
 mod buckets;
 mod changes;
@@ -28,7 +28,7 @@ use crate::store::read::{
 };
 use crate::store::{Error, Reader};
 
-/// Of each list, the newest so many. At 300 bytes a row a page of all lists stays below 1 MB.
+/// Upper bounds of the lists, which keep the newest rows. At 300 bytes a row all lists together stay below 1 MB.
 const DECISIONS_MAX: usize = 500;
 const REPLICAS_MAX: usize = 500;
 /// Per series.
@@ -37,10 +37,10 @@ const DEFINITIONS_MAX: usize = 50;
 /// Per condition.
 const PERIODS_MAX: usize = 200;
 const RUNS_MAX: usize = 100;
-/// Points of all triggers together: at 45 bytes a point about 1 MB.
+/// Upper bound on the points of all triggers: at 45 bytes a point about 1 MB.
 const POINTS_MAX: usize = 20_000;
 
-/// All of it. Times are milliseconds since 1970.
+/// The complete history. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Serialize)]
 pub struct History {
     pub namespace: String,
@@ -48,7 +48,7 @@ pub struct History {
     pub group: &'static str,
     pub from: i64,
     pub to: i64,
-    /// Length of what became one point.
+    /// Length of one point.
     pub step: i64,
     pub triggers: Vec<TriggerHistory>,
     /// The target's replicas as steps, the first one possibly from before `from`.
@@ -60,7 +60,7 @@ pub struct History {
     /// Of hpalite itself, newest first.
     pub runs: Vec<RunRow>,
     pub lives: Vec<(i64, Option<i64>)>,
-    /// Which lists hold only their newest rows.
+    /// Names of the lists that hold only their newest rows.
     pub cut: Vec<&'static str>,
 }
 
@@ -70,7 +70,7 @@ pub struct TriggerHistory {
     pub kind: String,
     pub name: Option<String>,
     pub metric: String,
-    /// `AverageValue`: the threshold is per replica. `Value`: in all. As the newest definition says.
+    /// `AverageValue` (the threshold is per replica) or `Value` (in total), from the newest definition.
     pub target: String,
     pub thresholds: Vec<Threshold>,
     pub stretches: Vec<Vec<Bucket>>,
@@ -95,7 +95,7 @@ pub struct Threshold {
     pub activation: f64,
 }
 
-/// Replicas from a time on; `None`: the object was gone.
+/// Replicas from a time on; `None` if the object was gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaStep {
     pub at: i64,
@@ -120,7 +120,7 @@ pub struct Definition {
     pub at: i64,
     pub generation: i64,
     pub invalid: Option<String>,
-    /// Against the one before; empty for the first.
+    /// Differences from the previous version; empty for the first.
     pub changes: Vec<String>,
     pub first: bool,
 }
@@ -133,11 +133,11 @@ pub enum PeriodKind {
     NotReady,
 }
 
-/// A stretch in which a condition was of note.
+/// A period in which the object was in this state.
 #[derive(Clone, Debug, Serialize)]
 pub struct Period {
     pub kind: PeriodKind,
-    /// May lie before the range.
+    /// May precede the range.
     pub from: i64,
     /// `None` while it lasts.
     pub until: Option<i64>,
@@ -245,7 +245,7 @@ fn triggers(
     Ok(triggers)
 }
 
-/// The steps, and the newest of the changes one by one.
+/// Returns the steps, and the newest individual changes.
 fn replicas(
     snapshot: &Snapshot<'_>,
     lives: &[Life],
@@ -286,7 +286,7 @@ fn replicas(
     if seen > REPLICAS_MAX {
         cut.push("replica_changes");
     }
-    // What was before the range only matters as the state at its beginning.
+    // Before the range, only the state at its beginning matters.
     let first = steps.iter().rposition(|step| step.at < range.from).unwrap_or(0);
     steps.drain(..first);
     Ok((steps, rows.into()))
@@ -307,7 +307,7 @@ fn decisions(
     Ok(rows)
 }
 
-/// The versions, newest first, and the spec of the newest.
+/// Returns the versions, newest first, and the spec of the newest.
 fn definitions(
     snapshot: &Snapshot<'_>,
     lives: &[Life],

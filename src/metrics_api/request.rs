@@ -1,4 +1,4 @@
-//! What to send: one GET, with what authenticates it.
+//! Builds the request: one GET with its authentication.
 //!
 //! Pure. Must not put a parameter's value into an error text.
 
@@ -10,11 +10,11 @@ use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{ApiKeyPlace, AuthMode, MetricsApiSource};
 
-/// Builds the request to `url`. `authentication` names the (Cluster)TriggerAuthentication that gave
-/// `parameters`, for error texts; `None` when the trigger refers to none.
+/// Builds the request to `url`. `authentication` names the (Cluster)TriggerAuthentication that provided `parameters`,
+/// for error texts; `None` if the trigger refers to none.
 ///
 /// # Errors
-/// `Authentication` when a mode lacks a parameter.
+/// `Authentication` if a mode lacks a parameter.
 pub fn build(
     source: &MetricsApiSource,
     url: &Url,
@@ -70,7 +70,7 @@ pub fn build(
     Ok(Request { method: Method::Get, url: format!("{server}{}{query}", url.path), headers, form: None, tls, server })
 }
 
-/// Why a URL that the definition let pass cannot be asked after all.
+/// Returns the error for a URL that passed validation but cannot be queried.
 pub(super) fn unusable(what: &str) -> PollError {
     failed(ErrorClass::Configuration, format!("url {what}"))
 }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_where_they_are_told_to() {
+    fn credentials_go_to_the_configured_place() {
         use AuthMode::{Basic, Bearer};
         let own = |key: &str, place, name: &str| ApiKey {
             key: Some(key.to_owned()),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told() {
+    fn missing_parameters_are_reported() {
         let of = |modes: &[AuthMode], pairs| sent(&source(modes, ApiKey::default()), pairs).unwrap_err();
         let text = of(&[AuthMode::ApiKey], &[]);
         assert_eq!(text, "authMode apiKey needs parameter apiKey, which TriggerAuthentication shop/api does not set");

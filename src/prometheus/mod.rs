@@ -1,4 +1,4 @@
-//! Asking Prometheus: [`query`] (what to send) and [`answer`] (what came back), both pure.
+//! Queries Prometheus: [`query`] (what to send) and [`answer`] (parses the response), both pure.
 //!
 //! [`crate::polling`] sends and schedules. Nothing here knows ScaledObjects or policies for missing values.
 

@@ -1,4 +1,4 @@
-//! What to send: one instant query as an HTTP request.
+//! Builds an instant query as an HTTP request.
 //!
 //! Owns the URL, its escaping and the headers; [`crate::polling::auth`] has the authentication modes. Pure: no
 //! clock, no socket. Must not put a parameter's value into an error text.
@@ -14,16 +14,15 @@ use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{PrometheusSource, UnixMillis};
 use crate::wire::time::format_seconds;
 
-/// Above this a query moves from the URL to a form body. Servers and proxies take 8,000 bytes of
-/// request line at the usual least; 2,000 leaves room for what is added on the way and for browsers'
-/// habits built into some gateways.
+/// A longer query moves from the URL to a form body. Servers and proxies usually accept request lines of at least 8,000
+/// bytes; 2,000 leaves room for what is added on the way and for gateways with browsers' limits.
 const URL_LENGTH_MAX: usize = 2_000;
 
-/// Builds the request. `authentication` names the (Cluster)TriggerAuthentication that gave
-/// `parameters`, for error texts; `None` when the trigger refers to none.
+/// Builds the request. `authentication` names the (Cluster)TriggerAuthentication that provided `parameters`, for error
+/// texts; `None` if the trigger refers to none.
 ///
 /// # Errors
-/// `Configuration` when the source cannot be asked, `Authentication` when a mode lacks a parameter.
+/// `Configuration` if the source cannot be queried, `Authentication` if a mode lacks a parameter.
 pub fn build(
     source: &PrometheusSource,
     authentication: Option<&str>,
@@ -49,7 +48,7 @@ pub fn build(
     };
 
     let query = format!("query={}&time={}", escape(&source.query), format_seconds(now));
-    // Multi-tenant gateways look for the tenant in the URL even of a POST, so these always stay there.
+    // Multi-tenant gateways look for the tenant in the URL even of a POST, so these parameters always stay there.
     let mut rest = String::new();
     if let Some(namespace) = source.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
         let _ = write!(rest, "&namespace={}", escape(namespace));
@@ -88,7 +87,7 @@ fn custom_headers(source: &PrometheusSource) -> Result<Vec<Header>, PollError> {
             );
             return Err(failed(ErrorClass::Configuration, message));
         }
-        // Any may be a key: gateways have their own names for them.
+        // Any header may be a key, since gateways have their own names for them, so all are secret.
         headers.push(Header { name: name.clone(), value: value.clone(), secret: true });
     }
     Ok(headers)
@@ -227,7 +226,7 @@ mod tests {
             let request = with_modes(modes, &all).unwrap();
             assert_eq!(headers(&request), expected, "{modes:?}");
             assert_eq!(request.tls.client.is_some(), client, "{modes:?}");
-            // With and without modes: KEDA's documentation promises it.
+            // The CA applies with and without modes, as KEDA's documentation promises.
             assert_eq!(request.tls.ca.as_deref(), Some("A"));
         }
     }

@@ -1,7 +1,7 @@
-//! The way into the writer: one ordered queue with two budgets.
+//! The queue into the writer: one order, two budgets.
 //!
-//! One queue keeps a sample behind the definition that it needs; two budgets keep a flood of samples
-//! from pushing out what must not be lost. Sending never blocks.
+//! A single queue keeps a sample behind the definition that it refers to; two budgets keep a flood of samples from
+//! displacing records that must not be lost. Sending never blocks.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -18,11 +18,11 @@ pub(crate) enum WriterMessage {
         value: String,
         reply: mpsc::Sender<Result<(), rusqlite::Error>>,
     },
-    /// Answered once all that came before is committed; the reply is dropped when that fails.
+    /// Answered once everything before it is committed; the reply is dropped if that fails.
     Flush {
         reply: mpsc::Sender<()>,
     },
-    /// A check beside the writer found damage.
+    /// An integrity check beside the writer found damage.
     Damaged {
         fault: String,
     },
@@ -31,7 +31,7 @@ pub(crate) enum WriterMessage {
     },
 }
 
-/// Hands records to the writer. Cheap to clone.
+/// Sends records to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sender {
     messages: mpsc::Sender<WriterMessage>,
@@ -48,13 +48,13 @@ pub(crate) fn is_sample(record: &Record) -> bool {
     matches!(record, Record::Sample { .. })
 }
 
-/// Is answered once everything that was sent before it is committed.
+/// Resolves once everything that was sent before it is committed.
 #[derive(Debug)]
 pub struct Ticket(Receiver<()>);
 
 impl Ticket {
-    /// Waits for the commit, no longer than `limit`, and not at all once it failed: false says that it is not known
-    /// to be committed.
+    /// Waits for the commit, but no longer than `limit` and not once it failed; returns false if the commit is not
+    /// confirmed.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> bool {
         self.0.recv_timeout(limit).is_ok()
@@ -62,7 +62,7 @@ impl Ticket {
 }
 
 impl Sender {
-    /// Asks for what was sent so far to be committed at once.
+    /// Requests that everything sent so far be committed at once.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         let (reply, answer) = mpsc::channel();
@@ -71,13 +71,13 @@ impl Sender {
         Ticket(answer)
     }
 
-    /// Never blocks; what goes beyond a budget is counted as lost, which the writer logs.
+    /// Queues records. Never blocks; records beyond a budget are counted as lost, which the writer logs.
     pub fn send(&self, mut records: Vec<Record>) {
         let samples = records.iter().filter(|record| is_sample(record)).count();
         let kept = records.len() - samples;
         let (lost_samples, lost_kept) = self.counters.reserve(samples, kept);
         if lost_samples + lost_kept > 0 {
-            // The last ones go, so that what a sample needs is still before it.
+            // The newest are dropped, so that what a sample refers to still precedes it.
             let (mut room_samples, mut room_kept) = (samples - lost_samples, kept - lost_kept);
             records.retain(|record| {
                 let room = if is_sample(record) { &mut room_samples } else { &mut room_kept };

@@ -1,8 +1,8 @@
-//! Turns records into rows: knows which row each object and trigger has.
+//! Turns records into rows, and knows the row of each object and trigger.
 //!
-//! Owns the identifiers of living objects and series, open error periods and what is written only
-//! now and then (last activity). All of it can be loaded from the file again, which is what happens
-//! after a failed transaction. Must not begin or end transactions.
+//! Owns the ids of living objects and series, open error periods and what is written only occasionally (last activity).
+//! All of it can be reloaded from the file, which happens after a failed transaction. Must not begin or end
+//! transactions.
 
 use std::collections::HashMap;
 
@@ -17,15 +17,15 @@ use crate::scaling::event::{Record, RecordedTrigger};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
 
-/// An action belongs to the newest decision of the same replicas this long before; retries of a
-/// patch end sooner.
+/// An action belongs to the newest decision of the same replicas at most this long before; the retries of a patch end
+/// sooner.
 const CARRY_OUT_MS: i64 = 300_000;
 
-/// Definitions of one object that are kept beside the one in force: one that is edited every second must not fill the
-/// file. Of 4 KB each, 1 MB.
+/// Ended definitions kept for each object, so that one that is edited every second cannot fill the file. At 4 KB each,
+/// 1 MB.
 const DEFINITIONS_MAX: i64 = 256;
 
-/// Ended series of one object that are kept, whatever was measured of them.
+/// Ended series kept for each object, whatever samples they have.
 const SERIES_KEPT_MAX: i64 = 4_096;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct ErrorPeriod {
     message: String,
     last_at_unix_ms: i64,
     polls: i64,
-    /// Counted on since it was written.
+    /// Polls were counted since it was last written.
     dirty: bool,
 }
 
@@ -53,11 +53,11 @@ struct RecordedObject {
     series: Vec<Series>,
 }
 
-/// What became of one record.
+/// What happened to one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     Written,
-    /// A sample of a trigger that no definition told of.
+    /// A sample of a trigger that is in no recorded definition.
     Unknown,
 }
 
@@ -214,7 +214,7 @@ impl Recorder {
         Ok(Applied::Written)
     }
 
-    /// Writes what is written only now and then.
+    /// Writes the rows that are written only occasionally.
     pub(crate) fn write_pending(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
         for (id, at) in &self.last_active {
             prepared.execute(Sql::UpsertLastActive, params![id, at])?;
@@ -228,7 +228,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The transaction around [`Self::write_pending`] was committed.
+    /// Marks these as written; call it after the transaction around [`Self::write_pending`] was committed.
     pub(crate) fn pending_written(&mut self) {
         self.last_active.clear();
         for series in self.objects.values_mut().flat_map(|object| &mut object.series) {
@@ -238,7 +238,7 @@ impl Recorder {
         }
     }
 
-    /// The living object, with a row made for it when nothing is known of it yet.
+    /// Returns the living object, inserting a row if it has none yet.
     fn object(
         &mut self,
         prepared: &mut Prepared<'_>,
@@ -262,7 +262,7 @@ impl Recorder {
         spec: &Spec<'_>,
         triggers: &[RecordedTrigger],
     ) -> Result<(), rusqlite::Error> {
-        // Deleted and created anew without our seeing the deletion.
+        // The object was deleted and recreated, and we missed the deletion.
         if self.objects.get(key).is_some_and(|object| !object.uid.is_empty() && object.uid != uid) {
             self.remove(prepared, at, key)?;
         }
@@ -271,7 +271,7 @@ impl Recorder {
             prepared.execute(Sql::NameObject, params![object.id, uid])?;
             uid.clone_into(&mut object.uid);
         }
-        // The core tells every definition anew at each start.
+        // The core records every definition again at each start.
         let unchanged = prepared
             .get(Sql::OpenDefinition)?
             .query_row([object.id], |row| {
@@ -310,7 +310,7 @@ impl RecordedObject {
         self.series.iter_mut().find(|series| series.trigger.index == trigger)
     }
 
-    /// Ends the series that are not wanted as they are, begins the ones that are new.
+    /// Ends the series that are gone or have changed, and begins the new ones.
     fn set_triggers(
         &mut self,
         prepared: &mut Prepared<'_>,

@@ -4,7 +4,7 @@ use crate::store::SampleValue;
 use crate::store::read::RunRow;
 use crate::store::read::{DecisionRow, ErrorRow, Range, ReplicaRow};
 
-/// 2026-01-01T12:00:00Z and an hour.
+/// 2026-01-01T12:00:00Z and the hour after it.
 const FROM: i64 = 1_767_268_800_000;
 const RANGE: Range = Range { from: FROM, to: FROM + 3_600_000 };
 const NARROW: Style = Style { width: 40, ascii: false, colour: false };
@@ -54,7 +54,7 @@ fn one(style: Style, threshold: f64, samples: impl IntoIterator<Item = (i64, f64
 }
 
 fn assert_plot(found: &str, expected: &str) {
-    // Drawn text is compared as a whole; the message shows both as they look.
+    // Compares the rendered text as a whole; the message shows both as they look.
     assert!(found.trim_end() == expected.trim(), "found\n{found}\nexpected\n{}", expected.trim());
 }
 
