@@ -1,7 +1,7 @@
-//! The aggregated API: who asks, whether they may, and which answer they get.
+//! The aggregated API: authenticates, authorises and answers each request.
 //!
-//! The order is that of Kubernetes' own servers: health is open, then authentication, authorization, the method,
-//! and the answer, from memory.
+//! The order is that of Kubernetes' own servers: health is open, then come authentication, authorisation, the check of
+//! the method, and the answer, from memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,36 +15,36 @@ use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
 use crate::wire::labels::Selector;
 
-/// KEDA's label, by which every HPA selects its object.
+/// KEDA's label, by which each HPA that KEDA or hpalite creates selects its object.
 const NAME_LABEL: &str = "scaledobject.keda.sh/name";
 
-/// What the handlers need.
+/// The state that the handlers share.
 pub struct Api {
     pub published: Arc<Published>,
     pub ready: Arc<Readiness>,
     pub authenticator: Arc<Authenticator>,
     pub authorizer: Arc<Authorizer>,
-    /// Told each object that was read.
+    /// Called with each object whose metric was read.
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
 }
 
-/// Whether metrics can be answered. Never about Prometheus: its outage is an error of single
-/// metrics, while a pod that is not ready takes the whole API away.
+/// Whether metrics can be answered. Never depends on Prometheus: its outage is an error of single metrics, while a pod
+/// that is not ready takes the whole API away.
 #[derive(Debug, Default)]
 pub struct Readiness {
     pub synced: AtomicBool,
     pub trusted: AtomicBool,
-    /// The API server knows our certificate's CA, or that is not our business.
+    /// The API server knows our certificate's CA, or somebody else maintains that.
     pub certified: AtomicBool,
-    /// This instance acts. It stays ready while the API server is away, since nobody else can take over then.
+    /// This instance acts. It stays ready while the API server is away, since no other instance can take over then.
     pub leading: AtomicBool,
     pub stopping: AtomicBool,
-    /// Locked only to name the leader to those who ask a standby.
+    /// Read only to name the leader to clients of a standby.
     leader: Mutex<String>,
 }
 
 impl Readiness {
-    /// Names the holder of the Lease; empty for nobody.
+    /// Sets the holder of the Lease; empty if there is none.
     pub fn set_leader(&self, holder: &str) {
         holder.clone_into(&mut self.leader.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -74,7 +74,7 @@ impl Readiness {
     }
 }
 
-/// Health paths; `None` for any other.
+/// Answers the health paths; None for any other path.
 #[must_use]
 pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
     let answer = match request.path.as_str() {
@@ -89,8 +89,8 @@ pub fn health(ready: &Readiness, request: &Request) -> Option<Response> {
 }
 
 impl Api {
-    /// Answers one request of the TLS port. May wait for a review of who asks, and for the first answer of a metric
-    /// server that nobody has asked before.
+    /// Answers one request of the TLS port. May wait for a token or access review, and for the first answer of a metric
+    /// server.
     pub fn handle(&self, request: &Request) -> Response {
         if let Some(response) = self.health(request) {
             return response;
@@ -109,7 +109,7 @@ impl Api {
             .unwrap_or_else(|| self.answer(request, &attributes, FIRST_SAMPLE).response())
     }
 
-    /// The answer of [`Api::handle`] if it waits for nobody; None if somebody must be asked first, or a first sample is still to come.
+    /// Returns the answer of [`Api::handle`] if it need not wait for a review or a first sample; None otherwise.
     pub fn at_once(&self, request: &Request) -> Option<Response> {
         if let Some(response) = self.health(request) {
             return Some(response);
@@ -136,7 +136,7 @@ impl Api {
         if request.method == "GET" { health(&self.ready, request) } else { None }
     }
 
-    /// For who may have it. `patience` is how long a first sample is waited for.
+    /// Answers an authorised request. `patience` limits the wait for a first sample.
     fn answer(&self, request: &Request, attributes: &Attributes, patience: Duration) -> Look {
         let is_get = request.method == "GET";
         if !is_get || watches(request) {
@@ -168,7 +168,7 @@ impl Api {
         let on_read = |key: &ObjectKey| (self.on_read)(key);
         let matches = |key: &str, value: &str| selector.matches(|asked| (asked == key).then_some(value));
         let selection = match selector.required_value(NAME_LABEL) {
-            // KEDA's own selector names one object; further terms can only rule it out.
+            // KEDA's own selector names one object; further terms can only exclude it.
             Some(name) if matches(NAME_LABEL, name) => Selection::Name(name),
             _ => Selection::Other(&matches),
         };
@@ -185,7 +185,7 @@ fn bad_path(error: &BadPath) -> Response {
     Response::status(400, "BadRequest", &error.to_string())
 }
 
-/// The one label selector of a read; none selects everything.
+/// Returns the label selector of a read; without one, everything is selected.
 fn selector(request: &Request) -> Result<Selector, String> {
     let pairs = uri::query_pairs(request.query.as_deref().unwrap_or("")).map_err(|error| format!("query: {error}"))?;
     for name in ["limit", "timeoutSeconds"] {

@@ -1,12 +1,12 @@
 //! What a request asks permission for, in the terms of Kubernetes' authorization.
 //!
-//! Pure. As in the kube-apiserver the name of a metric stands where a resource's name stands, so that access can be
+//! Pure. As in the kube-apiserver, the name of a metric takes the place of a resource's name, so that access can be
 //! granted per metric.
 
 use super::discovery::GROUP;
 use super::{Request, uri};
 
-/// The subject matter of one permission.
+/// What is to be permitted: an action on a resource, or on a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Attributes {
     Resource(ResourceAttributes),
@@ -17,10 +17,10 @@ pub enum Attributes {
     },
 }
 
-/// Always of the group and version that are served.
+/// A resource of the group and version that are served.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ResourceAttributes {
-    /// Empty for what is in no namespace.
+    /// Empty for a resource without a namespace.
     pub namespace: String,
     pub verb: String,
     pub resource: String,
@@ -28,11 +28,11 @@ pub struct ResourceAttributes {
     pub name: String,
 }
 
-/// A path that is refused before anybody is asked about it: 400.
+/// Why a path is refused with 400 before it is authorised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadPath {
     Encoding(uri::UriError),
-    /// `.`, `..`, or a segment with a slash in it: one reader's segment is another's path.
+    /// `.`, `..`, or a segment with an encoded slash: other readers could resolve the path differently.
     Segment,
 }
 
@@ -67,9 +67,9 @@ pub fn attributes(request: &Request) -> Result<Attributes, BadPath> {
     }
 }
 
-/// From the segments behind group and version, at least one.
+/// Reads the segments behind group and version, of which there is at least one.
 fn resource(segments: &[&str], method: &str, watch: bool) -> ResourceAttributes {
-    // `namespaces/<ns>/status` is a part of the namespace itself, not something in it.
+    // `namespaces/<ns>/status` is a part of the namespace itself, not a resource inside of it.
     let (namespace, rest) = match segments {
         ["namespaces", namespace, "status" | "finalize", ..] => (*namespace, segments),
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
@@ -87,7 +87,7 @@ fn resource(segments: &[&str], method: &str, watch: bool) -> ResourceAttributes 
         ("PATCH", _) => "patch",
         ("DELETE", true) => "deletecollection",
         ("DELETE", false) => "delete",
-        // Nothing can be granted for it.
+        // No role can grant an empty verb.
         _ => "",
     };
     ResourceAttributes {
@@ -99,7 +99,7 @@ fn resource(segments: &[&str], method: &str, watch: bool) -> ResourceAttributes 
     }
 }
 
-/// True for a `watch` parameter that is present and not plainly off.
+/// Returns true if there is a `watch` parameter that is neither `0` nor `false`.
 pub fn watches(request: &Request) -> bool {
     let pairs = uri::query_pairs(request.query.as_deref().unwrap_or("")).unwrap_or_default();
     pairs.iter().any(|(key, value)| key == "watch" && !matches!(value.to_ascii_lowercase().as_str(), "0" | "false"))

@@ -1,7 +1,7 @@
-//! Authentication: who sends a request.
+//! Authentication: which user sends a request.
 //!
-//! In the order of the kube-apiserver's own servers: front proxy, client certificate, bearer token, anonymous. Any
-//! failed attempt to be somebody makes the request nobody's (401); only who does not try is anonymous.
+//! In the kube-apiserver's own order: front proxy, client certificate, bearer token, anonymous. Any failed attempt to
+//! authenticate is answered with 401; only a request without credentials is anonymous.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use super::{HolderError, Identity, Request, Response, User};
 
 pub const ANONYMOUS: &str = "system:anonymous";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
-/// Every authenticated user is in it; cluster roles for discovery are bound to it.
+/// The group of every authenticated user, to which Kubernetes' cluster roles for discovery are bound.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
-/// Longest token that is asked about; those of service accounts are about 1 KB.
+/// Longest token, in bytes, that is reviewed; those of service accounts are about 1 KB.
 const TOKEN_MAX: usize = 8 * 1024;
 
 pub struct Authenticator {
-    /// None where tokens cannot be reviewed; then each is an error.
+    /// None where tokens cannot be reviewed, so that each is an error.
     tokens: Option<Arc<dyn TokenReviewer>>,
     reviews: ReviewCache<TokenVerdict>,
 }
 
-/// Why a request is nobody's. For logs: the answer does not say.
+/// Why a request could not be authenticated. Only logged: the answer does not say.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Unauthorized {
     FrontProxy(HeaderFault),
     Certificate(HolderError),
-    /// Not `Bearer` with a token, or more than one such header.
+    /// Not `Bearer` with a token, or more than one `Authorization` header.
     Header,
     Token,
     Review(ReviewError),
@@ -52,7 +52,7 @@ impl fmt::Display for Unauthorized {
 impl std::error::Error for Unauthorized {}
 
 impl Unauthorized {
-    /// Says no more than that: what was wrong is for the operator's log.
+    /// Gives no reason: that is in the log, for the operator alone.
     pub fn response(&self) -> Response {
         Response::status(401, "Unauthorized", "Unauthorized")
     }
@@ -63,17 +63,17 @@ impl Authenticator {
         Authenticator { tokens, reviews: ReviewCache::default() }
     }
 
-    /// May wait for a token review.
+    /// Returns the user who sends the request. May wait for a token review.
     pub fn authenticate(&self, request: &Request, now: Instant) -> Result<User, Unauthorized> {
         self.judge(request, |token| Some(self.token(token, now))).unwrap_or(Err(Unauthorized::Token))
     }
 
-    /// The same without asking anybody; None if that takes a token review.
+    /// Like [`Self::authenticate`] without waiting; None if that takes a token review.
     pub fn remembered(&self, request: &Request, now: Instant) -> Option<Result<User, Unauthorized>> {
         self.judge(request, |token| self.reviews.remembered(&token, now).map(owner))
     }
 
-    /// None if the request depends on a token of which `review` knows nothing.
+    /// Returns None if the request depends on a token of which `review` knows nothing.
     fn judge(
         &self,
         request: &Request,
@@ -83,7 +83,7 @@ impl Authenticator {
         match &request.peer.identity {
             Identity::None => {}
             Identity::FrontProxy { user: Ok(user), .. } => return Some(Ok(authenticated(user.clone()))),
-            // Named nobody: it may still be somebody itself.
+            // The front proxy names no user, so the request may be its own.
             Identity::FrontProxy { user: Err(HeaderFault::NoUsername), holder, .. }
             | Identity::Certificate { holder, .. } => match holder.as_ref() {
                 Ok(user) => return Some(Ok(authenticated(user.clone()))),
@@ -135,8 +135,8 @@ fn authenticated(mut user: User) -> User {
     user
 }
 
-/// The token of the request; None if it does not try. Another scheme is no attempt that we know of, as in the
-/// kube-apiserver.
+/// Returns the bearer token of the request; None if there is none. As in the kube-apiserver, another scheme is not
+/// an attempt to authenticate.
 fn bearer(request: &Request) -> Result<Option<&str>, Unauthorized> {
     let mut headers = request.header_values("authorization");
     let Some(header) = headers.next() else {

@@ -1,9 +1,9 @@
-//! Authorization: may this user do that here?
+//! Authorisation: whether a user may do what a request asks for.
 //!
-//! Asks the kube-apiserver where it must, and never says yes because nobody could be asked. Documents that keep the
-//! cluster working need no review when the front proxy asks for them: an outage of reviews must not make the whole
-//! API stale. Whoever comes straight to us and is nobody is refused without one: a review is work for the API server
-//! that any pod could order, and what anonymous users may read they read through the API server.
+//! Asks the kube-apiserver where it must, and never allows anything because a review failed. Documents that keep the
+//! cluster working are served to the front proxy without a review, so that an outage of reviews does not make the whole
+//! API stale. Anonymous requests that do not come through the front proxy are refused without one: each review is work
+//! for the API server, which any pod could cause, and anonymous users can read through the API server.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,11 +17,11 @@ use super::{Identity, Response, User};
 
 const MASTERS: &str = "system:masters";
 
-/// Anybody may ask for these, and for nothing below them.
+/// Anybody may read these paths, but nothing below them.
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
-/// A question with more than this from the caller is asked each time: remembering it would let a caller push out
-/// what others need.
+/// A question with more bytes than this from the caller is asked each time: remembering it would let a caller evict
+/// the answers that others need.
 const QUESTION_MAX: usize = 10_000;
 
 pub struct Authorizer {
@@ -32,9 +32,9 @@ pub struct Authorizer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     Allow,
-    /// With the reason given by the review; may be empty.
+    /// With the reason that the review gave, which may be empty.
     Deny(String),
-    /// Nobody could say. Not a yes.
+    /// The review failed, so that the request is not allowed.
     Failed(ReviewError),
 }
 
@@ -43,7 +43,7 @@ impl Authorizer {
         Authorizer { reviewer, reviews: ReviewCache::default() }
     }
 
-    /// May wait for a review. `identity` is how the request came in, `user` who it is from.
+    /// Decides whether `user` may do this; `identity` is how the connection authenticated. May wait for a review.
     pub fn decide(&self, identity: &Identity, user: &User, attributes: &Attributes, now: Instant) -> Decision {
         if let Some(decision) = Self::unasked(identity, user, attributes) {
             return decision;
@@ -57,7 +57,7 @@ impl Authorizer {
         verdict.map_or_else(Decision::Failed, Decision::from)
     }
 
-    /// The same without asking anybody; None if that takes a review.
+    /// Like [`Self::decide`] without waiting; None if that takes a review.
     pub fn remembered(
         &self,
         identity: &Identity,
@@ -71,8 +71,8 @@ impl Authorizer {
         self.reviews.remembered(&(user, attributes), now).map(Decision::from)
     }
 
-    /// What takes no review. Granted are of a verified front proxy discovery, OpenAPI and version, so that the aggregator
-    /// lives through an outage of reviews.
+    /// Decides what takes no review. A verified front proxy may always read discovery, OpenAPI and version, so that
+    /// aggregation survives an outage of reviews.
     fn unasked(identity: &Identity, user: &User, attributes: &Attributes) -> Option<Decision> {
         let is_in = |name: &str| user.groups.iter().any(|group| group == name);
         if is_in(MASTERS) || Self::is_free(identity, attributes) {
@@ -106,7 +106,7 @@ impl From<AccessVerdict> for Decision {
 }
 
 impl Decision {
-    /// The answer to a request that is not allowed; None if it is. The texts are Kubernetes' own.
+    /// The answer to a request that is not allowed; None if it is. The wording is Kubernetes' own.
     pub fn response(&self, user: &User, attributes: &Attributes) -> Option<Response> {
         match self {
             Decision::Allow => None,
@@ -119,7 +119,7 @@ impl Decision {
                 Some(Response::status(403, "Forbidden", &message))
             }
             Decision::Failed(_) => {
-                // Nothing that varies: the HPA would make an event of each variant.
+                // Without details that vary: the HPA controller would record an Event for each variant.
                 Some(Response::status(500, "InternalError", "cannot authorize: access review failed"))
             }
         }
@@ -153,7 +153,7 @@ fn forbidden(user: &User, attributes: &Attributes) -> String {
     }
 }
 
-/// How much of a question the caller has chosen.
+/// Bytes of the question that the caller chooses.
 fn size(user: &User, attributes: &Attributes) -> usize {
     let extra = user.extra.iter().map(|(k, v)| k.len() + v.iter().map(String::len).sum::<usize>());
     let groups = user.groups.iter().map(String::len).sum::<usize>();
@@ -172,7 +172,7 @@ mod tests {
     use crate::http::attributes::ResourceAttributes;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Allows what has "ok" in it, fails on what has "down".
+    /// Allows a name with "ok" in it, and fails on one with "down".
     #[derive(Default)]
     struct Fake(AtomicUsize);
 
@@ -250,7 +250,7 @@ mod tests {
         ];
         for (identity, groups, attributes, expected, reviews) in cases {
             let before = fake.0.load(Ordering::SeqCst);
-            // A user per case, so that none is answered from memory.
+            // One user per case, so that none is answered from the cache.
             let user = User { uid: before.to_string(), ..user(groups) };
             assert_eq!(authorizer.decide(&identity, &user, &attributes, now), expected, "{attributes:?}");
             assert_eq!(fake.0.load(Ordering::SeqCst) - before, reviews, "{attributes:?}");

@@ -1,7 +1,7 @@
-//! Serving certificates: made by the daemon itself, or read from files.
+//! Serving certificates: created by the daemon itself, or read from files.
 //!
-//! Makes a CA of its own and a serving certificate signed by it, says when they want renewing, and reads both back
-//! from PEM. Where they are kept, and how the CA reaches the APIService, is the caller's.
+//! Creates a CA and a serving certificate signed by it, decides when they are renewed, and reads both back from PEM.
+//! The caller stores them, and writes the CA into the APIService.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,13 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const SERVING_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A third of a year: whatever keeps a renewal from happening has four months to be noticed.
+/// A third of a year: an operator has four months to notice what keeps a renewal from succeeding.
 const RENEW_SERVING_BEFORE: Duration = Duration::from_secs(122 * 24 * 3600);
 
 /// The CA outlives every certificate it signs: a year of validity and a year to spare.
 const RENEW_CA_BEFORE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
 
-/// Clocks of the nodes differ; a certificate must not be from the future for any of them.
+/// The nodes' clocks differ, and the certificate must already be valid for each of them.
 const BACKDATE: Duration = DAY;
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl fmt::Display for CertificateError {
 
 impl std::error::Error for CertificateError {}
 
-/// The names a client may call us by: those of a Service, and loopback for probes and people.
+/// The names under which clients reach the daemon: those of its Service, and loopback for probes and people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceNames {
     pub service: String,
@@ -64,7 +64,7 @@ pub struct ServiceNames {
 }
 
 impl ServiceNames {
-    /// The kube-apiserver verifies the first one.
+    /// The kube-apiserver verifies the first of them.
     fn dns(&self) -> Vec<String> {
         let ServiceNames { service, namespace } = self;
         vec![
@@ -77,10 +77,10 @@ impl ServiceNames {
     }
 }
 
-/// The daemon's own CA and serving certificate, as PEM for keeping.
+/// The daemon's own CA and serving certificate, as PEM.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCertificates {
-    /// What goes, base64-encoded once more, into the APIService's `caBundle`.
+    /// Goes into the APIService's `caBundle`, base64-encoded once more.
     pub ca_pem: String,
     pub ca_key_pem: String,
     pub serving_pem: String,
@@ -88,18 +88,18 @@ pub struct OwnCertificates {
 }
 
 impl fmt::Debug for OwnCertificates {
-    /// Keys stay out of logs.
+    /// Keeps the keys out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnCertificates").finish_non_exhaustive()
     }
 }
 
-/// What has to be made anew.
+/// What has to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// The serving certificate, by the CA that stands: [`OwnCertificates::renew_serving`].
+    /// The serving certificate only, signed by the existing CA: [`OwnCertificates::renew_serving`].
     Serving,
-    /// Both: [`OwnCertificates::generate`]. Clients must know the new CA before its certificate is served.
+    /// Both: [`OwnCertificates::generate`]. Clients must trust the new CA before the new certificate is served.
     Ca,
 }
 
@@ -113,19 +113,19 @@ impl OwnCertificates {
         Ok(OwnCertificates { ca_pem, ca_key_pem, serving_pem, serving_key_pem })
     }
 
-    /// Another serving certificate and key by the same CA.
+    /// Creates another serving certificate and key, signed by the same CA.
     pub fn renew_serving(&self, names: &ServiceNames, now: SystemTime) -> Result<OwnCertificates, CertificateError> {
         let ca = first_certificate("ca certificate", self.ca_pem.as_bytes())?;
         let subject = der::subject(&ca).map_err(CertificateError::Unreadable)?;
         let key = KeyPair::from_pem(&self.ca_key_pem).map_err(CertificateError::Generate)?;
-        // An issuer is its name and its key; that is all a signature takes from these parameters.
+        // A signature takes only the issuer's name and key from these parameters.
         let issuer = Issuer::new(ca_params(&subject.common_name, now), key);
         let (serving_pem, serving_key_pem) = sign(&issuer, names, now)?;
         Ok(OwnCertificates { serving_pem, serving_key_pem, ..self.clone() })
     }
 
-    /// What of this is too old, or made for another service. Unreadable values count as too old: they are ours
-    /// to replace.
+    /// Returns what has to be replaced, because it expires soon, was made for another Service, or cannot be read; None
+    /// if everything is good.
     pub fn needs_renewal(&self, names: &ServiceNames, now: SystemTime) -> Option<Renewal> {
         if KeyPair::from_pem(&self.ca_key_pem).is_err() || !is_valid(&self.ca_pem, now, RENEW_CA_BEFORE) {
             return Some(Renewal::Ca);
@@ -136,7 +136,7 @@ impl OwnCertificates {
         if fits { None } else { Some(Renewal::Serving) }
     }
 
-    /// True if a client that knows the CA believes the serving certificate at this time.
+    /// Returns true if a client that trusts the CA accepts the serving certificate at this time.
     pub fn is_believed(&self, now: SystemTime) -> bool {
         [&self.ca_pem, &self.serving_pem].into_iter().all(|pem| is_valid(pem, now, Duration::ZERO))
     }
@@ -172,7 +172,7 @@ impl ServingCertificate {
         Ok(ServingCertificate { chain, key, not_after_unix_s })
     }
 
-    /// From the files of `--tls-cert-file` and `--tls-private-key-file`.
+    /// Reads the files of `--tls-cert-file` and `--tls-private-key-file`.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<ServingCertificate, CertificateError> {
         let read = |path: &Path| {
             std::fs::read(path)
@@ -197,7 +197,7 @@ fn ca_params(common_name: &str, now: SystemTime) -> CertificateParams {
     params
 }
 
-/// A new key and a certificate for it; both as PEM.
+/// Creates a key and a certificate for it; both as PEM.
 fn sign(
     issuer: &Issuer<'_, KeyPair>,
     names: &ServiceNames,
@@ -208,7 +208,7 @@ fn sign(
     params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
     params.subject_alt_names.push(SanType::IpAddress([0, 0, 0, 0, 0, 0, 0, 1].into()));
     params.distinguished_name = DistinguishedName::new();
-    // A common name holds 64 characters at most and nobody verifies it; the names that count are above.
+    // A common name has at most 64 characters. Clients verify only the names above, so it may be cut.
     params.distinguished_name.push(DnType::CommonName, dns[0].chars().take(64).collect::<String>());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -224,8 +224,8 @@ fn first_certificate(what: &'static str, pem: &[u8]) -> Result<CertificateDer<'s
     CertificateDer::from_pem_slice(pem).map_err(|error| CertificateError::Pem { what, error: error.to_string() })
 }
 
-/// True if the certificate is good now and still will be in `margin` from now. A clock that was stepped back can
-/// leave certificates that are not good yet.
+/// Returns true if the certificate is valid now and still is after `margin`. One that is not valid yet can result from
+/// a clock that was set back.
 pub(super) fn is_valid(pem: &str, now: SystemTime, margin: Duration) -> bool {
     let validity = first_certificate("certificate", pem.as_bytes()).ok().and_then(|der| der::validity(&der).ok());
     validity.is_some_and(|(start, end)| start <= unix_seconds(now) && end > unix_seconds(now + margin))
@@ -255,7 +255,7 @@ mod tests {
         ServiceNames { service: "hpalite".into(), namespace: "autoscaling".into() }
     }
 
-    // Mid-2026; certificates are compared with the time they are given, never with the wall clock.
+    // A fixed time in mid-2026; no test compares certificates with the wall clock.
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_780_000_000)
     }

@@ -1,7 +1,7 @@
 //! Verifies client certificate chains against a bundle of CAs.
 //!
-//! It answers for chains only (signatures, validity, purpose); that the client holds the key was the handshake's
-//! to check, and what the name in it may do is the caller's.
+//! It checks chains only (signatures, validity, purpose). The handshake has proved that the client holds the key, and
+//! the caller decides what the name in the certificate may do.
 //!
 //! Chains are bounded before anything of them is read ([`crate::tls`] says why), and each CA of the bundle is tried by
 //! itself, so that an expired one can be passed over.
@@ -24,8 +24,8 @@ use crate::tls::ChainBounds;
 /// may take 4 KB, where one with an RSA key of 4,096 bits has 2 KB.
 pub(super) const CLIENT_CHAIN: ChainBounds = ChainBounds { certificates: 4, bytes: 16 << 10 };
 
-/// CAs in a bundle. The API server's own have one, two while it changes; a search with four certificates and 64 CAs
-/// takes some milliseconds.
+/// CAs in a bundle. The API server's own bundles have one, and two during a rotation; a search with four certificates
+/// and 64 CAs takes some milliseconds.
 pub const BUNDLE_MAX: usize = 64;
 
 /// A bundle of CAs, ready to verify with.
@@ -34,12 +34,12 @@ pub struct ChainVerifier {
     authorities: Arc<[Authority]>,
 }
 
-/// One CA. rustls believes a CA whatever its validity, so that is looked at here.
+/// One CA. rustls ignores the validity of a trust anchor, so it is checked here.
 #[derive(Debug)]
 struct Authority {
     certificate: CertificateDer<'static>,
     verifier: Arc<dyn ClientCertVerifier>,
-    /// First and last second of its validity, Unix time.
+    /// The first and last second of its validity, in Unix time.
     validity: (i64, i64),
 }
 
@@ -47,9 +47,9 @@ struct Authority {
 pub enum BundleError {
     Pem(String),
     Empty,
-    /// More than [`BUNDLE_MAX`]; so many.
+    /// More than [`BUNDLE_MAX`], with the number found.
     TooMany(usize),
-    /// A certificate that cannot be a CA's.
+    /// A certificate that cannot be that of a CA.
     Certificate(rustls::Error),
     Validity(der::DerError),
     Verifier(String),
@@ -83,16 +83,16 @@ impl std::error::Error for BundleError {
     }
 }
 
-/// Why a chain is not believed.
+/// Why a chain is not trusted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChainError {
-    /// There is no certificate in it.
+    /// It has no certificate.
     Empty,
     /// More than [`CLIENT_CHAIN`] allows: nothing of it was read.
     TooLong,
     /// No CA of the bundle is within its validity.
     AuthorityExpired,
-    /// Unknown CA, outside its validity, not for clients, a bad signature: rustls says which.
+    /// Unknown CA, outside its validity, not for clients, or a bad signature: the error of rustls says which.
     NotTrusted(rustls::Error),
     Subject(der::DerError),
 }
@@ -132,8 +132,8 @@ impl ChainVerifier {
         ChainVerifier::new(certificates_from_pem(pem)?, provider)
     }
 
-    /// The subject of the end entity, if the chain leads to one of our CAs, is within its validity and made for
-    /// clients (or for no purpose in particular, as in Go). The CA must be within its validity as well.
+    /// Returns the subject of the end entity, if the chain leads to one of the CAs, is within its validity and is made
+    /// for clients (or for no particular purpose, as in Go). The CA must be within its validity as well.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Subject, ChainError> {
         let (end_entity, intermediates) = chain.split_first().ok_or(ChainError::Empty)?;
         if !CLIENT_CHAIN.allow(chain.iter()) {
@@ -143,7 +143,7 @@ impl ChainVerifier {
         for authority in self.authorities.iter().filter(|authority| authority.is_valid(now)) {
             match authority.verifier.verify_client_cert(end_entity, intermediates, now) {
                 Ok(_) => return der::subject(end_entity).map_err(ChainError::Subject),
-                // What is said about a chain whose CA was found is worth more than that another one is unknown.
+                // The error of the CA that issued the chain says more than that another CA did not issue it.
                 Err(error) if failed.is_none() || !is_unknown_issuer(&error) => failed = Some(error),
                 Err(_) => {}
             }
@@ -151,8 +151,8 @@ impl ChainVerifier {
         Err(failed.map_or(ChainError::AuthorityExpired, ChainError::NotTrusted))
     }
 
-    /// When a verdict on this chain can change by time alone: the next second at which a certificate of it or of the
-    /// bundle begins or ends to be valid. None if that is never.
+    /// Returns when the verdict on this chain can change by time alone: the next second at which the validity of one of
+    /// its certificates or of a CA begins or ends. None if there is no such time.
     pub fn holds_until(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<UnixTime> {
         let now = unix_seconds(now);
         let sent = chain.iter().take(CLIENT_CHAIN.certificates).filter_map(|sent| der::validity(sent).ok());
@@ -162,14 +162,14 @@ impl ChainVerifier {
         Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(next).unwrap_or(0))))
     }
 
-    /// True if one CA is in both bundles, whatever the texts look like that they came from.
+    /// Returns true if some CA is in both bundles, however their PEM texts differ.
     pub fn shares_authority(&self, other: &ChainVerifier) -> bool {
         self.authorities
             .iter()
             .any(|ours| other.authorities.iter().any(|theirs| ours.certificate == theirs.certificate))
     }
 
-    /// True if no CA of the bundle is within its validity, so that nothing can be verified.
+    /// Returns true if no CA of the bundle is within its validity, so that no chain can be verified.
     pub fn is_expired(&self, now: UnixTime) -> bool {
         !self.authorities.iter().any(|authority| authority.is_valid(now))
     }
@@ -199,7 +199,7 @@ fn is_unknown_issuer(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))
 }
 
-/// All certificates of a PEM text; other sections, such as keys, are passed over.
+/// Reads all certificates of a PEM text; other sections, such as keys, are ignored.
 pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -268,12 +268,12 @@ mod tests {
         let verifier = verifier(&vec![&root; BUNDLE_MAX]);
         let started = Instant::now();
         for name in ["authority", "another"] {
-            // Each could have signed each other by its name, and with that of the CA the CA all of them.
+            // By its name each certificate could have signed each other one, and with the CA's name the CA all of them.
             let look_alike = || authority(|params| params.distinguished_name.push(DnType::CommonName, name)).0;
             let chain: Vec<_> = (0..CLIENT_CHAIN.certificates).map(|_| look_alike()).collect();
             assert!(verifier.verify(&chain, UnixTime::now()).is_err());
         }
-        // Against the largest bundle, in a debug build. With ten in a chain it takes minutes.
+        // Measured against the largest bundle in a debug build. With ten certificates in a chain it takes minutes.
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 

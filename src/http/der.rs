@@ -1,13 +1,13 @@
-//! Reads the subject's common name and organisations out of a certificate, and its last day.
+//! Reads the subject's common name and organisations, and the validity, out of a certificate.
 //!
-//! Pure: a walk over DER that knows just the way to these fields. It judges nothing: whether a certificate may be
-//! believed is `chain`'s to say, and only of a chain that was accepted there are these values worth anything.
+//! Pure: a walk over DER that knows only the way to these fields. It does not judge whether a certificate can be
+//! trusted; `chain` does, and these values mean something only for a chain that it has accepted.
 
 use std::fmt;
 
 use jiff::civil::DateTime;
 
-/// Who a certificate is made out to.
+/// Whom a certificate names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Subject {
     /// Empty if the subject has none.
@@ -17,11 +17,11 @@ pub struct Subject {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DerError {
-    /// A length that runs past its surroundings, or is not in its shortest form.
+    /// A length that exceeds the enclosing field, or is not in its shortest form.
     Length,
-    /// Another type where the standard has one.
+    /// Another type than the standard prescribes.
     UnexpectedTag,
-    /// A name in an encoding that has no one reading.
+    /// A name in an encoding that can be read in more than one way.
     Text,
     /// Two common names: readers differ on which counts.
     SeveralCommonNames,
@@ -79,14 +79,14 @@ pub fn subject(certificate: &[u8]) -> Result<Subject, DerError> {
     Ok(subject)
 }
 
-/// The first and the last second of the certificate's validity, in Unix seconds.
+/// Returns the first and the last second of the certificate's validity, in Unix time.
 pub fn validity(certificate: &[u8]) -> Result<(i64, i64), DerError> {
     let mut validity = Reader(to_validity(certificate)?.expect(SEQUENCE)?);
     let mut time = || validity.next().and_then(|(tag, value)| unix_seconds(tag, value));
     Ok((time()?, time()?))
 }
 
-/// A reader in front of the validity of the certificate's signed part.
+/// Returns a reader that stands before the validity in the certificate's signed part.
 fn to_validity(certificate: &[u8]) -> Result<Reader<'_>, DerError> {
     let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
     let mut to_be_signed = Reader(outer.expect(SEQUENCE)?);
@@ -105,7 +105,7 @@ impl<'d> Reader<'d> {
     /// The next field's tag and content.
     fn next(&mut self) -> Result<(u8, &'d [u8]), DerError> {
         let (&tag, rest) = self.0.split_first().ok_or(DerError::Length)?;
-        // Tags of several bytes do not occur on our way.
+        // None of the fields on the way has a tag of several bytes.
         if tag & 0x1f == 0x1f {
             return Err(DerError::UnexpectedTag);
         }
@@ -150,7 +150,7 @@ fn text(tag: u8, value: &[u8]) -> Result<String, DerError> {
         }
         _ => return Err(DerError::Text),
     };
-    // A NUL once let "a\0b" pass for "a" in programs written in C; no name needs one.
+    // C programs once read "a\0b" as "a"; no legitimate name has a NUL.
     if text.contains('\0') { Err(DerError::Text) } else { Ok(text) }
 }
 
@@ -170,8 +170,8 @@ fn unix_seconds(tag: u8, value: &[u8]) -> Result<i64, DerError> {
     };
     let field = |index: usize| pair(century_digits + 2 * index);
     let date = DateTime::new(year, field(1), field(2), field(3), field(4), field(5), 0).map_err(|_| DerError::Time)?;
-    // Not by way of a timestamp: the last day of the year 9999, which means "never" (RFC 5280, 4.1.2.5), is beyond the
-    // latest of them.
+    // Not with jiff's Timestamp: the last day of the year 9999, which means "never" (RFC 5280, 4.1.2.5), is beyond its
+    // maximum.
     Ok(date.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_secs())
 }
 
@@ -215,12 +215,12 @@ mod tests {
 
     #[test]
     fn two_common_names_are_refused() {
-        // Turns the organisation of a real certificate into a second common name; nothing here reads signatures.
+        // Turns the organisation of a real certificate into a second common name; the signature is not checked here.
         let mut der = certificate(vec![
             (DnType::OrganizationName, DnValue::Utf8String("b".into())),
             (DnType::CommonName, DnValue::Utf8String("a".into())),
         ]);
-        // The subject comes after the issuer, which is the same name in a self-signed certificate.
+        // The issuer, which comes first, is the same name in a self-signed certificate.
         let positions: Vec<usize> =
             der.windows(3).enumerate().filter(|(_, w)| *w == ORGANISATION).map(|(i, _)| i).collect();
         for at in positions {

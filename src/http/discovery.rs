@@ -1,8 +1,8 @@
-//! What the API says about itself: groups, resources, OpenAPI, version.
+//! Describes the API: groups, resources, OpenAPI, version.
 //!
-//! Pure: fixed documents, needing no lock, no cluster and no Prometheus, because a kube-apiserver that cannot read
-//! them lets no namespace of its cluster finish deleting. One fixed resource is listed: an empty list confuses
-//! clients, and a list of all metrics would churn everybody's discovery caches.
+//! Pure: fixed documents that need no lock, no cluster and no Prometheus, because a kube-apiserver that cannot read
+//! them finishes no deletion of a namespace. One fixed resource is listed: an empty list confuses clients, and a list
+//! of all metrics would invalidate every client's discovery cache.
 
 use super::negotiate::{self, Form};
 use super::{Body, JSON, Request, Response};
@@ -13,21 +13,21 @@ pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
 
 const AGGREGATED_JSON: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-// The only resource has the verb "get" alone: "delete" would enrol it in the deletion of every namespace.
+// The only resource has just the verb "get": "delete" would include it in the deletion of every namespace.
 const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"external.metrics.k8s.io"},"versions":[{"version":"v1beta1","freshness":"Current","resources":[{"resource":"externalmetrics","responseKind":{"group":"external.metrics.k8s.io","version":"v1beta1","kind":"ExternalMetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]}]}"#;
 const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}]}"#;
 const GROUP_DOCUMENT: &str = r#"{"kind":"APIGroup","apiVersion":"v1","name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}"#;
 const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
-// A 404 on these would be logged by the kube-apiserver every minute, and one on v3 remembered until its restart.
-// Without paths: what the kube-apiserver merges into its own v2 document every client would have to download.
+// The kube-apiserver would log a 404 on these every minute, and remember one on v3 until its restart.
+// v2 has no paths: the kube-apiserver merges it into its own document, which every client downloads.
 const OPENAPI_V2: &str = r#"{"swagger":"2.0","info":{"title":"hpalite","version":"v0"},"paths":{}}"#;
-// With the one kind, for `kubectl explain externalmetrics`, which looks for it at the path of the resource listed above.
+// Has the one kind for `kubectl explain externalmetrics`, which looks at the path of the resource listed above.
 const OPENAPI_V3: &str = include_str!("openapi-v3.json");
 
-/// Where the OpenAPI v3 document of the group is; the index names it with the hash of its content.
+/// The path of the group's OpenAPI v3 document, which the index lists with the hash of its content.
 const OPENAPI_V3_PATH: &str = "/openapi/v3/apis/external.metrics.k8s.io/v1beta1";
 
-/// The answer to a GET of one of the documents; None for every other path. One trailing slash is overlooked.
+/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored.
 pub fn answer(request: &Request) -> Option<Response> {
     let path = match request.path.strip_suffix('/') {
         Some(path) if !path.is_empty() => path,
@@ -49,7 +49,7 @@ pub fn answer(request: &Request) -> Option<Response> {
     })
 }
 
-/// True for the paths that [`answer`] knows: what a front proxy must always get.
+/// Returns true for the paths that [`answer`] knows, which a front proxy may always read.
 pub fn is_document(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     matches!(
@@ -70,11 +70,11 @@ fn apis(request: &Request) -> Response {
         Some(Form::Plain) => tagged(request, JSON, GROUPS.into()),
         None => negotiate::not_acceptable(),
     };
-    // The same path has two documents.
+    // There are two documents at this path.
     response.with_header("Vary", "Accept")
 }
 
-/// The document, or the news that the client has it already.
+/// Returns the document, or 304 if the client has it already.
 fn tagged(request: &Request, content_type: &'static str, document: Body) -> Response {
     let tag = format!("\"{}\"", hash(document.as_bytes()));
     let known = request
@@ -102,7 +102,7 @@ fn version() -> String {
     )
 }
 
-/// FNV-1a, 64 bits: tells versions of our own documents apart, which nobody has a reason to forge.
+/// FNV-1a, 64 bits. Only distinguishes versions of our own documents, so nobody gains from a collision.
 fn hash(bytes: &[u8]) -> String {
     let hash = bytes
         .iter()
@@ -185,7 +185,7 @@ mod tests {
         let response = get(url.as_str().unwrap(), &[]);
         let document = json(&response);
         assert_eq!(document["openapi"], "3.0.0");
-        // Every reference leads somewhere, and the kind is where discovery says it is.
+        // Every reference has a target, and the kind is where discovery says it is.
         let text = String::from_utf8(response.body.as_bytes().to_vec()).unwrap();
         let references: Vec<_> = text.split("\"$ref\": \"#/components/schemas/").skip(1).collect();
         assert_eq!(references.len(), 2);

@@ -1,9 +1,8 @@
 //! Reads of `external.metrics.k8s.io/v1beta1`, answered from memory.
 //!
-//! Owns the published pictures and the answer to `GET …/namespaces/<ns>/<metric>`. Asks no server.
-//! A few reads at a time may wait for the first answer to a question that is under way; beyond that,
-//! what the core has not learned yet is an error that says so, which makes the HPA hold still, where
-//! a made-up value would make it scale.
+//! Owns the published views and the answer to `GET …/namespaces/<ns>/<metric>`. Asks no server. A few reads at a time
+//! may wait for the first answer to a query that is under way; otherwise a value that the core does not have yet is
+//! an error that says so. An error makes the HPA hold, while a made-up value would make it scale.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -17,26 +16,26 @@ use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
 use crate::wire::time::format_seconds;
 
-/// Reads that wait at once: as many as the HPA controller has workers. Patient workers of the gate are a few more, so
-/// that others are answered meanwhile.
+/// Reads that wait at once: as many as the HPA controller has workers. The gate has a few more patient workers, so that
+/// others are answered meanwhile.
 const WAITING_MAX: usize = 5;
-/// Longest wait. It ends with the trigger's own timeout, about 3 s, unless polls queue; the HPA's client has no limit
-/// of its own, and whoever else reads gives up after 10 s.
+/// Longest wait. It ends with the trigger's own timeout, about 3 s, unless polls queue; the HPA controller's client has
+/// no limit of its own, and other clients give up after 10 s.
 pub const FIRST_SAMPLE: Duration = Duration::from_secs(8);
 
-/// The pictures that the core publishes. Locked only to look one up or to swap one in.
+/// The views that the core publishes. Locked only to look one up or to replace one.
 pub struct Published {
-    /// By namespace, then by object: a selector may match several objects of a namespace.
+    /// By namespace, then by object, since a selector may match several objects of a namespace.
     namespaces: RwLock<HashMap<Arc<str>, Objects>>,
     waiting: Mutex<Waiting>,
     changed: Condvar,
     clock: Stopwatch,
 }
 
-/// Time since some moment, never stepped: readings grow old here whether the core lives or not.
+/// A monotonic time since some fixed moment: samples age by it even if the core hangs.
 pub type Stopwatch = Box<dyn Fn() -> Duration + Send + Sync>;
 
-/// A picture, and when it came by the [`Stopwatch`].
+/// A view, and when it was published, by the [`Stopwatch`].
 #[derive(Clone)]
 struct Picture {
     view: Arc<ObjectView>,
@@ -46,11 +45,11 @@ struct Picture {
 #[derive(Debug, Default)]
 struct Waiting {
     count: usize,
-    /// Rises with each picture that is published while somebody waits.
+    /// Incremented with each view that is published while a read waits.
     generation: u64,
 }
 
-/// A place among those who wait.
+/// One of the places for reads that wait.
 struct Place<'p> {
     published: &'p Published,
     until: Instant,
@@ -103,7 +102,7 @@ impl Published {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` when enough wait already.
+    /// Returns None if [`WAITING_MAX`] reads wait already, or none may.
     fn place(&self, patience: Duration) -> Option<Place<'_>> {
         let mut waiting = self.waiting();
         if patience.is_zero() || waiting.count >= WAITING_MAX {
@@ -113,7 +112,7 @@ impl Published {
         Some(Place { published: self, until: Instant::now() + patience, seen: waiting.generation })
     }
 
-    /// Objects of a namespace whose one label is matched, in the order of their names.
+    /// Returns the objects of a namespace whose label matches, ordered by name.
     fn matching(&self, namespace: &str, matches: &dyn Fn(&str, &str) -> bool) -> Vec<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         let objects = namespaces.get(namespace).into_iter().flatten();
@@ -126,23 +125,23 @@ impl Published {
         found
     }
 
-    /// The object that KEDA's own selector names; the case of every HPA read.
+    /// Returns the object that KEDA's own selector names, as every read of an HPA does.
     fn named(&self, namespace: &str, name: &str) -> Option<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         namespaces.get(namespace)?.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
     }
 }
 
-/// What of a label selector concerns this API: each object here has exactly one label.
+/// The part of a label selector that concerns this API: each object here has exactly one label.
 pub enum Selection<'a> {
     /// `scaledobject.keda.sh/name=<name>` and nothing else.
     Name(&'a str),
-    /// Any other selector; true when an object with this one label matches.
+    /// Any other selector; returns true if an object with this label matches.
     Other(&'a dyn Fn(&str, &str) -> bool),
 }
 
 impl Place<'_> {
-    /// Until something was published since the last wait; false when it has been long enough.
+    /// Waits until a view has been published since the last call; returns false once the time is over.
     fn wait(&mut self) -> bool {
         let waiting = self.published.waiting();
         let left = self.until.saturating_duration_since(Instant::now());
@@ -166,8 +165,8 @@ fn has_pending(view: &ObjectView) -> bool {
     view.error.is_none() && view.metrics.iter().any(|metric| metric.reading == Reading::Pending)
 }
 
-/// Answers one read, after waiting for a first sample up to `patience`: an object's first question goes out as soon as
-/// the object is known, so there is nothing to start here. `read` is told each object whose metric was looked at.
+/// Answers one read, after waiting for a first sample for up to `patience`. It starts no poll: the core sends an
+/// object's first query as soon as it knows the object. `read` is called with each object whose metric was looked at.
 pub fn get(
     published: &Published,
     namespace: &str,
@@ -181,7 +180,7 @@ pub fn get(
         answer => return answer,
     };
     let Some(mut place) = published.place(patience) else { return pending };
-    // Once more with the place taken: what was published in between notified nobody.
+    // Looks again now that the place is taken: a view published in between has woken nobody.
     loop {
         match look(published, namespace, metric, selection, &|_| ()) {
             Look::Pending(response) if !place.wait() => return Look::Pending(response),
@@ -191,10 +190,10 @@ pub fn get(
     }
 }
 
-/// What a look at the pictures came to.
+/// The result of looking at the published views.
 pub enum Look {
     Answer(Response),
-    /// A first sample is still to come; what to say if nobody waits for it.
+    /// A first sample is still to come; holds the answer for a client that does not wait.
     Pending(Response),
 }
 
@@ -230,7 +229,7 @@ fn look(
         }
         match &found.reading {
             Reading::Value { value, at } => {
-                // The core calls it an error by itself, unless it hangs or has just woken up.
+                // The core itself turns an old sample into an error, unless it hangs or has just resumed.
                 let age = view.made_at.since(*at).saturating_add((published.clock)().saturating_sub(*came));
                 if let Some(limit) = found.age_limit.filter(|limit| age > *limit) {
                     return Look::Answer(failed(&view.key, &found.name, &age::silence(limit)));
@@ -241,14 +240,14 @@ fn look(
                 return Look::Pending(failed(&view.key, &found.name, "its trigger has not been asked yet"));
             }
             Reading::Failed { message, since } => {
-                // The start of the failure stands as long as the failure, so the text does too.
+                // The start of the failure stays the same while it lasts, and so does the text.
                 let message = format!("{message}, since {}", format_seconds(*since));
                 return Look::Answer(failed(&view.key, &found.name, &message));
             }
         }
     }
     if items.is_empty() {
-        // An object that is broken as a whole has no metrics to be found: say why.
+        // An object that is broken as a whole has no metrics to look up, so its own error is returned.
         if let Some((view, error)) = broken {
             return Look::Answer(failed(&view.key, metric, error));
         }
@@ -259,8 +258,8 @@ fn look(
     Look::Answer(Response::json(200, items.finish()))
 }
 
-/// This text ends up in the HPA's conditions and events, where equal texts are counted and
-/// different ones pile up: it holds no id, and no time and no number that moves.
+/// This text goes into the HPA's conditions and Events, where equal texts are counted and different ones add up:
+/// it must hold no id, and no time or number that changes.
 fn failed(key: &ObjectKey, metric: &str, error: &str) -> Response {
     Response::status(500, "InternalError", &format!("metric {metric} of ScaledObject {key}: {error}"))
 }
@@ -406,7 +405,7 @@ mod tests {
         for view in [view("web", &[("s0-prometheus", value(2.5))], None), Arc::new(computed)] {
             published.set(&view.key, Some(Arc::clone(&view)));
         }
-        // Asked 322 ms before it was published, and may be 93 s old.
+        // The poll was 322 ms before the publication, and a sample may be 93 s old.
         for (later, status) in [(0, 200), (92_678, 200), (92_679, 500), (1_000_000_000, 500)] {
             passed.store(5_000 + later, std::sync::atomic::Ordering::SeqCst);
             let (found, body) = ask(&published, "s0-prometheus", "web");
@@ -467,11 +466,11 @@ mod tests {
                 assert!(Instant::now() < until);
                 std::thread::yield_now();
             }
-            // One more than may wait is told at once.
+            // One more read than may wait is answered immediately.
             let started = Instant::now();
             assert_eq!(ask(Duration::from_secs(60)).status, 500);
             assert!(started.elapsed() < Duration::from_secs(30));
-            // Another object's news is no answer.
+            // A view of another object does not end the wait.
             published.set(&pending("other").key, None);
             published.set(&web.key, Some(view("web", &[("s0-prometheus", value(2.0))], None)));
             for reader in readers {

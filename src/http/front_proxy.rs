@@ -1,8 +1,8 @@
-//! The front proxy: who may speak for others in headers, and what those headers say.
+//! The front proxy: which client may speak for users in headers, and what those headers say.
 //!
-//! The kube-apiserver proves itself with a client certificate and names the user it asks for in `X-Remote-*`
-//! headers. The rules come from a ConfigMap ([`FrontProxyTrust::from_config_map`]). Pure apart from the signature
-//! arithmetic: no clock, no cluster. Keeping the last good rules when a new version is broken is the caller's.
+//! The kube-apiserver authenticates with a client certificate and names the user it acts for in `X-Remote-*`
+//! headers. The rules come from a ConfigMap ([`FrontProxyTrust::from_config_map`]). Pure apart from verifying
+//! signatures: no clock, no cluster. The caller keeps the last good rules when a new version is broken.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use super::chain::{self, BundleError, ChainError, ChainVerifier};
 use super::{User, uri};
 
-/// The rules in force. Build with [`FrontProxyTrust::new`] or from the ConfigMap.
+/// The rules in force.
 #[derive(Debug, Clone)]
 pub struct FrontProxyTrust {
     chains: ChainVerifier,
-    /// Empty: any common name that the CA has signed.
+    /// If empty, any common name that the CA has signed is accepted.
     allowed_names: Vec<String>,
     headers: IdentityHeaders,
 }
@@ -27,14 +27,14 @@ pub struct FrontProxyTrust {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityHeaders {
     pub username: Vec<String>,
-    /// Empty: no header can set a uid.
+    /// If empty, no header can set a uid.
     pub uid: Vec<String>,
     pub group: Vec<String>,
     pub extra_prefixes: Vec<String>,
 }
 
 impl Default for IdentityHeaders {
-    /// What every kube-apiserver is configured with in practice.
+    /// The headers that every kube-apiserver is configured with in practice.
     fn default() -> Self {
         IdentityHeaders {
             username: vec!["X-Remote-User".to_owned()],
@@ -45,10 +45,10 @@ impl Default for IdentityHeaders {
     }
 }
 
-/// Why a certificate is not the front proxy's.
+/// Why a certificate is not that of the front proxy.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
-    /// No front proxy is configured, so nobody is one.
+    /// No front proxy is configured.
     NotConfigured,
     Chain(ChainError),
     NameNotAllowed(String),
@@ -66,11 +66,11 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why a verified front proxy named nobody.
+/// Why the headers of a verified front proxy name no user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderFault {
     NoUsername,
-    /// Which of them counts would be a guess about who else read the request.
+    /// Another reader of the request might choose a different one.
     SeveralUsernames,
     SeveralUids,
 }
@@ -97,9 +97,9 @@ pub enum ConfigError {
         key: &'static str,
         error: BundleError,
     },
-    /// Without it no request could ever name a user.
+    /// Without such a header no request could name a user.
     NoUsernameHeaders,
-    /// A name that no header can have, which hides a typing mistake.
+    /// Not a valid header name, which is probably a typing mistake.
     HeaderName {
         key: &'static str,
         name: String,
@@ -141,8 +141,8 @@ impl FrontProxyTrust {
         Ok(FrontProxyTrust { chains: ChainVerifier::new(ca, provider)?, allowed_names, headers })
     }
 
-    /// From `kube-system/extension-apiserver-authentication`. None if the cluster has no front proxy, which is
-    /// what the absence of its CA means.
+    /// Reads `kube-system/extension-apiserver-authentication`. None if the cluster has no front proxy, which is what
+    /// the absence of its CA means.
     pub fn from_config_map(
         data: &BTreeMap<String, String>,
         provider: &Arc<CryptoProvider>,
@@ -165,18 +165,18 @@ impl FrontProxyTrust {
         FrontProxyTrust::new(ca, allowed_names, headers, provider).map(Some).map_err(bundle)
     }
 
-    /// True if every certificate of the CA is taken for the front proxy's. Worth a warning where client
-    /// certificates come from the same CA: then any user could claim any identity.
+    /// Returns true if every certificate of the CA is accepted as the front proxy's. Worth a warning where client
+    /// certificates come from the same CA: any user could claim any identity.
     pub fn accepts_any_name(&self) -> bool {
         self.allowed_names.is_empty()
     }
 
-    /// The CAs that sign front proxies.
+    /// The CAs that sign the certificates of front proxies.
     pub fn authorities(&self) -> &ChainVerifier {
         &self.chains
     }
 
-    /// The common name of the chain's holder, if that is the front proxy.
+    /// Returns the common name of the chain's end entity, if that is the front proxy.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<String, Reason> {
         let name = self.chains.verify(chain, now).map_err(Reason::Chain)?.common_name;
         if self.allowed_names.is_empty() || self.allowed_names.contains(&name) {
@@ -186,7 +186,7 @@ impl FrontProxyTrust {
         }
     }
 
-    /// The user whom a verified front proxy asks for.
+    /// Returns the user for whom a verified front proxy acts.
     pub fn user(&self, headers: &[(&str, &str)]) -> Result<User, HeaderFault> {
         let name = single(headers, &self.headers.username, HeaderFault::SeveralUsernames)?;
         let uid = single(headers, &self.headers.uid, HeaderFault::SeveralUids)?;
@@ -204,7 +204,7 @@ impl FrontProxyTrust {
         Ok(user)
     }
 
-    /// True for headers that handlers must not see, because they are an identity's or look like it.
+    /// Returns true for headers that handlers must not see, because they carry an identity or look as if they did.
     pub fn is_identity_header(&self, name: &str) -> bool {
         let IdentityHeaders { username, uid, group, extra_prefixes } = &self.headers;
         [username, uid, group].into_iter().any(|names| is_one_of(name, names))
@@ -212,7 +212,7 @@ impl FrontProxyTrust {
     }
 }
 
-/// The one value that the first of `names` present has; empty if none is.
+/// Returns the single value of the first of `names` that is present; empty if none is.
 fn single<'h>(headers: &[(&str, &'h str)], names: &[String], several: HeaderFault) -> Result<&'h str, HeaderFault> {
     for name in names {
         let mut values = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
@@ -234,8 +234,8 @@ fn strip_prefix<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
     start.eq_ignore_ascii_case(prefix).then(|| &name[prefix.len()..])
 }
 
-/// The key of an extra is the rest of its header's name in lower case, percent-decoded; a broken escape leaves it
-/// raw, as in the kube-apiserver's own reader.
+/// Returns the key of an extra: the rest of its header's name in lower case, percent-decoded. A broken escape leaves it
+/// undecoded, as in the kube-apiserver.
 fn extra_key(header: &str, prefix: &str) -> Option<String> {
     let raw = strip_prefix(header, prefix)?.to_ascii_lowercase();
     Some(uri::decode(&raw).unwrap_or(raw))
@@ -245,7 +245,7 @@ fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String
     match data.get(key).map(|text| text.trim()) {
         None | Some("") => Ok(Vec::new()),
         Some(text) => {
-            // null is how Go writes an empty list that was never made.
+            // Go writes a nil slice as null.
             let parsed: Result<Option<Vec<String>>, _> = serde_json::from_str(text);
             parsed.map(Option::unwrap_or_default).map_err(|error| ConfigError::List { key, error: error.to_string() })
         }
@@ -274,7 +274,7 @@ mod tests {
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
     }
 
-    /// The ConfigMap that kube-apiservers write, with `changes` made to it.
+    /// Reads the ConfigMap that kube-apiservers write, with `changes` applied.
     fn read(changes: &[(&str, Option<&str>)]) -> Result<Option<FrontProxyTrust>, ConfigError> {
         let mut data: BTreeMap<String, String> = [
             (CLIENT_CA_KEY, ca_pem()),

@@ -1,8 +1,8 @@
-//! HTTP serving: the types every handler is written against, and the modules that carry them.
+//! HTTP serving: the types of every handler, and the modules that serve them.
 //!
-//! A handler is a function from [`Request`] to [`Response`]. It never sees a socket, a TLS session or a type of
-//! a server crate, so what is in front of it (`gate`) can be replaced without touching a handler.
-//! This file must hold no I/O.
+//! A handler is a function from [`Request`] to [`Response`]. It never sees a socket, a TLS session or a type of a
+//! server crate, so that the server in front of it (`gate`) can be replaced without changing a handler. This file must
+//! hold no I/O.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -39,67 +39,67 @@ use rustls::pki_types::CertificateDer;
 use chain::ChainError;
 use front_proxy::{HeaderFault, Reason};
 
-/// What the gate calls for each request. It runs on a patient worker where there are any, and may block there. It keeps a
+/// Called by the gate for each request, on a patient worker where there are any. It may block there, but must keep a
 /// deadline of its own: about 3 s for a metric read and 10 s for a review.
 pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 
-/// A request that has passed the gate: within the limits, its head well formed and all ASCII. It has no body: nothing
-/// that is served wants one, so none is read.
+/// A request that has passed the gate: within the limits, with a well-formed ASCII head. Bodies are not read, since
+/// nothing that is served needs one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// As received; upper-case letters only, so `get` never reaches a handler.
+    /// As received; in upper case only, so `get` never reaches a handler.
     pub method: String,
     /// Raw and percent-encoded as received; begins with `/`, without the query.
     pub path: String,
-    /// Raw, without the `?`. `Some("")` if there was a `?` with nothing behind it.
+    /// Raw, without the `?`. `Some("")` if nothing follows the `?`.
     pub query: Option<String>,
-    /// Without hop-by-hop headers, and without every header that could claim an identity (see [`Peer`]).
+    /// Without hop-by-hop headers, and without any header that could claim an identity (see [`Peer`]).
     pub headers: Vec<(String, String)>,
     pub peer: Peer,
 }
 
 impl Request {
-    /// The first header of this name; names are compared without case.
+    /// Returns the first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    /// All values of this name in the order received: who must not guess between two asks here.
+    /// All values of this name in the order received, for callers that must not guess which of two is meant.
     pub fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 }
 
-/// What the gate alone knows about the other end of the connection.
+/// What only the gate knows about the client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
     pub address: SocketAddr,
     pub identity: Identity,
 }
 
-/// What the client's certificate is worth. Only [`Identity::FrontProxy`] may speak for somebody else.
+/// Whose certificate the client has. Only [`Identity::FrontProxy`] may act for another user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
     /// A plain connection, or TLS without a client certificate.
     None,
-    /// The chain is the front proxy's. `user` is what it said in its identity headers, `holder` whom its certificate
-    /// names where it said nothing.
+    /// The chain is the front proxy's. `user` is whom its identity headers name, and `holder` whom its certificate
+    /// names, which counts if the headers name nobody.
     FrontProxy { common_name: Arc<str>, holder: Holder, user: Result<User, HeaderFault> },
-    /// A client certificate that is not the front proxy's, and why not. The handshake proved possession of its key.
+    /// A client certificate that is not the front proxy's, and why. The handshake proved possession of its key.
     Certificate { holder: Holder, refusal: Reason },
 }
 
-/// Whom a client certificate names by the CAs of the cluster's users. Found once for a connection, since a chain is
-/// as much work as its sender likes.
+/// The user whom a client certificate names, verified with the CAs of the cluster's users. Computed once for a
+/// connection, since the sender of a chain decides how much work it causes.
 pub type Holder = Arc<Result<User, HolderError>>;
 
-/// Why a client certificate makes nobody.
+/// Why a client certificate identifies no user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HolderError {
-    /// There is a certificate, and no CA to judge it by.
+    /// There is no CA to verify the certificate with.
     NoClientCa,
     Chain(ChainError),
-    /// A good certificate that names nobody.
+    /// A valid certificate without a name.
     NoCommonName,
 }
 
@@ -115,10 +115,10 @@ impl fmt::Display for HolderError {
 
 impl std::error::Error for HolderError {}
 
-/// A certificate chain as sent, the end entity first; never empty.
+/// A certificate chain as received, the end entity first; never empty.
 pub type Chain = Arc<[CertificateDer<'static>]>;
 
-/// Somebody as Kubernetes knows them.
+/// A user as Kubernetes describes one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct User {
     pub name: String,
@@ -127,7 +127,7 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// An answer. `Content-Length` and `Connection` belong to the gate and must not be among the headers.
+/// An answer. The gate adds `Content-Length` and `Connection`, so they must not be among the headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
@@ -136,7 +136,7 @@ pub struct Response {
     pub body: Body,
 }
 
-/// The bytes of an answer; shared ones are not copied per request.
+/// The body of an answer; shared bytes are not copied for each request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     Owned(Vec<u8>),
@@ -184,7 +184,7 @@ impl From<&'static [u8]> for Body {
     }
 }
 
-/// Always sent: without it the Kubernetes proxy sniffs the body and takes JSON for text.
+/// Without a content type the Kubernetes proxy guesses, and takes JSON for text.
 pub const JSON: &str = "application/json";
 
 impl Response {
@@ -200,10 +200,10 @@ impl Response {
         Response::new(status, "text/plain; charset=utf-8", body)
     }
 
-    /// A Kubernetes `Status` of failure, the only form of error that API clients show to people. No such answer
-    /// carries `Retry-After`: the HPA's client would sleep on it and hold a worker.
+    /// A Kubernetes `Status` of failure, the only form of error that API clients show to their users. It never has
+    /// `Retry-After`: the HPA controller's client would sleep for it and block a worker.
     pub fn status(code: u16, reason: &str, message: &str) -> Response {
-        // Written field by field so that the order is the one Kubernetes itself writes.
+        // Written field by field to keep the order in which Kubernetes writes them.
         let body = format!(
             r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":{},"reason":{},"details":{{}},"code":{code}}}"#,
             serde_json::Value::from(message),

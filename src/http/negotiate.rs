@@ -1,11 +1,11 @@
-//! Content negotiation: which of our two forms of JSON a client accepts.
+//! Content negotiation: which of the two forms of JSON a client accepts.
 //!
-//! Pure. A clause that asks for another kind of object (`as`, `g`, `v`: a Table) is no wish for plain JSON, and is
-//! passed over unless it is one we have. An older form of aggregated discovery is answered with the plain one.
+//! Pure. A clause for another kind of object (`as`, `g`, `v`: a Table) does not accept plain JSON and is ignored,
+//! unless it is the one that is served. A client of an older version of aggregated discovery gets plain discovery.
 
 use super::{Request, Response};
 
-/// What is served.
+/// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `application/json`.
@@ -14,8 +14,8 @@ pub enum Form {
     AggregatedDiscovery,
 }
 
-/// The form of the most wanted clause that can be met; None if none can. `aggregated` says whether the second form
-/// is there at all.
+/// Returns the form of the most preferred clause that can be met; None if there is none. `aggregated` says whether the
+/// second form exists.
 pub fn choose(request: &Request, aggregated: bool) -> Option<Form> {
     let mut clauses: Vec<Clause<'_>> = request
         .header_values("accept")
@@ -28,15 +28,15 @@ pub fn choose(request: &Request, aggregated: bool) -> Option<Form> {
         return Some(Form::Plain);
     }
     clauses.retain(|clause| clause.quality > 0.0);
-    // Stable: among equals the client's order counts.
+    // The sort is stable, so the client's order decides among equals.
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     let met = clauses.iter().find_map(|clause| clause.form(aggregated));
-    // Aggregators of other versions fall back to plain discovery anyway; a 406 would only cost them a detour.
+    // Aggregators of other versions fall back to plain discovery anyway; a 406 would only cost them a request.
     let older = || aggregated && clauses.iter().any(Clause::is_discovery);
     met.or_else(|| older().then_some(Form::Plain))
 }
 
-/// 406 in Kubernetes' words.
+/// 406, worded as by Kubernetes.
 pub fn not_acceptable() -> Response {
     let message = "only the following media types are accepted: application/json";
     Response::status(406, "NotAcceptable", message)
@@ -59,7 +59,7 @@ impl<'a> Clause<'a> {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let value = value.trim().trim_matches('"');
             match name.trim().to_ascii_lowercase().as_str() {
-                // One that cannot be read counts as absent, as in the kube-apiserver.
+                // As in the kube-apiserver, a malformed one is ignored.
                 "q" => clause.quality = value.parse().unwrap_or(1.0),
                 "g" => clause.group = Some(value),
                 "v" => clause.version = Some(value),
@@ -82,7 +82,7 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// True for aggregated discovery of whatever version.
+    /// Returns true for aggregated discovery of any version.
     fn is_discovery(&self) -> bool {
         self.media.eq_ignore_ascii_case("application/json") && self.group == Some("apidiscovery.k8s.io")
     }

@@ -1,7 +1,7 @@
-//! Remembers reviews for a few seconds, and lets those who ask the same at once share one.
+//! Caches reviews for a few seconds, and lets simultaneous requests with the same question share one.
 //!
-//! Owns no secrets: entries are found by a keyed hash of what was asked, so no token stays in memory and no caller
-//! decides how large an entry is. Errors are not remembered.
+//! Holds no secrets: entries are found by a keyed hash of the question, so no token stays in memory, and no caller
+//! decides how large an entry is. Errors are not cached.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -10,28 +10,28 @@ use std::time::{Duration, Instant};
 
 use super::reviews::ReviewError;
 
-/// Entries of one cache: an entry is about 200 bytes, so 8,192 are 1.6 MB.
+/// Entries of one cache: at about 200 bytes each, 8,192 take 1.6 MB.
 const ENTRIES_MAX: usize = 8192;
 
-/// Yes and no alike, as the kube-apiserver's own servers do.
+/// Lifetime of positive and negative verdicts alike, as in the kube-apiserver's own servers.
 pub const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// Longest wait for somebody else's review of the same question; they have a deadline of their own.
+/// Longest wait for another request's review of the same question, which has a deadline of its own.
 const SHARED_WAIT: Duration = Duration::from_secs(10);
 
-/// 128 bits of two keyed hashes: with keys nobody knows, a clash cannot be searched for, and among 8,192 entries one
-/// by chance has odds of 2^-115 a look-up.
+/// 128 bits of two keyed hashes. With secret keys a collision cannot be searched for, and among 8,192 entries the odds
+/// of one by chance are 2^-115 per look-up.
 type Key = (u64, u64);
 
 pub struct ReviewCache<V> {
     keys: (RandomState, RandomState),
-    // Handlers run on several threads and must see each other's reviews. Never locked while asking.
+    // Shared by the handlers' threads. Never locked while a review is under way.
     state: Mutex<State<V>>,
 }
 
 struct State<V> {
     entries: HashMap<Key, Entry<V>>,
-    /// Keys by when they were last used; the first is the one to forget.
+    /// Keys by when they were last used; the first is the next to be evicted.
     uses: BTreeMap<u64, Key>,
     next_use: u64,
     flights: HashMap<Key, Arc<Flight<V>>>,
@@ -43,7 +43,7 @@ struct Entry<V> {
     used: u64,
 }
 
-/// One review under way.
+/// A review that is under way.
 struct Flight<V> {
     landed: Mutex<Option<Result<V, ReviewError>>>,
     condition: Condvar,
@@ -57,7 +57,7 @@ impl<V: Clone> Default for ReviewCache<V> {
 }
 
 impl<V: Clone> ReviewCache<V> {
-    /// The remembered verdict, or that of `ask`, which is called by one at a time per question.
+    /// Returns the cached verdict, or that of `ask`, of which only one runs at a time for each question.
     pub fn get_or_ask(
         &self,
         question: &impl Hash,
@@ -78,13 +78,13 @@ impl<V: Clone> ReviewCache<V> {
             state.flights.insert(key, Arc::clone(&flight));
             flight
         };
-        // Lands whatever happens, or everybody who asks the same would wait for nothing.
+        // Completed on every path, even a panic; otherwise those who share the review would wait in vain.
         let mut landing = Landing { cache: self, key, flight, result: Err(ReviewError::Shared), now };
         landing.result = ask();
         landing.result.clone()
     }
 
-    /// The remembered verdict, if there is one; asks nobody and waits for nobody's review.
+    /// Returns the cached verdict, if there is one, without waiting for any review.
     pub fn remembered(&self, question: &impl Hash, now: Instant) -> Option<V> {
         let key = (self.keys.0.hash_one(question), self.keys.1.hash_one(question));
         self.lock().get(key, now)
@@ -146,7 +146,7 @@ impl<V: Clone> Drop for Landing<'_, V> {
         let mut state = self.cache.lock();
         state.flights.remove(&self.key);
         if let Ok(value) = &self.result {
-            // Counted from when it was asked for: a verdict ages on its way.
+            // Its lifetime begins with the request: a verdict ages on its way.
             state.put(self.key, value.clone(), self.now + REMEMBERED);
         }
         drop(state);

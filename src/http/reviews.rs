@@ -1,7 +1,6 @@
-//! TokenReview and SubjectAccessReview: what is asked of the kube-apiserver, and what its answers mean.
+//! TokenReview and SubjectAccessReview: the requests to the kube-apiserver, and the meaning of its answers.
 //!
-//! Pure: bodies out, bodies in. Sending them, with retries and a deadline, is behind [`TokenReviewer`] and
-//! [`AccessReviewer`].
+//! Pure: builds and reads bodies. [`TokenReviewer`] and [`AccessReviewer`] send them, with retries and a deadline.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +15,12 @@ use super::discovery::GROUP;
 pub const TOKEN_REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 pub const ACCESS_REVIEW_PATH: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
-/// Asks whose token this is. Called from several threads; must return within its own deadline.
+/// Asks whose token this is. Called from several threads; must return within a deadline of its own.
 pub trait TokenReviewer: Send + Sync {
     fn review(&self, token: &str) -> Result<TokenVerdict, ReviewError>;
 }
 
-/// Asks whether somebody may. Called from several threads; must return within its own deadline.
+/// Asks whether a user may do something. Called from several threads; must return within a deadline of its own.
 pub trait AccessReviewer: Send + Sync {
     fn review(&self, user: &User, attributes: &Attributes) -> Result<AccessVerdict, ReviewError>;
 }
@@ -29,27 +28,27 @@ pub trait AccessReviewer: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenVerdict {
     Authenticated(User),
-    /// Nobody's, expired, or for another audience.
+    /// The token is unknown, expired, or for another audience.
     Rejected,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessVerdict {
     Allowed,
-    /// With the reason given, which may be empty.
+    /// With the reason that the API server gave, which may be empty.
     NotAllowed(String),
 }
 
-/// There is no verdict. Nobody is let in on one of these.
+/// Why there is no verdict. None of these grants access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReviewError {
-    /// The review could not be sent or was not answered; says why.
+    /// The review could not be sent or was not answered, with the reason.
     Ask(String),
-    /// The answer is no review.
+    /// The answer is not a review.
     Read(String),
-    /// The kube-apiserver could not decide; its words.
+    /// The kube-apiserver could not decide, with its reason.
     Evaluate(String),
-    /// Another request asked the same and did not come back in time.
+    /// Another request's review of the same question did not end in time.
     Shared,
 }
 
@@ -66,7 +65,7 @@ impl fmt::Display for ReviewError {
 
 impl std::error::Error for ReviewError {}
 
-/// The body of a POST to [`TOKEN_REVIEW_PATH`]. Holds the token: not for logs.
+/// Returns the body of a POST to [`TOKEN_REVIEW_PATH`]. It contains the token, so it must not be logged.
 pub fn token_review(token: &str) -> Vec<u8> {
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1",
@@ -76,7 +75,7 @@ pub fn token_review(token: &str) -> Vec<u8> {
     review.to_string().into_bytes()
 }
 
-/// The body of a POST to [`ACCESS_REVIEW_PATH`].
+/// Returns the body of a POST to [`ACCESS_REVIEW_PATH`].
 pub fn access_review(user: &User, attributes: &Attributes) -> Vec<u8> {
     let mut spec = json!({ "user": user.name, "groups": user.groups });
     if !user.uid.is_empty() {
@@ -117,7 +116,7 @@ pub fn access_review(user: &User, attributes: &Attributes) -> Vec<u8> {
 pub fn read_token_review(body: &[u8]) -> Result<TokenVerdict, ReviewError> {
     let status: TokenStatus = read(body, "TokenReview")?;
     match (status.authenticated, status.user) {
-        // A user without a name could match nothing and nobody; such an answer is broken.
+        // A user without a name is invalid: no rule could match it.
         (true, Some(user)) if !user.username.is_empty() => Ok(TokenVerdict::Authenticated(User {
             name: user.username,
             uid: user.uid.unwrap_or_default(),
@@ -267,7 +266,7 @@ mod tests {
         assert_eq!(review("{}"), no(""));
         let error = ReviewError::Evaluate("boom".into());
         assert_eq!(review(r#"{"evaluationError":"boom"}"#), Err(error));
-        // An error beside a verdict is about a rule that did not matter.
+        // An error beside a verdict concerns a rule that did not matter.
         assert_eq!(review(r#"{"allowed":true,"evaluationError":"boom"}"#), Ok(AccessVerdict::Allowed));
         assert!(review(r#"{"allowed":"yes"}"#).is_err());
         assert!(review("null").is_err());

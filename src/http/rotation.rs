@@ -1,10 +1,9 @@
-//! The daemon's own certificates through the years: when which of them is served, and which CAs clients must trust
-//! meanwhile.
+//! Rotates the daemon's own certificates: which of them is served, and which CAs clients must trust meanwhile.
 //!
-//! Pure: keeping the state, swapping certificates and writing the bundle are the caller's, in the order that
-//! [`Rotation::advance`] asks for. A new CA is in the bundle before anything it signed is served, and an old one
-//! stays until nobody can still be shown what it signed. Each step can be the last before a restart: the state is
-//! kept before it takes effect.
+//! Pure: the caller stores the state, swaps certificates and writes the bundle, in the order that [`Rotation::advance`]
+//! asks for. A new CA is in the bundle before a certificate signed by it is served, and an old one stays until no
+//! client can be shown a certificate that it signed. The process may stop after any step, so the state is stored before
+//! it takes effect.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,20 +14,20 @@ use serde::{Deserialize, Serialize};
 use super::certificates::{self, CertificateError, OwnCertificates, Renewal, ServiceNames};
 use super::der;
 
-/// Between a bundle that is written and a certificate that relies on it: the kube-apiservers hear of a change by
-/// their watches, within milliseconds of each other.
+/// Time from writing a bundle to serving a certificate that relies on it. The kube-apiservers' watches report the
+/// change within milliseconds of each other.
 const SETTLE: Duration = Duration::from_secs(10);
-/// A CA that signs nothing served any more is trusted this long yet, for handshakes under way and kube-apiservers
-/// whose watch was cut.
+/// How long a CA is still trusted after its last certificate was served, for handshakes under way and kube-apiservers
+/// whose watch was interrupted.
 const RETIRE: Duration = Duration::from_secs(3600);
-/// Begins the name of every CA that an hpalite made.
+/// Prefix of the name of every CA that an hpalite created.
 const CA_NAME: &str = "hpalite-ca@";
 
-/// Certificates in use, on their way in, and on their way out.
+/// The certificates in use, those that will replace them, and those that were replaced.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotation {
     current: OwnCertificates,
-    /// Made by another CA and not served before clients trust that.
+    /// Signed by another CA, and not served before clients trust it.
     next: Option<OwnCertificates>,
     retired: Vec<Retired>,
 }
@@ -39,7 +38,7 @@ struct Retired {
     until_unix_s: i64,
 }
 
-/// What a step has changed; to be kept before it takes effect.
+/// What a step has changed; to be stored before it takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
     pub bundle: bool,
@@ -54,7 +53,7 @@ impl Changes {
 
 impl Rotation {
     /// # Errors
-    /// When the certificates cannot be made.
+    /// If the certificates cannot be created.
     pub fn generate(names: &ServiceNames, now: SystemTime) -> Result<Self, CertificateError> {
         Ok(Self::new(OwnCertificates::generate(names, now)?))
     }
@@ -63,12 +62,12 @@ impl Rotation {
         Self { current, next: None, retired: Vec::new() }
     }
 
-    /// What was kept; `None` if it makes no sense.
+    /// Reads a stored state; None if it is malformed.
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// For keeping. Holds the private keys.
+    /// The state to be stored, which includes the private keys.
     pub fn to_json(&self) -> String {
         serde_json::json!(self).to_string()
     }
@@ -85,10 +84,10 @@ impl Rotation {
         [&self.current.ca_pem].into_iter().chain(next).chain(retired).map(String::as_str).collect()
     }
 
-    /// One step. `trusted_for` is since when clients know [`Self::bundle`] as it stands; `None` if they do not.
+    /// Takes one step. `trusted_for` is how long clients have known the current [`Self::bundle`]; None if they do not.
     ///
     /// # Errors
-    /// When a certificate cannot be made; nothing has changed then.
+    /// If a certificate cannot be created; nothing has changed then.
     pub fn advance(
         &mut self,
         names: &ServiceNames,
@@ -99,13 +98,13 @@ impl Rotation {
         let now_unix_s = certificates::unix_seconds(now);
         let before = self.retired.len();
         self.retired.retain(|retired| {
-            // A clock that was stepped back makes nothing stay for years.
+            // The upper bound keeps a clock that was set back from extending the trust by years.
             let left_s = retired.until_unix_s - now_unix_s;
             (1..=i64::try_from(RETIRE.as_secs()).unwrap_or(i64::MAX)).contains(&left_s)
         });
         changes.bundle |= self.retired.len() != before;
         match self.current.needs_renewal(names, now) {
-            // A clock was wrong for a while: what stands is good after all.
+            // The clock was wrong for a while, and the current certificates are good.
             None => changes.bundle |= self.next.take().is_some(),
             Some(Renewal::Serving) => {
                 self.current = self.current.renew_serving(names, now)?;
@@ -128,7 +127,7 @@ impl Rotation {
             changes.bundle = true;
             return Ok(());
         };
-        // Nothing is lost by haste when what is served is no longer believed anyway.
+        // If the certificate in use is no longer accepted, there is no reason to wait.
         let settle = if self.current.is_believed(now) { SETTLE } else { Duration::ZERO };
         if trusted_for.is_none_or(|since| since < settle) {
             self.next = Some(next);
@@ -137,14 +136,14 @@ impl Rotation {
         let old = std::mem::replace(&mut self.current, next);
         let until_unix_s = certificates::unix_seconds(now + RETIRE);
         self.retired.push(Retired { ca_pem: old.ca_pem, until_unix_s });
-        // The set of CAs is the same; only their order is another.
+        // The CAs are the same; only their order changes.
         *changes = Changes { bundle: true, serving: true };
         Ok(())
     }
 }
 
-/// The CAs of other instances in a bundle, as PEM: those that an hpalite made, are still good, and are not in `ours`.
-/// An instance that hands over serves with its own certificate for a while yet.
+/// Returns the CAs of other instances in a bundle, as PEM: those that an hpalite created, that are still valid, and
+/// that are not in `ours`. An instance that hands over still serves its own certificate for a while.
 pub fn foreign_authorities(bundle: &[u8], ours: &str, now: SystemTime) -> Vec<String> {
     let all = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect::<Vec<_>>();
     let ours = all(ours.as_bytes());
@@ -206,7 +205,7 @@ mod tests {
         };
         let (changes, first) = step(start() + DAY, Some(DAY));
         assert_eq!(changes, Changes::default());
-        // A year's third before its end the serving certificate is renewed, by the CA that everybody knows.
+        // A third of a year before its end the serving certificate is renewed by the same CA.
         let (changes, renewed) = step(start() + 245 * DAY, None);
         assert_eq!(changes, Changes { bundle: false, serving: true });
         assert_eq!(renewed.bundle(), first.bundle());
@@ -229,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_nobody_believes_any_more_is_replaced_as_soon_as_the_bundle_is_written() {
-        // A board without a battery made its certificates in 1970 and has just heard the time.
+        // A machine without a clock battery created its certificates in 1970 and has just synchronised its clock.
         let mut rotation = Rotation::generate(&names(), SystemTime::UNIX_EPOCH + 2 * DAY).unwrap();
         assert_eq!(rotation.advance(&names(), start(), None).unwrap(), BUNDLE);
         assert_eq!(rotation.advance(&names(), start(), None).unwrap(), Changes::default());

@@ -2,7 +2,7 @@
 
 use super::{Identity, Peer, Request};
 
-/// A request from nobody; `target` may hold a query.
+/// Returns a request without an identity; `target` may have a query.
 pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Request {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),

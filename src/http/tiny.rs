@@ -1,10 +1,10 @@
-//! tiny_http, for what people look at: it serves a handler on a Unix socket that this process alone can reach.
+//! tiny_http, for the status page: it serves a handler on a Unix socket that only this process can reach.
 //!
-//! tiny_http is a fine server of well-behaved clients that aborts the process when a hostile one announces a body of
-//! 4 TB, so it must not face a network. It is sent heads that a gate has read, and no others: the socket has no name once
-//! it listens. The API's requests do not come here, as each would be parsed, printed and parsed again.
+//! tiny_http serves well-behaved clients well but aborts the process when a hostile one announces a body of 4 TB, so it
+//! must not face a network. It only receives heads that a gate has read: the socket has no name once it listens. The
+//! API's requests do not come here, as each would be parsed, printed and parsed again.
 //!
-//! It starts with the first request: a daemon whose page nobody opens has none of its threads.
+//! It starts with the first request, so that a daemon whose page nobody opens has none of its threads.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -22,14 +22,14 @@ use log::warn;
 use super::gate::limits::ANSWER_MAX;
 use super::{Handler, Identity, Peer, Request, Response};
 
-/// Handlers that run at once.
+/// Handlers that run at the same time.
 const THREADS: usize = 2;
 
-/// Handlers have deadlines of their own; this only frees a gate's worker from one that broke its own.
+/// Handlers have deadlines of their own; this frees a worker of the gate from one that missed its own.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Has `handler` called by tiny_http. It sees GET requests without their peers, and of its responses the status, the
-/// content type and the body arrive.
+/// Returns a handler that calls `handler` through tiny_http. It passes GET requests without their peer, and the status,
+/// content type and body of responses.
 #[must_use]
 pub fn behind(name: &str, handler: Handler) -> Handler {
     let behind = Behind { name: name.to_owned(), handler, running: Mutex::new(None) };
@@ -44,12 +44,12 @@ pub fn behind(name: &str, handler: Handler) -> Handler {
 struct Behind {
     name: String,
     handler: Handler,
-    /// Locked to connect; replaced when tiny_http's accept thread has died, which one failed accept suffices for.
+    /// Locked to connect; replaced when tiny_http's accept thread has ended, as it does after one failed accept.
     running: Mutex<Option<Running>>,
 }
 
 struct Running {
-    /// The socket by itself, since its path is gone.
+    /// A descriptor of the socket, whose path is removed.
     socket: OwnedFd,
     server: Option<Arc<tiny_http::Server>>,
     threads: Vec<JoinHandle<()>>,
@@ -61,7 +61,7 @@ impl Behind {
         if let Some(Ok(stream)) = running.as_ref().map(Running::connect) {
             return Ok(stream);
         }
-        // Ended first, so that there are never two.
+        // Stopped before the next one is started, so that there are never two.
         *running = None;
         running.insert(Running::start(&self.name, &self.handler)?).connect()
     }
@@ -75,7 +75,7 @@ impl Running {
         for n in 0..THREADS {
             let (server, handler) = (Arc::clone(&server), Arc::clone(handler));
             let thread = std::thread::Builder::new().name(format!("{name}-tiny-{n}"));
-            // Ends when it is woken to, or told that nothing will be accepted any more.
+            // Ends when it is unblocked, or when tiny_http stops accepting.
             running.threads.push(thread.spawn(move || {
                 while let Ok(request) = server.recv() {
                     answer(request, &handler);
@@ -98,17 +98,17 @@ impl Drop for Running {
         if let Some(server) = self.server.take() {
             self.threads.iter().for_each(|_| server.unblock());
             for thread in self.threads.drain(..) {
-                // A panic has been reported by itself.
+                // A panic has already been reported by the thread itself.
                 let _ = thread.join();
             }
         }
-        // Its accept thread looks at the flag that dropping has set when somebody connects, and the path that tiny_http
-        // knows leads nowhere.
+        // Dropping sets a flag that tiny_http's accept thread checks with the next connection. tiny_http itself cannot
+        // connect, since the path is removed.
         let _ = self.connect();
     }
 }
 
-/// Listens in a folder that only this user can enter, and takes the name away. The descriptor is the way to it.
+/// Listens in a folder that only this user can enter, then removes the name, so that only the descriptor leads to it.
 fn listen() -> io::Result<(UnixListener, OwnedFd)> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     // An image without /tmp still has the pod's shared memory.
@@ -132,7 +132,7 @@ fn listen() -> io::Result<(UnixListener, OwnedFd)> {
 
 fn random() -> u64 {
     use std::hash::BuildHasher;
-    // The folder is made, not found, so a guess of its name gains nothing.
+    // The folder must not exist before, so guessing its name gains nothing.
     std::hash::RandomState::new().hash_one(std::process::id())
 }
 
@@ -152,11 +152,11 @@ fn answer(incoming: tiny_http::Request, handler: &Handler) {
     if let Ok(header) = tiny_http::Header::from_bytes("Content-Type", response.content_type.as_bytes()) {
         outgoing.add_header(header);
     }
-    // A worker that has given up waiting is gone, and with it the reason to answer.
+    // Fails if the gate's worker has stopped waiting, when nobody needs the answer.
     let _ = incoming.respond(outgoing);
 }
 
-/// One request, and the whole answer.
+/// Sends one request and reads the whole answer.
 fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
     let mut head = format!("GET {}", request.path);
     if let Some(query) = &request.query {
@@ -176,7 +176,7 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
     read(&answer).ok_or_else(|| io::Error::other("malformed answer, or one above the limit"))
 }
 
-/// None unless it is one whole answer.
+/// Returns None unless the bytes are exactly one complete answer.
 fn read(bytes: &[u8]) -> Option<Response> {
     let mut slots = [httparse::EMPTY_HEADER; 16];
     let mut answer = httparse::Response::new(&mut slots);
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(threads(), 0);
         let ask = || exchange(behind.connect().unwrap(), &request("/")).unwrap().status;
         assert_eq!((ask(), threads()), (404, THREADS));
-        // What is left when accepting has failed: nobody listens any more.
+        // The state after a failed accept: nothing listens on the socket.
         let gone = listen().unwrap().1;
         behind.running.lock().unwrap().as_mut().unwrap().socket = gone;
         assert_eq!((ask(), threads()), (404, THREADS));

@@ -1,7 +1,7 @@
-//! Server TLS: the configuration in force, and whom its client certificates are trusted to be.
+//! Server TLS: the current configuration, and the rules by which client certificates are judged.
 //!
-//! Owns two swappable values, the whole `ServerConfig` (so that nothing of an old certificate survives a rotation)
-//! and the rules by which client certificates are judged. It reads no files and watches nothing: the caller hands new values in.
+//! Owns two values that can be replaced: the whole `ServerConfig`, so that a rotation leaves no trace of the old
+//! certificate, and the rules. It reads no files and watches nothing: the caller sets new values.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,28 +19,28 @@ use super::front_proxy::FrontProxyTrust;
 use super::{HolderError, User};
 pub use crate::tls::provider;
 
-/// What a TLS listener needs; shared by the gate, which reads, and whoever rotates, who writes.
+/// The TLS state of a listener, shared by the gate, which reads it, and the threads that replace its parts.
 #[derive(Debug)]
 pub struct TlsState {
     provider: Arc<CryptoProvider>,
-    // Locked to clone or swap an Arc, never longer.
+    // Locked only to clone or replace an Arc.
     config: RwLock<Arc<ServerConfig>>,
     client_trust: RwLock<ClientTrust>,
     /// Rises with every change of `client_trust`; a verification of a connection's client counts for one generation.
     generation: AtomicU64,
 }
 
-/// By what client certificates are judged.
+/// The rules by which client certificates are judged.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTrust {
-    /// None: nobody is the front proxy.
+    /// None if no client can be the front proxy.
     pub front_proxy: Option<Arc<FrontProxyTrust>>,
-    /// Who signs the client certificates of the cluster's users; None where that is not known.
+    /// The CAs that sign the client certificates of the cluster's users; None if they are unknown.
     pub users: Option<Arc<ChainVerifier>>,
 }
 
 impl ClientTrust {
-    /// The holder of a client certificate of one of the cluster's users.
+    /// Returns the user of the cluster whom a client certificate names.
     pub fn holder(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<User, HolderError> {
         let ca = self.users.as_ref().ok_or(HolderError::NoClientCa)?;
         let Subject { common_name, organisations } = ca.verify(chain, now).map_err(HolderError::Chain)?;
@@ -56,7 +56,7 @@ impl ClientTrust {
     }
 }
 
-/// By the hash of a cipher suite, which saves a crate.
+/// Uses the hash of a cipher suite, which saves a crate.
 fn sha256_hex(bytes: &[u8]) -> Option<String> {
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
     let hash = suite.common.hash_provider.hash(bytes);
@@ -65,9 +65,9 @@ fn sha256_hex(bytes: &[u8]) -> Option<String> {
 
 #[derive(Debug)]
 pub enum TlsError {
-    /// The provider cannot do TLS 1.2 and 1.3, which is a mistake of ours.
+    /// The provider does not support TLS 1.2 and 1.3, which is a bug.
     Versions(rustls::Error),
-    /// The key does not fit the certificate, or one of them is unusable.
+    /// The key does not match the certificate, or one of them is unusable.
     Certificate(rustls::Error),
 }
 
@@ -102,7 +102,7 @@ impl TlsState {
         &self.provider
     }
 
-    /// Serves new handshakes with another certificate; connections that stand keep theirs.
+    /// Serves new handshakes with another certificate; existing connections keep theirs.
     pub fn set_certificate(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -113,17 +113,17 @@ impl TlsState {
         Ok(())
     }
 
-    /// The configuration for the next handshake.
+    /// Returns the configuration for the next handshake.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the front proxy's rules; the next request of every connection is judged by them.
+    /// Replaces the rules for the front proxy, by which the next request of every connection is judged.
     pub fn set_front_proxy(&self, trust: Option<Arc<FrontProxyTrust>>) {
         self.change_trust(|current| current.front_proxy = trust);
     }
 
-    /// Replaces the CA bundle of the cluster's users; the next request of every connection is judged by it.
+    /// Replaces the CA bundle of the cluster's users, with which the next request of every connection is judged.
     pub fn set_client_ca(&self, ca: Option<Arc<ChainVerifier>>) {
         self.change_trust(|current| current.users = ca);
     }
@@ -138,7 +138,7 @@ impl TlsState {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The rules in force and their generation, read together.
+    /// Returns the current rules with their generation.
     pub fn client_trust(&self) -> (u64, ClientTrust) {
         let current = self.client_trust.read().unwrap_or_else(PoisonError::into_inner);
         (self.generation(), current.clone())
@@ -157,17 +157,17 @@ fn server_config(
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(TlsError::Certificate)?;
-    // Clients without ALPN are served as well; ones that know only h2 are told so in the handshake.
+    // Clients without ALPN are served as well; a handshake with those that speak only h2 fails.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Kube-apiservers and kubelets never resume. Without tickets a handshake costs less, and no session outlives
-    // the certificate it was made with.
+    // Kube-apiservers and kubelets never resume sessions. Without tickets a handshake costs less, and no session
+    // outlives the certificate that it was made with.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
-/// Asks for a client certificate and takes any, checking that its key signed this handshake. Who it belongs to is
-/// judged per request, so that a stranger gets a 401 and not a TLS alert, as from servers written in Go.
+/// Requests a client certificate and accepts any, verifying only that its key signed this handshake. Requests are
+/// judged later, so that a stranger gets a 401 and not a TLS alert, as from servers written in Go.
 #[derive(Debug)]
 struct AnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,

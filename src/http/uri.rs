@@ -1,17 +1,17 @@
-//! Percent-decoding and query strings for handler authors.
+//! Percent-decoding and query strings for handlers.
 //!
-//! Pure and strict: what cannot be decoded to UTF-8 is an error, never a replacement character, so that two
-//! readers of one request cannot see two names.
+//! Pure and strict: what does not decode to UTF-8 is an error and never a replacement character, so that no two readers
+//! of a request see different names.
 
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UriError {
-    /// A `%` that two hexadecimal digits do not follow.
+    /// A `%` that is not followed by two hexadecimal digits.
     PercentEncoding,
-    /// The decoded bytes are no UTF-8.
+    /// The decoded bytes are not UTF-8.
     Utf8,
-    /// The decoded text holds a NUL byte, which no name of ours may.
+    /// The decoded text contains a NUL byte, which no legitimate name does.
     Nul,
 }
 
@@ -32,18 +32,18 @@ pub fn decode(raw: &str) -> Result<String, UriError> {
     decode_with(raw, false)
 }
 
-/// Decodes a key or value of a query; `+` is a space.
+/// Decodes a key or value of a query; `+` stands for a space.
 pub fn decode_query_part(raw: &str) -> Result<String, UriError> {
     decode_with(raw, true)
 }
 
-/// The segments of a raw path, split before they are decoded, so that `%2F` never becomes a separator. A path
-/// that begins with `/` yields no empty first segment; empty ones elsewhere are kept for the caller to refuse.
+/// Returns the segments of a raw path, split before they are decoded, so that `%2F` never becomes a separator. A
+/// leading `/` yields no empty segment; empty ones elsewhere are kept for the caller to refuse.
 pub fn segments(path: &str) -> Result<Vec<String>, UriError> {
     path.strip_prefix('/').unwrap_or(path).split('/').map(decode).collect()
 }
 
-/// The pairs of a raw query in order, repeated keys included; a key without `=` has an empty value.
+/// Returns the pairs of a raw query in order, including repeated keys; a key without `=` has an empty value.
 pub fn query_pairs(query: &str) -> Result<Vec<(String, String)>, UriError> {
     query
         .split('&')

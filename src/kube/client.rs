@@ -1,12 +1,12 @@
-//! Sends requests to the API server and brings back bytes or a typed error.
+//! Sends requests to the API server and returns bytes or a typed error.
 //!
-//! Owns: the connections, every time limit, the answer to 401 and 429, the request counters, and
-//! the means to wake everything that waits when the process ends.
-//! Must not: know resources, throttle by itself (the API server's fairness does that better), or
-//! log a header or a body.
+//! Owns the connections, every time limit, the reaction to 401 and 429, the request counters, and the means to wake
+//! every waiting thread when the process ends.
+//! Must not know resources, throttle requests (the API server's priority and fairness does that better), or log headers
+//! or bodies.
 //!
-//! Watches have an agent of their own, so that shutting down can end them at once while patches
-//! still go out. That agent also sends the lists that precede a watch.
+//! Watches, and the lists that precede them, have an agent of their own, so that a shutdown can end them at once while
+//! writes are still sent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,47 +29,47 @@ use crate::outbound::names::Names;
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::parse_http_date;
 
-/// Resolve, TCP and TLS together get twice this; a healthy API server needs milliseconds.
+/// Resolving, TCP and TLS together get twice this; a healthy API server needs milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The API server gives up on a webhook after 10 s by default; leave room for its answer.
+/// The API server's timeout for a webhook is 10 s by default; this leaves time for its answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A whole exchange, body included. A page of 500 objects over a slow link fits.
+/// For a whole exchange, body included. A page of 500 objects over a slow link fits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The API server drops idle connections after 90 s: be first, so that no request meets a
-/// connection that closes under it.
+/// The API server closes idle connections after 90 s. Closing them earlier keeps requests from being sent on a
+/// connection that is being closed.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// As many as threads that may send at once: 4 writers, 8 polls that read secrets, events, trust.
+/// For the threads that may send at the same time: 8 writers, and 8 polls that read Secrets.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
-/// Two buffers of each kind per TLS connection (plain and encrypted side): 2 x (16 + 16) KB =
-/// 64 KB a watch, where the library's defaults take 512 KB. A request line or a single header has
-/// to fit into the output buffer, and tokens of identity providers reach 8 KB.
+/// Each TLS connection has two buffers of each kind (plain and encrypted): 2 × (16 + 16) KB = 64 KB per watch, while
+/// the library's defaults take 512 KB. A request line or a single header must fit into the output buffer, and tokens of
+/// identity providers reach 8 KB.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// 500 objects of 128 KB each. The watcher asks for smaller pages when one is larger.
+/// 500 objects of 128 KB each. The watcher asks for smaller pages if one is larger.
 const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Error bodies are read for their message only.
+/// Error bodies are read only for their message.
 const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// A server that wants us to stay away longer than this gets its wish from the caller, who can do
-/// something else in the meantime.
+/// If the server asks for a longer pause than this, the error is returned, so that the caller can do something else
+/// meanwhile.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
-/// Threads that look up the API server's name, or its proxy's.
+/// Threads that resolve the name of the API server, or of its proxy.
 const NAME_THREADS: usize = 2;
 
-/// Tries of one request that the server asked to repeat, the first included.
+/// Attempts at a request that the server asked to repeat, including the first.
 const TRIES_MAX: u32 = 3;
 
-/// 429 without a wish: what the API server's own clients assume.
+/// Pause after a 429 without a time; the same as in the API server's own clients.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// A cheap handle; clones share connections, credential and counters.
+/// A handle that is cheap to clone; clones share connections, credential and counters.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -79,33 +79,33 @@ struct Inner {
     config: ClusterConfig,
     requests: Lane,
     watches: Lane,
-    // A lock of its own: touched once per request, for nanoseconds.
+    // A lock of its own, held briefly once per request.
     counts: Mutex<BTreeMap<(Verb, u16), u64>>,
 }
 
-/// An agent with the flag that says it is shut down.
+/// An agent, and the flag that shuts it down.
 struct Lane {
     agent: Agent,
     stop: Stop,
 }
 
-/// One line of the request counter.
+/// One value of the request counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestCount {
     pub verb: Verb,
-    /// The HTTP status; None if no answer came.
+    /// The HTTP status; None if there was no answer.
     pub code: Option<u16>,
     pub count: u64,
 }
 
 impl Client {
     pub fn new(config: ClusterConfig) -> Self {
-        // Threads of its own, so that names of metric servers never hold up this one: one for the API server and one
-        // for a proxy. Its address is the operator's choice and not judged.
+        // These threads are separate, so that names of metric servers never delay this one. One is for the API server,
+        // one for a proxy. The operator chose both addresses, so they are not judged.
         let guard = Guard::trusting(Arc::new(Names::new(NAME_THREADS)));
         let lane = |accept_encoding| Lane { agent: new_agent(&config, accept_encoding, &guard), stop: Stop::default() };
         let requests = lane("gzip");
-        // The API server never compresses a watch, and a proxy that did would delay events.
+        // The API server never compresses a watch, and a proxy that compressed it would delay events.
         let watches = lane("identity");
         Client { inner: Arc::new(Inner { config, requests, watches, counts: Mutex::new(BTreeMap::new()) }) }
     }
@@ -114,13 +114,13 @@ impl Client {
         &self.inner.config
     }
 
-    /// Sends a request and reads its whole answer. Blocks up to 30 s, and up to three times that
-    /// plus 20 s when the server asks to come back later.
+    /// Sends a request and reads the whole answer. Blocks for up to 30 s, and up to three times that plus 20 s if the
+    /// server asks to retry later.
     pub fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
         self.send_in(&self.inner.requests, request)
     }
 
-    /// Sends a request once and gives up after `within`: for whoever repeats it anyway.
+    /// Sends a request once, with a time limit, for callers that repeat it anyway.
     pub fn send_within(&self, request: &Request, within: Duration) -> Result<Vec<u8>, Error> {
         let limits = Limits { whole: Some(within), ..Limits::default() };
         self.send_once(&self.inner.requests, request, limits)
@@ -131,12 +131,12 @@ impl Client {
         decode(&self.send(request)?)
     }
 
-    /// The same, once and within a limit.
+    /// Like [`Self::json`], but once and with a time limit.
     pub fn json_within<T: DeserializeOwned>(&self, request: &Request, within: Duration) -> Result<T, Error> {
         decode(&self.send_within(request, within)?)
     }
 
-    /// The API server's clock: the `Date` of its answer to `/version`, in whole seconds; None if it tells none.
+    /// Returns the API server's time: the `Date` of its answer to `/version`, in whole seconds; None if it has none.
     pub fn server_time(&self) -> Result<Option<UnixMillis>, Error> {
         let lane = &self.inner.requests;
         let response = refuse_errors(self.open(lane, &Request::get_path("/version"), Limits::default())?)?;
@@ -144,13 +144,13 @@ impl Client {
         Ok(date.and_then(parse_http_date))
     }
 
-    /// As `send`, ended by `shutdown_watches`.
+    /// Like `send`, but ended by `shutdown_watches`.
     pub(super) fn send_for_watch(&self, request: &Request) -> Result<Vec<u8>, Error> {
         self.send_in(&self.inner.watches, request)
     }
 
-    /// Opens an endless answer. A read fails when nothing came for `read_timeout`, or at once
-    /// when `shutdown_watches` is called.
+    /// Opens an endless answer. A read fails if nothing has arrived for `read_timeout`, or immediately when
+    /// `shutdown_watches` is called.
     pub fn stream(&self, request: &Request, read_timeout: Duration) -> Result<Stream, Error> {
         let response =
             self.open(&self.inner.watches, request, Limits { read: Some(read_timeout), ..Limits::default() })?;
@@ -159,12 +159,12 @@ impl Client {
         Ok(Stream { reader, client: self.clone() })
     }
 
-    /// Ends every watch now and refuses new ones. Other requests go on.
+    /// Ends every watch immediately and refuses new ones. Other requests continue.
     pub fn shutdown_watches(&self) {
         self.inner.watches.shutdown();
     }
 
-    /// Ends everything now.
+    /// Ends all requests immediately.
     pub fn shutdown(&self) {
         self.inner.watches.shutdown();
         self.inner.requests.shutdown();
@@ -174,7 +174,7 @@ impl Client {
         &self.inner.watches.stop
     }
 
-    /// Requests sent so far, every try counted, ordered by verb and code.
+    /// Requests sent so far, including every retry, ordered by verb and code.
     pub fn request_counts(&self) -> Vec<RequestCount> {
         let counts = self.counts();
         let line = |(&(verb, code), &count): (&(Verb, u16), &u64)| RequestCount {
@@ -189,7 +189,7 @@ impl Client {
         self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Repeats a request as long as the server asks for it, within limits.
+    /// Repeats a request while the server asks for it, within limits.
     fn send_in(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
         let mut tries = 1;
         loop {
@@ -213,7 +213,7 @@ impl Client {
         read_body(response, BODY_BYTES_MAX).map_err(|error| lane.explain(error))
     }
 
-    /// Sends until response headers come, renewing the credential once if it is refused.
+    /// Sends a request and waits for the response headers, renewing the credential once if it is refused.
     fn open(&self, lane: &Lane, request: &Request, limits: Limits) -> Result<Response<Body>, Error> {
         let credential = &self.inner.config.credential;
         let sent = credential.header(now());
@@ -226,8 +226,8 @@ impl Client {
         self.exchange(lane, request, renewed.as_ref(), limits)
     }
 
-    /// Sends until response headers come. A kept-alive connection may close just when we use it;
-    /// that says nothing about the server, so one more try goes out on a fresh connection.
+    /// Sends a request and waits for the response headers. A kept-alive connection may be closed just when it is
+    /// reused, which says nothing about the server, so one more attempt uses a fresh connection.
     fn exchange(
         &self,
         lane: &Lane,
@@ -281,8 +281,8 @@ impl Client {
 fn new_agent(config: &ClusterConfig, accept_encoding: &str, guard: &Guard) -> Agent {
     let settings = Agent::config_builder()
         .http_status_as_error(false)
-        // Explicit, since the library would take one from the environment: the kubeconfig is the
-        // one place that says how to reach this server.
+        // Set explicitly, since the library would take a proxy from the environment, but only the kubeconfig says how
+        // to reach this server.
         .proxy(config.proxy.clone())
         .max_redirects(0)
         .user_agent(concat!("hpalite/", env!("CARGO_PKG_VERSION")))
@@ -306,17 +306,17 @@ fn new_agent(config: &ClusterConfig, accept_encoding: &str, guard: &Guard) -> Ag
     Agent::with_parts(settings, connector, guard.clone())
 }
 
-/// What of one request differs from the agent's settings.
+/// The limits of one request that differ from the agent's settings.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Limits {
-    /// A stream has a limit per read instead of one for the whole.
+    /// For a stream, a limit per read replaces that for the whole.
     read: Option<Duration>,
     whole: Option<Duration>,
-    /// On a connection of its own.
+    /// Uses a new connection.
     fresh: bool,
 }
 
-/// A fresh connection is had by accepting idle ones of no age at all.
+/// A new connection results from accepting no idle connection of any age.
 fn with_limits<S: ureq::AsSendBody>(agent: &Agent, request: http::Request<S>, limits: Limits) -> http::Request<S> {
     if limits == Limits::default() {
         return request;
@@ -342,8 +342,8 @@ fn is_closed_early(error: &ureq::Error) -> bool {
     matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe)
 }
 
-/// Turns an answer that is not 2xx into an error. Redirects are among them: the API server has no
-/// use for them, and following one would carry our credential elsewhere.
+/// Turns an answer other than 2xx into an error. That includes redirects: the API server needs none, and following one
+/// would send the credential elsewhere.
 fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, Error> {
     let status = response.status();
     if status.is_success() {
@@ -356,7 +356,7 @@ fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, Error> {
         .and_then(|text| text.trim().parse().ok())
         .map(Duration::from_secs);
     let code = status.as_u16();
-    // The status alone is an answer: a body that breaks off only costs its message.
+    // The status alone is an answer: if the body is cut off, only its message is lost.
     let mut body = Vec::new();
     let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
     let _ = reader.take(ERROR_BODY_BYTES_MAX).read_to_end(&mut body);
@@ -372,8 +372,8 @@ fn read_body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// The pause before a request is repeated, if it is to be. Only what the server itself asks to
-/// repeat: 429, and 5xx that come with a time.
+/// Returns the pause before a request is repeated, if it is. Only what the server itself asks to repeat is: 429, and
+/// 5xx with a `Retry-After`.
 fn wait_before_retry(error: &Error, tries: u32) -> Option<Duration> {
     let status = error.status()?;
     let wait = match (status.code, status.retry_after) {
@@ -389,7 +389,7 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         .map_err(|source| Error::Decode { what: short_type_name::<T>(), source: Box::new(source) })
 }
 
-/// The last segment of a type's path, for messages.
+/// Returns the last segment of a type's path, for messages.
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let end = name.find('<').unwrap_or(name.len());
@@ -401,18 +401,18 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// An open watch: bytes as they come.
+/// An open watch that returns bytes as they arrive.
 pub struct Stream {
     reader: ureq::BodyReader<'static>,
     client: Client,
 }
 
 impl Stream {
-    /// As `Read::read`, with our error type.
+    /// Like `Read::read`, with this module's error type.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let lane = &self.client.inner.watches;
         match self.reader.read(buffer) {
-            // A shut-down socket can look like an orderly end.
+            // A socket that was shut down can look like an orderly end.
             Ok(0) if lane.stop.is_set() => Err(Error::Shutdown),
             Ok(amount) => Ok(amount),
             Err(error) => Err(lane.explain(Error::from_io("stream", error))),
@@ -432,13 +432,13 @@ impl Lane {
         self.agent.clone().shutdown();
     }
 
-    /// After a shutdown every failure has that one cause.
+    /// After a shutdown, that is the cause of every failure.
     fn explain(&self, error: Error) -> Error {
         if self.stop.is_set() { Error::Shutdown } else { error }
     }
 }
 
-/// A flag that can be waited for.
+/// A flag that threads can wait for.
 #[derive(Default)]
 pub(super) struct Stop {
     flag: Mutex<bool>,
@@ -455,9 +455,9 @@ impl Stop {
         self.changed.notify_all();
     }
 
-    /// Makes every waiter look at its own reason to stop.
+    /// Makes every waiting thread check its own reason to stop.
     pub(super) fn nudge(&self) {
-        // Taken so that no waiter is between its look and its sleep.
+        // Locked so that no thread is between its check and its wait.
         drop(self.lock());
         self.changed.notify_all();
     }
@@ -466,7 +466,7 @@ impl Stop {
         *self.lock()
     }
 
-    /// Waits; true if it ended early because the flag or `also` says so.
+    /// Waits; returns true if it ended early because of the flag or `also`.
     pub(super) fn wait(&self, timeout: Duration, also: impl Fn() -> bool) -> bool {
         let (stopped, _) = self
             .changed

@@ -1,9 +1,8 @@
-//! Where the API server is, whom to trust and who we are: from a kubeconfig or from the pod.
+//! The API server's address, the CAs to trust, and the credentials: from a kubeconfig or from the pod.
 //!
-//! Owns: reading the files that `kubeconfig` names, and turning them into TLS settings and a
-//! credential. Everything that can be wrong is found here, before the first request, and all of
-//! it is reported at once.
-//! Must not: connect to anything, or print a key or a token.
+//! Owns the reading of the files that `kubeconfig` names, and turns them into TLS settings and a credential. Every
+//! mistake is found here, before the first request, and all are reported at once.
+//! Must not connect to anything, or print a key or a token.
 
 use std::env;
 use std::fmt;
@@ -23,13 +22,13 @@ use super::tls::{self, Roots, TlsCell, TlsSettings};
 /// Where the kubelet mounts the service account.
 const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Trusted if a kubeconfig names no authority: the bundles of Debian and Alpine, Fedora, SUSE.
+/// Trusted if a kubeconfig names no CA: the bundles of Debian and Alpine, Fedora, SUSE.
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-/// A reachable API server with the means to talk to it.
+/// An API server, and everything needed to connect to it.
 pub struct ClusterConfig {
-    /// `scheme://host[:port][/base]`, no slash at the end.
+    /// `scheme://host[:port][/base]`, without a slash at the end.
     pub(super) server: String,
     /// None for `http://`.
     pub(super) tls: Option<TlsCell>,
@@ -37,7 +36,7 @@ pub struct ClusterConfig {
     pub(super) proxy: Option<ureq::Proxy>,
     namespace: Option<String>,
     source: Source,
-    /// Of the bytes that `tls` was made of.
+    /// Hash of the bytes from which `tls` was made.
     tls_hash: AtomicU64,
 }
 
@@ -48,14 +47,14 @@ enum Source {
     Pod(PathBuf),
 }
 
-/// Everything that is wrong with the configuration.
+/// All mistakes in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     pub problems: Vec<String>,
 }
 
 impl ClusterConfig {
-    /// From `--kubeconfig FILE` if given, else from the pod we run in.
+    /// Reads `--kubeconfig FILE` if given, else the pod's service account.
     pub fn load(kubeconfig: Option<&Path>) -> Result<Self, ConfigError> {
         match kubeconfig {
             Some(path) => Self::from_kubeconfig(path),
@@ -67,8 +66,8 @@ impl ClusterConfig {
         Self::from_selected(select(path)?, path)
     }
 
-    /// Looks at the files again that TLS to the API server is made of, its CA and our client certificate, and uses
-    /// them from the next handshake on if they have changed; true if so. Tokens in files look after themselves.
+    /// Reads the files for TLS to the API server, its CA and the client certificate, again, and uses them from the next
+    /// handshake on if they have changed; returns true in that case. Token files are reread elsewhere.
     pub fn reread_tls(&self) -> Result<bool, ConfigError> {
         let Some(cell) = &self.tls else { return Ok(false) };
         let mut problems = Vec::new();
@@ -76,7 +75,7 @@ impl ClusterConfig {
             Source::Pod(folder) => pod_tls(folder, &mut problems),
             Source::Kubeconfig(path) => {
                 let selected = select(path)?;
-                // First, so that a change in between shows the next time.
+                // Hashed first, so that a change in between is noticed the next time.
                 let hash = hash_of(&selected);
                 (read_tls(&selected, &path.display().to_string(), &mut problems), hash)
             }
@@ -95,7 +94,7 @@ impl ClusterConfig {
         Self::in_cluster_at(Path::new(SERVICE_ACCOUNT_FOLDER), &|name| env::var(name).ok())
     }
 
-    /// As `in_cluster`, with the folder and the environment given.
+    /// Like `in_cluster`, with the given folder and environment.
     pub fn in_cluster_at(folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut variable = |name: &str| {
@@ -120,7 +119,7 @@ impl ClusterConfig {
         let credential =
             Credential::file(token.clone(), Instant::now()).map_err(|what| format!("{}: {what}", token.display()));
         let credential = noted(&mut problems, credential);
-        // Only a default for what we create; its absence is not worth a failed start.
+        // Only a default for objects to be created; its absence is no reason to fail at the start.
         let namespace = fs::read_to_string(folder.join("namespace")).ok();
         let (Some(tls), Some(credential), true) = (tls, credential, problems.is_empty()) else {
             return Err(ConfigError { problems });
@@ -178,7 +177,7 @@ impl ClusterConfig {
         self.namespace.as_deref()
     }
 
-    /// Where this came from, for the start-up log.
+    /// Where the configuration came from, for the start-up log.
     pub fn origin(&self) -> String {
         match &self.source {
             Source::Kubeconfig(path) => path.display().to_string(),
@@ -194,8 +193,8 @@ fn select(path: &Path) -> Result<Selected, ConfigError> {
     kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })
 }
 
-/// Of everything that the TLS settings depend on. A file that cannot be read counts as empty: reading it for good is
-/// what tells.
+/// Returns a hash of everything that the TLS settings depend on. An unreadable file counts as empty here: reading it
+/// for use will report that.
 fn hash_of(selected: &Selected) -> u64 {
     let mut hasher = DefaultHasher::new();
     for material in [&selected.certificate_authority, &selected.client_certificate, &selected.client_key] {
@@ -209,7 +208,7 @@ fn hash_of(selected: &Selected) -> u64 {
     hasher.finish()
 }
 
-/// TLS of the pod's service account, and the hash of the bytes it was made of.
+/// Reads the CA of the pod's service account; also returns the hash of its bytes.
 fn pod_tls(folder: &Path, problems: &mut Vec<String>) -> (Option<TlsSettings>, u64) {
     let path = folder.join("ca.crt");
     let said = |what: String| format!("{}: {what}", path.display());
@@ -299,7 +298,7 @@ fn read_material<T>(material: &Material, field: &str, parse: impl Fn(&[u8]) -> R
     }
 }
 
-/// Keeps the value, or notes the problem and goes on to find the next.
+/// Returns the value, or records the problem so that the search for others continues.
 fn noted<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
 }

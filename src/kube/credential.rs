@@ -1,8 +1,8 @@
 //! The `Authorization` header of a request, and its renewal when a token file rotates.
 //!
-//! Owns: the cached token. Kubelets replace a projected token long before it expires (at 80 % of
-//! its hour), so looking once a minute is early enough; after a 401 we look at once.
-//! Must not: print a token, in `Debug` either.
+//! Owns the cached token. Kubelets replace a projected token long before it expires (at 80 % of its hour), so checking
+//! once a minute is early enough; after a 401 the file is checked immediately.
+//! Must not print a token, not even in `Debug`.
 
 use std::fmt;
 use std::fs;
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use ureq::http::HeaderValue;
 
-/// One small read a minute is nothing; more often gains nothing.
+/// One small read per minute costs nothing; more frequent ones gain nothing.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
-/// Tokens are a few KB; a file larger than this is not a token.
+/// Tokens have a few KB; a larger file is not a token.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) enum Credential {
-    /// A client certificate speaks for us, or nobody does.
+    /// The client certificate authenticates, or nothing does.
     None,
     Fixed(HeaderValue),
     File(TokenFile),
@@ -28,7 +28,7 @@ pub(super) enum Credential {
 
 pub(super) struct TokenFile {
     path: PathBuf,
-    // A lock of its own: several threads send requests, and the value is replaced whole.
+    // A lock of its own, since several threads send requests, and the value is replaced as a whole.
     cached: Mutex<Cached>,
 }
 
@@ -50,15 +50,15 @@ impl Credential {
         sensitive(&format!("Basic {coded}")).map(Credential::Fixed)
     }
 
-    /// Reads the file at once, so that a missing one is a problem of start-up.
+    /// Reads the file immediately, so that a missing one is reported at the start.
     pub(super) fn file(path: PathBuf, now: Instant) -> Result<Self, String> {
         let header = read(&path)?;
         let cached = Mutex::new(Cached { header, checked_at: now });
         Ok(Credential::File(TokenFile { path, cached }))
     }
 
-    /// The header for a request sent now. A token file that cannot be read any more leaves the
-    /// old token in use: it may be valid for a while yet.
+    /// Returns the header for a request that is sent now. If the token file has become unreadable the old token stays
+    /// in use: it may still be valid for a while.
     pub(super) fn header(&self, now: Instant) -> Option<HeaderValue> {
         match self {
             Credential::None => None,
@@ -74,8 +74,8 @@ impl Credential {
         }
     }
 
-    /// After a 401: reads the file now. `sent` is what the server refused; true if another token
-    /// is at hand, which makes a second try worth while.
+    /// Reads the file after a 401. `sent` is the header that was refused; returns true if there is another token now,
+    /// with which a second attempt is worthwhile.
     pub(super) fn renew(&self, sent: Option<&HeaderValue>, now: Instant) -> bool {
         let Credential::File(file) = self else {
             return false;

@@ -1,9 +1,9 @@
-//! Finds the resource of a kind: `HorizontalPodAutoscaler` of `autoscaling/v2` lives at
-//! `horizontalpodautoscalers`, and only the API server knows that of a custom resource.
+//! Finds the resource of a kind: `HorizontalPodAutoscaler` of `autoscaling/v2` is served at `horizontalpodautoscalers`,
+//! and for a custom resource only the API server knows.
 //!
-//! Owns: the cache of answers. Positive ones live 10 minutes, since a CRD can be replaced;
-//! negative ones are not kept, so a CRD installed a moment ago is found.
-//! Must not: guess plurals.
+//! Owns the cache of answers. Positive ones are kept for 10 minutes, since a CRD can be replaced; negative ones are not
+//! kept, so that a CRD is found immediately after its installation.
+//! Must not guess plurals.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use super::request::{Request, Resource};
 
 const KEEP: Duration = Duration::from_secs(10 * 60);
 
-/// A resource with what can be done to it.
+/// A resource, and whether it can be scaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
     pub resource: Resource,
@@ -27,7 +27,7 @@ pub struct Discovered {
 
 #[derive(Default)]
 pub struct Discovery {
-    // A lock of its own: the cache is shared by callers, and never held while a request runs.
+    // A lock of its own: callers share the cache, and it is never held during a request.
     cache: Mutex<HashMap<(String, String), Known>>,
 }
 
@@ -52,8 +52,8 @@ struct ResourceEntry {
 }
 
 impl Discovery {
-    /// Finds a kind, asking the API server if the answer is not at hand. `is_not_found()` of the
-    /// error says that the group, the version or the kind does not exist.
+    /// Finds a kind, asking the API server if it is not cached. The error's `is_not_found()` means that the group, the
+    /// version or the kind does not exist.
     pub fn find(&self, client: &Client, group: &str, version: &str, kind: &str) -> Result<Discovered, Error> {
         let key = (group.to_owned(), version.to_owned());
         let now = Instant::now();
@@ -69,7 +69,7 @@ impl Discovery {
         found.ok_or_else(|| missing(group, version, kind).into())
     }
 
-    /// Forgets a group version, after a 404 on one of its resources.
+    /// Forgets a group version, to be called after a 404 on one of its resources.
     pub fn forget(&self, group: &str, version: &str) {
         self.lock().remove(&(group.to_owned(), version.to_owned()));
     }
@@ -80,7 +80,7 @@ impl Discovery {
 }
 
 fn index(group: &str, version: &str, list: ResourceList) -> HashMap<String, Discovered> {
-    // Subresources are listed as `deployments/scale`, with the kind of their body.
+    // Subresources are listed as `deployments/scale`, with the kind of their own body.
     let (parts, whole): (Vec<_>, Vec<_>) = list.resources.into_iter().partition(|entry| entry.name.contains('/'));
     let discovered = |entry: ResourceEntry| {
         let scale = format!("{}/scale", entry.name);

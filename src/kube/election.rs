@@ -1,25 +1,25 @@
-//! Who may act: the state machine behind a `coordination.k8s.io/v1` Lease.
+//! Leader election: the state machine behind a `coordination.k8s.io/v1` Lease.
 //!
 //! Pure: time is an argument, measured by this host's own clock from any origin; requests are returned, not sent.
-//! The times that a Lease carries were written by other hosts and are never compared with ours. What counts is when
-//! *we* saw the Lease change, and when *we* sent the renewal that succeeded, so that no clock has to be right: it
-//! only has to run at about the speed of the others'.
+//! The times in a Lease were written by other hosts and are never compared with this clock. Only the times at which
+//! this instance saw the Lease change, and sent the renewal that succeeded, count. So no clock has to be right: it only
+//! has to run at about the speed of the others.
 //!
-//! The instance that holds the Lease may write until [`Election::valid_until`], which is earlier than anybody else
-//! may take the Lease. Past it nothing is lost yet: as long as the API server cannot be reached, nobody can take the
-//! Lease, and whoever still finds itself in it goes on.
+//! The holder may write until [`Election::valid_until`], which is earlier than any other instance may take the Lease.
+//! After that nothing is lost yet: while the API server cannot be reached nobody can take the Lease, and an instance
+//! that is still its holder afterwards continues.
 
 use std::time::Duration;
 
 /// The three durations of an election, as in Kubernetes' own components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long others wait after the last change that they saw.
+    /// How long others wait after the last change that they have seen.
     pub lease_duration: Duration,
-    /// How long the holder acts after its last renewal; shorter than `lease_duration` by what clocks may drift and
-    /// requests may linger.
+    /// How long the holder acts after its last renewal; shorter than `lease_duration`, by as much as clocks may drift
+    /// and requests may linger.
     pub renew_deadline: Duration,
-    /// Between two tries of whatever is to be done.
+    /// Time between two attempts at any step.
     pub retry_period: Duration,
 }
 
@@ -36,9 +36,9 @@ impl Default for Timing {
 /// A Lease as the API server shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Empty if nobody holds it.
+    /// Empty if there is none.
     pub holder: String,
-    /// What its holder has promised to renew it within.
+    /// Time within which the holder has promised to renew it.
     pub duration: Duration,
     pub transitions: u32,
     pub resource_version: String,
@@ -48,13 +48,13 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     Read,
-    /// There is no Lease: make it, ours.
+    /// There is no Lease: create one with this instance as its holder.
     Create,
-    /// Put ourselves, or ourselves again, into the Lease of exactly this version.
+    /// Take or renew the Lease of exactly this version.
     Write {
         resource_version: String,
         transitions: u32,
-        /// It was not ours before.
+        /// Another holder, or none, had it before.
         acquires: bool,
     },
 }
@@ -64,21 +64,21 @@ pub struct Election {
     identity: String,
     timing: Timing,
     known: Option<Seen>,
-    /// Whether `known` is the API server's latest word; a watch or a conflict can put it in doubt.
+    /// `known` may be outdated, because of a watch event or a conflict.
     must_read: bool,
-    /// Another holder has the Lease until then at least.
+    /// Another holder has the Lease at least until then.
     taken_until: Duration,
-    /// When the renewal in force was sent.
+    /// When the current renewal was sent.
     renewed_at: Option<Duration>,
     has_led: bool,
     due: Duration,
     end: Option<End>,
 }
 
-/// After which nothing more is done.
+/// The final states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
-    /// We held the Lease and somebody else has it now.
+    /// This instance held the Lease, and another one has it now.
     Deposed(String),
     Released,
 }
@@ -98,17 +98,17 @@ impl Election {
         }
     }
 
-    /// Until when the holder may write; `None` while another one may.
+    /// Until when this instance may write; `None` if it may not.
     pub fn valid_until(&self) -> Option<Duration> {
         self.renewed_at.map(|at| at + self.timing.renew_deadline)
     }
 
-    /// True from the first time that the Lease was ours, until it is somebody else's.
+    /// Returns true from the first time that this instance held the Lease until another one does.
     pub fn leads(&self) -> bool {
         self.has_led && self.end.is_none()
     }
 
-    /// Who has taken the Lease from us. There is no way back from here.
+    /// Returns the holder that has taken the Lease from this instance, which is final.
     pub fn deposed_by(&self) -> Option<&str> {
         match &self.end {
             Some(End::Deposed(holder)) => Some(holder),
@@ -116,17 +116,17 @@ impl Election {
         }
     }
 
-    /// Who holds the Lease as far as is known; empty for nobody.
+    /// Returns the known holder of the Lease; empty if there is none.
     pub fn holder(&self) -> &str {
         self.known.as_ref().map_or("", |seen| &seen.holder)
     }
 
-    /// When to ask [`Self::next`] again; `None` for never.
+    /// Returns when to call [`Self::next`] again; `None` if never.
     pub fn next_at(&self) -> Option<Duration> {
         self.end.is_none().then_some(self.due)
     }
 
-    /// What to send now, if anything. Its outcome must be told before the next call.
+    /// Returns the request to send now, if any. Its result must be reported before the next call.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
         if self.end.is_some() || now < self.due {
             return None;
@@ -142,18 +142,18 @@ impl Election {
                 transitions: seen.transitions,
                 acquires: seen.holder != self.identity,
             }),
-            // A watch may be silent without anybody noticing for a while: look for ourselves.
+            // A watch may be silently dead for a while, so the Lease is read as well.
             _ => Some(Action::Read),
         }
     }
 
-    /// Answer to [`Action::Read`]; `None` if there is no Lease.
+    /// Records the answer to [`Action::Read`]; `None` if there is no Lease.
     pub fn read(&mut self, seen: Option<Seen>, now: Duration) {
         self.must_read = false;
         self.observe(seen, now);
     }
 
-    /// A Create or Write that was sent at `sent_at` has succeeded.
+    /// Records that a Create or Write that was sent at `sent_at` has succeeded.
     pub fn written(&mut self, seen: Seen, sent_at: Duration) {
         self.known = Some(seen);
         self.must_read = false;
@@ -162,18 +162,18 @@ impl Election {
         self.due = sent_at + self.timing.retry_period;
     }
 
-    /// Somebody else was faster: the Lease is not what we took it for.
+    /// Records a conflict: another instance has changed the Lease.
     pub fn refused(&mut self, now: Duration) {
         self.must_read = true;
         self.due = now;
     }
 
-    /// No answer, or one that says nothing about the Lease. It may have been carried out all the same.
+    /// Records that there was no answer, or one without news of the Lease. The request may still have been carried out.
     pub fn failed(&mut self, now: Duration) {
         self.due = now + self.timing.retry_period;
     }
 
-    /// What a watch shows, which may be older than what we know.
+    /// Records what a watch shows, which may be older than what is known.
     pub fn noticed(&mut self, seen: Option<Seen>, now: Duration) {
         let is_ours = seen.as_ref().is_some_and(|seen| seen.holder == self.identity);
         if self.has_led {
@@ -187,13 +187,13 @@ impl Election {
             self.observe(seen, now);
         }
         if is_free {
-            // Deleted or let go. If that is old news, the write is refused.
+            // Deleted or released. If that is outdated, the write is refused.
             self.must_read |= self.known.as_ref().is_none_or(|known| !known.holder.is_empty());
             self.due = now;
         }
     }
 
-    /// Gives the Lease up for good; returns its version, if it is ours to hand over.
+    /// Gives the Lease up for good; returns its version if this instance can release it.
     pub fn release(&mut self) -> Option<String> {
         let leads = self.leads() && self.renewed_at.is_some();
         self.end.get_or_insert(End::Released);
@@ -216,13 +216,13 @@ impl Election {
                 }
                 self.due = self.taken_until.min(now + self.timing.retry_period);
             }
-            // Let go by its holder.
+            // Released by its holder.
             Some(_) => {
                 self.renewed_at = None;
                 self.taken_until = now;
                 self.due = now;
             }
-            // Deleted, by hand: its holder may not know yet, so what it was promised holds.
+            // Deleted by hand: the holder may not know yet, so the promised time still counts.
             None => {
                 self.renewed_at = None;
                 self.due = self.taken_until.clamp(now, now + self.timing.retry_period);

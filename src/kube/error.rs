@@ -1,7 +1,7 @@
-//! What can go wrong between us and the API server, by the step that failed.
+//! Errors of requests to the API server, by the step that failed.
 //!
-//! Owns: the error type of every call in this module, and the reading of `v1 Status` bodies.
-//! Must not: log, retry or sleep. It says whether a retry is sensible; the caller decides.
+//! Owns the error type of every call in this module, and the reading of `v1 Status` bodies.
+//! Must not log, retry or sleep. It says whether a retry is sensible, and the caller decides.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -17,49 +17,49 @@ use crate::outbound::connect::Unresolved;
 /// A boxed cause, kept for `source()`.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
-/// Text of a non-JSON error body that is kept. One terminal line is enough to recognise a proxy's
-/// error page, and a log line stays a line.
+/// Characters kept of an error body that is not JSON. One line is enough to recognise the error page of a proxy, and
+/// fits into the log.
 const PLAIN_BODY_CHARS_MAX: usize = 200;
 
 #[derive(Debug)]
 pub enum Error {
-    /// The request could not even be built: a name that is not a path segment, for example.
+    /// The request could not be built, for example because a name is not a path segment.
     Request(RequestError),
-    /// No connection: name resolution, refused, unreachable, proxy.
+    /// No connection: resolving the name failed, refused, unreachable, proxy.
     Connect { source: Cause },
     /// The TLS handshake or the certificate check failed.
     Tls { source: Cause },
     /// A deadline passed; `phase` names which one.
     Timeout { phase: Cow<'static, str> },
-    /// Connected, then the transport failed while doing `step`.
+    /// The transport failed after connecting, during `step`.
     Io { step: &'static str, source: Cause },
-    /// The server answered with something that is not HTTP as we speak it.
+    /// The server's answer is not valid HTTP.
     Protocol { source: Cause },
-    /// The body is larger than we are willing to hold.
+    /// The body exceeds the limit.
     TooLarge { limit_bytes: u64 },
     /// The client was shut down.
     Shutdown,
-    /// Another instance may be acting: nothing was sent.
+    /// Another instance may be acting, so nothing was sent.
     LeaseNotHeld,
-    /// The server refused, with a status.
+    /// The server answered with an error status.
     Status(Box<Status>),
-    /// The body is not what `what` should look like.
+    /// The body is not a valid `what`.
     Decode { what: &'static str, source: Cause },
 }
 
-/// A refusal by the API server, from a `v1 Status` body where there is one.
+/// An error of the API server, from a `v1 Status` body if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub code: u16,
     /// Machine-readable reason such as `NotFound`; empty if the server gave none.
     pub reason: String,
     pub message: String,
-    /// The server's wish before the next try, from the header or the status details.
+    /// The pause that the server asks for, from the header or the status details.
     pub retry_after: Option<Duration>,
-    /// `details.kind` and `details.name`, what the refusal is about.
+    /// `details.kind` and `details.name`: the object concerned.
     pub kind: String,
     pub name: String,
-    /// `details.causes`, one per refused field.
+    /// `details.causes`, one for each refused field.
     pub causes: Vec<StatusCause>,
 }
 
@@ -91,7 +91,7 @@ struct WireDetails {
 }
 
 impl Status {
-    /// Reads a refusal. `http_code` wins over the body's, since proxies answer without a `Status`.
+    /// Reads an error. `http_code` takes precedence over the body's, since proxies answer without a `Status`.
     pub fn parse(http_code: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         match serde_json::from_slice::<WireStatus>(body) {
             Ok(wire) if wire.kind == "Status" => Self::from_wire(http_code, retry_after, wire),
@@ -111,7 +111,7 @@ impl Status {
     pub fn parse_event(object: &[u8]) -> Self {
         let mut status = Self::parse(0, None, object);
         if status.code == 0 {
-            // A watch error without a code is still an error: take the server's own word for one.
+            // A watch error without a code is still an error of the server.
             status.code = 500;
         }
         status
@@ -136,7 +136,7 @@ impl Status {
     }
 }
 
-/// The start of a body that is not a `Status`, as one printable line.
+/// Returns the start of a body that is not a `Status`, as one printable line.
 fn plain_text(body: &[u8]) -> String {
     let head = &body[..body.len().min(4 * PLAIN_BODY_CHARS_MAX)];
     String::from_utf8_lossy(head)
@@ -173,7 +173,7 @@ impl Error {
         self.has_code(404)
     }
 
-    /// 409 because somebody else wrote first. Not true for 409 `AlreadyExists`.
+    /// Returns true for 409 because of a concurrent write, but not for 409 `AlreadyExists`.
     pub fn is_conflict(&self) -> bool {
         self.has_code(409) && !self.is_already_exists()
     }
@@ -182,13 +182,13 @@ impl Error {
         self.status().is_some_and(|s| s.code == 409 && s.reason == "AlreadyExists")
     }
 
-    /// The resource version or continue token is too old: list again.
+    /// Returns true if the resource version or continue token is too old, so that a new list is needed.
     pub fn is_gone(&self) -> bool {
         self.status().is_some_and(Status::is_gone)
     }
 
-    /// Whether the same request may well succeed later without anybody changing anything.
-    /// A conflict is not among them: the caller has to read again first.
+    /// Returns whether the same request may succeed later although nobody changes anything. That excludes a conflict,
+    /// after which the caller has to read again first.
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Connect { .. }
@@ -202,12 +202,12 @@ impl Error {
         }
     }
 
-    /// How long the server asked us to stay away.
+    /// Returns the pause that the server asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         self.status().and_then(|s| s.retry_after)
     }
 
-    /// Sorts a failure of the HTTP library by the step at which it happened.
+    /// Converts a failure of the HTTP library, by the step at which it happened.
     pub(super) fn from_ureq(step: &'static str, error: ureq::Error) -> Self {
         use ureq::Error as U;
         match error {
@@ -223,13 +223,13 @@ impl Error {
         }
     }
 
-    /// Sorts an I/O error; the library hides its own errors, timeouts among them, inside some.
+    /// Converts an I/O error; the library hides its own errors, including timeouts, inside some.
     pub(super) fn from_io(step: &'static str, error: io::Error) -> Self {
         use io::ErrorKind as K;
         let inner = error.get_ref();
         if inner.is_some_and(|e| e.is::<ureq::Error>()) {
             return match ureq::Error::from(error) {
-                // `From` unwraps one level, so a plain `Io` cannot come back here for ever.
+                // `From` unwraps one level, so a plain `Io` cannot recurse endlessly.
                 ureq::Error::Io(source) => Error::Io { step, source: Box::new(source) },
                 other => Self::from_ureq(step, other),
             };

@@ -1,8 +1,8 @@
-//! Reads the text of a kubeconfig and picks what its current context names.
+//! Reads the text of a kubeconfig and selects what its current context names.
 //!
-//! Owns: the file format, and one clear problem per wrong field, all of them at once.
-//! Must not: open files (certificates and tokens stay paths here) or print a field's value that
-//! may be a secret. `config` reads the files and builds TLS from them.
+//! Owns the file format, and one clear problem for each wrong field, all at once.
+//! Must not open files (certificates and tokens stay paths here) or print a field that may be secret. `config` reads
+//! the files and builds the TLS settings.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub(super) struct Selected {
     pub(super) basic: Option<(String, String)>,
 }
 
-/// Bytes from the kubeconfig itself or from a file beside it.
+/// Bytes in the kubeconfig itself, or in a file that it names.
 pub(super) enum Material {
     Inline(Vec<u8>),
     File(PathBuf),
@@ -83,7 +83,7 @@ struct Cluster {
     proxy_url: Option<String>,
 }
 
-/// `tokenFile` is the one key of the format that is not in kebab case.
+/// `tokenFile` is the only key of the format that is not in kebab case.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "kebab-case")]
 struct User {
@@ -102,7 +102,7 @@ struct User {
     impersonate: Option<String>,
 }
 
-/// Where a problem is: file, list, entry.
+/// The location of a problem: file, list, entry.
 struct Place<'a> {
     file: &'a str,
     entry: String,
@@ -114,8 +114,7 @@ impl Place<'_> {
     }
 }
 
-/// Parses YAML or JSON. `file` names the file in problems, `folder` is what relative paths are
-/// relative to.
+/// Parses YAML or JSON. `file` names the file in problems; relative paths are relative to `folder`.
 pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     let parsed = decode(text).map_err(|problem| vec![format!("{file}: {problem}")])?;
     let mut problems = Vec::new();
@@ -158,7 +157,7 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
             }
             selected.user_name.clone_from(&entry.name);
         }
-        // A context without a user is anonymous, which kubectl accepts too.
+        // A context without a user is anonymous, as for kubectl.
         None if context.user.is_empty() => {}
         None => problems
             .push(format!("{file}: the current context names the user {:?}, which is not under users", context.user)),
@@ -167,7 +166,7 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
     if problems.is_empty() { Ok(selected) } else { Err(problems) }
 }
 
-/// JSON goes to the JSON parser: its errors are better there, and JSON's escapes are not all YAML.
+/// JSON is parsed as such: the errors are better, and some of JSON's escapes are not YAML.
 fn decode(text: &str) -> Result<File, String> {
     if text.trim().is_empty() {
         return Err("the file is empty".to_owned());
@@ -175,7 +174,7 @@ fn decode(text: &str) -> Result<File, String> {
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(text).map_err(|error| format!("not a kubeconfig: {error}"));
     }
-    // Without snippets: the lines around a mistake may hold a key or a token.
+    // Without snippets, since the lines around a mistake may contain a key or a token.
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("not a kubeconfig: {error}"))
 }
@@ -283,7 +282,7 @@ fn read_user(user: &User, place: &Place<'_>, folder: &Path, selected: &mut Selec
     }
 }
 
-/// `*-data` wins over the file, as in kubectl.
+/// `*-data` takes precedence over the file, as in kubectl.
 fn material(
     path: Option<&str>,
     data: Option<&str>,
@@ -304,7 +303,7 @@ fn material(
     non_empty(path).map(|path| Material::File(folder.join(path)))
 }
 
-/// Brings a server URL into the form `scheme://host[:port][/base]`.
+/// Normalises a server URL to `scheme://host[:port][/base]`.
 pub(super) fn check_server(server: &str) -> Result<String, String> {
     let url = Url::parse(server)?;
     if url.user.is_some() {
@@ -316,7 +315,7 @@ pub(super) fn check_server(server: &str) -> Result<String, String> {
     Ok(server.trim_end_matches('/').to_owned())
 }
 
-/// Refuses what the transport cannot do, without printing the URL: it may hold a password.
+/// Refuses what the transport does not support, without printing the URL, which may contain a password.
 fn check_proxy(proxy: &str) -> Result<(), &'static str> {
     let (scheme, _) = proxy.split_once("://").ok_or("needs to start with http://")?;
     match scheme {
@@ -382,7 +381,7 @@ mod tests {
         assert_eq!(read(text).map_err(|p| p.join("\n")).expect("a config").server, "https://a");
     }
 
-    /// One row per mistake: the text, and what the one problem must say.
+    /// One row per mistake: the text, and what the only problem must say.
     #[test]
     fn mistakes_are_named() {
         let no_context = "current-context: x\ncontexts: []\nclusters: []\nusers: []\n";

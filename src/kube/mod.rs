@@ -1,8 +1,8 @@
 //! The Kubernetes API over plain HTTP: requests, errors, watches.
 //!
-//! Pure files decide and parse (`request`, `error`, `watch`, `kubeconfig`), shells beside them do
-//! the I/O (`client`, `watcher`, `config`, `discovery`). No Kubernetes client library and no
-//! async runtime: a watch is a thread that blocks on its stream.
+//! Pure files decide and parse (`request`, `error`, `watch`, `kubeconfig`), shells beside them do the I/O (`client`,
+//! `watcher`, `config`, `discovery`). There is no Kubernetes client library and no async runtime: a watch is a thread
+//! that blocks on its stream.
 
 pub mod client;
 pub mod config;

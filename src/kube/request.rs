@@ -1,15 +1,14 @@
-//! Requests to the Kubernetes API, built but not sent.
+//! Builds requests to the Kubernetes API without sending them.
 //!
-//! Owns: paths, queries, content types and verbs. Nothing a user writes (a name, a namespace, a
-//! selector) can change which path is asked: names are checked and everything is encoded.
-//! Must not: touch a socket, a clock or a credential.
+//! Owns paths, queries, content types and verbs. Nothing that a user writes (a name, a namespace, a selector) can
+//! change the path of a request: names are checked, and everything is encoded. Must not use a socket, a clock or a
+//! credential.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 
-/// A resource type: where its objects live. `const`-able for the types we know, owned for those
-/// that discovery finds.
+/// A resource type and its location in the API. Known types can be constants; discovered ones own their text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resource {
     /// Empty for the core group.
@@ -28,7 +27,7 @@ pub enum Method {
     Delete,
 }
 
-/// The verb as RBAC and audit logs name it; also the label of the request counter.
+/// The verb as in RBAC and audit logs; also the label of the request counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
     Get,
@@ -44,55 +43,55 @@ pub enum Verb {
 pub struct Request {
     pub method: Method,
     pub verb: Verb,
-    /// Starts with `/`, already encoded.
+    /// Starts with `/`; already encoded.
     pub path_and_query: String,
     pub content_type: Option<&'static str>,
     pub body: Vec<u8>,
-    /// Sending it twice has the effect of sending it once, so it may be repeated when a
-    /// connection closed before any answer came.
+    /// Sending it twice has the same effect as once, so it may be repeated if a connection was closed before an answer
+    /// came.
     pub idempotent: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestError {
-    /// A part that cannot be one segment of a path.
+    /// A part that cannot be a path segment.
     Segment { what: &'static str, value: String },
-    /// A namespaced resource needs a namespace for this request.
+    /// This request needs the namespace of a namespaced resource.
     NamespaceMissing { plural: String },
-    /// A cluster-scoped resource has no namespaces.
+    /// A cluster-scoped resource has no namespace.
     NamespaceGiven { plural: String },
 }
 
-/// Options of a list; the default asks for everything in one page.
+/// Options of a list; the default is everything in one page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListOptions<'a> {
-    /// Items per page, 0 for no limit.
+    /// Items per page; 0 means no limit.
     pub limit: u32,
-    /// Where the previous page ended.
+    /// The end of the previous page.
     pub continue_token: Option<&'a str>,
     pub resource_version: Option<&'a str>,
     pub label_selector: Option<&'a str>,
     pub field_selector: Option<&'a str>,
 }
 
-/// Options of a watch. Bookmarks are always asked for: they keep the resource version young.
+/// Options of a watch. Bookmarks are always requested, since they keep the resource version recent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchOptions<'a> {
     pub resource_version: Option<&'a str>,
-    /// After this long the server ends the stream by itself; 0 leaves it to the server.
+    /// Time after which the server ends the stream; 0 leaves it to the server.
     pub timeout_seconds: u32,
     pub label_selector: Option<&'a str>,
     pub field_selector: Option<&'a str>,
 }
 
-/// How a patch's body is to be understood.
+/// The format of a patch's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatchKind<'a> {
-    /// RFC 7386: lists are replaced whole, `null` deletes.
+    /// RFC 7386: lists are replaced as a whole, `null` deletes.
     Merge,
-    /// RFC 6902: a list of operations, `test` among them.
+    /// RFC 6902: a list of operations, which may include `test`.
     Json,
-    /// Server-side apply; `force` takes fields over from other managers.
+    /// Server-side apply; `force` takes fields from other managers.
     Apply { field_manager: &'a str, force: bool },
 }
 
@@ -153,7 +152,7 @@ impl Resource {
         Ok(Request::read(Verb::Get, path))
     }
 
-    /// Creates an object from JSON. The path has no name: the body carries it.
+    /// Creates an object from JSON. The name is in the body, not in the path.
     pub fn create(&self, namespace: Option<&str>, body: Vec<u8>) -> Result<Request, RequestError> {
         if self.namespaced && namespace.is_none() {
             return Err(self.namespace_missing());
@@ -164,7 +163,7 @@ impl Resource {
         Ok(request.with_body("application/json", body))
     }
 
-    /// Creates below an object: `eviction`, `token`, and reviews of that kind.
+    /// Creates a subresource of an object, such as `eviction` or `token`.
     pub fn create_subresource(
         &self,
         namespace: Option<&str>,
@@ -179,7 +178,7 @@ impl Resource {
         Ok(request.with_body("application/json", body))
     }
 
-    /// Replaces an object with JSON that holds the resource version it was read at.
+    /// Replaces an object with JSON that contains the resource version at which it was read.
     pub fn replace(&self, namespace: Option<&str>, name: &str, body: Vec<u8>) -> Result<Request, RequestError> {
         Ok(Request::update(self.object(namespace, name)?, body))
     }
@@ -217,7 +216,7 @@ impl Resource {
         Ok(Request::patch(path, kind, body))
     }
 
-    /// Deletes an object; with `uid`, only that incarnation of it.
+    /// Deletes an object; with `uid`, only if it is still that object and not a later one of the same name.
     pub fn delete(&self, namespace: Option<&str>, name: &str, uid: Option<&str>) -> Result<Request, RequestError> {
         let mut request = Request::read(Verb::Delete, self.object(namespace, name)?);
         request.method = Method::Delete;
@@ -228,7 +227,7 @@ impl Resource {
         Ok(request.with_body("application/json", body.to_string().into_bytes()))
     }
 
-    /// `/apis/<group>/<version>`: what discovery asks for.
+    /// Returns `/apis/<group>/<version>`, which discovery reads.
     pub fn group_version_path(group: &str, version: &str) -> Result<String, RequestError> {
         let mut path = String::new();
         if group.is_empty() {
@@ -275,7 +274,7 @@ impl Resource {
 }
 
 impl Request {
-    /// A plain GET of a path that is already encoded, for `/version`, `/readyz` and discovery.
+    /// Builds a GET of a path that is already encoded, for `/version`, `/readyz` and discovery.
     pub fn get_path(path_and_query: impl Into<String>) -> Self {
         Self::read(Verb::Get, path_and_query.into())
     }
@@ -300,7 +299,7 @@ impl Request {
         }
         let mut request = Self::read(Verb::Patch, query.path);
         request.method = Method::Patch;
-        // Operations such as `add` to a list count how often they are applied.
+        // Applying operations such as `add` to a list twice has another effect than once.
         request.idempotent = kind != PatchKind::Json;
         request.with_body(kind.content_type(), body)
     }
@@ -324,7 +323,7 @@ impl PatchKind<'_> {
         match self {
             PatchKind::Merge => "application/merge-patch+json",
             PatchKind::Json => "application/json-patch+json",
-            // The body is JSON, which is YAML.
+            // JSON is valid YAML.
             PatchKind::Apply { .. } => "application/apply-patch+yaml",
         }
     }
@@ -356,7 +355,7 @@ impl Verb {
     }
 }
 
-/// A path that grows a query.
+/// A path to which query parameters are appended.
 struct Query {
     path: String,
     started: bool,
@@ -383,8 +382,8 @@ impl Query {
     }
 }
 
-/// Appends `/value`. Refuses what the API server itself refuses as a path segment, since encoding
-/// alone does not help: servers and proxies decode `%2e%2e` before they route.
+/// Appends `/value`. Refuses what the API server itself refuses as a path segment; encoding alone would not help, since
+/// servers and proxies decode `%2e%2e` before routing.
 fn push_segment(path: &mut String, what: &'static str, value: &str) -> Result<(), RequestError> {
     let bad = value.is_empty()
         || value == "."
@@ -398,7 +397,7 @@ fn push_segment(path: &mut String, what: &'static str, value: &str) -> Result<()
     Ok(())
 }
 
-/// Percent-encodes everything but the unreserved characters of RFC 3986.
+/// Percent-encodes everything except the unreserved characters of RFC 3986.
 fn push_encoded(out: &mut String, value: &str) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -524,7 +523,7 @@ mod tests {
             assert!(CONFIG_MAPS.get(Some(name), "a").is_err(), "namespace {name:?}");
             assert!(CONFIG_MAPS.get_subresource(NS, "a", name).is_err(), "{name:?}");
         }
-        // Legal for RBAC objects, and harmless once encoded.
+        // Valid for RBAC objects, and harmless once encoded.
         assert_eq!(
             path(CONFIG_MAPS.get(NS, "system:a?b#c&d=é")),
             "/api/v1/namespaces/shop/configmaps/system%3Aa%3Fb%23c%26d%3D%C3%A9"

@@ -1,5 +1,4 @@
-//! The Kubernetes resources that hpalite reads and writes, in one place: the RBAC rules in
-//! `k8s/base` grant exactly these.
+//! All Kubernetes resources that hpalite reads and writes: the RBAC rules in `k8s/base` grant exactly these.
 
 use std::borrow::Cow;
 

@@ -1,10 +1,9 @@
 //! TLS to the API server: rustls with ring, under the HTTP library's transport interface.
 //!
-//! Owns: trust roots, the client certificate, and the connector that wraps a TCP stream.
-//! The library's own connector is not used because it panics on a client certificate that does
-//! not belong to its key, silently skips roots it cannot read, and cannot check the certificate
-//! against another name (`tls-server-name`).
-//! Must not: read files (`config` hands over bytes) or touch rustls' process-wide defaults.
+//! Owns trust roots, the client certificate, and the connector that wraps a TCP stream.
+//! The library's own connector is not used because it panics on a client certificate that does not match its key,
+//! silently skips unreadable roots, and cannot check the certificate against another name (`tls-server-name`).
+//! Must not read files (`config` passes bytes) or change rustls' process-wide defaults.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -19,25 +18,25 @@ use ureq::unversioned::transport::{
 
 use crate::tls::{self, ServerVerifier, certificates, provider};
 
-/// Whom to believe.
+/// Which server certificates to trust.
 pub(super) enum Roots {
     Store(RootCertStore),
     /// `insecure-skip-tls-verify`: anybody.
     Anybody,
 }
 
-/// A certificate chain, leaf first, with the key that belongs to it.
+/// A certificate chain, leaf first, with its private key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// Everything a handshake needs; cheap to clone.
+/// Everything that a handshake needs; cheap to clone.
 #[derive(Clone)]
 pub(super) struct TlsSettings {
     pub(super) config: Arc<ClientConfig>,
-    /// The name the certificate must carry, if it is not the host of the URL.
+    /// The name that the certificate must have, if it is not the host of the URL.
     pub(super) server_name: Option<ServerName<'static>>,
 }
 
-/// Settings that the next handshake uses, replaced when their files change.
+/// The settings for the next handshake, replaced when their files change.
 #[derive(Clone)]
 pub(super) struct TlsCell(Arc<RwLock<TlsSettings>>);
 
@@ -46,7 +45,7 @@ impl TlsCell {
         Self(Arc::new(RwLock::new(settings)))
     }
 
-    /// Connections that stand go on as they are.
+    /// Existing connections stay as they are.
     pub(super) fn replace(&self, settings: TlsSettings) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
@@ -64,7 +63,7 @@ pub(super) fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// Reads a system bundle, where a few odd certificates among hundreds are normal.
+/// Reads a system bundle, which often has some unusable certificates among hundreds.
 pub(super) fn read_system_roots(pem: &[u8]) -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
@@ -76,7 +75,7 @@ pub(super) fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     if ENCRYPTED.iter().any(|mark| contains(pem, mark)) {
         return Err("is encrypted; store it decrypted (openssl pkey)".to_owned());
     }
-    // The error of the PEM reader may quote the line it choked on.
+    // The PEM reader's error may quote a line of the key.
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| "holds no private key in pem".to_owned())
 }
 
@@ -84,7 +83,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-/// Builds the handshake settings. Fails if the key does not belong to the certificate.
+/// Builds the handshake settings. Fails if the key does not match the certificate.
 pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = provider();
     let verifier = match roots {

@@ -1,30 +1,30 @@
-//! Objects read as JSON, for who looks at many kinds and little of each.
+//! Reads objects as plain JSON, for code that needs a few fields of many kinds.
 
 use serde_json::Value;
 
-/// A text, empty where there is none.
+/// Returns a text; empty if there is none.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The entries of a list, none where there is none.
+/// Returns the entries of a list; empty if there is none.
 pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Of `status.conditions`.
+/// Returns the condition of this type in `status.conditions`.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     items(object, "/status/conditions").iter().find(|condition| condition["type"] == kind)
 }
 
-/// Whether a Service leads to the pods of a workload. One without a selector leads to nobody's.
+/// Returns whether a Service selects the pods of a workload. One without a selector selects none.
 pub(crate) fn selects(service: &Value, workload: &Value) -> bool {
     let labels = &workload["spec"]["template"]["metadata"]["labels"];
     let selector = service.pointer("/spec/selector").and_then(Value::as_object);
     selector.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value))
 }
 
-/// Whether one of these EndpointSlices has a ready endpoint; what is not said is ready, as the API has it.
+/// Returns whether one of these EndpointSlices has a ready endpoint; as in the API, absence means ready.
 pub(crate) fn has_ready_endpoint(slices: &[Value]) -> bool {
     let is_ready = |endpoint: &Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
     slices.iter().any(|slice| items(slice, "/endpoints").iter().any(is_ready))

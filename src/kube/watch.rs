@@ -1,9 +1,8 @@
-//! What a watch does next, and what its bytes mean.
+//! Decides what a watch does next, and decodes its bytes.
 //!
-//! Owns: the states list and watch, the resource version, pauses after faults, the cutting of a
-//! stream into lines, and the decoding of items one by one, so that one bad object cannot take
-//! its neighbours with it.
-//! Must not: read a socket, a clock or a random number by itself: `watcher` brings them.
+//! Owns the states list and watch, the resource version, pauses after faults, the splitting of a stream into lines, and
+//! the decoding of items one by one, so that a broken object does not affect others.
+//! Must not read a socket, a clock or a random number itself: `watcher` passes them in.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,37 +15,37 @@ use super::error::{Error, Status};
 use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
-/// Items per page. 500 is what kubectl uses; at a typical 5 KB an object a page is 2.5 MB.
+/// Items per page. kubectl uses 500 as well; with a typical 5 KB per object a page has 2.5 MB.
 pub(super) const PAGE_ITEMS: u32 = 500;
 
-/// The API server's store refuses objects above 1.5 MiB; their JSON with managed fields and an
-/// escaped annotation can be a few times that. Longer lines are not objects.
+/// The API server stores no objects above 1.5 MiB; their JSON with managed fields and an escaped annotation can have a
+/// few times that. A longer line is not an object.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Spare room of an empty line buffer that is kept; the rest of a huge line is given back.
+/// Spare capacity that an empty line buffer keeps; that of a huge line is released.
 const LINE_BYTES_KEPT: usize = 64 * 1024;
 
-/// Lines in a row at the same place that cannot be read before we list again: the second look
-/// shows whether the server or the connection was at fault.
+/// Consecutive unreadable lines at the same position before a new list: the second attempt shows whether the server or
+/// the connection was at fault.
 const BAD_LINES_MAX: u32 = 2;
 
-/// A stream that lived this long counts as a success even if nothing happened on it.
+/// A stream that lasted this long counts as a success even without events.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 
-/// Watches end by themselves after 5 minutes, give or take one, so that they spread over the
-/// replicas of the API server and do not all return at the same moment.
+/// The server ends each watch after 5 minutes, give or take one, so that watches spread over the replicas of the API
+/// server and are not all restarted at the same time.
 const WATCH_SECONDS: (u32, u32) = (240, 360);
 
-/// A resource that is missing or forbidden may be installed or allowed any time, by hand: look
-/// again soon enough that the person who does it sees it work.
+/// A missing or forbidden resource may be installed or allowed by hand at any time; the pause is short enough for that
+/// person to see the effect.
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Time limits of one watch; tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
-    /// The resource need not be there: its absence is told once, as information.
+    /// The resource may be absent, which is logged once, as information.
     pub optional: bool,
-    /// Bookmarks come about once a minute: twice that in silence means a dead connection.
+    /// Bookmarks come about once a minute: silence for twice that long means a dead connection.
     pub read_timeout: Duration,
     pub pause_min: Duration,
     pub pause_max: Duration,
@@ -63,7 +62,7 @@ impl Default for WatchSettings {
     }
 }
 
-/// What a projection of an object must keep for the watch to go on after it.
+/// What a projection of an object must keep, so that the watch can continue after it.
 pub trait HasMeta {
     fn resource_version(&self) -> &str;
 }
@@ -84,7 +83,7 @@ pub struct ObjectRef {
 pub(super) struct Page<'a> {
     #[serde(default)]
     pub(super) metadata: PageMeta,
-    // `null` is how Go writes an empty list.
+    // Go writes an empty list as `null`.
     #[serde(borrow, default)]
     items: Option<Vec<&'a RawValue>>,
 }
@@ -177,17 +176,17 @@ pub(super) fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<
     }
 }
 
-/// Cuts a stream into lines, however its bytes are split.
+/// Splits a stream into lines, however it is divided into reads.
 #[derive(Default)]
 pub(super) struct Lines {
     buffer: Vec<u8>,
-    /// Where the next line starts.
+    /// Start of the next line.
     start: usize,
-    /// Up to here no line end was found, so that a long line is searched once, not per read.
+    /// No line ends before this position, so that a long line is searched only once and not at each read.
     searched: usize,
 }
 
-/// A line grew past `LINE_BYTES_MAX`.
+/// A line exceeds `LINE_BYTES_MAX`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LineTooLong;
 
@@ -204,7 +203,7 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole line that is not blank, without its end.
+    /// Returns the next complete line that is not blank, without its end.
     pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         loop {
             let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
@@ -271,14 +270,14 @@ impl Machine {
         self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1)
     }
 
-    /// A page was delivered; true if it was the last.
+    /// Records that a page was delivered; returns true if it was the last.
     pub(super) fn page_read(&mut self, meta: PageMeta) -> bool {
         if !meta.continue_token.is_empty() {
             self.phase = Phase::List { continue_token: Some(meta.continue_token) };
             return false;
         }
-        // Faults stay counted: a server whose watches fail right after good lists must not be
-        // listed without a pause.
+        // The count of faults is kept: a server whose watches fail directly after good lists must not be listed without
+        // a pause.
         self.phase = Phase::Watch { resource_version: meta.resource_version };
         true
     }
@@ -295,22 +294,22 @@ impl Machine {
         }
     }
 
-    /// The stream ended in order. Returns the pause before the next one.
+    /// The stream ended properly. Returns the pause before the next one.
     pub(super) fn stream_ended(&mut self, lived: Duration, lines: u64) -> Duration {
         if lines > 0 || lived >= HEALTHY_AFTER {
             self.faults = 0;
             return Duration::ZERO;
         }
-        // A server that only ever closes would otherwise be asked as fast as it can close.
+        // Without a pause, a server that only closes streams would be asked as fast as it does so.
         self.pause(self.settings.pause_max)
     }
 
-    /// Nothing came for too long: most likely a dead connection, so try another at once.
+    /// The stream was silent for too long, probably because of a dead connection, so the next attempt is immediate.
     pub(super) fn stream_silent(&mut self) -> Duration {
         Duration::ZERO
     }
 
-    /// A line that is no event. The same place is tried once more before listing again.
+    /// A line was not an event. The same position is tried once more before a new list.
     pub(super) fn line_bad(&mut self) -> Duration {
         self.bad_lines += 1;
         if self.bad_lines >= BAD_LINES_MAX {
@@ -320,22 +319,22 @@ impl Machine {
         self.pause(self.settings.pause_max)
     }
 
-    /// A request failed, or the stream reported a failure. Returns the pause before the next.
+    /// A request failed, or the stream reported a failure. Returns the pause before the next request.
     pub(super) fn failed(&mut self, error: &Error) -> Duration {
         if error.is_gone() {
             let again = self.faults > 0;
             self.relist();
             let pause = self.pause(self.settings.pause_max);
-            // Ordinary after a gap: nothing is wrong the first time.
+            // Normal after an interruption, so not a fault the first time.
             return if again { pause } else { Duration::ZERO };
         }
         if matches!(error, Error::TooLarge { .. }) && self.page_items > 1 {
-            // Continue tokens do not depend on the page size.
+            // Continue tokens are independent of the page size.
             self.page_items /= 2;
             return Duration::ZERO;
         }
         if error.is_forbidden() || error.is_not_found() {
-            // What we know may be stale once it works again: a CRD can be deleted and remade.
+            // The known objects may be outdated once it works again: a CRD can be deleted and recreated.
             self.relist();
             return self.pause(self.settings.pause_max.min(DENIED_PAUSE_MAX));
         }
@@ -347,7 +346,7 @@ impl Machine {
         self.phase = Phase::List { continue_token: None };
     }
 
-    /// Doubles with each fault, half of it random.
+    /// Doubles with each fault; half of the pause is random.
     fn pause(&mut self, max: Duration) -> Duration {
         let doubled = self.settings.pause_min.saturating_mul(1 << self.faults.min(16));
         self.faults = self.faults.saturating_add(1);
@@ -356,7 +355,7 @@ impl Machine {
     }
 }
 
-/// Decides which complaint is worth a log line: the first, then one in 30 s.
+/// Decides which faults are logged: the first, then one in 30 s.
 #[derive(Default)]
 pub(super) struct Complaints {
     last: Option<Instant>,
@@ -366,7 +365,7 @@ pub(super) struct Complaints {
 impl Complaints {
     const EVERY: Duration = Duration::from_secs(30);
 
-    /// Some(number of complaints kept back) if this one is to be logged.
+    /// Returns the number of suppressed faults if this one is to be logged.
     pub(super) fn voice(&mut self, now: Instant) -> Option<u64> {
         let quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) < Self::EVERY);
         if quiet {

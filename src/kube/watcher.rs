@@ -1,4 +1,4 @@
-//! Threads that keep watches running and hand their events to an owner.
+//! Threads that run watches and pass their events to an owner.
 //!
 //! Owns: one thread and one stream per watched namespace (or one for all), the log lines about
 //! their faults, and their counters. What to do next is decided in `watch`.
@@ -22,10 +22,10 @@ use super::request::{ListOptions, Resource, WatchOptions};
 use super::watch::{Complaints, HasMeta, Line, LineError, Lines, Machine, Page, Phase, WatchSettings, decode_line};
 use crate::scaling::event::WatchEvent;
 
-/// One read of a stream; equal to the transport's own buffer, so larger gains nothing.
+/// Bytes of one read; equal to the transport's own buffer, so more would gain nothing.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Running watches of one resource. Dropping it leaves the threads to themselves.
+/// The running watches of one resource. Dropping it does not stop the threads.
 pub struct Watcher {
     shared: Arc<Shared>,
     client: Client,
@@ -39,7 +39,7 @@ struct Shared {
     streams: AtomicU64,
     faults: AtomicU64,
     invalid: AtomicU64,
-    /// Since when nothing is heard from the API server.
+    /// When the connection to the API server was lost.
     deaf_since: Mutex<Option<Instant>>,
 }
 
@@ -56,19 +56,19 @@ impl Shared {
 /// Counters since the start, over all namespaces of a watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WatchStats {
-    /// Lists begun.
+    /// Lists started.
     pub lists: u64,
     /// Streams opened.
     pub streams: u64,
-    /// Requests or streams that failed, silence included.
+    /// Requests or streams that failed, including silent streams.
     pub faults: u64,
     /// Objects that could not be read.
     pub invalid: u64,
 }
 
 impl Watcher {
-    /// Starts watching. No namespaces means all of them; several mean a stream and a thread each,
-    /// and a clone of the sink each. A sink that breaks ends the whole watcher.
+    /// Starts watching. No namespaces means all of them; several have a stream, a thread and a clone of the sink each.
+    /// A sink that returns `Break` ends the whole watcher.
     pub fn spawn<T, S>(
         name: &str,
         client: &Client,
@@ -84,8 +84,8 @@ impl Watcher {
         Self::spawn_filtered(name, client, resource, namespaces, None, settings, sink)
     }
 
-    /// Starts watching the one object of this name, which rights on that name alone allow.
-    /// `namespace` is `None` for cluster-scoped kinds.
+    /// Starts watching the one object of this name, for which rights on that name are enough. `namespace` is `None` for
+    /// cluster-scoped kinds.
     pub fn spawn_one<T, S>(
         name: &str,
         client: &Client,
@@ -103,7 +103,7 @@ impl Watcher {
         Self::spawn_filtered(name, client, resource, &namespaces, Some(selector), settings, sink)
     }
 
-    /// Starts watching what a field selector lets through.
+    /// Starts watching the objects that match a field selector.
     pub fn spawn_filtered<T, S>(
         name: &str,
         client: &Client,
@@ -143,8 +143,8 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Asks the threads to end. One that waits on a quiet stream notices at its next bookmark,
-    /// within about a minute; `Client::shutdown_watches` wakes it at once.
+    /// Asks the threads to end. A thread that waits on a quiet stream notices at the next bookmark, within about a
+    /// minute; `Client::shutdown_watches` wakes it immediately.
     pub fn stop(&self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.client.watch_stop().nudge();
@@ -153,7 +153,7 @@ impl Watcher {
     /// Waits until all threads have ended.
     pub fn join(self) {
         for thread in self.threads {
-            // A panic was already reported by its own thread.
+            // A panic has already been reported by the thread itself.
             let _ = thread.join();
         }
     }
@@ -162,9 +162,9 @@ impl Watcher {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// How long a watch of one namespace, or of all, has had neither a list nor a stream: what is known of its objects may be
-    /// that old, and a little more, since a connection that died in silence is noticed after the read timeout. `None`
-    /// while it is in touch.
+    /// Returns how long a watch of a namespace, or of the cluster, has had neither a list nor a stream: the known
+    /// objects may be that outdated, and slightly more, since a silently dead connection is noticed only after the read
+    /// timeout. `None` while it is connected.
     pub fn deaf_for(&self) -> Option<Duration> {
         let since = *self.shared.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.map(|since| since.elapsed())
@@ -181,7 +181,7 @@ impl Watcher {
     }
 }
 
-/// What one thread owns.
+/// The state of one thread.
 struct Task<S> {
     name: String,
     client: Client,
@@ -196,9 +196,9 @@ struct Task<S> {
     sink: S,
 }
 
-/// Why a step did not complete.
+/// Why a step was not completed.
 enum Halt {
-    /// The owner or the process wants no more.
+    /// The owner or the process has asked to stop.
     Stop,
     Pause(Duration),
 }
@@ -225,7 +225,7 @@ impl<S> Task<S> {
                 break;
             }
         }
-        // One namespace alone would be half a picture.
+        // A single namespace would give incomplete facts.
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.client.watch_stop().nudge();
         debug!(watch = self.name.as_str(); "watch ended");
@@ -349,13 +349,13 @@ impl<S> Task<S> {
         }
     }
 
-    /// A failure that leaves the owner without a list.
+    /// Handles a failure that leaves the owner without a list.
     fn unlisted<T>(&mut self, error: &Error) -> Halt
     where
         S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
         let halt = self.fault("list", error);
-        // What is tried again at once is no news.
+        // A failure that is retried immediately is not reported.
         if matches!(&halt, Halt::Stop | Halt::Pause(Duration::ZERO)) {
             return halt;
         }
@@ -366,7 +366,7 @@ impl<S> Task<S> {
         }
     }
 
-    /// Takes note of a failure and says what comes after it.
+    /// Records a failure and decides what follows.
     fn fault(&mut self, step: &'static str, error: &Error) -> Halt {
         if matches!(error, Error::Shutdown) {
             return Halt::Stop;
@@ -380,7 +380,7 @@ impl<S> Task<S> {
                 info!(watch = self.name.as_str(), resource = resource.as_str(); "resource is not installed, which is fine");
             }
         } else if error.is_gone() {
-            // Ordinary life of a watch: nobody has to do anything.
+            // Normal for a watch: nobody has to act.
             debug!(watch = self.name.as_str(), step; "resource version expired, listing again");
         } else {
             let fix = if error.is_not_found() {

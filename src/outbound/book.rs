@@ -1,43 +1,43 @@
-//! What is known of names, how old it is, and which name is looked up next.
+//! Known names, the age of their addresses, and which name is looked up next.
 //!
-//! Pure: time is an argument. One look-up of a name is under way at most. Names are looked
-//! up in the order of asking; those that are answered slowly leave threads to the others.
+//! Pure: time is an argument. At most one look-up of a name is in flight. Names are looked up in the order of requests;
+//! those with slow answers leave threads to others.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long addresses serve without a new look-up. The C library does not say for how long a name server vouches for
-/// them; CoreDNS gives 5 s for Services and up to 30 s for the rest. A connection that fails is looked up again sooner,
-/// so this only delays the move to addresses beside those that still answer, and kept connections delay that anyway.
+/// How long addresses are used without a new look-up. The C library does not return the TTL of a name server's answer;
+/// CoreDNS has 5 s for Services and up to 30 s for others. A failed connection causes an earlier look-up, so this only
+/// delays the use of additional addresses, and kept connections delay that anyway.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// Addresses of this age still serve while name servers do not answer: scaling survives their restart.
+/// Addresses up to this age are used while name servers do not answer, so that scaling survives their restart.
 const USABLE: Duration = Duration::from_secs(300);
 
 /// With such addresses at hand nobody waits longer than this for new ones.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A connection that failed asks again no sooner than this after the last look-up.
+/// After a failed connection a name is looked up again no sooner than this after the last look-up.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
-/// The pause after the first failure, doubled by each further one, and its end.
+/// The pause after the first failure, which doubles with each further one, and its maximum.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A name whose failing takes long gets at most one part in five of a thread.
+/// A name whose look-up fails slowly gets at most a fifth of a thread.
 const PAUSE_OF_SLOW: u32 = 4;
 const PAUSE_OF_SLOW_MAX: Duration = Duration::from_secs(60);
 
-/// A look-up that takes longer is slow: healthy name servers need milliseconds, and the C library asks again after 5 s.
+/// A longer look-up is slow: healthy name servers need milliseconds, and the C library retries after 5 s.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// How long a domain is remembered to be slow, and how many are.
+/// How long a domain is remembered as slow, and how many domains are.
 const SLOW_FOR: Duration = Duration::from_secs(60);
 const SLOW_MAX: usize = 256;
 
-/// Names that are kept: 4,096 of 253 bytes with 16 addresses are 3 MB.
+/// Names kept: 4,096 of 253 bytes with 16 addresses take 3 MB.
 pub(super) const NAMES_MAX: usize = 4_096;
 
 /// Why a name has no address.
@@ -45,20 +45,20 @@ pub(super) const NAMES_MAX: usize = 4_096;
 pub enum Failure {
     /// The name servers say that there is none.
     NoSuchHost,
-    /// They do not answer, or say that they cannot.
+    /// The name servers do not answer, or report a failure.
     Passing,
-    /// It was not known within the time that the asker had.
+    /// The look-up took longer than the caller could wait.
     Late,
 }
 
 pub(crate) type Addresses = Arc<[IpAddr]>;
 
-/// What one who asks for a name gets.
+/// The result of looking for a name.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Look {
     Known(Addresses),
     Failed(Failure),
-    /// A look-up is wanted; these serve if it takes long.
+    /// A look-up is needed; the addresses can be used if it takes long.
     Wanted(Option<Addresses>),
 }
 
@@ -81,14 +81,14 @@ struct Entry {
 }
 
 pub(super) struct Book {
-    /// Threads there may be.
+    /// Maximum number of threads.
     threads: usize,
     names: HashMap<String, Entry>,
-    /// Names of phase `Queued`; somebody waits for each.
+    /// Names in phase `Queued`, each with a waiting request.
     queue: VecDeque<String>,
-    /// Names of phase `Running`, at most as many as threads.
+    /// Names in phase `Running`, at most one per thread.
     running: Vec<String>,
-    /// Domains that were slow, and until when that is held against them.
+    /// Domains that were slow, and until when they count as such.
     slow: HashMap<String, Instant>,
 }
 
@@ -119,7 +119,7 @@ impl Book {
         }
     }
 
-    /// Somebody waits for the name from now on.
+    /// Records that a request waits for the name.
     pub(super) fn join(&mut self, name: &str, now: Instant) {
         if !self.names.contains_key(name) {
             self.make_room();
@@ -136,7 +136,7 @@ impl Book {
         }
     }
 
-    /// He does not any more. What nobody waits for is not begun, so that the queue is never longer than those who wait.
+    /// Records that a request no longer waits. Look-ups that no request waits for leave the queue, which bounds it.
     pub(super) fn leave(&mut self, name: &str) {
         let Some(entry) = self.names.get_mut(name) else { return };
         entry.waiting = entry.waiting.saturating_sub(1);
@@ -146,7 +146,7 @@ impl Book {
         }
     }
 
-    /// The name that a free thread is to look up. None leaves the thread free for others.
+    /// Returns the name that a free thread must look up; None leaves the thread free.
     pub(super) fn begin(&mut self, now: Instant) -> Option<String> {
         let at = (0..self.queue.len()).find(|at| self.may_run(&self.queue[*at], now))?;
         let name = self.queue.remove(at)?;
@@ -157,8 +157,8 @@ impl Book {
         Some(name)
     }
 
-    /// A name that has had addresses may use every thread. Others leave one free, one domain leaves another, a slow
-    /// domain has one, and all slow domains together have half.
+    /// Names that have had addresses may use every thread. The others leave one free, those of a single domain another
+    /// one, a slow domain has one, and all slow domains together have half.
     fn may_run(&self, name: &str, now: Instant) -> bool {
         if self.names.get(name).is_some_and(|entry| entry.known.is_some()) || self.threads == 1 {
             return true;
@@ -212,7 +212,7 @@ impl Book {
         }
     }
 
-    /// A connection to one of these addresses failed. Whether a new look-up may bring others.
+    /// Records that a connection to one of the addresses failed. Returns whether a new look-up may find others.
     pub(super) fn suspect(&mut self, name: &str, now: Instant) -> bool {
         let Some(entry) = self.names.get_mut(name) else { return false };
         let Some((_, at)) = &entry.known else { return false };
@@ -220,7 +220,7 @@ impl Book {
         now.saturating_duration_since(*at) >= SUSPECT_AFTER
     }
 
-    /// The one that was not used for longest goes, those without an address before all others.
+    /// Removes the least recently used name, preferably one without addresses.
     fn make_room(&mut self) {
         if self.names.len() < NAMES_MAX {
             return;
@@ -232,7 +232,7 @@ impl Book {
         }
     }
 
-    /// Names that are looked up or wait for it.
+    /// Names that are being looked up or are queued.
     pub(super) fn wanted(&self) -> usize {
         self.running.len() + self.queue.len()
     }
@@ -253,8 +253,8 @@ impl Book {
     }
 }
 
-/// Whose name servers answer, as far as a name shows it: a tenant who lets his be slow slows his own names. In a
-/// cluster that is the namespace (`a.shop`, `a.shop.svc`, `a.shop.svc.cluster.local`), else the last two labels.
+/// Returns the domain whose name servers answer, as far as the name shows it, so that a tenant with slow ones delays
+/// only its own names. Within a cluster that is the namespace (`a.shop`, `a.shop.svc`, …), else the last two labels.
 fn domain(name: &str) -> &str {
     let name = name.trim_end_matches('.');
     let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
@@ -278,7 +278,7 @@ mod tests {
         Arc::from([IpAddr::from([10, 0, 0, last])])
     }
 
-    /// One look-up from asking to its end.
+    /// One complete look-up.
     fn found(book: &mut Book, name: &str, found: Result<Addresses, Failure>, at: Instant, took: Duration) {
         book.join(name, at);
         assert_eq!(book.begin(at).as_deref(), Some(name));
@@ -298,13 +298,13 @@ mod tests {
         ] {
             assert_eq!(book.look("a", now + after), expected, "{after:?}");
         }
-        // Name servers are away: what was known serves on, without a look-up for each asker.
+        // Name servers do not answer: known addresses are still used, without a look-up for each request.
         let later = now + 40 * SECOND;
         found(&mut book, "a", Err(Failure::Passing), later, Duration::ZERO);
         assert_eq!(book.look("a", later), Look::Known(addresses(1)));
         assert_eq!(book.look("a", later + SECOND), Look::Wanted(Some(addresses(1))));
         assert_eq!(book.look("a", now + 301 * SECOND), Look::Wanted(None));
-        // The name is gone.
+        // The name no longer exists.
         found(&mut book, "a", Err(Failure::NoSuchHost), later + SECOND, Duration::ZERO);
         assert_eq!(book.look("a", later + SECOND), Look::Failed(Failure::NoSuchHost));
     }
@@ -368,7 +368,7 @@ mod tests {
         let others = running(&mut book, now);
         assert_eq!(others, ["new.other.svc", "good.shop.svc"], "a thousand wait before them");
         others.iter().for_each(|name| book.finish(name, Ok(addresses(1)), now));
-        // Now it is known to be slow, and two more such domains come.
+        // Now the domain is known to be slow, and two more such domains are requested.
         let later = now + SECOND;
         book.finish("n0.slow.example", Err(Failure::Passing), later);
         book.finish("n1.slow.example", Err(Failure::Passing), later);

@@ -1,7 +1,7 @@
-//! Names, rules and sockets as the HTTP library wants them.
+//! Connects name look-ups and rules with the HTTP library.
 //!
-//! The library resolves before it looks for an idle connection, and connects to exactly the addresses that it was given:
-//! what is judged here is what is connected to, for each request and each hop of a redirect, with no look-up between.
+//! The library resolves before it looks for an idle connection, and connects exactly to the addresses that it gets. So
+//! the judged addresses are those that are used, for each request and redirect, without another look-up in between.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,13 +18,13 @@ use ureq::{Error, Timeout};
 use super::names::{Failure, Names};
 use super::networks::{Refused, Rules};
 
-/// Where a request has no time limit of its own.
+/// For requests without a time limit of their own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Addresses that are tried of one name; the library takes no more.
+/// Addresses tried per name; the library takes no more.
 const ADDRESSES_MAX: usize = 16;
 
-/// Why a name was not looked up to its end.
+/// The look-up of a name did not end in time, or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unresolved;
 
@@ -36,13 +36,13 @@ impl fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
-/// Resolves for one HTTP client.
+/// The resolver of one HTTP client.
 #[derive(Clone)]
 pub(crate) struct Guard {
     names: Arc<Names>,
-    /// None judges nothing: the operator chose the server.
+    /// None if the operator chose the server, so that no address is judged.
     rules: Option<Arc<Rules>>,
-    /// The proxy, which the operator chose: host and port.
+    /// The host and port of the proxy, which the operator chose.
     proxy: Option<(String, u16)>,
 }
 
@@ -127,8 +127,8 @@ pub(crate) fn place(uri: &Uri) -> Option<(&str, u16)> {
     Some((host, uri.port_u16().unwrap_or(usual)))
 }
 
-/// Connects over TCP. When no kept address of a name answers, the name is looked up again, and what is new is tried in
-/// the time that is left.
+/// Connects over TCP. If no known address of a name answers, looks the name up again and tries new addresses in the
+/// remaining time.
 #[derive(Debug)]
 pub(crate) struct Direct {
     tcp: TcpConnector,
@@ -146,7 +146,7 @@ impl<In: Transport> Connector<In> for Direct {
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         if chained.is_some() {
-            // A proxy's connection.
+            // The connection of a proxy.
             return self.tcp.connect(details, chained);
         }
         let began = Instant::now();

@@ -1,8 +1,8 @@
-//! The threads that look names up, for all who connect.
+//! The threads that look up names for all connections.
 //!
-//! The C library's `getaddrinfo` waits as long as name servers let it and cannot be interrupted, so it runs on few
-//! threads of its own, started when the first name comes: whoever asks waits as long as he has time, and what comes
-//! later is there for the next one. [`super::book`] decides.
+//! The C library's `getaddrinfo` takes as long as name servers do and cannot be interrupted, so it runs on a few
+//! threads of its own, started with the first name: a request waits as long as it can, and a later result is kept for
+//! the next one. [`super::book`] decides.
 
 use std::fmt;
 use std::io;
@@ -16,19 +16,19 @@ use super::book::{Addresses, Book};
 pub use super::book::Failure;
 pub(crate) use super::book::{Look, PATIENCE};
 
-/// Threads for the names of metric servers: one is left to names that have had addresses, another to other domains
-/// than a slow one's, see [`super::book`]. Where name servers answer, one is enough for a thousand names a second.
+/// Threads for the names of metric servers: one is reserved for names that have had addresses, another for other
+/// domains than a slow one, see [`super::book`]. With working name servers one is enough for a thousand names a second.
 pub const THREADS: usize = 4;
 
-/// Stack of a thread: `getaddrinfo` of glibc and of musl takes some 20 KiB.
+/// Bytes of a thread's stack: `getaddrinfo` of glibc and of musl needs about 20 KiB.
 const STACK: usize = 256 << 10;
 
-/// The longest name there is; a longer one would only take memory.
+/// The longest possible name; a longer one would only take memory.
 const NAME_MAX: usize = 255;
 
 type LookUp = dyn Fn(&str) -> Result<Vec<IpAddr>, Failure> + Send + Sync;
 
-/// Names and their addresses. Threads end with it.
+/// Names and their addresses. The threads end when it is dropped.
 pub struct Names {
     shared: Arc<Shared>,
 }
@@ -36,11 +36,11 @@ pub struct Names {
 struct Shared {
     look_up: Box<LookUp>,
     threads_max: usize,
-    // Locked for looks and notes only, never during a look-up.
+    // Locked only to read and write the book, never during a look-up.
     state: Mutex<State>,
-    /// A look-up ended.
+    /// A look-up has ended.
     ended: Condvar,
-    /// A name is queued, or may begin now, or all is over.
+    /// A name is queued, or may start now, or the threads must end.
     work: Condvar,
 }
 
@@ -55,13 +55,13 @@ struct State {
 }
 
 impl Names {
-    /// Asks the system, by `threads` threads at most.
+    /// Looks names up with the system's resolver, on at most `threads` threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self::with(threads, ask_the_system)
     }
 
-    /// Asks `look_up`, which may take its time.
+    /// Looks names up with `look_up`, which may block.
     #[must_use]
     pub fn with(
         threads: usize,
@@ -78,10 +78,10 @@ impl Names {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The addresses of a name, in the order in which they are to be tried; never empty. Waits up to `within`.
+    /// Returns the addresses of a name in the order in which they are to be tried; never empty. Waits up to `within`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there are none.
     pub fn addresses(&self, name: &str, within: Duration) -> Result<Arc<[IpAddr]>, Failure> {
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Failure::NoSuchHost);
@@ -145,7 +145,7 @@ impl Names {
         self.shared.lock().book.suspect(&name.to_ascii_lowercase(), Instant::now())
     }
 
-    /// Threads that there are.
+    /// Number of threads that run.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.shared.lock().threads
@@ -204,7 +204,7 @@ impl Shared {
             state = self.lock();
             state.book.finish(&name, found, Instant::now());
             self.ended.notify_all();
-            // What had to wait for this thread's name to end may begin on another one.
+            // Names that could not run beside this one may start now.
             self.work.notify_all();
             if !state.listeners.is_empty() {
                 let listeners = state.listeners.clone();
@@ -218,7 +218,7 @@ impl Shared {
 }
 
 fn ask_the_system(name: &str) -> Result<Vec<IpAddr>, Failure> {
-    // A port has to be named; what is given back for it is not used.
+    // A port is required, but not used.
     match (name, 0).to_socket_addrs() {
         Ok(found) => {
             let mut addresses: Vec<IpAddr> = Vec::new();
@@ -233,7 +233,7 @@ fn ask_the_system(name: &str) -> Result<Vec<IpAddr>, Failure> {
     }
 }
 
-/// There is no type for it, and the text is the C library's.
+/// The standard library has no error kind for it, and the text is the C library's.
 fn failure(error: &io::Error) -> Failure {
     let text = error.to_string();
     let passing = text.contains("emporary") || text.contains("ry again") || !text.contains("lookup");
@@ -266,14 +266,14 @@ mod tests {
         assert_eq!((asked.load(Ordering::SeqCst), names.threads()), (1, 1));
     }
 
-    /// The fault was a thread for each look-up, which outlived the asker.
+    /// Regression: each look-up once had a thread, which outlived the request.
     #[test]
     fn thousands_of_slow_names_take_no_more_threads_and_hold_up_nobody() {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let names = Names::with(4, move |name| {
             if name.ends_with("slow.example") {
-                // Until the test ends.
+                // Blocks until the test ends.
                 let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 return Err(Failure::Passing);
             }
@@ -299,7 +299,7 @@ mod tests {
             let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
             Ok(vec![IpAddr::from([10, 0, 0, 1])])
         });
-        // Long enough for its thread to begin.
+        // Waits until its thread has started.
         let mut begun = false;
         while !begun {
             assert_eq!(names.addresses("a", Duration::from_millis(5)), Err(Failure::Late));
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(names.addresses("", GENEROUS), Err(Failure::NoSuchHost));
         assert_eq!(names.threads(), 0);
         assert!(names.addresses("localhost", GENEROUS).unwrap().iter().all(IpAddr::is_loopback));
-        // Spellings that only the C library knows come back as what they are.
+        // Notations that only the C library understands yield the addresses that they are.
         assert_eq!(names.addresses("0x7f.1", GENEROUS).unwrap()[..], [IpAddr::from([127, 0, 0, 1])]);
     }
 

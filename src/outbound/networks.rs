@@ -1,14 +1,14 @@
-//! Which addresses may be asked in somebody else's name.
+//! Which addresses may be contacted on behalf of users.
 //!
-//! Whoever may write a ScaledObject chooses where the process connects to, and reads the answer as a number or an error
-//! text. What only this process or this machine can reach must therefore stay out of reach unless the operator names
-//! it. Private networks are allowed: pods and Services live there.
+//! Anybody who may write a ScaledObject chooses a server for the process to contact, and sees the answer as a number or
+//! an error text. Addresses that only this process or machine can reach must therefore be refused unless the operator
+//! allows them. Private networks are allowed: pods and Services are there.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
-/// Addresses that begin alike: `127.0.0.0/8`, `fd00::/8`, or one address.
+/// An address range such as `127.0.0.0/8` or `fd00::/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -59,14 +59,14 @@ impl fmt::Display for Network {
     }
 }
 
-/// What is refused, what it is, and the network that a flag would have to name.
+/// Refused ranges with their kind; a flag can allow a range by name.
 const REFUSED: [(Network, &str); 15] = [
     (Network::v4(127, 0, 0, 0, 8), "a loopback address"),
     (Network::v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "a loopback address"),
-    // Linux takes 0.0.0.0 for loopback.
+    // Linux treats 0.0.0.0 as loopback.
     (Network::v4(0, 0, 0, 0, 8), "an unspecified address"),
     (Network::v6([0; 8], 128), "an unspecified address"),
-    // The metadata of AWS, Google, Azure, OpenStack and others are at 169.254.169.254.
+    // The metadata services of AWS, Google, Azure, OpenStack and others are at 169.254.169.254.
     (Network::v4(169, 254, 0, 0, 16), "a link-local address"),
     (Network::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "a link-local address"),
     (Network::v4(224, 0, 0, 0, 4), "a multicast address"),
@@ -79,11 +79,11 @@ const REFUSED: [(Network, &str); 15] = [
     (Network::v4(100, 100, 100, 200, 32), "an address of a cloud's metadata"),
     (Network::v4(168, 63, 129, 16, 32), "an address of a cloud's metadata"),
     (Network::v4(192, 0, 0, 192, 32), "an address of a cloud's metadata"),
-    // Whatever is behind it is judged by no rule.
+    // No rule can judge the address behind it.
     (Network::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), "an address of a Teredo tunnel"),
 ];
 
-/// IPv6 networks whose addresses carry one of IPv4, and how many bits follow it. Mapped ones are read as IPv4 before.
+/// IPv6 ranges that embed an IPv4 address, and the number of bits after it. Mapped ones are converted to IPv4 before.
 const CARRIERS: [(Network, u32); 5] = [
     // IPv4-compatible.
     (Network::v6([0; 8], 96), 0),
@@ -96,7 +96,7 @@ const CARRIERS: [(Network, u32); 5] = [
     (Network::v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), 80),
 ];
 
-/// Why an address is not asked.
+/// Why an address is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     address: SocketAddr,
@@ -105,7 +105,7 @@ pub struct Refused {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Why {
-    /// What it is, and what would allow it.
+    /// The kind of address, and the range that would allow it.
     Kind(&'static str, String),
     Own,
 }
@@ -125,21 +125,21 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What the operator allows, and what is ours.
+/// The addresses that the operator allows, and those of this process.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub allowed: Vec<Network>,
-    /// Where the process listens. Refused at every address of this machine, whatever is allowed.
+    /// Where the process listens. Refused at every address of this machine, even if allowed.
     pub own: Vec<SocketAddr>,
 }
 
 impl Rules {
-    /// Whether an address may be connected to.
+    /// Judges whether an address may be contacted.
     ///
     /// # Errors
     /// Why not.
     pub fn judge(&self, address: SocketAddr) -> Result<(), Refused> {
-        // The system connects a mapped address over IPv4.
+        // The system connects to a mapped address over IPv4.
         let ip = address.ip().to_canonical();
         let refused = |why| Err(Refused { address: SocketAddr::new(ip, address.port()), why });
         if self.own.iter().any(|own| own.port() == address.port()) && is_of_this_machine(ip) {
@@ -158,8 +158,8 @@ impl Rules {
         }
     }
 
-    /// Judges the host of an address that a proxy resolves, as far as its text says what it is: numbers are addresses,
-    /// and `localhost` is the proxy's own machine.
+    /// Judges a host that a proxy resolves, as far as its text shows its address: numbers are addresses, and
+    /// `localhost` is the proxy's own machine.
     ///
     /// # Errors
     /// Why not.
@@ -170,7 +170,7 @@ impl Rules {
         }
         let name = host.trim_end_matches('.').to_ascii_lowercase();
         let last = name.rsplit('.').next().unwrap_or_default();
-        // Spellings such as 2130706433, 0x7f.1 and 127.1 are numbers to most programs.
+        // Most programs read 2130706433, 0x7f.1 and 127.1 as numeric addresses.
         let number = last.bytes().all(|b| b.is_ascii_digit())
             || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
         if last == "localhost" || number {
@@ -180,22 +180,22 @@ impl Rules {
     }
 }
 
-/// The address of IPv4 that a translator would send to.
+/// Returns the embedded IPv4 address to which a translator would send.
 fn carried(ip: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(v6) = ip else { return None };
     let (_, shift) = CARRIERS.iter().find(|(network, _)| network.contains(ip))?;
     u32::try_from(v6.to_bits() >> shift & u128::from(u32::MAX)).ok().map(Ipv4Addr::from_bits)
 }
 
-/// Only what is of this machine can be bound to, unless the machine may bind to everything; there the address that
-/// the system would come from says it.
+/// Only addresses of this machine can be bound, unless the machine may bind any address; then the source address that
+/// the system would use decides.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let binds = |ip: IpAddr| UdpSocket::bind((ip, 0));
     if ip.is_loopback() || ip.is_unspecified() {
         return true;
     }
     let Ok(socket) = binds(ip) else { return false };
-    // An address of documentation, which no machine has.
+    // An address reserved for documentation, which no machine has.
     let nobodys: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
@@ -206,7 +206,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     }
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = binds(any).and_then(|socket| {
-        // Sends nothing: only the way is looked up.
+        // Sends nothing: only the route is looked up.
         socket.connect((ip, 9))?;
         socket.local_addr()
     });
@@ -259,7 +259,7 @@ mod tests {
             let text = judge(&rules(&[]), ip).expect_err(ip);
             assert!(text.contains(&format!(" is {kind}, ")), "{text}");
             assert!(text.contains(&format!("--allow-network {network} ")), "{text}");
-            // The flag that is named does allow it.
+            // The range named in the error does allow the address.
             assert_eq!(judge(&rules(&[network]), ip), Ok(()), "{network}");
         }
     }
@@ -312,7 +312,7 @@ mod tests {
         for other in ["127.0.0.1:8082", "192.0.2.1:6443", "[2001:db8::1]:6443"] {
             assert_eq!(judge(other), Ok(()), "{other}");
         }
-        // The address by which others reach this machine, if it has one.
+        // The address under which others reach this machine, if it has one.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         if socket.connect("192.0.2.1:9").is_ok() {
             let own = SocketAddr::new(socket.local_addr().unwrap().ip(), 6443);

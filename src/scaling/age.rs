@@ -1,15 +1,15 @@
-//! How old a reading may become before it is an error.
+//! How old a sample may become before it is an error.
 //!
-//! An answer that is healthy comes each interval, give or take a half (a first poll at once is followed by steady
-//! ones), and takes up to the timeout: until the next one it grows 1.5 intervals and a timeout old. Once lost on
-//! the way is an error of its own, so what is left is a question that waits for a worker, and a machine that is
-//! slow: three intervals and the timeout leave 1.5 intervals for those, and short intervals have half a minute.
+//! A healthy trigger is answered once per interval, give or take half of one (a first poll at once is followed by
+//! regular ones), after at most the timeout, so that a sample is up to 1.5 intervals and a timeout old. A lost answer
+//! is an error by itself. What remains is a poll that waits for a worker, and a slow machine: three intervals and the
+//! timeout leave 1.5 intervals for those, and the minimum leaves half a minute for short intervals.
 
 use std::time::Duration;
 
 use super::model::{Definition, Source};
 
-/// Also of a trigger that is asked every second: a machine may stand still for a while without harm.
+/// The minimum, even for a trigger that is polled every second: a machine may pause for a while without harm.
 const LEAST: Duration = Duration::from_secs(30);
 
 /// For every trigger of an object, in whole seconds: a poll cycle goes on when the last of them was answered, so the longest timeout
@@ -22,7 +22,7 @@ pub fn limit(definition: &Definition, default_timeout: Duration) -> Duration {
     Duration::from_secs(limit.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)).max(LEAST)
 }
 
-/// What a trigger without an answer for that long says. Stable, since it ends up in conditions of HPAs.
+/// The error of a trigger that was not answered for that long. Stable, since it appears in conditions of HPAs.
 #[must_use]
 pub fn silence(limit: Duration) -> String {
     format!("no answer for more than {} s", limit.as_secs())

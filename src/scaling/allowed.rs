@@ -1,13 +1,13 @@
-//! Who may use a ClusterTriggerAuthentication, and towards whom: allow-lists that its annotations may have.
+//! Annotations of a ClusterTriggerAuthentication that restrict which objects may use it, and for which servers.
 
 use super::source::without_secrets;
 
-/// Namespaces whose ScaledObjects may refer to it: names or patterns, between commas.
+/// Namespaces whose ScaledObjects may refer to it: names or patterns, comma-separated.
 pub const NAMESPACES: &str = "hpalite.dev/allowed-namespaces";
-/// Servers that its values may be sent to: `host`, `host:port` or `scheme://host:port` or patterns, between commas.
+/// Servers to which its values may be sent, comma-separated: `host`, `host:port`, `scheme://host:port` or patterns.
 pub const SERVERS: &str = "hpalite.dev/allowed-servers";
 
-/// `None` allows all, an empty list nobody. In a pattern `*` stands for any characters, also none and also dots.
+/// `None` allows everything, an empty list nothing. In a pattern `*` stands for any text, even none or with dots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     pub namespaces: Option<Vec<String>>,
@@ -15,7 +15,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// From the values of the two annotations.
+    /// Reads the values of the two annotations.
     #[must_use]
     pub fn read(namespaces: Option<&str>, servers: Option<&str>) -> Self {
         let list = |text: &str| {
@@ -25,7 +25,7 @@ impl Allowed {
         Self { namespaces: namespaces.map(list), servers: servers.map(list) }
     }
 
-    /// Why a trigger of this namespace, which asks this URL if it asks any, must not use it.
+    /// Returns why a trigger of this namespace, which queries `url` if it queries any, must not use it.
     #[must_use]
     pub fn refusal(&self, namespace: &str, url: Option<&str>) -> Option<String> {
         let any = |list: &[String], is: &dyn Fn(&str) -> bool| list.iter().any(|pattern| is(pattern));
@@ -55,7 +55,7 @@ impl Server {
     fn of(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let authority = rest.split(['/', '?', '#']).next()?;
-        // As those who connect read it: what stands before the last @ is no host.
+        // As HTTP clients read it: the part before the last @ is not the host.
         let (host, port) = host_and_port(authority.rsplit('@').next()?);
         let scheme = scheme.to_ascii_lowercase();
         let usual = if scheme == "https" { "443" } else { "80" };
@@ -71,7 +71,7 @@ impl Server {
     }
 }
 
-/// The host in small letters without its last dot; an IPv6 address keeps its brackets.
+/// Returns the host in lower case without a final dot, and the port; an IPv6 address keeps its brackets.
 fn host_and_port(text: &str) -> (String, Option<String>) {
     let end_of_address = text.find(']').map_or(0, |at| at + 1);
     let (host, port) = match text[end_of_address..].find(':') {
@@ -81,7 +81,7 @@ fn host_and_port(text: &str) -> (String, Option<String>) {
     (host.trim_end_matches('.').to_ascii_lowercase(), port.filter(|port| !port.is_empty()))
 }
 
-/// Whether a pattern with `*` covers the whole text. Takes time of pattern by text at most.
+/// Returns whether a pattern with `*` matches the whole text, in at most pattern × text steps.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {

@@ -1,10 +1,10 @@
-//! What a poll can bring: a number, a reason why there is none, or an error.
+//! The result of a poll: a number, a reason why there is none, or an error.
 
 use std::fmt;
 
 use super::model::{OnMissing, UnixMillis};
 
-/// What a server answered, before any policy for missing values.
+/// A server's answer, before any policy for missing values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// Finite.
@@ -28,7 +28,7 @@ pub enum Missing {
 }
 
 impl Missing {
-    /// Class for the history: `empty`, `null`, `nan`, `infinite`.
+    /// Value in the history: `empty`, `null`, `nan`, `infinite`.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
@@ -40,12 +40,12 @@ impl Missing {
     }
 }
 
-/// Answers without a number that count as one by the trigger's policy.
+/// Answers without a number that the trigger's policy treats as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absence {
     pub missing: Missing,
     pub policy: OnMissing,
-    /// The first of them in a row.
+    /// When the first of these consecutive answers was received.
     pub since: UnixMillis,
 }
 
@@ -66,8 +66,8 @@ impl fmt::Display for Absence {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollError {
     pub class: ErrorClass,
-    /// Names the server, the status and the first line of its own error text; the same text for
-    /// the same fault, without times, ids or secrets, since it lands in HPA conditions and events.
+    /// Names the server, the status and the first line of its own error text. Equal faults have equal texts, without
+    /// times, ids or secrets, since the text appears in conditions and Events of HPAs.
     pub message: String,
 }
 
@@ -80,22 +80,22 @@ pub enum ErrorClass {
     Timeout,
     /// The server answered with an error status.
     Status,
-    /// The answer is not what the API promises.
+    /// The answer does not follow the API.
     Response,
-    /// Several series, a matrix: the query itself must change.
+    /// Several series or a matrix: the query itself must change.
     Query,
-    /// The server says itself that its answer is incomplete.
+    /// The server says that its answer is incomplete.
     Partial,
-    /// A value was missing and policy makes that an error.
+    /// A value is missing, and the trigger's policy makes that an error.
     Missing,
-    /// Not asked: the definition or the trigger authentication is unusable.
+    /// Not polled: the definition or the trigger authentication is unusable.
     Configuration,
-    /// The triggers were answered, and their formula cannot make a number of it.
+    /// All triggers have values, but the formula does not yield a number.
     Formula,
 }
 
 impl ErrorClass {
-    /// Column `sample.outcome` and log key `class`.
+    /// Value of column `sample.outcome` and of log key `class`.
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ impl ErrorClass {
         }
     }
 
-    /// Faults that say the server itself is in trouble, so that it gets fewer workers.
+    /// Returns true for faults of the server itself, for which it gets fewer workers.
     #[must_use]
     pub fn is_server_trouble(self) -> bool {
         matches!(self, Self::Connect | Self::Tls | Self::Timeout)

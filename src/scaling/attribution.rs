@@ -1,8 +1,8 @@
-//! Who changed a target's replicas: one judgement and one wording for the log, the history, `why` and the page.
+//! Who changed a target's replicas: one rule and one wording for the log, the history, `why` and the page.
 
 use std::fmt;
 
-/// Field manager under which this program writes; equal to the API client's.
+/// Field manager under which hpalite writes; equal to that of the API client.
 const OWN_MANAGER: &str = "hpalite";
 
 /// Field manager under which the HPA controller writes `/scale`.
@@ -16,7 +16,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Column `replica_change.actor`.
+    /// Value of column `replica_change.actor`.
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
@@ -27,16 +27,16 @@ impl Actor {
     }
 }
 
-/// Who it was, and how that is known.
+/// Who made a change, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribution {
     pub actor: Actor,
-    /// Field manager of `spec.replicas`; without one the actor is inferred.
+    /// Field manager of `spec.replicas`; if there is none, the actor is inferred.
     pub manager: Option<String>,
 }
 
 impl Attribution {
-    /// The API server names the field manager; a subresource may follow in brackets, as in `hpalite (scale)`.
+    /// From the field manager that the API server names; a subresource may follow in brackets, as in `hpalite (scale)`.
     #[must_use]
     pub fn observed(manager: impl Into<String>) -> Self {
         let manager = manager.into();
@@ -48,13 +48,13 @@ impl Attribution {
         Self { actor, manager: Some(manager) }
     }
 
-    /// From what was done or wanted at that time.
+    /// From what was done or wanted at the time.
     #[must_use]
     pub fn inferred(actor: Actor) -> Self {
         Self { actor, manager: None }
     }
 
-    /// From the columns of `replica_change`.
+    /// From columns of `replica_change`.
     #[must_use]
     pub fn from_row(actor: &str, manager: Option<&str>) -> Self {
         let actor = match actor {
@@ -65,7 +65,7 @@ impl Attribution {
         Self { actor, manager: manager.map(str::to_owned) }
     }
 
-    /// Column `replica_change.source`.
+    /// Value of column `replica_change.source`.
     #[must_use]
     pub fn source(&self) -> &'static str {
         if self.manager.is_some() { "observed" } else { "inferred" }

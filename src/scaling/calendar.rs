@@ -1,4 +1,4 @@
-//! When something is due for each object, at most one instant an object.
+//! When something is due for each object; at most one time per object.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
-    /// Instead of any instant that was set.
+    /// Sets the time of an object, replacing any earlier one.
     pub(super) fn set(&mut self, key: &ObjectKey, at: UnixMillis) {
         match self.due.get_mut(key) {
             Some(before) if *before == at => return,
@@ -23,7 +23,7 @@ impl Calendar {
         self.order.insert((at, key.clone()));
     }
 
-    /// True when one was set.
+    /// Removes the time of an object; returns true if there was one.
     pub(super) fn clear(&mut self, key: &ObjectKey) -> bool {
         let Some(at) = self.due.remove(key) else {
             return false;
@@ -39,7 +39,7 @@ impl Calendar {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Takes the earliest, if its time has come.
+    /// Removes and returns the earliest object if its time has come.
     pub(super) fn pop(&mut self, now: UnixMillis) -> Option<(ObjectKey, UnixMillis)> {
         if self.next()? > now {
             return None;
@@ -49,7 +49,7 @@ impl Calendar {
         Some((key, at))
     }
 
-    /// Moves everything by a step of the wall clock.
+    /// Moves all times by a step of the wall clock.
     pub(super) fn shift(&mut self, milliseconds: i64) {
         for at in self.due.values_mut() {
             at.0 = at.0.saturating_add(milliseconds);

@@ -1,4 +1,4 @@
-//! The one metric that a formula makes of an object's triggers. It stands for them in the HPA and in
+//! The composite metric that a formula computes from an object's triggers. It replaces them in the HPA and in
 //! decisions.
 
 use super::answer::{ErrorClass, PollError};
@@ -10,19 +10,19 @@ use super::view::Reading;
 /// Name in the HPA, in reads and in `status.compositeScalerName`.
 pub const NAME: &str = "composite-metric";
 
-/// Index of its series in the history, beside those of the triggers, which are far fewer.
+/// Index of its series in the history, beyond those of the triggers, of which there are far fewer.
 pub const INDEX: u16 = u16::MAX;
 
-/// What the formula gave when it was last evaluated.
+/// The result of the last evaluation of the formula.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Composite {
     Value {
-        /// Finite, cut to milli units, below zero if the formula says so.
+        /// Finite, cut to milli units; negative if the formula says so.
         value: f64,
-        /// When the oldest of the values that went into it was asked for.
+        /// When the oldest of the values used was polled.
         at: UnixMillis,
         is_active: bool,
-        /// `fallback.replicas` stand in for it.
+        /// `fallback.replicas` replaces the result.
         is_fallback: bool,
     },
     Failed {
@@ -32,9 +32,9 @@ pub enum Composite {
 }
 
 impl Composite {
-    /// Evaluates the formula over the triggers' states; `None` while one was never answered.
+    /// Evaluates the formula with the triggers' states; returns `None` while one has never been answered.
     ///
-    /// In KEDA a formula that fails is no metric, which scales in; here it is an error, which holds.
+    /// In KEDA a failing formula yields no metric, which scales in; here it is an error, which holds.
     #[must_use]
     pub fn compute(
         definition: &Definition,
@@ -53,7 +53,7 @@ impl Composite {
             };
             Some(Self::Failed { error, since: since.or(before).unwrap_or(now) })
         };
-        // A fallback that took effect stands in for the whole, before anything else is asked.
+        // A fallback in effect replaces the whole result, before anything else is considered.
         let fallback = current.iter().find_map(|current| match current {
             Current::Fallback { value, at, .. } => Some(Self::stand_in(*value, *at)),
             _ => None,
@@ -88,12 +88,12 @@ impl Composite {
         }
     }
 
-    /// A fallback that asks for replicas keeps the target running, however high activationTarget is.
+    /// A fallback that asks for replicas keeps the target running, whatever `activationTarget` is.
     fn stand_in(value: f64, at: UnixMillis) -> Self {
         Self::Value { value, at, is_active: value > 0.0, is_fallback: true }
     }
 
-    /// The wall clock was stepped: the same instants have other names now.
+    /// Moves the times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         let (Self::Value { at, .. } | Self::Failed { since: at, .. }) = self;
         at.0 = at.0.saturating_add(milliseconds);
@@ -125,7 +125,7 @@ impl Composite {
         }
     }
 
-    /// What the HPA reads. It takes a sum below zero for one beyond 64 bits and scales to the maximum (Kubernetes 1.34).
+    /// What the HPA reads: at least 0. Kubernetes 1.34 takes less for a sum beyond 64 bits and scales to the maximum.
     #[must_use]
     pub fn reading(&self) -> Reading {
         match self {
@@ -135,13 +135,13 @@ impl Composite {
     }
 }
 
-/// The formula with the numbers of these states put in.
+/// Returns the formula with the values of these states inserted.
 #[must_use]
 pub fn with_numbers(definition: &Definition, modifiers: &Modifiers, states: &[TriggerState]) -> String {
     modifiers.formula.with_numbers(&values(definition, modifiers, states))
 }
 
-/// What the formula's variables stand for: the metrics as the HPA would read them, so never below zero.
+/// Returns the values of the formula's variables: the metrics as the HPA would read them, so never below zero.
 fn values(definition: &Definition, modifiers: &Modifiers, states: &[TriggerState]) -> Vec<Option<f64>> {
     let value = |name: &String| {
         let position = position(definition, name)?;
@@ -157,7 +157,7 @@ fn position(definition: &Definition, name: &str) -> Option<usize> {
     definition.triggers.iter().position(|trigger| trigger.name.as_deref() == Some(name))
 }
 
-/// What a formula that gives nil asks for.
+/// The value for a formula that yields nil: that of the fallback's replicas.
 fn nil(definition: &Definition, modifiers: &Modifiers, context: FallbackContext<'_>) -> Result<f64, String> {
     let Some(fallback) = &definition.fallback else {
         return Err("the formula gives nil, and there is no spec.fallback whose replicas could stand in".to_owned());
@@ -169,7 +169,7 @@ fn of_formula(message: String) -> PollError {
     PollError { class: ErrorClass::Formula, message }
 }
 
-/// Adds why the variables that the formula reads are nil.
+/// Adds why variables that the formula reads are nil.
 fn with_causes(message: String, definition: &Definition, modifiers: &Modifiers, states: &[TriggerState]) -> String {
     let read = modifiers.formula.names().iter().enumerate().filter(|(at, _)| modifiers.formula.uses(*at));
     let causes = read.filter_map(|(_, name)| {
@@ -187,7 +187,7 @@ mod tests {
 
     const NO_CONTEXT: FallbackContext<'_> = FallbackContext { current_replicas: Some(4), ready_pods: None };
 
-    /// `a / b` over two triggers, which were answered at 10 and at 20.
+    /// The result of `a / b` over two triggers, polled at 10 and at 20.
     fn computed(a: Answer, b: Answer, before: Option<&Composite>, now: i64) -> Composite {
         let mut definition = definition();
         definition.triggers = vec![trigger(0, "up"), trigger(1, "down")];
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(since(&composite), 30);
         composite.shift(1000);
         assert_eq!(since(&fails(Some(&composite), 1040)), 1030);
-        // That of a trigger began when the trigger began to fail.
+        // A trigger's failure began when that trigger began to fail.
         let down = Answer::Failed(PollError { class: ErrorClass::Timeout, message: "slow".to_owned() });
         let composite = computed(Answer::Value(1.0), down, None, 30);
         assert_eq!(since(&composite), 20);

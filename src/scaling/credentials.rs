@@ -1,4 +1,4 @@
-//! Where the authentication parameters of a trigger come from, and whom it must not ask.
+//! Where a trigger's authentication parameters come from, and which servers it must not query.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use super::model::{
 };
 
 impl Credentials {
-    /// Of a trigger of `object`; None if it refers to no authentication. `find` knows authentications, `target` the
-    /// object with the kind of its target.
+    /// Returns those of a trigger of `object`; None if it refers to no authentication. `find` looks authentications up,
+    /// and `target` returns the object with the kind of its target.
     ///
     /// # Errors
-    /// A reference that leads nowhere is an error: never a query without the credentials that were asked for.
+    /// A dangling reference is an error, so that no query is sent without the credentials that were asked for.
     pub fn of<'a>(
         object: &ObjectKey,
         trigger: &Trigger,
@@ -52,8 +52,8 @@ impl Credentials {
 }
 
 impl Trigger {
-    /// Why a trigger of `object` must not ask, where it wants the endpoints of another namespace's Service: who may write
-    /// there decides whether it exists and where its pods are, and an answer would reveal it.
+    /// Returns why a trigger of `object` must not ask the endpoints of another namespace's Service: users of that
+    /// namespace decide whether it exists and where its pods are, and an answer would reveal that.
     #[must_use]
     pub fn foreign_service(&self, object: &ObjectKey) -> Option<String> {
         let Source::Query(Query::MetricsApi(source)) = &self.source else {

@@ -1,7 +1,7 @@
-//! Windows of time that open and close by cron expressions: whether one is open now, and when that can change.
+//! Time windows that cron expressions open and close: whether one is open, and when that changes next.
 //!
-//! Owns the arithmetic between instants and the clocks on the wall. Reads no clock; how an expression is written and
-//! which zones there are is the wire's business.
+//! Owns the conversion between instants and local time. Reads no clock; the syntax of expressions and the list of time
+//! zones belong to the wire.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use jiff::tz::{Offset, TimeZone};
 use super::time::UnixMillis;
 
 const MINUTES_PER_DAY: i64 = 24 * 60;
-/// What does not come within five years and what is left of this one never comes, as in KEDA. Leap days do.
+/// As in KEDA, nothing later than the end of the fifth year from now is found. That includes leap days.
 const HORIZON_MINUTES: i64 = 6 * 366 * MINUTES_PER_DAY;
 const EVERY_HOUR: u64 = (1 << 24) - 1;
 
-/// Wants `desired_replicas` from each start to the end that follows, and nothing otherwise.
+/// Asks for `desired_replicas` from each start to the next end, and for nothing otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     pub start: Recurrence,
@@ -26,18 +26,18 @@ pub struct Window {
     pub desired_replicas: u32,
 }
 
-/// An expression on the clocks of one place.
+/// A cron expression in a time zone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrence {
     pub expression: Expression,
     pub zone: Arc<Zone>,
 }
 
-/// A window at one moment.
+/// The state of a window at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowState {
     pub is_open: bool,
-    /// Until then nothing changes; `None` when nothing ever does.
+    /// When that changes; `None` if it never does.
     pub until: Option<UnixMillis>,
 }
 
@@ -54,21 +54,21 @@ pub struct Expression {
     pub months: u64,
     /// 0 (Sunday) to 6.
     pub days_of_week: u64,
-    /// Both kinds of day are restricted: then a day needs to match one of them only.
+    /// Both kinds of day are restricted, in which case a day needs to match only one of them.
     pub is_either_day: bool,
 }
 
-/// How far the clocks of a place are from UTC, and when that changes.
+/// The offsets of a place from UTC, and when they change.
 #[derive(Clone)]
 pub struct Zone {
-    /// Says it all, since all zones come from one database.
+    /// Identifies the zone, since all zones come from one database.
     pub name: String,
-    /// Before `rule` applies: Unix seconds until which an offset holds, ascending, and seconds east of UTC.
+    /// Before `rule` applies: pairs of the Unix second until which an offset holds, ascending, and seconds east of UTC.
     pub periods: Vec<(i64, i32)>,
     pub rule: TimeZone,
 }
 
-/// By name alone: to compare or print jiff's own zones would link 60 kB of names into the binary.
+/// Compares names only: comparing or printing jiff's own zones would link 60 kB of names into the binary.
 impl PartialEq for Zone {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -81,18 +81,18 @@ impl fmt::Debug for Zone {
     }
 }
 
-/// A moment at which an expression matches. Ordered by time, then by the clock: when clocks are put forward, all the
-/// minutes that they skip come at once.
+/// A moment at which an expression matches. Ordered by time, then by local time: when clocks are put forward, all the
+/// minutes that they skip match at the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
     unix_seconds: i64,
-    /// Minutes since 1970-01-01T00:00 on the clocks of the place.
+    /// Minutes since 1970-01-01T00:00 in local time.
     local_minute: i64,
 }
 
 impl Window {
-    /// Open when the next end comes no later than the next start, as in KEDA: it may span midnight, and of several
-    /// starts before an end the last one counts. A start that never comes leaves it open, an end that never comes shut.
+    /// As in KEDA, it is open if the next end comes no later than the next start. So it may span midnight, and of
+    /// several starts before an end the last one counts. Without any start it is open, without any end closed.
     #[must_use]
     pub fn at(&self, now: UnixMillis) -> WindowState {
         let (start, end) = (self.start.next(now), self.end.next(now));
@@ -105,7 +105,7 @@ impl Window {
         WindowState { is_open, until: until.map(|seconds| UnixMillis(seconds.saturating_mul(1000))) }
     }
 
-    /// What the trigger's metric says.
+    /// The value of the trigger's metric.
     #[must_use]
     pub fn value(&self, now: UnixMillis) -> f64 {
         if self.at(now).is_open { f64::from(self.desired_replicas) } else { 0.0 }
@@ -113,13 +113,13 @@ impl Window {
 }
 
 impl Recurrence {
-    /// The first match after `now`. A time of day comes once a day whatever clocks do, unlike in KEDA: one that they
-    /// skip comes as they skip it, one that they repeat the first time. With every hour wanted, each time counts.
+    /// Returns the first match after `now`. Unlike in KEDA, a time of day matches exactly once a day: if clocks skip
+    /// it, at the change, and if they repeat it, the first time. If every hour matches, each repetition does.
     fn next(&self, now: UnixMillis) -> Option<Match> {
         let now = now.0.div_euclid(1000);
         let first = (now.div_euclid(60) + 1) * 60;
         let local_minute = |unix_seconds: i64, offset: i32| (unix_seconds + i64::from(offset)).div_euclid(60);
-        // From a day before, so that it is known what clocks have shown already.
+        // Begins a day earlier to know which local times clocks have already shown.
         let mut begin = now - 86_400;
         let (mut offset, mut until) = self.zone.offset_at(begin);
         let mut shown = i64::MIN;
@@ -142,7 +142,7 @@ impl Recurrence {
         }
     }
 
-    /// False for the 30th of February and its like: the years after any moment have all the days that there are.
+    /// Returns false for the 30th of February and the like: the years after any moment have all existing days.
     #[must_use]
     pub fn ever_comes(&self) -> bool {
         self.next(UnixMillis(0)).is_some()
@@ -150,7 +150,7 @@ impl Recurrence {
 }
 
 impl Expression {
-    /// The first matching minute of local time in `from..end`.
+    /// Returns the first matching minute of local time in `from..end`.
     fn next_minute(&self, from: i64, end: i64) -> Option<i64> {
         let mut day = from.div_euclid(MINUTES_PER_DAY);
         let mut date = date(day)?;
@@ -187,14 +187,14 @@ impl Expression {
     }
 }
 
-/// `None` beyond the year 9999.
+/// Returns `None` beyond the year 9999.
 fn date(days_since_1970: i64) -> Option<Date> {
     let midnight = Timestamp::from_second(days_since_1970.checked_mul(86_400)?).ok()?;
     Some(Offset::UTC.to_datetime(midnight).date())
 }
 
 impl Zone {
-    /// Seconds east of UTC at a moment, and the Unix second at which the offset changes next.
+    /// Returns seconds east of UTC at a moment, and the Unix second at which the offset changes next.
     #[must_use]
     pub fn offset_at(&self, unix_seconds: i64) -> (i32, Option<i64>) {
         if let Some((until, offset)) = self.periods.iter().find(|(until, _)| unix_seconds < *until) {
@@ -212,7 +212,7 @@ mod tests {
 
     const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
     const NEW_YORK: &str = "EST5EDT,M3.2.0,M11.1.0";
-    /// Half an hour of daylight saving time.
+    /// Has half an hour of daylight saving time.
     const LORD_HOWE: &str = "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0";
     const KOLKATA: &str = "IST-5:30";
     const ALL: [u64; 5] = [(1 << 60) - 1, EVERY_HOUR, (1 << 32) - 2, (1 << 13) - 2, (1 << 7) - 1];
@@ -226,7 +226,7 @@ mod tests {
         Expression { minutes, hours, days_of_month, months, days_of_week, is_either_day }
     }
 
-    /// Every day at this time; without an hour every hour.
+    /// Every day at this time; every hour if `hour` is `None`.
     fn at(rule: &str, hour: Option<u64>, minute: u64) -> Recurrence {
         let hours = hour.map_or(EVERY_HOUR, |hour| 1 << hour);
         let sets = [1 << minute, hours, ALL[2], ALL[3], ALL[4]];
@@ -242,7 +242,7 @@ mod tests {
         UnixMillis(text.parse::<Timestamp>().unwrap().as_millisecond())
     }
 
-    /// When the window opens and shuts, as its own deadlines lead from one to the next.
+    /// When the window opens and closes, found by following its own deadlines.
     fn edges(window: &Window, from: &str, until: &str) -> Vec<String> {
         let (mut now, until) = (time(from), time(until));
         let mut is_open = window.at(now).is_open;
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(edges(&window, "2026-05-31T00:00:00Z", "2026-06-01T12:00:00Z"), expected);
     }
 
-    /// The same minute by minute: what clocks show, what they skip and what they show again.
+    /// The same minute by minute, by what clocks show, skip and repeat.
     fn next_by_walking(recurrence: &Recurrence, now: i64, minutes: i64) -> Option<i64> {
         let shows = |at: i64| (at + i64::from(recurrence.zone.offset_at(at).0)).div_euclid(60);
         let wanted = |local: i64| {
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn the_next_match_is_the_first_that_clocks_show() {
         let mut random = fastrand::Rng::with_seed(11);
-        // Around what clocks did in 2026, and where they do nothing.
+        // Around the changes of clocks in 2026, and where there are none.
         let places = [
             (BERLIN, "03-29T01:00"),
             (BERLIN, "10-25T01:00"),
@@ -448,7 +448,7 @@ mod tests {
             let mut sets =
                 [some(ALL[0], false), some(ALL[1], false), some(ALL[2], true), some(ALL[3], true), some(ALL[4], true)];
             if random.bool() {
-                // The hours that are skipped and repeated.
+                // The hours that are skipped or repeated.
                 sets[1] = 1 << random.u64(0..4);
                 sets[2..].copy_from_slice(&ALL[2..]);
             }

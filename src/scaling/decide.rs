@@ -1,7 +1,7 @@
-//! The scale loop's decision: one pure function from what is known to what to do.
+//! The decision about an object's replicas: one pure function of all that is known.
 //!
-//! Owns the rules of when to scale to zero, from zero, to the idle count and up to the minimum.
-//! Everything between minimum and maximum is the HPA's. Carries nothing out.
+//! Owns the rules for scaling to zero, from zero, to the idle count and up to the minimum. The HPA decides everything
+//! between minimum and maximum. Executes nothing.
 
 use super::decision::{DecidedTrigger, Decision};
 use super::model::{Definition, ScaledObject, UnixMillis};
@@ -138,7 +138,7 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_000_000_000);
 
-    /// One row of the table: what differs from "inactive, healthy, one replica, min 0, active long ago".
+    /// One row of the table: the differences from "inactive, healthy, one replica, min 0, active long ago".
     struct Row {
         name: &'static str,
         change: fn(&mut Case),

@@ -1,4 +1,4 @@
-//! The HorizontalPodAutoscaler we want, the one that is there, and what separates them.
+//! The desired HorizontalPodAutoscaler, the observed one, and the differences between them.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub struct DesiredHpa {
     pub behavior: Option<Behavior>,
 }
 
-/// Controller owner reference.
+/// The controller owner reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub key: ObjectKey,
@@ -53,11 +53,11 @@ pub enum HpaMetric {
         name: String,
         target: MetricTarget,
     },
-    /// A kind of metric that hpalite never sets; only ever observed.
+    /// A kind of metric that hpalite never sets but may observe.
     Other(String),
 }
 
-/// The owner reference that is marked as the controller's, whatever kind of object it names.
+/// The owner reference that is marked as the controller, whatever kind of object it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRef {
     pub api_version: String,
@@ -103,9 +103,9 @@ pub struct ObservedHpa {
     pub deletion_requested: bool,
     pub current_replicas: i32,
     pub desired_replicas: i32,
-    /// type, status, reason, message.
+    /// Type, status, reason, message.
     pub conditions: Vec<(String, String, String, String)>,
-    /// `status.currentMetrics` as JSON text, keys sorted; for the history only.
+    /// `status.currentMetrics` as JSON text with sorted keys, for the history only.
     pub current_metrics_json: String,
 }
 
@@ -121,12 +121,12 @@ impl ObservedHpa {
     }
 }
 
-/// Annotations that other tools keep on the ScaledObject for themselves. On the HPA they make
-/// pruning tools believe that the HPA is theirs to delete.
+/// Annotations that other tools set on the ScaledObject for their own use. On the HPA they would make pruning tools
+/// believe that they may delete it.
 const ANNOTATIONS_NOT_COPIED: &[&str] =
     &["kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/tracking-id"];
 
-/// The HPA for one object. `gvkr` is its resolved target kind.
+/// Returns the HPA for one object. `gvkr` is the resolved kind of its target.
 #[must_use]
 pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, version: &str) -> DesiredHpa {
     let mut labels = BTreeMap::from([
@@ -173,7 +173,7 @@ fn metrics(definition: &Definition) -> Vec<HpaMetric> {
         },
     };
     let mut metrics: Vec<HpaMetric> = match &definition.modifiers {
-        // What the formula makes of the triggers takes their place.
+        // The composite metric replaces the triggers.
         Some(modifiers) => {
             vec![external(composite::NAME, modifiers.metric_type, composite_target_milli(modifiers.target))]
         }
@@ -196,12 +196,12 @@ fn metrics(definition: &Definition) -> Vec<HpaMetric> {
     for metric in &mut metrics {
         metric.cap();
     }
-    // Stable, so that trigger order is kept within a type.
+    // The sort is stable, so that triggers keep their order within a type.
     metrics.sort_by_key(HpaMetric::type_name);
     metrics
 }
 
-/// The largest quantity that the API server keeps, 2^63 - 1 units, in milli units; it cuts down what is larger.
+/// The largest quantity that the API server keeps, 2^63 - 1 units, in milli units; it reduces larger ones to that.
 const QUANTITY_MAX_MILLI: i128 = i64::MAX as i128 * 1000;
 
 impl MetricTarget {
@@ -214,22 +214,22 @@ impl MetricTarget {
     }
 }
 
-/// Targets are written with three decimals, rounded, as KEDA does.
+/// Returns a trigger's target in milli units, rounded as by KEDA.
 #[must_use]
 pub fn target_milli(target: f64) -> i128 {
     if !target.is_finite() || target <= 0.0 {
         return 0;
     }
-    // Saturates far beyond anything that a quantity can hold.
+    // Saturates far above the largest quantity.
     #[expect(clippy::cast_possible_truncation)]
     let milli = (target * 1000.0).round() as i128;
     milli
 }
 
-/// A formula's target is cut to three decimals, as KEDA does.
+/// Returns a formula's target in milli units, truncated as by KEDA.
 #[must_use]
 pub fn composite_target_milli(target: f64) -> i128 {
-    // Saturates far beyond anything that a quantity can hold.
+    // Saturates far above the largest quantity.
     #[expect(clippy::cast_possible_truncation)]
     let milli = (target * 1000.0) as i128;
     milli.max(0)
@@ -250,7 +250,7 @@ fn behavior(wanted: Option<Behavior>, pause: &Pause) -> Option<Behavior> {
     Some(behavior)
 }
 
-/// At most 63 characters, ending in an alphanumeric, as label values must.
+/// Cuts a text to 63 characters and an alphanumeric end, as label values require.
 fn label_value(text: &str) -> String {
     let cut: String = text.chars().take(63).collect();
     cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
@@ -266,7 +266,7 @@ impl HpaMetric {
         }
     }
 
-    /// `type` on the wire; metrics are ordered by it.
+    /// `type` on the wire, by which metrics are ordered.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -278,17 +278,17 @@ impl HpaMetric {
     }
 }
 
-/// What must be done to make the observed HPA the desired one.
+/// What must be done to turn the observed HPA into the desired one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drift {
     None,
-    /// Server-side apply brings it about.
+    /// Server-side apply is enough.
     Apply,
-    /// Applying would leave behavior behind that another field manager set: a full update is needed.
+    /// Applying would keep behavior that another field manager set, so a full update is needed.
     Replace,
 }
 
-/// Compares what matters; labels and annotations that only the HPA has are left alone.
+/// Compares what hpalite sets; labels and annotations that only the HPA has are ignored.
 #[must_use]
 pub fn drift(desired: &DesiredHpa, observed: &ObservedHpa) -> Drift {
     let wanted = desired.behavior.as_ref().map(with_defaults);
@@ -313,8 +313,8 @@ pub fn drift(desired: &DesiredHpa, observed: &ObservedHpa) -> Drift {
     if same { Drift::None } else { Drift::Apply }
 }
 
-/// An HPA as the API server answered with it when this was written: it drops what it does not know, and webhooks
-/// change what they like. To write the same again would bring the same answer.
+/// An HPA as the API server returned it when this was written: it drops unknown fields, and webhooks change what they
+/// like. Writing the same again would have the same result.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     desired: DesiredHpa,
@@ -322,12 +322,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// `None` if the answer is what was desired.
+    /// Returns `None` if the answer is the desired HPA.
     pub(super) fn of(desired: DesiredHpa, answer: ObservedHpa) -> Option<Self> {
         (drift(&desired, &answer) != Drift::None).then_some(Self { desired, answer })
     }
 
-    /// The same is desired, and nobody has changed the HPA since, as far as it is ours.
+    /// Returns true if the same is desired, and nobody has changed the fields that hpalite sets.
     pub(super) fn stands(&self, desired: &DesiredHpa, found: &ObservedHpa) -> bool {
         let same =
             |before: &BTreeMap<String, String>, now: &BTreeMap<String, String>, ours: &BTreeMap<String, String>| {
@@ -347,7 +347,7 @@ impl Kept {
     }
 }
 
-/// The HPA's controller reference points at this very object.
+/// Returns true if the HPA's controller reference points at this object, uid included.
 #[must_use]
 pub fn is_controlled_by(observed: &ObservedHpa, owner: &Owner) -> bool {
     let owns = |it: &OwnerRef| it.is_scaled_object() && *it.name == *owner.key.name && it.uid == owner.uid;
@@ -391,7 +391,7 @@ mod tests {
         desired(object, object.definition.as_ref().unwrap(), &gvkr(), "1.0")
     }
 
-    /// The desired HPA as the API server would show it.
+    /// The desired HPA as the API server would return it.
     fn observed(desired: &DesiredHpa) -> ObservedHpa {
         ObservedHpa {
             namespace: desired.namespace.clone(),

@@ -3,7 +3,7 @@
 //! Nothing here reads a clock, a socket, a file, a thread or SQL; time is an argument, effects are
 //! [`event::Command`] values that the shells carry out.
 
-// Inner, so that it reaches the helpers of the test modules, too.
+// An inner attribute, so that it applies to the helpers of the test modules as well.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod age;

@@ -1,7 +1,7 @@
-//! What a ScaledObject is once it has been read and checked: parsed, valid by construction.
+//! A ScaledObject that has been read and checked: parsed, valid by construction.
 //!
-//! Owns the vocabulary that every other module speaks. Pure data: no clock, no I/O, no serde; wire
-//! types live in `kube/` and convert at the border.
+//! Owns the vocabulary of all other modules. Pure data: no clock, no I/O, no serde; the `wire` module converts it from
+//! and to JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +16,8 @@ pub use super::source::{
 };
 pub use super::time::UnixMillis;
 
-/// Which API a ScaledObject was written in. Both are served side by side, so the same
-/// namespace and name may exist once in each.
+/// The API in which a ScaledObject was written. Both are served side by side, so each may have an object of the same
+/// namespace and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ApiGroup {
     /// `keda.sh/v1alpha1`, KEDA 2.
@@ -59,7 +59,7 @@ impl ObjectKey {
     }
 }
 
-/// `namespace/name`; the older API is marked, since it may share a name with a newer object.
+/// `namespace/name`; the older API is marked, since an object of the newer one may have the same name.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.group {
@@ -83,29 +83,29 @@ pub struct ScaledObject {
     pub finalizers: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// `spec.scaleTargetRef` with defaults applied; its name may be empty when the spec is invalid.
+    /// `spec.scaleTargetRef` with defaults applied; its name may be empty if the spec is invalid.
     pub target: TargetRef,
-    /// Distinct trigger types in first-seen order, comma-joined; a status column.
+    /// Distinct trigger types in order of first appearance, comma-joined; a column of `kubectl get`.
     pub triggers_types: String,
-    /// Distinct `authenticationRef.name` values in first-seen order, comma-joined; a status column.
+    /// Distinct `authenticationRef.name` values in order of first appearance, comma-joined; a column of `kubectl get`.
     pub authentications_types: String,
     pub definition: Result<Arc<Definition>, Invalid>,
-    /// From annotations, which are read even when the spec is invalid.
+    /// From annotations, which are read even if the spec is invalid.
     pub pause: Pause,
     pub force_activation: bool,
     /// Annotation `scaledobject.keda.sh/transfer-hpa-ownership`.
     pub transfer_hpa_ownership: bool,
-    /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even when the rest is invalid.
+    /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.
     pub restore_to_original: bool,
-    /// The spec as JSON text, keys sorted; what the history stores.
+    /// The spec as JSON text with sorted keys, for the history.
     pub spec_json: Arc<str>,
     pub status: Status,
 }
 
-/// Annotations that stop scaling, fully or one way.
+/// Annotations that stop scaling, fully or in one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pause {
-    /// `autoscaling.keda.sh/paused-replicas`: full pause at this count; `Err` is the text that is no number.
+    /// `autoscaling.keda.sh/paused-replicas`: full pause at this count; `Err` has a text that is not a number.
     pub replicas: Option<Result<u32, String>>,
     /// `autoscaling.keda.sh/paused`: full pause at the current count.
     pub paused: bool,
@@ -129,19 +129,18 @@ impl Pause {
 /// Why a spec cannot be used. Shown on the object and by `hpalite check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// All problems, in the order in which a reconcile meets them; never empty.
+    /// All problems, in the order in which a reconcile finds them; never empty.
     pub problems: Vec<Problem>,
 }
 
 impl Invalid {
-    /// The earliest step that fails decides the condition's phrase.
+    /// The earliest failing step, which decides the phrase of the condition.
     #[must_use]
     pub fn step(&self) -> Step {
         self.problems.iter().map(|problem| problem.step).min().unwrap_or(Step::BuildScalers)
     }
 
-    /// The problems of the earliest failing step, `; `-joined: what the Ready condition says
-    /// after the phrase.
+    /// The problems of the earliest failing step, `; `-joined, which follow the phrase in the Ready condition.
     #[must_use]
     pub fn message(&self) -> String {
         let step = self.step();
@@ -169,7 +168,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The steps of checking an object, in order. Each has the phrase that KEDA users know.
+/// The steps of checking an object, in order. Each has the phrase that KEDA uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// `scaleTargetRef` itself, or the resource behind it.
@@ -183,7 +182,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// First half of the Ready condition's message.
+    /// First half of the message of the Ready condition.
     #[must_use]
     pub fn phrase(self) -> &'static str {
         match self {
@@ -195,7 +194,7 @@ impl Step {
     }
 }
 
-/// What to scale, as written (defaults applied).
+/// What to scale, as written, with defaults applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetRef {
     /// Default `apps/v1`.
@@ -203,7 +202,7 @@ pub struct TargetRef {
     /// Default `Deployment`.
     pub kind: String,
     pub name: String,
-    /// Container whose env a trigger authentication reads; default the first.
+    /// The container whose env a trigger authentication reads; the first one by default.
     pub env_source_container: Option<String>,
 }
 
@@ -217,7 +216,7 @@ pub struct Gvkr {
 }
 
 impl Gvkr {
-    /// `apps/v1.Deployment`; the core group has a leading slash, as KEDA prints it.
+    /// `apps/v1.Deployment`; the core group has a leading slash, as in KEDA.
     #[must_use]
     pub fn kind_text(&self) -> String {
         format!("{}/{}.{}", self.group, self.version, self.kind)
@@ -233,14 +232,14 @@ impl Gvkr {
 /// A valid spec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
-    /// How often the triggers are asked. Default 30 s.
+    /// How often the triggers are polled. Default 30 s.
     pub polling_interval: Duration,
-    /// Inactive time before a scale to zero or idle. Default 300 s.
+    /// Inactive time before scaling to zero or to the idle count. Default 300 s.
     pub cooldown_period: Duration,
     /// The same for an object that was never active, counted from its creation. Default 0.
     pub initial_cooldown_period: Duration,
     pub idle_replicas: Option<u32>,
-    /// As written; absent counts as 0 here and as 1 in the HPA.
+    /// As written; absence means 0 here and 1 in the HPA.
     pub min_replicas: Option<u32>,
     /// Default 100.
     pub max_replicas: u32,
@@ -250,9 +249,9 @@ pub struct Definition {
     pub behavior: Option<Behavior>,
     /// Set when `advanced.scalingModifiers` has a formula; every trigger has a name then.
     pub modifiers: Option<Modifiers>,
-    /// Those that become External metrics, in order.
+    /// Triggers that become External metrics, in order.
     pub triggers: Vec<Trigger>,
-    /// Those on the pods' own use of cpu and memory, in order. Never empty together with `triggers`.
+    /// Triggers on the pods' own use of cpu and memory, in order. Never empty together with `triggers`.
     pub resource_triggers: Vec<ResourceTrigger>,
     /// Label that selects this object's metrics in a read: key and value.
     pub selector: (String, String),
@@ -261,13 +260,13 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// `minReplicaCount`, absent as 0.
+    /// `minReplicaCount`; 0 if absent.
     #[must_use]
     pub fn min(&self) -> u32 {
         self.min_replicas.unwrap_or(0)
     }
 
-    /// There is nothing to ask, and so nothing that could ever say that the target may go to zero.
+    /// Returns true if nothing is polled, so that nothing could ever decide to scale to zero.
     #[must_use]
     pub fn is_resource_only(&self) -> bool {
         self.triggers.is_empty() && !self.resource_triggers.is_empty()
@@ -276,7 +275,7 @@ impl Definition {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
-    /// Consecutive failures that are tolerated; the fallback applies above it.
+    /// Number of consecutive failures that is tolerated; the fallback applies to more than that.
     pub failure_threshold: u32,
     pub replicas: u32,
     pub behavior: FallbackBehavior,
@@ -291,14 +290,14 @@ pub enum FallbackBehavior {
     ScalingModifiers,
 }
 
-/// `advanced.scalingModifiers`: one metric computed of all triggers takes their place.
+/// `advanced.scalingModifiers`: one metric that is computed from all triggers and replaces them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modifiers {
-    /// Over the names of the triggers.
+    /// A formula over the names of the triggers.
     pub formula: Formula,
     /// The HPA's target for the result, above 0.
     pub target: f64,
-    /// The object is active when the result is greater than this. Default 0.
+    /// The object is active if the result is greater than this. Default 0.
     pub activation_target: f64,
     pub metric_type: MetricType,
 }
@@ -330,9 +329,9 @@ pub struct Behavior {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScalingRules {
     pub stabilization_window_seconds: Option<i32>,
-    /// `Max`, `Min` or `Disabled`; the API server judges other text.
+    /// `Max`, `Min` or `Disabled`; the API server refuses anything else.
     pub select_policy: Option<String>,
-    /// `None` and empty differ on the wire.
+    /// `None` and empty have different meanings on the wire.
     pub policies: Option<Vec<ScalingPolicy>>,
     /// Quantity text.
     pub tolerance: Option<String>,
@@ -359,7 +358,7 @@ pub struct Trigger {
     pub metric_type: MetricType,
     /// The HPA's target for this metric.
     pub threshold: f64,
-    /// Active when the value is greater than this. Default 0.
+    /// The trigger is active if its value is greater than this. Default 0.
     pub activation_threshold: f64,
     pub use_cached_metrics: bool,
     pub authentication: Option<AuthenticationRef>,
@@ -368,15 +367,15 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// What people know it by: its name where it has one, else that of its metric.
+    /// The trigger's name if it has one, else that of its metric.
     #[must_use]
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.metric_name)
     }
 }
 
-/// A cpu or memory trigger. The HPA controller measures it by itself: it is never asked, is neither
-/// active nor in error, and only its target is ours.
+/// A cpu or memory trigger. The HPA controller measures it by itself: hpalite only sets its target, and it is never
+/// polled, active or in error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResourceTrigger {
     /// Position in `spec.triggers`, from 0.
@@ -384,13 +383,13 @@ pub struct ResourceTrigger {
     /// `cpu` or `memory`: the trigger's type, and the resource's name in the HPA.
     pub kind: String,
     pub name: Option<String>,
-    /// This container alone instead of the whole pod.
+    /// Only this container instead of the whole pod.
     pub container: Option<String>,
     pub target: MetricTarget,
     pub authentication: Option<AuthenticationRef>,
 }
 
-/// Quantities as milli units, so that `1`, `1000m` and `1.000` compare equal.
+/// In milli units, so that `1`, `1000m` and `1.000` are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricTarget {
     AverageValue(i128),
@@ -430,7 +429,7 @@ pub struct AuthenticationKey {
 }
 
 impl AuthenticationKey {
-    /// Of what an object refers to: namespaced ones are beside the object.
+    /// The identity of an authentication that an object refers to; namespaced ones are in the object's namespace.
     #[must_use]
     pub fn of(object: &ObjectKey, reference: &AuthenticationRef) -> Self {
         Self {
@@ -455,10 +454,10 @@ impl fmt::Display for AuthenticationKey {
     }
 }
 
-/// KEDA's own finalizer names: objects pass between it and us without a trace.
+/// KEDA's own finalizer names, so that objects can pass between KEDA and hpalite without a trace.
 pub const FINALIZERS: [&str; 2] = ["finalizer.keda.sh", "finalizer.keda.k8s.io"];
 
-/// A (Cluster)TriggerAuthentication: where parameters come from, never their values.
+/// A (Cluster)TriggerAuthentication: the sources of parameters, never their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authentication {
     pub key: AuthenticationKey,
@@ -466,11 +465,11 @@ pub struct Authentication {
     pub resource_version: String,
     pub deletion_requested: bool,
     pub finalizers: Vec<String>,
-    /// In the order in which they apply; a later source overrides an earlier one.
+    /// In order of application; a later source overrides an earlier one.
     pub sources: Vec<ParameterSource>,
-    /// Of the cluster-wide kind: whom it serves.
+    /// For the cluster-wide kind: who may use it.
     pub allowed: Allowed,
-    /// What it asks that cannot be served (a cloud provider, a vault), naming the field and the fix.
+    /// Why it cannot be served (a cloud provider, a vault), with the field and the fix.
     pub unsupported: Option<Problem>,
     /// `status.scaledobjects`, comma-joined names, as on the API server.
     pub status_scaled_objects: String,
@@ -478,13 +477,13 @@ pub struct Authentication {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ParameterSource {
-    /// Env of the target's container (`None`: the object's env source container).
+    /// An environment variable of the target's container (`None`: the object's env source container).
     Env {
         parameter: String,
         name: String,
         container: Option<String>,
     },
-    /// File below the configured root whose JSON object gives all parameters; nothing else applies after it.
+    /// A file below the configured root whose JSON object has all parameters; no other source applies after it.
     FilePath(String),
     ConfigMap {
         parameter: String,
@@ -513,9 +512,9 @@ pub struct Status {
     pub external_metric_names: Vec<String>,
     pub resource_metric_names: Vec<String>,
     pub composite_scaler_name: Option<String>,
-    /// Order matters: it is kept as found, new types are appended.
+    /// The order is kept as read; new types are appended.
     pub conditions: Vec<Condition>,
-    /// Metric name to consecutive failures and state; only with a fallback.
+    /// Metric name to consecutive failures and state; only if there is a fallback.
     pub health: BTreeMap<String, Health>,
     /// Metric name to whether its trigger is active.
     pub triggers_activity: BTreeMap<String, bool>,
@@ -535,7 +534,7 @@ impl Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     pub number_of_failures: u32,
-    /// `Failing`, else `Happy`.
+    /// `Failing` if true, else `Happy`.
     pub failing: bool,
 }
 
@@ -566,8 +565,8 @@ pub enum ConditionKind {
     Fallback,
     Paused,
     HpaActive,
-    /// Whether each trigger gives a value, and what is wrong with those that do not. Not of KEDA; there from the first
-    /// trouble on.
+    /// Whether every trigger has a value, and what is wrong with those that have none. KEDA has no such condition; it
+    /// is added with the first trouble.
     TriggersHealthy,
 }
 
@@ -616,10 +615,10 @@ pub struct Workload {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// `spec.replicas`; absent counts as 1, as the API server does.
+    /// `spec.replicas`; 1 if absent, as for the API server.
     pub replicas: u32,
-    /// Label selector text of its pods, when known.
+    /// Label selector of its pods, if known.
     pub selector: Option<String>,
-    /// Field manager that last changed `spec.replicas`, from managedFields, when known.
+    /// Field manager that last changed `spec.replicas`, from managedFields, if known.
     pub replicas_manager: Option<String>,
 }

@@ -1,22 +1,22 @@
-//! Numbers as Kubernetes quantities, in milli units: the finest that the HPA controller keeps.
+//! Numbers as Kubernetes quantities, in milli units, which is the precision of the HPA controller.
 
-/// The HPA controller multiplies by 1,000 in 64 bits; anything above this wraps around there.
+/// The HPA controller multiplies by 1,000 in 64 bits; larger values would wrap around there.
 pub const VALUE_MAX: f64 = 9_223_372_036_854_775.0;
 
-/// Milli units of a metric value: rounded to the nearest, negatives and NaN as 0, capped at
-/// [`VALUE_MAX`], so that the HPA controller can always carry it.
+/// Returns a metric value in milli units: rounded, negatives and NaN as 0, and at most [`VALUE_MAX`], so that the HPA
+/// controller can always represent it.
 #[must_use]
 pub fn milli(value: f64) -> i64 {
     if value.is_nan() || value <= 0.0 {
         return 0;
     }
-    // In range after the cap: VALUE_MAX × 1000 is below i64::MAX by less than 1,000.
+    // Fits after the cap: VALUE_MAX × 1000 is below i64::MAX by less than 1,000.
     #[expect(clippy::cast_possible_truncation)]
     let milli = (value.min(VALUE_MAX) * 1000.0).round() as i64;
     milli.min(i64::MAX / 1000 * 1000)
 }
 
-/// Canonical text, the largest suffix that leaves an integer, as Kubernetes itself prints it: `500`, `2500m`, `5k`, `0`.
+/// Formats as Kubernetes does, with the largest suffix that leaves an integer: `500`, `2500m`, `5k`, `0`.
 #[must_use]
 pub fn text(milli: i128) -> String {
     if milli % 1000 != 0 {
@@ -32,7 +32,7 @@ pub fn text(milli: i128) -> String {
     format!("{value}{suffix}")
 }
 
-/// The shorter of that and the binary spelling: `200Mi` for memory, `500m` or `128k` for the rest.
+/// The shorter of [`text`] and the binary notation: `200Mi` for memory, `500m` or `128k` for the rest.
 #[must_use]
 pub fn short_text(milli: i128) -> String {
     let decimal = text(milli);

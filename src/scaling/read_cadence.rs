@@ -1,18 +1,18 @@
-//! When the next read of an object's metrics is to be expected.
+//! Predicts the next read of an object's metrics.
 //!
-//! The HPA controller reads on a steady beat. A poll just before the next beat serves it a fresh
-//! value without waiting and without asking more often than it reads.
+//! The HPA controller reads at a constant period. A poll just before the next read gives it a fresh value without
+//! waiting, and without polling more often than it reads.
 
 use std::time::Duration;
 
 use super::model::UnixMillis;
 
-/// Reads closer together than this belong to one pass over several metrics.
+/// Reads closer together than this belong to one pass of the HPA controller over several metrics.
 const BURST: Duration = Duration::from_millis(800);
-/// Gaps longer than this are no cadence.
+/// Longer gaps are not periodic.
 const PERIOD_MAX: Duration = Duration::from_secs(60);
-/// How long before the expected read the poll starts: well within the two seconds that a value
-/// may be old, and enough for a query to finish.
+/// How long before the expected read the poll starts: well within the two seconds that a value may be old, and enough
+/// for a query to finish.
 const LEAD: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +23,7 @@ pub(super) struct ReadCadence {
 }
 
 impl ReadCadence {
-    /// Takes in one read; returns when to poll for the next one, if they keep a cadence.
+    /// Records one read; returns when to poll for the next one, if reads are periodic.
     pub(super) fn read(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         let last = self.last_read.replace(now)?;
         let gap = now.since(last);
@@ -36,7 +36,7 @@ impl ReadCadence {
             return None;
         }
         self.gaps = [Some(gap), self.gaps[0]];
-        // Between two beats somebody else may look: the longer of two gaps is the beat.
+        // Another client may read in between, so the longer of two gaps is the period.
         let period = self.gaps.iter().flatten().max().copied()?;
         let lead = LEAD.min(period / 3);
         Some(now.plus(period.saturating_sub(lead)))

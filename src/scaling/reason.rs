@@ -1,52 +1,52 @@
-//! Why something was, or was not, done: one typed value that feeds the condition, the Kubernetes
-//! Event, the log line and the SQLite row alike.
+//! Why something was or was not done: one typed value for the condition, the Kubernetes Event, the log line and the
+//! SQLite row alike.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Outcome of one decision about one ScaledObject's replicas.
+/// The result of one decision about an object's replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Triggers became active: from zero or idle up to `max(min, 1)`.
     Activated { metrics: Vec<String> },
-    /// The same by the `force-activation` annotation.
+    /// The same, by the `force-activation` annotation.
     ActivatedByAnnotation,
     /// Triggers are active and the target runs: the HPA decides the count.
     Active,
-    /// Forced by annotation and the target runs.
+    /// Forced by annotation, and the target runs.
     ActiveByAnnotation,
     /// Active, but some trigger is in error.
     ActiveWithErrors,
-    /// Would activate, but scale-out is paused.
+    /// Would activate, but scaling out is paused.
     ScaleOutPaused,
-    /// Would scale in, but scale-in is paused.
+    /// Would scale in, but scaling in is paused.
     ScaleInPaused,
     /// Fully paused by annotation.
     Paused,
-    /// Target set to the count of the `paused-replicas` annotation.
+    /// Set to the count of the `paused-replicas` annotation.
     PausedAtReplicas,
-    /// No trigger is active and every failing one waits for its fallback threshold.
+    /// No trigger is active, and every failing one waits for its fallback threshold.
     WaitingForFallback,
-    /// No trigger is active and some trigger is in error: nothing moves.
+    /// No trigger is active and some trigger is in error: the count is held.
     HeldOnError,
-    /// Inactive; time left until the cooldown ends.
+    /// Inactive, with the time left until the cooldown ends.
     CoolingDown { left: Duration },
-    /// Inactive since it was created; time left of `initialCooldownPeriod`.
+    /// Inactive since its creation, with the time left of `initialCooldownPeriod`.
     InitialCooldown { left: Duration },
     /// Scaled to zero or to the idle count.
     Deactivated,
-    /// Below `minReplicaCount`: lifted to it.
+    /// Was below `minReplicaCount` and is raised to it.
     LiftedToMin,
-    /// Inactive and already where it should be.
+    /// Inactive, and already at the right count.
     Inactive,
     /// The target's replicas cannot be read.
     TargetUnreadable { error: String },
-    /// At deletion, back to the count that the target had before.
+    /// Set back to the target's original count at deletion.
     Restored,
 }
 
 impl Reason {
-    /// Stable identifier: column `decision.reason` and log key `reason`.
+    /// Stable identifier: value of column `decision.reason` and of log key `reason`.
     #[must_use]
     pub fn id(&self) -> &'static str {
         match self {

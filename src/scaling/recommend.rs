@@ -1,22 +1,22 @@
-//! The HPA controller's arithmetic: what a metric asks for, and what may keep the count from it.
+//! The HPA controller's arithmetic: the count that a metric proposes, and what may limit it.
 //!
-//! hpalite does not decide between minimum and maximum, the HPA does. This is what it does there, so
-//! that decisions can be recorded with it and explained later (Kubernetes: pkg/controller/podautoscaler).
+//! The HPA decides between minimum and maximum, not hpalite. These are its rules, with which decisions are recorded and
+//! later explained (Kubernetes: pkg/controller/podautoscaler).
 
 use super::model::{Behavior, MetricType, ScalingPolicy, ScalingRules};
 
-/// A metric this near its target asks for nothing: the controller's `--horizontal-pod-autoscaler-tolerance`.
+/// A metric this close to its target proposes no change: the controller's `--horizontal-pod-autoscaler-tolerance`.
 pub const TOLERANCE: f64 = 0.1;
 
-/// How long a higher recommendation holds a lower one back: `--horizontal-pod-autoscaler-downscale-stabilization`.
+/// How long a higher recommendation delays a lower one: `--horizontal-pod-autoscaler-downscale-stabilization`.
 pub const SCALE_DOWN_WINDOW_SECONDS: i32 = 300;
 
-/// What kept a count from what the metrics ask for, or from moving at all.
+/// What kept a count from a proposal, or from changing at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Min,
     Max,
-    /// The metric is as good as on target.
+    /// The metric is within the tolerance of its target.
     Tolerance,
     ScaleUpPolicy,
     ScaleDownPolicy,
@@ -25,14 +25,14 @@ pub enum Limit {
     Cooldown,
     InitialCooldown,
     Pause,
-    /// Triggers in error, and no fallback to stand in.
+    /// Triggers are in error, and there is no fallback.
     Error,
-    /// Triggers in error, fewer times in a row than the fallback waits for.
+    /// Triggers are in error, but not yet as often in a row as the fallback requires.
     FallbackThreshold,
 }
 
 impl Limit {
-    /// Stable identifier: column `decision.limited_by`.
+    /// Stable identifier: value of column `decision.limited_by`.
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
@@ -51,23 +51,23 @@ impl Limit {
     }
 }
 
-/// What one metric asks for.
+/// The count that one metric proposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub replicas: u32,
-    /// The plain division, rounded up. The count stays where it is instead when that is within tolerance.
+    /// The plain division, rounded up; within the tolerance, `replicas` is the current count instead.
     pub exact: u32,
 }
 
 impl Proposal {
-    /// It is the tolerance alone that keeps the count.
+    /// Returns true if only the tolerance keeps the count.
     #[must_use]
     pub fn is_tolerated(self) -> bool {
         self.replicas != self.exact
     }
 }
 
-/// What a metric of this value asks for while `replicas` run, all of them ready.
+/// Returns the count that a metric of this value proposes while `replicas` run, all of them ready.
 #[must_use]
 pub fn proposal(
     metric_type: MetricType,
@@ -84,21 +84,21 @@ pub fn proposal(
         MetricType::Value => (value / target, value / target * running),
     };
     let exact = whole(wanted.ceil());
-    // A target of 0 or no running replica has no ratio; NaN is never within anything.
+    // A target of 0 or no running replica has no ratio; NaN is never within the tolerance.
     if replicas > 0 && ratio <= 1.0 + tolerance(behavior, true) && ratio >= 1.0 - tolerance(behavior, false) {
         return Proposal { replicas, exact };
     }
     Proposal { replicas: exact, exact }
 }
 
-/// The tolerance upwards or downwards.
+/// Returns the tolerance upwards or downwards.
 #[must_use]
 pub fn tolerance(behavior: Option<&Behavior>, up: bool) -> f64 {
     let text = rules(behavior, up).and_then(|rules| rules.tolerance.as_deref());
     text.and_then(tolerance_from_text).unwrap_or(TOLERANCE)
 }
 
-/// The forms in which fractions are written as a quantity: `0.05`, `50m`.
+/// Reads the quantities in which fractions are written: `0.05`, `50m`.
 fn tolerance_from_text(text: &str) -> Option<f64> {
     match text.strip_suffix('m') {
         Some(milli) => milli.parse::<f64>().ok().map(|milli| milli / 1000.0),
@@ -106,7 +106,7 @@ fn tolerance_from_text(text: &str) -> Option<f64> {
     }
 }
 
-/// Seconds that recommendations are remembered for, upwards or downwards.
+/// Returns for how many seconds recommendations are remembered, upwards or downwards.
 #[must_use]
 pub fn stabilization_seconds(behavior: Option<&Behavior>, up: bool) -> i32 {
     let default = if up { 0 } else { SCALE_DOWN_WINDOW_SECONDS };
@@ -118,8 +118,8 @@ fn rules(behavior: Option<&Behavior>, up: bool) -> Option<&ScalingRules> {
     if up { behavior.scale_up.as_ref() } else { behavior.scale_down.as_ref() }
 }
 
-/// The farthest count that the policies allow from `current`, upwards or downwards, and the policy that allows it.
-/// `moved` is how many replicas were added (or taken away) within the last so many seconds.
+/// Returns the farthest count that the policies allow from `current`, upwards or downwards, and the policy that allows
+/// it. `moved` returns how many replicas were added (or removed) within that many last seconds.
 #[must_use]
 pub fn policy_limit(
     behavior: Option<&Behavior>,
@@ -128,7 +128,7 @@ pub fn policy_limit(
     moved: impl Fn(i32) -> u32,
 ) -> (u32, Option<ScalingPolicy>) {
     let Some(behavior) = behavior else {
-        // Without any behavior the controller has one rule: at most double, but 4 always.
+        // Without a behavior the controller has one rule: at most double, but always 4.
         return (if up { current.saturating_mul(2).max(4) } else { 0 }, None);
     };
     let filled = super::hpa::with_defaults(behavior);
@@ -156,7 +156,7 @@ pub fn policy_limit(
         };
         (allowed, Some(policy))
     });
-    // `Max` is the policy that changes most.
+    // `Max` selects the policy that changes most.
     let farthest = (rules.select_policy.as_deref() != Some("Min")) == up;
     let best = if farthest {
         allowed.max_by_key(|(allowed, _)| *allowed)
@@ -167,7 +167,7 @@ pub fn policy_limit(
 }
 
 fn whole(number: f64) -> u32 {
-    // Saturates at both ends; NaN is 0.
+    // Saturates in both directions; NaN becomes 0.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let whole = number as u32;
     whole
@@ -244,7 +244,7 @@ mod tests {
             (policy_limit(Some(&least), true, 10, none).0, policy_limit(Some(&least), false, 10, none).0),
             (12, 8)
         );
-        // What was moved within the period counts.
+        // Replicas that were moved within the period count.
         assert_eq!(policy_limit(Some(&least), true, 12, |_| 2).0, 12);
         assert_eq!(policy_limit(Some(&least), false, 8, |_| 2).0, 8);
         let disabled = behavior(Some(rules(Some("Disabled"), both)), None);

@@ -1,4 +1,4 @@
-//! Which question is asked when, and how many at once.
+//! Which query is sent when, and how many at the same time.
 //!
 //! Owns the calendar of poll cycles, the sharing of equal questions and the shares of the workers that ask
 //! ([`share`]). Hands out jobs; asks nobody.
@@ -18,10 +18,10 @@ pub use budget::Limits;
 pub use share::Conduct;
 use share::Shares;
 
-/// One trigger of one object that waits for an answer.
+/// One trigger of an object that waits for an answer.
 pub type Subscriber = (ObjectKey, u16);
 
-/// What makes two questions the same: server, request and where the credentials come from.
+/// What makes two polls equal: server, request and the source of the credentials.
 #[derive(Clone, Debug, PartialEq, Hash)]
 struct Question {
     query: Query,
@@ -35,34 +35,34 @@ struct Job {
     fingerprint: u64,
     subscribers: Vec<Subscriber>,
     due_at: UnixMillis,
-    /// When it was handed out; `None` while it waits.
+    /// When it was dispatched; `None` while it waits.
     begun_at: Option<UnixMillis>,
 }
 
-/// A question that came back.
+/// A poll that has been answered.
 #[derive(Debug)]
 pub struct Finished {
-    /// When it was handed out, by the clock as it is now.
+    /// When it was dispatched, by the clock as it is now.
     pub begun_at: UnixMillis,
-    /// Who still wants the answer.
+    /// The triggers that still wait for the answer.
     pub subscribers: Vec<Subscriber>,
 }
 
-/// Calendar, queue and shares.
+/// The calendar, the queue and the shares.
 #[derive(Debug)]
 pub struct Schedule {
     poll_cycles: Calendar,
     jobs: HashMap<u64, Job>,
-    /// The jobs that each object waits for.
+    /// The jobs on which each object waits.
     waiting_for: HashMap<ObjectKey, Vec<u64>>,
-    /// Fingerprint to the job that is waiting or in flight for it.
+    /// Fingerprint of a question to its job, waiting or in flight.
     asked: HashMap<u64, u64>,
     shares: Shares,
     next_id: u64,
 }
 
 impl Schedule {
-    /// `threads` is the number of workers that ask; at least 1.
+    /// `threads` is the number of poll workers; at least 1.
     #[must_use]
     pub fn new(threads: usize, limits: Limits) -> Self {
         Self {
@@ -110,12 +110,12 @@ impl Schedule {
         taken
     }
 
-    /// Wants an answer for one trigger. Joins an equal question that is waiting or in flight.
+    /// Requests an answer for one trigger. Joins an equal question that is waiting or in flight.
     pub fn ask(&mut self, subscriber: Subscriber, query: &Query, credentials: Option<Credentials>, due_at: UnixMillis) {
         let question = Question { query: query.clone(), credentials };
         let fingerprint = fingerprint(&question);
         let known = self.asked.get(&fingerprint).copied();
-        // Equal hashes of unequal questions are possible, if unlikely: then ask separately.
+        // Unequal questions may have equal hashes, if rarely, and are then asked separately.
         if let Some(id) = known
             && let Some(job) = self.jobs.get_mut(&id).filter(|job| job.question == question)
         {
@@ -126,7 +126,7 @@ impl Schedule {
             let is_new = !job.subscribers.iter().any(|(known, _)| *known == key);
             job.subscribers.push(subscriber);
             if is_new {
-                // It waits at each one's place, so that nobody is held up behind another's share.
+                // It waits in the queue of each object, so that no object is delayed by another one's share.
                 if job.begun_at.is_none() {
                     self.shares.wait(&key, &job.server, id);
                 }
@@ -144,7 +144,7 @@ impl Schedule {
         self.jobs.insert(id, Job { server, question, fingerprint, subscribers, due_at, begun_at: None });
     }
 
-    /// Jobs that may go to the workers now.
+    /// Returns the jobs that may go to the workers now.
     pub fn dispatch(&mut self, now: UnixMillis) -> Vec<PollJob> {
         let mut jobs = Vec::new();
         while let Some((id, flight)) = self.shares.next(now) {
@@ -169,7 +169,7 @@ impl Schedule {
         jobs
     }
 
-    /// Takes a job back. `None` for one that was not out.
+    /// Records that a job has ended. Returns `None` if it was not in flight.
     pub fn finish(&mut self, id: u64, conduct: Conduct, now: UnixMillis) -> Option<Finished> {
         let begun_at = self.jobs.get(&id)?.begun_at?;
         let job = self.jobs.remove(&id)?;
@@ -186,8 +186,8 @@ impl Schedule {
         Some(Finished { begun_at, subscribers: job.subscribers })
     }
 
-    /// An object no longer wants answers. What nobody else wants leaves the queue; an answer that is under way finds
-    /// nobody, and says of its server what it says.
+    /// Cancels an object's polls. A question without other subscribers leaves the queue; an answer that is under way is
+    /// dropped, but still shows how its server is doing.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.unplan(key);
         for id in self.waiting_for.remove(key).unwrap_or_default() {
@@ -213,7 +213,7 @@ impl Schedule {
         }
     }
 
-    /// Moves everything by a step of the wall clock.
+    /// Moves all times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         self.poll_cycles.shift(milliseconds);
         self.shares.shift(milliseconds);
@@ -225,7 +225,7 @@ impl Schedule {
         }
     }
 
-    /// Jobs waiting and jobs in flight.
+    /// Returns the number of jobs waiting and in flight.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         (self.jobs.len() - self.shares.in_flight(), self.shares.in_flight())
@@ -238,16 +238,16 @@ fn fingerprint(of: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Phase in `0..interval` at which this is asked: equal questions share one, so that they fall due
-/// together; different ones are spread evenly.
+/// Returns the phase in `0..interval` of a poll: equal queries have the same phase, so that they are due at the same
+/// time; different ones are spread evenly.
 #[must_use]
 pub fn phase(of: &impl Hash, interval: Duration) -> Duration {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(fingerprint(of) % interval_ms)
 }
 
-/// The next instant of the grid `phase + n × interval` that is at least half an interval away, so
-/// that a first poll at once is followed by steady ones.
+/// Returns the next time `phase + n × interval` that is at least half an interval away, so that an immediate first poll
+/// is followed by regular ones.
 #[must_use]
 pub fn next_on_grid(now: UnixMillis, interval: Duration, phase: Duration) -> UnixMillis {
     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -259,7 +259,7 @@ pub fn next_on_grid(now: UnixMillis, interval: Duration, phase: Duration) -> Uni
 
 #[cfg(test)]
 impl Schedule {
-    /// Panics when somebody has more than his share.
+    /// Panics if an object, lane or namespace has more than its share.
     pub(super) fn check(&self) {
         self.shares.check();
     }

@@ -1,4 +1,4 @@
-//! What a trigger's number comes from, and what an answer without one means.
+//! Where a trigger's number comes from, and the meaning of an answer without one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use super::cron::Window;
 /// Where a trigger's value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// The clock: nobody is asked.
+    /// The clock: nothing is queried.
     Cron(Arc<Window>),
-    /// Pods of the object's own namespace, counted from a watch.
+    /// Pods of the object's own namespace, counted by a watch.
     Pods(PodSelection),
     /// A server that is asked.
     Query(Query),
 }
 
 impl Source {
-    /// What must be asked, if anything.
+    /// Returns the query, if there is one.
     #[must_use]
     pub fn query(&self) -> Option<&Query> {
         match self {
@@ -26,7 +26,7 @@ impl Source {
         }
     }
 
-    /// Server and query for the history; both empty where nobody is asked.
+    /// Returns server and query for the history; both empty if nothing is queried.
     #[must_use]
     pub fn shown(&self) -> (String, String) {
         match self {
@@ -37,18 +37,18 @@ impl Source {
     }
 }
 
-/// Which pods of a namespace are counted: those that neither succeeded nor failed, as the
-/// kubernetes-workload trigger has it.
+/// The pods of a namespace that are counted: as for KEDA's kubernetes-workload trigger, those that neither succeeded
+/// nor failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodSelection {
     /// Label selector, valid.
     pub selector: Arc<str>,
-    /// Counts the distinct nodes that run them instead.
+    /// Counts the distinct nodes of the pods instead.
     pub group_by_node: bool,
 }
 
-/// The longest that a server may be waited for: what hangs holds a worker for so long. KEDA has no bound; beyond 30 s,
-/// the usual polling interval, an answer would be late whenever it came.
+/// Upper bound on timeouts, since a hanging server occupies a worker. KEDA has no bound; after 30 s, the usual polling
+/// interval, an answer would be late in any case.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// What a server is asked. One variant a kind of server.
@@ -59,7 +59,7 @@ pub enum Query {
 }
 
 impl Query {
-    /// What bounds requests in flight: the peer that is asked.
+    /// The server, for which polls in flight are bounded.
     #[must_use]
     pub fn server(&self) -> &str {
         match self {
@@ -68,7 +68,7 @@ impl Query {
         }
     }
 
-    /// Of the whole exchange; `None` takes the process-wide default.
+    /// Timeout of the whole exchange; `None` means the process-wide default.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         match self {
@@ -77,7 +77,7 @@ impl Query {
         }
     }
 
-    /// For the history: without user, password and parameters, which may be secret.
+    /// Returns server and query for the history, without user, password and parameters, which may be secret.
     #[must_use]
     pub fn shown(&self) -> (String, String) {
         match self {
@@ -95,7 +95,7 @@ pub(super) fn without_secrets(url: &str) -> String {
     scheme.map_or_else(|| format!("{host}{path}"), |scheme| format!("{scheme}://{host}{path}"))
 }
 
-/// The prometheus trigger's own parameters, all from trigger metadata.
+/// The parameters of a prometheus trigger that come from its metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PrometheusSource {
     /// Base URL without a trailing slash, e.g. `http://prometheus.monitoring:9090`.
@@ -105,39 +105,39 @@ pub struct PrometheusSource {
     pub namespace: Option<String>,
     pub custom_headers: Vec<(String, String)>,
     pub query_parameters: Vec<(String, String)>,
-    /// `onPartial: accept`: an answer that the server calls incomplete is one like any other.
+    /// `onPartial: accept`: an answer that the server calls incomplete is treated like any other.
     pub accepts_partial: bool,
     pub unsafe_ssl: bool,
-    /// Whole exchange, at most [`TIMEOUT_MAX`]; `None` takes the process-wide default (3 s).
+    /// Of the whole exchange, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
     pub timeout: Option<Duration>,
     pub auth_modes: Vec<AuthMode>,
 }
 
-/// The metrics-api trigger's own parameters, all from trigger metadata.
+/// The parameters of a metrics-api trigger that come from its metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MetricsApiSource {
-    /// Of the `url`: `scheme://host:port` as written.
+    /// `scheme://host:port` of the `url`, as written.
     pub server: String,
     pub url: String,
     pub format: BodyFormat,
-    /// Where in the body the number is; its syntax depends on the format.
+    /// Where in the body the number is; the syntax depends on the format.
     pub value_location: String,
     pub unsafe_ssl: bool,
-    /// Of all endpoints together, at most [`TIMEOUT_MAX`]; `None` takes the process-wide default (3 s).
+    /// Of all endpoints together, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
     pub timeout: Option<Duration>,
-    /// Empty when they come from the authentication, if from anywhere.
+    /// Empty if they come from the authentication, if from anywhere.
     pub auth_modes: Vec<AuthMode>,
     pub api_key: ApiKey,
-    /// Asks every ready endpoint of the Service that is the URL's host, and makes one number of their answers.
+    /// Queries every ready endpoint of the Service in the URL, and aggregates their answers into one number.
     pub aggregation: Option<ServiceAggregation>,
 }
 
-/// What mode `apiKey` sends, as far as the metadata says it; the rest comes from the authentication.
+/// What mode `apiKey` sends, as far as the metadata specify it; the rest comes from the authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ApiKey {
     pub key: Option<String>,
     pub place: Option<ApiKeyPlace>,
-    /// Of the header or the query parameter.
+    /// Name of the header or the query parameter.
     pub name: Option<String>,
 }
 
@@ -170,7 +170,7 @@ pub enum AggregationFunction {
     Min,
 }
 
-/// Modes that change the request. A prometheus trigger accepts `apiKey` and `oauth`, which change nothing, as in KEDA.
+/// Modes that change the request. As in KEDA, a prometheus trigger accepts `apiKey` and `oauth`, which change nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthMode {
     ApiKey,
@@ -181,27 +181,27 @@ pub enum AuthMode {
     OAuth,
 }
 
-/// What a result without a usable number means: no series, null, NaN or infinity.
+/// The meaning of a result without a usable number: no series, null, NaN or infinity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnMissing {
-    /// `ignoreNullValues: true` (the default): no series is 0; a null, NaN or infinity is an error.
+    /// `ignoreNullValues: true` (the default): no series means 0; a null, NaN or infinity is an error.
     EmptyIsZero,
-    /// `onMissing: zero`: all of them are 0.
+    /// `onMissing: zero`: all of them mean 0.
     Zero,
     /// `ignoreNullValues: false` or `onMissing: error`.
     Error,
-    /// `onMissing: hold`: the last good value up to this age, then an error.
+    /// `onMissing: hold`: the last good value while it is not older than this, then an error.
     Hold(Duration),
 }
 
 impl OnMissing {
-    /// An answer without a number may count as 0.
+    /// Returns true if an answer without a number may count as 0.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         matches!(self, Self::EmptyIsZero | Self::Zero)
     }
 
-    /// What an answer without a number counts as, where it is no error.
+    /// What an answer without a number counts as, if it is not an error.
     #[must_use]
     pub fn reads(&self) -> &'static str {
         match self {

@@ -41,7 +41,7 @@ pub(crate) fn prometheus(query: &str) -> PrometheusSource {
     }
 }
 
-/// 60 percent of the cpu that the pods request.
+/// A target of 60 percent of the requested cpu.
 pub(crate) fn cpu(index: u16) -> ResourceTrigger {
     ResourceTrigger {
         index,
@@ -53,7 +53,7 @@ pub(crate) fn cpu(index: u16) -> ResourceTrigger {
     }
 }
 
-/// One prometheus trigger, all defaults.
+/// One prometheus trigger, with all defaults.
 pub(crate) fn definition() -> Definition {
     Definition {
         polling_interval: Duration::from_secs(30),
@@ -87,7 +87,7 @@ pub(crate) fn put_formula(definition: &mut Definition, formula: &str) {
     });
 }
 
-/// `default/shop`, claimed already, scaling the Deployment `web`.
+/// `default/shop`, already claimed, which scales the Deployment `web`.
 pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
     ScaledObject {
         key: ObjectKey::new(ApiGroup::KedaSh, "default", "shop"),

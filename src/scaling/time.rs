@@ -1,4 +1,4 @@
-//! Points in time, as the core counts them.
+//! Points in time.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,14 +17,14 @@ impl UnixMillis {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Time from `earlier` to `self`; zero when `earlier` lies in the future.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// In UTC and whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`. Beyond the year 9999 it is 1970.
+/// In UTC and whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`; 1970 for years after 9999.
 impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = Timestamp::from_second(self.0.div_euclid(1_000)).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The state of one trigger: from raw answers to the value that decisions and reads use.
+//! The state of one trigger: turns raw answers into the value that decisions and reads use.
 //!
-//! Owns the policy for missing values, the counting of failures and the fallback. Asks nobody.
+//! Owns the policy for missing values, the count of failures and the fallback. Polls nothing.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use super::model::{
 use super::quantity;
 use super::view::Reading;
 
-/// What is known of one trigger.
+/// The state of one trigger.
 #[derive(Clone, Debug, Default)]
 pub struct TriggerState {
     /// `None` until the first answer.
     pub current: Option<Current>,
     last_good: Option<(f64, UnixMillis)>,
-    /// Consecutive polls in error.
+    /// Consecutive polls with an error.
     pub failures: u32,
     failing_since: Option<UnixMillis>,
-    /// What the last answer was wrong with, even where the fallback has something else to say.
+    /// The error of the last answer, even if the fallback has replaced it.
     last_error: Option<PollError>,
-    /// Without an answer until then the silence is an error; `None` for what nobody is asked for.
+    /// When the lack of an answer becomes an error; `None` if nothing is polled.
     pub silent_at: Option<UnixMillis>,
-    /// The last answers had no number, and counted as one all the same.
+    /// The last answers had no number, but counted as one.
     absence: Option<Absence>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Current {
-    /// Finite, not clamped: activation compares the raw number.
+    /// Finite and not clamped, since activation compares the raw number.
     Value {
         value: f64,
         at: UnixMillis,
@@ -39,21 +39,21 @@ pub enum Current {
         error: PollError,
         since: UnixMillis,
     },
-    /// In error beyond the threshold: this value stands in, and the trigger counts as active.
+    /// In error beyond the threshold: this value is used instead, and the trigger counts as active.
     Fallback {
         value: f64,
         error: PollError,
         at: UnixMillis,
     },
-    /// In error beyond the threshold, and by `fallback.behavior: scalingModifiers` the formula says
-    /// what stands in: it reads nil.
+    /// In error beyond the threshold, with `fallback.behavior: scalingModifiers`: the formula reads nil and decides
+    /// what that means.
     Nil {
         error: PollError,
         since: UnixMillis,
     },
 }
 
-/// What a fallback needs to know of the target.
+/// What a fallback depends on of the target.
 #[derive(Clone, Copy, Debug)]
 pub struct FallbackContext<'a> {
     pub current_replicas: Option<u32>,
@@ -62,14 +62,13 @@ pub struct FallbackContext<'a> {
 }
 
 impl TriggerState {
-    /// Goes on counting where the object's status left off, so that neither a restart nor taking
-    /// over ends a fallback.
+    /// Continues the count in the object's status, so that neither a restart nor a takeover ends a fallback.
     #[must_use]
     pub fn with_failures(failures: u32) -> Self {
         Self { failures, ..Self::default() }
     }
 
-    /// The wall clock was stepped: the same instants have other names now.
+    /// Moves the times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         let shift = |at: &mut UnixMillis| at.0 = at.0.saturating_add(milliseconds);
         if let Some((_, at)) = &mut self.last_good {
@@ -88,7 +87,7 @@ impl TriggerState {
         }
     }
 
-    /// More became known of the target since the answer came: a fallback is computed again.
+    /// Computes a fallback again, because more is known of the target since the answer.
     pub fn reconsider(
         &mut self,
         trigger: &Trigger,
@@ -101,7 +100,7 @@ impl TriggerState {
         }
     }
 
-    /// Takes in one answer. `at` is when the server was asked.
+    /// Records one answer. `at` is when the server was queried.
     pub fn answered(
         &mut self,
         trigger: &Trigger,
@@ -163,7 +162,7 @@ impl TriggerState {
         });
     }
 
-    /// Begins to wait for an answer. A value that is known already is not younger for that.
+    /// Starts the time in which an answer is due. A known value keeps its age.
     pub fn listen(&mut self, trigger: &Trigger, limit: Duration, now: UnixMillis) {
         if matches!(trigger.source, Source::Cron(_)) {
             self.silent_at = None;
@@ -180,21 +179,21 @@ impl TriggerState {
         self.silent_at = Some(at.plus(limit));
     }
 
-    /// Its value was asked for longer ago than `limit`, and nothing must follow from it any more.
+    /// Returns true if its value was polled longer ago than `limit`, so that nothing may follow from it.
     #[must_use]
     pub fn is_old(&self, trigger: &Trigger, limit: Duration, now: UnixMillis) -> bool {
         let is_computed = matches!(trigger.source, Source::Cron(_));
         matches!(self.current, Some(Current::Value { at, .. }) if !is_computed && now.since(at) > limit)
     }
 
-    /// What its value may be old, see [`super::view::MetricView`].
+    /// Returns how old its value may become, see [`super::view::MetricView`].
     #[must_use]
     pub fn age_limit(&self, trigger: &Trigger, limit: Duration) -> Option<Duration> {
         let is_computed = matches!(trigger.source, Source::Cron(_));
         (matches!(self.current, Some(Current::Value { .. })) && !is_computed).then_some(limit)
     }
 
-    /// Above its activation threshold, or standing in by fallback.
+    /// Returns true if it is above its activation threshold, or in fallback.
     #[must_use]
     pub fn is_active(&self, trigger: &Trigger) -> bool {
         match &self.current {
@@ -212,7 +211,7 @@ impl TriggerState {
         }
     }
 
-    /// The error even where a fallback stands in for it.
+    /// Returns the error even if a fallback replaces it.
     #[must_use]
     pub fn underlying_error(&self) -> Option<&PollError> {
         match &self.current {
@@ -231,26 +230,26 @@ impl TriggerState {
         }
     }
 
-    /// The last answers had no number, and count as one by the trigger's policy.
+    /// Returns what the last answers had instead of a number, if the trigger's policy counts that as one.
     #[must_use]
     pub fn absence(&self) -> Option<&Absence> {
         self.absence.as_ref()
     }
 
-    /// Its value is 0 because there is none: what was answered instead, and since when.
+    /// If its value is 0 because there is none, returns what the answer was instead, and since when.
     #[must_use]
     pub fn assumed_zero(&self) -> Option<(&Missing, UnixMillis)> {
         let absence = self.absence.as_ref().filter(|absence| absence.policy.is_zero())?;
         Some((&absence.missing, absence.since))
     }
 
-    /// The last number that it gave asked for nothing either, so that silence changed nothing.
+    /// Returns true if the last number asked for nothing either, so that its absence changes nothing.
     #[must_use]
     pub fn was_zero_before(&self) -> bool {
         self.last_good.is_some_and(|(value, _)| value <= 0.0)
     }
 
-    /// Its value is the fallback's.
+    /// Returns true if its value is that of the fallback.
     #[must_use]
     pub fn is_falling_back(&self) -> bool {
         matches!(self.current, Some(Current::Fallback { .. }))
@@ -261,7 +260,7 @@ impl TriggerState {
         Health { number_of_failures: self.failures, failing: self.failures > 0 }
     }
 
-    /// What a read of this metric is answered with.
+    /// The answer to a read of this metric.
     #[must_use]
     pub fn reading(&self) -> Reading {
         match &self.current {
@@ -302,7 +301,7 @@ fn interpret(
 
 fn missing_error(missing: &Missing, suffix: &str) -> PollError {
     let what = match missing {
-        // KEDA's own words, which users' alerts match on.
+        // KEDA's own texts, which users' alerts match on.
         Missing::Empty => "prometheus metrics 'prometheus' target may be lost, the result is empty",
         Missing::Null => "prometheus query returns null",
         Missing::NaN => "prometheus query returns NaN",
@@ -312,7 +311,7 @@ fn missing_error(missing: &Missing, suffix: &str) -> PollError {
     PollError { class: ErrorClass::Missing, message: format!("{what}{suffix}") }
 }
 
-/// The stand-in value that makes the HPA want the fallback's replicas.
+/// Returns the value for which the HPA wants the fallback's replicas.
 fn fallback_value(
     trigger: &Trigger,
     definition: &Definition,
@@ -321,13 +320,13 @@ fn fallback_value(
 ) -> Result<f64, String> {
     let current = || context.current_replicas.ok_or("fallback needs the target's replicas, which cannot be read");
     let replicas = match fallback.behavior {
-        // Without a formula there is nothing that could take a missing value: the static count.
+        // Without a formula nothing can use a missing value, so the static count applies.
         FallbackBehavior::Static | FallbackBehavior::ScalingModifiers => fallback.replicas,
         FallbackBehavior::CurrentReplicas => current()?,
         FallbackBehavior::CurrentReplicasIfHigher => current()?.max(fallback.replicas),
         FallbackBehavior::CurrentReplicasIfLower => current()?.min(fallback.replicas),
     };
-    // Beside a formula it is the formula's result that is made up.
+    // With a formula the value replaces the formula's result.
     let (target, metric_type) = match &definition.modifiers {
         Some(modifiers) => (modifiers.target, modifiers.metric_type),
         None => (trigger.threshold, trigger.metric_type),
@@ -335,7 +334,7 @@ fn fallback_value(
     stand_in(f64::from(replicas), target, metric_type, context)
 }
 
-/// The value that makes the HPA want `replicas` by this target.
+/// Returns the value for which the HPA wants `replicas` with this target.
 pub(super) fn stand_in(
     replicas: f64,
     target: f64,
@@ -344,7 +343,7 @@ pub(super) fn stand_in(
 ) -> Result<f64, String> {
     let wanted = match metric_type {
         MetricType::AverageValue => replicas,
-        // The HPA multiplies a Value's ratio by the ready pods, so divide by them first.
+        // The HPA multiplies the ratio of a Value metric by the ready pods, so the value is divided by them.
         MetricType::Value => match context.ready_pods {
             Some(Ok(0)) => {
                 return Err("fallback of a Value metric needs at least one ready pod".to_owned());
@@ -358,7 +357,7 @@ pub(super) fn stand_in(
             }
         },
     };
-    // Truncated to milli units, as KEDA does, so that rounding up never asks for a replica more.
+    // Truncated to milli units, as in KEDA, so that rounding up never asks for one replica more.
     Ok((target * wanted * 1000.0).trunc().min(quantity::VALUE_MAX * 1000.0) / 1000.0)
 }
 
@@ -373,7 +372,7 @@ mod tests {
         Answer::Failed(PollError { class: ErrorClass::Timeout, message: message.to_owned() })
     }
 
-    /// `Ok(value)` or the start of the error's text.
+    /// Returns the value, or the beginning of the error's text.
     fn outcome(policy: OnMissing, answers: &[(Answer, i64)]) -> Result<f64, String> {
         let mut trigger = trigger(0, "up");
         trigger.on_missing = policy;
@@ -417,7 +416,7 @@ mod tests {
                 .contains("older than holdFor")
         );
         assert!(outcome(hold.clone(), &[empty(1)]).unwrap_err().contains("no earlier value"));
-        // A failing server is an error at once: holding is for answers without a value.
+        // A failing server is an error at once: holding is only for answers without a value.
         assert_eq!(outcome(hold, &[good, (failed("gone"), 2_000)]), Err("gone".to_owned()));
     }
 

@@ -1,7 +1,7 @@
-//! What an object's triggers suffer from, in one condition, for as long as it lasts: events expire, and Ready keeps
-//! KEDA's own words.
+//! Reports an object's failing triggers in one condition for as long as they fail: Events expire, and the Ready
+//! condition keeps KEDA's own texts.
 //!
-//! The same troubles give the same text: no times but those of a beginning, no counts of polls.
+//! Equal troubles have equal texts, so the only times in them are those of a beginning, and polls are not counted.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,39 +12,39 @@ use super::composite::Composite;
 use super::model::{Condition, ConditionKind, ConditionStatus, Definition, Trigger, UnixMillis};
 use super::trigger::TriggerState;
 
-/// Every trigger gives a value.
+/// Every trigger has a value.
 pub const HEALTHY: &str = "TriggersHealthy";
-/// One or more give none.
+/// One or more have none.
 pub const FAILED: &str = "TriggerFailed";
-/// All give a value, and one that reads silence as 0 has scaled in by it.
+/// All have a value, and one that treats missing series as 0 has caused a scale-in.
 pub const NO_SERIES: &str = "NoSeriesReadAsZero";
-/// Nobody asks them at present.
+/// The triggers are not polled at present.
 pub const NOT_ASKED: &str = "TriggersNotAsked";
 
-/// Of one trigger's text, and of all together, in bytes.
+/// Bytes of the text of one trigger, and of all together.
 const TEXT_MAX: usize = 400;
 const TEXTS_MAX: usize = 1_500;
-/// A text that differs while the same triggers fail in the same way is written no more often: a server may put a count
-/// into its every answer.
+/// Least time between two texts while the same triggers fail in the same way: a server may put a changing number into
+/// every answer.
 const REWORD_AFTER: Duration = Duration::from_mins(1);
 /// Scaling in by silence goes in steps; one event covers several.
 const SILENCE_EVENT_EVERY: Duration = Duration::from_mins(1);
 
-/// What is said of the triggers at present.
+/// What is reported of the triggers at present.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
-    /// None: nothing was ever wrong, and the object has no such condition.
+    /// None if nothing was ever wrong, so that the object has no such condition.
     pub(super) condition: Option<Condition>,
-    /// Who fails, and how.
+    /// The triggers that fail, and how.
     failing: Vec<(u16, ErrorClass)>,
     worded_at: UnixMillis,
-    /// Triggers whose silence has scaled in.
+    /// Triggers whose missing series have caused a scale-in.
     silent: BTreeSet<u16>,
     silence_reported_at: Option<UnixMillis>,
 }
 
 impl Troubles {
-    /// All triggers were answered. `written`: the condition as the object has it.
+    /// Called when all triggers are answered. `written` is the condition that the object has.
     pub(super) fn update(
         &mut self,
         definition: &Definition,
@@ -71,7 +71,7 @@ impl Troubles {
         let assumed = |position: &usize| states.get(*position).is_some_and(|state| state.assumed_zero().is_some());
         let silent: Vec<usize> = (0..definition.triggers.len()).filter(assumed).collect();
         self.silent.retain(|index| silent.iter().any(|at| definition.triggers[*at].index == *index));
-        // Who was silent before a restart has not scaled in by it since, but it lasts.
+        // A trigger that was silent before a restart has not scaled in since, but its silence continues.
         let before = written.filter(|written| self.condition.is_none() && written.reason == NO_SERIES);
         if let (Some(before), false) = (before, silent.is_empty()) {
             self.silent.extend(silent.iter().map(|at| definition.triggers[*at].index));
@@ -85,7 +85,7 @@ impl Troubles {
         }
     }
 
-    /// The target has fewer replicas than before while triggers read silence as 0. Gives what an event says of it.
+    /// The target has fewer replicas while triggers treat missing series as 0. Returns the text of an Event about that.
     pub(super) fn scaled_in(
         &mut self,
         definition: &Definition,
@@ -123,7 +123,7 @@ impl Troubles {
         joined(texts)
     }
 
-    /// The wall clock was stepped: the same instants have other names now.
+    /// Moves the times by a step of the wall clock.
     pub(super) fn shift(&mut self, milliseconds: i64) {
         for at in [Some(&mut self.worded_at), self.silence_reported_at.as_mut()].into_iter().flatten() {
             at.0 = at.0.saturating_add(milliseconds);
@@ -131,7 +131,7 @@ impl Troubles {
     }
 }
 
-/// `s1-prometheus: no answer from …`: an error with the trigger that it is of.
+/// `s1-prometheus: no answer from …`: an error with its trigger.
 pub(super) fn of(trigger: &Trigger, text: &str) -> String {
     format!("{}: {text}", trigger.label())
 }
@@ -157,7 +157,7 @@ fn failures(
     (failing, joined(texts))
 }
 
-/// `; `-joined, on one line and within bounds; what has no room is counted.
+/// Joins texts with `; ` on one line within the bounds; those that do not fit are counted.
 fn joined(texts: impl IntoIterator<Item = String>) -> String {
     let (mut all, mut left_out) = (String::new(), 0);
     for text in texts {
@@ -197,7 +197,7 @@ mod tests {
         Answer::Failed(PollError { class, message: text.to_owned() })
     }
 
-    /// Troubles after these answers, each a second after the one before, and their conditions' messages.
+    /// Condition messages after each of these answers, which come one second apart.
     fn messages(rounds: &[(i64, Vec<Answer>)]) -> Vec<Option<String>> {
         let mut definition = definition();
         definition.triggers = (0..3).map(|index| trigger(index, "up")).collect();
@@ -246,7 +246,7 @@ mod tests {
         let mut seen = messages(&rounds);
         seen.dedup();
         assert!((9..=11).contains(&seen.len()), "{seen:?}");
-        // Another kind of failure is news at once.
+        // Another kind of failure is reported at once.
         let other = vec![failed(ErrorClass::Timeout, "late"), Answer::Value(1.0), Answer::Value(1.0)];
         let seen = messages(&[(0, count(3)), (1, other)]);
         assert_eq!(seen[1].as_deref(), Some("s0-prometheus: late"));

@@ -1,4 +1,4 @@
-//! Who is next: a ring in which each stands at most once, and who joins stands last.
+//! A ring of parties that take turns: each is in it at most once, and new ones are last.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -17,7 +17,7 @@ impl<K> Default for Turns<K> {
 }
 
 impl<K: Clone + Eq + Hash> Turns<K> {
-    /// At the end, unless it stands somewhere.
+    /// Adds a party at the end, unless it is in the ring.
     pub(super) fn join(&mut self, one: &K) {
         if !self.places.contains_key(one) {
             self.places.insert(one.clone(), self.next);
@@ -32,7 +32,7 @@ impl<K: Clone + Eq + Hash> Turns<K> {
         }
     }
 
-    /// Had its turn: the others are first now.
+    /// Moves a party to the end after its turn.
     pub(super) fn pass(&mut self, one: &K) {
         self.leave(one);
         self.join(one);

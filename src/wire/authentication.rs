@@ -1,8 +1,8 @@
-//! TriggerAuthentication and ClusterTriggerAuthentication of both API groups: where parameters come
-//! from, never their values.
+//! TriggerAuthentication and ClusterTriggerAuthentication of both API groups: the sources of parameters, never their
+//! values.
 //!
-//! Cloud providers and vaults are recognised and refused by name, since a trigger that went out
-//! without the credentials it was promised would fail with a riddle.
+//! Cloud providers and vaults are recognised and refused by name, since a trigger without the credentials that it needs
+//! would fail with a confusing error.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::scaling::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ParameterSource, Problem, Step,
 };
 
-/// The authentication, everything wrong with it (the model keeps the first), and warnings.
+/// The authentication, all its problems (the model keeps the first), and warnings.
 #[derive(Debug)]
 pub struct ParsedAuthentication {
     pub authentication: Authentication,
@@ -23,16 +23,16 @@ pub struct ParsedAuthentication {
 
 const EXTERNAL_STORES: &[&str] = &["hashiCorpVault", "azureKeyVault", "gcpSecretManager", "awsSecretManager"];
 
-/// Reads one object as the API server sends it.
+/// Reads an object from the API server's JSON.
 ///
 /// # Errors
-/// When the bytes are no JSON object with a `metadata.name`.
+/// If the bytes are not a JSON object with a `metadata.name`.
 pub fn from_slice(group: ApiGroup, kind: AuthenticationKind, json: &[u8]) -> Result<Authentication, Unreadable> {
     let value = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     from_value(group, kind, value).map(|reading| reading.authentication)
 }
 
-/// The same from a parsed value, with all that `check` prints.
+/// Like [`from_slice`], but from a parsed value, and with everything that `check` prints.
 ///
 /// # Errors
 /// When there is no `metadata.name`.
@@ -54,7 +54,7 @@ pub fn from_value(
     };
     let annotation = |name| metadata.annotations.get(name).map(String::as_str);
     let allowed = match kind {
-        // It is its namespace's own.
+        // It can only be used in its own namespace.
         AuthenticationKind::TriggerAuthentication => Allowed::default(),
         AuthenticationKind::ClusterTriggerAuthentication => {
             Allowed::read(annotation(allowed::NAMESPACES), annotation(allowed::SERVERS))

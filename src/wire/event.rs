@@ -1,5 +1,5 @@
-//! Kubernetes Events of `events.k8s.io/v1`, cut to the API's limits: an event that is too long is
-//! refused whole, and then nobody learns anything.
+//! Kubernetes Events of `events.k8s.io/v1`, shortened to the API's limits, since the API server would refuse one that
+//! is too long.
 
 use serde_json::{Value, json};
 
@@ -14,15 +14,15 @@ const NAME_BYTES_MAX: usize = 253;
 
 const CONTROLLER: &str = "hpalite";
 
-/// The namespace in which `to_value`'s event must be created.
+/// Returns the namespace in which an event must be created.
 #[must_use]
 pub fn namespace(event: &KubeEvent) -> &str {
-    // Events on cluster-scoped objects live in `default`, by the API's convention.
+    // By the API's convention, events about cluster-scoped objects are in `default`.
     if event.regarding.namespace.is_empty() { "default" } else { &event.regarding.namespace }
 }
 
-/// The body of a create. The caller gives no two events on one object the same `at_unix_micros`,
-/// since the event's name is made of it; `instance` is the pod's name.
+/// Returns the body of a create request. The event's name contains `at_unix_micros`, so no two events about an object
+/// may have the same; `instance` is the pod's name.
 #[must_use]
 pub fn to_value(event: &KubeEvent, at_unix_micros: i64, instance: &str) -> Value {
     let suffix = format!(".{at_unix_micros:x}");
@@ -50,7 +50,7 @@ pub fn to_value(event: &KubeEvent, at_unix_micros: i64, instance: &str) -> Value
     })
 }
 
-/// At most `bytes_max`, at a character's boundary.
+/// Cuts a text to at most `bytes_max` bytes, at a character boundary.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }

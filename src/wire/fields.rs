@@ -1,8 +1,8 @@
-//! Walks a JSON object field by field and notes what is wrong with each, instead of stopping at the
-//! first mistake as a derived deserializer does.
+//! Reads a JSON object field by field and records what is wrong with each, while a derived deserializer would stop at
+//! the first mistake.
 //!
-//! Owns paths and the wording of type errors; knows nothing of any kind of object. `null` counts as
-//! absent throughout, as on the API server.
+//! Owns paths and the wording of type errors; knows no kind of object. As for the API server, `null` counts as absent
+//! throughout.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -12,22 +12,22 @@ use serde_json::{Map, Value};
 use super::mask;
 use crate::scaling::model::{Problem, Step};
 
-/// Something that works, but hardly as its author meant it. For `check` only.
+/// Something valid that is probably not what its author meant. For `check` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// JSON path from the object's root.
     pub field: String,
     pub message: String,
-    /// What to write instead; empty when there is nothing to do.
+    /// What to write instead; empty if there is nothing to do.
     pub fix: String,
 }
 
-/// All that was found in one object, in the order of the walk.
+/// Everything found in one object, in the order of reading.
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Warning>,
-    /// Fields whose text has the mistake on a line of its own, and that line with a mark under it. For `check` only.
+    /// Multi-line fields with the line of the mistake and a mark below it. For `check` only.
     pub(crate) excerpts: Vec<(String, String)>,
 }
 
@@ -48,7 +48,7 @@ impl Diagnostics {
     }
 }
 
-/// Messages are stored, logged and become events: whatever a rule quotes, no password is in it.
+/// Messages are stored, logged and emitted as Events, so a quoted value must not contain a password.
 fn masked(text: impl Into<String>) -> String {
     let text = text.into();
     match mask::text(&text) {
@@ -57,12 +57,12 @@ fn masked(text: impl Into<String>) -> String {
     }
 }
 
-/// One JSON object and where it stands. An absent object reads like an empty one.
+/// A JSON object with its path. An absent object reads like an empty one.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'a> {
     path: String,
     map: Option<&'a Map<String, Value>>,
-    /// What a type error in here counts as.
+    /// The step to which type errors in it belong.
     step: Step,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
         self.map.is_some()
     }
 
-    /// The path of this object itself.
+    /// The path of this object.
     pub(crate) fn here(&self) -> &str {
         &self.path
     }
@@ -202,7 +202,7 @@ fn bounds(range: &RangeInclusive<i64>) -> String {
     }
 }
 
-/// A value in an error text: its type, and itself when it is short.
+/// Describes a value in an error text: its type, and the value itself if it is short.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -214,10 +214,10 @@ pub(crate) fn describe(value: &Value) -> String {
     }
 }
 
-/// A user's text in quotes, without what may be secret in an address, and cut so that a whole file pasted into one field does not fill the message.
+/// Quotes a user's text, with secrets in addresses masked, and cut, since a field may contain a whole file.
 pub(crate) fn quoted(text: &str) -> String {
     const CHARACTERS_MAX: usize = 80;
-    // Before the cut, which might leave a password without the '@' that says so.
+    // Masked before the cut, which could separate a password from the '@' after it.
     let text = &*mask::value(text);
     match text.char_indices().nth(CHARACTERS_MAX) {
         Some((cut, _)) => format!("{:?}…", &text[..cut]),
@@ -225,7 +225,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// A scalar as its author typed it, as near as JSON lets us know.
+/// Returns a scalar as its author wrote it, as far as JSON preserves that.
 pub(crate) fn scalar_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,7 +1,7 @@
 //! Label selectors: the text form that API clients send, parsed and matched.
 //!
-//! Pure. Follows Kubernetes' own parser (apimachinery `labels/selector.go`) to the letter, with its context-dependent
-//! `in` and `notin`, because an HPA's selector that one of the two reads differently freezes that HPA.
+//! Pure. Follows Kubernetes' own parser (apimachinery `labels/selector.go`) exactly, with its context-dependent `in`
+//! and `notin`, because an HPA's selector that the two read differently would stop that HPA.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -19,7 +19,7 @@ pub struct Requirement {
     pub test: Test,
 }
 
-/// What a label must be. The negative ones hold where the label is absent.
+/// What is required of a label. Negative tests succeed if the label is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
     Exists,
@@ -32,7 +32,7 @@ pub enum Test {
     LessThan(i64),
 }
 
-/// Why a selector is none, in the words of Kubernetes.
+/// Why a selector is invalid, worded as by Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SelectorError {
     Unexpected { found: String, expected: &'static str },
@@ -44,7 +44,7 @@ pub enum SelectorError {
 
 impl fmt::Display for SelectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text is the caller's: it may be long, and hold what no log or terminal should.
+        // The text comes from the client: it may be long and contain control characters.
         let cut = |text: &str| text.escape_debug().take(80).collect::<String>();
         match self {
             SelectorError::Unexpected { found, expected } => {
@@ -84,12 +84,12 @@ impl Selector {
         }
     }
 
-    /// `label` looks up a label's value.
+    /// `label` returns a label's value.
     pub fn matches<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
         self.requirements.iter().all(|requirement| requirement.test.holds(label(&requirement.key)))
     }
 
-    /// The value that a label must have, if the selector leaves it no other.
+    /// Returns the value that a label must have, if the selector allows only one.
     pub fn required_value(&self, key: &str) -> Option<&str> {
         self.requirements.iter().find_map(|requirement| match &requirement.test {
             Test::In(values) if requirement.key == key && values.len() == 1 => Some(values[0].as_str()),
@@ -130,10 +130,10 @@ impl Token<'_> {
     }
 }
 
-/// Longer ones first.
+/// Longer ones first, since the first match is taken.
 const SYMBOLS: [&str; 9] = ["==", "!=", "=", "!", "(", ")", ",", ">", "<"];
 
-/// The tokens of a selector, the last one being the end.
+/// Splits a selector into tokens; the last one is the end.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
     let is_special = |c: char| "=!(),><".contains(c);
@@ -164,7 +164,7 @@ impl<'t> Parser<'t> {
         &self.tokens[self.at]
     }
 
-    /// The end is never passed.
+    /// Stays at the end.
     fn next(&mut self) -> Token<'t> {
         let token = self.tokens[self.at].clone();
         self.at = (self.at + 1).min(self.tokens.len() - 1);
@@ -201,7 +201,7 @@ impl<'t> Parser<'t> {
         Ok(Requirement { key, test })
     }
 
-    /// One value, which is empty where nothing stands.
+    /// Reads one value, which may be empty.
     fn value(&mut self) -> Result<String, SelectorError> {
         if matches!(self.peek(), Token::End | Token::Symbol(",")) {
             return Ok(String::new());
@@ -217,7 +217,7 @@ impl<'t> Parser<'t> {
         value.parse().map_err(|_| SelectorError::NotANumber(value))
     }
 
-    /// Values in parentheses; an empty one stands between two commas, or a comma and a parenthesis.
+    /// Reads values in parentheses; an empty one is between two commas, or a comma and a parenthesis.
     fn values(&mut self) -> Result<Vec<String>, SelectorError> {
         match self.next() {
             Token::Symbol("(") => {}
@@ -232,8 +232,7 @@ impl<'t> Parser<'t> {
                 values.push(value);
             }
         };
-        // Step for step the original's loop, which takes doubled commas in pairs: "(a,,)" is refused and "(a,,,)"
-        // is not.
+        // Exactly the original's loop, which takes doubled commas in pairs: "(a,,)" is refused, "(a,,,)" is not.
         loop {
             match self.next() {
                 Token::Word(value) => {
@@ -281,7 +280,7 @@ fn is_label_key(key: &str) -> bool {
     name.len() <= 63 && is_name(name) && prefix.is_none_or(is_subdomain)
 }
 
-/// Letters and digits at both ends, those and `-_.` between.
+/// Letters and digits, with `-_.` only in between.
 fn is_name(name: &str) -> bool {
     let is_end = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();

@@ -1,30 +1,30 @@
-//! What may be secret in what users write, put out of sight before it is stored, shown, logged or quoted.
+//! Masks secrets in what users write, before it is stored, shown, logged or quoted.
 //!
-//! Owns the one list of what may be secret: user information and parameters of addresses, headers and parameters whose
-//! names say so, parameters of triggers that are credentials. What is left reads as before: a masked definition is as
-//! valid as the one that it was made of.
+//! Owns the only list of what may be secret: user information and parameters of addresses, headers and parameters whose
+//! names say so, and trigger parameters that are credentials. The rest is unchanged: a masked definition is as valid as
+//! the original.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-/// What stands for a secret.
+/// The replacement for a secret.
 const MASK: &str = "***";
 
-/// Bytes of a definition that is recorded whole; real ones have a few thousand.
+/// Bytes of a definition that is recorded as a whole; real ones have a few thousand.
 const RECORDED_MAX: usize = 64 << 10;
 
-/// Bytes of a text that are recorded of a definition that is larger.
+/// Bytes recorded of each text of a larger definition.
 const TEXT_MAX: usize = 500;
 
-/// How a text looks that was cut: quoted within JSON, quoted, bare.
+/// The ends of texts that were cut: quoted within JSON, quoted, plain.
 const CUTS: &[&str] = &["\\\"…", "\"…", "…"];
 
-/// Names, in small letters and digits alone, that are secrets wherever they stand.
+/// Names, in lower-case letters and digits, whose values are always secret.
 const SECRET_NAMES: &[&str] =
     &["auth", "cookie", "setcookie", "pass", "passwd", "pwd", "pw", "sig", "key", "cert", "jwt", "sas"];
 
-/// What such a name ends with.
+/// Endings of such names.
 const SECRET_ENDS: &[&str] = &[
     "password",
     "authorization",
@@ -46,8 +46,8 @@ const SECRET_ENDS: &[&str] = &[
     "connectionstring",
 ];
 
-/// What is recorded of a spec: masked, keys sorted, and bounded in size. What is larger loses the ends of its long
-/// texts, and then its parts.
+/// Returns what is recorded of a spec: masked, with sorted keys, and bounded in size. A larger spec loses the ends of
+/// its long texts, and then its parts.
 pub(crate) fn recorded(spec: &Value) -> String {
     let mut spec = spec.clone();
     definition(&mut spec);
@@ -61,7 +61,7 @@ pub(crate) fn recorded(spec: &Value) -> String {
     if text.len() <= RECORDED_MAX {
         return text;
     }
-    // Its bounds still say something.
+    // The scalar fields, such as the replica bounds, are still informative.
     let mut rest: Map<String, Value> = match spec {
         Value::Object(members) => {
             members.into_iter().filter(|(_, value)| !value.is_array() && !value.is_object()).collect()
@@ -73,14 +73,14 @@ pub(crate) fn recorded(spec: &Value) -> String {
     if text.len() <= RECORDED_MAX { text } else { "{}".to_owned() }
 }
 
-/// The same of a spec that is recorded already, as text; `None` where nothing changes, or it is no JSON.
+/// Like [`recorded`], for a recorded text; `None` if nothing changes or it is not JSON.
 pub(crate) fn recorded_text(spec_json: &str) -> Option<String> {
     let spec: Value = serde_json::from_str(spec_json).ok()?;
     let masked = recorded(&spec);
     (masked != spec_json).then_some(masked)
 }
 
-/// Masks a definition in place, wherever in it something may be secret.
+/// Masks everything that may be secret in a definition.
 fn definition(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -96,7 +96,7 @@ fn definition(value: &mut Value) {
                         Some(masked) => *text = masked,
                         None => definition_text(text),
                     },
-                    // A number that is a password.
+                    // A password that is a number.
                     Value::Number(_) if name != "key" && is_secret_name(name) => *value = MASK.into(),
                     other => definition(other),
                 }
@@ -112,7 +112,7 @@ fn definition_text(text: &mut String) {
     }
 }
 
-/// A trigger's parameter that is a secret, or has secrets in it.
+/// Masks a trigger parameter that is a secret or contains some; `None` for others.
 fn masked_parameter(name: &str, text: &str) -> Option<String> {
     match name {
         "customHeaders" | "queryParameters" => Some(pairs(text)),
@@ -122,7 +122,7 @@ fn masked_parameter(name: &str, text: &str) -> Option<String> {
     }
 }
 
-/// `k=v,k2=v2` with the values of names that say that they are secret masked, and whatever is not of this form.
+/// Masks `k=v,k2=v2`: the values of names that are secret, and everything that does not have this form.
 fn pairs(text: &str) -> String {
     let masked = text.split(',').map(|item| match item.split_once('=') {
         Some((name, value)) if !value.is_empty() && (name.trim().is_empty() || is_secret_name(name)) => {
@@ -135,17 +135,16 @@ fn pairs(text: &str) -> String {
     masked.collect::<Vec<_>>().join(",")
 }
 
-/// Whether the value of what has this name is a secret, whatever it looks like: a header, a parameter of an address or
-/// of a trigger.
+/// Returns whether a header or parameter of this name has a secret value.
 fn is_secret_name(name: &str) -> bool {
-    // Where credentials are, not what they are: usernameFromEnv, oauthTokenURI, keyParamName.
+    // Names that say where credentials are do not match: usernameFromEnv, oauthTokenURI, keyParamName.
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     let is_header = name.contains('-') && (plain.ends_with("key") || plain.ends_with("auth"));
     is_header || SECRET_NAMES.contains(&plain.as_str()) || SECRET_ENDS.iter().any(|end| plain.ends_with(end))
 }
 
-/// An address without its user information, and without the values of parameters whose names say that they are secret.
-/// However broken it is: what cannot be told from a password goes, too.
+/// Masks an address: its user information, and the values of parameters whose names are secret. In a malformed address
+/// everything that might be a password is masked as well.
 pub(crate) fn address(text: &str) -> Cow<'_, str> {
     let start = text.find("://").map_or(0, |at| at + 3);
     let (before, rest) = text.split_at(start);
@@ -158,13 +157,13 @@ pub(crate) fn address(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{before}{user}{}", query.as_deref().unwrap_or(rest)))
 }
 
-/// Where the user information in front of a host ends: at the `@`, or where a text was cut in the middle of it.
+/// Returns where the user information before a host ends: at the `@`, or where a text was cut within it.
 fn user_end(rest: &str) -> Option<usize> {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if let Some(at) = authority.rfind('@') {
         return Some(at);
     }
-    // A password with an unescaped slash ends what looks like the authority early; then what looks like a port is none.
+    // An unescaped slash in a password ends the apparent authority early; then the apparent port is not a number.
     let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
     let (_, port) = authority[after_bracket..].split_once(':')?;
     if port.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -181,7 +180,7 @@ fn parameters(query: &str) -> String {
     masked.collect::<Vec<_>>().join("&")
 }
 
-/// Any text, with every address in it masked.
+/// Masks every address in a text.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);
@@ -206,7 +205,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
 }
 
-/// A user's value for a message: an address as a whole, blanks and all, or the addresses in it.
+/// Masks a user's value for a message: as an address, even with blanks, or else the addresses in it.
 pub(crate) fn value(text: &str) -> Cow<'_, str> {
     let is_scheme =
         |scheme: &str| !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));

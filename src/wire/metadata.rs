@@ -1,7 +1,7 @@
-//! `metadata` of any object: the few fields of it that somebody here uses.
+//! Reads the few fields of `metadata` that are used.
 //!
-//! The one part whose types the API server vouches for, so a derived reader is right: what does not
-//! fit is no Kubernetes object at all.
+//! The API server guarantees the types of this part, so a derived deserializer is right: anything else is not a
+//! Kubernetes object.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::fields::{Diagnostics, describe, scalar_text};
 use super::time::parse_rfc3339;
 use crate::scaling::model::{Step, UnixMillis};
 
-/// What is no Kubernetes object: it has no name to say anything about. The text tells why.
+/// Bytes that are not a Kubernetes object, without a name to report problems on. The text gives the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable(pub String);
 
@@ -74,7 +74,7 @@ impl Metadata {
                 continue;
             };
             for (key, value) in map.iter_mut().filter(|(_, value)| !value.is_string()) {
-                // Go reads null as no text.
+                // Go reads null as an empty string.
                 if value.is_null() {
                     *value = Value::String(String::new());
                     continue;
@@ -97,13 +97,13 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// The epoch when absent, as in a manifest that was never applied.
+    /// Returns the epoch if absent, as in a manifest that was never applied.
     pub(crate) fn created_at(&self) -> UnixMillis {
         self.creation_timestamp.as_deref().and_then(parse_rfc3339).unwrap_or_default()
     }
 }
 
-/// `null` as the default, since Go programs write nil maps and lists so.
+/// Reads `null` as the default, since Go programs write nil maps and lists like that.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

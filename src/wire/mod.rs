@@ -1,9 +1,9 @@
-//! The border between the API server's JSON and the core's model: reading and writing, no sending.
+//! Converts between the API server's JSON and the core's model. Sends nothing.
 //!
-//! Owns every field name, every default and every rule over what a user may write. Pure: bytes or
-//! values in, typed values out. A user's mistake is never a failure to read: it becomes a
-//! [`crate::scaling::model::Problem`] on its field, so that the object can still be told so, paused
-//! or deleted. Only what has no usable `metadata` is refused.
+//! Owns every field name, every default and every rule for what users may write. Pure: bytes or values in, typed values
+//! out. A user's mistake is no failure to read: it becomes a [`crate::scaling::model::Problem`] on its field, so that
+//! it can be reported on the object, which can still be paused or deleted. Only an object without usable `metadata` is
+//! refused.
 
 pub mod authentication;
 pub mod event;

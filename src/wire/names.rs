@@ -1,11 +1,11 @@
-//! Names as Kubernetes has them. Knows no kind of object.
+//! Kubernetes' rules for names. Knows no kind of object.
 
-/// An RFC 1123 label: what namespaces are named by.
+/// An RFC 1123 label, as required for namespaces.
 pub(crate) fn is_dns_label(name: &str) -> bool {
     name.len() <= 63 && is_label_of_any_length(name)
 }
 
-/// An RFC 1123 subdomain: what nearly all objects are named by.
+/// An RFC 1123 subdomain, as required for nearly all other objects.
 pub(crate) fn is_dns_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label_of_any_length)
 }

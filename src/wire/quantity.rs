@@ -1,20 +1,20 @@
-//! Kubernetes quantities as milli units, text in and out.
+//! Reads and writes Kubernetes quantities as milli units.
 //!
-//! Milli units are what the HPA controller compares in, so `1`, `1000m` and `1.000` are one value
-//! here. Must not round down: like the API server, a rest below a milli unit counts upwards.
+//! The HPA controller compares in milli units, so `1`, `1000m` and `1.000` are equal here. Like the API server, this
+//! must round a rest below a milli unit up.
 
-/// Digits kept of a quantity; above it the API server caps too, at 2^63-1 units. 10^27 milli units
-/// leave room to multiply two of them within an `i128`.
+/// Largest value; the API server also limits quantities, to 2^63-1 units. Two values of 10^27 milli units can still be
+/// multiplied within an `i128`.
 const MILLI_MAX: i128 = 1_000_000_000_000_000_000_000_000_000;
 
-/// Milli units of a quantity's text; `None` when it is no quantity.
+/// Returns a quantity in milli units; `None` if the text is not a quantity.
 #[must_use]
 pub fn parse_milli(text: &str) -> Option<i128> {
     parse(text, 3)
 }
 
-/// The one text of all spellings of a quantity, to the nano unit that the API server keeps; `None` when it is no
-/// quantity. `0.1`, `100m` and `1e-1` are `100m`.
+/// Returns the canonical text of a quantity, to the nano unit that the API server keeps; `None` if it is not one.
+/// `0.1`, `100m` and `1e-1` become `100m`.
 #[must_use]
 pub fn canonical(text: &str) -> Option<String> {
     let mut value = parse(text, 9)?;
@@ -31,7 +31,7 @@ pub fn canonical(text: &str) -> Option<String> {
     Some(format!("{value}{suffix}"))
 }
 
-/// In units of 10^-`places`, rounded up.
+/// Returns the quantity in units of 10^-`places`, rounded up.
 fn parse(text: &str, places: u8) -> Option<i128> {
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -50,7 +50,7 @@ fn parse(text: &str, places: u8) -> Option<i128> {
     Some(if negative { -units } else { units })
 }
 
-/// What a suffix multiplies by.
+/// The factor of a suffix.
 enum Scale {
     /// A power of ten.
     Ten(i32),
@@ -88,7 +88,7 @@ impl Scale {
         })
     }
 
-    /// `digits` × 10^-`decimals` × scale × 10^`places`, rounded up, capped. `digits` has no leading zero.
+    /// Returns `digits` × 10^-`decimals` × scale × 10^`places`, rounded up and limited. `digits` has no leading zero.
     fn units(&self, digits: &str, decimals: usize, places: i32) -> Option<i128> {
         if digits.is_empty() {
             return Some(0);
@@ -98,17 +98,17 @@ impl Scale {
             Self::Ten(power) => (power.saturating_add(places).saturating_sub(decimals), 1),
             Self::Binary(power) => (places.saturating_sub(decimals), 1024_i128.pow(*power)),
         };
-        // 1024^6 × 10^19 digits already exceeds the cap; more digits need no exact answer.
+        // 1024^6 × 10^19 already exceeds the limit, so more digits need no exact result.
         let magnitude = i64::from(exponent) + i64::try_from(digits.len()).ok()?;
         let max = MILLI_MAX.checked_mul(10_i128.checked_pow(u32::try_from(places - 3).ok()?)?)?;
         if magnitude > i64::from(25 + places) {
             return Some(max);
         }
-        // Nothing but a positive rest: counts as one unit, unless the binary factor lifts it.
+        // Only a positive rest is left, which counts as one unit.
         if magnitude < -25 {
             return Some(1);
         }
-        // Digits beyond what 38 decimal digits can hold next to the factor only matter for rounding up.
+        // Digits that do not fit beside the factor into 38 decimal digits only matter for rounding up.
         let kept = &digits[..digits.len().min(19)];
         let dropped = digits.len() - kept.len();
         let exponent = exponent.saturating_add(i32::try_from(dropped).ok()?);

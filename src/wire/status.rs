@@ -1,7 +1,6 @@
 //! A ScaledObject's status: JSON in, JSON out, and the merge patch between two of them.
 //!
-//! Reading is lenient, field by field: a status that somebody broke must not stop the object, it is
-//! simply written anew.
+//! Reading is lenient, field by field: a broken status must not stop the object, and is simply written again.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use super::time::{format_seconds, parse_rfc3339};
 use crate::scaling::event::StatusPatch;
 use crate::scaling::model::{Condition, ConditionKind, ConditionStatus, Gvkr, Health, Status};
 
-/// What can be understood of a status.
+/// Reads the valid parts of a status.
 #[must_use]
 pub fn from_value(status: &Value) -> Status {
     let text = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -70,13 +69,13 @@ fn condition(value: &Value) -> Option<Condition> {
     Some(Condition::new(ConditionKind::from_name(text("type")?)?, status, reason, message))
 }
 
-/// The whole status; what is empty is left out.
+/// Returns the whole status without empty fields.
 #[must_use]
 pub fn to_value(status: &Status) -> Value {
     Value::Object(fields(status).collect())
 }
 
-/// The body of a JSON merge patch on the status subresource; `None` when nothing differs on the wire.
+/// Returns the body of a JSON merge patch on the status subresource; `None` if nothing differs on the wire.
 #[must_use]
 pub fn merge_patch(patch: &StatusPatch) -> Option<Value> {
     let before: Map<String, Value> = fields(&patch.before).collect();
@@ -91,7 +90,7 @@ pub fn merge_patch(patch: &StatusPatch) -> Option<Value> {
             Some(new) => {
                 let change = match (old, new) {
                     (Value::Object(old), Value::Object(new)) => merge_entries(old, new),
-                    // A merge patch replaces arrays whole.
+                    // A merge patch replaces arrays as a whole.
                     (_, new) => new,
                 };
                 changes.insert(name.clone(), change);
@@ -102,7 +101,7 @@ pub fn merge_patch(patch: &StatusPatch) -> Option<Value> {
     (!changes.is_empty()).then(|| json!({ "status": changes }))
 }
 
-/// Entries of a map that changed, as they are now; those that went, as `null`.
+/// Returns changed entries of a map, with `null` for removed ones.
 fn merge_entries(old: &Map<String, Value>, new: Map<String, Value>) -> Value {
     let mut changes: Map<String, Value> =
         old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), Value::Null)).collect();
@@ -110,7 +109,7 @@ fn merge_entries(old: &Map<String, Value>, new: Map<String, Value>) -> Value {
     Value::Object(changes)
 }
 
-/// Top-level fields that are set, by name.
+/// Iterates over the top-level fields that are set, by name.
 fn fields(status: &Status) -> impl Iterator<Item = (String, Value)> {
     let text = |text: &Option<String>| text.clone().map(Value::String);
     let list = |names: &Vec<String>| (!names.is_empty()).then(|| json!(names));
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
     use crate::scaling::model::UnixMillis;
 
-    /// RFC 7386, the receiving end of our patches.
+    /// Applies a patch by RFC 7386, as the API server does.
     fn apply(target: &mut Value, patch: &Value) {
         let Value::Object(patch) = patch else {
             *target = patch.clone();

@@ -1,4 +1,4 @@
-//! Times and durations as the Kubernetes API and Go programs write them. Reads no clock.
+//! Reads and writes times and durations as the Kubernetes API and Go programs do. Reads no clock.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use jiff::fmt::rfc2822;
 
 use crate::scaling::model::UnixMillis;
 
-/// RFC 3339 with any offset and fraction; `None` when it is not.
+/// Reads RFC 3339 with any offset and fraction; `None` if it is something else.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
-    // A date with a time of day is the least; what else RFC 9557 allows, such as a time zone in brackets, is none of it.
+    // A date with a time of day is the minimum; extensions of RFC 9557, such as a time zone in brackets, are refused.
     let is_plain = text.len() >= 20 && !text.contains('[');
     let at: Timestamp = text.parse().ok().filter(|_| is_plain)?;
     Some(UnixMillis(at.as_millisecond()))
 }
 
-/// The date of an HTTP header, as servers write it today: `Fri, 02 Jan 2026 03:04:05 GMT`.
+/// Reads the date of an HTTP header in today's format: `Fri, 02 Jan 2026 03:04:05 GMT`.
 #[must_use]
 pub fn parse_http_date(text: &str) -> Option<UnixMillis> {
     let at = rfc2822::parse(text).ok().filter(|_| text.ends_with(" GMT"))?;
     Some(UnixMillis(at.timestamp().as_millisecond()))
 }
 
-/// Whole seconds, as `metav1.Time` is written: `2026-01-02T03:04:05Z`.
+/// Writes whole seconds, like `metav1.Time`: `2026-01-02T03:04:05Z`.
 #[must_use]
 pub fn format_seconds(at: UnixMillis) -> String {
     at.to_string()
 }
 
-/// Six decimals, as `metav1.MicroTime` is written.
+/// Writes six decimals, like `metav1.MicroTime`.
 #[must_use]
 pub fn format_micros(unix_micros: i64) -> String {
     let mut text = format_seconds(UnixMillis(unix_micros.div_euclid(1000)));
@@ -37,7 +37,7 @@ pub fn format_micros(unix_micros: i64) -> String {
     format!("{text}.{:06}Z", unix_micros.rem_euclid(1_000_000))
 }
 
-/// A Go duration such as `1h30m`, `1.5s`, `-2ms` or `0`, in nanoseconds.
+/// Reads a Go duration such as `1h30m`, `1.5s`, `-2ms` or `0`, in nanoseconds.
 #[must_use]
 pub fn parse_go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
@@ -70,7 +70,7 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
         if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
             return None;
         }
-        // 19 digits hold every i64; a fraction is finer than a nanosecond after 13 (an hour is 3.6e12 ns).
+        // 19 digits can represent every i64; more than 13 decimals are below a nanosecond (an hour is 3.6e12 ns).
         if whole.len() > 19 {
             return None;
         }
@@ -84,7 +84,7 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-/// A length of time as people type it: a Go duration such as `1h30m`, or whole days such as `7d`, at most a century.
+/// Reads a duration on the command line: a Go duration such as `1h30m`, or whole days such as `7d`, up to a century.
 #[must_use]
 pub fn parse_age(text: &str) -> Option<Duration> {
     match text.strip_suffix('d') {

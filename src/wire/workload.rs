@@ -1,7 +1,7 @@
-//! Scale targets: the few fields of a Deployment, StatefulSet or ReplicaSet that matter here, and the
-//! `/scale` of anything else.
+//! Reads scale targets: the few relevant fields of a Deployment, StatefulSet or ReplicaSet, and the `/scale` of any
+//! other kind.
 //!
-//! Reads through small structs, straight from the bytes: every workload of the cluster passes here.
+//! Reads into small structs directly from the bytes, since every workload of the cluster passes here.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::metadata::{Unreadable, or_default};
 use crate::scaling::model::Workload;
 
-/// Reads a Deployment, StatefulSet or ReplicaSet as the API server sends it.
+/// Reads a Deployment, StatefulSet or ReplicaSet from the API server's JSON.
 ///
 /// # Errors
-/// When the bytes are no such object with a `metadata.name`.
+/// If the bytes are not such an object with a `metadata.name`.
 pub fn from_slice(json: &[u8]) -> Result<Workload, Unreadable> {
     let wire: WireWorkload = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     if wire.metadata.name.is_empty() {
@@ -31,19 +31,19 @@ pub fn from_slice(json: &[u8]) -> Result<Workload, Unreadable> {
     })
 }
 
-/// An `autoscaling/v1` Scale: the target as its `/scale` shows it, and the version to write back on.
+/// An `autoscaling/v1` Scale: the target as its `/scale` shows it, and the version for the update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scale {
     pub workload: Workload,
     pub resource_version: String,
-    /// `status.replicas`, the pods that there are.
+    /// `status.replicas`, the number of existing pods.
     pub current_replicas: u32,
 }
 
 /// Reads the answer of `/scale`.
 ///
 /// # Errors
-/// When the bytes are no Scale.
+/// If the bytes are not a Scale.
 pub fn scale_from_slice(json: &[u8]) -> Result<Scale, Unreadable> {
     let wire: WireScale = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     Ok(Scale {
@@ -51,7 +51,7 @@ pub fn scale_from_slice(json: &[u8]) -> Result<Scale, Unreadable> {
             namespace: wire.metadata.namespace,
             name: wire.metadata.name,
             uid: wire.metadata.uid,
-            // Unlike in a workload, an absent count here is a zero that Go left out.
+            // Unlike in a workload, absence means zero here, since Go omits it.
             replicas: wire.spec.replicas.unwrap_or(0),
             selector: wire.status.selector.filter(|selector| !selector.is_empty()),
             replicas_manager: None,
@@ -61,7 +61,7 @@ pub fn scale_from_slice(json: &[u8]) -> Result<Scale, Unreadable> {
     })
 }
 
-/// The body of a PUT on `/scale`, refused with a conflict when the target changed since `scale` was read.
+/// Returns the body of a PUT on `/scale`, which is a conflict if the target has changed since `scale` was read.
 #[must_use]
 pub fn scale_to_value(scale: &Scale, replicas: u32) -> Value {
     json!({
@@ -144,7 +144,7 @@ struct Requirement {
 }
 
 impl Selector {
-    /// As a `labelSelector` parameter is written.
+    /// Formats as a `labelSelector` parameter.
     fn text(&self) -> String {
         let labels = self.match_labels.iter().map(|(key, value)| format!("{key}={value}"));
         let expressions = self.match_expressions.iter().map(|requirement| {
@@ -167,13 +167,13 @@ struct ManagedFields {
     manager: String,
     #[serde(default)]
     subresource: String,
-    /// RFC 3339 in UTC with whole seconds, so that texts compare as times.
+    /// RFC 3339 in UTC with whole seconds, so that the order of texts is that of times.
     time: Option<String>,
     #[serde(rename = "fieldsV1")]
     fields: Option<FieldsV1>,
 }
 
-/// Of a field set, only whether it has `spec.replicas`; all else is skipped unread.
+/// Of a field set, only whether it contains `spec.replicas`; everything else is skipped.
 #[derive(Deserialize)]
 struct FieldsV1 {
     #[serde(rename = "f:spec")]
@@ -186,12 +186,12 @@ struct SpecFieldsV1 {
     replicas: Option<IgnoredAny>,
 }
 
-/// Who set `spec.replicas` last: `kubectl-scale`, or `kube-controller-manager (scale)` for a subresource.
+/// Returns who set `spec.replicas` last: `kubectl-scale`, or `kube-controller-manager (scale)` for a subresource.
 fn replicas_manager(entries: &[ManagedFields]) -> Option<String> {
     let owns = |entry: &&ManagedFields| {
         entry.fields.as_ref().and_then(|fields| fields.spec.as_ref()).is_some_and(|spec| spec.replicas.is_some())
     };
-    // Of equal times, `max_by` takes the last.
+    // Among equal times, `max_by` returns the last.
     let newest = entries.iter().filter(owns).max_by(|a, b| a.time.cmp(&b.time))?;
     Some(match &*newest.subresource {
         "" => newest.manager.clone(),

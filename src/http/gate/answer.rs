@@ -1,6 +1,6 @@
-//! From a [`Response`] to the bytes of an HTTP/1.1 answer.
+//! Encodes a [`Response`] as an HTTP/1.1 answer.
 //!
-//! Pure. The only writer of status lines, of `Date`, and of the headers that say where an answer ends.
+//! Pure. The only writer of status lines, of `Date`, and of the headers that delimit an answer.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::http::Response;
 use crate::logfmt;
 
-/// Appends the whole answer. `head_only` leaves the body out and keeps its length, as for HEAD. A server that
-/// has a clock must say in `Date` what it shows (RFC 9110, 6.6.1).
+/// Appends the whole answer. `head_only` omits the body but not its length, as for HEAD. `Date` is mandatory for a
+/// server that has a clock (RFC 9110, 6.6.1).
 pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out: &mut Vec<u8>) {
     let body = response.body.as_bytes();
-    // These statuses end with the head whatever it says, so it must not announce a body.
+    // Answers with these statuses end with the head by definition, so they must not announce a body.
     let bodiless = matches!(response.status, 100..=199 | 204 | 304);
     out.reserve(256 + if head_only || bodiless { 0 } else { body.len() });
     // Writing to a Vec cannot fail.
@@ -32,15 +32,15 @@ pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out:
     }
 }
 
-/// Tells the client that no further request will be read; `answer` begins at the status line.
+/// Announces that no further request will be read; `answer` begins with the status line.
 pub(super) fn announce_close(answer: &mut Vec<u8>) {
     if let Some(end) = answer.windows(2).position(|pair| pair == b"\r\n") {
         answer.splice(end + 2..end + 2, *b"Connection: close\r\n");
     }
 }
 
-/// A handler may build a value from what it was sent: one with a line break would be a second header, so values
-/// that are not plain text are left out.
+/// A handler may build a value from parts of the request, and one with a line break would be a second header, so
+/// values with control characters are omitted.
 fn header(out: &mut Vec<u8>, name: &str, value: &str) {
     if value.bytes().all(|b| b >= 0x20 && b != 0x7f) {
         for part in [name, ": ", value, "\r\n"] {
@@ -70,7 +70,7 @@ fn phrase(status: u16) -> &'static str {
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
-        // The phrase is for people and may be empty; clients go by the number.
+        // The reason phrase may be empty; clients use the number.
         _ => "",
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn answers() {
         let response = Response::text(200, "ok").with_header("ETag", "\"a\"").with_header("X", "a\r\nSet-Cookie: b");
-        // The example of RFC 9110.
+        // The date is the example of RFC 9110.
         let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
         let head = format!(
             "HTTP/1.1 200 OK\r\n{date}Content-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nETag: \"a\"\r\n\r\n"

@@ -1,9 +1,9 @@
-//! What connections hold of something that is bounded in sum.
+//! Shares that connections have of a bounded sum.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that one connection holds; given back when it ends, however it ends.
+/// Bytes that one connection holds, released when it is dropped.
 pub(super) struct Share {
     total: Arc<AtomicUsize>,
     size: usize,
@@ -18,10 +18,10 @@ impl Share {
         self.size
     }
 
-    /// Holds `size` bytes from now on; returns what all hold together.
+    /// Sets the bytes held to `size`; returns what all connections hold together.
     pub(super) fn set(&mut self, size: usize) -> usize {
         let held = std::mem::replace(&mut self.size, size);
-        // Wraps around when it shrinks, and so comes out right.
+        // A decrease wraps around, and so does the sum, which gives the right result.
         let change = size.wrapping_sub(held);
         self.total.fetch_add(change, Ordering::AcqRel).wrapping_add(change)
     }

@@ -22,7 +22,7 @@ pub(super) struct ClientIdentity {
 
 struct Verification {
     generation: u64,
-    /// None: by time alone it never changes.
+    /// When the verdict expires; None if never by time alone.
     until: Option<UnixTime>,
     trust: Option<Arc<FrontProxyTrust>>,
     common_name: Result<Arc<str>, Reason>,
@@ -39,7 +39,7 @@ impl ClientIdentity {
         self.verification.as_ref().is_some_and(|verification| verification.common_name.is_ok())
     }
 
-    /// Bytes that the client's certificates take for as long as the connection stands.
+    /// Bytes of the client's certificates, which are kept as long as the connection.
     pub(super) fn chain_bytes(&self) -> usize {
         self.chain.iter().flat_map(|chain| chain.iter()).map(|certificate| certificate.len()).sum()
     }
@@ -73,7 +73,7 @@ impl ClientIdentity {
         }
     }
 
-    /// True for headers that the rules in force give a meaning, whoever sends them.
+    /// Returns true for headers that carry an identity by the current rules, whoever sends them.
     pub(super) fn is_identity_header(&self, name: &str) -> bool {
         let trust = self.verification.as_ref().and_then(|verification| verification.trust.as_ref());
         trust.is_some_and(|trust| trust.is_identity_header(name))

@@ -1,10 +1,10 @@
-//! One connection from handshake to goodbye: a state machine that does all it can without waiting for the client.
+//! One connection from handshake to close: a state machine that does all it can without waiting for the client.
 //!
-//! Owns the session, the bytes of the request that is arriving, and the deadline of what is under way. It never
-//! waits for a client; it does wait for a handler, which is why slow requests are handed to patient workers.
+//! Owns the session, the bytes of the request that is arriving, and the deadline of the current state. It never waits
+//! for a client; it does wait for a handler, which is why slow requests are passed to patient workers.
 //!
-//! No body is read. A request that announces one is answered when its head is there, and its connection ends, since
-//! what follows cannot be told from a next request without reading it.
+//! No body is read. A request that announces one is answered after its head, and its connection is closed, since the
+//! body cannot be told from a next request without reading it.
 
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
@@ -30,26 +30,26 @@ pub(super) enum State {
     Handshake,
     /// Between requests.
     Idle,
-    /// Part of a request is here.
+    /// Part of a request has been received.
     Reading,
-    /// A whole request is here and waits for a patient worker.
+    /// A whole request has been received and waits for a patient worker.
     Waiting,
-    /// An answer is on its way; `then_close` if it is the last.
+    /// An answer is being sent; `then_close` if it is the last.
     Writing {
         then_close: bool,
     },
-    /// All is said; what the client still sends is dropped.
+    /// Everything has been sent; what the client still sends is dropped.
     Lingering,
 }
 
-/// What is to be done with a connection that can do no more by itself.
+/// What to do with a connection that cannot proceed by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// Park until the socket is ready.
     Park,
-    /// It has had its turn; others first.
+    /// It has used up its turn; other connections go first.
     Again,
-    /// A patient worker must go on.
+    /// A patient worker must continue.
     HandOver,
     Close,
 }
@@ -57,28 +57,28 @@ pub(super) enum Next {
 pub(super) struct Conn {
     pub(super) id: u64,
     pub(super) state: State,
-    /// When `state` was entered: how long the client has kept us waiting.
+    /// When `state` was entered, which shows how long the client has kept the gate waiting.
     pub(super) since: Instant,
     pub(super) deadline: Instant,
     /// Requests answered.
     pub(super) served: u64,
-    /// In whose epoll instance the socket is.
+    /// The lane in whose epoll instance the socket is.
     pub(super) lane: Lane,
     session: Session,
     address: SocketAddr,
     client: ClientIdentity,
     input: Vec<u8>,
-    /// How much of `input` is known to hold no end of a head.
+    /// Length of the start of `input` that is known to hold no end of a head.
     checked: usize,
     lingered: usize,
-    /// What the client has sent and is not answered yet, as counted in the gate's sum.
+    /// Bytes that the client has sent and that are not answered yet, as counted in the gate's sum.
     received: Share,
-    /// The same of a larger answer on its way.
+    /// Bytes of a larger answer that the client has not read, counted likewise.
     unread: Share,
     _alive: Alive,
 }
 
-/// What a worker lends to the connection it drives.
+/// What a worker lends to the connection that it drives.
 pub(super) struct Tools<'w> {
     pub(super) shared: &'w Shared,
     pub(super) scratch: &'w mut [u8],
@@ -86,11 +86,11 @@ pub(super) struct Tools<'w> {
     pub(super) lane: Lane,
 }
 
-/// What one attempt to serve a request from `input` came to.
+/// The result of one attempt to serve a request from `input`.
 enum Served {
     /// More bytes are needed.
     No,
-    /// Something was put on its way out.
+    /// An answer is ready to be sent.
     Yes,
     HandOver,
     /// The last verification of the client no longer holds, and another worker must repeat it.
@@ -123,7 +123,7 @@ impl Conn {
         &self.session
     }
 
-    /// True if the client has proved to be the front proxy: the last to be shed.
+    /// Returns true if the client has proved to be the front proxy, whose connections are shed last.
     pub(super) fn is_verified(&self) -> bool {
         self.client.is_front_proxy()
     }
@@ -137,7 +137,7 @@ impl Conn {
         self.address
     }
 
-    /// Bytes received and not answered yet.
+    /// Bytes received and not yet answered.
     pub(super) fn held(&self) -> usize {
         self.received.size()
     }
@@ -147,13 +147,13 @@ impl Conn {
         self.unread.size()
     }
 
-    /// Ends a connection that is between requests.
+    /// Closes a connection that is between requests.
     pub(super) fn say_goodbye(&mut self) {
         self.session.finish();
     }
 
-    /// What is due past the deadline. True if the connection has to stay for an answer to leave: who was in the middle
-    /// of a request is told that it took too long. Nobody else is: an answer to no request is an error to clients.
+    /// Handles a missed deadline. Returns true if the connection must stay until an answer is sent: a client in the
+    /// middle of a request gets a 408. Others get none, since an answer without a request is an error to clients.
     pub(super) fn give_up(&mut self, counters: &Counters, now: Instant) -> bool {
         match self.state {
             State::Idle | State::Lingering => return false,
@@ -167,7 +167,7 @@ impl Conn {
         tells
     }
 
-    /// Does all that can be done without waiting for the client.
+    /// Does everything that is possible without waiting for the client.
     pub(super) fn drive(&mut self, tools: &mut Tools<'_>) -> Next {
         match self.try_drive(tools) {
             Ok(Next::Close) => Next::Close,
@@ -186,7 +186,7 @@ impl Conn {
                 debug!(peer:% = self.address, error:% = error; "tls failed");
                 Next::Close
             }
-            // Clients come and go; there is nobody left to tell.
+            // Clients disconnect at any time, and nobody is left to answer.
             Err(SessionError::Socket(error)) => {
                 trace!(peer:% = self.address, error:% = error; "connection lost");
                 Next::Close
@@ -194,7 +194,7 @@ impl Conn {
         }
     }
 
-    /// Counts what is held of this client's bytes. False if there is no room for so many.
+    /// Counts the bytes that are held for this client. Returns false if there is no room for them.
     fn has_room(&mut self, shared: &Shared) -> bool {
         let held = self.input.len() + self.session.pending() + self.client.chain_bytes();
         if held == self.received.size() {
@@ -273,11 +273,11 @@ impl Conn {
 
     fn wait_for_reader(&mut self, progress: bool, now: Instant) {
         match self.state {
-            // The deadline of a handshake covers its answers as well.
+            // The deadline of a handshake includes its answers.
             State::Handshake => {}
             State::Writing { .. } if progress => self.deadline = now + WRITE,
             State::Writing { .. } => {}
-            // An alert, or an answer to a change of keys: whatever it is, it has the same time to leave.
+            // A TLS alert or the answer to a key update has the same time to be sent.
             _ => self.enter(State::Writing { then_close: false }, now),
         }
     }
@@ -295,13 +295,13 @@ impl Conn {
         }
     }
 
-    /// Serves one request if it is complete. Nothing is on its way out when this is called.
+    /// Serves one request if it is complete. Must not be called while an answer is being sent.
     fn serve(&mut self, tools: &mut Tools<'_>, now: Instant) -> Served {
         let input = std::mem::take(&mut self.input);
         let (served, used) = self.serve_from(&input, tools, now);
         self.input = input;
         if used == self.input.len() {
-            // Thousands of idle connections keep no buffers.
+            // Idle connections, of which there may be thousands, keep no buffers.
             self.input = Vec::new();
         } else {
             self.input.drain(..used);
@@ -309,7 +309,7 @@ impl Conn {
         served
     }
 
-    /// Also says how many bytes of `input` are done with.
+    /// Also returns how many bytes of `input` are consumed.
     fn serve_from(&mut self, input: &[u8], tools: &mut Tools<'_>, now: Instant) -> (Served, usize) {
         let head = match head::parse(input, self.checked) {
             Ok(Parsed::Complete(head)) => head,
@@ -340,7 +340,7 @@ impl Conn {
         (Served::Yes, if ends { input.len() } else { head.head_len })
     }
 
-    /// Puts the answer to a complete request on its way; false if that is for a patient worker to do.
+    /// Prepares the answer to a complete request; returns false if a patient worker has to do so.
     fn dispatch(&mut self, head: &Head<'_>, tools: &mut Tools<'_>, now: Instant) -> bool {
         let shared = tools.shared;
         let peer = Peer { address: self.address, identity: self.client.identity(&head.headers) };
@@ -362,7 +362,7 @@ impl Conn {
             self.answer(&response, head.method == "HEAD");
         }
         self.served += 1;
-        // Asked after the handler has answered: draining may have begun meanwhile.
+        // Checked after the handler has answered, since draining may have begun meanwhile.
         let keep_alive = head.keep_alive && head.body_len == 0 && !shared.is_draining();
         self.reserve(shared, head.method == "HEAD", now);
         if !keep_alive {
@@ -372,7 +372,7 @@ impl Conn {
         true
     }
 
-    /// What handlers see of a request: no header that claims an identity.
+    /// Builds the request for the handlers, without headers that claim an identity.
     fn request(&self, head: &Head<'_>, peer: Peer) -> Request {
         let shown =
             head.headers.iter().filter(|(name, _)| !head::is_remote(name) && !self.client.is_identity_header(name));
@@ -393,14 +393,14 @@ impl Conn {
         answer::encode(response, head_only, SystemTime::now(), self.session.out_mut());
     }
 
-    /// After a refusal nothing can be told about the bytes that follow, so they are not read.
+    /// After a refusal the bytes that follow cannot be interpreted, so they are not read.
     fn answer_and_close(&mut self, response: &Response, now: Instant) {
         self.answer(response, false);
         answer::announce_close(self.session.out_mut());
         self.enter(State::Writing { then_close: true }, now);
     }
 
-    /// Counts a larger answer, or replaces it if too many of them wait for their readers.
+    /// Counts a larger answer, or replaces it with a 503 if too many wait for slow readers.
     fn reserve(&mut self, shared: &Shared, head_only: bool, now: Instant) {
         if self.session.out_len() <= OUT_FREE {
             return;

@@ -1,4 +1,4 @@
-//! What a gate counts. Plain atomics: read them for `/metrics`, never to decide something that must be exact.
+//! The gate's counters. Plain atomics for `/metrics`; no decision that must be exact may depend on them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::head::Refusal;
 
-/// All but `active` only rise.
+/// All values but `active` only increase.
 #[derive(Debug, Default)]
 pub struct Counters {
     accepted: AtomicU64,
@@ -21,7 +21,7 @@ pub struct Counters {
     live: Live,
 }
 
-/// What can be counted by a plain increment.
+/// The events that a plain increment counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Count {
     Accepted,
@@ -36,12 +36,12 @@ pub(super) enum Count {
 }
 
 impl Counters {
-    /// Connections taken from the listener.
+    /// Connections accepted from the listener.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections that stand now.
+    /// Connections that are open now.
     pub fn active(&self) -> u64 {
         self.live.count.load(Ordering::Acquire)
     }
@@ -56,7 +56,7 @@ impl Counters {
         self.shed.load(Ordering::Relaxed)
     }
 
-    /// Why connections and requests ended without a handler's answer, as (metric label, count).
+    /// Why connections and requests ended without a handler's answer, as pairs of a metric label and a count.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let own = [
             ("no room", &self.turned_away),
@@ -84,7 +84,7 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until no connection stands; false if some still does after `at_most`.
+    /// Waits until no connection is open; returns false if one still is after `at_most`.
     pub(super) fn wait_until_none(&self, at_most: Duration) -> bool {
         let guard = self.live.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.live.ended.1.wait_timeout_while(guard, at_most, |()| self.active() > 0);
@@ -98,7 +98,7 @@ struct Live {
     ended: (Mutex<()>, Condvar),
 }
 
-/// Lives as long as its connection, so that no way of losing a connection can leave it counted.
+/// Lives as long as its connection, so that every way of losing the connection decrements the count.
 #[derive(Debug)]
 pub(super) struct Alive(Arc<Counters>);
 

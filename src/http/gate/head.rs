@@ -1,27 +1,27 @@
-//! From the bytes of a request head to a [`Head`], or to the reason why it is refused.
+//! Parses the bytes of a request head into a [`Head`], or refuses them with a reason.
 //!
-//! Pure: bytes in, verdict out. It owns the rules of what reaches a handler and must stay the only place that
-//! interprets bytes from the network as HTTP. It is stricter than RFC 9112 wherever two readers of the same bytes
-//! could see different requests: there it refuses instead of repairing.
+//! Pure. It owns the rules for what reaches a handler and must stay the only place that interprets bytes from the
+//! network as HTTP. It is stricter than RFC 9112 wherever two readers of the same bytes could see different requests:
+//! there it refuses instead of repairing.
 
 use super::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
 
-/// What the bytes received so far amount to.
+/// The result of parsing the bytes received so far.
 #[derive(Debug, PartialEq)]
 pub enum Parsed<'b> {
-    /// Nothing wrong yet, and no end in sight.
+    /// No error so far, and no end of the head.
     Incomplete,
     Complete(Head<'b>),
 }
 
-/// A head that a handler may see, still borrowed from the connection's buffer.
+/// A head that a handler may see, borrowed from the connection's buffer.
 #[derive(Debug, PartialEq)]
 pub struct Head<'b> {
     pub method: &'b str,
     pub path: &'b str,
     pub query: Option<&'b str>,
-    /// Headers that are the handlers' business: hop-by-hop and internal ones are left out. Values are ASCII,
-    /// except those of identity headers, where user names may be UTF-8.
+    /// Headers for handlers, without hop-by-hop and internal ones. Values are ASCII, except those of identity headers,
+    /// where user names may be UTF-8.
     pub headers: Vec<(&'b str, &'b str)>,
     /// Bytes of the head, the empty line included.
     pub head_len: usize,
@@ -31,12 +31,12 @@ pub struct Head<'b> {
     pub expects_continue: bool,
 }
 
-/// Why a head is refused. After each of these the connection ends: what follows cannot be told from the request.
+/// Why a head is refused. The connection is closed after each refusal, since the end of the request is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Not HTTP/1: a TLS hello on a plain port, the preface of HTTP/2, noise.
     NotHttp,
-    /// A line feed without a carriage return before it, the reverse, or another control byte.
+    /// A line feed without a carriage return before it, a carriage return alone, or another control byte.
     ControlByte,
     RequestLine,
     /// The target is not a path: absolute form, `*`, a fragment, bytes outside ASCII.
@@ -52,7 +52,7 @@ pub enum Refusal {
     LengthSyntax,
     LengthRepeated,
     BodyTooLarge,
-    /// Chunked bodies are not read at all; no caller of ours sends one.
+    /// Chunked bodies are not read; no legitimate client sends one.
     TransferEncoding,
     Expectation,
 }
@@ -89,7 +89,7 @@ impl Refusal {
         }
     }
 
-    /// Metric label and the end of the message that the client gets.
+    /// The metric label, and the end of the message to the client.
     pub fn as_str(self) -> &'static str {
         match self {
             Refusal::NotHttp => "not http",
@@ -113,8 +113,8 @@ impl Refusal {
     }
 }
 
-/// Reads a head from the start of `buffer`. Bytes before `checked` were looked at in an earlier call that found
-/// no end; pass 0 when in doubt.
+/// Reads a head from the start of `buffer`. An earlier call has found no end in the bytes before `checked`; pass 0 when
+/// in doubt.
 pub fn parse(buffer: &[u8], checked: usize) -> Result<Parsed<'_>, Refusal> {
     let Some(head_len) = find_end(buffer, checked)? else {
         return Ok(Parsed::Incomplete);
@@ -123,7 +123,7 @@ pub fn parse(buffer: &[u8], checked: usize) -> Result<Parsed<'_>, Refusal> {
     let mut raw = httparse::Request::new(&mut slots);
     match raw.parse(&buffer[..head_len]) {
         Ok(httparse::Status::Complete(n)) if n == head_len => {}
-        // find_end saw an end that httparse does not see, or another one: they must agree.
+        // httparse and find_end must agree on where the head ends.
         Ok(_) => return Err(Refusal::HeaderSyntax),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
         Err(httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine) => {
@@ -164,14 +164,14 @@ pub fn parse(buffer: &[u8], checked: usize) -> Result<Parsed<'_>, Refusal> {
     }))
 }
 
-/// How far a call of [`parse`] that returned `Incomplete` has checked; an end can begin three bytes before that.
+/// How much a [`parse`] that returned `Incomplete` has checked; the head's end can begin three bytes before that.
 pub fn checked(buffer: &[u8]) -> usize {
     buffer.len().saturating_sub(3)
 }
 
-/// The length of the head if its end is there; refuses what can be refused before.
+/// Returns the length of the head if its end is there; refuses early what can be refused without it.
 fn find_end(buffer: &[u8], checked: usize) -> Result<Option<usize>, Refusal> {
-    // Every method of HTTP/1 is a word in upper case; a TLS hello begins with 0x16.
+    // Every method of HTTP/1 is a word in upper case; a TLS ClientHello begins with 0x16.
     if buffer.first().is_some_and(|b| !b.is_ascii_uppercase()) {
         return Err(Refusal::NotHttp);
     }
@@ -187,7 +187,7 @@ fn find_end(buffer: &[u8], checked: usize) -> Result<Option<usize>, Refusal> {
                 at = found + 2;
             }
             (b'\r', None) => break,
-            // A line feed just behind `checked` belongs to a carriage return that was checked before.
+            // A line feed right behind `checked` belongs to a carriage return that was checked before.
             (b'\n', _) if found == checked && found > 0 && window[found - 1] == b'\r' => {
                 if window[..found - 1].ends_with(b"\r\n") {
                     return Ok(Some(found + 1));
@@ -223,10 +223,10 @@ struct Framing<'b> {
 }
 
 impl<'b> Framing<'b> {
-    /// Takes note of one header; true if handlers may see it.
+    /// Records one header; returns true if handlers may see it.
     fn take(&mut self, name: &'b str, value: &'b str) -> Result<bool, Refusal> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        // The first letter sorts out nearly all headers of nearly all requests.
+        // The first letter excludes nearly all headers of nearly all requests.
         match name.as_bytes().first().map_or(0, u8::to_ascii_lowercase) {
             b'h' if is("host") => {
                 if self.host.is_some() {
@@ -245,8 +245,8 @@ impl<'b> Framing<'b> {
                 return Ok(false);
             }
             b'c' if is("connection") => {
-                // Other tokens name headers that a proxy would drop. We are no proxy: obeying them would let a
-                // client remove headers that somebody in between relies on.
+                // Other tokens name headers that a proxy would remove. This is no proxy: obeying them would let a
+                // client remove headers that a proxy in between relies on.
                 self.close |= value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
                 return Ok(false);
             }
@@ -262,7 +262,7 @@ impl<'b> Framing<'b> {
             b'u' if is("upgrade") => return Ok(false),
             b'k' if is("keep-alive") => return Ok(false),
             b'p' if is("proxy-connection") || is("proxy-authorization") => return Ok(false),
-            // Ours: no client has a say in them.
+            // These are internal, so clients must not set them.
             b'x' if starts_with_ignore_case(name, "x-hpalite-") => return Ok(false),
             _ => {}
         }
@@ -281,7 +281,7 @@ fn content_length(value: &str) -> Result<usize, Refusal> {
     }
 }
 
-/// A header that claims an identity by its name, whoever sent it.
+/// Returns true for a header whose name claims an identity, whoever sent it.
 pub fn is_remote(name: &str) -> bool {
     starts_with_ignore_case(name, "x-remote-")
 }

@@ -1,9 +1,9 @@
-//! The gate: the only way in from a network.
+//! The gate: the only entrance from a network.
 //!
-//! Every listener of the daemon is a gate. It accepts, terminates TLS, enforces every limit, reads the head of each
-//! request with a parser that refuses what two readers could read differently, decides whom the request comes
-//! from, and only then calls a handler: a function from `Request` to `Response`. What is known already is answered by
-//! the worker that read the request; a handler that may wait is called by a patient worker.
+//! Every listener of the daemon is a gate. It accepts connections, terminates TLS, enforces every limit, reads the head
+//! of each request with a parser that refuses ambiguous bytes, finds out which user the request comes from, and only
+//! then calls a handler: a function from `Request` to `Response`. The worker that read the request answers it if that
+//! is possible from memory; a handler that may wait is called by a patient worker.
 //!
 //! ```text
 //!                                     ┌─▶ from memory
@@ -13,15 +13,15 @@
 //! ```
 //!
 //! With TLS there are two lanes. A connection begins in the common one, where handshakes are made and certificates
-//! judged; once it has proved to be the front proxy it moves to the kept one, whose workers serve nobody else and never
-//! judge. Patient workers take the front proxy first and have a share only for all others. So what strangers ask for
-//! costs them and each other; see [`limits`] for what they may hold.
+//! judged. A connection of the verified front proxy moves to the kept one, whose workers serve nobody else and never
+//! judge. Patient workers take the front proxy's requests first, and only some of them serve others. So what strangers
+//! ask for delays only them and each other; see [`limits`] for what they may hold.
 //!
 //! | thread | owns | waits for |
 //! |---|---|---|
 //! | `<name>-poll` | listener, deadlines | new connections, time |
 //! | `<name>-quick-<n>` | the connection it drives | readiness of a socket of the common lane, handlers that answer from memory |
-//! | `<name>-kept-<n>` | the connection it drives | the same of the kept lane |
+//! | `<name>-kept-<n>` | the connection it drives | the same in the kept lane |
 //! | `<name>-slow-<n>` | the connection it drives | handlers that ask others |
 //!
 //! Invariants: no thread waits for a client; a connection is in exactly one place (parked, queued, or with a
@@ -63,24 +63,24 @@ use limits::{BACKLOG, DESCRIPTORS_RESERVED, IN_FREE, IN_MAX, KERNEL_IN, KERNEL_O
 use parking::{Parked, Queue};
 use poller::{Poller, STOP};
 
-/// Called first for each request, on the worker that read it, so it must not wait for anything. None
-/// sends the request to a patient worker and the handler.
+/// Called first for each request, on the worker that read it, so it must not wait. None passes the request to a
+/// patient worker and the handler.
 pub type FromMemory = Arc<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
 
 pub struct GateConfig {
-    /// Short: it begins the names of the gate's threads, of which the kernel keeps 15 bytes.
+    /// Prefix of the names of the gate's threads, of which the kernel keeps 15 bytes, so it must be short.
     pub name: String,
     pub listener: TcpListener,
-    /// None serves plain HTTP, on which nobody has an identity.
+    /// None serves plain HTTP, where no client has an identity.
     pub tls: Option<Arc<TlsState>>,
-    /// Threads for requests that are answered from memory; a few more than there are cores. With TLS so many serve
-    /// the front proxy alone, and half as many everybody else.
+    /// Threads for requests that are answered from memory; a few more than there are cores. With TLS this many serve
+    /// the front proxy alone, and half as many all others.
     pub workers: usize,
-    /// Threads for the others; 0 if there are none.
+    /// Threads for all other requests; 0 if there are none.
     pub patient_workers: usize,
     /// None if the handler answers every request without waiting.
     pub from_memory: Option<FromMemory>,
-    /// Lowered if the process may not open as many descriptors.
+    /// Lowered if the process may not open that many descriptors.
     pub max_connections: usize,
     pub handler: Handler,
 }
@@ -89,7 +89,7 @@ pub struct GateConfig {
 pub struct Gate {
     shared: Arc<Shared>,
     address: SocketAddr,
-    // Behind a lock only so that `stop` can be called through a shared reference.
+    // In a lock only so that `stop` can be called through a shared reference.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -99,12 +99,12 @@ struct Shared {
     tls: Option<Arc<TlsState>>,
     from_memory: Option<FromMemory>,
     handler: Handler,
-    /// Whether there are patient workers to hand over to.
+    /// Whether there are patient workers.
     hands_over: bool,
     counters: Arc<Counters>,
-    /// The epoll instances of parked connections; quick workers wait on them.
+    /// The epoll instance of parked connections of the common lane; quick workers wait on it.
     common: OwnedFd,
-    /// None without TLS, as nobody is verified then.
+    /// That of the kept lane; None without TLS, where no client is verified.
     kept: Option<OwnedFd>,
     /// Readable once the gate stops.
     stop: OwnedFd,
@@ -112,13 +112,13 @@ struct Shared {
     wake: OwnedFd,
     parked: Parked,
     patient: Queue,
-    /// Bytes received and not answered yet.
+    /// Bytes received and not yet answered.
     in_bytes: Arc<AtomicUsize>,
     /// Bytes of larger answers that wait for their readers.
     out_bytes: Arc<AtomicUsize>,
     draining: AtomicBool,
     stopping: AtomicBool,
-    /// When the next warning of this gate may be logged.
+    /// The earliest time of this gate's next warning.
     warned: Mutex<Option<Instant>>,
 }
 
@@ -126,20 +126,20 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     Common,
-    /// Of verified front proxies.
+    /// For verified front proxies.
     Kept,
 }
 
-/// One warning of a gate per this time: what hostile clients cause must not fill the log.
+/// Least time between two warnings of a gate, so that hostile clients cannot fill the log.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
 impl Gate {
     pub fn start(config: GateConfig) -> io::Result<Gate> {
         let address = config.listener.local_addr()?;
-        // Connections inherit both.
+        // Accepted connections inherit both.
         rustix::net::sockopt::set_socket_recv_buffer_size(&config.listener, KERNEL_IN)?;
         rustix::net::sockopt::set_socket_send_buffer_size(&config.listener, KERNEL_OUT)?;
-        // std listens with a backlog of 128; listening again only changes that.
+        // std listens with a backlog of 128; a second call of listen only changes that.
         rustix::net::listen(&config.listener, BACKLOG)?;
         let (common, kept) = match (config.workers.max(1), &config.tls) {
             (workers, Some(_)) => (workers.div_ceil(2), workers),
@@ -172,7 +172,7 @@ impl Gate {
         let poller = Poller::new(Arc::clone(&shared), config.listener, max_connections)?;
         let quick = common + kept;
         let gate = Gate { shared, address, threads: Mutex::new(Vec::new()) };
-        // From here on a failure drops the gate, which ends the threads that run.
+        // From here on a failure drops the gate, which stops the threads that were started.
         for n in 0..quick {
             let shared = Arc::clone(&gate.shared);
             let (role, lane) = if n < common { ("quick", Lane::Common) } else { ("kept", Lane::Kept) };
@@ -194,7 +194,7 @@ impl Gate {
         Ok(())
     }
 
-    /// The address that clients connect to; tells the port if it was 0.
+    /// The address that clients connect to, with the actual port if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -203,8 +203,8 @@ impl Gate {
         &self.shared.counters
     }
 
-    /// Stops accepting, ends connections between requests, answers the others' requests with `Connection: close`,
-    /// and waits for them. False if some still stood after `at_most`; [`Gate::stop`] ends those.
+    /// Stops accepting, closes connections between requests, answers the remaining requests with `Connection: close`
+    /// and waits for them. Returns false if some are open after `at_most`; [`Gate::stop`] closes those.
     pub fn drain(&self, at_most: Duration) -> bool {
         self.shared.draining.store(true, Ordering::Release);
         self.shared.wake();
@@ -213,7 +213,7 @@ impl Gate {
         drained
     }
 
-    /// Ends everything now and waits for the threads; a handler that is running is waited for.
+    /// Closes everything now and waits for the threads, including handlers that are running.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.wake();
@@ -221,7 +221,7 @@ impl Gate {
         self.shared.patient.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A thread that panicked has been reported by the panic itself.
+            // A panic has already been reported by the thread itself.
             let _ = thread.join();
         }
         debug!(gate = self.shared.name.as_str(); "stopped");
@@ -243,7 +243,7 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Makes the poller look at the flags.
+    /// Makes the poller check the flags.
     fn wake(&self) {
         signal(&self.wake);
     }
@@ -267,13 +267,13 @@ impl Shared {
         }
     }
 
-    /// Lets one worker have the connection once its socket is ready; the caller holds the lock on `parked`.
+    /// Passes the connection to one worker once its socket is ready; the caller holds the lock on `parked`.
     fn arm(&self, conn: &Conn, until: EventFlags) -> bool {
         let socket = conn.session().descriptor();
         epoll::modify(self.epoll(conn.lane), socket, EventData::new_u64(conn.id), until | EventFlags::ONESHOT).is_ok()
     }
 
-    /// The same in another lane, where the connection is from then on.
+    /// Like [`Self::arm`], but in another lane, to which the connection belongs from then on.
     fn move_to(&self, conn: &mut Conn, lane: Lane, until: EventFlags) -> bool {
         let old = self.epoll(std::mem::replace(&mut conn.lane, lane));
         let socket = conn.session().descriptor();
@@ -282,8 +282,8 @@ impl Shared {
             && epoll::add(self.epoll(lane), socket, EventData::new_u64(conn.id), flags).is_ok()
     }
 
-    /// Closes strangers that hold more of what was received than anybody needs to, until there is room again; false if
-    /// there still is none.
+    /// Closes strangers that hold more received bytes than an ordinary request until there is room again; returns false
+    /// if there is none.
     fn make_input_room(&self) -> bool {
         let excess = self.in_bytes.load(Ordering::Acquire).saturating_sub(IN_MAX - IN_MAX / 4);
         let taken = self.parked.take(excess, |conn| {
@@ -295,8 +295,8 @@ impl Shared {
         self.in_bytes.load(Ordering::Acquire) <= IN_MAX
     }
 
-    /// Gives up the answers that have been on their way for longest, until there is room again; false if there still
-    /// is none.
+    /// Drops the answers that have been on their way for longest until there is room again; returns false if there is
+    /// none.
     fn make_output_room(&self, now: Instant) -> bool {
         let excess = self.out_bytes.load(Ordering::Acquire).saturating_sub(OUT_MAX - OUT_MAX / 4);
         let taken = self.parked.take(excess, |conn| {
@@ -320,11 +320,11 @@ impl Shared {
 }
 
 fn signal(eventfd: &OwnedFd) {
-    // Fails only if the counter is at its maximum, and then it is readable already.
+    // Fails only if the counter is at its maximum, when it is readable already.
     let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
 }
 
-/// How many connections the descriptors allow.
+/// How many connections the limit of descriptors allows.
 fn affordable(wanted: usize, name: &str) -> u64 {
     let wanted = u64::try_from(wanted.max(1)).unwrap_or(u64::MAX);
     let Some(limit) = getrlimit(Resource::Nofile).current else {

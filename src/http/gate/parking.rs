@@ -1,7 +1,6 @@
-//! Where connections wait: parked until their socket is ready, or queued for a patient worker.
+//! Keeps connections that wait: parked until their socket is ready, or queued for a patient worker.
 //!
-//! Owns every connection that no worker is driving. The order in which they give way when there is no room is
-//! decided here, in [`rank`].
+//! Owns every connection that no worker is driving. [`rank`] is the order in which they are shed when there is no room.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -11,10 +10,10 @@ use std::time::Instant;
 use super::conn::{Conn, State};
 use super::limits::{ADDRESS_MAX, PATIENT_QUEUE_MAX, STRANGERS_QUEUE_MAX};
 
-/// Connections whose socket has to become ready first, by id.
+/// Connections that wait for their socket to become ready, by id.
 #[derive(Default)]
 pub(super) struct Parked {
-    // Workers park, the poller takes: a lock, held for one insertion or removal except in a sweep.
+    // Workers insert and the poller removes; the lock is held for one operation, except in a sweep.
     conns: Mutex<HashMap<u64, Box<Conn>>>,
 }
 
@@ -23,8 +22,8 @@ impl Parked {
         self.conns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes out connections until they give `bytes` back: those for which `rank` says what they hold, the smallest
-    /// rank first. Whoever calls this drops them after the lock is free again.
+    /// Removes connections until they release `bytes`: those for which `rank` returns a rank and the bytes held, the
+    /// smallest rank first. The caller drops them after the lock is released.
     #[expect(clippy::vec_box, reason = "they are boxed where they are parked")]
     pub(super) fn take<R: Ord>(&self, bytes: usize, rank: impl Fn(&Conn) -> Option<(R, usize)>) -> Vec<Box<Conn>> {
         let mut conns = self.lock();
@@ -44,32 +43,32 @@ impl Parked {
     }
 }
 
-/// Where a connection stands in the order of giving way, the first to go smallest: strangers before the front
-/// proxy, among each those that keep us waiting for something half done before idle ones, the longest waiting
-/// first. A client that drips bytes cannot look young: `since` is when its state began, not its last byte.
+/// The place of a connection in the order of shedding, the smallest first: strangers before the front proxy; among
+/// each, those in the middle of something before idle ones, and those that have taken the longest first. `since` is
+/// when the state began and not the last byte, so that a client gains nothing by sending single bytes.
 pub(super) type Rank = (bool, bool, Instant);
 
 pub(super) fn rank(is_verified: bool, state: State, since: Instant) -> Rank {
     (is_verified, state == State::Idle, since)
 }
 
-/// Connections in the order in which they shall give way. Made by looking at all of them, so it is made for many
-/// at a time: under a flood each accepted connection costs one that goes.
+/// Connections in the order in which they are shed. Ranking looks at all of them, so it selects many at a time: under
+/// a flood each accepted connection costs another one.
 #[derive(Default)]
 pub(super) struct Victims {
     ranked: VecDeque<(Rank, u64)>,
 }
 
-/// Victims found in one look. With 4,096 parked connections, one look per 64 accepted ones.
+/// Victims selected at a time. With 4,096 parked connections that is one ranking per 64 accepted ones.
 const VICTIMS: usize = 64;
 
 impl Victims {
-    /// Takes out the connection that shall give way next.
+    /// Removes the connection that is shed next.
     pub(super) fn take(&mut self, parked: &Parked) -> Option<Box<Conn>> {
         let mut conns = parked.lock();
         for attempt in 0..2 {
             while let Some((rank, id)) = self.ranked.pop_front() {
-                // Those that moved on since the look are not victims any more.
+                // A connection that was driven since the ranking is no longer a victim.
                 if conns.get(&id).is_some_and(|conn| current_rank(conn) == rank) {
                     return conns.remove(&id);
                 }
@@ -92,13 +91,13 @@ fn current_rank(conn: &Conn) -> Rank {
     rank(conn.is_verified(), conn.state, conn.since)
 }
 
-/// Connections that wait for a patient worker, in the order in which they were handed over; verified front proxies
-/// before all others. Where there can be one, others get a share of the workers and of the places.
+/// Connections that wait for a patient worker, in order of arrival, but verified front proxies before all others. Where
+/// there can be a front proxy, others get a share of the workers and of the places.
 pub(super) struct Queue {
-    // Several workers take from one queue: a mutex with a condition is std's only way to do that.
+    // std has no channel from which several workers can receive, so this is a mutex with a condition.
     state: Mutex<QueueState>,
     ready: Condvar,
-    /// Workers that strangers may have at once; None where everybody is one.
+    /// Workers that strangers may occupy at once; None where every client is a stranger.
     strangers_at_once: Option<usize>,
 }
 
@@ -106,9 +105,9 @@ pub(super) struct Queue {
 struct QueueState {
     verified: VecDeque<Box<Conn>>,
     strangers: VecDeque<Box<Conn>>,
-    /// Strangers that are with workers.
+    /// Strangers that patient workers are serving.
     served: usize,
-    /// Strangers that wait or are with workers, by where they come from.
+    /// Strangers that wait or are being served, by their address.
     by_address: HashMap<IpAddr, usize>,
     closed: bool,
 }
@@ -136,8 +135,8 @@ impl Queue {
         }
     }
 
-    /// Dropped if the queue is closed. Two workers may see the last free place at once, so the queue can grow
-    /// past its limit by the number of workers.
+    /// Drops the connection if the queue is closed. Two workers may see the last free place at once, so the queue can
+    /// exceed its limit by the number of workers.
     pub(super) fn push(&self, conn: Box<Conn>) {
         let mut state = self.lock();
         if state.closed {
@@ -153,8 +152,8 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// Waits for a connection; None once the queue is closed. Of a stranger the address: [`Queue::done`] is called
-    /// with it when it has been served.
+    /// Waits for a connection; None once the queue is closed. For a stranger the address is returned as well, with
+    /// which [`Queue::done`] must be called after serving it.
     pub(super) fn pop(&self) -> Option<(Box<Conn>, Option<IpAddr>)> {
         let mut state = self.lock();
         loop {
@@ -175,7 +174,7 @@ impl Queue {
         }
     }
 
-    /// A stranger from there has been served.
+    /// Records that a stranger from this address has been served.
     pub(super) fn done(&self, address: IpAddr) {
         let mut state = self.lock();
         state.served -= 1;
@@ -189,7 +188,7 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// Wakes all who wait and drops what is left.
+    /// Wakes all waiting workers and drops the connections that are left.
     pub(super) fn close(&self) {
         let dropped = {
             let mut state = self.lock();

@@ -1,6 +1,6 @@
-//! The gate's one thread that serves nobody: accepts, enforces deadlines, makes room.
+//! The gate's only thread that serves no request: accepts connections, enforces deadlines, makes room.
 //!
-//! Owns the listener. It never reads or writes a client's bytes, so no client can hold it up.
+//! Owns the listener. It never reads or writes a client's bytes, so no client can delay it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ use super::session::Session;
 const LISTENER: u64 = 0;
 const WAKE: u64 = 1;
 
-/// Event data that tells quick workers to stop; connections count on from there.
+/// Event data that stops quick workers; the ids of connections follow it.
 pub(super) const STOP: u64 = 0;
 
 pub(super) struct Poller {
@@ -31,12 +31,12 @@ pub(super) struct Poller {
     epoll: OwnedFd,
     /// None once draining.
     listener: Option<TcpListener>,
-    /// False while accepting makes no sense because descriptors have run out.
+    /// False while accepting is pointless because descriptors have run out.
     listening: bool,
     max_connections: u64,
     next_id: u64,
     victims: Victims,
-    /// Given up for a moment to accept, and close, a connection when descriptors have run out.
+    /// Closed for a moment to accept and close a connection when descriptors have run out.
     spare: Option<OwnedFd>,
 }
 
@@ -67,7 +67,7 @@ impl Poller {
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), self.timeout().as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // Only a descriptor that is none of ours any more can cause this.
+                // Only an invalid descriptor can cause this.
                 Err(error) => panic!("epoll_wait failed: {error}"),
             }
             for event in &events {
@@ -89,7 +89,7 @@ impl Poller {
         self.shared.parked.lock().clear();
     }
 
-    /// With no connection there is no deadline to look at, and an idle gate sleeps.
+    /// Without connections there is no deadline to check, so an idle gate sleeps.
     fn timeout(&self) -> Option<Timespec> {
         let needed = self.shared.counters.active() > 0 || !self.listening;
         needed.then(|| Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP.subsec_nanos()) })
@@ -111,7 +111,7 @@ impl Poller {
                         return;
                     }
                 }
-                // A connection that ended before it was accepted.
+                // The connection was closed before it was accepted.
                 Err(_) => {}
             }
         }
@@ -120,7 +120,7 @@ impl Poller {
     fn admit(&mut self, socket: TcpStream, address: SocketAddr) {
         if self.shared.counters.active() >= self.max_connections {
             if self.victims.take(&self.shared.parked).is_none() {
-                // All that stand are being served this moment.
+                // All connections are being served at this moment.
                 self.shared.counters.count(Count::TurnedAway);
                 return;
             }
@@ -141,8 +141,8 @@ impl Poller {
         }
     }
 
-    /// Out of descriptors: one who waits gives way, or the newcomer is told with a closed connection instead of
-    /// silence. False if neither worked, and listening pauses until the next sweep.
+    /// Out of descriptors: sheds a waiting connection, or closes the new one so that its client need not wait in vain.
+    /// Returns false if neither worked, and listening pauses until the next sweep.
     fn make_descriptor_room(&mut self, error: &io::Error) -> bool {
         self.shared.counters.count(Count::OutOfDescriptors);
         if self.shared.may_warn() {
@@ -183,7 +183,7 @@ impl Poller {
         }
     }
 
-    /// For draining: what is in the kernel's queue is still served, nothing after that.
+    /// For draining: connections in the kernel's queue are still served, but none after that.
     fn stop_listening(&mut self) {
         self.accept();
         self.listener = None;
@@ -191,16 +191,16 @@ impl Poller {
         self.sweep(Instant::now());
     }
 
-    /// Closes what is past its deadline, and when draining also what is between requests.
+    /// Closes connections past their deadline, and when draining also those between requests.
     fn sweep(&self, now: Instant) {
         let draining = self.shared.is_draining();
         self.shared.parked.lock().retain(|_, conn| {
             let late = now >= conn.deadline;
             let idle = conn.state == State::Idle;
-            // A connection that has not asked yet may have its first request on the way.
+            // The first request of a new connection may be on its way.
             let over = draining && idle && (conn.served > 0 || now.duration_since(conn.since) >= DRAIN_FIRST_REQUEST);
             if late && conn.give_up(&self.shared.counters, now) {
-                // A worker sends what is to be said.
+                // A worker sends the remaining answer.
                 return self.shared.arm(conn, EventFlags::OUT);
             }
             if (late || over) && idle {

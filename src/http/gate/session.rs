@@ -1,6 +1,6 @@
-//! Bytes in and out of one socket, with TLS or without, never waiting.
+//! Reads and writes one socket, with TLS or without, never waiting.
 //!
-//! Owns the socket and what is on its way out. It knows nothing of HTTP, deadlines or who is on the other end.
+//! Owns the socket and the bytes to be sent. It knows nothing of HTTP, deadlines or the client's identity.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,32 +14,32 @@ use crate::http::Chain;
 
 pub(super) struct Session {
     socket: TcpStream,
-    /// Boxed: a TLS state is a kilobyte, and connections move between threads.
+    /// Boxed, since a TLS state has a kilobyte and connections move between threads.
     tls: Option<Box<ServerConnection>>,
     out: Vec<u8>,
-    /// How much of `out` has been handed to TLS or to the kernel.
+    /// How much of `out` has been passed to TLS or to the kernel.
     sent: usize,
-    /// Bytes that TLS has been given and has made nothing of yet: a record or a handshake message without its end.
+    /// Bytes passed to TLS that are not processed yet: an incomplete record or handshake message.
     pending: usize,
-    /// Bytes of the handshake so far.
+    /// Bytes received in the handshake so far.
     handshake: usize,
 }
 
-/// What one attempt to read came to.
+/// The result of one attempt to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
-    /// Something was appended, or the handshake moved on: try again.
+    /// Bytes were appended, or the handshake progressed: try again.
     Some,
-    /// Nothing to read now.
+    /// There is nothing to read now.
     Blocked,
     End,
 }
 
-/// What became of the bytes on their way out.
+/// How much of the bytes to be sent has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     All,
-    /// The client has to read first; `progress` if at least one piece has left since the last call.
+    /// The client must read first; `progress` if at least one piece has left since the last call.
     Blocked {
         progress: bool,
     },
@@ -49,7 +49,7 @@ pub(super) enum Sent {
 pub(super) enum SessionError {
     Socket(io::Error),
     Tls(rustls::Error),
-    /// More than [`HANDSHAKE_BYTES`], and no end of the handshake.
+    /// More than [`HANDSHAKE_BYTES`] without completing the handshake.
     HandshakeTooLong,
 }
 
@@ -67,7 +67,7 @@ impl Session {
             None => None,
             Some(config) => {
                 let mut tls = ServerConnection::new(config).map_err(SessionError::Tls)?;
-                // Only one piece is ever given to it; the limit also bounds alerts and handshake answers.
+                // TLS is given one piece at a time; the limit also bounds alerts and handshake answers.
                 tls.set_buffer_limit(Some(2 * OUT_PIECE));
                 Some(Box::new(tls))
             }
@@ -83,12 +83,12 @@ impl Session {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// The client's certificate chain, once the handshake is through.
+    /// Returns the client's certificate chain once the handshake is complete.
     pub(super) fn client_chain(&self) -> Option<Chain> {
         self.tls.as_ref().and_then(|tls| tls.peer_certificates()).filter(|chain| !chain.is_empty()).map(Chain::from)
     }
 
-    /// The buffer for the next answer; nothing of another one may be on its way.
+    /// The buffer for the next answer; no other answer may be on its way.
     pub(super) fn out_mut(&mut self) -> &mut Vec<u8> {
         debug_assert_eq!(self.sent, 0);
         &mut self.out
@@ -98,7 +98,7 @@ impl Session {
         self.out.len()
     }
 
-    /// What the answer on its way takes: TLS keeps a second copy of the piece that it is sending.
+    /// Memory of the answer that is being sent: TLS keeps a second copy of the current piece.
     pub(super) fn out_cost(&self) -> usize {
         let copied = if self.tls.is_some() { self.out.len().min(OUT_PIECE) } else { 0 };
         self.out.len() + copied
@@ -112,7 +112,7 @@ impl Session {
         self.sent < self.out.len() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Sends what the client takes. A piece of the answer at a time, so that TLS never holds a second copy of it.
+    /// Sends as much as the client takes, one piece at a time, so that TLS never holds a second copy of all.
     pub(super) fn flush(&mut self) -> Result<Sent, SessionError> {
         let mut progress = false;
         loop {
@@ -121,7 +121,7 @@ impl Session {
             }
             let piece = &self.out[self.sent..(self.sent + OUT_PIECE).min(self.out.len())];
             if piece.is_empty() {
-                // Thousands of idle connections keep no buffers; an allocation a request is the cheaper half.
+                // Idle connections, of which there may be thousands, keep no buffers; an allocation per request is cheaper.
                 self.out = Vec::new();
                 self.sent = 0;
                 return Ok(Sent::All);
@@ -142,7 +142,7 @@ impl Session {
         }
     }
 
-    /// True if TLS has nothing left to send.
+    /// Returns true if TLS has nothing left to send.
     fn flush_records(&mut self) -> Result<bool, SessionError> {
         let Some(tls) = &mut self.tls else {
             return Ok(true);
@@ -203,14 +203,14 @@ impl Session {
                 Ok(Received::Some)
             }
             Err(error) => {
-                // The alert that says why; the connection ends whether it leaves or not.
+                // Tries to send the alert with the reason; the connection ends in either case.
                 let _ = self.flush_records();
                 Err(SessionError::Tls(error))
             }
         }
     }
 
-    /// Reads and drops what comes; the number of bytes, or None at the end.
+    /// Reads and drops bytes; returns their number, or None at the end.
     pub(super) fn discard(&mut self, scratch: &mut [u8]) -> io::Result<Option<usize>> {
         match self.socket.read(scratch)? {
             0 => Ok(None),
@@ -218,7 +218,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye where there is a way to, and ends our direction.
+    /// Sends close_notify with TLS, and shuts down the sending direction.
     pub(super) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();

@@ -1,7 +1,7 @@
-//! Step by step, and as a simulation: instances with clocks of their own against one API server, under every
-//! accident there is.
+//! Step by step, and as a simulation: instances with clocks of their own and one API server, under all kinds of
+//! accidents.
 
-// A failing seed has to say which one it is.
+// A failing test must print its seed.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -45,7 +45,7 @@ fn a_standby_takes_over_once_the_lease_has_stood_still_for_its_duration() {
     election.read(Some(seen("other", "1")), s(100));
     assert_eq!(election.next(s(101)), None);
     assert_eq!(election.next(s(102)), Some(Action::Read));
-    // Renewed: the wait begins anew.
+    // It was renewed, so the wait starts again.
     election.read(Some(seen("other", "2")), s(102));
     election.noticed(Some(seen("other", "3")), s(104));
     assert_eq!(election.next(s(106)), Some(Action::Read));
@@ -98,7 +98,7 @@ fn an_outage_stops_writing_but_deposes_nobody() {
     }
     assert_eq!(election.valid_until(), Some(s(10)));
     assert!(election.leads());
-    // One of the renewals had arrived without our knowing.
+    // One of the renewals had succeeded although its answer was lost.
     election.refused(s(42));
     assert_eq!(election.next(s(42)), Some(Action::Read));
     election.read(Some(seen("me", "9")), s(42));
@@ -111,7 +111,7 @@ fn an_outage_stops_writing_but_deposes_nobody() {
 #[test]
 fn another_holder_ends_it_for_good() {
     let mut election = leader();
-    // Old news from before we took it is looked into, no more.
+    // An outdated watch event from before the takeover only causes a read.
     election.noticed(Some(seen("other", "0")), s(1));
     assert_eq!(election.next(s(1)), Some(Action::Read));
     election.read(Some(seen("me", "1")), s(1));
@@ -159,7 +159,7 @@ fn released_means_done() {
     assert_eq!(new().release(), None);
 }
 
-/// Milliseconds of true time, which no instance knows.
+/// Milliseconds of true time, which is unknown to every instance.
 type Millis = u64;
 
 /// The API server's side: one Lease with optimistic concurrency.
@@ -188,7 +188,7 @@ impl Server {
         self.lease.as_ref().is_some_and(|lease| lease.resource_version == version)
     }
 
-    /// The outcome as the sender will hear it; `Err` is a refusal.
+    /// Returns the result that the sender will receive; `Err` is a conflict.
     fn handle(&mut self, sent: &Sent, from: &str, timing: Timing) -> Result<Option<Seen>, ()> {
         match sent {
             Sent::Act(Action::Read) => Ok(self.lease.clone()),
@@ -205,17 +205,17 @@ impl Server {
 struct InFlight {
     sent: Sent,
     sent_at: Duration,
-    /// When it reaches the API server; `None` once it has.
+    /// When it reaches the API server; `None` afterwards.
     arrives: Option<Millis>,
     outcome: Option<Result<Option<Seen>, ()>>,
-    /// When the sender hears of it, or gives up.
+    /// When the sender receives the result, or gives up.
     ends: Millis,
 }
 
 struct Instance {
     identity: String,
     election: Election,
-    /// Its clock: an offset, and parts per thousand of true speed.
+    /// Its clock: an offset, and its speed in thousandths of the true speed.
     offset: u64,
     speed: u64,
     frozen_until: Millis,
@@ -228,7 +228,7 @@ impl Instance {
         Duration::from_millis(self.offset + now * self.speed / 1000)
     }
 
-    /// What guards every write: asked by the instance's own clock, frozen or not.
+    /// The check before every write, by the instance's own clock, even while it is frozen.
     fn may_write(&self, now: Millis) -> bool {
         self.election.valid_until().is_some_and(|until| self.clock(now) < until)
     }
@@ -241,7 +241,7 @@ struct Run {
     instances: Vec<Instance>,
     down_until: Millis,
     takeovers: u32,
-    /// Requests whose sender gave up, still on their way.
+    /// Requests on their way whose sender has given up.
     strays: Vec<(Millis, Sent, String)>,
 }
 
@@ -260,7 +260,7 @@ impl Run {
             election: Election::new(identity.clone(), timing),
             identity,
             offset: random.u64(0..1 << 40),
-            // A fifth either way: the worst quartz drifts by a ten-thousandth of that.
+            // A fifth faster or slower; the worst quartz drifts by a ten-thousandth of that.
             speed: random.u64(840..=1160),
             frozen_until: 0,
             in_flight: None,
@@ -274,7 +274,7 @@ impl Run {
         if self.server.version != before {
             let seen = self.server.lease.clone();
             for instance in &mut self.instances {
-                // Late, and sometimes never: a watch can be cut.
+                // Events are late and sometimes lost, since a watch can be interrupted.
                 if self.random.u32(0..10) > 0 {
                     instance.watch.push((self.random.u64(0..3000), seen.clone()));
                 }
@@ -290,19 +290,19 @@ impl Run {
         let n = self.random.usize(0..self.instances.len());
         match self.random.u32(0..20_000) {
             0..3 => self.instances[n].frozen_until = now + self.random.u64(0..60_000),
-            // Killed, and started again under the same name: the frozen too.
+            // Killed and restarted under the same name, even while frozen.
             3..6 => {
                 let fresh = Self::instance(&mut self.random, self.timing, n);
                 let old = std::mem::replace(&mut self.instances[n], fresh);
                 self.stray(now, old.in_flight, old.identity);
             }
-            // An orderly end: released, if the request arrives.
+            // An orderly end: the Lease is released if the request arrives.
             6..9 if self.instances[n].frozen_until <= now => {
                 let release = self.instances[n].election.release();
                 let fresh = Self::instance(&mut self.random, self.timing, n);
                 let old = std::mem::replace(&mut self.instances[n], fresh);
                 let identity = old.identity.clone();
-                // A renewal under way would not know of the release: the shell waits for its end.
+                // A renewal in flight would not know of the release, so the shell waits for its end.
                 if let (Some(version), None) = (release, old.in_flight)
                     && self.down_until <= now
                 {
@@ -337,7 +337,7 @@ impl Run {
         assert!(writers.len() <= 1, "at {now} ms {writers:?} may write");
     }
 
-    /// A request reaches the API server whether its sender is frozen or not.
+    /// Delivers a request to the API server, whether its sender is frozen or not.
     fn arrive(&mut self, n: usize, now: Millis) {
         let is_down = self.down_until > now;
         let instance = &mut self.instances[n];
@@ -351,7 +351,7 @@ impl Run {
         }
         let (sent, identity) = (flight.sent.clone(), instance.identity.clone());
         let outcome = self.deliver(&sent, &identity);
-        // Some answers are lost on the way back.
+        // Some answers are lost.
         if self.random.u32(0..20) > 0
             && let Some(flight) = &mut self.instances[n].in_flight
         {
@@ -390,7 +390,7 @@ impl Run {
         }
         let instance = &mut self.instances[n];
         if instance.election.deposed_by().is_some() {
-            // The process ends and comes back.
+            // The process ends and is restarted.
             self.instances[n] = Self::instance(&mut self.random, self.timing, n);
             return;
         }
@@ -420,7 +420,7 @@ fn there_are_never_two_writers() {
         }
         takeovers += run.takeovers;
     }
-    // The accidents are real, and most of the time somebody acts all the same.
+    // The accidents do happen, and still some instance acts most of the time.
     assert!(takeovers > 300, "{takeovers}");
     assert!(led * 100 > all * 40, "{led} of {all}");
 }

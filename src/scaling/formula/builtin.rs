@@ -44,7 +44,7 @@ impl Function {
     }
 }
 
-/// A function that goes over an array, mostly with a closure.
+/// A function over the elements of an array, usually with a closure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Each {
     All,
@@ -91,7 +91,7 @@ impl Each {
         !matches!(self, Self::Count | Self::Sum)
     }
 
-    /// The closure says yes or no.
+    /// Returns true if the closure returns a boolean.
     pub(super) fn is_predicate(self) -> bool {
         !matches!(self, Self::Sum | Self::Map | Self::Reduce)
     }
@@ -101,7 +101,7 @@ impl Each {
     }
 }
 
-/// Names of all functions.
+/// Returns the names of all functions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let values = Function::NAMES.iter().map(|(name, _)| *name);
     values.chain(Each::NAMES.iter().map(|(name, _)| *name))
@@ -111,7 +111,7 @@ pub(super) fn is_function(name: &str) -> bool {
     names().any(|known| known == name)
 }
 
-/// Functions of expr 1.17 that formulas do not have, and what they are about.
+/// Functions of expr 1.17 that formulas do not have, with what they work on.
 pub(super) const NOT_SUPPORTED: [(&str, &str); 45] = [
     ("bitand", "bits"),
     ("bitnand", "bits"),

@@ -1,5 +1,5 @@
-//! Evaluation: walks the tree with the variables' values. Bounded in work, and thereby in memory,
-//! since every element of an array that is made or looked at counts.
+//! Evaluation: walks the tree with the variables' values. Work is bounded, and so is memory, since every element of an
+//! array that is created or read counts.
 
 use std::rc::Rc;
 
@@ -10,11 +10,11 @@ use super::operator::Binary;
 use super::parser::Tree;
 use super::value::{self, Array, Value};
 
-/// Nodes evaluated and elements touched in one evaluation. Formulas that people write need some
-/// hundreds; the thread that decides for all objects can spare this many for one of them.
+/// Nodes evaluated and elements touched in one evaluation. Real formulas need some hundreds; the thread that decides
+/// for all objects can spare this many for one of them.
 const STEPS_MAX: usize = 20_000;
 
-/// The value of the whole. `variables` are in the order of the formula's names; `None` is nil.
+/// Returns the value of the formula. `variables` are in the order of the formula's names; `None` is nil.
 pub(super) fn evaluate(tree: &Tree, variables: &[Option<f64>]) -> Result<Value, Error> {
     Evaluation { nodes: &tree.nodes, variables, locals: Vec::new(), scopes: Vec::new(), steps: 0 }.node(tree.root)
 }
@@ -22,9 +22,9 @@ pub(super) fn evaluate(tree: &Tree, variables: &[Option<f64>]) -> Result<Value, 
 struct Evaluation<'a> {
     nodes: &'a [Node],
     variables: &'a [Option<f64>],
-    /// Values of the `let`s around.
+    /// Values of the enclosing `let`s.
     locals: Vec<Value>,
-    /// Closures around.
+    /// The enclosing closures.
     scopes: Vec<Scope>,
     steps: usize,
 }
@@ -120,7 +120,7 @@ impl Evaluation<'_> {
     }
 
     fn binary(&mut self, column: u32, operator: Binary, left: NodeId, right: NodeId) -> Evaluated {
-        // These three look at the right side only when the left one does not settle it.
+        // These three evaluate the right side only if the left one does not decide the result.
         match operator {
             Binary::Or => return Ok(Value::Bool(self.condition(left)? || self.condition(right)?)),
             Binary::And => return Ok(Value::Bool(self.condition(left)? && self.condition(right)?)),
@@ -184,7 +184,7 @@ impl Evaluation<'_> {
             },
             Function::Ceil => number().map(|number| Value::Float(number.ceil())),
             Function::Floor => number().map(|number| Value::Float(number.floor())),
-            // Halves go away from zero.
+            // Halves are rounded away from zero.
             Function::Round => number().map(|number| Value::Float(number.round())),
             Function::Float => number().map(Value::Float),
             Function::Int => value::whole(first).map(Value::Int),
@@ -208,7 +208,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Smallest or largest; nil over nothing at all.
+    /// Returns the smallest or largest number; nil if there is none.
     fn extreme(&mut self, function: Function, arguments: &[Value]) -> Result<Value, String> {
         if let [single @ (Value::Nil | Value::Bool(_))] = arguments {
             return Ok(single.clone());
@@ -225,7 +225,7 @@ impl Evaluation<'_> {
         Ok(best)
     }
 
-    /// All numbers of arrays within arrays.
+    /// Collects the numbers of nested arrays.
     fn flatten(&mut self, function: Function, values: &[Value], numbers: &mut Vec<Value>) -> Result<(), String> {
         self.spend(values.len())?;
         for value in values {
@@ -264,7 +264,7 @@ impl Evaluation<'_> {
         result
     }
 
-    /// What the closure makes of element `index`; without a closure the element itself.
+    /// Returns the closure's result for element `index`; without a closure the element itself.
     fn element(&mut self, array: &Array, closure: Option<NodeId>, index: usize) -> Evaluated {
         let Some(closure) = closure else {
             return Ok(array.items.get(index).cloned().unwrap_or(Value::Nil));
@@ -308,7 +308,7 @@ impl Evaluation<'_> {
         Ok(total)
     }
 
-    /// `map` and `filter`.
+    /// Evaluates `map` and `filter`.
     fn select(&mut self, column: u32, each: Each, array: &Array, closure: Option<NodeId>) -> Evaluated {
         let mut items = Vec::new();
         for (index, item) in array.items.iter().enumerate() {
@@ -321,7 +321,7 @@ impl Evaluation<'_> {
         Value::array(items).map_err(|message| Error::at(column, message))
     }
 
-    /// Those that are settled by which elements the closure chooses.
+    /// Evaluates the functions whose result depends on which elements match.
     fn search(&mut self, column: u32, each: Each, array: &Array, closure: Option<NodeId>) -> Evaluated {
         let length = array.items.len();
         let from_last = matches!(each, Each::FindLast | Each::FindLastIndex);

@@ -1,9 +1,9 @@
 //! Formulas of `advanced.scalingModifiers`: expressions over the values of named triggers.
 //!
-//! The language is the part of expr-lang 1.17 that is about numbers: whole numbers and fractions,
-//! booleans, nil, arrays and the functions over them. Text, maps and dates are not part of it. Compiling
-//! finds the mistakes that can be found, with their line and column; evaluating is bounded in work, memory and
-//! stack whatever the formula says, since anybody who may write a ScaledObject may write one.
+//! The language is the numerical part of expr-lang 1.17: integers and fractions, booleans, nil, arrays and the
+//! functions over them, without strings, maps and dates. Compiling finds most mistakes, with their line and column.
+//! Evaluation is bounded in work, memory and stack for any formula, since anybody who may write a ScaledObject may
+//! write one.
 
 mod builtin;
 mod eval;
@@ -21,10 +21,10 @@ use parser::Tree;
 use types::Type;
 use value::Value;
 
-/// Characters of a formula. One that sums a hundred triggers with long names has 7,000.
+/// Characters of a formula. A sum of a hundred triggers with long names has 7,000.
 const LENGTH_MAX: usize = 10_000;
 
-/// A formula that compiles.
+/// A compiled formula.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Formula {
     text: String,
@@ -43,12 +43,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// `column` counts over all lines; see [`Self::located`].
+    /// `column` counts over all lines until [`Self::located`].
     fn at(column: u32, message: impl Into<String>) -> Self {
         Self { line: None, column, message: message.into() }
     }
 
-    /// With the line, and the column within it.
+    /// Adds the line, and makes the column relative to it.
     fn located(mut self, text: &str) -> Self {
         if text.trim_end().contains('\n') {
             let mut line = 1;
@@ -61,14 +61,14 @@ impl Error {
         self
     }
 
-    /// The line of `text` that the error is in and, on the next line, a mark under the column.
+    /// Returns the line of `text` with the error and, on the next line, a mark below the column.
     #[must_use]
     pub fn excerpt(&self, text: &str) -> Option<String> {
         const CHARACTERS_MAX: usize = 100;
         let number = usize::try_from(self.line.unwrap_or(1)).ok()?;
         let line: Vec<char> = text.lines().nth(number.saturating_sub(1))?.chars().collect();
         let at = usize::try_from(self.column).ok()?.saturating_sub(1).min(line.len());
-        // Of a long line the part around the mistake.
+        // Shows only the part of a long line around the error.
         let from = if line.len() <= CHARACTERS_MAX { 0 } else { at.saturating_sub(CHARACTERS_MAX / 2) };
         let shown = line.iter().skip(from).take(CHARACTERS_MAX).map(|c| if c.is_control() { ' ' } else { *c });
         Some(format!("{}\n{}^", shown.collect::<String>().trim_end(), " ".repeat(at - from)))
@@ -88,10 +88,10 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Formula {
-    /// Compiles `text` over variables called `names`, and tries it with each of them at -1.
+    /// Compiles `text` over variables called `names`, and evaluates it once with each of them at -1.
     ///
     /// # Errors
-    /// Syntax, unknown names, values of the wrong kind, a result that is no number, too much work.
+    /// Syntax errors, unknown names, values of the wrong type, a result that is not a number, too much work.
     pub fn compile(text: &str, names: &[String]) -> Result<Self, Error> {
         Self::compile_unlocated(text, names).map_err(|error| error.located(text))
     }
@@ -107,33 +107,33 @@ impl Formula {
             Type::Any | Type::Int | Type::Float => {}
             other => return Err(Error::at(root.column, format!("the result must be a number, and is {other}"))),
         }
-        // Division by zero may well come of -1 alone.
+        // A division by zero may be due to the -1 alone.
         formula.run(&vec![Some(-1.0); names.len()])?;
         Ok(formula)
     }
 
-    /// As it was written.
+    /// The text as written.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The variables, in the order in which their values are given.
+    /// The variables, in the order of their values.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Whether the formula reads the variable at this position of [`Self::names`].
+    /// Returns whether the formula reads the variable at this position of [`Self::names`].
     #[must_use]
     pub fn uses(&self, position: usize) -> bool {
         self.tree.uses.iter().any(|(_, used)| *used == position)
     }
 
-    /// The value for these variables, `None` being nil. Finite; nil only where `??` is used.
+    /// Returns the value for these variables, where `None` is nil. It is finite, and nil only if the formula has `??`.
     ///
     /// # Errors
-    /// What cannot be computed, and results that are no number.
+    /// A value that cannot be computed, or a result that is not a number.
     pub fn evaluate(&self, values: &[Option<f64>]) -> Result<Option<f64>, Error> {
         self.evaluate_unlocated(values).map_err(|error| error.located(&self.text))
     }
@@ -152,7 +152,7 @@ impl Formula {
         }
     }
 
-    /// The formula with its variables' values put in, and what comes of it, on one line: `(500 + 20) / 2 = 260`.
+    /// Returns the formula with its variables' values and its result on one line: `(500 + 20) / 2 = 260`.
     #[must_use]
     pub fn with_numbers(&self, values: &[Option<f64>]) -> String {
         let mut text = String::new();
@@ -163,7 +163,7 @@ impl Formula {
             from = span.end;
         }
         text += &self.text[from..];
-        // No blank means anything here, but that it parts two words.
+        // Blanks only separate words.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let result = match self.evaluate(values) {
             Ok(Some(number)) => written(number),
@@ -191,7 +191,7 @@ impl Formula {
     }
 }
 
-/// A number for people: at most three decimals, which is all that metrics have.
+/// Formats a number with at most three decimals, which is the precision of metrics.
 fn written(number: f64) -> String {
     if number.abs() > quantity::VALUE_MAX {
         return format!("{number:e}");
@@ -201,7 +201,7 @@ fn written(number: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// In quotes, and no longer than a line.
+/// Quotes a text, shortened to one line.
 fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
     if text.chars().count() <= LONGEST {

@@ -1,5 +1,5 @@
-//! The tree of a formula. Nodes stand in one list, parts before the whole, so that neither dropping
-//! nor cloning a deep tree recurses.
+//! The tree of a formula. Nodes are in one list, operands before their operators, so that neither dropping nor cloning
+//! a deep tree recurses.
 
 use super::builtin::{Each, Function};
 use super::operator::Binary;
@@ -11,10 +11,10 @@ pub(super) type NodeId = usize;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) kind: NodeKind,
-    /// Where an error in it is shown, from 1.
+    /// Column at which its errors are reported, from 1.
     pub(super) column: u32,
     pub(super) of: Type,
-    /// Nodes on the longest way down from here, this one included.
+    /// Nodes on the longest path down from here, including this one.
     pub(super) height: usize,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum NodeKind {
     Float(f64),
     /// Position among the formula's names.
     Variable(usize),
-    /// Position among the `let`s around it, outermost first.
+    /// Position among the enclosing `let`s, outermost first.
     Local(usize),
     /// `#`, `#acc` and `#index` of the innermost closure.
     Element,
@@ -35,7 +35,7 @@ pub(super) enum NodeKind {
     Array(Vec<NodeId>),
     Not(NodeId),
     Minus(NodeId),
-    /// Requires a number and changes nothing.
+    /// Requires a number and returns it unchanged.
     Plus(NodeId),
     Binary(Binary, NodeId, NodeId),
     Conditional {
@@ -51,14 +51,14 @@ pub(super) enum NodeKind {
         value: NodeId,
         body: NodeId,
     },
-    /// All are evaluated, the last one counts.
+    /// Evaluates all; the value is that of the last one.
     Sequence(Vec<NodeId>),
     Call(Function, Vec<NodeId>),
     ForEach {
         each: Each,
         array: NodeId,
         closure: Option<NodeId>,
-        /// First `#acc` of `reduce`.
+        /// The initial `#acc` of `reduce`.
         initial: Option<NodeId>,
     },
 }

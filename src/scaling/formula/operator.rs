@@ -22,7 +22,7 @@ pub(super) enum Binary {
 }
 
 impl Binary {
-    /// The operator, how tightly it binds, and whether it groups from the right: as in expr.
+    /// The operator, its precedence, and whether it is right-associative: as in expr.
     const TABLE: [(&'static str, Self, u16, bool); 20] = [
         ("or", Self::Or, 10, false),
         ("||", Self::Or, 10, false),
@@ -46,7 +46,7 @@ impl Binary {
         ("??", Self::Coalesce, 500, false),
     ];
 
-    /// With its precedence, and whether it groups from the right.
+    /// Returns the operator with its precedence, and whether it is right-associative.
     pub(super) fn from_symbol(symbol: &str) -> Option<(Self, u16, bool)> {
         let (_, binary, precedence, from_right) = Self::TABLE.iter().find(|(known, ..)| *known == symbol)?;
         Some((*binary, *precedence, *from_right))
@@ -56,7 +56,7 @@ impl Binary {
         Self::TABLE.iter().find(|(_, known, ..)| *known == self).map_or("", |(symbol, ..)| symbol)
     }
 
-    /// Those that chain: `1 < a < 3`.
+    /// Returns true for operators that chain: `1 < a < 3`.
     pub(super) fn is_comparison(self) -> bool {
         matches!(self, Self::Less | Self::More | Self::LessOrEqual | Self::MoreOrEqual)
     }

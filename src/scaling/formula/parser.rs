@@ -1,7 +1,6 @@
-//! From words to a tree: grammar, names and types in one pass, since each node's parts come first.
+//! Builds the tree from tokens: grammar, names and types in one pass, since each node's operands come first.
 //!
-//! A Pratt parser with expr's own precedences. Bounds the depth of the tree, which everything that
-//! walks it recursively relies on.
+//! A Pratt parser with expr's own precedences. It bounds the depth of the tree, on which every recursive walk relies.
 
 use std::ops::Range;
 
@@ -13,22 +12,21 @@ use super::types::{self, Type};
 use super::{Error, shown};
 use crate::spelling::nearest;
 
-/// Brackets, conditions and signs within each other: a test goes that deep on a thread's 2 MiB of
-/// stack without any optimisation.
+/// Nested brackets, conditions and signs: a test goes this deep on a thread with 2 MiB of stack, without optimisation.
 const NESTING_MAX: usize = 64;
-/// Nodes on a way down the tree: a sum over 100 triggers, the most that an object has, needs 100.
+/// Nodes on a path down the tree: a sum over 100 triggers, the most that an object can have, needs 100.
 const HEIGHT_MAX: usize = 160;
 
 /// Precedence of `!` and `not`, and that of signs.
 const NOT: u16 = 50;
 const SIGN: u16 = 90;
 
-/// A formula taken apart.
+/// A parsed formula.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
     pub(super) root: NodeId,
-    /// Where in the text a variable stands, in order, and which it is.
+    /// Ranges of the text with variables, in order, and which variable each is.
     pub(super) uses: Vec<(Range<usize>, usize)>,
 }
 
@@ -54,9 +52,9 @@ struct Parser<'a> {
     names: &'a [String],
     nodes: Vec<Node>,
     uses: Vec<(Range<usize>, usize)>,
-    /// Names and types of the `let`s around.
+    /// Names and types of the enclosing `let`s.
     locals: Vec<(String, Type)>,
-    /// Functions whose closures are around, with the type of their elements.
+    /// Functions of the enclosing closures, with the type of their elements.
     closures: Vec<(Each, Type)>,
     nesting: usize,
 }
@@ -65,7 +63,7 @@ type Parsed = Result<NodeId, Error>;
 
 impl Parser<'_> {
     fn token(&self) -> &Token {
-        // The last token is the end, and nothing goes beyond it.
+        // The last token is the end, and no position goes beyond it.
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
 
@@ -140,7 +138,7 @@ impl Parser<'_> {
         self.add(column, kind, of)
     }
 
-    /// Expressions with `;` between them.
+    /// Expressions separated by `;`.
     fn sequence(&mut self) -> Parsed {
         let column = self.column();
         let mut parts = vec![self.expression(0)?];
@@ -251,7 +249,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `? :`, any number of them.
+    /// Any number of `? :`.
     fn conditionals(&mut self, first: NodeId) -> Parsed {
         let mut whole = first;
         while self.is("?") {
@@ -394,7 +392,7 @@ impl Parser<'_> {
         self.add(column, NodeKind::Array(elements), Type::array_of(&types))
     }
 
-    /// Expressions with `,` between and perhaps after them, up to the closing bracket.
+    /// Expressions separated by `,`, with an optional one at the end, up to the closing bracket.
     fn list(&mut self, end: &str) -> Result<Vec<NodeId>, Error> {
         let mut parts = Vec::new();
         while !self.accept(end) {

@@ -111,7 +111,7 @@ fn only_what_is_read_counts_as_used() {
     assert_eq!([0, 1, 2, 3].map(|position| formula.uses(position)), [true, false, true, false]);
 }
 
-/// Whatever is written, it is refused or evaluated within bounds, on the stack of a test's thread.
+/// Every formula is refused or evaluated within bounds, on the stack of a test's thread.
 #[test]
 fn depth_length_and_work_are_bounded() {
     let repeated = |start: &str, middle: &str, end: &str, times: usize| {
@@ -169,7 +169,7 @@ fn errors_in_several_lines_name_the_line_and_show_it() {
     assert_eq!(error.excerpt(text).as_deref(), Some(" b + laod\n     ^"));
     let error = compiled("a +\n b").evaluate(&[Some(1.0), None, None, None]).expect_err("nil");
     assert_eq!(error.to_string(), "formula, line 1, column 3: + cannot be used between a number and nil");
-    // One line is one line, whatever a block scalar leaves at its end.
+    // A single line is one, whatever a block scalar leaves at its end.
     let error = Formula::compile("a + laod\n", &names()).expect_err("an unknown name");
     assert_eq!((error.line, error.column), (None, 5));
     let long = format!("{}laod", "a + ".repeat(50));

@@ -1,10 +1,10 @@
-//! Words of a formula, with the column at which each begins.
+//! Splits a formula into tokens, with the column at which each begins.
 
 use std::ops::Range;
 
 use super::Error;
 
-/// One word. `column` counts characters from 1, `span` bytes from 0.
+/// One token. `column` counts characters from 1, `span` bytes from 0.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Token {
     pub(super) kind: TokenKind,
@@ -22,16 +22,16 @@ pub(super) enum TokenKind {
     End,
 }
 
-/// Names that are operators.
+/// Words that are operators.
 const WORDS: [&str; 7] = ["not", "in", "and", "or", "let", "if", "else"];
 
-/// Longer ones first, since the first that fits is taken.
+/// Longer ones first, since the first match is taken.
 const SYMBOLS: [&str; 32] = [
     "**", "==", "!=", "<=", ">=", "&&", "||", "??", "..", ".", "+", "-", "*", "/", "%", "^", "!", "<", ">", "=", "?",
     ":", ";", ",", "|", "#", "(", ")", "[", "]", "{", "}",
 ];
 
-/// Cuts a formula into words; the last one is the end.
+/// Splits a formula into tokens; the last one is the end.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Error> {
     let mut lexer = Lexer { text, at: 0, column: 1 };
     let mut tokens = Vec::new();
@@ -51,7 +51,7 @@ pub(super) fn is_name_character(c: char) -> bool {
     c == '_' || c == '$' || c.is_alphanumeric()
 }
 
-/// What a formula can name a trigger.
+/// Returns true if a formula can refer to a trigger by this name.
 pub(super) fn is_name(text: &str) -> bool {
     let starts_well = text.chars().next().is_some_and(|first| is_name_character(first) && !first.is_numeric());
     let is_constant = matches!(text, "true" | "false" | "nil");
@@ -88,7 +88,7 @@ impl<'a> Lexer<'a> {
         &self.text[start..self.at]
     }
 
-    /// Blanks and comments.
+    /// Skips blanks and comments.
     fn skip_blanks(&mut self) -> Result<(), Error> {
         loop {
             self.take_while(char::is_whitespace);

@@ -1,5 +1,5 @@
-//! What is known of a node's value before it is evaluated, so that most mistakes are found when the
-//! formula is written. Follows expr's own checker, which lets pass what may turn out well.
+//! What is known of a node's value before it is evaluated, so that most mistakes are found when the formula is written.
+//! Follows expr's own checker, which accepts what may turn out to be valid.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::operator::Binary;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Type {
-    /// Turns out at evaluation.
+    /// Known only at evaluation.
     Any,
     Nil,
     Bool,
@@ -64,7 +64,7 @@ impl Type {
         Self::Array(Box::new(element))
     }
 
-    /// Of `if`, `? :` and, with the first one never nil, `??`.
+    /// The type of `if`, `? :` and, if the first operand is never nil, `??`.
     pub(super) fn either(yes: &Self, no: &Self) -> Self {
         match (yes, no) {
             (Self::Nil, other) | (other, Self::Nil) => other.clone(),
@@ -130,7 +130,7 @@ pub(super) fn at(array: &Type, position: &Type) -> Result<Type, String> {
     Ok(array.element())
 }
 
-/// A call with these arguments; an error says which of them is wrong, if one is.
+/// Returns the type of a call with these arguments; an error names the wrong argument, if it is one.
 pub(super) fn call(function: Function, arguments: &[Type]) -> Result<Type, (Option<usize>, String)> {
     let name = function.name();
     let takes_several = matches!(function, Function::Min | Function::Max | Function::Mean | Function::Median);
@@ -151,7 +151,7 @@ pub(super) fn call(function: Function, arguments: &[Type]) -> Result<Type, (Opti
         Function::Ceil | Function::Floor | Function::Round | Function::Float => Type::Float,
         Function::Int | Function::Len => Type::Int,
         Function::First | Function::Last => arguments[0].element(),
-        // Of whole numbers these are whole, or not, as it turns out.
+        // For integers the result may be an integer or not.
         Function::Min | Function::Max | Function::Mean | Function::Median => Type::Any,
     })
 }

@@ -1,7 +1,7 @@
-//! Values of a formula under evaluation, and arithmetic over them as expr does it: whole numbers stay
-//! whole under `+ - *`, `/` and `**` give fractions, nil is no number.
+//! Values during the evaluation of a formula, and expr's arithmetic over them: integers stay integers under `+ - *`,
+//! `/` and `**` yield fractions, nil is not a number.
 //!
-//! Where expr yields garbage without a word, at an overflow, these are errors.
+//! Where expr silently yields garbage, on overflow, these are errors.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -21,16 +21,16 @@ pub(super) enum Value {
 #[derive(Debug)]
 pub(super) struct Array {
     pub(super) items: Vec<Value>,
-    /// Arrays within each other, this one included: what walks them recurses no deeper.
+    /// Levels of nested arrays, including this one, which bounds the recursion over them.
     depth: usize,
 }
 
-/// Arrays within arrays.
+/// Levels of nested arrays.
 const DEPTH_MAX: usize = 32;
 
 impl Value {
     /// # Errors
-    /// When arrays stand in each other too deeply.
+    /// If arrays are nested too deeply.
     pub(super) fn array(items: Vec<Self>) -> Result<Self, String> {
         let below = items.iter().map(|item| match item {
             Self::Array(array) => array.depth,
@@ -43,7 +43,7 @@ impl Value {
         Ok(Self::Array(Rc::new(Array { items, depth })))
     }
 
-    /// The number, whole or not.
+    /// Returns the number, integer or not.
     pub(super) fn number(&self) -> Option<f64> {
         match self {
             #[expect(clippy::cast_precision_loss, reason = "as expr does")]
@@ -54,7 +54,7 @@ impl Value {
     }
 }
 
-/// For messages: a number itself, of anything else what it is.
+/// For messages: a number itself, any other value as its type.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,8 +66,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// Equality over everything; numbers by their value, arrays by their elements. `spend` is asked for
-/// each element that is looked at.
+/// Compares any two values; numbers by value, arrays by their elements. `spend` is called for each element that is
+/// compared.
 pub(super) fn equal(
     left: &Value,
     right: &Value,
@@ -101,7 +101,7 @@ pub(super) fn compare(operator: Binary, left: &Value, right: &Value) -> Result<b
             _ => return Err(misused(operator, left, right)),
         },
     };
-    // Without an order one of them is NaN, and every comparison is false.
+    // Without an order one operand is NaN, and every comparison is false.
     Ok(order.is_some_and(|order| match operator {
         Binary::Less => order == Ordering::Less,
         Binary::More => order == Ordering::Greater,
@@ -139,11 +139,11 @@ fn fraction(operator: Binary, left: &Value, right: &Value) -> Result<Value, Stri
     }))
 }
 
-/// The whole part.
+/// Returns the integer part.
 pub(super) fn whole(value: &Value) -> Result<i64, String> {
     match value {
         Value::Int(number) => Ok(*number),
-        // 2^63 is the first that does not fit; its negative is the last that does.
+        // 2^63 is the first number that does not fit; -2^63 fits.
         #[expect(clippy::cast_possible_truncation, reason = "in range, and cut on purpose")]
         Value::Float(number) if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(number) => {
             Ok(*number as i64)

@@ -1,4 +1,4 @@
-//! What one Prometheus may be asked, whoever asks: at most so often, and so much at once.
+//! The budget of one Prometheus, over all objects: how often, and how much at the same time, it is queried.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use crate::scaling::model::UnixMillis;
 
-/// Questions that a server which was left alone may be asked at once, in time at its rate.
+/// Queries that an idle server may get at once, as the time that they take at its rate, in milliseconds.
 const BURST: f64 = 1_000.0;
 
-/// The limits of every Prometheus; none by default.
+/// The limits of every Prometheus; unlimited by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Queries a second.
     pub rate: Option<f64>,
-    /// Queries under way.
+    /// Queries in flight.
     pub concurrency: Option<usize>,
 }
 
-/// Keeps to the rate by the generic cell rate algorithm: one time a server instead of a bucket to be filled.
+/// Enforces the rate by the generic cell rate algorithm, with one time per server instead of a bucket to be filled.
 #[derive(Debug)]
 pub(super) struct Budgets {
     pub(super) limits: Limits,
-    /// When the next question would be due if each came in its time, in milliseconds. No server that owes nothing.
+    /// When the next query would be due at the plain rate, in milliseconds. Idle servers have no entry.
     owed: HashMap<Arc<str>, f64>,
 }
 
@@ -31,14 +31,14 @@ impl Budgets {
         Self { limits, owed: HashMap::new() }
     }
 
-    /// When the server may be asked next. `None` if that is now.
+    /// Returns when the server may be queried next; `None` if that is now.
     pub(super) fn free_at(&self, server: &str, now: UnixMillis) -> Option<UnixMillis> {
         let free = (self.owed.get(server)? - BURST).ceil();
         #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
         (free > now.0 as f64).then_some(UnixMillis(free as i64))
     }
 
-    /// A question goes out.
+    /// Records that a query is sent.
     pub(super) fn spend(&mut self, server: &Arc<str>, now: UnixMillis) {
         let Some(rate) = self.limits.rate else { return };
         #[allow(clippy::cast_precision_loss)]
@@ -54,6 +54,6 @@ impl Budgets {
     }
 }
 
-/// The longest that a server's word keeps its questions back. Prometheus and its proxies ask for seconds; after a minute
-/// one question finds out whether it is over.
+/// Upper bound on the pause that a server can ask for. Prometheus and its proxies ask for seconds; after a minute one
+/// query finds out whether the overload is over.
 pub(super) const REST_MAX: Duration = Duration::from_mins(1);

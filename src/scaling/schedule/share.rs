@@ -1,31 +1,30 @@
-//! Who may ask next: fair turns, and the share of the workers that anybody has at most.
+//! Which poll is next: fair turns, and the largest share of the workers that each party may have.
 //!
-//! A worker that waits for a server that hangs is lost for the length of a timeout, and nobody can know before. So the
-//! shares hold from the start, whoever else has work at the moment: the others' next question may come in
-//! a millisecond.
+//! A worker that waits for a hanging server is lost for the length of a timeout, and nothing predicts that. So the
+//! shares hold from the start, even if no other party has work at the moment: its next query may come in a millisecond.
 //!
 //! # Turns
-//! Namespaces in turn, in each its servers, at each the objects, of each its questions in order.
+//! Namespaces take turns, in each its servers, for each the objects, and for each its queries in order.
 //!
 //! # Lanes
-//! What is known of a server is known for one namespace, a *lane*: a tenant who asks everybody's Prometheus for the
-//! impossible makes it slow for himself alone. A lane is *prompt* when its last answer came within [`PROMPT`]. All others,
-//! untried, slow or without an answer, share the confined class. A lane to a server that is prompt to another
+//! What is known of a server is known for one namespace, a *lane*: a tenant that asks a shared Prometheus for the
+//! impossible makes it slow for itself alone. A lane is *prompt* if its last answer came within [`PROMPT`]. All others,
+//! untried, slow or without an answer, share the confined class. A lane to a server that is prompt for another
 //! namespace starts prompt.
 //!
 //! # Shares
-//! | at most at once | of n workers | of 8 |
+//! | at most at the same time | of n workers | of 8 |
 //! |---|---|---|
 //! | confined lanes together | n/2 | 4 |
 //! | confined lanes of a namespace, or to a server | n/4 | 2 |
-//! | a confined object; a lane that is untried or had no answer | 1 | 1 |
+//! | a confined object; a lane that is untried or was not answered | 1 | 1 |
 //! | a namespace, where there are others | n/2 | 4 |
 //! | a namespace alone; a server | 3n/4 | 6 |
 //! | an object | 3n/8 | 3 |
-//! | all but prompt lanes of namespaces that have none in flight | 3n/4 | 6 |
+//! | all but prompt lanes of namespaces without a poll in flight | 3n/4 | 6 |
 //!
-//! So a tenant whose every server hangs, even if each answered well just before, holds 4 of 8 workers; two such
-//! tenants hold 6, and the last two serve whoever else has a prompt server.
+//! So a tenant whose servers all hang, even if each answered well just before, holds 4 of 8 workers; two such
+//! tenants hold 6, and the last two serve other namespaces with a prompt server.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -35,21 +34,21 @@ use super::budget::{Budgets, Limits, REST_MAX};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::turns::Turns;
 
-/// The default time limit of a query: who answers within it is as good as the usual.
+/// The default timeout of a query: a server that answers within it counts as usual.
 pub(super) const PROMPT: Duration = Duration::from_secs(3);
-/// Lanes kept of a namespace; what is known of the one that was used least lately goes first.
+/// Lanes kept per namespace; the least recently used one is forgotten first.
 const LANES_MAX: usize = 1024;
 
-/// What an answer says of the server that gave it.
+/// What an answer says about its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
     /// It answered within this time.
     Answered(Duration),
     /// It did not answer.
     Troubled,
-    /// It asks to be left alone for this long.
+    /// It asks for a pause of this length.
     Overloaded(Duration),
-    /// It was not asked.
+    /// It was not queried.
     Unasked,
 }
 
@@ -73,10 +72,10 @@ enum Class {
     Confined,
 }
 
-/// Confined ones first: they get no more than their share, and the rest of the workers is not theirs.
+/// Confined ones first: they get no more than their share, and the rest of the workers is not for them.
 const CLASSES: [Class; 2] = [Class::Confined, Class::Prompt];
 
-/// A question that is out, and on whose account.
+/// A poll in flight, with the parties to which it is counted.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) object: ObjectKey,
@@ -86,12 +85,12 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct Lane {
     standing: Standing,
-    /// The server asked for rest until then.
+    /// When the pause ends that the server asked for.
     rests_until: Option<UnixMillis>,
-    /// Ids of questions, by object; no object without any.
+    /// Ids of questions by object, for objects that have any.
     waiting: HashMap<ObjectKey, VecDeque<u64>>,
     turns: Turns<ObjectKey>,
-    /// Rises with each use.
+    /// Incremented with each use.
     used: u64,
 }
 
@@ -100,7 +99,7 @@ struct Namespace {
     /// Objects with a poll cycle to come.
     expected: usize,
     lanes: HashMap<Arc<str>, Lane>,
-    /// Servers for which something waits, by class.
+    /// Servers with waiting questions, by class.
     turns: [Turns<Arc<str>>; 2],
 }
 
@@ -108,13 +107,13 @@ struct Namespace {
 pub(super) struct Shares {
     workers: usize,
     budgets: Budgets,
-    /// When the first of the servers that were left alone the last time may be asked.
+    /// When the first of the servers that the last look skipped may be queried again.
     free_at: Option<UnixMillis>,
     namespaces: HashMap<Arc<str>, Namespace>,
-    /// Namespaces for which something waits, by class.
+    /// Namespaces with waiting questions, by class.
     turns: [Turns<Arc<str>>; 2],
     flights: BTreeMap<u64, Flight>,
-    /// Namespaces that may have nothing left to be remembered for.
+    /// Namespaces that may have no reason left to be kept.
     leaving: BTreeSet<Arc<str>>,
     uses: u64,
 }
@@ -151,7 +150,7 @@ impl Shares {
         }
     }
 
-    /// A question waits at the object's place. Not more than once at a time.
+    /// Adds a question to the object's queue; must not be in it already.
     pub(super) fn wait(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
         self.lane(&object.namespace, server);
         let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
@@ -168,7 +167,7 @@ impl Shares {
         self.leaving.insert(Arc::clone(&object.namespace));
     }
 
-    /// It waits there no longer.
+    /// Removes a question from the object's queue.
     pub(super) fn wait_no_more(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
         let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
             return;
@@ -193,7 +192,7 @@ impl Shares {
         }
     }
 
-    /// The next question that may go out, which no longer waits at the place that it is taken from.
+    /// Returns the next question that may be sent, and removes it from the queue where it was found.
     pub(super) fn next(&mut self, now: UnixMillis) -> Option<(u64, Flight)> {
         self.free_at = None;
         let (class, flight) = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class, now)?)))?;
@@ -201,7 +200,7 @@ impl Shares {
         let namespace = self.namespaces.get_mut(&object.namespace)?;
         let lane = namespace.lanes.get_mut(server)?;
         let id = *lane.waiting.get(object)?.front()?;
-        // All of them have had their turn, whether more waits or not.
+        // All of them have had their turn, whether they have more questions or not.
         lane.turns.pass(object);
         namespace.turns[class as usize].pass(server);
         self.turns[class as usize].pass(&object.namespace);
@@ -210,7 +209,7 @@ impl Shares {
         Some((id, flight))
     }
 
-    /// When a question that waits only for its server's budget, or its rest, may go out.
+    /// When a question that waits only for its server's budget or pause may be sent.
     pub(super) fn free_at(&self) -> Option<UnixMillis> {
         self.free_at
     }
@@ -221,7 +220,7 @@ impl Shares {
         picked
     }
 
-    /// Who is next, and when the first of those is free that were passed over for their budget or rest.
+    /// Returns the next poll, and when the first of the servers is free that were skipped for their budget or pause.
     fn look(&self, class: Class, now: UnixMillis) -> (Option<Flight>, Option<UnixMillis>) {
         let mut free_at: Option<UnixMillis> = None;
         let is_confined = class == Class::Confined;
@@ -232,7 +231,7 @@ impl Shares {
         if is_full {
             return (None, None);
         }
-        // Below four workers there is nothing to keep.
+        // With fewer than four workers there is nothing to reserve.
         let is_reserve = all >= self.workers - self.workers / 4;
         let of_namespace = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
         for name in self.turns[class as usize].iter() {
@@ -272,12 +271,12 @@ impl Shares {
         (None, free_at)
     }
 
-    /// A part of the workers, at least one.
+    /// Returns a part of the workers, at least one.
     fn share(&self, part: usize, of: usize) -> usize {
         (self.workers * part / of).max(1)
     }
 
-    /// By what is known of its lane by now.
+    /// Judges by the present state of its lane.
     fn is_confined(&self, flight: &Flight) -> bool {
         let lane = self.namespaces.get(&flight.object.namespace).and_then(|known| known.lanes.get(&flight.server));
         lane.is_none_or(|lane| lane.standing.class() == Class::Confined)
@@ -322,7 +321,7 @@ impl Shares {
         self.turns[new].join(name);
     }
 
-    /// Sees to it that the lane exists.
+    /// Creates the lane if it does not exist.
     fn lane(&mut self, name: &Arc<str>, server: &Arc<str>) {
         self.uses += 1;
         let used = self.uses;
@@ -355,7 +354,7 @@ impl Shares {
         }
     }
 
-    /// Forgets namespaces that have no objects any more.
+    /// Forgets namespaces that have no objects left.
     pub(super) fn tidy(&mut self) {
         for name in std::mem::take(&mut self.leaving) {
             let is_out = self.flights.values().any(|flight| flight.object.namespace == name);
@@ -369,12 +368,12 @@ impl Shares {
 
 #[cfg(test)]
 impl Shares {
-    /// Namespaces and lanes.
+    /// Returns the number of namespaces and lanes.
     pub(super) fn known(&self) -> (usize, usize) {
         (self.namespaces.len(), self.namespaces.values().map(|known| known.lanes.len()).sum())
     }
 
-    /// Panics when somebody has more than his share, or stands where he has nothing to ask.
+    /// Panics if a party has more than its share, or is in a queue without a question.
     pub(super) fn check(&self) {
         let count = |is: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|flight| is(flight)).count();
         for flight in self.flights.values() {

@@ -29,13 +29,13 @@ fn equal_questions_are_asked_once() {
     schedule.ask((key(9), 1), &query("b", "up"), None, T0);
     let jobs = schedule.dispatch(T0);
     assert_eq!(jobs.len(), 2);
-    // One that falls due while the question is in flight joins it.
+    // A question that falls due while an equal one is in flight joins it.
     schedule.ask((key(7), 0), &query("a", "up"), None, T0);
     schedule.ask((key(7), 1), &query("a", "up"), None, T0);
     assert!(schedule.dispatch(T0).is_empty());
     let shared = jobs.iter().find(|job| job.query == query("a", "up")).unwrap();
     assert_eq!(schedule.finish(shared.id, PROMPT, T0).unwrap().subscribers.len(), 7);
-    // And is asked anew afterwards.
+    // It is asked again afterwards.
     schedule.ask((key(7), 0), &query("a", "up"), None, T0);
     assert_eq!(schedule.dispatch(T0).len(), 1);
 }
@@ -90,7 +90,7 @@ fn a_server_is_tried_before_it_is_trusted() {
     assert!(schedule.dispatch(T0).is_empty(), "its namespace has its share");
     schedule.ask((of("other", 1), 0), &query("fine", "up"), None, T0);
     assert!(schedule.dispatch(T0).is_empty(), "what is left is for servers that answer");
-    // Once it hangs it has one worker.
+    // Once the server hangs it has one worker.
     for job in &then {
         schedule.finish(job.id, Conduct::Troubled, T0);
     }
@@ -112,13 +112,13 @@ fn an_object_has_its_share_of_a_prompt_server() {
     assert_eq!(schedule.dispatch(T0).len(), 1);
 }
 
-/// A tenant has 100 triggers of distinct queries at distinct servers, none of which ever answers.
+/// A tenant has 100 triggers with distinct queries at distinct servers, none of which ever answers.
 #[test]
 fn a_tenant_whose_servers_all_hang_keeps_nobody_waiting() {
     for objects in [1, 100] {
         let mut schedule = Schedule::new(8, Limits::default());
         let bad = |n: usize| (of("tenant", n % objects), u16::try_from(n).unwrap());
-        // Their first questions are all there before anybody else's.
+        // The first questions of that tenant are queued before any others.
         for n in 0..100 {
             schedule.ask(bad(n), &query(&format!("hangs{n}"), &format!("q{n}")), None, T0);
         }
@@ -133,7 +133,7 @@ fn a_tenant_whose_servers_all_hang_keeps_nobody_waiting() {
             schedule.finish(fine[0].id, PROMPT, T0);
             hanging.extend(jobs.into_iter().filter(|job| &*job.server != "fine"));
             assert!(hanging.len() <= 2);
-            // Every tenth round one of them times out and is asked again.
+            // In every tenth round one of them times out and is asked again.
             if round % 10 == 0 {
                 schedule.finish(hanging.remove(0).id, Conduct::Troubled, T0);
                 schedule.ask(bad(round % 100), &query(&format!("hangs{}", round % 100), "q"), None, T0);
@@ -142,7 +142,7 @@ fn a_tenant_whose_servers_all_hang_keeps_nobody_waiting() {
     }
 }
 
-/// As above, and each of the servers has answered well just before.
+/// The same, but each of the servers has answered well just before.
 #[test]
 fn servers_that_begin_to_hang_together_take_half() {
     let mut schedule = Schedule::new(8, Limits::default());
@@ -169,7 +169,7 @@ fn servers_that_begin_to_hang_together_take_half() {
     assert_eq!(schedule.dispatch(T0).len(), 4, "half of the workers");
     ask_all(&mut schedule, "two", 1);
     assert_eq!(schedule.dispatch(T0).len(), 2, "three quarters");
-    // The rest is for those who have nothing under way.
+    // The rest is reserved for tenants with nothing in flight.
     schedule.ask((of("shop", 1), 0), &query("fine", "up"), None, T0);
     assert!(schedule.dispatch(T0).is_empty(), "not for one that was never tried");
     assert_eq!(schedule.load(), (195, 6));
@@ -182,7 +182,7 @@ fn a_neighbour_in_the_same_namespace_goes_on() {
         schedule.ask((key(1), n), &query(&format!("hangs{n}"), "q"), None, T0);
     }
     assert_eq!(schedule.dispatch(T0).len(), 1, "an object has one worker for servers that were never tried");
-    // A new neighbour, too, though its server was never tried either.
+    // So does a new neighbour, although its server was never tried either.
     for round in 0..100 {
         schedule.ask((key(2), 0), &query("fine", &format!("r{round}")), None, T0);
         let jobs = schedule.dispatch(T0);
@@ -348,14 +348,14 @@ fn the_grid_is_steady_and_spread() {
         assert_eq!(next.0 - at.0, 30_000);
         at = next;
     }
-    // A poll that comes late keeps the grid.
+    // A poll that is late keeps the phase.
     assert_eq!(next_on_grid(UnixMillis(at.0 + 900), interval, phase).0, at.0 + 30_000);
     let phases: BTreeSet<_> =
         (0..100).map(|n| super::phase(&query("a", &format!("q{n}")), interval).as_secs()).collect();
     assert!(phases.len() > 20, "{phases:?}");
 }
 
-/// A server that is known, with `n` different questions for it.
+/// Returns a schedule with a prompt server and `n` different questions for it.
 fn trusted(limits: Limits, n: usize) -> Schedule {
     let mut schedule = Schedule::new(8, limits);
     schedule.ask((key(0), 0), &query("a", "first"), None, T0);
@@ -376,7 +376,7 @@ fn a_server_is_asked_no_faster_than_its_rate() {
             asked.push(now);
             schedule.finish(job.id, PROMPT, now);
         }
-        // Each deadline is worth waking up for.
+        // Each deadline allows at least one more question.
         let due = schedule.next_due();
         assert!(asked.len() == 40 || due.is_none_or(|due| due > now), "{now:?} {due:?}");
         now = due.unwrap_or(now);
@@ -420,7 +420,7 @@ fn a_server_that_asks_for_rest_has_it_of_the_tenant_that_it_told() {
     assert_eq!(schedule.dispatch(at(120)).len(), 0);
     let jobs = schedule.dispatch(at(121));
     assert_eq!(jobs.len(), 1);
-    // However long it wants it.
+    // The pause is bounded, however long the server wants it.
     schedule.finish(jobs[0].id, Conduct::Overloaded(Duration::from_secs(86_400)), at(121));
     schedule.ask((key(1), 1), &query("a", "again"), None, at(121));
     assert_eq!(schedule.dispatch(at(180)).len(), 0);

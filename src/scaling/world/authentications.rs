@@ -1,4 +1,4 @@
-//! Trigger authentications: who uses which, and what their status says about it.
+//! Trigger authentications: which objects use them, and what their status says about it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,11 +32,11 @@ impl World {
         }
         let mut failure = None;
         match read.result {
-            // Its watch is nearer to it.
+            // The watch is more recent than the read.
             _ if is_shown => {}
             Ok(Some(found)) => {
                 if let Some(list) = self.facts.lists.authentications.get_mut(&(key.group, key.kind)) {
-                    // A list that is under way may be older.
+                    // A list that is under way may be older than this read.
                     list.listed(&key.namespace, &key.name);
                 }
                 self.authentication_seen(*found, now);
@@ -62,7 +62,7 @@ impl World {
         self.sync_authentication(&key, now);
     }
 
-    /// Those whose credentials could not be had try at once, since this may be the repair.
+    /// Polls objects without usable credentials at once, since this change may have fixed them.
     fn ask_again(&mut self, key: &AuthenticationKey, now: UnixMillis) {
         let users = self.objects.by_authentication.get(key).into_iter().flatten();
         for user in users {
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// Keeps the index from authentications to the objects that name them.
+    /// Maintains the index from authentications to the objects that refer to them.
     pub(super) fn index_authentications(&mut self, key: &ObjectKey, spec: Option<&ScaledObject>, now: UnixMillis) {
         let old: Vec<AuthenticationKey> = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         let new = spec.map(used).unwrap_or_default();
@@ -124,7 +124,7 @@ impl World {
         let due: Vec<AuthenticationKey> =
             due.filter(|(_, (at, _))| at.is_some_and(|at| at <= now)).map(|(key, _)| key.clone()).collect();
         for key in due {
-            // The count of failures stays until a write succeeds or nothing is left to write.
+            // The count of failures stays until a write succeeds or none is needed.
             if let Some((at, _)) = self.authentication_retries.get_mut(&key) {
                 *at = None;
             }
@@ -134,8 +134,8 @@ impl World {
         }
     }
 
-    /// Writes `status.scaledobjects`, and lets an authentication go that is being deleted: KEDA
-    /// left its finalizer on it, and nothing here must keep it. True when something has to be written.
+    /// Writes `status.scaledobjects`, and removes KEDA's finalizer from an authentication that is being deleted, so
+    /// that nothing blocks the deletion. Returns true if a write is needed.
     fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) -> bool {
         let objects_known =
             self.facts.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
@@ -156,7 +156,7 @@ impl World {
             let resource_version = found.resource_version.clone();
             WriteKind::AuthenticationFinalizers { authentication: key.clone(), finalizers: stay, resource_version }
         } else if key.group == ApiGroup::KedaK8sIo {
-            // The old API's authentications have no status.
+            // Authentications of the old API have no status.
             return false;
         } else {
             let wanted = self.user_names(key, &found.status_scaled_objects);
@@ -180,11 +180,11 @@ impl World {
         true
     }
 
-    /// Names in the order in which they stand already, new ones behind.
+    /// Returns the names of the users: those already listed in their order, then new ones.
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
         let users: BTreeSet<&str> =
             self.objects.by_authentication.get(key).into_iter().flatten().map(|user| &*user.name).collect();
-        // Of a cluster-wide one we see only the users in our namespaces.
+        // For a cluster-wide one only the users in the watched namespaces are known.
         let others_may_use =
             key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();
         let mut names: Vec<&str> =
@@ -209,7 +209,7 @@ impl World {
             return;
         }
         self.authentication_retries.remove(key);
-        // A newer picture than the one decided on shows the write's effect, or what others did since.
+        // A version newer than the one decided on shows the effect of the write, or later changes of others.
         if let Some(found) =
             self.facts.authentications.get_mut(key).filter(|found| found.resource_version == write.resource_version)
         {
@@ -223,7 +223,7 @@ impl World {
                 _ => {}
             }
         }
-        // Users may have come or gone while it was under way.
+        // Users may have changed while the write was under way.
         self.sync_authentication(key, now);
     }
 }
@@ -248,7 +248,7 @@ impl Object {
         true
     }
 
-    /// Goes on with a trigger whose authentication has been read.
+    /// Continues with a trigger whose authentication has been read.
     fn ask_after_read(&mut self, index: u16, failure: Option<PollError>, work: &mut Work<'_>) {
         let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waiting.contains(&index));
         let Some(definition) = self.loop_definition.clone().filter(|_| is_awaited) else {
@@ -270,7 +270,7 @@ impl Object {
         }
     }
 
-    /// The authentications that this object names are known, as far as they exist.
+    /// Returns true if all authentications that this object refers to are known, as far as they exist.
     pub(super) fn are_authentications_listed(&self, work: &Work<'_>) -> bool {
         used(&self.spec).iter().all(|used| {
             work.facts

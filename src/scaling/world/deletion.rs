@@ -1,4 +1,4 @@
-//! The end of a ScaledObject: restore what is to be restored, then let it go.
+//! The deletion of a ScaledObject: restores what has to be restored, then removes the finalizer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,7 @@ use crate::scaling::model::FINALIZERS;
 use crate::scaling::object::{Object, Target, Verdict};
 use crate::scaling::reason::Reason;
 
-/// Restoring is tried this often; then the object may go, since a deletion must not hang on a
-/// target that cannot be scaled.
+/// Attempts to restore before the object may go, since a target that cannot be scaled must not block a deletion.
 pub(super) const RESTORE_TRIES: u32 = 5;
 
 impl Object {
@@ -37,12 +36,12 @@ impl Object {
         self.write(WriteKind::Release { finalizers, resource_version }, work);
     }
 
-    /// True when the target has its original count, or cannot get it.
+    /// Returns true if the target has its original count, or cannot get it.
     fn restore(&mut self, work: &mut Work<'_>) -> bool {
         let Some(original) = self.spec.status.original_replica_count else {
             return true;
         };
-        // The HPA would undo it: it goes first, rather than with the garbage collector afterwards.
+        // The HPA would undo it, so it is deleted first, rather than left to the garbage collector.
         if let Some(hpa) = work.facts.hpa_of(self) {
             self.delete_hpa(hpa, work);
             return false;

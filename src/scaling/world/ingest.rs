@@ -1,4 +1,4 @@
-//! Taking in facts: watches, answers, reads. Marks what each may concern; decides nothing.
+//! Records facts from watches, polls and reads, and marks the objects that they may concern. Decides nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::scaling::model::{
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Conduct;
 
-/// More do not go while one answer is under way: 32 writes at once, a second each, with room.
+/// Upper bound on HPAs deleted while a write is in flight: 32 concurrent writes of about 1 s, times 8.
 const GONE_HPAS_MAX: usize = 256;
-/// A target that cannot be read is looked at again after this long.
+/// Time until a target that could not be read is read again.
 const TARGET_RETRY: Duration = Duration::from_secs(10);
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
 
     fn object_seen(&mut self, spec: ScaledObject, now: UnixMillis) {
         let key = spec.key.clone();
-        // The same name with another uid is another object: the old one went unseen.
+        // The same name with another uid is another object: the deletion of the old one was missed.
         if self.objects.get(&key).is_some_and(|object| object.spec.uid != spec.uid) {
             self.object_gone(&key, now);
         }
@@ -109,7 +109,7 @@ impl World {
         };
         let target = object.target_id.clone();
         let spec = &object.spec;
-        // A change of annotations takes effect at once, like a change of the spec.
+        // A change of annotations takes effect at once, like one of the spec.
         let changed = before.as_ref().is_some_and(|(_, pause, force, generation, _)| {
             *pause != spec.pause || *force != spec.force_activation || *generation != spec.generation
         });
@@ -134,7 +134,7 @@ impl World {
     }
 
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
-        // While the object is still known, since it says which ones they are.
+        // Done while the object is still known, since it names them.
         self.index_authentications(key, None, now);
         self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
@@ -202,7 +202,7 @@ impl World {
         if self.facts.gone_hpas.contains(&hpa.uid) {
             return;
         }
-        // An echo from before what a write already answered with.
+        // An echo that is older than the answer to a write.
         if self
             .facts
             .hpas
@@ -224,7 +224,7 @@ impl World {
         self.facts.hpas.insert(id, hpa);
     }
 
-    /// All that an HPA may concern: those who share its target, those who want its name, its owner.
+    /// Marks all objects that an HPA may concern: those with its target, those that want its name, and its owner.
     fn mark_hpa(&mut self, hpa: &ObservedHpa) {
         self.mark_target(&TargetId::of(&hpa.namespace, &hpa.target));
         let named = self.objects.by_hpa_name.get(&hpa.id());
@@ -232,8 +232,8 @@ impl World {
         self.outbox.dirty.extend(controlling_object(hpa));
     }
 
-    /// Hands the HPA's own reasoning to the history whenever it changed. A new value of a metric alone is no news: the
-    /// samples have it, and the HPA writes one every 15 s, which at 1 kB each would be 3 GB a day for 500 objects.
+    /// Records the HPA's own reasoning whenever it has changed. New values of metrics alone are not recorded: they are
+    /// in the samples, and one every 15 s of 1 kB each would be 3 GB a day for 500 objects.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
         let (Some(key), Some(OwnerRef { uid, .. })) = (controlling_object(hpa), &hpa.controller) else {
             return;
@@ -259,8 +259,8 @@ impl World {
         }
     }
 
-    /// The HPA with this uid is gone for good: whatever still arrives about it is old. Another may have its name already,
-    /// by a write of ours that was answered before the watch reported the end of the first. An empty uid matches any.
+    /// Records that the HPA with this uid is deleted, so that later news of it is stale. Another one may have its name,
+    /// by a write that was answered before the watch reported the deletion. An empty uid matches any.
     pub(super) fn hpa_gone(&mut self, id: &HpaId, uid: &str) {
         let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
         let mut gone = uid.to_owned();
@@ -328,14 +328,14 @@ impl World {
     fn workload_gone(&mut self, gvkr: &Gvkr, namespace: &str, name: &str) {
         let target = TargetId::of_workload(gvkr, namespace, name);
         self.facts.workloads.remove(&target);
-        // Another may have its name by now: nothing follows before a read has found none.
+        // A new target may have the same name, so nothing follows before a read has found none.
         for key in self.objects.by_target.get(&target).cloned().unwrap_or_default() {
             self.with(&key, |object, _| object.doubt_target());
         }
         self.mark_target(&target);
     }
 
-    /// A list is newer than any read that found a target which the list does not have.
+    /// A list is newer than any read that found a target which is not in the list.
     fn doubt_targets(&mut self, gvkr: &Gvkr) {
         for object in self.objects.values_mut() {
             let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr);
@@ -410,12 +410,12 @@ impl World {
 }
 
 impl Object {
-    /// Takes in a read of the target. False when it is of no use; else with the target that only reads show.
+    /// Records a read of the target. Returns false if it is of no use; else also the target, if only reads show it.
     fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Workload)>) {
         let is_shown = work.facts.watched_target(self).is_some();
         self.is_target_being_read = false;
         let is_old = std::mem::take(&mut self.is_target_read_old);
-        // The object has left that target meanwhile, or the target has changed.
+        // The object has another target by now, or the target has changed since.
         if self.spec.target != read.target || (is_old && !is_shown) {
             let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waits_for_target);
             if self.target == Target::Reading || is_awaited {
@@ -431,15 +431,15 @@ impl Object {
             self.target_faults = 0;
         }
         match read.result {
-            // Its watch is nearer to it.
+            // The watch is more recent than the read.
             _ if is_shown => {}
             Ok((gvkr, workload)) => self.target = Target::Found { gvkr, workload },
-            // A fault on the way to a target that was there: the loop goes on and asks again.
+            // The read of an existing target failed: the loop continues, and reads again.
             Err(error) if error.kind == TargetErrorKind::Other && is_running && self.target.replicas().is_some() => {
                 self.target_unreadable = Some(error.message);
             }
-            // Whether it is there could not be found out: the loop of one that was there goes on, too, and a count that
-            // is to be restored is not given up at once.
+            // The read could not find out whether the target exists: a running loop continues, and restoring its count
+            // is not given up at once.
             Err(error) if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored) => {
                 self.target = Target::Unknown;
                 self.target_faults = self.target_faults.saturating_add(1);
@@ -512,12 +512,12 @@ impl Object {
     }
 }
 
-/// What an answer says of the server that gave it.
+/// Returns what a poll shows about its server.
 fn conduct(done: &PollDone) -> Conduct {
     let took = done.asked_after.saturating_add(done.latency);
     match &done.answer {
         Answer::Failed(error) if error.class.is_server_trouble() => Conduct::Troubled,
-        // Nothing was sent, and it did not take long to find that out.
+        // Nothing was sent, and finding that out took little time.
         Answer::Failed(error)
             if matches!(error.class, ErrorClass::Authentication | ErrorClass::Configuration)
                 && took < Duration::from_secs(1) =>
@@ -528,7 +528,7 @@ fn conduct(done: &PollDone) -> Conduct {
     }
 }
 
-/// Reads want a value that is asked for just before.
+/// Returns true if reads of the trigger want a value that was polled just before.
 fn needs_fresh_polls(trigger: &Trigger) -> bool {
     trigger.source.query().is_some() && !trigger.use_cached_metrics
 }
@@ -536,7 +536,7 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
 /// Bytes of an address or a query that are recorded.
 const RECORDED_BYTES_MAX: usize = 4_096;
 
-/// The series that the history keeps of an object: its triggers', and its formula's.
+/// The series that the history keeps for an object: those of its triggers and of its formula.
 fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
     let triggers = definition.triggers.iter().map(|trigger| {
         let (server, query) = trigger.source.shown();
@@ -564,7 +564,7 @@ fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
     triggers.chain(formula).collect()
 }
 
-/// The text, or the beginning of a long one with a hash that distinguishes it from others that begin so.
+/// Returns the text, or the beginning of a long one with a hash that distinguishes it from others.
 fn bounded(text: String) -> String {
     if text.len() <= RECORDED_BYTES_MAX {
         return text;
@@ -576,20 +576,20 @@ fn bounded(text: String) -> String {
     format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
 }
 
-/// The HPA that a valid object wants.
+/// Returns the identity of the HPA that a valid object wants.
 fn hpa_id(spec: &ScaledObject) -> Option<HpaId> {
     let definition = spec.definition.as_ref().ok()?;
     Some(HpaId::new(&spec.key.namespace, &definition.hpa_name))
 }
 
-/// The ScaledObject that an HPA names as its controller, whether it is there or not.
+/// Returns the ScaledObject that an HPA names as its controller, whether it exists or not.
 fn controlling_object(hpa: &ObservedHpa) -> Option<ObjectKey> {
     let owner = hpa.controller.as_ref()?;
     let group = if owner.api_version.starts_with("keda.k8s.io/") { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh };
     owner.is_scaled_object().then(|| ObjectKey::new(group, &hpa.namespace, &owner.name))
 }
 
-/// Resource versions of one kind are ordered numbers; anything else is never called older.
+/// Returns true if the first of two resource versions of a kind is older; false if they are not numbers.
 pub(super) fn is_older(version: &str, than: &str) -> bool {
     matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
 }

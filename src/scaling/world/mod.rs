@@ -1,9 +1,8 @@
 //! The world: everything that is known, and what follows from each new fact.
 //!
-//! [`World::apply`] takes one event and returns the commands that it causes. It owns all live
-//! state; it reads no clock and does no I/O. Work is level-triggered: every event marks the objects
-//! it may concern, and a marked object is reconciled from scratch, so that nothing depends on the
-//! order in which facts arrive.
+//! [`World::apply`] takes one event and returns the commands that it causes. It owns all live state; it reads no clock
+//! and does no I/O. Work is level-triggered: each event marks the objects that it may concern, and a marked object is
+//! reconciled from scratch, so that nothing depends on the order in which facts arrive.
 
 mod authentications;
 mod deletion;
@@ -35,25 +34,25 @@ use lists::ListTracker;
 use selections::Selections;
 use work::{Facts, Objects, Outbox, Work};
 
-/// What the world must know of its surroundings.
+/// The configuration of the world.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Workers that ask metric servers.
+    /// Workers that query metric servers.
     pub poll_threads: usize,
-    /// Of every Prometheus.
+    /// The limits of each Prometheus.
     pub server_limits: Limits,
-    /// Writes to the API server under way at once. More waiting writes only hide which object is
-    /// stuck; 32 keep a handful of writer threads busy.
+    /// Writes to the API server in flight. More would only hide which object is stuck; 32 are enough for a handful of
+    /// writer threads.
     pub writes_max: usize,
-    /// Of triggers that have no timeout of their own.
+    /// The timeout of triggers without one of their own.
     pub query_timeout: Duration,
-    /// Endpoints of Services of other namespaces may be asked.
+    /// Whether triggers may ask the endpoints of Services of other namespaces.
     pub cross_namespace_services: bool,
-    /// Own version, a label on every HPA.
+    /// The version of hpalite, a label on every HPA.
     pub version: String,
     /// Watched namespaces; empty means all.
     pub namespaces: Vec<String>,
-    /// Spreads retries.
+    /// Seed for the spreading of retries.
     pub seed: u64,
 }
 
@@ -67,27 +66,27 @@ pub struct World {
     schedule: Schedule,
     outbox: Outbox,
     authentication_writes: HashMap<u64, AuthenticationWrite>,
-    /// Failed writes to authentications: when again, and how often in a row it failed.
+    /// Failed writes to authentications: the time of the next attempt, and the failures in a row.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
-    /// Some authentication's write found no free place.
+    /// A write to an authentication waits for a free place.
     authentications_starved: bool,
-    /// What happened last happened then.
+    /// The time of the last event.
     now: UnixMillis,
-    /// The process stood still until then; what was asked before is asked again.
+    /// When the process resumed after a standstill; what was polled before is polled again.
     woke_at: Option<UnixMillis>,
     restored: HashMap<ObjectKey, RestoredState>,
 }
 
-/// A write to an authentication that is under way.
+/// A write to an authentication that is in flight.
 #[derive(Debug)]
 struct AuthenticationWrite {
     key: AuthenticationKey,
     kind: WriteKind,
-    /// Of the picture that it was decided on.
+    /// The version on which it was decided.
     resource_version: String,
 }
 
-/// Kinds whose objects are watched rather than read one by one.
+/// Kinds whose objects are watched and not read one by one.
 #[must_use]
 pub fn watched_workloads() -> [Gvkr; 2] {
     [("Deployment", "deployments"), ("StatefulSet", "statefulsets")].map(|(kind, resource)| Gvkr {
@@ -98,7 +97,7 @@ pub fn watched_workloads() -> [Gvkr; 2] {
     })
 }
 
-/// The watched kind that a target is of, if it is of one.
+/// Returns the watched kind of a target, if it has one.
 fn watched_kind(target: &TargetRef) -> Option<Gvkr> {
     watched_workloads().into_iter().find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
 }
@@ -122,23 +121,23 @@ impl World {
         }
     }
 
-    /// Only watches until [`Event::Leading`]: another instance acts. To be called before the first event.
+    /// Acts on nothing until [`Event::Leading`], because another instance does. To be called before the first event.
     pub fn stand_by(&mut self) {
         self.facts.is_standby = true;
     }
 
-    /// Everything that was held back is due at once.
+    /// Starts everything that was held back.
     fn lead(&mut self, now: UnixMillis) {
         self.facts.is_standby = false;
         for object in self.objects.values_mut() {
-            // What the instance that acted until now has written last.
+            // The other instance may have written later activity.
             object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at);
         }
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
         self.sync_all_authentications(now);
     }
 
-    /// Takes in one event and returns what must be done because of it.
+    /// Takes one event and returns the commands that follow from it.
     pub fn apply(&mut self, event: Event, now: UnixMillis) -> Vec<Command> {
         self.wake_up(now);
         self.ingest(event, now);
@@ -166,7 +165,7 @@ impl World {
         std::mem::take(&mut self.outbox.commands)
     }
 
-    /// When [`Event::Tick`] is due at the latest.
+    /// Returns when [`Event::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         let wake = self.outbox.wakes.first().map(|(at, _)| *at);
@@ -174,7 +173,7 @@ impl World {
         [wake, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
     }
 
-    /// Gives a free place among the writes to the next in the queue; true when it must be looked at.
+    /// Gives a free write to the next object in the queue; returns true if that object must be reconciled.
     fn feed_starved(&mut self, now: UnixMillis) -> bool {
         while self.outbox.writes_in_flight < self.settings.writes_max {
             if let Some(key) = self.outbox.starved.pop_front() {
@@ -192,8 +191,8 @@ impl World {
         false
     }
 
-    /// The wall clock was stepped by this much: whatever was planned moves along, so that neither a
-    /// leap ends every cooldown nor a step back stops all polling. `now` is what the clock says after it.
+    /// Moves all planned times by a step of the wall clock, so that a step forward does not end every cooldown and a
+    /// step back does not stop all polling. `now` is the time after the step.
     pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
@@ -234,7 +233,7 @@ impl World {
                 slot.retry_at = slot.retry_at.map(shift);
             }
         }
-        // Windows go by the wall clock itself: whether they are open, and until when, is another matter now.
+        // Windows depend on the wall clock itself, so their state and its end are computed again.
         let by_clock = self.objects.iter().filter(|(_, object)| {
             let definition = object.loop_definition.as_deref();
             definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
@@ -244,13 +243,13 @@ impl World {
         }
     }
 
-    /// Everything that reads need has been listed once: the process can serve.
+    /// Returns true if everything that reads need has been listed once, so that the process can serve.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.facts.lists.hpas.is_complete() && self.facts.lists.objects.values().any(ListTracker::is_complete)
     }
 
-    /// Objects known, objects that are good, questions waiting, questions in flight.
+    /// Returns the number of objects, of good ones, and of polls waiting and in flight.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let (polls_waiting, polls_in_flight) = self.schedule.load();
@@ -264,7 +263,7 @@ impl World {
         }
     }
 
-    /// Authentications known, by namespace.
+    /// Returns the number of known authentications by namespace.
     #[must_use]
     pub fn registered(&self) -> Registered {
         let mut registered = Registered::default();
@@ -282,7 +281,7 @@ impl World {
         registered
     }
 
-    /// Gives an object its turn. Nothing happens to one that is gone.
+    /// Gives an object its turn; does nothing if it no longer exists.
     fn with<R: Default>(&mut self, key: &ObjectKey, turn: impl FnOnce(&mut Object, &mut Work<'_>) -> R) -> R {
         let Some((place, mut object)) = self.objects.take(key) else {
             return R::default();
@@ -303,10 +302,10 @@ impl World {
 }
 
 impl Object {
-    /// Publishes the object's picture if it changed.
+    /// Publishes the object's view if it changed.
     fn publish(&mut self, work: &mut Work<'_>) {
         let limit = self.age_limit(work.settings.query_timeout);
-        // As long as nothing else changed it is as old as it is.
+        // An unchanged view keeps its time.
         let made_at = self.published.as_ref().map_or(work.now, |view| view.made_at);
         let view = self.view(limit, made_at);
         if self.published.as_deref() != Some(&view) {
@@ -324,7 +323,7 @@ impl Object {
         work.outbox.push(Command::Emit(KubeEvent::warning(self.reference(), reason, action, note)));
     }
 
-    /// What a Kubernetes Event about the object names.
+    /// Returns the reference to the object for a Kubernetes Event.
     fn reference(&self) -> ObjectReference {
         let ScaledObject { key, uid, resource_version, .. } = &self.spec;
         ObjectReference {
@@ -338,14 +337,14 @@ impl Object {
     }
 }
 
-/// Authentications that the world knows.
+/// Numbers of known authentications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registered {
     pub trigger_authentications: BTreeMap<String, u64>,
     pub cluster_trigger_authentications: u64,
 }
 
-/// Load of the world, for its own metrics.
+/// The load of the world, for its metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub objects: usize,

@@ -1,4 +1,4 @@
-//! Who may scale a target: one ScaledObject, one HPA, never two.
+//! Which object may scale a target: one ScaledObject with one HPA.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by}
 use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::scaling::object::{Object, TargetId, target_is_taken};
 
-/// Lets a foreign HPA be ignored, as KEDA's admission webhook does.
+/// Annotation that allows a foreign HPA, as for KEDA's admission webhook.
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
 
-/// Whoever wins the target, the HPA of another ScaledObject is no reason to give way: it goes with
-/// the garbage collector if its owner is gone, and its owner lost the target if it is not.
+/// Another ScaledObject's HPA is no conflict: if its owner is gone the garbage collector removes it, and if not, the
+/// two objects compete for the target, not their HPAs.
 fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
     hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
 }
 
-/// Name of the ScaledObject that controls this HPA, if it is there; its group does not matter.
+/// Returns the name of the ScaledObject that controls this HPA, if it exists in either API group.
 pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option<&'a str> {
     let owner = hpa.controller.as_ref()?;
     let lives = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
@@ -27,7 +27,7 @@ pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option
 }
 
 impl Object {
-    /// Why this object must keep its hands off the target: who has it already.
+    /// Returns why this object must not scale the target: who scales it already.
     pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
         let target = &self.target_id;
         let wanted_hpa = self.definition().map(|definition| definition.hpa_name.as_str());
@@ -61,7 +61,7 @@ impl Object {
         })
     }
 
-    /// Somebody else, who is not on the way out, scales the target of this object.
+    /// Returns true if another object that is not being deleted has the same target.
     pub(super) fn is_target_shared(&self, work: &Work<'_>) -> bool {
         let users = work.others.by_target.get(&self.target_id);
         users.into_iter().flatten().any(|other| {
@@ -70,8 +70,8 @@ impl Object {
         })
     }
 
-    /// Of several objects with one target: the one that has it, the one whose HPA is there, the one that the others'
-    /// statuses name, else the oldest. Nothing but the first is lost in a restart, and it is what the statuses say.
+    /// Returns which of several objects owns the target: the recorded owner, else the one with an HPA, else the one
+    /// that the others' statuses name, else the oldest. A restart loses only the record, which the statuses repeat.
     fn owner_of_target(&self, target: &TargetId, work: &Work<'_>) -> Option<ObjectKey> {
         let keys = work.others.by_target.get(target)?.iter();
         let rivals: Vec<(&ObjectKey, &Self)> = keys
@@ -82,7 +82,7 @@ impl Object {
             return Some(key.clone());
         }
         let names: BTreeSet<&str> = rivals.iter().map(|(key, _)| &*key.name).collect();
-        // Whom one that is no rival any more beat has lost to nobody.
+        // An object that lost to a rival which no longer exists has not lost.
         let loss = |object: &'_ Self| object.lost_target_to().is_some_and(|winner| names.contains(winner));
         let winners: BTreeSet<&str> = rivals.iter().filter_map(|(_, object)| object.lost_target_to()).collect();
         let claims = rivals.iter().map(|(key, object)| {

@@ -1,4 +1,4 @@
-//! Which pods must be counted for kubernetes-workload triggers, and what their counts lead to.
+//! Which pods must be counted for kubernetes-workload triggers, and what follows from their counts.
 //!
 //! The counting itself happens outside. A change is taken in at once, between the poll cycles of an object.
 
@@ -22,7 +22,7 @@ impl World {
 }
 
 impl Object {
-    /// Has what the object's loop needs counted, and nothing else for its sake.
+    /// Requests exactly the counts that the object's loop needs.
     pub(super) fn select_pods(&mut self, work: &mut Work<'_>) {
         let definition = self.loop_definition.clone();
         let triggers = definition.iter().flat_map(|definition| &definition.triggers);

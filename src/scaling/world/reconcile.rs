@@ -1,4 +1,4 @@
-//! One object, from scratch: what is true of it, and what must be written so that it becomes so.
+//! Reconciles one object from scratch: finds out its state and what must be written.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::scaling::hpa::{self, DesiredHpa, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Status, Step};
 use crate::scaling::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
 
-/// A fresh object's status waits this long for its first answers, so that it is written once.
+/// How long the status of a fresh object waits for its first answers, so that it is written once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
-/// So many failures that may pass, and an HPA that is still missing is worth a word.
+/// Number of transient failures after which a missing HPA is reported.
 const HPA_TRIES: u32 = 3;
 
 impl Object {
-    /// True when it went through to the end.
+    /// Returns true if it ran to the end.
     pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
         self.is_settled = false;
         self.settle_attribution(work);
@@ -40,7 +40,7 @@ impl Object {
         true
     }
 
-    /// Finalizer and label are there; false while they are being written.
+    /// Ensures finalizer and label; returns false while they are being written.
     fn claim(&mut self, work: &mut Work<'_>) -> bool {
         let finalizer = match self.spec.key.group {
             ApiGroup::KedaSh => FINALIZERS[0],
@@ -51,7 +51,7 @@ impl Object {
             ApiGroup::KedaK8sIo => ("deploymentName".to_owned(), self.spec.target.name.clone()),
         };
         let has_finalizer = self.spec.finalizers.iter().any(|name| FINALIZERS.contains(&name.as_str()));
-        // A full pause ends the checks before the label's turn; a value that is no label is refused.
+        // As in KEDA, a full pause ends the checks before the label; an invalid label value would be refused.
         let has_label = self.spec.pause.is_full()
             || label.1.is_empty()
             || label.1.len() > 63
@@ -69,7 +69,7 @@ impl Object {
         false
     }
 
-    /// Goes through the checks in their order, and writes what brings the object further.
+    /// Performs the checks in order, and writes the next thing that the object needs.
     fn judge(&mut self, work: &mut Work<'_>) -> Verdict {
         if self.spec.pause.is_full() {
             return self.pause(work);
@@ -97,7 +97,7 @@ impl Object {
         self.ensure_hpa(work)
     }
 
-    /// The target as the watch shows it, or as it was last read.
+    /// Returns the target as its watch shows it, or as last read.
     pub(super) fn resolve_target(&mut self, work: &mut Work<'_>) -> Target {
         let watched = watched_kind(&self.spec.target);
         let resolved = match (work.facts.shown_target(self), watched) {
@@ -105,7 +105,7 @@ impl Object {
             (None, Some(gvkr)) if !work.facts.lists.workloads.get(&gvkr).is_some_and(ListTracker::is_complete) => {
                 Target::Unknown
             }
-            // Of another kind, or the watch is behind, or there is none: a read says which.
+            // The kind is not watched, the watch is behind, or the target is missing: a read decides.
             _ => match &self.target {
                 Target::Unknown if self.target_retry_at.is_some_and(|at| at > work.now) => Target::Unknown,
                 Target::Unknown => {
@@ -115,7 +115,7 @@ impl Object {
                 failed @ Target::Failed { .. } => {
                     let failed = failed.clone();
                     let is_due = self.target_retry_at.is_some_and(|at| at <= work.now);
-                    // A missing target heals by itself once it appears.
+                    // A missing target is found once it appears.
                     if is_due {
                         self.read_target(work);
                     }
@@ -131,7 +131,7 @@ impl Object {
         resolved
     }
 
-    /// Asks for a target that no watch shows, unless that is under way.
+    /// Reads a target that no watch shows, unless a read is under way.
     pub(super) fn read_target(&mut self, work: &mut Work<'_>) {
         self.target_retry_at = None;
         if std::mem::replace(&mut self.is_target_being_read, true) {
@@ -146,7 +146,7 @@ impl Object {
 
     /// Removes the HPA and moves the target to the paused count.
     fn pause(&mut self, work: &mut Work<'_>) -> Verdict {
-        // The loop ends before anything else, so that nothing moves while the HPA goes.
+        // The loop is stopped first, so that nothing moves while the HPA is deleted.
         self.report_pause(false, work);
         let was_running = self.loop_generation.is_some();
         self.stop(work);
@@ -167,7 +167,7 @@ impl Object {
         if self.spec.pause.replicas.is_some() {
             match self.resolve_target(work) {
                 Target::Found { .. } => {
-                    // Another's target is not moved by pausing.
+                    // A pause must not move a target that another object owns.
                     if let Some(message) = self.conflict(work) {
                         return Verdict::failed(Step::BuildScalers, message);
                     }
@@ -179,7 +179,7 @@ impl Object {
                 Target::Unknown | Target::Reading => return Verdict::Pending,
             }
         } else if let Target::Found { .. } = self.resolve_target(work) {
-            // Nothing moves; the history learns why, also of an object that was paused when it was created.
+            // Nothing moves; the decision records why, even for an object that was created paused.
             self.decide(work);
         }
         Verdict::Paused
@@ -201,14 +201,14 @@ impl Object {
         let desired = hpa::desired(&self.spec, definition, gvkr, &work.settings.version);
         let transfer = self.spec.transfer_hpa_ownership;
         let me = Owner::of(&self.spec);
-        // Renamed: the old one goes first, since two on one target would stop each other.
+        // The HPA was renamed: the old one is deleted first, since two on one target would disable each other.
         if let Some(old) = work.facts.misnamed_hpa(self) {
             self.delete_hpa(old, work);
             return Verdict::Pending;
         }
         let is_news = self.hpa_refusal.as_ref().is_some_and(|refusal| *refusal.desired != desired);
         if is_news {
-            // Other content may be taken: neither wait nor complain any longer.
+            // Other content may be accepted, so neither the wait nor the report continues.
             self.hpa_refusal = None;
             self.slots.hpa.retry_at = None;
             self.slots.hpa.failures = 0;
@@ -216,13 +216,13 @@ impl Object {
         let found = work.facts.hpas.get(&desired.id());
         let kind = match found {
             None => Some(WriteKind::CreateHpa(Box::new(desired))),
-            // Its watch reports when it is gone.
+            // The watch will report its deletion.
             Some(hpa) if hpa.deletion_requested => return Verdict::Pending,
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
                     Some(owner) if owner.is_scaled_object() => {
                         let Some(name) = living_owner(found, work.others) else {
-                            // Left by an object that is gone: the garbage collector is on its way.
+                            // Its owner is gone, and the garbage collector will delete it.
                             return Verdict::Pending;
                         };
                         let message =
@@ -266,13 +266,13 @@ impl Object {
             Some(refusal) if refusal.is_final || (!exists && failures >= HPA_TRIES) => {
                 Verdict::failed(Step::BuildScalers, refusal.message.clone())
             }
-            // An HPA that only has to be brought up to date goes on scaling meanwhile.
+            // An outdated HPA continues to scale meanwhile.
             _ if exists => Verdict::Good,
             _ => Verdict::Pending,
         }
     }
 
-    /// The API server would make the same of the HPA again.
+    /// Returns true if writing the HPA again would have the same result.
     fn is_kept(&self, desired: &DesiredHpa, found: &ObservedHpa) -> bool {
         let kept = self.hpa_kept.as_ref();
         kept.is_some_and(|kept| kept.stands(desired, found))
@@ -310,7 +310,7 @@ impl Object {
         }
     }
 
-    /// Ends the loop, and any claim that its going on is no news.
+    /// Stops the loop; if it starts again, that is reported.
     fn stop(&mut self, work: &mut Work<'_>) {
         work.schedule.forget(&self.spec.key);
         self.stop_loop();
@@ -323,7 +323,7 @@ impl Object {
         let old = self.loop_definition.clone();
         let limit = self.spec.definition.as_ref().map(|definition| age::limit(definition, work.settings.query_timeout));
         self.start_loop(old.as_deref(), limit.unwrap_or_default(), work.now);
-        // What is known of triggers that stay is known of the new formula, too.
+        // The known values of unchanged triggers serve the new formula as well.
         self.compose(work);
         let silent = std::mem::take(&mut self.recorded.adopted);
         let mut kinds: Vec<(u16, String)> = self.definition().map_or_else(Vec::new, |definition| {
@@ -331,7 +331,7 @@ impl Object {
             asked.chain(definition.resource_triggers.iter().map(|t| (t.index, t.kind.clone()))).collect()
         });
         kinds.sort_unstable();
-        // Answers to the questions of an earlier generation are none to those of this one.
+        // Polls of an earlier generation do not answer those of this one.
         work.schedule.forget(&self.spec.key);
         self.select_pods(work);
         work.schedule.plan(&self.spec.key, work.now);
@@ -398,7 +398,7 @@ impl Object {
         }
     }
 
-    /// Writes the status when, and only when, it says something else than the API server has.
+    /// Writes the status if, and only if, it differs from what the API server has.
     fn sync_status(&mut self, work: &mut Work<'_>) {
         let hpa = work.facts.hpa_of(self).map(|hpa| (hpa.name.as_str(), scaling_active(hpa)));
         let wanted = self.wanted_status(hpa);

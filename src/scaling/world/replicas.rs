@@ -1,6 +1,6 @@
-//! The target's replicas as they are seen: what changed, and who changed it.
+//! Observes the target's replicas: what changed, and who changed it.
 //!
-//! Owns what the history, the log and a Kubernetes Event say of a change. Moves nothing.
+//! Owns what the history, the log and a Kubernetes Event say about a change. Moves nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::scaling::event::{Absence, Record};
 use crate::scaling::model::{ObjectKey, Workload};
 use crate::scaling::object::{Object, TargetId, Unattributed};
 
-/// The HPA scales first and says so in its status afterwards, a fraction of a second later; its watch may be late.
+/// The HPA controller scales first and updates its status a fraction of a second later; its watch may be late.
 const ATTRIBUTION_SETTLES: Duration = Duration::from_secs(10);
 
-/// A write of ours shows in the watch within this time.
+/// The watch shows hpalite's own write within this time.
 const WRITE_ECHOES: Duration = Duration::from_secs(60);
 
 impl World {
-    /// A change of the target's replicas, whoever made it, for every object that scales it.
+    /// Records a change of the target's replicas, whoever made it, for every object that scales the target.
     pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload) {
         let keys: Vec<ObjectKey> = self.objects.by_target.get(target).into_iter().flatten().cloned().collect();
         for key in keys {
@@ -29,8 +29,8 @@ impl World {
 }
 
 impl Object {
-    /// What a watched target has, for an object that did not know it: also one that never changes is seen once, and what
-    /// changed before the object was listed is seen, too.
+    /// Shows a watched target to an object that has not seen it, so that a count that never changes, or changed before
+    /// the object was listed, is recorded as well.
     pub(super) fn look_at_target(&mut self, work: &mut Work<'_>) {
         let workload = work.facts.watched_target(self).map(|(_, workload)| workload);
         let news = workload.filter(|workload| self.recorded.replicas != Some(workload.replicas));
@@ -45,13 +45,13 @@ impl Object {
         if from == Some(to) {
             return;
         }
-        // A scale to zero leaves no trace in managedFields, since its count is left out on the wire; while one
-        // to this very count is under way, it was ours.
+        // A scale to zero leaves no trace in managedFields, since zero is omitted on the wire; if a scale to this count
+        // is under way, it was ours.
         let is_ours = self.scaling.as_ref().is_some_and(|scaling| scaling.to == to);
-        // The answer may have been lost on the way, and the write carried out all the same.
+        // The answer may have been lost although the write was carried out.
         let scaled = self.recorded.scaled.is_some_and(|(at, count)| count == to && at.plus(WRITE_ECHOES) >= work.now);
         let manager = workload.replicas_manager.clone().or_else(|| is_ours.then(|| "hpalite".to_owned()));
-        // Another change has come: nobody will own up to the one before.
+        // After another change the previous one can no longer be attributed.
         self.attribute_to(Actor::Other, work);
         let by = match (manager, from, work.facts.hpa_of(self)) {
             (Some(manager), ..) => Some(Attribution::observed(manager)),
@@ -68,7 +68,7 @@ impl Object {
             work.outbox.wake(&self.spec.key, due);
         }
         let absent = self.absent(from, to);
-        // Neither we nor the HPA that follows us.
+        // True if it was neither hpalite nor the HPA.
         let is_another_s = by.as_ref().is_some_and(|by| by.actor == Actor::Other);
         work.outbox.record(Record::Replicas { at: work.now, object: self.spec.key.clone(), from, to, by, absent });
         if !is_another_s {
@@ -76,7 +76,7 @@ impl Object {
         }
     }
 
-    /// The HPA says what it wants: a change to that count was the HPA's.
+    /// The HPA's status has its desired count: a change to that count is attributed to the HPA.
     pub(super) fn hpa_owns_up(&mut self, desired: i32, work: &mut Work<'_>) {
         let waits = self.recorded.unattributed;
         if waits.is_some_and(|waits| u32::try_from(desired) == Ok(waits.to)) {
@@ -84,7 +84,7 @@ impl Object {
         }
     }
 
-    /// Nobody owned up in time.
+    /// Attributes a change to somebody else if the HPA has not claimed it in time.
     pub(super) fn settle_attribution(&mut self, work: &mut Work<'_>) {
         let waits = self.recorded.unattributed;
         if waits.is_some_and(|waits| waits.due <= work.now) {
@@ -100,7 +100,7 @@ impl Object {
         }
     }
 
-    /// Of a scale-in: the metrics that had no number then.
+    /// For a scale-in, returns the metrics that had no number then.
     fn absent(&self, from: Option<u32>, to: u32) -> Vec<(Arc<str>, Absence)> {
         if from.is_none_or(|from| to >= from) {
             return Vec::new();
@@ -109,7 +109,7 @@ impl Object {
     }
 }
 
-/// The metrics whose newest answers had no number and count as one.
+/// Returns the metrics whose newest answers had no number and count as one.
 pub(super) fn absences(object: &Object) -> Vec<(Arc<str>, Absence)> {
     let Some(definition) = &object.loop_definition else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The pods that kubernetes-workload triggers count: each selection once, for all objects that want it.
+//! The pods that kubernetes-workload triggers count: each selection once, shared by all objects that want it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,22 +12,22 @@ pub(super) struct Selections {
     namespaces: BTreeMap<Arc<str>, BTreeMap<PodSelection, Selected>>,
 }
 
-/// One selection, for all objects that want it.
+/// One selection, shared by all objects that want it.
 #[derive(Debug, Default)]
 struct Selected {
-    /// `None` until it was counted.
+    /// `None` before the first count.
     count: Option<Result<u32, PollError>>,
     objects: BTreeSet<ObjectKey>,
 }
 
 impl Selections {
-    /// The last count; `None` when there is none yet.
+    /// Returns the last count; `None` if there is none yet.
     pub(super) fn answer(&self, namespace: &str, selection: &PodSelection) -> Option<Answer> {
         let selected = self.namespaces.get(namespace)?.get(selection)?;
         selected.count.as_ref().map(answer)
     }
 
-    /// Makes these the object's selections, and returns the command that follows if others must be counted now.
+    /// Sets the object's selections, and returns a command if the set of pods to be counted changes.
     pub(super) fn want(&mut self, key: &ObjectKey, wanted: &BTreeSet<PodSelection>) -> Option<Command> {
         self.select(key, wanted).then(|| {
             let selections = self.namespaces.get(&key.namespace);
@@ -36,7 +36,7 @@ impl Selections {
         })
     }
 
-    /// A new count, and the objects that it is news to.
+    /// Records a new count, and returns the objects for which it is one.
     pub(super) fn counted(
         &mut self,
         namespace: &str,

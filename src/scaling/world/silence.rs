@@ -1,4 +1,4 @@
-//! What follows from answers that do not come, and from having stood still.
+//! What follows from missing answers, and from a standstill of the process.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{ObjectKey, Source, UnixMillis};
 use crate::scaling::object::Object;
 
-/// Woken so much later than it asked for, the process stood still: it was stopped, or its machine slept. A machine that is
-/// merely slow is late by a second or two.
+/// If the process wakes up this much later than planned, it stood still: it was stopped, or its machine slept. On a
+/// slow machine it is late by a second or two.
 const STOOD_STILL: Duration = Duration::from_secs(10);
 
 impl World {
-    /// After having stood still every reading is old, and nothing is wrong with any server: all are asked at once, and
-    /// have the time of a first answer. Until then nothing follows from what was read before.
+    /// After a standstill every sample is old, but no server is at fault: all are polled at once and get the time of a
+    /// first answer. Until then nothing follows from older samples.
     pub(super) fn wake_up(&mut self, now: UnixMillis) {
         self.now = now;
         if self.next_deadline().is_none_or(|at| now.since(at) < STOOD_STILL) {
@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// Silence is an answer in the end: an error, and another one with each interval that it lasts.
+    /// Turns silence into an error, and into another one with each interval that it lasts.
     pub(super) fn take_silence(&mut self, now: UnixMillis) {
         while let Some((key, _)) = self.outbox.silences.pop(now) {
             self.with(&key, |object, work| {
@@ -48,7 +48,7 @@ impl World {
 }
 
 impl Object {
-    /// Notes when the first of the object's triggers is to be called silent.
+    /// Records when the first of the object's triggers becomes silent.
     pub(super) fn listen(&mut self, work: &mut Work<'_>) {
         match self.triggers.iter().filter_map(|state| state.silent_at).min() {
             Some(at) => work.outbox.silences.set(&self.spec.key, at),
@@ -78,7 +78,7 @@ impl Object {
         }
     }
 
-    /// Puts a question into the queue again whose answer is of no use.
+    /// Polls again, because the answer is of no use.
     pub(super) fn ask_anew(&mut self, index: u16, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

@@ -1,4 +1,4 @@
-//! What one object works with while it is its turn: facts to read, and a place for what follows from them.
+//! What an object works with during its turn: facts to read, and an outbox for what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -16,15 +16,15 @@ use crate::scaling::model::{ApiGroup, Authentication, AuthenticationKey, Gvkr, O
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Schedule;
 
-/// All objects, and the ways to find them.
+/// All objects, with their indexes.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     places: HashMap<ObjectKey, usize>,
-    /// `None` where nobody is, and for the one whose turn it is.
+    /// `None` for a free place, and for the object whose turn it is.
     objects: Vec<Option<Box<Object>>>,
     free: Vec<usize>,
     pub(super) by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
-    /// By namespace and wanted name of the HPA.
+    /// By namespace and desired name of the HPA.
     pub(super) by_hpa_name: HashMap<HpaId, BTreeSet<ObjectKey>>,
     pub(super) by_authentication: HashMap<AuthenticationKey, BTreeSet<ObjectKey>>,
 }
@@ -48,7 +48,7 @@ impl Objects {
         self.objects.get_mut(*self.places.get(key)?)?.as_deref_mut()
     }
 
-    /// Takes an object out for its turn; [`Self::put_back`] ends it.
+    /// Removes an object for its turn; [`Self::put_back`] ends it.
     pub(super) fn take(&mut self, key: &ObjectKey) -> Option<(usize, Box<Object>)> {
         let place = *self.places.get(key)?;
         Some((place, self.objects.get_mut(place)?.take()?))
@@ -85,7 +85,7 @@ impl Objects {
         self.places.len()
     }
 
-    /// In their order.
+    /// Returns all keys, sorted.
     pub(super) fn keys(&self) -> Vec<&ObjectKey> {
         let mut keys: Vec<&ObjectKey> = self.places.keys().collect();
         keys.sort_unstable();
@@ -100,7 +100,7 @@ impl Objects {
         self.objects.iter_mut().filter_map(Option::as_deref_mut)
     }
 
-    /// In the order of their keys.
+    /// Iterates in the order of the keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.keys().into_iter().filter_map(|key| Some((key, self.get(key)?)))
     }
@@ -115,20 +115,20 @@ impl std::ops::Index<&ObjectKey> for Objects {
     }
 }
 
-/// What was learnt of the cluster beside the ScaledObjects; nothing changes while an object has its turn.
+/// What is known of the cluster besides the ScaledObjects; constant while an object has its turn.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
     pub(super) hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
     /// Uid of the controller to the names of its HPAs.
     pub(super) hpas_by_owner: HashMap<String, BTreeSet<String>>,
-    /// Uids of HPAs that went lately: an answer or a picture of one that comes late is of no use.
+    /// Uids of recently deleted HPAs, to recognise late answers and watch events about them.
     pub(super) gone_hpas: VecDeque<String>,
-    /// Only the watched kinds.
+    /// Of the watched kinds only.
     pub(super) workloads: HashMap<TargetId, (Gvkr, Workload)>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     pub(super) lists: Lists,
-    /// Another instance may be acting: facts are taken in, nothing follows from them.
+    /// Another instance may be acting: facts are recorded, but nothing follows from them.
     pub(super) is_standby: bool,
 }
 
@@ -146,19 +146,19 @@ impl Facts {
         }
     }
 
-    /// The HPA that this object controls: the one with the wanted name, else any.
+    /// Returns the HPA that this object controls: the one with the desired name, else any.
     pub(super) fn hpa_of(&self, object: &Object) -> Option<&ObservedHpa> {
         let wanted = object.definition().map(|definition| definition.hpa_name.as_str());
         self.hpas_of(object).min_by_key(|hpa| wanted != Some(hpa.name.as_str()))
     }
 
-    /// An HPA of this object under another name than the wanted one.
+    /// Returns an HPA of this object with another name than the desired one.
     pub(super) fn misnamed_hpa(&self, object: &Object) -> Option<&ObservedHpa> {
         let wanted = object.definition()?.hpa_name.as_str();
         self.hpas_of(object).find(|hpa| hpa.name != wanted)
     }
 
-    /// The target as its watch shows it.
+    /// Returns the target as its watch shows it.
     pub(super) fn shown_target(&self, object: &Object) -> Option<Target> {
         let (gvkr, workload) = self.watched_target(object)?.clone();
         Some(Target::Found { gvkr, workload })
@@ -169,7 +169,7 @@ impl Facts {
         self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
     }
 
-    /// Nothing is decided on half of the facts, nor beside another instance.
+    /// Returns false while facts are incomplete or another instance acts, when nothing may be decided.
     pub(super) fn may_decide(&self, group: ApiGroup) -> bool {
         !self.is_standby
             && self.lists.hpas.is_complete()
@@ -188,20 +188,20 @@ impl Facts {
     }
 }
 
-/// One that no watch has shown, being read.
+/// The read of an authentication that no watch has shown.
 #[derive(Debug, Default)]
 pub(super) struct AuthenticationLookup {
-    /// Triggers that are asked, or fail, once it is known.
+    /// Triggers that are polled, or fail, after the read.
     pub(super) waiting: BTreeSet<(ObjectKey, u16)>,
-    /// Its watch said meanwhile that it went: the answer may be from before.
+    /// The watch has reported its deletion since, so the answer may be outdated.
     pub(super) is_old: bool,
 }
 
-/// What follows from an event: commands for the shells, and what the world itself has to look at, now or later.
+/// What follows from an event: commands for the shells, and what the world must do now or later.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) commands: Vec<Command>,
-    /// Objects to be reconciled at a time.
+    /// Objects to be reconciled at some time.
     pub(super) wakes: BTreeSet<(UnixMillis, ObjectKey)>,
     /// Objects to be reconciled now.
     pub(super) dirty: BTreeSet<ObjectKey>,
@@ -211,7 +211,7 @@ pub(super) struct Outbox {
     pub(super) next_write: u64,
     /// Objects whose write found no free place.
     pub(super) starved: VecDeque<ObjectKey>,
-    /// Authentications that no watch has shown and that are being read.
+    /// Reads under way of authentications that no watch has shown.
     pub(super) authentication_reads: BTreeMap<AuthenticationKey, AuthenticationLookup>,
     random: Random,
 }
@@ -243,20 +243,20 @@ impl Outbox {
         self.wakes.insert((at, key.clone()));
     }
 
-    /// Doubling from `base`, at most `max`, spread by a fifth either way so that objects that
-    /// failed together do not come back together.
+    /// Returns a delay that doubles from `base` up to `max`, varied by a fifth so that objects that failed at the same
+    /// time are not retried at the same time.
     pub(super) fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
         let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
         wait * self.random.between(80, 120) / 100
     }
 }
 
-/// One object's turn.
+/// The turn of one object.
 #[derive(Debug)]
 pub(super) struct Work<'a> {
     pub(super) settings: &'a Settings,
     pub(super) facts: &'a Facts,
-    /// All objects but the one whose turn it is.
+    /// All objects except the one whose turn it is.
     pub(super) others: &'a Objects,
     pub(super) pods: &'a mut Selections,
     pub(super) schedule: &'a mut Schedule,

@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscalers of `autoscaling/v2`: what we want, as JSON. Reading is in `read`.
+//! Writes HorizontalPodAutoscalers of `autoscaling/v2` as JSON. Reading is in `read`.
 
 mod read;
 
@@ -14,14 +14,14 @@ use crate::scaling::quantity;
 
 pub use read::from_slice;
 
-/// The body of a server-side apply.
+/// Returns the body of a server-side apply.
 #[must_use]
 pub fn to_apply(desired: &DesiredHpa) -> Value {
     json!(api::HorizontalPodAutoscaler {
         metadata: ObjectMeta {
             name: Some(desired.name.clone()),
             namespace: Some(desired.namespace.clone()),
-            // Present even when empty: an apply that no longer names a label gives it up.
+            // Present even if empty: an apply that no longer has a label removes it.
             labels: Some(desired.labels.clone()),
             annotations: Some(desired.annotations.clone()),
             owner_references: Some(vec![OwnerReference {
@@ -39,7 +39,7 @@ pub fn to_apply(desired: &DesiredHpa) -> Value {
     })
 }
 
-/// The body of a full update of the version that was observed.
+/// Returns the body of a full update of the observed version.
 #[must_use]
 pub fn to_replace(desired: &DesiredHpa, resource_version: &str) -> Value {
     let mut body = to_apply(desired);
@@ -65,7 +65,7 @@ fn spec(desired: &DesiredHpa) -> api::HorizontalPodAutoscalerSpec {
     }
 }
 
-/// Counts are `int32` on the wire; the readers refuse larger ones.
+/// Counts are `int32` on the wire; larger ones are refused when they are read.
 fn int32(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -1,7 +1,7 @@
-//! An HPA that is there, from JSON to what the core compares.
+//! Reads an existing HPA from JSON into what the core compares.
 //!
-//! Reads through small structs, straight from the bytes: every HPA of the cluster passes here. Metrics
-//! that hpalite never sets become [`HpaMetric::Other`], so that they compare as different.
+//! Reads into small structs directly from the bytes, since every HPA of the cluster passes here. Metrics that hpalite
+//! never sets become [`HpaMetric::Other`], so that they count as a difference.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::scaling::hpa::{HpaMetric, ObservedHpa, OwnerRef};
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
 
-/// Reads one HPA as the API server sends it.
+/// Reads an HPA from the API server's JSON.
 ///
 /// # Errors
-/// When the bytes are no HPA with a `metadata.name`.
+/// If the bytes are not an HPA with a `metadata.name`.
 pub fn from_slice(json: &[u8]) -> Result<ObservedHpa, Unreadable> {
     let wire: WireHpa = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     if wire.metadata.name.is_empty() {

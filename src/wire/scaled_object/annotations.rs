@@ -1,4 +1,4 @@
-//! The annotations that steer a ScaledObject. They work however wrong the spec is.
+//! The annotations of a ScaledObject that control scaling. They take effect even if the spec is invalid.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Diagnost
     }
 }
 
-/// Label keys that the HPA does not get. Blanks count, as in KEDA.
+/// Returns label keys that are not copied to the HPA. As in KEDA, blanks count.
 pub(super) fn excluded_labels(annotations: &BTreeMap<String, String>) -> Vec<String> {
     annotations
         .get(EXCLUDED_LABELS)
@@ -62,7 +62,7 @@ pub(super) fn excluded_labels(annotations: &BTreeMap<String, String>) -> Vec<Str
         .unwrap_or_default()
 }
 
-/// Go's notion of a boolean's text.
+/// Reads a boolean as Go does.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -71,7 +71,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A count that the API can hold; else the text.
+/// Reads a count that the API allows; an error is the text itself.
 fn replicas(text: &str) -> Result<u32, String> {
     text.parse::<i32>().ok().and_then(|count| u32::try_from(count).ok()).ok_or_else(|| text.to_owned())
 }

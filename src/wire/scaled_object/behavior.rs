@@ -1,5 +1,5 @@
-//! `advanced.horizontalPodAutoscalerConfig`: the HPA's name and its behavior, with the checks that
-//! the API server would otherwise make only when the HPA is written.
+//! `advanced.horizontalPodAutoscalerConfig`: the HPA's name and its behavior, with checks that the API server would
+//! otherwise make only when the HPA is written.
 
 use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::quantity::canonical;
@@ -38,8 +38,8 @@ fn rules(fields: &Fields<'_>, report: &mut Diagnostics) -> Option<ScalingRules> 
     Some(ScalingRules {
         stabilization_window_seconds: window.and_then(|seconds| i32::try_from(seconds).ok()),
         select_policy: select_policy.map(str::to_owned),
-        // An empty list would be refused; KEDA drops it on the way to the API server, which then
-        // fills in the default policies.
+        // The API server would refuse an empty list; KEDA drops it, and the API server then fills in the default
+        // policies.
         policies: (!policies.is_empty()).then_some(policies),
         tolerance: tolerance(fields, report),
     })

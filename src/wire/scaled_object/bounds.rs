@@ -1,4 +1,4 @@
-//! Replica counts and periods: the numbers that both API groups share.
+//! Replica counts and periods: the numbers that both API groups have.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnosti
     Periods {
         polling_interval: seconds("pollingInterval", 1, 30),
         cooldown_period: seconds("cooldownPeriod", 0, 300),
-        // KEDA 1 does not know it.
+        // Unknown to KEDA 1.
         initial_cooldown_period: match group {
             ApiGroup::KedaSh => seconds("initialCooldownPeriod", 0, 0),
             ApiGroup::KedaK8sIo => Duration::ZERO,
@@ -43,7 +43,7 @@ pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnost
         given.and_then(|count| u32::try_from(count).ok())
     };
     let replicas = Replicas {
-        // KEDA 1 does not know it.
+        // Unknown to KEDA 1.
         idle: match group {
             ApiGroup::KedaSh => count("idleReplicaCount", 0),
             ApiGroup::KedaK8sIo => None,

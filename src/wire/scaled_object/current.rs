@@ -7,9 +7,9 @@ use super::super::trigger;
 use super::{Spec, annotations, behavior, bounds, fallback, modifiers, targets};
 use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
 
-/// Label on a ScaledObject and in its HPA's metric selectors.
+/// Label of a ScaledObject, and in its HPA's metric selectors.
 const NAME_LABEL: &str = "scaledobject.keda.sh/name";
-/// Longest value of a label, which both names become.
+/// Maximum length of a label's value, which both names become.
 const NAME_BYTES_MAX: usize = 63;
 
 pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnostics) -> Spec {

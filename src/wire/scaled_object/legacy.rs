@@ -1,5 +1,5 @@
-//! The spec of `keda.k8s.io/v1alpha1`: KEDA 1, whose objects are served beside the newer ones so that
-//! a cluster can move at its own pace.
+//! The spec of `keda.k8s.io/v1alpha1`: objects of KEDA 1 are served beside the newer ones, so that a cluster can be
+//! migrated step by step.
 
 use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::metadata::Metadata;
@@ -8,7 +8,7 @@ use super::super::trigger;
 use super::{Spec, annotations, bounds, targets};
 use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
 
-/// Label on an old ScaledObject and in its HPA's metric selectors; its value is the Deployment's name.
+/// Label of an old ScaledObject, and in its HPA's metric selectors; its value is the Deployment's name.
 const DEPLOYMENT_LABEL: &str = "deploymentName";
 const NAME_BYTES_MAX: usize = 63;
 

@@ -1,7 +1,7 @@
 //! A ScaledObject of either API group, from JSON to the core's model.
 //!
-//! Owns the assembly; the parts stand in the files below. Must not refuse an object for its spec:
-//! what is wrong ends in `definition`, all of it at once.
+//! Owns the assembly of the parts in the files below. Must not refuse an object for its spec: all problems become part
+//! of `definition`.
 
 mod annotations;
 mod behavior;
@@ -21,35 +21,35 @@ use super::metadata::{Metadata, Unreadable};
 use super::{mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
 
-/// The object, and what its author may want to know beyond what is wrong.
+/// The object, with warnings for its author.
 #[derive(Debug)]
 pub struct ParsedObject {
     pub object: ScaledObject,
     pub warnings: Vec<Warning>,
-    /// Fields of several lines with the line that has the mistake, and a mark under it.
+    /// Multi-line fields with the line of the mistake and a mark below it.
     pub excerpts: Vec<(String, String)>,
 }
 
-/// What both forms of a spec are reduced to.
+/// The common form of both API groups' specs.
 struct Spec {
     target: TargetRef,
     triggers_types: String,
     authentications_types: String,
     restore_to_original: bool,
-    /// Meaningless when any problem was reported.
+    /// Meaningless if a problem was reported.
     definition: Definition,
 }
 
-/// Reads one object as the API server sends it.
+/// Reads an object from the API server's JSON.
 ///
 /// # Errors
-/// When the bytes are no JSON object with a `metadata.name`.
+/// If the bytes are not a JSON object with a `metadata.name`.
 pub fn from_slice(group: ApiGroup, json: &[u8]) -> Result<ScaledObject, Unreadable> {
     let value = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
     from_value(group, value).map(|reading| reading.object)
 }
 
-/// The same from a parsed value, with the warnings that `check` prints.
+/// Like [`from_slice`], but from a parsed value, and with the warnings that `check` prints.
 ///
 /// # Errors
 /// When there is no `metadata.name`.
@@ -66,7 +66,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Un
         ApiGroup::KedaK8sIo => legacy::read(&metadata, &spec_fields, &mut report),
     };
     let annotations = annotations::read(&metadata.annotations, &mut report);
-    // serde_json keeps keys sorted, which makes the text canonical.
+    // serde_json sorts keys, so the text is canonical.
     let spec_json = mask::recorded(object.get("spec").unwrap_or(&Value::Null));
     let status = object.get("status").map(status::from_value).unwrap_or_default();
 
@@ -80,7 +80,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Un
     problems.retain(|problem| {
         !whole.iter().any(|whole| problem.field.strip_prefix(&**whole).is_some_and(|rest| rest.starts_with(['.', '['])))
     });
-    // Stable, so that within a step the order of the walk stays.
+    // The sort is stable, so that problems of a step stay in the order of reading.
     problems.sort_by_key(|problem| problem.step);
     let definition = if problems.is_empty() { Ok(Arc::new(spec.definition)) } else { Err(Invalid { problems }) };
     let object = ScaledObject {
@@ -189,8 +189,8 @@ mod tests {
         assert_eq!(kind, Some("TriggerAuthentication"));
     }
 
-    /// Puts rubbish in random places: whatever comes, it is read without a panic, and what passes as
-    /// valid keeps what the core relies on.
+    /// Puts garbage in random places: it must be read without a panic, and a definition that counts as valid must meet
+    /// the core's expectations.
     #[test]
     fn rubbish_is_a_problem_and_never_a_panic() {
         let good = json!({

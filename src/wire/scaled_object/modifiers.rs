@@ -1,4 +1,4 @@
-//! `advanced.scalingModifiers`: the formula over the triggers' names, and what it must reach.
+//! `advanced.scalingModifiers`: the formula over the triggers' names, and the target for its result.
 
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Diagno
     })
 }
 
-/// Whether all that a formula can read are counts that do not depend on how many replicas run.
+/// Returns whether all triggers that a formula can read are counts independent of the number of replicas.
 fn counts_replicas_only(spec: &Fields<'_>) -> bool {
     let triggers = spec.objects("triggers", &mut Diagnostics::default());
     let kinds = triggers.iter().filter_map(|trigger| trigger.get("type")?.as_str());
@@ -134,7 +134,7 @@ fn compile(spec: &Fields<'_>, fields: &Fields<'_>, text: &str, report: &mut Diag
     }
 }
 
-/// As KEDA reads these two, which are no JSON numbers there.
+/// Reads these two numbers as KEDA does, in whose API they are texts.
 fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }

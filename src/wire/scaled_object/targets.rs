@@ -1,11 +1,11 @@
-//! Which scale targets cannot exist, whatever is in the cluster: kinds of Kubernetes itself that are misspelt, of
-//! another API version, or without replicas to scale. A custom resource may be called anything.
+//! Finds scale targets that cannot exist in any cluster: misspelt kinds of Kubernetes itself, of a wrong API version,
+//! or without replicas. A custom resource may have any name.
 
 use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::names::is_dns_subdomain;
 use crate::scaling::model::Step;
 
-/// Kinds that can be scaled, by the API version that has them. Those of others are listed for their misspellings alone.
+/// Scalable kinds with their API version. Those of others are listed only for misspellings.
 const SCALABLE: &[(&str, &str)] = &[
     ("Deployment", "apps/v1"),
     ("StatefulSet", "apps/v1"),
@@ -13,10 +13,10 @@ const SCALABLE: &[(&str, &str)] = &[
     ("ReplicationController", "v1"),
 ];
 
-/// Custom resources that are scaled often, and their groups.
+/// Custom resources that are often scaled, with their groups.
 const CUSTOM: &[(&str, &str)] = &[("Rollout", "argoproj.io/v1alpha1"), ("DeploymentConfig", "apps.openshift.io/v1")];
 
-/// Kinds of Kubernetes and KEDA that people try to scale, and why they cannot be.
+/// Kinds of Kubernetes and KEDA that users try to scale, and why that is impossible.
 const NOT_SCALABLE: &[(&str, &str)] = &[
     ("DaemonSet", "it runs one pod on each node"),
     ("Job", "its parallelism is not a count of replicas"),
@@ -29,7 +29,7 @@ const NOT_SCALABLE: &[(&str, &str)] = &[
     ("Node", "nodes are for a cluster autoscaler"),
 ];
 
-/// Groups with a dot that are Kubernetes' own or KEDA's, where nothing can be scaled.
+/// Groups with a dot of Kubernetes or KEDA, in which nothing can be scaled.
 const GROUPS_WITHOUT_SCALE: &[&str] = &[
     "networking.k8s.io",
     "rbac.authorization.k8s.io",
@@ -56,7 +56,7 @@ pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: 
     if is_of_kubernetes && SCALABLE.contains(&(kind, api_version)) {
         return;
     }
-    // Misspelt: in another case, or the plural or short name that kubectl takes.
+    // Misspelt: in another case, or a plural or short name that kubectl accepts.
     let meant = known().find(|(name, _)| *name != kind && is_meant(name, kind)).map(|(name, right)| (*name, *right));
     let refused = NOT_SCALABLE.iter().find(|(name, _)| *name == kind || is_meant(name, kind));
     match (meant, refused) {
@@ -101,7 +101,7 @@ pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: 
     }
 }
 
-/// What can be seen of a kind that is in no list here.
+/// Checks what is known of a kind that is in none of the lists.
 fn custom(kind: &str, version: &str, problem: &mut impl FnMut(&str, String, String)) {
     let is_kind = kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && kind.starts_with(|first: char| first.is_ascii_alphabetic());
@@ -113,7 +113,7 @@ fn custom(kind: &str, version: &str, problem: &mut impl FnMut(&str, String, Stri
     }
 }
 
-/// Whether `kind` is `name` for kubectl: in any case, in the plural, or short.
+/// Returns whether kubectl would accept `kind` for `name`: in any case, in the plural, or short.
 fn is_meant(name: &str, kind: &str) -> bool {
     let short = match name {
         "Deployment" => "deploy",

@@ -1,4 +1,4 @@
-//! `authModes`: how a trigger authenticates to the server that it asks. Knows no trigger type.
+//! `authModes`: how a trigger authenticates to its server. Knows no trigger type.
 
 use super::super::fields::{Diagnostics, quoted};
 use super::Context;

@@ -1,5 +1,5 @@
-//! Names of the trigger types that KEDA 2.20 knows, so that a type that is merely not served yet can
-//! be told from a typing error. Must not grow any meaning.
+//! Names of KEDA 2.20's trigger types, to distinguish one that is not supported from a misspelt one. Must not grow any
+//! meaning.
 
 const KNOWN: &[&str] = &[
     "activemq",

@@ -1,4 +1,4 @@
-//! The `cron` trigger: so many replicas between a start and an end.
+//! The `cron` trigger: a number of replicas between a start and an end.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     Some(Parsed::External(External {
         metric_name: metric_name(context, parameters.get("timezone")?, texts.0, texts.1),
         metric_type: metric_type?,
-        // The value is the count of replicas itself.
+        // The value is the number of replicas itself.
         threshold: 1.0,
         activation_threshold: 0.0,
         on_missing: OnMissing::Error,
@@ -89,7 +89,7 @@ fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut 
     zone
 }
 
-/// `active_if_never`: what becomes of the trigger if it never comes.
+/// `active_if_never` says what happens to the trigger if the time never comes.
 fn recurrence(
     parameters: &Parameters,
     name: &str,

@@ -1,7 +1,7 @@
-//! Cron expressions as text, in the dialect of KEDA's parser (robfig/cron v3 without descriptors and seconds).
+//! Reads cron expressions in the dialect of KEDA's parser (robfig/cron v3 without descriptors and seconds).
 //!
-//! Own code, since the dialect is what users' manifests are written in and the kept crates speak others: croner takes 7
-//! for Sunday, `L`, `#` and `W`, and reads `*/2` in a day field as a restriction in one of two ways.
+//! Hand-written, since users' manifests are in this dialect and existing crates have others: croner reads 7 as Sunday,
+//! supports `L`, `#` and `W`, and treats `*/2` in a day field as a restriction in one of two ways.
 
 use super::super::fields::quoted;
 use crate::scaling::cron::Expression;
@@ -11,7 +11,7 @@ struct Field {
     name: &'static str,
     min: u64,
     max: u64,
-    /// Of the values from `min` on.
+    /// Names of the values from `min` on.
     names: &'static [&'static str],
     fix: &'static str,
 }
@@ -36,14 +36,14 @@ const FIELDS: [Field; 5] = [
     },
 ];
 
-/// What is wrong with an expression, and what to write instead.
+/// A mistake in an expression, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) message: String,
     pub(super) fix: String,
 }
 
-/// An expression, and the zone that a `TZ=` before it names.
+/// Reads an expression, and the zone of a `TZ=` before it.
 pub(super) fn parse(text: &str) -> Result<(Option<&str>, Expression), Mistake> {
     const FIX: &str = "write minute, hour, day of month, month and day of week, e.g. \"0 8 * * mon-fri\"";
     let mistake = |what: &str| Mistake { message: format!("{} {what}", quoted(text)), fix: FIX.to_owned() };
@@ -75,10 +75,10 @@ pub(super) fn parse(text: &str) -> Result<(Option<&str>, Expression), Mistake> {
 }
 
 impl Field {
-    /// The values as bits, and whether a star says that any will do.
+    /// Returns the values as bits, and whether a star allows any value.
     fn parse(&self, word: &str) -> Result<(u64, bool), String> {
         let (mut set, mut is_any) = (0, false);
-        // Empty items are skipped, as KEDA's parser does.
+        // Like KEDA's parser, this skips empty items.
         for item in word.split(',').filter(|item| !item.is_empty()) {
             let (bits, star) = self.item(item)?;
             set |= bits;
@@ -87,7 +87,7 @@ impl Field {
         if set == 0 { Err("holds no value".to_owned()) } else { Ok((set, is_any)) }
     }
 
-    /// `*`, `?`, a value or a range, each with a step if wanted.
+    /// Reads `*`, `?`, a value or a range, each with an optional step.
     fn item(&self, item: &str) -> Result<(u64, bool), String> {
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
         let step = step.map_or(Ok(1), |step| self.number(step))?;
@@ -98,7 +98,7 @@ impl Field {
         let (low, high) = match range.split_once('-') {
             _ if is_star => (self.min, self.max),
             Some((low, high)) => (self.value(low)?, self.value(high)?),
-            // A value with a step goes on to the end.
+            // A value with a step extends to the maximum.
             None if item.contains('/') => (self.value(range)?, self.max),
             None => (self.value(range)?, self.value(range)?),
         };

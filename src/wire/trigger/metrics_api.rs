@@ -1,4 +1,4 @@
-//! The `metrics-api` trigger: a number out of whatever an HTTP API answers.
+//! The `metrics-api` trigger: a number in the answer of any HTTP API.
 
 use super::super::fields::{Diagnostics, quoted};
 use super::super::mask;
@@ -70,7 +70,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
     parse,
 };
 
-/// Parameters that are secrets or belong to them: read from an authentication only.
+/// Secret parameters and those that belong to them, which are read only from an authentication.
 const AUTHENTICATION_ONLY: &[&str] = &["token", "bearerToken", "username", "password", "cert", "key", "ca"];
 
 const FORMATS: &[(&str, BodyFormat)] = &[
@@ -97,7 +97,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
         report.problem(Step::BuildScalers, context.fields.path("type"), message, "move the object to keda.sh");
         return None;
     }
-    // Everything is read before anything is given up, so that all problems come out at once.
+    // Everything is read before returning, so that all problems are reported at once.
     let url = url(parameters, report);
     let format = one_of(parameters, "format", FORMATS, report);
     let value_location = value_location(parameters, format.ok().flatten().unwrap_or(BodyFormat::Json), report);
@@ -176,7 +176,7 @@ fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Diag
     }
 }
 
-/// `Err` when a problem was reported.
+/// Returns `Err` if a problem was reported.
 fn one_of<T: Copy>(
     parameters: &Parameters,
     name: &str,

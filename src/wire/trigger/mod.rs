@@ -1,7 +1,7 @@
-//! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
+//! Triggers: the rules for their list, what all types share, and the interface of a type.
 //!
-//! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA is told and what
-//! must be asked, and has the rows of the reference in `k8s/triggers.md`; everything that does not depend on the type is read here.
+//! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into the HPA's metric and
+//! the query, and has the rows of `k8s/triggers.md`. Everything that does not depend on the type is read here.
 
 mod auth_modes;
 mod catalog;
@@ -36,20 +36,20 @@ use crate::spelling::nearest;
 pub(crate) struct TriggerType {
     /// `type` in the trigger.
     name: &'static str,
-    /// The metadata that means something, as `k8s/triggers.md` has it (a test compares).
+    /// The metadata that have a meaning, as documented in `k8s/triggers.md` (a test compares).
     reference: &'static [Row],
-    /// Other keys that are known: `parse` says what is to be said of them. The rest is warned about.
+    /// Other known keys, which `parse` reports on. Unknown ones cause a warning.
     without_effect: &'static [&'static str],
-    /// Whether `useCachedMetrics` makes sense.
+    /// Whether `useCachedMetrics` has a meaning.
     can_be_cached: bool,
     /// What is particular to the type; `None` when a problem was reported.
     parse: fn(&Context<'_>, &mut Diagnostics) -> Option<Parsed>,
 }
 
-/// A row of `k8s/triggers.md`: parameters that belong together.
+/// A row of `k8s/triggers.md` with related parameters.
 pub(crate) struct Row {
     parameters: &'static [&'static str],
-    /// `–` where absence needs no words.
+    /// `–` if absence needs no explanation.
     #[cfg_attr(not(test), expect(dead_code, reason = "for k8s/triggers.md"))]
     default: &'static str,
     /// Markdown.
@@ -57,38 +57,38 @@ pub(crate) struct Row {
     meaning: &'static str,
 }
 
-/// Every type that is served, in the order of `k8s/triggers.md`. A new one is a row here.
+/// All supported types, in the order of `k8s/triggers.md`. A new type needs a row here.
 const SUPPORTED: &[TriggerType] =
     &[prometheus::TYPE, resource::CPU, resource::MEMORY, cron::TYPE, workload::TYPE, metrics_api::TYPE];
 
 impl TriggerType {
-    /// All keys that are known.
+    /// All known keys.
     fn parameters(&self) -> Vec<&'static str> {
         let meant = self.reference.iter().flat_map(|row| row.parameters);
         meant.chain(self.without_effect).copied().collect()
     }
 }
 
-/// What all triggers of an object have in common.
+/// What is the same for all triggers of an object.
 #[derive(Clone, Copy)]
 struct Common<'a> {
     group: ApiGroup,
     namespace: &'a str,
-    /// The object has a formula, whose target stands in for the triggers' own.
+    /// The object has a formula, whose target replaces those of the triggers.
     feeds_formula: bool,
 }
 
-/// What a type's parser may look at.
+/// What the parser of a type can read.
 pub(crate) struct Context<'a> {
     group: ApiGroup,
-    /// Of the object.
+    /// The namespace of the object.
     namespace: &'a str,
     index: u16,
     /// The trigger itself.
     fields: &'a Fields<'a>,
     parameters: Parameters,
     authentication: Option<&'a AuthenticationRef>,
-    /// A formula takes the trigger's place in the HPA.
+    /// A formula replaces the trigger in the HPA.
     feeds_formula: bool,
 }
 
@@ -101,10 +101,10 @@ impl Context<'_> {
     }
 }
 
-/// What a type's parser gives: what the HPA is told, and where the value comes from.
+/// The result of a type's parser: the trigger's part in the HPA, and the source of its value.
 pub(crate) enum Parsed {
     External(External),
-    /// A metric of the HPA controller's own, called like the type.
+    /// A metric that the HPA controller measures, named like the type.
     Resource {
         container: Option<String>,
         target: MetricTarget,
@@ -125,16 +125,16 @@ pub(crate) struct External {
 pub(crate) struct Triggers<'a> {
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) resource_triggers: Vec<ResourceTrigger>,
-    /// Types as written, in order, including those that are not served.
+    /// All types as written, in order, including unsupported ones.
     pub(crate) kinds: Vec<&'a str>,
-    /// The same, distinct and comma-joined.
+    /// The distinct types, comma-joined.
     pub(crate) types_text: String,
     /// Distinct names of referenced authentications, comma-joined.
     pub(crate) authentications_text: String,
 }
 
 impl Triggers<'_> {
-    /// No other type is among them.
+    /// Returns true if there are no triggers of other types.
     pub(crate) fn are_of_resources_only(&self) -> bool {
         self.kinds.iter().all(|kind| [resource::CPU.name, resource::MEMORY.name].contains(kind))
     }
@@ -205,7 +205,7 @@ pub(crate) fn read_all<'a>(
     read
 }
 
-/// One trigger, by who measures it.
+/// One trigger, by what measures it.
 enum One {
     Asked(Trigger),
     Resource(ResourceTrigger),
@@ -289,7 +289,7 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Diagnostic
         if !is_scalar {
             broken.push(key.clone());
         }
-        // Goes on with the text that was meant, so that one mistake is one problem.
+        // Continues with the text that was meant, so that one mistake causes one problem.
         values.insert(key.clone(), if is_scalar { scalar_text(value) } else { String::new() });
     }
     Parameters::new(metadata.here(), values, broken)
@@ -362,7 +362,7 @@ fn external_metric_type(context: &Context<'_>, report: &mut Diagnostics) -> Opti
     None
 }
 
-/// What stands for the particulars of a trigger in its metric's name, as KEDA writes it.
+/// Replaces characters as KEDA does for the name of a trigger's metric.
 fn normalized(name: &str) -> String {
     name.replace(['/', '.', ':', '%', '(', ')'], "-")
 }
@@ -388,7 +388,7 @@ fn report_shared_metric_names(group: ApiGroup, object_name: &str, triggers: &[Tr
     }
 }
 
-/// First-seen order, comma-joined.
+/// Joins distinct names with commas, in order of first appearance.
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut seen = Vec::new();
     for name in names {
@@ -408,7 +408,7 @@ mod tests {
     const REFERENCE: &str = include_str!("../../../k8s/triggers.md");
     const HEAD: &str = "| metadata | default | meaning |\n|---|---|---|\n";
 
-    /// `k8s/triggers.md` has one table for each type, word for word, and none beyond them.
+    /// `k8s/triggers.md` has exactly one table for each type, with the same text.
     #[test]
     fn the_document_has_the_reference_of_every_type() {
         let mut tables = BTreeSet::new();

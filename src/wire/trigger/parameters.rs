@@ -1,6 +1,6 @@
-//! A trigger's metadata: texts, and how each kind of value is read from them.
+//! A trigger's metadata: texts, and functions that read each kind of value from them.
 //!
-//! Values are trimmed and an empty one counts as absent, as in KEDA. Knows no parameter by name.
+//! As in KEDA, values are trimmed and an empty one counts as absent. Knows no parameter by name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::super::fields::{Diagnostics, quoted};
 use super::super::time::parse_go_duration;
 use crate::scaling::model::{Step, TIMEOUT_MAX};
 
-/// Headers or parameters of one trigger; each is compared with all that are before it.
+/// Headers or parameters of one trigger; each is compared with all before it.
 const PAIRS_MAX: usize = 100;
 
 pub(crate) struct Parameters {
     path: String,
     values: BTreeMap<String, String>,
-    /// Those whose values are lists or maps, which has been reported.
+    /// Parameters whose values are lists or maps, which has been reported.
     broken: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl Parameters {
             );
             return Err(());
         };
-        // Nobody waits so short, and many think in seconds.
+        // Such a short timeout is unlikely, and users often mean seconds.
         const SECONDS_MEANT_MAX: u64 = 120;
         if let Some(number) = text.parse::<u64>().ok().filter(|number| (1..=SECONDS_MEANT_MAX).contains(number)) {
             report.warn(
@@ -128,7 +128,7 @@ impl Parameters {
     /// `k=v,k2=v2`. A later value of the same key wins.
     pub(super) fn pairs(&self, name: &str, report: &mut Diagnostics) -> Result<Vec<(String, String)>, ()> {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        // Never quoted but for a key: headers are passwords as often as not.
+        // Only keys are quoted, since headers are often passwords.
         for (number, item) in (1..).zip(self.get(name).into_iter().flat_map(|text| text.split(','))) {
             if number > PAIRS_MAX {
                 let message = format!("has more than {PAIRS_MAX} pairs");
@@ -155,9 +155,9 @@ impl Parameters {
     }
 }
 
-/// A number in JSON's syntax, which KEDA reads these with: no `+5`, `.5`, `05` or `5.`; finite.
+/// Reads a finite number in JSON's syntax, as KEDA does here: no `+5`, `.5`, `05` or `5.`.
 pub(crate) fn json_number(text: &str) -> Option<f64> {
-    // Without the guard a leading blank would pass.
+    // Without this check a leading blank would be accepted.
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || !text.ends_with(|c: char| c.is_ascii_digit()) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The `prometheus` trigger: its parameters, checked as far as can be without asking the server.
+//! The `prometheus` trigger: its parameters, checked as far as possible without querying the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,14 +78,14 @@ pub(super) const TYPE: TriggerType = TriggerType {
     parse,
 };
 
-/// Parameters that are secrets or belong to them: read from an authentication only.
+/// Secret parameters and those that belong to them, which are read only from an authentication.
 const AUTHENTICATION_ONLY: &[&str] =
     &["bearerToken", "token", "username", "password", "cert", "key", "ca", "customAuthHeader", "customAuthValue"];
 
 fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     use AuthMode::{ApiKey, Basic, Bearer, Custom, OAuth, Tls};
     let parameters = &context.parameters;
-    // Everything is read before anything is given up, so that all problems come out at once.
+    // Everything is read before returning, so that all problems are reported at once.
     let server_address = server_address(parameters, report);
     let query = parameters.required("query", "write a PromQL query that gives one number", report);
     let threshold = threshold(context, report);
@@ -143,7 +143,7 @@ fn threshold(context: &Context<'_>, report: &mut Diagnostics) -> Option<f64> {
         context.parameters.problem("threshold", message, "write an integer, or move the object to keda.sh", report);
         return None;
     };
-    // Thresholds beyond 2^53 lose their last digits; no metric has them either.
+    // Thresholds above 2^53 lose their last digits, as metrics do.
     #[expect(clippy::cast_precision_loss)]
     let number = number as f64;
     target::check(context, "threshold", text, number, report)

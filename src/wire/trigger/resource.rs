@@ -1,4 +1,4 @@
-//! The `cpu` and `memory` triggers: targets that the HPA controller itself compares with what the pods use.
+//! The `cpu` and `memory` triggers: targets that the HPA controller itself compares with the pods' usage.
 
 use super::super::fields::{Diagnostics, quoted};
 use super::super::quantity::parse_milli;

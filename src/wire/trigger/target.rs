@@ -1,4 +1,4 @@
-//! A trigger's target value: what the HPA compares its metric with. Knows no trigger type.
+//! A trigger's target, with which the HPA compares its metric. Knows no trigger type.
 
 use super::super::fields::{Diagnostics, quoted};
 use super::Context;

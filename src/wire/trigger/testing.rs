@@ -1,4 +1,4 @@
-//! What the tests of the types share: one trigger in, what came of it out.
+//! Helpers for the tests of the trigger types: read one trigger and return the result.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) fn read(trigger: &Value) -> Read {
     }
 }
 
-/// The one that a good trigger becomes.
+/// Returns the trigger, which must be valid.
 pub(super) fn trigger(trigger: &Value) -> Trigger {
     let read = read(trigger);
     assert!(read.problems.is_empty(), "{:?}", read.problems);

@@ -1,4 +1,4 @@
-//! The `kubernetes-workload` trigger: how many pods there are of another workload.
+//! The `kubernetes-workload` trigger: the number of pods of another workload.
 
 use std::sync::Arc;
 

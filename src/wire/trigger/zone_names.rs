@@ -1,10 +1,10 @@
-//! What was probably meant by a time zone that is none. Never proposes a zone whose clocks show another time than the
-//! text says: an offset is explained instead.
+//! Suggests what an unknown time zone probably means. Never suggests a zone whose clocks differ from what the text
+//! says: an offset is explained instead.
 
 use super::zones;
 
-/// Abbreviations that are no names of the database, with what they say and a place that has them in some part of the
-/// year. Their offset is in minutes.
+/// Abbreviations that are not in the database, with their meaning, their offset in minutes, and a place that has them
+/// in part of the year.
 const ABBREVIATIONS: &[(&str, &str, i32, &str)] = &[
     ("CEST", "Central European Summer Time", 120, "Europe/Berlin"),
     ("EEST", "Eastern European Summer Time", 180, "Europe/Athens"),
@@ -39,7 +39,7 @@ const ABBREVIATIONS: &[(&str, &str, i32, &str)] = &[
     ("NZDT", "New Zealand Daylight Time", 780, "Pacific/Auckland"),
 ];
 
-/// Abbreviations of several times.
+/// Abbreviations with several meanings.
 const AMBIGUOUS: &[(&str, &str)] = &[
     ("BST", "British Summer Time or Bangladesh Standard Time"),
     ("IST", "India, Israel or Irish Standard Time"),
@@ -53,7 +53,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
     ("WST", "Western Standard Time in Australia or Samoa"),
 ];
 
-/// Zones without summer time for offsets that are no whole hours, in minutes.
+/// Zones without daylight saving time for offsets that are not whole hours, in minutes.
 const PARTS_OF_HOURS: &[(i32, &str)] = &[
     (-570, "Pacific/Marquesas"),
     (210, "Asia/Tehran"),
@@ -65,7 +65,7 @@ const PARTS_OF_HOURS: &[(i32, &str)] = &[
     (570, "Australia/Darwin"),
 ];
 
-/// Cities that people write and the database has under another.
+/// Cities that users write and that the database has under another name.
 const CITIES: &[(&str, &str)] = &[
     ("Beijing", "Asia/Shanghai"),
     ("Mumbai", "Asia/Kolkata"),
@@ -82,7 +82,7 @@ const CITIES: &[(&str, &str)] = &[
     ("Geneva", "Europe/Zurich"),
 ];
 
-/// What to write instead of `name`, which is no zone.
+/// Returns what to write instead of `name`, which is not a zone.
 pub(super) fn advice(name: &str) -> String {
     const EXAMPLES: &str = "write a name of the IANA database, e.g. \"Europe/Berlin\" or \"Etc/UTC\"";
     if let Some(same) = zones::names().find(|known| known.eq_ignore_ascii_case(name)) {
@@ -102,7 +102,7 @@ pub(super) fn advice(name: &str) -> String {
     meant(name).map_or_else(|| EXAMPLES.to_owned(), |zone| format!("write {zone:?}"))
 }
 
-/// Minutes east of Greenwich that a text such as `UTC-5`, `GMT+05:30`, `+0200` or `Z` says.
+/// Returns the minutes east of Greenwich of a text such as `UTC-5`, `GMT+05:30`, `+0200` or `Z`.
 fn offset(name: &str) -> Option<i32> {
     let upper: String = name.to_ascii_uppercase().chars().filter(|c| !c.is_whitespace() && *c != '_').collect();
     let text = upper.strip_prefix("ETC/").unwrap_or(&upper);
@@ -132,11 +132,11 @@ fn offset(name: &str) -> Option<i32> {
     (hours <= 14 && minutes < 60).then_some(sign * (hours * 60 + minutes))
 }
 
-/// The zone that has this offset all year, if it has one of its own.
+/// Returns the zone that has this offset all year, if there is one.
 fn fixed(minutes: i32) -> Option<String> {
     match (minutes / 60, minutes % 60) {
         (0, 0) => Some("Etc/UTC".to_owned()),
-        // The signs of these names are those of POSIX: west is plus.
+        // The signs in these names follow POSIX: west is positive.
         (hours @ 1..=14, 0) => Some(format!("Etc/GMT-{hours}")),
         (hours @ -12..=-1, 0) => Some(format!("Etc/GMT+{}", -hours)),
         _ => PARTS_OF_HOURS.iter().find(|(known, _)| *known == minutes).map(|(_, zone)| (*zone).to_owned()),
@@ -154,7 +154,7 @@ fn explained(minutes: i32) -> String {
     }
 }
 
-/// `+5:30`, `−` as `-`, nothing for zero.
+/// Formats an offset as `+5:30`; empty for zero.
 fn signed(minutes: i32) -> String {
     let (sign, size) = (if minutes < 0 { '-' } else { '+' }, minutes.abs());
     match (size / 60, size % 60) {
@@ -164,7 +164,7 @@ fn signed(minutes: i32) -> String {
     }
 }
 
-/// A place that is misspelt, or written without its region or with a wrong one.
+/// Finds a place that is misspelt, or written without its region or with a wrong one.
 fn meant(name: &str) -> Option<&'static str> {
     if name.contains(|c: char| c.is_ascii_digit() || matches!(c, '+' | ':')) {
         return None;
@@ -182,7 +182,7 @@ fn meant(name: &str) -> Option<&'static str> {
             return Some(zone);
         }
     }
-    // Short words without a region are abbreviations, of which each differs from another by a letter.
+    // Short words without a region are abbreviations, each of which differs from another one by a letter.
     let mistakes = match name.len() {
         ..6 => return None,
         6..12 => 1,
@@ -199,7 +199,7 @@ fn meant(name: &str) -> Option<&'static str> {
     one_clock(&nearest)
 }
 
-/// The first of these zones, if the clocks of all show the same.
+/// Returns the first of these zones if the clocks of all are the same.
 fn one_clock(names: &[&'static str]) -> Option<&'static str> {
     let first = names.first()?;
     names.iter().all(|name| zones::clock(name) == zones::clock(first)).then_some(*first)
@@ -256,7 +256,7 @@ mod tests {
         assert!(zones::find("EST5EDT").is_some());
     }
 
-    /// The tables against the database itself, at noon of each day of a year.
+    /// Compares the tables with the database, at noon of each day of a year.
     #[test]
     fn what_is_proposed_has_the_offset_that_is_meant() {
         let days = || (0..366).map(|day| 1_798_761_600 + day * 86_400);

@@ -1,4 +1,4 @@
-//! Time zones by name, as src/build.rs wrote them from the IANA database: the image has no `/usr/share/zoneinfo`.
+//! Time zones by name, written by src/build.rs from the IANA database, since the image has no `/usr/share/zoneinfo`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::scaling::cron::Zone;
 
 const ZONES: &str = include_str!(concat!(env!("OUT_DIR"), "/zones.txt"));
 
-/// The zone of this very name, upper and lower case as the database has it.
+/// Returns the zone of exactly this name, case included.
 pub(super) fn find(name: &str) -> Option<Arc<Zone>> {
     let mut line = lines().find(|(known, _)| *known == name)?.1.split(' ');
     let rule = TimeZone::posix(line.next()?).ok()?;
@@ -24,12 +24,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     lines().map(|(name, _)| name)
 }
 
-/// What the clocks of a zone show from now on, in a form that can only be compared.
+/// Returns the future clock of a zone, in a form that can only be compared.
 pub(super) fn clock(name: &str) -> Option<&'static str> {
     lines().find(|(known, _)| *known == name).map(|(_, clock)| clock)
 }
 
-/// Names, and what there is to know of each.
+/// Names, with the data of each.
 fn lines() -> impl Iterator<Item = (&'static str, &'static str)> {
     ZONES.lines().filter_map(|line| line.split_once(' '))
 }
@@ -42,7 +42,7 @@ mod tests {
 
     use super::*;
 
-    /// Every zone against the whole database: at each change of its clocks in two decades, and around it.
+    /// Compares every zone with the whole database, at and around each change of its clocks in two decades.
     #[test]
     fn every_zone_keeps_its_future() {
         let from: Timestamp = "2025-01-01T00:00:00Z".parse().expect("a time");

@@ -71,12 +71,12 @@ fn a_cluster_wide_one_serves_whom_its_annotations_name() {
         assert_eq!(rig.events.iter().rfind(|event| event.reason == "KEDAScalerFailed").unwrap().note, expected);
         assert_eq!(conditions(&rig, "shop")[0], "Ready=False TriggerError");
     }
-    // Named, it is used at once.
+    // Once allowed, it is used at once.
     found.allowed = Allowed::read(Some("other, def*"), Some("prometheus:9090"));
     rig.cluster.put_authentication(found.clone());
     rig.seconds(2);
     assert_eq!((rig.polls.len(), &*conditions(&rig, "shop")[0]), (1, "Ready=True ScaledObjectReady"));
-    // And named no longer, it is not.
+    // When no longer allowed, it is not used.
     found.allowed = Allowed::read(Some("other"), None);
     rig.cluster.put_authentication(found);
     rig.seconds(60);

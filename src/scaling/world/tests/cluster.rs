@@ -1,5 +1,5 @@
-//! A small API server: it holds the objects, carries out writes with their preconditions, collects
-//! garbage, and says what its watches would show.
+//! A small API server: holds the objects, carries out writes with their preconditions, collects garbage, and returns
+//! what its watches would show.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(super) struct Cluster {
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     /// Names of HPAs that the API server refuses as invalid.
     pub(super) refused_hpas: Vec<String>,
-    /// It is too old to know the tolerance of an HPA, and drops it.
+    /// It is too old for the tolerance of an HPA, and drops the field.
     pub(super) knows_no_tolerance: bool,
     /// What the watches have not delivered yet.
     pub(super) echoes: Vec<Event>,
@@ -95,7 +95,7 @@ impl Cluster {
         }
     }
 
-    /// `kubectl delete`: finalizers hold the object.
+    /// Like `kubectl delete`: finalizers delay the deletion.
     pub(super) fn delete_object(&mut self, key: &ObjectKey) {
         let Some(mut object) = self.objects.get(key).cloned() else {
             return;
@@ -256,7 +256,7 @@ impl Cluster {
     }
 }
 
-/// The new spec with the identity and the status of the old HPA.
+/// Returns the new spec with the identity and the status of the old HPA.
 fn over(old: &ObservedHpa, new: ObservedHpa) -> ObservedHpa {
     ObservedHpa {
         uid: old.uid.clone(),
@@ -275,7 +275,7 @@ fn merged(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTr
     all
 }
 
-/// A desired HPA as the API server would show it.
+/// Returns a desired HPA as the API server would show it.
 pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
     let owner = &desired.owner;
     ObservedHpa {
@@ -304,7 +304,7 @@ pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
     }
 }
 
-/// A merge patch: only what differs between `before` and `after` is sent.
+/// Applies a merge patch with the differences between `before` and `after`.
 fn merge(stored: &Status, before: &Status, after: &Status) -> Status {
     let mut status = stored.clone();
     macro_rules! field {

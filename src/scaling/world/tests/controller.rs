@@ -1,5 +1,5 @@
-//! An HPA controller for the small API server: what kube-controller-manager does with the HPAs there, by flags that
-//! vary. It reads the metrics as the API would serve them.
+//! An HPA controller for the small API server, with the flags of kube-controller-manager. It reads the metrics as the
+//! API would serve them.
 
 use super::*;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
@@ -12,12 +12,12 @@ pub(super) struct Controller {
     pub(super) sync_ms: i64,
     pub(super) window_ms: i64,
     pub(super) tolerance: f64,
-    /// The API of the metrics is somebody else's.
+    /// Another server serves the metrics API.
     pub(super) is_foreign: bool,
-    /// The API server names it in managedFields.
+    /// The API server records it in managedFields.
     pub(super) is_named: bool,
     pub(super) memory: Vec<(UnixMillis, u32)>,
-    /// What it did: when, from, to.
+    /// Its changes: when, from, to.
     pub(super) moves: Vec<(UnixMillis, u32, u32)>,
 }
 
@@ -94,7 +94,7 @@ impl Controller {
         self.say(rig, hpa, current, wanted, &[able(reason), ("ScalingActive", true, "ValidMetricFound"), limited]);
     }
 
-    /// What one metric asks for, with the tolerance of the flag.
+    /// Returns what one metric asks for, with the tolerance of the flag.
     fn ask(&self, rig: &Rig, metric: &HpaMetric, current: u32) -> Result<u32, String> {
         let HpaMetric::External { name, target, .. } = metric else { return Err("not external".to_owned()) };
         if self.is_foreign {

@@ -1,4 +1,4 @@
-//! From a fresh object to a scaling one, and what keeps it from there.
+//! From a fresh object to one that scales, and what prevents that.
 
 use std::sync::Arc;
 

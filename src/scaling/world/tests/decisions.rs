@@ -16,7 +16,7 @@ fn decisions(rig: &Rig) -> Vec<&Decision> {
     decisions.collect()
 }
 
-/// Reason, most that is asked for, and what limits it, of the newest decision.
+/// Reason, highest proposal, and its limit, of the newest decision.
 fn last(rig: &Rig) -> (&'static str, Option<u32>, Option<Limit>) {
     let decision = *decisions(rig).last().unwrap();
     (decision.reason.id(), decision.proposal().map(|proposal| proposal.replicas), decision.limited_by())
@@ -83,7 +83,7 @@ fn a_state_that_lasts_is_one_decision() {
     let mut rig = shop(3, 30.0, quick);
     rig.seconds(10);
     rig.clear();
-    // A value that changes with each poll changes no decision.
+    // A value that changes with each poll does not change the decision.
     for value in 0..200 {
         rig.set_answer("up", Answer::Value(30.0 + f64::from(value)));
         rig.seconds(3);

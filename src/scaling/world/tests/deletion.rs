@@ -1,4 +1,4 @@
-//! The end of an object, seen or unseen.
+//! The deletion of an object, observed or missed.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn a_target_that_is_gone_holds_no_deletion_up() {
     assert!(rig.cluster.objects.is_empty());
 }
 
-/// A target that cannot be read just now is not a target that is gone.
+/// A target that cannot be read at the moment is not a deleted target.
 #[test]
 fn a_count_is_restored_though_the_first_reads_of_the_target_fail() {
     let deleted = || {
@@ -62,7 +62,7 @@ fn a_count_is_restored_though_the_first_reads_of_the_target_fail() {
     let replicas = |rig: &Rig| rig.cluster.workloads.values().next().unwrap().replicas;
     let mut rig = Rig::new(deleted());
     rig.target_fault = Some("the api server was too slow".to_owned());
-    // The first was asked before.
+    // The first read was sent before.
     rig.restart(Vec::new());
     rig.seconds(15);
     assert!(rig.cluster.objects.contains_key(&key("shop")));
@@ -70,7 +70,7 @@ fn a_count_is_restored_though_the_first_reads_of_the_target_fail() {
     rig.seconds(15);
     assert_eq!(replicas(&rig), 1);
     assert!(rig.cluster.objects.is_empty());
-    // And one that is never answered holds no deletion up for ever.
+    // A read that is never answered does not block the deletion for ever.
     let mut rig = Rig::new(deleted());
     rig.target_fault = Some("the api server was too slow".to_owned());
     rig.restart(Vec::new());

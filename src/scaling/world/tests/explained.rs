@@ -1,5 +1,5 @@
-//! `hpalite why` over simulated histories in a real file: each claim is derived again from the file's views by SQL
-//! and a few lines of arithmetic, none of which explaining uses, and compared with what was really done.
+//! `hpalite why` over simulated histories in a real file: each claim is derived again from the file's views by SQL and
+//! some arithmetic that the explanation does not use, and compared with what was really done.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn every_claim_is_derived_from_rows_and_refuted_by_none() {
             moment.check(&report, &mut seen);
         }
     }
-    // The property says nothing of what never comes up.
+    // The property says nothing about claims that never occur.
     for kind in [
         "Moved",
         "Seen",
@@ -61,18 +61,18 @@ fn every_claim_is_derived_from_rows_and_refuted_by_none() {
     }
 }
 
-/// What really happened, and the file.
+/// What really happened, and the file about it.
 struct Story {
     _folder: tempfile::TempDir,
     path: PathBuf,
     file: Connection,
     from: i64,
     to: i64,
-    /// Since when the object has these pauses.
+    /// When the object's pauses changed.
     pauses: Vec<(i64, bool)>,
     controller: Controller,
     restarts: Vec<i64>,
-    /// When the controller was started anew.
+    /// When the controller was restarted.
     forgot: Vec<i64>,
     moments: Vec<i64>,
 }
@@ -220,7 +220,7 @@ fn simulate(seed: u64) -> Story {
     store.flush().unwrap();
     assert!(store.stop(Duration::from_secs(30)).complete);
     let file = Connection::open(&path).unwrap();
-    // The store's own start is of today.
+    // The row that the store itself wrote has today's time.
     file.execute("DELETE FROM process_run", []).unwrap();
     for at in &restarts {
         let insert = "INSERT INTO process_run (version, started_at_unix_ms, state) VALUES ('0', ?1, 'running')";
@@ -261,7 +261,7 @@ impl Story {
         u32::try_from(self.count(sql, [at])).unwrap()
     }
 
-    /// What each sample of the stretch asked for, by the plain division; without a number, what a fallback made of it.
+    /// What each sample of this period asked for, by plain division; without a number, the result of the fallback.
     fn asks(&self, from: i64, to: i64) -> Vec<(i64, String, u32)> {
         let sql = "SELECT at_unix_ms, metric_name, coalesce(value, (SELECT iif(fallback, t.value, NULL) FROM v_decision_trigger t \
                        WHERE t.metric_name = s.metric_name AND t.at_unix_ms <= s.at_unix_ms AND EXISTS (SELECT 1 FROM error_period e \
@@ -285,7 +285,7 @@ impl Story {
         self.pauses.iter().rev().find(|(since, _)| *since <= at).unwrap().1
     }
 
-    /// Whether the pause is as it was for so long.
+    /// Returns whether the pause has been the same for long enough.
     fn is_settled(&self, at: i64) -> bool {
         let changes = self.pauses.iter().map(|(since, _)| *since).chain(self.restarts.iter().copied());
         changes.filter(|since| *since <= at).all(|since| at - since > 20_000)
@@ -333,7 +333,7 @@ impl Moment<'_> {
         }
     }
 
-    /// `at` is the moment of the sentence.
+    /// `at` is the time of the sentence.
     fn verify(&self, claim: &Claim, at: i64) -> Result<(), String> {
         let story = self.story;
         let ok = |is: bool, what: &str| if is { Ok(()) } else { Err(what.to_owned()) };
@@ -468,7 +468,7 @@ impl Moment<'_> {
                 ok(least == u64::from(*min) && story.replicas(at) == *min, "above it")
             }
             Claim::Tolerance { is_own, .. } => {
-                // A move of the HPA within the default refutes it.
+                // Refuted by a move of the HPA that is within the default.
                 let moves = story.controller.moves.iter().filter(|(when, ..)| when.0 < at - 60_000);
                 let near = moves.filter(|(when, from, to)| {
                     let asked = story.asks(when.0 - 40_000, when.0).into_iter().map(|(_, _, count)| count);
@@ -491,13 +491,13 @@ impl Moment<'_> {
                     story.asks(*sample_at, *sample_at).iter().any(|(_, _, count)| *count > to),
                     "nothing more was asked for",
                 )?;
-                // It is about what the flag says, unless the controller forgot in between.
+                // The claim is about the flag's value, unless the controller was restarted in between.
                 let slack = story.controller.sync_ms + 16_000;
                 let forgot = story.forgot.iter().any(|when| *when > sample_at - slack && when <= at);
                 ok(forgot || seconds * 1000 + slack >= story.controller.window_ms, "far less than the flag says")
             }
             Claim::Window(Window::Default) => {
-                // A scale-in of the HPA sooner after it had scaled out refutes it, unless the count stood longer since.
+                // Refuted by an HPA's scale-in sooner after its scale-out, unless the count was constant for longer.
                 let own = &story.spec(at)["advanced"];
                 ok(own.is_null(), "its behavior has a window")
             }
@@ -521,7 +521,7 @@ impl Moment<'_> {
         }
     }
 
-    /// Who is observed did it; who is inferred has a row that says why.
+    /// An observed author made the change; an inferred one has a row that says why.
     fn author(&self, at: i64, from: u32, to: u32, by: &Attribution) -> Result<(), String> {
         let story = self.story;
         let near = |when: &UnixMillis| (0..=10_000).contains(&(at - when.0));

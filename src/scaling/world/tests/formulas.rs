@@ -1,4 +1,4 @@
-//! A formula over two triggers: what it decides, what reads see, and what happens while one fails.
+//! A formula over two triggers: its decisions, what reads see, and what happens while one trigger fails.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, Modifiers};
 use crate::scaling::view::Reading;
 
-/// Triggers `a` of query `up` and `b` of query `down`, with a formula over them.
+/// Returns triggers `a` with query `up` and `b` with query `down`, and a formula over them.
 fn formula(replicas: u32, text: &str, (a, b): (f64, f64), change: impl FnOnce(&mut Definition)) -> Rig {
     let mut rig = shop(replicas, a, |definition| {
         definition.triggers = vec![testing::trigger(0, "up"), testing::trigger(1, "down")];
@@ -29,7 +29,7 @@ fn modifiers(definition: &mut Definition) -> &mut Modifiers {
     definition.modifiers.as_mut().unwrap()
 }
 
-/// What a read of the composite metric gives.
+/// Returns the result of reading the composite metric.
 fn read(rig: &Rig) -> Result<f64, String> {
     let view = &rig.views[&key("shop")];
     let metric = view.metrics.iter().find(|metric| &*metric.name == composite::NAME).unwrap();
@@ -88,7 +88,7 @@ fn one_metric_stands_for_the_triggers() {
     });
     let series = series.unwrap();
     assert_eq!((series.len(), series[2].kind.as_str(), series[2].threshold), (3, "formula", 10.0005));
-    // And back: nothing of it stays.
+    // And back: no trace of it is left.
     rig.edit(&key("shop"), |object| redefine(object, |d| d.modifiers = None));
     rig.seconds(15);
     assert_eq!(rig.object("shop").status.composite_scaler_name, None);
@@ -181,7 +181,7 @@ fn coalescing_survives_a_failure_that_is_handed_to_it() {
     assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=True FallbackExists");
     let health = &rig.object("shop").status.health;
     assert!(health["s0-prometheus"].failing && !health["s1-prometheus"].failing);
-    // Both gone: nothing is left but the fallback's replicas.
+    // Both have failed, so that only the fallback's replicas are left.
     rig.set_answer("down", failed("down"));
     rig.seconds(25);
     assert_eq!(read(&rig), Ok(40.0));
@@ -201,7 +201,7 @@ fn what_is_nil_and_not_coalesced_holds_and_says_why() {
     let message = "formula, column 3: + cannot be used between nil and a number; a is nil: no such host";
     assert_eq!(read(&rig), Err(message.to_owned()));
     assert_eq!(scales(&rig), []);
-    // No fallback is to come: the threshold is passed.
+    // No fallback will follow: the threshold is exceeded.
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
     assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=False ScalerNotActive");
 }
@@ -217,7 +217,7 @@ fn other_fallbacks_stand_in_for_the_result() {
         rig.seconds(40);
         assert_eq!(read(&rig), Ok(expected), "{behavior:?}");
     }
-    // By the target and the type of the formula, not of the trigger.
+    // By the target and the type of the formula, not those of the trigger.
     let mut rig = formula(2, "a * b", (0.0, 0.0), |definition| {
         fallback(Static)(definition);
         modifiers(definition).metric_type = MetricType::Value;

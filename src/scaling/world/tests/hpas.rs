@@ -1,4 +1,4 @@
-//! The HPA: whose it is, keeping it as it should be, and who may have the target.
+//! The HPA: its owner, repairing it, and which object may have the target.
 
 use super::cluster::deleted;
 use super::*;
@@ -70,7 +70,7 @@ fn the_late_end_of_an_earlier_one_is_not_the_end_of_this() {
     assert_eq!(rig.kinds(), [""; 0]);
 }
 
-/// A list may be older than the answer to a write of ours that came while it was read.
+/// A list may be older than the answer to a write that came while it was read.
 #[test]
 fn a_list_that_lacks_what_was_just_written_does_not_end_it() {
     let mut rig = shop(2, 500.0, |_| {});
@@ -78,7 +78,7 @@ fn a_list_that_lacks_what_was_just_written_does_not_end_it() {
     let mut again = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
     again.uid = "again".to_owned();
     rig.clear();
-    // The answer is given by hand.
+    // The test gives the answer itself.
     rig.write_ms = 3_600_000;
     rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
     rig.seconds(2);
@@ -110,7 +110,7 @@ fn a_rename_removes_the_old_one_first() {
     rig.clear();
     rig.edit(&key("shop"), |object| {
         redefine(object, |d| d.hpa_name = "mine".to_owned());
-        // Lost, by a restore from a backup for instance.
+        // The name in the status is lost, for example by a restore from a backup.
         object.status.hpa_name = None;
     });
     rig.seconds(5);
@@ -124,7 +124,7 @@ fn a_second_object_on_the_target_waits_until_the_first_is_gone() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     let mut second = fresh("alpha", "web", testing::definition());
-    // Older, and still second: the target has an owner.
+    // It is older, but comes second: the target has an owner.
     second.created_at = UnixMillis(-5);
     rig.cluster.put_object(second);
     rig.seconds(5);
@@ -134,7 +134,7 @@ fn a_second_object_on_the_target_waits_until_the_first_is_gone() {
          'apps/v1.Deployment' is already managed by the ScaledObject 'shop'"
     );
     assert!(!rig.has_hpa("keda-hpa-alpha"));
-    // While the first is paused its HPA is away, and the target is still its own.
+    // While the first is paused it has no HPA, but still owns the target.
     rig.annotate(&key("shop"), |object| object.pause.paused = true);
     rig.seconds(60);
     assert!(!rig.has_hpa("keda-hpa-alpha"));
@@ -246,7 +246,7 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     assert!(rig.has_hpa("keda-hpa-shop"));
 }
 
-/// An API server that does not know a field drops it; to write it again would not help.
+/// An API server that does not know a field drops it, so writing it again would not help.
 #[test]
 fn a_field_that_the_api_server_drops_is_written_once() {
     let rules = crate::scaling::model::ScalingRules { tolerance: Some("100m".to_owned()), ..Default::default() };
@@ -259,13 +259,13 @@ fn a_field_that_the_api_server_drops_is_written_once() {
         rig.kinds().into_iter().filter(|kind| *kind != "Status").collect::<Vec<_>>()
     };
     assert_eq!(written(&mut rig), ["CreateHpa"]);
-    // An edit by hand is undone all the same, and once.
+    // A manual edit is still undone, once.
     let mut hpa = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
     hpa.max_replicas = 7;
     rig.cluster.put_hpa(hpa);
     assert_eq!(written(&mut rig), ["ReplaceHpa"]);
     assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].max_replicas, 100);
-    // So is another wish.
+    // A changed definition is written as well.
     rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 9));
     assert_eq!(written(&mut rig), ["ReplaceHpa"]);
 }

@@ -10,7 +10,7 @@ use crate::scaling::view::Reading;
 use crate::scaling::world::World;
 
 impl World {
-    /// Panics with what is wrong.
+    /// Panics with the violated invariant.
     pub(super) fn check_invariants(&self) {
         assert!(self.outbox.dirty.is_empty(), "nobody is left to be looked at");
         assert!(self.outbox.commands.is_empty(), "everything wanted was handed out");
@@ -25,7 +25,7 @@ impl World {
             assert!(users.is_some_and(|users| users.contains(key)), "{key}: target index");
             assert_eq!(object.is_starved, self.outbox.starved.contains(key), "{key}: queue for writes");
         }
-        // Those of objects that are gone are counted until their answer comes.
+        // Those of deleted objects are counted until they are answered.
         assert!(in_flight <= self.outbox.writes_in_flight);
         if !self.outbox.starved.is_empty() {
             assert_eq!(self.outbox.writes_in_flight, self.settings.writes_max);
@@ -35,7 +35,7 @@ impl World {
         self.check_ages();
     }
 
-    /// Reconciling what is settled would change nothing.
+    /// Reconciling a settled object must not change anything.
     fn check_settled(&self, key: &ObjectKey, object: &Object) {
         if !object.is_settled || object.needs_a_look() {
             return;
@@ -82,18 +82,18 @@ impl World {
         }
     }
 
-    /// Nobody is served a reading older than it may be, and silence is noticed in time.
+    /// No sample is served beyond its age limit, and silence is noticed in time.
     fn check_ages(&self) {
         for (key, object) in self.objects.iter() {
             let silent_at = object.triggers.iter().filter_map(|state| state.silent_at).min();
             assert_eq!(self.outbox.silences.get(key), silent_at, "{key}");
             assert!(silent_at.is_none_or(|at| at > self.now), "{key}: silent and not noticed");
             let limit = object.age_limit(self.settings.query_timeout);
-            // Those from before are asked again, and those who serve look at the age themselves.
+            // After a standstill everything is polled again, and the server checks ages itself.
             if self.woke_at.is_some_and(|at| self.now.since(at) <= limit) {
                 continue;
             }
-            // As published, but for steps of the clock since then.
+            // As published, except for later steps of the clock.
             for metric in &object.view(limit, self.now).metrics {
                 if let (Reading::Value { at, .. }, Some(limit)) = (&metric.reading, metric.age_limit) {
                     let age = self.now.since(*at);
@@ -127,7 +127,7 @@ impl World {
     }
 }
 
-/// A slot's write is known, of its kind, and the only one.
+/// The write in a slot is known, of the slot's kind, and the only one.
 fn check_slots(object: &Object) {
     let key = &object.spec.key;
     let slots = &object.slots;

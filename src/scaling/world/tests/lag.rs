@@ -1,11 +1,11 @@
-//! Watches that are behind: nothing follows from what they do not show before the API server has said so.
+//! Watches that are behind: nothing follows from what they do not show until the API server has confirmed it.
 
 use super::cluster::deleted;
 use super::*;
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
 
-/// Applies a workload of which no watch says anything yet.
+/// Applies a workload that no watch has shown yet.
 fn unseen(rig: &mut Rig, workload: Workload) {
     rig.cluster.put_workload(&deployment(), workload);
     rig.cluster.echoes.clear();
@@ -26,7 +26,7 @@ fn a_target_that_was_applied_together_with_its_object_is_not_missing() {
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert!(rig.has_hpa("keda-hpa-shop"));
     assert_eq!(rig.object("shop").status.original_replica_count, Some(2));
-    // The watch catches up: no news.
+    // The watch catches up, which changes nothing.
     rig.clear();
     rig.set_replicas("web", 2);
     rig.seconds(60);
@@ -55,7 +55,7 @@ fn a_target_that_was_replaced_is_not_missing() {
     gone(&mut rig, "web");
     rig.seconds(20);
     assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
-    // Now it goes for good, which a read must find out, even one that was sent before it went.
+    // Now it is deleted for good, which a read must find out, even one that was sent before.
     let id = (deployment(), "default".to_owned(), "web".to_owned());
     rig.cluster.remove_workload(&id);
     rig.seconds(5);
@@ -68,7 +68,7 @@ fn a_target_that_went_while_it_was_being_read_is_read_again() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     gone(&mut rig, "web");
-    // The read that this caused still found it.
+    // The read that this caused has still found it.
     let id = (deployment(), "default".to_owned(), "web".to_owned());
     rig.cluster.workloads.remove(&id);
     gone(&mut rig, "web");

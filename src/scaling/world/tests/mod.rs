@@ -1,6 +1,6 @@
 //! The world against a small API server on a virtual clock: scenarios by theme, and a simulation.
 
-// A failing seed has to say which one it is.
+// A failing test must print its seed.
 #![allow(clippy::print_stderr)]
 
 mod cluster;
@@ -57,7 +57,7 @@ fn workload(name: &str, replicas: u32) -> Workload {
     }
 }
 
-/// Fresh from the user: neither claimed nor with a status.
+/// Returns an object as created by a user: neither claimed nor with a status.
 fn fresh(name: &str, target: &str, definition: Definition) -> ScaledObject {
     let mut definition = definition;
     definition.hpa_name = format!("keda-hpa-{name}");
@@ -81,12 +81,12 @@ fn redefine(object: &mut ScaledObject, change: impl FnOnce(&mut Definition)) {
     object.definition = Ok(Arc::new(definition));
 }
 
-/// One object `shop` on the Deployment `web`, whose query `up` is answered with `value`.
+/// One object `shop` with the Deployment `web`, whose query `up` is answered with `value`.
 fn shop(replicas: u32, value: f64, change: impl FnOnce(&mut Definition)) -> Rig {
     shop_among(replicas, value, change, |_| {})
 }
 
-/// The same with something else in the cluster from the start.
+/// The same, with additional objects in the cluster.
 fn shop_among(replicas: u32, value: f64, change: impl FnOnce(&mut Definition), add: impl FnOnce(&mut Cluster)) -> Rig {
     let mut definition = testing::definition();
     change(&mut definition);
@@ -122,7 +122,7 @@ impl Rig {
         self.cluster.hpas.contains_key(&id)
     }
 
-    /// `Ready=True ScaledObjectReady`, for instance.
+    /// For example `Ready=True ScaledObjectReady`.
     fn condition(&self, name: &str, kind: ConditionKind) -> String {
         self.object(name).status.condition(kind).map_or_else(|| "none".to_owned(), short)
     }

@@ -1,4 +1,4 @@
-//! Pausing, one way or altogether, and going on.
+//! Pausing, in one direction or fully, and resuming.
 
 use super::*;
 

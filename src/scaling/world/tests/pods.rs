@@ -1,4 +1,4 @@
-//! Triggers that count pods: who has them counted, and what a count leads to.
+//! Triggers that count pods: which are counted, and what follows from a count.
 
 use super::*;
 use crate::scaling::event::{Event, Record};
@@ -9,7 +9,7 @@ fn selection(app: &str) -> PodSelection {
     PodSelection { selector: format!("app={app}").into(), group_by_node: false }
 }
 
-/// One replica for each pod of `app`.
+/// A trigger that asks for one replica per pod of `app`.
 fn counting(index: u16, app: &str) -> Trigger {
     Trigger {
         kind: "kubernetes-workload".to_owned(),
@@ -43,7 +43,7 @@ fn a_count_is_acted_on_without_waiting_for_a_poll_cycle() {
     assert_eq!(rig.replicas("web"), 1, "activated at once, the interval is 30 s");
     assert!(rig.polls.is_empty(), "nobody is asked");
     let samples = rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count();
-    // The same count again is no news.
+    // The same count again has no effect.
     counted(&mut rig, "worker", Ok(3));
     assert_eq!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count(), samples);
     // And the poll cycles go on with what is known.
@@ -104,7 +104,7 @@ fn only_what_is_wanted_is_counted() {
         std::mem::take(&mut rig.selected)
     };
     let nothing: Vec<Vec<PodSelection>> = Vec::new();
-    // A selection that stays is not counted anew.
+    // An unchanged selection is not counted again.
     assert_eq!(changed(&|d| d.max_replicas = 7), nothing);
     assert_eq!(changed(&|d| d.triggers = vec![counting(0, "b")]), [[selection("b")]]);
     assert_eq!(changed(&|d| d.triggers = vec![testing::trigger(0, "load")]), [[]]);
@@ -112,6 +112,6 @@ fn only_what_is_wanted_is_counted() {
     rig.cluster.delete_object(&key("shop"));
     rig.seconds(5);
     assert_eq!(rig.selected, [[]]);
-    // A count that comes late finds nobody.
+    // A late count finds no object.
     counted(&mut rig, "c", Ok(9));
 }

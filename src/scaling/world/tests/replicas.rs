@@ -1,11 +1,11 @@
-//! What is recorded of the target's replicas: the first look, changes, who made them, and scale-ins without a number.
+//! What is recorded of the target's replicas: first sight, changes, their authors, and scale-ins without a number.
 
 use super::*;
 use crate::scaling::attribution::Attribution;
 use crate::scaling::event::{Missing, Record};
 use crate::scaling::reason::Reason;
 
-/// `from`, `to` and who, as recorded first.
+/// `from`, `to` and author as first recorded.
 fn changes(rig: &Rig) -> Vec<(Option<u32>, u32, Option<String>)> {
     let text = |by: &Option<Attribution>| by.as_ref().map(ToString::to_string);
     let of = |record: &Record| match record {
@@ -45,7 +45,7 @@ fn an_object_that_never_changes_is_seen_once() {
         );
         rig.seconds(100);
         assert_eq!(changes(&rig).iter().map(|(from, to, _)| (*from, *to)).collect::<Vec<_>>(), [(None, 2)]);
-        // The next process knows from the history, and only a change is news.
+        // The next process knows it from the history, and records only changes.
         let state = |replicas| crate::scaling::event::RestoredState {
             key: key("shop"),
             uid: "uid-shop".to_owned(),
@@ -59,7 +59,7 @@ fn an_object_that_never_changes_is_seen_once() {
         rig.restart(vec![state((1, 4))]);
         rig.seconds(100);
         assert_eq!(changes(&rig).iter().map(|(from, to, _)| (*from, *to)).collect::<Vec<_>>(), [(Some(4), 2)]);
-        // Of an older generation, whose target may have been another.
+        // A record of an older generation, whose target may have been another, does not count.
         rig.clear();
         rig.restart(vec![state((0, 4))]);
         rig.seconds(100);
@@ -94,24 +94,24 @@ fn who_changed_replicas_is_said_once_it_is_known() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(50);
     rig.clear();
-    // The HPA scales first and says so afterwards; the API server names nobody.
+    // The HPA scales first and updates its status later; managedFields name nobody.
     rig.set_replicas("web", 7);
     rig.seconds(1);
     assert_eq!((changes(&rig), attributed(&rig)), (vec![(Some(2), 7, None)], vec![]));
     hpa_says(&mut rig, 7);
     assert_eq!(attributed(&rig), [(2, 7, "the HPA (inferred)".to_owned())]);
-    // It may be heard first.
+    // The status may come first.
     rig.clear();
     hpa_says(&mut rig, 9);
     rig.set_replicas("web", 9);
     rig.seconds(1);
     assert_eq!((changes(&rig), attributed(&rig)), (vec![(Some(7), 9, Some("the HPA (inferred)".to_owned()))], vec![]));
-    // Nobody owns up.
+    // Nobody claims the change.
     rig.clear();
     rig.set_replicas("web", 3);
     rig.seconds(20);
     assert_eq!(attributed(&rig), [(9, 3, "someone else (inferred)".to_owned())]);
-    // Nor to the first of two.
+    // Nor the first of two changes.
     rig.clear();
     rig.set_replicas("web", 4);
     rig.seconds(1);
@@ -151,7 +151,7 @@ fn a_scale_in_without_a_number_says_so_once() {
     let details: Vec<String> = decisions(&rig);
     let last = "no trigger is active, cooldown over; s0-prometheus has no series, which reads as 0 (ignoreNullValues)";
     assert!(details.iter().any(|text| text == last), "{details:?}");
-    // With series again there is nothing to say.
+    // With series again there is nothing to report.
     rig.clear();
     rig.set_answer("up", Answer::Value(500.0));
     rig.seconds(60);

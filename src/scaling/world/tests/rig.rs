@@ -1,4 +1,4 @@
-//! Runs a world against the small API server, on a virtual clock.
+//! Runs a world against the small API server on a virtual clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use crate::scaling::model::{
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World, watched_workloads};
 
-/// Something that is under way.
+/// Something under way.
 enum Item {
     Write(Write),
-    /// A question, and how many milliseconds it takes; it is answered at the end.
+    /// A poll and its duration in milliseconds, after which it is answered.
     Poll(PollJob, i64),
     Event(Event),
     Echo(Event),
 }
 
-/// How the network treats what passes over it.
+/// How the network treats messages.
 pub(super) struct Network {
     pub(super) random: fastrand::Rng,
-    /// Writes, answers and watches are late, lost or refused at random.
+    /// Whether writes, answers and watch events are randomly late, lost or refused.
     pub(super) is_faulty: bool,
 }
 
@@ -47,22 +47,22 @@ pub(super) struct Rig {
     pub(super) cluster: Cluster,
     pub(super) now: UnixMillis,
     pub(super) network: Network,
-    /// Query to answer; a query without one is answered with an empty result.
+    /// Query to answer; other queries have an empty result.
     pub(super) answers: HashMap<String, Answer>,
-    /// Queries whose answers take longer.
+    /// Queries with slower answers, and their duration.
     pub(super) slow: HashMap<String, i64>,
-    /// Answers take this long.
+    /// Duration of a poll.
     pub(super) poll_ms: i64,
-    /// Writes are carried out after this long.
+    /// Time until a write is carried out.
     pub(super) write_ms: i64,
-    /// And their answers come this much later.
+    /// Time from there until its answer arrives.
     pub(super) answer_ms: i64,
-    /// Reads of custom targets fail with this.
+    /// The error of reads of custom targets.
     pub(super) target_fault: Option<String>,
     pub(super) ready_pods: u32,
-    /// What selections of pods have; none of others.
+    /// The counts of selections of pods; others have none.
     pub(super) pods: HashMap<PodSelection, Result<u32, PollError>>,
-    /// What was to be counted, each time that changed.
+    /// The selections to be counted, each time that they changed.
     pub(super) selected: Vec<Vec<PodSelection>>,
     pub(super) writes: Vec<(UnixMillis, Write)>,
     pub(super) events: Vec<KubeEvent>,
@@ -73,7 +73,7 @@ pub(super) struct Rig {
     pub(super) polls_in_flight: usize,
     /// Called after every step.
     pub(super) check: Option<fn(&mut Rig, &[Command])>,
-    /// When each object was last seen active, by the model's own record.
+    /// When each object was last active, by the test's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
     /// Prints what happens.
     pub(super) is_traced: bool,
@@ -109,7 +109,7 @@ impl Rig {
             world: World::new(settings.clone()),
             settings,
             cluster,
-            // A round number well after the objects' creation at 0.
+            // A round number long after the creation of the objects at 0.
             now: UnixMillis(1_000_000_000),
             network: Network { random: fastrand::Rng::with_seed(0), is_faulty: false },
             answers: HashMap::new(),
@@ -140,7 +140,7 @@ impl Rig {
         rig
     }
 
-    /// A new process on the same cluster; what the old one had under way goes unanswered.
+    /// Starts a new process on the same cluster; the old one's requests are never answered.
     pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
         self.world = World::new(self.settings.clone());
         if self.is_standby {
@@ -148,7 +148,7 @@ impl Rig {
         }
         self.queue.retain(|_, item| matches!(item, Item::Write(_)));
         for item in self.queue.values() {
-            // Carried out, if at all, by nobody's order any more.
+            // May be carried out, but nobody waits for it any more.
             if let Item::Write(write) = item {
                 let _ = self.cluster.write(write);
             }
@@ -268,7 +268,7 @@ impl Rig {
             }
             Command::CountReadyPods { object, .. } => {
                 let ready = Ok(self.ready_pods);
-                // After the metric's answer, which must wait for it.
+                // Delivered after the metric's answer, which must wait for it.
                 self.later(40, Item::Event(Event::PodsCounted { object, ready }));
             }
             Command::WatchPods { namespace, selections } => {
@@ -328,7 +328,7 @@ impl Rig {
         self.queue.insert((at, self.last_item), item);
     }
 
-    /// Puts what the cluster's watches have to say on the way.
+    /// Delivers the cluster's watch events, with a delay.
     pub(super) fn flush_echoes(&mut self) {
         for echo in std::mem::take(&mut self.cluster.echoes) {
             let delay = self.network.delay(6);
@@ -344,7 +344,7 @@ impl Rig {
         let lost =
             WriteError { kind: WriteErrorKind::Transient, message: "connection reset".to_owned(), retry_after: None };
         let result = if self.network.fails() {
-            // Half of the lost writes were carried out all the same.
+            // Half of the lost writes are carried out nevertheless.
             if self.network.random.bool() {
                 let _ = self.cluster.write(&write);
             }
@@ -405,7 +405,7 @@ impl Rig {
         self.now = end;
     }
 
-    /// The process is stopped, and goes on after this long: what came meanwhile is taken in then.
+    /// Stops the process for this long; it processes what arrived meanwhile afterwards.
     pub(super) fn stand_still(&mut self, milliseconds: i64) {
         self.now.0 += milliseconds;
     }
@@ -414,7 +414,7 @@ impl Rig {
         self.run(seconds * 1000);
     }
 
-    /// The wall clock is stepped; what is under way arrives as it would have.
+    /// Steps the wall clock; what is under way arrives as it would have.
     pub(super) fn step_clock(&mut self, milliseconds: i64) {
         let shift = |at: UnixMillis| UnixMillis(at.0 + milliseconds);
         self.now = shift(self.now);
@@ -440,7 +440,7 @@ impl Rig {
         self.events.iter().map(|event| event.reason).collect()
     }
 
-    /// A change of the spec.
+    /// Changes the spec.
     pub(super) fn edit(&mut self, key: &ObjectKey, change: impl FnOnce(&mut ScaledObject)) {
         let mut object = self.cluster.objects[key].clone();
         object.generation += 1;
@@ -448,7 +448,7 @@ impl Rig {
         self.cluster.put_object(object);
     }
 
-    /// A change of metadata.
+    /// Changes metadata.
     pub(super) fn annotate(&mut self, key: &ObjectKey, change: impl FnOnce(&mut ScaledObject)) {
         let mut object = self.cluster.objects[key].clone();
         change(&mut object);
@@ -456,7 +456,7 @@ impl Rig {
     }
 }
 
-/// What answers go by.
+/// The part of a query that selects its answer.
 fn asked(query: &Query) -> &str {
     match query {
         Query::Prometheus(source) => &source.query,

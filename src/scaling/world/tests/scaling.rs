@@ -154,7 +154,7 @@ fn somebody_else_s_move_is_looked_at_again() {
     rig.set_answer("up", Answer::Value(1.0));
     rig.seconds(5);
     rig.set_answer("up", Answer::Value(0.0));
-    // The watch is late: the write goes out with the old count and is refused.
+    // The watch is late: the write has the old count and is refused.
     let id = (deployment(), "default".to_owned(), "web".to_owned());
     rig.cluster.workloads.get_mut(&id).unwrap().replicas = 7;
     rig.seconds(36);
@@ -175,7 +175,7 @@ fn a_changed_query_is_not_answered_by_the_old_one() {
     rig.set_answer("down", Answer::Value(0.0));
     rig.annotate(&key("shop"), |object| object.pause.scale_in = true);
     rig.run(500);
-    // Under way: the answer 9. The new query says 0.
+    // The answer 9 is under way. The new query gives 0.
     rig.edit(&key("shop"), |object| {
         redefine(object, |d| d.triggers = vec![testing::trigger(0, "down")]);
     });
@@ -245,7 +245,7 @@ fn a_stepped_clock_ends_no_cooldown_and_stops_no_polling() {
 
 #[test]
 fn nothing_is_decided_before_the_first_answer() {
-    // A scale that failed asks for another decision; the new definition has no answers yet.
+    // A failed scale asks for another decision, but the new definition has no answers yet.
     let mut rig = shop(0, 5.0, |_| {});
     rig.write_ms = 300;
     rig.run(400);

@@ -1,4 +1,4 @@
-//! Answers that do not come: readings grow old, silence is an error in the end, and nobody else waits.
+//! Missing answers: samples grow old, silence becomes an error, and other objects are not delayed.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn message(rig: &Rig, name: &str) -> String {
     }
 }
 
-/// Asked every 3 s, so that its readings may be 30 s old.
+/// Polled every 3 s, so that samples may be 30 s old.
 fn quick(rig_value: f64, change: impl FnOnce(&mut Definition)) -> Rig {
     shop(2, rig_value, |d| {
         d.polling_interval = Duration::from_secs(3);
@@ -45,7 +45,7 @@ fn a_reading_has_an_age() {
     assert_eq!(message(&rig, "shop"), "no answer for more than 30 s");
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
     assert_eq!(rig.reasons(), ["KEDAScalerFailed"]);
-    // However long it lasts: no more events, no scaling, one question in flight.
+    // However long it lasts: no more events, no scaling, one poll in flight.
     rig.seconds(3_600);
     assert_eq!(rig.reasons(), ["KEDAScalerFailed"]);
     assert_eq!((rig.replicas("web"), rig.world.counts().polls_in_flight), (2, 1));
@@ -69,7 +69,7 @@ fn silence_counts_for_the_fallback_and_an_answer_ends_it() {
         d.fallback = Some(Fallback { failure_threshold: 3, replicas: 6, behavior: FallbackBehavior::Static });
     });
     rig.seconds(60);
-    // So late that it is counted as silence thrice before.
+    // So late that silence is counted three times before.
     rig.slow.insert("up".to_owned(), 60_000);
     rig.seconds(31);
     assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=False NoFallbackFound");
@@ -140,7 +140,7 @@ fn the_answer_to_an_object_that_went_has_no_effect() {
     assert_eq!((rig.world.counts().polls_in_flight, rig.world.counts().polls_waiting), (0, 0));
 }
 
-/// The process is stopped for an hour: what was last heard says to go to zero, and Prometheus says otherwise now.
+/// The process is stopped for an hour: the last sample would scale to zero, but Prometheus has another value now.
 #[test]
 fn after_standing_still_nothing_follows_from_what_was_heard_before() {
     let mut rig = quick(5.0, |d| d.cooldown_period = Duration::from_secs(600));
@@ -152,7 +152,7 @@ fn after_standing_still_nothing_follows_from_what_was_heard_before() {
     rig.set_answer("up", failed("timed out while it stood still"));
     rig.clear();
     rig.stand_still(3_600_000);
-    // First of all the answer that was under way comes in.
+    // The answer that was under way arrives first.
     rig.run(0);
     rig.set_answer("up", Answer::Value(9.0));
     assert_eq!(rig.polls.len(), 1, "asked again at once");
@@ -176,7 +176,7 @@ fn a_server_that_stays_away_after_standing_still_is_silent_in_the_end() {
     assert_eq!(message(&rig, "shop"), "no answer for more than 30 s");
 }
 
-/// The answer comes between a step of the clock and the word of it.
+/// The answer arrives between a step of the clock and the event about it.
 #[test]
 fn a_step_of_the_clock_moves_an_answer_once() {
     for step in [3_600_000, -3_600_000] {
@@ -201,7 +201,7 @@ fn a_step_of_the_clock_moves_an_answer_once() {
     }
 }
 
-/// 100 triggers of distinct queries at distinct servers that hang as long as they may, in one object or in many.
+/// 100 triggers with distinct queries at distinct servers that hang until the timeout, in one object or in many.
 #[test]
 fn a_tenant_keeps_nobody_waiting() {
     for in_one in [true, false] {

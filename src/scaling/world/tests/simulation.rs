@@ -1,4 +1,4 @@
-//! Seeded chaos: whatever happens, the rules hold; once it ends, the cluster comes to rest where a
+//! Seeded chaos: the invariants hold whatever happens, and afterwards the cluster comes to rest in the state to which a
 //! fresh world would bring it.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ const STEPS: usize = 100;
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 const TARGETS: [&str; 3] = ["web", "api", "job"];
 
-/// Two tests, since the seeds are many and the cores seldom one.
+/// Split into two tests, to use two cores for the many seeds.
 #[test]
 fn rules_hold_in_chaos_and_the_world_comes_to_rest_even() {
     run_all(0);
@@ -83,7 +83,7 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     }
     *step = STEPS;
     rig.network.is_faulty = false;
-    // What follows is long, and judged by where it ends.
+    // The rest takes long, and only its end is checked.
     rig.check = None;
     rig.slow.clear();
     rig.cluster.refused_hpas.clear();
@@ -94,13 +94,13 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     let mut found = token(&mut random);
     found.deletion_requested = false;
     rig.cluster.put_authentication(found);
-    // The longest back-off is 12 minutes. Then half-way between two edges of windows.
+    // The longest backoff is 12 minutes. After it, go half-way between two edges of windows.
     let rested = rig.now.0 + 900_000;
     rig.run(900_000 + (600_000 - rested).rem_euclid(1_200_000));
     check_rest(&mut rig);
 }
 
-/// After every event.
+/// Runs after every event.
 fn check(rig: &mut Rig, commands: &[Command]) {
     rig.world.check_invariants();
     let (new_writes, new_polls) = commands.iter().fold((0, 0), |(writes, polls), c| match c {
@@ -149,7 +149,7 @@ fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
     }
 }
 
-/// The model's own record of activity: an active answer that a decision was made on.
+/// The test's own record of activity: an active answer on which a decision was made.
 fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
     let (active, world, now) = (&mut rig.active, &rig.world, rig.now);
     for command in commands {
@@ -176,7 +176,7 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                     && object.scaling.is_none()
                     && object.target.replicas().is_some_and(|replicas| replicas > 0)
                     && object.definition().is_some_and(|d| d.triggers.len() == 1);
-                // Below an idle minimum it is still to be activated.
+                // Below an idle minimum it still has to be activated.
                 let is_up = object
                     .definition()
                     .is_some_and(|d| d.idle_replicas.is_none() || object.target.replicas() >= d.min_replicas);
@@ -264,7 +264,7 @@ fn token(random: &mut fastrand::Rng) -> Authentication {
     }
 }
 
-/// One thing happens.
+/// Makes one thing happen.
 fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     let name = NAMES[random.usize(0..NAMES.len())];
     let id = key(name);
@@ -403,7 +403,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// Answers take long, or the process stands still.
+/// Delays answers, or stops the process for a while.
 fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     match random.u8(0..16) {
         0 => {
@@ -412,7 +412,7 @@ fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             format!("stands still for {by}")
         }
         1 | 2 => {
-            // Some come never in the lifetime of their object.
+            // Some answers never come in the lifetime of their object.
             let (name, takes) = (NAMES[random.usize(0..NAMES.len())], random.i64(0..400_000));
             rig.slow.insert(name.to_owned(), takes);
             format!("{name} takes {takes}")
@@ -425,7 +425,7 @@ fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// What has been recorded is all that a restarted process knows beside the cluster.
+/// Besides the cluster, a restarted process knows only what has been recorded.
 fn restart(rig: &mut Rig) {
     let mut restored = BTreeMap::new();
     for (key, object) in rig.world.objects.iter() {
@@ -442,7 +442,7 @@ fn restart(rig: &mut Rig) {
     rig.restart(restored.into_values().collect());
 }
 
-/// Who has a target that several want is not written anywhere while its owner is paused.
+/// While the owner of a contested target is paused, nothing records that it is the owner.
 fn resume_rivals(rig: &mut Rig) {
     let keys: Vec<ObjectKey> = rig.cluster.objects.keys().cloned().collect();
     for key in keys {

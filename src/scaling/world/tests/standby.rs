@@ -14,7 +14,7 @@ fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
     rig.is_standby = true;
     rig.restart(Vec::new());
     rig.clear();
-    // Everything that would call for action.
+    // Everything that would cause an action.
     rig.set_replicas("web", 0);
     rig.step(Event::MetricRead(key("shop")));
     rig.seconds(900);

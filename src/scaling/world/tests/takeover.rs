@@ -1,4 +1,4 @@
-//! Coming after somebody else: KEDA, or a former run of ourselves.
+//! Taking over from KEDA, or from an earlier process.
 
 use super::*;
 use crate::scaling::event::{RestoredState, WriteKind};
@@ -66,7 +66,7 @@ fn from_keda_only_the_hpa_s_labels_change() {
 fn from_keda_the_cooldown_goes_on() {
     let mut rig = Rig::new(left_by_keda());
     rig.set_answer("up", Answer::Value(0.0));
-    // Active until 10 s before we came, so 290 s are left.
+    // It was active until 10 s before the takeover, so 290 s are left.
     rig.seconds(285);
     assert_eq!(rig.replicas("web"), 3);
     rig.seconds(40);
@@ -103,7 +103,7 @@ fn a_restart_on_an_unchanged_object_writes_nothing() {
             replicas: None,
         };
         rig.restart(vec![restored]);
-        // Slow answers must not bring anything out early.
+        // Slow answers must not cause an early write.
         rig.poll_ms = 4_000;
         rig.seconds(9);
         assert_eq!(rig.kinds(), [""; 0]);

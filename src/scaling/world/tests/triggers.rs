@@ -1,4 +1,4 @@
-//! Triggers that nobody is asked for: cpu and memory, and windows of time.
+//! Triggers that poll no server: cpu and memory, and windows of time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::scaling::model::{
 use crate::scaling::view::Reading;
 use crate::scaling::world::Settings;
 
-/// Four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
+/// Asks for four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
 fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
     let zone = Arc::new(Zone { name: "UTC".to_owned(), periods: Vec::new(), rule: TimeZone::posix("UTC0").unwrap() });
     let daily = |(hours, minutes): (u64, u64)| {
@@ -40,7 +40,7 @@ fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
     }
 }
 
-/// Between two times of the day. The rig begins at 13:46:40.
+/// Between two times of day. The rig starts at 13:46:40.
 fn daily(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
     let bits = |(hour, minute): (u64, u64)| (1 << hour, 1 << minute);
     cron(index, bits(start), bits(end))
@@ -64,7 +64,7 @@ fn hpa_metrics(rig: &Rig) -> Vec<HpaMetric> {
     rig.cluster.hpas[&("default".to_owned(), "keda-hpa-shop".to_owned())].metrics.clone()
 }
 
-/// The number of all endpoints of the Service `api` of a namespace.
+/// Asks all endpoints of the Service `api` of a namespace.
 fn of_service(namespace: &str) -> Trigger {
     let url = format!("http://api.{namespace}/stats");
     let source = MetricsApiSource {
@@ -101,7 +101,7 @@ fn services_of_other_namespaces_are_asked_only_by_leave() {
         let refused = rig.events.iter().find(|event| event.reason == "KEDAScalerFailed");
         assert_eq!(refused.is_none(), is_asked, "{namespace}");
         if let Some(event) = refused {
-            // The same whether it exists or not, since nobody looked.
+            // The text does not depend on whether it exists, since nothing was looked up.
             assert!(event.note.contains("url names a Service of namespace other, and"), "{}", event.note);
             assert!(event.note.ends_with("--allow-cross-namespace-services"), "{}", event.note);
             assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
@@ -170,7 +170,7 @@ fn a_window_opens_and_shuts_on_the_minute() {
     assert_eq!(rig.replicas("web"), 1);
     let opened = UnixMillis("1970-01-12T14:00:00Z".parse::<Timestamp>().unwrap().as_millisecond());
     assert_eq!(reading(&rig), Reading::Value { value: 4.0, at: opened });
-    // Reads are answered from what is known; there is nobody to ask before they come.
+    // Reads are answered from what is known; there is nothing to poll before them.
     for _ in 0..10 {
         rig.step(Event::MetricRead(key("shop")));
         rig.seconds(15);
@@ -201,7 +201,7 @@ fn a_leap_of_the_clock_into_a_window_opens_it() {
     rig.step_clock(2 * 3_600_000);
     rig.seconds(1);
     assert_eq!(rig.replicas("web"), 1);
-    // And back before it: the window opens when its time comes again.
+    // And back: the window opens again at its time.
     rig.step_clock(-2 * 3_600_000);
     rig.set_replicas("web", 0);
     run_until(&mut rig, "14:59:59");

@@ -1,4 +1,4 @@
-//! What is said of triggers that fail, for as long as they do, and of silence that scales in.
+//! Reports of failing triggers for as long as they fail, and of missing series that scale in.
 
 use std::time::Duration;
 
