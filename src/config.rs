@@ -34,6 +34,8 @@ pub struct Config {
     pub poll_threads: usize,
     /// Limits for every metric server.
     pub server_limits: Limits,
+    /// Queries that one query can answer are asked as one.
+    pub groups_queries: bool,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
     /// Networks that triggers may query although their addresses are refused by default.

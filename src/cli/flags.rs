@@ -150,6 +150,13 @@ pub(super) const RUN: Subcommand = Subcommand {
         )
         .env("HPALITE_PROMETHEUS_MAX_CONCURRENCY")
         .default("0"),
+        flag(
+            "group-queries",
+            Takes::Truth,
+            "ask a Prometheus one query for many that differ in the value of one label, where the answers are the same",
+        )
+        .env("HPALITE_GROUP_QUERIES")
+        .default("true"),
         value("query-timeout", "MS", "of triggers that set none; at most 30000")
             .env("KEDA_HTTP_DEFAULT_TIMEOUT")
             .default("3000"),

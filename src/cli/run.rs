@@ -71,6 +71,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
     let leader_elect = truth(typed, "leader-elect", problems);
+    let groups_queries = truth(typed, "group-queries", problems);
     let keda_metrics = truth(typed, "keda-metrics", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
     let timing = timing(typed, problems);
@@ -106,6 +107,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
             rate: Some(rate? as f64).filter(|rate| *rate > 0.0),
             concurrency: usize::try_from(concurrency?).ok().filter(|most| *most > 0),
         },
+        groups_queries,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,

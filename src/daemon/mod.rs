@@ -278,6 +278,7 @@ impl Daemon {
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
             server_limits: config.server_limits,
+            groups_queries: config.groups_queries,
             writes_max: WRITES_MAX,
             query_timeout: config.query_timeout,
             cross_namespace_services: config.cross_namespace_services,

@@ -240,6 +240,7 @@ fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
                         server: query.server().into(),
                         query: query.clone(),
                         credentials: credentials.clone(),
+                        group: None,
                         due_at: unix_now(),
                     });
                     if matches!(&done.answer, Answer::Failed(error) if error.class.is_server_trouble()) {

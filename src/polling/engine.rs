@@ -68,6 +68,8 @@ pub struct Reply {
     /// `scheme://host:port` that it came from, after redirects.
     pub server: String,
     pub status: u16,
+    /// It has too much to do, and asks not to be asked for this long.
+    pub rest: Option<Duration>,
     /// Decompressed; ends after [`super::exchange::BODY_MAX`] + 1 bytes.
     pub body: Vec<u8>,
 }
@@ -681,7 +683,7 @@ impl Engine {
             self.keep(task);
         }
         self.hang_up(task);
-        let Answer { status, location, body, .. } = answer;
+        let Answer { status, location, rest, body, .. } = answer;
         let server = std::mem::take(&mut task.server);
         if let Some(next) = redirect(&task.hop, status, location.as_ref())? {
             task.redirects += 1;
@@ -702,7 +704,7 @@ impl Engine {
             );
             return Err(failed(ErrorClass::Status, message));
         }
-        Ok(Some(Reply { server, status, body }))
+        Ok(Some(Reply { server, status, rest, body }))
     }
 
     fn hang_up(&mut self, task: &mut Task) {

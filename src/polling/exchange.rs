@@ -4,11 +4,14 @@
 //! and unpacked. For how long it may send is decided by whoever reads.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use flate2::write::MultiGzDecoder;
 use ureq::Error;
-use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, USER_AGENT};
-use ureq::http::{HeaderName, HeaderValue, Response};
+use ureq::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER, USER_AGENT,
+};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use ureq_proto::BodyMode;
 use ureq_proto::client::state::{Prepare, RecvBody, RecvResponse};
 use ureq_proto::client::{Await100Result, Call, RecvBodyResult, RecvResponseResult, SendRequestResult};
@@ -31,10 +34,15 @@ pub(super) const BUFFER: usize = 16 << 10;
 /// Bytes read of a redirect's body, which nobody wants; servers write a line or two.
 const REDIRECT_BODY_MAX: usize = 4 << 10;
 
+/// For how long a server is left alone that answers 429 and does not say how long.
+const REST: Duration = Duration::from_secs(5);
+
 /// What a server answered, unread.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) location: Option<HeaderValue>,
+    /// The server has too much to do, and asks not to be asked for this long.
+    pub(super) rest: Option<Duration>,
     /// Unpacked; ends after [`BODY_MAX`] + 1 bytes.
     pub(super) body: Vec<u8>,
     /// Another request may follow on the same connection.
@@ -48,6 +56,7 @@ pub(super) struct Exchange {
     input: Vec<u8>,
     status: u16,
     location: Option<HeaderValue>,
+    rest: Option<Duration>,
     body: Sink,
 }
 
@@ -80,7 +89,17 @@ impl Exchange {
         let call = Call::<Prepare>::new(head).map_err(Error::Protocol)?;
         let (call, bytes) = write(call, form.unwrap_or_default(), room).map_err(Error::Protocol)?;
         let state = State::Head(Box::new(call));
-        Ok((Self { state, input: Vec::new(), status: 0, location: None, body: Sink::Plain(Body::default()) }, bytes))
+        Ok((
+            Self {
+                state,
+                input: Vec::new(),
+                status: 0,
+                location: None,
+                rest: None,
+                body: Sink::Plain(Body::default()),
+            },
+            bytes,
+        ))
     }
 
     /// Nothing has been answered yet that could be lost by asking again.
@@ -157,6 +176,7 @@ impl Exchange {
     fn take_head(&mut self, response: &Response<()>) {
         self.status = response.status().as_u16();
         self.location = response.headers().get(LOCATION).cloned();
+        self.rest = rest(self.status, response.headers());
         let packed = response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
         self.body = if is_redirect(self.status) && self.location.is_some() {
             Sink::Nothing(0)
@@ -211,7 +231,7 @@ impl Exchange {
 
     fn answer(&mut self, reusable: bool) -> Result<Answer, Error> {
         let body = self.body.finish()?;
-        Ok(Answer { status: self.status, location: self.location.take(), body, reusable })
+        Ok(Answer { status: self.status, location: self.location.take(), rest: self.rest, body, reusable })
     }
 }
 
@@ -308,6 +328,17 @@ impl Write for Body {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// How long a server that has too much to do wants to be left alone. 503 alone says less: Prometheus answers it to a query
+/// that took too long.
+pub(super) fn rest(status: u16, headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    match status {
+        429 => Some(seconds.map_or(REST, Duration::from_secs)),
+        503 => seconds.map(Duration::from_secs),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::scaling::event::{Answer, PollDone, PollJob};
+use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
@@ -68,14 +68,22 @@ impl PollStats {
     }
 
     fn count(&self, done: &PollDone) {
-        let outcome = outcome(&done.answer);
-        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
-            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        match &done.split {
+            None => self.count_outcome(&done.answer),
+            Some(Split::Each(answers)) => answers.iter().for_each(|(_, answer)| self.count_outcome(answer)),
+            Some(Split::Singly) => {}
         }
         let at = LATENCY_BOUNDS_MS.iter().position(|bound| done.latency <= Duration::from_millis(*bound));
         self.buckets[at.unwrap_or(LATENCY_BOUNDS_MS.len())].fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(done.latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn count_outcome(&self, answer: &Answer) {
+        let outcome = outcome(answer);
+        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
+            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -144,7 +152,14 @@ mod tests {
     use crate::scaling::event::{ErrorClass, Missing, PollError};
 
     fn done(answer: Answer, latency_ms: u64) -> PollDone {
-        PollDone { id: 0, asked_after: Duration::ZERO, latency: Duration::from_millis(latency_ms), answer }
+        PollDone {
+            id: 0,
+            asked_after: Duration::ZERO,
+            latency: Duration::from_millis(latency_ms),
+            answer,
+            split: None,
+            rest: None,
+        }
     }
 
     #[test]

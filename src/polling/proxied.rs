@@ -13,7 +13,7 @@ use ureq::{Agent, Error, Proxy};
 
 use super::connector::TlsConnector;
 use super::engine::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, was_cut};
-use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX};
+use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX, rest};
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, TlsMaterial, head};
 use crate::outbound::connect::{Direct, Guard};
@@ -50,14 +50,15 @@ impl Proxied {
         let response = result?;
         let status = response.status().as_u16();
         let location = response.headers().get(LOCATION).cloned();
+        let rest = rest(status, response.headers());
         let mut body = response.into_body().into_reader();
         if is_redirect(status) && location.is_some() {
-            return Ok(Answer { status, location, body: Vec::new(), reusable: false });
+            return Ok(Answer { status, location, rest, body: Vec::new(), reusable: false });
         }
         let limit = u64::try_from(BODY_MAX).unwrap_or(u64::MAX).saturating_add(1);
         let mut bytes = Vec::new();
         body.by_ref().take(limit).read_to_end(&mut bytes).map_err(Error::Io)?;
-        Ok(Answer { status, location, body: bytes, reusable: false })
+        Ok(Answer { status, location, rest, body: bytes, reusable: false })
     }
 
     fn agent(&self, material: TlsMaterial, proxy: &str, tls: &Arc<rustls::ClientConfig>) -> Result<Agent, Error> {

@@ -103,7 +103,7 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
     }
 }
 
-fn number(server: &str, cell: Option<&Cell>) -> Result<Answer, PollError> {
+pub(super) fn number(server: &str, cell: Option<&Cell>) -> Result<Answer, PollError> {
     match cell {
         Some(Cell::Null) => Ok(Answer::Missing(Missing::Null)),
         Some(Cell::Text(text)) => match text.parse::<f64>() {

@@ -121,8 +121,30 @@ pub struct PollJob {
     pub server: Arc<str>,
     pub query: Query,
     pub credentials: Option<Credentials>,
+    /// Others whose queries are asked with this one, instead of `query` itself.
+    pub group: Option<Arc<Group>>,
     /// When it fell due; lateness is measured against it.
     pub due_at: UnixMillis,
+}
+
+/// Queries that one query answers: they differ in the value of one label, by which that query groups its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The same for all queries that may be in one group.
+    pub family: u64,
+    pub query: String,
+    pub label: String,
+    /// Job and value of the label; the values are distinct.
+    pub members: Vec<(u64, String)>,
+}
+
+/// What became of a [`Group`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Split {
+    /// Each member's own answer.
+    Each(Vec<(u64, Answer)>),
+    /// The answer does not say what each member's own would have been.
+    Singly,
 }
 
 /// Where a poll's authentication parameters come from; values are fetched at the time of the poll.
@@ -154,7 +176,12 @@ pub struct PollDone {
     pub asked_after: Duration,
     /// From then on until the answer.
     pub latency: Duration,
+    /// Meaningless beside `split`.
     pub answer: Answer,
+    /// Of a group: what became of it, unless `answer` is that of all members.
+    pub split: Option<Split>,
+    /// The server has too much to do, and asks not to be asked for this long.
+    pub rest: Option<Duration>,
 }
 
 /// One change to make on the API server. At most one of each [`WriteKind`]'s slot is in flight an object.

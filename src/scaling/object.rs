@@ -16,7 +16,6 @@ use super::model::{
     TargetRef, UnixMillis, Workload,
 };
 use super::read_cadence::ReadCadence;
-use super::schedule::phase;
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
@@ -51,8 +50,6 @@ pub(super) struct Object {
     pub(super) loop_generation: Option<i64>,
     /// The definition that `triggers` belongs to.
     pub(super) loop_definition: Option<Arc<Definition>>,
-    /// Of the poll cycles on the grid of their interval.
-    pub(super) phase: Duration,
     pub(super) poll_cycle: Option<PollCycle>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
@@ -274,7 +271,6 @@ impl Object {
             verdict: Verdict::Pending,
             loop_generation: None,
             loop_definition: None,
-            phase: Duration::ZERO,
             poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
@@ -345,9 +341,6 @@ impl Object {
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
             state.listen(trigger, limit, now);
         }
-        let interval = definition.polling_interval;
-        let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
-        self.phase = first_query.map_or_else(|| phase(&self.spec.key, interval), |query| phase(query, interval));
         self.composite = None;
         self.poll_cycle = None;
         self.redecide = false;

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -27,8 +27,8 @@ use crate::polling::proxy::ProxySettings;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
 use crate::prometheus::{self, query};
-use crate::scaling::event::{Answer, PollDone, PollJob};
-use crate::scaling::model::{Query, UnixMillis};
+use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+use crate::scaling::model::{PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
 
 /// All that is needed to do a job.
@@ -111,33 +111,40 @@ impl Asker {
         let asked_at = (self.clock)();
         let started = Instant::now();
         let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
-        let query = job.query.clone();
-        let end = move |answer: Answer| {
+        let (query, group) = (job.query.clone(), job.group.clone());
+        let end = move |answer: Answer, split: Option<Split>, rest: Option<Duration>| {
             let latency = started.elapsed();
             let id = job.id;
             if log::log_enabled!(log::Level::Debug) {
-                let outcome = outcome(&answer);
+                let outcome = if split.is_some() { "group" } else { outcome(&answer) };
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
                 // With user information, since that tells servers apart; masked, since it is a secret.
                 let server = mask::address(&job.server);
                 debug!(poll = id, server:% = server, query = what(&job.query), outcome, latency_ms; "polled");
             }
-            done(PollDone { id, asked_after: started - begun, latency, answer });
+            done(PollDone { id, asked_after: started - begun, latency, answer, split, rest });
         };
         match query {
             Query::Prometheus(source) => {
+                let source = match &group {
+                    Some(group) => Arc::new(PrometheusSource { query: group.query.clone(), ..(*source).clone() }),
+                    None => source,
+                };
                 let build = |parameters| query::build(&source, named.as_deref(), &parameters, asked_at);
                 match parameters.and_then(build) {
-                    Ok(request) => prometheus::ask(&self.transport, request, source, end),
+                    Ok(request) => prometheus::ask(&self.transport, request, source, group, end),
+                    Err(error) => end(Answer::Failed(error), None, None),
+                }
+            }
+            Query::MetricsApi(source) => {
+                let end = move |answer| end(answer, None, None);
+                match parameters {
+                    Ok(parameters) => {
+                        service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters, end);
+                    }
                     Err(error) => end(Answer::Failed(error)),
                 }
             }
-            Query::MetricsApi(source) => match parameters {
-                Ok(parameters) => {
-                    service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters, end);
-                }
-                Err(error) => end(Answer::Failed(error)),
-            },
         }
     }
 }

@@ -74,6 +74,7 @@ impl Bench {
         let settings = Settings {
             poll_threads: THREADS,
             server_limits: Default::default(),
+            groups_queries: true,
             writes_max: 32,
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,
@@ -149,6 +150,8 @@ impl Bench {
                     asked_after: Duration::ZERO,
                     latency: Duration::from_millis(3),
                     answer: Answer::Value(value),
+                    split: None,
+                    rest: None,
                 }));
             } else {
                 let next = self.world.next_deadline().unwrap_or(end);

@@ -45,6 +45,7 @@ fn ask(fake: &Arc<FakeSource>, source: &MetricsApiSource, credentials: Option<Cr
         server: source.server.as_str().into(),
         query: Query::MetricsApi(Arc::new(source.clone())),
         credentials,
+        group: None,
         due_at: UnixMillis(0),
     };
     asker(fake).ask(job).answer

@@ -1,6 +1,7 @@
 //! Asking Prometheus, against a scripted server on loopback.
 
 mod credentials;
+mod grouping;
 mod hostile;
 mod http;
 mod memory;

@@ -40,6 +40,7 @@ fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> P
         server: source.server_address.as_str().into(),
         query: Query::Prometheus(Arc::new(source)),
         credentials,
+        group: None,
         due_at: UnixMillis(0),
     }
 }

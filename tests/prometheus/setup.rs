@@ -76,8 +76,8 @@ pub(crate) fn ask(transport: &Transport, source: &PrometheusSource, parameters: 
 /// Waits for the answer.
 pub(crate) fn send(transport: &Transport, request: Request, source: &PrometheusSource) -> Answer {
     let (sender, answer) = mpsc::sync_channel(1);
-    let done = move |answer| sender.send(answer).unwrap();
-    hpalite::prometheus::ask(transport, request, Arc::new(source.clone()), done);
+    let done = move |answer, _, _| sender.send(answer).unwrap();
+    hpalite::prometheus::ask(transport, request, Arc::new(source.clone()), None, done);
     answer.recv().unwrap()
 }
 

@@ -9,8 +9,8 @@ use super::work::{Work, unindex};
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, Command, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, TargetErrorKind, TargetRead,
-    WatchEvent,
+    Answer, Command, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split, TargetErrorKind,
+    TargetRead, WatchEvent,
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
@@ -394,7 +394,24 @@ impl World {
     }
 
     fn polled(&mut self, done: &PollDone, now: UnixMillis) {
-        let Some(finished) = self.schedule.finish(done.id, conduct(done), now) else {
+        match &done.split {
+            Some(Split::Singly) => self.schedule.ask_singly(done.id, conduct(done), now),
+            Some(Split::Each(answers)) => {
+                self.schedule.members(done.id);
+                for (id, answer) in answers {
+                    self.answered(*id, answer, done, now);
+                }
+            }
+            None => {
+                for id in self.schedule.members(done.id) {
+                    self.answered(id, &done.answer, done, now);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, answer: &Answer, done: &PollDone, now: UnixMillis) {
+        let Some(finished) = self.schedule.finish(id, conduct(done), now) else {
             return;
         };
         let is_from_before = self.woke_at.is_some_and(|at| finished.begun_at < at);
@@ -403,7 +420,7 @@ impl World {
             if is_from_before {
                 self.with(&key, |object, work| object.ask_anew(index, work));
             } else {
-                self.with(&key, |object, work| object.answered(index, &done.answer, asked_at, done.latency, work));
+                self.with(&key, |object, work| object.answered(index, answer, asked_at, done.latency, work));
             }
         }
     }
@@ -515,6 +532,9 @@ impl Object {
 /// Returns what a poll shows about its server.
 fn conduct(done: &PollDone) -> Conduct {
     let took = done.asked_after.saturating_add(done.latency);
+    if let Some(rest) = done.rest {
+        return Conduct::Overloaded(rest);
+    }
     match &done.answer {
         Answer::Failed(error) if error.class.is_server_trouble() => Conduct::Troubled,
         // Nothing was sent, and finding that out took little time.

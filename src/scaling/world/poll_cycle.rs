@@ -47,7 +47,7 @@ impl Object {
             return;
         };
         let interval = definition.polling_interval;
-        let on_grid = next_on_grid(work.now, interval, self.phase);
+        let on_grid = next_on_grid(work.now, interval, work.schedule.phase(&self.spec.key, interval));
         // A window opens and shuts on the minute, not at the first poll after it.
         let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
             Source::Cron(window) => window.at(work.now).until,

@@ -333,6 +333,10 @@ impl Object {
         kinds.sort_unstable();
         // Polls of an earlier generation do not answer those of this one.
         work.schedule.forget(&self.spec.key);
+        let queries = self.definition().map(|definition| definition.triggers.as_slice()).unwrap_or_default();
+        let first =
+            queries.iter().find_map(|trigger| Some((trigger.source.query()?, trigger.authentication.is_some())));
+        work.schedule.register(&self.spec.key, first);
         self.select_pods(work);
         work.schedule.plan(&self.spec.key, work.now);
         self.listen(work);

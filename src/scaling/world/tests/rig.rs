@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, stream};
 use crate::scaling::event::{
-    Answer, AuthenticationRead, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
-    TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+    Answer, AuthenticationRead, Command, Event, Group, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
+    Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
+    WriteKind,
 };
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
@@ -89,6 +90,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         poll_threads: 8,
         server_limits: Default::default(),
+        groups_queries: true,
         writes_max: 32,
         query_timeout,
         cross_namespace_services: false,
@@ -298,6 +300,12 @@ impl Rig {
         answer.unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
     }
 
+    /// As if it had been asked `sum(m{label="value"})`.
+    fn answer_of_member(&self, group: &Group, value: &str) -> Answer {
+        let answer = self.answers.get(&format!("sum(m{{{}=\"{value}\"}})", group.label));
+        answer.cloned().unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+    }
+
     fn read_target(&mut self, object: &ObjectKey, target: &TargetRef) -> Result<(Gvkr, Workload), TargetError> {
         let fault = |kind, message: &str| TargetError { kind, message: message.to_owned() };
         if let Some(message) = &self.target_fault {
@@ -382,12 +390,19 @@ impl Rig {
                     Item::Write(write) => self.carry_out_write(write),
                     Item::Poll(job, took) => {
                         self.polls_in_flight -= 1;
+                        let split = job.group.as_ref().map(|group| {
+                            let each =
+                                group.members.iter().map(|(id, value)| (*id, self.answer_of_member(group, value)));
+                            Split::Each(each.collect())
+                        });
                         let answer = self.answer(&job);
                         self.step(Event::Polled(PollDone {
                             id: job.id,
                             asked_after: Duration::ZERO,
                             latency: Duration::from_millis(u64::try_from(took).unwrap()),
                             answer,
+                            split,
+                            rest: None,
                         }));
                     }
                     Item::Event(event) => {
