@@ -1,8 +1,8 @@
-//! `hpalite check FILE…`: what the daemon would say about manifests, said before they are applied.
+//! `hpalite check FILE…`: checks manifests before they are applied, with the daemon's own messages.
 //!
-//! Reads files and prints. Two judges whose words cannot differ from what follows: the code that the daemon reads
-//! objects with, and the CRDs with which the API server admits them. Asks no cluster: what only a cluster knows is at
-//! most a warning.
+//! Reads files and prints. Uses the same two checks as a cluster, so that the results cannot differ: the code with
+//! which the daemon reads objects, and the CRDs with which the API server validates them. Asks no cluster: what only a
+//! cluster can show is at most a warning.
 
 mod across;
 mod document;
@@ -29,11 +29,11 @@ pub use self::report::{CheckReport, Finding, Outcome, Severity};
 use crate::scaling::model::{ApiGroup, AuthenticationKind, Problem};
 use crate::wire::{Warning, authentication, scaled_object};
 
-/// Checks `files` and prints to `out`: lines for people, or with `json` one JSON object. The exit
-/// code tells how it ended, see [`Outcome`].
+/// Checks `files` and prints to `out`: lines for people, or with `json` one JSON object. Returns the exit code of the
+/// [`Outcome`].
 pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
     let report = files_report(files);
-    // A reader that went away, as `head` does, has seen enough; the verdict stands.
+    // A reader that closes the pipe, as `head` does, does not change the result.
     let printed = if json { report.print_json(out) } else { report.print_text(out) };
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(Outcome::Unreadable.code()),
@@ -41,7 +41,7 @@ pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
     }
 }
 
-/// The same without printing; `-` is the standard input.
+/// Does the same without printing; `-` is the standard input.
 #[must_use]
 pub fn files_report(files: &[PathBuf]) -> CheckReport {
     let mut check = Check::default();
@@ -64,7 +64,7 @@ fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// A run over texts that are already in memory.
+/// A check of texts that are already in memory.
 #[derive(Default)]
 pub struct Check {
     report: CheckReport,
@@ -72,14 +72,14 @@ pub struct Check {
 }
 
 impl Check {
-    /// Judges the objects of one file; others than ours are passed over, but for workloads that ours depend on.
+    /// Checks the objects of one file; other kinds are skipped, except workloads that ours depend on.
     pub fn file(&mut self, name: &str, text: &str) {
         let mut has_template = false;
         for parsed in document::split(text) {
             match parsed {
                 Ok(document) => self.document(name, document),
                 Err(broken) if broken.is_template => {
-                    // One word for all parts of one chart.
+                    // One message covers all parts of a chart.
                     if !has_template {
                         let message = "is a template, not a manifest".to_owned();
                         self.unreadable(name, broken.line, message, TEMPLATE_FIX);
@@ -91,7 +91,7 @@ impl Check {
         }
     }
 
-    /// Adds what only several objects together show, and gives all findings.
+    /// Adds what only several objects together show, and returns all findings.
     #[must_use]
     pub fn finish(mut self) -> CheckReport {
         self.report.findings.extend(self.across.finish());
@@ -148,7 +148,7 @@ impl Check {
             let message = "stands twice, and kubectl takes the last one; other tools refuse the file";
             let mut finding = place.finding(Severity::Warning, field, message, "remove one of the two");
             finding.line = Some(*line);
-            // All of what follows is of another object.
+            // All further duplicates belong to the other object.
             let is_second_object = matches!(field, "apiVersion" | "kind");
             if is_second_object {
                 finding.message = format!("a second object begins here, and kubectl takes it for the first: {message}");
@@ -161,7 +161,7 @@ impl Check {
         }
     }
 
-    /// What the readers say of the object, which is what the daemon would, then what the API server refuses beyond it.
+    /// Collects what the daemon would report about the object, then what the API server refuses in addition.
     fn ours(&mut self, crd: &Crd, place: &Place<'_>) {
         let (mut violations, readable) = metadata::violations(crd, place.object);
         violations.extend(schema::violations(crd, place.object));
@@ -219,12 +219,12 @@ impl Check {
 
 const TEMPLATE_FIX: &str = "render it first: helm template CHART | hpalite check -";
 
-/// Adds what the API server refuses to what the readers say, without what only follows from the latter.
+/// Merges the API server's violations into the readers' findings, leaving out those that only follow from the latter.
 fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl Fn(&Violation) -> Finding) {
     let is_below = |field: &str, path: &str| {
         field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    // Fields that are missing because their names are misspelt.
+    // Missing fields whose names are misspelt elsewhere in the object.
     let mut misspelt: Vec<String> = Vec::new();
     for violation in violations {
         let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
@@ -237,11 +237,11 @@ fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl 
         let (parent, name) = field.rsplit_once('.').unwrap_or(("", field));
         let missing = findings.iter().position(|error| {
             let (path, meant) = error.field.rsplit_once('.').unwrap_or(("", &error.field));
-            // Misspelt beside it, or at another place.
+            // A misspelling beside the missing field, or the right name in another place.
             let is_meant = (path == parent && violation.fix == format!("did you mean {meant}?")) || meant == name;
             is_meant && (error.message.contains("missing") || error.message.starts_with("no triggers defined"))
         });
-        // As the readers say of fields of the other API group.
+        // The readers already report fields of the other API group.
         let is_explained = findings.iter().any(|error| error.fix.contains(&format!("; {name} is of ")));
         match missing.filter(|_| violation.fault == Fault::UnknownField) {
             _ if is_explained => {}
@@ -251,7 +251,7 @@ fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl 
     }
 }
 
-/// Errors about texts that a template was to fill in are one error.
+/// Replaces all errors about unrendered template texts by one.
 fn one_word_on_templates(findings: &mut Vec<Finding>, place: &Place<'_>) {
     let is_of_template = |finding: &Finding| {
         finding.severity == Severity::Error && place.text(&finding.field).is_some_and(document::is_template)
@@ -264,7 +264,7 @@ fn one_word_on_templates(findings: &mut Vec<Finding>, place: &Place<'_>) {
     }
 }
 
-/// The object with the namespace that `kubectl apply` would take when none is written.
+/// Returns the object with the namespace that `kubectl apply` would use if none is given.
 fn in_a_namespace(crd: &Crd, mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         let namespace = metadata.entry("namespace").or_insert(Value::Null);
@@ -275,11 +275,11 @@ fn in_a_namespace(crd: &Crd, mut object: Value) -> Value {
     object
 }
 
-/// Where an object stands.
+/// The position of an object.
 struct Place<'a> {
     file: &'a str,
     document: &'a Document,
-    /// JSON path of the object within its document, empty for the document itself.
+    /// JSON path of the object within its document; empty for the document itself.
     prefix: String,
     object: &'a Value,
 }
@@ -291,10 +291,10 @@ impl Place<'_> {
         errors.chain(warnings).collect()
     }
 
-    /// The text of a field, if it is one.
+    /// Returns the text of a field, if it is a string.
     fn text(&self, field: &str) -> Option<&str> {
         let mut value = self.object;
-        // Keys with dots stand in brackets, as indices do.
+        // Keys with dots are in brackets, as are indices.
         for part in field.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
             value = match value {
                 Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
@@ -327,12 +327,12 @@ impl Place<'_> {
     }
 }
 
-/// The objects of a document: itself, or the items of a List of any depth.
+/// Returns the objects of a document: itself, or the items of a List.
 fn items(value: &Value) -> Vec<(String, &Value)> {
     fn collect<'a>(prefix: String, value: &'a Value, depth: usize, found: &mut Vec<(String, &'a Value)>) {
         let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
         match value.get("items").and_then(Value::as_array) {
-            // Lists of lists are legal and pointless; deeper ones are somebody's joke.
+            // Nested lists are legal but pointless, so their depth is limited.
             Some(items) if is_list && depth < 4 => {
                 for (index, item) in items.iter().enumerate() {
                     let dot = if prefix.is_empty() { "" } else { "." };

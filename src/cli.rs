@@ -1,14 +1,14 @@
-//! The command line: which subcommand, and what its arguments mean once they are valid. A file below for each of them.
+//! The command line: selects the subcommand and validates its arguments. Each subcommand has a file below.
 //!
-//! Flags win over environment variables, which win over defaults. Every problem is collected, so
-//! that one run shows them all.
+//! Flags take precedence over environment variables, which take precedence over defaults. All problems are collected,
+//! so that one run shows them all.
 
 mod doctor;
 mod flags;
 mod help;
 mod history;
 mod installation;
-mod moving;
+mod migration;
 mod run;
 mod sql;
 mod typed;
@@ -24,12 +24,12 @@ use crate::history::command::Arguments as HistoryArguments;
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
 pub use help::{completion, help, help_of, man, markdown};
-pub use moving::{TakeoverArguments, UninstallArguments};
+pub use migration::{TakeoverArguments, UninstallArguments};
 pub use sql::SqlArguments;
 use typed::Typed;
 pub use why::WhyArguments;
 
-/// What is to be done.
+/// A valid command line.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     Run(Box<Config>),
@@ -43,20 +43,20 @@ pub enum Command {
     Doctor(DoctorArguments),
     Takeover(TakeoverArguments),
     Uninstall(UninstallArguments),
-    /// For a shell that is known, see [`completion`].
+    /// For a known shell, see [`completion`].
     Completion(String),
     Man,
     Version,
     Help,
-    /// Of one subcommand.
+    /// Help for one subcommand.
     HelpOf(&'static str),
 }
 
-/// Everything wrong with a command line, a line each.
+/// Everything that is wrong with a command line, one problem per line.
 #[derive(Debug, PartialEq)]
 pub struct Problems(pub Vec<String>);
 
-/// Parses the arguments after the program's name. `env` looks variables up.
+/// Parses the arguments after the program's name. `env` returns the value of a variable.
 ///
 /// # Errors
 /// Every problem at once.
@@ -73,7 +73,7 @@ pub fn parse(
         Ok(None) => return Err(one(format!("a subcommand is missing: {}; see --help", names()))),
         Err(error) => return Err(one(error.to_string())),
     };
-    // `help why` is `why --help`.
+    // `help why` is the same as `why --help`.
     if name == "help" {
         return match parser.next() {
             Ok(Some(Arg::Value(of))) => known(&of.to_string_lossy()).map(|found| Command::HelpOf(found.name)),
@@ -93,8 +93,8 @@ pub fn parse(
         "why" => why::parse(&typed, &mut problems),
         "history" => history::parse(&typed, &mut problems),
         "doctor" => doctor::parse(&typed, env, &mut problems),
-        "takeover" => moving::takeover(&typed, &mut problems),
-        "uninstall" => moving::uninstall(&typed, &mut problems),
+        "takeover" => migration::takeover(&typed, &mut problems),
+        "uninstall" => migration::uninstall(&typed, &mut problems),
         "completion" => shell(&typed, &mut problems),
         "man" => Some(Command::Man),
         _ => Some(Command::Version),
@@ -106,7 +106,7 @@ fn known(name: &str) -> Result<&'static Subcommand, Problems> {
     flags::find(name).ok_or_else(|| one(format!("unknown subcommand \"{name}\": use {}", names())))
 }
 
-/// `run, check or version`
+/// Returns for example `run, check or version`.
 fn names() -> String {
     let names = SUBCOMMANDS.map(|subcommand| subcommand.name).join(", ");
     names.rsplit_once(", ").map_or_else(String::new, |(names, last)| format!("{names} or {last}"))
@@ -121,7 +121,7 @@ fn shell(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
     script.map(Command::Completion)
 }
 
-/// `NAMESPACE/NAME`, or the name alone where `-n` gives the namespace.
+/// Parses `NAMESPACE/NAME`, or the name alone if `-n` gives the namespace.
 fn object(typed: &Typed<'_>, subcommand: &str, problems: &mut Vec<String>) -> Option<(String, String)> {
     if typed.operands.len() > 1 {
         problems.push(format!("{subcommand}: one object only"));
@@ -163,7 +163,7 @@ fn number(flag: &str, text: &str, problems: &mut Vec<String>) -> Option<u64> {
     }
 }
 
-/// An RFC 1123 label: what namespaces and Services are named by.
+/// Returns whether a text is an RFC 1123 label, as names of namespaces and Services are.
 fn is_label(text: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
@@ -181,7 +181,7 @@ fn wants_json(typed: &Typed<'_>) -> bool {
     typed.is_set("json") || typed.flag("output") == Some("json")
 }
 
-/// `NAME.NAMESPACE` of our Service.
+/// Parses `NAME.NAMESPACE`, which identifies our Service.
 fn service(text: &str, problems: &mut Vec<String>) -> Option<(String, String)> {
     match text.split_once('.') {
         Some((name, namespace)) if is_label(name) && is_label(namespace) => {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn subcommands_are_told_apart() {
+    fn each_subcommand_is_recognised() {
         assert_eq!(with_env(&["version"], &[]), Ok(Command::Version));
         assert_eq!(with_env(&["--help"], &[]), Ok(Command::Help));
         assert!(
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_a_subcommand_is_about_it_alone() {
+    fn the_help_of_a_subcommand_has_only_its_own_section() {
         for name in SUBCOMMANDS.map(|subcommand| subcommand.name) {
             for arguments in [&[name, "--help"][..], &[name, "-h"], &["help", name]] {
                 assert_eq!(with_env(arguments, &[]), Ok(Command::HelpOf(name)), "{arguments:?}");
@@ -265,7 +265,7 @@ mod tests {
         same(&["sql", "--format", "json", "SELECT 1"], &["sql", "-o", "json", "SELECT 1"]);
     }
 
-    /// What is declared is in the help, can be typed, and is understood: a flag that no parser asks for would be none.
+    /// Every declared flag is in the help, can be typed and is recognised by a parser.
     #[test]
     fn every_flag_is_in_the_help_and_can_be_typed() {
         for subcommand in SUBCOMMANDS {

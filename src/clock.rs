@@ -1,4 +1,4 @@
-//! Clocks: the machine's, and the one of the core: wall time that never leaps under the core's feet.
+//! Clocks: the machine's, and the core's, which is wall time that only steps when the core is notified.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,12 +7,12 @@ use crate::scaling::model::UnixMillis;
 /// A step of the wall clock larger than this is a correction, not drift.
 const STEP: i64 = 1_000;
 
-/// Wall time at the start plus what passed since, also while the machine slept: readings grow old meanwhile. Boards
-/// without a battery start years in the past and leap when they hear from a time server; the core is told of the
-/// leap instead of living through it.
+/// Wall time at the start plus the time since, including suspended time, because readings age meanwhile. Boards without
+/// a battery start years in the past and step when a time server answers; the core is notified of the step instead of
+/// its clock jumping.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    /// Since the machine was started.
+    /// Time since the machine's boot.
     started: Duration,
     wall: i64,
 }
@@ -27,7 +27,7 @@ impl Clock {
         UnixMillis(self.wall.saturating_add(elapsed))
     }
 
-    /// Follows the wall clock; returns by how many milliseconds it was stepped.
+    /// Adjusts to the wall clock; returns the step in milliseconds, if there was one.
     pub(crate) fn follow(&mut self) -> Option<i64> {
         let step = wall_millis() - self.now().0;
         if step.abs() < STEP {
@@ -37,26 +37,26 @@ impl Clock {
         Some(step)
     }
 
-    /// Time left until `deadline`, at most `at_most`.
+    /// Returns the time left until `deadline`, at most `at_most`.
     pub(crate) fn until(&self, deadline: Option<UnixMillis>, at_most: Duration) -> Duration {
         deadline.map_or(at_most, |deadline| deadline.since(self.now()).min(at_most))
     }
 }
 
-/// Time since the machine was started, suspended or not: a Lease runs out, and readings grow old, while their holder
-/// sleeps.
+/// Returns the time since the machine's boot, including suspended time: a Lease expires and readings age while their
+/// holder sleeps.
 pub(crate) fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Milliseconds of the wall clock.
+/// Returns the wall clock's time in milliseconds since 1970.
 pub(crate) fn wall_millis() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Microseconds of the wall clock, for Kubernetes Events.
+/// Returns the wall clock's time in microseconds since 1970, for Kubernetes Events.
 pub(crate) fn wall_micros() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)

@@ -1,4 +1,4 @@
-//! A valid configuration of the daemon, whoever read it and from where: the command line does.
+//! A valid configuration of the daemon, independent of the command line, which parses it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::store::Retention;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UiAddress {
     pub address: SocketAddr,
-    /// Asked for, so that a port in use is an error; the default one is only missed.
+    /// Whether it was given explicitly: a port in use is then an error, while the default one is optional.
     pub given: bool,
 }
 
@@ -32,25 +32,27 @@ pub struct Config {
     pub apiservice: String,
     pub tls_files: Option<(PathBuf, PathBuf)>,
     pub poll_threads: usize,
-    /// Of every metric server.
+    /// Limits for every metric server.
     pub server_limits: Limits,
+    /// Queries that one query can answer are asked as one.
+    pub groups_queries: bool,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
-    /// Of the addresses that are refused, those that triggers may ask all the same.
+    /// Networks that triggers may query although their addresses are refused by default.
     pub allow_networks: Vec<Network>,
     pub cluster_namespace: Option<String>,
     pub filepath_root: Option<PathBuf>,
     pub drain: Duration,
-    /// `/metrics` has KEDA's names too.
+    /// Whether `/metrics` also has metrics under KEDA's names.
     pub keda_metrics: bool,
-    /// Endpoints of Services of other namespaces may be asked.
+    /// Whether triggers may query endpoints of Services in other namespaces.
     pub cross_namespace_services: bool,
-    /// None: this instance acts whatever others do.
+    /// `None`: this instance acts without an election.
     pub leader_election: Option<Timing>,
 }
 
 impl Config {
-    /// The addresses that a daemon of this configuration listens on.
+    /// Returns the addresses that a daemon with this configuration listens on.
     #[must_use]
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
         [self.listen, self.http].into_iter().chain(self.ui.map(|ui| ui.address)).collect()

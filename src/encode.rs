@@ -1,22 +1,22 @@
-//! Encodings of text and bytes, and text cut short. Pure.
+//! Encodings of text and bytes, and truncation. Pure.
 
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Standard alphabet with padding, as Kubernetes writes byte fields.
+/// Encodes with the standard alphabet and padding, as Kubernetes does for byte fields.
 pub(crate) fn base64_encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Standard base64 with padding; white space is skipped, since people wrap long values. `None` when it is no base64.
+/// Decodes standard base64 with padding, ignoring white space because long values get wrapped; `None` if it is invalid.
 pub(crate) fn base64_decode(text: &str) -> Option<Vec<u8>> {
     let bytes: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     STANDARD.decode(bytes).ok()
 }
 
-/// At most `max` bytes of `text`, cut between characters.
+/// Returns at most `max` bytes of `text`, cut between characters.
 pub(crate) fn cut(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
@@ -25,7 +25,7 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// `application/x-www-form-urlencoded`, as Go's `QueryEscape` writes it.
+/// Encodes as `application/x-www-form-urlencoded`, like Go's `QueryEscape`.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 2);
     for byte in text.bytes() {

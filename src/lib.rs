@@ -3,7 +3,7 @@
 //! ```text
 //!  API server ──watch──▶ daemon::watches ─┐                          ┌─▶ daemon::api_writer ──write──▶ API server
 //!                          (wire: read)   │                          │     (wire: write)
-//!  Prometheus ◀─ask── polling::poller    ─┼─Event─▶ scaling::World ──┼─▶ polling::poller
+//!  Prometheus ◀─ask── polling::engine    ─┼─Event─▶ scaling::World ──┼─▶ polling::engine
 //!                                         │        (pure, 1 thread)  ├─▶ store: SQLite
 //!  HPA controller ──read──▶ http::api ────┤                          └─▶ http: published views
 //!                           (gate, TLS)   │
@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | Where is an object scaled to zero? | `scaling::decide`: `decide()` calls `inactive()`, and `scale_in()` waits for the cooldown. The world makes a `WriteKind::Scale` of it, and the daemon's API writer sends that in `scale()` | `decide::tests::every_row_of_the_table`, `world::tests::scaling::from_zero_up_cooling_down_and_back`, and `e2e::walkthrough::a_deployment_goes_from_zero_to_seven_and_back` on a real control plane |
 //! | Where is an HPA's selector written? | `wire::scaled_object::current` and `legacy` choose the label as `Definition::selector`; `scaling::hpa::metrics()` puts it into each external metric; `wire::hpa` writes it as JSON | `e2e::hpa::everything_the_object_asks_for_is_passed_on`, and `e2e::compat_more` beside KEDA's |
-//! | Where does a forged header die? | `http::gate::verdict`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::conn` drops every such header (`is_identity_header()`) before a handler sees the request | `gate::identity::nobody_else_does`, `conformance::access::row_09_claims_count_only_from_the_front_proxy` |
+//! | Where does a forged header die? | `http::gate::client_identity`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::conn` drops every such header (`is_identity_header()`) before a handler sees the request | `gate::identity::nobody_else_does`, `conformance::access::row_09_claims_count_only_from_the_front_proxy` |
 //!
 //! # Lexicon
 //! One word for one thing, in code, SQL, logs and documents. Everything else is called what Kubernetes, KEDA and Prometheus
@@ -46,7 +46,7 @@
 //! | active | a trigger above its activation threshold, and an object with one |
 //! | cooldown | the time between an object's last activity and its scaling to zero |
 //! | fallback | replicas that stand in for a trigger that fails |
-//! | decision | what the core concludes from an object's samples, with the reason |
+//! | decision | what the core concludes from an object's samples, with the reason: `scaling::decision::Decision`, `DecisionRow` in the history |
 //! | hold | to leave replicas as they are, because something could not be read |
 //! | event | a fact that comes into the core; a Kubernetes Event is always called that |
 //! | command | an effect that the core asks for |
@@ -68,7 +68,8 @@
 //! |---|---|---|
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
-//! | `poll-<n>` | the question it asks | metric servers, the inbox |
+//! | `poll` | connections to metric servers, all requests under way | their sockets, the inbox |
+//! | `poll-<n>` (while needed) | what of a poll may take long | the API server, proxies, its turn to read a large answer |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | what is kept of pods that are counted | their watches, the inbox |
 //! | `write-<n>` | the write it carries out | the API server, the inbox |
@@ -104,16 +105,18 @@ pub mod http;
 pub mod kube;
 pub mod logfmt;
 pub mod metrics_api;
-pub mod moving;
-mod nearest;
+pub mod migration;
 pub mod outbound;
 pub mod polling;
 pub mod prometheus;
+mod random;
 mod rights;
 pub mod scaling;
 pub mod sources;
+mod spelling;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod ui;
 mod unserved;
 pub mod wire;

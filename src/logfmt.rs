@@ -1,4 +1,4 @@
-//! The log line: `time level target msg="…" key=value …`, quoted so that any logfmt reader takes it.
+//! Formats log lines: `time level target msg="…" key=value …`, quoted so that any logfmt parser can read them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,13 +9,13 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use log::kv::{self, Key, Value, VisitSource};
 
-/// Starts logging to standard error. `RUST_LOG` chooses levels, default `info`.
+/// Starts logging to standard error. `RUST_LOG` sets levels; the default is `info`.
 ///
 /// # Panics
 /// If a logger is already set, which is a programming error.
 pub fn init() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        // They print whole addresses, keys in them included, however much is asked for.
+        // These modules log whole URLs, including keys in them, whatever level is requested.
         .filter_module("ureq", log::LevelFilter::Warn)
         .filter_module("ureq_proto", log::LevelFilter::Warn)
         .format(|out, record| {
@@ -51,7 +51,7 @@ impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     }
 }
 
-/// Bare where it can be, else in double quotes with escapes: a value never breaks the line.
+/// Appends a value, quoted and escaped if necessary, so that it never breaks the line.
 fn quote(line: &mut String, text: &str) {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -74,19 +74,19 @@ fn quote(line: &mut String, text: &str) {
     line.push('"');
 }
 
-/// `2026-01-02T03:04:05.678Z`.
+/// Formats as `2026-01-02T03:04:05.678Z`.
 #[must_use]
 pub fn iso(unix_millis: i64) -> String {
     format!("{:.3}Z", utc(Timestamp::from_millisecond(unix_millis)))
 }
 
-/// `Fri, 02 Jan 2026 03:04:05 GMT`, the form of HTTP's `Date` (RFC 9110, 5.6.7).
+/// Formats as `Fri, 02 Jan 2026 03:04:05 GMT`, HTTP's `Date` (RFC 9110, 5.6.7).
 #[must_use]
 pub fn http_date(unix_seconds: i64) -> String {
     utc(Timestamp::from_second(unix_seconds)).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// A time beyond the year 9999 becomes 1970.
+/// Converts to UTC; a time beyond the year 9999 becomes 1970.
 fn utc(at: Result<Timestamp, jiff::Error>) -> DateTime {
     TimeZone::UTC.to_datetime(at.unwrap_or_default())
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_one_line_whatever_is_in_it() {
+    fn a_log_line_never_contains_a_line_break() {
         let record = log::Record::builder()
             .level(log::Level::Warn)
             .target("hpalite::kube::client")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, moving, store};
+use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, migration, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -30,11 +30,11 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
-        Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, although })) => {
-            moved(moving::takeover(kubeconfig.as_deref(), &plan, although, &mut std::io::stdout().lock()))
+        Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, overrides })) => {
+            migrated(migration::takeover(kubeconfig.as_deref(), &plan, overrides, &mut std::io::stdout().lock()))
         }
         Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
-            moved(moving::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
+            migrated(migration::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
         }
         Ok(cli::Command::Completion(script)) => {
             print!("{script}");
@@ -114,11 +114,11 @@ fn examine(arguments: &cli::DoctorArguments) -> ExitCode {
     ExitCode::from(u8::from(report.has_errors()))
 }
 
-fn moved(result: Result<(), moving::Failure>) -> ExitCode {
+fn migrated(result: Result<(), migration::Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(moving::Failure::Unasked(problems)) => fail(&problems),
-        Err(moving::Failure::Stopped(problems)) => {
+        Err(migration::Failure::Unreachable(problems)) => fail(&problems),
+        Err(migration::Failure::Stopped(problems)) => {
             fail(&problems);
             ExitCode::FAILURE
         }

@@ -1,5 +1,5 @@
-//! What a service account may do, asked of the API server: for `hpalite doctor`, and for `hpalite takeover` before KEDA's
-//! rights, which are wider, are given up.
+//! Asks the API server what a service account may do: for `hpalite doctor`, and for `hpalite takeover` before it gives
+//! up KEDA's wider rights.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::kube::{Client, Error, Request, Resource};
 
 const REVIEWS: Resource = Resource::new("authorization.k8s.io", "v1", "subjectaccessreviews", false);
 
-/// What must be allowed with one resource.
+/// Verbs that must be allowed on one resource.
 pub(crate) struct Right<'a> {
     pub(crate) group: &'a str,
-    /// With the subresource behind a slash.
+    /// The plural, with the subresource after a slash.
     pub(crate) resource: &'a str,
     pub(crate) verbs: Vec<&'a str>,
-    /// Empty for all, and for what has none.
+    /// Empty for all namespaces, and for cluster-scoped resources.
     pub(crate) namespace: &'a str,
-    /// The one object that it is about; empty for all.
+    /// The name of the one object; empty for all.
     pub(crate) object: &'a str,
 }
 
-/// Name of what the workload behind a Service, named with its namespace, runs as; the Service's own name where none is
-/// seen.
+/// Returns the name of the service account of the workload behind a Service; the Service's own name if there is no such
+/// workload.
 ///
 /// # Errors
-/// Those of asking the API server.
+/// When a request to the API server fails.
 pub(crate) fn service_account(client: &Client, (name, namespace): &(String, String)) -> Result<String, Error> {
     let service = get(client, &format!("/api/v1/namespaces/{namespace}/services/{name}"))?;
     for plural in ["statefulsets", "deployments"] {
@@ -39,10 +39,10 @@ pub(crate) fn service_account(client: &Client, (name, namespace): &(String, Stri
     Ok(name.clone())
 }
 
-/// Whether a service account, given as namespace and name, may do this.
+/// Returns whether a service account, given as namespace and name, has this right.
 ///
 /// # Errors
-/// Those of asking the API server.
+/// When a request to the API server fails.
 pub(crate) fn may(
     client: &Client,
     (namespace, name): (&str, &str),
@@ -62,27 +62,27 @@ pub(crate) fn may(
     Ok(answer.pointer("/status/allowed") == Some(&Value::Bool(true)))
 }
 
-/// A kind of target that the service account may not scale.
+/// A target kind that the service account may not scale.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TargetRight {
-    /// `get, update rollouts/scale.argoproj.io`
+    /// For example `get, update rollouts/scale.argoproj.io`.
     pub(crate) missing: String,
-    /// What gives it, as an instruction.
+    /// How to grant it, as an instruction.
     pub(crate) fix: String,
-    /// The ScaledObjects that want it, `namespace/name`.
+    /// The ScaledObjects that need it, as `namespace/name`.
     pub(crate) objects: Vec<String>,
 }
 
-/// Of these ScaledObjects, the kinds of targets that are not Kubernetes' own and may not be scaled by the account.
+/// Returns the target kinds of these ScaledObjects, except Kubernetes' own, that the account may not scale.
 ///
 /// # Errors
-/// Those of asking the API server.
+/// When a request to the API server fails.
 pub(crate) fn of_targets(client: &Client, account: (&str, &str), objects: &[Value]) -> Result<Vec<TargetRight>, Error> {
     let mut kinds: BTreeMap<(&str, &str), BTreeMap<&str, Vec<String>>> = BTreeMap::new();
     for object in objects {
         let (version, kind) =
             (text(object, "/spec/scaleTargetRef/apiVersion"), text(object, "/spec/scaleTargetRef/kind"));
-        // What is not said is a Deployment, for which the base has the rights.
+        // The default is a Deployment, for which the base manifests grant the rights.
         if version.is_empty() || kind.is_empty() || version == "apps/v1" {
             continue;
         }
@@ -94,7 +94,7 @@ pub(crate) fn of_targets(client: &Client, account: (&str, &str), objects: &[Valu
     for ((version, kind), namespaces) in kinds {
         let resources = get(client, &format!("/apis/{version}"))?;
         let of_kind = |resource: &&Value| resource["kind"] == kind && !text(resource, "/name").contains('/');
-        // A kind that is not there is told on the object.
+        // A kind that does not exist is reported on the object.
         let Some(resource) = items(&resources, "/resources").iter().find(of_kind) else { continue };
         let (group, plural) = (version.split_once('/').map_or("", |(group, _)| group), text(resource, "/name"));
         let scale = format!("{plural}/scale");
@@ -133,7 +133,7 @@ pub(crate) fn of_targets(client: &Client, account: (&str, &str), objects: &[Valu
     Ok(found)
 }
 
-/// Null where there is none.
+/// Returns the object, or `Null` if it does not exist.
 fn get(client: &Client, path: &str) -> Result<Value, Error> {
     match client.json(&Request::get_path(path)) {
         Err(error) if error.is_not_found() => Ok(Value::Null),

@@ -1,5 +1,5 @@
-//! Own metrics in Prometheus' text format. Families are written from snapshots at the time of the
-//! scrape; nothing is registered anywhere.
+//! The daemon's own metrics in Prometheus' text format. Families are written from snapshots at scrape time; there is no
+//! registry.
 
 use std::fmt::Write as _;
 
@@ -13,18 +13,18 @@ pub struct Exposition {
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Exposition {
-    /// Begins a family; samples of it follow.
+    /// Begins a family, whose samples follow.
     pub fn family(&mut self, name: &str, kind: &str, help: &str) -> Family<'_> {
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         Family { text: &mut self.text, name: name.to_owned() }
     }
 
-    /// A counter without labels.
+    /// Writes a counter without labels.
     pub fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "counter", help).sample(&[], value);
     }
 
-    /// A gauge without labels.
+    /// Writes a gauge without labels.
     pub fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "gauge", help).sample(&[], value);
     }
@@ -35,7 +35,7 @@ impl Exposition {
     }
 }
 
-/// One family of samples.
+/// One metric family.
 #[derive(Debug)]
 pub struct Family<'a> {
     text: &'a mut String,
@@ -47,7 +47,7 @@ impl Family<'_> {
         self.line("", labels, value);
     }
 
-    /// A sample of a part of a histogram: suffix `_bucket`, `_sum` or `_count`.
+    /// Writes a sample of a histogram's part, whose suffix is `_bucket`, `_sum` or `_count`.
     pub fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         let _ = write!(self.text, "{}{suffix}", self.name);
         for (n, (name, value)) in labels.iter().enumerate() {
@@ -61,7 +61,7 @@ fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Resident memory of this process in bytes, from `/proc`; 0 where that is not to be had.
+/// Returns the resident memory of this process in bytes, from `/proc`; 0 if that is unavailable.
 #[must_use]
 pub fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

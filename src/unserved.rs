@@ -1,5 +1,5 @@
-//! Objects of KEDA that hpalite would leave without anybody who runs them: kinds that it does not serve, and objects of
-//! its own kinds that it cannot run.
+//! Finds KEDA objects that nothing would run under hpalite: kinds that it does not serve, and objects of its own kinds
+//! that it cannot run.
 
 use std::collections::BTreeMap;
 
@@ -10,35 +10,34 @@ use crate::kube::{Client, Error, Request};
 use crate::scaling::model::{ApiGroup, AuthenticationKind};
 use crate::wire;
 
-/// Plurals of the kinds that are served.
+/// Plurals of the kinds that hpalite serves.
 const SERVED: [&str; 3] = ["scaledobjects", "triggerauthentications", "clustertriggerauthentications"];
-/// Names that are told of one kind.
+/// Number of names shown per kind.
 const NAMES_MAX: usize = 5;
 
-/// All objects of one kind that nobody would run.
+/// All objects of one kind that nothing would run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unserved {
-    /// `scaledjobs.keda.sh`
+    /// For example `scaledjobs.keda.sh`.
     pub(crate) kind: String,
-    /// `ScaledJob shop/import, shop/export and 3 more`
+    /// For example `ScaledJob shop/import, shop/export and 3 more`.
     pub(crate) objects: String,
 }
 
-/// An object of a kind that is served, which hpalite cannot run as it is written.
+/// An object of a served kind that hpalite cannot run as it is written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unusable {
-    /// `ScaledObject shop/api`
+    /// For example `ScaledObject shop/api`.
     pub(crate) object: String,
-    /// `shop/api`
+    /// For example `shop/api`.
     pub(crate) name: String,
     pub(crate) cause: String,
 }
 
-/// Of every API group of KEDA that this cluster has, whatever it is called: `keda.sh`, `eventing.keda.sh`,
-/// `http.keda.sh`.
+/// Returns the unserved objects of every KEDA API group in this cluster: `keda.sh`, `eventing.keda.sh`, `http.keda.sh`.
 ///
 /// # Errors
-/// Those of asking the API server.
+/// When a request to the API server fails.
 pub(crate) fn kinds(client: &Client, namespace: Option<&str>) -> Result<Vec<Unserved>, Error> {
     let groups: Value = client.json(&Request::get_path("/apis"))?;
     let mut found = Vec::new();
@@ -76,7 +75,7 @@ fn is_keda(group: &str) -> bool {
     group == "keda.sh" || group.ends_with(".keda.sh") || group == "keda.k8s.io"
 }
 
-/// Of these lists of ScaledObjects and of authentications, those that hpalite cannot run.
+/// Returns the ScaledObjects of this list that hpalite cannot run.
 pub(crate) fn scaled_objects(group: ApiGroup, list: &Value) -> Vec<Unusable> {
     let mut unusable = Vec::new();
     for object in items(list, "/items") {
@@ -90,7 +89,7 @@ pub(crate) fn scaled_objects(group: ApiGroup, list: &Value) -> Vec<Unusable> {
     unusable
 }
 
-/// Those that ask for a vault, a cloud's identity and the like.
+/// Returns the authentications that hpalite cannot use, such as those that need a vault or a cloud identity.
 pub(crate) fn authentications(group: ApiGroup, kind: AuthenticationKind, list: &Value) -> Vec<Unusable> {
     let mut unusable = Vec::new();
     for object in items(list, "/items") {
@@ -102,17 +101,17 @@ pub(crate) fn authentications(group: ApiGroup, kind: AuthenticationKind, list: &
     unusable
 }
 
-/// Both groups' ScaledObjects and authentications, those that hpalite cannot run.
+/// Returns the ScaledObjects and authentications of both groups that hpalite cannot run.
 ///
 /// # Errors
-/// Those of asking the API server, but for kinds that it does not have.
+/// When a request to the API server fails, except for kinds that the cluster does not have.
 pub(crate) fn objects(client: &Client) -> Result<Vec<Unusable>, Error> {
     let list = |path: String| match client.json::<Value>(&Request::get_path(path)) {
         Err(error) if error.is_not_found() => Ok(Value::Null),
         result => result,
     };
     let mut unusable = Vec::new();
-    for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+    for group in ApiGroup::ALL {
         let api = format!("/apis/{}/v1alpha1", group.name());
         unusable.extend(scaled_objects(group, &list(format!("{api}/scaledobjects"))?));
         for (kind, plural) in [
@@ -125,7 +124,7 @@ pub(crate) fn objects(client: &Client) -> Result<Vec<Unusable>, Error> {
     Ok(unusable)
 }
 
-/// Lines about the same cause told once: the cause, and whose it is.
+/// Groups objects by their cause.
 pub(crate) fn by_cause(unusable: Vec<Unusable>) -> Vec<(String, Vec<Unusable>)> {
     let mut causes: BTreeMap<String, Vec<Unusable>> = BTreeMap::new();
     for found in unusable {
@@ -134,7 +133,7 @@ pub(crate) fn by_cause(unusable: Vec<Unusable>) -> Vec<(String, Vec<Unusable>)> 
     causes.into_iter().collect()
 }
 
-/// `ScaledObject shop/a, ScaledObject shop/b and 3 more`
+/// Returns for example `ScaledObject shop/a, ScaledObject shop/b and 3 more`.
 pub(crate) fn some(names: &[String], count: usize) -> String {
     let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     match count.saturating_sub(names.len().min(NAMES_MAX)) {
@@ -143,7 +142,7 @@ pub(crate) fn some(names: &[String], count: usize) -> String {
     }
 }
 
-/// `shop/api`, or `api` where there is no namespace.
+/// Returns `shop/api`, or `api` without a namespace.
 fn called(object: &Value) -> String {
     match (text(object, "/metadata/namespace"), text(object, "/metadata/name")) {
         ("", name) => name.to_owned(),
@@ -158,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_of_keda_are_known_by_their_names() {
+    fn api_groups_of_keda_are_recognised_by_name() {
         for (group, expected) in [
             ("keda.sh", true),
             ("eventing.keda.sh", true),
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_told_with_its_cause() {
+    fn objects_that_cannot_be_run_are_reported_with_their_cause() {
         let object = |name: &str, kind: &str, metadata: Value| {
             json!({
                 "metadata": { "namespace": "shop", "name": name, "uid": name, "generation": 1, "resourceVersion": "1",

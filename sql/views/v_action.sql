@@ -1,4 +1,4 @@
--- What was carried out, newest first.
+-- Every write that carried out a decision, newest first.
 CREATE VIEW v_action AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', a.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.namespace,

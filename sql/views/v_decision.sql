@@ -1,4 +1,4 @@
--- What was decided and why, how it went, newest first.
+-- Every decision with its reason and its outcome, newest first.
 CREATE VIEW v_decision AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.namespace,

@@ -1,4 +1,4 @@
--- What each trigger contributed to each decision, newest first.
+-- The contribution of each trigger to each decision, newest first.
 CREATE VIEW v_decision_trigger AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.namespace,

@@ -1,4 +1,4 @@
--- Stretches without a value, the lasting ones first, then newest first.
+-- Periods without a value, ongoing ones first, then newest first.
 CREATE VIEW v_error_period AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', e.from_unix_ms / 1000.0, 'unixepoch') AS since,
        strftime('%Y-%m-%dT%H:%M:%fZ', e.until_unix_ms / 1000.0, 'unixepoch') AS until,

@@ -1,4 +1,4 @@
--- Hours in which the replicas of an object turned at least twice, went up after down or down after up: the worst first.
+-- Hours in which an object's replicas changed direction at least twice, worst first.
 CREATE VIEW v_flapping AS
 SELECT strftime('%Y-%m-%dT%H:00:00Z', f.hour * 3600, 'unixepoch') AS hour,
        o.namespace,

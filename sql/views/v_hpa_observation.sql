@@ -1,4 +1,4 @@
--- What the HPA said about itself, newest first.
+-- The observed status of each HPA, newest first.
 CREATE VIEW v_hpa_observation AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', h.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.namespace,

@@ -1,4 +1,4 @@
--- What could not be written and why, newest first.
+-- Records that could not be written and why, newest first.
 CREATE VIEW v_loss AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', l.from_unix_ms / 1000.0, 'unixepoch') AS since,
        strftime('%Y-%m-%dT%H:%M:%fZ', l.until_unix_ms / 1000.0, 'unixepoch') AS until,

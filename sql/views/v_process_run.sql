@@ -1,4 +1,4 @@
--- hpalite's own starts and stops, newest first.
+-- Starts and stops of hpalite itself, newest first.
 CREATE VIEW v_process_run AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.started_at_unix_ms / 1000.0, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', p.stopped_at_unix_ms / 1000.0, 'unixepoch') AS stopped_at,

@@ -1,7 +1,6 @@
--- Every sample as a plain row, whatever the storage; sql/migrations/0001_init.sql explains the
--- arithmetic. Unordered, since ordering would decode everything first: give namespace and name and
--- add ORDER BY at_unix_ms, or see v_sample_recent. The joins of the second part are CROSS to keep
--- their order: a chunk is found by block and series.
+-- Every sample as a plain row, however it is stored; sql/migrations/0001_init.sql explains the arithmetic. Unordered,
+-- because ordering would decode everything first: give namespace and name and add ORDER BY at_unix_ms, or use
+-- v_sample_recent. The second part uses CROSS JOIN to fix the join order: a chunk is found by block and series.
 CREATE VIEW v_sample AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', h.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.namespace,

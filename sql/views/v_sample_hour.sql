@@ -1,6 +1,6 @@
--- Hours of every series: what was rolled up and the samples that are not
--- yet. Unordered: give namespace and name. Each series is summed up by itself, in a subquery that knows it, so that one
--- object is found by keys; an aggregate around all would be computed for all first.
+-- Every series by hour: the roll-ups, and the samples that are not rolled up yet. Unordered: give namespace and name.
+-- Each series is aggregated in a subquery that refers to it, so that one object is found by keys; an aggregate around
+-- all of them would be computed for all first.
 CREATE VIEW v_sample_hour AS
 SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (e.value ->> 0) * 3600, 'unixepoch') AS at,
        o.namespace,

@@ -1,6 +1,6 @@
--- Minutes of every series: what was rolled up (sql/migrations/0001_init.sql explains the entries) and the samples that are not
--- yet. Unordered: give namespace and name. Each series is summed up by itself, in a subquery that knows it, so that one
--- object is found by keys; an aggregate around all would be computed for all first.
+-- Every series by minute: the roll-ups (sql/migrations/0001_init.sql explains the entries), and the samples that are
+-- not rolled up yet. Unordered: give namespace and name. Each series is aggregated in a subquery that refers to it, so
+-- that one object is found by keys; an aggregate around all of them would be computed for all first.
 CREATE VIEW v_sample_minute AS
 SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (e.value ->> 0) * 60, 'unixepoch') AS at,
        o.namespace,

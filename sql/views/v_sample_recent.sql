@@ -1,4 +1,4 @@
--- Samples of the last 15 minutes, newest first. Reads only blocks that reach into that time.
+-- Samples of the last 15 minutes, newest first. Reads only blocks that overlap that time.
 CREATE VIEW v_sample_recent AS
 WITH recent (since_unix_ms) AS (SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000 - 900000),
 raw (series_id, at_unix_ms, value) AS (

@@ -1,4 +1,4 @@
--- Every ScaledObject, the living first, with the definition last in force.
+-- Every ScaledObject, living ones first, with its newest definition.
 CREATE VIEW v_scaled_object AS
 SELECT o.namespace,
        o.name,

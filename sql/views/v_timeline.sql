@@ -1,4 +1,4 @@
--- All that happened in one list, newest first; samples and unmoved decisions are left out.
+-- All changes in one list, newest first; samples and decisions without a change are left out.
 CREATE VIEW v_timeline AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', t.at_unix_ms / 1000.0, 'unixepoch') AS at,
        t.namespace,

@@ -1,5 +1,5 @@
--- Each living trigger: its newest sample of the last hour, its age, and what is wrong since when;
--- the ones without a value first.
+-- Each trigger of a living object: its newest sample of the last hour, that sample's age, and since when what is wrong;
+-- triggers without a value come first.
 CREATE VIEW v_trigger_health AS
 WITH newest (series_id, at_unix_ms, value) AS (
     -- With a bare max() SQLite takes the other columns from the row that has the maximum.

@@ -1,7 +1,7 @@
-//! What only shows with several objects side by side: one workload with two masters, one HPA name
-//! wanted twice, an authentication that is referenced and not there, percent of requests that are not made.
+//! Checks across several objects: one workload scaled by two, one HPA name used twice, a missing authentication, and
+//! utilisation targets of resources without requests.
 //!
-//! Sees the given files only, so what is missing may well be in the cluster: a warning.
+//! Sees the given files only; what is missing there may exist in the cluster, so it is a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,16 +18,16 @@ pub(super) struct Across {
     /// The first object that wants an HPA, by namespace and name.
     hpas: BTreeMap<(String, String), ObjectKey>,
     authentications: BTreeSet<AuthenticationKey>,
-    /// References, with the finding if nothing turns up.
+    /// References, with the finding to report if the authentication is not found.
     references: Vec<(AuthenticationKey, Finding)>,
     /// The containers of a workload, by namespace and target.
     workloads: BTreeMap<(String, TargetRef), Vec<Container>>,
-    /// Percentages of requests.
+    /// Utilisation targets.
     utilizations: Vec<Utilization>,
     findings: Vec<Finding>,
 }
 
-/// A trigger that can only work where its resource is requested.
+/// A trigger that only works if its resource is requested.
 struct Utilization {
     workload: (String, TargetRef),
     resource: String,
@@ -44,7 +44,7 @@ impl Across {
         self.authentications.insert(key);
     }
 
-    /// `place` makes a finding on a field of the object, its text to be filled in.
+    /// `place` makes a finding on a field of the object, whose message the caller fills in.
     pub(super) fn scaled_object(&mut self, object: &ScaledObject, place: impl Fn(&str) -> Finding) {
         let key = &object.key;
         let mut error = |field: &str, message: String, fix: &str| {
@@ -72,7 +72,7 @@ impl Across {
             return;
         };
         for trigger in &definition.resource_triggers {
-            // Unlike KEDA's webhook, since nothing else depends on requests.
+            // KEDA's webhook checks all resource triggers, but only utilisation depends on requests.
             if !matches!(trigger.target, MetricTarget::Utilization(_)) {
                 continue;
             }
@@ -137,7 +137,7 @@ impl Across {
     }
 }
 
-/// `apps/v1.Deployment`, as in the status.
+/// Returns for example `apps/v1.Deployment`, as in the status.
 fn kind_text(target: &TargetRef) -> String {
     let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
     let gvkr = Gvkr {

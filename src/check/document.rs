@@ -1,7 +1,6 @@
-//! Files to JSON values that know their lines: YAML of several documents, or JSON.
+//! Parses files into JSON values with line numbers: YAML of several documents, or JSON.
 //!
-//! Documents are parted here and parsed one by one, so that a broken one does not hide its
-//! neighbours.
+//! Documents are split first and parsed one by one, so that a broken one does not hide the others.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,19 +11,19 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-/// One document, without its empty and comment-only neighbours.
+/// One document; empty and comment-only ones are skipped.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) value: Value,
     /// JSON path to line, from 1; empty for JSON.
     lines: HashMap<String, u64>,
-    /// Paths of keys that stand twice in their mapping, with the line of the later one, whose value counts.
+    /// Paths of keys that occur twice in their mapping, with the line of the later one, whose value counts.
     pub(super) duplicates: Vec<(String, u64)>,
     first_line: Option<u64>,
 }
 
 impl Document {
-    /// Line of a field of the object at `prefix`, or of the nearest thing around it that exists.
+    /// Returns the line of a field of the object at `prefix`, or of its nearest existing ancestor.
     pub(super) fn line(&self, prefix: &str, field: &str) -> Option<u64> {
         let mut path = match (prefix, field) {
             ("", field) => field.to_owned(),
@@ -43,20 +42,20 @@ impl Document {
     }
 }
 
-/// A document that is no YAML.
+/// A document that is not valid YAML.
 #[derive(Debug)]
 pub(super) struct Unreadable {
     pub(super) line: Option<u64>,
     pub(super) message: String,
-    /// It is a template that was not rendered, which explains the rest.
+    /// Whether it is a template that was not rendered, which explains the error.
     pub(super) is_template: bool,
 }
 
-/// Every document of a text, or what is wrong with it.
+/// Returns every document of a text, or what is wrong with it.
 pub(super) fn split(text: &str) -> Vec<Result<Document, Unreadable>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with(['{', '[']) {
-        // Some YAML also begins so; JSON is tried first since it needs no guess about its types.
+        // YAML may begin like this too; JSON is tried first because its types are unambiguous.
         if let Ok(values) = serde_json::Deserializer::from_str(text).into_iter().collect::<Result<Vec<Value>, _>>() {
             let document = |value| {
                 let value = with_whole_numbers(value);
@@ -68,7 +67,7 @@ pub(super) fn split(text: &str) -> Vec<Result<Document, Unreadable>> {
     parts(text).into_iter().filter_map(|(offset, part)| parse(offset, &part)).collect()
 }
 
-/// Texts between document markers, each with the number of lines before it.
+/// Returns the texts between document markers, each with the number of lines before it.
 fn parts(text: &str) -> Vec<(u64, String)> {
     let mut parts = vec![(0, String::new())];
     for (number, line) in (0..).zip(text.lines()) {
@@ -98,7 +97,7 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
     if text.lines().all(is_blank) {
         return None;
     }
-    // Parsers of all of YAML take them, kubectl does not.
+    // Full YAML parsers accept directives, kubectl does not.
     if let Some(number) =
         (0..).zip(text.lines()).find(|(_, line)| !is_blank(line)).filter(|(_, line)| line.starts_with('%'))
     {
@@ -107,7 +106,7 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
     }
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
-    // As the parser of kubectl has it.
+    // The same settings as kubectl's parser.
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     options.legacy_octal_numbers = true;
     options.non_finite_float_policy = NonFiniteFloatPolicy::AsString;
@@ -126,7 +125,7 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
     })
 }
 
-/// Whether the text has actions of Go's templates, which Helm charts are written in.
+/// Returns whether the text contains actions of Go templates, as Helm charts do.
 pub(super) fn is_template(text: &str) -> bool {
     let mut rest = text;
     while let Some(start) = rest.find("{{") {
@@ -144,13 +143,13 @@ pub(super) fn is_template(text: &str) -> bool {
     false
 }
 
-/// What is wrong, for people who write YAML.
+/// Returns what is wrong, in terms of YAML.
 fn complaint(error: &serde_saphyr::Error, text: &str) -> String {
     let said = error.to_string();
     let said = said.lines().next().unwrap_or_default();
     let line = error.location().map_or(0, |location| usize::try_from(location.line()).unwrap_or(0));
     let at = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    // The parser notices a fault at the end of what it is in; what people see is nearer to it.
+    // The parser reports an error at the end of its context; the visible mistake is usually nearer.
     let indented_by_tab = |line: &str| {
         let indent = &line[..line.len() - line.trim_start().len()];
         indent.contains('\t')
@@ -188,7 +187,7 @@ fn complaint(error: &serde_saphyr::Error, text: &str) -> String {
     format!("is not valid YAML: {what}")
 }
 
-/// The parser's own words, without those for people who call it.
+/// Returns the parser's message without its hints for programmers.
 fn plain(said: &str) -> String {
     let end = ["; set ", " (set ", "; use ", " Options", " DuplicateKeyPolicy", "; consider"]
         .iter()
@@ -198,7 +197,7 @@ fn plain(said: &str) -> String {
     said[..end].trim_start_matches("error: ").trim_end().to_owned()
 }
 
-/// `75.0` is the whole number 75 to kubectl.
+/// Converts floats like `75.0` to whole numbers, as kubectl does.
 fn with_whole_numbers(value: Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => number.as_f64().map_or(Value::Null, number_value),
@@ -215,7 +214,7 @@ fn number_value(value: f64) -> Value {
     let whole = value as i64;
     #[expect(clippy::cast_precision_loss)]
     let is_whole = whole as f64 == value && whole.unsigned_abs() < 1 << 53;
-    // JSON has no NaN, so text must do.
+    // JSON has no NaN, so it becomes a text.
     if is_whole {
         whole.into()
     } else {
@@ -223,14 +222,14 @@ fn number_value(value: f64) -> Value {
     }
 }
 
-/// A YAML value whose parts know where they stand.
+/// A YAML value whose parts know their position.
 enum Node {
     Scalar(Value),
     Sequence(Vec<Spanned<Node>>),
     Mapping(Vec<(Spanned<Key>, Spanned<Node>)>),
 }
 
-/// Where things stand, while they are walked.
+/// Positions, collected while walking the tree.
 struct Places {
     offset: u64,
     lines: HashMap<String, u64>,
@@ -255,7 +254,7 @@ impl Node {
                 let mut names = HashSet::new();
                 for (key, value) in entries {
                     let name = key.value.0;
-                    // Keys of labels and annotations contain dots; problems name them in brackets.
+                    // Keys of labels and annotations contain dots, so paths put them in brackets.
                     let path = if name.contains(['.', '/']) {
                         format!("{path}[{name}]")
                     } else if path.is_empty() {
@@ -268,7 +267,7 @@ impl Node {
                     if !names.insert(name.clone()) {
                         places.duplicates.push((path.clone(), line));
                     }
-                    // The last one wins, as for kubectl.
+                    // The last one wins, as in kubectl.
                     map.insert(name, value.value.into_value(&path, places));
                 }
                 Value::Object(map)
@@ -277,7 +276,7 @@ impl Node {
     }
 }
 
-/// A mapping's key as text: `1: x` is the key `1`, as for the API server.
+/// A mapping's key as text: `1: x` has the key `1`, as in the API server.
 struct Key(String);
 
 impl<'de> Deserialize<'de> for Key {
@@ -359,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_know_their_lines() {
+    fn fields_have_the_line_numbers_of_their_document() {
         let text = "# head\n---\na:\n  b: 1\n  list:\n  - x: \"1\"\n    y.z/w: true\n---\n# nothing\n---\nc: [1\n---\nd: 75.0\ne: yes\nf: '05'\ng: ~\n";
         let documents = split(text);
         assert_eq!(documents.len(), 3);

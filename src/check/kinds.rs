@@ -1,17 +1,17 @@
-//! Which objects are ours to judge, which ones nobody here runs, and which ones are none of our business.
+//! Decides which objects are ours to check, which ones neither hpalite nor Kubernetes runs, and which ones to skip.
 
 use serde_json::Value;
 
 use super::schema::{Crd, crds};
-use crate::nearest::nearest;
+use crate::spelling::nearest;
 use crate::wire::{describe, quoted};
 
-/// What an object is to `check`.
+/// How `check` classifies an object.
 pub(super) enum Known {
     Ours(&'static Crd),
-    /// Of KEDA's groups or of our kinds, and of no CRD that hpalite has.
+    /// In KEDA's groups or of one of our kinds, but of no CRD that hpalite has.
     NotRun(Mistake),
-    /// No Kubernetes object at all.
+    /// Not a Kubernetes object.
     Nothing {
         is_error: bool,
         mistake: Mistake,
@@ -25,7 +25,7 @@ pub(super) struct Mistake {
     pub(super) fix: String,
 }
 
-/// Groups of KEDA and its add-ons.
+/// API groups of KEDA and its add-ons.
 const GROUPS: [&str; 4] = ["keda.sh", "keda.k8s.io", "eventing.keda.sh", "http.keda.sh"];
 
 pub(super) fn of(object: &Value) -> Known {
@@ -35,7 +35,7 @@ pub(super) fn of(object: &Value) -> Known {
         return Known::Nothing { is_error: false, mistake: Mistake { field: "", message, fix: String::new() } };
     };
     let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
-        // What has our fields is meant for us; a values file or a kustomization is not.
+        // An object with our fields is meant for us; a values file or a kustomization is not.
         let spec = object.get("spec");
         let has = |name: &str| spec.is_some_and(|spec| spec.get(name).is_some());
         let group = text("apiVersion").and_then(|version| version.split('/').next());
@@ -61,7 +61,7 @@ pub(super) fn of(object: &Value) -> Known {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let versions: Vec<String> = crds().iter().filter(|crd| crd.kind == kind).map(Crd::api_version).collect();
     if let Some(right) = versions.first() {
-        // One of our kinds under another group or version.
+        // One of our kinds in another group or version.
         let message = match crds().iter().any(|crd| crd.group == group) {
             true if group == "keda.k8s.io" => format!("KEDA 1, which {} is of, has no {kind}", quoted(api_version)),
             _ => format!("no CRD gives {kind} in {}", quoted(api_version)),
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_apart() {
+    fn kinds_are_classified() {
         for (api_version, kind, expected) in [
             ("keda.sh/v1alpha1", "ScaledObject", "ours"),
             ("keda.k8s.io/v1alpha1", "TriggerAuthentication", "ours"),

@@ -1,4 +1,4 @@
-//! `metadata` as every Kubernetes object has it: the rules of the API server itself, which are in no CRD.
+//! Checks `metadata` by the API server's built-in rules, which are in no CRD.
 
 use serde_json::{Map, Value};
 
@@ -36,11 +36,11 @@ enum Kind {
     List,
 }
 
-/// All annotations of an object together, in bytes.
+/// Maximum size of all annotations of an object, in bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
-/// Where `kubectl apply` keeps a copy of the object.
+/// The annotation in which `kubectl apply` keeps a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// What etcd takes in one request, unless its flags say otherwise.
+/// Maximum size of an etcd request in bytes, unless its flags change it.
 const OBJECT_BYTES_MAX: usize = 1536 * 1024;
 
 const NAME_FIX: &str =
@@ -48,7 +48,7 @@ const NAME_FIX: &str =
 const KEY_FIX: &str = "write letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends; a domain \
                        and a slash may stand before it";
 
-/// What is wrong with `metadata`, and `object` without what cannot be decoded, so that the rest can be read.
+/// Returns what is wrong with `metadata`, and `object` without what cannot be decoded, so that the rest can be checked.
 pub(super) fn violations(crd: &Crd, object: &Value) -> (Vec<Violation>, Value) {
     let mut found = Vec::new();
     let mut readable = object.clone();
@@ -87,7 +87,7 @@ pub(super) fn violations(crd: &Crd, object: &Value) -> (Vec<Violation>, Value) {
     annotations(&kept, object, &mut found);
     finalizers(&kept, &mut found);
     owner_references(&kept, &mut found);
-    // A name stands in where none can be read: what else is wrong can still be reported.
+    // A placeholder replaces an unreadable name, so that other problems can still be reported.
     if kept.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
         kept.insert("name".to_owned(), "unnamed".into());
     }
@@ -227,19 +227,19 @@ fn owner_references(metadata: &Map<String, Value>, found: &mut Vec<Violation>) {
     }
 }
 
-/// `name` or `domain/name`. Annotations may have upper case in the domain.
+/// Checks `name` or `domain/name`. The domain of an annotation may have upper case.
 fn is_qualified_name(text: &str, any_case: bool) -> bool {
     match text.split_once('/') {
         Some((domain, name)) => {
             let domain = if any_case { domain.to_lowercase() } else { domain.to_owned() };
-            // Of an annotation, the API server looks at all of the key in lower case.
+            // The API server converts the whole key of an annotation to lower case first.
             is_dns_subdomain(&domain) && is_name_part(name)
         }
         None => is_name_part(text),
     }
 }
 
-/// 1 to 63 characters, at both ends a letter or digit.
+/// Checks 1 to 63 characters with a letter or digit at both ends.
 fn is_name_part(text: &str) -> bool {
     let is_outer = |c: u8| c.is_ascii_alphanumeric();
     let bytes = text.as_bytes();
@@ -256,9 +256,9 @@ mod tests {
     use super::super::schema::crds;
     use super::*;
 
-    /// As the API server answered.
+    /// The expectations are an API server's answers.
     #[test]
-    fn metadata_is_judged_as_the_api_server_does() {
+    fn metadata_is_validated_as_by_the_api_server() {
         let long = "x".repeat(254);
         for (change, fields) in [
             (json!({}), &[][..]),

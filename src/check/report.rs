@@ -1,22 +1,22 @@
-//! What a run of `check` found, and how it is printed.
+//! The result of `check`, and how it is printed.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-/// How a run ended; the larger one wins.
+/// How a run ended; the larger outcome wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Nothing but warnings.
+    /// There are only warnings, or no findings at all.
     Clean,
     /// Some object would not work.
     Problems,
-    /// Some file could not be read, so nothing is known about what is in it.
+    /// Some file could not be read, so its content is unknown.
     Unreadable,
 }
 
 impl Outcome {
-    /// The process's exit code.
+    /// Returns the process's exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -33,20 +33,20 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing to tell about one object, or about a file.
+/// A finding about one object, or about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
     pub file: String,
-    /// From 1; absent in JSON and where the field itself is absent and so is its object.
+    /// Line from 1; absent in JSON, and if neither the field nor an ancestor of it exists.
     pub line: Option<u64>,
-    /// `Kind namespace/name`, empty for a file.
+    /// `Kind namespace/name`; empty for a file.
     pub object: String,
-    /// JSON path, empty for a file or a whole object.
+    /// JSON path; empty for a file or a whole object.
     pub field: String,
     pub message: String,
     pub fix: String,
-    /// The line of a text of several lines that has the mistake, and a mark under it on the next; else empty.
+    /// The faulty line of a multi-line text, and a mark below it on the next line; empty otherwise.
     pub excerpt: String,
 }
 
@@ -54,9 +54,9 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub struct CheckReport {
     pub findings: Vec<Finding>,
-    /// ScaledObjects and authentications that were judged.
+    /// Number of ScaledObjects and authentications that were checked.
     pub objects: usize,
-    /// Some file could not be read.
+    /// Whether some file could not be read.
     pub(super) is_unreadable: bool,
 }
 
@@ -76,7 +76,7 @@ impl CheckReport {
         }
     }
 
-    /// A finding a line and a last line of counts.
+    /// Prints one finding per line and a last line of counts.
     ///
     /// # Errors
     /// When `out` cannot be written.
@@ -97,7 +97,7 @@ impl CheckReport {
         writeln!(out, "{} objects checked, {errors} errors, {warnings} warnings", self.objects)
     }
 
-    /// One line of JSON.
+    /// Prints one line of JSON.
     ///
     /// # Errors
     /// When `out` cannot be written.
@@ -134,7 +134,7 @@ impl Severity {
     }
 }
 
-/// `file:line: Kind namespace/name: field: message (fix)`, with `warning: ` before the message of one.
+/// Formats as `file:line: Kind namespace/name: field: message (fix)`, with `warning: ` before a warning's message.
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.file)?;

@@ -1,11 +1,11 @@
-//! The rules in CEL and the patterns of the CRDs, each by its text: there are few, and an interpreter of either
-//! language would be larger than all the rest of `check`. A test fails if a CRD has one that is not here.
+//! The CEL rules and the patterns of the CRDs, looked up by their text: there are few, and an interpreter of either
+//! language would be larger than the rest of `check`. A test fails if a CRD has one that is missing here.
 
 use serde_json::Value;
 
 use crate::wire::time::parse_go_duration;
 
-/// A rule as the CRD has it, blanks apart, and whether a value that has the right types keeps it.
+/// A CRD's rule with normalised whitespace, and whether a value of the right types satisfies it.
 type Rule = (&'static str, fn(&Value) -> bool);
 
 const TYPES_WITH_A_TARGET: [&str; 4] = ["prometheus", "metrics-api", "kubernetes-workload", "cron"];
@@ -125,22 +125,22 @@ const RULES: &[Rule] = &[
     }),
 ];
 
-/// A quantity, as Kubernetes' own types have it.
+/// The pattern of a quantity, as in Kubernetes' own types.
 const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
-/// One blank between words.
+/// Normalises whitespace to one blank between words.
 pub(super) fn normal(rule: &str) -> String {
     rule.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether `value`, which has the types of its schema, keeps the rule. Rules that are not known hold: the API server
-/// has the last word.
+/// Returns whether `value`, which has the types of its schema, satisfies the rule. Unknown rules count as satisfied:
+/// the API server decides.
 pub(super) fn holds(rule: &str, value: &Value) -> bool {
     let rule = normal(rule);
     RULES.iter().find(|(known, _)| *known == rule).is_none_or(|(_, holds)| holds(value))
 }
 
-/// Whether `text` matches; patterns that are not known are matched by all.
+/// Returns whether `text` matches; unknown patterns count as matched.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     pattern != QUANTITY || is_quantity(text)
 }
@@ -152,13 +152,13 @@ fn is_quantity(text: &str) -> bool {
     };
     if let Some(exponent) = suffix.strip_prefix(['e', 'E']) {
         let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-        // A bare E is exa.
+        // A bare E is the suffix for exa.
         return suffix == "E" || suffix == "Ei" || after_decimal(exponent) == Some("");
     }
     matches!(suffix, "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi")
 }
 
-/// What follows `1`, `1.`, `1.5` or `.5`; `None` without such a number.
+/// Returns what follows `1`, `1.`, `1.5` or `.5`; `None` without such a number.
 fn after_decimal(text: &str) -> Option<&str> {
     let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let whole = digits(text);
@@ -191,7 +191,7 @@ fn is_of(trigger: &Value, kinds: &[&str]) -> bool {
     text(trigger, "type").is_some_and(|kind| kinds.contains(&kind))
 }
 
-/// A parameter of a trigger without the blanks around it.
+/// Returns a trigger's parameter without surrounding blanks.
 fn parameter<'a>(trigger: &'a Value, name: &str) -> Option<&'a str> {
     trigger.get("metadata").and_then(|metadata| text(metadata, name)).map(str::trim)
 }
@@ -200,12 +200,12 @@ fn is_filled(trigger: &Value, name: &str) -> bool {
     parameter(trigger, name).is_some_and(|text| !text.is_empty())
 }
 
-/// At most 30 seconds, in milliseconds or as a duration; what looks like neither is judged elsewhere.
+/// Returns whether a timeout in milliseconds or as a duration is at most 30 seconds; other texts are checked elsewhere.
 fn is_short_timeout(text: &str) -> bool {
     if (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse::<u32>().is_ok_and(|milliseconds| milliseconds <= 30_000);
     }
-    // What looks like a duration and is none is an error to the API server, which then refuses it.
+    // A text that looks like a duration but is invalid makes the API server's CEL fail, which refuses the object.
     !looks_like_duration(text) || parse_go_duration(text).is_some_and(|nanos| nanos <= 30_000_000_000)
 }
 
@@ -222,12 +222,12 @@ fn looks_like_duration(text: &str) -> bool {
     !text.is_empty()
 }
 
-/// Absent, empty, or a number as JSON has them.
+/// Returns whether a parameter is absent, empty, or a number in JSON's notation.
 fn is_number(trigger: &Value, name: &str) -> bool {
     parameter(trigger, name).is_none_or(|text| text.is_empty() || is_json_number(text))
 }
 
-/// Not by parsing: the size of a number is no matter of its form.
+/// Checks the notation without parsing, because the magnitude does not matter.
 fn is_json_number(text: &str) -> bool {
     let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let text = text.strip_prefix('-').unwrap_or(text);
@@ -250,7 +250,7 @@ fn is_json_number(text: &str) -> bool {
     rest.is_empty()
 }
 
-/// Both ways: nothing in the CRDs is unknown here, and nothing here is gone from the CRDs.
+/// Compares both ways: every rule in the CRDs is known here, and every rule here is in the CRDs.
 #[cfg(test)]
 pub(super) fn assert_known(rules: &std::collections::BTreeSet<String>, patterns: &std::collections::BTreeSet<&str>) {
     let known: std::collections::BTreeSet<String> = RULES.iter().map(|(rule, _)| normal(rule)).collect();

@@ -1,14 +1,14 @@
-//! The CRDs as the API server reads them: what it refuses of an object, found without asking it.
+//! Validates objects against the CRDs as the API server does, without asking it.
 //!
-//! The files of k8s/crds are the only list of fields, types, bounds and rules; this is the part of structural schemas
-//! that they use (a test fails at any keyword beyond it). Rules in CEL and patterns are evaluated in [`super::rules`].
+//! The files of k8s/crds are the only list of fields, types, bounds and rules; this implements the part of structural
+//! schemas that they use (a test fails at any other keyword). CEL rules and patterns are evaluated in [`super::rules`].
 
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
 use super::rules;
-use crate::nearest::nearest;
+use crate::spelling::nearest;
 use crate::wire::{describe, quoted};
 
 const FILES: [&str; 5] = [
@@ -19,7 +19,7 @@ const FILES: [&str; 5] = [
     include_str!("../../k8s/crds/keda-v1/triggerauthentications.keda.k8s.io.yaml"),
 ];
 
-/// One kind of object in one version.
+/// One kind in one version.
 pub(super) struct Crd {
     pub(super) group: String,
     pub(super) version: String,
@@ -29,13 +29,13 @@ pub(super) struct Crd {
 }
 
 impl Crd {
-    /// `group/version`
+    /// Returns `group/version`.
     pub(super) fn api_version(&self) -> String {
         format!("{}/{}", self.group, self.version)
     }
 }
 
-/// All that are built in.
+/// Returns all CRDs, which are built in.
 pub(super) fn crds() -> &'static [Crd] {
     static CRDS: OnceLock<Vec<Crd>> = OnceLock::new();
     CRDS.get_or_init(|| FILES.iter().flat_map(|file| read(file)).collect())
@@ -57,7 +57,7 @@ fn read(file: &str) -> Vec<Crd> {
         .collect()
 }
 
-/// What sort of fault it is, as far as one explains another.
+/// The kind of violation, as far as one can explain another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     UnknownField,
@@ -65,7 +65,7 @@ pub(super) enum Fault {
     Other,
 }
 
-/// One thing that the API server refuses.
+/// One reason for the API server to refuse an object.
 #[derive(Debug)]
 pub(super) struct Violation {
     pub(super) fault: Fault,
@@ -75,25 +75,25 @@ pub(super) struct Violation {
     pub(super) fix: String,
 }
 
-/// All that a create of `object` would be refused for, `metadata` apart.
+/// Returns all reasons to refuse the creation of `object`, except those in `metadata`.
 pub(super) fn violations(crd: &Crd, object: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
     decode(&crd.schema, &crd.schema, object, "", &mut found);
     let mut object = prune(&crd.schema, object);
     if let Some(fields) = object.as_object_mut() {
-        // A create drops it, as the CRDs have the subresource.
+        // A create drops the status, since the CRDs have the status subresource.
         fields.remove("status");
     }
     let before = found.len();
     validate(&crd.schema, &object, "", &mut found);
-    // Rules are not tried on what does not have the types that they rely on.
+    // Rules rely on valid types, so they are evaluated only if there are no other violations.
     if found.len() == before {
         validate_rules(&crd.schema, &object, "", &mut found);
     }
     found
 }
 
-/// The path of a field, with keys in brackets where a dot or slash in them would mislead.
+/// Returns the path of a field; a key that contains a dot or slash is put in brackets.
 pub(super) fn join(path: &str, name: &str) -> String {
     if name.contains(['.', '/']) {
         format!("{path}[{name}]")
@@ -112,15 +112,15 @@ fn keeps_unknown(schema: &Value) -> bool {
     schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
 }
 
-/// The schema of a field, or of a value in a map; `None` for fields that are not known.
+/// Returns the schema of a field, or of a value in a map; `None` for unknown fields.
 fn schema_of<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     properties(schema).and_then(|properties| properties.get(name)).or_else(|| schema.get("additionalProperties"))
 }
 
-/// Strict field validation, which kubectl asks for.
+/// Performs strict field validation, which kubectl requests.
 fn decode(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
     match value {
-        // The type `object` of the root's metadata stands for all of ObjectMeta.
+        // The root's metadata has only the type `object`, which stands for all of ObjectMeta.
         Value::Object(fields) if path != "metadata" => {
             for (name, value) in fields {
                 let path = join(path, name);
@@ -149,7 +149,7 @@ fn decode(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut V
     }
 }
 
-/// Where in the spec fields of this very name are.
+/// Returns the paths in the spec at which a field of this name exists.
 fn paths_of(root: &Value, name: &str) -> Vec<String> {
     fn walk(schema: &Value, name: &str, path: &str, found: &mut Vec<String>) {
         for (known, schema) in properties(schema).into_iter().flatten() {
@@ -179,7 +179,7 @@ pub(super) fn unknown_field(field: String, name: &str, known: &[&str]) -> Violat
     }
 }
 
-/// The object as it would be stored: without unknown fields and nulls, with defaults.
+/// Returns the object as it would be stored: without unknown fields and nulls, with defaults.
 fn prune(schema: &Value, value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -276,7 +276,7 @@ fn validate(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation
     }
 }
 
-/// What the value should be, if it is not.
+/// Returns the expected type, if the value has another.
 fn wrong_type(schema: &Value, value: &Value) -> Option<&'static str> {
     if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         return (!is_integer(value) && !value.is_string()).then_some("a whole number or a string");
@@ -334,7 +334,7 @@ mod tests {
 
     use super::*;
 
-    /// Everything below a schema that is not a schema itself.
+    /// Visits a schema and all schemas below it.
     fn each_schema<'a>(schema: &'a Value, visit: &mut dyn FnMut(&'a Value)) {
         visit(schema);
         let below = properties(schema).into_iter().flat_map(Map::values);
@@ -362,7 +362,7 @@ mod tests {
             "maxItems",
             "pattern",
             "format",
-            // With x-kubernetes-int-or-string only.
+            // Only with x-kubernetes-int-or-string.
             "anyOf",
             "x-kubernetes-int-or-string",
             "x-kubernetes-preserve-unknown-fields",
@@ -390,7 +390,7 @@ mod tests {
                     rules_found.insert(rules::normal(rule["rule"].as_str().expect("a rule has its text")));
                 }
             });
-            // Formats whose values only the status has need no reading.
+            // Formats in the status only need no validation.
             for (name, schema) in properties(&crd.schema).into_iter().flatten().filter(|(name, _)| *name != "status") {
                 each_schema(schema, &mut |schema| {
                     let format = schema.get("format").and_then(Value::as_str);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_schema_refuses() {
+    fn a_schema_refuses_invalid_objects() {
         let schema = json!({
             "type": "object", "required": ["a"],
             "properties": {

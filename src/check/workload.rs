@@ -1,4 +1,4 @@
-//! Workloads in the files, as far as triggers depend on them: which resources their containers ask for.
+//! Reads workloads in the files for what triggers depend on: the resources that their containers request.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::scaling::model::TargetRef;
 use crate::wire::quantity::parse_milli;
 
 pub(super) struct Workload {
-    /// As `kubectl apply` would take it.
+    /// The namespace that `kubectl apply` would use.
     pub(super) namespace: String,
     pub(super) target: TargetRef,
     pub(super) containers: Vec<Container>,
@@ -14,11 +14,11 @@ pub(super) struct Workload {
 
 pub(super) struct Container {
     pub(super) name: String,
-    /// Those of `cpu` and `memory` that it requests; a limit is a request, too, where none is made.
+    /// Which of `cpu` and `memory` it requests; a limit without a request counts as one.
     pub(super) requested: Vec<&'static str>,
 }
 
-/// `None` for anything but a Deployment or a StatefulSet.
+/// Returns `None` for anything but a Deployment or a StatefulSet.
 pub(super) fn read(object: &Value) -> Option<Workload> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let kind = text("/kind").filter(|kind| matches!(*kind, "Deployment" | "StatefulSet"))?;

@@ -19,7 +19,7 @@ pub(super) fn parse(
     env: &dyn Fn(&str) -> Option<String>,
     problems: &mut Vec<String>,
 ) -> Option<Command> {
-    // What the daemon in the same pod has from its environment; its flags are not known here.
+    // The environment is the same as the daemon's in this pod; the daemon's flags are not known here.
     let config = run::from_environment(env, problems);
     let namespace = typed.flag("namespace").map(str::to_owned);
     if let Some(name) = namespace.as_ref().filter(|name| !is_label(name)) {

@@ -1,27 +1,27 @@
-//! Every subcommand and flag, declared once: the parser, the help, the man page, the completions and `k8s/flags.md` read
-//! these tables.
+//! Declares every subcommand and flag once: the parser, the help, the manual page, the completions and `k8s/flags.md`
+//! use these tables.
 
 /// One flag.
 pub(super) struct Flag {
-    /// Without its dashes.
+    /// The name without its dashes.
     pub(super) long: &'static str,
     pub(super) short: Option<char>,
-    /// A second name for the same.
+    /// A second name for the same flag.
     pub(super) alias: Option<&'static str>,
     pub(super) takes: Takes,
     pub(super) is_repeatable: bool,
-    /// The variable that gives the value where the flag is absent.
+    /// The environment variable that gives the value if the flag is absent.
     pub(super) env: Option<&'static str>,
     pub(super) default: Option<&'static str>,
-    /// What it does, and units. Default, variable and repetition are added from the fields above.
+    /// What the flag does, with units. Default, variable and repetition are added from the fields above.
     pub(super) help: &'static str,
 }
 
-/// What stands behind a flag.
+/// What follows a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
     Nothing,
-    /// Alone it means true; a value is joined by `=`, as Go's flags have it.
+    /// Without a value it means true; a value is joined by `=`, as for Go's flags.
     Truth,
     /// A value of this name.
     Value(&'static str),
@@ -30,11 +30,11 @@ pub(super) enum Takes {
 
 pub(super) struct Subcommand {
     pub(super) name: &'static str,
-    /// What follows the flags in a call.
+    /// The operand after the flags, and its description.
     pub(super) operand: Option<(&'static str, &'static str)>,
     pub(super) about: &'static str,
     pub(super) flags: &'static [Flag],
-    /// What stands below the flags.
+    /// A text below the flags.
     pub(super) note: &'static str,
 }
 
@@ -150,6 +150,13 @@ pub(super) const RUN: Subcommand = Subcommand {
         )
         .env("HPALITE_PROMETHEUS_MAX_CONCURRENCY")
         .default("0"),
+        flag(
+            "group-queries",
+            Takes::Truth,
+            "ask a Prometheus one query for many that differ in the value of one label, where the answers are the same",
+        )
+        .env("HPALITE_GROUP_QUERIES")
+        .default("true"),
         value("query-timeout", "MS", "of triggers that set none; at most 30000")
             .env("KEDA_HTTP_DEFAULT_TIMEOUT")
             .default("3000"),
@@ -325,11 +332,10 @@ pub(super) const MAN: Subcommand = Subcommand {
 pub(super) const VERSION: Subcommand =
     Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
 
-/// In the order in which the help shows them.
+/// All subcommands in the order in which the help shows them.
 pub(super) const SUBCOMMANDS: [&Subcommand; 11] =
     [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &DOCTOR, &TAKEOVER, &UNINSTALL, &COMPLETION, &MAN, &VERSION];
 
-/// Of `-h`, which every subcommand has.
 pub(super) fn find(name: &str) -> Option<&'static Subcommand> {
     SUBCOMMANDS.into_iter().find(|subcommand| subcommand.name == name)
 }

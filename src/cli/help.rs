@@ -1,16 +1,16 @@
-//! What is printed about the flags: help, manual page, completions, and the table of `k8s/flags.md`.
+//! Renders the tables of flags: help, manual page, completions, and the table of `k8s/flags.md`.
 
 use std::fmt::Write as _;
 
 use super::flags::{Flag, RUN, SUBCOMMANDS, Subcommand, Takes, find};
 
-/// Columns of a terminal that the help is made for.
+/// Terminal width, in columns, that the help is wrapped to.
 const COLUMNS: usize = 118;
-/// Where the explanations begin.
+/// Column at which explanations begin.
 const INDENT: usize = 25;
 
 impl Flag {
-    /// `--db FILE`, `--json, -o json`
+    /// Returns for example `--db FILE` or `--json, -o json`.
     fn usage(&self) -> String {
         let value = match self.takes {
             Takes::Nothing => String::new(),
@@ -22,7 +22,7 @@ impl Flag {
         format!("--{}{value}{short}", self.long)
     }
 
-    /// The help with everything that the table says beside it.
+    /// Returns the help text with repetition, default and variable appended.
     fn explanation(&self) -> String {
         let mut text = self.help.to_owned();
         if self.is_repeatable {
@@ -60,7 +60,7 @@ impl Subcommand {
     }
 }
 
-/// `left`, then `text` from column `indent` on, in lines of words.
+/// Returns `left`, followed by `text` wrapped at words from column `indent` on.
 fn wrapped(left: &str, indent: usize, text: &str) -> String {
     let mut out = String::new();
     let mut line = format!("{left:indent$}");
@@ -80,7 +80,7 @@ fn wrapped(left: &str, indent: usize, text: &str) -> String {
     out
 }
 
-/// Shown by `hpalite --help`.
+/// Returns the text of `hpalite --help`.
 #[must_use]
 pub fn help() -> String {
     let mut out = "hpalite: Prometheus-driven autoscaling for Kubernetes\n\n".to_owned();
@@ -94,13 +94,13 @@ pub fn help() -> String {
     out
 }
 
-/// Shown by `hpalite SUBCOMMAND --help`; empty for what is none.
+/// Returns the text of `hpalite SUBCOMMAND --help`; empty for an unknown subcommand.
 #[must_use]
 pub fn help_of(subcommand: &str) -> String {
     find(subcommand).map_or_else(String::new, |found| format!("Usage: {}\n\n{}", found.usage(), found.section()))
 }
 
-/// The table of `k8s/flags.md`: the flags of `run`, their defaults, variables and meaning.
+/// Returns the table of `k8s/flags.md`: the flags of `run`, their defaults, variables and meaning.
 #[must_use]
 pub fn markdown() -> String {
     let mut out = "| flag | default | variable | |\n|---|---|---|---|\n".to_owned();
@@ -119,10 +119,10 @@ pub fn markdown() -> String {
     out
 }
 
-/// The manual page, in the language of man(7).
+/// Returns the manual page in man(7) markup.
 #[must_use]
 pub fn man() -> String {
-    // A hyphen that can be copied, and a line that is no request.
+    // Escapes hyphens so that they can be copied, and line starts that troff would read as requests.
     let plain = |text: &str| {
         let text = text.replace('\\', "\\e").replace('-', "\\-");
         if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
@@ -149,7 +149,7 @@ pub fn man() -> String {
     out
 }
 
-/// What a shell sources to complete subcommands and flags; `None` for a shell that is not known.
+/// Returns the script that a shell sources to complete subcommands and flags; `None` for an unknown shell.
 #[must_use]
 pub fn completion(shell: &str) -> Option<String> {
     match shell {

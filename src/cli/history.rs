@@ -30,7 +30,7 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
         None
     });
     let group = typed.flag("group").and_then(|name| {
-        let known = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name);
+        let known = ApiGroup::from_name(name);
         if known.is_none() {
             problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
         }

@@ -1,4 +1,4 @@
-//! Which installation `doctor`, `takeover` and `uninstall` are about: the same flags and variables for all of them.
+//! Identifies the installation for `doctor`, `takeover` and `uninstall`, which share these flags and variables.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// `None` with a problem reported.
+    /// Returns `None` after reporting a problem.
     pub(super) fn of(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Self> {
         let apiservice = typed.value("apiservice");
         if !apiservice.split('.').all(is_label) {

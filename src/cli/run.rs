@@ -1,4 +1,4 @@
-//! The flags of `hpalite run`: as typed, and what they mean once they are valid.
+//! Parses and validates the flags of `hpalite run`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,20 +15,20 @@ use crate::scaling::schedule::Limits;
 use crate::store::Retention;
 use crate::wire::time::{parse_age, parse_go_duration};
 
-/// Where KEDA's chart mounts further CA certificates.
+/// Where KEDA's chart mounts additional CA certificates.
 const CA_DIR: &str = "/custom/ca";
-/// More threads than this only wait: each holds a socket and a stack, and Prometheus queues anyway.
+/// More threads than this would only wait: each holds a socket and a stack, and Prometheus queues queries anyway.
 const POLL_THREADS_MAX: usize = 256;
-/// An empty database has some 200 kB; less than this would keep nothing worth asking.
+/// An empty database has some 200 kB; a smaller limit than this would keep no useful history.
 const DB_SIZE_MIN: u64 = 4_000_000;
-/// KEDA reads a default of zero or less as this.
+/// KEDA replaces a default of zero or less by this.
 const QUERY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 
 pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
     resolve(typed, problems).map(|config| Command::Run(Box::new(config)))
 }
 
-/// The configuration of a daemon without flags. `None` with a problem reported.
+/// Returns the configuration of a daemon without flags, or `None` after reporting a problem.
 pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<String>) -> Option<Config> {
     resolve(&Typed::nothing(&RUN, env), problems)
 }
@@ -71,6 +71,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         problems.push("--drain: at most 60 seconds, so that the pod's grace period can hold it".to_owned());
     }
     let leader_elect = truth(typed, "leader-elect", problems);
+    let groups_queries = truth(typed, "group-queries", problems);
     let keda_metrics = truth(typed, "keda-metrics", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
     let timing = timing(typed, problems);
@@ -106,6 +107,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
             rate: Some(rate? as f64).filter(|rate| *rate > 0.0),
             concurrency: usize::try_from(concurrency?).ok().filter(|most| *most > 0),
         },
+        groups_queries,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,
@@ -118,7 +120,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     })
 }
 
-/// The values of a repeatable flag, or those of its variable, which commas separate.
+/// Returns the values of a repeatable flag, or else the comma-separated ones of its variable.
 fn listed(typed: &Typed<'_>, long: &str) -> Vec<String> {
     let flags = typed.all(long).to_vec();
     let listed = typed.variable(long).filter(|_| flags.is_empty()).unwrap_or_default();
@@ -164,7 +166,7 @@ fn ui_address(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<UiAddress
     Some(UiAddress { address: address("--ui", &text, problems)?, given: typed.given("ui").is_some() })
 }
 
-/// The durations of the election, as Go writes them. `None` with a problem reported.
+/// Parses the durations of the election in Go's notation; returns `None` after reporting a problem.
 fn timing(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Timing> {
     let mut duration = |flag: &str| {
         let text = typed.value(&format!("leader-elect-{flag}"));
@@ -182,7 +184,7 @@ fn timing(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Timing> {
     if timing.lease_duration < Duration::from_secs(1) {
         problems.push("--leader-elect-lease-duration: at least 1s, a Lease counts in seconds".to_owned());
     }
-    // A fifth is room for clocks that run at different speeds and for a request on its way.
+    // The remaining fifth covers clocks that run at different speeds and a request in flight.
     if timing.renew_deadline > timing.lease_duration * 4 / 5 {
         problems.push("--leader-elect-renew-deadline: at most 4/5 of --leader-elect-lease-duration".to_owned());
     }
@@ -200,7 +202,7 @@ fn age(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> Duration {
     })
 }
 
-/// Bytes: `480MB`, `2GB`, `1GiB`; `0` for no limit.
+/// Parses a size in bytes: `480MB`, `2GB`, `1GiB`; `0` for no limit.
 fn size(flag: &str, text: &str, problems: &mut Vec<String>) -> u64 {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let unit = match &text[digits..] {
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_help() {
+    fn defaults_are_the_documented_ones() {
         let config = config(&["run"], &[]);
         assert_eq!(config.db, PathBuf::from("/data/hpalite.db"));
         assert_eq!(
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_and_sizes_are_read_or_told_wrong() {
+    fn ages_and_sizes_are_parsed_or_reported() {
         let env = [("HPALITE_RETAIN_MINUTES", "90m"), ("HPALITE_DB_MAX_SIZE", "1Gi")];
         let found = config(&["run", "--retain-samples", "12h", "--retain-history=45s"], &env).retention;
         assert_eq!((found.samples, found.minutes), (Duration::from_secs(43_200), Duration::from_secs(5_400)));
@@ -278,7 +280,7 @@ mod tests {
         assert_eq!(config(&flags, &env).db, PathBuf::from("/flag.db"));
         assert_eq!(config(&flags, &env).namespaces, ["c", "d"]);
         assert_eq!(config(&flags, &env).query_timeout, Duration::from_secs(5));
-        // An empty variable is an absent one.
+        // An empty variable counts as absent.
         assert!(config(&["run"], &[("WATCH_NAMESPACE", "")]).namespaces.is_empty());
     }
 
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_at_once() {
+    fn every_problem_is_reported_at_once() {
         let flags = [
             "run",
             "--listen",
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_election_is_on_unless_told_otherwise() {
+    fn the_election_is_on_by_default() {
         assert_eq!(config(&["run"], &[]).leader_election, Some(Timing::default()));
         assert_eq!(config(&["run", "--leader-elect"], &[]).leader_election, Some(Timing::default()));
         assert_eq!(config(&["run", "--leader-elect=false"], &[]).leader_election, None);
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn keda_s_metric_names_are_on_unless_told_otherwise() {
+    fn keda_s_metric_names_are_on_by_default() {
         let across = |arguments: &[&str], env: &[(&str, &str)]| config(arguments, env).cross_namespace_services;
         assert!(!across(&["run"], &[]) && across(&["run", "--allow-cross-namespace-services"], &[]));
         assert!(across(&["run"], &[("HPALITE_ALLOW_CROSS_NAMESPACE_SERVICES", "true")]));
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_on_unless_it_is_turned_off() {
+    fn the_page_is_on_by_default() {
         let ui =
             |flags: &[&str], env: &[(&str, &str)]| config(flags, env).ui.map(|ui| (ui.address.to_string(), ui.given));
         assert_eq!(ui(&["run"], &[]), Some(("127.0.0.1:8081".to_owned(), false)));

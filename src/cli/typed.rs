@@ -1,4 +1,4 @@
-//! A command line as it was typed, read by the table of flags: which were given, and with what values.
+//! Parses a command line by the table of flags: which flags were given, and with which values.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use super::flags::{Flag, Subcommand, Takes};
 
-/// The arguments of one subcommand. A value is the flag's, else the environment's, else the default of the table.
+/// The arguments of one subcommand. Values come from the flag, else the environment, else the table's default.
 pub(super) struct Typed<'a> {
     subcommand: &'static Subcommand,
     env: &'a dyn Fn(&str) -> Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct Typed<'a> {
 }
 
 impl<'a> Typed<'a> {
-    /// A call without arguments: what the environment alone says.
+    /// Returns a command line without arguments, so that all values come from the environment or are defaults.
     pub(super) fn nothing(subcommand: &'static Subcommand, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { subcommand, env, values: BTreeMap::new(), operands: Vec::new(), wants_help: false }
     }
@@ -71,27 +71,27 @@ impl<'a> Typed<'a> {
         self.values.contains_key(long)
     }
 
-    /// The last value that was typed.
+    /// Returns the flag's last value on the command line.
     pub(super) fn flag(&self, long: &str) -> Option<&str> {
         self.values.get(long)?.last().map(String::as_str)
     }
 
-    /// Every value that was typed.
+    /// Returns the flag's values on the command line.
     pub(super) fn all(&self, long: &str) -> &[String] {
         self.values.get(long).map_or(&[], Vec::as_slice)
     }
 
-    /// What the environment says in place of a flag; an empty variable is an absent one.
+    /// Returns the value of the flag's environment variable; an empty variable counts as absent.
     pub(super) fn variable(&self, long: &str) -> Option<String> {
         (self.env)(self.declared(long)?.env?).filter(|value| !value.is_empty())
     }
 
-    /// The flag, or the variable.
+    /// Returns the value from the flag or its variable.
     pub(super) fn given(&self, long: &str) -> Option<String> {
         self.flag(long).map(str::to_owned).or_else(|| self.variable(long))
     }
 
-    /// The flag, the variable or the default; empty for a flag that has none of them.
+    /// Returns the value from the flag, its variable or the default; empty if it has none of them.
     pub(super) fn value(&self, long: &str) -> String {
         let default = || self.declared(long).and_then(|flag| flag.default).unwrap_or_default().to_owned();
         self.given(long).unwrap_or_else(default)
@@ -113,7 +113,7 @@ impl Flag {
         }
     }
 
-    /// As errors name it.
+    /// Returns the name that errors show.
     fn shown(&self) -> String {
         match self.short {
             Some(short) if self.alias.is_none() => format!("-{short}"),

@@ -12,7 +12,7 @@ pub struct WhyArguments {
     pub db: PathBuf,
     pub namespace: String,
     pub name: String,
-    /// As typed: what it means depends on the clock.
+    /// As typed, because its meaning depends on the clock.
     pub at: Option<String>,
     pub since: Option<Duration>,
     pub json: bool,

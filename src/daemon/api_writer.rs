@@ -1,8 +1,8 @@
-//! Carries out what the core wants of the API server.
+//! Carries out the core's requests to the API server.
 //!
-//! Owns no decision: each command becomes requests, each outcome an event. Conflicts are reported,
-//! not argued with. Every write passes the fence: it is sent only while this instance holds the Lease, and given up
-//! before the Lease can be another's.
+//! Makes no decisions: each command becomes requests, and each outcome an event. Conflicts are reported, not retried
+//! against the other writer. Every write passes the fence: it is sent only while this instance holds the Lease, and is
+//! abandoned before another instance can acquire it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
@@ -33,27 +33,27 @@ use crate::scaling::model::{
 use crate::store::Ticket;
 use crate::wire;
 
-/// Writes at once, which bounds what we take of the API server: it spends some milliseconds of CPU on each. With four, the
-/// HPAs of 300 new objects came 6 s after the last apply on two busy cores, with twelve after 3 s.
+/// Concurrent writes, which bounds the load on the API server: each costs it some milliseconds of CPU. With four, the
+/// HPAs of 300 new objects were complete 6 s after the last apply on two busy cores, with twelve after 3 s.
 const THREADS: usize = 8;
-/// Events that wait to be sent one by one: three for each of 2,500 objects that appear at once, at about 300 bytes.
-/// A flood beyond it is dropped, since events only inform.
+/// Upper bound on queued Events, which are sent one by one: three for each of 2,500 objects that appear at once, at
+/// about 300 bytes. Events beyond it are dropped, since they only inform.
 const EVENTS_WAITING_MAX: usize = 8192;
-/// Time between two events while the API server is busy with our writes, which matter more.
+/// Time between two Events while the API server is busy with our writes, which take precedence.
 const EVENT_PACE: Duration = Duration::from_millis(100);
-/// Busy means that a write is under way or waits, or ended no longer ago than this.
+/// The API server counts as busy while a write is queued or in flight, and for this long after the last one.
 const QUIET_AFTER: Duration = Duration::from_millis(500);
-/// A pause is looked at again this often, so that a shutdown ends it.
+/// A pause is re-checked this often, so that a shutdown ends it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// `/scale` is read and written this often while only its version, not its count, changes.
+/// Attempts to read and write `/scale` while only its resource version changes and not its replica count.
 const SCALE_TRIES: usize = 5;
 
-/// How long a write waits for its decision to be committed, which takes a few ms; twice the writer's longest slice.
+/// How long a write waits for its decision's commit, which takes a few ms; twice the store writer's longest slice.
 const COMMIT_LIMIT: Duration = Duration::from_millis(100);
 
-/// One thing to do.
+/// One request from the core.
 pub(super) enum Job {
-    /// `decided` tells when the decision behind the write is in the history.
+    /// `decided` resolves once the decision behind the write is in the history.
     Write {
         write: Box<Write>,
         decided: Option<Ticket>,
@@ -70,14 +70,14 @@ pub(super) enum Job {
     },
 }
 
-/// What the writers and the emitter of events know of each other.
+/// State that the writers and the Event emitter share.
 #[derive(Default)]
 struct Activity {
-    /// Jobs that wait or are under way.
+    /// Jobs that are queued or in flight.
     jobs: AtomicUsize,
     /// When the last job ended, in milliseconds of [`clock::since_boot`].
     quiet_since: AtomicU64,
-    /// Events that wait.
+    /// Events that are queued.
     events: AtomicUsize,
     is_closing: AtomicBool,
 }
@@ -88,14 +88,14 @@ impl Activity {
         self.jobs.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How long the next event waits, after one that took so long. An event that comes alone is sent at once.
+    /// Returns how long the next Event waits if the previous request took `took`. An isolated Event is sent at once.
     fn pause(&self, took: Duration) -> Duration {
         if self.is_closing.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         let quiet = millis(clock::since_boot()).saturating_sub(self.quiet_since.load(Ordering::Relaxed));
         let is_busy = self.jobs.load(Ordering::Relaxed) > 0 || quiet < millis(QUIET_AFTER);
-        // At rest, as long as the API server worked: others ask it, too.
+        // At rest, pauses for as long as the last request took, since other clients use the API server too.
         if is_busy { EVENT_PACE.max(took) } else { took.min(EVENT_PACE) }
     }
 }
@@ -104,8 +104,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Running threads. The queue needs no bound of its own: the core has at most
-/// `Settings::writes_max` writes and one read an object under way.
+/// The running threads. The queue needs no bound of its own: the core has at most `Settings::writes_max` writes and one
+/// read per object in flight.
 pub(super) struct ApiWriter {
     jobs: Option<Sender<Job>>,
     events: Option<Sender<Waiting>>,
@@ -115,7 +115,7 @@ pub(super) struct ApiWriter {
     emitter: JoinHandle<()>,
 }
 
-/// An event, and when it happened, in microseconds of the wall clock.
+/// An Event, and when it happened, in microseconds of the wall clock.
 struct Waiting {
     event: KubeEvent,
     at: i64,
@@ -150,12 +150,12 @@ impl ApiWriter {
     pub(super) fn take(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             self.activity.jobs.fetch_add(1, Ordering::Relaxed);
-            // The receivers live as long as the sender.
+            // Sending cannot fail: the receivers live as long as the sender.
             let _ = jobs.send(job);
         }
     }
 
-    /// Events report what this instance did or saw while it was acting; they may be sent later.
+    /// Queues an Event while this instance holds the Lease; it may be sent after the Lease is lost.
     pub(super) fn emit(&self, event: KubeEvent) {
         let Some(events) = self.events.as_ref().filter(|_| self.fence.pass().is_ok()) else { return };
         let waiting = self.activity.events.load(Ordering::Relaxed);
@@ -167,14 +167,14 @@ impl ApiWriter {
         let _ = events.send(Waiting { event, at: clock::wall_micros() });
     }
 
-    /// No more jobs: the threads end once the queues are empty.
+    /// Accepts no more jobs: the threads end once the queues are empty.
     pub(super) fn close(&mut self) {
         self.activity.is_closing.store(true, Ordering::Relaxed);
         self.jobs = None;
         self.events = None;
     }
 
-    /// After [`Self::close`]: no write is under way any more.
+    /// Returns whether every write has ended; meaningful after [`Self::close`].
     pub(super) fn have_written(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
@@ -198,8 +198,9 @@ impl Writer {
             let Ok(job) = job else { return };
             let event = match job {
                 Job::Write { write, decided } => {
-                    // So that a process that is killed right after the write has recorded why it was made. Scaling
-                    // goes on without: a store in trouble says so at once, a slow one within the limit.
+                    // The reason for a write should survive if the process is killed right after it. Scaling goes on
+                    // without the store: one that fails resolves the ticket at once, a slow one is not waited for
+                    // beyond the limit.
                     if decided.is_some_and(|ticket| !ticket.wait(COMMIT_LIMIT)) {
                         debug!(scaledobject:% = write.object; "decision carried out before it is recorded");
                     }
@@ -270,7 +271,7 @@ impl Writer {
         done.map_err(|error| write_error(&error))
     }
 
-    /// Sends a write, if this instance may. What the API server wants repeated later is decided anew by then.
+    /// Sends a write if this instance holds the Lease. Does not retry: by then the core has to decide again.
     fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
         self.client.send_within(request, self.fence.pass()?)
     }
@@ -306,7 +307,7 @@ impl Writer {
         self.merge(&resource, namespace, &authentication.name, subresource, patch)
     }
 
-    /// An apply would take over what it finds, so that there must be nothing to find.
+    /// Checks first that no HPA of this name exists, because an apply would take over the one that it finds.
     fn create_hpa(&self, desired: &DesiredHpa) -> Result<WriteOk, Error> {
         match self.read_hpa(&desired.namespace, &desired.name)? {
             None => self.apply_hpa(desired),
@@ -317,8 +318,8 @@ impl Writer {
         }
     }
 
-    /// By a get, which etcd answers at once. A consistent list waits for the API server's cache, up to 100 ms while
-    /// others write; it serves where the right to get is missing, which older manifests did not grant.
+    /// Uses a get, which etcd answers at once; a consistent list waits up to 100 ms for the API server's cache while
+    /// others write. Falls back to a list where the right to get is missing, which older manifests did not grant.
     fn read_hpa(&self, namespace: &str, name: &str) -> Result<Option<Box<RawValue>>, Error> {
         match self.client.json(&HPAS.get(Some(namespace), name)?) {
             Ok(found) => Ok(Some(found)),
@@ -328,8 +329,8 @@ impl Writer {
         }
     }
 
-    /// One object, by its name, as the API server has it now; `None` if it has none. By a list, since the rights on the
-    /// kinds that are watched are those to list them.
+    /// Returns the current state of one object by its name, or `None` if it does not exist. Uses a list, since the
+    /// rights on watched kinds are those to list them.
     fn named(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<Box<RawValue>>, Error> {
         let selector = format!("metadata.name={name}");
         let options = ListOptions { field_selector: Some(&selector), ..ListOptions::default() };
@@ -358,7 +359,7 @@ impl Writer {
         observed(&self.send(&request.with_query("fieldManager", FIELD_MANAGER))?)
     }
 
-    /// Moves the target only while it still shows the count that the decision was made on.
+    /// Scales the target only while it still has the replica count that the decision was based on.
     fn scale(&self, namespace: &str, target: &ScaleTarget, from: u32, to: u32) -> Result<WriteOk, WriteError> {
         let resource = resources::of(&target.gvkr);
         let failed = |error: Error| {
@@ -393,7 +394,7 @@ impl Writer {
             tries += 1;
             match self.send(&request) {
                 Ok(_) => return Ok(WriteOk::Done),
-                // Only the version moved, as it does with every status update of a busy target.
+                // Only the resource version changed, as it does with every status update of a busy target.
                 Err(error) if error.is_conflict() && tries < SCALE_TRIES => {}
                 Err(error) => return Err(failed(error)),
             }
@@ -440,7 +441,7 @@ impl Writer {
             };
             TargetError { kind, message }
         })?;
-        // Nobody grants rights on a subresource that does not exist, so asking for it would only be forbidden.
+        // RBAC rarely grants rights on a subresource that does not exist, so a request would only return 403.
         if !found.scalable {
             let message = "the server could not find the requested resource".to_owned();
             return Err(TargetError { kind: TargetErrorKind::NoScale, message });
@@ -453,7 +454,7 @@ impl Writer {
         })
     }
 
-    /// No object, or an object without `/scale`?
+    /// Tells an object that does not exist from one without `/scale`.
     fn why_not_found(&self, resource: &Resource, namespace: &str, name: &str, error: &Error) -> TargetError {
         let exists = resource.get(Some(namespace), name).is_ok_and(|request| self.client.send(&request).is_ok());
         TargetError {
@@ -470,7 +471,7 @@ impl Writer {
                 limit: 500,
                 label_selector: Some(selector),
                 continue_token: token.as_deref(),
-                // From the API server's cache where that is possible: a count may be a moment old.
+                // Served from the API server's cache where possible: a count may be a moment old.
                 resource_version: token.is_none().then_some("0"),
                 ..ListOptions::default()
             };
@@ -487,7 +488,7 @@ impl Writer {
 fn observed(body: &[u8]) -> Result<WriteOk, Error> {
     match wire::hpa::from_slice(body) {
         Ok(hpa) => Ok(WriteOk::Hpa(Box::new(hpa))),
-        // It was written; the watch will show it.
+        // The HPA was written; the watch will deliver it.
         Err(_) => Ok(WriteOk::Done),
     }
 }
@@ -512,7 +513,7 @@ fn write_error(error: &Error) -> WriteError {
     WriteError { kind, message: in_its_words(error), retry_after: error.retry_after() }
 }
 
-/// Which right is missing to scale this kind, and where it is to be had.
+/// Returns a message that names the missing right to scale this kind, and the manifest that grants it.
 fn scaling_forbidden(gvkr: &Gvkr, error: &Error) -> String {
     let Gvkr { group, resource, .. } = gvkr;
     let source = if group == "apps" {
@@ -527,7 +528,7 @@ fn scaling_forbidden(gvkr: &Gvkr, error: &Error) -> String {
     )
 }
 
-/// What the API server said, where it said something.
+/// Returns the API server's own message, if it sent one.
 fn in_its_words(error: &Error) -> String {
     match error.status() {
         Some(status) if !status.message.is_empty() => status.message.clone(),
@@ -566,19 +567,19 @@ fn name(kind: &WriteKind) -> &'static str {
     }
 }
 
-/// Sends Kubernetes Events one by one, slowly while more important writes are to be done. A lost event is logged at
-/// debug only: the decision is in the history, the condition on the object.
+/// Sends Kubernetes Events one by one, and slowly while more important writes are pending. A lost Event is logged at
+/// debug level only, since the decision is in the history and the condition is on the object.
 fn emit_all(client: &Client, waiting: &Receiver<Waiting>, activity: &Activity) {
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "hpalite".to_owned());
     let mut last = (Instant::now(), Duration::ZERO);
     let mut last_at = 0;
     while let Ok(Waiting { event, at }) = waiting.recv() {
-        // The pause counts from the last event, so that one that comes alone does not wait.
+        // The pause counts from the last Event, so that an isolated one does not wait.
         while let Some(left) = activity.pause(last.1).checked_sub(last.0.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left.min(LOOK_AGAIN));
         }
         activity.events.fetch_sub(1, Ordering::Relaxed);
-        // Its name is made of the time.
+        // The Event's name is derived from the time, so times must be unique.
         last_at = at.max(last_at + 1);
         let body = wire::event::to_value(&event, last_at, &instance).to_string().into_bytes();
         let namespace = wire::event::namespace(&event);

@@ -1,4 +1,4 @@
-//! Certificates of the TLS port: our own, kept in the database and renewed in place, or files that are followed.
+//! Certificates of the TLS port: our own, kept in the database and renewed in place, or files that are re-read.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use crate::http::tls::{self, TlsState};
 use crate::store::{self, Store};
 
 const KV: &str = "certificates";
-/// Looking costs two small reads; kubelets change the files of a Secret's volume at about a minute's notice.
+/// Checking costs two small reads; the kubelet updates the files of a Secret volume within about a minute.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
-/// Ends are months away, but a step of the clock can bring one at once.
+/// Expiry is months away, but a step of the wall clock can bring it forward at once.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(10);
 
-/// What is served, and what will be.
+/// The serving certificate, and where its successors come from.
 pub(super) struct Certificates {
     source: Source,
     pub(super) tls: Arc<TlsState>,
@@ -33,15 +33,15 @@ enum Source {
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    /// Of the contents that are served.
+    /// Hash of the file contents that are served.
     served: u64,
-    /// Why the present ones are not, and whether that was told: certificate and key change one after the other, so
-    /// one look alone may see half of a change.
+    /// Why the present files are not served, and whether that was logged: certificate and key are replaced one after
+    /// the other, so a single check may see half of a change.
     problem: Option<(String, bool)>,
 }
 
 impl Certificates {
-    /// Loads or makes them.
+    /// Loads the certificates, or creates them.
     ///
     /// # Errors
     /// A message that names the file or the step.
@@ -63,8 +63,8 @@ impl Certificates {
         Ok(Self { source, tls: Arc::new(tls) })
     }
 
-    /// PEM of what the APIService must trust; `None` for certificates from files, whose issuer is the
-    /// administrator's business.
+    /// PEM of the CAs that the APIService must trust; `None` for certificates from files, whose issuer is up to the
+    /// administrator.
     pub(super) fn bundle(&self) -> Option<String> {
         match &self.source {
             Source::Own { rotation, .. } => Some(rotation.bundle()),
@@ -72,7 +72,7 @@ impl Certificates {
         }
     }
 
-    /// How soon to [`Self::look`] again.
+    /// How long to wait before the next [`Self::look`].
     pub(super) fn look_after(&self) -> Duration {
         match &self.source {
             Source::Own { .. } => LOOK_AT_CLOCK,
@@ -80,14 +80,15 @@ impl Certificates {
         }
     }
 
-    /// Renews or rereads what is due. `trusted_for` is since when the APIService has [`Self::bundle`].
+    /// Renews or re-reads what is due. `trusted_for` is how long the APIService has had [`Self::bundle`].
     pub(super) fn look(&mut self, trusted_for: Option<Duration>) {
         match &mut self.source {
             Source::Own { names, rotation, store } => {
                 let before = rotation.clone();
                 match rotation.advance(names, SystemTime::now(), trusted_for) {
                     Ok(changes) if changes.any() => {
-                        // Kept first: what is not on disk is made anew after a restart, and nobody trusts that yet.
+                        // Stored first: after a restart, an unsaved certificate would be replaced by one that no client
+                        // trusts yet.
                         if let Err(error) = store.write_kv(KV, &rotation.to_json()) {
                             warn!(error:% = error; "renewed certificates cannot be kept, will try again");
                             *rotation = before;
@@ -116,9 +117,9 @@ fn serve_own(tls: &TlsState, own: &OwnCertificates) {
     }
 }
 
-/// From the database, or made.
+/// Loads the certificates from the database, or creates them.
 fn rotation(names: &ServiceNames, store: &Store) -> Result<Rotation, String> {
-    // Unreadable is as good as absent: they can be made anew.
+    // Treats unreadable certificates as absent, since they can be recreated.
     let kept = store.read_kv(KV).ok().flatten().and_then(|text| Rotation::from_json(&text));
     let made = match kept {
         Some(mut kept) if kept.current().serving().is_ok() => {
@@ -147,7 +148,7 @@ impl Files {
             Ok(true) => info!(file:% = self.certificate.display(); "serving certificate reloaded"),
             Ok(false) => {}
             Err(error) => {
-                // Not what is served, whatever it is.
+                // The files differ from what is served, so even a return to that has to be read again.
                 self.served = 0;
                 let seen = self.problem.take().filter(|(seen, _)| *seen == error);
                 if let Some((_, false)) = seen {
@@ -161,14 +162,14 @@ impl Files {
         self.problem = None;
     }
 
-    /// `None` when nothing has changed since the last time.
+    /// Returns `None` if nothing has changed since the last call.
     fn read(&mut self) -> Result<Option<ServingCertificate>, String> {
         let read =
             |path: &PathBuf| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
         let contents = (read(&self.certificate)?, read(&self.key)?);
         let mut hasher = DefaultHasher::new();
         contents.hash(&mut hasher);
-        // Zero stands for nothing.
+        // Zero is reserved for "nothing served".
         let hash = hasher.finish() | 1;
         if hash == self.served {
             return Ok(None);
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_followed_and_a_broken_pair_leaves_the_old_one_in_place() {
+    fn files_are_reloaded_and_a_broken_pair_keeps_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let names = ServiceNames { service: "s".to_owned(), namespace: "n".to_owned() };
         let made = || OwnCertificates::generate(&names, SystemTime::now()).unwrap();
@@ -207,7 +208,7 @@ mod tests {
             !Arc::ptr_eq(&now, &std::mem::replace(&mut config, now.clone()))
         };
         assert!(!swaps(&mut files), "nothing has changed");
-        // Half of a change: the key does not fit yet.
+        // Half of a change: the key does not match the certificate yet.
         std::fs::write(folder.path().join("crt"), &second.serving_pem).unwrap();
         assert!(!swaps(&mut files));
         assert!(
@@ -216,13 +217,13 @@ mod tests {
             files.problem
         );
         assert!(!swaps(&mut files));
-        assert!(matches!(files.problem, Some((_, true))), "told at the second look");
+        assert!(matches!(files.problem, Some((_, true))), "logged at the second check");
         std::fs::write(&key, &second.serving_key_pem).unwrap();
         assert!(swaps(&mut files));
         assert!(files.problem.is_none() && !swaps(&mut files));
         std::fs::remove_file(&key).unwrap();
         assert!(!swaps(&mut files));
-        // Back to what was served before the trouble: no matter, it is read again.
+        // The files that are still being served come back: they are read again all the same.
         write(folder.path(), &second);
         assert!(swaps(&mut files));
     }

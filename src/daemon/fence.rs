@@ -1,4 +1,4 @@
-//! What every write to the API server passes: it is sent only while this instance holds the Lease.
+//! The fence that every write to the API server passes: it is sent only while this instance holds the Lease.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,25 +8,25 @@ use crate::kube::error::Error;
 
 /// Field manager of everything we write.
 pub(super) const FIELD_MANAGER: &str = "hpalite";
-/// The longest life of a write when no Lease limits it.
+/// Upper bound on the duration of a write when no Lease limits it.
 const WRITE_MAX: Duration = Duration::from_secs(30);
 
-/// Whether this instance may write: open until the renewal in force runs out, by this host's clock alone.
+/// Whether this instance may write: open until the current renewal expires, judged by this host's clock alone.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
-    /// Milliseconds of [`clock::since_boot`]; 0 is closed.
+    /// Milliseconds of [`clock::since_boot`]; 0 means closed.
     until: AtomicU64,
-    /// Writes to the Lease itself, which pass no fence.
+    /// Counts writes to the Lease itself, which do not pass the fence.
     renewals: AtomicU64,
 }
 
 impl Fence {
-    /// For an instance that runs without a Lease.
+    /// Returns a fence that never closes, for an instance without a Lease.
     pub(super) fn open() -> Self {
         Self { until: AtomicU64::new(u64::MAX), ..Self::default() }
     }
 
-    /// How long a write that starts now may take.
+    /// Returns the time limit for a write that starts now.
     ///
     /// # Errors
     /// [`Error::LeaseNotHeld`].
@@ -39,7 +39,7 @@ impl Fence {
         self.renewals.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often the Lease was taken or renewed.
+    /// Returns how often the Lease was acquired or renewed.
     pub(super) fn renewals(&self) -> u64 {
         self.renewals.load(Ordering::Relaxed)
     }

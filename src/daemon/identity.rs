@@ -1,9 +1,9 @@
-//! Under which name this instance competes for the Lease.
+//! The identity under which this instance competes for the Lease.
 //!
-//! A process that was killed leaves the Lease in its name. Its successor on the same database may go on under that
-//! name at once, since it is certain that the predecessor is gone: the two share a lock on a file beside the
-//! database, which lasts as long as the process that took it, frozen ones included. Such a lock says nothing about
-//! other machines, so the name is good for one boot of one machine.
+//! A process that was killed leaves the Lease in its name. A successor on the same database may reuse that name at
+//! once, because it can be certain that its predecessor is gone: both lock the same file beside the database, and the
+//! lock lasts as long as the process that took it, even if that process is frozen. Such a lock proves nothing about
+//! other machines, so the name is valid for one boot of one machine.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use crate::store::Store;
 
 const KV: &str = "lease/identity";
 
-/// The name, and the lock that makes it ours; to be kept as long as the process lives.
+/// The name, and the lock that makes it exclusive; keep it for the lifetime of the process.
 pub(super) struct Identity {
     pub(super) name: String,
     _lock: Option<File>,
 }
 
-/// Whatever keeps the name from being kept only costs the wait for a predecessor's Lease to run out.
+/// Returns the identity. If the name cannot be kept, the only cost is waiting for a predecessor's Lease to expire.
 pub(super) fn of(store: &Store) -> Identity {
-    // In a pod the pod's name.
+    // In a pod, the host name is the pod's name.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let lock = match lock(store.path()) {
         Ok(lock) => lock,
@@ -59,10 +59,10 @@ fn lock(db: &Path) -> Result<File, (PathBuf, std::io::Error)> {
     open().map_err(|error| (path.clone(), error))
 }
 
-/// 64 bits in hexadecimal.
+/// Returns 64 random bits in hexadecimal.
 fn random() -> String {
     use std::hash::BuildHasher;
-    // Seeded by the operating system anew for each process; the id has to be unique, not secret.
+    // The standard library seeds this at random in each process; the id has to be unique, not secret.
     format!("{:016x}", std::collections::hash_map::RandomState::new().hash_one(std::process::id()))
 }
 
@@ -72,19 +72,19 @@ mod tests {
     use crate::store::Options;
 
     #[test]
-    fn a_successor_has_the_name_and_a_neighbour_has_not() {
+    fn a_successor_reuses_the_name_and_a_neighbour_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hpalite.db");
         let store = Store::start(&path, Options::default()).unwrap();
         let first = of(&store);
         let neighbour = of(&store);
-        assert_ne!(first.name, neighbour.name, "the first one lives");
+        assert_ne!(first.name, neighbour.name, "the first identity is still locked");
         let name = first.name.clone();
         drop(first);
         assert!(store.stop(std::time::Duration::from_secs(5)).complete);
         let store = Store::start(&path, Options::default()).unwrap();
         assert_eq!(of(&store).name, name);
-        // As if the file had come to another machine.
+        // As if the file had been moved to another machine.
         store.write_kv(KV, "elsewhere/boot/0123456789abcdef").unwrap();
         assert_ne!(of(&store).name, name);
     }

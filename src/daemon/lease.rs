@@ -1,7 +1,7 @@
-//! The Lease by which one of several instances acts.
+//! The Lease that elects the one instance that acts.
 //!
-//! Owns the `lease` thread, which carries out what [`Election`] wants and reports to the rest of the daemon what came of
-//! it: the [`Fence`] is open while the Lease is held.
+//! Owns the `lease` thread, which carries out what [`Election`] decides and reports the outcome to the rest of the
+//! daemon: the [`Fence`] is open while the Lease is held.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,32 +21,32 @@ use crate::kube::election::{Action, Election, Seen, Timing};
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
 use crate::kube::resources::LEASES;
-use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
-use crate::scaling::event::Event;
+use crate::scaling::event::{Event, WatchEvent};
 use crate::wire::time::format_micros;
 
-/// A request about the Lease gets half the renew deadline, so that one that hangs leaves time for another; and no
-/// more than this.
+/// Upper bound on a request about the Lease. It gets half the renew deadline if that is shorter, so that a request that
+/// hangs leaves time for another.
 const REQUEST_MAX: Duration = Duration::from_secs(5);
-/// Letting the Lease go at the end: a healthy API server needs milliseconds, and the process should end.
+/// Time limit for releasing the Lease at shutdown: a healthy API server needs milliseconds.
 pub(super) const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
-enum Message {
+enum LeaseMessage {
     Noticed(Option<Seen>),
     Release,
 }
 
-/// The running election. Without one the fence is open and nothing else happens.
+/// The running election. Without an election the fence is always open.
 pub(super) struct Lease {
-    messages: Option<Sender<Message>>,
+    messages: Option<Sender<LeaseMessage>>,
     ended: Receiver<()>,
     deposed: Arc<AtomicBool>,
 }
 
 impl Lease {
-    /// Starts to compete for Lease `name` in `namespace`. The inbox hears [`Event::Leading`] when it is won, and a
-    /// tick when it is lost.
+    /// Starts to compete for Lease `name` in `namespace`. The inbox receives [`Event::Leading`] when it is acquired,
+    /// and a tick when it is lost.
     pub(super) fn start(
         client: &Client,
         (name, namespace): &(String, String),
@@ -81,16 +81,11 @@ impl Lease {
             WatchSettings::default(),
             move |event| {
                 let seen = match event {
-                    WatchEvent::InitApply(lease) | WatchEvent::Apply(lease) => Some(lease.seen(timing)),
-                    WatchEvent::Delete(_) => None,
-                    WatchEvent::Init { .. }
-                    | WatchEvent::InitDone { .. }
-                    | WatchEvent::Invalid(_)
-                    | WatchEvent::Unlisted { .. } => {
-                        return ControlFlow::Continue(());
-                    }
+                    WatchEvent::Listed(lease) | WatchEvent::Changed(lease) => Some(lease.seen(timing)),
+                    WatchEvent::Deleted { .. } => None,
+                    _ => return ControlFlow::Continue(()),
                 };
-                match sink.send(Message::Noticed(seen)) {
+                match sink.send(LeaseMessage::Noticed(seen)) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(_) => ControlFlow::Break(()),
                 }
@@ -98,36 +93,36 @@ impl Lease {
         )?;
         std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
             lease_loop.run(&received);
-            // Nobody listens once the process is ending anyway.
+            // The receiver is gone if the process is already ending.
             let _ = end.send(());
         })?;
         Ok((Self { messages: Some(messages), ended, deposed }, watcher))
     }
 
-    /// For an instance that acts alone, by its administrator's word.
+    /// Returns a lease without an election, for an instance that the administrator runs alone.
     pub(super) fn none() -> Self {
         Self { messages: None, ended: channel().1, deposed: Arc::default() }
     }
 
-    /// Another instance acts: this one has to end.
+    /// Returns whether another instance has acquired the Lease, so that this one has to end.
     pub(super) fn is_deposed(&self) -> bool {
         self.deposed.load(Ordering::Acquire)
     }
 
-    /// Hands the Lease over, if it is held; the caller has no writes under way any more.
+    /// Releases the Lease if it is held. The caller must have no writes in flight.
     pub(super) fn release(&mut self) {
         if let Some(messages) = self.messages.take() {
             // Gone already when another instance has taken the Lease.
-            let _ = messages.send(Message::Release);
+            let _ = messages.send(LeaseMessage::Release);
         }
     }
 
-    /// Waits until the release has been carried out, if one was asked for.
+    /// Waits until the release has been carried out, if one was requested.
     pub(super) fn finish(&self) {
         if self.messages.is_some() {
             return;
         }
-        // The thread may be in the middle of a request to a silent API server: that one outlives us.
+        // The thread may be blocked in a request to an unresponsive API server; it is not waited for any longer.
         let _ = self.ended.recv_timeout(RELEASE_WITHIN);
     }
 }
@@ -146,25 +141,25 @@ struct LeaseLoop {
     told: Told,
 }
 
-/// What the log has said already.
+/// What has been logged already.
 #[derive(Default)]
 struct Told {
     leads: bool,
     holder: String,
-    /// Tries that failed in a row.
+    /// Consecutive failed attempts.
     failures: u32,
     lapsed: bool,
 }
 
 impl LeaseLoop {
-    fn run(mut self, messages: &Receiver<Message>) {
+    fn run(mut self, messages: &Receiver<LeaseMessage>) {
         while let Some(next_at) = self.election.next_at() {
             let now = clock::since_boot();
             let message = messages.recv_timeout(next_at.saturating_sub(now));
             let now = clock::since_boot();
             match message {
-                Ok(Message::Noticed(seen)) => self.election.noticed(seen, now),
-                Ok(Message::Release) => return self.release(),
+                Ok(LeaseMessage::Noticed(seen)) => self.election.noticed(seen, now),
+                Ok(LeaseMessage::Release) => return self.release(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -219,12 +214,12 @@ impl LeaseLoop {
         self.client.send_within(&request, within).and_then(|body| read(&body, self.timing))
     }
 
-    /// With `transitions` the Lease becomes ours, without it stays ours.
+    /// Builds the Lease's spec: `transitions` is set to acquire it, and `None` to renew it.
     fn spec(&self, transitions: Option<u32>) -> Value {
         let now = format_micros(clock::wall_micros());
         let mut spec = json!({
             "holderIdentity": self.identity,
-            // Whole seconds; the longer wait is the safe one.
+            // Rounded up to whole seconds, because the longer duration is the safe one.
             "leaseDurationSeconds": self.timing.lease_duration.as_millis().div_ceil(1000) as u64,
             "renewTime": now,
         });
@@ -235,7 +230,7 @@ impl LeaseLoop {
         spec
     }
 
-    /// Only onto the version that was seen, and leaving alone what others put into the Lease.
+    /// Patches only the version that was seen, and keeps fields that others set on the Lease.
     fn patch(&self, resource_version: &str, spec: &Value) -> Result<crate::kube::request::Request, Error> {
         let body = json!({ "metadata": { "resourceVersion": resource_version }, "spec": spec });
         let namespace = Some(self.namespace.as_str());
@@ -256,7 +251,7 @@ impl LeaseLoop {
         }
     }
 
-    /// Everybody else's picture of it.
+    /// Publishes the state of the election to the fence, the readiness check, the log and the core.
     fn tell(&mut self) {
         self.fence.set(self.election.valid_until());
         let holder = self.election.holder();
@@ -289,7 +284,7 @@ impl LeaseLoop {
         }
     }
 
-    /// The first failure of a row, and one in 16: every half a minute at the usual pace.
+    /// Logs the first of consecutive failures and then one in 16: every half minute at the usual interval.
     fn complain(&self, error: &Error) {
         let fix = if error.is_forbidden() {
             "grant get, list, watch, create and patch on leases to the service account, see k8s/base"
@@ -307,7 +302,7 @@ impl LeaseLoop {
     }
 }
 
-/// A Lease, leniently: whatever another program put there must not keep us from reading it.
+/// The fields of a Lease that are read, leniently: what another program wrote there must not make it unreadable.
 #[derive(Deserialize)]
 struct WireLease {
     #[serde(default)]
@@ -335,7 +330,7 @@ impl WireLease {
         let seconds = self.spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         Seen {
             holder: self.spec.holder_identity.unwrap_or_default(),
-            // A holder that promised nothing gets as long as we would ask for.
+            // A holder without a valid duration gets the one that we would ask for.
             duration: seconds.filter(|seconds| *seconds > 0).map_or(timing.lease_duration, Duration::from_secs),
             transitions: self.spec.lease_transitions.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
             resource_version: self.metadata.resource_version,

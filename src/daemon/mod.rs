@@ -1,7 +1,7 @@
 //! The daemon: all wiring, all threads, and the order in which they stop.
 //!
-//! The calling thread becomes `decide`: it owns the world, takes events from one inbox and hands
-//! out commands. It never waits for another thread; the others may wait for it.
+//! The calling thread becomes `decide`: it owns the world, takes events from one inbox and dispatches commands. It
+//! never waits for another thread; the others may wait for it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -38,8 +38,8 @@ use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
 use crate::outbound::MARK;
-use crate::polling::poller::{Ask, Pollers};
-use crate::scaling::event::{self, Command, Event, PollJob, Record, WriteKind};
+use crate::polling::poller::Pollers;
+use crate::scaling::event::{Command, Event, Record, WriteKind};
 use crate::scaling::world::{Counts, Settings, World};
 use crate::sources::Asker;
 use crate::store::{Options, Store};
@@ -51,30 +51,30 @@ use identity::Identity;
 use lease::Lease;
 use trust::Trust;
 
-/// Events that wait for the core. A list of 10,000 objects comes faster than it is taken in; the
-/// watch then waits, at 10 kB an object no more than 40 MB.
+/// Capacity of the inbox. A list of 10,000 objects arrives faster than it is processed; the watch then blocks. At 10 kB
+/// an object that is at most 40 MB.
 const INBOX: usize = 4096;
-/// Events taken in before commands go out, so that a flood of them is worked off in one go.
+/// Events processed before commands are dispatched, so that a burst is handled in one go.
 const BATCH: usize = 256;
-/// Writes to the API server under way at once.
+/// Writes to the API server in flight.
 const WRITES_MAX: usize = 32;
-/// The numbers for the daemon's own metrics are this old at most: counting walks over all objects.
+/// Maximum age of the gauges in the daemon's own metrics: counting walks over all objects.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
-/// The core is woken at least this often, to notice a step of the clock.
+/// The core is woken at least this often, to notice a step of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
-/// What is still on its way to the API server gets this long at shutdown, before the Lease is handed over.
+/// Time limit for writes in flight at shutdown, before the Lease is released.
 const DRAIN_WRITES: Duration = Duration::from_secs(1);
-/// How often the end of those writes is looked for, so that the hand-over is not held up.
+/// How often to check whether those writes have ended, so that the release is not delayed.
 const LOOK_FOR_END: Duration = Duration::from_millis(10);
-/// Requests in flight at shutdown.
+/// Time limit for requests in flight at shutdown.
 const DRAIN_GATES: Duration = Duration::from_secs(1);
 const STOP_STORE: Duration = Duration::from_secs(1);
 
 /// Version of this build, as in `hpalite version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The longest that a shutdown takes beside `--drain`: writes, then the hand-over of the Lease, gates, the store. The
-/// pod's terminationGracePeriodSeconds must hold it (a test compares).
+/// The longest that a shutdown takes beside `--drain`: writes, then the release of the Lease, gates, the store. The
+/// pod's terminationGracePeriodSeconds must be longer (a test compares them).
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(
     DRAIN_WRITES.as_secs() + lease::RELEASE_WITHIN.as_secs() + DRAIN_GATES.as_secs() + STOP_STORE.as_secs(),
 );
@@ -84,11 +84,11 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(
 pub enum Ended {
     /// By a signal.
     Stopped,
-    /// Another instance has taken the Lease. Whatever was under way here is void, so the process starts anew.
+    /// Another instance has acquired the Lease. Everything in flight here is void, so the process must restart.
     Deposed,
 }
 
-/// What keeps the daemon from starting: every problem at once.
+/// Every problem that keeps the daemon from starting.
 #[derive(Debug)]
 pub struct StartError {
     pub problems: Vec<String>,
@@ -102,10 +102,10 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs until SIGTERM or SIGINT, or until another instance takes over unasked.
+/// Runs until SIGTERM or SIGINT, or until another instance acquires the Lease unexpectedly.
 ///
 /// # Errors
-/// Every problem that keeps it from starting.
+/// Every problem that keeps the daemon from starting.
 pub fn run(config: &Config) -> Result<Ended, StartError> {
     let prepared = prepare(config)?;
     let failed = |error: String| StartError { problems: vec![error] };
@@ -116,7 +116,7 @@ pub fn run(config: &Config) -> Result<Ended, StartError> {
     Ok(daemon.run(config, &events, &stopping))
 }
 
-/// What can fail for reasons outside: looked at together, so that one run shows all of it.
+/// What can fail for external reasons: prepared together, so that one attempt reports every problem.
 struct Prepared {
     cluster: ClusterConfig,
     store: Store,
@@ -146,7 +146,7 @@ fn prepare(config: &Config) -> Result<Prepared, StartError> {
     }
 }
 
-/// The page's port: one that was asked for must be there, the default one is only missed.
+/// Opens the page's port: one that was given explicitly is required, the default one is optional.
 fn listen_ui(config: &Config) -> Result<Option<std::net::TcpListener>, String> {
     let Some(ui) = config.ui else { return Ok(None) };
     match serving::listen("--ui", ui.address) {
@@ -166,7 +166,7 @@ fn watch_signals(stopping: &Arc<AtomicBool>, inbox: &SyncSender<Event>) -> std::
     std::thread::Builder::new().name("signal".to_owned()).spawn(move || {
         for signal in signals.forever() {
             if stopping.swap(true, Ordering::SeqCst) {
-                // Whoever signals twice does not want to wait.
+                // A second signal skips the drain.
                 std::process::exit(130);
             }
             info!(signal; "shutting down");
@@ -189,7 +189,6 @@ struct Daemon {
     store: Store,
     writer: ApiWriter,
     pods: pods::Pods,
-    polls: Option<SyncSender<PollJob>>,
     pollers: Pollers,
     watchers: Vec<Watcher>,
     lease: Lease,
@@ -203,7 +202,7 @@ struct Daemon {
     counts: Arc<Mutex<Counts>>,
     counted_at: Option<Instant>,
     keda: Option<Arc<metrics::keda::Tally>>,
-    /// Of the events since the last look at the inbox: the history gets them in one go.
+    /// Records of the events since the inbox was last empty: the history receives them as one batch.
     records: Vec<Record>,
 }
 
@@ -218,16 +217,13 @@ impl Daemon {
         let published = Arc::new(Published::new(Box::new(clock::since_boot)));
         let certificates = Certificates::load(config, &store)?;
 
-        let (polls, jobs) = sync_channel(config.poll_threads);
         let listeners = [Some(&api), Some(&http), ui.as_ref()];
         let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
-        let asker = Asker::new(config, own, &client, own_namespace);
-        let ask: Arc<Ask> = Arc::new(move |job| asker.ask(job));
+        let asker = Asker::new(config, own, &client, own_namespace).map_err(io("poll thread"))?;
         let sink = inbox.clone();
-        let pollers = Pollers::start(config.poll_threads, &ask, jobs, move |done| {
+        let pollers = Pollers::new(Arc::new(move |job, done| asker.begin(job, done)), move |done| {
             let _ = sink.send(Event::Polled(done));
-        })
-        .map_err(io("poll threads"))?;
+        });
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
         let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
@@ -237,7 +233,7 @@ impl Daemon {
         let reads = reads::Reads::new(inbox.clone());
         let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
         let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
-        // The API server has authorized whom it proxies; whoever holds its certificate is asked about all the same.
+        // The API server has authorised the users that it proxies; the holder of its certificate is still reviewed.
         let authorizer = Arc::new(Authorizer::new(reviewer));
         let serving = Arc::new(Api {
             published: Arc::clone(&published),
@@ -263,9 +259,9 @@ impl Daemon {
         let page = Arc::new(metrics::Page::new(sources));
         let known = Arc::clone(&page);
         let readiness = Arc::clone(&ready);
-        // Probes wait for nothing that anybody else asks for.
+        // Probes do not queue behind any other request.
         let from_memory: FromMemory = Arc::new(move |request| {
-            // By our Service, say, whose address is not one of ours: every namespace's values are here.
+            // A trigger may reach us through our own Service, say, and all namespaces' values are here.
             if request.header(MARK).is_some() {
                 return Some(Response::text(403, "no trigger is answered here\n"));
             }
@@ -282,6 +278,7 @@ impl Daemon {
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
             server_limits: config.server_limits,
+            groups_queries: config.groups_queries,
             writes_max: WRITES_MAX,
             query_timeout: config.query_timeout,
             cross_namespace_services: config.cross_namespace_services,
@@ -310,7 +307,6 @@ impl Daemon {
             server = client.config().server(), poll_threads = config.poll_threads;
             "started"
         );
-        let polls = Some(polls);
         Ok(Self {
             world,
             clock,
@@ -318,7 +314,6 @@ impl Daemon {
             store,
             writer,
             pods,
-            polls,
             pollers,
             watchers,
             lease,
@@ -349,7 +344,7 @@ impl Daemon {
             }
             if ending.is_none() && stopping.load(Ordering::SeqCst) {
                 self.ready.stopping.store(true, Ordering::Release);
-                // No new writes, so that the Lease can go to another instance while reads are still served here.
+                // No new writes, so that another instance can acquire the Lease while reads are still served here.
                 self.writer.close();
                 ending = Some(Ending { began: Instant::now(), handed_over: false });
             }
@@ -382,7 +377,7 @@ impl Daemon {
         ended
     }
 
-    /// Lets the Lease go once nothing is written any more, and says how long to go on at most; zero is the end.
+    /// Releases the Lease once no write is in flight, and returns how long to keep running at most; zero means stop.
     fn wind_down(&mut self, ending: &mut Ending, drain: Duration) -> Duration {
         let elapsed = ending.began.elapsed();
         if !ending.handed_over {
@@ -394,7 +389,7 @@ impl Daemon {
             if have_written {
                 self.lease.release();
             } else {
-                // A late write beside another instance's would be worse than a late hand-over.
+                // A late write that races another instance's would be worse than a late release.
                 warn!("writes hang: the lease is left to run out");
             }
         }
@@ -426,7 +421,7 @@ impl Daemon {
         self.carry_out(commands);
         if leads {
             self.trust.lead();
-            // Only now, when every object that is known can be read.
+            // Set last, once every known object can be read.
             self.ready.leading.store(true, Ordering::Release);
         }
     }
@@ -434,10 +429,10 @@ impl Daemon {
     fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Command::Poll(job) => self.poll(job),
+                Command::Poll(job) => self.pollers.take(job),
                 Command::Write(write) => {
                     let decided = matches!(write.kind, WriteKind::Scale { .. }).then(|| {
-                        // The decision was recorded just before.
+                        // Sends the decision's record, which was made just before, so that the ticket covers it.
                         self.hand_over_records();
                         self.store.ticket()
                     });
@@ -471,25 +466,15 @@ impl Daemon {
         }
     }
 
-    fn poll(&self, job: PollJob) {
-        // The core has no more jobs out than there are threads, and the queue holds as many.
-        if let Some(polls) = &self.polls
-            && polls.try_send(job).is_err()
-        {
-            warn!("poll queue full, which the schedule should never allow");
-        }
-    }
-
     /// Polls and watches first, then what they led to, then the readers, and the history last.
     fn stop(mut self, events: &Receiver<Event>) {
         self.client.shutdown_watches();
         self.trust.stop();
-        self.polls = None;
         self.writer.close();
         self.lease.finish();
         let until = Instant::now() + DRAIN_WRITES;
         while !self.writer.is_finished() && Instant::now() < until {
-            // The threads hand in their outcomes here; those still count for the history.
+            // The threads still report their outcomes here, and those belong in the history.
             if let Ok(event) = events.recv_timeout(Duration::from_millis(20)) {
                 self.take(event);
             }
@@ -498,19 +483,19 @@ impl Daemon {
         self.carry_out(last);
         self.hand_over_records();
         let drained = self.api.drain(DRAIN_GATES) & self.http.drain(Duration::ZERO);
-        // Draining took what it was given: the rest is cut.
+        // Draining has used up its time: the remaining connections are cut.
         self.client.shutdown();
         let polls_ended = self.pollers.stop(Duration::ZERO);
         let stopped = self.store.stop(STOP_STORE);
         drop(self.watchers);
-        // The process ends now. Threads that still hold a connection own nothing that needs an end,
-        // and joining them would let a stuck one hold up the exit.
+        // The process ends now. Threads that still hold a connection own nothing that needs cleaning up, and joining
+        // them would let a stuck one delay the exit.
         std::mem::forget((self.api, self.http, self.ui));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
 }
 
-/// The log tells changes; an unchanging daemon is silent.
+/// Logs changes only; an unchanging daemon is silent.
 fn log_record(record: &Record) {
     match record {
         Record::Definition { object, generation, invalid: None, .. } => {
@@ -520,20 +505,20 @@ fn log_record(record: &Record) {
             warn!(scaledobject:% = object, generation = *generation, error = invalid; "definition is invalid");
         }
         Record::Removed { object, .. } => info!(scaledobject:% = object; "object removed"),
-        Record::Decision { object, reason, from, to, triggers, .. } if from != to => {
-            info!(
-                scaledobject:% = object, reason = reason.id(), replicas_from = *from, replicas_to = *to,
-                detail = event::detail(reason, triggers); "decided to scale"
-            );
-        }
-        Record::Decision { object, reason, triggers, .. } => {
-            info!(scaledobject:% = object, reason = reason.id(), detail = event::detail(reason, triggers); "decided to hold");
+        Record::Decision { object, decision, .. } => {
+            let (reason, detail) = (decision.reason.id(), decision.detail());
+            if decision.from == decision.to {
+                info!(scaledobject:% = object, reason, detail; "decided to hold");
+            } else {
+                let (replicas_from, replicas_to) = (decision.from, decision.to);
+                info!(scaledobject:% = object, reason, replicas_from, replicas_to, detail; "decided to scale");
+            }
         }
         Record::Replicas { object, from: None, to, .. } => {
             info!(scaledobject:% = object, replicas = *to; "replicas seen");
         }
         Record::Replicas { object, from: Some(from), to, by, absent, .. } => {
-            // Who it was is logged once that is known.
+            // The author of the change is logged once it is known.
             if let Some(by) = by {
                 info!(scaledobject:% = object, replicas_from = *from, replicas_to = *to, by:% = by; "replicas changed");
             }
@@ -570,7 +555,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("its address");
         config.ui = Some(UiAddress { address, given: false });
-        assert!(matches!(listen_ui(&config), Ok(None)), "scaling goes on without the page");
+        assert!(matches!(listen_ui(&config), Ok(None)), "a missing page must not stop scaling");
         config.ui = Some(UiAddress { address, given: true });
         let error = listen_ui(&config).expect_err("it is taken");
         assert!(error.starts_with(&format!("--ui {address}: ")), "{error}");

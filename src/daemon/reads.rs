@@ -1,4 +1,4 @@
-//! Tells the core which objects' metrics are read, as seldom as it makes a difference.
+//! Reports to the core which objects' metrics are read, no more often than it needs.
 
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use crate::scaling::event::Event;
 use crate::scaling::model::ObjectKey;
 
-/// Reads of one object closer together than this are one to the core, which takes up to 800 ms for a
-/// single pass over several metrics. Told one by one they cost more than they do to answer.
+/// Reads of one object closer together than this count as one: the HPA controller takes up to 800 ms for a single pass
+/// over several metrics. Reporting each read would cost more than answering it.
 const REPEAT: Duration = Duration::from_millis(500);
 
-/// Objects remembered; beyond it all are forgotten, and some are told once too often.
+/// Upper bound on objects remembered. Beyond it all are forgotten, and some reads are reported once too often.
 const OBJECTS_MAX: usize = 4096;
 
 pub(super) struct Reads {
     inbox: SyncSender<Event>,
-    /// Locked for one look-up a read.
+    /// Locked for one look-up per read.
     told: Mutex<HashMap<ObjectKey, Instant>>,
 }
 
@@ -41,7 +41,7 @@ impl Reads {
                 told.insert(key.clone(), now);
             }
         }
-        // A read that finds the inbox full only loses a hint about the rhythm of reads.
+        // If the inbox is full, only a hint about how often metrics are read is lost.
         let _ = self.inbox.try_send(Event::MetricRead(key.clone()));
     }
 }
@@ -52,7 +52,7 @@ mod tests {
     use crate::scaling::model::ApiGroup;
 
     #[test]
-    fn a_pass_over_an_objects_metrics_is_told_once() {
+    fn a_pass_over_an_objects_metrics_is_reported_once() {
         let (inbox, events) = std::sync::mpsc::sync_channel(8);
         let reads = Reads::new(inbox);
         let (a, b) = (ObjectKey::new(ApiGroup::KedaSh, "n", "a"), ObjectKey::new(ApiGroup::KedaSh, "n", "b"));

@@ -1,4 +1,4 @@
-//! Asking the API server who somebody is and what they may.
+//! TokenReviews and SubjectAccessReviews by the API server.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::kube::request::Resource;
 
 const TOKEN_REVIEWS: Resource = Resource::new("authentication.k8s.io", "v1", "tokenreviews", false);
 const ACCESS_REVIEWS: Resource = Resource::new("authorization.k8s.io", "v1", "subjectaccessreviews", false);
-/// Tries of one review, with a pause of 100 ms between them: a restarting API server comes back within
-/// seconds, and whoever waits here holds a worker.
+/// Attempts per review, 100 ms apart. An API server that restarts is back within seconds, but each waiting request
+/// occupies a worker.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Reviews by the API server.
+/// Asks the API server for reviews.
 pub(super) struct Reviewer {
     pub(super) client: Client,
 }

@@ -7,27 +7,27 @@ use crate::http::Handler;
 use crate::http::gate::{FromMemory, Gate, GateConfig};
 use crate::http::tls::TlsState;
 
-/// Connections of one port. The front proxy needs 5 + HPA workers + users per kube-apiserver.
+/// Connections per port. The front proxy needs 5 + HPA workers + users for each kube-apiserver.
 const CONNECTIONS_MAX: usize = 1024;
-/// Threads of the API's port that answer from memory; whoever is served over TLS keeps one core busy.
+/// Threads of the API's port that answer from memory; one client over TLS keeps one core busy.
 const WORKERS: usize = 3;
-/// The plain port answers probes, and a page that is made already.
+/// Threads of the plain port, which answer probes and the page if it is already rendered.
 const PLAIN_WORKERS: usize = 1;
-/// Requests that may have to ask the API server first, or wait for a first sample; the HPA controller has five at once.
+/// Threads for requests that may ask the API server or wait for a first sample; the HPA controller makes five at once.
 pub(super) const PATIENT_WORKERS: usize = 8;
 
 /// Opens a port.
 ///
 /// # Errors
-/// Names the flag and the address.
+/// A message that names the flag and the address.
 pub(super) fn listen(flag: &str, address: std::net::SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| format!("{flag} {address}: {error}"))
 }
 
-/// Starts a gate. What `from_memory` does not answer is for `patient_workers`.
+/// Starts a gate. Requests that `from_memory` does not answer go to `patient_workers` threads.
 ///
 /// # Errors
-/// When its threads or sockets cannot be made.
+/// A message if its threads or sockets cannot be created.
 pub(super) fn gate(
     name: &str,
     listener: TcpListener,

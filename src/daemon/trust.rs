@@ -1,7 +1,7 @@
-//! Trust in both directions: whom the TLS port believes, and who believes its certificate.
+//! Trust in both directions: which clients the TLS port authenticates, and which CAs the APIService trusts for ours.
 //!
-//! Owns the `trust` thread, which follows `kube-system/extension-apiserver-authentication` and the APIService by
-//! watches, and renews the certificates. Only the instance that acts writes the caBundle.
+//! Owns the `trust` thread, which watches `kube-system/extension-apiserver-authentication` and the APIService, and
+//! renews the certificates. Only the instance that holds the Lease writes the caBundle.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -29,37 +29,38 @@ use crate::kube::client::Client;
 use crate::kube::error::Error;
 use crate::kube::request::{PatchKind, Resource};
 use crate::kube::resources::{API_SERVICES, CONFIG_MAPS};
-use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
+use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
-/// After a write that failed: a fresh install is served soon after its rights are there.
+/// Retry interval after a failed write: a fresh installation works soon after its rights are granted.
 const LOOK_EAGERLY: Duration = Duration::from_millis(500);
-/// A loud complaint is repeated this often.
+/// A warning about a lasting problem is repeated this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// How often the files of the connection to the API server are looked at: the kubelet brings a new CA a minute or so
-/// after it was published, long before the old one goes.
+/// How often the CA and client certificate files for the API server are re-read: the kubelet delivers a new CA about a
+/// minute after it was published, long before the old one is withdrawn.
 const REREAD_EVERY: Duration = Duration::from_secs(60);
-/// Tries of one write of the caBundle while others write to the APIService.
+/// Attempts at one write of the caBundle while others write to the APIService.
 const TRIES: usize = 5;
 /// The CA of another instance stays in the bundle this long: its `--drain` is over by then.
 const FOREIGN_KEPT: Duration = Duration::from_secs(600);
 
-/// Nor more than this many: the latest, which are first in the bundle. A certificate is about a kilobyte there.
+/// Upper bound on foreign CAs in the bundle, latest first. A certificate takes about a kilobyte there.
 const FOREIGN_MAX: usize = 8;
 
-enum Message {
+enum TrustMessage {
     /// `None`: there is none.
     ConfigMap(Option<BTreeMap<String, String>>),
     ApiService(Option<ApiServiceSpec>),
-    /// This instance acts from now on.
+    /// This instance holds the Lease from now on.
     Leading,
     Stop,
 }
 
 /// The running thread.
 pub(super) struct Trust {
-    messages: Sender<Message>,
+    messages: Sender<TrustMessage>,
 }
 
 impl Trust {
@@ -73,13 +74,13 @@ impl Trust {
         let (messages, received) = channel();
         let watchers = [
             watch::<ConfigMap>(client, "trust", &CONFIG_MAPS, (Some(CONFIG_MAP.0), CONFIG_MAP.1), &messages, |map| {
-                Message::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
+                TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
             })?,
             watch::<ApiService>(client, "apiservice", &API_SERVICES, (None, &config.apiservice), &messages, |found| {
-                Message::ApiService(found.map(|found| found.spec))
+                TrustMessage::ApiService(found.map(|found| found.spec))
             })?,
         ];
-        let keeper = Keeper {
+        let trust_loop = TrustLoop {
             client: client.clone(),
             apiservice: config.apiservice.clone(),
             service: config.service.clone(),
@@ -96,29 +97,29 @@ impl Trust {
             reread_at: Instant::now(),
             complained: BTreeMap::new(),
         };
-        std::thread::Builder::new().name("trust".to_owned()).spawn(move || keeper.run(&received))?;
+        std::thread::Builder::new().name("trust".to_owned()).spawn(move || trust_loop.run(&received))?;
         Ok((Self { messages }, watchers))
     }
 
-    /// This instance acts from now on: the caBundle is its business.
+    /// This instance holds the Lease from now on, and so writes the caBundle.
     pub(super) fn lead(&self) {
-        let _ = self.messages.send(Message::Leading);
+        let _ = self.messages.send(TrustMessage::Leading);
     }
 
     pub(super) fn stop(&self) {
         // It may be in the middle of a request; nothing waits for its end.
-        let _ = self.messages.send(Message::Stop);
+        let _ = self.messages.send(TrustMessage::Stop);
     }
 }
 
-/// Watches one object. Its absence is told once a list has shown it.
+/// Watches one object. Its absence is reported once a list has shown it.
 fn watch<T>(
     client: &Client,
     name: &str,
     resource: &Resource,
     object: (Option<&str>, &str),
-    messages: &Sender<Message>,
-    message: impl Fn(Option<T>) -> Message + Clone + Send + 'static,
+    messages: &Sender<TrustMessage>,
+    message: impl Fn(Option<T>) -> TrustMessage + Clone + Send + 'static,
 ) -> std::io::Result<Watcher>
 where
     T: DeserializeOwned + HasMeta + 'static,
@@ -127,20 +128,20 @@ where
     let mut listed = false;
     Watcher::spawn_one::<T, _>(name, client, resource, object, WatchSettings::default(), move |event| {
         let seen = match event {
-            WatchEvent::Init { .. } => {
+            WatchEvent::ListStart { .. } => {
                 listed = false;
                 return ControlFlow::Continue(());
             }
-            WatchEvent::Unlisted { .. } => return ControlFlow::Continue(()),
-            WatchEvent::InitDone { .. } if listed => return ControlFlow::Continue(()),
-            WatchEvent::InitDone { .. } | WatchEvent::Delete(_) => None,
-            WatchEvent::InitApply(object) | WatchEvent::Apply(object) => {
+            WatchEvent::ListFailed { .. } => return ControlFlow::Continue(()),
+            WatchEvent::ListEnd { .. } if listed => return ControlFlow::Continue(()),
+            WatchEvent::ListEnd { .. } | WatchEvent::Deleted { .. } => None,
+            WatchEvent::Listed(object) | WatchEvent::Changed(object) => {
                 listed = true;
                 Some(object)
             }
-            WatchEvent::Invalid(invalid) => {
+            WatchEvent::Unreadable(UnreadableObject { name, error, .. }) => {
                 listed = true;
-                warn!(name = invalid.object.name, error = invalid.error; "object cannot be read, ignored");
+                warn!(name, error; "object cannot be read, ignored");
                 return ControlFlow::Continue(());
             }
         };
@@ -151,18 +152,18 @@ where
     })
 }
 
-/// How the APIService stands to our certificate.
+/// Whether the APIService trusts our certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bundle {
     /// Not seen yet, or not written yet.
     Unknown,
-    /// It has all our CAs, since then.
+    /// The caBundle has had all our CAs since then.
     Kept(Instant),
-    /// There is none, or it is another's, or others take care of our certificate.
+    /// There is no APIService, it routes to another service, or our certificate is managed elsewhere.
     NotOurs,
 }
 
-struct Keeper {
+struct TrustLoop {
     client: Client,
     apiservice: String,
     service: (String, String),
@@ -172,20 +173,20 @@ struct Keeper {
     ready: Arc<Readiness>,
     trusted_data: Option<BTreeMap<String, String>>,
     front_proxy: Option<Arc<FrontProxyTrust>>,
-    /// Who signs the client certificates of the cluster's users.
+    /// The CA of the client certificates of the cluster's users.
     users: Option<Arc<ChainVerifier>>,
-    /// As last seen; the inner `None`: there is none.
+    /// The spec as last seen; the inner `None` means that the APIService does not exist.
     found: Option<Option<ApiServiceSpec>>,
-    /// CAs of other instances, and since when we know of them.
+    /// CAs of other instances, and when each was first seen.
     foreign: Vec<(String, Instant)>,
     bundle: Bundle,
     reread_at: Instant,
-    /// What was complained about, and when.
+    /// What was logged as a problem, and when.
     complained: BTreeMap<String, Instant>,
 }
 
-impl Keeper {
-    fn run(mut self, messages: &Receiver<Message>) {
+impl TrustLoop {
+    fn run(mut self, messages: &Receiver<TrustMessage>) {
         loop {
             let trusted_for = match self.bundle {
                 Bundle::Unknown => None,
@@ -202,19 +203,19 @@ impl Keeper {
             self.look_at_trust();
             let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
             match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
-                Ok(Message::ConfigMap(Some(data))) => self.follow_trust(data),
-                Ok(Message::ConfigMap(None)) => {
+                Ok(TrustMessage::ConfigMap(Some(data))) => self.follow_trust(data),
+                Ok(TrustMessage::ConfigMap(None)) => {
                     let (namespace, name) = CONFIG_MAP;
                     self.complain(&format!("ConfigMap {namespace}/{name} does not exist: what it last said holds"));
                 }
-                Ok(Message::ApiService(found)) => self.found = Some(found),
-                Ok(Message::Leading) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(TrustMessage::ApiService(found)) => self.found = Some(found),
+                Ok(TrustMessage::Leading) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(TrustMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Whom we believe to be the API server, and as whom we come.
+    /// Re-reads the API server's CA and our client certificate.
     fn reread_tls(&mut self) {
         if self.reread_at.elapsed() < REREAD_EVERY {
             return;
@@ -229,7 +230,7 @@ impl Keeper {
         }
     }
 
-    /// The last good state stays in force until a better one is read.
+    /// Updates the front proxy's CA and names; the last valid state stays in force until the next one.
     fn follow_trust(&mut self, data: BTreeMap<String, String>) {
         if self.trusted_data.as_ref() == Some(&data) {
             return;
@@ -255,7 +256,7 @@ impl Keeper {
         }
     }
 
-    /// Who signs the client certificates of the cluster's users; the last good bundle stays.
+    /// Updates the CA of the users' client certificates; the last valid one stays in force.
     fn follow_client_ca(&mut self, data: &BTreeMap<String, String>) {
         match data.get(CLIENT_CA_KEY).map(|pem| ChainVerifier::from_pem(pem, self.tls.provider())).transpose() {
             Ok(ca) => {
@@ -266,7 +267,7 @@ impl Keeper {
         }
     }
 
-    /// What is wrong with the rules in force, said for as long as it is.
+    /// Logs what is wrong with the trust settings in force, for as long as it is.
     fn look_at_trust(&mut self) {
         let dangers = self.front_proxy.as_ref().map(|trust| dangers(trust, self.users.as_deref(), UnixTime::now()));
         for danger in dangers.into_iter().flatten() {
@@ -274,7 +275,7 @@ impl Keeper {
         }
     }
 
-    /// Sees to it that the APIService trusts our CAs, where it routes to us.
+    /// Makes the APIService trust our CAs, if it routes to us.
     fn keep_bundle(&mut self) {
         let Some(ours) = self.certificates.bundle() else {
             self.settle(Bundle::NotOurs);
@@ -305,7 +306,7 @@ impl Keeper {
         }
         self.bundle = Bundle::Unknown;
         if self.fence.pass().is_err() {
-            // Another instance's business.
+            // The instance that holds the Lease writes it.
             return;
         }
         match self.write_bundle(&wanted) {
@@ -320,11 +321,11 @@ impl Keeper {
         }
     }
 
-    /// Our CAs, and those of other instances that the bundle has: one that hands over serves on for a while.
+    /// Returns our CAs and other instances' in the bundle: an instance that hands over still serves for a while.
     fn with_foreign(&mut self, ours: String, spec: &ApiServiceSpec) -> String {
         let present = spec.ca_bundle.as_deref().and_then(crate::encode::base64_decode).unwrap_or_default();
         let present = rotation::foreign_authorities(&present, &ours, SystemTime::now());
-        // Those that are gone would be as new when they come back.
+        // A CA that left the bundle counts as new if it returns.
         self.foreign.retain(|(pem, _)| present.contains(pem));
         for pem in present {
             if !self.foreign.iter().any(|(known, _)| *known == pem) {
@@ -375,10 +376,10 @@ impl Keeper {
     }
 }
 
-/// What makes rules for the front proxy unsafe or useless, though they can be read. With any name allowed and a CA that
-/// users have certificates of, claims are believed all the same: Kubernetes' own servers do so, and without the front
-/// proxy the APIService would fail and take the deletion of every namespace with it, which is worse than that a holder
-/// of a client certificate can read metrics.
+/// Returns what makes readable settings for the front proxy unsafe or useless. If any name is allowed and users have
+/// certificates of the same CA, claims are still accepted: Kubernetes' own servers do so, and without the front proxy
+/// the APIService would fail and block the deletion of every namespace, which is worse than letting a holder of a
+/// client certificate read metrics.
 fn dangers(trust: &FrontProxyTrust, users: Option<&ChainVerifier>, now: UnixTime) -> Vec<&'static str> {
     let is_shared = users.is_some_and(|users| trust.authorities().shares_authority(users));
     let mut found = Vec::new();
@@ -455,7 +456,7 @@ mod tests {
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
     }
 
-    /// Words of what is wrong with this ConfigMap.
+    /// Returns the beginnings of the warnings about this ConfigMap.
     fn found(names: &str, proxies: &str, users: &str) -> Vec<&'static str> {
         let data = BTreeMap::from([
             ("requestheader-client-ca-file".to_owned(), proxies.to_owned()),
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unsafe_is_seen_whatever_the_text_looks_like() {
+    fn unsafe_settings_are_found_however_they_are_written() {
         let (ours, other, expired) = (ca(false), ca(false), ca(true));
         let shared = ["every client certificate"];
         assert_eq!(found("[]", &ours, &ours), shared);

@@ -1,4 +1,4 @@
-//! The daemon's watches: what the API server shows becomes the core's events.
+//! The daemon's watches, which turn what the API server sends into the core's events.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::SyncSender;
@@ -9,15 +9,15 @@ use serde_json::value::RawValue;
 
 use crate::kube::client::Client;
 use crate::kube::resources::{self, HPAS};
-use crate::kube::watch::{Event as WatchEvent, HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::Watcher;
-use crate::scaling::event::{Event, Seen};
+use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::model::{ApiGroup, AuthenticationKind};
 use crate::scaling::world::watched_workloads;
 use crate::wire;
 use crate::wire::Unreadable;
 
-/// An object as bytes; its own reader makes sense of it, leniently.
+/// An object as raw JSON, which its own lenient reader parses.
 #[derive(Deserialize)]
 #[serde(try_from = "Box<RawValue>")]
 struct Raw {
@@ -53,7 +53,7 @@ pub(super) fn start(
     inbox: &SyncSender<Event>,
 ) -> std::io::Result<Vec<Watcher>> {
     let mut watchers = Vec::new();
-    for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+    for group in ApiGroup::ALL {
         let name = match group {
             ApiGroup::KedaSh => "objects",
             ApiGroup::KedaK8sIo => "objects-v1",
@@ -111,61 +111,23 @@ fn watch<T: Send + 'static>(
     namespaces: &[String],
     inbox: &SyncSender<Event>,
     read: impl Fn(&[u8]) -> Result<T, Unreadable> + Clone + Send + 'static,
-    event: impl Fn(Seen<T>) -> Event + Clone + Send + 'static,
+    event: impl Fn(WatchEvent<T>) -> Event + Clone + Send + 'static,
 ) -> std::io::Result<Watcher> {
     let inbox = inbox.clone();
     let what = name.to_owned();
-    // The old API is installed by those who still have objects of it.
+    // The old API is installed only where objects of it still exist.
     let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
     Watcher::spawn::<Raw, _>(name, client, resource, namespaces, settings, move |seen| {
-        let Some(seen) = translate(&what, seen, &read) else { return ControlFlow::Continue(()) };
+        let seen = seen.read(|Raw { json, meta }| {
+            let object = read(json.get().as_bytes());
+            object.map_err(|Unreadable(error)| UnreadableObject { namespace: meta.namespace, name: meta.name, error })
+        });
+        if let WatchEvent::Unreadable(UnreadableObject { namespace, name, error }) = &seen {
+            warn!(watch = what, namespace, name, error; "object cannot be read, ignored");
+        }
         match inbox.send(event(seen)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
     })
-}
-
-/// An object that cannot be read is logged once per version, and harms neither another object nor what is known of it.
-fn translate<T>(what: &str, seen: WatchEvent<Raw>, read: &impl Fn(&[u8]) -> Result<T, Unreadable>) -> Option<Seen<T>> {
-    let read = |raw: Raw, seen: fn(T) -> Seen<T>| match read(raw.json.get().as_bytes()) {
-        Ok(object) => seen(object),
-        Err(Unreadable(error)) => unreadable(what, raw.meta, &error),
-    };
-    match seen {
-        WatchEvent::Init { namespace } => Some(Seen::ListStart { scope: namespace.unwrap_or_default() }),
-        WatchEvent::InitDone { namespace } => Some(Seen::ListEnd { scope: namespace.unwrap_or_default() }),
-        WatchEvent::InitApply(raw) => Some(read(raw, Seen::Listed)),
-        WatchEvent::Apply(raw) => Some(read(raw, Seen::Changed)),
-        WatchEvent::Delete(object) => {
-            Some(Seen::Gone { namespace: object.namespace, name: object.name, uid: object.uid })
-        }
-        // The watcher has logged it, and what is known stands.
-        WatchEvent::Unlisted { .. } => None,
-        WatchEvent::Invalid(invalid) => Some(unreadable(what, invalid.object, &invalid.error)),
-    }
-}
-
-fn unreadable<T>(what: &str, object: ObjectRef, error: &str) -> Seen<T> {
-    warn!(watch = what, namespace = object.namespace, name = object.name, error = error; "object cannot be read, ignored");
-    Seen::Unreadable { namespace: object.namespace, name: object.name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(json: &str) -> Raw {
-        serde_json::from_str(json).expect("has metadata")
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_there_all_the_same() {
-        let bad = r#"{"metadata": {"namespace": "a", "name": "b"}, "spec": {"replicas": "many"}}"#;
-        for seen in [WatchEvent::InitApply(raw(bad)), WatchEvent::Apply(raw(bad))] {
-            let seen = translate("deployments", seen, &wire::workload::from_slice);
-            let is_it = |seen: &Seen<_>| matches!(seen, Seen::Unreadable { namespace, name } if namespace == "a" && name == "b");
-            assert!(seen.as_ref().is_some_and(is_it), "{seen:?}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! The way of a read from the API server to a pod: APIService, Service, endpoints.
+//! Checks the path of a read from the API server to a pod: APIService, Service, endpoints.
 
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ impl Doctor<'_> {
             let cause = format!("it has no port {port}, which the APIService names");
             self.error("service-port", &subject, cause, "let spec.service.port of the APIService be a port of it");
         }
-        // An external name has no endpoints of its own.
+        // An ExternalName Service has no endpoints of its own.
         if text(&found, "/spec/type") == "ExternalName" {
             return;
         }
@@ -90,7 +90,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// Why no pod of a Service is ready, and what mends it.
+    /// Returns why no pod of a Service is ready, and what fixes it.
     fn unready(&mut self, service: &Value) -> Option<(String, &'static str)> {
         let namespace = text(service, "/metadata/namespace").to_owned();
         let selector = service.pointer("/spec/selector").and_then(Value::as_object);
@@ -106,7 +106,7 @@ impl Doctor<'_> {
             ));
         }
         let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={}", labels.join("%2C"));
-        // With the rights of the pod there is less to say, and no less wrong.
+        // The pod's own rights may not allow listing pods; the finding is then less detailed but still valid.
         let pods = self.client.json::<Value>(&Request::get_path(path)).unwrap_or_default();
         if let Some(pod) = items(&pods, "/items").first() {
             let said = why_unready(pod);
@@ -131,7 +131,7 @@ impl Doctor<'_> {
         Some(("no workload has pods that its selector matches".to_owned(), "apply k8s/base, or compare the selector"))
     }
 
-    /// A condition may be some seconds old; this is now.
+    /// Requests the API itself, because the condition may be some seconds old.
     pub(super) fn reach(&mut self) {
         let name = &self.subject.config.apiservice;
         let (version, group) = name.split_once('.').unwrap_or((name, ""));
@@ -150,7 +150,7 @@ impl Doctor<'_> {
     }
 }
 
-/// What keeps a pod from being ready: the container that waits, or its last end, or its own conditions.
+/// Returns what keeps a pod from being ready: a waiting container, its last termination, or the pod's conditions.
 fn why_unready(pod: &Value) -> String {
     let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
     for status in statuses.iter().flat_map(|pointer| items(pod, pointer)) {
@@ -172,7 +172,7 @@ fn why_unready(pod: &Value) -> String {
     format!("its phase is {}", text(pod, "/status/phase"))
 }
 
-/// The PEM text of a caBundle.
+/// Returns the PEM text of a caBundle.
 pub(super) fn pem(bundle: &str) -> Result<String, String> {
     let bytes = base64_decode(bundle).ok_or("it is not base64")?;
     String::from_utf8(bytes).map_err(|_| "it is not PEM".to_owned())
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_says_what_keeps_it_from_being_ready() {
+    fn the_reason_why_a_pod_is_not_ready_is_found() {
         let waiting = |reason: &str| json!({ "state": { "waiting": { "reason": reason, "message": "m" } } });
         let unscheduled =
             json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes" });

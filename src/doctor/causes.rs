@@ -1,16 +1,16 @@
-//! One finding for one cause: what is wrong only because of something else is not reported beside it.
+//! Keeps one finding per cause: a problem that only follows from another is not reported beside it.
 
 use std::collections::BTreeSet;
 
-use super::{Finding, NOT_CHECKED, Outcome, Report, outcome};
+use super::{Diagnosis, Finding, NOT_CHECKED, Outcome, outcome};
 
-/// Nothing can be read from hpalite.
+/// Findings if nothing can be read from hpalite.
 const UNREACHED: [&str; 4] = ["apiservice-unavailable", "api-unreachable", "hpa-not-scaling", "hpa-limited"];
-/// Nobody acts.
+/// Findings if no instance acts.
 const UNLED: [&str; 6] =
     ["no-leader", "leader-gone", "ca-bundle-missing", "hpa-not-scaling", "hpa-limited", "scaled-object-untouched"];
 
-/// What is found because of a cause, whatever it is about.
+/// Returns the findings that follow from a cause, whatever object they are about.
 fn consequences(cause: &str) -> &'static [&'static [&'static str]] {
     const OF_ROUTE: &[&str] =
         &["service-port", "ca-bundle-missing", "ca-bundle-invalid", "certificate-untrusted", "certificate-wrong-name"];
@@ -28,16 +28,16 @@ fn consequences(cause: &str) -> &'static [&'static [&'static str]] {
             &[&["ca-bundle-missing", "hpa-not-scaling", "hpa-limited", "scaled-object-untouched"]]
         }
         "hpa-controller-forbidden" => &[&["hpa-not-scaling"]],
-        // The condition, and the same looked at now.
+        // The direct request repeats the condition.
         "apiservice-unavailable" => &[&["api-unreachable", "hpa-not-scaling"]],
         "api-unreachable" => &[&["hpa-not-scaling"]],
-        // Without the kind no HPA has an owner.
+        // Without the CRD no HPA has an owner.
         "crd-missing" => &[&["hpa-orphaned"]],
         _ => &[],
     }
 }
 
-/// The same for one ScaledObject: its condition and its HPA repeat what is reported about its trigger.
+/// Returns the same for one ScaledObject: its condition and its HPA repeat what is reported about its trigger.
 fn repeats(cause: &str, id: &str) -> bool {
     const CAUSES: [&str; 9] = [
         "authentication-unusable",
@@ -56,14 +56,14 @@ fn repeats(cause: &str, id: &str) -> bool {
             CAUSES.contains(&cause)
                 || ["scaled-object-not-ready", "scaled-object-untouched", "trigger-failing"].contains(&cause)
         }
-        // The daemon says the same from where it is, as an error.
+        // The daemon reports the same from its own place in the network, as an error.
         "metric-server-unreachable" => ["scaled-object-not-ready", "trigger-failing"].contains(&cause),
         _ => false,
     }
 }
 
 fn follows(finding: &Finding, cause: &Finding) -> bool {
-    // What is worse than its cause must not go with it: the exit code counts errors.
+    // A finding that is more severe than its cause is kept, since the exit code counts errors.
     if cause.severity < finding.severity || cause.id == finding.id {
         return false;
     }
@@ -73,14 +73,14 @@ fn follows(finding: &Finding, cause: &Finding) -> bool {
 }
 
 /// Keeps the causes, and records for each check that lost findings what they follow from.
-pub(super) fn reduce(report: &mut Report) {
+pub(super) fn reduce(report: &mut Diagnosis) {
     let mut findings = std::mem::take(&mut report.findings);
     let causes: Vec<Option<&'static str>> = findings
         .iter()
         .enumerate()
         .map(|(at, finding)| {
             let mut others = findings.iter().enumerate().filter(|(other, _)| *other != at);
-            // Of two that explain each other the first stays.
+            // If two findings explain each other, the first is kept.
             let is_cause = |(other, cause): &(usize, &Finding)| {
                 follows(finding, cause) && (*other < at || !follows(cause, finding))
             };
@@ -111,7 +111,7 @@ pub(super) fn reduce(report: &mut Report) {
     report.findings = left;
 }
 
-/// What one check could not look at for want of rights is one finding.
+/// Merges what one check could not examine for want of the same rights into one finding.
 fn merge_unchecked(findings: &mut Vec<Finding>, from: usize) {
     let (first, mut at) = (findings[from..].iter().position(|finding| finding.id == NOT_CHECKED), from);
     let Some(first) = first.map(|first| first + from) else { return };
@@ -131,11 +131,11 @@ mod tests {
     use super::super::{Check, Severity};
     use super::*;
 
-    /// Checks, each with the ids, the severities and the objects of what it found.
+    /// Checks, each with the ids, the severities and the objects of its findings.
     type Found<'a> = (&'static str, &'a [(&'static str, Severity, &'a [&'a str])]);
 
-    fn report(found: &[Found<'_>]) -> Report {
-        let mut report = Report::default();
+    fn report(found: &[Found<'_>]) -> Diagnosis {
+        let mut report = Diagnosis::default();
         for (check, findings) in found {
             for (id, severity, about) in *findings {
                 report.findings.push(Finding {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_a_cause_is_not_told_beside_it() {
+    fn consequences_of_a_cause_are_not_reported() {
         use Outcome::{Error as Bad, Follows, Ok};
         use Severity::Error;
         let (ids, outcomes) = left(&[
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trigger_s_trouble_is_told_once_of_its_object_and_hides_no_other() {
+    fn a_failing_trigger_is_reported_once_for_its_object_and_hides_no_other() {
         use Severity::Error;
         let (ids, _) = left(&[
             (
@@ -191,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_never_goes_with_a_warning() {
+    fn an_error_is_kept_beside_a_warning() {
         use Severity::{Error, Warning};
         let (ids, _) = left(&[("Lease", &[("no-leader", Warning, &[])]), ("HPAs", &[("hpa-not-scaling", Error, &[])])]);
         assert_eq!(ids, ["no-leader", "hpa-not-scaling"]);
-        // From outside a cluster its servers have no names; the daemon's word counts.
+        // Outside the cluster its server names do not resolve, so the daemon's report takes precedence.
         let (ids, _) = left(&[
             ("ScaledObjects", &[("scaled-object-not-ready", Error, &["shop/a"])]),
             ("queries", &[("metric-server-unreachable", Warning, &["shop/a"])]),

@@ -1,4 +1,4 @@
-//! What the daemon shows to the API server, and whether the API server can believe it.
+//! Checks the certificate that the daemon presents to the API server against the caBundle.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, Error as TlsError, RootCertStore, Stream};
+use rustls::{CertificateError, ClientConnection, Error as TlsError, RootCertStore, Stream};
 
 use super::Doctor;
 use super::apiservice::pem;
 use crate::http::chain::certificates_from_pem;
 use crate::kube::untyped::text;
+use crate::tls::{ServerVerifier, client_config, provider};
 
-/// Of connecting, and of each step of the handshake.
+/// Time limit for connecting, and for each step of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Doctor<'_> {
@@ -27,7 +28,7 @@ impl Doctor<'_> {
         };
         let Some(apiservice) = self.find_apiservice() else { return };
         let Ok(bundle) = pem(text(&apiservice, "/spec/caBundle")) else { return };
-        // Without a usable bundle the check before this one has spoken.
+        // The check before this one has already reported an unusable caBundle.
         let Ok(authorities) = certificates_from_pem(&bundle) else { return };
         if authorities.is_empty() {
             return;
@@ -68,12 +69,8 @@ fn shake_hands(
 ) -> Result<(), Problem> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Problem::Certificate)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let verifier = ServerVerifier::new(Arc::new(roots), Vec::new(), &provider()).map_err(Problem::Certificate)?;
+    let config = client_config(verifier, None).map_err(Problem::Certificate)?;
     let name = ServerName::try_from(name.to_owned()).map_err(|error| Problem::Refused(error.to_string()))?;
     let mut session = ClientConnection::new(Arc::new(config), name).map_err(Problem::Certificate)?;
     let refused = |error: std::io::Error| match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
@@ -82,7 +79,7 @@ fn shake_hands(
     };
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(refused)?;
     socket.set_read_timeout(Some(PATIENCE)).and_then(|()| socket.set_write_timeout(Some(PATIENCE))).map_err(refused)?;
-    // A whole exchange, so that the daemon does not count a broken handshake.
+    // Completes the exchange, so that the daemon does not count a failed handshake.
     let mut stream = Stream::new(&mut session, &mut socket);
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").map_err(refused)?;
     stream.read(&mut [0; 512]).map(drop).map_err(refused)

@@ -1,4 +1,4 @@
-//! The history's file, where the pod has it.
+//! Checks the history's file, where the pod has it.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use super::Doctor;
 use crate::store::health::{self, Health};
 use crate::store::unix_now;
 
-/// The daemon writes something every few minutes at least, as soon as there is a ScaledObject.
+/// The daemon writes at least every few minutes once there is a ScaledObject.
 const SILENT_MS: i64 = 15 * 60_000;
-/// A log that cannot be taken over into the file.
+/// A larger write-ahead log is a sign that it cannot be checkpointed.
 const WAL_MAX: u64 = 64_000_000;
 
 impl Doctor<'_> {

@@ -1,7 +1,8 @@
-//! `hpalite doctor`: what is wrong with an installation, why, and what mends it.
+//! `hpalite doctor`: what is wrong with an installation, why, and how to fix it.
 //!
-//! Asks the API server, and metric servers what ScaledObjects ask them; changes nothing. Each check is told, with what
-//! it found; one that may not be made is told too, so that silence never means health.
+//! Queries the API server, and metric servers with the queries of ScaledObjects; changes nothing. Every check is
+//! reported with its findings, and a check that could not be made is reported too, so that silence never implies
+//! health.
 
 mod apiservice;
 mod causes;
@@ -22,7 +23,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::kube::{Client, ClusterConfig, Error, Request};
 
-/// The id of a finding that something could not be looked at.
+/// The id of a finding that something could not be checked.
 const NOT_CHECKED: &str = "not-checked";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -32,7 +33,7 @@ pub enum Severity {
     Error,
 }
 
-/// One thing that is wrong. `id` is stable, for scripts.
+/// One problem. `id` is stable, for scripts.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub id: &'static str,
@@ -40,18 +41,18 @@ pub struct Finding {
     pub subject: String,
     pub cause: String,
     pub fix: String,
-    /// The ScaledObjects that suffer from it, `namespace/name`, where it is about some.
+    /// The affected ScaledObjects as `namespace/name`, if it is about some.
     #[serde(skip)]
     about: Vec<String>,
 }
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Ok,
     NotChecked,
-    /// Wrong by what another check found, and by nothing else.
+    /// All its findings follow from what another check found.
     Follows,
     Warning,
     Error,
@@ -61,38 +62,38 @@ pub enum Outcome {
 pub struct Check {
     pub check: &'static str,
     pub outcome: Outcome,
-    /// How many of the findings are this check's; they are in the order of the checks.
+    /// How many of the findings belong to this check; findings are in the order of the checks.
     pub findings: usize,
-    /// Ids of what was found elsewhere and makes this wrong, too.
+    /// Ids of the findings elsewhere that explain this check's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub follows_from: Vec<&'static str>,
 }
 
-/// Everything that was looked at, and what was found.
+/// All checks and findings.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct Diagnosis {
     pub checks: Vec<Check>,
     pub findings: Vec<Finding>,
 }
 
-/// What is examined.
+/// What to examine.
 #[derive(Debug, PartialEq)]
 pub struct Subject {
-    /// Of the daemon, as the environment sets it; the Service and the APIService are named here.
+    /// The daemon's configuration as the environment sets it; it names the Service and the APIService.
     pub config: Config,
-    /// ScaledObjects of this namespace only.
+    /// Examine only ScaledObjects of this namespace.
     pub namespace: Option<String>,
-    /// Where the daemon serves its certificate from here; None: in the pod the port that it listens on.
+    /// Where the daemon's certificate can be reached from here; `None` in the pod for the port that it listens on.
     pub listen: Option<SocketAddr>,
-    /// None: the default one, if it is there.
+    /// `None` for the default path, if the file exists.
     pub db: Option<PathBuf>,
 }
 
-/// Makes all checks.
+/// Runs all checks.
 ///
 /// # Errors
 /// No usable configuration, or the API server does not answer.
-pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, Vec<String>> {
+pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Diagnosis, Vec<String>> {
     let config = ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?;
     let own_namespace = config.namespace().map(str::to_owned);
     let client = Client::new(config);
@@ -102,7 +103,7 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
         vec![format!("the API server: {error}{fix}")]
     })?;
     let is_pod = kubeconfig.is_none();
-    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Report::default() };
+    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Diagnosis::default() };
     doctor.check("APIService", Doctor::apiservice);
     doctor.check("Service", Doctor::service);
     doctor.check("API server reaches hpalite", Doctor::reach);
@@ -121,16 +122,16 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Report, V
     Ok(doctor.report)
 }
 
-impl Report {
+impl Diagnosis {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// Prints a line for each check, and under it what it found.
+    /// Prints a line for each check, and its findings below it.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// When `out` cannot be written.
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut findings = self.findings.iter();
         for check in &self.checks {
@@ -164,7 +165,7 @@ impl Report {
     }
 }
 
-/// What findings make of their check.
+/// Returns the outcome of a check with these findings.
 fn outcome(found: &[Finding]) -> Outcome {
     match found.iter().map(|finding| finding.severity).max() {
         None => Outcome::Ok,
@@ -178,11 +179,11 @@ struct Doctor<'a> {
     client: Client,
     subject: &'a Subject,
     own_namespace: Option<String>,
-    /// With the credentials of the pod that it runs in.
+    /// Whether the credentials are those of the pod that this runs in.
     is_pod: bool,
-    /// The API server stopped answering meanwhile, which has been told.
+    /// The API server stopped answering, which has been reported.
     is_cut_off: bool,
-    report: Report,
+    report: Diagnosis,
 }
 
 impl Doctor<'_> {
@@ -192,7 +193,7 @@ impl Doctor<'_> {
         make(self);
         let found = &self.report.findings[before..];
         let outcome = match outcome(found) {
-            // It may have asked nothing, or would have found more.
+            // The check may have made no request, or might have found more.
             Outcome::Ok if was_cut_off => Outcome::NotChecked,
             outcome => outcome,
         };
@@ -212,14 +213,14 @@ impl Doctor<'_> {
         self.report.findings.push(Finding { id, severity, subject: subject.to_owned(), cause, fix, about: Vec::new() });
     }
 
-    /// Says which ScaledObjects the last finding is about.
+    /// Sets which ScaledObjects the last finding is about.
     fn is_about(&mut self, objects: Vec<String>) {
         if let Some(finding) = self.report.findings.last_mut() {
             finding.about = objects;
         }
     }
 
-    /// The object, Null where there is none, None (and a finding) where it cannot be read.
+    /// Returns the object, `Null` if it does not exist, or `None` (and a finding) if it cannot be read.
     fn get(&mut self, path: &str) -> Option<Value> {
         if self.is_cut_off {
             return None;
@@ -240,7 +241,7 @@ impl Doctor<'_> {
         if is_refused {
             return self.skipped(path, &error.to_string(), "run it with --kubeconfig of an administrator");
         }
-        // Every other check would say the same.
+        // Every other check would report the same.
         if !std::mem::replace(&mut self.is_cut_off, true) {
             self.skipped("the API server", &format!("{path}: {error}"), "see that it runs, and run this again");
         }
@@ -250,7 +251,7 @@ impl Doctor<'_> {
         self.warn(NOT_CHECKED, what, cause, fix);
     }
 
-    /// Listed, as the daemon does, whose rights are enough for that.
+    /// Uses a list, as the daemon does, because its rights allow no more.
     fn find_apiservice(&mut self) -> Option<Value> {
         let name = &self.subject.config.apiservice;
         let path = format!("/apis/apiregistration.k8s.io/v1/apiservices?fieldSelector=metadata.name%3D{name}");
@@ -263,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_check_is_told_with_what_it_found() {
+    fn each_check_is_printed_with_its_findings() {
         let finding = |id, severity| Finding {
             id,
             severity,
@@ -273,7 +274,7 @@ mod tests {
             about: Vec::new(),
         };
         let check = |check, outcome, findings| Check { check, outcome, findings, follows_from: Vec::new() };
-        let report = Report {
+        let report = Diagnosis {
             checks: vec![
                 check("Lease", Outcome::Ok, 0),
                 check("Service", Outcome::Error, 1),

@@ -1,4 +1,4 @@
-//! Who else acts: KEDA, other installations of hpalite, another holder of the Lease; and whose clock is right.
+//! Checks who else acts (KEDA, other installations of hpalite, another holder of the Lease), and the clocks.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::scaling::model::UnixMillis;
 use crate::store::unix_now;
 use crate::wire::time::parse_rfc3339;
 
-/// Credentials, certificates and cooldowns bear this much; the `Date` of an answer is in whole seconds.
+/// Credentials, certificates and cooldowns tolerate this much; an answer's `Date` is in whole seconds.
 const SKEW_MAX_MS: i64 = 5_000;
 
 impl Doctor<'_> {
@@ -83,7 +83,7 @@ impl Doctor<'_> {
         }
         let renewed = parse_rfc3339(text(&lease, "/spec/renewTime")).unwrap_or_default();
         let lasts = lease["spec"]["leaseDurationSeconds"].as_i64().unwrap_or(15) * 1000;
-        // Twice, since the clocks of the nodes need not agree.
+        // Twice the duration, since the nodes' clocks need not agree.
         let over = unix_now().0 - renewed.0;
         if over > 2 * lasts + SKEW_MAX_MS {
             let cause = format!("{holder} has not renewed it for {} s: nothing is scaled", over / 1000);
@@ -107,9 +107,9 @@ impl Doctor<'_> {
     }
 }
 
-/// How far this clock is ahead of the server's, in milliseconds; None if by no more than may be.
+/// Returns how far this clock is ahead of the server's, in milliseconds; `None` if within the tolerance.
 fn skew(before: UnixMillis, after: UnixMillis, server: UnixMillis) -> Option<i64> {
-    // What the server calls a second may have been any moment of it.
+    // The server's time may be any moment of the second that it names.
     let (ahead, behind) = (before.0 - (server.0 + 999), after.0 - server.0);
     if ahead > SKEW_MAX_MS { Some(ahead) } else { (behind < -SKEW_MAX_MS).then_some(behind) }
 }

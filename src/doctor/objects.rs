@@ -1,4 +1,4 @@
-//! CRDs, ScaledObjects and the HPAs made for them.
+//! Checks CRDs, ScaledObjects and the HPAs made for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::store::unix_now;
 use crate::unserved::{self, Unserved, some};
 use crate::wire::time::parse_rfc3339;
 
-/// A deletion that takes longer is held up by something.
+/// A deletion that takes longer is blocked.
 const DELETING_MAX_MS: i64 = 5 * 60_000;
 
 impl Doctor<'_> {
@@ -35,7 +35,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// Whether the schema of ScaledObjects knows everything that is used, and has our rules.
+    /// Checks whether the schema of ScaledObjects knows every field in use and has our validation rules.
     fn schema(&mut self, subject: &str, version: &Value, fix: &str) {
         let Some(spec) = version.pointer("/schema/openAPIV3Schema/properties/spec") else { return };
         if spec.pointer("/properties/advanced/properties/scalingModifiers").is_none() {
@@ -50,7 +50,7 @@ impl Doctor<'_> {
 
     pub(super) fn scaled_objects(&mut self) {
         let Some(list) = self.get(&self.within("/apis/keda.sh/v1alpha1", "scaledobjects")) else { return };
-        // Whoever suffers from the same is one finding.
+        // Objects with the same problem share one finding.
         let mut suffering: BTreeMap<(&'static str, String), Vec<String>> = BTreeMap::new();
         for object in items(&list, "/items") {
             let name = format!("{}/{}", text(object, "/metadata/namespace"), text(object, "/metadata/name"));
@@ -83,7 +83,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// What KEDA would run and hpalite does not.
+    /// Reports objects that KEDA would run and hpalite does not.
     pub(super) fn unserved(&mut self) {
         let is_kedas = self.report.findings.iter().any(|finding| finding.id == "keda-running");
         match unserved::kinds(&self.client, self.subject.namespace.as_deref()) {
@@ -98,7 +98,7 @@ impl Doctor<'_> {
             Err(error) => self.not_checked("kinds of KEDA", &error),
         }
         let mut unusable = Vec::new();
-        for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+        for group in ApiGroup::ALL {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let Some(list) = self.get(&self.within(&api, "scaledobjects")) else { return };
             unusable.extend(unserved::scaled_objects(group, &list));
@@ -116,8 +116,8 @@ impl Doctor<'_> {
         }
     }
 
-    /// What HPAs say of themselves, and those that outlived their ScaledObject: they go on scaling by a metric that nobody
-    /// serves.
+    /// Reports HPAs with failing conditions, and those that outlived their ScaledObject: they keep scaling by a metric
+    /// that is no longer served.
     pub(super) fn hpas(&mut self) {
         let label = "scaledobject.keda.sh/name";
         let path = self.within("/apis/autoscaling/v2", "horizontalpodautoscalers");
@@ -151,7 +151,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// A collection of the namespaces that are looked at.
+    /// Returns the path of a collection in the namespaces that are examined.
     pub(super) fn within(&self, api: &str, plural: &str) -> String {
         match &self.subject.namespace {
             Some(namespace) => format!("{api}/namespaces/{namespace}/{plural}"),
@@ -163,7 +163,7 @@ impl Doctor<'_> {
 const UNTOUCHED: &str = "see that an instance runs and leads, and that --namespace (WATCH_NAMESPACE) of the daemon does not leave its \
      namespace out";
 
-/// Long enough for the first look at an object, whose status waits for answers.
+/// Long enough for the first decision on an object, whose status waits for answers.
 const FIRST_LOOK_MAX_MS: i64 = 60_000;
 
 fn is_untouched(object: &Value, now: UnixMillis) -> bool {
@@ -172,7 +172,7 @@ fn is_untouched(object: &Value, now: UnixMillis) -> bool {
     !is_told && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
 }
 
-/// What usually mends this cause, by the words that the daemon has for it.
+/// Returns the usual fix for a cause, recognised by the daemon's own wording.
 fn fix_of(cause: &str) -> &'static str {
     const KNOWN: [(&str, &str); 12] = [
         (": no such host", "correct the name in serverAddress: SERVICE.NAMESPACE, as pods resolve it"),
@@ -194,14 +194,14 @@ fn fix_of(cause: &str) -> &'static str {
     KNOWN.iter().find(|(words, _)| cause.contains(words)).map_or("mend what the cause names", |(_, fix)| fix)
 }
 
-/// Of what a ScaledObject suffers by its own conditions, and the causes.
+/// Returns the id and cause of a ScaledObject's problem, from its own conditions.
 fn suffers(object: &Value) -> Option<(&'static str, String)> {
     let of = |kind: &str| {
         condition(object, kind).map(|found| (text(found, "/status"), text(found, "/reason"), text(found, "/message")))
     };
     let failing = of("TriggersHealthy").filter(|(status, ..)| *status == "False").map(|(.., message)| message);
     match (of("Ready"), failing) {
-        // KEDA's words say that something fails; the cause is beside them.
+        // KEDA's wording only reports a failure; the other condition has the cause.
         (Some((status, reason, _)), Some(causes)) if status != "True" => {
             Some(("scaled-object-not-ready", format!("{reason}: {causes}")))
         }
@@ -213,7 +213,7 @@ fn suffers(object: &Value) -> Option<(&'static str, String)> {
     }
 }
 
-/// What an HPA says of itself that keeps it from scaling, in its own words, with what mends it.
+/// Returns the conditions that keep an HPA from scaling, with its own wording and a fix.
 fn says(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
     let mut said = Vec::new();
     for condition in items(hpa, "/status/conditions") {
@@ -221,7 +221,7 @@ fn says(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
         let (kind, status, reason) = (part("/type"), part("/status"), part("/reason"));
         let told = || format!("{kind} is {status}, {reason}: {}", part("/message"));
         match (kind, status, reason) {
-            // At zero replicas it rests, as it should.
+            // Scaling is disabled at zero replicas, as it should be.
             ("ScalingActive", "False", "ScalingDisabled") => {}
             ("ScalingActive" | "AbleToScale", "False", _) => {
                 said.push((Severity::Error, "hpa-not-scaling", told(), hpa_fix(reason, part("/message"))));
@@ -258,12 +258,12 @@ fn hpa_fix(reason: &str, message: &str) -> &'static str {
     }
 }
 
-/// Since when an object is being deleted, as the API server writes it.
+/// Returns whether a deletion that began at `deleted` (RFC 3339) takes too long.
 fn is_stuck(deleted: &str, now: UnixMillis) -> bool {
     parse_rfc3339(deleted).is_some_and(|since| now.0 - since.0 > DELETING_MAX_MS)
 }
 
-/// The items of a list, each as JSON text for its own reader.
+/// Returns the items of a list, each as JSON text for its own reader.
 pub(super) fn texts(list: &Value) -> Vec<String> {
     items(list, "/items").iter().map(Value::to_string).collect()
 }
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hpa_s_own_words_are_repeated_where_they_explain_trouble() {
+    fn an_hpa_s_failing_conditions_are_reported() {
         let hpa = |conditions: &[(&str, &str, &str)]| {
             let conditions: Vec<Value> = conditions
                 .iter()
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_looks_at_is_told_after_a_minute() {
+    fn an_object_without_status_is_reported_after_a_minute() {
         let now = parse_rfc3339("2026-01-02T03:10:00Z").expect("a time");
         let object = |created: &str, conditions: Value| json!({ "metadata": { "creationTimestamp": created }, "status": { "conditions": conditions } });
         let ready = json!([{ "type": "Ready", "status": "True", "reason": "ScaledObjectReady" }]);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_trigger_is_told_with_its_cause_even_where_ready_is_true() {
+    fn a_failing_trigger_is_reported_with_its_cause_even_if_ready() {
         let object = |ready: (&str, &str, &str), triggers: Option<(&str, &str)>| {
             let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({ "type": kind, "status": status, "reason": reason, "message": message });
             let mut conditions = vec![condition("Ready", ready.0, ready.1, ready.2)];

@@ -1,6 +1,6 @@
-//! Whether metric servers answer, and each query with one number.
+//! Checks whether metric servers answer, and whether each query returns one number.
 //!
-//! Every distinct question is asked once, by the code and with the credentials that the daemon asks with.
+//! Every distinct question is asked once, with the daemon's own code and credentials.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,17 +18,17 @@ use crate::store::unix_now;
 use crate::wire;
 
 const THREADS: usize = 8;
-/// Of all questions together; the rest is left out, and that is told.
+/// Time limit for all questions together; those that are left out are reported.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// One question, and who asks it.
+/// One question, and the triggers that ask it.
 struct Question {
     query: Query,
     credentials: Option<Credentials>,
-    /// Empty results are an error to at least one of them.
+    /// Whether an empty result is an error for at least one of them.
     needs_series: bool,
     askers: Vec<String>,
-    /// Their objects, `namespace/name`.
+    /// The triggers' objects, as `namespace/name`.
     objects: Vec<String>,
 }
 
@@ -37,8 +37,8 @@ impl Doctor<'_> {
         let Some((objects, authentications)) = self.definitions() else { return };
         let questions = self.questions(&objects, &authentications);
         let client = self.client.clone();
-        let asker =
-            Asker::new(&self.subject.config, self.subject.config.own_addresses(), &client, self.own_namespace.clone());
+        let (config, own_namespace) = (&self.subject.config, self.own_namespace.clone());
+        let asker = Asker::new(config, config.own_addresses(), &client, own_namespace).expect("one thread");
         let answers = ask_all(&asker, &questions);
         let mut troubles: BTreeMap<String, (PollError, usize, Vec<String>)> = BTreeMap::new();
         let mut left_out = 0;
@@ -71,10 +71,10 @@ impl Doctor<'_> {
         }
     }
 
-    /// Everything as the daemon reads it.
+    /// Returns all definitions as the daemon reads them.
     fn definitions(&mut self) -> Option<(Vec<ScaledObject>, HashMap<AuthenticationKey, Authentication>)> {
         let (mut objects, mut authentications) = (Vec::new(), HashMap::new());
-        for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
+        for group in ApiGroup::ALL {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let list = self.get(&self.within(&api, "scaledobjects"))?;
             let readable = texts(&list);
@@ -83,7 +83,7 @@ impl Doctor<'_> {
             );
             let mut kinds =
                 vec![(AuthenticationKind::TriggerAuthentication, self.within(&api, "triggerauthentications"))];
-            // The older API has none.
+            // The older API has no cluster-wide kind.
             if group == ApiGroup::KedaSh {
                 let path = format!("{api}/clustertriggerauthentications");
                 kinds.push((AuthenticationKind::ClusterTriggerAuthentication, path));
@@ -187,14 +187,14 @@ impl Doctor<'_> {
 const EMPTY: &str = "if its series come and go, put `(…) or vector(0)` around the query for 0, or say by onMissing what their absence \
      means; else see that the metric exists under this name and these labels";
 
-/// `or vector(0)` alone stands in where there is no series, and NaN is one.
+/// `or vector(0)` alone only applies if there is no series, and NaN is a value of one.
 pub(crate) const NOT_A_NUMBER: &str = "let a division by 0 give nothing, and that be 0: `a / (b > 0) or vector(0)`; for any other NaN or infinity \
      `(query) > -Inf < +Inf or vector(0)`, where `scalar(x)` is written `x`; or say by onMissing what it means";
 
 const PARTIAL: &str = "mend what the server says; for VictoriaMetrics and Thanos, queryParameters can make them wait for all; \
      onPartial: accept takes such answers";
 
-/// What usually is behind an error status.
+/// Returns the usual fix for an error status.
 fn status_fix(message: &str) -> &'static str {
     let is = |status: &str| message.contains(&format!("answered status {status}"));
     if is("401") || is("403") {
@@ -210,7 +210,7 @@ fn status_fix(message: &str) -> &'static str {
     }
 }
 
-/// `shop/api trigger s0-prometheus`, and how many more.
+/// Returns `ScaledObject shop/api trigger s0-prometheus`, and how many more.
 fn told(askers: &[String]) -> String {
     match askers {
         [] => String::new(),
@@ -219,11 +219,11 @@ fn told(askers: &[String]) -> String {
     }
 }
 
-/// An answer for each question; None for those that were left out.
+/// Asks all questions; the answer is `None` for those that were left out.
 fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
     let (next, until) = (AtomicUsize::new(0), Instant::now() + LIMIT);
     let answers: Vec<Mutex<Option<Answer>>> = questions.iter().map(|_| Mutex::default()).collect();
-    // A server that two questions waited for in vain is not asked the rest.
+    // A server that left two questions unanswered is not asked the rest.
     let troubles: Mutex<HashMap<&str, usize>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(questions.len()) {
@@ -235,11 +235,12 @@ fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
                     if failed >= Some(2) {
                         continue;
                     }
-                    let done = asker.ask(&PollJob {
+                    let done = asker.ask(PollJob {
                         id: 0,
                         server: query.server().into(),
                         query: query.clone(),
                         credentials: credentials.clone(),
+                        group: None,
                         due_at: unix_now(),
                     });
                     if matches!(&done.answer, Answer::Failed(error) if error.class.is_server_trouble()) {

@@ -1,4 +1,4 @@
-//! Whether the service account, and the HPA controller, may do what they have to.
+//! Checks the rights of the service account and of the HPA controller.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::unserved::some;
 
 const HPA_CONTROLLER: (&str, &str) = ("kube-system", "horizontal-pod-autoscaler");
 
-/// What is installed says what is needed: a test on a control plane shows that every rule is used.
+/// The installed roles define what is needed: a test on a control plane shows that every rule is used.
 const ROLES: &str = include_str!("../../k8s/base/rbac.yaml");
 
 #[derive(Deserialize)]
@@ -52,12 +52,12 @@ impl Doctor<'_> {
         let apiservice = self.subject.config.apiservice.clone();
         let watched = self.subject.namespace.clone().unwrap_or_default();
         let roles = roles();
-        // With what gives them: one thing that is not there is one finding, however many rights it has.
+        // Grouped by what grants them, so that one missing role is one finding, however many rights it has.
         let mut rights: Vec<(String, Vec<Right<'_>>)> = Vec::new();
         for role in roles.iter().filter(|role| !role.rules.is_empty()) {
             let namespace = match (role.kind.as_str(), role.metadata.name.as_str()) {
                 ("Role", _) => own.as_str(),
-                // Kinds without a namespace are in the other one.
+                // Kinds without a namespace are in the other ClusterRole.
                 ("ClusterRole", "hpalite") => watched.as_str(),
                 _ => "",
             };
@@ -104,7 +104,7 @@ impl Doctor<'_> {
                     match self.may((&own, &name), right, verb) {
                         Some(true) => {}
                         Some(false) => missing.push(*verb),
-                        // One finding tells that nobody's rights can be asked for.
+                        // One finding suffices if no rights can be reviewed at all.
                         None => return,
                     }
                 }
@@ -135,16 +135,16 @@ impl Doctor<'_> {
         }
     }
 
-    /// What the workload behind the Service runs as.
+    /// Returns the service account of the workload behind the Service.
     fn service_account(&mut self) -> Option<String> {
         rights::service_account(&self.client, &self.subject.config.service)
             .inspect_err(|error| self.not_checked("the workload behind the Service", error))
             .ok()
     }
 
-    /// Without it no pod starts and no right means anything.
+    /// Checks that the account exists: without it no pod starts and its rights do not matter.
     fn account_exists(&mut self, namespace: &str, name: &str) -> bool {
-        // Who may not look at it may still ask for its rights.
+        // An account that may not be read can still have its rights reviewed.
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}");
         let is_missing =
             matches!(self.client.json::<Value>(&Request::get_path(path)), Err(error) if error.is_not_found());
@@ -157,7 +157,7 @@ impl Doctor<'_> {
         !is_missing
     }
 
-    /// KEDA may scale everything; hpalite what it is given, kind by kind.
+    /// Unlike KEDA, which may scale everything, hpalite needs rights for each target kind.
     fn target_rights(&mut self, namespace: &str, account: &str) {
         let Some(list) = self.get(&self.within("/apis/keda.sh/v1alpha1", "scaledobjects")) else { return };
         match rights::of_targets(&self.client, (namespace, account), items(&list, "/items")) {
@@ -181,7 +181,7 @@ impl Doctor<'_> {
     }
 }
 
-/// `patch scaledobjects/status.keda.sh in namespace shop`
+/// Returns for example `patch scaledobjects/status.keda.sh in namespace shop`.
 fn written(right: &Right<'_>, verbs: &[&str]) -> String {
     let Right { group, resource, namespace, object, .. } = right;
     let group = if group.is_empty() { String::new() } else { format!(".{group}") };
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_installed_roles_are_read_whole() {
+    fn all_rules_of_the_installed_roles_are_read() {
         let roles = roles();
         let rules: usize = roles.iter().map(|role| role.rules.len()).sum();
         assert_eq!(rules, ROLES.matches("- apiGroups:").count());

@@ -1,8 +1,8 @@
-//! Why replicas changed.
+//! Explains why replicas changed.
 
 use super::claim::{Claim, sentence};
 use super::facts::{Facts, condition, driver, resources};
-use super::{Change, Entry, Held, Metric, Reading};
+use super::{Change, Entry, Held, Metric, MetricState};
 use crate::logfmt::iso;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::model::Definition;
@@ -10,13 +10,13 @@ use crate::scaling::recommend::Limit;
 use crate::store::read::ReplicaRow;
 use crate::store::read::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 
-/// A decision belongs to a change so long after it.
+/// A change belongs to a decision at most this long before it.
 const CARRY_OUT_MS: i64 = 300_000;
 
-/// A change that is seen so soon after a start may have happened before it.
+/// A change that is seen this soon after a start may have happened before it.
 const START_MS: i64 = 30_000;
 
-/// The HPA may have read the sample before the newest, when that came while it was about to write.
+/// The HPA may have read the previous sample if the newest came this shortly before its write.
 const READ_AHEAD_MS: i64 = 5_000;
 
 pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
@@ -84,7 +84,7 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     }
 }
 
-/// A start of hpalite between the change before and this one, shortly before this one.
+/// Returns a start of hpalite between the previous change and this one, shortly before this one.
 fn start_before(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
     let before = facts.evidence.changes.iter().rev().find(|other| other.at < row.at)?;
     let started = facts.evidence.runs.iter().map(|run| run.started_at);
@@ -114,7 +114,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     }
     let own_resources = resources(definition, said);
     let min = definition.min().max(1);
-    // Above the minimum, the count goes no higher than what the driving metric asks for.
+    // Above the minimum, the count cannot exceed what the driving metric asks for.
     let is_beyond = |metric: &Metric| row.to > from.max(min) && metric.exact < Some(row.to);
     let driving = driver(metrics).filter(|metric| own_resources.is_none() || !is_beyond(metric));
     let mut claims: Vec<Claim> = Vec::new();
@@ -122,10 +122,10 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     if driving.is_none() {
         claims.extend(own_resources.map(Claim::Resources));
     }
-    // What reads as nothing is what let the count go.
+    // Metrics whose missing number counts as 0 allowed the scale-in.
     let others = metrics.iter().filter(|one| driving.is_none_or(|driving| driving.metric != one.metric));
     for metric in others.filter(|_| row.to < from) {
-        if let Reading::Absent { since, answer, .. } = &metric.reading {
+        if let MetricState::Absent { since, answer, .. } = &metric.reading {
             let (metric, since, answer) = (metric.metric.clone(), *since, answer.clone());
             claims.push(Claim::Absent { metric, at, since, answer });
         }
@@ -139,7 +139,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
         limits.push(Held::new(Limit::Stabilization.id(), vec![claim.clone()]).allowing(row.to));
         claims.push(claim);
     }
-    let sample = driving.filter(|metric| metric.reading == Reading::Number).and_then(|metric| {
+    let sample = driving.filter(|metric| metric.reading == MetricState::Number).and_then(|metric| {
         let sample_at = at - metric.sample_age_ms?;
         Some(Claim::After { metric: metric.metric.clone(), sample_at, at: row.at })
     });
@@ -147,7 +147,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     Cause { claims, limits, driven_by: driving.map(|metric| metric.metric.clone()) }
 }
 
-/// The driving metric asks for what came, within the bounds.
+/// Returns whether the driving metric asks for this change, within the bounds.
 fn explains(metrics: &[Metric], definition: &Definition, row: &ReplicaRow, from: u32) -> bool {
     let min = definition.min().max(1);
     let asked = driver(metrics).and_then(|metric| metric.exact);
@@ -155,16 +155,16 @@ fn explains(metrics: &[Metric], definition: &Definition, row: &ReplicaRow, from:
     wanted.is_some_and(|wanted| if row.to > from { wanted >= row.to } else { wanted <= row.to })
 }
 
-/// The moment before the newest sample, if that came just before.
+/// Returns the moment before the newest sample, if that came shortly before.
 fn sample_before(facts: &Facts<'_>, at: i64) -> Option<i64> {
     let newest = facts.series_at(at).filter_map(|series| Some(facts.samples_until(series.id, at).next()?.0)).max()?;
     (at - newest <= READ_AHEAD_MS).then_some(newest - 1)
 }
 
-/// What the samples say of a scale-in that no condition of the HPA explains.
+/// Explains a scale-in that no condition of the HPA explains, from the samples.
 fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> Claim {
     let (to, at) = (row.to, row.at);
-    // More than what the metric asks for now: it is what was asked for within the window.
+    // The metric asks for less now, so this count was asked for within the stabilization window.
     if asked_now.is_some_and(|asked| asked < to)
         && let (Some(asked), _) = facts.last_asked_for(at, to)
         && asked.replicas == to
@@ -182,7 +182,7 @@ fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> C
 fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) -> Vec<Claim> {
     let Some(decision) = decision else { return Vec::new() };
     let triggers = decision.triggers.as_array().map_or(&[][..], Vec::as_slice);
-    // The metrics without a number follow, with since when.
+    // The metrics without a number follow as claims of their own, with their time.
     let mut detail = decision.detail.clone();
     for trigger in triggers {
         if let (Some(metric), Some(answer)) = (trigger["metric"].as_str(), trigger["absence"].as_str()) {
@@ -190,7 +190,7 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
         }
     }
     let mut claims = vec![Claim::Decided { at: decision.at, detail, pause: decision.pause.clone() }];
-    // At a pause's count nobody asked the metrics.
+    // During a full pause the metrics do not matter.
     if decision.pause.as_deref().is_some_and(is_full) {
         return claims;
     }
@@ -206,7 +206,7 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
         }
     }
     if let Some(until) = decision.cooldown_until.filter(|until| *until <= row.at) {
-        // Of an object that was never active it is the other period.
+        // For an object that was never active, the initial cooldown applies instead.
         let periods = facts.definition(decision.at).map(|one| (one.cooldown_period, one.initial_cooldown_period));
         let seconds = periods.filter(|(_, initial)| initial.is_zero()).map(|(period, _)| period.as_secs());
         claims.push(Claim::CooldownOver { decision_at: decision.at, until, seconds, at: row.at });
@@ -214,12 +214,12 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
     claims
 }
 
-/// The annotations make a full pause.
+/// Returns whether these annotations make a full pause.
 pub(super) fn is_full(pause: &str) -> bool {
     pause.split(',').any(|name| name == "paused" || name.starts_with("paused-replicas"))
 }
 
-/// What the HPA said when it had made this change.
+/// Returns the HPA's status right after it had made this change.
 fn after_change<'a>(facts: &'a Facts<'_>, row: &ReplicaRow) -> Option<&'a HpaRow> {
     let rows = &facts.evidence.hpa;
     let first = rows.partition_point(|seen| seen.at < row.at - CHANGE_SETTLES_MS);
@@ -227,7 +227,7 @@ fn after_change<'a>(facts: &'a Facts<'_>, row: &ReplicaRow) -> Option<&'a HpaRow
     near.find(|seen| seen.desired == i64::from(row.to))
 }
 
-/// The decision that this change carried out.
+/// Returns the decision that this change carried out.
 fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<&'a DecisionRow> {
     let rows = &facts.evidence.decisions;
     let end = rows.partition_point(|decision| decision.at <= row.at);
@@ -235,7 +235,7 @@ fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<
     recent.find(|decision| decision.to == row.to && decision.from == from)
 }
 
-/// What limited a change of the HPA, as its own condition of that time says.
+/// Returns what limited a change by the HPA, from its own condition at that time.
 fn limit(said: &HpaRow, definition: &Definition, row: &ReplicaRow, from: u32) -> Option<(Limit, u32, Claim)> {
     let (status, reason, _) = condition(said, "ScalingLimited").filter(|(status, ..)| status == "True")?;
     let min = definition.min().max(1);

@@ -1,5 +1,5 @@
-//! What sentences of an explanation say, each fact as a value of its own: words come last, and a test checks every
-//! claim against the rows of the file.
+//! The facts in the sentences of an explanation, each a value of its own: they are turned into words last, and a test
+//! checks every claim against the rows of the file.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::{Metric, time_text};
 use crate::scaling::attribution::Attribution;
 use crate::scaling::recommend::SCALE_DOWN_WINDOW_SECONDS;
 
-/// Times are milliseconds since 1970.
+/// One fact. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Claim {
     Moved {
@@ -21,12 +21,12 @@ pub enum Claim {
         at: i64,
         to: u32,
     },
-    /// The change was seen when a process began to watch, and may be older.
+    /// The change was seen when a process began to watch, so it may be older.
     SeenAtStart {
         started: i64,
         at: i64,
     },
-    /// What a metric said at a moment while `replicas` ran.
+    /// A metric's value while there were `replicas`.
     Said {
         at: i64,
         replicas: u32,
@@ -39,7 +39,7 @@ pub enum Claim {
         since: i64,
         answer: String,
     },
-    /// So long after the sample.
+    /// The change came this long after the sample.
     After {
         metric: String,
         sample_at: i64,
@@ -53,10 +53,10 @@ pub enum Claim {
         kind: &'static str,
         status: String,
         reason: String,
-        /// What that means, in our words; else the HPA's message.
+        /// Its meaning in our words, or else the HPA's message.
         words: String,
     },
-    /// No sample after `sample_at` and until `at` asked for more than `to`; the one then asked for `asked`.
+    /// No sample after `sample_at` until `at` asked for more than `to`; the one at `sample_at` asked for `asked`.
     LastHigher {
         metric: String,
         sample_at: i64,
@@ -70,20 +70,20 @@ pub enum Claim {
         to: u32,
         at: i64,
     },
-    /// `to` is what a sample of the window asked for, and nothing after it asked for more.
+    /// A sample within the window asked for `to`, and none after it asked for more.
     Highest {
         metric: String,
         sample_at: i64,
         to: u32,
         at: i64,
     },
-    /// hpalite's decision, as recorded then.
+    /// hpalite's decision, as recorded at that time.
     Decided {
         at: i64,
         detail: String,
         pause: Option<String>,
     },
-    /// What a decision took a metric for.
+    /// The metric's value in a decision.
     Compared {
         decision_at: i64,
         metric: String,
@@ -93,18 +93,18 @@ pub enum Claim {
     CooldownOver {
         decision_at: i64,
         until: i64,
-        /// The period, where the definition says it.
+        /// The period, if the definition has it.
         seconds: Option<u64>,
         at: i64,
     },
-    /// A pause by these annotations; `at_least`: it may have begun before.
+    /// A pause by these annotations; with `at_least` it may have begun earlier.
     Paused {
         since: i64,
         at_least: bool,
         annotations: String,
         at: i64,
     },
-    /// The object's condition Paused is true, and no decision says by what.
+    /// The object's Paused condition is true, and no decision says by which annotation.
     PausedCondition {
         since: i64,
         message: String,
@@ -131,7 +131,7 @@ pub enum Claim {
     InError {
         metric: String,
         since: i64,
-        /// Of polls until `at`, where they can be counted.
+        /// Number of polls until `at`, if they can be counted.
         polls: Option<u64>,
         outcome: String,
         message: String,
@@ -146,7 +146,7 @@ pub enum Claim {
     },
     NoSample {
         metric: String,
-        /// Since this time it is measured, and nothing was ever recorded; else nothing since then.
+        /// When polling began; with `ever`, the time since which there is no sample.
         since: i64,
         ever: bool,
         at: i64,
@@ -158,30 +158,30 @@ pub enum Claim {
     },
     AtMax(u32),
     AtMin(u32),
-    /// `None`: the controller's own, which is a flag of it.
+    /// `None`: the controller's own, which is set by a flag.
     Tolerance {
         percent: f64,
         is_own: bool,
     },
     Window(Window),
-    /// Seconds until the window is over, going by what is known of it.
+    /// Seconds until the window ends, as far as its length is known.
     Left(i64),
-    /// The HPA said ScaleDownStabilized then.
+    /// The HPA reported ScaleDownStabilized at that time.
     SaidStabilized {
         at: i64,
     },
 }
 
-/// The downscale stabilization window, and whence it is known.
+/// The downscale stabilization window, and how it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Window {
-    /// `behavior.scaleDown.stabilizationWindowSeconds`.
+    /// From `behavior.scaleDown.stabilizationWindowSeconds`.
     Own(i64),
-    /// The HPA scaled in at that time, so many seconds after a sample that asked for more.
+    /// The HPA scaled in at that time, this many seconds after a sample that asked for more.
     Learnt { seconds: i64, at: i64, sample_at: i64, now: i64 },
-    /// The default of the controller's flag; nothing seen says otherwise.
+    /// The default of the controller's flag; nothing seen contradicts it.
     Default,
-    /// What was seen contradicts the default, and tells no other.
+    /// What was seen contradicts the default, and does not show what the window is instead.
     Unknown,
 }
 
@@ -195,7 +195,7 @@ impl Window {
     }
 }
 
-/// Claims as one sentence.
+/// Joins claims into one sentence.
 pub(super) fn sentence(claims: &[Claim], separator: &str) -> String {
     claims.iter().map(ToString::to_string).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(separator)
 }
@@ -210,7 +210,7 @@ impl fmt::Display for Claim {
             }
             Self::Said { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
             Self::Absent { metric, at, since, answer } => {
-                // `no series, which reads as 0 (ignoreNullValues)`: the time belongs to the first half.
+                // In `no series, which reads as 0 (ignoreNullValues)` the time belongs after the first half.
                 let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
                 write!(f, "{metric}: {what} since {}, {reads}", time_text::short(*since, *at))
             }
@@ -263,7 +263,7 @@ impl fmt::Display for Claim {
                 let since = time_text::short(*since, *at);
                 let polls = polls
                     .map_or(String::new(), |polls| format!(" ({polls} {})", if polls == 1 { "poll" } else { "polls" }));
-                // A message says more than its class.
+                // A message is more specific than its class.
                 let what = if message.is_empty() { outcome.clone() } else { format!("{message} ({outcome})") };
                 write!(f, "trigger {metric} in error since {since}{polls}: {what}{means}")
             }

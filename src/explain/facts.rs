@@ -1,10 +1,10 @@
-//! What the evidence says of one moment.
+//! Derives from the evidence what was known at a moment.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Metric, Reading, time_text};
+use super::{Metric, MetricState, time_text};
 use crate::scaling::composite;
 use crate::scaling::event::{Absence, Missing};
 use crate::scaling::model::MetricTarget;
@@ -17,26 +17,26 @@ use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
-    /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
+    /// Parsed from the rows with the same index; `None` for an invalid one. Cached, because many moments need them.
     definitions: Vec<Option<Arc<Definition>>>,
 }
 
-/// Rows are oldest first.
+/// Returns the newest row until a moment; rows are oldest first.
 fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
     rows[..rows.partition_point(|row| time(row) <= at)].last()
 }
 
 impl<'e> Facts<'e> {
     pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
-        let definitions = evidence.definitions.iter().map(|row| definition(&evidence.api_group, namespace, name, row));
-        Self { evidence, definitions: definitions.collect() }
+        let read = |row| definition(evidence.group?, namespace, name, row);
+        Self { evidence, definitions: evidence.definitions.iter().map(read).collect() }
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
         newest(&self.evidence.definitions, at, |row| row.at)
     }
 
-    /// The definition in force; `None` when it is invalid.
+    /// Returns the definition in force, or `None` if it is invalid.
     pub(super) fn definition(&self, at: i64) -> Option<&Definition> {
         let index = self.evidence.definitions.iter().rposition(|row| row.at <= at)?;
         self.definitions[index].as_deref()
@@ -58,20 +58,20 @@ impl<'e> Facts<'e> {
         self.evidence.series.iter().filter(move |one| one.from <= at && one.until.is_none_or(|end| end > at))
     }
 
-    /// Since when everything was read that is known of this moment.
+    /// Returns the beginning of the span that was read around this moment.
     pub(super) fn read_since(&self, at: i64) -> i64 {
         let spans = &self.evidence.spans;
         spans.iter().rfind(|span| span.from <= at).map_or(i64::MIN, |span| span.from)
     }
 
-    /// Samples of a series until a moment, newest first, as far back as nothing was left out.
+    /// Returns the samples of a series until a moment, newest first, back to the beginning of the span.
     pub(super) fn samples_until(&self, series: i64, at: i64) -> impl Iterator<Item = &'e (i64, SampleValue)> {
         let since = self.read_since(at);
         let list = self.evidence.samples.get(&series).map_or(&[][..], Vec::as_slice);
         list[..list.partition_point(|(time, _)| *time <= at)].iter().rev().take_while(move |(time, _)| *time >= since)
     }
 
-    /// What each metric said while `replicas` ran.
+    /// Returns each metric's state while there were `replicas`.
     pub(super) fn metrics_at(&self, at: i64, replicas: u32) -> Vec<Metric> {
         self.series_at(at).map(|series| self.metric_at(series, at, replicas)).collect()
     }
@@ -81,8 +81,8 @@ impl<'e> Facts<'e> {
         let sample = self.samples_until(series.id, at).next();
         let reading = self.reading(series, sample, at);
         let value = match (&reading, sample) {
-            (Reading::Number, Some((_, SampleValue::Number(number)))) => Some(*number),
-            (Reading::Absent { value, .. } | Reading::Fallback { value, .. }, _) => *value,
+            (MetricState::Number, Some((_, SampleValue::Number(number)))) => Some(*number),
+            (MetricState::Absent { value, .. } | MetricState::Fallback { value, .. }, _) => *value,
             _ => None,
         };
         let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
@@ -100,12 +100,12 @@ impl<'e> Facts<'e> {
             reading,
         };
         match &metric.reading {
-            Reading::Failed { outcome, message, .. } | Reading::Fallback { outcome, message, .. } => {
+            MetricState::Failed { outcome, message, .. } | MetricState::Fallback { outcome, message, .. } => {
                 metric.error = Some(format!("{outcome} {message}").trim().to_owned());
             }
-            Reading::Number | Reading::Absent { .. } | Reading::None { .. } => {}
+            MetricState::Number | MetricState::Absent { .. } | MetricState::None { .. } => {}
         }
-        if metric.reading != Reading::Number {
+        if metric.reading != MetricState::Number {
             let text = metric_text(&metric, at);
             metric.note = text.strip_prefix(&format!("{}: ", metric.metric)).map(str::to_owned).or(Some(text));
         }
@@ -113,29 +113,27 @@ impl<'e> Facts<'e> {
     }
 
     /// What the newest sample counts as.
-    fn reading(&self, series: &SeriesRow, sample: Option<&(i64, SampleValue)>, at: i64) -> Reading {
+    fn reading(&self, series: &SeriesRow, sample: Option<&(i64, SampleValue)>, at: i64) -> MetricState {
         let decided = self.decided(&series.metric_name, at);
         let Some((sample_at, value)) = sample else {
             let since = self.read_since(at).max(series.from);
-            return Reading::None { since, ever: series.from < since };
+            return MetricState::None { since, ever: series.from < since };
         };
-        let error = self.evidence.errors.iter().rev();
-        let error = error
-            .map(|(of, error)| (*of, error))
-            .find(|(of, error)| *of == series.id && error.from <= at && error.until.is_none_or(|end| end > at));
-        let error = error.map(|(_, error)| error);
+        let is_in_force = |error: &ErrorRow| error.from <= at && error.until.is_none_or(|end| end > at);
+        let errors = self.evidence.errors.iter().rev().filter(|(of, _)| *of == series.id);
+        let error = errors.map(|(_, error)| error).find(|error| is_in_force(error));
         let falls_back = decided.is_some_and(|one| one["fallback"] == true);
         let message = error.map_or(String::new(), |error| error.message.clone());
         let outcome = match value {
             SampleValue::Outcome(outcome) => outcome.to_string(),
-            // What a formula makes of a fallback is a number, too.
+            // A formula's result from a fallback is a number too.
             SampleValue::Number(_) if falls_back => String::new(),
-            SampleValue::Number(_) => return Reading::Number,
+            SampleValue::Number(_) => return MetricState::Number,
         };
         if falls_back {
             let value = decided.and_then(|one| one["value"].as_f64());
             let fallback = self.definition(at).and_then(|definition| definition.fallback.as_ref());
-            return Reading::Fallback {
+            return MetricState::Fallback {
                 value,
                 replicas: fallback.filter(|one| one.behavior == FallbackBehavior::Static).map(|one| one.replicas),
                 since: error.map(|error| error.from),
@@ -145,16 +143,17 @@ impl<'e> Facts<'e> {
             };
         }
         if let Some(error) = error {
-            return Reading::Failed { since: error.from, outcome, message };
+            return MetricState::Failed { since: error.from, outcome, message };
         }
         let trigger = self.definition(at).and_then(|one| trigger_of(one, series));
         let policy = trigger.map(|trigger| trigger.on_missing.clone());
         let absence = policy.and_then(|policy| absence(&outcome, policy));
         let Some((answer, is_zero)) = absence else {
             // Of a kind that is no error, and that no policy of ours explains.
-            return Reading::Failed { since: *sample_at, outcome, message };
+            return MetricState::Failed { since: *sample_at, outcome, message };
         };
-        // The decision that noticed it knows since when; else the samples do, as far back as they were read.
+        // The decision that noticed the absence has its beginning; otherwise the samples show it, as far back as they
+        // were read.
         let noticed = decided.filter(|one| one["absence"] == answer.as_str());
         let noticed = noticed.and_then(|one| one["absent_since_unix_ms"].as_i64());
         let run = self.samples_until(series.id, at).take_while(|(_, other)| other == value);
@@ -166,22 +165,23 @@ impl<'e> Facts<'e> {
                 SampleValue::Outcome(_) => None,
             })
         };
-        Reading::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
+        MetricState::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
     }
 
-    /// What the newest decision took a metric for.
+    /// Returns what the newest decision recorded about a metric.
     fn decided(&self, metric: &str, at: i64) -> Option<&'e Value> {
         self.decision(at)?.triggers.as_array()?.iter().find(|row| row["metric"] == metric)
     }
 
-    /// Some round of samples came between two others: there, less was asked for.
+    /// Returns whether a round of samples came between two others, which means that less was asked for then.
     pub(super) fn samples_between(&self, from: i64, to: i64) -> bool {
         let lists = self.evidence.samples.values();
-        // All triggers of a round are asked within a second.
+        // All triggers of a round are polled within a second.
         lists.flatten().any(|(at, _)| *at > from + 1_000 && *at < to - 1_000)
     }
 
-    /// How many polls of an error period came until a moment; its row knows of all, counts and times are late there.
+    /// Returns the polls of an error period until a moment. Its row covers all polls, and its count and time lag
+    /// behind.
     pub(super) fn polls_until(&self, series: i64, error: &ErrorRow, at: i64) -> Option<u64> {
         if error.from >= self.read_since(at) {
             let count = self.samples_until(series, at).take_while(|(time, _)| *time >= error.from).count();
@@ -190,8 +190,8 @@ impl<'e> Facts<'e> {
         (error.last_at <= at).then(|| u64::try_from(error.polls).unwrap_or(0))
     }
 
-    /// The newest sample before a moment that asked for at least so many, with what it asked for; and since when
-    /// everything is known. The HPA weighs what was asked for while so many ran as ran then.
+    /// Returns the newest sample before a moment that asked for at least `least`, with what it asked for, and the time
+    /// since when everything is known. The HPA computes with the replicas of that time.
     pub(super) fn last_asked_for(&self, at: i64, least: u32) -> (Option<Asked>, i64) {
         let since = self.read_since(at);
         let mut found: Option<Asked> = None;
@@ -204,9 +204,9 @@ impl<'e> Facts<'e> {
                 let replicas = self.replicas_at(*time).unwrap_or(0);
                 let value = match value {
                     SampleValue::Number(value) => Some(*value),
-                    // Of a fallback the decision knows the value.
+                    // The decision has the value of a fallback.
                     SampleValue::Outcome(outcome) => {
-                        // What reads as nothing is no error, hence no fallback's.
+                        // If a missing number counts as a value it is no error, so there is no fallback.
                         let policy = trigger_of(definition, series).map(|trigger| trigger.on_missing.clone());
                         if policy.and_then(|policy| absence(outcome, policy)).is_some() {
                             continue;
@@ -216,7 +216,7 @@ impl<'e> Facts<'e> {
                     }
                 };
                 let proposal = value.and_then(|value| asks(definition, series, value, replicas));
-                // Tolerance is a flag of the controller: what it may have asked for counts.
+                // Tolerance is a flag of the controller, so the most that it may have asked for counts.
                 let most = proposal.map(|proposal| proposal.replicas.max(proposal.exact));
                 if let Some(replicas) = most.filter(|most| *most >= least) {
                     found = Some(Asked { metric: series.metric_name.clone(), at: *time, replicas });
@@ -236,7 +236,7 @@ pub(super) struct Asked {
     pub(super) replicas: u32,
 }
 
-/// What an answer without a number counts as, in words, and whether that is 0; `None` where that is an error.
+/// Returns how a missing number is interpreted, in words, and whether as 0; `None` if it is an error.
 fn absence(outcome: &str, policy: OnMissing) -> Option<(String, bool)> {
     let missing = match outcome {
         "empty" => Missing::Empty,
@@ -259,32 +259,28 @@ fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d 
 }
 
 /// As the daemon reads it.
-fn definition(api_group: &str, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
+fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
     let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
-    let group = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == api_group)?;
     let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
     crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
 }
 
-/// Type of a series' metric, where the HPA knows it: beside a formula it knows the result alone.
+/// Returns the type of a series' metric if the HPA sees it: with a formula it only sees the result.
 fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricType> {
     match &definition.modifiers {
         Some(modifiers) => (series.metric_name == composite::NAME).then_some(modifiers.metric_type),
-        None => {
-            let trigger = definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name);
-            trigger.map(|trigger| trigger.metric_type)
-        }
+        None => trigger_of(definition, series).map(|trigger| trigger.metric_type),
     }
 }
 
-/// What the HPA makes of a value of the series while `replicas` run; `None` when it never sees it.
+/// Returns what the HPA derives from a value of the series with `replicas`; `None` if it does not see the metric.
 pub(super) fn asks(definition: &Definition, series: &SeriesRow, value: f64, replicas: u32) -> Option<Proposal> {
     let behavior = definition.behavior.as_ref();
     let metric_type = metric_type_of(definition, series)?;
     Some(recommend::proposal(metric_type, value, series.threshold, replicas, behavior))
 }
 
-/// `s0-prometheus 500 / 75 per replica → 7`.
+/// Returns for example `s0-prometheus 500 / 75 per replica → 7`.
 pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
     let name = &metric.metric;
     let asks = |text: String| match metric.exact {
@@ -292,22 +288,22 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
         None => text,
     };
     match &metric.reading {
-        Reading::None { since, ever } => {
+        MetricState::None { since, ever } => {
             let (since, at) = (*since, at);
             return match ever {
                 false => format!("{name}: no sample yet, measured since {}", time_text::short(since, at)),
                 true => format!("{name}: no sample since {} at least", time_text::short(since, at)),
             };
         }
-        Reading::Failed { since, outcome, message } => {
+        MetricState::Failed { since, outcome, message } => {
             let what = if message.is_empty() { outcome } else { message };
             return format!("{name}: in error since {}: {what}", time_text::short(*since, at));
         }
-        Reading::Absent { since, answer, .. } => {
+        MetricState::Absent { since, answer, .. } => {
             let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
             return asks(format!("{name}: {what} since {}, {reads}", time_text::short(*since, at)));
         }
-        Reading::Fallback { replicas, since, failures, .. } => {
+        MetricState::Fallback { replicas, since, failures, .. } => {
             let stands = match replicas {
                 Some(1) => "fallback to 1 replica".to_owned(),
                 Some(replicas) => format!("fallback to {replicas} replicas"),
@@ -322,7 +318,7 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
                 None => asks(format!("{stands}, as a trigger of {name} failed")),
             };
         }
-        Reading::Number => {}
+        MetricState::Number => {}
     }
     let Some(value) = metric.value else { return format!("{name}: no value") };
     let Some(exact) = metric.exact else {
@@ -332,13 +328,13 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
     format!("{name} {value} / {} {how} → {exact}", metric.target)
 }
 
-/// `cpu 85 % / 60 %, memory`: what the HPA reads without us, with what it read where it says so.
+/// Returns for example `cpu 85 % / 60 %, memory`: the metrics that the HPA reads itself, with its values if known.
 pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Option<String> {
     if definition.resource_triggers.is_empty() {
         return None;
     }
     let current: Vec<Value> = said.and_then(|row| serde_json::from_str(&row.metrics_json).ok()).unwrap_or_default();
-    let told: Vec<String> = definition
+    let resources: Vec<String> = definition
         .resource_triggers
         .iter()
         .map(|trigger| {
@@ -363,22 +359,22 @@ pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Optio
             read.and_then(|found| text(found, &trigger.target)).unwrap_or(name)
         })
         .collect();
-    Some(told.join(", "))
+    Some(resources.join(", "))
 }
 
-/// A quantity in thousandths, as people write it: memory in binary units where those are whole.
+/// Formats thousandths as a quantity: in binary units if those are whole, as for memory.
 fn amount(milli: i128) -> String {
     let units = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
     let whole = units.iter().find(|(_, unit)| milli != 0 && milli % (unit * 1000) == 0);
     whole.map_or_else(|| quantity::text(milli), |(name, unit)| format!("{}{name}", milli / (unit * 1000)))
 }
 
-/// The metric that asks for most.
+/// Returns the metric that asks for the most replicas.
 pub(super) fn driver(metrics: &[Metric]) -> Option<&Metric> {
     metrics.iter().filter(|metric| metric.proposal.is_some()).max_by_key(|metric| (metric.proposal, metric.exact))
 }
 
-/// Status, reason and message of a condition of the HPA.
+/// Returns status, reason and message of a condition of the HPA.
 pub(super) fn condition(row: &HpaRow, kind: &str) -> Option<(String, String, String)> {
     let conditions: Vec<Value> = serde_json::from_str(&row.conditions_json).ok()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;

@@ -1,7 +1,7 @@
-//! `hpalite why`: what moved an object's replicas, and what held them.
+//! `hpalite why`: explains what changed an object's replicas, and what held them.
 //!
 //! Owns the words and the arithmetic of explanations. Pure but for [`why`], which reads the rows: evidence of the
-//! history in, a [`Report`] out, which is printed as text or JSON (`sql/why.md`).
+//! history in, an [`Explanation`] out, which is printed as text or JSON (`sql/why.md`).
 
 mod change;
 pub mod claim;
@@ -17,17 +17,17 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::logfmt::iso;
-use crate::nearest::nearest;
 use crate::scaling::model::{ApiGroup, UnixMillis};
+use crate::spelling::nearest;
 use crate::store::read::Evidence;
 use crate::store::{self, Reader};
 use claim::Claim;
 use facts::Facts;
 
-/// Rows are read from so long before a moment: the longest stabilization window and policy period fit.
+/// Rows are read from this long before a moment, which covers the longest stabilization window and policy period.
 const AROUND_MS: i64 = 3_600_000;
 
-/// What was asked.
+/// What to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// The state at a time, and the change before it.
@@ -37,7 +37,7 @@ pub enum Question {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Explanation {
     pub namespace: String,
     pub name: String,
     /// RFC 3339, UTC.
@@ -45,10 +45,10 @@ pub struct Report {
     pub replicas: Option<u32>,
     /// Changes and what held in between, oldest first.
     pub entries: Vec<Entry>,
-    /// What holds the count where it is at `at`, the strongest first; empty when it is what the metrics ask for.
+    /// What holds the count at `at`, the strongest first; empty if it is what the metrics ask for.
     pub held_by: Vec<Held>,
     pub metrics: Vec<Metric>,
-    /// Where nothing holds the count: that, and why; else empty.
+    /// If nothing holds the count, a text that says so and why; otherwise empty.
     pub rest: String,
     #[serde(skip)]
     now: i64,
@@ -66,7 +66,7 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
     pub text: String,
-    /// What the text says, fact by fact.
+    /// The facts in the text.
     #[serde(skip)]
     pub claims: Vec<Claim>,
     #[serde(skip)]
@@ -82,50 +82,50 @@ pub struct Change {
     /// `observed` from the field manager, or `inferred` from what was done or wanted at that time.
     pub source: String,
     pub manager: Option<String>,
-    /// Reason of hpalite's decision, when it was hpalite.
+    /// Reason of hpalite's decision, if hpalite made the change.
     pub reason: Option<String>,
     pub metrics: Vec<Metric>,
-    /// Name of the metric that asked for most.
+    /// Name of the metric that asked for the most.
     pub driven_by: Option<String>,
     pub limits: Vec<Held>,
 }
 
-/// What one metric said at a moment.
+/// One metric's state at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Metric {
     pub metric: String,
     pub value: Option<f64>,
     pub sample_age_ms: Option<i64>,
     pub target: f64,
-    /// `AverageValue` or `Value`; `None` when the HPA does not see the metric: a formula reads it, or the definition
-    /// is invalid.
+    /// `AverageValue` or `Value`; `None` if the HPA does not see the metric, because a formula reads it or the
+    /// definition is invalid.
     pub metric_type: Option<&'static str>,
     pub activation_threshold: f64,
-    /// Replicas that the HPA makes of it.
+    /// Replicas that the HPA computes from it.
     pub proposal: Option<u32>,
     /// The same without tolerance.
     pub exact: Option<u32>,
     pub error: Option<String>,
-    /// What the newest sample was, and what it counts as, where it was no number.
+    /// The newest sample and its interpretation, if it was not a number.
     pub note: Option<String>,
     #[serde(skip)]
-    pub reading: Reading,
+    pub reading: MetricState,
 }
 
-/// What the newest sample of a metric counts as. Times are milliseconds since 1970.
+/// How the newest sample of a metric is interpreted. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Reading {
+pub enum MetricState {
     Number,
-    /// No number, and by the trigger's policy no error: 0, or the last number before.
+    /// No number, which the trigger's policy interprets as 0 or as the last number instead of an error.
     Absent {
         value: Option<f64>,
         since: i64,
-        /// As [`crate::scaling::event::Absence`] says it.
+        /// The text of [`crate::scaling::event::Absence`].
         answer: String,
     },
     Fallback {
         value: Option<f64>,
-        /// Of a static fallback.
+        /// The replicas of a static fallback.
         replicas: Option<u32>,
         since: Option<i64>,
         failures: Option<u64>,
@@ -137,14 +137,14 @@ pub enum Reading {
         outcome: String,
         message: String,
     },
-    /// There is none since that time; `ever`: there may have been before.
+    /// There is no sample since that time; with `ever` there may have been some before.
     None {
         since: i64,
         ever: bool,
     },
 }
 
-/// Something that keeps a count from what is asked for.
+/// Something that keeps the count from what is asked for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Held {
     /// Stable identifier, see `sql/why.md`.
@@ -155,22 +155,22 @@ pub struct Held {
     /// RFC 3339.
     pub since: Option<String>,
     pub text: String,
-    /// What the text says, fact by fact.
+    /// The facts in the text.
     #[serde(skip)]
     pub claims: Vec<Claim>,
 }
 
-/// Why no explanation can be given.
+/// Why no explanation is possible.
 #[derive(Debug)]
 pub enum Error {
     Store(store::Error),
-    /// The file's schema is of another version, and could not be read.
+    /// The file's schema has another version, and could not be read.
     Version {
         found: i64,
         known: i64,
         source: store::Error,
     },
-    /// Nothing of that name; the names that come near.
+    /// There is no such object; `near` has similar names.
     Unknown {
         name: String,
         near: Vec<String>,
@@ -201,17 +201,17 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads and explains; without a group, of two objects of one name the one that was seen first later.
+/// Reads and explains. Without a group, if two objects share the name, the one that was first seen later is used.
 ///
 /// # Errors
-/// When the file cannot be read, or knows no such object.
+/// When the file cannot be read, or has no such object.
 pub fn why(
     path: &Path,
     namespace: &str,
     name: &str,
     group: Option<ApiGroup>,
     question: Question,
-) -> Result<Report, Error> {
+) -> Result<Explanation, Error> {
     let mut reader = Reader::open(path).map_err(Error::Store)?;
     let (since, until) = match question {
         Question::At(at) => (None, at.0),
@@ -239,18 +239,17 @@ pub fn why(
     };
     let mut report = explain(namespace, name, &evidence, since, until);
     // Earlier objects of this name, newest first, as far as they reach into what was asked for.
-    let group = group_of(&evidence);
     let mut born = evidence.added_at;
     while let Some(since) = since.filter(|since| *since < born) {
         let found = reader
-            .snapshot(|snapshot| snapshot.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS))
+            .snapshot(|snapshot| snapshot.evidence(namespace, name, evidence.group, Some(since), born - 1, AROUND_MS))
             .map_err(Error::Store)?;
         let Some(earlier) = found.filter(|found| found.removed_at.is_none_or(|removed| removed >= since)) else {
             break;
         };
         let until = earlier.removed_at.unwrap_or(born - 1);
         let mut entries = explain(namespace, name, &earlier, Some(since), until).entries;
-        // Those are of all objects, so the report has them.
+        // These concern all objects, so the report already has them.
         entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
         entries.push(state::removed_entry(until));
         report.entries.extend(entries);
@@ -260,13 +259,9 @@ pub fn why(
     Ok(report)
 }
 
-fn group_of(evidence: &Evidence) -> Option<ApiGroup> {
-    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == evidence.api_group)
-}
-
 /// Explains the evidence.
 #[must_use]
-pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Report {
+pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Explanation {
     let facts = Facts::new(evidence, namespace, name);
     let mut entries = Vec::new();
     let changes = evidence.changes.iter().filter(|change| change.at <= until);
@@ -278,14 +273,14 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
         None => entries
             .extend(changes.rev().find(|change| change.from.is_some()).map(|change| change::explain(&facts, change))),
     }
-    // What is missing may be the very cause that is looked for.
+    // A loss may have hidden the very cause in question.
     entries.extend(evidence.losses.iter().map(state::loss_entry));
     entries.sort_by_key(|entry: &Entry| entry.time);
     let entries = state::without_repetitions(entries, until);
     let replicas = facts.replicas_at(until);
     let held_by = state::held_at(&facts, until);
     let rest = if held_by.is_empty() { state::rest(&facts, until) } else { String::new() };
-    Report {
+    Explanation {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         at: iso(until),
@@ -298,7 +293,7 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
     }
 }
 
-impl Report {
+impl Explanation {
     /// Lines for people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -320,7 +315,7 @@ impl Report {
     }
 }
 
-/// Texts come from the cluster: no control character reaches a terminal.
+/// Replaces control characters, since texts come from the cluster and must not control a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

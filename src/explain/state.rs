@@ -1,17 +1,17 @@
-//! What holds replicas where they are.
+//! Explains what holds replicas where they are.
 
 use std::collections::BTreeMap;
 
 use super::change::is_full;
 use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
-use super::{Entry, Held, Metric, Reading, learn, time_text};
+use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 use crate::store::read::{DecisionRow, LossRow};
 
-/// A query is answered, or given up, within this time, unless it has a timeout of its own.
+/// A query without a timeout of its own has an answer or an error within this time.
 const FIRST_ANSWER_MS: i64 = 3_000;
 
 impl Held {
@@ -28,7 +28,7 @@ impl Held {
         Self { since: Some(iso(at)), ..self }
     }
 
-    /// With what a metric asks for.
+    /// Appends what a metric asks for.
     fn asked(mut self, claim: Claim) -> Self {
         self.text = format!("{}: {claim}", self.text);
         self.claims.push(claim);
@@ -36,7 +36,7 @@ impl Held {
     }
 }
 
-/// Everything that holds at a moment, the strongest first.
+/// Returns everything that holds at a moment, the strongest first.
 pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     let evidence = facts.evidence;
     if let Some(since) = evidence.removed_at.filter(|removed| *removed <= at) {
@@ -76,12 +76,12 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         let until = row.cooldown_until.unwrap_or(at);
         let left = (until - at).max(0).saturating_add(999) / 1000;
         let name = if row.reason == "CoolingDown" { Limit::Cooldown } else { Limit::InitialCooldown }.id();
-        let claim = Claim::Cooldown { decision_at: row.at, name: spoken(name), until, at };
+        let claim = Claim::Cooldown { decision_at: row.at, name, until, at };
         found.push(Held { seconds_left: Some(left), ..Held::new(name, vec![claim]) });
     }
     let replicas = facts.replicas_at(at).unwrap_or(0);
     let metrics = facts.metrics_at(at, replicas);
-    // What stopped polling says enough.
+    // These already explain why polling stopped.
     if found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "invalid" | "not-ready")) {
         silence(facts, &metrics, at, &mut found);
     }
@@ -91,19 +91,16 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     found
 }
 
-/// As people say it.
-fn spoken(name: &'static str) -> &'static str {
-    if name == "initial-cooldown" { "initial cooldown" } else { name }
-}
-
 /// Samples that are missing, of a daemon that runs or that was killed and could not say so.
 fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>) {
     let missing: Vec<Claim> = metrics
         .iter()
         .filter_map(|metric| match metric.reading {
             // Of a new trigger the first answer is on its way.
-            Reading::None { since, ever: false } if at - since < FIRST_ANSWER_MS => None,
-            Reading::None { since, ever } => Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at }),
+            MetricState::None { since, ever: false } if at - since < FIRST_ANSWER_MS => None,
+            MetricState::None { since, ever } => {
+                Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at })
+            }
             _ => None,
         })
         .collect();
@@ -121,12 +118,12 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     }
 }
 
-/// A pause, and whether it is a full one.
+/// Returns a pause, and whether it is a full one.
 fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
     let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
     let is_over = |row: &DecisionRow| condition.is_some_and(|one| one.status == "False" && one.at >= row.at);
-    let told = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
-    let Some((row, pause)) = told else {
+    let in_force = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
+    let Some((row, pause)) = in_force else {
         // No decision was possible, as without a target: the condition is all there is.
         let condition = condition.filter(|one| one.status == "True")?;
         if decision.is_some_and(|row| row.at >= condition.at) {
@@ -140,7 +137,7 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
     let end = decisions.partition_point(|other| other.at <= row.at);
     let run = decisions[..end].iter().rev().take_while(|other| other.pause.as_deref() == Some(pause)).count();
     let since = decisions[end - run.max(1)].at;
-    // Before the first decision that was read there may be more of the same.
+    // Earlier decisions that were not read may show the same pause.
     let at_least = run == end && since < facts.read_since(at);
     let annotations: Vec<String> = pause.split(',').map(|name| format!("autoscaling.keda.sh/{name}")).collect();
     let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), at };
@@ -217,7 +214,7 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
         let last = facts.last_asked_for(at, replicas).0;
         let left = last.zip(window.seconds());
         let left = left.map(|(asked, seconds)| (asked.at + seconds * 1000 - at).max(0).saturating_add(999) / 1000);
-        // Without a word of the HPA only what its own behavior says is sure enough.
+        // Unless the HPA reported it, only its known behavior is certain enough.
         let is_known = matches!(window, Window::Own(_) | Window::Learnt { .. } | Window::Default);
         if said.is_some() || (is_known && left.is_some_and(|left| left > 0)) {
             let left = left.filter(|left| *left > 0 || matches!(window, Window::Own(_)));
@@ -236,7 +233,7 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
     }
 }
 
-/// Why nothing holds the count.
+/// Explains why nothing holds the count.
 pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
     let Some(replicas) = facts.replicas_at(at) else {
         return "what holds it is not known: the replicas of its target were never seen".to_owned();
@@ -262,7 +259,7 @@ pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
     }
 }
 
-/// What held in a stretch of time, and what else happened: definitions, errors, starts and stops.
+/// Returns what held in a time range, and what else happened: definitions, errors, starts and stops.
 pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Entry> {
     let within = |at: i64| (since..=until).contains(&at);
     let entry = |time: i64, kind, held: Option<Held>, text: String| Entry {
@@ -281,7 +278,7 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         decisions.chain(facts.evidence.hpa.iter().map(|row| row.at)).filter(|at| within(*at)).collect();
     moments.sort_unstable();
     moments.dedup();
-    // Only what newly holds is news.
+    // Only what newly holds is reported.
     for at in moments {
         let now = held_at(facts, at);
         let names: Vec<String> = now.iter().map(|held| held.by.clone()).collect();
@@ -307,7 +304,7 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         let metric = facts.evidence.series.iter().find(|series| series.id == *of);
         let metric = metric.map_or("a trigger", |series| series.metric_name.as_str());
         let end = error.until.unwrap_or(until);
-        // Another error may have taken its place, or the trigger is measured no longer.
+        // Another error may have followed, or the trigger's series has ended.
         let goes_on = facts.evidence.errors.iter().any(|(other, next)| other == of && next.from == end);
         let is_over = facts.evidence.series.iter().any(|series| series.id == *of && series.until == Some(end));
         let what = match (goes_on, is_over) {
@@ -328,14 +325,14 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
     entries
 }
 
-/// What holds, lets go and holds again while nothing else happens is told once, with how often and until when.
+/// What holds, lets go and holds again while nothing else happens becomes one entry, with how often and until when.
 pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    // By what holds: where its entry is, how often it came again, and when last.
+    // By name of what holds: its entry's index, its repetitions, and the time of the last one.
     let mut runs: BTreeMap<String, (usize, u32, i64)> = BTreeMap::new();
     for entry in entries {
         let Some(held) = &entry.held else {
-            tell(&mut kept, std::mem::take(&mut runs), now);
+            note_repetitions(&mut kept, std::mem::take(&mut runs), now);
             kept.push(entry);
             continue;
         };
@@ -350,24 +347,24 @@ pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
             }
         }
     }
-    tell(&mut kept, runs, now);
+    note_repetitions(&mut kept, runs, now);
     kept
 }
 
-fn tell(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
+fn note_repetitions(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)>, now: i64) {
     for (at, again, last) in runs.into_values().filter(|(_, again, _)| *again > 0) {
         let times = if again == 1 { "once more".to_owned() } else { format!("{again} times more") };
         kept[at].text.push_str(&format!("; {times}, last {}", time_text::short(last, now)));
     }
 }
 
-/// The end of an object that another of its name came after.
+/// Returns the end of an object that another of its name followed.
 pub(super) fn removed_entry(time: i64) -> Entry {
     let text = "the ScaledObject was removed".to_owned();
     Entry { at: iso(time), kind: "definition", change: None, held: None, text, claims: Vec::new(), time }
 }
 
-/// A stretch of which the history is incomplete.
+/// Returns a period in which the history is incomplete.
 pub(super) fn loss_entry(loss: &LossRow) -> Entry {
     let (from, until) = (iso(loss.from), iso(loss.until));
     let (samples, others) = (loss.samples, loss.others);
@@ -378,7 +375,7 @@ pub(super) fn loss_entry(loss: &LossRow) -> Entry {
     Entry { at: from, kind: "loss", change: None, held: None, text, claims: Vec::new(), time: loss.from }
 }
 
-/// The fields that differ between two specs.
+/// Returns the fields that differ between two specs.
 fn differences(before: &str, after: &str) -> String {
     fn walk(path: &str, a: &serde_json::Value, b: &serde_json::Value, out: &mut Vec<String>) {
         use serde_json::Value::{Array, Null, Object};

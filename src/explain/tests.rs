@@ -1,4 +1,4 @@
-//! Rows in, explanations out.
+//! Tests explanations of given rows.
 
 use serde_json::{Value, json};
 
@@ -9,14 +9,14 @@ use crate::store::read::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_268_800_000;
 
-/// An object of the triggers `(name, type)` that began an hour ago, its HPA in good health.
+/// Returns an object with the triggers `(name, type)` that began an hour ago, and a healthy HPA.
 fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
     let mut spec = json!({ "scaleTargetRef": { "name": "api" }, "maxReplicaCount": max, "triggers": triggers });
     for (field, value) in more.as_object().into_iter().flatten() {
         spec[field] = value.clone();
     }
     Evidence {
-        api_group: "keda.sh".to_owned(),
+        group: Some(ApiGroup::KedaSh),
         definitions: vec![DefinitionRow {
             generation: 1,
             at: NOW - 3_600_000,
@@ -77,16 +77,16 @@ impl Evidence {
         self
     }
 
-    fn now(&self) -> Report {
+    fn now(&self) -> Explanation {
         explain("shop", "web", self, None, NOW)
     }
 }
 
-fn last_change(report: &Report) -> &Change {
+fn last_change(report: &Explanation) -> &Change {
     report.entries[0].change.as_ref().expect("a change of replicas")
 }
 
-fn held_by(report: &Report) -> Vec<(&str, Option<u32>, Option<i64>)> {
+fn held_by(report: &Explanation) -> Vec<(&str, Option<u32>, Option<i64>)> {
     report.held_by.iter().map(|held| (held.by.as_str(), held.allows, held.seconds_left)).collect()
 }
 
@@ -107,7 +107,7 @@ fn a_change_names_the_metric_that_asked_for_most_its_age_and_the_limit() {
 }
 
 #[test]
-fn beside_a_formula_its_result_alone_drives() {
+fn with_a_formula_only_its_result_drives() {
     let triggers = json!([prometheus("a", "AverageValue"), prometheus("b", "AverageValue")]);
     let formula =
         json!({ "advanced": { "scalingModifiers": { "formula": "a - b", "target": "10", "metricType": "Value" } } });
@@ -144,7 +144,7 @@ fn what_the_hpa_reads_itself_is_named_when_no_metric_of_ours_asked() {
 }
 
 #[test]
-fn what_the_hpa_read_itself_is_told_from_its_status() {
+fn what_the_hpa_read_itself_comes_from_its_status() {
     let cpu = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
     let memory = json!({ "type": "memory", "metricType": "AverageValue",
         "metadata": { "value": "200Mi", "containerName": "app" } });
@@ -165,7 +165,7 @@ fn what_the_hpa_read_itself_is_told_from_its_status() {
 }
 
 #[test]
-fn what_holds_again_and_again_is_told_once() {
+fn what_holds_again_and_again_is_one_entry() {
     let entry = |time: i64, kind: &'static str, by: Option<&str>| Entry {
         at: String::new(),
         kind,
@@ -191,8 +191,8 @@ fn what_holds_again_and_again_is_told_once() {
         entry(-40_000, "held", Some("tolerance")),
         entry(-30_000, "held", Some("tolerance")),
     ];
-    let told = state::without_repetitions(entries, NOW);
-    let texts: Vec<&str> = told.iter().map(|entry| entry.text.as_str()).collect();
+    let entries = state::without_repetitions(entries, NOW);
+    let texts: Vec<&str> = entries.iter().map(|entry| entry.text.as_str()).collect();
     let last = |time: i64| time_text::short(NOW + time, NOW);
     assert_eq!(
         texts,
@@ -217,7 +217,7 @@ fn a_count_is_held_by_its_bounds_the_tolerance_or_the_window() {
     assert_eq!(held_by(&given(5.0, 2, json!({ "minReplicaCount": 2 })).now()), [("min", Some(2), None)]);
     assert_eq!(held_by(&given(42.0, 4, none.clone()).now()), [("tolerance", None, None)]);
     assert_eq!(held_by(&given(30.0, 3, none.clone()).now()), []);
-    // 300 s after the last sample that asked for as many as run.
+    // 300 s after the last sample that asked for the current count.
     assert_eq!(held_by(&given(20.0, 5, none.clone()).now()), [("stabilization", None, Some(200))]);
     let short = json!({ "advanced": { "horizontalPodAutoscalerConfig": { "behavior": {
         "scaleDown": { "stabilizationWindowSeconds": 60 },
@@ -234,14 +234,11 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
     let decision = |at: i64, reason: &str, pause: Option<&str>| DecisionRow {
         at: NOW + at,
         reason: reason.to_owned(),
-        detail: String::new(),
         from: 5,
         to: 5,
-        outcome: "nothing to do".to_owned(),
         triggers: json!([]),
         pause: pause.map(str::to_owned),
-        cooldown_until: None,
-        limited_by: None,
+        ..DecisionRow::default()
     };
     let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 90.0)])
@@ -259,7 +256,7 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
 }
 
 #[test]
-fn what_the_history_lost_is_told_where_it_is_missing() {
+fn what_the_history_lost_is_reported_where_it_is_missing() {
     let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 20.0)])
         .with_change(-600_000, Some(1), 2, "other");
@@ -287,19 +284,15 @@ fn outcome(evidence: &mut Evidence, id: i64, at: i64, outcome: &str) {
     evidence.samples.entry(id).or_default().push((NOW + at, SampleValue::Outcome(outcome.into())));
 }
 
-/// The triggers of a decision as the file has them.
+/// Returns the triggers of a decision as they are stored.
 fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
     DecisionRow {
         at: NOW + at,
         reason: reason.to_owned(),
-        detail: String::new(),
         from: 5,
         to: 5,
-        outcome: "nothing to do".to_owned(),
         triggers: triggers.clone(),
-        pause: None,
-        cooldown_until: None,
-        limited_by: None,
+        ..DecisionRow::default()
     }
 }
 
@@ -361,14 +354,14 @@ fn a_fallback_is_the_cause_with_its_count_of_failures() {
 }
 
 #[test]
-fn the_window_is_learnt_from_a_scale_in() {
+fn the_window_is_inferred_from_a_scale_in() {
     let given = |samples: &[(i64, f64)]| {
         evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
             .with_series(1, "s0-prometheus", samples)
             .with_change(-600_000, None, 12, "other")
     };
     let stabilized = |given: Evidence| given.with_hpa(-1_000, 12, "AbleToScale", "True", "ScaleDownStabilized");
-    let text = |report: &Report| report.held_by[0].text.clone();
+    let text = |report: &Explanation| report.held_by[0].text.clone();
     // Nothing is known: the default, and that it is one.
     let report = stabilized(given(&[(-18_000, 120.0), (-8_000, 20.0)])).now();
     let about = "the HPA controller's stabilization window, about 300 s unless its flag says otherwise";
@@ -376,7 +369,7 @@ fn the_window_is_learnt_from_a_scale_in() {
         text(&report).starts_with(&format!("{about}, about 282 s left, the HPA says ScaleDownStabilized: ")),
         "{report:?}"
     );
-    // A scale-in says when more was asked for last, whatever the window.
+    // The explanation of a scale-in names the last sample that asked for more, whatever the window.
     let report = given(&[(-38_000, 120.0), (-28_000, 20.0)]).with_change(-20_000, Some(12), 2, "hpa").now();
     let asked = time_text::short(NOW - 38_000, NOW);
     assert!(
@@ -387,10 +380,10 @@ fn the_window_is_learnt_from_a_scale_in() {
         report.entries[0].text
     );
     assert!(!report.text().contains("300 s"), "{}", report.text());
-    // From then on that is what is known.
+    // From then on the window is known.
     let samples =
         [(-118_000, 120.0), (-108_000, 120.0), (-98_000, 120.0), (-88_000, 20.0), (-10_000, 120.0), (-5_000, 20.0)];
-    // A sample that the HPA may not have read, or a scale-in that it did not hold back, shows nothing.
+    // A sample that the HPA may not have read, or a scale-in that it did not delay, shows nothing.
     let unsure = given(&samples).with_change(-80_000, Some(12), 2, "hpa").with_change(-9_000, Some(2), 12, "hpa");
     assert!(text(&stabilized(unsure).now()).starts_with("the HPA controller's stabilization window, the HPA says "));
     let again = given(&samples)
@@ -405,7 +398,7 @@ fn the_window_is_learnt_from_a_scale_in() {
         )),
         "{report:?}"
     );
-    // Its own behavior needs no learning.
+    // The object's own behavior needs no inference.
     let own = json!({ "advanced": { "horizontalPodAutoscalerConfig": { "behavior": {
         "scaleDown": { "stabilizationWindowSeconds": 60 },
     } } } });
@@ -439,7 +432,7 @@ fn a_tolerance_that_rows_refute_is_not_claimed() {
 }
 
 #[test]
-fn an_hpa_that_cannot_act_holds_also_what_never_changed() {
+fn an_hpa_that_cannot_act_also_holds_a_count_that_never_changed() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 50.0)])
         .with_change(-600_000, None, 2, "other")
@@ -453,7 +446,7 @@ fn an_hpa_that_cannot_act_holds_also_what_never_changed() {
 }
 
 #[test]
-fn a_change_that_a_start_brought_to_light_may_be_older() {
+fn a_change_seen_at_a_start_may_be_older() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_change(-600_000, None, 5, "other")
         .with_change(-99_000, Some(5), 2, "other");
@@ -474,7 +467,7 @@ fn a_change_that_a_start_brought_to_light_may_be_older() {
 }
 
 #[test]
-fn a_pause_that_no_decision_tells_is_in_the_condition() {
+fn a_pause_without_a_decision_is_in_the_condition() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
     given.paused.push(crate::store::read::ConditionRow {
         at: NOW - 60_000,

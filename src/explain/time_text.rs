@@ -1,14 +1,14 @@
-//! Times as people type them, and as explanations show them: always UTC, no time zone database.
+//! Parses times as people type them, and formats them for explanations: always UTC, no time zone database.
 
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::{format_seconds, parse_age, parse_rfc3339};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// `14:03`, `14:03:15` (today, or yesterday when that is still to come), RFC 3339, or `-5m` from now.
+/// Parses `14:03`, `14:03:15` (today, or yesterday if that is in the future), RFC 3339, or `-5m` from now.
 ///
 /// # Errors
-/// Says what may be written instead.
+/// A message that says what may be written instead.
 pub fn parse_at(text: &str, now: UnixMillis) -> Result<UnixMillis, String> {
     if let Some(ago) = text.strip_prefix('-').and_then(parse_age) {
         return Ok(UnixMillis(now.0 - i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)));
@@ -25,7 +25,7 @@ pub fn parse_at(text: &str, now: UnixMillis) -> Result<UnixMillis, String> {
     }
 }
 
-/// `14:03:15`, with the date when it is not that of `reference`.
+/// Formats as `14:03:15`, with the date if it is not that of `reference`.
 #[must_use]
 pub fn short(at: i64, reference: i64) -> String {
     let text = format_seconds(UnixMillis(at));

@@ -1,6 +1,6 @@
-//! Prometheus' text format: one sample out of what an application exposes.
+//! Finds one sample in Prometheus' text format.
 
-/// Labels of a selector, each of which is looked for among all that a sample has.
+/// Upper bound on the labels of a selector, since each is searched for among all labels of a sample.
 const LABELS_MAX: usize = 64;
 
 /// Name and labels of a sample, as in `http_requests{code="200"}`.
@@ -11,7 +11,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Reads a selector.
+    /// Parses a selector.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that begins with the text.
@@ -47,17 +47,17 @@ impl Selector {
         Ok(Self { name: name.to_owned(), labels })
     }
 
-    /// The value of the first sample that has this name and these labels, others notwithstanding.
+    /// Returns the value of the first sample with this name and these labels; it may have others.
     ///
     /// # Errors
-    /// When there is none, or its line cannot be read.
+    /// If there is none, or its line is malformed.
     pub fn find(&self, body: &str) -> Result<f64, &'static str> {
         for line in body.lines() {
             let (name, rest) = name(line.trim_start());
             if name != self.name {
                 continue;
             }
-            // Of the labels asked for, in their order; a sample may have very many others.
+            // Only the wanted labels are kept, in their order, since a sample may have very many others.
             let mut found: Vec<Option<String>> = vec![None; self.labels.len()];
             let rest = if rest.starts_with('{') {
                 read_labels(rest, |_, label, value| {
@@ -71,7 +71,7 @@ impl Selector {
             } else {
                 rest
             };
-            // An absent label is an empty one.
+            // A missing label equals an empty one.
             let fits =
                 |((_, wanted), found): (&(String, String), &Option<String>)| found.as_deref().unwrap_or("") == wanted;
             if self.labels.iter().zip(&found).all(fits) {
@@ -83,13 +83,13 @@ impl Selector {
     }
 }
 
-/// The metric's name that the text begins with, and the rest after blanks.
+/// Splits off the metric's name at the beginning of the text; the rest has no leading blanks.
 fn name(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())
 }
 
-/// `{a="b",c="d",}`: hands out operator, name and value of each; returns what follows.
+/// Parses `{a="b",c="d",}`: calls `each` with operator, name and value, and returns the text after it.
 fn read_labels(text: &str, mut each: impl FnMut(&str, &str, String) -> Result<(), String>) -> Result<&str, String> {
     let mut rest = text.strip_prefix('{').ok_or_else(|| format!("has {text:?} after its name"))?.trim_start();
     loop {
@@ -115,7 +115,7 @@ fn read_labels(text: &str, mut each: impl FnMut(&str, &str, String) -> Result<()
     }
 }
 
-/// Up to the closing quote, and what follows it.
+/// Returns the text up to the closing quote, and the rest after it.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector() {
+    fn invalid_selectors_are_refused() {
         for (text, expected) in [
             ("", "names no metric"),
             ("{}", "names no metric"),

@@ -1,22 +1,22 @@
-//! Patterns with `*` and `?` for names and texts, matched in linear time.
+//! Patterns with `*` and `?` for names and texts, matched in time linear in the text.
 
-/// A pattern, in the stretches between its `*`.
+/// A pattern, split at its `*`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pattern {
-    /// The first begins the text, the last ends it; one alone is the whole.
+    /// The first must begin the text and the last must end it; a single one must match it all.
     stretches: Vec<Stretch>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Stretch {
-    /// `None` is any character.
+    /// `None` matches any character.
     parts: Vec<Option<char>>,
-    /// The same where no character is free.
+    /// The same as text, if it has no `?`.
     literal: Option<String>,
 }
 
 impl Pattern {
-    /// `\` before a character makes it mean itself.
+    /// Parses a pattern; `\` escapes the next character.
     pub(super) fn parse(text: &str) -> Self {
         let mut all = vec![Vec::new()];
         let mut chars = text.chars();
@@ -31,7 +31,7 @@ impl Pattern {
         }
         let count = all.len();
         let mut at = 0;
-        // Several `*` in a row are one.
+        // Several `*` in a row are equivalent to one.
         all.retain(|parts| {
             at += 1;
             at == 1 || at == count || !parts.is_empty()
@@ -40,7 +40,7 @@ impl Pattern {
         Self { stretches: stretches.collect() }
     }
 
-    /// The text that it stands for, where that is only one.
+    /// Returns the only text that it matches, if there is just one.
     pub(super) fn literal(&self) -> Option<&str> {
         match &self.stretches[..] {
             [only] => only.literal.as_deref(),
@@ -48,7 +48,7 @@ impl Pattern {
         }
     }
 
-    /// What a match with so long a text costs at most, in steps.
+    /// Returns the maximum cost of matching a text of this length, in steps.
     pub(super) fn cost(&self, length: usize) -> usize {
         let free = self.stretches.iter().filter(|stretch| stretch.literal.is_none());
         length * (1 + free.map(|stretch| stretch.parts.len()).sum::<usize>())
@@ -60,7 +60,7 @@ impl Pattern {
         };
         let Some(rest) = first.begins(text) else { return false };
         let Some(mut rest) = last.ends(rest) else { return false };
-        // The first place of each leaves most to the others.
+        // Taking the first occurrence of each leaves the most text for the others.
         for stretch in middle {
             let Some(after) = stretch.within(rest) else { return false };
             rest = after;
@@ -70,7 +70,7 @@ impl Pattern {
 }
 
 impl Stretch {
-    /// What follows it, where the text begins with it.
+    /// Returns the rest of a text that begins with this stretch.
     fn begins<'t>(&self, text: &'t str) -> Option<&'t str> {
         if let Some(literal) = &self.literal {
             return text.strip_prefix(literal.as_str());
@@ -82,7 +82,7 @@ impl Stretch {
             .then_some(rest.as_str())
     }
 
-    /// What stands before it, where the text ends with it.
+    /// Returns what precedes this stretch in a text that ends with it.
     fn ends<'t>(&self, text: &'t str) -> Option<&'t str> {
         if let Some(literal) = &self.literal {
             return text.strip_suffix(literal.as_str());
@@ -92,7 +92,7 @@ impl Stretch {
         parts.all(|part| rest.next_back().is_some_and(|c| part.is_none_or(|part| part == c))).then_some(rest.as_str())
     }
 
-    /// What follows its first place in the text.
+    /// Returns what follows the stretch's first occurrence in the text.
     fn within<'t>(&self, text: &'t str) -> Option<&'t str> {
         if let Some(literal) = &self.literal {
             return text.split_once(literal.as_str()).map(|(_, after)| after);
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// A pattern that goes back for each `*` would take hours for these.
+    /// A backtracking matcher would take hours for these patterns.
     #[test]
     fn no_pattern_takes_long() {
         let begun = Instant::now();

@@ -1,37 +1,37 @@
-//! JSON read where it lies: values are stretches of the text, and no tree is made of them.
+//! JSON read in place: values are slices of the text, and no tree is built.
 //!
-//! A tree of a megabyte of `{"a":0}` takes a hundred; what is asked for is one number of it. The text is checked
-//! whole once ([`Raw::parse`]), so that the walk over it may be simple: it is iterative, whatever the nesting.
+//! A tree of a megabyte of `{"a":0}` takes a hundred megabytes, although only one number is wanted. [`Raw::parse`]
+//! validates the whole text once, so that traversal may be simple; it is iterative, whatever the nesting.
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-/// Lists and objects within each other; as many as other readers of JSON allow.
+/// Maximum nesting of lists and objects, the same as in other JSON parsers.
 const DEPTH_MAX: usize = 128;
 
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// The text of one value, without blanks around it.
+/// The text of one value, without surrounding blanks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raw<'a>(&'a str);
 
-/// A scalar, or what else a value is.
+/// A value's type, with its value if it is a scalar.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind<'a> {
     Null,
     Bool(bool),
-    /// Infinite when it is out of range.
+    /// Infinite if it is out of range.
     Number(f64),
     Text(Cow<'a, str>),
-    /// Text with half a surrogate pair, which is none.
+    /// A string with an unpaired surrogate, which is not valid text.
     Broken,
     List,
     Object,
 }
 
 impl<'a> Raw<'a> {
-    /// `None` when it is not JSON, or nested too deeply.
+    /// Returns `None` if it is not JSON, or nested too deeply.
     #[must_use]
     pub fn parse(body: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
@@ -51,12 +51,12 @@ impl<'a> Raw<'a> {
             Some(b't') => Kind::Bool(true),
             Some(b'f') => Kind::Bool(false),
             Some(b'n') | None => Kind::Null,
-            // Whatever is a number in JSON is one in Rust.
+            // Every JSON number is also a valid number in Rust.
             Some(_) => Kind::Number(self.0.parse().unwrap_or(f64::INFINITY)),
         }
     }
 
-    /// Of a string: what it says.
+    /// Returns the content of a string.
     #[must_use]
     pub fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
@@ -71,27 +71,27 @@ impl<'a> Raw<'a> {
         self.0
     }
 
-    /// Bytes of the text: what it costs to pass over it.
+    /// Returns the length of the text in bytes, which is the cost of skipping it.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "no value is empty")]
     pub fn len(self) -> usize {
         self.0.len()
     }
 
-    /// Of a list.
+    /// Returns the elements of a list.
     #[must_use]
     pub fn elements(self) -> Option<Parts<'a>> {
         self.0.starts_with('[').then_some(Parts { text: self.0, at: 1 })
     }
 
-    /// Of an object: names and values in turn.
+    /// Returns the members of an object: names and values alternate.
     #[must_use]
     pub fn members(self) -> Option<Parts<'a>> {
         self.0.starts_with('{').then_some(Parts { text: self.0, at: 1 })
     }
 }
 
-/// The values within a list or an object, one after the other.
+/// Iterates over the values in a list or an object.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     text: &'a str,
@@ -115,7 +115,7 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
-/// Where the value that begins at `at` ends, in text that is JSON.
+/// Returns the end of the value that begins at `at`, in text that is valid JSON.
 fn end(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
         Some(b'"') => end_of_string(bytes, at),
@@ -146,7 +146,7 @@ fn end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// `at` is that of its first quote.
+/// Returns the end of a string; `at` is the position of its opening quote.
 fn end_of_string(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(byte) = bytes.get(at) {
@@ -159,7 +159,7 @@ fn end_of_string(bytes: &[u8], at: usize) -> usize {
     bytes.len()
 }
 
-/// Of any bytes.
+/// Works on any bytes, valid JSON or not.
 fn is_too_deep(bytes: &[u8]) -> bool {
     let (mut at, mut depth) = (0, 0_usize);
     while let Some(byte) = bytes.get(at) {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json() {
+    fn invalid_json_is_refused() {
         for text in ["", " ", "[", "[1,]", "{\"a\"}", "nul", "1 2", "\u{feff}1", "\"a", "{\"a\":1}}", "[1}"] {
             assert_eq!(Raw::parse(text.as_bytes()), None, "{text}");
         }
@@ -232,9 +232,9 @@ mod tests {
         assert_eq!(Raw::parse("[".repeat(1 << 20).as_bytes()), None);
     }
 
-    /// What this walk and a tree say of the same bytes is the same.
+    /// Compares this traversal with a tree of the same bytes.
     #[test]
-    fn it_agrees_with_a_tree() {
+    fn traversal_agrees_with_a_tree() {
         fn rebuilt(raw: Raw<'_>) -> serde_json::Value {
             if let Some(elements) = raw.elements() {
                 return elements.map(rebuilt).collect();

@@ -1,8 +1,8 @@
-//! The languages that a trigger's `valueLocation` is written in, and the formats of answers that it points into.
+//! The languages of a trigger's `valueLocation`, and the formats of answers that it points into.
 //!
-//! Pure, and below everything that asks: [`path`] (GJSON paths into JSON), `yaml`, [`xml`], [`exposition`] (Prometheus' text
-//! format) and [`url`]. What a server answers is never trusted: it is bounded in size and depth, no bytes break it, and no
-//! tree is made of it: a value is found where it lies.
+//! Pure, and below all modules that send queries: [`path`] (GJSON paths into JSON), `yaml`, [`xml`], [`exposition`]
+//! (Prometheus' text format) and [`url`]. Answers are never trusted: size and depth are bounded, any bytes are safe,
+//! and no tree is built, since values are read in place.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,8 +1,8 @@
 //! Paths into JSON: the part of GJSON's syntax that can lead to a number.
 //!
-//! Names and indices between dots, `*` and `?` in names, `#` for the length of a list or each of its
-//! elements, `#(…)` and `#(…)#` for elements by a condition, `|`, and `\` before a character that is to
-//! mean itself. What only builds other JSON (modifiers, multipaths, literals) is refused by name.
+//! Supports names and indices between dots, `*` and `?` in names, `#` for the length of a list or each of its elements,
+//! `#(…)` and `#(…)#` for elements by a condition, `|`, and `\` to escape a character. What only builds other JSON
+//! (modifiers, multipaths, literals) is refused by name.
 
 use std::cmp::Ordering;
 
@@ -11,37 +11,37 @@ use serde_json::Value;
 use super::glob::Pattern;
 use super::json::{Kind, Parts, Raw};
 
-/// Bytes of a path. One that leads to a number has a few dozen.
+/// Upper bound on the bytes of a path. One that leads to a number has a few dozen.
 pub const BYTES_MAX: usize = 1_024;
 
-/// Steps of a path and of the conditions in it: a stack frame each.
+/// Upper bound on the steps of a path and its conditions, since each takes a stack frame.
 const STEPS_MAX: usize = 64;
 
 /// Bytes that may be looked at while a path is followed, each once for every look: 32 times a whole answer, and
-/// some tenths of a second. A path passes over an answer about once for each step.
+/// some tenths of a second. A path passes over an answer about once for each segment.
 const WORK_MAX: usize = 32 << 20;
 
-/// Elements that may be kept on the way, of 32 bytes each. Of a list that is only counted none is.
+/// Upper bound on the intermediate elements kept, of 32 bytes each. A list that is only counted keeps none.
 const KEPT_MAX: usize = 1 << 17;
 
-/// Conditions within conditions.
+/// Maximum nesting of conditions.
 const NESTED_MAX: usize = 8;
 
-/// A path that was understood.
+/// A parsed path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Path {
-    steps: Vec<Step>,
+    segments: Vec<Segment>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Step {
-    kind: StepKind,
+struct Segment {
+    kind: SegmentKind,
     /// Follows a `|`: applies to a list as such, not to its elements.
     is_piped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum StepKind {
+enum SegmentKind {
     Key(Pattern),
     /// `#`
     Each,
@@ -54,7 +54,7 @@ enum StepKind {
 #[derive(Clone, Debug, PartialEq)]
 struct Condition {
     path: Path,
-    /// Without one the path must lead somewhere.
+    /// Without a test, the path only has to exist.
     test: Option<(Operator, Value)>,
 }
 
@@ -70,7 +70,7 @@ enum Operator {
     Unlike(Pattern),
 }
 
-/// Where a path leads.
+/// The result of following a path.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found<'a> {
     Nothing,
@@ -80,12 +80,12 @@ pub enum Found<'a> {
     List(Vec<Found<'a>>),
 }
 
-/// A path that costs more to follow than any that is meant.
+/// The path costs more to follow than any realistic one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMuch;
 
 impl Path {
-    /// Reads a path.
+    /// Parses a path.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that begins with the text.
@@ -98,23 +98,23 @@ impl Path {
     }
 
     fn parse_within(text: &str, left: &mut usize, depth: usize) -> Result<Self, String> {
-        let mut steps = Vec::new();
+        let mut segments = Vec::new();
         let mut rest = text;
         let mut is_piped = false;
         loop {
-            *left = left.checked_sub(1).ok_or_else(|| format!("has more than {STEPS_MAX} steps"))?;
+            *left = left.checked_sub(1).ok_or_else(|| format!("has more than {STEPS_MAX} segments"))?;
             match rest.chars().next() {
                 Some('@') => return Err("uses a modifier (@…), which is not supported".to_owned()),
                 Some('!') => return Err("uses a literal (!…), which is not supported".to_owned()),
                 Some('{' | '[') => return Err("makes new JSON ({…} or […]), which is not supported".to_owned()),
-                Some('.') if steps.is_empty() => return Err("begins with a dot".to_owned()),
-                None | Some('.' | '|') => return Err("has an empty step".to_owned()),
+                Some('.') if segments.is_empty() => return Err("begins with a dot".to_owned()),
+                None | Some('.' | '|') => return Err("has an empty segment".to_owned()),
                 _ => {}
             }
-            let (kind, after) = step(rest, left, depth)?;
-            steps.push(Step { kind, is_piped });
+            let (kind, after) = segment(rest, left, depth)?;
+            segments.push(Segment { kind, is_piped });
             match after.chars().next() {
-                None => return Ok(Self { steps }),
+                None => return Ok(Self { segments }),
                 Some('.') => is_piped = false,
                 Some('|') => is_piped = true,
                 Some(other) => return Err(format!("has {other:?} where a dot must be")),
@@ -123,36 +123,36 @@ impl Path {
         }
     }
 
-    /// Follows the path. Of two members of the same name the first counts.
+    /// Follows the path. If two members have the same name, the first one counts.
     ///
     /// # Errors
-    /// When that costs more than any path that is meant.
+    /// If that costs more than any realistic path.
     pub fn find<'a>(&self, value: Raw<'a>) -> Result<Found<'a>, TooMuch> {
-        Walk { work_left: WORK_MAX, kept_left: KEPT_MAX }.follow(&self.steps, Found::Value(value))
+        Walk { work_left: WORK_MAX, kept_left: KEPT_MAX }.follow(&self.segments, Found::Value(value))
     }
 }
 
-/// One step, and what follows it.
-fn step<'t>(text: &'t str, left: &mut usize, depth: usize) -> Result<(StepKind, &'t str), String> {
+/// One segment, and what follows it.
+fn segment<'t>(text: &'t str, left: &mut usize, depth: usize) -> Result<(SegmentKind, &'t str), String> {
     if let Some(after) = text.strip_prefix('#') {
         if let Some(inner) = after.strip_prefix('(') {
             let end = closing(inner).ok_or("has a '(' that is not closed")?;
             let condition = condition(&inner[..end], left, depth)?;
             let after = &inner[end + 1..];
             return Ok(match after.strip_prefix('#') {
-                Some(after) => (StepKind::All(condition), after),
-                None => (StepKind::First(condition), after),
+                Some(after) => (SegmentKind::All(condition), after),
+                None => (SegmentKind::First(condition), after),
             });
         }
         if after.is_empty() || after.starts_with(['.', '|']) {
-            return Ok((StepKind::Each, after));
+            return Ok((SegmentKind::Each, after));
         }
     }
     let end = unescaped(text, |c| c == '.' || c == '|').unwrap_or(text.len());
-    Ok((StepKind::Key(Pattern::parse(&text[..end])), &text[end..]))
+    Ok((SegmentKind::Key(Pattern::parse(&text[..end])), &text[end..]))
 }
 
-/// Byte offset of the first character that is not escaped and fits.
+/// Returns the byte offset of the first unescaped character that fits.
 fn unescaped(text: &str, fits: impl Fn(char) -> bool) -> Option<usize> {
     let mut is_escaped = false;
     let found = text.char_indices().find(|(_, c)| {
@@ -163,7 +163,7 @@ fn unescaped(text: &str, fits: impl Fn(char) -> bool) -> Option<usize> {
     found.map(|(at, _)| at)
 }
 
-/// What stands outside strings and pairs of parentheses, unescaped; a `)` too many is handed out.
+/// Yields the unescaped characters outside strings and parentheses, including an unbalanced `)`.
 fn outside(text: &str) -> impl Iterator<Item = (usize, char)> {
     let (mut depth, mut is_quoted, mut is_escaped) = (0_usize, false, false);
     text.char_indices().filter(move |(_, c)| {
@@ -180,7 +180,7 @@ fn outside(text: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
-/// Offset of the `)` that belongs to a `(` before the text.
+/// Returns the offset of the `)` that closes a `(` before the text.
 fn closing(text: &str) -> Option<usize> {
     outside(text).find(|(_, c)| *c == ')').map(|(at, _)| at)
 }
@@ -191,10 +191,10 @@ fn condition(text: &str, left: &mut usize, depth: usize) -> Result<Condition, St
     }
     let at = operator_at(text).unwrap_or(text.len());
     let (path, rest) = (text[..at].trim(), &text[at..]);
-    let path = if path.is_empty() { Path { steps: Vec::new() } } else { Path::parse_within(path, left, depth + 1)? };
+    let path = if path.is_empty() { Path { segments: Vec::new() } } else { Path::parse_within(path, left, depth + 1)? };
     let read = |prefixes: &[&str]| prefixes.iter().find_map(|prefix| rest.strip_prefix(prefix)).map(str::trim);
     let test = if rest.is_empty() {
-        if path.steps.is_empty() {
+        if path.segments.is_empty() {
             return Err("has an empty condition".to_owned());
         }
         None
@@ -223,12 +223,12 @@ fn condition(text: &str, left: &mut usize, depth: usize) -> Result<Condition, St
     Ok(Condition { path, test })
 }
 
-/// Where the operator of a condition begins.
+/// Returns the offset of a condition's operator.
 fn operator_at(text: &str) -> Option<usize> {
     outside(text).find(|(_, c)| "=!<>%".contains(*c)).map(|(at, _)| at)
 }
 
-/// What a condition compares with: JSON, or else text without quotes.
+/// Parses a condition's operand: JSON, or else unquoted text.
 fn operand(text: &str) -> Result<Value, String> {
     if text.is_empty() {
         return Err("has a condition that compares with nothing".to_owned());
@@ -251,7 +251,7 @@ fn text_of(value: &Value) -> Result<String, String> {
     }
 }
 
-/// A path being followed, and what may still be spent on it.
+/// A path being followed, with its remaining budgets.
 struct Walk {
     work_left: usize,
     kept_left: usize,
@@ -263,16 +263,16 @@ impl Walk {
         Ok(())
     }
 
-    fn follow<'a>(&mut self, steps: &[Step], found: Found<'a>) -> Result<Found<'a>, TooMuch> {
-        let Some((step, rest)) = steps.split_first() else {
+    fn follow<'a>(&mut self, segments: &[Segment], found: Found<'a>) -> Result<Found<'a>, TooMuch> {
+        let Some((segment, rest)) = segments.split_first() else {
             return Ok(found);
         };
-        match &step.kind {
-            StepKind::Key(key) => match self.child(found, key)? {
+        match &segment.kind {
+            SegmentKind::Key(key) => match self.child(found, key)? {
                 Found::Nothing => Ok(Found::Nothing),
                 child => self.follow(rest, child),
             },
-            StepKind::Each if rest.first().is_none_or(|next| next.is_piped) => {
+            SegmentKind::Each if rest.first().is_none_or(|next| next.is_piped) => {
                 let Some(elements) = Elements::of(found) else { return Ok(Found::Nothing) };
                 let mut count = 0;
                 for element in elements {
@@ -281,9 +281,9 @@ impl Walk {
                 }
                 self.follow(rest, Found::Count(count))
             }
-            StepKind::Each => self.each(None, rest, found),
-            StepKind::All(condition) => self.each(Some(condition), rest, found),
-            StepKind::First(condition) => {
+            SegmentKind::Each => self.each(None, rest, found),
+            SegmentKind::All(condition) => self.each(Some(condition), rest, found),
+            SegmentKind::First(condition) => {
                 for element in Elements::of(found).into_iter().flatten() {
                     self.work(element.length())?;
                     if self.holds(condition, &element)? {
@@ -295,14 +295,14 @@ impl Walk {
         }
     }
 
-    /// A list's elements go on by themselves up to the next pipe.
+    /// Follows the steps for each element of a list, up to the next pipe.
     fn each<'a>(
         &mut self,
         condition: Option<&Condition>,
-        rest: &[Step],
+        rest: &[Segment],
         found: Found<'a>,
     ) -> Result<Found<'a>, TooMuch> {
-        let end = rest.iter().position(|step| step.is_piped).unwrap_or(rest.len());
+        let end = rest.iter().position(|segment| segment.is_piped).unwrap_or(rest.len());
         let Some(elements) = Elements::of(found) else { return Ok(Found::Nothing) };
         let mut kept = Vec::new();
         for element in elements {
@@ -352,12 +352,12 @@ impl Walk {
 
     fn holds(&mut self, condition: &Condition, element: &Found<'_>) -> Result<bool, TooMuch> {
         self.work(element.length())?;
-        let found = self.follow(&condition.path.steps, element.clone())?;
+        let found = self.follow(&condition.path.segments, element.clone())?;
         let Some((operator, operand)) = &condition.test else {
             return Ok(found != Found::Nothing);
         };
         if let Found::Value(value) = &found {
-            // Text with escapes is made anew for it.
+            // Unescaping copies the text.
             self.work(value.len())?;
         }
         let (Operator::Like(pattern) | Operator::Unlike(pattern)) = operator else {
@@ -379,7 +379,7 @@ impl Walk {
 }
 
 impl Found<'_> {
-    /// What it costs to pass over it or to copy it.
+    /// Returns the cost of skipping or copying it.
     fn length(&self) -> usize {
         match self {
             Found::Value(value) => value.len(),
@@ -389,7 +389,7 @@ impl Found<'_> {
     }
 }
 
-/// Elements of a list in the text, or of one that was made on the way.
+/// Elements of a list in the text, or of an intermediate one.
 enum Elements<'a> {
     Raw(Parts<'a>),
     Kept(std::vec::IntoIter<Found<'a>>),
@@ -416,7 +416,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// `None` for values of different kinds, of which no condition holds.
+/// Returns `None` for values of different types, which satisfy no condition.
 fn compare(found: &Found<'_>, operand: &Value) -> Option<Ordering> {
     let value = match found {
         // A body has fewer than 2^53 elements.
@@ -515,11 +515,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn invalid_paths_are_refused() {
         for (path, expected) in [
-            ("", "has an empty step"),
-            ("a.", "has an empty step"),
-            ("a..b", "has an empty step"),
+            ("", "has an empty segment"),
+            ("a.", "has an empty segment"),
+            ("a..b", "has an empty segment"),
             (".a", "begins with a dot"),
             ("..#", "begins with a dot"),
             ("a|@reverse", "uses a modifier (@…), which is not supported"),
@@ -538,12 +538,12 @@ mod tests {
         ] {
             assert_eq!(Path::parse(path).unwrap_err(), expected, "{path}");
         }
-        assert_eq!(Path::parse(&"a.".repeat(100)).unwrap_err(), "has more than 64 steps");
+        assert_eq!(Path::parse(&"a.".repeat(100)).unwrap_err(), "has more than 64 segments");
         let deep = format!("{}a{}", "#(".repeat(20), ")".repeat(20));
         assert_eq!(Path::parse(&deep).unwrap_err(), "has conditions more than 8 deep");
     }
 
-    /// Whatever a path and an answer look like, following it ends soon, and takes little memory.
+    /// Following a path is quick and takes little memory, whatever the path and the answer.
     #[test]
     fn no_path_costs_much() {
         let begun = Instant::now();
@@ -581,7 +581,7 @@ mod tests {
         assert_eq!(Path::parse(&"*".repeat(8_000)).unwrap_err(), "is longer than 1024 bytes");
     }
 
-    /// As GJSON has it, in whose terms paths are written.
+    /// The same as in GJSON, whose syntax paths use.
     #[test]
     fn the_first_of_equal_names_counts() {
         let value = Raw::parse(br#"{"b":1,"a":2,"b":3,"\u0061c":4}"#).unwrap();

@@ -1,8 +1,8 @@
-//! Dotted paths into a tree: names of members, and indices of lists from 0.
+//! Dotted paths into a tree: names of members, and list indices from 0.
 
 use serde_json::Value;
 
-/// Where the path leads; `None` when nothing is there.
+/// Returns the value at the path; `None` if there is none.
 pub(super) fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, key| match value {
         Value::Object(members) => members.get(key),

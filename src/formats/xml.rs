@@ -1,20 +1,21 @@
-//! XML by dotted paths: names of elements, and indices where a name repeats, from 0.
+//! XML by dotted paths: names of elements, and indices from 0 where a name repeats.
 //!
-//! Only what has a name that the path has is kept, so that little comes of a large text. An element without attributes and children is its text; others are objects with `-name` for each
-//! attribute, `#text` for the text, and a list where a name repeats. Prefixes of names are dropped.
-//! Document types are refused, so no entity can grow.
+//! Only elements and attributes whose names are in the path are kept, so that a large text takes little memory. An
+//! element without attributes and children is its text; others are objects with `-name` for each attribute, `#text` for
+//! the text, and a list where a name repeats. Prefixes of names are dropped. Document types are refused, so no entity
+//! can expand.
 
 use serde_json::{Map, Value};
 
 use super::tree;
 
-/// Elements within elements: a stack frame each.
+/// Maximum nesting of elements, since each takes a stack frame.
 const DEPTH_MAX: usize = 64;
 
-/// Elements and attributes that are kept, of up to a kilobyte each.
+/// Upper bound on the elements and attributes kept, of up to a kilobyte each.
 const KEPT_MAX: usize = 16_384;
 
-/// Where the path leads; `None` when nothing is there. Of a list or an object not everything is in it.
+/// Returns the value at the path; `None` if there is none. A list or an object may be incomplete.
 ///
 /// # Errors
 /// What is wrong with it, the same for the same bytes.
@@ -24,7 +25,7 @@ pub fn find(text: &str, path: &str) -> Result<Option<Value>, &'static str> {
     Ok(tree::find(&document, path).cloned())
 }
 
-/// Reads a document: an object with one member, its root element, and in it what has one of the names, or everything.
+/// Parses a document into an object with the root element as its only member, keeping the given names or everything.
 fn parse(text: &str, names: Option<Vec<&str>>) -> Result<Value, &'static str> {
     let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), names, kept: 0 };
     reader.skip_misc()?;
@@ -38,16 +39,16 @@ fn parse(text: &str, names: Option<Vec<&str>>) -> Result<Value, &'static str> {
 
 struct Reader<'a> {
     rest: &'a str,
-    /// Of what is kept; `None`: everything.
+    /// The names to keep; `None` for everything.
     names: Option<Vec<&'a str>>,
     kept: usize,
 }
 
-/// What is kept of an element.
+/// The kept members of an element.
 #[derive(Default)]
 struct Members {
     kept: Map<String, Value>,
-    /// There are some, kept or not.
+    /// Whether the element has members, kept or not.
     any: bool,
 }
 
@@ -66,7 +67,7 @@ impl<'a> Reader<'a> {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
     }
 
-    /// What may stand around the root element.
+    /// Skips what may surround the root element.
     fn skip_misc(&mut self) -> Result<(), &'static str> {
         loop {
             self.skip_blanks();
@@ -90,14 +91,14 @@ impl<'a> Reader<'a> {
         if local.is_empty() { Err("a name is missing") } else { Ok(local) }
     }
 
-    /// Whether what has this name is kept, which counts it.
+    /// Returns whether this name is kept, and counts it if so.
     fn keeps(&mut self, name: &str) -> Result<bool, &'static str> {
         let keeps = self.names.as_ref().is_none_or(|names| names.contains(&name));
         self.kept += usize::from(keeps);
         if self.kept > KEPT_MAX { Err("it has too many elements of the names in valueLocation") } else { Ok(keeps) }
     }
 
-    /// Its name, and the element where that is kept.
+    /// Parses an element; returns its name, and its value if it is kept.
     fn element(&mut self, depth: usize) -> Result<(&'a str, Option<Value>), &'static str> {
         if depth >= DEPTH_MAX {
             return Err("its elements are nested too deeply");
@@ -183,7 +184,7 @@ fn add(members: &mut Map<String, Value>, name: String, value: Value) {
         None => {
             members.insert(name, value);
         }
-        // An element itself is never a list.
+        // The value of a single element is never a list.
         Some(Value::Array(elements)) => elements.push(value),
         Some(first) => *first = Value::Array(vec![first.take(), value]),
     }
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document() {
+    fn invalid_documents_are_refused() {
         for (text, expected) in [
             ("", "it does not begin with an element"),
             ("1", "it does not begin with an element"),
@@ -272,7 +273,7 @@ mod tests {
             ("s.t.1.#text", Some(json!("7"))),
             ("s.#text", Some(json!("x"))),
             ("s.e", Some(json!(""))),
-            // It has a member, though none that is asked for.
+            // It has a member, although not a requested one.
             ("s.n", Some(json!({"#text": "3"}))),
             ("s.n.#text", Some(json!("3"))),
             ("s.-v", None),

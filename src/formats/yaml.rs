@@ -1,7 +1,7 @@
-//! YAML by dotted paths: names of mappings, and indices of lists from 0.
+//! YAML by dotted paths: names of mappings, and list indices from 0.
 //!
-//! What the path does not lead to is passed over as it comes: no tree is made. Anchors, aliases and merge keys are
-//! refused, with which a few lines can mean gigabytes.
+//! Values off the path are skipped while parsing, and no tree is built. Anchors, aliases and merge keys are refused,
+//! because with them a few lines can expand to gigabytes.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
 
-/// Mappings and lists within each other: some stack frames each.
+/// Maximum nesting of mappings and lists, since each takes some stack frames.
 const DEPTH_MAX: usize = 64;
 
-/// What keeps a text from being read.
+/// Why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is not YAML.
@@ -21,8 +21,8 @@ pub(crate) enum Fault {
     References,
 }
 
-/// Where the path leads: a scalar, or an empty list or object for one that has anything in it. `None` when nothing is
-/// there.
+/// Returns the value at the path: a scalar, or an empty list or object in place of one with content. `None` if there is
+/// none.
 pub(crate) fn find(text: &str, path: &str) -> Result<Option<Value>, Fault> {
     let options = serde_saphyr::options! {
         with_snippet: false,
@@ -50,7 +50,7 @@ pub(crate) fn find(text: &str, path: &str) -> Result<Option<Value>, Fault> {
 struct Follow<'p>(&'p [&'p str]);
 
 impl Follow<'_> {
-    /// The value itself is where the path leads, or nothing is.
+    /// Returns the value if the path ends here; otherwise there is nothing at the path.
     fn here(&self, value: impl Into<Value>) -> Option<Value> {
         self.0.is_empty().then(|| value.into())
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_read() {
+    fn invalid_yaml_and_references_are_refused() {
         let bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\nn: 1\n";
         for (text, expected) in [
             (bomb, Fault::References),

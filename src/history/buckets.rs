@@ -1,14 +1,14 @@
-//! Many samples as few points: what lies in one cell of a grid becomes its minimum, maximum and last value.
+//! Reduces many samples to few points: each cell of a grid gets the minimum, maximum and last value of its samples.
 //!
-//! Pure. Samples may come in any order, since blocks are not stored by time. A cell that no sample fell into is
-//! absent, never zero, and so is the line across it (see [`Buckets::stretches`]).
+//! Pure. Samples may come in any order, since blocks are not stored by time. A cell without samples is absent, never
+//! zero, and breaks the line (see [`Buckets::stretches`]).
 
 use serde::ser::{Serialize, SerializeSeq as _, Serializer};
 
 use crate::store::SampleValue;
 use crate::store::read::Range;
 
-/// Cells are this long on an aligned grid, in milliseconds: lengths that people count in.
+/// Possible cell lengths of an aligned grid, in milliseconds: round units of time.
 const STEPS_MS: [i64; 22] = [
     1_000,
     2_000,
@@ -34,10 +34,10 @@ const STEPS_MS: [i64; 22] = [
     31_536_000_000,
 ];
 
-/// A pause this many times longer than those around it is a gap. Polls are a little irregular, and one may be late.
+/// A pause this many times longer than those around it is a gap. Polls are slightly irregular, and one may be late.
 const GAP_FACTOR: i64 = 3;
 
-/// Cells of equal length over a stretch of time.
+/// Cells of equal length over a time range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     pub from: i64,
@@ -46,8 +46,8 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// At most `points` cells (and one) whose edges do not depend on where the range begins, so that a plot
-    /// that is drawn again a moment later does not flicker.
+    /// Returns at most `points` + 1 cells whose edges do not depend on the beginning of the range, so that a plot that
+    /// is redrawn a moment later does not flicker.
     #[must_use]
     pub fn aligned(range: Range, points: usize) -> Self {
         let wanted = (range.to - range.from) / i64::try_from(points.max(1)).unwrap_or(i64::MAX);
@@ -57,21 +57,21 @@ impl Grid {
         Self { from, step, cells: usize::try_from((range.to - from) / step + 1).unwrap_or(1) }
     }
 
-    /// Exactly `cells` cells.
+    /// Returns exactly `cells` cells.
     #[must_use]
     pub fn exact(range: Range, cells: usize) -> Self {
         let count = i64::try_from(cells.max(1)).unwrap_or(i64::MAX);
         Self { from: range.from, step: ((range.to - range.from) / count + 1).max(1), cells: cells.max(1) }
     }
 
-    /// The cell of a time; times outside belong to the outermost.
+    /// Returns the cell of a time; times outside the range belong to the first or last cell.
     #[must_use]
     pub fn cell(&self, at: i64) -> usize {
         usize::try_from((at - self.from) / self.step).unwrap_or(0).min(self.cells - 1)
     }
 }
 
-/// What fell into one cell: at least one number.
+/// The samples of one cell, which include at least one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     pub first_at: i64,
@@ -83,13 +83,13 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The mean distance of its samples; 0 where there is but one.
+    /// Returns the mean interval between its samples; 0 for a single one.
     fn apart(&self) -> i64 {
         (self.last_at - self.first_at) / i64::from(self.count.saturating_sub(1).max(1))
     }
 }
 
-/// `[last_at, last]`, or `[last_at, min, max, last]` where they differ.
+/// Serialises as `[last_at, last]`, or `[last_at, min, max, last]` if they differ.
 impl Serialize for Bucket {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
@@ -104,7 +104,7 @@ impl Serialize for Bucket {
     }
 }
 
-/// Whole numbers without `.0`: half of a page's points are such.
+/// Serialises whole numbers without `.0`, which half of a page's points are.
 pub(super) struct Shortest(pub(super) f64);
 
 impl Serialize for Shortest {
@@ -118,12 +118,12 @@ impl Serialize for Shortest {
     }
 }
 
-/// Samples without a number, one after the other.
+/// Consecutive samples without a number.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Silence {
     pub from: i64,
     pub until: i64,
-    /// How they ended: `empty`, `timeout`, ...
+    /// Their outcome: `empty`, `timeout`, ...
     pub outcome: String,
 }
 
@@ -147,7 +147,7 @@ impl Buckets {
         Self { grid, cells: vec![Cell::default(); grid.cells], samples: 0 }
     }
 
-    /// Takes one sample.
+    /// Adds one sample.
     pub fn add(&mut self, at: i64, value: &SampleValue) {
         match value {
             SampleValue::Number(number) => {
@@ -158,7 +158,7 @@ impl Buckets {
         }
     }
 
-    /// Takes samples without a number, the last of which ended as `outcome`.
+    /// Adds samples without a number, the last of which has this `outcome`.
     pub fn silence(&mut self, from: i64, until: i64, outcome: &str, count: u32) {
         self.samples += u64::from(count);
         match &mut self.cells[self.grid.cell(from)].silence {
@@ -173,8 +173,8 @@ impl Buckets {
         }
     }
 
-    /// Takes several samples that are already one: a single sample is the smallest of such, a row of a roll-up
-    /// another, which belongs to the cell of its last sample.
+    /// Adds several samples that are already aggregated: a single one, or a row of a roll-up, which belongs to the cell
+    /// of its last sample.
     pub fn merge(&mut self, part: &Bucket) {
         self.samples += u64::from(part.count);
         match &mut self.cells[self.grid.cell(part.last_at)].number {
@@ -191,14 +191,14 @@ impl Buckets {
         }
     }
 
-    /// How many samples went in.
+    /// Returns the number of samples added.
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// The points in order, broken where nothing is known: where samples had no number, and where there were
-    /// none for much longer than usual around there (whatever the polling interval is or was).
+    /// Returns the points in order, split where nothing is known: where samples had no number, and where there were
+    /// none for much longer than usual around that time (whatever the polling interval is or was).
     #[must_use]
     pub fn stretches(&self) -> Vec<Vec<Bucket>> {
         let mut points: Vec<(Bucket, bool)> = Vec::new();
@@ -217,7 +217,7 @@ impl Buckets {
         let mut stretches: Vec<Vec<Bucket>> = Vec::new();
         let mut before: Option<Bucket> = None;
         for (i, (bucket, after_silence)) in points.into_iter().enumerate() {
-            // Within both neighbours samples may lie farther apart than the pauses between cells tell.
+            // Within both neighbours samples may lie farther apart than the pauses between cells show.
             let apart = before.map_or(0, |before| before.apart().min(bucket.apart()));
             let goes_on = i > 0 && !after_silence && !is_gap(&pauses, i - 1, apart);
             match stretches.last_mut() {
@@ -229,7 +229,7 @@ impl Buckets {
         stretches
     }
 
-    /// Cells that have samples and no number, neighbours of the same outcome together.
+    /// Returns the cells with samples but without a number, merging neighbours with the same outcome.
     #[must_use]
     pub fn silences(&self) -> Vec<Silence> {
         let mut silences: Vec<Silence> = Vec::new();
@@ -244,7 +244,7 @@ impl Buckets {
                     goes_on = true;
                 }
                 (Some(_), _) => goes_on = false,
-                // Between two polls, or nobody polled; a gap shows by itself.
+                // Between two polls, or not polled; a gap is visible by itself.
                 (None, None) => {}
             }
         }
@@ -252,8 +252,8 @@ impl Buckets {
     }
 }
 
-/// Compares a pause with up to two on either side, so that a longer polling interval is no gap, and with how far
-/// `apart` samples are there otherwise.
+/// Compares a pause with up to two on either side, so that a longer polling interval is no gap, and with the usual
+/// interval `apart` of the samples there.
 fn is_gap(pauses: &[i64], i: usize, apart: i64) -> bool {
     let mut around: Vec<i64> = pauses[i.saturating_sub(2)..i].to_vec();
     around.extend(pauses[i + 1..].iter().take(2));
@@ -274,9 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn grids_have_steps_that_people_count_in() {
+    fn grids_have_round_steps() {
         assert_eq!(grid(0, 3_600_000, 1_000), Grid { from: 0, step: 5_000, cells: 721 });
-        // The same cells a moment later.
+        // A moment later the cells are the same.
         assert_eq!(grid(3_210, 3_603_210, 1_000), Grid { from: 0, step: 5_000, cells: 721 });
         assert_eq!(grid(0, 30 * 86_400_000, 1_000).step, 3_600_000);
         assert_eq!(grid(0, 0, 10).cells, 1);
@@ -311,7 +311,7 @@ mod tests {
         for at in (150_000..200_000).step_by(15_000) {
             buckets.add(at, &number(2.0));
         }
-        // Nothing at all for 2 minutes.
+        // No samples at all for 2 minutes.
         for at in (320_000..400_000).step_by(15_000) {
             buckets.add(at, &number(0.0));
         }
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn coarse_cells_hide_no_outage() {
-        // A day in cells of 5 minutes, an hour of it without samples.
+        // A day in cells of 5 minutes, with one hour without samples.
         let mut buckets = Buckets::new(grid(0, 86_400_000, 300));
         for at in (0..86_400_000).step_by(15_000).filter(|at| !(7_200_000..10_800_000).contains(at)) {
             buckets.add(at, &number(1.0));

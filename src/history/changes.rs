@@ -1,16 +1,16 @@
-//! What one version of a definition changed against the one before, field by field. Pure.
+//! Compares a definition with the previous version, field by field. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// More changed fields than this are only counted.
+/// Further changed fields are only counted.
 const CHANGES_MAX: usize = 20;
 
 /// Longer values are cut: a query may have 16,384 characters.
 const VALUE_CHARS_MAX: usize = 200;
 
-/// Lines such as `triggers[0].metadata.threshold: "75" -> "100"`.
+/// Returns lines such as `triggers[0].metadata.threshold: "75" -> "100"`.
 pub(super) fn between(before: &str, after: &str) -> Vec<String> {
     let (Ok(before), Ok(after)) = (serde_json::from_str(before), serde_json::from_str(after)) else {
         return vec!["the definition cannot be read as JSON".to_owned()];

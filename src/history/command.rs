@@ -1,4 +1,4 @@
-//! `hpalite history`: finds the object, reads its past beside a live daemon, and writes it in the form asked for.
+//! `hpalite history`: finds the object, reads its history beside a running daemon, and writes it in the requested form.
 
 use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::store::read::Range;
 use crate::store::{Error, Reader, now_unix_ms};
 
-/// Points of CSV and JSON unless `--width` says otherwise.
+/// Default number of points for CSV and JSON.
 const POINTS: usize = 500;
-/// Columns of a plot where nothing tells the terminal's.
+/// Columns of a plot if the terminal's are unknown.
 const WIDTH: usize = 80;
 
 /// Arguments of `hpalite history`.
@@ -23,7 +23,7 @@ pub struct Arguments {
     pub name: String,
     pub group: Option<ApiGroup>,
     pub since: Duration,
-    /// Columns of a plot, points of the other forms.
+    /// Columns of a plot, or points of the other forms.
     pub width: Option<usize>,
     pub ascii: bool,
     pub form: Form,
@@ -36,10 +36,10 @@ pub enum Form {
     Json,
 }
 
-/// Writes the history in the form that was asked for.
+/// Writes the history in the requested form.
 ///
 /// # Errors
-/// What is wrong, and what to do about it.
+/// A message that says what is wrong, and what to do about it.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     let mut reader = Reader::open(&arguments.db).map_err(text)?;
@@ -61,13 +61,13 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
         Form::Json => serde_json::to_string(&history).map_err(|error| error.to_string())? + "\n",
     };
     match out.write_all(written.as_bytes()) {
-        // Whoever reads has seen enough: `| head`.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|source| Error::Output { source }.to_string()),
     }
 }
 
-/// The one that was asked for, or the only one that there is.
+/// Returns the requested group, or the only one that exists.
 fn group(reader: &mut Reader, arguments: &Arguments) -> Result<ApiGroup, String> {
     let groups = reader
         .snapshot(|snapshot| snapshot.groups(&arguments.namespace, &arguments.name))
@@ -98,7 +98,7 @@ fn style(arguments: &Arguments) -> Style {
     let of_terminal = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
     let width = arguments.width.or_else(columns).or_else(|| of_terminal().filter(|columns| *columns > 0));
     let env = |name: &str| std::env::var(name).unwrap_or_default();
-    // What a terminal that cannot show Unicode says of itself; no locale at all, as in a scratch container, says
+    // Values that say that the terminal cannot show Unicode. The absence of a locale, as in a scratch container, says
     // nothing about the terminal at the other end.
     let plain = env("TERM") == "dumb" || matches!(env("LC_ALL").as_str(), "C" | "POSIX");
     Style {

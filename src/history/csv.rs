@@ -1,14 +1,14 @@
-//! The points of a [`History`] as RFC 4180 text, a line for each point of each trigger.
+//! Renders the points of a [`History`] as RFC 4180 text, a line for each point of each trigger.
 
 use std::fmt::Write as _;
 
-use super::{History, Step, Threshold};
+use super::{History, ReplicaStep, Threshold};
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::format_seconds;
 
 const HEAD: &str = "at,trigger,metric,min,max,last,samples,threshold,activation_threshold,replicas\r\n";
 
-/// Lines end with CR LF. Cells without a number have no line: absence is not zero.
+/// Lines end with CR LF. Cells without a number have no line, because absence is not zero.
 #[must_use]
 pub fn render(history: &History) -> String {
     let mut text = HEAD.to_owned();
@@ -36,16 +36,16 @@ pub fn render(history: &History) -> String {
     text
 }
 
-/// What held at a time.
+/// Returns the threshold in force at a time.
 pub(super) fn threshold_at(thresholds: &[Threshold], at: i64) -> Option<&Threshold> {
     thresholds.iter().rev().find(|threshold| threshold.from <= at && threshold.until.is_none_or(|until| at <= until))
 }
 
-pub(super) fn replicas_at(steps: &[Step], at: i64) -> Option<u32> {
+pub(super) fn replicas_at(steps: &[ReplicaStep], at: i64) -> Option<u32> {
     steps.iter().rev().find(|step| step.at <= at).and_then(|step| step.last)
 }
 
 fn cell(text: &str) -> String {
-    // A leading `=`, `+`, `-` or `@` would be a formula to a spreadsheet; metric names begin with `s`.
+    // Spreadsheets take a leading `=`, `+`, `-` or `@` for a formula, but metric names begin with `s`.
     if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

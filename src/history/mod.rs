@@ -1,10 +1,10 @@
-//! The history of one object over a stretch of time, made small enough to look at.
+//! The history of one object over a time range, reduced to what can be displayed.
 //!
 //! Owns what a plot shows: points per trigger ([`buckets`]), thresholds, replicas, decisions, errors, pauses,
-//! definitions and hpalite's own absence, each list bounded and saying so when it is cut. [`plot`] draws it in a
-//! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) is served the same JSON. Only reads.
+//! definitions and hpalite's own downtime; each list is bounded and reports if it was cut. [`plot`] draws it in a
+//! terminal, [`csv`] and JSON are for programs, and the page ([`crate::ui`]) uses the same JSON. Only reads.
 //!
-//! Points come from samples and their roll-ups, whichever the length of a point and the age ask for ([`sources`]).
+//! Points come from samples or their roll-ups, depending on the length of a point and the age ([`sources`]).
 
 mod buckets;
 mod changes;
@@ -28,7 +28,7 @@ use crate::store::read::{
 };
 use crate::store::{Error, Reader};
 
-/// Of each list, the newest so many. At 300 bytes a row a page of all lists stays below 1 MB.
+/// Upper bounds of the lists, which keep the newest rows. At 300 bytes a row all lists together stay below 1 MB.
 const DECISIONS_MAX: usize = 500;
 const REPLICAS_MAX: usize = 500;
 /// Per series.
@@ -37,10 +37,10 @@ const DEFINITIONS_MAX: usize = 50;
 /// Per condition.
 const PERIODS_MAX: usize = 200;
 const RUNS_MAX: usize = 100;
-/// Points of all triggers together: at 45 bytes a point about 1 MB.
+/// Upper bound on the points of all triggers: at 45 bytes a point about 1 MB.
 const POINTS_MAX: usize = 20_000;
 
-/// All of it. Times are milliseconds since 1970.
+/// The complete history. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Serialize)]
 pub struct History {
     pub namespace: String,
@@ -48,28 +48,29 @@ pub struct History {
     pub group: &'static str,
     pub from: i64,
     pub to: i64,
-    /// Length of what became one point.
+    /// Length of one point.
     pub step: i64,
-    pub triggers: Vec<Trigger>,
+    pub triggers: Vec<TriggerHistory>,
     /// The target's replicas as steps, the first one possibly from before `from`.
-    pub replicas: Vec<Step>,
+    pub replicas: Vec<ReplicaStep>,
     pub replica_changes: Vec<ReplicaRow>,
     pub decisions: Vec<DecisionRow>,
     pub definitions: Vec<Definition>,
     pub periods: Vec<Period>,
-    pub runs: Vec<Run>,
+    /// Of hpalite itself, newest first.
+    pub runs: Vec<RunRow>,
     pub lives: Vec<(i64, Option<i64>)>,
-    /// Which lists hold only their newest rows.
+    /// Names of the lists that hold only their newest rows.
     pub cut: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Trigger {
+pub struct TriggerHistory {
     pub index: u16,
     pub kind: String,
     pub name: Option<String>,
     pub metric: String,
-    /// `AverageValue`: the threshold is per replica. `Value`: in all. As the newest definition says.
+    /// `AverageValue` (the threshold is per replica) or `Value` (in total), from the newest definition.
     pub target: String,
     pub thresholds: Vec<Threshold>,
     pub stretches: Vec<Vec<Bucket>>,
@@ -78,7 +79,7 @@ pub struct Trigger {
     pub samples: u64,
 }
 
-impl Trigger {
+impl TriggerHistory {
     /// The newest point.
     #[must_use]
     pub fn last(&self) -> Option<&Bucket> {
@@ -94,9 +95,9 @@ pub struct Threshold {
     pub activation: f64,
 }
 
-/// Replicas from a time on; `None`: the object was gone.
+/// Replicas from a time on; `None` if the object was gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ReplicaStep {
     pub at: i64,
     pub min: u32,
     pub max: u32,
@@ -104,7 +105,7 @@ pub struct Step {
 }
 
 /// `[at, last]`, or `[at, min, max, last]` when more happened in one step of the grid.
-impl Serialize for Step {
+impl Serialize for ReplicaStep {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.min == self.max {
             (self.at, self.last).serialize(serializer)
@@ -119,7 +120,7 @@ pub struct Definition {
     pub at: i64,
     pub generation: i64,
     pub invalid: Option<String>,
-    /// Against the one before; empty for the first.
+    /// Differences from the previous version; empty for the first.
     pub changes: Vec<String>,
     pub first: bool,
 }
@@ -132,26 +133,16 @@ pub enum PeriodKind {
     NotReady,
 }
 
-/// A stretch in which a condition was of note.
+/// A period in which the object was in this state.
 #[derive(Clone, Debug, Serialize)]
 pub struct Period {
     pub kind: PeriodKind,
-    /// May lie before the range.
+    /// May precede the range.
     pub from: i64,
     /// `None` while it lasts.
     pub until: Option<i64>,
     pub reason: String,
     pub message: String,
-}
-
-/// hpalite's own run, newest first.
-#[derive(Clone, Debug, Serialize)]
-pub struct Run {
-    pub version: String,
-    pub from: i64,
-    /// `None`: it runs, or it ended without a word (`lost`).
-    pub until: Option<i64>,
-    pub state: String,
 }
 
 /// Reads the history of one object; `None` when it was never seen.
@@ -193,7 +184,7 @@ pub fn load(
             decisions: decisions(snapshot, &lives, range, &mut cut)?,
             definitions,
             periods: periods(snapshot, &lives, range, &mut cut)?,
-            runs: snapshot.runs(range.to, RUNS_MAX)?.into_iter().map(run).collect(),
+            runs: snapshot.runs(range.to, RUNS_MAX)?,
             lives: lives.iter().map(|life| (life.added_at, life.removed_at)).collect(),
             cut,
         }))
@@ -208,7 +199,7 @@ fn triggers(
     grid: Grid,
     spec_json: &str,
     cut: &mut Vec<&'static str>,
-) -> Found<Vec<Trigger>> {
+) -> Found<Vec<TriggerHistory>> {
     let spec: serde_json::Value = serde_json::from_str(spec_json).unwrap_or_default();
     let place = |series: &SeriesRow| indexes.binary_search(&series.trigger).unwrap_or(0);
     let mut errors: HashMap<i64, Vec<ErrorRow>> = HashMap::new();
@@ -230,7 +221,7 @@ fn triggers(
         errors.sort_by_key(|error| std::cmp::Reverse(error.from));
         bound(&mut errors, ERRORS_MAX, "errors", cut);
         let target = spec["triggers"][usize::from(*index)]["metricType"].as_str().unwrap_or("AverageValue");
-        triggers.push(Trigger {
+        triggers.push(TriggerHistory {
             index: *index,
             kind: newest.kind.clone(),
             name: newest.name.clone(),
@@ -254,29 +245,33 @@ fn triggers(
     Ok(triggers)
 }
 
-/// The steps, and the newest of the changes one by one.
+/// Returns the steps, and the newest individual changes.
 fn replicas(
     snapshot: &Snapshot<'_>,
     lives: &[Life],
     range: Range,
     grid: &Grid,
     cut: &mut Vec<&'static str>,
-) -> Found<(Vec<Step>, Vec<ReplicaRow>)> {
-    let mut steps: Vec<Step> = Vec::new();
+) -> Found<(Vec<ReplicaStep>, Vec<ReplicaRow>)> {
+    let mut steps: Vec<ReplicaStep> = Vec::new();
     let mut rows: VecDeque<ReplicaRow> = VecDeque::new();
     let mut seen = 0_usize;
     for life in lives {
         if let Some(before) = snapshot.replicas_before(life.id, range.from)? {
-            steps.push(Step { at: before.at, min: before.to, max: before.to, last: Some(before.to) });
+            steps.push(ReplicaStep { at: before.at, min: before.to, max: before.to, last: Some(before.to) });
         }
         snapshot.replicas(life.id, range, |row| {
             let cell = grid.cell(row.at);
             match steps.last_mut() {
                 Some(step) if step.at >= range.from && grid.cell(step.at) == cell && step.last.is_some() => {
-                    *step =
-                        Step { at: row.at, min: step.min.min(row.to), max: step.max.max(row.to), last: Some(row.to) };
+                    *step = ReplicaStep {
+                        at: row.at,
+                        min: step.min.min(row.to),
+                        max: step.max.max(row.to),
+                        last: Some(row.to),
+                    };
                 }
-                _ => steps.push(Step { at: row.at, min: row.to, max: row.to, last: Some(row.to) }),
+                _ => steps.push(ReplicaStep { at: row.at, min: row.to, max: row.to, last: Some(row.to) }),
             }
             seen += 1;
             rows.push_front(row);
@@ -285,13 +280,13 @@ fn replicas(
         if let Some(at) = life.removed_at.filter(|at| *at <= range.to)
             && !steps.is_empty()
         {
-            steps.push(Step { at, min: 0, max: 0, last: None });
+            steps.push(ReplicaStep { at, min: 0, max: 0, last: None });
         }
     }
     if seen > REPLICAS_MAX {
         cut.push("replica_changes");
     }
-    // What was before the range only matters as the state at its beginning.
+    // Before the range, only the state at its beginning matters.
     let first = steps.iter().rposition(|step| step.at < range.from).unwrap_or(0);
     steps.drain(..first);
     Ok((steps, rows.into()))
@@ -312,7 +307,7 @@ fn decisions(
     Ok(rows)
 }
 
-/// The versions, newest first, and the spec of the newest.
+/// Returns the versions, newest first, and the spec of the newest.
 fn definitions(
     snapshot: &Snapshot<'_>,
     lives: &[Life],
@@ -376,10 +371,6 @@ fn periods(snapshot: &Snapshot<'_>, lives: &[Life], range: Range, cut: &mut Vec<
     }
     periods.sort_by_key(|period| std::cmp::Reverse(period.from));
     Ok(periods)
-}
-
-fn run(row: RunRow) -> Run {
-    Run { version: row.version, from: row.started_at, until: row.stopped_at, state: row.state }
 }
 
 /// Drops what is over the limit and remembers that something was.

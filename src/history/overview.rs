@@ -1,4 +1,4 @@
-//! All objects at a glance: state, newest value of each trigger, replicas, and the last hour as a sparkline.
+//! All objects at a glance: state, newest value of each trigger, replicas, and a sparkline of the last hour.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,55 +10,55 @@ use crate::scaling::model::ConditionKind;
 use crate::store::read::{ConditionRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
 use crate::store::{Error, Reader, SampleValue};
 
-/// The sparkline's stretch of time and its points.
+/// The sparkline's time span and number of points.
 const SPARK_MS: i64 = 3_600_000;
 const SPARK_POINTS: usize = 60;
 
 #[derive(Debug, Serialize)]
 pub struct Overview {
     pub now: i64,
-    /// How many there are without the limit.
+    /// Number of objects without the limit.
     pub total: usize,
-    pub objects: Vec<Object>,
+    pub objects: Vec<ObjectOverview>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Object {
+pub struct ObjectOverview {
     pub namespace: String,
     pub name: String,
     pub group: &'static str,
-    /// `removed`, `invalid`, `paused`, `fallback`, `error`, `active` or `idle`: the first that holds.
+    /// The first of these that applies: `removed`, `invalid`, `paused`, `fallback`, `error`, `active` or `idle`.
     pub state: &'static str,
-    /// Why, in the words of the condition.
+    /// The reason, from the condition's message.
     pub message: String,
-    /// Since when, where the state is a condition's.
+    /// When the state began, if it comes from a condition.
     pub since: Option<i64>,
     pub generation: Option<i64>,
     pub replicas: Option<u32>,
     pub added_at: i64,
     pub removed_at: Option<i64>,
     pub last_active_at: Option<i64>,
-    pub triggers: Vec<Trigger>,
+    pub triggers: Vec<TriggerOverview>,
     pub spark: Option<Spark>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Trigger {
+pub struct TriggerOverview {
     pub index: u16,
     pub metric: String,
     pub name: Option<String>,
-    /// The newest number of the last hour, even if newer samples had none.
+    /// The newest number of the last hour, even if newer samples have none.
     pub value: Option<f64>,
     pub at: Option<i64>,
-    /// How the newest sample ended: `ok`, or `timeout`, `empty`, ...; `None` without a sample.
+    /// Outcome of the newest sample: `ok`, or `timeout`, `empty`, ...; `None` without a sample.
     pub outcome: Option<String>,
-    /// The error itself, or what an answer without a number counts as; `None` while there are numbers.
+    /// The error itself, or how an answer without a number is interpreted; `None` while there are numbers.
     pub says: Option<String>,
     pub threshold: f64,
     pub activation: f64,
 }
 
-/// The maximum of each cell of the first trigger; null where there was no number.
+/// The maximum of each cell of the first trigger; null without a number.
 #[derive(Debug, Serialize)]
 pub struct Spark {
     pub from: i64,
@@ -71,7 +71,7 @@ struct Value(f64);
 
 impl Serialize for Value {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Four digits are finer than a pixel, and a third of the bytes.
+        // Four digits are finer than a pixel, and take a third of the bytes.
         Shortest(format!("{:.3e}", self.0).parse().unwrap_or(self.0)).serialize(serializer)
     }
 }
@@ -98,7 +98,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
             let first = series.len();
             let measured = if row.removed_at.is_none() { snapshot.series(row.id, range)? } else { Vec::new() };
             series.extend(measured.iter().filter(|series| series.until.is_none()).cloned());
-            // What the trigger was before a change of its threshold belongs to its hour too.
+            // A trigger's series before a change of its threshold belong to the same hour.
             for found in measured {
                 if let Some(place) = (first..series.len()).find(|place| series[*place].trigger == found.trigger) {
                     wanted.insert(found.id, place);
@@ -141,7 +141,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                         Some(outcome) => Some(says(snapshot, row.id, series, outcome, now, &mut absences)?),
                         None => None,
                     };
-                    Ok(Trigger {
+                    Ok(TriggerOverview {
                         says,
                         index: series.trigger,
                         metric: series.metric_name.clone(),
@@ -153,14 +153,14 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                         activation: series.activation_threshold,
                     })
                 })
-                .collect::<Found<Vec<Trigger>>>()?;
+                .collect::<Found<Vec<TriggerOverview>>>()?;
             objects.push(object(snapshot, row, triggers, spark, now)?);
         }
         Ok(Overview { now, total, objects })
     })
 }
 
-/// What the newest answer of a series was, in words: its error, or what no number counts as.
+/// Returns the newest answer of a series in words: its error, or how a missing number is interpreted.
 fn says(
     snapshot: &Snapshot<'_>,
     object: i64,
@@ -172,7 +172,7 @@ fn says(
     let lasting =
         snapshot.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
     if let Some(error) = lasting.filter(|error| error.outcome == outcome) {
-        // A missing value has no more of a message than its name.
+        // A missing value has no message beyond its outcome.
         return Ok(if error.message.is_empty() { error.outcome } else { error.message });
     }
     let decided = match absences {
@@ -199,10 +199,10 @@ fn spark(buckets: &Buckets, grid: Grid) -> Spark {
 fn object(
     snapshot: &Snapshot<'_>,
     row: ObjectRow,
-    triggers: Vec<Trigger>,
+    triggers: Vec<TriggerOverview>,
     spark: Option<Spark>,
     now: i64,
-) -> Found<Object> {
+) -> Found<ObjectOverview> {
     let condition = |kind, status: &str| -> Found<Option<ConditionRow>> {
         Ok(snapshot.condition(row.id, kind, now)?.filter(|condition| condition.status == status))
     };
@@ -222,7 +222,7 @@ fn object(
         (None, Some(invalid)) => ("invalid", invalid.clone(), None),
         (None, None) => state.unwrap_or(("idle", String::new(), None)),
     };
-    Ok(Object {
+    Ok(ObjectOverview {
         namespace: row.key.namespace.to_string(),
         name: row.key.name.to_string(),
         group: row.key.group.name(),

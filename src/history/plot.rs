@@ -1,37 +1,37 @@
-//! A [`History`] as text for a terminal: per trigger its value against the threshold, then replicas, marks, time.
+//! Renders a [`History`] as text for a terminal: each trigger's value and threshold, then replicas, events and time.
 //!
-//! Pure: data, width and style in, lines out. What is not known stays blank, what failed is marked.
+//! Pure: data, width and style in, lines out. What is unknown stays blank, and failures are marked.
 
 mod canvas;
 
 use std::collections::BTreeSet;
 
-use super::{History, PeriodKind, Step, Trigger};
+use super::{History, PeriodKind, ReplicaStep, TriggerHistory};
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::format_seconds;
 use canvas::{Canvas, Ink, paint};
 
-/// Narrower or wider than this no plot is readable.
+/// Bounds on the width, in columns, outside of which a plot is unreadable.
 pub const WIDTH_MIN: usize = 40;
 pub const WIDTH_MAX: usize = 300;
 
-/// Left of the plot: seven characters of a number, a space and the axis.
+/// Columns left of the plot: seven characters of a number, a space and the axis.
 const GUTTER: usize = 9;
-/// Rows of a trigger's plot and of the replicas'.
+/// Rows of a trigger's plot and of the replicas' plot.
 const VALUE_ROWS: usize = 8;
 const REPLICA_ROWS: usize = 4;
-/// A threshold this many times above all values would press them flat, so it stays outside.
+/// A threshold this many times above all values is left off the scale, because it would flatten them.
 const OFF_SCALE: f64 = 10.0;
-/// Events that are listed in words below the plot.
+/// Number of events listed as text below the plot.
 const LISTED: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Of the whole plot, in columns; kept between [`WIDTH_MIN`] and [`WIDTH_MAX`].
+    /// Width of the whole plot in columns, clamped to [`WIDTH_MIN`] and [`WIDTH_MAX`].
     pub width: usize,
-    /// No character beyond ASCII.
+    /// Use only ASCII characters.
     pub ascii: bool,
-    /// ANSI colours.
+    /// Use ANSI colours.
     pub colour: bool,
 }
 
@@ -40,14 +40,14 @@ impl Style {
         self.width.clamp(WIDTH_MIN, WIDTH_MAX) - GUTTER
     }
 
-    /// How many points the plot can show: two in a column.
+    /// Returns the number of points that the plot can show: two per column.
     #[must_use]
     pub fn points(self) -> usize {
         self.columns() * 2
     }
 }
 
-/// Marks of things that happened: drawn in Unicode and in ASCII, and what the legend calls them.
+/// A mark for an event: its character in Unicode and in ASCII, and its text in the legend.
 struct Mark {
     glyph: char,
     ascii: char,
@@ -67,7 +67,7 @@ const VALUE: Mark = Mark { glyph: '⣀', ascii: '*', ink: Ink::Value, legend: "v
 const THRESHOLD: Mark = Mark { glyph: '╌', ascii: '-', ink: Ink::Threshold, legend: "threshold" };
 const REPLICAS: Mark = Mark { glyph: '█', ascii: '#', ink: Ink::Plain, legend: "replicas" };
 
-/// Draws it; lines end with a newline.
+/// Renders the plot; lines end with a newline.
 #[must_use]
 pub fn render(history: &History, style: Style) -> String {
     let mut plot = Plot { history, style, columns: style.columns(), legend: Vec::new(), text: String::new() };
@@ -96,7 +96,7 @@ struct Plot<'h> {
 }
 
 impl Plot<'_> {
-    /// A line of text, cut to the width.
+    /// Appends a line of text, cut to the width.
     fn line(&mut self, text: &str) {
         let width = self.style.width.clamp(WIDTH_MIN, WIDTH_MAX);
         let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -110,7 +110,7 @@ impl Plot<'_> {
         self.text.push('\n');
     }
 
-    /// A row of the plot behind its label.
+    /// Appends a row of the plot after its label.
     fn row(&mut self, label: &str, cells: &[(char, Ink)]) {
         let axis = if self.style.ascii { '|' } else { '│' };
         let used = cells.iter().rposition(|(glyph, _)| *glyph != ' ').map_or(0, |last| last + 1);
@@ -126,7 +126,7 @@ impl Plot<'_> {
         (if self.style.ascii { mark.ascii } else { mark.glyph }, mark.ink)
     }
 
-    /// The column of a time, twice as fine.
+    /// Returns the half column of a time.
     fn half_column(&self, at: i64) -> usize {
         let span = (self.history.to - self.history.from).max(1);
         let halves = i64::try_from(self.columns * 2).unwrap_or(i64::MAX);
@@ -142,7 +142,7 @@ impl Plot<'_> {
         (self.history.from..=self.history.to).contains(&at)
     }
 
-    fn trigger(&mut self, trigger: &Trigger) {
+    fn trigger(&mut self, trigger: &TriggerHistory) {
         let threshold = trigger.thresholds.last();
         let points = trigger.stretches.iter().flatten();
         let (low, high) = points
@@ -168,7 +168,7 @@ impl Plot<'_> {
         let steps = canvas.height() - 1;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of the height")]
         let level = |value: f64| -> usize {
-            // Both halves apart: the difference of the largest numbers is infinite.
+            // Halved before subtracting, because the difference of the largest numbers is infinite.
             let part = (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
             (part.clamp(0.0, 1.0) * steps as f64).round() as usize
         };
@@ -209,7 +209,7 @@ impl Plot<'_> {
     }
 
     /// A lane of what had no number, if anything.
-    fn failures(&mut self, trigger: &Trigger) {
+    fn failures(&mut self, trigger: &TriggerHistory) {
         if trigger.silences.is_empty() && trigger.errors.is_empty() {
             return;
         }
@@ -258,7 +258,7 @@ impl Plot<'_> {
     }
 
     /// The most replicas in each column; `None` before the first is known and where the object was gone.
-    fn replica_levels(&self, steps: &[Step]) -> Vec<Option<u32>> {
+    fn replica_levels(&self, steps: &[ReplicaStep]) -> Vec<Option<u32>> {
         let mut levels: Vec<Option<u32>> = vec![None; self.columns];
         for (i, step) in steps.iter().enumerate() {
             let first = self.column(step.at);
@@ -278,14 +278,14 @@ impl Plot<'_> {
         levels
     }
 
-    /// What one row of a bar shows: eighths, or whole characters in ASCII.
+    /// Returns the part of a bar in one row: eighths in Unicode, whole characters in ASCII.
     fn bar(&self, level: u32, high: u32, row: usize, glyph: (char, Ink)) -> (char, Ink) {
         const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let rows = REPLICA_ROWS as u64;
         let eighths = (u64::from(level) * rows * 8).div_ceil(u64::from(high));
         let here = eighths.saturating_sub(row as u64 * 8).min(8);
         match here {
-            // Zero is known, and shown as a line; a gap is not.
+            // Zero is a known value, so it is drawn as a line; a gap is not.
             0 if level == 0 && row == 0 => (if self.style.ascii { '_' } else { '▁' }, Ink::Dim),
             0 => (' ', Ink::Plain),
             _ if self.style.ascii => glyph,
@@ -293,7 +293,7 @@ impl Plot<'_> {
         }
     }
 
-    /// Lanes of what happened to the object.
+    /// Appends the lanes of events.
     fn marks(&mut self) {
         let history = self.history;
         let mut lane = vec![(' ', Ink::Plain); self.columns];
@@ -302,9 +302,9 @@ impl Plot<'_> {
                 lane[plot.column(at)] = plot.glyph(mark);
             }
         };
-        // What is put later covers what was put before.
+        // Later marks cover earlier ones.
         for run in history.runs.iter().rev() {
-            put(self, run.from, &STARTED);
+            put(self, run.started_at, &STARTED);
         }
         for definition in history.definitions.iter().rev() {
             put(self, definition.at, &DEFINED);
@@ -383,7 +383,7 @@ impl Plot<'_> {
         self.line(&line);
     }
 
-    /// The newest events in words, newest last, as in a log.
+    /// Lists the newest events as text, newest last, as in a log.
     fn events(&mut self) {
         let history = self.history;
         let mut events: Vec<(i64, String)> = Vec::new();
@@ -432,7 +432,7 @@ impl Plot<'_> {
     }
 }
 
-/// When metrics began to have no number, and what that counts as: the decisions noticed it.
+/// Returns when metrics began to have no number, and how that is interpreted, from the decisions.
 fn absences(history: &History) -> BTreeSet<(i64, String)> {
     let triggers = history.decisions.iter().filter_map(|decision| decision.triggers.as_array()).flatten();
     triggers
@@ -443,7 +443,7 @@ fn absences(history: &History) -> BTreeSet<(i64, String)> {
         .collect()
 }
 
-/// A time as short as the span allows.
+/// Formats a time as short as the span allows.
 fn clock(at: i64, span: i64) -> String {
     let text = format_seconds(UnixMillis(at));
     match span {
@@ -453,7 +453,7 @@ fn clock(at: i64, span: i64) -> String {
     }
 }
 
-/// A number in at most seven characters.
+/// Formats a number in at most seven characters.
 fn short(value: f64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     let size = value.abs();

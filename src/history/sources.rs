@@ -1,8 +1,8 @@
-//! Where the points of a plot come from: samples, their minutes, or their hours.
+//! Chooses the source of a plot's points: samples, their minutes, or their hours.
 //!
 //! Owns the choice. What is rolled up may be kept in all three forms, and each form goes by itself when it is old. Of
 //! every minute, then of every hour, the form is taken that knows most samples of it, the finer one when they know
-//! equally many: so no sample is told twice, and none is missed that any form still has, wherever deleting has come to.
+//! equally many: so no sample counts twice, and none is missed that any form still has, wherever deleting has come to.
 //! Samples that are not rolled up yet are in no other form.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,20 +14,20 @@ use crate::store::{RolledUp, SampleValue};
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// Outcome of samples without a number whose error is not kept any more.
+/// Outcome of samples without a number whose error has expired.
 const UNKNOWN: &str = "unknown";
 
-/// A series, and what may be told of it.
+/// A series to be read.
 pub(super) struct Wanted<'e> {
     pub(super) series: i64,
-    /// Place of its buckets.
+    /// Index of its buckets.
     pub(super) place: usize,
-    /// Its errors: roll-ups count samples without a number and do not name them.
+    /// Its errors: roll-ups count samples without a number but do not name their outcome.
     pub(super) errors: &'e [ErrorRow],
 }
 
 /// Fills the buckets with what is known of the range, no finer than the grid needs: a month does not read samples,
-/// but for those that are not rolled up yet.
+/// except those that are not rolled up yet.
 pub(super) fn load(
     snapshot: &Snapshot<'_>,
     wanted: &[Wanted<'_>],
@@ -37,9 +37,9 @@ pub(super) fn load(
 ) -> Found<()> {
     let places: HashMap<i64, usize> = wanted.iter().map(|wanted| (wanted.series, wanted.place)).collect();
     snapshot.head(&places, range, |place, at, value| buckets[place].add(at, value))?;
-    // Whole hours, so that what is known of them can be compared.
+    // Whole hours, so that the forms can be compared.
     let whole = Range { from: floor(range.from, HOUR_MS), to: floor(range.to, HOUR_MS).saturating_add(HOUR_MS - 1) };
-    // A finer form than needed is read where the coarser one is not kept as long.
+    // A finer form than needed is read where the coarser one has expired earlier.
     let (oldest_minute, oldest_hour) = snapshot.oldest_rolled_up()?;
     let before = |oldest: Option<i64>| oldest.map_or(whole.to, |oldest| whole.to.min(floor(oldest, MINUTE_MS) - 1));
     let (minutes_until, samples_until) = match grid.step {
@@ -55,7 +55,7 @@ pub(super) fn load(
             if is_rolled {
                 by_sample.entry(floor(at, MINUTE_MS)).or_default().add(1, sample);
             } else {
-                tell(buckets, sample, range, errors);
+                fill(buckets, sample, range, errors);
             }
         })?;
         let mut by_minute = Known::new();
@@ -67,13 +67,13 @@ pub(super) fn load(
         }
         let known = pick(by_hours(pick(by_sample, by_minute)), by_hour);
         for part in known.into_values().flat_map(|stretch| stretch.parts) {
-            tell(buckets, part, range, errors);
+            fill(buckets, part, range, errors);
         }
     }
     Ok(())
 }
 
-/// What one form knows, by the beginning of the minute or hour.
+/// What one form covers, by the beginning of the minute or hour.
 type Known = BTreeMap<i64, Stretch>;
 
 #[derive(Debug, Default, PartialEq)]
@@ -85,7 +85,7 @@ struct Stretch {
 #[derive(Debug, PartialEq)]
 enum Part {
     Sample(i64, SampleValue),
-    /// A row, and its length.
+    /// A row of a roll-up, and its length.
     Row(RolledUp, i64),
 }
 
@@ -100,7 +100,7 @@ impl Stretch {
     }
 }
 
-/// Of each stretch what knows most of it.
+/// Chooses the form with the most samples for each stretch.
 fn pick(fine: Known, mut coarse: Known) -> Known {
     for (at, stretch) in fine {
         if coarse.get(&at).is_none_or(|other| other.samples <= stretch.samples) {
@@ -120,7 +120,7 @@ fn by_hours(minutes: Known) -> Known {
     hours
 }
 
-fn tell(buckets: &mut Buckets, part: Part, range: Range, errors: &[ErrorRow]) {
+fn fill(buckets: &mut Buckets, part: Part, range: Range, errors: &[ErrorRow]) {
     let (row, length) = match part {
         Part::Sample(at, value) => {
             if (range.from..=range.to).contains(&at) {
@@ -139,7 +139,7 @@ fn tell(buckets: &mut Buckets, part: Part, range: Range, errors: &[ErrorRow]) {
         buckets.silence(from, until, error.map_or(UNKNOWN, |error| &error.outcome), row.errors);
     }
     if let Some(numbers) = row.numbers.filter(|numbers| numbers.last_at >= range.from) {
-        // The first is not kept: as if all were equally far apart.
+        // The first sample's time is not stored, so it is estimated as if all were equally far apart.
         let first_at = numbers.last_at - length / i64::from(row.count) * i64::from(row.count - 1);
         let last_at = numbers.last_at.min(range.to);
         buckets.merge(&super::Bucket {
@@ -162,10 +162,10 @@ mod tests {
     use super::*;
     use crate::store::RolledNumbers;
 
-    /// Rows say when their last sample was and not when their first: whatever the interval is, no line is broken by
-    /// that, and three intervals without a sample break it.
+    /// Roll-ups record the time of their last sample but not of their first. At any interval, that alone breaks no
+    /// line, and three intervals without a sample break it.
     #[test]
-    fn lines_of_rows_are_broken_by_gaps_alone() {
+    fn only_gaps_break_lines_of_roll_ups() {
         let stretches = |length: i64, interval: usize, gap: std::ops::Range<i64>| {
             let range = Range { from: 0, to: 120 * length - 1 };
             let mut rows: BTreeMap<i64, RolledUp> = BTreeMap::new();
@@ -176,7 +176,7 @@ mod tests {
                 rows.insert(at, RolledUp { at, count, errors: 0, numbers });
             }
             let mut buckets = Buckets::new(Grid { from: 0, step: length, cells: 120 });
-            rows.into_values().for_each(|row| tell(&mut buckets, Part::Row(row, length), range, &[]));
+            rows.into_values().for_each(|row| fill(&mut buckets, Part::Row(row, length), range, &[]));
             buckets.stretches().len()
         };
         for interval in (3_500..=180_000).step_by(2_500) {
@@ -189,22 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn rows_at_the_edges_count_as_far_as_they_are_seen() {
+    fn rows_at_the_edges_count_within_the_range() {
         let numbers = Some(RolledNumbers { min: -1.0, max: 9.0, last: 4.0, last_at: HOUR_MS + 3_500_000 });
         let row = RolledUp { at: HOUR_MS, count: 200, errors: 5, numbers };
-        let told = |from: i64, to: i64| {
+        let filled = |from: i64, to: i64| {
             let mut buckets = Buckets::new(Grid { from, step: HOUR_MS, cells: 3 });
-            tell(&mut buckets, Part::Row(row, HOUR_MS), Range { from, to }, &[]);
+            fill(&mut buckets, Part::Row(row, HOUR_MS), Range { from, to }, &[]);
             buckets.stretches().into_iter().flatten().map(|point| (point.first_at, point.last_at)).collect::<Vec<_>>()
         };
-        assert_eq!(told(HOUR_MS + 600_000, HOUR_MS + 900_000), [(HOUR_MS + 600_000, HOUR_MS + 900_000)]);
+        assert_eq!(filled(HOUR_MS + 600_000, HOUR_MS + 900_000), [(HOUR_MS + 600_000, HOUR_MS + 900_000)]);
         // The last number came before, the hour is over, or has not begun.
-        assert_eq!(told(HOUR_MS + 3_500_001, 3 * HOUR_MS), []);
-        assert_eq!(told(2 * HOUR_MS, 3 * HOUR_MS), []);
-        assert_eq!(told(0, HOUR_MS - 1), []);
+        assert_eq!(filled(HOUR_MS + 3_500_001, 3 * HOUR_MS), []);
+        assert_eq!(filled(2 * HOUR_MS, 3 * HOUR_MS), []);
+        assert_eq!(filled(0, HOUR_MS - 1), []);
     }
 
-    /// Samples without a number are called what their error was; once that is gone they are still there.
+    /// Samples without a number get the outcome of their error; once that has expired they are still counted.
     #[test]
     fn silences_are_named_after_the_error_of_their_time() {
         let error = |from, until, outcome: &str| ErrorRow {
@@ -219,7 +219,7 @@ mod tests {
         let mut buckets = Buckets::new(Grid { from: 0, step: MINUTE_MS, cells: 300 });
         for at in [3 * HOUR_MS, HOUR_MS, HOUR_MS + MINUTE_MS] {
             let row = RolledUp { at, count: 0, errors: 4, numbers: None };
-            tell(&mut buckets, Part::Row(row, MINUTE_MS), Range { from: 0, to: 4 * HOUR_MS }, &errors);
+            fill(&mut buckets, Part::Row(row, MINUTE_MS), Range { from: 0, to: 4 * HOUR_MS }, &errors);
         }
         let found: Vec<(i64, String)> = buckets.silences().into_iter().map(|s| (s.from, s.outcome)).collect();
         let expected = [(HOUR_MS, "empty"), (HOUR_MS + MINUTE_MS, UNKNOWN), (3 * HOUR_MS, "timeout")];

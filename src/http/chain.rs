@@ -3,9 +3,8 @@
 //! It checks chains only (signatures, validity, purpose). The handshake has proved that the client holds the key, and
 //! the caller decides what the name in the certificate may do.
 //!
-//! The sender of a chain decides how much work it causes: the search for a path tries every order of certificates that
-//! bear the same name, so that 240 look-alike CAs cost seconds. Chains are therefore bounded before any part of them
-//! is parsed, and each CA of the bundle is tried by itself, so that an expired one can be skipped.
+//! Chains are bounded before anything of them is read ([`crate::tls`] says why), and each CA of the bundle is tried by
+//! itself, so that an expired one can be passed over.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +18,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::der::{self, Subject};
+use crate::tls::ChainBounds;
 
-/// Certificates in a chain. A front proxy sends its own and at most two intermediates; four allow 16 paths to a CA.
-pub const CHAIN_CERTIFICATES_MAX: usize = 4;
-
-/// Bytes of all certificates of a chain: 4 KB for each, while one with an RSA key of 4,096 bits has 2 KB.
-pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
+/// A front proxy's chain has its own certificate and at most two intermediates; four allow 16 paths to a CA. A certificate
+/// may take 4 KB, where one with an RSA key of 4,096 bits has 2 KB.
+pub(super) const CLIENT_CHAIN: ChainBounds = ChainBounds { certificates: 4, bytes: 16 << 10 };
 
 /// CAs in a bundle. The API server's own bundles have one, and two during a rotation; a search with four certificates
 /// and 64 CAs takes some milliseconds.
@@ -90,7 +88,7 @@ impl std::error::Error for BundleError {
 pub enum ChainError {
     /// It has no certificate.
     Empty,
-    /// More than [`CHAIN_CERTIFICATES_MAX`] or [`CHAIN_BYTES_MAX`]; no part of it was parsed.
+    /// More than [`CLIENT_CHAIN`] allows: nothing of it was read.
     TooLong,
     /// No CA of the bundle is within its validity.
     AuthorityExpired,
@@ -138,7 +136,7 @@ impl ChainVerifier {
     /// for clients (or for no particular purpose, as in Go). The CA must be within its validity as well.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Subject, ChainError> {
         let (end_entity, intermediates) = chain.split_first().ok_or(ChainError::Empty)?;
-        if chain.len() > CHAIN_CERTIFICATES_MAX || bytes(chain) > CHAIN_BYTES_MAX {
+        if !CLIENT_CHAIN.allow(chain.iter()) {
             return Err(ChainError::TooLong);
         }
         let mut failed = None;
@@ -157,7 +155,7 @@ impl ChainVerifier {
     /// its certificates or of a CA begins or ends. None if there is no such time.
     pub fn holds_until(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<UnixTime> {
         let now = unix_seconds(now);
-        let sent = chain.iter().take(CHAIN_CERTIFICATES_MAX).filter_map(|sent| der::validity(sent).ok());
+        let sent = chain.iter().take(CLIENT_CHAIN.certificates).filter_map(|sent| der::validity(sent).ok());
         let changes = sent.chain(self.authorities.iter().map(|authority| authority.validity));
         let changes = changes.flat_map(|(first, last)| [first, last.saturating_add(1)]);
         let next = changes.filter(|at| *at > now).min()?;
@@ -191,10 +189,6 @@ impl Authority {
     fn is_valid(&self, now: UnixTime) -> bool {
         (self.validity.0..=self.validity.1).contains(&unix_seconds(now))
     }
-}
-
-fn bytes(chain: &[CertificateDer<'_>]) -> usize {
-    chain.iter().map(|certificate| certificate.len()).sum()
 }
 
 fn unix_seconds(time: UnixTime) -> i64 {
@@ -258,11 +252,11 @@ mod tests {
             let look_alikes = (0..count).map(|_| authority(|_| {}).0);
             std::iter::once(leaf.clone()).chain(look_alikes).collect::<Vec<_>>()
         };
-        assert!(verifier.verify(&with(CHAIN_CERTIFICATES_MAX - 1), now).is_ok());
-        let long = with(CHAIN_CERTIFICATES_MAX);
+        assert!(verifier.verify(&with(CLIENT_CHAIN.certificates - 1), now).is_ok());
+        let long = with(CLIENT_CHAIN.certificates);
         assert_eq!(verifier.verify(&long, now).unwrap_err(), ChainError::TooLong);
         let fat = client(&issuer, |params| {
-            params.distinguished_name.push(DnType::OrganizationName, "x".repeat(CHAIN_BYTES_MAX));
+            params.distinguished_name.push(DnType::OrganizationName, "x".repeat(CLIENT_CHAIN.bytes));
         });
         assert_eq!(verifier.verify(&[fat], now).unwrap_err(), ChainError::TooLong);
         assert_eq!(verifier.verify(&[], now).unwrap_err(), ChainError::Empty);
@@ -276,7 +270,7 @@ mod tests {
         for name in ["authority", "another"] {
             // By its name each certificate could have signed each other one, and with the CA's name the CA all of them.
             let look_alike = || authority(|params| params.distinguished_name.push(DnType::CommonName, name)).0;
-            let chain: Vec<_> = (0..CHAIN_CERTIFICATES_MAX).map(|_| look_alike()).collect();
+            let chain: Vec<_> = (0..CLIENT_CHAIN.certificates).map(|_| look_alike()).collect();
             assert!(verifier.verify(&chain, UnixTime::now()).is_err());
         }
         // Measured against the largest bundle in a debug build. With ten certificates in a chain it takes minutes.

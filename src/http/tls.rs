@@ -17,11 +17,7 @@ use super::chain::ChainVerifier;
 use super::der::Subject;
 use super::front_proxy::FrontProxyTrust;
 use super::{HolderError, User};
-
-/// The only crypto provider of the process; passed explicitly, never installed as the default.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
+pub use crate::tls::provider;
 
 /// The TLS state of a listener, shared by the gate, which reads it, and the threads that replace its parts.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub struct TlsState {
     // Locked only to clone or replace an Arc.
     config: RwLock<Arc<ServerConfig>>,
     client_trust: RwLock<ClientTrust>,
-    /// Incremented with every change of `client_trust`; a connection's verdict is valid for one generation.
+    /// Rises with every change of `client_trust`; a verification of a connection's client counts for one generation.
     generation: AtomicU64,
 }
 

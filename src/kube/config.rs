@@ -243,7 +243,7 @@ fn read_tls(selected: &Selected, file: &str, problems: &mut Vec<String>) -> Opti
     let roots = noted(problems, pick_roots(selected, &cluster));
     let chain = selected.client_certificate.as_ref().map(|material| {
         let field = format!("{user}.client-certificate");
-        read_material(material, &field, tls::read_certificates)
+        read_material(material, &field, crate::tls::certificates)
     });
     let key = selected.client_key.as_ref().map(|material| {
         let field = format!("{user}.client-key");

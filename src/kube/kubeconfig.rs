@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// What the current context of a kubeconfig says; other files are not read yet.
+use crate::formats::url::Url;
+
+/// What the current context of a kubeconfig says, not yet read from disk.
 #[derive(Default)]
 pub(super) struct Selected {
     pub(super) cluster_name: String,
@@ -303,24 +305,11 @@ fn material(
 
 /// Normalises a server URL to `scheme://host[:port][/base]`.
 pub(super) fn check_server(server: &str) -> Result<String, String> {
-    let uri: ureq::http::Uri = server.parse().map_err(|error| format!("{server:?} is not a url: {error}"))?;
-    match uri.scheme_str() {
-        Some("https" | "http") => {}
-        _ => return Err(format!("{server:?} needs to start with https://")),
-    }
-    let authority = uri.authority().map_or("", |a| a.as_str());
-    if authority.contains('@') {
+    let url = Url::parse(server)?;
+    if url.user.is_some() {
         return Err("credentials do not belong into the url; use the user entry".to_owned());
     }
-    if uri.host().unwrap_or_default().is_empty() {
-        return Err(format!("{server:?} has no host"));
-    }
-    // An unreadable port is parsed as none, which would silently mean 443.
-    let after_host = authority.rsplit(']').next().unwrap_or_default();
-    if after_host.contains(':') && uri.port_u16().is_none() {
-        return Err(format!("{server:?} has a port that is not a number"));
-    }
-    if uri.query().is_some() {
+    if url.query.is_some() {
         return Err(format!("{server:?} has a query, which a server url cannot have"));
     }
     Ok(server.trim_end_matches('/').to_owned())
@@ -407,10 +396,10 @@ mod tests {
             (config(ok, "").replace("name: k", "name: other"), "names the cluster \"k\", which is not under clusters"),
             (config(ok, "").replace("name: u", "name: other"), "names the user \"u\", which is not under users"),
             (config("", ""), "clusters[k].cluster.server: missing"),
-            (config("server: 'ftp://a'", ""), "needs to start with https://"),
-            (config("server: 'https://a:b'", ""), "has a port that is not a number"),
-            (config("server: 'https://[::1]:99999'", ""), "has a port that is not a number"),
-            (config("server: a", ""), "needs to start with https://"),
+            (config("server: 'ftp://a'", ""), "is not an http or https URL"),
+            (config("server: 'https://a:b'", ""), "has no valid port"),
+            (config("server: 'https://[::1]:99999'", ""), "has no valid port"),
+            (config("server: a", ""), "is not a URL"),
             (config("server: 'https://u:p@a'", ""), "credentials do not belong into the url"),
             (config("server: 'https://a?b=c'", ""), "has a query"),
             (

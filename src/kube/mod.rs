@@ -24,5 +24,5 @@ pub use discovery::{Discovered, Discovery};
 pub use election::{Election, Timing};
 pub use error::{Error, Status};
 pub use request::{ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions};
-pub use watch::{Event, HasMeta, InvalidObject, ObjectRef, WatchSettings};
+pub use watch::{HasMeta, ObjectRef, WatchSettings};
 pub use watcher::{WatchStats, Watcher};

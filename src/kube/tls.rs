@@ -9,23 +9,19 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore};
-use rustls::{SignatureScheme, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use crate::outbound::chain::Bounded;
+use crate::tls::{self, ServerVerifier, certificates, provider};
 
 /// Which server certificates to trust.
 pub(super) enum Roots {
     Store(RootCertStore),
-    /// `insecure-skip-tls-verify`: any certificate. Signatures are still checked.
+    /// `insecure-skip-tls-verify`: anybody.
     Anybody,
 }
 
@@ -59,20 +55,9 @@ impl TlsCell {
     }
 }
 
-/// Reads every certificate of a PEM file. An unreadable one is an error and not a missing root.
-pub(super) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("not pem: {error}"))?;
-    if certificates.is_empty() {
-        return Err("holds no certificate in pem".to_owned());
-    }
-    Ok(certificates)
-}
-
 pub(super) fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
-    for (at, certificate) in read_certificates(pem)?.into_iter().enumerate() {
+    for (at, certificate) in certificates(pem)?.into_iter().enumerate() {
         store.add(certificate).map_err(|error| format!("certificate {} is not usable: {error}", at + 1))?;
     }
     Ok(store)
@@ -100,69 +85,18 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 /// Builds the handshake settings. Fails if the key does not match the certificate.
 pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let verifier: Arc<dyn ServerCertVerifier> = match roots {
-        Roots::Store(store) => Arc::new(Bounded(verifier(store, provider)?)),
-        Roots::Anybody => Arc::new(BelieveAnybody(provider)),
+    let provider = provider();
+    let verifier = match roots {
+        Roots::Store(store) => ServerVerifier::new(Arc::new(store), Vec::new(), &provider)?,
+        Roots::Anybody => ServerVerifier::of_anybody(&provider),
     };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-        None => builder.with_no_client_auth(),
-    };
-    // Stated explicitly, so that no server or proxy tries HTTP/2.
+    let mut config = tls::client_config(verifier, identity)?;
+    // Said aloud, so that no server or proxy in between tries HTTP/2 with us.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-fn verifier(store: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
-    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
-    built.map(|verifier| verifier as _).map_err(|error| rustls::Error::General(error.to_string()))
-}
-
-/// Accepts any certificate whose holder has the private key.
-#[derive(Debug)]
-struct BelieveAnybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for BelieveAnybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The last connector of the chain: TLS over the transport of those before.
+/// The last link of the connector chain: TLS over whatever the links before made.
 pub(super) struct TlsConnector(pub(super) Option<TlsCell>);
 
 impl<In: Transport> Connector<In> for TlsConnector {

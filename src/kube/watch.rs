@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::error::{Error, Status};
+use crate::random::Random;
+use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 /// Items per page. kubectl uses 500 as well; with a typical 5 KB per object a page has 2.5 MB.
 pub(super) const PAGE_ITEMS: u32 = 500;
@@ -65,33 +67,7 @@ pub trait HasMeta {
     fn resource_version(&self) -> &str;
 }
 
-/// What happens to the objects of one namespace, or of the cluster.
-///
-/// `Init`, then the existing objects as `InitApply` or `Invalid`, then `InitDone`: objects that were known before and
-/// did not appear are deleted. `Init` may be followed by another `Init` if a list is interrupted. After `InitDone` come
-/// `Apply`, `Delete` and `Invalid`, until the next `Init`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event<T> {
-    Init {
-        namespace: Option<String>,
-    },
-    InitApply(T),
-    InitDone {
-        namespace: Option<String>,
-    },
-    Apply(T),
-    Delete(ObjectRef),
-    /// The object exists but is malformed. Others are not affected.
-    Invalid(InvalidObject),
-    /// A list failed and will be tried again after a pause. Until the next `InitDone` known objects may be outdated.
-    Unlisted {
-        error: String,
-        /// The API server forbids it.
-        is_denied: bool,
-    },
-}
-
-/// The identity of an object and its version.
+/// Which object, and at which version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectRef {
@@ -102,13 +78,7 @@ pub struct ObjectRef {
     pub resource_version: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidObject {
-    pub object: ObjectRef,
-    pub error: String,
-}
-
-/// A page of a list, with undecoded items.
+/// A page of a list, its items still text.
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
     #[serde(default)]
@@ -132,17 +102,20 @@ impl<'a> Page<'a> {
             .map_err(|source| Error::Decode { what: "a page of a list", source: Box::new(source) })
     }
 
-    pub(super) fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<T, InvalidObject>> + '_ {
+    pub(super) fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<T, UnreadableObject>> + '_ {
         let items = self.items.as_deref().unwrap_or_default();
         items.iter().map(|raw| decode_object(raw))
     }
 }
 
-fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, InvalidObject> {
-    serde_json::from_str(raw.get()).map_err(|error| InvalidObject { object: decode_ref(raw), error: error.to_string() })
+fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, UnreadableObject> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        let ObjectRef { namespace, name, .. } = decode_ref(raw);
+        UnreadableObject { namespace, name, error: error.to_string() }
+    })
 }
 
-/// Reads the text fields; returns an empty reference if the metadata is unreadable too.
+/// Reads the fields that are text. Returns an empty reference if the metadata is unreadable too.
 fn decode_ref(raw: &RawValue) -> ObjectRef {
     #[derive(Deserialize)]
     struct Named {
@@ -158,18 +131,22 @@ fn decode_ref(raw: &RawValue) -> ObjectRef {
     }
 }
 
-/// The content of one line of a watch.
+/// A line of a watch: the version that the watch has come to, and what happened unless it is a bookmark.
 #[derive(Debug)]
-pub(super) enum Line<T> {
-    Apply(T),
-    Delete(ObjectRef),
-    Invalid(InvalidObject),
-    Bookmark { resource_version: String },
+pub(super) struct Line<T> {
+    pub(super) resource_version: String,
+    pub(super) event: Option<WatchEvent<T>>,
+}
+
+/// Why a line says nothing of an object.
+#[derive(Debug)]
+pub(super) enum LineError {
+    /// The API server ends the watch.
     Failed(Status),
     Malformed(String),
 }
 
-pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
+pub(super) fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<Line<T>, LineError> {
     #[derive(Deserialize)]
     struct Wire<'a> {
         #[serde(rename = "type")]
@@ -177,20 +154,25 @@ pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
         #[serde(borrow)]
         object: &'a RawValue,
     }
-    let wire: Wire<'_> = match serde_json::from_slice(line) {
-        Ok(wire) => wire,
-        Err(error) => return Line::Malformed(error.to_string()),
-    };
+    let wire: Wire<'_> = serde_json::from_slice(line).map_err(|error| LineError::Malformed(error.to_string()))?;
     match wire.kind {
-        "ADDED" | "MODIFIED" => match decode_object(wire.object) {
-            Ok(object) => Line::Apply(object),
-            Err(invalid) => Line::Invalid(invalid),
-        },
-        // Only the key is needed, so the deletion of an unreadable object is understood as well.
-        "DELETED" => Line::Delete(decode_ref(wire.object)),
-        "BOOKMARK" => Line::Bookmark { resource_version: decode_ref(wire.object).resource_version },
-        "ERROR" => Line::Failed(Status::parse_event(wire.object.get().as_bytes())),
-        other => Line::Malformed(format!("unknown event type {other:?}")),
+        "ADDED" | "MODIFIED" => {
+            let object = decode_object::<T>(wire.object);
+            let resource_version = match &object {
+                Ok(object) => object.resource_version().to_owned(),
+                Err(_) => decode_ref(wire.object).resource_version,
+            };
+            let event = object.map_or_else(WatchEvent::Unreadable, WatchEvent::Changed);
+            Ok(Line { resource_version, event: Some(event) })
+        }
+        // Only the key is needed, so the deletion of an object that cannot be read is noticed too.
+        "DELETED" => {
+            let ObjectRef { namespace, name, uid, resource_version } = decode_ref(wire.object);
+            Ok(Line { resource_version, event: Some(WatchEvent::Deleted { namespace, name, uid }) })
+        }
+        "BOOKMARK" => Ok(Line { resource_version: decode_ref(wire.object).resource_version, event: None }),
+        "ERROR" => Err(LineError::Failed(Status::parse_event(wire.object.get().as_bytes()))),
+        other => Err(LineError::Malformed(format!("unknown event type {other:?}"))),
     }
 }
 
@@ -241,20 +223,6 @@ impl Lines {
     }
 }
 
-/// What to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// List; without a token, from the beginning.
-    List {
-        continue_token: Option<String>,
-        limit: u32,
-    },
-    Watch {
-        resource_version: String,
-        timeout_seconds: u32,
-    },
-}
-
 /// The state of one watch between two requests.
 pub(super) struct Machine {
     settings: WatchSettings,
@@ -267,8 +235,12 @@ pub(super) struct Machine {
     random: Random,
 }
 
-enum Phase {
+/// Which request is next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A page of a list, the first one without a token.
     List { continue_token: Option<String> },
+    /// A stream of what happened after this version.
     Watch { resource_version: String },
 }
 
@@ -284,16 +256,18 @@ impl Machine {
         }
     }
 
-    pub(super) fn step(&mut self) -> Step {
-        match &self.phase {
-            Phase::List { continue_token } => {
-                Step::List { continue_token: continue_token.clone(), limit: self.page_items }
-            }
-            Phase::Watch { resource_version } => Step::Watch {
-                resource_version: resource_version.clone(),
-                timeout_seconds: self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1),
-            },
-        }
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Items to ask for in a page of a list.
+    pub(super) fn page_items(&self) -> u32 {
+        self.page_items
+    }
+
+    /// After so many seconds the API server is to end the next stream.
+    pub(super) fn watch_seconds(&mut self) -> u32 {
+        self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1)
     }
 
     /// Records that a page was delivered; returns true if it was the last.
@@ -308,15 +282,15 @@ impl Machine {
         true
     }
 
-    /// Records that a line was read, after which the watch continues.
-    pub(super) fn line_read(&mut self, version: &str) {
+    /// A line was read: the watch goes on after it.
+    pub(super) fn line_read(&mut self, version: String) {
         self.faults = 0;
         self.bad_lines = 0;
-        if let Phase::Watch { resource_version } = &mut self.phase {
-            // An object too broken to have a version must not erase the known one.
-            if !version.is_empty() && resource_version != version {
-                version.clone_into(resource_version);
-            }
+        // An object too broken to have a version must not erase ours.
+        if let Phase::Watch { resource_version } = &mut self.phase
+            && !version.is_empty()
+        {
+            *resource_version = version;
         }
     }
 
@@ -377,7 +351,7 @@ impl Machine {
         let doubled = self.settings.pause_min.saturating_mul(1 << self.faults.min(16));
         self.faults = self.faults.saturating_add(1);
         let whole = doubled.min(max);
-        whole / 2 + whole.mul_f64(self.random.unit() / 2.0)
+        whole / 2 + whole / 2_000 * self.random.between(0, 1_000)
     }
 }
 
@@ -403,32 +377,6 @@ impl Complaints {
     }
 }
 
-/// xorshift64*: good enough for jitter, and a seed makes tests repeatable.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        // Zero would remain zero for ever.
-        Random(seed | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// In [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn between(&mut self, low: u32, high: u32) -> u32 {
-        low + (self.next() >> 32) as u32 % (high - low + 1)
-    }
-}
-
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
@@ -445,6 +393,12 @@ mod tests {
         size: u32,
     }
 
+    impl HasMeta for Thing {
+        fn resource_version(&self) -> &str {
+            &self.metadata.resource_version
+        }
+    }
+
     fn machine() -> Machine {
         Machine::new(WatchSettings::default(), 7)
     }
@@ -453,10 +407,10 @@ mod tests {
         assert!(machine.page_read(PageMeta { resource_version: version.into(), continue_token: String::new() }));
     }
 
-    fn version(machine: &mut Machine) -> Option<String> {
-        match machine.step() {
-            Step::Watch { resource_version, .. } => Some(resource_version),
-            Step::List { .. } => None,
+    fn version(machine: &Machine) -> Option<String> {
+        match machine.phase() {
+            Phase::Watch { resource_version } => Some(resource_version.clone()),
+            Phase::List { .. } => None,
         }
     }
 
@@ -476,9 +430,9 @@ mod tests {
         assert_eq!(items.len(), 4);
         assert_eq!(items[0].as_ref().expect("good").size, 1);
         let bad = items[1].as_ref().expect_err("bad");
-        assert_eq!((bad.object.to_string().as_str(), bad.object.resource_version.as_str()), ("n/b", "2"));
+        assert_eq!((bad.namespace.as_str(), bad.name.as_str()), ("n", "b"));
         assert!(bad.error.contains("invalid type"), "{}", bad.error);
-        assert_eq!(items[2].as_ref().expect_err("bad").object, ObjectRef::default());
+        assert_eq!(items[2].as_ref().expect_err("bad").name, "");
         assert_eq!(items[3].as_ref().expect("good").size, 3);
         assert_eq!(page.metadata.continue_token, "c");
         assert_eq!(Page::decode(br#"{"items":null}"#).expect("a page").items::<Thing>().count(), 0);
@@ -489,17 +443,20 @@ mod tests {
     fn lines_are_understood() {
         let line = |text: &str| decode_line::<Thing>(text.as_bytes());
         let object = r#"{"metadata":{"name":"a","resourceVersion":"5"},"size":"x"}"#;
-        assert!(matches!(line(&format!(r#"{{"type":"ADDED","object":{object}}}"#)),
-            Line::Invalid(i) if i.object.resource_version == "5"));
-        assert!(matches!(line(&format!(r#"{{"type":"DELETED","object":{object}}}"#)),
-            Line::Delete(key) if key.name == "a"));
-        assert!(matches!(line(&format!(r#"{{"type":"BOOKMARK","object":{object}}}"#)),
-            Line::Bookmark { resource_version } if resource_version == "5"));
+        for kind in ["ADDED", "DELETED", "BOOKMARK"] {
+            let line = line(&format!(r#"{{"type":"{kind}","object":{object}}}"#)).expect("readable");
+            assert_eq!(line.resource_version, "5");
+            match line.event {
+                Some(WatchEvent::Unreadable(object)) => assert_eq!((kind, &*object.name), ("ADDED", "a")),
+                Some(WatchEvent::Deleted { name, .. }) => assert_eq!((kind, &*name), ("DELETED", "a")),
+                other => assert_eq!((kind, other), ("BOOKMARK", None)),
+            }
+        }
         assert!(matches!(
             line(r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}"#),
-            Line::Failed(s) if s.code == 410));
+            Err(LineError::Failed(s)) if s.code == 410));
         for bad in ["", "{", "{\"type\":\"ADDED\"}", r#"{"type":"NEW","object":{}}"#, "\u{0}"] {
-            assert!(matches!(line(bad), Line::Malformed(_)), "{bad}");
+            assert!(matches!(line(bad), Err(LineError::Malformed(_))), "{bad}");
         }
     }
 
@@ -541,17 +498,14 @@ mod tests {
     #[test]
     fn pages_lead_to_a_watch() {
         let mut machine = machine();
-        assert_eq!(machine.step(), Step::List { continue_token: None, limit: PAGE_ITEMS });
+        assert_eq!(machine.phase(), &Phase::List { continue_token: None });
         let more = PageMeta { resource_version: "1".into(), continue_token: "t".into() };
         assert!(!machine.page_read(more));
-        assert_eq!(machine.step(), Step::List { continue_token: Some("t".into()), limit: PAGE_ITEMS });
+        assert_eq!(machine.phase(), &Phase::List { continue_token: Some("t".into()) });
         watching(&mut machine, "5");
+        assert_eq!(version(&machine).as_deref(), Some("5"));
         for _ in 0..100 {
-            let Step::Watch { resource_version, timeout_seconds } = machine.step() else {
-                panic!("a watch");
-            };
-            assert_eq!(resource_version, "5");
-            assert!((WATCH_SECONDS.0..=WATCH_SECONDS.1).contains(&timeout_seconds));
+            assert!((WATCH_SECONDS.0..=WATCH_SECONDS.1).contains(&machine.watch_seconds()));
         }
     }
 
@@ -559,14 +513,14 @@ mod tests {
     fn a_watch_resumes_after_what_it_read() {
         let mut machine = machine();
         watching(&mut machine, "5");
-        machine.line_read("6");
-        machine.line_read("");
+        machine.line_read("6".into());
+        machine.line_read(String::new());
         assert_eq!(machine.stream_ended(Duration::ZERO, 1), Duration::ZERO);
-        assert_eq!(version(&mut machine).as_deref(), Some("6"));
+        assert_eq!(version(&machine).as_deref(), Some("6"));
         assert_eq!(machine.stream_silent(), Duration::ZERO);
-        assert_eq!(version(&mut machine).as_deref(), Some("6"));
+        assert_eq!(version(&machine).as_deref(), Some("6"));
         assert!(machine.failed(&status(500)) > Duration::ZERO);
-        assert_eq!(version(&mut machine).as_deref(), Some("6"));
+        assert_eq!(version(&machine).as_deref(), Some("6"));
     }
 
     #[test]
@@ -574,7 +528,7 @@ mod tests {
         let mut machine = machine();
         watching(&mut machine, "5");
         assert_eq!(machine.failed(&status(410)), Duration::ZERO);
-        assert_eq!(version(&mut machine), None);
+        assert_eq!(version(&machine), None);
         watching(&mut machine, "6");
         let pause = machine.failed(&status(410));
         assert!(pause >= Duration::from_millis(500), "{pause:?}");
@@ -593,7 +547,7 @@ mod tests {
         }
         assert!(machine.failed(&status(404)) <= DENIED_PAUSE_MAX);
         watching(&mut machine, "6");
-        machine.line_read("7");
+        machine.line_read("7".into());
         assert!(machine.failed(&status(500)) <= settings.pause_min);
         let later: Error = Status::parse(429, Some(Duration::from_secs(40)), b"").into();
         assert_eq!(machine.failed(&later), Duration::from_secs(40));
@@ -614,21 +568,17 @@ mod tests {
         let mut machine = machine();
         watching(&mut machine, "5");
         machine.line_bad();
-        assert_eq!(version(&mut machine).as_deref(), Some("5"));
+        assert_eq!(version(&machine).as_deref(), Some("5"));
         machine.line_bad();
-        assert_eq!(version(&mut machine), None);
+        assert_eq!(version(&machine), None);
     }
 
     #[test]
     fn pages_shrink_when_too_large() {
         let mut machine = machine();
-        let mut limits = Vec::new();
-        while let Step::List { limit, .. } = machine.step() {
-            limits.push(limit);
-            let pause = machine.failed(&Error::TooLarge { limit_bytes: 1 });
-            if !pause.is_zero() {
-                break;
-            }
+        let mut limits = vec![machine.page_items()];
+        while machine.failed(&Error::TooLarge { limit_bytes: 1 }).is_zero() {
+            limits.push(machine.page_items());
         }
         assert_eq!(limits, [500, 250, 125, 62, 31, 15, 7, 3, 1]);
     }

@@ -1,8 +1,8 @@
 //! Threads that run watches and pass their events to an owner.
 //!
-//! Owns one thread and one stream per watched namespace (or one for the cluster), the log lines about their faults, and
-//! their counters. `watch` decides what to do next.
-//! Must not keep objects. The owner does, and finds out from `Init` and `InitDone` which were deleted.
+//! Owns: one thread and one stream per watched namespace (or one for all), the log lines about
+//! their faults, and their counters. What to do next is decided in `watch`.
+//! Must not: keep objects. The owner does, and notices what vanished by `ListStart` and `ListEnd`.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 use super::client::Client;
 use super::error::Error;
 use super::request::{ListOptions, Resource, WatchOptions};
-use super::watch::{Complaints, Event, HasMeta, Line, Lines, Machine, Page, Step, WatchSettings, decode_line};
+use super::watch::{Complaints, HasMeta, Line, LineError, Lines, Machine, Page, Phase, WatchSettings, decode_line};
+use crate::scaling::event::WatchEvent;
 
 /// Bytes of one read; equal to the transport's own buffer, so more would gain nothing.
 const READ_BYTES: usize = 16 * 1024;
@@ -78,7 +79,7 @@ impl Watcher {
     ) -> io::Result<Self>
     where
         T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
         Self::spawn_filtered(name, client, resource, namespaces, None, settings, sink)
     }
@@ -95,7 +96,7 @@ impl Watcher {
     ) -> io::Result<Self>
     where
         T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
         let namespaces: Vec<String> = namespace.into_iter().map(str::to_owned).collect();
         let selector = format!("metadata.name={object}");
@@ -114,7 +115,7 @@ impl Watcher {
     ) -> io::Result<Self>
     where
         T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(Event<T>) -> ControlFlow<()> + Clone + Send + 'static,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
         let mut watcher = Watcher { shared: Arc::default(), client: client.clone(), threads: Vec::new() };
         let all = [None];
@@ -206,12 +207,12 @@ impl<S> Task<S> {
     fn run<T>(&mut self)
     where
         T: DeserializeOwned + HasMeta,
-        S: FnMut(Event<T>) -> ControlFlow<()>,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
         while !self.is_stopped() {
-            let result = match self.machine.step() {
-                Step::List { continue_token, limit } => self.list(continue_token.as_deref(), limit),
-                Step::Watch { resource_version, timeout_seconds } => self.watch(&resource_version, timeout_seconds),
+            let result = match self.machine.phase().clone() {
+                Phase::List { continue_token } => self.list(continue_token.as_deref()),
+                Phase::Watch { resource_version } => self.watch(&resource_version),
             };
             let pause = match result {
                 Ok(()) => Duration::ZERO,
@@ -230,17 +231,22 @@ impl<S> Task<S> {
         debug!(watch = self.name.as_str(); "watch ended");
     }
 
+    fn scope(&self) -> String {
+        self.namespace.clone().unwrap_or_default()
+    }
+
     fn is_stopped(&self) -> bool {
         self.shared.stopped.load(Ordering::SeqCst) || self.client.watch_stop().is_set()
     }
 
     /// Reads one page of a list.
-    fn list<T>(&mut self, continue_token: Option<&str>, limit: u32) -> Result<(), Halt>
+    fn list<T>(&mut self, continue_token: Option<&str>) -> Result<(), Halt>
     where
         T: DeserializeOwned + HasMeta,
-        S: FnMut(Event<T>) -> ControlFlow<()>,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
         let field_selector = self.field_selector.as_deref();
+        let limit = self.machine.page_items();
         let options = ListOptions { limit, continue_token, field_selector, ..ListOptions::default() };
         let request = self.resource.list(self.namespace.as_deref(), &options);
         let body = request.map_err(Error::from).and_then(|request| self.client.send_for_watch(&request));
@@ -248,35 +254,26 @@ impl<S> Task<S> {
         let page = Page::decode(&body).map_err(|error| self.unlisted(&error))?;
         if continue_token.is_none() {
             self.shared.lists.fetch_add(1, Ordering::Relaxed);
-            let namespace = self.namespace.clone();
-            self.give(Event::Init { namespace })?;
+            self.give(WatchEvent::ListStart { scope: self.scope() })?;
         }
         for item in page.items::<T>() {
-            let event = match item {
-                Ok(object) => Event::InitApply(object),
-                Err(invalid) => {
-                    self.shared.invalid.fetch_add(1, Ordering::Relaxed);
-                    Event::Invalid(invalid)
-                }
-            };
-            self.give(event)?;
+            self.give(item.map_or_else(WatchEvent::Unreadable, WatchEvent::Listed))?;
         }
         if self.machine.page_read(page.metadata) {
-            let namespace = self.namespace.clone();
-            self.give(Event::InitDone { namespace })?;
+            self.give(WatchEvent::ListEnd { scope: self.scope() })?;
         }
         Ok(())
     }
 
-    /// Opens a stream and follows it until it ends.
-    fn watch<T>(&mut self, resource_version: &str, timeout_seconds: u32) -> Result<(), Halt>
+    /// Opens a stream and follows it to its end.
+    fn watch<T>(&mut self, resource_version: &str) -> Result<(), Halt>
     where
         T: DeserializeOwned + HasMeta,
-        S: FnMut(Event<T>) -> ControlFlow<()>,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
         let options = WatchOptions {
             resource_version: Some(resource_version),
-            timeout_seconds,
+            timeout_seconds: self.machine.watch_seconds(),
             field_selector: self.field_selector.as_deref(),
             ..WatchOptions::default()
         };
@@ -309,7 +306,7 @@ impl<S> Task<S> {
                 let line = match lines.next_line() {
                     Ok(Some(line)) => decode_line::<T>(line),
                     Ok(None) => break,
-                    Err(_) => Line::Malformed("the line is too long".to_owned()),
+                    Err(_) => Err(LineError::Malformed("the line is too long".to_owned())),
                 };
                 self.take_line(line)?;
                 count += 1;
@@ -320,31 +317,17 @@ impl<S> Task<S> {
         }
     }
 
-    fn take_line<T>(&mut self, line: Line<T>) -> Result<(), Halt>
+    fn take_line<T>(&mut self, line: Result<Line<T>, LineError>) -> Result<(), Halt>
     where
-        T: HasMeta,
-        S: FnMut(Event<T>) -> ControlFlow<()>,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
         match line {
-            Line::Apply(object) => {
-                self.machine.line_read(object.resource_version());
-                self.give(Event::Apply(object))
+            Ok(Line { resource_version, event }) => {
+                self.machine.line_read(resource_version);
+                event.map_or(Ok(()), |event| self.give(event))
             }
-            Line::Delete(key) => {
-                self.machine.line_read(&key.resource_version);
-                self.give(Event::Delete(key))
-            }
-            Line::Invalid(invalid) => {
-                self.shared.invalid.fetch_add(1, Ordering::Relaxed);
-                self.machine.line_read(&invalid.object.resource_version);
-                self.give(Event::Invalid(invalid))
-            }
-            Line::Bookmark { resource_version } => {
-                self.machine.line_read(&resource_version);
-                Ok(())
-            }
-            Line::Failed(status) => Err(self.fault("watch", &Error::from(status))),
-            Line::Malformed(problem) => {
+            Err(LineError::Failed(status)) => Err(self.fault("watch", &Error::from(status))),
+            Err(LineError::Malformed(problem)) => {
                 self.shared.faults.fetch_add(1, Ordering::Relaxed);
                 let pause = self.machine.line_bad();
                 self.complain("watch", &problem, "");
@@ -353,10 +336,13 @@ impl<S> Task<S> {
         }
     }
 
-    fn give<T>(&mut self, event: Event<T>) -> Result<(), Halt>
+    fn give<T>(&mut self, event: WatchEvent<T>) -> Result<(), Halt>
     where
-        S: FnMut(Event<T>) -> ControlFlow<()>,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
+        if matches!(event, WatchEvent::Unreadable(_)) {
+            self.shared.invalid.fetch_add(1, Ordering::Relaxed);
+        }
         match (self.sink)(event) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Halt::Stop),
@@ -366,7 +352,7 @@ impl<S> Task<S> {
     /// Handles a failure that leaves the owner without a list.
     fn unlisted<T>(&mut self, error: &Error) -> Halt
     where
-        S: FnMut(Event<T>) -> ControlFlow<()>,
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
         let halt = self.fault("list", error);
         // A failure that is retried immediately is not reported.
@@ -374,7 +360,7 @@ impl<S> Task<S> {
             return halt;
         }
         let is_denied = error.is_forbidden();
-        match self.give(Event::Unlisted { error: error.to_string(), is_denied }) {
+        match self.give(WatchEvent::ListFailed { error: error.to_string(), is_denied }) {
             Ok(()) => halt,
             Err(stop) => stop,
         }

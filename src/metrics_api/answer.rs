@@ -1,4 +1,4 @@
-//! What came back: a body as a number, or what is wrong with it.
+//! Parses a response body into a number, or into what is wrong with it.
 //!
 //! Pure and safe on any bytes. The same fault gives the same text, and no text quotes the body: see
 //! [`crate::prometheus::answer`].
@@ -17,18 +17,18 @@ use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::BodyFormat;
 use crate::wire::quantity::parse_milli;
 
-/// Bytes of a location that are quoted.
+/// Upper bound on the bytes of a location that are quoted.
 const LOCATION_MAX: usize = 200;
 
-/// Bytes of a text that may be a number.
+/// Upper bound on the bytes of a text that may be a number.
 const NUMBER_MAX: usize = 400;
 
-/// Reads an answer. `asked` names server and path in errors; `body` is decompressed and may end after
-/// [`BODY_MAX`] + 1 bytes.
+/// Parses a response. `asked` names server and path in errors; `body` is decompressed and may end after [`BODY_MAX`] +
+/// 1 bytes.
 ///
 /// # Errors
-/// `Status` when it is not 200, `Response` when the body is not of the format, `Query` when the number
-/// is not where `location` says.
+/// `Status` if it is not 200, `Response` if the body does not have the format, `Query` if `location` does not lead to a
+/// number.
 pub fn parse(asked: &str, status: u16, body: &[u8], format: BodyFormat, location: &str) -> Result<f64, PollError> {
     if status != 200 {
         return Err(bare_status(asked, status, body));
@@ -96,7 +96,7 @@ fn json_number(value: Raw<'_>) -> Result<f64, String> {
     })
 }
 
-/// A number, or text that is one or a quantity.
+/// Returns a number, also from text that is a number or a quantity.
 fn number(value: &Value) -> Result<f64, String> {
     let what = match value {
         Value::Number(number) => return number.as_f64().ok_or_else(|| "a number out of range is there".to_owned()),
@@ -106,7 +106,7 @@ fn number(value: &Value) -> Result<f64, String> {
             if let Some(number) = text.parse::<f64>().ok().filter(|_| is_plain) {
                 return Ok(number);
             }
-            // A quantity has 15 digits that count; beyond them it is no metric.
+            // A metric needs no more than 15 significant digits of a quantity.
             #[expect(clippy::cast_precision_loss)]
             if let Some(milli) = parse_milli(text) {
                 return Ok(milli as f64 / 1000.0);

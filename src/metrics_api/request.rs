@@ -1,8 +1,8 @@
-//! What to send: one GET, with what authenticates it.
+//! Builds the request: one GET with its authentication.
 //!
 //! Pure. Must not put a parameter's value into an error text.
 
-use crate::encode::{base64_encode, escape, percent_decode};
+use crate::encode::escape;
 use crate::formats::url::Url;
 use crate::polling::auth::{Auth, is_header_name};
 use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
@@ -10,11 +10,11 @@ use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{ApiKeyPlace, AuthMode, MetricsApiSource};
 
-/// Builds the request to `url`. `authentication` names the (Cluster)TriggerAuthentication that gave
-/// `parameters`, for error texts; `None` when the trigger refers to none.
+/// Builds the request to `url`. `authentication` names the (Cluster)TriggerAuthentication that provided `parameters`,
+/// for error texts; `None` if the trigger refers to none.
 ///
 /// # Errors
-/// `Authentication` when a mode lacks a parameter.
+/// `Authentication` if a mode lacks a parameter.
 pub fn build(
     source: &MetricsApiSource,
     url: &Url,
@@ -26,16 +26,8 @@ pub fn build(
     let mut headers = vec![Header { name: "Accept".into(), value: "*/*".into(), secret: false }];
     if let Some(credentials) = auth.header(&modes)? {
         headers.push(credentials);
-    } else if let Some(user) = &url.user {
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        let mut bytes = percent_decode(name);
-        bytes.push(b':');
-        bytes.extend(percent_decode(password));
-        headers.push(Header {
-            name: "Authorization".into(),
-            value: format!("Basic {}", base64_encode(&bytes)),
-            secret: true,
-        });
+    } else if let Some(value) = url.basic_credentials() {
+        headers.push(Header { name: "Authorization".into(), value, secret: true });
     }
     let mut query = url.query.clone();
     if modes.contains(&AuthMode::ApiKey) {
@@ -78,7 +70,7 @@ pub fn build(
     Ok(Request { method: Method::Get, url: format!("{server}{}{query}", url.path), headers, form: None, tls, server })
 }
 
-/// Why a URL that the definition let pass cannot be asked after all.
+/// Returns the error for a URL that passed validation but cannot be queried.
 pub(super) fn unusable(what: &str) -> PollError {
     failed(ErrorClass::Configuration, format!("url {what}"))
 }
@@ -117,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_where_they_are_told_to() {
+    fn credentials_go_to_the_configured_place() {
         use AuthMode::{Basic, Bearer};
         let own = |key: &str, place, name: &str| ApiKey {
             key: Some(key.to_owned()),
@@ -155,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told() {
+    fn missing_parameters_are_reported() {
         let of = |modes: &[AuthMode], pairs| sent(&source(modes, ApiKey::default()), pairs).unwrap_err();
         let text = of(&[AuthMode::ApiKey], &[]);
         assert_eq!(text, "authMode apiKey needs parameter apiKey, which TriggerAuthentication shop/api does not set");
@@ -165,16 +157,5 @@ mod tests {
         assert_eq!(text, "parameter keyParamName is not a usable header name (TriggerAuthentication shop/api)");
         assert!(of(&[AuthMode::ApiKey], &[("apiKey", "k\nx")]).contains("line break"));
         assert!(of(&[AuthMode::Tls], &[("cert", "c")]).contains("parameter key"));
-    }
-
-    #[test]
-    fn urls() {
-        let url = Url::parse("HTTP://u:p@[::1]:8080/a/ü?b=ö#c").unwrap();
-        assert_eq!((url.server().as_str(), url.path.as_str()), ("http://[::1]:8080", "/a/%C3%BC"));
-        assert_eq!((url.query.as_deref(), url.user.as_deref()), (Some("b=%C3%B6"), Some("u:p")));
-        assert_eq!(Url::parse("http://a?b").unwrap().path, "/");
-        for text in ["", "a", "ftp://a", "http://", "http://:80", "http://a:b", "http://a b", "http://a:99999"] {
-            assert_eq!(Url::parse(text), None, "{text}");
-        }
     }
 }

@@ -1,6 +1,7 @@
-//! One number of one server, or of every ready endpoint of a Service together.
+//! Queries one server for a number, or every ready endpoint of a Service for an aggregate.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -14,38 +15,37 @@ use crate::polling::{Parameters, failed};
 use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{AggregationFunction, MetricsApiSource, ServiceAggregation};
 
-/// Endpoints asked at once, as in KEDA.
+/// Concurrent requests to endpoints, as in KEDA.
 const AT_ONCE: usize = 5;
 
-/// Where the endpoints of Services come from. Calls block and have their own time limits.
+/// Looks up the endpoints of Services. Calls block and have their own time limits.
 pub trait ServiceSource: Send + Sync {
     /// # Errors
-    /// `NotFound` when there is no such Service.
+    /// `NotFound` if there is no such Service.
     fn endpoints(&self, namespace: &str, service: &str) -> Result<Endpoints, FetchError>;
 }
 
-/// A Service, as far as it says whom to ask.
+/// The parts of a Service that determine its endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Names and ports of the Service itself.
+    /// Names and numbers of the Service's ports.
     pub ports: Vec<(String, u16)>,
     pub slices: Vec<Slice>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
-    /// Names as the Service has them, and the ports of the pods.
+    /// Names of the Service's ports, and the pods' port numbers.
     pub ports: Vec<(String, u16)>,
-    /// Addresses of ready endpoints, without brackets.
+    /// Addresses of ready endpoints; IPv6 without brackets.
     pub ready: Vec<String>,
 }
 
 impl Endpoints {
-    /// The URL with each ready address in place of the Service; sorted, each once.
+    /// Returns the URL with each ready address in place of the Service; sorted, without duplicates.
     ///
-    /// The URL's port is the Service's, which says the port of the pods. One that the Service does not
-    /// have is taken for the pods' own, as KEDA does. Without any the scheme decides: by its usual
-    /// port, then by its name.
+    /// The URL's port is the Service's, which is mapped to the pods' port. A port that the Service does not have is
+    /// used directly, as in KEDA. Without a port the scheme decides: by its default port, then by its name.
     fn urls(&self, url: &Url) -> Vec<Url> {
         let usual = if url.scheme == "https" { 443 } else { 80 };
         let wanted = url.port.unwrap_or(usual);
@@ -74,40 +74,61 @@ impl Endpoints {
     }
 }
 
-/// Asks, and reads the answer. Blocks up to the source's time limit, and before it for the endpoints of a Service.
-#[must_use]
+/// Asks, and hands over what the answer says, within the source's time limit. One number is asked for at once; for the
+/// endpoints of a Service this waits, and before it for their list.
 pub fn ask(
     transport: &Transport,
     services: &dyn ServiceSource,
-    source: &MetricsApiSource,
+    source: Arc<MetricsApiSource>,
     authentication: Option<&str>,
     parameters: &Parameters,
-) -> Answer {
-    let limit = source.timeout.filter(|limit| !limit.is_zero()).unwrap_or(transport.default_timeout());
-    let one = |url: &Url, deadline: Instant| {
-        let request = build(source, url, authentication, parameters)?;
-        let read = |reply: Reply| {
-            let asked = format!("{}{}", reply.server, url.path);
-            answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
-        };
-        transport.exchange_and_read_by(&request, limit, deadline, read)?
+    done: impl FnOnce(Answer) + Send + 'static,
+) {
+    let end = |result: Result<f64, PollError>| done(result.map_or_else(Answer::Failed, Answer::Value));
+    let url = match Url::parse(&source.url) {
+        Ok(url) => url,
+        Err(what) => return end(Err(unusable(&what))),
     };
-    let result =
-        Url::parse(&source.url).ok_or_else(|| unusable("cannot be asked")).and_then(|url| match &source.aggregation {
-            None => one(&url, Instant::now() + limit),
-            Some(aggregation) => {
-                let urls = endpoints(services, aggregation)?.urls(&url);
-                if urls.is_empty() {
-                    let ServiceAggregation { namespace, service, .. } = aggregation;
-                    let message =
-                        format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
-                    return Err(failed(ErrorClass::Connect, message));
-                }
-                let deadline = Instant::now() + limit;
-                aggregate(aggregation.function, all(&urls, deadline, &|url| one(url, deadline)))
-            }
-        });
-    result.map_or_else(Answer::Failed, Answer::Value)
+    if let Some(aggregation) = &source.aggregation {
+        return end(ask_all(transport, services, &source, aggregation, &url, authentication, parameters));
+    }
+    match build(&source, &url, authentication, parameters) {
+        Ok(request) => {
+            let timeout = source.timeout;
+            let read = move |reply: Reply| read(&reply, &url, &source);
+            transport.ask(request, timeout, read, |result| end(result.and_then(|number| number)));
+        }
+        Err(error) => end(Err(error)),
+    }
+}
+
+fn read(reply: &Reply, url: &Url, source: &MetricsApiSource) -> Result<f64, PollError> {
+    let asked = format!("{}{}", reply.server, url.path);
+    answer::parse(&asked, reply.status, &reply.body, source.format, &source.value_location)
+}
+
+fn ask_all(
+    transport: &Transport,
+    services: &dyn ServiceSource,
+    source: &MetricsApiSource,
+    aggregation: &ServiceAggregation,
+    url: &Url,
+    authentication: Option<&str>,
+    parameters: &Parameters,
+) -> Result<f64, PollError> {
+    let urls = endpoints(services, aggregation)?.urls(url);
+    if urls.is_empty() {
+        let ServiceAggregation { namespace, service, .. } = aggregation;
+        let message = format!("Service {namespace}/{service} has no ready endpoint with the port of the url");
+        return Err(failed(ErrorClass::Connect, message));
+    }
+    let limit = transport.limit(source.timeout);
+    let deadline = Instant::now() + limit;
+    let one = |url: &Url| {
+        let request = build(source, url, authentication, parameters)?;
+        transport.exchange(request, limit, deadline, |reply| read(&reply, url, source))?
+    };
+    aggregate(aggregation.function, all(&urls, deadline, &one))
 }
 
 fn endpoints(services: &dyn ServiceSource, aggregation: &ServiceAggregation) -> Result<Endpoints, PollError> {
@@ -123,7 +144,7 @@ fn endpoints(services: &dyn ServiceSource, aggregation: &ServiceAggregation) -> 
     })
 }
 
-/// Asks them, some at once, all by the deadline. One result each.
+/// Queries all endpoints, several at once, until the deadline. Returns one result each.
 fn all(
     urls: &[Url],
     deadline: Instant,
@@ -143,7 +164,7 @@ fn all(
         results
     };
     thread::scope(|scope| {
-        // This thread is one of them.
+        // The calling thread does its share.
         let others: Vec<_> = (1..AT_ONCE.min(urls.len())).map(|_| scope.spawn(work)).collect();
         let mut results = work();
         results.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
@@ -151,8 +172,8 @@ fn all(
     })
 }
 
-/// An endpoint without an answer is an error: without its share a sum is too small, which scales in, and the highest or the
-/// lowest may be its own. An average of four in five is good enough, since pods come and go.
+/// A missing endpoint is an error: a sum without its share is too small, which scales in, and it may have the maximum
+/// or the minimum. For an average, four in five suffice, since pods come and go.
 fn aggregate(function: AggregationFunction, results: Vec<Result<f64, PollError>>) -> Result<f64, PollError> {
     let count = results.len();
     let (values, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
@@ -162,7 +183,7 @@ fn aggregate(function: AggregationFunction, results: Vec<Result<f64, PollError>>
         AggregationFunction::Sum | AggregationFunction::Max | AggregationFunction::Min => errors.is_empty(),
     };
     if !is_enough {
-        // The same one whoever was faster, and no number of those that failed, which would make a new text each time.
+        // The error is the same whichever was first, and does not count the failures, which would make each text new.
         let first = errors.into_iter().filter_map(Result::err).min_by(|a, b| a.message.cmp(&b.message));
         let first = first.unwrap_or_else(|| failed(ErrorClass::Timeout, "nobody was asked"));
         let message = format!("not enough of {count} endpoints answered with a number: {}", first.message);
@@ -172,7 +193,7 @@ fn aggregate(function: AggregationFunction, results: Vec<Result<f64, PollError>>
         AggregationFunction::Sum => values.iter().sum(),
         AggregationFunction::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         AggregationFunction::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
-        // Before the sum, which might overflow.
+        // Dividing first avoids an overflow of the sum.
         #[expect(clippy::cast_precision_loss)]
         AggregationFunction::Average => values.iter().map(|value| value / values.len() as f64).sum::<f64>(),
     };
@@ -223,7 +244,7 @@ mod tests {
         let some = || vec![Ok(2.0), fault("b"), Ok(4.0), Ok(9.0)];
         for (function, expected) in [(Average, 5.0), (Sum, 15.0), (Max, 9.0), (Min, 2.0)] {
             assert_eq!(aggregate(function, vec![Ok(2.0), Ok(4.0), Ok(9.0)]), Ok(expected), "{function:?}");
-            // An error holds, where a part of them would scale in.
+            // An error holds the replicas; a partial aggregate would scale in.
             let error = aggregate(function, some()).unwrap_err();
             assert_eq!(error.message, "not enough of 4 endpoints answered with a number: b", "{function:?}");
         }
@@ -238,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_asked_once_and_not_too_late() {
+    fn each_endpoint_is_asked_once_and_before_the_deadline() {
         let urls: Vec<Url> = (1..=40).map(|port| Url::parse(&format!("http://a:{port}")).unwrap()).collect();
         let port = |url: &Url| Ok(f64::from(url.port.unwrap_or_default()));
         let asked = all(&urls, Instant::now() + Duration::from_secs(60), &port);

@@ -16,8 +16,8 @@ const FRESH: Duration = Duration::from_secs(30);
 /// Addresses up to this age are used while name servers do not answer, so that scaling survives their restart.
 const USABLE: Duration = Duration::from_secs(300);
 
-/// With such addresses a request does not wait longer than this for new ones.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// With such addresses at hand nobody waits longer than this for new ones.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// After a failed connection a name is looked up again no sooner than this after the last look-up.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
@@ -51,11 +51,11 @@ pub enum Failure {
     Late,
 }
 
-pub(super) type Addresses = Arc<[IpAddr]>;
+pub(crate) type Addresses = Arc<[IpAddr]>;
 
 /// The result of looking for a name.
 #[derive(Debug, PartialEq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     Known(Addresses),
     Failed(Failure),
     /// A look-up is needed; the addresses can be used if it takes long.

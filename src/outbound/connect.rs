@@ -52,9 +52,9 @@ impl Guard {
         Self { names, rules: None, proxy: None }
     }
 
-    /// For servers that users chose, through this proxy if there is one.
-    pub(crate) fn judging(names: Arc<Names>, rules: Arc<Rules>, proxy: Option<&ureq::Proxy>) -> Self {
-        let proxy = proxy.map(|proxy| (proxy.host().to_ascii_lowercase(), proxy.port()));
+    /// For servers that others chose, through this proxy.
+    pub(crate) fn judging(names: Arc<Names>, rules: Arc<Rules>, proxy: &ureq::Proxy) -> Self {
+        let proxy = Some((proxy.host().to_ascii_lowercase(), proxy.port()));
         Self { names, rules: Some(rules), proxy }
     }
 
@@ -62,28 +62,43 @@ impl Guard {
         let (host, port) = place(uri).ok_or_else(|| Error::BadUri("it names no host and port".to_owned()))?;
         let addresses: Arc<[IpAddr]> = match host.parse() {
             Ok(address) => Arc::from([address]),
-            Err(_) => self.names.addresses(host, within).map_err(|failure| match failure {
-                Failure::NoSuchHost => Error::HostNotFound,
-                Failure::Passing => Error::Other(Box::new(Unresolved)),
-                Failure::Late => Error::Timeout(late),
-            })?,
+            Err(_) => self.names.addresses(host, within).map_err(|failure| unresolved(failure, late))?,
         };
         let is_proxy = self.proxy.as_ref().is_some_and(|(name, at)| name.eq_ignore_ascii_case(host) && *at == port);
         let rules = self.rules.as_deref().filter(|_| !is_proxy);
         let mut result = self.empty();
-        let mut first: Option<Refused> = None;
-        for address in addresses.iter().map(|address| SocketAddr::new(*address, port)) {
-            match rules.map_or(Ok(()), |rules| rules.judge(address)) {
-                Ok(()) if result.len() < ADDRESSES_MAX => result.push(address),
-                Ok(()) => {}
-                Err(refused) => first = first.or(Some(refused)),
-            }
+        judged(rules, &addresses, port)?.into_iter().for_each(|address| result.push(address));
+        Ok(result)
+    }
+}
+
+/// Those addresses of a name that may be connected to, in their order.
+///
+/// # Errors
+/// When there is none, and why.
+pub(crate) fn judged(rules: Option<&Rules>, addresses: &[IpAddr], port: u16) -> Result<Vec<SocketAddr>, Error> {
+    let mut result = Vec::new();
+    let mut first: Option<Refused> = None;
+    for address in addresses.iter().map(|address| SocketAddr::new(*address, port)) {
+        match rules.map_or(Ok(()), |rules| rules.judge(address)) {
+            Ok(()) if result.len() < ADDRESSES_MAX => result.push(address),
+            Ok(()) => {}
+            Err(refused) => first = first.or(Some(refused)),
         }
-        match first {
-            Some(refused) if result.is_empty() => Err(Error::Other(Box::new(refused))),
-            _ if result.is_empty() => Err(Error::HostNotFound),
-            _ => Ok(result),
-        }
+    }
+    match first {
+        Some(refused) if result.is_empty() => Err(Error::Other(Box::new(refused))),
+        _ if result.is_empty() => Err(Error::HostNotFound),
+        _ => Ok(result),
+    }
+}
+
+/// In the library's words.
+pub(crate) fn unresolved(failure: Failure, late: Timeout) -> Error {
+    match failure {
+        Failure::NoSuchHost => Error::HostNotFound,
+        Failure::Passing => Error::Other(Box::new(Unresolved)),
+        Failure::Late => Error::Timeout(late),
     }
 }
 
@@ -100,8 +115,8 @@ impl Resolver for Guard {
     }
 }
 
-/// Returns the host without brackets, and the port.
-fn place(uri: &Uri) -> Option<(&str, u16)> {
+/// Host without brackets, and port.
+pub(crate) fn place(uri: &Uri) -> Option<(&str, u16)> {
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
     let usual = match uri.scheme_str()? {
         "http" => 80,

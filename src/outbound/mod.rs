@@ -1,9 +1,7 @@
-//! All outbound connections pass here: names are resolved, addresses judged, and the certificates that servers present
-//! bounded.
+//! What every connection out of the process goes through: names become addresses, and addresses are judged.
 //!
-//! Pure: [`book`] (known names, and which is looked up next), [`networks`] (which addresses may be contacted),
-//! [`chain`] (the bounds of certificate chains). Shell: [`names`] (the threads that look up), [`connect`] (the link to
-//! the HTTP library).
+//! Pure: [`book`] (what is known of names, and who is looked up next), [`networks`] (which addresses may be asked).
+//! Shell: [`names`] (the threads that look up), [`connect`] (both as the HTTP library wants them).
 //!
 //! Used by [`crate::kube`], whose server the operator chose, so that it is not judged, and by [`crate::polling`], whose
 //! servers are chosen by anybody who may write a ScaledObject.
@@ -11,7 +9,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod book;
-pub(crate) mod chain;
 pub(crate) mod connect;
 pub mod names;
 pub mod networks;

@@ -11,9 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::book::{Addresses, Book, Look, PATIENCE};
+use super::book::{Addresses, Book};
 
 pub use super::book::Failure;
+pub(crate) use super::book::{Look, PATIENCE};
 
 /// Threads for the names of metric servers: one is reserved for names that have had addresses, another for other
 /// domains than a slow one, see [`super::book`]. With working name servers one is enough for a thousand names a second.
@@ -43,8 +44,12 @@ struct Shared {
     work: Condvar,
 }
 
+/// Is called on the thread that looked a name up.
+type Listener = dyn Fn() + Send + Sync;
+
 struct State {
     book: Book,
+    listeners: Vec<Arc<Listener>>,
     threads: usize,
     closed: bool,
 }
@@ -62,7 +67,7 @@ impl Names {
         threads: usize,
         look_up: impl Fn(&str) -> Result<Vec<IpAddr>, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let state = State { book: Book::new(threads.max(1)), threads: 0, closed: false };
+        let state = State { book: Book::new(threads.max(1)), listeners: Vec::new(), threads: 0, closed: false };
         let shared = Shared {
             look_up: Box::new(look_up),
             threads_max: threads.max(1),
@@ -94,9 +99,7 @@ impl Names {
             };
             if !waits {
                 waits = true;
-                state.book.join(&name, now);
-                self.shared.staff(&mut state);
-                self.shared.work.notify_one();
+                self.shared.join(&mut state, &name, now);
             }
             let limit = if usable.is_some() { within.min(PATIENCE) } else { within };
             let left = limit.saturating_sub(now.saturating_duration_since(started));
@@ -111,7 +114,33 @@ impl Names {
         result
     }
 
-    /// Records that a connection to an address of this name failed. Returns whether a new look-up may find others.
+    /// Looks without waiting. Whoever gets [`Look::Wanted`] for the first time waits from then on, until he calls
+    /// [`Self::leave`]; `waits` says that he does already.
+    pub(crate) fn look(&self, name: &str, waits: bool) -> Look {
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Look::Failed(Failure::NoSuchHost);
+        }
+        let name = name.to_ascii_lowercase();
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        let look = state.book.look(&name, now);
+        if matches!(look, Look::Wanted(_)) && !waits {
+            self.shared.join(&mut state, &name, now);
+        }
+        look
+    }
+
+    /// Ends the waiting for a name that [`Self::look`] began.
+    pub(crate) fn leave(&self, name: &str) {
+        self.shared.lock().book.leave(&name.to_ascii_lowercase());
+    }
+
+    /// Calls this after each look-up from now on.
+    pub(crate) fn on_end(&self, listener: Arc<dyn Fn() + Send + Sync>) {
+        self.shared.lock().listeners.push(listener);
+    }
+
+    /// A connection to an address of this name failed. Whether a new look-up may bring others.
     pub(crate) fn suspect(&self, name: &str) -> bool {
         self.shared.lock().book.suspect(&name.to_ascii_lowercase(), Instant::now())
     }
@@ -141,7 +170,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts one more thread if there is a name for it and the maximum allows it. If that fails, requests time out.
+    /// Somebody waits for the name from now on.
+    fn join(self: &Arc<Self>, state: &mut State, name: &str, now: Instant) {
+        state.book.join(name, now);
+        self.staff(state);
+        self.work.notify_one();
+    }
+
+    /// One more thread for one more name, as long as there may be one. Where none can be started, whoever asks is late.
     fn staff(self: &Arc<Self>, state: &mut State) {
         if state.threads >= self.threads_max.min(state.book.wanted()) {
             return;
@@ -170,6 +206,12 @@ impl Shared {
             self.ended.notify_all();
             // Names that could not run beside this one may start now.
             self.work.notify_all();
+            if !state.listeners.is_empty() {
+                let listeners = state.listeners.clone();
+                drop(state);
+                listeners.iter().for_each(|listener| listener());
+                state = self.lock();
+            }
         }
         state.threads -= 1;
     }

@@ -1,9 +1,11 @@
 //! The polling engine: from a poll job to its answer, whatever kind of server gives it.
 //!
-//! Pure: [`request`] (what is sent), [`env`] (a container's variables), [`proxy`] (who is asked through whom),
-//! [`fault`] (errors in words). Shell: [`transport`] (HTTP and TLS), [`credentials`] (authentication parameters,
-//! fetched through a trait), [`poller`] (threads), `turn` (large answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask
-//! and how to read the answer.
+//! Pure: [`request`] (what is sent), `exchange` (HTTP as bytes), `redirect` (where a request goes next), [`env`] (a
+//! container's variables), [`proxy`] (who is asked through whom), [`fault`] (errors in words). Shell: [`transport`] (the
+//! way in), `engine` (the thread that drives all requests), `link` (one connection), `workers` (threads for what may
+//! wait), `proxied` (requests through a proxy), [`credentials`] (authentication parameters, fetched through a trait),
+//! [`poller`] (polls under way), `turn` (large answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`]
+//! know what to ask and how to read the answer.
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.
 
@@ -13,14 +15,20 @@ pub(crate) mod auth;
 mod cache;
 mod connector;
 pub mod credentials;
+mod engine;
 pub mod env;
+mod exchange;
 pub mod fault;
+mod link;
 pub mod poller;
+mod proxied;
 pub mod proxy;
+mod redirect;
 pub mod request;
 pub mod tls;
 pub mod transport;
 mod turn;
+mod workers;
 
 use std::collections::BTreeMap;
 

@@ -1,16 +1,13 @@
-//! The poll threads: a job in, an answer out.
+//! Polls under way: a job in, an answer out, counted.
 //!
-//! Owns its threads and their counters. How many jobs are out, and to which server, is decided by who
-//! fills the queue.
+//! Owns the counters. How many jobs are out, and to which server, is decided by who hands them in.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use crate::scaling::event::{Answer, PollDone, PollJob};
+use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
@@ -34,7 +31,7 @@ pub const OUTCOMES: [&str; 14] = [
 /// 1 to 50 ms, the default time limit is 3 s.
 pub const LATENCY_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 3_000];
 
-/// Counters, read while threads count.
+/// Counters, read while polls are counted.
 #[derive(Debug, Default)]
 pub struct PollStats {
     outcomes: [AtomicU64; OUTCOMES.len()],
@@ -71,14 +68,22 @@ impl PollStats {
     }
 
     fn count(&self, done: &PollDone) {
-        let outcome = outcome(&done.answer);
-        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
-            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        match &done.split {
+            None => self.count_outcome(&done.answer),
+            Some(Split::Each(answers)) => answers.iter().for_each(|(_, answer)| self.count_outcome(answer)),
+            Some(Split::Singly) => {}
         }
         let at = LATENCY_BOUNDS_MS.iter().position(|bound| done.latency <= Duration::from_millis(*bound));
         self.buckets[at.unwrap_or(LATENCY_BOUNDS_MS.len())].fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(done.latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn count_outcome(&self, answer: &Answer) {
+        let outcome = outcome(answer);
+        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
+            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -92,43 +97,40 @@ pub fn outcome(answer: &Answer) -> &'static str {
     }
 }
 
-/// Does one job, blocking for as long as that takes.
-pub type Ask = dyn Fn(&PollJob) -> PollDone + Send + Sync;
+/// Takes what came of a job. May block, for as long as all other polls can wait.
+pub type Done = Box<dyn FnOnce(PollDone) + Send>;
 
-/// The running threads.
+/// Does one job and calls back, at once or later, from any thread.
+pub type Begin = dyn Fn(PollJob, Done) + Send + Sync;
+
+/// The polls of the daemon.
 pub struct Pollers {
+    begin: Arc<Begin>,
+    sink: Arc<dyn Fn(PollDone) + Send + Sync>,
     stats: Arc<PollStats>,
-    stopping: Arc<AtomicBool>,
-    /// Closed when the last thread has ended; nothing is ever sent.
+    /// Each poll under way has a copy; nothing is ever sent.
+    alive: mpsc::Sender<()>,
     ended: Receiver<()>,
 }
 
 impl Pollers {
-    /// Starts `threads` threads named `poll-0` and on. They end when `jobs` closes. `sink` may block.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
-    pub fn start(
-        threads: usize,
-        ask: &Arc<Ask>,
-        jobs: Receiver<PollJob>,
-        sink: impl Fn(PollDone) + Send + Sync + 'static,
-    ) -> io::Result<Self> {
-        let (jobs, sink) = (Arc::new(Mutex::new(jobs)), Arc::new(sink));
-        let (stats, stopping) = (Arc::new(PollStats::default()), Arc::new(AtomicBool::new(false)));
+    /// `sink` may block, as [`Done`] may.
+    pub fn new(begin: Arc<Begin>, sink: impl Fn(PollDone) + Send + Sync + 'static) -> Self {
         let (alive, ended) = mpsc::channel();
-        for number in 0..threads.max(1) {
-            let worker = Worker {
-                ask: Arc::clone(ask),
-                jobs: Arc::clone(&jobs),
-                stats: Arc::clone(&stats),
-                stopping: Arc::clone(&stopping),
-                _alive: alive.clone(),
-            };
-            let sink = Arc::clone(&sink);
-            thread::Builder::new().name(format!("poll-{number}")).spawn(move || worker.run(&*sink))?;
-        }
-        Ok(Self { stats, stopping, ended })
+        Self { begin, sink: Arc::new(sink), stats: Arc::default(), alive, ended }
+    }
+
+    /// Begins this job.
+    pub fn take(&self, job: PollJob) {
+        let (stats, sink, alive) = (Arc::clone(&self.stats), Arc::clone(&self.sink), self.alive.clone());
+        stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        let done = move |done| {
+            stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+            stats.count(&done);
+            sink(done);
+            drop(alive);
+        };
+        (self.begin)(job, Box::new(done));
     }
 
     #[must_use]
@@ -136,38 +138,11 @@ impl Pollers {
         Arc::clone(&self.stats)
     }
 
-    /// After the queue was closed: drops jobs that have not begun and waits for those that have. Whether
-    /// all threads ended in time; the others end with their request's time limit.
+    /// Waits for the polls that are under way. Whether all have ended in time; the others end with their time limit.
     #[must_use]
     pub fn stop(self, within: Duration) -> bool {
-        self.stopping.store(true, Ordering::Relaxed);
+        drop(self.alive);
         matches!(self.ended.recv_timeout(within), Err(RecvTimeoutError::Disconnected))
-    }
-}
-
-struct Worker {
-    ask: Arc<Ask>,
-    /// Locked only to take a job, so that one thread waits for the queue and the others for the lock.
-    jobs: Arc<Mutex<Receiver<PollJob>>>,
-    stats: Arc<PollStats>,
-    stopping: Arc<AtomicBool>,
-    _alive: mpsc::Sender<()>,
-}
-
-impl Worker {
-    fn run(&self, sink: &dyn Fn(PollDone)) {
-        loop {
-            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = job else { return };
-            if self.stopping.load(Ordering::Relaxed) {
-                continue;
-            }
-            self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-            let done = (self.ask)(&job);
-            self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.stats.count(&done);
-            sink(done);
-        }
     }
 }
 
@@ -177,7 +152,14 @@ mod tests {
     use crate::scaling::event::{ErrorClass, Missing, PollError};
 
     fn done(answer: Answer, latency_ms: u64) -> PollDone {
-        PollDone { id: 0, asked_after: Duration::ZERO, latency: Duration::from_millis(latency_ms), answer }
+        PollDone {
+            id: 0,
+            asked_after: Duration::ZERO,
+            latency: Duration::from_millis(latency_ms),
+            answer,
+            split: None,
+            rest: None,
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! One request to a metric server, as data: what [`super::transport`] sends.
+//! One request to a metric server, as data: what the engine sends.
 //!
 //! Must not print a credential.
 
-use crate::outbound::MARK;
-
 use std::fmt;
+
+use ureq::http::{self, Uri, header};
+
+use crate::outbound::MARK;
 
 /// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
 /// The last one is ours.
@@ -51,6 +53,41 @@ impl Request {
     pub(crate) fn has_secrets(&self) -> bool {
         self.tls.client.is_some() || self.headers.iter().any(|header| header.secret)
     }
+}
+
+/// Where a request goes next: the first address or a redirect's.
+#[derive(Clone)]
+pub(super) struct Hop {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    /// Credentials go to the origin alone to which they were given.
+    pub(super) with_secrets: bool,
+}
+
+impl Hop {
+    /// What a server is shown: another one has no business with who we are to the first.
+    pub(super) fn identity(&self, request: &Request) -> TlsMaterial {
+        let client = request.tls.client.clone().filter(|_| self.with_secrets);
+        TlsMaterial { client, unsafe_ssl: request.tls.unsafe_ssl, ca: request.tls.ca.clone() }
+    }
+}
+
+/// Head and form of a request as it goes to this hop.
+///
+/// # Errors
+/// When there is no such request in HTTP.
+pub(super) fn head<'r>(request: &'r Request, hop: &Hop) -> Result<(http::Request<()>, Option<&'r str>), ureq::Error> {
+    let mut builder = http::Request::builder().uri(hop.uri.clone()).header(MARK, "1");
+    for Header { name, value, secret } in &request.headers {
+        if hop.with_secrets || !secret {
+            builder = builder.header(name.as_str(), value.as_bytes());
+        }
+    }
+    let form = request.form.as_deref().filter(|_| hop.method == Method::Post);
+    if form.is_some() {
+        builder = builder.method(http::Method::POST).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    Ok((builder.body(()).map_err(ureq::Error::Http)?, form))
 }
 
 /// What a TLS handshake needs beyond the system's roots. PEM texts; identity of a connection pool.

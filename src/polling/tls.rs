@@ -1,24 +1,20 @@
 //! Trust and identity for TLS with Prometheus: roots, custom CAs, client certificates.
 //!
-//! Owns the reading of PEM and the verification of servers. Must not put key material into an error
-//! text or a log.
+//! Owns the reading of what users give as PEM; [`crate::tls`] verifies. Must not put key material into an error text or
+//! a log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::warn;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::request::TlsMaterial;
-use crate::outbound::chain;
+use crate::tls::{self, ServerVerifier};
 
 /// Where distributions keep their bundle: Debian and Alpine, Fedora, others. The first that exists.
 const BUNDLES: [&str; 3] =
@@ -102,108 +98,25 @@ pub(super) fn client(
             return Err("parameter ca holds no usable certificate".to_owned());
         }
     }
-    let webpki = if material.unsafe_ssl || store.is_empty() {
-        None
+    let verifier = if material.unsafe_ssl {
+        ServerVerifier::of_anybody(provider)
     } else {
-        let built = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(provider)).build();
-        Some(built.map_err(|_| "the CA certificates are not usable".to_owned())?)
+        ServerVerifier::new(store, own, provider).map_err(|_| "the CA certificates are not usable".to_owned())?
     };
-    let verifier = Verifier { webpki, pinned: own, unsafe_ssl: material.unsafe_ssl, provider: Arc::clone(provider) };
-    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| "no TLS version is available".to_owned())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let Some((cert, key)) = &material.client else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(cert, "cert")?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|_| "parameter key holds no unencrypted PEM private key".to_owned())?;
-    builder
-        .with_client_auth_cert(chain, key)
+    let identity = match &material.client {
+        None => None,
+        Some((cert, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+            let key = key.map_err(|_| "parameter key holds no unencrypted PEM private key".to_owned())?;
+            Some((certificates(cert, "cert")?, key))
+        }
+    };
+    tls::client_config(verifier, identity)
         .map_err(|_| "parameters cert and key do not belong together or are of an unsupported kind".to_owned())
 }
 
 fn certificates(pem: &str, parameter: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(format!("parameter {parameter} holds no PEM certificate")),
-    }
-}
-
-/// The usual verification, with two doors that Go's clients have as well.
-#[derive(Debug)]
-struct Verifier {
-    /// `None` when nothing is trusted.
-    webpki: Option<Arc<WebPkiServerVerifier>>,
-    /// Certificates of parameter `ca`: a server may present one of them as its own, even one that is
-    /// marked as a CA, as `openssl req -x509` makes them.
-    pinned: Vec<CertificateDer<'static>>,
-    /// `unsafeSsl`: anything goes.
-    unsafe_ssl: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.unsafe_ssl {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let Some(webpki) = &self.webpki else {
-            return Err(Error::General(
-                "no CA certificate is known; mount a CA bundle, or give the CA as parameter ca".into(),
-            ));
-        };
-        chain::check(end_entity, intermediates)?;
-        match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // webpki checks the validity period before this, and the name after it.
-            Err(Error::InvalidCertificate(CertificateError::Other(error)))
-                if error.to_string().contains("CaUsedAsEndEntity")
-                    && self.pinned.iter().any(|pinned| pinned == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        if self.unsafe_ssl {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        if self.unsafe_ssl {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    tls::certificates(pem.as_bytes()).map_err(|_| format!("parameter {parameter} holds no PEM certificate"))
 }
 
 #[cfg(test)]
@@ -212,7 +125,7 @@ mod tests {
 
     fn client_of(material: &TlsMaterial) -> Result<ClientConfig, String> {
         let roots = Roots { store: Arc::new(RootCertStore::empty()) };
-        client(material, &roots, &Arc::new(rustls::crypto::ring::default_provider()))
+        client(material, &roots, &crate::tls::provider())
     }
 
     #[test]

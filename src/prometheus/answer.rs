@@ -1,23 +1,22 @@
-//! What came back: status and body of an instant query, as an [`Answer`].
+//! Parses status and body of an instant query into an [`Answer`].
 //!
-//! Owns the reading of Prometheus' JSON and the words for what is wrong with it. Pure and safe on any
-//! bytes. The same fault gives the same text, since texts land in conditions and events: no times,
-//! no ids, no ephemeral ports.
+//! Owns the parsing of Prometheus' JSON and the texts of its errors. Pure and safe on any bytes. The same fault gives
+//! the same text, since texts end up in conditions and Events: no times, no ids, no ephemeral ports.
 //!
-//! Whoever may write a ScaledObject chooses the server and reads those texts, so nothing is quoted but the error text of
-//! an answer that is Prometheus' own: any other body may be a page that he could not read himself.
+//! The author of a ScaledObject chooses the server and reads these texts. So only the error text of a genuine
+//! Prometheus answer is quoted: any other body may be a page that the author has no access to.
 
-use super::wire::{Body, Cell, Element, Object, Series, Value};
+use super::wire::{Body, Cell, Element, JsonObject, Series, Value};
 use crate::encode::cut;
 use crate::polling::failed;
 use crate::polling::transport::BODY_MAX;
 use crate::scaling::event::{Answer, ErrorClass, Missing, PollError};
 
-/// Bytes of a server's own error text that are passed on.
+/// Upper bound on the bytes of a server's own error text.
 const TEXT_MAX: usize = 200;
 
-/// Reads an answer. `server` is named in errors; `body` is decompressed and may end after
-/// [`BODY_MAX`] + 1 bytes. `accepts_partial`: an answer that the server calls incomplete is one like any other.
+/// Parses a response. `server` is named in errors; `body` is decompressed and may end after [`BODY_MAX`] + 1 bytes.
+/// With `accepts_partial`, answers that the server reports as incomplete are accepted.
 #[must_use]
 pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> Answer {
     if !(200..=299).contains(&status) {
@@ -31,8 +30,8 @@ pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> A
         );
         return Answer::Failed(failed(ErrorClass::Query, message));
     }
-    match serde_json::from_slice::<Option<Object<Body>>>(body) {
-        Ok(Some(Object(body))) => match partial(server, &body).filter(|_| !accepts_partial) {
+    match serde_json::from_slice::<Option<JsonObject<Body>>>(body) {
+        Ok(Some(JsonObject(body))) => match partial(server, &body).filter(|_| !accepts_partial) {
             Some(error) => Answer::Failed(error),
             None => result(server, body).unwrap_or_else(Answer::Failed),
         },
@@ -44,8 +43,8 @@ pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> A
     }
 }
 
-/// What is missing from an answer, by the server's own word. A sum over a part of the series is too low, and an empty
-/// result says nothing.
+/// Returns an error if the server itself reports missing data. A sum over a part of the series is too low, and an empty
+/// result means nothing.
 fn partial(server: &str, body: &Body) -> Option<PollError> {
     if body.status.as_deref() == Some("error") {
         return None;
@@ -65,7 +64,7 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
         return Err(failed(ErrorClass::Status, format!("{server} answered an error: {}", error_text(&body))));
     }
     let query = |what: &str| failed(ErrorClass::Query, format!("prometheus query returned {what}"));
-    let data = body.data.map(|Object(data)| data).unwrap_or_default();
+    let data = body.data.map(|JsonObject(data)| data).unwrap_or_default();
     match data.result_type.as_deref() {
         Some("matrix") => {
             return Err(query(
@@ -78,7 +77,7 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
     let series = data.result.unwrap_or_default();
     let value = match (series.first, series.count) {
         (_, 0) => return Ok(Answer::Missing(Missing::Empty)),
-        // A scalar: the result is the pair itself.
+        // For a scalar, the result is the pair itself.
         (Some(Element::Cell(time)), 2) if data.result_type.as_deref() == Some("scalar") => {
             Value { cells: vec![time, series.second.map_or(Cell::Other, Element::into_cell)], count: 2 }
         }
@@ -104,12 +103,12 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
     }
 }
 
-fn number(server: &str, cell: Option<&Cell>) -> Result<Answer, PollError> {
+pub(super) fn number(server: &str, cell: Option<&Cell>) -> Result<Answer, PollError> {
     match cell {
         Some(Cell::Null) => Ok(Answer::Missing(Missing::Null)),
         Some(Cell::Text(text)) => match text.parse::<f64>() {
             Ok(number) if number.is_nan() => Ok(Answer::Missing(Missing::NaN)),
-            // Rust reads 1e999 as infinity; Prometheus writes +Inf, so a digit means out of range.
+            // Rust parses 1e999 as infinity, while Prometheus writes +Inf, so a digit means that it is out of range.
             Ok(number) if number.is_infinite() && !text.contains(|c: char| c.is_ascii_digit()) => {
                 Ok(Answer::Missing(Missing::Infinite { positive: number > 0.0 }))
             }
@@ -126,10 +125,10 @@ fn unexpected(server: &str, what: &str) -> PollError {
     failed(ErrorClass::Response, format!("{server} answered JSON that is not the Prometheus API's: {what}"))
 }
 
-/// A status, with Prometheus' own error text if the body is an answer of its API.
+/// Returns the error for a status, with Prometheus' own error text if the body is an answer of its API.
 fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
-    match serde_json::from_slice::<Object<Body>>(body) {
-        Ok(Object(body)) if body.status.as_deref() == Some("error") && body.error.is_some() => {
+    match serde_json::from_slice::<JsonObject<Body>>(body) {
+        Ok(JsonObject(body)) if body.status.as_deref() == Some("error") && body.error.is_some() => {
             let text = error_text(&body);
             failed(ErrorClass::Status, format!("{server} answered status {status}: {text}"))
         }
@@ -137,7 +136,7 @@ fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
     }
 }
 
-/// A status in words, without any of the body.
+/// Returns the error for a status, without any of the body.
 pub(crate) fn bare_status(server: &str, status: u16, body: &[u8]) -> PollError {
     let text = match (reason_phrase(status), is_html(body)) {
         ("", false) => String::new(),
@@ -152,7 +151,7 @@ fn reason_phrase(status: u16) -> &'static str {
     ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 
-/// What a body is that should be `wanted`, without any of it.
+/// Describes a body that should be `wanted`, without any of it.
 pub(crate) fn instead_of(wanted: &str, body: &[u8]) -> String {
     if body.is_empty() {
         format!("an empty body instead of {wanted}")
@@ -163,13 +162,13 @@ pub(crate) fn instead_of(wanted: &str, body: &[u8]) -> String {
     }
 }
 
-/// Mostly the login page of a proxy, or the error page of one.
+/// Such a body is mostly a proxy's login or error page.
 fn is_html(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]).to_ascii_lowercase();
     text.contains("<html") || text.contains("<!doctype html")
 }
 
-/// The first line that says something, without what does not print and ephemeral ports, cut.
+/// Returns the first non-empty line without unprintable characters and ephemeral ports, cut to the limit.
 fn first_line(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     let line: String = line.chars().map(|c| if does_print(c) { c } else { ' ' }).collect();
@@ -178,14 +177,14 @@ fn first_line(text: &str) -> Option<String> {
     Some(if short.len() < line.len() { format!("{short}…") } else { line })
 }
 
-/// Marks that turn the direction of text around, or that nobody sees, make another text of what follows.
+/// Also excludes invisible and bidirectional characters, which can change how the following text is displayed.
 fn does_print(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Ports above 32767 after an address are a connection's own and differ each time: `10.0.0.1:41234`
-/// becomes `10.0.0.1:*`. Servers that forward errors of their own connections print them.
+/// Masks ports above 32767 after an address, `10.0.0.1:41234` as `10.0.0.1:*`: they are ephemeral and differ each time.
+/// Servers that forward errors of their own connections include them.
 fn mask_ports(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -202,7 +201,7 @@ fn mask_ports(line: &str) -> String {
     out
 }
 
-/// `bad_data: invalid parameter "query": …`
+/// Returns for example `bad_data: invalid parameter "query": …`.
 fn error_text(body: &Body) -> String {
     let error = body.error.as_deref().and_then(first_line);
     let kind = body.error_type.as_deref().and_then(first_line);
@@ -245,13 +244,13 @@ mod tests {
         }
         let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1700000000,"42"]}}"#;
         assert_eq!(ok(scalar), Answer::Value(42.0));
-        // Unknown fields change nothing.
+        // Unknown fields are ignored.
         let unknown = r#"{"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
         assert_eq!(ok(unknown), Answer::Value(2.0));
     }
 
     #[test]
-    fn a_part_of_the_data_is_no_answer_unless_asked() {
+    fn partial_data_is_an_error_unless_accepted() {
         let with = |fields: &str, result: &str| {
             format!(r#"{{"status":"success",{fields},"data":{{"resultType":"vector","result":[{result}]}}}}"#)
         };
@@ -272,7 +271,7 @@ mod tests {
             }
             assert_eq!(parse(SERVER, 200, with(fields, series).as_bytes(), true), Answer::Value(2.0), "{fields}");
         }
-        // Remarks on the query come with whole answers, and nothing else is a word about them.
+        // PromQL's annotations come with complete answers, and other values are not warnings.
         for fields in [
             r#""warnings":["PromQL warning: encountered a mix of histograms and floats (1:2)"]"#,
             r#""warnings":["PromQL info: metric might not be a counter, name does not end in _total: \"load\" (1:6)"]"#,
@@ -410,7 +409,7 @@ mod tests {
         assert!(long.ends_with("ü…") && long.len() < 300, "{long}");
     }
 
-    /// A trigger could read pages letter by letter otherwise, that only this process reaches.
+    /// Otherwise a trigger could read pages, piece by piece, that only this process can reach.
     #[test]
     fn nothing_else_is_quoted() {
         for body in [

@@ -1,4 +1,4 @@
-//! Asking Prometheus: [`query`] (what to send) and [`answer`] (what came back), both pure.
+//! Queries Prometheus: [`query`] (what to send) and [`answer`] (parses the response), both pure.
 //!
 //! [`crate::polling`] sends and schedules. Nothing here knows ScaledObjects or policies for missing values.
 
@@ -6,17 +6,43 @@
 
 pub mod answer;
 pub mod query;
+pub mod split;
 mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::polling::request::Request;
 use crate::polling::transport::{Reply, Transport};
-use crate::scaling::event::Answer;
+use crate::scaling::event::{Answer, ErrorClass, Group, Split};
 use crate::scaling::model::PrometheusSource;
 
-/// Asks Prometheus what [`query::build`] made of `source`, and reads the answer within the source's timeout, or the
-/// transport's default. Never panics on what a server sends.
-#[must_use]
-pub fn ask(transport: &Transport, request: &Request, source: &PrometheusSource) -> Answer {
-    let read = |reply: Reply| answer::parse(&reply.server, reply.status, &reply.body, source.accepts_partial);
-    transport.exchange_and_read(request, source.timeout, read).unwrap_or_else(Answer::Failed)
+/// Asks Prometheus what [`query::build`] made of `source`, or of the query of a `group` that it is in, and hands over what the
+/// answer says and for how long the server wants to be left alone, within the source's timeout or the transport's default.
+/// Never panics on what a server sends.
+pub fn ask(
+    transport: &Transport,
+    request: Request,
+    source: Arc<PrometheusSource>,
+    group: Option<Arc<Group>>,
+    done: impl FnOnce(Answer, Option<Split>, Option<Duration>) + Send + 'static,
+) {
+    let timeout = source.timeout;
+    let is_group = group.is_some();
+    let read = move |reply: Reply| {
+        let Reply { server, status, body, rest } = &reply;
+        let (answer, split) = match &group {
+            Some(group) => split::split(server, *status, body, source.accepts_partial, group),
+            None => (answer::parse(server, *status, body, source.accepts_partial), None),
+        };
+        (answer, split, *rest)
+    };
+    transport.ask(request, timeout, read, move |result| match result {
+        Ok((answer, split, rest)) => done(answer, split, rest),
+        Err(error) => {
+            // Who cannot be reached cannot be reached by anyone, but a shorter question may be answered in time.
+            let is_common = matches!(error.class, ErrorClass::Connect | ErrorClass::Tls);
+            done(Answer::Failed(error), (is_group && !is_common).then_some(Split::Singly), None);
+        }
+    });
 }

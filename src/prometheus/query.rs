@@ -1,11 +1,12 @@
-//! What to send: one instant query as an HTTP request.
+//! Builds an instant query as an HTTP request.
 //!
 //! Owns the URL, its escaping and the headers; [`crate::polling::auth`] has the authentication modes. Pure: no
 //! clock, no socket. Must not put a parameter's value into an error text.
 
 use std::fmt::Write as _;
 
-use crate::encode::{cut, escape, percent_decode};
+use crate::encode::{cut, escape};
+use crate::formats::url::Url;
 use crate::polling::auth::{Auth, is_header_name, is_header_value};
 use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
 use crate::polling::{Parameters, failed};
@@ -13,33 +14,32 @@ use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{PrometheusSource, UnixMillis};
 use crate::wire::time::format_seconds;
 
-/// Above this a query moves from the URL to a form body. Servers and proxies take 8,000 bytes of
-/// request line at the usual least; 2,000 leaves room for what is added on the way and for browsers'
-/// habits built into some gateways.
+/// A longer query moves from the URL to a form body. Servers and proxies usually accept request lines of at least 8,000
+/// bytes; 2,000 leaves room for what is added on the way and for gateways with browsers' limits.
 const URL_LENGTH_MAX: usize = 2_000;
 
-/// Builds the request. `authentication` names the (Cluster)TriggerAuthentication that gave
-/// `parameters`, for error texts; `None` when the trigger refers to none.
+/// Builds the request. `authentication` names the (Cluster)TriggerAuthentication that provided `parameters`, for error
+/// texts; `None` if the trigger refers to none.
 ///
 /// # Errors
-/// `Configuration` when the source cannot be asked, `Authentication` when a mode lacks a parameter.
+/// `Configuration` if the source cannot be queried, `Authentication` if a mode lacks a parameter.
 pub fn build(
     source: &PrometheusSource,
     authentication: Option<&str>,
     parameters: &Parameters,
     now: UnixMillis,
 ) -> Result<Request, PollError> {
-    let address = Address::parse(&source.server_address)?;
+    let (address, path) = base(source)?;
     let auth = Auth { parameters, named: authentication };
     let modes = auth.modes(&source.auth_modes)?;
     let mut headers = custom_headers(source)?;
     if let Some(credentials) = auth.header(&modes)? {
         headers.retain(|header| !header.name.eq_ignore_ascii_case(&credentials.name));
         headers.push(credentials);
-    } else if let Some(basic) = &address.basic
+    } else if let Some(value) = address.basic_credentials()
         && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("authorization"))
     {
-        headers.push(Header { name: "Authorization".into(), value: format!("Basic {basic}"), secret: true });
+        headers.push(Header { name: "Authorization".into(), value, secret: true });
     }
     let tls = TlsMaterial {
         unsafe_ssl: source.unsafe_ssl,
@@ -48,7 +48,7 @@ pub fn build(
     };
 
     let query = format!("query={}&time={}", escape(&source.query), format_seconds(now));
-    // Multi-tenant gateways look for the tenant in the URL even of a POST, so these always stay there.
+    // Multi-tenant gateways look for the tenant in the URL even of a POST, so these parameters always stay there.
     let mut rest = String::new();
     if let Some(namespace) = source.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
         let _ = write!(rest, "&namespace={}", escape(namespace));
@@ -56,8 +56,8 @@ pub fn build(
     for (name, value) in &source.query_parameters {
         let _ = write!(rest, "&{}={}", escape(name), escape(value));
     }
-    let api = format!("{}/api/v1/query", address.base);
-    let server = address.server;
+    let server = address.server();
+    let api = format!("{server}{path}/api/v1/query");
     let url = format!("{api}?{query}{rest}");
     if url.len() <= URL_LENGTH_MAX {
         return Ok(Request { method: Method::Get, url, headers, form: None, tls, server });
@@ -66,54 +66,12 @@ pub fn build(
     Ok(Request { method: Method::Post, url, headers, form: Some(query), tls, server })
 }
 
-struct Address {
-    /// Without trailing slashes and user information.
-    base: String,
-    server: String,
-    /// Base64 of the user information.
-    basic: Option<String>,
-}
-
-impl Address {
-    fn parse(text: &str) -> Result<Self, PollError> {
-        let text = text.trim();
-        let bad = |why: &str| Err(failed(ErrorClass::Configuration, format!("serverAddress {why}")));
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return bad("must start with http:// or https://");
-        };
-        let scheme = scheme.to_ascii_lowercase();
-        if scheme != "http" && scheme != "https" {
-            return bad("must start with http:// or https://");
-        }
-        if rest.contains(['?', '#']) {
-            return bad("must not contain ? or #; use namespace and queryParameters for parameters");
-        }
-        if rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return bad("must not contain blanks or control characters");
-        }
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-        if host.is_empty() || host.starts_with(':') {
-            return bad("names no host");
-        }
-        let basic = user.map(|user| {
-            let (name, password) = user.split_once(':').unwrap_or((user, ""));
-            let mut bytes = percent_decode(name);
-            bytes.push(b':');
-            bytes.extend(percent_decode(password));
-            crate::encode::base64_encode(&bytes)
-        });
-        let server = format!("{scheme}://{host}");
-        let path: String = path.trim_end_matches('/').chars().map(percent_if_not_ascii).collect();
-        Ok(Self { base: format!("{server}{path}"), server, basic })
-    }
-}
-
-fn percent_if_not_ascii(c: char) -> String {
-    if c.is_ascii() {
-        return c.to_string();
-    }
-    c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect()
+/// The server's address and the path that the API is under, without trailing slashes.
+fn base(source: &PrometheusSource) -> Result<(Url, String), PollError> {
+    let url = Url::parse_base(source.server_address.trim())
+        .map_err(|what| failed(ErrorClass::Configuration, format!("serverAddress {what}")))?;
+    let path = url.path.trim_end_matches('/').to_owned();
+    Ok((url, path))
 }
 
 fn custom_headers(source: &PrometheusSource) -> Result<Vec<Header>, PollError> {
@@ -129,7 +87,7 @@ fn custom_headers(source: &PrometheusSource) -> Result<Vec<Header>, PollError> {
             );
             return Err(failed(ErrorClass::Configuration, message));
         }
-        // Any may be a key: gateways have their own names for them.
+        // Any header may be a key, since gateways have their own names for them, so all are secret.
         headers.push(Header { name: name.clone(), value: value.clone(), secret: true });
     }
     Ok(headers)
@@ -268,7 +226,7 @@ mod tests {
             let request = with_modes(modes, &all).unwrap();
             assert_eq!(headers(&request), expected, "{modes:?}");
             assert_eq!(request.tls.client.is_some(), client, "{modes:?}");
-            // With and without modes: KEDA's documentation promises it.
+            // The CA applies with and without modes, as KEDA's documentation promises.
             assert_eq!(request.tls.ca.as_deref(), Some("A"));
         }
     }

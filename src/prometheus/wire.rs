@@ -1,7 +1,7 @@
-//! Prometheus' JSON as it is on the wire, read in one pass and without keeping what is not needed.
+//! Deserialises Prometheus' JSON in one pass, keeping only what is needed.
 //!
-//! Pure. Tolerates any value where Prometheus writes another, so that [`super::answer`] can say what is
-//! wrong; a megabyte of series costs two of them.
+//! Pure. Tolerates values of other types than Prometheus', so that [`super::answer`] can report what is wrong; of a
+//! megabyte of series, only two are kept.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,18 +11,18 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A JSON object and nothing else: derived types also accept a list of their fields.
-pub(super) struct Object<T>(pub(super) T);
+pub(super) struct JsonObject<T>(pub(super) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Map<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
-            type Value = Object<T>;
+            type Value = JsonObject<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<JsonObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(JsonObject)
             }
         }
         deserializer.deserialize_map(Map(PhantomData))
@@ -34,19 +34,19 @@ pub(super) struct Body {
     #[serde(default)]
     pub(super) status: Option<String>,
     #[serde(default)]
-    pub(super) data: Option<Object<Data>>,
+    pub(super) data: Option<JsonObject<Data>>,
     #[serde(default, rename = "errorType")]
     pub(super) error_type: Option<String>,
     #[serde(default)]
     pub(super) error: Option<String>,
-    /// VictoriaMetrics: some of its storage did not answer.
+    /// Set by VictoriaMetrics if some of its storage did not answer.
     #[serde(default, rename = "isPartial")]
     pub(super) is_partial: Flag,
     #[serde(default)]
     pub(super) warnings: Warnings,
 }
 
-/// True, or anything else.
+/// Whether the value is `true`; anything else counts as false.
 #[derive(Default)]
 pub(super) struct Flag(pub(super) bool);
 
@@ -56,13 +56,13 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// The first warning that is about the data: not one of PromQL's remarks on the query, which come with whole answers.
+/// The first warning about the data, skipping PromQL's annotations, which come with complete answers.
 #[derive(Default)]
 pub(super) struct Warnings {
     pub(super) of_data: Option<String>,
 }
 
-/// Remarks on the query, and the line that stands for those beyond Prometheus' limit of ten.
+/// Matches PromQL's annotations, and the line that summarises those beyond Prometheus' limit of ten.
 fn is_remark(warning: &str) -> bool {
     warning.starts_with("PromQL info:")
         || warning.starts_with("PromQL warning:")
@@ -121,7 +121,7 @@ pub(super) struct Data {
     pub(super) result: Option<Elements>,
 }
 
-/// A result list: its first two elements and its length, so that a large answer costs little.
+/// A result list: only its first two elements and its length, so that a large answer costs little.
 #[derive(Default)]
 pub(super) struct Elements {
     pub(super) first: Option<Element>,

@@ -3,218 +3,129 @@
 //! Owns the rules for scaling to zero, from zero, to the idle count and up to the minimum. The HPA decides everything
 //! between minimum and maximum. Executes nothing.
 
-use super::model::{Condition, ConditionKind, ConditionStatus, Definition, Pause, UnixMillis};
+use super::decision::{DecidedTrigger, Decision};
+use super::model::{Definition, ScaledObject, UnixMillis};
 use super::reason::Reason;
 
-/// Everything that a decision depends on.
-#[derive(Clone, Debug)]
-pub struct Situation<'a> {
-    pub definition: &'a Definition,
-    pub pause: &'a Pause,
-    pub force_activation: bool,
-    pub created_at: UnixMillis,
-    /// When a trigger was last active, in milliseconds.
-    pub last_active_at: Option<UnixMillis>,
-    /// `spec.replicas` of the target, or why it cannot be read.
-    pub current: Result<u32, &'a str>,
-    /// Some trigger is active.
-    pub is_active: bool,
-    /// Some trigger is in error after its fallback was considered.
-    pub is_error: bool,
-    /// Some trigger in error has a fallback that may still take effect; a failing formula has none.
-    pub awaits_fallback: bool,
-    /// Metric names of the active triggers.
-    pub active_metrics: &'a [String],
-}
-
-/// What to do, and what to report about it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    pub reason: Reason,
-    /// Write this count to the target.
-    pub scale_to: Option<u32>,
-    /// The object counts as active now; with `scale_to`, only once that write has succeeded.
-    pub touch_last_active: bool,
-    pub ready: Condition,
-    /// `None` leaves the condition as it is.
-    pub active: Option<Condition>,
-    /// When the cooldown ends or ended, if the decision depends on it.
-    pub cooldown_until: Option<UnixMillis>,
-}
-
-/// Reason of the Ready condition if all is well, which tools for KEDA match on.
-pub const READY_REASON: &str = "ScaledObjectReady";
-pub const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
-
-/// Decides about one object. The cases are in the order of KEDA's own table; the two places where hpalite is more
-/// careful have a comment.
+/// Decides for one object, whose target has `current` replicas unless they cannot be read. `last_active_at` is when a trigger
+/// was last active. Rows are in the order of KEDA's own table; the two places where hpalite is more careful carry a comment.
 #[must_use]
-pub fn decide(situation: &Situation<'_>, now: UnixMillis) -> Decision {
-    let current = match situation.current {
-        Ok(current) => current,
-        Err(error) => return unreadable(error),
+pub fn decide(
+    spec: &ScaledObject,
+    triggers: Vec<DecidedTrigger>,
+    current: Result<u32, &str>,
+    last_active_at: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Decision {
+    let definition = spec.definition.as_deref().ok();
+    let from = current.unwrap_or(0);
+    let mut decision = Decision {
+        triggers,
+        min: definition.map_or(0, Definition::min),
+        max: definition.map(|definition| definition.max_replicas),
+        idle: definition.and_then(|definition| definition.idle_replicas),
+        pause: spec.pause.clone(),
+        force_activation: spec.force_activation,
+        ..Decision::new(Reason::Inactive, from, from)
     };
-    if situation.pause.is_full() {
-        return paused(situation.pause, current);
+    if let Err(error) = current {
+        decision.reason = Reason::TargetUnreadable { error: error.to_owned() };
+        return decision;
     }
-    if situation.is_active || situation.force_activation {
-        return active(situation, current);
-    }
-    inactive(situation, current, now)
-}
-
-fn unreadable(error: &str) -> Decision {
-    let message = format!("Error getting current replicas count for ScaleTarget: {error}");
-    Decision {
-        reason: Reason::TargetUnreadable { error: error.to_owned() },
-        scale_to: None,
-        touch_last_active: false,
-        ready: ready(ConditionStatus::False, "ErrorGettingCurrentReplicas", &message),
-        active: None,
-        cooldown_until: None,
-    }
-}
-
-fn paused(pause: &Pause, current: u32) -> Decision {
-    let scale_to = match pause.replicas {
-        Some(Ok(wanted)) if wanted != current => Some(wanted),
-        _ => None,
+    // Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.
+    let Some(definition) = definition.filter(|_| !spec.pause.is_full()) else {
+        paused(&mut decision);
+        return decision;
     };
-    let reason = if scale_to.is_some() { Reason::PausedAtReplicas } else { Reason::Paused };
-    Decision {
-        reason,
-        scale_to,
-        touch_last_active: false,
-        ready: ready(ConditionStatus::True, READY_REASON, "ScaledObject is paused"),
-        active: None,
-        cooldown_until: None,
-    }
-}
-
-fn active(situation: &Situation<'_>, current: u32) -> Decision {
-    let definition = situation.definition;
-    let message = if situation.force_activation {
-        "Scaling is performed because activation is being forced by annotation"
+    let active_metrics: Vec<String> = if definition.is_resource_only() {
+        // Nobody could ever report that they are active again: they always are.
+        definition.resource_triggers.iter().map(|trigger| trigger.kind.clone()).collect()
     } else {
-        "Scaling is performed because triggers are active"
+        let active = decision.triggers.iter().filter(|trigger| trigger.active);
+        active.map(|trigger| trigger.metric_name.to_string()).collect()
     };
-    let mut decision = Decision {
-        reason: Reason::Active,
-        scale_to: None,
-        touch_last_active: true,
-        ready: all_well(),
-        active: Some(active_condition(ConditionStatus::True, "ScalerActive", message)),
-        cooldown_until: None,
-    };
-    let idle_below_min = definition.idle_replicas.is_some() && current < definition.min();
-    if current == 0 || idle_below_min {
-        if situation.pause.scale_out {
-            decision.reason = Reason::ScaleOutPaused;
-            decision.touch_last_active = false;
-            return decision;
-        }
-        decision.scale_to = Some(definition.min().max(1));
-        decision.reason = if situation.force_activation {
-            Reason::ActivatedByAnnotation
-        } else {
-            Reason::Activated { metrics: situation.active_metrics.to_vec() }
+    if !active_metrics.is_empty() || spec.force_activation {
+        active(active_metrics, &mut decision);
+    } else {
+        let (since, cooldown) = match last_active_at {
+            Some(at) => (at, definition.cooldown_period),
+            None => (spec.created_at, definition.initial_cooldown_period),
         };
-        return decision;
-    }
-    if situation.is_error {
-        // KEDA does not update the time of last activity here, so that the cooldown may already be over when the last
-        // active trigger becomes inactive. A trigger is active, so this counts as activity.
-        decision.reason = Reason::ActiveWithErrors;
-        decision.ready = ready(
-            ConditionStatus::Unknown,
-            "PartialTriggerError",
-            "Some triggers defined in ScaledObject are not working correctly",
-        );
-    } else if situation.force_activation {
-        decision.reason = Reason::ActiveByAnnotation;
+        inactive(definition, since.plus(cooldown), last_active_at.is_some(), now, &mut decision);
     }
     decision
 }
 
-fn inactive(situation: &Situation<'_>, current: u32, now: UnixMillis) -> Decision {
-    let definition = situation.definition;
-    let mut decision = Decision {
-        reason: Reason::Inactive,
-        scale_to: None,
-        touch_last_active: false,
-        ready: all_well(),
-        active: Some(active_condition(
-            ConditionStatus::False,
-            "ScalerNotActive",
-            "Scaling is not performed because triggers are not active",
-        )),
-        cooldown_until: None,
-    };
-    if situation.is_error {
-        // With `fallback.replicas: 0` KEDA treats the failing trigger as 0 and scales to zero while Prometheus is down.
-        // Here an error never scales in, so the decision waits for the fallback's threshold.
-        if situation.awaits_fallback {
-            decision.reason = Reason::WaitingForFallback;
-        } else {
-            decision.reason = Reason::HeldOnError;
-            decision.ready = ready(
-                ConditionStatus::False,
-                "TriggerError",
-                "Triggers defined in ScaledObject are not working correctly",
-            );
+fn paused(decision: &mut Decision) {
+    decision.reason = Reason::Paused;
+    if let Some(Ok(wanted)) = decision.pause.replicas
+        && wanted != decision.from
+    {
+        decision.reason = Reason::PausedAtReplicas;
+        decision.to = wanted;
+    }
+}
+
+fn active(metrics: Vec<String>, decision: &mut Decision) {
+    let is_below_min = decision.idle.is_some() && decision.from < decision.min;
+    if decision.from == 0 || is_below_min {
+        if decision.pause.scale_out {
+            decision.reason = Reason::ScaleOutPaused;
+            return;
         }
-        return decision;
+        decision.to = decision.min.max(1);
+        decision.reason =
+            if decision.force_activation { Reason::ActivatedByAnnotation } else { Reason::Activated { metrics } };
+    } else if decision.triggers.iter().any(|trigger| trigger.error.is_some()) {
+        // KEDA leaves the time of last activity alone here, so that the cooldown may already be
+        // over when the last active trigger falls silent. Something is active: it counts.
+        decision.reason = Reason::ActiveWithErrors;
+    } else {
+        decision.reason = if decision.force_activation { Reason::ActiveByAnnotation } else { Reason::Active };
     }
-    let above_idle = definition.idle_replicas.is_some_and(|idle| current > idle);
-    if above_idle || (current > 0 && definition.min() == 0) {
-        scale_in(situation, now, &mut decision);
-    } else if definition.idle_replicas.is_none() && current < definition.min() {
-        decision.reason = Reason::LiftedToMin;
-        decision.scale_to = Some(definition.min());
-    }
-    decision
 }
 
-/// Scales to zero or to the idle count once the cooldown is over.
-fn scale_in(situation: &Situation<'_>, now: UnixMillis, decision: &mut Decision) {
-    let definition = situation.definition;
-    if situation.pause.scale_in {
+fn inactive(
+    definition: &Definition,
+    cooldown_until: UnixMillis,
+    was_active: bool,
+    now: UnixMillis,
+    decision: &mut Decision,
+) {
+    // A formula that fails has no fallback of its own.
+    let is_failing = |trigger: &DecidedTrigger| trigger.error.is_some() && trigger.formula.is_none();
+    if decision.triggers.iter().any(|trigger| trigger.error.is_some()) {
+        // With `fallback.replicas: 0` KEDA goes on as if the silent trigger had said 0 and scales
+        // to zero while Prometheus is down. An error never scales in: wait for the threshold.
+        let awaits_fallback = definition.fallback.is_some() && decision.triggers.iter().any(is_failing);
+        decision.reason = if awaits_fallback { Reason::WaitingForFallback } else { Reason::HeldOnError };
+        return;
+    }
+    let is_above_idle = decision.idle.is_some_and(|idle| decision.from > idle);
+    if is_above_idle || (decision.from > 0 && decision.min == 0) {
+        scale_in(cooldown_until, was_active, now, decision);
+    } else if decision.idle.is_none() && decision.from < decision.min {
+        decision.reason = Reason::LiftedToMin;
+        decision.to = decision.min;
+    }
+}
+
+/// To zero or to the idle count, once the cooldown is over.
+fn scale_in(cooldown_until: UnixMillis, was_active: bool, now: UnixMillis, decision: &mut Decision) {
+    if decision.pause.scale_in {
         decision.reason = Reason::ScaleInPaused;
         return;
     }
-    let (since, period) = match situation.last_active_at {
-        Some(at) => (at, definition.cooldown_period),
-        None => (situation.created_at, definition.initial_cooldown_period),
+    decision.cooldown_until = Some(cooldown_until);
+    let left = cooldown_until.since(now);
+    decision.reason = match was_active {
+        _ if cooldown_until < now => Reason::Deactivated,
+        true => Reason::CoolingDown { left },
+        false => Reason::InitialCooldown { left },
     };
-    let over_at = since.plus(period);
-    decision.cooldown_until = Some(over_at);
-    if over_at >= now {
-        let left = over_at.since(now);
-        decision.reason = match situation.last_active_at {
-            Some(_) => Reason::CoolingDown { left },
-            None => Reason::InitialCooldown { left },
-        };
-        decision.active = Some(active_condition(
-            ConditionStatus::False,
-            "ScalerCooldown",
-            "Scaler cooling down because triggers are not active",
-        ));
-        return;
+    if decision.reason == Reason::Deactivated {
+        decision.to = decision.idle.unwrap_or(decision.min);
     }
-    decision.reason = Reason::Deactivated;
-    decision.scale_to = Some(definition.idle_replicas.unwrap_or(definition.min()));
-}
-
-fn all_well() -> Condition {
-    ready(ConditionStatus::True, READY_REASON, READY_MESSAGE)
-}
-
-fn ready(status: ConditionStatus, reason: &str, message: &str) -> Condition {
-    Condition { kind: ConditionKind::Ready, status, reason: reason.to_owned(), message: message.to_owned() }
-}
-
-fn active_condition(status: ConditionStatus, reason: &str, message: &str) -> Condition {
-    Condition { kind: ConditionKind::Active, status, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -222,8 +133,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scaling::model::{Fallback, FallbackBehavior};
-    use crate::scaling::testing::definition;
+    use crate::scaling::model::{Fallback, FallbackBehavior, Pause};
+    use crate::scaling::testing::{definition, scaled_object};
 
     const NOW: UnixMillis = UnixMillis(1_000_000_000);
 
@@ -259,6 +170,24 @@ mod tests {
             current: Ok(1),
             is_active: false,
             is_error: false,
+        }
+    }
+
+    impl Case {
+        fn decide(self) -> Decision {
+            let spec = ScaledObject {
+                pause: self.pause,
+                force_activation: self.force,
+                created_at: self.created_at,
+                ..scaled_object(self.definition)
+            };
+            let trigger = DecidedTrigger {
+                metric_name: "s0-prometheus".into(),
+                active: self.is_active,
+                error: self.is_error.then(|| "refused".to_owned()),
+                ..DecidedTrigger::default()
+            };
+            decide(&spec, vec![trigger], self.current, self.last_active_at, NOW)
         }
     }
 
@@ -327,28 +256,14 @@ mod tests {
         for row in ROWS {
             let mut case = case();
             (row.change)(&mut case);
-            let metrics = ["s0-prometheus".to_owned()];
-            let decision = decide(
-                &Situation {
-                    definition: &case.definition,
-                    pause: &case.pause,
-                    force_activation: case.force,
-                    created_at: case.created_at,
-                    last_active_at: case.last_active_at,
-                    current: case.current,
-                    is_active: case.is_active,
-                    is_error: case.is_error,
-                    awaits_fallback: case.is_error && case.definition.fallback.is_some(),
-                    active_metrics: &metrics,
-                },
-                NOW,
-            );
+            let decision = case.decide();
+            let (ready, active) = (decision.ready(), decision.active());
             let seen = (
                 decision.reason.id(),
-                decision.scale_to,
-                decision.touch_last_active,
-                (decision.ready.status.name(), decision.ready.reason.as_str()),
-                decision.active.as_ref().map(|c| (c.status.name(), c.reason.as_str())),
+                (decision.to != decision.from).then_some(decision.to),
+                decision.renews_cooldown(),
+                (ready.status.name(), ready.reason.as_str()),
+                active.as_ref().map(|c| (c.status.name(), c.reason.as_str())),
             );
             assert_eq!(seen, (row.reason, row.scale_to, row.touch, row.ready, row.active), "row: {}", row.name);
         }
@@ -358,19 +273,7 @@ mod tests {
     fn the_cooldown_says_how_long_it_lasts() {
         let mut case = case();
         case.last_active_at = Some(UnixMillis(NOW.0 - 100_000));
-        let situation = Situation {
-            definition: &case.definition,
-            pause: &case.pause,
-            force_activation: false,
-            created_at: case.created_at,
-            last_active_at: case.last_active_at,
-            current: Ok(1),
-            is_active: false,
-            is_error: false,
-            awaits_fallback: false,
-            active_metrics: &[],
-        };
-        let decision = decide(&situation, NOW);
+        let decision = case.decide();
         assert_eq!(decision.reason, Reason::CoolingDown { left: Duration::from_secs(200) });
         assert_eq!(decision.cooldown_until, Some(UnixMillis(NOW.0 + 200_000)));
     }

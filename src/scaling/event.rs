@@ -1,53 +1,82 @@
-//! What the core is told ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
+//! What the core learns ([`Event`]) and what it wants done ([`Command`]). Both are plain data.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::attribution::Attribution;
+use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, MetricType, ObjectKey, ParameterSource, Pause, PodSelection,
-    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, PodSelection, Query,
+    ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
-use super::reason::Reason;
-use super::recommend::{Limit, Proposal};
 use super::view::ObjectView;
 
-/// One step of a watch over a kind. `scope` is the watched namespace, empty for all.
-#[derive(Clone, Debug)]
-pub enum Seen<T> {
-    /// A full list of `scope` begins; what does not follow before its `ListEnd` is gone.
+/// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
+///
+/// `ListStart`, then the objects that exist as `Listed` or `Unreadable`, then `ListEnd`. A list that breaks off is followed by
+/// another `ListStart`. After `ListEnd` come `Changed`, `Deleted` and `Unreadable`, until the next `ListStart`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WatchEvent<T> {
     ListStart {
         scope: String,
     },
     Listed(T),
+    /// What was known of `scope` and was not listed is gone.
     ListEnd {
         scope: String,
     },
+    /// It was added or modified.
     Changed(T),
-    Gone {
+    Deleted {
         namespace: String,
         name: String,
-        /// Of the one that went; another may have its name by now. Empty if not told.
+        /// Another object may have this name by now. Empty if unknown.
         uid: String,
     },
-    /// It is there, as part of a list or by itself, and makes no sense: what is known of it stands.
-    Unreadable {
-        namespace: String,
-        /// Empty where not even the metadata can be read: any object may be meant.
-        name: String,
+    /// It exists but cannot be read, so what was known of it stands.
+    Unreadable(UnreadableObject),
+    /// A list failed and is tried again after a pause. Until the next `ListEnd` what is known grows old.
+    ListFailed {
+        error: String,
+        /// The API server forbids it.
+        is_denied: bool,
     },
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableObject {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Empty if the metadata is unreadable too: any object may be meant.
+    pub name: String,
+    pub error: String,
+}
+
+impl<T> WatchEvent<T> {
+    /// Reads the object that the event carries, if it carries one.
+    pub fn read<U>(self, read: impl FnOnce(T) -> Result<U, UnreadableObject>) -> WatchEvent<U> {
+        match self {
+            Self::Listed(object) => read(object).map_or_else(WatchEvent::Unreadable, WatchEvent::Listed),
+            Self::Changed(object) => read(object).map_or_else(WatchEvent::Unreadable, WatchEvent::Changed),
+            Self::ListStart { scope } => WatchEvent::ListStart { scope },
+            Self::ListEnd { scope } => WatchEvent::ListEnd { scope },
+            Self::Deleted { namespace, name, uid } => WatchEvent::Deleted { namespace, name, uid },
+            Self::Unreadable(object) => WatchEvent::Unreadable(object),
+            Self::ListFailed { error, is_denied } => WatchEvent::ListFailed { error, is_denied },
+        }
+    }
+}
+
 /// Everything that can happen to the core.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
-    ScaledObject(super::model::ApiGroup, Seen<Box<ScaledObject>>),
-    Hpa(Seen<Box<ObservedHpa>>),
+    ScaledObject(super::model::ApiGroup, WatchEvent<Box<ScaledObject>>),
+    Hpa(WatchEvent<Box<ObservedHpa>>),
     /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
-    Workload(Gvkr, Seen<Workload>),
-    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, Seen<Box<Authentication>>),
+    Workload(Gvkr, WatchEvent<Workload>),
+    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, WatchEvent<Box<Authentication>>),
     Polled(PollDone),
     Written(WriteDone),
     TargetRead(TargetRead),
@@ -65,8 +94,8 @@ pub enum Event {
     },
     /// Somebody read a metric of this object through the external metrics API.
     MetricRead(ObjectKey),
-    /// Nobody else acts: from now on this instance does. For a world that was told to
-    /// [stand by](super::world::World::stand_by).
+    /// Nobody else acts: from now on this instance does. For a world that
+    /// [stands by](super::world::World::stand_by).
     Leading,
     /// What the history knew at start, before any watch is listed.
     Restored(Vec<RestoredState>),
@@ -92,8 +121,30 @@ pub struct PollJob {
     pub server: Arc<str>,
     pub query: Query,
     pub credentials: Option<Credentials>,
+    /// Others whose queries are asked with this one, instead of `query` itself.
+    pub group: Option<Arc<Group>>,
     /// When it fell due; lateness is measured against it.
     pub due_at: UnixMillis,
+}
+
+/// Queries that one query answers: they differ in the value of one label, by which that query groups its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The same for all queries that may be in one group.
+    pub family: u64,
+    pub query: String,
+    pub label: String,
+    /// Job and value of the label; the values are distinct.
+    pub members: Vec<(u64, String)>,
+}
+
+/// What became of a [`Group`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Split {
+    /// Each member's own answer.
+    Each(Vec<(u64, Answer)>),
+    /// The answer does not say what each member's own would have been.
+    Singly,
 }
 
 /// Where a poll's authentication parameters come from; values are fetched at the time of the poll.
@@ -125,7 +176,12 @@ pub struct PollDone {
     pub asked_after: Duration,
     /// From then on until the answer.
     pub latency: Duration,
+    /// Meaningless beside `split`.
     pub answer: Answer,
+    /// Of a group: what became of it, unless `answer` is that of all members.
+    pub split: Option<Split>,
+    /// The server has too much to do, and asks not to be asked for this long.
+    pub rest: Option<Duration>,
 }
 
 /// One change to make on the API server. At most one of each [`WriteKind`]'s slot is in flight an object.
@@ -364,7 +420,10 @@ pub enum Record {
         resource_triggers: Vec<ResourceTrigger>,
     },
     /// The object is gone.
-    Removed { at: UnixMillis, object: ObjectKey },
+    Removed {
+        at: UnixMillis,
+        object: ObjectKey,
+    },
     Sample {
         at: UnixMillis,
         object: ObjectKey,
@@ -377,15 +436,16 @@ pub enum Record {
     Decision {
         at: UnixMillis,
         object: ObjectKey,
-        reason: Reason,
-        from: u32,
-        /// Equal to `from` when nothing moves.
-        to: u32,
-        triggers: Vec<DecidedTrigger>,
-        circumstances: Box<Circumstances>,
+        decision: Arc<Decision>,
     },
     /// Outcome of carrying a decision out.
-    Action { at: UnixMillis, object: ObjectKey, from: u32, to: u32, error: Option<String> },
+    Action {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: u32,
+        to: u32,
+        error: Option<String>,
+    },
     /// Replicas of the target changed, or were seen for the first time (`from` is none).
     Replicas {
         at: UnixMillis,
@@ -398,7 +458,13 @@ pub enum Record {
         absent: Vec<(Arc<str>, Absence)>,
     },
     /// Who made the change of replicas that was recorded with this time.
-    Attributed { at: UnixMillis, object: ObjectKey, from: u32, to: u32, by: Attribution },
+    Attributed {
+        at: UnixMillis,
+        object: ObjectKey,
+        from: u32,
+        to: u32,
+        by: Attribution,
+    },
     /// The HPA's status changed in what explains its decisions.
     Hpa {
         at: UnixMillis,
@@ -409,9 +475,16 @@ pub enum Record {
         metrics_json: String,
     },
     /// A condition of the object changed.
-    Condition { at: UnixMillis, object: ObjectKey, condition: Condition },
+    Condition {
+        at: UnixMillis,
+        object: ObjectKey,
+        condition: Condition,
+    },
     /// Must survive a restart.
-    LastActive { object: ObjectKey, at: UnixMillis },
+    LastActive {
+        object: ObjectKey,
+        at: UnixMillis,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -426,54 +499,4 @@ pub struct RecordedTrigger {
     pub query: String,
     pub threshold: f64,
     pub activation_threshold: f64,
-}
-
-/// What one trigger contributed to a decision.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DecidedTrigger {
-    pub metric_name: Arc<str>,
-    /// After policy for missing values and fallback.
-    pub value: Option<f64>,
-    pub active: bool,
-    pub error: Option<String>,
-    pub metric_type: MetricType,
-    /// The HPA's target for it.
-    pub target: f64,
-    /// Replicas that the HPA makes of it.
-    pub proposal: Option<Proposal>,
-    /// The value is the fallback's, standing in for an error.
-    pub fallback: bool,
-    /// The newest answer had no number, and the value is what the trigger's policy makes of that.
-    pub absence: Option<Absence>,
-    /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
-    pub formula: Option<String>,
-}
-
-/// The decision as a sentence: where it lets replicas go, with the metrics that had no number.
-#[must_use]
-pub fn detail(reason: &Reason, triggers: &[DecidedTrigger]) -> String {
-    let mut text = reason.to_string();
-    if matches!(reason, Reason::Deactivated | Reason::CoolingDown { .. } | Reason::InitialCooldown { .. }) {
-        for (trigger, absence) in triggers.iter().filter_map(|trigger| Some((trigger, trigger.absence.as_ref()?))) {
-            text.push_str(&format!("; {} has {absence}", trigger.metric_name));
-        }
-    }
-    text
-}
-
-/// What a decision was made under, beside its triggers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Circumstances {
-    pub min: u32,
-    /// `None` while the spec is invalid, and only its pause is obeyed.
-    pub max: Option<u32>,
-    pub idle: Option<u32>,
-    pub pause: Pause,
-    pub force_activation: bool,
-    /// When the cooldown that was looked at ends, or ended.
-    pub cooldown_until: Option<UnixMillis>,
-    /// The most that a trigger asks for, before any limit.
-    pub proposal: Option<u32>,
-    /// What keeps the count from that, as far as hpalite itself can tell.
-    pub limited_by: Option<Limit>,
 }

@@ -15,6 +15,7 @@ pub mod composite;
 mod credentials;
 pub mod cron;
 pub mod decide;
+pub mod decision;
 pub mod event;
 pub mod formula;
 pub mod hpa;

@@ -27,6 +27,13 @@ pub enum ApiGroup {
 }
 
 impl ApiGroup {
+    pub const ALL: [Self; 2] = [Self::KedaSh, Self::KedaK8sIo];
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name)
+    }
+
     /// The group as in `apiVersion`, without the version.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -62,8 +69,8 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A ScaledObject as last seen on the API server. Every one can be represented, even with an invalid spec: its problems
-/// are kept in `definition`, so that they can be reported on the object, and it can be paused or deleted.
+/// A ScaledObject as last seen on the API server. Always representable, however wrong its spec:
+/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or deleted.
 #[derive(Clone, Debug)]
 pub struct ScaledObject {
     pub key: ObjectKey,
@@ -295,8 +302,9 @@ pub struct Modifiers {
     pub metric_type: MetricType,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MetricType {
+    #[default]
     AverageValue,
     Value,
 }
@@ -516,6 +524,13 @@ pub struct Status {
     pub authentications_types: Option<String>,
 }
 
+impl Status {
+    #[must_use]
+    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     pub number_of_failures: u32,
@@ -529,6 +544,18 @@ pub struct Condition {
     pub status: ConditionStatus,
     pub reason: String,
     pub message: String,
+}
+
+impl Condition {
+    #[must_use]
+    pub fn new(
+        kind: ConditionKind,
+        status: ConditionStatus,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

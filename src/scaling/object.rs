@@ -3,20 +3,19 @@
 //! Owned by the world, which is the only one to change it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::age;
 use super::composite::{self, Composite};
-use super::decide::{READY_MESSAGE, READY_REASON};
-use super::event::{Missing, WriteKind};
+use super::decision::{Decision, READY_MESSAGE, READY_REASON};
+use super::event::WriteKind;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject, Status, Step,
     TargetRef, UnixMillis, Workload,
 };
 use super::read_cadence::ReadCadence;
-use super::reason::Reason;
-use super::schedule::phase;
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
@@ -42,7 +41,7 @@ pub(super) struct Object {
     /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
     pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
-    /// What the formula, if there is one, made of the triggers in the last complete round.
+    /// What the formula, if there is one, made of the triggers in the last complete poll cycle.
     pub(super) composite: Option<Composite>,
     /// What is said of triggers that fail.
     pub(super) troubles: Troubles,
@@ -50,16 +49,14 @@ pub(super) struct Object {
     /// Generation that the running loop was started for; `None` while none runs.
     pub(super) loop_generation: Option<i64>,
     /// The definition that `triggers` belongs to.
-    pub(super) loop_definition: Option<std::sync::Arc<Definition>>,
-    /// Of the rounds on the grid of their interval.
-    pub(super) phase: Duration,
-    pub(super) round: Option<Round>,
+    pub(super) loop_definition: Option<Arc<Definition>>,
+    pub(super) poll_cycle: Option<PollCycle>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
     /// `last_active_at` as last handed to the history.
     pub(super) recorded_active_at: Option<UnixMillis>,
-    /// Outcome of the last decision: what Ready and Active say.
-    pub(super) decided: Option<Decided>,
+    /// What Ready, Active and the triggers' activity report.
+    pub(super) decision: Option<Arc<Decision>>,
     pub(super) ready_pods: Option<Result<u32, String>>,
     pub(super) hpa_refusal: Option<HpaRefusal>,
     /// The API server made something else of the HPA than what was written, and would again.
@@ -67,12 +64,12 @@ pub(super) struct Object {
     pub(super) slots: Slots,
     /// What the slots' writes were for.
     pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
-    /// A scale that is being carried out.
-    pub(super) scaling: Option<Scaling>,
+    /// The decision that is being carried out.
+    pub(super) scaling: Option<Arc<Decision>>,
     /// The last decision must be made again because carrying it out failed.
     pub(super) redecide: bool,
     pub(super) recorded: Recorded,
-    pub(super) published: Option<std::sync::Arc<ObjectView>>,
+    pub(super) published: Option<Arc<ObjectView>>,
     /// The world wants a status write since then.
     pub(super) status_dirty_since: Option<UnixMillis>,
     /// What the last status write said, and how often in a row the same had to be written.
@@ -93,7 +90,7 @@ pub(super) struct Object {
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     pub(super) definition: Option<(String, i64)>,
-    pub(super) decision: Option<Said>,
+    pub(super) decision: Option<Arc<Decision>>,
     pub(super) conditions: Vec<Condition>,
     pub(super) check_note: Option<String>,
     /// The spec was found good at least once, also by whoever managed the object before us.
@@ -120,21 +117,6 @@ pub(super) struct Unattributed {
     pub(super) due: UnixMillis,
     pub(super) from: u32,
     pub(super) to: u32,
-}
-
-/// What a decision must differ in from the one before to be news.
-#[derive(Debug, PartialEq)]
-pub(super) struct Said {
-    pub(super) reason: &'static str,
-    pub(super) from: u32,
-    pub(super) to: u32,
-    pub(super) pause: Pause,
-    pub(super) force_activation: bool,
-    pub(super) cooldown_until: Option<UnixMillis>,
-    /// Of each trigger, in order.
-    pub(super) fallback: Vec<bool>,
-    /// Of each trigger: what it has instead of a number, where that counts as one.
-    pub(super) absent: Vec<Option<Missing>>,
 }
 
 /// The API server would not take this HPA.
@@ -201,33 +183,18 @@ impl Verdict {
 
 /// One pass over all triggers.
 #[derive(Debug)]
-pub(super) struct Round {
+pub(super) struct PollCycle {
     pub(super) waiting: BTreeSet<u16>,
     pub(super) waits_for_target: bool,
     pub(super) waits_for_pods: bool,
-    /// Another round fell due meanwhile.
+    /// Another poll cycle fell due meanwhile.
     pub(super) again: bool,
 }
 
-impl Round {
+impl PollCycle {
     pub(super) fn is_complete(&self) -> bool {
         self.waiting.is_empty() && !self.waits_for_target && !self.waits_for_pods
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Decided {
-    pub(super) ready: Condition,
-    pub(super) active: Option<Condition>,
-    pub(super) activity: BTreeMap<String, bool>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Scaling {
-    pub(super) reason: Reason,
-    pub(super) from: u32,
-    pub(super) to: u32,
-    pub(super) touch_last_active: bool,
 }
 
 /// One write in flight a slot; failures back off.
@@ -272,7 +239,7 @@ impl Slots {
 
 impl Object {
     pub(super) fn new(spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
-        let condition = |kind| spec.status.conditions.iter().find(move |c: &&Condition| c.kind == kind);
+        let condition = |kind| spec.status.condition(kind);
         let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
         // Any reason but a failed check means that the spec was once found good: taking over from
         // KEDA, or coming back, is no news.
@@ -304,12 +271,11 @@ impl Object {
             verdict: Verdict::Pending,
             loop_generation: None,
             loop_definition: None,
-            phase: Duration::ZERO,
-            round: None,
+            poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
             recorded_active_at: restored_active_at,
-            decided: None,
+            decision: None,
             ready_pods: None,
             hpa_refusal: None,
             hpa_kept: None,
@@ -375,24 +341,21 @@ impl Object {
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
             state.listen(trigger, limit, now);
         }
-        let interval = definition.polling_interval;
-        let first_query = definition.triggers.iter().find_map(|trigger| trigger.source.query());
-        self.phase = first_query.map_or_else(|| phase(&self.spec.key, interval), |query| phase(query, interval));
         self.composite = None;
-        self.round = None;
+        self.poll_cycle = None;
         self.redecide = false;
         self.loop_generation = Some(self.spec.generation);
         self.loop_definition = Some(definition);
     }
 
     pub(super) fn stop_loop(&mut self) {
-        self.round = None;
+        self.poll_cycle = None;
         self.loop_generation = None;
         self.loop_definition = None;
         self.triggers.clear();
         self.composite = None;
         self.troubles = Troubles::default();
-        self.decided = None;
+        self.decision = None;
         self.redecide = false;
     }
 
@@ -408,7 +371,7 @@ impl Object {
     /// Name of the ScaledObject that has the target instead of this one, by this one's own status. After a restart the
     /// statuses are all that is left of who was first, while the owner has no HPA.
     pub(super) fn lost_target_to(&self) -> Option<&str> {
-        let ready = self.spec.status.conditions.iter().find(|c| c.kind == ConditionKind::Ready)?;
+        let ready = self.spec.status.condition(ConditionKind::Ready)?;
         target_taken_by(&ready.message, &self.spec.target)
     }
 
@@ -421,7 +384,7 @@ impl Object {
                 .iter()
                 .zip(&self.triggers)
                 .map(|(trigger, state)| MetricView {
-                    name: std::sync::Arc::clone(&trigger.metric_name),
+                    name: Arc::clone(&trigger.metric_name),
                     reading: state.reading(),
                     cached: trigger.use_cached_metrics,
                     age_limit: state.age_limit(trigger, limit),
@@ -480,8 +443,8 @@ impl Object {
         if let (Some((name, _)), Verdict::Good) = (hpa, &self.verdict) {
             status.hpa_name = Some(name.to_owned());
         }
-        if let Some(decided) = &self.decided {
-            status.triggers_activity = decided.activity.clone();
+        if let Some(decision) = &self.decision {
+            status.triggers_activity = decision.activity().map(|(name, active)| (name.to_owned(), active)).collect();
         }
         status.paused_replica_count = match self.spec.pause.replicas {
             Some(Ok(replicas)) => Some(replicas),
@@ -548,9 +511,8 @@ impl Object {
     fn last_active_for_status(&self) -> Option<UnixMillis> {
         let wanted = self.last_active_at.map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
         let written = self.spec.status.last_active_at;
-        let active = self.decided.as_ref().and_then(|d| d.active.as_ref());
         // Before the first decision nothing is known to have ended.
-        let has_ended = active.is_some_and(|c| c.status != ConditionStatus::True);
+        let has_ended = self.decision.as_ref().and_then(|decision| decision.is_active()) == Some(false);
         let is_known = written.is_some() && written <= wanted && self.is_active_in_status();
         if is_known && !has_ended { written } else { wanted }
     }
@@ -570,7 +532,7 @@ impl Object {
             let initial = first_four.iter().map(|kind| {
                 let status =
                     if *kind == ConditionKind::Paused { ConditionStatus::False } else { ConditionStatus::Unknown };
-                condition(*kind, status, "", "")
+                Condition::new(*kind, status, "", "")
             });
             conditions = initial.chain(others).collect();
         }
@@ -581,13 +543,13 @@ impl Object {
         match &self.verdict {
             Verdict::Pending => {}
             Verdict::Failed { phrase, message } => {
-                set(condition(
+                set(Condition::new(
                     ConditionKind::Ready,
                     ConditionStatus::False,
                     CHECK_FAILED,
                     &format!("{phrase}: {message}"),
                 ));
-                set(condition(
+                set(Condition::new(
                     ConditionKind::Active,
                     ConditionStatus::Unknown,
                     "UnknownState",
@@ -595,17 +557,22 @@ impl Object {
                 ));
             }
             Verdict::Paused => {
-                set(condition(ConditionKind::Ready, ConditionStatus::True, READY_REASON, "ScaledObject is paused"));
+                set(Condition::new(
+                    ConditionKind::Ready,
+                    ConditionStatus::True,
+                    READY_REASON,
+                    "ScaledObject is paused",
+                ));
             }
             Verdict::Good => {
-                let well = condition(ConditionKind::Ready, ConditionStatus::True, READY_REASON, READY_MESSAGE);
-                match &self.decided {
-                    Some(decided) => set(decided.ready.clone()),
+                let well = Condition::new(ConditionKind::Ready, ConditionStatus::True, READY_REASON, READY_MESSAGE);
+                match &self.decision {
+                    Some(decision) => set(decision.ready()),
                     // What the last poll said stays until the next one has spoken.
                     None if self.is_ready_said_by_poll() => {}
                     None => set(well),
                 }
-                if let Some(active) = self.decided.as_ref().and_then(|decided| decided.active.clone()) {
+                if let Some(active) = self.decision.as_ref().and_then(|decision| decision.active()) {
                     set(active);
                 }
                 if let Some((status, reason, message)) = hpa {
@@ -620,7 +587,7 @@ impl Object {
             set(troubles);
         }
         if self.spec.pause.is_any() {
-            set(condition(
+            set(Condition::new(
                 ConditionKind::Paused,
                 ConditionStatus::True,
                 "ScaledObjectPaused",
@@ -629,21 +596,20 @@ impl Object {
         } else if conditions.iter().any(|c| c.kind == ConditionKind::Paused && c.status == ConditionStatus::True) {
             let mut set =
                 |new: Condition| conditions.iter_mut().filter(|c| c.kind == new.kind).for_each(|c| *c = new.clone());
-            set(condition(ConditionKind::Paused, ConditionStatus::False, "ScaledObjectUnpaused", UNPAUSED));
+            set(Condition::new(ConditionKind::Paused, ConditionStatus::False, "ScaledObjectUnpaused", UNPAUSED));
         }
         conditions
     }
 
     fn is_ready_said_by_poll(&self) -> bool {
-        let conditions = &self.spec.status.conditions;
-        let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
+        let ready = self.spec.status.condition(ConditionKind::Ready);
         ready.is_some_and(|ready| SAID_BY_POLL.contains(&ready.reason.as_str()))
     }
 
     /// `None` leaves it: nothing was asked yet.
     fn fallback_condition(&self) -> Option<Condition> {
         let none = || {
-            condition(
+            Condition::new(
                 ConditionKind::Fallback,
                 ConditionStatus::False,
                 "NoFallbackFound",
@@ -657,7 +623,7 @@ impl Object {
             return None;
         }
         if self.is_falling_back(definition) {
-            return Some(condition(
+            return Some(Condition::new(
                 ConditionKind::Fallback,
                 ConditionStatus::True,
                 "FallbackExists",
@@ -675,8 +641,8 @@ impl Object {
             Verdict::Failed { .. } => "triggers are not asked: the ScaledObject's check failed, as Ready says",
             Verdict::Paused => "triggers are not asked: the ScaledObject is paused",
         };
-        let is_there = self.spec.status.conditions.iter().any(|c| c.kind == ConditionKind::TriggersHealthy);
-        is_there.then(|| condition(ConditionKind::TriggersHealthy, ConditionStatus::Unknown, NOT_ASKED, message))
+        let is_there = self.spec.status.condition(ConditionKind::TriggersHealthy).is_some();
+        is_there.then(|| Condition::new(ConditionKind::TriggersHealthy, ConditionStatus::Unknown, NOT_ASKED, message))
     }
 
     pub(super) fn is_falling_back(&self, definition: &Definition) -> bool {
@@ -753,14 +719,14 @@ pub(super) fn scaling_active(hpa: &ObservedHpa) -> Option<ScalingActive<'_>> {
 fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
     match (status, reason) {
         ("True", _) => {
-            condition(ConditionKind::HpaActive, ConditionStatus::True, "HPAActive", "HPA is actively scaling")
+            Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "HPAActive", "HPA is actively scaling")
         }
         (_, "ScalingDisabled") => {
-            condition(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message)
+            Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message)
         }
         (_, reason) => {
             let reason = if reason.is_empty() { "HPAMetricsUnavailable" } else { reason };
-            condition(
+            Condition::new(
                 ConditionKind::HpaActive,
                 ConditionStatus::False,
                 reason,
@@ -768,10 +734,6 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
             )
         }
     }
-}
-
-fn condition(kind: ConditionKind, status: ConditionStatus, reason: &str, message: &str) -> Condition {
-    Condition { kind, status, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 /// API version text of an object, for references to it.

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_told_as_it_is_written() {
+    fn memory_is_printed_as_it_is_written() {
         for (milli, expected) in [
             (500, "500m"),
             (1_000, "1"),

@@ -1,22 +1,27 @@
 //! Which query is sent when, and how many at the same time.
 //!
-//! Owns the calendar of poll cycles, the sharing of equal queries, and the shares of the workers ([`share`]). It
-//! returns jobs and sends nothing.
+//! Owns the calendar of poll cycles, the sharing of equal questions and the shares of the workers that ask
+//! ([`share`]). Hands out jobs; asks nobody.
 
 mod budget;
+mod grouping;
 mod share;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use super::event::{Credentials, PollJob};
-use super::model::{ObjectKey, Query, UnixMillis};
+use super::event::{Credentials, Group, PollJob};
+use super::model::{ObjectKey, PrometheusSource, Query, UnixMillis};
 pub use budget::Limits;
+use grouping::{GROUP_MAX, Member};
 pub use share::Conduct;
 use share::Shares;
+
+/// How long the members of a group are asked singly after an answer that could not be split among them.
+const SINGLY: Duration = Duration::from_hours(1);
 
 /// One trigger of an object that waits for an answer.
 pub type Subscriber = (ObjectKey, u16);
@@ -34,6 +39,8 @@ struct Job {
     question: Question,
     fingerprint: u64,
     subscribers: Vec<Subscriber>,
+    /// The groups that it may be asked in.
+    families: Vec<u64>,
     due_at: UnixMillis,
     /// When it was dispatched; `None` while it waits.
     begun_at: Option<UnixMillis>,
@@ -51,12 +58,23 @@ pub struct Finished {
 /// The calendar, the queue and the shares.
 #[derive(Debug)]
 pub struct Schedule {
-    rounds: Calendar,
+    poll_cycles: Calendar,
     jobs: HashMap<u64, Job>,
     /// The jobs on which each object waits.
     waiting_for: HashMap<ObjectKey, Vec<u64>>,
     /// Fingerprint of a question to its job, waiting or in flight.
     asked: HashMap<u64, u64>,
+    /// Whether queries that one query can answer are asked as one.
+    is_grouping: bool,
+    /// The jobs that wait, by the groups that they may be asked in.
+    families: HashMap<u64, BTreeSet<u64>>,
+    /// By the first of its jobs, the group that was handed out.
+    groups: HashMap<u64, Arc<Group>>,
+    /// Groups whose members are asked singly, and until when.
+    singly: BTreeMap<u64, UnixMillis>,
+    /// Of each object's first query the groups that it may be asked in, and how many objects have each.
+    registered: HashMap<ObjectKey, (u64, Vec<u64>)>,
+    sizes: HashMap<u64, usize>,
     shares: Shares,
     next_id: u64,
 }
@@ -64,46 +82,52 @@ pub struct Schedule {
 impl Schedule {
     /// `threads` is the number of poll workers; at least 1.
     #[must_use]
-    pub fn new(threads: usize, limits: Limits) -> Self {
+    pub fn new(threads: usize, limits: Limits, is_grouping: bool) -> Self {
         Self {
-            rounds: Calendar::default(),
+            poll_cycles: Calendar::default(),
             jobs: HashMap::new(),
             waiting_for: HashMap::new(),
             asked: HashMap::new(),
+            is_grouping,
+            families: HashMap::new(),
+            groups: HashMap::new(),
+            singly: BTreeMap::new(),
+            registered: HashMap::new(),
+            sizes: HashMap::new(),
             shares: Shares::new(threads.max(1), limits),
             next_id: 1,
         }
     }
 
-    /// Plans the next poll cycle of an object, replacing any that was planned.
+    /// Plans the next poll cycle of an object, instead of any that was planned.
     pub fn plan(&mut self, key: &ObjectKey, at: UnixMillis) {
-        if self.rounds.get(key).is_none() {
+        if self.poll_cycles.get(key).is_none() {
             self.shares.expect(&key.namespace);
         }
-        self.rounds.set(key, at);
+        self.poll_cycles.set(key, at);
     }
 
     pub fn unplan(&mut self, key: &ObjectKey) {
-        if self.rounds.clear(key) {
+        if self.poll_cycles.clear(key) {
             self.shares.expect_no_more(&key.namespace);
         }
     }
 
     #[must_use]
     pub fn planned(&self, key: &ObjectKey) -> Option<UnixMillis> {
-        self.rounds.get(key)
+        self.poll_cycles.get(key)
     }
 
-    /// When the next poll cycle is due, or a query whose server must not be queried before.
+    /// When the next poll cycle is due, or a question whose server is left alone until then.
     #[must_use]
     pub fn next_due(&self) -> Option<UnixMillis> {
-        [self.rounds.next(), self.shares.free_at()].into_iter().flatten().min()
+        [self.poll_cycles.next(), self.shares.free_at()].into_iter().flatten().min()
     }
 
-    /// Removes and returns the objects whose poll cycle is due.
+    /// Takes the objects whose poll cycle is due.
     pub fn take_due(&mut self, now: UnixMillis) -> Vec<(ObjectKey, UnixMillis)> {
         let mut taken = Vec::new();
-        while let Some((key, at)) = self.rounds.pop(now) {
+        while let Some((key, at)) = self.poll_cycles.pop(now) {
             self.shares.expect_no_more(&key.namespace);
             taken.push((key, at));
         }
@@ -140,33 +164,124 @@ impl Schedule {
         self.shares.wait(&subscriber.0, &server, id);
         self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
         self.asked.insert(fingerprint, id);
+        let families = self.families_of(&question.query, question.credentials.as_ref());
         let subscribers = vec![subscriber];
-        self.jobs.insert(id, Job { server, question, fingerprint, subscribers, due_at, begun_at: None });
+        self.jobs.insert(id, Job { server, question, fingerprint, subscribers, families, due_at, begun_at: None });
+        self.may_be_grouped(id, true);
+    }
+
+    /// The groups that a query may be asked in: the same of the same server, but for one value.
+    fn families_of(&self, query: &Query, credentials: Option<&Credentials>) -> Vec<u64> {
+        let Query::Prometheus(source) = query else { return Vec::new() };
+        if !self.is_grouping {
+            return Vec::new();
+        }
+        let around = fingerprint(&(PrometheusSource { query: String::new(), ..(**source).clone() }, credentials));
+        Member::all(&source.query).iter().map(|member| fingerprint(&(around, member.family()))).collect()
+    }
+
+    /// Enters a job among those that wait for company, or takes it out.
+    fn may_be_grouped(&mut self, id: u64, may: bool) {
+        for family in self.jobs.get(&id).map(|job| job.families.as_slice()).unwrap_or_default() {
+            let waiting = self.families.entry(*family).or_default();
+            if may {
+                waiting.insert(id)
+            } else {
+                waiting.remove(&id)
+            };
+            if waiting.is_empty() {
+                self.families.remove(family);
+            }
+        }
+    }
+
+    /// Those that one query can answer together with this job, which is handed out now.
+    fn gather(&mut self, id: u64, now: UnixMillis) -> Option<Group> {
+        self.singly.retain(|_, until| *until > now);
+        let job = self.jobs.get(&id)?;
+        let Query::Prometheus(source) = &job.question.query else { return None };
+        let ways = Member::all(&source.query);
+        let known = job.families.iter().zip(&ways).filter(|(family, _)| !self.singly.contains_key(family));
+        let waiting = |family: &u64| self.families.get(family).map_or(0, BTreeSet::len);
+        let (family, way) =
+            known.max_by_key(|(family, _)| waiting(family)).filter(|(family, _)| waiting(family) > 1)?;
+        let company = self.families.get(family)?.iter().filter(|other| **other != id);
+        let members = company.filter_map(|other| {
+            let job = self.jobs.get(other)?;
+            // Equal hashes of unequal questions are possible, if unlikely.
+            let Query::Prometheus(found) = &job.question.query else { return None };
+            let is_equal = PrometheusSource { query: source.query.clone(), ..(**found).clone() } == **source
+                && job.question.credentials == self.jobs[&id].question.credentials;
+            let member = Member::all(&found.query).into_iter().find(|member| member.template() == way.template())?;
+            is_equal.then(|| (member.value.to_owned(), *other))
+        });
+        // The same value may be quoted in two ways.
+        let mut values: BTreeMap<String, u64> = members.take(GROUP_MAX - 1).collect();
+        values.insert(way.value.to_owned(), id);
+        let members: Vec<(u64, String)> = values.into_iter().map(|(value, id)| (id, value)).collect();
+        let query = way.grouped(members.iter().map(|(_, value)| value.as_str()));
+        let label = way.label.to_owned();
+        (members.len() > 1).then_some(Group { family: *family, query, label, members })
     }
 
     /// Returns the jobs that may go to the workers now.
     pub fn dispatch(&mut self, now: UnixMillis) -> Vec<PollJob> {
         let mut jobs = Vec::new();
         while let Some((id, flight)) = self.shares.next(now) {
-            let Some(job) = self.jobs.get_mut(&id) else {
-                continue;
-            };
-            let others: BTreeSet<&ObjectKey> = job.subscribers.iter().map(|(key, _)| key).collect();
-            for key in others.into_iter().filter(|key| **key != flight.object) {
-                self.shares.wait_no_more(key, &job.server, id);
+            let group = self.gather(id, now).map(Arc::new);
+            let members = group.iter().flat_map(|group| group.members.iter().map(|(member, _)| *member));
+            for member in members.filter(|member| *member != id).chain([id]) {
+                self.may_be_grouped(member, false);
+                let Some(job) = self.jobs.get_mut(&member) else { continue };
+                let others: BTreeSet<&ObjectKey> = job.subscribers.iter().map(|(key, _)| key).collect();
+                for key in others.into_iter().filter(|key| member != id || **key != flight.object) {
+                    self.shares.wait_no_more(key, &job.server, member);
+                }
+                job.begun_at = Some(now);
             }
-            job.begun_at = Some(now);
+            let Some(job) = self.jobs.get(&id) else { continue };
+            if let Some(group) = &group {
+                self.groups.insert(id, Arc::clone(group));
+            }
             jobs.push(PollJob {
                 id,
                 server: Arc::clone(&job.server),
                 query: job.question.query.clone(),
                 credentials: job.question.credentials.clone(),
+                group,
                 due_at: job.due_at,
             });
             self.shares.begin(id, flight);
         }
         self.shares.tidy();
         jobs
+    }
+
+    /// Returns the jobs that an answer is for: the job itself, or all members of its group.
+    pub fn members(&mut self, id: u64) -> Vec<u64> {
+        let group = self.groups.remove(&id);
+        group.map_or_else(|| vec![id], |group| group.members.iter().map(|(member, _)| *member).collect())
+    }
+
+    /// Records that the answer to a group could not be split: its members wait again, each by itself.
+    pub fn ask_singly(&mut self, id: u64, conduct: Conduct, now: UnixMillis) {
+        let Some(group) = self.groups.remove(&id) else { return };
+        self.shares.end(id, conduct, now);
+        self.singly.insert(group.family, now.plus(SINGLY));
+        for (member, _) in &group.members {
+            let Some(job) = self.jobs.get_mut(member) else { continue };
+            job.begun_at = None;
+            let keys: BTreeSet<&ObjectKey> = job.subscribers.iter().map(|(key, _)| key).collect();
+            for key in &keys {
+                self.shares.wait(key, &job.server, *member);
+            }
+            if keys.is_empty()
+                && let Some(job) = self.jobs.remove(member)
+            {
+                self.no_longer_asked(*member, &job);
+            }
+            self.may_be_grouped(*member, true);
+        }
     }
 
     /// Records that a job has ended. Returns `None` if it was not in flight.
@@ -190,6 +305,7 @@ impl Schedule {
     /// dropped, but still shows how its server is doing.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.unplan(key);
+        self.unregister(key);
         for id in self.waiting_for.remove(key).unwrap_or_default() {
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;
@@ -199,10 +315,11 @@ impl Schedule {
                 continue;
             }
             self.shares.wait_no_more(key, &job.server, id);
-            if job.subscribers.is_empty()
-                && let Some(job) = self.jobs.remove(&id)
-            {
-                self.no_longer_asked(id, &job);
+            if job.subscribers.is_empty() {
+                self.may_be_grouped(id, false);
+                if let Some(job) = self.jobs.remove(&id) {
+                    self.no_longer_asked(id, &job);
+                }
             }
         }
     }
@@ -215,8 +332,9 @@ impl Schedule {
 
     /// Moves all times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
-        self.rounds.shift(milliseconds);
+        self.poll_cycles.shift(milliseconds);
         self.shares.shift(milliseconds);
+        self.singly.values_mut().for_each(|until| until.0 = until.0.saturating_add(milliseconds));
         for job in self.jobs.values_mut() {
             let instants = [Some(&mut job.due_at), job.begun_at.as_mut()];
             for at in instants.into_iter().flatten() {
@@ -228,7 +346,44 @@ impl Schedule {
     /// Returns the number of jobs waiting and in flight.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        (self.jobs.len() - self.shares.in_flight(), self.shares.in_flight())
+        let in_groups: usize = self.groups.values().map(|group| group.members.len() - 1).sum();
+        (self.jobs.len() - self.shares.in_flight() - in_groups, self.shares.in_flight())
+    }
+
+    /// An object is asked from now on, beginning with this query, with credentials or without. With credentials, which mostly
+    /// are those of a namespace, it is not worth falling due with others: whether theirs are the same is not known yet.
+    pub fn register(&mut self, key: &ObjectKey, first: Option<(&Query, bool)>) {
+        self.unregister(key);
+        let query = first.map(|(query, _)| query);
+        let open = first.filter(|(_, has_credentials)| !has_credentials);
+        let families = open.map(|(query, _)| self.families_of(query, None)).unwrap_or_default();
+        for family in &families {
+            *self.sizes.entry(*family).or_default() += 1;
+        }
+        let own = query.map_or_else(|| fingerprint(key), fingerprint);
+        self.registered.insert(key.clone(), (own, families));
+    }
+
+    fn unregister(&mut self, key: &ObjectKey) {
+        for family in self.registered.remove(key).map(|(_, families)| families).unwrap_or_default() {
+            if let Some(size) = self.sizes.get_mut(&family) {
+                *size -= 1;
+                if *size == 0 {
+                    self.sizes.remove(&family);
+                }
+            }
+        }
+    }
+
+    /// Phase in `0..interval` at which an object is asked. Equal queries, and those that can be asked as one, share one, so
+    /// that they fall due together; all others are spread evenly.
+    #[must_use]
+    pub fn phase(&self, key: &ObjectKey, interval: Duration) -> Duration {
+        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let Some((own, families)) = self.registered.get(key) else { return Duration::ZERO };
+        let size = |family: &u64| self.sizes.get(family).copied().unwrap_or_default();
+        let open = families.iter().filter(|family| size(family) > 1 && !self.singly.contains_key(family));
+        Duration::from_millis(open.max_by_key(|family| size(family)).unwrap_or(own) % interval_ms)
     }
 }
 
@@ -236,14 +391,6 @@ fn fingerprint(of: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
     hasher.finish()
-}
-
-/// Returns the phase in `0..interval` of a poll: equal queries have the same phase, so that they are due at the same
-/// time; different ones are spread evenly.
-#[must_use]
-pub fn phase(of: &impl Hash, interval: Duration) -> Duration {
-    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-    Duration::from_millis(fingerprint(of) % interval_ms)
 }
 
 /// Returns the next time `phase + n × interval` that is at least half an interval away, so that an immediate first poll

@@ -12,7 +12,7 @@ pub enum Source {
     Cron(Arc<Window>),
     /// Pods of the object's own namespace, counted by a watch.
     Pods(PodSelection),
-    /// A server that a poll thread queries.
+    /// A server that is asked.
     Query(Query),
 }
 
@@ -51,7 +51,7 @@ pub struct PodSelection {
 /// interval, an answer would be late in any case.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// What a poll thread asks; one variant per kind of server.
+/// What a server is asked. One variant a kind of server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     Prometheus(Arc<PrometheusSource>),
@@ -218,14 +218,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_of_a_url_is_told() {
-        for (url, told) in [
+    fn no_secret_of_a_url_is_shown() {
+        for (url, shown) in [
             ("http://prometheus:9090", "http://prometheus:9090"),
             ("https://user:p@ss@host:9/a@b?token=x#y", "https://host:9/a@b"),
             ("https://host?apikey=x/y", "https://host"),
             ("user:pw@host/path", "host/path"),
         ] {
-            assert_eq!(without_secrets(url), told);
+            assert_eq!(without_secrets(url), shown);
         }
     }
 }

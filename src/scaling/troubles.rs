@@ -27,7 +27,7 @@ const TEXTS_MAX: usize = 1_500;
 /// Least time between two texts while the same triggers fail in the same way: a server may put a changing number into
 /// every answer.
 const REWORD_AFTER: Duration = Duration::from_mins(1);
-/// Scaling in without series takes several steps; one Event covers those within this time.
+/// Scaling in by silence goes in steps; one event covers several.
 const SILENCE_EVENT_EVERY: Duration = Duration::from_mins(1);
 
 /// What is reported of the triggers at present.
@@ -148,7 +148,7 @@ fn failures(
             texts.push(of(trigger, &error.message));
         }
     }
-    // An error that comes from a trigger is reported as that trigger's.
+    // An error of one of the triggers has been reported as theirs.
     let error = composite.and_then(Composite::error).filter(|error| error.class == ErrorClass::Formula);
     if let Some(error) = error {
         failing.push((super::composite::INDEX, error.class));
@@ -181,7 +181,7 @@ fn joined(texts: impl IntoIterator<Item = String>) -> String {
 }
 
 fn condition(status: ConditionStatus, reason: &str, message: String) -> Condition {
-    Condition { kind: ConditionKind::TriggersHealthy, status, reason: reason.to_owned(), message }
+    Condition::new(ConditionKind::TriggersHealthy, status, reason, message)
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 mod endpoints;
 mod secrets;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -21,13 +22,13 @@ use crate::outbound::names::{self, Names};
 use crate::outbound::networks::Rules;
 use crate::polling::Parameters;
 use crate::polling::credentials::{Clock, Resolver, ResolverConfig};
-use crate::polling::poller::outcome;
+use crate::polling::poller::{Done, outcome};
 use crate::polling::proxy::ProxySettings;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
 use crate::prometheus::{self, query};
-use crate::scaling::event::{Answer, PollDone, PollJob};
-use crate::scaling::model::{Query, UnixMillis};
+use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+use crate::scaling::model::{PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
 
 /// All that is needed to do a job.
@@ -41,8 +42,15 @@ pub struct Asker {
 
 impl Asker {
     /// Asks as this configuration says. `own` is where the daemon listens, which nobody asks.
-    #[must_use]
-    pub fn new(config: &Config, own: Vec<SocketAddr>, client: &Client, own_namespace: Option<String>) -> Self {
+    ///
+    /// # Errors
+    /// When the thread that asks cannot be started.
+    pub fn new(
+        config: &Config,
+        own: Vec<SocketAddr>,
+        client: &Client,
+        own_namespace: Option<String>,
+    ) -> io::Result<Self> {
         let bundle = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
         let transport = Transport::new(TransportConfig {
             roots: Roots::load(bundle.as_deref(), &config.ca_dirs),
@@ -51,7 +59,7 @@ impl Asker {
             user_agent: format!("hpalite/{}", env!("CARGO_PKG_VERSION")),
             names: Arc::new(Names::new(names::THREADS)),
             rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
-        });
+        })?;
         let clock: Clock = Arc::new(|| UnixMillis(wall_millis()));
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let resolver = Resolver::new(
@@ -69,12 +77,31 @@ impl Asker {
             Arc::clone(&clock),
         );
         let services = Arc::new(endpoints::KubeServices { client: client.clone() });
-        Self { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock }
+        Ok(Self { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock })
     }
 
-    /// Does one job. Blocks up to the source's time limit, and before it for missing credentials.
+    /// Does one job, and waits for what comes of it: up to the source's time limit, and before it for missing credentials.
+    ///
+    /// # Panics
+    /// When the thread that asks has ended, which it does with the last asker.
     #[must_use]
-    pub fn ask(&self, job: &PollJob) -> PollDone {
+    pub fn ask(&self, job: PollJob) -> PollDone {
+        let (sender, done) = mpsc::sync_channel(1);
+        self.begin(job, Box::new(move |done| drop(sender.send(done))));
+        done.recv().expect("whoever asks answers by the time limit")
+    }
+
+    /// Does one job, and hands over what comes of it, as soon as that is there.
+    pub fn begin(&self, job: PollJob, done: Done) {
+        // Credentials and the endpoints of a Service come from the API server.
+        let waits = job.credentials.is_some()
+            || matches!(&job.query, Query::MetricsApi(source) if source.aggregation.is_some());
+        let asker = self.clone();
+        let work = Box::new(move || asker.start(job, done));
+        if waits { self.transport.apart(work) } else { self.transport.soon(work) }
+    }
+
+    fn start(self, job: PollJob, done: Done) {
         let begun = Instant::now();
         let parameters = match &job.credentials {
             None => Ok(Parameters::new()),
@@ -84,31 +111,48 @@ impl Asker {
         let asked_at = (self.clock)();
         let started = Instant::now();
         let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
-        let (answer, what) = match &job.query {
+        let (query, group) = (job.query.clone(), job.group.clone());
+        let end = move |answer: Answer, split: Option<Split>, rest: Option<Duration>| {
+            let latency = started.elapsed();
+            let id = job.id;
+            if log::log_enabled!(log::Level::Debug) {
+                let outcome = if split.is_some() { "group" } else { outcome(&answer) };
+                let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+                // With user information, since that tells servers apart; masked, since it is a secret.
+                let server = mask::address(&job.server);
+                debug!(poll = id, server:% = server, query = what(&job.query), outcome, latency_ms; "polled");
+            }
+            done(PollDone { id, asked_after: started - begun, latency, answer, split, rest });
+        };
+        match query {
             Query::Prometheus(source) => {
-                let build = |parameters| query::build(source, named.as_deref(), &parameters, asked_at);
-                let answer = match parameters.and_then(build) {
-                    Ok(request) => prometheus::ask(&self.transport, &request, source),
-                    Err(error) => Answer::Failed(error),
+                let source = match &group {
+                    Some(group) => Arc::new(PrometheusSource { query: group.query.clone(), ..(*source).clone() }),
+                    None => source,
                 };
-                (answer, source.query.as_str())
+                let build = |parameters| query::build(&source, named.as_deref(), &parameters, asked_at);
+                match parameters.and_then(build) {
+                    Ok(request) => prometheus::ask(&self.transport, request, source, group, end),
+                    Err(error) => end(Answer::Failed(error), None, None),
+                }
             }
             Query::MetricsApi(source) => {
-                let answer = match parameters {
+                let end = move |answer| end(answer, None, None);
+                match parameters {
                     Ok(parameters) => {
-                        service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters)
+                        service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters, end);
                     }
-                    Err(error) => Answer::Failed(error),
-                };
-                (answer, source.value_location.as_str())
+                    Err(error) => end(Answer::Failed(error)),
+                }
             }
-        };
-        let latency = started.elapsed();
-        let outcome = outcome(&answer);
-        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-        // With user information, since that tells servers apart; masked, since it is a secret.
-        let server = mask::address(&job.server);
-        debug!(poll = job.id, server:% = server, query = what, outcome, latency_ms; "polled");
-        PollDone { id: job.id, asked_after: started - begun, latency, answer }
+        }
+    }
+}
+
+/// For the log.
+fn what(query: &Query) -> &str {
+    match query {
+        Query::Prometheus(source) => &source.query,
+        Query::MetricsApi(source) => &source.value_location,
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of blocks and their chunks: writes them, reads a row back, and deletes a block that became empty.
+//! Writes and reads the rows of blocks and their chunks, and deletes a block that became empty.
 
 use rusqlite::params;
 
@@ -16,7 +16,7 @@ pub(crate) fn write_level_one(
     write_chunks(prepared, block, samples)
 }
 
-/// Sorts and packs the samples of some series into a block that has none of these series yet.
+/// Sorts and packs the samples of several series into a block that has no samples of these series yet.
 pub(crate) fn write_chunks(
     prepared: &mut Prepared<'_>,
     block: i64,
@@ -34,9 +34,8 @@ pub(crate) fn write_chunks(
         let mut number: i64 = 0;
         let mut refused = 0;
         pack(&points, |chunk| {
-            // Beyond either limit there is no id. 4,096 chunks of a series in one block are 980,000
-            // samples, or as many leaps of its clock; 16 million series are 10,000 objects changed
-            // every hour for two months.
+            // Beyond either limit there is no valid id. 4,096 chunks of a series in one block are 980,000 samples, or
+            // as many jumps of its clock; 16 million series are 10,000 objects changed every hour for two months.
             if series > SERIES_MAX || number > NUMBER_MAX {
                 refused += 1;
                 return;
@@ -82,7 +81,7 @@ pub(crate) fn delete_empty_block(prepared: &mut Prepared<'_>, block: i64) -> Res
     Ok(())
 }
 
-/// Reads base, step, stride, both lists, and the latencies where the statement has them.
+/// Reads base, step, stride, both lists, and the latencies if the statement selects them.
 pub(crate) fn read_chunk(row: &rusqlite::Row<'_>, first: usize) -> Result<Chunk, rusqlite::Error> {
     let has_latency = row.as_ref().column_count() > first + 5;
     Ok(Chunk {

@@ -1,37 +1,37 @@
-//! The form in which many samples of one series are kept in one row, readable by plain SQL.
+//! Packs many samples of one series into one row that plain SQL can read.
 //!
-//! Owns packing and unpacking; `sql/migrations/0001_init.sql` states the arithmetic and the view
-//! `v_sample` repeats it. Pure: no SQL, no clock.
+//! Owns packing and unpacking; `sql/migrations/0001_init.sql` states the arithmetic and the view `v_sample` repeats it.
+//! Pure: no SQL, no clock.
 //!
-//! Why text and not packed bytes: any `sqlite3` shell can read it with `json_each`, and decimal text
-//! is small for what is usual (`0`, `12`, `0.25`). A value that never repeats costs 17 to 20
-//! characters, its time 2 to 4: below 25 bytes a sample (`tests/bench/store.rs` measures it).
+//! The lists are text instead of packed bytes because any `sqlite3` shell can read them with `json_each`, and decimal
+//! text is short for typical values (`0`, `12`, `0.25`). A value that never repeats takes 17 to 20 characters, its time
+//! 2 to 4: below 25 bytes a sample (`tests/bench/store.rs` measures it).
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Longest chunk. Reading value i of a list walks over i entries, so time to read grows with the
-/// square: 240 * 120 steps of a few ns are 0.1 ms, and 240 samples already cost 0.2 bytes each for
-/// the row around them.
+/// Samples in the longest chunk. Reading value i of a list walks over i entries, so the time to read grows with the
+/// square: 240 * 120 steps of a few ns are 0.1 ms, and with 240 samples the row overhead is already down to 0.2 bytes
+/// each.
 pub(crate) const SAMPLES_PER_CHUNK: usize = 240;
 
-/// Text of one chunk, about. With some 35 bytes around it four fit a page's 4,061 usable bytes; rows of
-/// 1,200 bytes, three a page, left a seventh of each page empty.
+/// Approximate upper bound on the text of one chunk. With some 35 bytes around it, four fit into a page's 4,061 usable
+/// bytes; rows of 1,200 bytes, three per page, left a seventh of each page empty.
 pub(crate) const TEXT_BYTES_MAX: usize = 960;
 
-/// A sample this far off the chunk's grid starts a new chunk: five digits of offset at most.
+/// A sample this far off the chunk's grid starts a new chunk, which limits offsets to five digits.
 const OFFSET_MS_MAX: i64 = 60_000;
 
-/// What a poll brought.
+/// The result of a poll.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SampleValue {
     Number(f64),
-    /// Class of what came instead of a number: `timeout`, `empty`, ...
+    /// Class of the outcome that came instead of a number: `timeout`, `empty`, ...
     Outcome(Arc<str>),
 }
 
-/// One sample of a series that is known from the context.
+/// One sample of a series that the context identifies.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Point {
     pub(crate) at_unix_ms: i64,
@@ -39,8 +39,8 @@ pub(crate) struct Point {
     pub(crate) latency_ms: i64,
 }
 
-/// Where a chunk belongs, in the bits of its id: 27 for the block (one every 3 s at 10,000 samples a
-/// second, so 12 years), 24 for the series, 12 for the number among the chunks of both.
+/// The id of a chunk, which encodes its place: 27 bits for the block (one every 3 s at 10,000 samples a second, so 12
+/// years), 24 for the series, 12 for the chunk's number within both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkId(pub(crate) i64);
 
@@ -58,12 +58,12 @@ impl ChunkId {
         self.0 >> SERIES_SHIFT & SERIES_MAX
     }
 
-    /// First and last id that chunks of a block have after one series and up to another.
+    /// Returns the first and last possible chunk id of a block's series after one series and up to another.
     pub(crate) fn range_between(block: i64, after_series: i64, until_series: i64) -> (i64, i64) {
         (Self::new(block, after_series, NUMBER_MAX).0 + 1, Self::new(block, until_series, NUMBER_MAX).0)
     }
 
-    /// First and last id that chunks of a block up to this series may have.
+    /// Returns the first and last possible chunk id of a block's series up to this one.
     pub(crate) fn range(block: i64, until_series: i64) -> (i64, i64) {
         (Self::new(block, 0, 0).0, Self::new(block, until_series, NUMBER_MAX).0)
     }
@@ -81,7 +81,7 @@ pub(crate) struct Chunk {
     pub(crate) latency_ms_max: i64,
 }
 
-/// Packs samples, which are sorted by time, into as few chunks as their times allow.
+/// Packs samples, which must be sorted by time, into as few chunks as their times allow.
 pub(crate) fn pack(points: &[Point], mut emit: impl FnMut(Chunk)) {
     let mut rest = points;
     while !rest.is_empty() {
@@ -97,7 +97,7 @@ pub(crate) fn pack(points: &[Point], mut emit: impl FnMut(Chunk)) {
     }
 }
 
-/// How many of the first points lie near one grid.
+/// Returns how many of the first points lie near one grid.
 fn piece_len(points: &[Point]) -> usize {
     let mut gaps: Vec<i64> =
         points.windows(2).take(SAMPLES_PER_CHUNK).map(|pair| pair[1].at_unix_ms - pair[0].at_unix_ms).collect();
@@ -117,10 +117,10 @@ fn piece_len(points: &[Point]) -> usize {
 fn pack_piece(points: &[Point]) -> Chunk {
     let first = points[0].at_unix_ms;
     let count = i64::try_from(points.len()).unwrap_or(i64::MAX);
-    // The mean distance, so that a drifting clock costs no digits.
+    // The mean interval, so that a drifting clock costs no digits.
     let step_ms = if count > 1 { (points[points.len() - 1].at_unix_ms - first) / (count - 1) } else { 0 };
     let offset = |i: i64, point: &Point| point.at_unix_ms - first - i * step_ms;
-    // The base is early enough that no offset is negative: division in SQL rounds towards zero.
+    // The base is early enough that no offset is negative, because integer division in SQL rounds towards zero.
     let earliest = (0..).zip(points).map(|(i, point)| offset(i, point)).min().unwrap_or(0);
 
     let (list, indexes) = distinct(points);
@@ -160,7 +160,7 @@ fn pack_piece(points: &[Point]) -> Chunk {
     }
 }
 
-/// The values without repetition, and for each point the position of its value.
+/// Returns the distinct values, and for each point the index of its value.
 fn distinct(points: &[Point]) -> (Vec<&SampleValue>, Vec<i64>) {
     #[derive(PartialEq, Eq, Hash)]
     enum Key<'a> {
@@ -191,15 +191,15 @@ pub(crate) fn push_value(text: &mut String, value: &SampleValue) {
             Some(integer) => {
                 let _ = write!(text, "{integer}");
             }
-            // The shortest text that reads back as the same number; `e` form for the very large and small.
+            // The shortest text that parses to the same number; `e` notation for very large and very small ones.
             None if number.is_finite() => {
                 let plain = (1e-5..1e17).contains(&number.abs());
                 let _ = if plain { write!(text, "{number}") } else { write!(text, "{number:e}") };
             }
-            // The poller sends finite numbers only; JSON has no others.
+            // The poller only sends finite numbers, the only ones that JSON has.
             None => text.push_str("\"nan\""),
         },
-        // Our own identifiers; whatever would break the list is left out.
+        // Outcomes are our own identifiers; characters that would break the list are dropped.
         SampleValue::Outcome(outcome) => {
             text.push('"');
             text.extend(outcome.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_'));
@@ -208,19 +208,19 @@ pub(crate) fn push_value(text: &mut String, value: &SampleValue) {
     }
 }
 
-/// A whole number that fits a double exactly (below 2^53): shorter as an integer, in rows too.
+/// Returns a whole number that a double represents exactly (below 2^53): it is shorter as an integer, in rows too.
 pub(crate) fn as_integer(number: f64) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
     (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
-/// Unpacks one chunk; `None` when it is not what [`pack`] writes.
+/// Unpacks one chunk; returns `None` if [`pack`] did not write it.
 pub(crate) fn unpack(chunk: &Chunk, mut emit: impl FnMut(Point)) -> Option<()> {
     let entries: Vec<i64> = unbracket(&chunk.samples)?.map(|entry| entry.parse().ok()).collect::<Option<_>>()?;
     let list: Vec<SampleValue> = unbracket(&chunk.value_list)?.map(read_value).collect::<Option<_>>()?;
     let count = i64::try_from(entries.len()).ok()?;
-    // Only sum and maximum are kept: the first takes the maximum, the others share the rest, so that
-    // both survive being packed again.
+    // Only sum and maximum are stored: the first sample gets the maximum and the others share the rest, so that both
+    // survive repacking.
     let share = if count > 1 { (chunk.latency_ms_total - chunk.latency_ms_max) / (count - 1) } else { 0 };
     for (i, entry) in (0..).zip(entries) {
         let (offset, index) = if chunk.stride == 0 { (entry, i) } else { (entry / chunk.stride, entry % chunk.stride) };
@@ -231,8 +231,8 @@ pub(crate) fn unpack(chunk: &Chunk, mut emit: impl FnMut(Point)) -> Option<()> {
     Some(())
 }
 
-/// The entries of a JSON list of numbers and outcome names, neither of which holds a comma. serde_json
-/// would do, but rounds some numbers unless a feature makes it slower for everybody.
+/// Splits a JSON list of numbers and outcome names, neither of which contains a comma. serde_json rounds some numbers
+/// unless a feature is enabled that slows down all parsing.
 fn unbracket(text: &str) -> Option<std::str::Split<'_, char>> {
     Some(text.strip_prefix('[')?.strip_suffix(']')?.split(','))
 }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_chunks_are_refused() {
         let chunk = Chunk {
             base_unix_ms: 0,
             step_ms: 1,

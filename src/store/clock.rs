@@ -1,4 +1,4 @@
-//! The store's only reading of clocks, so that nothing else here depends on them.
+//! The only clock access in the store, so that nothing else here depends on clocks.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// For retention, and for rows about the process itself.
+/// Returns milliseconds since 1970, for retention and for rows about the process itself.
 #[allow(clippy::disallowed_methods, reason = "the history's own rows need the wall clock")]
 pub(crate) fn now_unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

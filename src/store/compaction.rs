@@ -1,8 +1,8 @@
-//! Stores samples and compacts them afterwards: the head is packed into blocks, small blocks are merged and rolled
-//! up, what is too old is deleted, free pages return to the file system.
+//! Stores samples and compacts them later: the head is packed into blocks, small blocks are merged and rolled up,
+//! expired rows are deleted, and free pages are returned to the file system.
 //!
-//! Owns the sizes and their arithmetic. Everything is done in slices of one short transaction, since
-//! the writer, which calls this between flushes, must keep its promise to write decisions at once.
+//! Owns the sizes and their arithmetic. All work is done in slices of one short transaction, because the writer calls
+//! this between flushes and has to write decisions without delay.
 
 use std::time::Duration;
 
@@ -18,50 +18,48 @@ use super::retention::{self, Retention};
 use super::rollup::{self, Unrolled};
 use super::sql::Sql;
 
-/// The head is packed when it has this many rows: whoever reads one series scans all of it, about
-/// 60 ns a row, so 2 ms.
+/// The head is packed when it has this many rows: reading one series scans all of it, at about 60 ns a row, so 2 ms.
 const HEAD_ROWS: i64 = 32_768;
 
-/// ... or when its oldest row is this old, which lets 100 triggers polled every 30 s reach chunks of
-/// 120 samples at once.
+/// The head is also packed when its oldest row is this old, which lets 100 triggers polled every 30 s reach chunks of
+/// 120 samples directly.
 const HEAD_AGE_MS: i64 = 3_600_000;
 
-/// A flush of so many samples skips the head and becomes a block: writing them twice is dearer than
-/// the small chunks, which merging mends.
+/// A flush of at least this many samples skips the head and becomes a block: writing them twice costs more than small
+/// chunks, which merging repairs.
 const DIRECT_SAMPLES: usize = 16_384;
 
-/// Blocks whose chunks hold fewer samples on average are merged. The row around a chunk is about
-/// 35 bytes: one a sample at 36. When the text of chunks is at its limit they hold about 44 samples whose
-/// values never repeat.
+/// Blocks whose chunks hold fewer samples on average are merged. The row overhead of a chunk is about 35 bytes: one a
+/// sample at 36. Chunks whose text is at its limit hold about 44 samples if no values repeat.
 const CHUNK_GOAL: i64 = 36;
 
-/// At most so many blocks become one, and at least. Each merge writes a sample once more, about 6 to 20
-/// bytes, hence few merges of many blocks; how many exactly is what fills chunks best, since a rest of
-/// some samples would cost a row of its own.
+/// Upper and lower bound on the blocks merged into one. Each merge writes a sample again, at about 6 to 20 bytes, so
+/// few merges of many blocks are best; the exact number is the one that fills chunks best, since a remainder of some
+/// samples would take a row of its own.
 const MERGE_BLOCKS: i64 = 20;
 const MERGE_BLOCKS_MIN: i64 = 4;
 
-/// Chunks of a block that say how many samples a full one will hold.
+/// Chunks of a block that are read to estimate how many samples a full one will hold.
 const MERGE_SAMPLED: i64 = 64;
 
-/// Blocks of this level are not merged: series that are too short, or values too long, for the goal
-/// would be written again for ever.
+/// Blocks of this level are not merged: those whose series are too short or values too long for the goal would be
+/// rewritten forever.
 const LEVEL_MAX: i64 = 4;
 
-/// Samples in one slice of a merge: 1 µs to read, sort, pack and write one makes 16 ms.
+/// Samples in one slice of a merge: at 1 µs to read, sort, pack and write each, this takes 16 ms.
 const SLICE_SAMPLES: i64 = 16_384;
 
-/// A slice of merging or rolling up that took longer than the first is followed by one of half its size, down
-/// to a 32nd; one that took less than the second by one of twice its size, up to the whole. Writing waits for
-/// one slice at most, and must not wait for 50 ms.
+/// If a slice of merging or rolling up took longer than the first limit, the next has half its size, down to a 32nd; if
+/// it took less than the second, the next has twice its size, up to the whole. A write waits for at most one slice, and
+/// must not wait for 50 ms.
 const SLICE_LONG: Duration = Duration::from_millis(25);
 const SLICE_SHORT: Duration = Duration::from_millis(8);
 const HALVINGS_MAX: u32 = 5;
 
-/// How often retention looks for more once it found nothing.
+/// How often to look for expired rows once none were found.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
-/// A block whose small chunks found no others to merge with is rolled up at this age all the same.
+/// A block with small chunks that found no others to merge with is rolled up at this age anyway.
 const ROLL_AGE: Duration = Duration::from_secs(6 * 3600);
 
 pub(crate) struct Compaction {
@@ -69,13 +67,13 @@ pub(crate) struct Compaction {
     head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
-    /// Of the last look; a clock that was set back is before it.
+    /// Time of the last expiry; later than now if the clock was set back since.
     expired_at_unix_ms: i64,
-    /// A block was written since the last look for blocks to merge.
+    /// A block was written since the last search for blocks to merge.
     fresh_block: bool,
-    /// How often slices are halved on this machine now.
+    /// How often the slice size is currently halved on this machine.
     halvings: u32,
-    /// There may be rows of an earlier version that are to be masked.
+    /// Rows of an earlier version may still have to be masked.
     unmasked: bool,
 }
 
@@ -95,7 +93,7 @@ impl Compaction {
         })
     }
 
-    /// After a failed transaction: counts the head again.
+    /// Counts the head again after a failed transaction.
     pub(crate) fn reload(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
         *self = Self {
             expire_next_unix_ms: self.expire_next_unix_ms,
@@ -106,7 +104,7 @@ impl Compaction {
         Ok(())
     }
 
-    /// Stores the samples of a flush, within its transaction.
+    /// Stores the samples of a flush within the caller's transaction.
     pub(crate) fn store(
         &mut self,
         prepared: &mut Prepared<'_>,
@@ -135,12 +133,12 @@ impl Compaction {
         Ok(())
     }
 
-    /// Whether a step now has something to do other than by age.
+    /// Returns whether there is work that does not depend on age.
     pub(crate) fn is_due(&self) -> bool {
         self.fresh_block || self.head_rows >= HEAD_ROWS
     }
 
-    /// Does one slice of work; false when there is none.
+    /// Does one slice of work; returns false if there is none.
     pub(crate) fn step(
         &mut self,
         prepared: &mut Prepared<'_>,
@@ -190,7 +188,7 @@ impl Compaction {
         Ok(())
     }
 
-    /// Deletes a slice of what is too much or too old, or gives some of the freed pages back.
+    /// Deletes a slice of rows that are expired or exceed the size cap, or returns some free pages to the file system.
     fn delete(
         &mut self,
         prepared: &mut Prepared<'_>,
@@ -198,7 +196,7 @@ impl Compaction {
         counters: &Counters,
     ) -> Result<bool, rusqlite::Error> {
         let retention = self.retention;
-        // Samples go first, those in the head among them: packed, they are in a block like the others.
+        // Samples are dropped first, including those in the head: packing moves them into a block like the others.
         if self.head_rows > 0 && retention::is_over(prepared, &retention)? && !retention::has_block(prepared)? {
             self.pack_head(prepared)?;
             return Ok(true);
@@ -217,7 +215,7 @@ impl Compaction {
     }
 }
 
-/// How often to halve the next slice after one that took so long.
+/// Returns how often to halve the next slice after one that took `took`.
 fn halvings(now: u32, took: Duration) -> u32 {
     if took > SLICE_LONG {
         (now + 1).min(HALVINGS_MAX)
@@ -251,7 +249,7 @@ fn pack_head(prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Begins a merge or carries one on; false when nothing needs merging.
+/// Starts or continues a merge; returns false if nothing needs merging.
 fn merge(prepared: &mut Prepared<'_>, slice: i64) -> Result<bool, rusqlite::Error> {
     let mut rows = prepared.get(Sql::MergeUnderWay)?.query([])?;
     let under_way: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
@@ -282,23 +280,23 @@ fn merge(prepared: &mut Prepared<'_>, slice: i64) -> Result<bool, rusqlite::Erro
     })
 }
 
-/// How many blocks fill chunks best, if all are like one of `samples` in `chunks`, and `held` samples take `texts`
-/// bytes of text.
+/// Returns the number of blocks that fills chunks best, if all are like one with `samples` in `chunks`, and `held`
+/// samples take `texts` bytes of text.
 fn merged_blocks(samples: i64, chunks: i64, texts: i64, held: i64) -> i64 {
-    // In hundredths of samples; some below what the text allows, since samples are not all alike.
+    // In hundredths of samples; slightly below what the text limit allows, since samples differ in length.
     let text_max = i64::try_from(TEXT_BYTES_MAX).unwrap_or(i64::MAX);
     let longest = i64::try_from(SAMPLES_PER_CHUNK).unwrap_or(i64::MAX) * 100;
     let full = (held * text_max * 98 / texts.max(1)).clamp(100, longest);
     let one = (samples * 100 / chunks.max(1)).max(1);
     let filled = |blocks: &i64| {
         let all = blocks * one;
-        // Of the room that these chunks have, in thousandths.
+        // Fill level of these chunks in thousandths.
         all * 1_000 / (full * ((all + full - 1) / full))
     };
     (MERGE_BLOCKS_MIN..=MERGE_BLOCKS).max_by_key(filled).unwrap_or(MERGE_BLOCKS)
 }
 
-/// Rolls up a slice of a block that is ready for it; false when none is.
+/// Rolls up a slice of a block that is ready for it; returns false if there is none.
 fn roll(prepared: &mut Prepared<'_>, ripe_unix_ms: i64, slice: i64) -> Result<bool, rusqlite::Error> {
     let mut rows = prepared.get(Sql::RollReady)?.query([CHUNK_GOAL, ripe_unix_ms, LEVEL_MAX])?;
     let block = rows.next()?.map(Unrolled::read).transpose()?;
@@ -334,7 +332,7 @@ fn merge_slice(prepared: &mut Prepared<'_>, target: i64, slice: i64) -> Result<(
         while let Some(row) = rows.next()? {
             let series_id = ChunkId(row.get(0)?).series();
             let chunk = read_chunk(row, 1)?;
-            // A chunk that is not ours to read is lost here; nothing but damage makes one.
+            // An unreadable chunk is dropped here; only a damaged file has one.
             let _ = unpack(&chunk, |point| samples.push((series_id, point)));
         }
         drop(rows);
@@ -357,13 +355,13 @@ mod tests {
 
     #[test]
     fn as_many_blocks_are_merged_as_fill_chunks() {
-        // 3.3 samples a chunk, of 22 bytes each: 12 of them make one of 39, where 16 would leave a rest of 8.
+        // At 3.3 samples of 22 bytes a chunk, 12 blocks make one chunk of 39, while 16 would leave a remainder of 8.
         assert_eq!(merged_blocks(33_000, 10_000, 22_000, 1_000), 12);
-        // 33 of them: 594 samples fill 14 chunks.
+        // At 33 samples a chunk, 18 blocks have 594 samples, which fill 14 chunks.
         assert_eq!(merged_blocks(33_000, 1_000, 22_000, 1_000), 18);
-        // Values that repeat: two of as many as a chunk may have.
+        // Repeating values: two chunks of the maximum number of samples.
         assert_eq!(merged_blocks(33_000, 1_000, 3_000, 1_000), 14);
-        // So few that all of them fit.
+        // Few enough to fit into one chunk.
         assert_eq!(merged_blocks(10_000, 10_000, 22_000, 1_000), MERGE_BLOCKS);
         assert_eq!(merged_blocks(0, 0, 0, 0), MERGE_BLOCKS);
     }

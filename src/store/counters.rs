@@ -1,32 +1,32 @@
-//! What the store counts for `/metrics`: what was written, lost and dropped, and how long that took.
+//! The store's counters for `/metrics`: rows written, lost and dropped, and how long that took.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Samples not yet written. A record is under 200 bytes, so 26 MB at most, reached only when the
-/// disk stalls; at 10,000 samples a second that is 13 s of stall.
+/// Upper bound on samples not yet written. A record is under 200 bytes, so this is at most 26 MB, reached only if the
+/// disk stalls: at 10,000 samples a second, for 13 s.
 pub(super) const SAMPLES_MAX: usize = 131_072;
 
-/// Everything else not yet written: about ten records each for 10,000 objects that all change at once.
-/// They average some 1 KB of text, so 100 MB at the very worst.
+/// Upper bound on other records not yet written: about ten each for 10,000 objects that all change at once. They
+/// average some 1 KB of text, so this is 100 MB in the worst case.
 const KEPT_MAX: usize = 100_000;
 
-/// What was dropped before its time, for the counters.
+/// Kinds of rows that are dropped before they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Samples,
     Minutes,
     Hours,
     History,
-    /// And objects and triggers that are no more.
+    /// Including removed objects and ended triggers.
     Definitions,
 }
 
 impl Kind {
     pub(crate) const ALL: [Self; 5] = [Self::Samples, Self::Minutes, Self::Hours, Self::History, Self::Definitions];
 
-    /// Label of `/metrics`.
+    /// Returns the label in `/metrics`.
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Samples => "sample",
@@ -40,7 +40,7 @@ impl Kind {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Handed over and not yet committed.
+    /// Records queued and not yet committed.
     samples: AtomicUsize,
     kept: AtomicUsize,
     written_total: AtomicU64,
@@ -49,17 +49,17 @@ pub(crate) struct Counters {
     failed_flushes_total: AtomicU64,
     wal_bytes: AtomicU64,
     file_bytes: AtomicU64,
-    /// Rows dropped before their time for the size cap, in the order of `Kind::ALL`.
+    /// Rows dropped before they expired because of the size cap, in the order of `Kind::ALL`.
     dropped_total: [AtomicU64; Kind::ALL.len()],
     corruptions_total: AtomicU64,
     displacements_total: AtomicU64,
     deleting_longest_us: AtomicU64,
     upkeep_longest_us: AtomicU64,
-    /// A lock only for a text that is written once a failure and read once a scrape.
+    /// A lock suffices for a text that is written once per failure and read once per scrape.
     last_error: Mutex<Option<String>>,
 }
 
-/// A view of the counters at one moment.
+/// A snapshot of the counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub written_total: u64,
@@ -69,26 +69,26 @@ pub struct Stats {
     /// Records that are not samples.
     pub lost_kept_total: u64,
     pub failed_flushes_total: u64,
-    /// Records handed over and not yet committed.
+    /// Records queued and not yet committed.
     pub queue_depth: usize,
     pub wal_bytes: u64,
     pub file_bytes: u64,
-    /// Rows dropped before their time because of the size cap, by kind.
+    /// Rows dropped before they expired because of the size cap, by kind.
     pub dropped_total: [(&'static str, u64); 5],
-    /// Files that were corrupt and set aside since the start.
+    /// Corrupt files set aside since the start.
     pub corruptions_total: u64,
-    /// Files that were deleted, renamed or replaced while in use since the start.
+    /// Files that were deleted, renamed or replaced while in use, since the start.
     pub displacements_total: u64,
-    /// The longest that one slice of deleting kept the writer from what had arrived.
+    /// The longest time that one slice of deleting delayed the writer.
     pub deleting_longest: Duration,
-    /// Longest slice of any upkeep, deleting included: packing, merging, rolling up.
+    /// The longest slice of any upkeep: packing, merging, rolling up or deleting.
     pub upkeep_longest: Duration,
-    /// Of the last flush, when it failed.
+    /// Error of the last flush, if it failed.
     pub last_error: Option<String>,
 }
 
 impl Counters {
-    /// Records left the queue and the writer's hands; `lost` of them unwritten.
+    /// Removes records from the queue's accounting; `lost` of them were not written.
     pub(crate) fn settle(&self, samples: usize, kept: usize, lost_samples: usize, lost_kept: usize) {
         self.samples.fetch_sub(samples, Ordering::Relaxed);
         self.kept.fetch_sub(kept, Ordering::Relaxed);
@@ -97,12 +97,12 @@ impl Counters {
         self.lose(lost_samples, lost_kept);
     }
 
-    /// Takes room in the queue for so many; returns how many of each do not fit.
+    /// Reserves room in the queue; returns how many samples and how many other records do not fit.
     pub(crate) fn reserve(&self, samples: usize, kept: usize) -> (usize, usize) {
         (reserve(&self.samples, samples, SAMPLES_MAX), reserve(&self.kept, kept, KEPT_MAX))
     }
 
-    /// The writer itself takes so many records, not samples, into its batch once more.
+    /// Reserves room for records other than samples that the writer adds to its batch again.
     pub(crate) fn reserve_again(&self, kept: usize) {
         self.kept.fetch_add(kept, Ordering::Relaxed);
     }
@@ -187,7 +187,7 @@ impl Counters {
     }
 }
 
-/// Takes room for `count`; returns how many do not fit.
+/// Reserves room for `count` records; returns how many do not fit.
 fn reserve(depth: &AtomicUsize, count: usize, max: usize) -> usize {
     let before = depth.fetch_add(count, Ordering::Relaxed);
     let lost = (before + count).saturating_sub(max).min(count);

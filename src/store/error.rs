@@ -1,4 +1,4 @@
-//! What can fail at the store's border; the variant names the step.
+//! Errors of the store; each variant names the step that failed.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    /// SQLite refuses the file for another reason than corruption.
+    /// SQLite refuses the file for a reason other than corruption.
     Open {
         path: PathBuf,
         source: rusqlite::Error,
@@ -23,7 +23,7 @@ pub enum Error {
         found: i64,
         known: i64,
     },
-    /// A setting did not take.
+    /// A setting did not take effect.
     Setting {
         name: &'static str,
         wanted: String,
@@ -49,17 +49,17 @@ pub enum Error {
     Read {
         source: rusqlite::Error,
     },
-    /// The writer did not take or could not write a value that the caller waits for.
+    /// The writer did not accept or could not write a value that the caller waits for.
     Write {
         source: rusqlite::Error,
     },
     /// The writer did not answer in time.
     Busy,
-    /// The statement is not what may be run here; the text says why.
+    /// The statement may not be run here; the text says why.
     Refused {
         message: String,
     },
-    /// The time limit passed.
+    /// The time limit was exceeded.
     TimeLimit {
         ms: u128,
     },
@@ -136,12 +136,12 @@ impl std::error::Error for Error {
     }
 }
 
-/// Whether SQLite says that the file itself is damaged or no database at all.
+/// Returns whether SQLite reports that the file is damaged or not a database.
 pub(crate) fn is_corruption(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
-/// Whether the same write may succeed later: the fault lies in the surroundings, not in the row.
+/// Returns whether the same write may succeed later, because its environment failed and not the row.
 pub(crate) fn is_retryable(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode;
     matches!(

@@ -1,7 +1,7 @@
-//! Opens the database file: mode, settings, health; sets a corrupt one aside, and begins another where the file was
-//! deleted, renamed or replaced while it was in use.
+//! Opens the database file: mode, settings, integrity check. Sets a corrupt file aside, and starts a new one if the
+//! file was deleted, renamed or replaced while it was in use.
 //!
-//! Owns what must hold before anybody uses the file.
+//! Owns what must hold before the file is used.
 
 use std::fs;
 use std::io;
@@ -15,31 +15,30 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::error::{Error, is_corruption};
 use super::{clock, schema, sql};
 
-/// How long SQLite itself waits for a lock; longer waits are the writer's retries, which can be
-/// interrupted by a shutdown.
+/// How long SQLite itself waits for a lock; the writer retries beyond it, because a shutdown can interrupt its retries.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The WAL is cut back to this after a checkpoint. A checkpoint comes every 1,000 pages (4 MB).
+/// The WAL is truncated to this size after a checkpoint. A checkpoint comes every 1,000 pages (4 MB).
 const JOURNAL_SIZE_LIMIT_BYTES: i64 = 8 << 20;
 
-/// Page cache of the writer in KiB. At 100 and at 1,000 samples a second 256 KiB to 4 MiB cost the same CPU and the same
-/// bytes written, within the noise (`cargo bench --bench store`), and each MiB stays resident.
+/// Page cache of the writer in KiB. At 100 and at 1,000 samples a second, 256 KiB to 4 MiB cost the same CPU and the
+/// same bytes written, within the noise (`cargo bench --bench store`), and each MiB stays resident.
 const CACHE_KIB: i64 = 512;
 
-/// Of a database file, which begins with it.
+/// Size of the header with which a database file begins.
 const HEADER_BYTES: u64 = 100;
 
-/// The check reads the whole file (1 GB took 5 s), for no longer than this.
+/// Time limit for the integrity check, which reads the whole file (5 s for 1 GB).
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
-/// A file up to this size is checked before it is used: 40 ms. A larger one is checked while it is in use already, since
-/// scaling begins with what is read from it.
+/// A file up to this size is checked before it is used, which takes 40 ms. A larger one is checked while it is in use,
+/// since scaling cannot begin before its state is read.
 const CHECKED_FIRST_BYTES: u64 = 8 << 20;
 
 /// Page cache of a reader in KiB.
 const READER_CACHE_KIB: i64 = 1024;
 
-/// Opens `path` for the writer, creating or migrating as needed. A corrupt file is set aside.
+/// Opens `path` for the writer, creating or migrating it as needed. A corrupt file is set aside.
 pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
     match try_open(path) {
         Err(Error::Open { source, .. } | Error::Migrate { source, .. } | Error::Views { source, .. })
@@ -51,8 +50,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
     }
 }
 
-/// Sets a corrupt file aside and starts a new one, with what can still be read of what is needed: the daemon's own
-/// small state (certificates), and when each living object was last active.
+/// Sets a corrupt file aside and starts a new one with the readable part of what is needed: the daemon's own small
+/// state (certificates), and when each living object was last active.
 pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
     let aside = set_aside(path)?;
     error!(path:% = path.display(), aside:% = aside.display(), error = fault;
@@ -61,7 +60,7 @@ pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
     let had_wal = with_suffix(&aside, "-wal").exists();
     let saved = open_read_only(&aside).map_or((0, 0), |from| salvage(&from, &connection));
     if !had_wal {
-        // Reading made them; they are empty.
+        // Reading the corrupt file created them; they are empty.
         for suffix in ["-wal", "-shm"] {
             let _ = fs::remove_file(with_suffix(&aside, suffix));
         }
@@ -72,7 +71,7 @@ pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// States in the history why it begins here.
+/// Records in the history why it begins here.
 fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
     let now = clock::now_unix_ms();
     connection
@@ -81,7 +80,7 @@ fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), 
         .map_err(|source| Error::Open { path: path.to_owned(), source })
 }
 
-/// Copies row by row as far as the file can be read; returns how many rows of either kind.
+/// Copies row by row as far as the file is readable; returns the number of kv rows and of objects.
 fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
     let now = clock::now_unix_ms();
     let copied = |select: sql::Sql, take: &dyn Fn(&rusqlite::Row<'_>) -> Result<(), rusqlite::Error>| {
@@ -106,8 +105,8 @@ fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
     (kv, objects)
 }
 
-/// The database and its side files as they were when they were opened. SQLite goes on writing to them where their
-/// paths lead elsewhere, so somebody has to look.
+/// The identity of the database and its side files when they were opened. If their paths later lead elsewhere, SQLite
+/// does not notice and keeps writing to the old files, so this has to be checked.
 #[derive(Debug)]
 pub(crate) struct Opened {
     /// Device and inode of the file with each suffix.
@@ -116,27 +115,27 @@ pub(crate) struct Opened {
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// What has become of the files that a connection writes to.
+/// State of the files that a connection writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     InPlace,
-    /// Shorter than its header. Nothing that SQLite does makes it so.
+    /// Shorter than its header, which SQLite itself never causes.
     Truncated,
     /// The database is still there, but its write-ahead log or the log's index is not.
     WithoutLog,
-    /// The path leads nowhere, or to another file.
+    /// The path does not exist, or is another file.
     Gone,
 }
 
 impl Opened {
-    /// To be called when a connection has just been opened.
+    /// Records the files' identity; call it right after a connection was opened.
     pub(crate) fn at(path: &Path) -> Self {
         Self { files: SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None)) }
     }
 
     pub(crate) fn fate(&self, path: &Path) -> Fate {
         for (suffix, opened) in SUFFIXES.iter().zip(self.files) {
-            // What cannot be looked at is not known to be gone. Writing fails then, too.
+            // A file that cannot be examined is not known to be gone, and writing will fail too if it is.
             let Ok(found) = identity(&with_suffix(path, suffix)) else { continue };
             if found != opened && opened.is_some() {
                 return if suffix.is_empty() { Fate::Gone } else { Fate::WithoutLog };
@@ -146,8 +145,8 @@ impl Opened {
         if truncated { Fate::Truncated } else { Fate::InPlace }
     }
 
-    /// Removes the log and its index where they are still the opened ones: SQLite would apply them to whichever
-    /// database is at the path. Whoever has them open keeps them.
+    /// Removes the log and its index if they are still the opened ones, because SQLite would apply them to whichever
+    /// database is at the path. Processes that have them open keep them.
     fn remove_side_files(&self, path: &Path) {
         for (suffix, opened) in SUFFIXES.iter().zip(self.files).skip(1) {
             let side = with_suffix(path, suffix);
@@ -166,16 +165,16 @@ fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
     }
 }
 
-/// Opens what is at `path` now, or a new file, in place of the one that `old` writes to, and copies what must survive,
-/// as far as that can be read. `old` stays for the next try when this fails.
+/// Opens what is at `path` now, or a new file, to replace the one that `old` writes to, and copies the readable part of
+/// what must survive. On failure, `old` usually stays for the next attempt.
 pub(crate) fn reopen(path: &Path, opened: &Opened, old: &mut Option<Connection>) -> Result<Connection, Error> {
     let fate = opened.fate(path);
     if let Some(old) = old {
-        // The log goes into the file that it belongs to, which may only have been renamed.
+        // The log is folded into the database that it belongs to, which may only have been renamed.
         let _ = old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
     if fate != Fate::Gone {
-        // Within a process SQLite shares one log among the connections to a file: the old one has to go first.
+        // Within a process, SQLite shares one log among the connections to a file, so the old one must be closed first.
         *old = None;
     }
     opened.remove_side_files(path);
@@ -191,11 +190,11 @@ pub(crate) fn reopen(path: &Path, opened: &Opened, old: &mut Option<Connection>)
     Ok(connection)
 }
 
-/// Moves the file and what belongs to it to `<file>.corrupt-<unix seconds>`.
+/// Moves the file and its side files to `<file>.corrupt-<unix seconds>`.
 fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     let seconds = clock::now_unix_ms() / 1000;
     let mut aside = with_suffix(path, &format!(".corrupt-{seconds}"));
-    // Twice within a second: keep both.
+    // Keeps both if this happens twice within a second.
     for n in 1..100 {
         if !aside.exists() {
             break;
@@ -213,7 +212,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     Ok(aside)
 }
 
-/// `path` with text appended to its last part.
+/// Returns `path` with text appended to its last component.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -226,7 +225,7 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(open_error)?;
-    // Checked before anything is written: a newer file stays exactly as it is.
+    // Checked before anything is written, so that a newer file stays exactly as it is.
     let found = schema::user_version(&connection).map_err(open_error)?;
     if found > schema::version() {
         return Err(Error::Newer { path: path.to_owned(), found, known: schema::version() });
@@ -243,8 +242,8 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Makes sure that the file exists and that its owner alone may read it: it may hold private keys.
-/// SQLite gives its side files the same mode. Returns its size in bytes.
+/// Creates the file if it does not exist, readable by its owner only since it may hold private keys. SQLite gives its
+/// side files the same mode. Returns its size in bytes.
 fn create_private(path: &Path) -> Result<u64, Error> {
     let create_error = |source| Error::Create { path: path.to_owned(), source };
     let file = fs::OpenOptions::new()
@@ -275,11 +274,11 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-/// Sets what must hold and reads it back: SQLite ignores what it cannot do.
+/// Applies the required settings and reads them back, because SQLite silently ignores what it cannot do.
 fn settings(connection: &Connection) -> Result<(), Fault> {
     let cache = -CACHE_KIB;
     for (name, value, read_back) in [
-        // Takes effect only before the first table; an older file keeps what it has.
+        // Takes effect only before the first table is created; an older file keeps its mode.
         ("auto_vacuum", "INCREMENTAL".to_owned(), None),
         ("journal_mode", "WAL".to_owned(), Some("wal".to_owned())),
         ("synchronous", "NORMAL".to_owned(), Some("1".to_owned())),
@@ -287,7 +286,7 @@ fn settings(connection: &Connection) -> Result<(), Fault> {
         ("journal_size_limit", JOURNAL_SIZE_LIMIT_BYTES.to_string(), Some(JOURNAL_SIZE_LIMIT_BYTES.to_string())),
         ("cache_size", cache.to_string(), Some(cache.to_string())),
         ("temp_store", "MEMORY".to_owned(), Some("2".to_owned())),
-        // Schemas that others wrote cannot run functions behind our back.
+        // A schema from elsewhere must not be able to run functions when it is read.
         ("trusted_schema", "OFF".to_owned(), Some("0".to_owned())),
     ] {
         connection.pragma_update(None, name, &value)?;
@@ -305,7 +304,7 @@ fn settings(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Opens a file so that nothing can be changed through it.
+/// Opens a file read-only.
 pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -317,18 +316,18 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error>
     Ok(connection)
 }
 
-/// Whether opening left the check to [`damage`].
+/// Returns whether opening the file left the check to [`damage`].
 pub(crate) fn is_to_be_checked(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.len() > CHECKED_FIRST_BYTES)
 }
 
-/// What a check of a file beside its writer finds wrong with it.
+/// Checks a file while its writer is running, and returns what is wrong with it.
 pub(crate) fn damage(path: &Path) -> Option<String> {
     let result = open_read_only(path).and_then(|mut connection| check(&mut connection));
     result.err().filter(is_corruption).map(|error| error.to_string())
 }
 
-/// Looks for damage, for a bounded time.
+/// Runs SQLite's integrity check for a bounded time.
 pub(crate) fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     let deadline = clock::now() + CHECK_LIMIT;
     connection.progress_handler(10_000, Some(move || clock::now() > deadline))?;

@@ -1,4 +1,4 @@
-//! Whether a file is a history that can be read, for whoever asks beside the daemon.
+//! Reports whether a file is a readable history, for commands beside the daemon.
 
 use std::path::Path;
 
@@ -6,23 +6,23 @@ use rusqlite::{ErrorCode, OptionalExtension as _};
 
 use super::{file, schema, sql};
 
-/// What a look at the file shows.
+/// The state of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Of its schema, and the one that this binary writes.
+    /// Version of the file's schema, and the version that this binary writes.
     pub version: i64,
     pub known: i64,
-    /// What SQLite finds wrong with it.
+    /// What SQLite's integrity check found.
     pub damage: Option<String>,
     pub wal_bytes: u64,
-    /// Milliseconds since 1970 of the newest sample; None while nothing is measured.
+    /// Milliseconds since 1970 of the newest sample; `None` while nothing is polled.
     pub last_at: Option<i64>,
 }
 
-/// Looks at a file without changing it.
+/// Examines a file without changing it.
 ///
 /// # Errors
-/// It is no database, or cannot be opened.
+/// The file is not a database, or cannot be opened.
 pub fn of(path: &Path) -> Result<Health, String> {
     let known = schema::version();
     let wal_bytes = std::fs::metadata(file::with_suffix(path, "-wal")).map_or(0, |found| found.len());

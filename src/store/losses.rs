@@ -1,4 +1,4 @@
-//! What was lost and why, kept until it can be written to the table `loss`.
+//! Records what was lost and why, until it can be written to the table `loss`.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::prepared::Prepared;
 use super::sql::Sql;
 use super::{clock, rows};
 
-/// Losses this close to each other, of the same cause, are one row.
+/// Losses of the same cause that are this close to each other share one row.
 const SAME_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
-    /// Samples and others, of the counters' totals, that are recorded or need not be.
+    /// Lost samples and other records, out of the counters' totals, that are recorded or need no record.
     recorded: (u64, u64),
     /// First failure since the last success.
     trouble: Option<(i64, String)>,
@@ -24,22 +24,22 @@ pub(crate) struct Losses {
 }
 
 impl Losses {
-    /// Writing failed.
+    /// Notes that writing failed.
     pub(crate) fn begin(&mut self, error: &rusqlite::Error) {
         self.trouble.get_or_insert_with(|| (clock::now_unix_ms(), error.to_string()));
     }
 
-    /// So many samples are counted as lost that no failure lost.
+    /// Excludes samples that are counted as lost although no failure lost them.
     pub(crate) fn explain(&mut self, samples: u64) {
         self.recorded.0 += samples;
     }
 
-    /// The rows are in another file now.
+    /// Forgets the newest row, because the history continues in another file.
     pub(crate) fn reset_row(&mut self) {
         self.row = None;
     }
 
-    /// Writing works again: records what was lost, given the counters' totals.
+    /// Records what was lost, given the counters' totals, now that writing works again.
     pub(crate) fn write(&mut self, prepared: &mut Prepared<'_>, lost: (u64, u64)) -> Result<(), rusqlite::Error> {
         let now = clock::now_unix_ms();
         let count = |total: u64, recorded: u64| i64::try_from(total.saturating_sub(recorded)).unwrap_or(i64::MAX);

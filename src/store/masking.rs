@@ -1,7 +1,7 @@
-//! Masks what an earlier version stored as users wrote it, passwords included: once, in the background.
+//! Masks the user texts that an earlier version stored unmasked, passwords included: once, in the background.
 //!
-//! What comes since is masked before it gets here. The table `unmasked` says how far each table is; it is empty in a file
-//! that was made by this version.
+//! Newer rows are masked before they are stored. The table `unmasked` holds the progress for each table; it is empty in
+//! a file that this version created.
 
 use rusqlite::params;
 
@@ -9,13 +9,13 @@ use super::prepared::Prepared;
 use super::sql::Sql;
 use crate::wire::mask;
 
-/// Rows of a slice, each read and some written: 50 µs each make 10 ms.
+/// Rows in a slice, each read and some written: at 50 µs each, this takes 10 ms.
 const ROWS: i64 = 200;
 
-/// Bytes of definitions after which a slice ends, since reading one costs about 50 ns a byte.
+/// Bytes of definitions after which a slice ends, since reading them takes about 50 ns a byte.
 const BYTES: usize = 256 << 10;
 
-/// Masks a slice; false when there is nothing left to mask.
+/// Masks a slice; returns false if nothing is left to mask.
 pub(crate) fn slice(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
     let mut rows = prepared.get(Sql::MaskNext)?.query([])?;
     let next: Option<(String, i64, i64)> = rows.next()?.map(TryInto::try_into).transpose()?;
@@ -36,7 +36,7 @@ pub(crate) fn slice(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error
     Ok(true)
 }
 
-/// The id up to which it came; `None` at the end.
+/// Returns the last id that was masked; `None` at the end.
 fn definitions(prepared: &mut Prepared<'_>, after: i64, last: i64) -> Result<Option<i64>, rusqlite::Error> {
     let mut rows = prepared.get(Sql::MaskReadDefinitions)?.query([after, last, ROWS])?;
     let (mut changed, mut reached, mut bytes) = (Vec::new(), None, 0);
@@ -90,9 +90,9 @@ mod tests {
     use crate::store::schema;
     use rusqlite::Connection;
 
-    /// Every text of a file that an earlier version wrote.
+    /// Has every kind of text in a file that an earlier version wrote.
     #[test]
-    fn what_was_stored_before_is_masked_at_the_next_start() {
+    fn rows_of_an_earlier_version_are_masked() {
         let mut connection = Connection::open_in_memory().expect("memory");
         schema::migrate(&mut connection, 1).expect("the version before");
         connection

@@ -1,9 +1,8 @@
-//! The history: what was defined, measured, decided and done, in one SQLite file that people query.
+//! The history: definitions, samples, decisions and actions in one SQLite file that people can query.
 //!
-//! Owns the file. One thread (`store`) holds the only writable connection; everybody else sends it
-//! [`Record`]s and never waits. Readers open their own connections. Must never stop scaling: a
-//! failed write is kept for a while, then counted and logged as lost. The cluster stays the truth
-//! for definitions.
+//! Owns the file. One thread (`store`) holds the only writable connection; all others send it [`Record`]s without
+//! waiting. Readers open their own connections. The store must never stop scaling: a failed write is retried for a
+//! while, then counted and logged as lost. The cluster remains the source of truth for definitions.
 //!
 //! ```text
 //! send ──► queue, two budgets ──► writer: recorder ──► tables
@@ -54,38 +53,38 @@ pub use rollup::{RolledNumbers, RolledUp};
 pub use schema::version as schema_version;
 
 use crate::scaling::event::{Record, RestoredState};
-use queue::Message;
+use queue::WriterMessage;
 
 /// How long [`Store::write_kv`] waits for the writer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long [`Store::flush`] does. Nothing in the daemon waits for it; who does wants to read what was sent.
+/// How long [`Store::flush`] waits. The daemon never calls it; callers want to read what they sent.
 const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub retention: Retention,
-    /// The file grows no further than this many pages of 4 KiB; a full disk to tests.
+    /// Maximum size of the file in pages of 4 KiB; tests use it to simulate a full disk.
     pub pages_max: Option<u32>,
 }
 
 /// How [`Store::stop`] went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// Everything was written, the WAL was folded in, the file is closed.
+    /// Everything was written, the WAL was folded in and the file is closed.
     pub complete: bool,
     /// Records lost since the start.
     pub lost_total: u64,
 }
 
 impl Sender {
-    /// As [`Store::write_kv`].
+    /// Does the same as [`Store::write_kv`].
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`Store::write_kv`].
     pub fn write_kv(&self, name: &str, value: &str) -> Result<(), Error> {
         let (reply, answer) = mpsc::channel();
-        self.post(Message::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
+        self.post(WriterMessage::WriteKv { name: name.to_owned(), value: value.to_owned(), reply })?;
         answer.recv_timeout(ANSWER_LIMIT).map_err(|_| Error::Busy)?.map_err(|source| Error::Write { source })
     }
 }
@@ -98,7 +97,7 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The wall clock, by which rows of the history are dated.
+/// Returns the wall clock's time, which dates the rows of the history.
 #[must_use]
 pub fn unix_now() -> crate::scaling::model::UnixMillis {
     crate::scaling::model::UnixMillis(clock::now_unix_ms())
@@ -108,7 +107,7 @@ impl Store {
     /// Opens or creates the file, migrates it, and starts the writer.
     ///
     /// # Errors
-    /// When the file cannot be used at all: the folder is not writable, or a newer version wrote it.
+    /// When the file cannot be used at all: the directory is not writable, or a newer version wrote it.
     pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
         let connection = file::open(path)?;
         writer::limit_pages(&connection, &options).map_err(|source| Error::Open { path: path.to_owned(), source })?;
@@ -120,7 +119,7 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || {
                 let complete = writer.run(connection);
-                // Nobody listens when the stop's deadline has passed.
+                // The receiver is gone if the stop's deadline has passed.
                 let _ = end.send(complete);
             })
             .map_err(|source| Error::Spawn { source })?;
@@ -131,7 +130,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Looks for damage in a thread that ends by itself, within seconds.
+    /// Checks for damage in a thread of its own, which ends within seconds.
     fn check_beside(&self) -> Result<(), Error> {
         let (path, sender) = (self.path.clone(), self.sender());
         #[allow(clippy::disallowed_methods, reason = "it reads, and nobody waits for it")]
@@ -140,19 +139,19 @@ impl Store {
             .spawn(move || {
                 if let Some(fault) = file::damage(&path) {
                     // A writer that has ended leaves it to the next start.
-                    let _ = sender.post(Message::Damaged { fault });
+                    let _ = sender.post(WriterMessage::Damaged { fault });
                 }
             })
             .map(|_| ())
             .map_err(|source| Error::Spawn { source })
     }
 
-    /// Hands records over. Never blocks: what does not fit is counted as lost.
+    /// Queues records. Never blocks: records that do not fit are counted as lost.
     pub fn send(&self, records: Vec<Record>) {
         self.sender.send(records);
     }
 
-    /// A handle for other threads.
+    /// Returns a handle for other threads.
     #[must_use]
     pub fn sender(&self) -> Sender {
         self.sender.clone()
@@ -168,7 +167,7 @@ impl Store {
         &self.path
     }
 
-    /// What must survive a restart, of every object that was not removed.
+    /// Returns the state of every living object that must survive a restart.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -176,7 +175,7 @@ impl Store {
         self.reader()?.restore()
     }
 
-    /// A read-only connection of its own.
+    /// Opens a new read-only connection.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -184,7 +183,7 @@ impl Store {
         Reader::open(&self.path)
     }
 
-    /// Small state of the daemon, such as its own CA.
+    /// Reads a value of the daemon's own small state, such as its CA.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -200,7 +199,7 @@ impl Store {
         self.sender.write_kv(name, value)
     }
 
-    /// Asks for what was sent so far to be committed at once, and does not wait.
+    /// Requests that everything sent so far be committed at once, and does not wait.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         self.sender.ticket()
@@ -209,18 +208,18 @@ impl Store {
     /// Waits until everything sent before is committed.
     ///
     /// # Errors
-    /// When that does not happen in time, or writing fails at the moment.
+    /// When that does not happen in time, or writing currently fails.
     pub fn flush(&self) -> Result<(), Error> {
         if self.ticket().wait(FLUSH_LIMIT) { Ok(()) } else { Err(Error::Busy) }
     }
 
-    /// Writes what is left, folds the WAL into the file and closes it. Waits no longer than `within`.
+    /// Writes the rest, folds the WAL into the file and closes it. Waits no longer than `within`.
     #[must_use]
     pub fn stop(mut self, within: Duration) -> Stopped {
         let deadline = clock::now() + within;
-        let posted = self.sender.post(Message::Stop { deadline });
+        let posted = self.sender.post(WriterMessage::Stop { deadline });
         let complete = posted.is_ok() && self.ended.recv_timeout(within).unwrap_or(false);
-        // Joined only when it is known to be over: a stuck disk must not hold the shutdown.
+        // Joined only if it is known to have ended, since a stuck disk must not delay the shutdown.
         if complete && let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

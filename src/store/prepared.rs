@@ -1,4 +1,4 @@
-//! Each statement prepared once a connection, on first use.
+//! Prepares each statement once per connection, on first use.
 
 use rusqlite::{Connection, Params, Statement};
 

@@ -1,8 +1,7 @@
-//! `hpalite sql`: one read-only statement beside a live daemon, and a consistent copy of its file.
+//! `hpalite sql`: one read-only statement beside a running daemon, and a consistent copy of its file.
 //!
-//! Owns what a statement may do (look, nothing else) and how results are written. Must not know the
-//! command line. Statements come from people; everything they may not do is refused by SQLite's
-//! authorizer, not by reading their text.
+//! Owns what a statement may do (read only) and how results are written. Must not know the command line. Users write
+//! the statements; SQLite's authorizer refuses what is not allowed, without parsing their text.
 
 use std::fs;
 use std::io::Write;
@@ -23,9 +22,9 @@ use super::{file, reader, sql};
 pub enum Format {
     /// Aligned columns for people.
     Table,
-    /// RFC 4180 with a head line.
+    /// RFC 4180 with a header line.
     Csv,
-    /// A list of objects, one a line.
+    /// A list of objects, one per line.
     Json,
 }
 
@@ -40,7 +39,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// 1,000 rows and 10 s: what a terminal shows and a reader may hold up the WAL for.
+    /// Returns the defaults: 1,000 rows, which suit a terminal, and 10 s, for which a reader may hold up the WAL.
     #[must_use]
     pub fn new(path: &Path, sql: &str) -> Self {
         Self {
@@ -53,17 +52,17 @@ impl Options {
     }
 }
 
-/// Memory that SQLite takes in this process at most, whatever a statement asks for. Beside the daemon the pod has less
-/// to spare than a node.
+/// Upper bound on SQLite's memory in this process, whatever the statement. A command in the daemon's pod has less
+/// memory available than the node.
 const HEAP_BYTES_MAX: i64 = 64 << 20;
 
-/// One value; a definition of the largest size that the API server takes has 3 MiB.
+/// Upper bound on one value; the largest definition that the API server accepts has 3 MiB.
 const VALUE_BYTES_MAX: i32 = 4 << 20;
 
-/// A table is kept until the widths of its columns are known.
+/// Upper bound on a table, which is buffered until the widths of its columns are known.
 const TABLE_BYTES_MAX: usize = 16 << 20;
 
-/// Bounds what SQLite takes in the whole process: for a process that does nothing but run a statement.
+/// Limits SQLite's memory in the whole process, so call it only in a process that does nothing but run a statement.
 ///
 /// # Errors
 /// When SQLite refuses.
@@ -74,7 +73,7 @@ pub fn limit_memory() -> Result<(), Error> {
     limited.map(|_| ()).map_err(|source| Error::Read { source })
 }
 
-/// What a statement may be made of, and how long its values may be.
+/// Limits the complexity of a statement and the length of its values.
 fn limit_statement(connection: &Connection) -> Result<(), rusqlite::Error> {
     for (limit, value) in [
         (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
@@ -90,11 +89,11 @@ fn limit_statement(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// What came of a statement.
+/// The result of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub rows: usize,
-    /// There were more rows than the limit; the caller tells the user.
+    /// Whether there were more rows than the limit; the caller reports it to the user.
     pub cut: bool,
 }
 
@@ -114,7 +113,7 @@ Views start with v_ and show times in UTC, newest first. For example:
 /// Runs the statement and writes its rows to `out`.
 ///
 /// # Errors
-/// When the file cannot be opened, the statement is refused or fails, or a limit of time passes.
+/// When the file cannot be opened, the statement is refused or fails, or the time limit is exceeded.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
     let text = options.sql.trim();
     if text == ".help" {
@@ -139,7 +138,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Outcome, Error> {
     rows(&connection, text, &[], options, out)
 }
 
-/// Pragmas that only tell.
+/// Pragmas that only read.
 const PRAGMAS: &[&str] = &[
     "table_info",
     "table_xinfo",
@@ -164,11 +163,11 @@ const PRAGMAS: &[&str] = &[
 
 fn allow_looking(context: AuthContext<'_>) -> Authorization {
     match context.action {
-        // Private keys are for the daemon alone, even where the file may be read.
+        // Private keys are for the daemon alone, even if the user may read the file.
         AuthAction::Read { table_name: "kv", column_name: "value" } => Authorization::Ignore,
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => Authorization::Allow,
         AuthAction::Function { function_name } if function_name != "load_extension" => Authorization::Allow,
-        // With a value a pragma sets something, but for those that take a table's name.
+        // With a value a pragma sets something, except for those that take a table's name.
         AuthAction::Pragma { pragma_name, pragma_value }
             if PRAGMAS.contains(&pragma_name)
                 && (pragma_value.is_none() || pragma_name.contains("_info") || pragma_name.contains("_list")) =>
@@ -214,7 +213,7 @@ fn rows(
         return Err(Error::Refused { message: "parameters have no values here".to_owned() });
     }
     let mut printer = Printer::new(options.format, std::mem::take(&mut names), out);
-    // A parameter that the statement does not have cannot be bound.
+    // Binding a parameter that the statement does not have would fail.
     let params = &params[..params.len().min(statement.parameter_count())];
     let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(failed)?;
     let mut outcome = Outcome { rows: 0, cut: false };
@@ -242,7 +241,7 @@ fn rows(
 enum Fault {
     Sqlite(rusqlite::Error),
     Output(std::io::Error),
-    /// The table grew beyond what is kept.
+    /// The table exceeded the buffer's limit.
     Large,
 }
 
@@ -262,7 +261,7 @@ struct Printer<'o> {
     format: Format,
     names: Vec<String>,
     out: &'o mut dyn Write,
-    /// Rows of a table, kept until the widths are known; the row limit bounds it.
+    /// Rows of a table, buffered until the widths are known; the row limit bounds it.
     table: Vec<Vec<String>>,
     table_bytes: usize,
     begun: bool,
@@ -353,7 +352,7 @@ fn text(value: ValueRef<'_>) -> String {
     }
 }
 
-/// Texts come from the cluster: no control character reaches a terminal, no line end breaks a table.
+/// Replaces control characters, since texts come from the cluster: none may reach a terminal or break a table.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -366,13 +365,13 @@ fn json(value: ValueRef<'_>) -> serde_json::Value {
     match value {
         ValueRef::Null => serde_json::Value::Null,
         ValueRef::Integer(integer) => integer.into(),
-        // Infinity becomes null, as JSON has none.
+        // Infinity becomes null, since JSON has none.
         ValueRef::Real(real) => real.into(),
         other => text(other).into(),
     }
 }
 
-/// Copies the file as it is at one moment to a new file, while the daemon goes on writing.
+/// Copies a consistent snapshot to a new file, while the daemon keeps writing.
 ///
 /// # Errors
 /// When the copy exists already, or cannot be written or read.
@@ -382,7 +381,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
         return Err(file_error(std::io::ErrorKind::AlreadyExists.into()));
     }
     let source = file::open_read_only(from).map_err(|source| Error::Open { path: from.to_owned(), source })?;
-    // Renamed when complete, so that a copy under its own name is whole.
+    // Renamed once complete, so that a copy under its final name is always whole.
     let partial = file::with_suffix(to, ".partial");
     let _ = fs::remove_file(&partial);
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(file_error)?;
@@ -398,13 +397,13 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
 fn copy(source: &Connection, partial: &Path) -> Result<(), rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut target = Connection::open_with_flags(partial, flags)?;
-    // One read transaction around all steps: without it each write of the daemon would begin the
-    // copy anew. 1,024 pages (4 MiB) a step, no pause: a snapshot should not be held for long.
+    // One read transaction spans all steps: without it each write of the daemon would restart the copy. 1,024 pages (4
+    // MiB) per step and no real pause, since a snapshot should not be held for long.
     let snapshot = source.unchecked_transaction()?;
     snapshot.query_row(sql::TOUCH, [], |_| Ok(()))?;
     Backup::new(&snapshot, &mut target)?.run_to_completion(1_024, Duration::from_millis(1), None)?;
     drop(snapshot);
-    // A copy of its own, without side files.
+    // The copy should need no side files.
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, error)| error)
 }

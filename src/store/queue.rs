@@ -1,7 +1,7 @@
-//! The way into the writer: one ordered queue with two budgets.
+//! The queue into the writer: one order, two budgets.
 //!
-//! One queue keeps a sample behind the definition that it needs; two budgets keep a flood of samples
-//! from pushing out what must not be lost. Sending never blocks.
+//! A single queue keeps a sample behind the definition that it refers to; two budgets keep a flood of samples from
+//! displacing records that must not be lost. Sending never blocks.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -11,18 +11,18 @@ use super::counters::{Counters, Stats};
 use super::error::Error;
 use crate::scaling::event::Record;
 
-pub(crate) enum Message {
+pub(crate) enum WriterMessage {
     Records(Vec<Record>),
     WriteKv {
         name: String,
         value: String,
         reply: mpsc::Sender<Result<(), rusqlite::Error>>,
     },
-    /// Answered once all that came before is committed; the reply is dropped when that fails.
+    /// Answered once everything before it is committed; the reply is dropped if that fails.
     Flush {
         reply: mpsc::Sender<()>,
     },
-    /// A check beside the writer found damage.
+    /// An integrity check beside the writer found damage.
     Damaged {
         fault: String,
     },
@@ -31,14 +31,14 @@ pub(crate) enum Message {
     },
 }
 
-/// Hands records to the writer. Cheap to clone.
+/// Sends records to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::Sender<WriterMessage>,
     pub(crate) counters: Arc<Counters>,
 }
 
-pub(crate) fn channel() -> (Sender, Receiver<Message>) {
+pub(crate) fn channel() -> (Sender, Receiver<WriterMessage>) {
     // Unbounded by type; the budgets bound it.
     let (messages, inbox) = mpsc::channel();
     (Sender { messages, counters: Arc::default() }, inbox)
@@ -48,13 +48,13 @@ pub(crate) fn is_sample(record: &Record) -> bool {
     matches!(record, Record::Sample { .. })
 }
 
-/// Is answered once everything that was sent before it is committed.
+/// Resolves once everything that was sent before it is committed.
 #[derive(Debug)]
 pub struct Ticket(Receiver<()>);
 
 impl Ticket {
-    /// Waits for the commit, no longer than `limit`, and not at all once it failed: false says that it is not known
-    /// to be committed.
+    /// Waits for the commit, but no longer than `limit` and not once it failed; returns false if the commit is not
+    /// confirmed.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> bool {
         self.0.recv_timeout(limit).is_ok()
@@ -62,22 +62,22 @@ impl Ticket {
 }
 
 impl Sender {
-    /// Asks for what was sent so far to be committed at once.
+    /// Requests that everything sent so far be committed at once.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         let (reply, answer) = mpsc::channel();
         // A writer that has ended drops the reply, which is the answer.
-        let _ = self.messages.send(Message::Flush { reply });
+        let _ = self.messages.send(WriterMessage::Flush { reply });
         Ticket(answer)
     }
 
-    /// Never blocks; what goes beyond a budget is counted as lost, which the writer logs.
+    /// Queues records. Never blocks; records beyond a budget are counted as lost, which the writer logs.
     pub fn send(&self, mut records: Vec<Record>) {
         let samples = records.iter().filter(|record| is_sample(record)).count();
         let kept = records.len() - samples;
         let (lost_samples, lost_kept) = self.counters.reserve(samples, kept);
         if lost_samples + lost_kept > 0 {
-            // The last ones go, so that what a sample needs is still before it.
+            // The newest are dropped, so that what a sample refers to still precedes it.
             let (mut room_samples, mut room_kept) = (samples - lost_samples, kept - lost_kept);
             records.retain(|record| {
                 let room = if is_sample(record) { &mut room_samples } else { &mut room_kept };
@@ -88,7 +88,7 @@ impl Sender {
             self.counters.lose(lost_samples, lost_kept);
         }
         let (samples, kept) = (samples - lost_samples, kept - lost_kept);
-        if !records.is_empty() && self.messages.send(Message::Records(records)).is_err() {
+        if !records.is_empty() && self.messages.send(WriterMessage::Records(records)).is_err() {
             // The writer has ended: during shutdown, or after it gave up.
             self.counters.settle(samples, kept, samples, kept);
         }
@@ -99,7 +99,7 @@ impl Sender {
         self.counters.stats()
     }
 
-    pub(crate) fn post(&self, message: Message) -> Result<(), Error> {
+    pub(crate) fn post(&self, message: WriterMessage) -> Result<(), Error> {
         self.messages.send(message).map_err(|_| Error::Busy)
     }
 }

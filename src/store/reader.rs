@@ -1,7 +1,7 @@
 //! Read-only connections beside the writer.
 //!
-//! Owns the rules for them: they cannot write, and none outlives its deadline, since a long read
-//! keeps the WAL from being reused.
+//! Owns their rules: they cannot write, and none outlives its deadline, since a long read prevents the WAL from being
+//! reused.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::error::Error;
 use super::sql::{MIGRATIONS, Sql};
-use super::{clock, file, rows};
+use super::{clock, file};
 use crate::scaling::event::RestoredState;
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 
-/// How long one of the reads below may take.
+/// Time limit of each read below.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// Instructions of SQLite's machine between two looks at the clock: about 0.1 ms.
+/// SQLite virtual machine instructions between two checks of the deadline: about 0.1 ms.
 const DEADLINE_CHECK_OPS: i32 = 10_000;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Reader {
     connection: Connection,
 }
 
-/// Interrupts whatever runs once `limit` has passed from now.
+/// Interrupts any statement once `limit` has passed from now.
 pub(crate) fn set_deadline(connection: &mut Connection, limit: Duration) -> Result<(), rusqlite::Error> {
     let deadline = clock::now() + limit;
     connection.progress_handler(DEADLINE_CHECK_OPS, Some(move || clock::now() > deadline))
@@ -33,13 +33,13 @@ pub(crate) fn set_deadline(connection: &mut Connection, limit: Duration) -> Resu
 
 impl Reader {
     /// # Errors
-    /// When the file is not there or no database.
+    /// When the file does not exist or is not a database.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let connection = file::open_read_only(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         Ok(Self { connection })
     }
 
-    /// The schema's version in the file, and the one that this program writes.
+    /// Returns the schema version of the file, and the one that this program writes.
     ///
     /// # Errors
     /// When the file cannot be read in time.
@@ -49,7 +49,7 @@ impl Reader {
         Ok((found, known))
     }
 
-    /// Last activity and replicas of every living object.
+    /// Returns the last activity and replicas of every living object.
     ///
     /// # Errors
     /// When the file cannot be read in time.
@@ -59,7 +59,7 @@ impl Reader {
             let mut rows = statement.query([])?;
             let mut states = Vec::new();
             while let Some(row) = rows.next()? {
-                let Some(group) = rows::group_from_name(row.get_ref(0)?.as_str()?) else { continue };
+                let Some(group) = ApiGroup::from_name(row.get_ref(0)?.as_str()?) else { continue };
                 let key = ObjectKey::new(group, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
                 let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
                 let generation: Option<i64> = row.get(5)?;

@@ -1,8 +1,8 @@
-//! Turns records into rows: knows which row each object and trigger has.
+//! Turns records into rows, and knows the row of each object and trigger.
 //!
-//! Owns the identifiers of living objects and series, open error periods and what is written only
-//! now and then (last activity). All of it can be loaded from the file again, which is what happens
-//! after a failed transaction. Must not begin or end transactions.
+//! Owns the ids of living objects and series, open error periods and what is written only occasionally (last activity).
+//! All of it can be reloaded from the file, which happens after a failed transaction. Must not begin or end
+//! transactions.
 
 use std::collections::HashMap;
 
@@ -13,19 +13,19 @@ use super::prepared::Prepared;
 use super::rows;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
-use crate::scaling::event::{self, Record, RecordedTrigger};
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::event::{Record, RecordedTrigger};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
 
-/// An action belongs to the newest decision of the same replicas this long before; retries of a
-/// patch end sooner.
+/// An action belongs to the newest decision of the same replicas at most this long before; the retries of a patch end
+/// sooner.
 const CARRY_OUT_MS: i64 = 300_000;
 
-/// Definitions of one object that are kept beside the one in force: one that is edited every second must not fill the
-/// file. Of 4 KB each, 1 MB.
+/// Ended definitions kept for each object, so that one that is edited every second cannot fill the file. At 4 KB each,
+/// 1 MB.
 const DEFINITIONS_MAX: i64 = 256;
 
-/// Ended series of one object that are kept, whatever was measured of them.
+/// Ended series kept for each object, whatever samples they have.
 const SERIES_KEPT_MAX: i64 = 4_096;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct ErrorPeriod {
     message: String,
     last_at_unix_ms: i64,
     polls: i64,
-    /// Counted on since it was written.
+    /// Polls were counted since it was last written.
     dirty: bool,
 }
 
@@ -47,23 +47,23 @@ struct Series {
 }
 
 #[derive(Debug)]
-struct Object {
+struct RecordedObject {
     id: i64,
     uid: String,
     series: Vec<Series>,
 }
 
-/// What became of one record.
+/// What happened to one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     Written,
-    /// A sample of a trigger that no definition told of.
+    /// A sample of a trigger that is in no recorded definition.
     Unknown,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    objects: HashMap<ObjectKey, Object>,
+    objects: HashMap<ObjectKey, RecordedObject>,
     /// By object row, not yet written.
     last_active: HashMap<i64, i64>,
 }
@@ -74,11 +74,12 @@ impl Recorder {
         let mut keys = HashMap::new();
         let mut rows = prepared.get(Sql::LoadObjects)?.query([])?;
         while let Some(row) = rows.next()? {
-            let Some(group) = rows::group_from_name(row.get_ref(1)?.as_str()?) else { continue };
+            // One of an unknown group was written by a newer hpalite.
+            let Some(group) = ApiGroup::from_name(row.get_ref(1)?.as_str()?) else { continue };
             let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
             let id = row.get(0)?;
             keys.insert(id, key.clone());
-            objects.insert(key, Object { id, uid: row.get(4)?, series: Vec::new() });
+            objects.insert(key, RecordedObject { id, uid: row.get(4)?, series: Vec::new() });
         }
         drop(rows);
         let mut errors = HashMap::new();
@@ -149,25 +150,24 @@ impl Recorder {
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
-            Record::Decision { at, object, reason, from, to, triggers, circumstances } => {
+            Record::Decision { at, object, decision } => {
                 let id = self.object(prepared, *at, object)?.id;
-                let triggers_json = rows::triggers_json(triggers);
                 let row = params![
                     id,
                     at.0,
-                    reason.id(),
-                    event::detail(reason, triggers),
-                    from,
-                    to,
-                    triggers_json,
-                    circumstances.min,
-                    circumstances.max,
-                    circumstances.idle,
-                    rows::pause_text(&circumstances.pause),
-                    circumstances.force_activation,
-                    circumstances.cooldown_until.map(|at| at.0),
-                    circumstances.proposal,
-                    circumstances.limited_by.map(Limit::id),
+                    decision.reason.id(),
+                    decision.detail(),
+                    decision.from,
+                    decision.to,
+                    rows::triggers_json(&decision.triggers),
+                    decision.min,
+                    decision.max,
+                    decision.idle,
+                    rows::pause_text(&decision.pause),
+                    decision.force_activation,
+                    decision.cooldown_until.map(|at| at.0),
+                    decision.proposal().map(|proposal| proposal.replicas),
+                    decision.limited_by().map(Limit::id),
                 ];
                 prepared.execute(Sql::InsertDecision, row)?;
             }
@@ -214,7 +214,7 @@ impl Recorder {
         Ok(Applied::Written)
     }
 
-    /// Writes what is written only now and then.
+    /// Writes the rows that are written only occasionally.
     pub(crate) fn write_pending(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
         for (id, at) in &self.last_active {
             prepared.execute(Sql::UpsertLastActive, params![id, at])?;
@@ -228,7 +228,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The transaction around [`Self::write_pending`] was committed.
+    /// Marks these as written; call it after the transaction around [`Self::write_pending`] was committed.
     pub(crate) fn pending_written(&mut self) {
         self.last_active.clear();
         for series in self.objects.values_mut().flat_map(|object| &mut object.series) {
@@ -238,17 +238,17 @@ impl Recorder {
         }
     }
 
-    /// The living object, with a row made for it when nothing is known of it yet.
+    /// Returns the living object, inserting a row if it has none yet.
     fn object(
         &mut self,
         prepared: &mut Prepared<'_>,
         at: UnixMillis,
         key: &ObjectKey,
-    ) -> Result<&mut Object, rusqlite::Error> {
+    ) -> Result<&mut RecordedObject, rusqlite::Error> {
         if !self.objects.contains_key(key) {
             let row = params![key.group.name(), &*key.namespace, &*key.name, "", at.0];
             let id = prepared.insert(Sql::InsertObject, row)?;
-            self.objects.insert(key.clone(), Object { id, uid: String::new(), series: Vec::new() });
+            self.objects.insert(key.clone(), RecordedObject { id, uid: String::new(), series: Vec::new() });
         }
         Ok(self.objects.get_mut(key).expect("inserted above"))
     }
@@ -262,7 +262,7 @@ impl Recorder {
         spec: &Spec<'_>,
         triggers: &[RecordedTrigger],
     ) -> Result<(), rusqlite::Error> {
-        // Deleted and created anew without our seeing the deletion.
+        // The object was deleted and recreated, and we missed the deletion.
         if self.objects.get(key).is_some_and(|object| !object.uid.is_empty() && object.uid != uid) {
             self.remove(prepared, at, key)?;
         }
@@ -271,7 +271,7 @@ impl Recorder {
             prepared.execute(Sql::NameObject, params![object.id, uid])?;
             uid.clone_into(&mut object.uid);
         }
-        // The core tells every definition anew at each start.
+        // The core records every definition again at each start.
         let unchanged = prepared
             .get(Sql::OpenDefinition)?
             .query_row([object.id], |row| {
@@ -305,12 +305,12 @@ struct Spec<'a> {
     invalid: Option<&'a str>,
 }
 
-impl Object {
+impl RecordedObject {
     fn series_mut(&mut self, trigger: u16) -> Option<&mut Series> {
         self.series.iter_mut().find(|series| series.trigger.index == trigger)
     }
 
-    /// Ends the series that are not wanted as they are, begins the ones that are new.
+    /// Ends the series that are gone or have changed, and begins the new ones.
     fn set_triggers(
         &mut self,
         prepared: &mut Prepared<'_>,

@@ -1,7 +1,7 @@
-//! How long history is kept, how large the file may grow, and giving back what was freed.
+//! How long history is kept, how large the file may grow, and returning freed pages.
 //!
-//! Owns the order in which things go. Deleting is done in slices of one short transaction each, so that a decision
-//! that arrives meanwhile waits for one slice at most.
+//! Owns the order in which rows are deleted. Each slice of deleting is one short transaction, so that a decision that
+//! arrives meanwhile waits for at most one slice.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use super::prepared::Prepared;
 use super::rollup::{self, Unrolled};
 use super::sql::Sql;
 
-/// Rows of text that one slice deletes: 10 µs each make 5 ms, on a machine ten times slower 50 ms.
+/// Rows of text that one slice deletes: at 10 µs each 5 ms, on a machine ten times slower 50 ms.
 const EXPIRE_ROWS: i64 = 500;
 
-/// The size cap takes the history in so many stretches of its time.
+/// The size cap deletes the history in this many steps of its total time span.
 const HISTORY_STEPS: i64 = 64;
 
-/// Free pages that are kept for what comes next: 1 MiB.
+/// Free pages kept for reuse: 1 MiB.
 const FREE_PAGES_KEPT: i64 = 256;
 
 const PAGE_BYTES: u64 = 4096;
@@ -28,17 +28,17 @@ const PAGE_BYTES: u64 = 4096;
 /// How long history is kept, and how large the file may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Every single sample.
+    /// Individual samples.
     pub samples: Duration,
     /// Roll-ups by minute.
     pub minutes: Duration,
     /// Roll-ups by hour.
     pub hours: Duration,
     /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses, definitions that
-    /// are no longer in force, starts of hpalite; and removed objects and ended triggers, once nothing of them is left.
+    /// are no longer in force, starts of hpalite; and removed objects and ended triggers, once no row refers to them.
     pub history: Duration,
-    /// Of the file without its write-ahead log, in bytes; 0 for no limit. Beyond it the oldest go before their time:
-    /// samples first, then minutes, hours, and the rest of the history.
+    /// Maximum size of the file without its write-ahead log, in bytes; 0 for no limit. Beyond it the oldest rows are
+    /// dropped before they expire: samples first, then minutes, hours, and the rest of the history.
     pub size_max: u64,
 }
 
@@ -50,7 +50,7 @@ impl Default for Retention {
     }
 }
 
-/// Deletes one slice of what is too old; true when there may be more.
+/// Deletes one slice of what is expired; returns true if there may be more.
 pub(crate) fn expire(
     prepared: &mut Prepared<'_>,
     retention: &Retention,
@@ -64,18 +64,18 @@ pub(crate) fn expire(
         || ended(prepared, before(retention.history))?.is_some())
 }
 
-/// Whether the file is larger than it may be.
+/// Returns whether the file exceeds the size cap.
 pub(crate) fn is_over(prepared: &mut Prepared<'_>, retention: &Retention) -> Result<bool, rusqlite::Error> {
     let pages = pragma(prepared, Sql::PageCount)? - pragma(prepared, Sql::FreePageCount)?;
     Ok(retention.size_max > 0 && u64::try_from(pages).unwrap_or(0) * PAGE_BYTES > retention.size_max)
 }
 
-/// Whether there are samples outside the head.
+/// Returns whether there are samples outside the head.
 pub(crate) fn has_block(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
     prepared.get(Sql::HasBlock)?.query_row([], |row| row.get(0))
 }
 
-/// When the file is larger than it may be and nothing is in the head: deletes one slice of the oldest, counts it, and
+/// If the file exceeds the size cap and nothing is in the head, deletes one slice of the oldest rows, counts it, and
 /// returns true.
 pub(crate) fn shrink(
     prepared: &mut Prepared<'_>,
@@ -94,10 +94,10 @@ pub(crate) fn shrink(
         (Kind::Hours, rows)
     } else {
         let oldest = time(prepared, Sql::OldestHistory)?;
-        // What ended before all that is left goes without a loss.
+        // Rows that ended before everything else began are deleted without loss.
         let gone = match ended(prepared, oldest.unwrap_or(ALL))? {
             Some(gone) => Some(gone),
-            // Some of its time, from the oldest on: within that time one table goes after the other.
+            // A step of the history, from the oldest on: within it one table is emptied after the other.
             None => match (oldest, time(prepared, Sql::NewestHistory)?) {
                 (Some(oldest), Some(newest)) => {
                     let stretch = newest.saturating_sub(oldest) / HISTORY_STEPS;
@@ -121,7 +121,8 @@ fn time(prepared: &mut Prepared<'_>, sql: Sql) -> Result<Option<i64>, rusqlite::
     prepared.get(sql)?.query_row([], |row| row.get(0))
 }
 
-/// A slice of the oldest block, which is rolled up first where it is not. Rows that went; `None` when there is no block.
+/// Deletes a slice of the oldest block, after rolling it up. Returns the number of rows, or `None` if there is no
+/// block.
 fn samples(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usize>, rusqlite::Error> {
     let mut rows = prepared.get(Sql::ExpiredBlock)?.query([before_unix_ms])?;
     let block: Option<(i64, i64)> = rows.next()?.map(TryInto::try_into).transpose()?;
@@ -163,7 +164,7 @@ fn hours(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<usiz
     Ok(Some(gone))
 }
 
-/// A slice of what happened before a time; all of it is within the times of `OldestHistory` and `NewestHistory`.
+/// Deletes a slice of what happened before a time; these are the tables of `OldestHistory` and `NewestHistory`.
 fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
     for statement in [
         Sql::ExpireActions,
@@ -177,19 +178,19 @@ fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(
         if gone == 0 {
             continue;
         }
-        // With the last of a run of observations, what none of the others says goes too.
+        // HPA conditions that no other observation refers to are deleted with the last one that did.
         let room = EXPIRE_ROWS - i64::try_from(gone).unwrap_or(EXPIRE_ROWS);
         if statement == Sql::ExpireHpas && room > 0 {
             prepared.execute(Sql::ExpireHpaConditions, [room])?;
         }
         return Ok(Some((Kind::History, gone)));
     }
-    // Definitions of a megabyte are none any more, but some kilobytes they have.
+    // Definitions no longer reach a megabyte, but they have some kilobytes, so a slice has fewer of them.
     let gone = prepared.execute(Sql::ExpireDefinitions, params![before_unix_ms, EXPIRE_ROWS / 8])?;
     Ok((gone > 0).then_some((Kind::Definitions, gone)))
 }
 
-/// A slice of what ended before a time, and nothing that is left refers to.
+/// Deletes a slice of what ended before a time and is no longer referred to.
 fn ended(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
     for statement in [Sql::ExpireErrorPeriods, Sql::ExpireRuns] {
         let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
@@ -197,7 +198,7 @@ fn ended(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kin
             return Ok(Some((Kind::History, gone)));
         }
     }
-    // What a sample or a roll-up was measured by stays as long as any of that time is left.
+    // A series is kept while there are samples or roll-ups from its time.
     let before_unix_ms = time(prepared, Sql::OldestNumber)?.map_or(before_unix_ms, |oldest| oldest.min(before_unix_ms));
     for statement in [Sql::ExpireSeries, Sql::ExpireStates, Sql::ExpireObjects] {
         let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
@@ -208,12 +209,12 @@ fn ended(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kin
     Ok(None)
 }
 
-/// Gives up to 256 free pages (1 MiB) back to the file system; true when there may be more.
+/// Returns up to 256 free pages (1 MiB) to the file system; returns true if there may be more.
 pub(crate) fn free_pages(prepared: &mut Prepared<'_>) -> Result<bool, rusqlite::Error> {
     if pragma(prepared, Sql::FreePageCount)? <= FREE_PAGES_KEPT {
         return Ok(false);
     }
-    // The pragma returns a row a page.
+    // The pragma returns one row per page.
     let mut rows = prepared.get(Sql::FreePages)?.query([])?;
     while rows.next()?.is_some() {}
     Ok(true)
@@ -225,9 +226,9 @@ mod tests {
     use crate::store::schema;
     use rusqlite::Connection;
 
-    /// However much there is to delete, one slice, which is what a decision may have to wait for, stays short.
+    /// A decision may have to wait for one slice, so it stays short however much there is to delete.
     #[test]
-    fn a_slice_deletes_few_rows() {
+    fn a_slice_deletes_a_limited_number_of_rows() {
         let mut connection = Connection::open_in_memory().expect("memory");
         schema::migrate(&mut connection, schema::version()).expect("migrate");
         connection

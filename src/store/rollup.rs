@@ -1,8 +1,8 @@
-//! Roll-ups of samples by minute and by hour.
+//! Rolls samples up by minute and by hour.
 //!
-//! Owns their arithmetic and their form, which `sql/migrations/0001_init.sql` states and the views repeat. A block
-//! is rolled up series by series, and how far it came is a column of the block, written in the same transaction: so
-//! each sample is counted once, whatever a restart or a merge does between two slices.
+//! Owns the arithmetic and the format, which `sql/migrations/0001_init.sql` states and the views repeat. A block is
+//! rolled up series by series, and its progress is a column of the block, written in the same transaction: so each
+//! sample is counted exactly once, even if a restart or a merge comes between two slices.
 
 use std::fmt::Write as _;
 
@@ -13,20 +13,20 @@ use super::chunk::{ChunkId, NUMBER_MAX, Point, SERIES_MAX, SampleValue, TEXT_BYT
 use super::prepared::Prepared;
 use super::sql::Sql;
 
-/// Samples in one slice: 2 to 3 µs each, most of it for the text of the minutes, make 25 ms.
+/// Samples in one slice: at 2 to 3 µs each, mostly for the text of the minutes, this takes 25 ms.
 pub(crate) const SLICE_SAMPLES: i64 = 8_192;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// What the samples of a stretch of one series come to.
+/// The aggregate of one series' samples in one stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Part {
     /// Samples with a value.
     count: i64,
-    /// ... and without.
+    /// Samples without a value.
     errors: i64,
-    /// Of no meaning while `count` is 0, like all below.
+    /// Meaningless while `count` is 0, like all fields below.
     min: f64,
     max: f64,
     sum: f64,
@@ -35,7 +35,7 @@ struct Part {
 }
 
 impl Part {
-    /// Takes the next sample; they come in order of time.
+    /// Adds the next sample; samples come in order of time.
     fn add(&mut self, point: &Point) {
         let SampleValue::Number(value) = point.value else {
             self.errors += 1;
@@ -49,7 +49,7 @@ impl Part {
         (self.last, self.last_at_unix_ms) = (value, point.at_unix_ms);
     }
 
-    /// Appends the entry of `sample_minute.parts`.
+    /// Appends this part's entry in `sample_minute.parts`.
     fn push(&self, text: &mut String, minute: i64, base_minute: i64) {
         text.push(if text.is_empty() { '[' } else { ',' });
         // Writing to a String cannot fail.
@@ -74,7 +74,8 @@ impl Part {
     }
 }
 
-/// Sums up points, which are sorted by time, by stretches of `stretch_ms`: number of the stretch, and what it comes to.
+/// Aggregates points, which must be sorted by time, by stretches of `stretch_ms`: yields each stretch's number and
+/// part.
 fn parts(points: &[Point], stretch_ms: i64) -> impl Iterator<Item = (i64, Part)> {
     points.chunk_by(move |a, b| a.at_unix_ms.div_euclid(stretch_ms) == b.at_unix_ms.div_euclid(stretch_ms)).map(
         move |run| {
@@ -85,7 +86,7 @@ fn parts(points: &[Point], stretch_ms: i64) -> impl Iterator<Item = (i64, Part)>
     )
 }
 
-/// A minute or an hour of one series as a roll-up has it; of a minute there may be several rows.
+/// A minute or an hour of one series as rolled up; one minute may have several rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RolledUp {
     /// When the stretch begins.
@@ -93,11 +94,11 @@ pub struct RolledUp {
     /// Samples with a value, and without.
     pub count: u32,
     pub errors: u32,
-    /// `None` when no sample had a value.
+    /// `None` if no sample had a value.
     pub numbers: Option<RolledNumbers>,
 }
 
-/// The samples with a value.
+/// Aggregates of the samples with a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RolledNumbers {
     pub min: f64,
@@ -106,7 +107,7 @@ pub struct RolledNumbers {
     pub last_at: i64,
 }
 
-/// Reads the entries of a row of `sample_minute`; `None` when they are not what [`Part::push`] writes.
+/// Reads the entries of a row of `sample_minute`; returns `None` if [`Part::push`] did not write them.
 pub(crate) fn read_minutes(base_minute: i64, parts: &str, mut emit: impl FnMut(RolledUp)) -> Option<()> {
     for entry in parts.strip_prefix("[[")?.strip_suffix("]]")?.split("],[") {
         let fields: Vec<&str> = entry.split(',').collect();
@@ -142,7 +143,7 @@ pub(crate) fn read_hour(row: &rusqlite::Row<'_>) -> Result<RolledUp, rusqlite::E
     Ok(RolledUp { at: row.get(0)?, count, errors: row.get(2)?, numbers })
 }
 
-/// A block that is not rolled up whole.
+/// A block that is not completely rolled up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unrolled {
     id: i64,
@@ -187,7 +188,7 @@ pub(crate) fn roll_slice(prepared: &mut Prepared<'_>, block: Unrolled, slice: i6
     let mut rows = prepared.get(Sql::MergeRead)?.query([first, last])?;
     while let Some(row) = rows.next()? {
         let series = ChunkId(row.get(0)?).series();
-        // What damage made unreadable is left out here as in every view.
+        // A chunk that damage made unreadable is skipped, here as in every view.
         let _ = unpack(&read_chunk(row, 1)?, |point| samples.push((series, point)));
     }
     drop(rows);
@@ -218,7 +219,7 @@ fn write_minutes(
             base = minute;
         }
         part.push(&mut text, minute, base);
-        // The last number takes whatever is left, however long.
+        // The last number takes the entire rest, whatever its length.
         let full = text.len() >= TEXT_BYTES_MAX && number < NUMBER_MAX;
         if full || all.peek().is_none() {
             text.push(']');
@@ -256,7 +257,7 @@ fn write_hours(prepared: &mut Prepared<'_>, series: i64, points: &[Point]) -> Re
 mod tests {
     use super::*;
 
-    /// Every form that an entry may have reads back as what was written.
+    /// Has every form that an entry may take.
     #[test]
     fn minutes_read_back_as_they_were_written() {
         let number = |at_unix_ms, value| Point { at_unix_ms, value: SampleValue::Number(value), latency_ms: 0 };

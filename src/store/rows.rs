@@ -1,21 +1,17 @@
-//! How the core's values look in columns.
+//! Converts the core's values to columns.
 //!
-//! Owns the conversions, all pure. Must not know connections or identifiers of rows.
+//! Owns the conversions, all pure. Must not know connections or row ids.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::chunk::SampleValue;
-use crate::scaling::event::{Answer, DecidedTrigger, Missing};
-use crate::scaling::model::{ApiGroup, Pause};
+use crate::scaling::decision::DecidedTrigger;
+use crate::scaling::event::{Answer, Missing};
+use crate::scaling::model::Pause;
 
-/// Groups as columns name them; one of an unknown name was written by a newer hpalite.
-pub(crate) fn group_from_name(name: &str) -> Option<ApiGroup> {
-    [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|group| group.name() == name)
-}
-
-/// The sample's value, and the message of an error period.
+/// Returns the sample's value, and the message for its error period.
 pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
     match answer {
         Answer::Value(value) => (SampleValue::Number(*value), ""),
@@ -31,16 +27,16 @@ pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
     }
 }
 
-/// Bytes of a text that is stored: what servers say and users write has no end of its own.
+/// Upper bound on the bytes of a stored text, since texts of servers and users are unbounded.
 const TEXT_MAX: usize = 2_048;
 
-/// Bytes of JSON that the API server made, beyond which none of it is stored.
+/// Upper bound on JSON from the API server, in bytes; beyond it nothing is stored.
 const JSON_MAX: usize = 64 << 10;
 
-/// Triggers of a decision, conditions of an HPA.
+/// Upper bound on the triggers of a decision and the conditions of an HPA.
 const LIST_MAX: usize = 200;
 
-/// The text, or its begin.
+/// Returns the text, cut to the limit.
 pub(crate) fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
     let short = crate::encode::cut(text, TEXT_MAX);
     if short.len() < text.len() { format!("{short}…").into() } else { text.into() }
@@ -83,7 +79,7 @@ pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
         .to_string()
 }
 
-/// Annotations in force, comma-joined; `None` when there is none.
+/// Returns the annotations in force, comma-separated; `None` if there is none.
 pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
     let mut parts = Vec::new();
     match &pause.replicas {
@@ -101,7 +97,7 @@ pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
-/// Type, status, reason and message of each condition.
+/// Returns the type, status, reason and message of each condition as JSON.
 pub(crate) fn conditions_json(conditions: &[(String, String, String, String)]) -> String {
     conditions
         .iter()
@@ -132,14 +128,9 @@ mod tests {
         let trigger = DecidedTrigger {
             metric_name: "s0-x".into(),
             value: Some(f64::NAN),
-            active: true,
-            error: None,
-            formula: None,
             metric_type: crate::scaling::model::MetricType::Value,
             target: 2.0,
-            proposal: None,
-            fallback: false,
-            absence: None,
+            ..DecidedTrigger::default()
         };
         let text = triggers_json(&[trigger]);
         assert!(

@@ -1,4 +1,4 @@
-//! Brings the schema of an open database to this version: migrations and views. Must not touch rows.
+//! Brings the schema of an open database up to date: migrations and views. Must not touch rows.
 
 use log::info;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::error::Error;
 use super::sql;
 
-/// Version that a database has after all migrations.
+/// Returns the version of a database after all migrations.
 #[must_use]
 pub fn version() -> i64 {
     i64::try_from(sql::MIGRATIONS.len()).unwrap_or(i64::MAX)
@@ -16,7 +16,7 @@ pub(crate) fn user_version(connection: &Connection) -> Result<i64, rusqlite::Err
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings the schema to version `to`, one transaction a step.
+/// Migrates the schema to version `to`, one transaction per step.
 pub(crate) fn migrate(connection: &mut Connection, to: i64) -> Result<(), Error> {
     migrate_by(sql::MIGRATIONS, connection, to)
 }
@@ -29,7 +29,7 @@ fn migrate_by(migrations: &[&str], connection: &mut Connection, to: i64) -> Resu
         }
         let step = |connection: &mut Connection| {
             let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
-            // Views of before may stand in the way of what changes; they are made anew afterwards.
+            // Old views may depend on what the migration changes; they are recreated afterwards.
             for (name, _) in views(&transaction)? {
                 drop_view(&transaction, &name)?;
             }
@@ -43,7 +43,7 @@ fn migrate_by(migrations: &[&str], connection: &mut Connection, to: i64) -> Resu
     Ok(())
 }
 
-/// Names and statements.
+/// Returns the names and statements of all views.
 fn views(connection: &Connection) -> Result<Vec<(String, String)>, rusqlite::Error> {
     let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'view'")?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
@@ -60,7 +60,7 @@ pub(crate) fn create_views(connection: &mut Connection) -> Result<(), Error> {
         let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
         let present = views(&transaction)?;
         for (name, text) in &present {
-            // An unchanged view is left alone: no page is written at an ordinary start.
+            // An unchanged view is left alone, so that an ordinary start writes no page.
             if !sql::VIEWS.iter().any(|(ours, wanted)| ours == name && same_statement(wanted, text)) {
                 drop_view(&transaction, name)?;
             }
@@ -76,7 +76,7 @@ pub(crate) fn create_views(connection: &mut Connection) -> Result<(), Error> {
     step().map_err(|source| Error::Views { name: name_now, source })
 }
 
-/// SQLite keeps the statement from `CREATE` on, without the comment above it and the semicolon.
+/// SQLite stores the statement from `CREATE` on, without the comment above it and the semicolon.
 fn same_statement(file: &str, kept: &str) -> bool {
     file.find("CREATE VIEW").is_some_and(|start| file[start..].trim_end().trim_end_matches(';') == kept)
 }
@@ -89,7 +89,7 @@ mod tests {
         connection.query_row(sql, [], |row| row.get(0)).expect(sql)
     }
 
-    /// What a newer binary will find of this one's file, and a failure on the way.
+    /// Also covers a newer binary that opens this one's file, and a migration that fails.
     #[test]
     fn a_file_of_an_older_version_keeps_its_rows() {
         let mut connection = Connection::open_in_memory().expect("memory");
@@ -99,7 +99,7 @@ mod tests {
                     INSERT INTO object_state (object_id, last_active_at_unix_ms) VALUES (7, 42);";
         connection.execute_batch(rows).expect("rows");
 
-        // A column that a view reads goes, another comes.
+        // Drops a column that a view reads, and adds another.
         let second = "ALTER TABLE error_period DROP COLUMN polls; ALTER TABLE scaled_object ADD COLUMN note TEXT;";
         let broken = "ALTER TABLE scaled_object ADD COLUMN more TEXT; INSERT INTO nowhere VALUES (1);";
         let newer = [sql::MIGRATIONS[0], second, broken];

@@ -1,14 +1,13 @@
-//! Every SQL text of the program: the migrations, the views, and one constant a statement.
+//! All SQL of the program: the migrations, the views, and one constant per statement.
 //!
-//! Owns the texts only; running them is for the other files of this folder. Statements are numbered
-//! so that the writer keeps each prepared once, and so that tests can prepare every one of them on a
-//! migrated database and judge its plan.
+//! Owns the texts only; the other files of this folder run them. Statements are numbered so that the writer keeps each
+//! one prepared, and so that tests can prepare all of them on a migrated database and check their query plans.
 
 /// Applied in order, each once; the position (from 1) is the schema's version. Append only.
 pub(crate) const MIGRATIONS: &[&str] =
     &[include_str!("../../sql/migrations/0001_init.sql"), include_str!("../../sql/migrations/0002_retention.sql")];
 
-/// Dropped and recreated at each start.
+/// Dropped and recreated if they changed, at each start.
 pub(crate) const VIEWS: &[(&str, &str)] = &[
     ("v_scaled_object", include_str!("../../sql/views/v_scaled_object.sql")),
     ("v_definition", include_str!("../../sql/views/v_definition.sql")),
@@ -30,13 +29,13 @@ pub(crate) const VIEWS: &[(&str, &str)] = &[
     ("v_timeline", include_str!("../../sql/views/v_timeline.sql")),
 ];
 
-/// Lists what the schema holds, for `.tables` and `.schema`.
+/// Lists the schema's tables and views, for `.tables` and `.schema`.
 pub(crate) const LIST_TABLES: &str = "SELECT name, type FROM sqlite_schema \
      WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, name";
 pub(crate) const LIST_SCHEMA: &str =
     "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 = '' OR tbl_name = ?1) ORDER BY type DESC, name";
 
-/// When something was measured last, while there is something to measure.
+/// Selects when something was last measured, if there is anything to measure.
 pub(crate) const LAST_SAMPLE: &str = "SELECT max(coalesce((SELECT at_unix_ms FROM sample_head ORDER BY id DESC LIMIT 1), 0), \
      coalesce((SELECT max(until_unix_ms) FROM sample_block), 0)) \
      WHERE EXISTS (SELECT 1 FROM series JOIN scaled_object AS o ON o.id = object_id \
@@ -45,18 +44,18 @@ pub(crate) const LAST_SAMPLE: &str = "SELECT max(coalesce((SELECT at_unix_ms FRO
 /// Begins reading a snapshot.
 pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
 
-/// How often a statement runs, hence what its plan may cost.
+/// How often a statement runs, which decides what its query plan may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heat {
-    /// For each record or slice of compaction: no full scan.
+    /// Runs for each record or slice of compaction: no full scan.
     Hot,
-    /// At start, or over a table whose size is bounded (the head, the list of blocks).
+    /// Runs at start, or over a table whose size is bounded (the head, the list of blocks).
     Cold,
 }
 
 macro_rules! statements {
     ($($name:ident $heat:ident $text:expr;)*) => {
-        /// Number of a prepared statement.
+        /// Identifies a prepared statement.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Sql { $($name,)* }
 
@@ -95,7 +94,7 @@ statements! {
         WHERE object_id = ?1 AND until_unix_ms IS NULL ORDER BY from_unix_ms DESC LIMIT 1";
     CloseDefinitions Hot "UPDATE definition SET until_unix_ms = max(?2, from_unix_ms) WHERE object_id = ?1 AND until_unix_ms IS NULL";
     InsertDefinition Hot "INSERT INTO definition (object_id, generation, from_unix_ms, spec_json, invalid) VALUES (?1, ?2, ?3, ?4, ?5)";
-    // All but the newest ?2 that ended, some at a time.
+    // Deletes ended definitions except the newest ?2, in limited steps.
     TrimDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE object_id = ?1 AND until_unix_ms IS NOT NULL \
         ORDER BY from_unix_ms DESC, id DESC LIMIT 100 OFFSET ?2)";
     TrimSeries Cold "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.object_id = ?1 AND s.until_unix_ms IS NOT NULL \
@@ -108,7 +107,7 @@ statements! {
     InsertDecision Hot "INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, \
         min_replicas, max_replicas, idle_replicas, pause, force_activation, cooldown_until_unix_ms, proposal, limited_by) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
-    // The newest decision of the object within ?3 ms that moves the same way.
+    // The newest decision of the object within ?3 ms with the same change of replicas.
     FindDecision Hot "SELECT id FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 - ?3 AND ?2 \
         AND from_replicas = ?4 AND to_replicas = ?5 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     InsertAction Hot "INSERT INTO action (object_id, decision_id, at_unix_ms, from_replicas, to_replicas, error) \
@@ -127,7 +126,7 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?4, 1)";
     UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = ?4 WHERE id = ?1";
 
-    // Losses, and what is saved of a corrupt file.
+    // Losses, and what is saved from a corrupt file.
     InsertLoss Hot "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?2, ?3, ?4, ?5)";
     GrowLoss Hot "UPDATE loss SET until_unix_ms = ?2, samples = samples + ?3, others = others + ?4 WHERE id = ?1";
     SaveKv Cold "SELECT name, value FROM kv";
@@ -151,9 +150,9 @@ statements! {
     InsertChunk Hot "INSERT INTO sample_chunk (id, base_unix_ms, step_ms, stride, samples, value_list, \
         latency_ms_total, latency_ms_max) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
-    // Merging. ?1 is the number of samples that a chunk should have at least.
+    // Merging. ?1 is the minimum number of samples per chunk.
     MergeUnderWay Cold "SELECT merging_into FROM sample_block WHERE merging_into IS NOT NULL LIMIT 1";
-    // Merged are blocks that are rolled up alike, whole (16777215) or not at all (0).
+    // Only blocks that are rolled up alike are merged: completely (16777215) or not at all (0).
     MergeCandidates Cold "SELECT level, rolled_series, count(*) FROM sample_block WHERE merging_into IS NULL AND samples < ?1 * chunks \
         AND level < ?3 AND rolled_series IN (0, 16777215) GROUP BY level, rolled_series HAVING count(*) >= ?2 ORDER BY level LIMIT 1";
     MergeFirst Cold "SELECT id, samples, chunks FROM sample_block WHERE level = ?1 AND rolled_series = ?2 AND merging_into IS NULL \
@@ -165,14 +164,14 @@ statements! {
     MergeBegin Cold "UPDATE sample_block SET merging_into = ?1 WHERE id IN (SELECT id FROM sample_block \
         WHERE level = ?2 AND rolled_series = ?3 AND merging_into IS NULL AND samples < ?4 * chunks AND id <> ?1 ORDER BY id LIMIT ?5)";
     MergeSources Cold "SELECT id, samples, chunks FROM sample_block WHERE merging_into = ?1 ORDER BY id";
-    // Chunks between two ids, ?1 and ?2: the ids say which block and series (see the migration).
+    // Chunks between the ids ?1 and ?2, which encode block and series (see the migration).
     MergeReach Hot "SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1 OFFSET ?3";
     MergeRead Hot "SELECT id, base_unix_ms, step_ms, stride, samples, value_list, latency_ms_total, latency_ms_max \
         FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
     MergeDelete Hot "DELETE FROM sample_chunk WHERE id BETWEEN ?1 AND ?2";
     HasNoChunk Hot "SELECT NOT EXISTS (SELECT 1 FROM sample_chunk WHERE id BETWEEN ?1 AND ?2)";
 
-    // Roll-ups. Ready are blocks that need no merging first (?1 as above), or that are older than ?2.
+    // Roll-ups. Blocks are ready if they need no merging first (?1 as above), or are older than ?2.
     RollReady Cold "SELECT id, rolled_series, minute_block, from_unix_ms, until_unix_ms, samples, chunks FROM sample_block \
         WHERE rolled_series < 16777215 AND merging_into IS NULL AND (samples >= ?1 * chunks OR until_unix_ms < ?2 OR level >= ?3) \
         ORDER BY id LIMIT 1";
@@ -190,7 +189,7 @@ statements! {
         last = iif(excluded.last_at_unix_ms >= coalesce(last_at_unix_ms, excluded.last_at_unix_ms), excluded.last, last), \
         last_at_unix_ms = max(coalesce(last_at_unix_ms, excluded.last_at_unix_ms), coalesce(excluded.last_at_unix_ms, last_at_unix_ms))";
 
-    // Retention: ?1 is the time before which things go, the last how many rows at once.
+    // Retention: ?1 is the time before which rows are deleted, the last parameter the number of rows at once.
     ExpiredBlock Hot "SELECT id, rolled_series FROM sample_block WHERE until_unix_ms < ?1 AND merging_into IS NULL ORDER BY until_unix_ms LIMIT 1";
     ExpireChunks Hot "DELETE FROM sample_chunk WHERE id IN (SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
     ExpiredMinuteBlock Hot "SELECT id FROM minute_block WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT 1";
@@ -209,7 +208,7 @@ statements! {
     ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT id FROM condition_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
         WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
-    // What ended and nothing refers to any more.
+    // Rows that ended and that nothing refers to any more.
     ExpireDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
     ExpireSeries Hot "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.until_unix_ms < ?1 \
         AND NOT EXISTS (SELECT 1 FROM error_period e WHERE e.series_id = s.id) ORDER BY s.until_unix_ms LIMIT ?2)";
@@ -223,10 +222,10 @@ statements! {
         ORDER BY o.removed_at_unix_ms LIMIT ?2)";
     ExpireRuns Hot "DELETE FROM process_run WHERE id IN (SELECT id FROM process_run WHERE started_at_unix_ms < ?1 AND state <> 'running' \
         ORDER BY started_at_unix_ms LIMIT ?2)";
-    // The oldest time that any sample or roll-up has: a series that ended before has none.
+    // The oldest time of any sample or roll-up: a series that ended before has none.
     OldestNumber Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM sample_head) AS at UNION ALL SELECT (SELECT min(from_unix_ms) FROM sample_block) \
         UNION ALL SELECT (SELECT min(from_unix_ms) FROM minute_block) UNION ALL SELECT (SELECT min(hour_unix_ms) FROM rolled_hour))";
-    // For the size cap: the times between which everything lies that may go.
+    // For the size cap: the time span of everything that may be deleted.
     HasBlock Cold "SELECT EXISTS (SELECT 1 FROM sample_block)";
     OldestHistory Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT min(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT min(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT min(at_unix_ms) FROM hpa_observation) \
@@ -237,7 +236,7 @@ statements! {
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition) \
         UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss))";
 
-    // Masking what an earlier version stored: ?1 to ?2 are ids, ?3 how many rows.
+    // Masking what an earlier version stored: ?1 and ?2 bound the ids, ?3 the number of rows.
     MaskNext Cold "SELECT name, after_id, last_id FROM unmasked LIMIT 1";
     MaskAdvance Hot "UPDATE unmasked SET after_id = ?2 WHERE name = ?1";
     MaskDone Hot "DELETE FROM unmasked WHERE name = ?1";
@@ -256,7 +255,7 @@ statements! {
     FreePages Cold "PRAGMA incremental_vacuum(256)";
 
     // Reading.
-    // A stretch of the past, for plots and explanations (read): ?2 and ?3 are its bounds, ?4 how many rows at most.
+    // A time range for plots and explanations (`read`): ?2 and ?3 are its bounds, ?4 the maximum number of rows.
     ListObjects Cold "SELECT o.id, o.api_group, o.namespace, o.name, o.added_at_unix_ms, o.removed_at_unix_ms, d.generation, d.invalid, \
         (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1), \
         a.last_active_at_unix_ms, count(*) OVER () \
@@ -273,7 +272,8 @@ statements! {
         WHERE object_id = ?1 AND kind = ?5 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT ?4";
     SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms \
         FROM series WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY trigger_index, id";
-    // First whether the samples are in the roll-ups too: such are wanted of blocks that begin until ?4.
+    // Selects first whether the roll-ups include the samples; such samples are wanted only from blocks that begin until
+    // ?4.
     ChunksBetween Hot "SELECT b.rolled_series >= ?1, c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
         WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
@@ -289,7 +289,7 @@ statements! {
     ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
         WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms, id";
     DecisionsBetween Hot "SELECT d.at_unix_ms, d.from_replicas, d.to_replicas, d.reason, d.detail, d.triggers_json, \
-        d.pause, d.cooldown_until_unix_ms, d.limited_by, \
+        d.pause, d.cooldown_until_unix_ms, \
         (SELECT a.id IS NOT NULL FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1), \
         (SELECT a.error FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1) \
         FROM decision d WHERE d.object_id = ?1 AND d.at_unix_ms BETWEEN ?2 AND ?3 ORDER BY d.at_unix_ms DESC, d.id DESC LIMIT ?4";
@@ -306,7 +306,7 @@ statements! {
         WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
     LastReplicaChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
-    // What the HPA's scale-ins show of its window.
+    // The HPA's recent scale-ins, which show its stabilization window.
     ScaleIns Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND actor = 'hpa' AND to_replicas < from_replicas ORDER BY at_unix_ms DESC LIMIT ?3";
     HpasBetween Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \

@@ -1,5 +1,4 @@
-//! Every statement against a migrated database: it prepares, and a hot one does not read a table
-//! from end to end.
+//! Checks every statement on a migrated database: it prepares, and a hot one does not scan a whole table.
 
 use rusqlite::Connection;
 
@@ -57,7 +56,7 @@ fn samples_of_one_object_are_found_by_keys() {
     );
 }
 
-/// With the object given, roll-ups too are found by keys, and so is what is not rolled up yet.
+/// For a given object, roll-ups and samples that are not rolled up yet are both found by keys.
 #[test]
 fn rollups_of_one_object_are_found_by_keys() {
     for (view, key) in
@@ -70,7 +69,7 @@ fn rollups_of_one_object_are_found_by_keys() {
     }
 }
 
-/// The end of a long history is read from the end: nothing is sorted but parts of one time.
+/// The newest rows of a long history are read from its end: only rows of the same time are sorted.
 #[test]
 fn the_newest_are_read_first() {
     for view in ["v_decision", "v_action", "v_replica_change", "v_hpa_observation", "v_condition_change", "v_loss"] {

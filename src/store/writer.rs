@@ -1,8 +1,8 @@
 //! The writer: the one thread that changes the file.
 //!
-//! Owns the writable connection, the batch that is not yet committed, and what happens when it
-//! cannot be: the batch is kept and tried again with growing pauses while the queue fills, then loses.
-//! Must not be waited for by anybody but a shutdown.
+//! Owns the writable connection and the uncommitted batch. If a commit fails, the batch is retried with growing pauses
+//! while the queue fills up, until records are lost. Only a shutdown may wait for this thread without a limit of its
+//! own.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,33 +20,33 @@ use super::error::{Error, is_corruption, is_retryable};
 use super::file::{self, Fate, Opened};
 use super::losses::Losses;
 use super::prepared::Prepared;
-use super::queue::{Message, is_sample};
+use super::queue::{WriterMessage, is_sample};
 use super::recorder::{Applied, Recorder};
 use super::sql::Sql;
 use super::{Options, clock};
 use crate::scaling::event::Record;
 use crate::scaling::model::ObjectKey;
 
-/// A batch waits no longer than this for company.
+/// Maximum time that a batch waits for more records.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 
-/// ... and with a decision or other rare record in it, no longer than this: people look at once.
+/// Maximum time that a batch with a decision or another rare record waits, since people look at it immediately.
 const FLUSH_URGENT_AFTER: Duration = Duration::from_millis(100);
 
 /// A batch of this many records is written at once: 32,768 at 3 µs are 100 ms in one transaction.
 const BATCH_MAX: usize = 32_768;
 
-/// Last activity and running error periods are written this often, and with each decision: each is a page somewhere.
+/// Last activity and open error periods are written this often, and with each decision: each dirties a page.
 const PENDING_EVERY: Duration = Duration::from_secs(15);
 
-/// Pauses between tries double from the first to the last.
+/// Pauses between attempts double from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(10);
 
-/// One warning of a kind within this time.
+/// Warnings of one kind are at least this far apart.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
-/// With nothing to do the writer looks for something to compact or delete this often.
+/// An idle writer looks for work to compact or delete this often.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<(), rusqlite::Error> {
@@ -56,25 +56,25 @@ pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<
 pub(crate) struct Writer {
     path: PathBuf,
     options: Options,
-    inbox: Receiver<Message>,
+    inbox: Receiver<WriterMessage>,
     counters: Arc<Counters>,
     batch: Vec<Record>,
-    /// When the batch must be written, when it has anything.
+    /// When the batch must be written, if it is not empty.
     due: Option<Instant>,
     retry: Option<Duration>,
-    /// Who waits for the next commit.
+    /// Replies to send at the next commit.
     awaited: Vec<mpsc::Sender<()>>,
-    /// The newest definition of each object: a fresh file needs them, as the core records each only once.
+    /// The newest definition of each object: a new file needs them, as the core records each only once.
     definitions: HashMap<ObjectKey, Record>,
     losses: Losses,
     warned_dropped_total: u64,
-    /// Found by a check beside.
+    /// What an integrity check beside the writer found.
     damage: Option<String>,
-    /// Set once; what comes after it is not awaited any more.
+    /// Deadline of the shutdown; messages that arrive after it are not waited for.
     stop: Option<Instant>,
     warned: Option<Instant>,
     warned_lost_total: u64,
-    /// Row of this process in `process_run`.
+    /// Id of this process' row in `process_run`.
     run: Option<i64>,
 }
 
@@ -83,14 +83,14 @@ enum End {
         complete: bool,
     },
     Corrupt,
-    /// The database, or only its log, is not at its path any more.
+    /// The database, or only its log, is no longer at its path.
     Displaced {
         gone: bool,
     },
 }
 
 impl End {
-    /// `None` while the files are as they should be.
+    /// Returns `None` while the files are in place.
     fn of(fate: Fate) -> Option<Self> {
         match fate {
             Fate::InPlace => None,
@@ -101,7 +101,7 @@ impl End {
     }
 }
 
-/// What lives as long as one connection.
+/// State that lives as long as one connection.
 struct Session<'c> {
     prepared: Prepared<'c>,
     recorder: Recorder,
@@ -109,12 +109,12 @@ struct Session<'c> {
     samples: Vec<(i64, Point)>,
     pending_due: Instant,
     compaction_after: Instant,
-    /// The recorder holds what a failed transaction left: to be loaded again before the next.
+    /// The recorder is out of date after a failed transaction and must be reloaded before the next one.
     stale: bool,
 }
 
 impl Writer {
-    pub(crate) fn new(path: &Path, options: Options, inbox: Receiver<Message>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(path: &Path, options: Options, inbox: Receiver<WriterMessage>, counters: Arc<Counters>) -> Self {
         Self {
             path: path.to_owned(),
             options,
@@ -135,14 +135,14 @@ impl Writer {
         }
     }
 
-    /// Runs until it is to stop; returns whether everything was written and the file closed.
+    /// Runs until stopped; returns whether everything was written and the file closed.
     pub(crate) fn run(mut self, connection: Connection) -> bool {
         let mut connection = connection;
         loop {
             let opened = Opened::at(&self.path);
             let next = match self.session(&connection, &opened) {
                 End::Stopped { complete } => {
-                    // What others sent meanwhile.
+                    // Counts what other threads sent meanwhile as lost.
                     self.lose_batch();
                     return complete & self.close(connection);
                 }
@@ -169,7 +169,7 @@ impl Writer {
         }
     }
 
-    /// The file cannot be used any more. Tries until another one can be opened; returns `None` when asked to stop before.
+    /// Retries until another file can be opened; returns `None` if stopped before.
     fn start_afresh(&mut self, mut open: impl FnMut(&Path) -> Result<Connection, Error>) -> Option<Connection> {
         self.awaited.clear();
         loop {
@@ -180,7 +180,8 @@ impl Writer {
             });
             match opened {
                 Ok(connection) => {
-                    // Before what waits, which needs them. What was on its way already comes twice, which is no change.
+                    // They go before the batch, which refers to them. Those that were already in it are written twice,
+                    // which is harmless.
                     let definitions: Vec<Record> = self.definitions.values().cloned().collect();
                     self.counters.reserve_again(definitions.len());
                     self.batch.splice(0..0, definitions);
@@ -237,7 +238,7 @@ impl Writer {
             if is_due || now >= session.compaction_after {
                 let fate = opened.fate(&self.path);
                 if matches!(fate, Fate::Gone | Fate::WithoutLog) {
-                    // To be copied with the rest; what fails here is missing there.
+                    // Copied with the rest if it succeeds; a failure here loses it.
                     let _ = session.write(&[], true, &mut 0);
                 }
                 if let Some(end) = End::of(fate) {
@@ -279,15 +280,15 @@ impl Writer {
         }
     }
 
-    /// Takes what has come, waiting until something is due.
+    /// Receives messages until something is due.
     fn receive(&mut self, mut session: Option<&mut Session<'_>>) {
         let compaction_after = session.as_ref().map(|session| session.compaction_after);
         let mut wait = self.wait(compaction_after);
-        // A full batch leaves the rest in the queue, whose budgets decide what is lost.
+        // If the batch is full, the rest stays in the queue, whose budgets decide what is lost.
         while self.batch.len() < BATCH_MAX || self.retry.is_none() {
             match self.inbox.recv_timeout(wait) {
-                Ok(Message::Records(records)) => self.take(records),
-                Ok(Message::WriteKv { name, value, reply }) => {
+                Ok(WriterMessage::Records(records)) => self.take(records),
+                Ok(WriterMessage::WriteKv { name, value, reply }) => {
                     let result = match session.as_deref_mut() {
                         Some(session) => session
                             .prepared
@@ -300,25 +301,25 @@ impl Writer {
                     };
                     let _ = reply.send(result);
                 }
-                Ok(Message::Flush { reply }) => {
+                Ok(WriterMessage::Flush { reply }) => {
                     // While writing fails nobody is kept waiting: the reply is dropped.
                     if self.retry.is_none() && session.is_some() {
                         self.awaited.push(reply);
                         self.due = Some(clock::now());
                     }
                 }
-                Ok(Message::Damaged { fault }) => {
+                Ok(WriterMessage::Damaged { fault }) => {
                     self.damage = Some(fault);
                     return;
                 }
-                Ok(Message::Stop { deadline }) => {
+                Ok(WriterMessage::Stop { deadline }) => {
                     self.stop = Some(deadline);
-                    // What was sent before is all that counts.
+                    // Only what was sent before the stop counts.
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => return,
                 Err(RecvTimeoutError::Disconnected) => {
-                    // Dropped without a stop: write what there is.
+                    // The store was dropped without a stop: write the rest.
                     self.stop = Some(clock::now() + FLUSH_AFTER);
                     return;
                 }
@@ -329,13 +330,13 @@ impl Writer {
             }
             wait = self.wait(compaction_after);
         }
-        // Full, and waiting for the next try.
+        // The batch is full and waits for the next attempt.
         pause(wait.min(RETRY_FIRST));
     }
 
-    /// Time until something must be done: the batch, or else compaction.
+    /// Returns the time until the batch or compaction is due.
     fn wait(&self, compaction_after: Option<Instant>) -> Duration {
-        // While writing fails nothing is compacted either.
+        // While writing fails, compaction would fail too.
         let compaction_after = compaction_after.filter(|_| self.retry.is_none());
         let wake = match (self.due, compaction_after) {
             (Some(due), Some(compaction)) => due.min(compaction),
@@ -366,9 +367,9 @@ impl Writer {
         }
     }
 
-    /// Commits the batch, and now and then what is pending.
+    /// Commits the batch, and from time to time what is pending.
     fn flush(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
-        // What a decision rests on is committed with it at the latest: its object's last activity.
+        // A decision depends on its object's last activity, which must be committed with it at the latest.
         let decides = self.batch.iter().any(|record| matches!(record, Record::Decision { .. }));
         let pending = decides || clock::now() >= session.pending_due || self.stop.is_some();
         let mut unknown = 0;
@@ -384,16 +385,16 @@ impl Writer {
         self.losses.explain(unknown as u64);
         let samples = self.batch.iter().filter(|record| is_sample(record)).count();
         self.counters.settle(samples, self.batch.len() - samples, unknown, 0);
-        // Last: whoever waited may look at the counters.
+        // Sent last, since callers may read the counters.
         for reply in self.awaited.drain(..) {
-            // It may have gone, too.
+            // The caller may have given up.
             let _ = reply.send(());
         }
         self.batch.clear();
         self.losses.write(&mut session.prepared, self.counters.lost())
     }
 
-    /// One record refused by the database (our bug) must not take its neighbours along.
+    /// Writes records one by one, so that one that the database refuses (our bug) does not take others with it.
     fn flush_singly(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
         let mut rest = std::mem::take(&mut self.batch).into_iter();
         while let Some(record) = rest.next() {
@@ -456,7 +457,7 @@ impl Writer {
         }
     }
 
-    /// Warns of what the size cap took, as often as of other things.
+    /// Logs what the size cap dropped, at the same rate as other warnings.
     fn log_dropped(&mut self) {
         let dropped_total = self.counters.dropped_total();
         let now = clock::now();
@@ -472,9 +473,9 @@ impl Writer {
     }
 
     fn lose_batch(&mut self) {
-        // What still waits in the queue is lost as well.
+        // What is still queued is lost as well.
         while let Ok(message) = self.inbox.try_recv() {
-            if let Message::Records(records) = message {
+            if let WriterMessage::Records(records) = message {
                 self.batch.extend(records);
             }
         }
@@ -488,7 +489,7 @@ impl Writer {
     }
 
     fn close(&self, connection: Connection) -> bool {
-        // Busy when a reader is still there: then the WAL stays, which is no loss.
+        // Busy if a reader is still connected: the WAL then stays, which loses nothing.
         let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         debug!(path:% = self.path.display(), busy = folded.unwrap_or(1); "database closed");
         connection.close().is_ok()
@@ -528,7 +529,7 @@ impl<'c> Session<'c> {
         })
     }
 
-    /// After a failed transaction: what was remembered of it never happened.
+    /// Reloads the state after a failed transaction, which undid everything that it contained.
     fn reload(&mut self) -> Result<(), rusqlite::Error> {
         let recorder = Recorder::load(&mut self.prepared)?;
         let before = std::mem::replace(&mut self.recorder, recorder);
@@ -571,7 +572,7 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// One slice of compaction, when there is any.
+    /// Does one slice of compaction, if it is due.
     fn maintain(&mut self, path: &Path, counters: &Counters) -> Result<(), rusqlite::Error> {
         let now = clock::now();
         if now < self.compaction_after {

@@ -11,25 +11,25 @@ use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::store::read::{Listing, Range};
 use crate::store::{Error, Reader, now_unix_ms};
 
-/// Lines of the overview at most, and by default.
+/// Maximum and default number of lines of the overview.
 const OBJECTS_MAX: u32 = 500;
-/// Points of each trigger at most, and by default.
+/// Maximum and default number of points per trigger.
 const POINTS_MAX: usize = 2_000;
 const POINTS: usize = 600;
-/// The longest stretch of time: what a clock far off can ask for is not worth a scan.
+/// Longest time range: what a clock that is far off may ask for is not worth a scan.
 const RANGE_MAX_MS: i64 = 10 * 366 * 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
-/// What is explained of a longer time is its end: explaining takes every sample of it.
+/// Only the end of a longer range is explained, because explaining reads every sample.
 const WHY_MAX_MS: i64 = 24 * HOUR_MS;
-/// Entries of an explanation at most: nobody reads more.
+/// Maximum number of entries of an explanation, more than anyone reads.
 const ENTRIES_MAX: usize = 200;
 
-/// Answers a path below `/api/`.
+/// Answers a request for a path below `/api/`.
 pub(super) fn answer(db: &Path, request: &Request) -> Response {
     try_answer(db, request).unwrap_or_else(|response| response)
 }
 
-/// An error as the page shows it.
+/// Returns an error in the form that the page shows.
 pub(super) fn problem(status: u16, message: &str) -> Response {
     Response::json(status, serde_json::json!({ "error": message }).to_string())
 }
@@ -104,13 +104,13 @@ fn why(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response
 #[derive(Serialize)]
 struct Why {
     now: i64,
-    /// What is explained, which may be less than was asked for.
+    /// The range that is explained, which may be shorter than requested.
     from: i64,
     to: i64,
-    /// How many entries were left out.
+    /// Number of entries left out.
     older: usize,
     #[serde(flatten)]
-    report: explain::Report,
+    report: explain::Explanation,
 }
 
 #[derive(Serialize)]
@@ -138,7 +138,7 @@ impl Query {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A misspelt parameter is told, not ignored.
+    /// Reports a misspelt parameter rather than ignore it.
     fn only(&self, known: &[&str]) -> Result<(), String> {
         match self.pairs.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             Some((key, _)) => Err(format!("{key}: no such parameter, use {}", known.join(", "))),
@@ -148,11 +148,10 @@ impl Query {
 
     fn group(&self) -> Result<Option<ApiGroup>, Response> {
         let Some(name) = self.get("group") else { return Ok(None) };
-        let found = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo].into_iter().find(|known| known.name() == name);
-        found.map(Some).ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))
+        ApiGroup::from_name(name).map(Some).ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))
     }
 
-    /// `from` and `to`, or `last`; by default the last hour.
+    /// Returns the range from `from` and `to`, or `last`; by default the last hour.
     fn range(&self, now: i64) -> Result<Range, Response> {
         let to: i64 = self.number("to", now)?;
         let from: i64 = match self.get("last") {

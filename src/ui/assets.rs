@@ -32,7 +32,7 @@ pub(super) fn find(path: &str) -> Option<&'static Asset> {
 }
 
 impl Asset {
-    /// Whole, or that the browser's copy is still right.
+    /// Returns the whole file, or 304 if the browser's copy is current.
     pub(super) fn answer(&self, known: Option<&str>) -> Response {
         let etag = self.etag();
         let is_known =
@@ -42,11 +42,11 @@ impl Asset {
         } else {
             Response::new(200, self.content_type, self.text)
         };
-        // Asked again each time, since an upgrade changes all files together.
+        // The browser must revalidate each time, since an upgrade changes all files together.
         response.with_header("ETag", etag).with_header("Cache-Control", "no-cache")
     }
 
-    /// Changes with the text; the hasher without keys is the same in every process.
+    /// Changes with the text; the unkeyed hasher gives the same result in every process.
     fn etag(&self) -> String {
         let mut hasher = DefaultHasher::new();
         hasher.write(self.text.as_bytes());
@@ -59,11 +59,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_small_and_needs_nobody_else() {
+    fn the_page_is_small_and_loads_nothing_from_elsewhere() {
         let bytes: usize = ASSETS.iter().map(|asset| asset.text.len()).sum();
         assert!(bytes < 150 * 1024, "{bytes}");
         for asset in &ASSETS {
-            // Namespaces of XML are names, not places.
+            // XML namespaces are names and not addresses.
             let text = asset.text.replace("http://www.w3.org/2000/svg", "");
             for foreign in
                 ["http:", "https:", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", "style=", "<script>"]

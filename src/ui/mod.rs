@@ -1,19 +1,19 @@
-//! The read-only page: what SQLite knows, for people in a browser.
+//! The read-only page: the history in a browser.
 //!
-//! Owns a listener of its own with few workers, so that no look at the past can hold up metrics or scaling; each
-//! look opens the file read-only, reads within the reader's time limit and closes it. Must not know the core's
-//! live state: the page is a view of the history and of nothing else.
+//! Owns a listener of its own with few workers, so that no read of the history can delay metrics or scaling; each
+//! request opens the file read-only, reads within the reader's time limit and closes it. Must not know the core's live
+//! state: the page shows the history and nothing else.
 //!
-//! A request that was sent for a trigger is refused, whichever way it came: a tenant chooses what his triggers ask. That
-//! is the second wall; the first is that [`crate::outbound`] does not connect to our own ports.
+//! A request that was sent for a trigger is refused, whatever its route, because a tenant chooses what its triggers
+//! request. This is the second line of defence; the first is that [`crate::outbound`] does not connect to our own
+//! ports.
 //!
-//! There is no login. The default address is reachable through `kubectl port-forward` alone, which the API server
-//! authorizes; whoever sets another one must guard it. On a loopback address only requests for a loopback name are
-//! answered, so that no foreign page can reach it by rebinding its own name.
+//! There is no login. The default address is reachable only through `kubectl port-forward`, which the API server
+//! authorises; an administrator who sets another one must protect it. On a loopback address only requests for a
+//! loopback name are answered, so that DNS rebinding cannot give a foreign page access.
 //!
-//! The page is plain modules and SVG of our own: a plotting library would have to be vendored, and nothing
-//! fetched is committed here. Its scripts put text into the page as text nodes alone; the content security
-//! policy forbids the rest.
+//! The page is plain modules and our own SVG: a plotting library would have to be vendored, and nothing fetched is
+//! committed here. Its scripts insert text as text nodes only; the content security policy forbids everything else.
 
 mod api;
 mod assets;
@@ -27,11 +27,11 @@ use crate::http::gate::{FromMemory, Gate, GateConfig};
 use crate::http::{Handler, Request, Response, tiny};
 use crate::outbound::MARK;
 
-/// Files of the page are answered from memory.
+/// Threads that answer from memory, which includes the files of the page.
 const WORKERS: usize = 1;
-/// Looks at the database at once: each may read for seconds, and there are two cores.
+/// Concurrent reads of the database: each may take seconds, and there are two cores.
 const READERS: usize = 2;
-/// A browser opens six.
+/// A browser opens six connections.
 const CONNECTIONS_MAX: usize = 64;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -40,7 +40,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// Starts serving the page of a database.
 ///
 /// # Errors
-/// When threads or sockets cannot be made.
+/// When threads or sockets cannot be created.
 pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
     let page = Arc::new(Page { db: db.to_owned(), loopback: listener.local_addr()?.ip().is_loopback() });
     let from_memory: FromMemory = {
@@ -49,7 +49,7 @@ pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
     };
     let reads = tiny::behind("ui", Arc::new(move |request: &Request| api::answer(&page.db, request)));
     let handler: Handler = Arc::new(move |request| {
-        // What is true now may not be a moment later.
+        // The history may change at any moment.
         guarded(reads(request).with_header("Cache-Control", "no-store"))
     });
     Gate::start(GateConfig {
@@ -66,12 +66,12 @@ pub fn start(listener: TcpListener, db: &Path) -> io::Result<Gate> {
 
 struct Page {
     db: PathBuf,
-    /// Only loopback names are served.
+    /// Whether only loopback names are served.
     loopback: bool,
 }
 
 impl Page {
-    /// Refusals and files; `None` is for the database.
+    /// Returns refusals and files; `None` for what needs the database.
     fn at_once(&self, request: &Request) -> Option<Response> {
         if request.header(MARK).is_some() {
             Some(api::problem(403, "no trigger is answered here"))
@@ -85,7 +85,7 @@ impl Page {
     }
 }
 
-/// With the headers that keep a browser to what the page needs.
+/// Adds the headers that limit a browser to what the page needs.
 fn guarded(response: Response) -> Response {
     response
         .with_header("Content-Security-Policy", POLICY)
@@ -94,7 +94,7 @@ fn guarded(response: Response) -> Response {
         .with_header("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-/// Whether a Host header names this machine, whatever the port: port-forwarding changes it.
+/// Returns whether a Host header names this machine, whatever the port, which port-forwarding changes.
 fn is_loopback_name(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_names_are_ours() {
+    fn only_loopback_names_are_accepted() {
         for host in ["localhost", "LOCALHOST:8081", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8081"] {
             assert!(is_loopback_name(host), "{host}");
         }

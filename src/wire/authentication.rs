@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, Report, Warning, quoted};
+use super::fields::{Diagnostics, Fields, Warning, quoted};
 use super::metadata::{Metadata, Unreadable};
 use crate::scaling::allowed::{self, Allowed};
 use crate::scaling::model::{
@@ -15,7 +15,7 @@ use crate::scaling::model::{
 
 /// The authentication, all its problems (the model keeps the first), and warnings.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ParsedAuthentication {
     pub authentication: Authentication,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Warning>,
@@ -35,9 +35,13 @@ pub fn from_slice(group: ApiGroup, kind: AuthenticationKind, json: &[u8]) -> Res
 /// Like [`from_slice`], but from a parsed value, and with everything that `check` prints.
 ///
 /// # Errors
-/// If there is no `metadata.name`.
-pub fn from_value(group: ApiGroup, kind: AuthenticationKind, mut object: Value) -> Result<Reading, Unreadable> {
-    let mut report = Report::default();
+/// When there is no `metadata.name`.
+pub fn from_value(
+    group: ApiGroup,
+    kind: AuthenticationKind,
+    mut object: Value,
+) -> Result<ParsedAuthentication, Unreadable> {
+    let mut report = Diagnostics::default();
     let metadata = Metadata::take(&mut object, &mut report)?;
     let spec = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
     let sources = sources(kind, &spec, &mut report);
@@ -67,11 +71,11 @@ pub fn from_value(group: ApiGroup, kind: AuthenticationKind, mut object: Value) 
         unsupported: report.problems.first().cloned(),
         status_scaled_objects,
     };
-    Ok(Reading { authentication, problems: report.problems, warnings: report.warnings })
+    Ok(ParsedAuthentication { authentication, problems: report.problems, warnings: report.warnings })
 }
 
-/// Returns the sources in order of application: later ones take precedence, and a file replaces all others.
-fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Report) -> Vec<ParameterSource> {
+/// In the order in which they apply: later ones win, and a file replaces all and ends the list.
+fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics) -> Vec<ParameterSource> {
     let mut sources = Vec::new();
     for item in spec.objects("env", report) {
         let container = item.filled("containerName", report).map(str::to_owned);
@@ -113,7 +117,7 @@ fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Report) -> 
     }
 }
 
-fn required<const N: usize>(item: &Fields<'_>, names: [&str; N], report: &mut Report) -> [Option<String>; N] {
+fn required<const N: usize>(item: &Fields<'_>, names: [&str; N], report: &mut Diagnostics) -> [Option<String>; N] {
     names.map(|name| {
         let text = item.filled(name, report);
         if text.is_none() && item.get(name).is_none_or(|value| value == "") && item.is_present() {
@@ -123,7 +127,7 @@ fn required<const N: usize>(item: &Fields<'_>, names: [&str; N], report: &mut Re
     })
 }
 
-fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Report) -> Option<ParameterSource> {
+fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics) -> Option<ParameterSource> {
     let path = spec.filled("filePath", report)?;
     let (message, fix) = if kind == AuthenticationKind::TriggerAuthentication {
         (
@@ -139,7 +143,7 @@ fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Report) -
     None
 }
 
-fn report_unsupported(spec: &Fields<'_>, report: &mut Report) {
+fn report_unsupported(spec: &Fields<'_>, report: &mut Diagnostics) {
     let identity = spec.child("podIdentity", report);
     if let Some(provider) = identity.filled("provider", report).filter(|provider| *provider != "none") {
         report.problem(
@@ -173,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    fn read(kind: AuthenticationKind, spec: Value) -> Reading {
+    fn read(kind: AuthenticationKind, spec: Value) -> ParsedAuthentication {
         let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": spec});
         from_value(ApiGroup::KedaSh, kind, object).expect("has a name")
     }

@@ -24,14 +24,14 @@ pub struct Warning {
 
 /// Everything found in one object, in the order of reading.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct Diagnostics {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Warning>,
     /// Multi-line fields with the line of the mistake and a mark below it. For `check` only.
     pub(crate) excerpts: Vec<(String, String)>,
 }
 
-impl Report {
+impl Diagnostics {
     pub(crate) fn problem(
         &mut self,
         step: Step,
@@ -67,8 +67,8 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads `value` as an object; anything else is a problem and then counts as absent.
-    pub(crate) fn new(path: impl Into<String>, value: Option<&'a Value>, step: Step, report: &mut Report) -> Self {
+    /// `value` as an object; anything else is a problem and then reads as absent.
+    pub(crate) fn new(path: impl Into<String>, value: Option<&'a Value>, step: Step, report: &mut Diagnostics) -> Self {
         let path = path.into();
         let map = match value {
             None | Some(Value::Null) => None,
@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
         self.get(name).is_some()
     }
 
-    pub(crate) fn text(&self, name: &str, report: &mut Report) -> Option<&'a str> {
+    pub(crate) fn text(&self, name: &str, report: &mut Diagnostics) -> Option<&'a str> {
         let value = self.get(name)?;
         if value.as_str().is_none() {
             let fix = match value {
@@ -115,12 +115,12 @@ impl<'a> Fields<'a> {
         value.as_str()
     }
 
-    /// Like [`Self::text`], but an empty string counts as absent. Does not trim.
-    pub(crate) fn filled(&self, name: &str, report: &mut Report) -> Option<&'a str> {
+    /// The same, trimmed of nothing, with the empty string as absent.
+    pub(crate) fn filled(&self, name: &str, report: &mut Diagnostics) -> Option<&'a str> {
         self.text(name, report).filter(|text| !text.is_empty())
     }
 
-    pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i64>, report: &mut Report) -> Option<i64> {
+    pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i64>, report: &mut Diagnostics) -> Option<i64> {
         let value = self.get(name)?;
         let Some(number) = value.as_i64() else {
             let fix = match value.as_str() {
@@ -144,7 +144,7 @@ impl<'a> Fields<'a> {
         Some(number)
     }
 
-    pub(crate) fn boolean(&self, name: &str, report: &mut Report) -> Option<bool> {
+    pub(crate) fn boolean(&self, name: &str, report: &mut Diagnostics) -> Option<bool> {
         let value = self.get(name)?;
         if value.as_bool().is_none() {
             report.problem(
@@ -157,17 +157,17 @@ impl<'a> Fields<'a> {
         value.as_bool()
     }
 
-    pub(crate) fn child(&self, name: &str, report: &mut Report) -> Self {
+    pub(crate) fn child(&self, name: &str, report: &mut Diagnostics) -> Self {
         Self::new(self.path(name), self.get(name), self.step, report)
     }
 
-    /// Like [`Self::child`], but with another step for its type errors.
-    pub(crate) fn child_at(&self, name: &str, step: Step, report: &mut Report) -> Self {
+    /// The same, with another meaning for its type errors.
+    pub(crate) fn child_at(&self, name: &str, step: Step, report: &mut Diagnostics) -> Self {
         Self::new(self.path(name), self.get(name), step, report)
     }
 
-    /// Reads the elements of a list of objects.
-    pub(crate) fn objects(&self, name: &str, report: &mut Report) -> Vec<Self> {
+    /// Elements of a list of objects.
+    pub(crate) fn objects(&self, name: &str, report: &mut Diagnostics) -> Vec<Self> {
         let Some(value) = self.get(name) else {
             return Vec::new();
         };
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn type_errors_become_problems_on_their_path() {
         let value = json!({"a": 1, "b": "x", "n": "7", "big": 9, "list": {}, "items": [1, null, {}], "nil": null});
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         let fields = Fields::new("spec", Some(&value), Step::Target, &mut report);
         assert_eq!(fields.text("a", &mut report), None);
         assert_eq!(fields.integer("b", 0..=5, &mut report), None);

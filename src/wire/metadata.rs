@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::fields::{Report, describe, scalar_text};
+use super::fields::{Diagnostics, describe, scalar_text};
 use super::time::parse_rfc3339;
 use crate::scaling::model::{Step, UnixMillis};
 
@@ -61,9 +61,9 @@ pub(crate) struct OwnerReference {
 }
 
 impl Metadata {
-    /// Removes `metadata` from `object`. Unquoted labels and annotations, which only a manifest in a file can have, are
-    /// problems, and then read as if quoted.
-    pub(crate) fn take(object: &mut Value, report: &mut Report) -> Result<Self, Unreadable> {
+    /// Takes `metadata` out of `object`. Labels and annotations that lack their quotes, which only a
+    /// manifest in a file can have, are problems and then read as if quoted.
+    pub(crate) fn take(object: &mut Value, report: &mut Diagnostics) -> Result<Self, Unreadable> {
         let mut metadata = object
             .get_mut("metadata")
             .map(Value::take)

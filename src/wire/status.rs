@@ -65,12 +65,8 @@ fn condition(value: &Value) -> Option<Condition> {
         "False" => ConditionStatus::False,
         _ => ConditionStatus::Unknown,
     };
-    Some(Condition {
-        kind: ConditionKind::from_name(text("type")?)?,
-        status,
-        reason: text("reason").unwrap_or_default().to_owned(),
-        message: text("message").unwrap_or_default().to_owned(),
-    })
+    let (reason, message) = (text("reason").unwrap_or_default(), text("message").unwrap_or_default());
+    Some(Condition::new(ConditionKind::from_name(text("type")?)?, status, reason, message))
 }
 
 /// Returns the whole status without empty fields.
@@ -206,11 +202,9 @@ mod tests {
             resource_metric_names: names(random),
             composite_scaler_name: word(random),
             conditions: (0..random.usize(0..3))
-                .map(|_| Condition {
-                    kind: ConditionKind::Ready,
-                    status: ConditionStatus::Unknown,
-                    reason: word(random).unwrap_or_default(),
-                    message: String::new(),
+                .map(|_| {
+                    let reason = word(random).unwrap_or_default();
+                    Condition::new(ConditionKind::Ready, ConditionStatus::Unknown, reason, "")
                 })
                 .collect(),
             health: names(random)

@@ -6,11 +6,13 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hpalite::scaling::attribution::Attribution;
-use hpalite::scaling::event::{Answer, DecidedTrigger, Record, RecordedTrigger};
-use hpalite::scaling::model::{ApiGroup, MetricType, ObjectKey, UnixMillis};
+use hpalite::scaling::decision::{DecidedTrigger, Decision};
+use hpalite::scaling::event::{Answer, Record, RecordedTrigger};
+use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Reader, Store};
 
@@ -301,23 +303,14 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
             metric_name: "s0-prometheus".into(),
             value: Some(12.5),
             active: true,
-            error: None,
-            metric_type: MetricType::AverageValue,
             target: 10.0,
-            proposal: None,
-            fallback: false,
-            absence: None,
-            formula: None,
+            ..DecidedTrigger::default()
         };
         let reason = Reason::Activated { metrics: vec!["s0-prometheus".into()] };
         records.push(Record::Decision {
             at,
             object: key.clone(),
-            reason,
-            from,
-            to,
-            triggers: vec![trigger],
-            circumstances: Box::default(),
+            decision: Arc::new(Decision { triggers: vec![trigger], ..Decision::new(reason, from, to) }),
         });
         records.push(Record::Action { at, object: key.clone(), from, to, error: None });
     }

@@ -6,14 +6,16 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hpalite::explain::{self, Question, Report};
+use hpalite::explain::{self, Explanation, Question};
 use hpalite::scaling::attribution::Attribution;
-use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Record, RecordedTrigger};
+use hpalite::scaling::decision::{DecidedTrigger, Decision};
+use hpalite::scaling::event::{Answer, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, MetricType, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
-use hpalite::scaling::recommend::{self, Limit};
+use hpalite::scaling::recommend;
 use hpalite::store::{Options, Store, unix_now};
 
 const OBJECTS: usize = 1_000;
@@ -74,7 +76,7 @@ fn measure(path: &Path, what: &str, names: &[&str], question: Question) {
         .iter()
         .map(|name| {
             let begun = Instant::now();
-            let report: Report = explain::why(path, "bench", name, None, question).unwrap();
+            let report: Explanation = explain::why(path, "bench", name, None, question).unwrap();
             let text = report.text();
             let took = begun.elapsed();
             assert!(report.replicas.is_some() && !report.metrics.is_empty(), "{text}");
@@ -140,31 +142,21 @@ fn fill(store: &Store, keys: &[ObjectKey], rounds: usize, now: i64) -> usize {
 /// A decision, the HPA's status and the resulting change.
 fn step(key: &ObjectKey, at: UnixMillis, value: f64, from: u32, to: u32) -> [Record; 3] {
     let proposal = recommend::proposal(MetricType::AverageValue, value, 10.0, from, None);
-    let limited_by = (proposal.replicas > 20).then_some(Limit::Max);
     let object = key.clone();
     let decision = Record::Decision {
         at,
         object: object.clone(),
-        reason: Reason::Active,
-        from,
-        to: from,
-        triggers: vec![DecidedTrigger {
-            metric_name: "s0-prometheus".into(),
-            value: Some(value),
-            active: value > 0.0,
-            error: None,
-            metric_type: MetricType::AverageValue,
-            target: 10.0,
-            proposal: Some(proposal),
-            fallback: false,
-            absence: None,
-            formula: None,
-        }],
-        circumstances: Box::new(Circumstances {
+        decision: Arc::new(Decision {
+            triggers: vec![DecidedTrigger {
+                metric_name: "s0-prometheus".into(),
+                value: Some(value),
+                active: value > 0.0,
+                target: 10.0,
+                proposal: Some(proposal),
+                ..DecidedTrigger::default()
+            }],
             max: Some(20),
-            proposal: Some(proposal.replicas),
-            limited_by,
-            ..Circumstances::default()
+            ..Decision::new(Reason::Active, from, from)
         }),
     };
     let condition = |kind: &str, reason: &str| {
@@ -178,7 +170,7 @@ fn step(key: &ObjectKey, at: UnixMillis, value: f64, from: u32, to: u32) -> [Rec
         conditions: vec![
             condition("AbleToScale", "SucceededRescale"),
             condition("ScalingActive", "ValidMetricFound"),
-            condition("ScalingLimited", if limited_by.is_some() { "TooManyReplicas" } else { "DesiredWithinRange" }),
+            condition("ScalingLimited", if proposal.replicas > 20 { "TooManyReplicas" } else { "DesiredWithinRange" }),
         ],
         metrics_json: "[]".to_owned(),
     };

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hpalite::scaling::event::{
-    Answer, Command, Event, PollDone, PollJob, Record, Seen, Write, WriteDone, WriteKind, WriteOk,
+    Answer, Command, Event, PollDone, PollJob, Record, WatchEvent, Write, WriteDone, WriteKind, WriteOk,
 };
 use hpalite::scaling::model::{ApiGroup, AuthenticationKind, UnixMillis};
 use hpalite::scaling::world::{Settings, World, watched_workloads};
@@ -74,6 +74,7 @@ impl Bench {
         let settings = Settings {
             poll_threads: THREADS,
             server_limits: Default::default(),
+            groups_queries: true,
             writes_max: 32,
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,
@@ -109,30 +110,30 @@ impl Bench {
     fn list_objects(&mut self, objects: usize) {
         let scope = String::new;
         let [deployment, stateful_set] = watched_workloads();
-        self.apply(Event::Hpa(Seen::ListStart { scope: scope() }));
-        self.apply(Event::Hpa(Seen::ListEnd { scope: scope() }));
-        self.apply(Event::Workload(stateful_set.clone(), Seen::ListStart { scope: scope() }));
-        self.apply(Event::Workload(stateful_set, Seen::ListEnd { scope: scope() }));
+        self.apply(Event::Hpa(WatchEvent::ListStart { scope: scope() }));
+        self.apply(Event::Hpa(WatchEvent::ListEnd { scope: scope() }));
+        self.apply(Event::Workload(stateful_set.clone(), WatchEvent::ListStart { scope: scope() }));
+        self.apply(Event::Workload(stateful_set, WatchEvent::ListEnd { scope: scope() }));
         for (group, kind) in [
             (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
             (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
             (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
         ] {
-            self.apply(Event::Authentication(group, kind, Seen::ListStart { scope: scope() }));
-            self.apply(Event::Authentication(group, kind, Seen::ListEnd { scope: scope() }));
+            self.apply(Event::Authentication(group, kind, WatchEvent::ListStart { scope: scope() }));
+            self.apply(Event::Authentication(group, kind, WatchEvent::ListEnd { scope: scope() }));
         }
-        self.apply(Event::Workload(deployment.clone(), Seen::ListStart { scope: scope() }));
+        self.apply(Event::Workload(deployment.clone(), WatchEvent::ListStart { scope: scope() }));
         for n in 0..objects {
             let found = wire::workload::from_slice(workload(n).as_bytes()).unwrap();
-            self.apply(Event::Workload(deployment.clone(), Seen::Listed(found)));
+            self.apply(Event::Workload(deployment.clone(), WatchEvent::Listed(found)));
         }
-        self.apply(Event::Workload(deployment, Seen::ListEnd { scope: scope() }));
-        self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListStart { scope: scope() }));
+        self.apply(Event::Workload(deployment, WatchEvent::ListEnd { scope: scope() }));
+        self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::ListStart { scope: scope() }));
         for n in 0..objects {
             let found = wire::scaled_object::from_slice(ApiGroup::KedaSh, scaled_object(n).as_bytes()).unwrap();
-            self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::Listed(Box::new(found))));
+            self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::Listed(Box::new(found))));
         }
-        self.apply(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListEnd { scope: scope() }));
+        self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::ListEnd { scope: scope() }));
     }
 
     /// Simulates this much time: writes succeed, and every query is answered with `value`.
@@ -149,6 +150,8 @@ impl Bench {
                     asked_after: Duration::ZERO,
                     latency: Duration::from_millis(3),
                     answer: Answer::Value(value),
+                    split: None,
+                    rest: None,
                 }));
             } else {
                 let next = self.world.next_deadline().unwrap_or(end);

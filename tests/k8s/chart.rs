@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Objects, foreign_kinds, fresh, kustomize, objects, read, run};
-use crate::e2e::moving::{route_to_keda, takeover};
+use crate::e2e::migration::{route_to_keda, takeover};
 use crate::e2e::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, cluster, path, wait_for};
 

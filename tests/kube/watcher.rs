@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use hpalite::kube::{Client, Event, HasMeta, ObjectRef, Resource, WatchSettings, Watcher};
+use hpalite::kube::{Client, HasMeta, ObjectRef, Resource, WatchSettings, Watcher};
+use hpalite::scaling::event::{UnreadableObject, WatchEvent};
 use serde::Deserialize;
 
 use crate::support::fake_kube::{DEADLINE, FakeKube, Piece, Reply};
@@ -48,7 +49,7 @@ impl Bench {
             pause_min: Duration::from_millis(2),
             pause_max: Duration::from_millis(20),
         };
-        let sink = move |event: Event<Thing>| match sender.send(show(&event)) {
+        let sink = move |event: WatchEvent<Thing>| match sender.send(show(&event)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         };
@@ -80,17 +81,17 @@ impl Drop for Bench {
     }
 }
 
-fn show(event: &Event<Thing>) -> String {
+fn show(event: &WatchEvent<Thing>) -> String {
     let thing = |t: &Thing| format!("{}={}", t.metadata, t.size);
-    let scope = |n: &Option<String>| n.clone().unwrap_or_else(|| "*".to_owned());
+    let scope = |scope: &String| if scope.is_empty() { "*".to_owned() } else { scope.clone() };
     match event {
-        Event::Init { namespace } => format!("init {}", scope(namespace)),
-        Event::InitApply(t) => format!("listed {}", thing(t)),
-        Event::InitDone { namespace } => format!("done {}", scope(namespace)),
-        Event::Apply(t) => format!("apply {}", thing(t)),
-        Event::Delete(key) => format!("delete {key}"),
-        Event::Unlisted { is_denied, .. } => if *is_denied { "denied" } else { "unlisted" }.to_owned(),
-        Event::Invalid(i) => format!("invalid {}@{}", i.object, i.object.resource_version),
+        WatchEvent::ListStart { scope: all } => format!("start {}", scope(all)),
+        WatchEvent::Listed(t) => format!("listed {}", thing(t)),
+        WatchEvent::ListEnd { scope: all } => format!("end {}", scope(all)),
+        WatchEvent::Changed(t) => format!("changed {}", thing(t)),
+        WatchEvent::Deleted { namespace, name, uid } => format!("deleted {namespace}/{name} {uid}"),
+        WatchEvent::ListFailed { is_denied, .. } => if *is_denied { "denied" } else { "failed" }.to_owned(),
+        WatchEvent::Unreadable(UnreadableObject { namespace, name, .. }) => format!("unreadable {namespace}/{name}"),
     }
 }
 
@@ -134,7 +135,7 @@ fn a_watch_knows_that_it_has_lost_touch() {
         fake.script(WATCH, Reply::status(503, "ServiceUnavailable"));
     }
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["init *", "listed n/a=1", "done *", "apply n/a=2"]);
+    bench.expect(&["start *", "listed n/a=1", "end *", "changed n/a=2"]);
     let since = Instant::now();
     let wait = |is: &dyn Fn(Option<Duration>) -> bool| {
         while !is(bench.watcher().deaf_for()) {
@@ -162,8 +163,8 @@ fn pages_then_events() {
         ]),
     );
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["init *", "listed n/a=1", "invalid n/b@2", "listed n/c=3", "done *"]);
-    bench.expect(&["apply n/d=4", "invalid n/a@7", "apply n/a=2", "delete n/b"]);
+    bench.expect(&["start *", "listed n/a=1", "unreadable n/b", "listed n/c=3", "end *"]);
+    bench.expect(&["changed n/d=4", "unreadable n/a", "changed n/a=2", "deleted n/b u"]);
     let requests = bench.fake.requests();
     assert_eq!(requests[0].parameter("limit"), Some("500"));
     assert_eq!(requests[1].parameter("continue"), Some("next%2Fpage"));
@@ -190,7 +191,7 @@ fn any_split_and_a_huge_line_are_fine() {
         ]),
     );
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["init *", "done *", "apply n/a=1", "apply n/huge=2"]);
+    bench.expect(&["start *", "end *", "changed n/a=1", "changed n/huge=2"]);
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn a_cut_in_the_middle_of_a_line_loses_nothing() {
     fake.script(WATCH, Reply::Stream(vec![Piece::Send(whole), Piece::Send(half), Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("b", 7, "2"))]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["init *", "done *", "apply n/a=1", "apply n/b=2"]);
+    bench.expect(&["start *", "end *", "changed n/a=1", "changed n/b=2"]);
     assert_eq!(versions(&bench.fake), ["5", "6"]);
 }
 
@@ -216,7 +217,7 @@ fn a_stream_that_ends_resumes_from_the_last_bookmark() {
     let bench = Bench::start(fake, &[]);
     bench.fake.wait("a second watch", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
     assert_eq!(versions(&bench.fake), ["5", "42"]);
-    bench.expect(&["init *", "done *"]);
+    bench.expect(&["start *", "end *"]);
     assert_eq!(bench.watcher().stats().faults, 0);
 }
 
@@ -229,8 +230,8 @@ fn expired_versions_list_again_and_deletions_in_the_gap_show() {
         fake.script(LIST, list(9, "", &[object("b", 2, "2")]));
         fake.script(WATCH, reply);
         let bench = Bench::start(fake, &[]);
-        bench.expect(&["init *", "listed n/a=1", "listed n/b=2", "done *"]);
-        bench.expect(&["init *", "listed n/b=2", "done *"]);
+        bench.expect(&["start *", "listed n/a=1", "listed n/b=2", "end *"]);
+        bench.expect(&["start *", "listed n/b=2", "end *"]);
         bench.fake.wait("a second watch", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
         assert_eq!(versions(&bench.fake), ["5", "9"]);
     }
@@ -243,7 +244,7 @@ fn an_expired_page_begins_anew() {
     fake.script(LIST, Reply::status(410, "Expired"));
     fake.script(LIST, list(6, "", &[]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["init *", "listed n/a=1", "init *", "done *"]);
+    bench.expect(&["start *", "listed n/a=1", "start *", "end *"]);
 }
 
 #[test]
@@ -260,7 +261,7 @@ fn faults_are_retried_where_they_happened() {
     fake.script(WATCH, Reply::Stream(vec![Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["unlisted", "unlisted", "unlisted", "init *", "done *", "apply n/a=1"]);
+    bench.expect(&["failed", "failed", "failed", "start *", "end *", "changed n/a=1"]);
     assert_eq!(versions(&bench.fake), ["5"; 5]);
     assert_eq!(bench.watcher().stats().faults, 7);
 }
@@ -274,8 +275,8 @@ fn a_resource_that_appears_later_is_found() {
     }
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["unlisted", "denied", "unlisted", "denied", "unlisted", "denied"]);
-    bench.expect(&["init *", "listed n/a=1", "done *"]);
+    bench.expect(&["failed", "denied", "failed", "denied", "failed", "denied"]);
+    bench.expect(&["start *", "listed n/a=1", "end *"]);
 }
 
 #[test]
@@ -285,7 +286,7 @@ fn silence_is_noticed() {
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("b", 7, "2"))]));
     let bench = Bench::with_read_timeout(fake, &[], Duration::from_millis(200));
-    bench.expect(&["init *", "done *", "apply n/a=1", "apply n/b=2"]);
+    bench.expect(&["start *", "end *", "changed n/a=1", "changed n/b=2"]);
     assert_eq!(&versions(&bench.fake)[..2], ["5", "6"]);
 }
 
@@ -300,7 +301,7 @@ fn an_endless_or_senseless_line_leads_to_a_new_list() {
             fake.script(WATCH, Reply::Stream(vec![bad.clone(), Piece::Silence]));
         }
         let bench = Bench::start(fake, &[]);
-        bench.expect(&["init *", "done *", "init *", "listed n/a=1", "done *"]);
+        bench.expect(&["start *", "end *", "start *", "listed n/a=1", "end *"]);
         bench.fake.wait("a third watch", |r| r.iter().filter(|r| r.is_watch()).count() == 3);
         assert_eq!(versions(&bench.fake), ["5", "5", "8"]);
     }
@@ -316,7 +317,7 @@ fn namespaces_have_a_stream_each() {
     let bench = Bench::start(fake, &["a", "b"]);
     let mut events: Vec<_> = (0..6).map(|_| bench.next()).collect();
     events.sort();
-    assert_eq!(events, ["done a", "done b", "init a", "init b", "listed n/a=1", "listed n/b=1"]);
+    assert_eq!(events, ["end a", "end b", "listed n/a=1", "listed n/b=1", "start a", "start b"]);
     bench.fake.wait("two watches", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
 }
 
@@ -328,7 +329,7 @@ fn one_object_is_asked_for_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let settings = WatchSettings::default();
-    let sink = |_: Event<Thing>| ControlFlow::Continue(());
+    let sink = |_: WatchEvent<Thing>| ControlFlow::Continue(());
     let watcher = Watcher::spawn_one("thing", &client, &THINGS, (Some("shop"), "a"), settings, sink).unwrap();
     fake.wait("a watch", |r| r.iter().any(super::super::support::fake_kube::Recorded::is_watch));
     for request in fake.requests() {
@@ -345,7 +346,7 @@ fn an_owner_that_leaves_ends_the_threads() {
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
-    let sink = |_: Event<Thing>| ControlFlow::Break(());
+    let sink = |_: WatchEvent<Thing>| ControlFlow::Break(());
     Watcher::spawn("things", &client, &THINGS, &[], WatchSettings::default(), sink).unwrap().join();
 }
 
@@ -355,7 +356,7 @@ fn stopping_ends_a_pause_at_once() {
     fake.script(LIST, Reply::status(503, "").with_header("retry-after", "600"));
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
-    let sink = |_: Event<Thing>| ControlFlow::Continue(());
+    let sink = |_: WatchEvent<Thing>| ControlFlow::Continue(());
     let watcher = Watcher::spawn("things", &client, &THINGS, &[], WatchSettings::default(), sink).unwrap();
     fake.wait("a list", |r| !r.is_empty());
     let start = Instant::now();

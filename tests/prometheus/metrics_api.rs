@@ -45,9 +45,10 @@ fn ask(fake: &Arc<FakeSource>, source: &MetricsApiSource, credentials: Option<Cr
         server: source.server.as_str().into(),
         query: Query::MetricsApi(Arc::new(source.clone())),
         credentials,
+        group: None,
         due_at: UnixMillis(0),
     };
-    asker(fake).ask(&job).answer
+    asker(fake).ask(job).answer
 }
 
 #[test]

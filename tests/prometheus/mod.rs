@@ -1,6 +1,7 @@
 //! Queries to a scripted Prometheus on loopback.
 
 mod credentials;
+mod grouping;
 mod hostile;
 mod http;
 mod memory;

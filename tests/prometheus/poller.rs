@@ -1,11 +1,11 @@
-//! The poll threads: jobs, answers, counters, stopping.
+//! Jobs in, answers out, counted, stopped.
 
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use hpalite::polling::credentials::ResolverConfig;
-use hpalite::polling::poller::{Ask, OUTCOMES, Pollers};
+use hpalite::polling::poller::{OUTCOMES, Pollers};
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollDone, PollJob};
 use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
 use hpalite::sources::Asker;
@@ -23,8 +23,15 @@ pub(super) fn asker(secrets: &Arc<FakeSource>) -> Asker {
     }
 }
 
-fn ask(asker: Asker) -> Arc<Ask> {
-    Arc::new(move |job| asker.ask(job))
+/// Polls, and their answers.
+fn pollers(secrets: &Arc<FakeSource>) -> (Pollers, mpsc::Receiver<PollDone>) {
+    pollers_of(asker(secrets))
+}
+
+fn pollers_of(asker: Asker) -> (Pollers, mpsc::Receiver<PollDone>) {
+    let (sender, answers) = mpsc::channel();
+    let begin = Arc::new(move |job, done| asker.begin(job, done));
+    (Pollers::new(begin, move |done| drop(sender.send(done))), answers)
 }
 
 fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> PollJob {
@@ -33,6 +40,7 @@ fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> P
         server: source.server_address.as_str().into(),
         query: Query::Prometheus(Arc::new(source)),
         credentials,
+        group: None,
         due_at: UnixMillis(0),
     }
 }
@@ -49,31 +57,27 @@ fn jobs_are_done_and_counted() {
     });
     let secrets = Arc::new(FakeSource::default());
     secrets.set("Secret shop/s", &[("t", "tok\n")]);
-    let (jobs, queue) = mpsc::sync_channel(16);
-    let (sender, answers) = mpsc::channel();
-    let sink = move |done| sender.send(done).unwrap();
-    let pollers = Pollers::start(4, &ask(asker(&secrets)), queue, sink).unwrap();
+    let (pollers, answers) = pollers(&secrets);
 
     let bearer = PrometheusSource { auth_modes: vec![AuthMode::Bearer], ..source(&fake.url(), "up") };
     let with =
         |name: &str| Some(credentials(AuthenticationKind::TriggerAuthentication, &[secret("bearerToken", name, "t")]));
-    jobs.send(job(1, bearer.clone(), with("s"))).unwrap();
+    pollers.take(job(1, bearer.clone(), with("s")));
     let done = next(&answers);
     assert_eq!((done.id, done.answer), (1, Answer::Value(4.0)));
     assert_eq!(fake.requests()[0].header("authorization"), Some("Bearer tok"));
 
-    // Never sent without the credentials that were asked for.
-    jobs.send(job(2, bearer.clone(), with("absent"))).unwrap();
+    // Never asked without the credentials that were wanted.
+    pollers.take(job(2, bearer.clone(), with("absent")));
     assert_failed(next(&answers).answer, ErrorClass::Authentication, "Secret shop/absent does not exist");
-    jobs.send(job(3, bearer, None)).unwrap();
+    pollers.take(job(3, bearer, None));
     assert_failed(next(&answers).answer, ErrorClass::Authentication, "no authenticationRef");
     assert_eq!(fake.requests().len(), 1);
 
-    jobs.send(job(4, source(&fake.url(), "bad"), None)).unwrap();
+    pollers.take(job(4, source(&fake.url(), "bad"), None));
     assert_failed(next(&answers).answer, ErrorClass::Status, "status 400: Bad Request");
 
     let stats = pollers.stats();
-    drop(jobs);
     assert!(pollers.stop(GENEROUS));
     let counts = stats.read();
     let of = |outcome| counts.outcomes[OUTCOMES.iter().position(|known| *known == outcome).unwrap()];
@@ -82,38 +86,32 @@ fn jobs_are_done_and_counted() {
 }
 
 #[test]
-fn a_silent_server_holds_only_its_own_threads() {
-    let silent = FakePrometheus::start(|_| Reply::Stall(Vec::new()));
+fn silent_servers_hold_up_nobody_and_cost_no_thread() {
+    let silent = FakePrometheus::start(|_| Reply::Stall(b"HTTP/1.1 200 OK\r\n".to_vec()));
     let fake = FakePrometheus::start(|_| Reply::value("1"));
-    let (jobs, queue) = mpsc::sync_channel(16);
-    let (sender, answers) = mpsc::channel();
-    let sink = move |done| sender.send(done).unwrap();
-    let pollers = Pollers::start(2, &ask(asker(&Arc::default())), queue, sink).unwrap();
-    let slow = PrometheusSource { timeout: Some(Duration::from_millis(300)), ..source(&silent.url(), "up") };
-    jobs.send(job(0, slow, None)).unwrap();
-    for id in 1..=10 {
-        jobs.send(job(id, source(&fake.url(), "up"), None)).unwrap();
+    let asker = asker(&Arc::default());
+    let transport = Arc::clone(&asker.transport);
+    let (pollers, answers) = pollers_of(asker);
+    for id in 100..200 {
+        pollers.take(job(id, source(&silent.url(), "up"), None));
     }
-    let mut ids: Vec<u64> = (0..=10).map(|_| next(&answers).id).collect();
+    for id in 0..10 {
+        pollers.take(job(id, source(&fake.url(), "up"), None));
+    }
+    let mut ids: Vec<u64> = (0..10).map(|_| next(&answers).id).collect();
     ids.sort_unstable();
-    assert_eq!(ids, (0..=10).collect::<Vec<_>>());
-    // Stopping drops jobs that have not started, and returns whether the others ended in time.
-    drop(jobs);
+    assert_eq!(ids, (0..10).collect::<Vec<_>>());
+    assert_eq!(pollers.stats().read().in_flight, 100);
+    assert_eq!(transport.workers(), 0);
+    drop(silent);
+    assert!((0..100).all(|_| matches!(next(&answers).answer, Answer::Failed(_))));
     assert!(pollers.stop(GENEROUS));
 }
 
 #[test]
 fn stopping_does_not_wait_longer_than_told() {
     let silent = FakePrometheus::start(|_| Reply::Stall(Vec::new()));
-    let (jobs, queue) = mpsc::sync_channel(16);
-    let pollers = Pollers::start(1, &ask(asker(&Arc::default())), queue, drop).unwrap();
-    let stats = pollers.stats();
-    jobs.send(job(0, source(&silent.url(), "up"), None)).unwrap();
-    let deadline = std::time::Instant::now() + GENEROUS;
-    while stats.read().in_flight == 0 {
-        assert!(std::time::Instant::now() < deadline);
-        std::thread::yield_now();
-    }
-    drop(jobs);
+    let (pollers, _answers) = pollers(&Arc::default());
+    pollers.take(job(0, source(&silent.url(), "up"), None));
     assert!(!pollers.stop(Duration::from_millis(20)));
 }

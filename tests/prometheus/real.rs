@@ -7,7 +7,7 @@ use hpalite::prometheus::query;
 use hpalite::scaling::event::{Answer, ErrorClass, Missing};
 use hpalite::scaling::model::{PrometheusSource, UnixMillis};
 
-use super::setup::{assert_failed, source, transport};
+use super::setup::{assert_failed, send, source, transport};
 use crate::support::cluster::wait_seeing;
 use crate::support::prometheus::Prometheus;
 
@@ -16,7 +16,7 @@ fn ask_now(transport: &Transport, url: &str, text: &str) -> Answer {
     let now = UnixMillis(i64::try_from(now).unwrap());
     let source = PrometheusSource { timeout: Some(Duration::from_secs(5)), ..source(url, text) };
     let request = query::build(&source, None, &Default::default(), now).unwrap();
-    hpalite::prometheus::ask(transport, &request, &source)
+    send(transport, request, &source)
 }
 
 #[test]

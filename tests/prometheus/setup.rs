@@ -1,12 +1,13 @@
 //! Builders for these tests.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hpalite::outbound::names::Names;
 use hpalite::outbound::networks::Rules;
 use hpalite::polling::proxy::ProxySettings;
+use hpalite::polling::request::Request;
 use hpalite::polling::tls::Roots;
 use hpalite::polling::transport::{Transport, TransportConfig};
 use hpalite::prometheus::query;
@@ -43,6 +44,7 @@ pub(crate) fn transport_of(variables: &[(&str, &str)], rules: Rules, names: Name
         names: Arc::new(names),
         rules: Arc::new(rules),
     })
+    .unwrap()
 }
 
 pub(crate) fn source(address: &str, query: &str) -> PrometheusSource {
@@ -66,9 +68,17 @@ pub(crate) fn with_modes(address: &str, modes: &[AuthMode]) -> PrometheusSource 
 pub(crate) fn ask(transport: &Transport, source: &PrometheusSource, parameters: &[(&str, &str)]) -> Answer {
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     match query::build(source, Some("TriggerAuthentication shop/prom"), &parameters, UnixMillis(1_700_000_000_000)) {
-        Ok(request) => hpalite::prometheus::ask(transport, &request, source),
+        Ok(request) => send(transport, request, source),
         Err(error) => Answer::Failed(error),
     }
+}
+
+/// Waits for the answer.
+pub(crate) fn send(transport: &Transport, request: Request, source: &PrometheusSource) -> Answer {
+    let (sender, answer) = mpsc::sync_channel(1);
+    let done = move |answer, _, _| sender.send(answer).unwrap();
+    hpalite::prometheus::ask(transport, request, Arc::new(source.clone()), None, done);
+    answer.recv().unwrap()
 }
 
 pub(crate) fn failed(answer: Answer) -> (ErrorClass, String) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hpalite::scaling::decision::Decision;
 use hpalite::scaling::event::{Answer, Record};
 use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -18,21 +19,12 @@ fn decision(at: i64, object: &ObjectKey) -> Record {
     Record::Decision {
         at: UnixMillis(at),
         object: object.clone(),
-        reason: Reason::Inactive,
-        from: 0,
-        to: 0,
-        triggers: vec![],
-        circumstances: Box::default(),
+        decision: Decision::new(Reason::Inactive, 0, 0).into(),
     }
 }
 
 fn condition(at: i64, object: &ObjectKey, message: &str) -> Record {
-    let condition = Condition {
-        kind: ConditionKind::Ready,
-        status: ConditionStatus::False,
-        reason: "r".into(),
-        message: message.into(),
-    };
+    let condition = Condition::new(ConditionKind::Ready, ConditionStatus::False, "r", message);
     Record::Condition { at: UnixMillis(at), object: object.clone(), condition }
 }
 

@@ -1,8 +1,11 @@
 //! Runs the queries of sql/README.md.
 
+use std::sync::Arc;
+
 use hpalite::scaling::attribution::Attribution;
-use hpalite::scaling::event::{Answer, DecidedTrigger, Record};
-use hpalite::scaling::model::{MetricType, UnixMillis};
+use hpalite::scaling::decision::{DecidedTrigger, Decision};
+use hpalite::scaling::event::{Answer, Record};
+use hpalite::scaling::model::UnixMillis;
 use hpalite::scaling::reason::Reason;
 use hpalite::store::query::{Format, Options, run};
 
@@ -39,23 +42,14 @@ fn populate(place: &Place) -> i64 {
             metric_name: "s0-prometheus".into(),
             value: Some(3.0),
             active: true,
-            error: None,
-            metric_type: MetricType::AverageValue,
             target: 10.0,
-            proposal: None,
-            fallback: false,
-            absence: None,
-            formula: None,
+            ..DecidedTrigger::default()
         }];
         store.send(vec![
             Record::Decision {
                 at: UnixMillis(at),
                 object: web(),
-                reason: Reason::Inactive,
-                from,
-                to,
-                triggers,
-                circumstances: Box::default(),
+                decision: Arc::new(Decision { triggers, ..Decision::new(Reason::Inactive, from, to) }),
             },
             Record::Action { at: UnixMillis(at + 5), object: web(), from, to, error: None },
             Record::Replicas {
@@ -68,15 +62,8 @@ fn populate(place: &Place) -> i64 {
             },
         ]);
     }
-    let last = Record::Decision {
-        at: UnixMillis(now),
-        object: web(),
-        reason: Reason::Inactive,
-        from: 1,
-        to: 1,
-        triggers: vec![],
-        circumstances: Box::default(),
-    };
+    let last =
+        Record::Decision { at: UnixMillis(now), object: web(), decision: Decision::new(Reason::Inactive, 1, 1).into() };
     store.send(vec![last]);
     stop(store);
     let connection = place.open();

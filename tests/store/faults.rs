@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hpalite::scaling::decision::Decision;
 use hpalite::scaling::event::{Answer, Record};
 use hpalite::scaling::model::UnixMillis;
 use hpalite::scaling::reason::Reason;
@@ -14,15 +15,7 @@ use hpalite::store::Store;
 use super::{Place, START, count, definition, keeping_all, rows, sample, stop, trigger, wait_for, web};
 
 fn decision(at: i64) -> Record {
-    Record::Decision {
-        at: UnixMillis(at),
-        object: web(),
-        reason: Reason::Inactive,
-        from: 0,
-        to: 0,
-        triggers: vec![],
-        circumstances: Box::default(),
-    }
+    Record::Decision { at: UnixMillis(at), object: web(), decision: Decision::new(Reason::Inactive, 0, 0).into() }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The views show what was written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hpalite::explain::{self, Question};
 use hpalite::scaling::attribution::{Actor, Attribution};
-use hpalite::scaling::event::{Answer, Circumstances, DecidedTrigger, Missing, Record};
-use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, UnixMillis};
+use hpalite::scaling::decision::{DecidedTrigger, Decision};
+use hpalite::scaling::event::{Answer, Missing, Record};
+use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::scaling::recommend::Proposal;
 use hpalite::store::{Reader, SampleValue, Store};
@@ -36,22 +38,18 @@ fn views_show_what_was_written() {
         Record::Decision {
             at: at(10),
             object: web.clone(),
-            reason: Reason::Activated { metrics: vec!["s0-prometheus".into()] },
-            from: 0,
-            to: 1,
-            triggers: vec![DecidedTrigger {
-                metric_name: "s0-prometheus".into(),
-                value: Some(12.5),
-                active: true,
-                error: None,
-                metric_type: MetricType::AverageValue,
-                target: 10.0,
-                proposal: Some(Proposal { replicas: 2, exact: 2 }),
-                fallback: false,
-                absence: None,
-                formula: None,
-            }],
-            circumstances: Box::new(Circumstances { max: Some(9), proposal: Some(2), ..Circumstances::default() }),
+            decision: Arc::new(Decision {
+                triggers: vec![DecidedTrigger {
+                    metric_name: "s0-prometheus".into(),
+                    value: Some(12.5),
+                    active: true,
+                    target: 10.0,
+                    proposal: Some(Proposal { replicas: 2, exact: 2 }),
+                    ..DecidedTrigger::default()
+                }],
+                max: Some(9),
+                ..Decision::new(Reason::Activated { metrics: vec!["s0-prometheus".into()] }, 0, 1)
+            }),
         },
         Record::Action { at: at(20), object: web.clone(), from: 0, to: 1, error: None },
         Record::Replicas {
@@ -91,12 +89,7 @@ fn views_show_what_was_written() {
         Record::Condition {
             at: at(80),
             object: web.clone(),
-            condition: Condition {
-                kind: ConditionKind::Active,
-                status: ConditionStatus::True,
-                reason: "ScalerActive".into(),
-                message: "m".into(),
-            },
+            condition: Condition::new(ConditionKind::Active, ConditionStatus::True, "ScalerActive", "m"),
         },
         Record::LastActive { object: web.clone(), at: at(90) },
     ]);
@@ -339,11 +332,7 @@ fn old_rows_go_and_the_file_shrinks() {
     records.extend((0..5_000).map(|i| Record::Decision {
         at: UnixMillis(START + i),
         object: web(),
-        reason: Reason::Inactive,
-        from: 0,
-        to: 0,
-        triggers: vec![],
-        circumstances: Box::default(),
+        decision: Decision::new(Reason::Inactive, 0, 0).into(),
     }));
     store.send(records);
     store.flush().unwrap();

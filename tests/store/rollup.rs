@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hpalite::scaling::decision::Decision;
 use hpalite::scaling::event::{Answer, Record};
 use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
@@ -184,11 +185,7 @@ fn the_size_cap_takes_the_oldest_samples_first_and_decisions_last() {
             .map(|i| Record::Decision {
                 at: UnixMillis(START + i),
                 object: key.clone(),
-                reason: Reason::Inactive,
-                from: 0,
-                to: 0,
-                triggers: vec![],
-                circumstances: Box::default(),
+                decision: Decision::new(Reason::Inactive, 0, 0).into(),
             })
             .collect(),
     );

@@ -21,11 +21,28 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes itself as job `self`, and `targets` (`host:port`) as job `targets`, every second.
-    pub(crate) fn scraping(targets: &[&str]) -> Self {
-        // Prometheus does not report which port it chose, so one is chosen for it.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    /// Has these samples, in the text format of OpenMetrics with times, and scrapes only itself.
+    pub(crate) fn holding(samples: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("samples");
+        std::fs::write(&file, samples).unwrap();
+        let output = Command::new(format!("{}/promtool", cluster().env("ASSETS")))
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .args([&file, &folder.path().join("data")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self::within(folder, &[])
+    }
+
+    /// Scrapes itself, as job `self`, and `targets` (`host:port`), as job `targets`, every second.
+    pub(crate) fn scraping(targets: &[&str]) -> Self {
+        Self::within(tempfile::tempdir().unwrap(), targets)
+    }
+
+    fn within(folder: tempfile::TempDir, targets: &[&str]) -> Self {
+        // Prometheus cannot be asked which port it chose, so that one is chosen for it.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let job = |name: &str, targets: &[&str]| serde_json::json!({ "job_name": name, "static_configs": [{ "targets": targets }] });
         let text = serde_json::json!({
             "global": { "scrape_interval": "1s" },

@@ -22,12 +22,14 @@ const LAYERS: &[Layer] = &[
     layer("encode", "", "an encoding knows nothing of what it encodes"),
     layer("formats", "encode", "where a value lies in an answer is a question of text alone"),
     layer("spelling", "", "the nearest of several words is a question of text alone"),
+    layer("random", "", "numbers that spread things out know nothing of the things"),
     layer("logfmt", "", "a line of the log is text; whoever writes one must not need more"),
     layer("telemetry", "", "anyone may count, so counting must not depend on anyone"),
+    layer("tls", "", "whom a connection believes is the same question in both directions"),
     layer("outbound", "", "addresses are judged by the same rules for whoever asks"),
     layer(
         "scaling",
-        "spelling",
+        "random spelling",
         "the core decides without I/O, JSON and SQL, so that it can be simulated: facts come in as events, effects go \
          out as commands",
     ),
@@ -38,17 +40,21 @@ const LAYERS: &[Layer] = &[
         "scaling spelling wire",
         "manifests are judged without a cluster, by the rules that the daemon follows",
     ),
-    layer("kube", "encode outbound scaling wire", "a client of the API server knows nothing of who uses it"),
+    layer(
+        "kube",
+        "encode formats outbound random scaling tls wire",
+        "a client of the API server knows nothing of who uses it",
+    ),
     layer("rights", "kube", "asks the API server what somebody may do, for any command"),
     layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
     layer(
         "polling",
-        "encode outbound scaling",
+        "encode outbound scaling tls",
         "the engine asks servers; what to ask and how to read the answer is a function that it is given",
     ),
     layer(
         "prometheus",
-        "encode polling scaling wire",
+        "encode formats polling scaling wire",
         "one source: what to ask Prometheus, and how to read its answer",
     ),
     layer(
@@ -57,7 +63,11 @@ const LAYERS: &[Layer] = &[
         "one source: what to ask a service, and how to read its answer",
     ),
     layer("store", "encode scaling wire", "the history is written and read without knowing who does"),
-    layer("http", "encode logfmt scaling wire", "serves what others have published; it must answer whatever they do"),
+    layer(
+        "http",
+        "encode logfmt scaling tls wire",
+        "serves what others have published; it must answer whatever they do",
+    ),
     layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
     layer("history", "scaling store wire", "plots rows of the history alone"),
     layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
@@ -74,7 +84,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "doctor",
-        "config encode http kube rights scaling sources store unserved wire",
+        "config encode http kube rights scaling sources store tls unserved wire",
         "a command beside the daemon: it must work where no daemon runs",
     ),
     layer(
@@ -89,18 +99,7 @@ const LAYERS: &[Layer] = &[
     ),
 ];
 
-/// Known violations that are still to be removed, and names of modules that are about to change.
-const STILL_THERE: &[(&str, &str)] = &[];
-const RENAMED: &[(&str, &str)] = &[("moving", "migration"), ("nearest", "spelling")];
-
-/// Known circles that are still to be removed: a folder, and modules in it. They may only become smaller.
-const CIRCLES_STILL_THERE: &[(&str, &str)] = &[("wire", "scaled_object trigger")];
-
-fn renamed(name: &str) -> String {
-    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new).to_owned()
-}
-
-/// `scaling::world`, split into its parts.
+/// `scaling::world`, as its parts.
 type Module = Vec<String>;
 
 /// Removes comments, and a test module at the end.
@@ -119,7 +118,6 @@ fn modules() -> BTreeMap<Module, String> {
         if parts.last().is_some_and(|last| last == "mod") {
             parts.pop();
         }
-        parts[0] = renamed(&parts[0]);
         (parts, code(&fs::read_to_string(file).unwrap()))
     });
     // The roots of a crate name every module.
@@ -176,9 +174,6 @@ fn paths(module: &[String], code: &str) -> Vec<Module> {
                 _ => from.push(part),
             }
         }
-        if let Some(top) = from.first_mut() {
-            *top = renamed(top);
-        }
         from
     };
     found.into_iter().map(absolute).collect()
@@ -221,7 +216,7 @@ fn modules_import_what_their_layer_allows() {
             continue;
         };
         let is_allowed = layer.may_import.split(' ').any(|name| name == to.as_str());
-        if !is_allowed && !STILL_THERE.contains(&(from, to)) {
+        if !is_allowed {
             wrong.push(format!("{from} must not import {to}, because {}; see {places:?}", layer.because));
         }
     }
@@ -254,10 +249,7 @@ fn reached(from: &str, arrows: &BTreeMap<(String, String), BTreeSet<String>>) ->
 #[test]
 fn no_modules_form_a_circle() {
     let mut circles = Vec::new();
-    for (folder, mut within) in arrows() {
-        if folder.is_empty() {
-            within.retain(|(from, to), _| !STILL_THERE.contains(&(from, to)));
-        }
+    for (folder, within) in arrows() {
         let names: BTreeSet<String> = within.keys().map(|(from, _)| from.clone()).collect();
         let reach: BTreeMap<&String, BTreeSet<String>> =
             names.iter().map(|name| (name, reached(name, &within))).collect();
@@ -267,15 +259,9 @@ fn no_modules_form_a_circle() {
         let components: BTreeSet<BTreeSet<&String>> = names.iter().map(together).filter(|set| set.len() > 1).collect();
         let folder = folder.join("::");
         for component in components {
-            let known = CIRCLES_STILL_THERE.iter().filter(|(where_, _)| *where_ == folder);
-            let is_known = known.map(|(_, names)| names.split(' ').collect::<BTreeSet<_>>());
-            if !is_known.into_iter().any(|known| component.iter().all(|name| known.contains(name.as_str()))) {
-                let ways: Vec<_> = within
-                    .iter()
-                    .filter(|((from, to), _)| component.contains(from) && component.contains(to))
-                    .collect();
-                circles.push(format!("in {folder:?} {component:?} need each other: {ways:?}"));
-            }
+            let ways: Vec<_> =
+                within.iter().filter(|((from, to), _)| component.contains(from) && component.contains(to)).collect();
+            circles.push(format!("in {folder:?} {component:?} need each other: {ways:?}"));
         }
     }
     assert!(circles.is_empty(), "{}", circles.join("\n"));

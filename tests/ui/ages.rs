@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hpalite::history::{Grid, History, Trigger, load};
+use hpalite::history::{Grid, History, TriggerHistory, load};
 use hpalite::scaling::event::{Answer, Record};
 use hpalite::store::read::Range;
 use hpalite::store::{Options, Reader, Store};
@@ -58,7 +58,7 @@ fn history(place: &Place, range: Range, step: i64) -> History {
     load(&mut reader, &web(), range, |_| grid).unwrap().unwrap()
 }
 
-fn extremes(trigger: &Trigger) -> (f64, f64) {
+fn extremes(trigger: &TriggerHistory) -> (f64, f64) {
     let points = trigger.stretches.iter().flatten();
     points.fold((f64::MAX, f64::MIN), |(min, max), point| (min.min(point.min), max.max(point.max)))
 }

@@ -3,16 +3,14 @@
 use std::f64::consts::TAU;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpalite::http::gate::Gate;
 use hpalite::scaling::attribution::{Actor, Attribution};
-use hpalite::scaling::event::{
-    Absence, Answer, DecidedTrigger, ErrorClass, Missing, PollError, Record, RecordedTrigger,
-};
-use hpalite::scaling::model::{
-    ApiGroup, Condition, ConditionKind, ConditionStatus, MetricType, ObjectKey, OnMissing, UnixMillis,
-};
+use hpalite::scaling::decision::{DecidedTrigger, Decision};
+use hpalite::scaling::event::{Absence, Answer, ErrorClass, Missing, PollError, Record, RecordedTrigger};
+use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, OnMissing, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::{Options, Store};
 use tempfile::TempDir;
@@ -141,7 +139,7 @@ impl Scene {
         message: &str,
     ) {
         let status = if is { ConditionStatus::True } else { ConditionStatus::False };
-        let condition = Condition { kind, status, reason: reason.into(), message: message.into() };
+        let condition = Condition::new(kind, status, reason, message);
         self.records.push(Record::Condition { at: self.at(minutes_ago), object: object.clone(), condition });
     }
 
@@ -180,23 +178,14 @@ impl Scene {
             metric_name: "s0-prometheus".into(),
             value: Some(value),
             active: value > 5.0,
-            error: None,
-            metric_type: MetricType::AverageValue,
             target: 10.0,
-            proposal: None,
-            fallback: false,
-            absence: None,
-            formula: None,
+            ..DecidedTrigger::default()
         };
         let (at, object) = (self.at(minutes_ago), object.clone());
         self.records.push(Record::Decision {
             at,
             object: object.clone(),
-            reason,
-            from,
-            to,
-            triggers: vec![metric],
-            circumstances: Box::default(),
+            decision: Arc::new(Decision { triggers: vec![metric], ..Decision::new(reason, from, to) }),
         });
         if from != to {
             self.records.push(Record::Action { at, object, from, to, error: None });
@@ -347,8 +336,8 @@ impl Scene {
         self.replicas(&object, 5, None, 5, Some("kubectl"));
         let absence = Absence { missing: Missing::Empty, policy: OnMissing::EmptyIsZero, since: self.at(3) };
         self.decide(&object, 3, Reason::CoolingDown { left: Duration::from_secs(300) }, 5, 5, 0.0);
-        if let Some(Record::Decision { triggers, .. }) = self.records.last_mut() {
-            triggers[0].absence = Some(absence);
+        if let Some(Record::Decision { decision, .. }) = self.records.last_mut() {
+            Arc::make_mut(decision).triggers[0].absence = Some(absence);
         }
         self.replicas(&object, 2, Some(5), 1, Some("kube-controller-manager"));
         self.write();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hpalite::scaling::event::StatusPatch;
 use hpalite::scaling::hpa::{self, Drift};
 use hpalite::scaling::model::{ApiGroup, Gvkr, Query, Status, Step};
-use hpalite::wire::scaled_object::{self, Reading};
+use hpalite::wire::scaled_object::{self, ParsedObject};
 use hpalite::wire::{hpa as wire_hpa, status};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn record() -> BTreeMap<String, Value> {
     serde_json::from_str(&RECORD.replace("__PROMETHEUS__", "http://prometheus:9090/")).unwrap()
 }
 
-fn readings() -> BTreeMap<String, Reading> {
+fn readings() -> BTreeMap<String, ParsedObject> {
     let list: Value = serde_json::from_str(&MANIFESTS.replace("__PROMETHEUS__", "http://prometheus:9090/")).unwrap();
     let objects = list["items"].as_array().unwrap().iter().filter(|object| object["kind"] == "ScaledObject");
     objects

@@ -1,8 +1,8 @@
-//! What KEDA's operator exports, under KEDA's names and labels, so that its dashboards and alerts go on working.
+//! The metrics of KEDA's operator, under KEDA's names and labels, so that its dashboards and alerts keep working.
 //!
-//! Fed with what is handed to the history and with what is published, read at the time of a scrape. Numbers live in
-//! atomics that belong to one object and go with it; the lock around the objects is held only to find one or to list
-//! them, so that a scrape never holds deciding up.
+//! Updated from the records of the history and from the published views, and read at scrape time. The numbers are
+//! atomics that belong to one object and are dropped with it; the lock around the objects is held only to find one or
+//! to list them, so that a scrape never delays the `decide` thread.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,25 +16,25 @@ use crate::scaling::view::{ObjectView, Reading};
 use crate::scaling::world::Registered;
 use crate::telemetry::{Exposition, Family};
 
-/// All objects that are known.
+/// All known objects.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Tally {
-    objects: Mutex<BTreeMap<ObjectKey, Arc<Object>>>,
+    objects: Mutex<BTreeMap<ObjectKey, Arc<CountedObject>>>,
     authentications: Mutex<Registered>,
 }
 
 #[derive(Debug, Default)]
-struct Object {
-    triggers: Vec<Trigger>,
+struct CountedObject {
+    triggers: Vec<CountedTrigger>,
     resources: Vec<ResourceTrigger>,
     paused: AtomicBool,
     errors: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Trigger {
+struct CountedTrigger {
     index: u16,
-    /// As in the manifest; `formula` for the composite metric.
+    /// The type as in the manifest; `formula` for the composite metric.
     kind: String,
     name: Option<String>,
     metric: Arc<str>,
@@ -42,14 +42,14 @@ struct Trigger {
     numbers: Arc<Numbers>,
 }
 
-/// What outlives a change of the definition.
+/// What is kept when the definition changes.
 #[derive(Debug, Default)]
 struct Numbers {
-    /// Bits of the last value; meaningless before `is_known`.
+    /// Bits of the last value; meaningless while `is_known` is false.
     value: AtomicU64,
     is_known: AtomicBool,
     is_active: AtomicBool,
-    /// The last answer was a number, not something that a policy or a fallback makes one of.
+    /// Whether the last answer was a number, and not a value that a policy or a fallback provided.
     is_plain: AtomicBool,
     is_error: AtomicBool,
     latency_micros: AtomicU64,
@@ -66,22 +66,22 @@ impl Numbers {
     }
 }
 
-impl Object {
-    fn trigger(&self, index: u16) -> Option<&Trigger> {
+impl CountedObject {
+    fn trigger(&self, index: u16) -> Option<&CountedTrigger> {
         self.triggers.iter().find(|trigger| trigger.index == index)
     }
 }
 
 impl Tally {
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Arc<Object>>> {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Arc<CountedObject>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+    fn object(&self, key: &ObjectKey) -> Option<Arc<CountedObject>> {
         self.objects().get(key).cloned()
     }
 
-    /// Takes in what the history is told.
+    /// Updates the numbers from a record of the history.
     pub(in crate::daemon) fn record(&self, record: &Record) {
         match record {
             Record::Definition { object, triggers, resource_triggers, .. } => {
@@ -104,7 +104,7 @@ impl Tally {
         }
     }
 
-    /// Takes in what reads are answered with: the values that policies and fallbacks make.
+    /// Updates the numbers from a published view, which has the values that policies and fallbacks provide.
     pub(in crate::daemon) fn publish(&self, view: &ObjectView) {
         let Some(object) = self.object(&view.key) else { return };
         for metric in &view.metrics {
@@ -132,7 +132,7 @@ impl Tally {
         let old = self.object(key).unwrap_or_default();
         let triggers = triggers.iter().map(|trigger| {
             let same = old.triggers.iter().find(|old| old.metric == trigger.metric_name);
-            Trigger {
+            CountedTrigger {
                 index: trigger.index,
                 kind: trigger.kind.clone(),
                 name: trigger.name.clone(),
@@ -141,7 +141,7 @@ impl Tally {
                 numbers: same.map(|same| Arc::clone(&same.numbers)).unwrap_or_default(),
             }
         });
-        let object = Object {
+        let object = CountedObject {
             triggers: triggers.collect(),
             resources: resources.to_vec(),
             paused: AtomicBool::new(old.paused.load(Ordering::Relaxed)),
@@ -150,7 +150,7 @@ impl Tally {
         self.objects().insert(key.clone(), Arc::new(object));
     }
 
-    /// Writes all families.
+    /// Writes all metric families.
     pub(super) fn write(&self, out: &mut Exposition) {
         let objects: Vec<_> = self.objects().iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
         let build = [
@@ -174,7 +174,7 @@ impl Tally {
         }
     }
 
-    fn write_registered(&self, out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
+    fn write_registered(&self, out: &mut Exposition, objects: &[(ObjectKey, Arc<CountedObject>)]) {
         let (mut kinds, mut namespaces) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
         for (key, object) in objects {
             *namespaces.entry(&*key.namespace).or_default() += 1;
@@ -203,7 +203,7 @@ impl Tally {
     }
 }
 
-fn sample(object: &Object, index: u16, answer: &Answer, latency: Duration, is_error: bool) {
+fn sample(object: &CountedObject, index: u16, answer: &Answer, latency: Duration, is_error: bool) {
     let Some(trigger) = object.trigger(index) else { return };
     let numbers = &trigger.numbers;
     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
@@ -223,7 +223,7 @@ fn sample(object: &Object, index: u16, answer: &Answer, latency: Duration, is_er
     }
 }
 
-fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
+fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<CountedObject>)]) {
     let known = |numbers: &Numbers| numbers.is_known.load(Ordering::Relaxed);
     let mut family = out.family("keda_scaler_metrics_value", "gauge", "Last value, or that of a fallback.");
     each(&mut family, objects, |_, trigger| {
@@ -259,12 +259,12 @@ fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
     }
     let mut active = out.family("keda_scaler_active", "gauge", "1 while the trigger is active.");
     each(&mut active, objects, |object, trigger| {
-        // With a formula it alone says what is active.
+        // If there is a formula, it alone decides whether the object is active.
         let speaks = trigger.index == composite::INDEX || object.trigger(composite::INDEX).is_none();
         let is_active = trigger.numbers.is_active.load(Ordering::Relaxed);
         (speaks && known(&trigger.numbers)).then(|| u8::from(is_active).to_string())
     });
-    // The HPA controller asks for these by itself: they are active always.
+    // The HPA controller reads these metrics itself: they are always active.
     for (key, object) in objects {
         for trigger in &object.resources {
             let scaler = trigger.name.as_deref().unwrap_or(scaler(&trigger.kind));
@@ -273,11 +273,11 @@ fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<Object>)]) {
     }
 }
 
-/// A sample for each trigger that has one.
+/// Writes a sample for each trigger that has one.
 fn each(
     family: &mut Family<'_>,
-    objects: &[(ObjectKey, Arc<Object>)],
-    sample: impl Fn(&Object, &Trigger) -> Option<String>,
+    objects: &[(ObjectKey, Arc<CountedObject>)],
+    sample: impl Fn(&CountedObject, &CountedTrigger) -> Option<String>,
 ) {
     for (key, object) in objects {
         for trigger in &object.triggers {
@@ -306,7 +306,7 @@ fn of(key: &ObjectKey) -> [(&str, &str); 2] {
     [("namespace", &key.namespace), ("scaledObject", &key.name)]
 }
 
-/// What a trigger without a name is called: KEDA's own type of it.
+/// Returns KEDA's own type name, which stands for a trigger without a name.
 fn scaler(kind: &str) -> &'static str {
     match kind {
         "prometheus" => "prometheusScaler",
@@ -387,7 +387,7 @@ mod tests {
         Reading::Value { value, at: UnixMillis(0) }
     }
 
-    /// Lines of the exposition that begin so.
+    /// Returns the lines of the exposition that begin with `start`.
     fn lines(tally: &Tally, start: &str) -> Vec<String> {
         let mut out = Exposition::default();
         tally.write(&mut out);
@@ -433,7 +433,7 @@ mod tests {
         tally.publish(&reading("s0-prometheus", Reading::Failed { message: String::new(), since }));
         assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 0"));
         assert!(lines(&tally, "keda_scaler_metrics_value")[0].contains(r#"scaler="load""#));
-        assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 6"), "the last one that was read");
+        assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 6"), "the last value that was read");
         tally.record(&answered(0, failed(), true));
         tally.publish(&reading("s0-prometheus", value(3.0)));
         assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 3"));
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_outlive_a_change_and_end_with_the_object() {
+    fn counters_survive_a_change_and_end_with_the_object() {
         let tally = Tally::default();
         let triggers = || vec![trigger(0, "prometheus", None, "s0-prometheus")];
         tally.record(&definition(triggers()));
@@ -461,7 +461,7 @@ mod tests {
         let status = |status| Record::Condition {
             at: UnixMillis(0),
             object: key(),
-            condition: Condition { kind: ConditionKind::Paused, status, reason: String::new(), message: String::new() },
+            condition: Condition::new(ConditionKind::Paused, status, "", ""),
         };
         tally.record(&status(ConditionStatus::True));
         tally.record(&definition([triggers(), vec![trigger(2, "cron", None, "s2-cron")]].concat()));
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_formula_it_alone_is_active() {
+    fn only_the_formula_decides_whether_its_object_is_active() {
         let tally = Tally::default();
         let formula = trigger(composite::INDEX, "formula", None, composite::NAME);
         tally.record(&definition(vec![trigger(0, "prometheus", Some("a"), "s0-prometheus"), formula]));
@@ -486,6 +486,6 @@ mod tests {
         assert!(active[0].contains(r#"metric="composite-metric""#) && active[0].contains(r#"triggerIndex="0""#));
         assert!(active[0].ends_with(" 0") && active[1].contains("cpuMemoryScaler") && active.len() == 2, "{active:?}");
         assert_eq!(lines(&tally, "keda_scaler_metrics_value{").len(), 2);
-        assert_eq!(lines(&tally, "keda_scaler_metrics_latency_seconds{").len(), 1, "nobody was asked for the formula");
+        assert_eq!(lines(&tally, "keda_scaler_metrics_latency_seconds{").len(), 1, "a formula makes no request");
     }
 }

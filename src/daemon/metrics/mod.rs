@@ -1,7 +1,7 @@
-//! `/metrics` of the plain port: the daemon's own counters, gathered when they are asked for.
+//! `/metrics` of the plain port: the daemon's own counters, gathered on request.
 //!
-//! With a thousand objects the page has a megabyte, and anybody who reaches the port may ask for it. So it is made by one
-//! at a time, kept for a moment and shared, however many ask.
+//! With a thousand objects the page is about 1 MB, and any client that reaches the port may request it. So one thread
+//! at a time renders it, and the result is kept for a moment and shared by all requests.
 
 pub(super) mod keda;
 
@@ -24,25 +24,25 @@ pub(super) struct Sources {
     pub(super) counts: Arc<Mutex<Counts>>,
     pub(super) api: Arc<Counters>,
     pub(super) fence: Arc<Fence>,
-    /// None unless KEDA's names are wanted.
+    /// `None` unless metrics under KEDA's names are enabled.
     pub(super) keda: Option<Arc<keda::Tally>>,
 }
 
-/// Threads that wait for the page to be made, one of which makes it.
+/// Threads that serve the page: while one renders it, the other waits.
 pub(super) const MAKERS: usize = 2;
-/// The page is kept this long at least. Nobody scrapes twice in it, and tests want to see what they did.
+/// The page is kept at least this long. No client scrapes more often, and tests want to see their own changes.
 const KEPT: Duration = Duration::from_millis(50);
-/// And this many times as long as it took to make: a twentieth of a core goes into it at most.
+/// The page is also kept for this multiple of its rendering time, so rendering takes at most a twentieth of a core.
 const KEPT_TIMES: u32 = 20;
-/// A page that is older than it should be is still shown while the next one is made, up to this age.
+/// An outdated page is still served while the next one is rendered, up to this age.
 const STALE_MAX: Duration = Duration::from_secs(5);
 
-/// The page as last made.
+/// The page as last rendered.
 pub(super) struct Page {
     sources: Sources,
-    /// Locked to clone or swap.
+    /// Locked only to clone or swap it.
     kept: Mutex<Option<Kept>>,
-    /// Locked by whoever makes the next one.
+    /// Held by the thread that renders the next page.
     making: Mutex<()>,
 }
 
@@ -57,7 +57,7 @@ impl Page {
         Self { sources, kept: Mutex::new(None), making: Mutex::new(()) }
     }
 
-    /// The answer if nothing has to be made for it.
+    /// Returns the response if nothing has to be rendered for it.
     pub(super) fn at_once(&self, request: &Request) -> Option<Response> {
         if request.path != "/metrics" {
             return Some(Response::status(404, "NotFound", "the server could not find the requested resource"));
@@ -74,10 +74,10 @@ impl Page {
         kept.as_ref().filter(|kept| will_do(kept, kept.made.elapsed())).map(|kept| page(&kept.body))
     }
 
-    /// Makes the page.
+    /// Renders the page.
     pub(super) fn answer(&self) -> Response {
         let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waited for the turn finds what was made meanwhile.
+        // Another thread may have rendered the page while this one waited for the lock.
         if let Some(response) = self.kept(|kept, age| age < kept.fresh_for) {
             return response;
         }

@@ -1,6 +1,6 @@
-//! The pods of one namespace, as far as they count, and how many each selection has.
+//! The pods of one namespace that count, and the count of each selection.
 //!
-//! Pure. Counts are kept along, so that a pod's change costs a look at each selection and none at other pods.
+//! Pure. Counts are incremental, so that a pod's change costs a look at each selection and at no other pod.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ use crate::kube::watch::HasMeta;
 use crate::scaling::model::PodSelection;
 use crate::wire::labels::Selector;
 
-/// The fields of a pod that are read; the others are passed over.
+/// The fields of a pod that are read; the others are skipped.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Pod {
@@ -49,14 +49,14 @@ impl HasMeta for Pod {
 #[derive(Debug)]
 struct Kept {
     labels: Box<[(Box<str>, Box<str>)]>,
-    /// Empty until it is scheduled.
+    /// Empty until the pod is scheduled.
     node: Box<str>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pods: HashMap<Box<str>, Kept>,
-    /// The list that is coming in; the pods so far stand until it is complete.
+    /// The list that is being received; the previous pods count until it is complete.
     listing: Option<HashMap<Box<str>, Kept>>,
     is_listed: bool,
     selections: BTreeMap<PodSelection, Selected>,
@@ -66,19 +66,19 @@ pub(super) struct Index {
 struct Selected {
     selector: Selector,
     pods: u32,
-    /// Nodes, and how many of the pods each runs.
+    /// The nodes, and how many of the selected pods each runs.
     nodes: HashMap<Box<str>, u32>,
 }
 
 impl Index {
-    /// Counts these and no others.
+    /// Counts these selections and no others.
     pub(super) fn select(&mut self, wanted: BTreeSet<PodSelection>) {
         self.selections.retain(|selection, _| wanted.contains(selection));
         for selection in wanted {
             if self.selections.contains_key(&selection) {
                 continue;
             }
-            // Its text was checked with the object.
+            // The selector was validated with the object.
             let Ok(selector) = Selector::parse(&selection.selector) else { continue };
             let mut selected = Selected { selector, pods: 0, nodes: HashMap::new() };
             self.pods.values().for_each(|pod| selected.add(pod));
@@ -125,7 +125,7 @@ impl Index {
         }
     }
 
-    /// Each selection with its count; `None` before the first list.
+    /// Returns each selection with its count; `None` before the first list.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&PodSelection, Option<u32>)> {
         self.selections.iter().map(|(selection, selected)| {
             let nodes = u32::try_from(selected.nodes.len()).unwrap_or(u32::MAX);
@@ -162,7 +162,7 @@ impl Selected {
     }
 }
 
-/// `None` for a pod that has come to its end, which does not count.
+/// Returns `None` for a pod that has terminated, which does not count.
 fn keep(pod: Pod) -> Option<(Box<str>, Kept)> {
     if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
@@ -220,7 +220,7 @@ mod tests {
         index.delete("a2");
         index.delete("a2");
         assert_eq!(counts(&index), [Some(2), Some(0), Some(0)]);
-        // What vanished between two lists is gone; a list that broke off changes nothing.
+        // A pod that vanished between two lists is gone; a list that was interrupted changes nothing.
         index.begin_list();
         index.listed(pod("a9", "a", "n1", "Running"));
         index.begin_list();
@@ -232,9 +232,9 @@ mod tests {
         assert_eq!(counts(&index), [Some(1)]);
     }
 
-    /// Against counting from scratch, over random changes.
+    /// Compares with counting from scratch, over random changes.
     #[test]
-    fn counts_are_those_of_a_recount() {
+    fn counts_equal_a_recount() {
         let mut random = fastrand::Rng::with_seed(5);
         let wanted = BTreeSet::from([selection("app=a", false), selection("app in (a,b)", true)]);
         let mut index = Index::default();
@@ -258,7 +258,7 @@ mod tests {
             let plain = counting().filter(|(app, ..)| app == "a").count();
             let nodes: BTreeSet<&String> =
                 counting().filter(|(app, node, _)| app != "c" && !node.is_empty()).map(|(_, node, _)| node).collect();
-            // In the order of the selectors' texts.
+            // In the order of the selector texts.
             let expected = [nodes.len(), plain].map(|count| u32::try_from(count).ok());
             assert_eq!(counts(&index), expected);
         }

@@ -1,7 +1,7 @@
 //! Counting pods for kubernetes-workload triggers: a watch for each namespace that has such a trigger.
 //!
-//! The thread `pods` owns what is kept of the pods, and tells the core each count that changed. A watch
-//! starts with the first trigger of its namespace and stops with the last one.
+//! The thread `pods` owns the indexes and sends the core each count that changed. A watch starts with the first such
+//! trigger in its namespace and stops with the last one.
 
 mod index;
 
@@ -16,39 +16,39 @@ use log::warn;
 use self::index::{Index, Pod};
 use crate::kube::client::Client;
 use crate::kube::resources::PODS;
-use crate::kube::watch::{Event as WatchEvent, WatchSettings};
+use crate::kube::watch::WatchSettings;
 use crate::kube::watcher::Watcher;
-use crate::scaling::event::{ErrorClass, Event, PollError};
+use crate::scaling::event::{ErrorClass, Event, PollError, UnreadableObject, WatchEvent};
 use crate::scaling::model::PodSelection;
 
-/// Of all pods only those that can count leave the API server.
+/// Field selector by which the API server leaves out pods that do not count.
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
-/// What the watches saw and the thread has not taken in; at about 1 kB a pod no more than 1 MB.
+/// Upper bound on watch events that the thread has not processed; at about 1 kB a pod that is at most 1 MB.
 const SEEN_MAX: usize = 1024;
-/// The counts of a namespace are told at most so often, as a rollout changes them with every pod. The first
-/// change after a quiet time is told at once.
+/// The counts of a namespace are sent at most this often, as a rollout changes them with every pod. The first change
+/// after a quiet time is sent at once.
 const TELL_EVERY: Duration = Duration::from_millis(250);
-/// Counts of a watch that has lost touch with the API server for so long are an error: half a minute, as for the readings of any
-/// other trigger with a short interval. A restart of the API server is shorter.
+/// Counts become an error once their watch has been disconnected this long: half a minute, as for the readings of any
+/// other trigger with a short interval. A restart of the API server takes less.
 const DEAF_MAX: Duration = Duration::from_secs(30);
-/// A watch that cannot be started is tried again after this long.
+/// A watch that could not be started is retried after this long.
 const START_AGAIN: Duration = Duration::from_secs(10);
 
-/// What is to be counted, by namespace. Locked to change or to copy an entry.
+/// The selections to count, by namespace. Locked only to change or copy an entry.
 type Wanted = Mutex<BTreeMap<Arc<str>, Vec<PodSelection>>>;
 
-/// The way to the thread.
+/// Handle to the thread.
 pub(super) struct Pods {
     wanted: Arc<Wanted>,
     news: SyncSender<News>,
 }
 
 enum News {
-    /// A look at what is wanted is due.
+    /// The wanted selections have changed.
     Wanted,
     Seen {
         namespace: Arc<str>,
-        /// Which watch: one that was stopped may still have something to say.
+        /// Identifies the watch: one that was stopped may still deliver events.
         watch: u64,
         event: WatchEvent<Pod>,
     },
@@ -70,10 +70,10 @@ impl Pods {
         Ok(Self { wanted, news })
     }
 
-    /// Counts these from now on, and no others of the namespace. Does not wait.
+    /// Counts these selections from now on, and no others in the namespace. Does not block.
     pub(super) fn count(&self, namespace: Arc<str>, selections: Vec<PodSelection>) {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace, selections);
-        // A full queue has the thread look, too, after whatever it takes in next.
+        // If the queue is full, the thread checks the wanted selections after the next message anyway.
         let _ = self.news.try_send(News::Wanted);
     }
 }
@@ -89,14 +89,14 @@ struct Counter {
 
 struct Namespace {
     watch: u64,
-    /// `None` when it could not be started; then when to try again.
+    /// On failure, the time of the next attempt to start the watch.
     watcher: Result<Watcher, Instant>,
     index: Index,
     /// Why there are no counts, if there are none.
     error: Option<PollError>,
-    /// The watch has lost touch for [`DEAF_MAX`].
+    /// The watch has been disconnected for [`DEAF_MAX`].
     is_deaf: bool,
-    /// Counts that may have changed since they were told.
+    /// Counts may have changed since they were sent.
     is_changed: bool,
     told_at: Option<Instant>,
     told: BTreeMap<PodSelection, Result<u32, PollError>>,
@@ -109,7 +109,7 @@ impl Namespace {
         self.is_deaf = is_deaf;
     }
 
-    /// Why there are no counts, if there are none. What was said of a list says more.
+    /// Returns why there are no counts, if there are none. The error of a list takes precedence, since it says more.
     fn error(&self, name: &str) -> Option<PollError> {
         let deaf = || PollError {
             class: ErrorClass::Connect,
@@ -123,7 +123,7 @@ impl Namespace {
 }
 
 impl Counter {
-    /// Ends with the inbox.
+    /// Runs until the inbox closes.
     fn run(mut self, incoming: &Receiver<News>) {
         loop {
             let wait = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
@@ -171,7 +171,7 @@ impl Counter {
                 told: BTreeMap::new(),
             });
             known.index.select(selections.into_iter().collect());
-            // One that went and came again in the meantime is new to the core.
+            // A selection that was removed and added again meanwhile is new to the core.
             known.told.clear();
             known.is_changed = true;
             known.told_at = None;
@@ -202,20 +202,20 @@ impl Counter {
             return;
         };
         match event {
-            WatchEvent::Init { .. } => return namespace.index.begin_list(),
-            WatchEvent::InitApply(pod) => return namespace.index.listed(pod),
-            WatchEvent::InitDone { .. } => {
+            WatchEvent::ListStart { .. } => return namespace.index.begin_list(),
+            WatchEvent::Listed(pod) => return namespace.index.listed(pod),
+            WatchEvent::ListEnd { .. } => {
                 namespace.index.end_list();
                 namespace.error = None;
             }
-            WatchEvent::Apply(pod) => namespace.index.apply(pod),
-            WatchEvent::Delete(pod) => namespace.index.delete(&pod.name),
+            WatchEvent::Changed(pod) => namespace.index.apply(pod),
+            WatchEvent::Deleted { name, .. } => namespace.index.delete(&name),
             // A pod whose few fields cannot be read does not come from an API server.
-            WatchEvent::Invalid(invalid) => {
-                warn!(namespace = &**name, name = invalid.object.name, error = invalid.error; "pod cannot be read, ignored");
+            WatchEvent::Unreadable(UnreadableObject { namespace, name, error }) => {
+                warn!(namespace, name, error; "pod cannot be read, ignored");
                 return;
             }
-            WatchEvent::Unlisted { error, is_denied } => {
+            WatchEvent::ListFailed { error, is_denied } => {
                 let fix =
                     if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
                 let class = if is_denied { ErrorClass::Authentication } else { ErrorClass::Connect };
@@ -226,7 +226,7 @@ impl Counter {
         namespace.is_changed = true;
     }
 
-    /// Tells the core what changed, where it was not told something a moment ago.
+    /// Sends the core the counts that changed, unless the namespace's were sent a moment ago.
     fn tell(&mut self, now: Instant) -> ControlFlow<()> {
         for (name, namespace) in &mut self.namespaces {
             if !namespace.is_changed || namespace.told_at.is_some_and(|at| now < at + TELL_EVERY) {
@@ -238,7 +238,7 @@ impl Counter {
                 let count = match (&error, count) {
                     (Some(error), _) => Err(error.clone()),
                     (None, Some(count)) => Ok(count),
-                    // Not listed yet.
+                    // The first list is not complete yet.
                     (None, None) => continue,
                 };
                 if namespace.told.get(selection) == Some(&count) {
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_grow_old_with_their_watch() {
+    fn counts_become_an_error_when_their_watch_is_disconnected() {
         let mut namespace = Namespace {
             watch: 1,
             watcher: Err(Instant::now()),
@@ -292,6 +292,6 @@ mod tests {
         assert_eq!(after(Some(29)), (false, None));
         assert_eq!(after(Some(30)), (true, Some(message.to_owned())));
         assert_eq!(after(Some(300)), (false, Some(message.to_owned())));
-        assert_eq!(after(None), (true, None), "it needs no new list to be right again");
+        assert_eq!(after(None), (true, None), "the counts are valid again without a new list");
     }
 }

@@ -1,6 +1,6 @@
-//! Dots in a grid of characters: eight in a Braille cell, one in an ASCII one.
+//! Dots in a grid of characters: eight in a Braille character, one in an ASCII one.
 
-/// What a character means, hence its colour.
+/// The meaning of a character, which determines its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ink {
     Plain,
@@ -13,7 +13,7 @@ pub(super) enum Ink {
 }
 
 impl Ink {
-    /// Colours of the sixteen that every terminal's theme makes readable.
+    /// Returns one of the sixteen colours that every terminal's theme makes readable.
     fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -27,7 +27,7 @@ impl Ink {
     }
 }
 
-/// Dots of a Braille cell by column and row from the top, as Unicode numbers them.
+/// Dots of a Braille character by column and row from the top, as numbered in Unicode.
 const BRAILLE: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
 const DOTS: usize = 4;
 
@@ -43,7 +43,7 @@ impl Canvas {
         Self { ascii, rows, cells: vec![vec![0; columns]; rows] }
     }
 
-    /// In dots.
+    /// Returns the height in dots.
     pub(super) fn height(&self) -> usize {
         if self.ascii { self.rows } else { self.rows * DOTS }
     }
@@ -61,7 +61,7 @@ impl Canvas {
         }
     }
 
-    /// A straight line, both ends included, without holes.
+    /// Draws a straight line without holes, both ends included.
     pub(super) fn line(&mut self, from: (usize, usize), to: (usize, usize)) {
         let length = from.0.abs_diff(to.0).max(from.1.abs_diff(to.1)).max(1);
         let between = |a: usize, b: usize, i: usize| (a * (length - i) + b * i + length / 2) / length;
@@ -80,12 +80,12 @@ impl Canvas {
     }
 }
 
-/// A row as text, with colours around each stretch of one ink.
+/// Returns a row as text, with colour codes around each run of one ink.
 pub(super) fn paint(cells: &[(char, Ink)], colour: bool) -> String {
     let mut text = String::with_capacity(cells.len() * 3);
     let mut now = Ink::Plain;
     for (glyph, ink) in cells {
-        // A blank has no colour of its own.
+        // A blank has no visible colour.
         if colour && *glyph != ' ' && *ink != now {
             if now != Ink::Plain {
                 text.push_str("\x1b[0m");

@@ -1,9 +1,10 @@
 use super::*;
-use crate::history::{Buckets, Definition, Grid, Period, Run, Threshold};
+use crate::history::{Buckets, Definition, Grid, Period, Threshold};
 use crate::store::SampleValue;
+use crate::store::read::RunRow;
 use crate::store::read::{DecisionRow, ErrorRow, Range, ReplicaRow};
 
-/// 2026-01-01T12:00:00Z and an hour.
+/// 2026-01-01T12:00:00Z and the hour after it.
 const FROM: i64 = 1_767_268_800_000;
 const RANGE: Range = Range { from: FROM, to: FROM + 3_600_000 };
 const NARROW: Style = Style { width: 40, ascii: false, colour: false };
@@ -29,12 +30,12 @@ fn nothing() -> History {
     }
 }
 
-fn trigger(style: Style, threshold: f64, samples: impl IntoIterator<Item = (i64, f64)>) -> Trigger {
+fn trigger(style: Style, threshold: f64, samples: impl IntoIterator<Item = (i64, f64)>) -> TriggerHistory {
     let mut buckets = Buckets::new(Grid::exact(RANGE, style.points()));
     for (second, value) in samples {
         buckets.add(FROM + second * 1_000, &SampleValue::Number(value));
     }
-    Trigger {
+    TriggerHistory {
         index: 0,
         kind: "prometheus".to_owned(),
         name: None,
@@ -53,7 +54,7 @@ fn one(style: Style, threshold: f64, samples: impl IntoIterator<Item = (i64, f64
 }
 
 fn assert_plot(found: &str, expected: &str) {
-    // Drawn text is compared as a whole; the message shows both as they look.
+    // Compares the rendered text as a whole; the message shows both as they look.
     assert!(found.trim_end() == expected.trim(), "found\n{found}\nexpected\n{}", expected.trim());
 }
 
@@ -216,7 +217,7 @@ s0-prometheus  last 3
 fn an_object_that_was_gone_for_a_while() {
     let step = |minute: i64, last: Option<u32>| {
         let replicas = last.unwrap_or(0);
-        Step { at: FROM + minute * 60_000, min: replicas, max: replicas, last }
+        ReplicaStep { at: FROM + minute * 60_000, min: replicas, max: replicas, last }
     };
     let replicas = vec![step(0, Some(2)), step(20, None), step(40, Some(0))];
     assert_plot(
@@ -277,7 +278,7 @@ fn everything() {
             actor => actor.into(),
         },
     };
-    let step = |minute, last| Step { at: at(minute), min: last, max: last, last: Some(last) };
+    let step = |minute, last| ReplicaStep { at: at(minute), min: last, max: last, last: Some(last) };
     let history = History {
         triggers: vec![trigger],
         replicas: vec![step(-100, 0), step(15, 1), step(16, 6), step(50, 2)],
@@ -289,10 +290,7 @@ fn everything() {
             reason: "Activated".into(),
             detail: "activated by s0-prometheus".into(),
             outcome: "done".into(),
-            triggers: serde_json::Value::Null,
-            pause: None,
-            cooldown_until: None,
-            limited_by: None,
+            ..DecisionRow::default()
         }],
         definitions: vec![Definition {
             at: at(5),
@@ -308,7 +306,7 @@ fn everything() {
             reason: "ScaledObjectPaused".into(),
             message: "paused\nby annotation".into(),
         }],
-        runs: vec![Run { version: "0.1.0".into(), from: at(2), until: None, state: "running".into() }],
+        runs: vec![RunRow { version: "0.1.0".into(), started_at: at(2), stopped_at: None, state: "running".into() }],
         cut: vec!["decisions"],
         ..nothing()
     };

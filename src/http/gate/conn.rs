@@ -13,6 +13,7 @@ use log::{debug, trace};
 
 use super::answer;
 use super::budget::Share;
+use super::client_identity::ClientIdentity;
 use super::counters::{Alive, Count, Counters};
 use super::head::{self, Head, Parsed};
 use super::limits::{
@@ -20,7 +21,6 @@ use super::limits::{
     REQUEST, TURN_MAX, WRITE,
 };
 use super::session::{Received, Sent, Session, SessionError};
-use super::verdict::Judge;
 use super::{Lane, Shared};
 use crate::http::tls::TlsState;
 use crate::http::{Peer, Request, Response};
@@ -66,7 +66,7 @@ pub(super) struct Conn {
     pub(super) lane: Lane,
     session: Session,
     address: SocketAddr,
-    judge: Judge,
+    client: ClientIdentity,
     input: Vec<u8>,
     /// Length of the start of `input` that is known to hold no end of a head.
     checked: usize,
@@ -93,8 +93,8 @@ enum Served {
     /// An answer is ready to be sent.
     Yes,
     HandOver,
-    /// The verdict on the client's certificate no longer holds, and another worker must judge it again.
-    Judge,
+    /// The last verification of the client no longer holds, and another worker must repeat it.
+    Unverified,
 }
 
 impl Conn {
@@ -109,7 +109,7 @@ impl Conn {
             lane: Lane::Common,
             session,
             address,
-            judge: Judge::default(),
+            client: ClientIdentity::default(),
             input: Vec::new(),
             checked: 0,
             lingered: 0,
@@ -125,12 +125,12 @@ impl Conn {
 
     /// Returns true if the client has proved to be the front proxy, whose connections are shed last.
     pub(super) fn is_verified(&self) -> bool {
-        self.judge.is_front_proxy()
+        self.client.is_front_proxy()
     }
 
-    /// Returns true while the verdict on the client's certificate holds.
-    pub(super) fn is_judged(&self, tls: &TlsState) -> bool {
-        self.judge.holds(tls)
+    /// True while the last verification of the client holds.
+    pub(super) fn is_client_current(&self, tls: &TlsState) -> bool {
+        self.client.holds(tls)
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -196,7 +196,7 @@ impl Conn {
 
     /// Counts the bytes that are held for this client. Returns false if there is no room for them.
     fn has_room(&mut self, shared: &Shared) -> bool {
-        let held = self.input.len() + self.session.pending() + self.judge.chain_bytes();
+        let held = self.input.len() + self.session.pending() + self.client.chain_bytes();
         if held == self.received.size() {
             return true;
         }
@@ -232,7 +232,7 @@ impl Conn {
                 match self.serve(tools, now) {
                     Served::Yes => continue,
                     Served::HandOver => return Ok(Next::HandOver),
-                    Served::Judge => return Ok(Next::Again),
+                    Served::Unverified => return Ok(Next::Again),
                     Served::No => {}
                 }
                 if self.state == State::Idle {
@@ -242,11 +242,11 @@ impl Conn {
             debug_assert!(self.input.len() < HEAD_MAX + tools.scratch.len());
             match self.session.receive(&mut self.input, tools.scratch)? {
                 Received::Some if self.state == State::Handshake && !self.session.is_handshaking() => {
-                    self.judge = Judge::new(self.session.client_chain());
+                    self.client = ClientIdentity::new(self.session.client_chain());
                     self.enter(State::Idle, now);
                     if let Some(tls) = &tools.shared.tls {
-                        // Judged before the first request, so that an idle front proxy is not shed as a stranger.
-                        self.judge.refresh(tls);
+                        // Now rather than at the first request: an idle front proxy must not be shed as a stranger.
+                        self.client.refresh(tls);
                     }
                 }
                 Received::Some => {}
@@ -326,10 +326,10 @@ impl Conn {
             }
         };
         if let Some(tls) = &tools.shared.tls {
-            if tools.lane == Lane::Kept && !tools.patient && !self.judge.holds(tls) {
-                return (Served::Judge, 0);
+            if tools.lane == Lane::Kept && !tools.patient && !self.client.holds(tls) {
+                return (Served::Unverified, 0);
             }
-            self.judge.refresh(tls);
+            self.client.refresh(tls);
         }
         if !self.dispatch(&head, tools, now) {
             self.enter(State::Waiting, now);
@@ -343,7 +343,7 @@ impl Conn {
     /// Prepares the answer to a complete request; returns false if a patient worker has to do so.
     fn dispatch(&mut self, head: &Head<'_>, tools: &mut Tools<'_>, now: Instant) -> bool {
         let shared = tools.shared;
-        let peer = Peer { address: self.address, identity: self.judge.identity(&head.headers) };
+        let peer = Peer { address: self.address, identity: self.client.identity(&head.headers) };
         let request = self.request(head, peer);
         let known = match &shared.from_memory {
             Some(from_memory) if !tools.patient => from_memory(&request),
@@ -375,7 +375,7 @@ impl Conn {
     /// Builds the request for the handlers, without headers that claim an identity.
     fn request(&self, head: &Head<'_>, peer: Peer) -> Request {
         let shown =
-            head.headers.iter().filter(|(name, _)| !head::is_remote(name) && !self.judge.is_identity_header(name));
+            head.headers.iter().filter(|(name, _)| !head::is_remote(name) && !self.client.is_identity_header(name));
         Request {
             method: head.method.to_owned(),
             path: head.path.to_owned(),

@@ -30,6 +30,7 @@
 
 mod answer;
 mod budget;
+mod client_identity;
 mod conn;
 mod counters;
 pub mod head;
@@ -37,7 +38,6 @@ pub mod limits;
 mod parking;
 mod poller;
 mod session;
-mod verdict;
 mod worker;
 
 pub use counters::Counters;
@@ -259,10 +259,10 @@ impl Shared {
         }
     }
 
-    /// The lane in which a connection belongs. One whose verdict no longer holds is judged again in the common lane.
+    /// Where a connection belongs. One whose client must be verified again goes to the common lane.
     fn lane_of(&self, conn: &Conn) -> Lane {
         match &self.tls {
-            Some(tls) if conn.is_verified() && conn.is_judged(tls) => Lane::Kept,
+            Some(tls) if conn.is_verified() && conn.is_client_current(tls) => Lane::Kept,
             _ => Lane::Common,
         }
     }

@@ -10,7 +10,7 @@ use super::operator::Binary;
 use super::token::{self, Token, TokenKind};
 use super::types::{self, Type};
 use super::{Error, shown};
-use crate::nearest::nearest;
+use crate::spelling::nearest;
 
 /// Nested brackets, conditions and signs: a test goes this deep on a thread with 2 MiB of stack, without optimisation.
 const NESTING_MAX: usize = 64;

@@ -96,7 +96,7 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Namespace {
-    /// Objects with a planned poll cycle.
+    /// Objects with a poll cycle to come.
     expected: usize,
     lanes: HashMap<Arc<str>, Lane>,
     /// Servers with waiting questions, by class.
@@ -136,7 +136,7 @@ impl Shares {
         self.flights.len()
     }
 
-    /// Records that an object of the namespace has a planned poll cycle.
+    /// An object of the namespace has a poll cycle to come.
     pub(super) fn expect(&mut self, namespace: &Arc<str>) {
         self.namespaces.entry(Arc::clone(namespace)).or_default().expected += 1;
     }

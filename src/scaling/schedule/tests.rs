@@ -22,7 +22,7 @@ fn query(server: &str, query: &str) -> Query {
 
 #[test]
 fn equal_questions_are_asked_once() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..5 {
         schedule.ask((of(&format!("n{n}"), n), 0), &query("a", "up"), None, T0);
     }
@@ -42,7 +42,7 @@ fn equal_questions_are_asked_once() {
 
 #[test]
 fn who_is_forgotten_gets_no_answer_and_leaves_no_trace() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..3 {
         schedule.ask((key(n), 0), &query("a", "up"), None, T0);
         schedule.ask((key(n), 1), &query("b", &format!("q{n}")), None, T0);
@@ -65,7 +65,7 @@ fn who_is_forgotten_gets_no_answer_and_leaves_no_trace() {
 
 #[test]
 fn an_answer_to_a_removed_object_finds_nobody() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     schedule.plan(&key(1), T0);
     schedule.ask((key(1), 0), &query("a", "up"), None, T0);
     let jobs = schedule.dispatch(UnixMillis(5));
@@ -77,7 +77,7 @@ fn an_answer_to_a_removed_object_finds_nobody() {
 
 #[test]
 fn a_server_is_tried_before_it_is_trusted() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..50 {
         schedule.ask((key(n), 0), &query("hangs", &format!("q{n}")), None, T0);
     }
@@ -100,7 +100,7 @@ fn a_server_is_tried_before_it_is_trusted() {
 
 #[test]
 fn an_object_has_its_share_of_a_prompt_server() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     schedule.ask((key(1), 0), &query("a", "up"), None, T0);
     let first = schedule.dispatch(T0);
     schedule.finish(first[0].id, PROMPT, T0);
@@ -116,7 +116,7 @@ fn an_object_has_its_share_of_a_prompt_server() {
 #[test]
 fn a_tenant_whose_servers_all_hang_keeps_nobody_waiting() {
     for objects in [1, 100] {
-        let mut schedule = Schedule::new(8, Limits::default());
+        let mut schedule = Schedule::new(8, Limits::default(), false);
         let bad = |n: usize| (of("tenant", n % objects), u16::try_from(n).unwrap());
         // The first questions of that tenant are queued before any others.
         for n in 0..100 {
@@ -145,7 +145,7 @@ fn a_tenant_whose_servers_all_hang_keeps_nobody_waiting() {
 /// The same, but each of the servers has answered well just before.
 #[test]
 fn servers_that_begin_to_hang_together_take_half() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     let ask_all = |schedule: &mut Schedule, namespace: &str, round: usize| {
         for n in 0..100 {
             let server = format!("{namespace}{n}");
@@ -177,7 +177,7 @@ fn servers_that_begin_to_hang_together_take_half() {
 
 #[test]
 fn a_neighbour_in_the_same_namespace_goes_on() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..100 {
         schedule.ask((key(1), n), &query(&format!("hangs{n}"), "q"), None, T0);
     }
@@ -193,7 +193,7 @@ fn a_neighbour_in_the_same_namespace_goes_on() {
 
 #[test]
 fn nobody_makes_a_server_slow_for_others() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     schedule.plan(&of("shop", 1), T0);
     schedule.plan(&of("tenant", 1), T0);
     schedule.ask((of("shop", 1), 0), &query("shared", "up"), None, T0);
@@ -213,7 +213,7 @@ fn nobody_makes_a_server_slow_for_others() {
 
 #[test]
 fn a_question_that_waits_behind_ones_share_waits_at_anothers_place_too() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..10 {
         schedule.ask((of("tenant", 1), n), &query("shared", &format!("q{n}")), None, T0);
     }
@@ -228,7 +228,7 @@ fn a_question_that_waits_behind_ones_share_waits_at_anothers_place_too() {
 
 #[test]
 fn a_job_that_lost_its_subscribers_says_nothing_of_its_server() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     schedule.ask((key(1), 0), &query("hangs", "q"), None, T0);
     let first = schedule.dispatch(T0);
     schedule.finish(first[0].id, Conduct::Troubled, T0);
@@ -244,7 +244,7 @@ fn a_job_that_lost_its_subscribers_says_nothing_of_its_server() {
 
 #[test]
 fn namespaces_servers_and_objects_take_turns() {
-    let mut schedule = Schedule::new(1, Limits::default());
+    let mut schedule = Schedule::new(1, Limits::default(), false);
     for n in 0..3 {
         schedule.ask((of("a", 1), n), &query("s", &format!("a1-{n}")), None, T0);
         schedule.ask((of("a", 2), n), &query("s", &format!("a2-{n}")), None, T0);
@@ -262,7 +262,7 @@ fn namespaces_servers_and_objects_take_turns() {
 
 #[test]
 fn what_is_known_of_servers_goes_with_the_namespace_and_has_a_bound() {
-    let mut schedule = Schedule::new(8, Limits::default());
+    let mut schedule = Schedule::new(8, Limits::default(), false);
     schedule.plan(&key(1), T0);
     for n in 0..5_000 {
         schedule.ask((key(1), 0), &query(&format!("s{n}"), "q"), None, T0);
@@ -280,7 +280,7 @@ fn bounds_hold_under_any_order() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let threads = random.usize(1..10);
-        let mut schedule = Schedule::new(threads, Limits::default());
+        let mut schedule = Schedule::new(threads, Limits::default(), false);
         let mut flying = Vec::new();
         let key = |random: &mut fastrand::Rng| of(&format!("n{}", random.u8(0..3)), random.usize(0..7));
         for step in 0..300 {
@@ -325,8 +325,8 @@ fn bounds_hold_under_any_order() {
 }
 
 #[test]
-fn rounds_come_due_in_order_and_can_move() {
-    let mut schedule = Schedule::new(1, Limits::default());
+fn poll_cycles_come_due_in_order_and_can_move() {
+    let mut schedule = Schedule::new(1, Limits::default(), false);
     schedule.plan(&key(1), UnixMillis(20));
     schedule.plan(&key(2), UnixMillis(10));
     schedule.plan(&key(1), UnixMillis(5));
@@ -350,14 +350,15 @@ fn the_grid_is_steady_and_spread() {
     }
     // A poll that is late keeps the phase.
     assert_eq!(next_on_grid(UnixMillis(at.0 + 900), interval, phase).0, at.0 + 30_000);
-    let phases: BTreeSet<_> =
-        (0..100).map(|n| super::phase(&query("a", &format!("q{n}")), interval).as_secs()).collect();
+    let mut schedule = grouping(8);
+    (0..100).for_each(|n| schedule.register(&key(n), Some((&query("a", &format!("q{n}")), false))));
+    let phases: BTreeSet<_> = (0..100).map(|n| schedule.phase(&key(n), interval).as_secs()).collect();
     assert!(phases.len() > 20, "{phases:?}");
 }
 
 /// Returns a schedule with a prompt server and `n` different questions for it.
 fn trusted(limits: Limits, n: usize) -> Schedule {
-    let mut schedule = Schedule::new(8, limits);
+    let mut schedule = Schedule::new(8, limits, false);
     schedule.ask((key(0), 0), &query("a", "first"), None, T0);
     let first = schedule.dispatch(T0);
     schedule.finish(first[0].id, PROMPT, T0);
@@ -425,4 +426,134 @@ fn a_server_that_asks_for_rest_has_it_of_the_tenant_that_it_told() {
     schedule.ask((key(1), 1), &query("a", "again"), None, at(121));
     assert_eq!(schedule.dispatch(at(180)).len(), 0);
     assert_eq!(schedule.dispatch(at(181)).len(), 1);
+}
+
+fn of_service(service: &str) -> Query {
+    query("a", &format!("sum(rate(m{{service=\"{service}\"}}[1m]))"))
+}
+
+fn grouping(threads: usize) -> Schedule {
+    Schedule::new(threads, Limits::default(), true)
+}
+
+fn service(n: usize) -> (ObjectKey, u16) {
+    (of(&format!("n{}", n % 7), n), 0)
+}
+
+#[test]
+fn queries_that_one_can_answer_are_asked_as_one() {
+    let mut schedule = grouping(8);
+    for n in 0..250 {
+        schedule.ask(service(n), &of_service(&format!("s{n}")), None, T0);
+    }
+    schedule.ask((key(999), 0), &query("a", "up"), None, T0);
+    schedule.ask((key(998), 0), &query("b", "sum(rate(m{service=\"s1\"}[1m]))"), None, T0);
+    let (mut asked, mut answered) = (0, Vec::new());
+    for now in 0..9 {
+        for job in schedule.dispatch(UnixMillis(now)) {
+            asked += 1;
+            let members = schedule.members(job.id);
+            if let Some(group) = &job.group {
+                assert_eq!(group.members.len(), members.len());
+                assert!(group.members.len() <= 100 && group.query.contains("sum by (service) (rate("), "{group:?}");
+            }
+            for id in members {
+                let finished = schedule.finish(id, PROMPT, UnixMillis(now)).unwrap();
+                assert_eq!(finished.begun_at, UnixMillis(now));
+                answered.extend(finished.subscribers);
+            }
+            schedule.check();
+        }
+    }
+    assert_eq!(asked, 3 + 2);
+    answered.sort();
+    answered.dedup();
+    assert_eq!(answered.len(), 252);
+    assert!(schedule.jobs.is_empty() && schedule.families.is_empty() && schedule.groups.is_empty());
+    assert_eq!(schedule.load(), (0, 0));
+}
+
+#[test]
+fn an_answer_that_cannot_be_split_has_each_asked_singly() {
+    let mut schedule = grouping(8);
+    let ask = |schedule: &mut Schedule| {
+        for n in 0..4 {
+            schedule.ask(service(n), &of_service(&format!("s{n}")), None, T0);
+        }
+    };
+    ask(&mut schedule);
+    let first = schedule.dispatch(T0);
+    assert_eq!((first.len(), schedule.load()), (1, (0, 1)));
+    // One that loses interest while the question is out waits for nothing afterwards.
+    schedule.forget(&service(2).0);
+    schedule.ask_singly(first[0].id, PROMPT, T0);
+    let mut singles = Vec::new();
+    for _ in 0..9 {
+        for job in schedule.dispatch(T0) {
+            assert!(job.group.is_none());
+            singles.extend(schedule.finish(job.id, PROMPT, T0).unwrap().subscribers);
+        }
+    }
+    singles.sort();
+    let mut expected = vec![service(0), service(1), service(3)];
+    expected.sort();
+    assert_eq!(singles, expected);
+    // For an hour.
+    ask(&mut schedule);
+    assert!(schedule.dispatch(UnixMillis(3_599_000)).iter().all(|job| job.group.is_none()));
+    let mut schedule = grouping(8);
+    ask(&mut schedule);
+    let first = schedule.dispatch(T0);
+    schedule.ask_singly(first[0].id, PROMPT, T0);
+    assert_eq!(schedule.dispatch(UnixMillis(3_600_001))[0].group.as_ref().unwrap().members.len(), 4);
+}
+
+#[test]
+fn only_equal_questions_to_one_server_are_grouped() {
+    let with = |change: fn(&mut crate::scaling::model::PrometheusSource), service: &str| {
+        let mut source = prometheus(&format!("sum(m{{service=\"{service}\"}})"));
+        change(&mut source);
+        Query::Prometheus(Arc::new(source))
+    };
+    for change in [
+        (|source| source.server_address = "http://other".to_owned())
+            as fn(&mut crate::scaling::model::PrometheusSource),
+        |source| source.namespace = Some("tenant".to_owned()),
+        |source| source.accepts_partial = true,
+        |source| source.timeout = Some(Duration::from_secs(1)),
+        |source| source.query = "sum(m{service=\"b\",x=\"1\"})".to_owned(),
+        |source| source.query = "sum(m{service=\"b\"} )".to_owned(),
+    ] {
+        let mut schedule = grouping(8);
+        schedule.ask((key(1), 0), &with(|_| {}, "a"), None, T0);
+        schedule.ask((of("b", 2), 0), &with(change, "b"), None, T0);
+        let jobs = schedule.dispatch(T0);
+        assert!(jobs.iter().all(|job| job.group.is_none()), "{jobs:?}");
+    }
+    let mut schedule = Schedule::new(8, Limits::default(), false);
+    schedule.ask((key(1), 0), &of_service("a"), None, T0);
+    schedule.ask((of("b", 2), 0), &of_service("b"), None, T0);
+    assert!(schedule.dispatch(T0).iter().all(|job| job.group.is_none()), "not wanted");
+}
+
+#[test]
+fn what_can_be_asked_as_one_falls_due_together() {
+    let mut schedule = grouping(8);
+    let interval = Duration::from_secs(30);
+    let phases = |schedule: &Schedule| -> BTreeSet<Duration> {
+        (0..20).map(|n| schedule.phase(&service(n).0, interval)).collect()
+    };
+    for n in 0..20 {
+        schedule.register(&service(n).0, Some((&of_service(&format!("s{n}")), false)));
+    }
+    assert_eq!(phases(&schedule).len(), 1);
+    // Where it does not work, and with credentials of their own, they are spread.
+    for n in 0..20 {
+        schedule.register(&service(n).0, Some((&of_service(&format!("s{n}")), true)));
+    }
+    assert!(phases(&schedule).len() > 15);
+    for n in 0..20 {
+        schedule.forget(&service(n).0);
+    }
+    assert!(schedule.registered.is_empty() && schedule.sizes.is_empty());
 }

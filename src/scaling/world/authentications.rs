@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::work::{AuthenticationLookup, Work};
+use super::work::{AuthenticationLookup, Work, unindex};
 use super::{AuthenticationWrite, World};
 use crate::scaling::event::{
     Answer, AuthenticationRead, Command, ErrorClass, PollError, Write, WriteError, WriteKind, WriteOk,
@@ -97,12 +97,7 @@ impl World {
         let old: Vec<AuthenticationKey> = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         let new = spec.map(used).unwrap_or_default();
         for gone in old.iter().filter(|old| !new.contains(old)) {
-            if let Some(users) = self.objects.by_authentication.get_mut(gone) {
-                users.remove(key);
-                if users.is_empty() {
-                    self.objects.by_authentication.remove(gone);
-                }
-            }
+            unindex(&mut self.objects.by_authentication, gone, key);
             self.sync_authentication(gone, now);
         }
         for used in new {
@@ -234,8 +229,8 @@ impl World {
 }
 
 impl Object {
-    /// Returns true while a trigger's authentication is being read, because no watch has shown it: a watch may be
-    /// behind, so only the API server's answer can be an error. The trigger's poll cycle waits for it.
+    /// True while the authentication of a trigger is being read, because no watch has shown it: a watch may be behind,
+    /// and only the API server's word is worth an error. The trigger's poll cycle waits for it.
     pub(super) fn awaits_authentication(&mut self, trigger: &Trigger, work: &mut Work<'_>) -> bool {
         let Some(reference) = &trigger.authentication else {
             return false;
@@ -255,7 +250,7 @@ impl Object {
 
     /// Continues with a trigger whose authentication has been read.
     fn ask_after_read(&mut self, index: u16, failure: Option<PollError>, work: &mut Work<'_>) {
-        let is_awaited = self.round.as_ref().is_some_and(|round| round.waiting.contains(&index));
+        let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waiting.contains(&index));
         let Some(definition) = self.loop_definition.clone().filter(|_| is_awaited) else {
             return;
         };

@@ -1,11 +1,13 @@
 //! The deletion of a ScaledObject: restores what has to be restored, then removes the finalizer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::work::Work;
+use crate::scaling::decision::Decision;
 use crate::scaling::event::{ScaleTarget, WriteKind};
 use crate::scaling::model::FINALIZERS;
-use crate::scaling::object::{Object, Scaling, Target, Verdict};
+use crate::scaling::object::{Object, Target, Verdict};
 use crate::scaling::reason::Reason;
 
 /// Attempts to restore before the object may go, since a target that cannot be scaled must not block a deletion.
@@ -41,10 +43,7 @@ impl Object {
         };
         // The HPA would undo it, so it is deleted first, rather than left to the garbage collector.
         if let Some(hpa) = work.facts.hpa_of(self) {
-            let (name, uid, going) = (hpa.name.clone(), hpa.uid.clone(), hpa.deletion_requested);
-            if !going {
-                self.write(WriteKind::DeleteHpa { name, uid }, work);
-            }
+            self.delete_hpa(hpa, work);
             return false;
         }
         let target = self.resolve_target(work);
@@ -58,8 +57,7 @@ impl Object {
                 let is_sent =
                     self.write(WriteKind::Scale { target: ScaleTarget { gvkr, name }, from, to: original }, work);
                 if is_sent {
-                    self.scaling =
-                        Some(Scaling { reason: Reason::Restored, from, to: original, touch_last_active: false });
+                    self.scaling = Some(Arc::new(Decision::new(Reason::Restored, from, original)));
                 }
                 false
             }

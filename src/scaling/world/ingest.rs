@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
-use super::work::Work;
+use super::work::{Work, unindex};
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Seen, TargetErrorKind, TargetRead,
+    Answer, Command, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split, TargetErrorKind,
+    TargetRead, WatchEvent,
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
@@ -50,23 +51,22 @@ impl World {
         self.restored.extend(states.into_iter().map(|state| (state.key.clone(), state)));
     }
 
-    fn scaled_object(&mut self, group: ApiGroup, seen: Seen<Box<ScaledObject>>, now: UnixMillis) {
+    fn scaled_object(&mut self, group: ApiGroup, seen: WatchEvent<Box<ScaledObject>>, now: UnixMillis) {
         let Some(list) = self.facts.lists.objects.get_mut(&group) else {
             return;
         };
         match seen {
-            Seen::ListStart { scope } => list.start(scope),
-            Seen::Listed(spec) => {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed(spec) | WatchEvent::Changed(spec) => {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
-            Seen::Changed(spec) => {
-                list.listed(&spec.key.namespace, &spec.key.name);
-                self.object_seen(*spec, now);
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, .. } => {
+                self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
             }
-            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.object_gone(&ObjectKey::new(group, &namespace, &name), now),
-            Seen::ListEnd { scope } => {
+            WatchEvent::ListEnd { scope } => {
                 let known = self.objects.keys().into_iter().filter(|key| key.group == group);
                 let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
                 for (namespace, name) in gone {
@@ -118,10 +118,10 @@ impl World {
         }
         let hpa = hpa_id(&object.spec);
         self.with(&key, |object, work| object.record_definition(work));
-        if let Some((.., old)) = &before
-            && *old != hpa
+        if let Some((.., Some(old))) = &before
+            && hpa.as_ref() != Some(old)
         {
-            self.unindex_hpa_name(old.as_ref(), &key);
+            unindex(&mut self.objects.by_hpa_name, old, &key);
         }
         if let Some(hpa) = hpa {
             self.objects.by_hpa_name.entry(hpa).or_default().insert(key.clone());
@@ -146,32 +146,17 @@ impl World {
         if object.is_starved {
             self.outbox.starved.retain(|waiting| waiting != key);
         }
-        self.unindex_hpa_name(hpa_id(&object.spec).as_ref(), key);
-        let target = object.target_id.clone();
-        self.unindex_target(&target, key);
-        self.mark_target(&target);
-        self.outbox.push(crate::scaling::event::Command::Publish(key.clone(), None));
+        if let Some(id) = hpa_id(&object.spec) {
+            unindex(&mut self.objects.by_hpa_name, &id, key);
+        }
+        self.unindex_target(&object.target_id, key);
+        self.outbox.push(Command::Publish(key.clone(), None));
         self.outbox.record(Record::Removed { at: now, object: key.clone() });
     }
 
-    fn unindex_hpa_name(&mut self, id: Option<&HpaId>, key: &ObjectKey) {
-        let Some(id) = id else { return };
-        if let Some(keys) = self.objects.by_hpa_name.get_mut(id) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.objects.by_hpa_name.remove(id);
-            }
-        }
-    }
-
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
-        if let Some(keys) = self.objects.by_target.get_mut(target) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.objects.by_target.remove(target);
-            }
-        }
-        // Objects that waited for this target may get it now.
+        unindex(&mut self.objects.by_target, target, key);
+        // Those that waited behind it may be first now.
         self.mark_target(target);
     }
 
@@ -185,22 +170,23 @@ impl World {
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
     }
 
-    fn hpa(&mut self, seen: Seen<Box<ObservedHpa>>, now: UnixMillis) {
+    fn hpa(&mut self, seen: WatchEvent<Box<ObservedHpa>>, now: UnixMillis) {
         match seen {
-            Seen::ListStart { scope } => self.facts.lists.hpas.start(scope),
-            Seen::Listed(hpa) => {
-                // A list is authoritative, whatever was recorded before.
+            WatchEvent::ListStart { scope } => self.facts.lists.hpas.start(scope),
+            WatchEvent::Listed(hpa) => {
+                // A list is right, whatever was thought before.
                 self.facts.gone_hpas.retain(|uid| *uid != hpa.uid);
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Changed(hpa) => {
+            WatchEvent::Changed(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
-            Seen::Unreadable { namespace, name } => self.facts.lists.hpas.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, uid } => self.hpa_gone(&HpaId { namespace, name }, &uid),
-            Seen::ListEnd { scope } => {
+            WatchEvent::Unreadable(object) => self.facts.lists.hpas.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, uid } => self.hpa_gone(&HpaId { namespace, name }, &uid),
+            WatchEvent::ListEnd { scope } => {
                 let known = self.facts.hpas.keys().map(|id| (id.namespace.as_str(), id.name.as_str()));
                 for (namespace, name) in self.facts.lists.hpas.end(&scope, known) {
                     self.hpa_gone(&HpaId { namespace, name }, "");
@@ -294,36 +280,27 @@ impl World {
 
     fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
         let target = TargetId::of(&hpa.namespace, &hpa.target);
-        if let Some(names) = self.facts.hpas_by_target.get_mut(&target) {
-            names.remove(&hpa.name);
-            if names.is_empty() {
-                self.facts.hpas_by_target.remove(&target);
-            }
-        }
-        if let Some(OwnerRef { uid, .. }) = &hpa.controller
-            && let Some(names) = self.facts.hpas_by_owner.get_mut(uid)
-        {
-            names.remove(&hpa.name);
-            if names.is_empty() {
-                self.facts.hpas_by_owner.remove(uid);
-            }
+        unindex(&mut self.facts.hpas_by_target, &target, &hpa.name);
+        if let Some(OwnerRef { uid, .. }) = &hpa.controller {
+            unindex(&mut self.facts.hpas_by_owner, uid, &hpa.name);
         }
         self.mark_hpa(hpa);
     }
 
-    fn workload(&mut self, gvkr: &Gvkr, seen: Seen<Workload>) {
+    fn workload(&mut self, gvkr: &Gvkr, seen: WatchEvent<Workload>) {
         let Some(list) = self.facts.lists.workloads.get_mut(gvkr) else {
             return;
         };
         match seen {
-            Seen::ListStart { scope } => list.start(scope),
-            Seen::Listed(workload) | Seen::Changed(workload) => {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed(workload) | WatchEvent::Changed(workload) => {
                 list.listed(&workload.namespace, &workload.name);
                 self.workload_seen(gvkr, workload);
             }
-            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
-            Seen::ListEnd { scope } => {
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
+            WatchEvent::ListEnd { scope } => {
                 let known = self.facts.workloads.iter().filter(|(_, (kind, _))| kind == gvkr);
                 let known = known.map(|(_, (_, workload))| (workload.namespace.as_str(), workload.name.as_str()));
                 let gone = list.end(&scope, known);
@@ -372,7 +349,7 @@ impl World {
         &mut self,
         group: ApiGroup,
         kind: AuthenticationKind,
-        seen: Seen<Box<Authentication>>,
+        seen: WatchEvent<Box<Authentication>>,
         now: UnixMillis,
     ) {
         let Some(list) = self.facts.lists.authentications.get_mut(&(group, kind)) else {
@@ -380,14 +357,15 @@ impl World {
         };
         let key = |namespace: String, name: String| AuthenticationKey { group, kind, namespace, name };
         match seen {
-            Seen::ListStart { scope } => list.start(scope),
-            Seen::Listed(seen) | Seen::Changed(seen) => {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed(seen) | WatchEvent::Changed(seen) => {
                 list.listed(&seen.key.namespace, &seen.key.name);
                 self.authentication_seen(*seen, now);
             }
-            Seen::Unreadable { namespace, name } => list.unreadable(&namespace, &name),
-            Seen::Gone { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
-            Seen::ListEnd { scope } => {
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
+            WatchEvent::ListEnd { scope } => {
                 let known = self.facts.authentications.keys().filter(|key| key.group == group && key.kind == kind);
                 let gone = list.end(&scope, known.map(|key| (key.namespace.as_str(), key.name.as_str())));
                 for (namespace, name) in gone {
@@ -411,12 +389,29 @@ impl World {
         self.outbox.dirty.insert(key.clone());
         self.with(&key, |object, work| {
             object.reconsider(work);
-            object.round_progressed(work);
+            object.poll_cycle_progressed(work);
         });
     }
 
     fn polled(&mut self, done: &PollDone, now: UnixMillis) {
-        let Some(finished) = self.schedule.finish(done.id, conduct(done), now) else {
+        match &done.split {
+            Some(Split::Singly) => self.schedule.ask_singly(done.id, conduct(done), now),
+            Some(Split::Each(answers)) => {
+                self.schedule.members(done.id);
+                for (id, answer) in answers {
+                    self.answered(*id, answer, done, now);
+                }
+            }
+            None => {
+                for id in self.schedule.members(done.id) {
+                    self.answered(id, &done.answer, done, now);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, answer: &Answer, done: &PollDone, now: UnixMillis) {
+        let Some(finished) = self.schedule.finish(id, conduct(done), now) else {
             return;
         };
         let is_from_before = self.woke_at.is_some_and(|at| finished.begun_at < at);
@@ -425,7 +420,7 @@ impl World {
             if is_from_before {
                 self.with(&key, |object, work| object.ask_anew(index, work));
             } else {
-                self.with(&key, |object, work| object.answered(index, &done.answer, asked_at, done.latency, work));
+                self.with(&key, |object, work| object.answered(index, answer, asked_at, done.latency, work));
             }
         }
     }
@@ -439,7 +434,7 @@ impl Object {
         let is_old = std::mem::take(&mut self.is_target_read_old);
         // The object has another target by now, or the target has changed since.
         if self.spec.target != read.target || (is_old && !is_shown) {
-            let is_awaited = self.round.as_ref().is_some_and(|round| round.waits_for_target);
+            let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waits_for_target);
             if self.target == Target::Reading || is_awaited {
                 self.read_target(work);
             }
@@ -484,8 +479,8 @@ impl Object {
                 work.outbox.wake(&self.spec.key, retry_at);
             }
         }
-        if let Some(round) = &mut self.round {
-            round.waits_for_target = false;
+        if let Some(poll_cycle) = &mut self.poll_cycle {
+            poll_cycle.waits_for_target = false;
         }
         let found = match &self.target {
             Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), workload.clone())),
@@ -515,11 +510,11 @@ impl Object {
 
     fn pods_counted(&mut self, ready: Result<u32, String>, work: &mut Work<'_>) {
         self.ready_pods = Some(ready);
-        if let Some(round) = &mut self.round {
-            round.waits_for_pods = false;
+        if let Some(poll_cycle) = &mut self.poll_cycle {
+            poll_cycle.waits_for_pods = false;
         }
         self.reconsider(work);
-        self.round_progressed(work);
+        self.poll_cycle_progressed(work);
     }
 
     fn metric_read(&mut self, work: &mut Work<'_>) {
@@ -527,7 +522,7 @@ impl Object {
             return;
         };
         let follows = self.definition().is_some_and(|d| d.triggers.iter().any(needs_fresh_polls));
-        // A cycle that is planned for earlier is soon enough; a later one is moved forward.
+        // An earlier poll cycle in the calendar serves as well; a later one is superseded.
         if follows && work.schedule.planned(&self.spec.key).is_some_and(|planned| planned > poll_at) {
             work.schedule.plan(&self.spec.key, poll_at);
         }
@@ -537,6 +532,9 @@ impl Object {
 /// Returns what a poll shows about its server.
 fn conduct(done: &PollDone) -> Conduct {
     let took = done.asked_after.saturating_add(done.latency);
+    if let Some(rest) = done.rest {
+        return Conduct::Overloaded(rest);
+    }
     match &done.answer {
         Answer::Failed(error) if error.class.is_server_trouble() => Conduct::Troubled,
         // Nothing was sent, and finding that out took little time.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::watched_workloads;
+use crate::scaling::event::UnreadableObject;
 use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
 
 /// Bookkeeping for one watched kind: `(namespace, name)` per scope.
@@ -48,12 +49,11 @@ impl ListTracker {
         }
     }
 
-    /// Records an object that exists but cannot be read.
-    pub(super) fn unreadable(&mut self, namespace: &str, name: &str) {
-        if name.is_empty() {
+    pub(super) fn unreadable(&mut self, object: &UnreadableObject) {
+        if object.name.is_empty() {
             self.listing.values_mut().for_each(|listing| listing.has_nameless = true);
         } else {
-            self.listed(namespace, name);
+            self.listed(&object.namespace, &object.name);
         }
     }
 
@@ -90,13 +90,13 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn new(namespaces: &[String]) -> Self {
         let new = || ListTracker::new(namespaces);
-        let groups = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo];
         let kind = AuthenticationKind::TriggerAuthentication;
-        let mut authentications: BTreeMap<_, _> = groups.into_iter().map(|group| ((group, kind), new())).collect();
+        let mut authentications: BTreeMap<_, _> =
+            ApiGroup::ALL.into_iter().map(|group| ((group, kind), new())).collect();
         let cluster = (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication);
         authentications.insert(cluster, ListTracker::cluster_scoped());
         Self {
-            objects: groups.into_iter().map(|group| (group, new())).collect(),
+            objects: ApiGroup::ALL.into_iter().map(|group| (group, new())).collect(),
             hpas: new(),
             workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
             authentications,
@@ -134,12 +134,17 @@ mod tests {
     #[test]
     fn what_a_list_shows_and_nobody_can_read_is_not_gone() {
         let known = || [("a", "1"), ("a", "2")].into_iter();
+        let unreadable = |namespace: &str, name: &str| UnreadableObject {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            error: String::new(),
+        };
         let mut tracker = ListTracker::new(&[]);
         tracker.start(String::new());
-        tracker.unreadable("a", "1");
+        tracker.unreadable(&unreadable("a", "1"));
         assert_eq!(tracker.end("", known()), [("a".to_owned(), "2".to_owned())]);
         tracker.start(String::new());
-        tracker.unreadable("", "");
+        tracker.unreadable(&unreadable("", ""));
         assert_eq!(tracker.end("", known()), [], "it may be any of them");
         assert!(tracker.is_complete());
         tracker.start(String::new());

@@ -39,8 +39,10 @@ use work::{Facts, Objects, Outbox, Work};
 pub struct Settings {
     /// Workers that query metric servers.
     pub poll_threads: usize,
-    /// The limits of each Prometheus.
+    /// The limits of each metric server.
     pub server_limits: Limits,
+    /// Whether queries that one query can answer are asked as one.
+    pub groups_queries: bool,
     /// Writes to the API server in flight. More would only hide which object is stuck; 32 are enough for a handful of
     /// writer threads.
     pub writes_max: usize,
@@ -109,7 +111,7 @@ impl World {
             objects: Objects::default(),
             facts: Facts::new(&settings.namespaces),
             pods: Selections::default(),
-            schedule: Schedule::new(settings.poll_threads, settings.server_limits),
+            schedule: Schedule::new(settings.poll_threads, settings.server_limits, settings.groups_queries),
             outbox: Outbox::new(settings.seed),
             settings,
             authentication_writes: HashMap::new(),
@@ -154,8 +156,8 @@ impl World {
                     self.sync_authentications_of(&key, now);
                 }
             }
-            // Only now, so that no poll cycle starts for an object that the event has stopped.
-            self.start_due_rounds(now);
+            // Only now, so that no poll cycle starts for an object that the news has stopped.
+            self.start_due_poll_cycles(now);
             if self.outbox.dirty.is_empty() && !self.feed_starved(now) {
                 break;
             }

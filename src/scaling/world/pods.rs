@@ -1,6 +1,6 @@
 //! Which pods must be counted for kubernetes-workload triggers, and what follows from their counts.
 //!
-//! The daemon counts them. A changed count takes effect at once, even between poll cycles.
+//! The counting itself happens outside. A change is taken in at once, between the poll cycles of an object.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Object {
         work.outbox.commands.extend(work.pods.want(&self.spec.key, &wanted));
     }
 
-    /// A new count answers the poll cycle that waits for it, and is evaluated at once if there is none.
+    /// Another count is an answer to the poll cycle that waits for it, and news to an object without one.
     fn recounted(&mut self, selection: &PodSelection, answer: &Answer, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

@@ -1,21 +1,21 @@
 //! One pass over an object's triggers, from falling due to the decision.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
 use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::composite::{self, Composite};
-use crate::scaling::decide::{Decision, Situation, decide};
+use crate::scaling::decide::decide;
+use crate::scaling::decision::{DecidedTrigger, Decision};
 use crate::scaling::event::{
-    Answer, Circumstances, Command, Credentials, DecidedTrigger, ErrorClass, KubeEvent, PollError, Record, ScaleTarget,
-    WriteKind,
+    Answer, Command, Credentials, ErrorClass, KubeEvent, PollError, Record, ScaleTarget, WriteKind,
 };
 use crate::scaling::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
-use crate::scaling::object::{Decided, Object, Round, Said, Scaling, Target, Verdict};
+use crate::scaling::object::{Object, PollCycle, Target, Verdict};
 use crate::scaling::reason::Reason;
-use crate::scaling::recommend::{self, Limit};
+use crate::scaling::recommend;
 use crate::scaling::schedule::next_on_grid;
 use crate::scaling::trigger::FallbackContext;
 
@@ -23,9 +23,9 @@ use crate::scaling::trigger::FallbackContext;
 const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
 
 impl World {
-    pub(super) fn start_due_rounds(&mut self, now: UnixMillis) {
+    pub(super) fn start_due_poll_cycles(&mut self, now: UnixMillis) {
         for (key, due_at) in self.schedule.take_due(now) {
-            self.with(&key, |object, work| object.start_round(due_at, work));
+            self.with(&key, |object, work| object.start_poll_cycle(due_at, work));
         }
     }
 
@@ -41,22 +41,22 @@ impl World {
 }
 
 impl Object {
-    fn start_round(&mut self, due_at: UnixMillis, work: &mut Work<'_>) {
+    fn start_poll_cycle(&mut self, due_at: UnixMillis, work: &mut Work<'_>) {
         let is_target_shown = work.facts.watched_target(self).is_some();
         let Some(definition) = self.loop_definition.clone() else {
             return;
         };
         let interval = definition.polling_interval;
-        let on_grid = next_on_grid(work.now, interval, self.phase);
+        let on_grid = next_on_grid(work.now, interval, work.schedule.phase(&self.spec.key, interval));
         // A window opens and shuts on the minute, not at the first poll after it.
         let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
             Source::Cron(window) => window.at(work.now).until,
             Source::Pods(_) | Source::Query(_) => None,
         });
         work.schedule.plan(&self.spec.key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
-        if let Some(round) = &mut self.round {
+        if let Some(poll_cycle) = &mut self.poll_cycle {
             // Rounds of one object never overlap; an over-long one is followed at once by the next.
-            round.again = true;
+            poll_cycle.again = true;
             return;
         }
         let counts_pods = definition.fallback.as_ref().is_some_and(|fallback| {
@@ -70,7 +70,7 @@ impl Object {
             _ => None,
         };
         let reads_target = !is_target_shown;
-        self.round = Some(Round {
+        self.poll_cycle = Some(PollCycle {
             waiting: definition.triggers.iter().map(|trigger| trigger.index).collect(),
             waits_for_target: reads_target,
             waits_for_pods: selector.is_some(),
@@ -100,7 +100,7 @@ impl Object {
             self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
         }
         if definition.is_resource_only() {
-            self.round_progressed(work);
+            self.poll_cycle_progressed(work);
         }
     }
 
@@ -127,7 +127,7 @@ impl Object {
         Credentials::of(&self.spec.key, trigger, |id| work.facts.authentications.get(id), target)
     }
 
-    /// One trigger of one object has an answer, whether its round waits for it or not.
+    /// One trigger of one object has an answer, whether its poll cycle waits for it or not.
     pub(super) fn answered(
         &mut self,
         index: u16,
@@ -142,16 +142,16 @@ impl Object {
         let Some(position) = definition.triggers.iter().position(|trigger| trigger.index == index) else {
             return;
         };
-        let is_awaited = self.round.as_mut().is_some_and(|round| round.waiting.remove(&index));
+        let is_awaited = self.poll_cycle.as_mut().is_some_and(|poll_cycle| poll_cycle.waiting.remove(&index));
         self.take_answer(position, answer, at, latency, work);
         if is_awaited {
-            self.round_progressed(work);
-        } else if self.round.is_none() {
-            // News between rounds; a round that is under way ends with the same look.
+            self.poll_cycle_progressed(work);
+        } else if self.poll_cycle.is_none() {
+            // News between poll cycles; a poll cycle that is under way ends with the same look.
             self.conclude(work);
         }
-        if self.round.is_some() {
-            // A round may be long, and the formula's result is as old as the oldest of its values.
+        if self.poll_cycle.is_some() {
+            // A poll cycle may be long, and the formula's result is as old as the oldest of its values.
             self.compose(work);
         }
         self.publish(work);
@@ -199,7 +199,7 @@ impl Object {
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
             state.reconsider(trigger, &definition, work.now, context);
         }
-        if self.round.is_none() {
+        if self.poll_cycle.is_none() {
             self.compose(work);
         }
         self.publish(work);
@@ -220,7 +220,7 @@ impl Object {
     }
 
     /// All triggers were answered: what the formula makes of it goes to readers and to the history.
-    fn compose_round(&mut self, work: &mut Work<'_>) {
+    fn record_composite(&mut self, work: &mut Work<'_>) {
         if !self.compose(work) {
             return;
         }
@@ -242,11 +242,11 @@ impl Object {
         });
     }
 
-    pub(super) fn round_progressed(&mut self, work: &mut Work<'_>) {
-        if !self.round.as_ref().is_some_and(Round::is_complete) {
+    pub(super) fn poll_cycle_progressed(&mut self, work: &mut Work<'_>) {
+        if !self.poll_cycle.as_ref().is_some_and(PollCycle::is_complete) {
             return;
         }
-        let again = self.round.take().is_some_and(|round| round.again);
+        let again = self.poll_cycle.take().is_some_and(|poll_cycle| poll_cycle.again);
         self.conclude(work);
         if again {
             work.schedule.plan(&self.spec.key, work.now);
@@ -256,9 +256,9 @@ impl Object {
     /// No answer is outstanding: what follows from those there are.
     pub(super) fn conclude(&mut self, work: &mut Work<'_>) {
         let is_good = self.verdict == Verdict::Good;
-        // Otherwise as soon as it is good again, since the next round may be far.
+        // Otherwise as soon as it is good again, since the next poll cycle may be far.
         self.redecide |= !is_good;
-        self.compose_round(work);
+        self.record_composite(work);
         self.report_troubles(work);
         if is_good {
             self.decide(work);
@@ -274,141 +274,76 @@ impl Object {
         if std::mem::replace(&mut self.recorded.fallback, active) == active {
             return;
         }
-        if active {
-            self.emit_normal(
-                "ScaledObjectFallbackActivated",
-                "ActivateFallback",
-                "ScaledObject fallback is active",
-                work,
-            );
+        let (reason, action, note) = if active {
+            ("ScaledObjectFallbackActivated", "ActivateFallback", "ScaledObject fallback is active")
         } else {
-            self.emit_normal(
-                "ScaledObjectFallbackDeactivated",
-                "DeactivateFallback",
-                "ScaledObject fallback is no longer active",
-                work,
-            );
-        }
+            ("ScaledObjectFallbackDeactivated", "DeactivateFallback", "ScaledObject fallback is no longer active")
+        };
+        self.emit_normal(reason, action, note, work);
     }
 
     /// Decides from the last answers, and acts.
     pub(super) fn decide(&mut self, work: &mut Work<'_>) {
-        let Ok(definition) = self.spec.definition.clone().or_else(|_| paused_definition(self)) else {
+        let is_paused = self.spec.pause.is_full();
+        if self.definition().is_none() && !is_paused {
             return;
-        };
+        }
         if self.slots.scale.in_flight.is_some() {
             self.redecide = true;
             return;
         }
         self.redecide = false;
-        let is_answered = self.triggers.iter().all(|state| state.current.is_some())
-            && (self.composite.is_some() || definition.modifiers.is_none());
         let limit = self.age_limit(work.settings.query_timeout);
-        let mut readings = definition.triggers.iter().zip(&self.triggers);
-        let is_old = readings.any(|(trigger, state)| state.is_old(trigger, limit, work.now));
-        if (!is_answered || is_old) && !self.spec.pause.is_full() {
-            // Silence is not inactivity: the round that is under way will decide.
+        let is_current = self.definition().is_some_and(|definition| {
+            let mut readings = definition.triggers.iter().zip(&self.triggers);
+            self.triggers.iter().all(|state| state.current.is_some())
+                && (self.composite.is_some() || definition.modifiers.is_none())
+                && !readings.any(|(trigger, state)| state.is_old(trigger, limit, work.now))
+        });
+        if !is_current && !is_paused {
+            // Silence is not inactivity: the poll cycle that is under way will decide.
             return;
         }
         // Nobody saw the activity end that another process, or the one before a restart, wrote down. It may have lasted
         // until now, and a cooldown that begins too late harms less than one that has ended too early.
-        if self.decided.is_none() && !self.spec.pause.is_full() && self.is_active_in_status() {
+        if self.decision.is_none() && !is_paused && self.is_active_in_status() {
             self.last_active_at = self.last_active_at.max(Some(work.now));
         }
-        let triggers = decided_triggers(self, self.target.replicas().unwrap_or(0));
-        let active_metrics: Vec<String> = if definition.is_resource_only() {
-            // Nobody could ever say that they are active again: they always are.
-            definition.resource_triggers.iter().map(|trigger| trigger.kind.clone()).collect()
-        } else {
-            triggers.iter().filter(|trigger| trigger.active).map(|trigger| trigger.metric_name.to_string()).collect()
-        };
         let current = match (&self.target, &self.target_unreadable) {
             (Target::Found { .. }, Some(message)) => Err(message.as_str()),
             (Target::Found { workload, .. }, None) => Ok(workload.replicas),
             (Target::Failed { message, .. }, _) => Err(message.as_str()),
             (Target::Unknown | Target::Reading, _) => Err("not read yet"),
         };
-        let from = current.unwrap_or(0);
-        let decision = decide(
-            &Situation {
-                definition: &definition,
-                pause: &self.spec.pause,
-                force_activation: self.spec.force_activation,
-                created_at: self.spec.created_at,
-                last_active_at: self.last_active_at,
-                current,
-                is_active: !active_metrics.is_empty(),
-                is_error: triggers.iter().any(|trigger| trigger.error.is_some()),
-                awaits_fallback: definition.fallback.is_some()
-                    && self.triggers.iter().any(|state| state.error().is_some()),
-                active_metrics: &active_metrics,
-            },
-            work.now,
-        );
-        self.record_decision(&decision, from, triggers, work);
-        self.act(decision, from, work);
-    }
-
-    fn record_decision(&mut self, decision: &Decision, from: u32, triggers: Vec<DecidedTrigger>, work: &mut Work<'_>) {
-        let to = decision.scale_to.unwrap_or(from);
-        let said = Said {
-            reason: decision.reason.id(),
-            from,
-            to,
-            pause: self.spec.pause.clone(),
-            force_activation: self.spec.force_activation,
-            cooldown_until: decision.cooldown_until,
-            fallback: triggers.iter().map(|trigger| trigger.fallback).collect(),
-            absent: triggers
-                .iter()
-                .map(|trigger| trigger.absence.as_ref().map(|absence| absence.missing.clone()))
-                .collect(),
-        };
+        let decision = Arc::new(decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now));
         // A pause says nothing of the triggers: what was last known of them stays.
-        if !self.spec.pause.is_full() {
-            let decided = Some(Decided {
-                ready: decision.ready.clone(),
-                active: decision.active.clone(),
-                activity: activity(&triggers),
-            });
-            self.is_settled &= self.decided == decided;
-            self.decided = decided;
+        if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {
+            self.is_settled = false;
+            self.decision = Some(Arc::clone(&decision));
         }
-        // A state that lasts is one decision; its samples tell the rest.
-        if self.recorded.decision.as_ref() == Some(&said) && decision.scale_to.is_none() {
-            return;
+        // A state that lasts is one decision; its samples show the rest.
+        let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
+        if !is_repeated || decision.from != decision.to {
+            self.recorded.decision = Some(Arc::clone(&decision));
+            let (at, object) = (work.now, self.spec.key.clone());
+            work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
         }
-        self.recorded.decision = Some(said);
-        let circumstances = Box::new(circumstances(self, decision, &triggers));
-        work.outbox.record(Record::Decision {
-            at: work.now,
-            object: self.spec.key.clone(),
-            reason: decision.reason.clone(),
-            from,
-            to,
-            triggers,
-            circumstances,
-        });
+        self.act(decision, work);
     }
 
-    fn act(&mut self, decision: Decision, from: u32, work: &mut Work<'_>) {
-        match (decision.scale_to, self.target.gvkr().cloned()) {
-            (Some(to), Some(gvkr)) => {
+    fn act(&mut self, decision: Arc<Decision>, work: &mut Work<'_>) {
+        let (from, to) = (decision.from, decision.to);
+        match self.target.gvkr().cloned() {
+            Some(gvkr) if from != to => {
                 let target = ScaleTarget { gvkr, name: self.spec.target.name.clone() };
-                let is_sent = self.write(WriteKind::Scale { target, from, to }, work);
-                if is_sent {
+                if self.write(WriteKind::Scale { target, from, to }, work) {
                     self.recorded.scaled = Some((work.now, to));
-                    self.scaling = Some(Scaling {
-                        reason: decision.reason,
-                        from,
-                        to,
-                        touch_last_active: decision.touch_last_active,
-                    });
+                    self.scaling = Some(decision);
                 } else {
                     self.redecide = true;
                 }
             }
-            _ if decision.touch_last_active => self.touch_last_active(work),
+            _ if decision.renews_cooldown() => self.touch_last_active(work),
             _ => self.record_last_active(true, work),
         }
     }
@@ -436,13 +371,13 @@ impl Object {
 }
 
 /// KEDA's event about a scale that was carried out, or that failed.
-pub(super) fn scale_event(object: &Object, scaling: &Scaling, failed: bool) -> Option<KubeEvent> {
+pub(super) fn scale_event(object: &Object, decision: &Decision, failed: bool) -> Option<KubeEvent> {
     let kind = object.target.gvkr().map(|gvkr| gvkr.kind_text()).unwrap_or_default();
     let what = format!("{kind} {}/{}", object.spec.key.namespace, object.spec.target.name);
-    let (from, to) = (scaling.from, scaling.to);
+    let (from, to) = (decision.from, decision.to);
     let normal = |reason, action, note: String| Some(KubeEvent::normal(object.reference(), reason, action, note));
     let warning = |reason, action, note: String| Some(KubeEvent::warning(object.reference(), reason, action, note));
-    match (&scaling.reason, failed) {
+    match (&decision.reason, failed) {
         (Reason::Activated { metrics }, false) => normal(
             "KEDAScaleTargetActivated",
             "ScaleUp",
@@ -468,16 +403,17 @@ pub(super) fn scale_event(object: &Object, scaling: &Scaling, failed: bool) -> O
     }
 }
 
-/// Those of the triggers, and of what the formula made of them, which alone can be active then. `replicas` run.
-fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
+/// Those of the triggers, and of what the formula made of them, which alone can be active then.
+fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
     let Some(definition) = &object.loop_definition else {
         return Vec::new();
     };
+    let replicas = object.target.replicas().unwrap_or(0);
     let modifiers = definition.modifiers.as_ref();
     let states = definition.triggers.iter().zip(&object.triggers);
     let behavior = definition.behavior.as_ref();
     let triggers = states.map(|(trigger, state)| DecidedTrigger {
-        metric_name: std::sync::Arc::clone(&trigger.metric_name),
+        metric_name: Arc::clone(&trigger.metric_name),
         value: state.value(),
         active: modifiers.is_none() && state.is_active(trigger),
         error: state.error().map(|error| error.message.clone()),
@@ -509,69 +445,4 @@ fn decided_triggers(object: &Object, replicas: u32) -> Vec<DecidedTrigger> {
         formula: Some(composite::with_numbers(definition, modifiers, &object.triggers)),
     });
     triggers.chain(composite).collect()
-}
-
-/// What the status says of each trigger; the composite metric is none.
-fn activity(triggers: &[DecidedTrigger]) -> BTreeMap<String, bool> {
-    let of_triggers = triggers.iter().filter(|trigger| trigger.formula.is_none());
-    of_triggers.map(|trigger| (trigger.metric_name.to_string(), trigger.active)).collect()
-}
-
-fn circumstances(object: &Object, decision: &Decision, triggers: &[DecidedTrigger]) -> Circumstances {
-    let definition = object.definition();
-    let max = definition.map(|definition| definition.max_replicas);
-    let min = definition.map_or(0, crate::scaling::model::Definition::min);
-    // Nobody is asked during a full pause, so what was last known proposes nothing.
-    let proposals = triggers.iter().filter_map(|trigger| trigger.proposal);
-    let highest = proposals.max_by_key(|proposal| proposal.replicas).filter(|_| !object.spec.pause.is_full());
-    let limited_by = match &decision.reason {
-        Reason::CoolingDown { .. } => Some(Limit::Cooldown),
-        Reason::InitialCooldown { .. } => Some(Limit::InitialCooldown),
-        Reason::Paused | Reason::PausedAtReplicas | Reason::ScaleInPaused | Reason::ScaleOutPaused => {
-            Some(Limit::Pause)
-        }
-        Reason::HeldOnError => Some(Limit::Error),
-        Reason::WaitingForFallback => Some(Limit::FallbackThreshold),
-        Reason::Active | Reason::ActiveByAnnotation | Reason::ActiveWithErrors => match highest {
-            Some(highest) if max.is_some_and(|max| highest.replicas > max) => Some(Limit::Max),
-            Some(highest) if highest.replicas < min.max(1) => Some(Limit::Min),
-            Some(highest) if highest.is_tolerated() => Some(Limit::Tolerance),
-            _ => None,
-        },
-        _ => None,
-    };
-    Circumstances {
-        min,
-        max,
-        idle: definition.and_then(|definition| definition.idle_replicas),
-        pause: object.spec.pause.clone(),
-        force_activation: object.spec.force_activation,
-        cooldown_until: decision.cooldown_until,
-        proposal: highest.map(|highest| highest.replicas),
-        limited_by,
-    }
-}
-
-/// Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.
-fn paused_definition(object: &Object) -> Result<std::sync::Arc<crate::scaling::model::Definition>, ()> {
-    use crate::scaling::model::Definition;
-    if !object.spec.pause.is_full() {
-        return Err(());
-    }
-    Ok(std::sync::Arc::new(Definition {
-        polling_interval: Duration::from_secs(30),
-        cooldown_period: Duration::ZERO,
-        initial_cooldown_period: Duration::ZERO,
-        idle_replicas: None,
-        min_replicas: None,
-        max_replicas: 100,
-        fallback: None,
-        hpa_name: String::new(),
-        behavior: None,
-        modifiers: None,
-        triggers: Vec::new(),
-        resource_triggers: Vec::new(),
-        selector: (String::new(), String::new()),
-        excluded_labels: Vec::new(),
-    }))
 }

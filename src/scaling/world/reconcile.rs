@@ -154,8 +154,7 @@ impl Object {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
         }
         if let Some(hpa) = work.facts.hpa_of(self).filter(|hpa| !hpa.deletion_requested) {
-            let (name, uid) = (hpa.name.clone(), hpa.uid.clone());
-            self.write(WriteKind::DeleteHpa { name, uid }, work);
+            self.delete_hpa(hpa, work);
             return Verdict::Pending;
         }
         if let Some(Err(text)) = &self.spec.pause.replicas {
@@ -186,7 +185,15 @@ impl Object {
         Verdict::Paused
     }
 
-    /// Ensures that the HPA is as desired, or being written.
+    /// Deletes an HPA, unless it is going already.
+    pub(super) fn delete_hpa(&mut self, hpa: &ObservedHpa, work: &mut Work<'_>) {
+        if !hpa.deletion_requested {
+            let (name, uid) = (hpa.name.clone(), hpa.uid.clone());
+            self.write(WriteKind::DeleteHpa { name, uid }, work);
+        }
+    }
+
+    /// The HPA is as it should be, or on its way.
     fn ensure_hpa(&mut self, work: &mut Work<'_>) -> Verdict {
         let (Some(definition), Some(gvkr)) = (self.definition(), self.target.gvkr()) else {
             return Verdict::Pending;
@@ -196,10 +203,7 @@ impl Object {
         let me = Owner::of(&self.spec);
         // The HPA was renamed: the old one is deleted first, since two on one target would disable each other.
         if let Some(old) = work.facts.misnamed_hpa(self) {
-            let (name, uid, going) = (old.name.clone(), old.uid.clone(), old.deletion_requested);
-            if !going {
-                self.write(WriteKind::DeleteHpa { name, uid }, work);
-            }
+            self.delete_hpa(old, work);
             return Verdict::Pending;
         }
         let is_news = self.hpa_refusal.as_ref().is_some_and(|refusal| *refusal.desired != desired);
@@ -274,7 +278,7 @@ impl Object {
         kept.is_some_and(|kept| kept.stands(desired, found))
     }
 
-    /// Acts on a verdict: starts or stops the loop, and reports changes.
+    /// Acts on a verdict: starts and stops the loop, reports what changed.
     fn settle(&mut self, verdict: Verdict, work: &mut Work<'_>) {
         let generation = self.spec.generation;
         let was_running = self.loop_generation;
@@ -329,6 +333,10 @@ impl Object {
         kinds.sort_unstable();
         // Polls of an earlier generation do not answer those of this one.
         work.schedule.forget(&self.spec.key);
+        let queries = self.definition().map(|definition| definition.triggers.as_slice()).unwrap_or_default();
+        let first =
+            queries.iter().find_map(|trigger| Some((trigger.source.query()?, trigger.authentication.is_some())));
+        work.schedule.register(&self.spec.key, first);
         self.select_pods(work);
         work.schedule.plan(&self.spec.key, work.now);
         self.listen(work);
@@ -409,7 +417,7 @@ impl Object {
         let since = *self.status_dirty_since.get_or_insert(work.now);
         let settled = match self.verdict {
             Verdict::Pending => false,
-            Verdict::Good => self.decided.is_some() && self.scaling.is_none(),
+            Verdict::Good => self.decision.is_some() && self.scaling.is_none(),
             Verdict::Paused => self.scaling.is_none(),
             Verdict::Failed { .. } => true,
         };

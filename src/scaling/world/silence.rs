@@ -69,7 +69,7 @@ impl Object {
             if silent_at.is_none_or(|at| at > work.now) {
                 continue;
             }
-            // A poll cycle that waits for it continues without it.
+            // A poll cycle that waits for it goes on without it.
             self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
             let again = work.now.plus(definition.polling_interval.max(Duration::from_secs(1)));
             if let Some(state) = self.triggers.get_mut(position) {

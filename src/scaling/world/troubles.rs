@@ -8,12 +8,12 @@ use crate::scaling::object::Object;
 use crate::scaling::troubles;
 
 impl Object {
-    /// Reports each trigger's error once the poll cycle is complete and its fallback has been considered.
+    /// Emits each trigger's error once the poll cycle is complete and its fallback has been considered.
     pub(super) fn report_troubles(&mut self, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;
         };
-        let written = self.spec.status.conditions.iter().find(|c| c.kind == ConditionKind::TriggersHealthy);
+        let written = self.spec.status.condition(ConditionKind::TriggersHealthy);
         self.troubles.update(&definition, &self.triggers, self.composite.as_ref(), written, work.now);
         // An error that comes from a trigger has been reported as that trigger's.
         let error = self.composite.as_ref().and_then(Composite::error);

@@ -1,12 +1,14 @@
 //! What an object works with during its turn: facts to read, and an outbox for what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Settings;
 use super::lists::{ListTracker, Lists};
 use super::selections::Selections;
+use crate::random::Random;
 use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
@@ -24,7 +26,17 @@ pub(super) struct Objects {
     pub(super) by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
     /// By namespace and desired name of the HPA.
     pub(super) by_hpa_name: HashMap<HpaId, BTreeSet<ObjectKey>>,
-    pub(super) by_authentication: BTreeMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+    pub(super) by_authentication: HashMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+}
+
+/// Removes a value from an index, and its key with the last value.
+pub(super) fn unindex<K: Eq + Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
 }
 
 impl Objects {
@@ -201,7 +213,7 @@ pub(super) struct Outbox {
     pub(super) starved: VecDeque<ObjectKey>,
     /// Reads under way of authentications that no watch has shown.
     pub(super) authentication_reads: BTreeMap<AuthenticationKey, AuthenticationLookup>,
-    random: u64,
+    random: Random,
 }
 
 impl Outbox {
@@ -215,7 +227,7 @@ impl Outbox {
             next_write: 1,
             starved: VecDeque::new(),
             authentication_reads: BTreeMap::new(),
-            random: seed | 1,
+            random: Random::new(seed),
         }
     }
 
@@ -234,12 +246,8 @@ impl Outbox {
     /// Returns a delay that doubles from `base` up to `max`, varied by a fifth so that objects that failed at the same
     /// time are not retried at the same time.
     pub(super) fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
-        // Xorshift64 is random enough for that.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
         let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
-        wait * u32::try_from(80 + self.random % 41).unwrap_or(100) / 100
+        wait * self.random.between(80, 120) / 100
     }
 }
 

@@ -154,7 +154,7 @@ impl World {
         self.note_replicas(&id, &workload);
         self.outbox.record(Record::Action { at: now, object: key.clone(), from, to, error: None });
         let Some(scaling) = scaling else { return };
-        if scaling.touch_last_active {
+        if scaling.renews_cooldown() {
             self.with(key, |object, work| object.touch_last_active(work));
         }
         let event = self.objects.get(key).and_then(|object| scale_event(object, &scaling, false));

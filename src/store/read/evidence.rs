@@ -1,6 +1,6 @@
-//! What the history holds about one object around some moments.
+//! Reads what the history holds about one object around some moments.
 //!
-//! Owns which rows are read and how few; explaining them is [`crate::explain`]'s. Every read is by key.
+//! Owns which rows are read, and keeps them few; [`crate::explain`] explains them. Every read is by key.
 
 use std::collections::HashMap;
 
@@ -14,16 +14,16 @@ use crate::scaling::model::{ApiGroup, ConditionKind};
 use crate::store::chunk::SampleValue;
 use crate::store::sql::Sql;
 
-/// Of one list; the time limit of the reader comes first.
+/// Upper bound on the rows of one list; the reader's time limit usually comes first.
 const ROWS_MAX: usize = 100_000;
 
 /// Everything about one life of an object. Lists are oldest first.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    pub api_group: String,
+    pub group: Option<ApiGroup>,
     pub added_at: i64,
     pub removed_at: Option<i64>,
-    /// The stretches that were read, oldest first, apart from each other. What is missing within one never was.
+    /// The disjoint spans that were read, oldest first. Within a span nothing is left out.
     pub spans: Vec<Range>,
     pub definitions: Vec<DefinitionRow>,
     pub series: Vec<SeriesRow>,
@@ -34,18 +34,18 @@ pub struct Evidence {
     pub ready: Vec<ConditionRow>,
     /// Changes of the Paused condition.
     pub paused: Vec<ConditionRow>,
-    /// With the series that they are of.
+    /// Error periods, each with the id of its series.
     pub errors: Vec<(i64, ErrorRow)>,
-    /// By series.
+    /// Time and value, by series.
     pub samples: HashMap<i64, Vec<(i64, SampleValue)>>,
     pub runs: Vec<RunRow>,
-    /// Stretches of which the history lost something, of any object.
+    /// Periods in which the history lost records of any object.
     pub losses: Vec<LossRow>,
 }
 
 impl Snapshot<'_> {
-    /// What is known of the object that had this name (in this API group) last before `until`; `None` when there was
-    /// none. `since` is where the rows begin; without it, shortly before the last change of replicas.
+    /// Returns what is known of the last object of this name (in this API group) before `until`, or `None` if there was
+    /// none. Rows begin at `since`, or by default shortly before the last change of replicas.
     pub fn evidence(
         &self,
         namespace: &str,
@@ -59,7 +59,7 @@ impl Snapshot<'_> {
         let found = self.connection.query_row(Sql::ObjectAt.text(), names, |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get(3)?))
         });
-        let Some((id, api_group, added_at, removed_at)) = found.optional()? else { return Ok(None) };
+        let Some((id, name_of_group, added_at, removed_at)) = found.optional()? else { return Ok(None) };
         let around = |at| Range { from: at - around_ms, to: at + CHANGE_SETTLES_MS };
         let mut spans: Vec<Range> = match since {
             Some(since) => vec![Range { from: since, to: until }],
@@ -71,14 +71,14 @@ impl Snapshot<'_> {
         let scale_ins: Vec<i64> = self.all(Sql::ScaleIns, [id, until, SCALE_INS], |row| row.get(0))?;
         spans.extend(scale_ins.into_iter().map(around));
         let evidence = read(self, id, &apart(spans), until)?;
-        Ok(Some(Evidence { api_group, added_at, removed_at, ..evidence }))
+        Ok(Some(Evidence { group: ApiGroup::from_name(&name_of_group), added_at, removed_at, ..evidence }))
     }
 }
 
-/// So many scale-ins show what the HPA's stabilization window is.
+/// Number of scale-ins that show the HPA's stabilization window.
 const SCALE_INS: i64 = 3;
 
-/// Spans that overlap become one.
+/// Merges overlapping spans.
 fn apart(mut spans: Vec<Range>) -> Vec<Range> {
     spans.sort_by_key(|span| span.from);
     let mut found: Vec<Range> = Vec::new();
@@ -125,7 +125,7 @@ fn read(snapshot: &Snapshot<'_>, object: i64, spans: &[Range], until: i64) -> Fo
     })
 }
 
-/// The rows of all spans, each once, oldest first; those of one span come newest first.
+/// Returns the rows of all spans, each once, oldest first; `read` returns those of one span newest first.
 fn each<T: PartialEq>(
     spans: &[Range],
     mut read: impl FnMut(Range) -> Found<Vec<T>>,
@@ -140,7 +140,7 @@ fn each<T: PartialEq>(
     Ok(found)
 }
 
-/// All rows within a span and the newest before it, newest first. Without a bound: what is missing never was.
+/// Returns all rows within a span and the newest before it, newest first. Unbounded, so that nothing is left out.
 fn with_before<T>(span: Range, read: impl Fn(Range, usize) -> Found<Vec<T>>) -> Found<Vec<T>> {
     let mut found = read(span, usize::MAX)?;
     found.extend(read(Range { from: i64::MIN, to: span.from - 1 }, 1)?);

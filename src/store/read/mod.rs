@@ -1,7 +1,7 @@
-//! Reads the past: for plots and the page ([`Snapshot`]), and for explanations ([`Evidence`]).
+//! Reads the history: for plots and the page ([`Snapshot`]), and for explanations ([`Evidence`]).
 //!
-//! Owns which rows belong to a stretch of time, and one type for each kind of row. Everything is read from one snapshot
-//! within one deadline. What is made of it is for [`crate::history`] and [`crate::explain`].
+//! Owns which rows belong to a time range, and one type for each kind of row. All reads share one snapshot and one
+//! deadline. Interpreting the rows is up to [`crate::history`] and [`crate::explain`].
 
 mod evidence;
 mod row;
@@ -21,11 +21,11 @@ use super::error::Error;
 use super::reader::Reader;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
-/// Of reads within [`Reader::snapshot`]; the caller gets an [`Error`].
+/// Result of a read within [`Reader::snapshot`], which converts the error into an [`Error`].
 pub type Found<T> = Result<T, rusqlite::Error>;
 
 impl Reader {
-    /// The samples of one trigger since a time, oldest first.
+    /// Returns the samples of one trigger since a time, oldest first.
     ///
     /// # Errors
     /// When the file cannot be read in time.
@@ -49,13 +49,13 @@ impl Reader {
         })
     }
 
-    /// Reads as much as it likes from one snapshot, within one time limit.
+    /// Calls `read` with one snapshot, within one time limit.
     ///
     /// # Errors
     /// When the file cannot be read in time.
     pub fn snapshot<T>(&mut self, read: impl FnOnce(&Snapshot<'_>) -> Found<T>) -> Result<T, Error> {
         self.limited(|connection| {
-            // A transaction: packing moves samples from the head to a block.
+            // A transaction, since packing moves samples from the head to a block.
             let transaction = connection.unchecked_transaction()?;
             read(&Snapshot { connection: &transaction })
         })

@@ -1,4 +1,4 @@
-//! The rows of the past, one type for each table that is read.
+//! The rows of the history, one type for each table that is read.
 
 use rusqlite::Row;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::Found;
 use crate::scaling::attribution::Attribution;
 use crate::scaling::model::ObjectKey;
 
-/// A stretch of time in milliseconds since 1970, both ends included.
+/// A time range in milliseconds since 1970, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     pub from: i64,
@@ -22,24 +22,24 @@ pub struct ObjectRow {
     pub added_at: i64,
     pub removed_at: Option<i64>,
     pub generation: Option<i64>,
-    /// What is wrong with the definition in force.
+    /// What is wrong with the current definition.
     pub invalid: Option<String>,
     pub replicas: Option<u32>,
     pub last_active_at: Option<i64>,
 }
 
-/// Which objects, see [`Past::objects`].
+/// Which objects, see [`super::Snapshot::objects`].
 #[derive(Clone, Copy, Debug)]
 pub struct Listing<'q> {
-    /// What `NAMESPACE/NAME` contains.
+    /// A substring of `NAMESPACE/NAME`.
     pub text: &'q str,
-    /// The removed ones too.
+    /// Whether to include removed objects.
     pub removed: bool,
     pub limit: u32,
     pub offset: u32,
 }
 
-/// One life of an object: deleted and created anew it has another.
+/// One life of an object: an object that is deleted and recreated begins another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     pub id: i64,
@@ -47,7 +47,7 @@ pub struct Life {
     pub removed_at: Option<i64>,
 }
 
-/// A trigger as it was measured for a while.
+/// A trigger with a definition that was in force for a while.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesRow {
     pub id: i64,
@@ -77,11 +77,11 @@ pub struct ReplicaRow {
     pub actor: String,
     pub source: String,
     pub manager: Option<String>,
-    /// Who it was, in words.
+    /// Who changed the replicas, in words.
     pub by: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DecisionRow {
     pub at: i64,
     pub from: u32,
@@ -90,20 +90,18 @@ pub struct DecisionRow {
     pub detail: String,
     /// `done`, `failed: …`, `nothing to do` or `open`, as in `v_decision`.
     pub outcome: String,
-    /// What each trigger contributed.
+    /// Contribution of each trigger.
     pub triggers: serde_json::Value,
     #[serde(skip)]
     pub pause: Option<String>,
     #[serde(skip)]
     pub cooldown_until: Option<i64>,
-    #[serde(skip)]
-    pub limited_by: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ErrorRow {
     pub from: i64,
-    /// Last poll that ended so.
+    /// Last poll with this outcome.
     pub last_at: i64,
     /// `None` while it lasts.
     pub until: Option<i64>,
@@ -120,10 +118,13 @@ pub struct DefinitionRow {
     pub spec_json: String,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRow {
     pub version: String,
+    #[serde(rename = "from")]
     pub started_at: i64,
+    /// `None`: it runs, or it was killed (`lost`).
+    #[serde(rename = "until")]
     pub stopped_at: Option<i64>,
     /// `running`, `orderly` or `lost`.
     pub state: String,
@@ -165,7 +166,7 @@ pub(super) fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {
 
 pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
     let (from, to): (u32, u32) = (row.get(1)?, row.get(2)?);
-    let (acted, error): (Option<bool>, Option<String>) = (row.get(9)?, row.get(10)?);
+    let (acted, error): (Option<bool>, Option<String>) = (row.get(8)?, row.get(9)?);
     Ok(DecisionRow {
         at: row.get(0)?,
         from,
@@ -181,7 +182,6 @@ pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
         triggers: serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default(),
         pause: row.get(6)?,
         cooldown_until: row.get(7)?,
-        limited_by: row.get(8)?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Reads from one snapshot of the file: every list bounded, all of them fitting together.
+//! Reads from one consistent snapshot of the file; every list is bounded.
 
 use std::collections::HashMap;
 
@@ -10,26 +10,26 @@ use super::row::{
     RunRow, SeriesRow, condition_row, decision_row, definition_row, hpa_row, loss_row, replica_row,
 };
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
+use crate::store::block;
 use crate::store::chunk::{Point, SampleValue, unpack};
 use crate::store::rollup::{RolledUp, read_hour, read_minutes};
 use crate::store::sql::Sql;
-use crate::store::{block, rows};
 
-/// A snapshot of the file; all that is read through it fits together.
+/// A snapshot of the file; everything that is read through it is consistent.
 #[derive(Debug)]
 pub struct Snapshot<'c> {
     pub(super) connection: &'c Connection,
 }
 
 impl<'c> Snapshot<'c> {
-    /// Objects by name, the living first, and how many there are without the limit.
+    /// Returns objects by name, living ones first, and their number without the limit.
     pub fn objects(&self, listing: &Listing<'_>) -> Found<(Vec<ObjectRow>, usize)> {
         let mut statement = self.connection.prepare(Sql::ListObjects.text())?;
         let mut found = statement.query(params![listing.text, listing.removed, listing.limit, listing.offset])?;
         let (mut objects, mut total) = (Vec::new(), 0);
         while let Some(row) = found.next()? {
             total = usize::try_from(row.get::<_, i64>(10)?).unwrap_or(0);
-            let Some(group) = rows::group_from_name(row.get_ref(1)?.as_str()?) else { continue };
+            let Some(group) = ApiGroup::from_name(row.get_ref(1)?.as_str()?) else { continue };
             objects.push(ObjectRow {
                 id: row.get(0)?,
                 key: ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?),
@@ -44,7 +44,7 @@ impl<'c> Snapshot<'c> {
         Ok((objects, total))
     }
 
-    /// The lives of the object, oldest first; none when it was never seen.
+    /// Returns the lives of the object, oldest first; empty if it was never seen.
     pub fn lives(&self, key: &ObjectKey) -> Found<Vec<Life>> {
         let names = params![&*key.namespace, &*key.name, key.group.name()];
         self.all(Sql::FindObjects, names, |row| {
@@ -52,23 +52,23 @@ impl<'c> Snapshot<'c> {
         })
     }
 
-    /// Names of the objects that were ever seen, as `namespace/name`.
+    /// Returns the names of all objects ever seen, as `namespace/name`.
     pub fn object_names(&self) -> Found<Vec<String>> {
         self.all(Sql::ObjectNames, [], |row| row.get(0))
     }
 
-    /// The API groups in which an object of this name was seen.
+    /// Returns the API groups in which an object of this name was seen.
     pub fn groups(&self, namespace: &str, name: &str) -> Found<Vec<ApiGroup>> {
         let names: Vec<String> = self.all(Sql::FindGroups, params![namespace, name], |row| row.get(0))?;
-        Ok(names.iter().filter_map(|name| rows::group_from_name(name)).collect())
+        Ok(names.iter().filter_map(|name| ApiGroup::from_name(name)).collect())
     }
 
-    /// A condition as it was at a time.
+    /// Returns a condition as it was at a time.
     pub fn condition(&self, object: i64, kind: ConditionKind, at: i64) -> Found<Option<ConditionRow>> {
         Ok(self.condition_changes(object, kind, Range { from: i64::MIN, to: at }, 1)?.into_iter().next())
     }
 
-    /// Its changes, newest first.
+    /// Returns a condition's changes, newest first.
     pub fn condition_changes(
         &self,
         object: i64,
@@ -80,7 +80,7 @@ impl<'c> Snapshot<'c> {
         self.all(Sql::ConditionChanges, bounds, condition_row)
     }
 
-    /// What was measured in the range, by trigger, then by time.
+    /// Returns the series of the range, by trigger, then by time.
     pub fn series(&self, object: i64, range: Range) -> Found<Vec<SeriesRow>> {
         self.all(Sql::SeriesOfObject, params![object, range.from, range.to], |row| {
             Ok(SeriesRow {
@@ -97,8 +97,8 @@ impl<'c> Snapshot<'c> {
         })
     }
 
-    /// Reports every sample of the wanted series (by row, with what the caller knows it by) in the range, in no
-    /// order. The head is scanned once for all of them.
+    /// Reports every sample of the wanted series in the range, unordered. `wanted` maps a series' id to the number that
+    /// it is reported by. The head is scanned once for all of them.
     pub fn samples(
         &self,
         wanted: &HashMap<i64, usize>,
@@ -111,8 +111,8 @@ impl<'c> Snapshot<'c> {
         self.head(wanted, range, report)
     }
 
-    /// Reports the samples of one series that were packed, each with whether the roll-ups have it as well; of such
-    /// only those until `rolled_until`.
+    /// Reports the packed samples of one series, and for each whether the roll-ups include it; samples that they
+    /// include are reported only until `rolled_until`.
     pub fn packed(
         &self,
         series: i64,
@@ -125,7 +125,7 @@ impl<'c> Snapshot<'c> {
         while let Some(row) = found.next()? {
             let is_rolled = row.get(0)?;
             let until = if is_rolled { range.to.min(rolled_until) } else { range.to };
-            // What damage made unreadable is left out.
+            // A chunk that damage made unreadable is skipped.
             let _ = unpack(&block::read_chunk(row, 1)?, |Point { at_unix_ms, value, .. }| {
                 if (range.from..=until).contains(&at_unix_ms) {
                     report(at_unix_ms, value, is_rolled);
@@ -135,7 +135,7 @@ impl<'c> Snapshot<'c> {
         Ok(())
     }
 
-    /// Reports the samples of the wanted series that are not packed yet: no roll-up has them.
+    /// Reports the samples of the wanted series that are not packed yet, so that no roll-up includes them.
     pub fn head(
         &self,
         wanted: &HashMap<i64, usize>,
@@ -157,7 +157,7 @@ impl<'c> Snapshot<'c> {
         let mut statement = self.connection.prepare(Sql::MinutesBetween.text())?;
         let mut found = statement.query([series, range.from, range.to])?;
         while let Some(row) = found.next()? {
-            // As with samples.
+            // Unreadable rows are skipped, as for samples.
             let _ = read_minutes(row.get(0)?, row.get_ref(1)?.as_str()?, |rolled| {
                 if (range.from..=range.to).contains(&rolled.at) {
                     report(rolled);
@@ -167,17 +167,17 @@ impl<'c> Snapshot<'c> {
         Ok(())
     }
 
-    /// The roll-ups by hour of one series that begin in the range.
+    /// Returns the roll-ups by hour of one series that begin in the range.
     pub fn hours(&self, series: i64, range: Range) -> Found<Vec<RolledUp>> {
         self.all(Sql::HoursBetween, [series, range.from, range.to], read_hour)
     }
 
-    /// When the oldest roll-ups by minute and by hour begin, of whatever series.
+    /// Returns when the oldest roll-ups by minute and by hour begin, across all series.
     pub fn oldest_rolled_up(&self) -> Found<(Option<i64>, Option<i64>)> {
         self.connection.prepare(Sql::OldestRollUps.text())?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
-    /// The last change of replicas before a time.
+    /// Returns the last change of replicas before a time.
     pub fn replicas_before(&self, object: i64, at: i64) -> Found<Option<ReplicaRow>> {
         self.connection.prepare(Sql::ReplicasBefore.text())?.query_row([object, at], replica_row).optional()
     }
@@ -192,22 +192,22 @@ impl<'c> Snapshot<'c> {
         Ok(())
     }
 
-    /// Decisions, newest first.
+    /// Returns decisions, newest first.
     pub fn decisions(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<DecisionRow>> {
         self.all(Sql::DecisionsBetween, params![object, range.from, range.to, limit(rows_max)], decision_row)
     }
 
-    /// What the HPA's status said, newest first.
+    /// Returns observations of the HPA's status, newest first.
     pub fn hpas(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<HpaRow>> {
         self.all(Sql::HpasBetween, params![object, range.from, range.to, limit(rows_max)], hpa_row)
     }
 
-    /// Stretches of which the history lost something and that reach into the range, oldest first.
+    /// Returns the losses that overlap the range, oldest first.
     pub fn losses(&self, range: Range) -> Found<Vec<LossRow>> {
         self.all(Sql::LossesBetween, [range.from, range.to], loss_row)
     }
 
-    /// Error periods that reach into the range, newest first.
+    /// Returns the error periods that overlap the range, newest first.
     pub fn errors(&self, series: i64, range: Range, rows_max: usize) -> Found<Vec<ErrorRow>> {
         self.all(Sql::ErrorsBetween, params![series, range.from, range.to, limit(rows_max)], |row| {
             Ok(ErrorRow {
@@ -221,17 +221,17 @@ impl<'c> Snapshot<'c> {
         })
     }
 
-    /// Definitions in force in the range, newest first.
+    /// Returns the definitions in force in the range, newest first.
     pub fn definitions(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<DefinitionRow>> {
         self.all(Sql::DefinitionsBetween, params![object, range.from, range.to, limit(rows_max)], definition_row)
     }
 
-    /// The definition that the one from this time on replaced.
+    /// Returns the definition that the one from this time on replaced.
     pub fn definition_before(&self, object: i64, at: i64) -> Found<Option<DefinitionRow>> {
         self.connection.prepare(Sql::DefinitionBefore.text())?.query_row([object, at], definition_row).optional()
     }
 
-    /// Starts and stops of hpalite until a time, newest first.
+    /// Returns starts and stops of hpalite until a time, newest first.
     pub fn runs(&self, until: i64, rows_max: usize) -> Found<Vec<RunRow>> {
         self.all(Sql::ProcessRuns, params![until, limit(rows_max)], |row| {
             Ok(RunRow { version: row.get(0)?, started_at: row.get(1)?, stopped_at: row.get(2)?, state: row.get(3)? })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use crate::scaling::model::Pause;
 
 const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
@@ -19,7 +19,7 @@ pub(super) struct Annotations {
     pub(super) transfer_hpa_ownership: bool,
 }
 
-pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Report) -> Annotations {
+pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Diagnostics) -> Annotations {
     let mut flag = |name: &str| {
         let Some(text) = annotations.get(name) else {
             return false;
@@ -80,8 +80,8 @@ fn replicas(text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
 
-    fn read_one(name: &str, text: &str) -> (Annotations, Report) {
-        let mut report = Report::default();
+    fn read_one(name: &str, text: &str) -> (Annotations, Diagnostics) {
+        let mut report = Diagnostics::default();
         let annotations = BTreeMap::from([(name.to_owned(), text.to_owned())]);
         (read(&annotations, &mut report), report)
     }

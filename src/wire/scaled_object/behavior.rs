@@ -1,7 +1,7 @@
 //! `advanced.horizontalPodAutoscalerConfig`: the HPA's name and its behavior, with checks that the API server would
 //! otherwise make only when the HPA is written.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::quantity::canonical;
 use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, Step};
 
@@ -9,8 +9,8 @@ const STABILIZATION_SECONDS_MAX: i64 = 3600;
 const POLICY_PERIOD_SECONDS_MAX: i64 = 1800;
 const INT32_MAX: i64 = i32::MAX as i64;
 
-/// Returns `None` for an absent or empty behavior.
-pub(super) fn read(config: &Fields<'_>, report: &mut Report) -> Option<Behavior> {
+/// `None` for an absent or empty behavior.
+pub(super) fn read(config: &Fields<'_>, report: &mut Diagnostics) -> Option<Behavior> {
     let behavior = config.child("behavior", report);
     let read = Behavior {
         scale_up: rules(&behavior.child("scaleUp", report), report),
@@ -19,7 +19,7 @@ pub(super) fn read(config: &Fields<'_>, report: &mut Report) -> Option<Behavior>
     (read != Behavior::default()).then_some(read)
 }
 
-fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
+fn rules(fields: &Fields<'_>, report: &mut Diagnostics) -> Option<ScalingRules> {
     if !fields.is_present() {
         return None;
     }
@@ -45,7 +45,7 @@ fn rules(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingRules> {
     })
 }
 
-fn policy(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingPolicy> {
+fn policy(fields: &Fields<'_>, report: &mut Diagnostics) -> Option<ScalingPolicy> {
     let kind = fields.text("type", report);
     if !matches!(kind, Some("Pods" | "Percent")) {
         let message = kind.map_or("is missing".to_owned(), |text| format!("{} is no policy type", quoted(text)));
@@ -62,8 +62,8 @@ fn policy(fields: &Fields<'_>, report: &mut Report) -> Option<ScalingPolicy> {
     Some(ScalingPolicy { kind: kind?.to_owned(), value: value?, period_seconds: period_seconds? })
 }
 
-/// Reads a quantity, given as text or as a plain number, in the API server's canonical form.
-fn tolerance(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
+/// A quantity, which people write as text or as a plain number, spelled as the API server would.
+fn tolerance(fields: &Fields<'_>, report: &mut Diagnostics) -> Option<String> {
     let text = match fields.get("tolerance")? {
         serde_json::Value::Number(number) => number.to_string(),
         _ => fields.text("tolerance", report)?.to_owned(),

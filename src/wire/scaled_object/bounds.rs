@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::fields::{Fields, Report};
+use super::super::fields::{Diagnostics, Fields};
 use crate::scaling::model::{ApiGroup, Step};
 
 const INT32_MAX: i64 = i32::MAX as i64;
@@ -20,7 +20,7 @@ pub(super) struct Replicas {
     pub(super) max: u32,
 }
 
-pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Periods {
+pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Periods {
     let mut seconds = |name: &str, from: i64, default: u64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
         Duration::from_secs(given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(default))
@@ -36,7 +36,7 @@ pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -
     }
 }
 
-pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) -> Replicas {
+pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Replicas {
     let before = report.problems.len();
     let mut count = |name: &str, from: i64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
@@ -60,8 +60,8 @@ pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Report) 
     replicas
 }
 
-/// Compares the counts, worded as by KEDA, where an absent minimum is 0 and a given one at least 1.
-fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
+/// The comparisons with KEDA's words, whose minimum is 0 when absent and at least 1 when given.
+fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
     let min = replicas.min.map_or(0, |min| min.max(1));
     let max = replicas.max;
     if min > max {
@@ -92,8 +92,8 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
     }
 }
 
-/// Warns about settings that have no effect on this object.
-pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut Report) {
+/// Settings that can never matter to this object.
+pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
     if replicas.min.unwrap_or(0) > 0 && replicas.idle.is_none() {
         for name in ["cooldownPeriod", "initialCooldownPeriod"] {
             if spec.has(name) {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn problems(spec: &Value) -> Vec<String> {
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         let fields = Fields::new("spec", Some(spec), Step::BuildScalers, &mut report);
         replicas(ApiGroup::KedaSh, &fields, &mut report);
         assert!(report.problems.iter().all(|problem| problem.step == Step::ReplicaBounds));

@@ -1,6 +1,6 @@
 //! The spec of `keda.sh/v1alpha1`.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::metadata::Metadata;
 use super::super::names::is_dns_subdomain;
 use super::super::trigger;
@@ -12,14 +12,15 @@ const NAME_LABEL: &str = "scaledobject.keda.sh/name";
 /// Maximum length of a label's value, which both names become.
 const NAME_BYTES_MAX: usize = 63;
 
-pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
+pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnostics) -> Spec {
     let target = target(spec, report);
     let replicas = bounds::replicas(ApiGroup::KedaSh, spec, report);
     let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
     bounds::warn_useless(spec, &replicas, report);
     let advanced = spec.child("advanced", report);
     let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
-    let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, report);
+    let has_formula = modifiers::has_formula(spec);
+    let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, has_formula, report);
     if replicas.min.unwrap_or(0) == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
         report.warn(
             spec.path("minReplicaCount"),
@@ -31,7 +32,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     let hpa_name = hpa_name(metadata, &config, report);
     let behavior = behavior::read(&config, report);
     let modifiers = modifiers::read(spec, &advanced, report);
-    let fallback = fallback::read(spec, &triggers, modifiers::has_formula(spec), report);
+    let fallback = fallback::read(spec, &triggers, has_formula, report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,
@@ -57,7 +58,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     }
 }
 
-fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
+fn target(spec: &Fields<'_>, report: &mut Diagnostics) -> TargetRef {
     let fields = spec.child_at("scaleTargetRef", Step::Target, report);
     let name = fields.text("name", report).unwrap_or_default();
     if name.is_empty() && !fields.has("name") || fields.get("name").is_some_and(|name| name == "") {
@@ -89,7 +90,7 @@ fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
     }
 }
 
-fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Report) -> String {
+fn hpa_name(metadata: &Metadata, config: &Fields<'_>, report: &mut Diagnostics) -> String {
     let given = config.filled("name", report);
     let name = given.map_or_else(|| format!("keda-hpa-{}", metadata.name), str::to_owned);
     if metadata.name.len() > NAME_BYTES_MAX {

@@ -1,9 +1,9 @@
 //! `spec.fallback`: what to do while triggers fail.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::trigger::Triggers;
-use crate::nearest::nearest;
 use crate::scaling::model::{Fallback, FallbackBehavior, Step};
+use crate::spelling::nearest;
 
 const INT32_MAX: i64 = i32::MAX as i64;
 
@@ -20,7 +20,7 @@ pub(super) fn read(
     spec: &Fields<'_>,
     triggers: &Triggers<'_>,
     has_formula: bool,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<Fallback> {
     let fallback = spec.child("fallback", report);
     if !fallback.is_present() {
@@ -47,7 +47,7 @@ pub(super) fn read(
     Some(Fallback { failure_threshold: failure_threshold?, replicas: replicas?, behavior: behavior? })
 }
 
-fn behavior(fallback: &Fields<'_>, has_formula: bool, report: &mut Report) -> Option<FallbackBehavior> {
+fn behavior(fallback: &Fields<'_>, has_formula: bool, report: &mut Diagnostics) -> Option<FallbackBehavior> {
     let Some(text) = fallback.text("behavior", report) else {
         return Some(FallbackBehavior::Static);
     };

@@ -1,7 +1,7 @@
 //! The spec of `keda.k8s.io/v1alpha1`: objects of KEDA 1 are served beside the newer ones, so that a cluster can be
 //! migrated step by step.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::metadata::Metadata;
 use super::super::names::is_dns_subdomain;
 use super::super::trigger;
@@ -12,7 +12,7 @@ use crate::scaling::model::{ApiGroup, Definition, Step, TargetRef};
 const DEPLOYMENT_LABEL: &str = "deploymentName";
 const NAME_BYTES_MAX: usize = 63;
 
-pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) -> Spec {
+pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnostics) -> Spec {
     report.warn(
         "apiVersion",
         "keda.k8s.io/v1alpha1 is the API of KEDA 1",
@@ -22,7 +22,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     let replicas = bounds::replicas(ApiGroup::KedaK8sIo, spec, report);
     let periods = bounds::periods(ApiGroup::KedaK8sIo, spec, report);
     bounds::warn_useless(spec, &replicas, report);
-    let triggers = trigger::read_all(ApiGroup::KedaK8sIo, metadata, spec, report);
+    let triggers = trigger::read_all(ApiGroup::KedaK8sIo, metadata, spec, false, report);
     let definition = Definition {
         polling_interval: periods.polling_interval,
         cooldown_period: periods.cooldown_period,
@@ -48,7 +48,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Report) 
     }
 }
 
-fn target(spec: &Fields<'_>, report: &mut Report) -> TargetRef {
+fn target(spec: &Fields<'_>, report: &mut Diagnostics) -> TargetRef {
     let fields = spec.child_at("scaleTargetRef", Step::Target, report);
     let target = TargetRef {
         api_version: "apps/v1".to_owned(),

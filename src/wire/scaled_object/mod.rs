@@ -9,21 +9,21 @@ mod bounds;
 mod current;
 mod fallback;
 mod legacy;
-pub(in crate::wire) mod modifiers;
+mod modifiers;
 mod targets;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::fields::{Fields, Report, Warning};
+use super::fields::{Diagnostics, Fields, Warning};
 use super::metadata::{Metadata, Unreadable};
 use super::{mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
 
 /// The object, with warnings for its author.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ParsedObject {
     pub object: ScaledObject,
     pub warnings: Vec<Warning>,
     /// Multi-line fields with the line of the mistake and a mark below it.
@@ -52,9 +52,9 @@ pub fn from_slice(group: ApiGroup, json: &[u8]) -> Result<ScaledObject, Unreadab
 /// Like [`from_slice`], but from a parsed value, and with the warnings that `check` prints.
 ///
 /// # Errors
-/// If there is no `metadata.name`.
-pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreadable> {
-    let mut report = Report::default();
+/// When there is no `metadata.name`.
+pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Unreadable> {
+    let mut report = Diagnostics::default();
     let metadata = Metadata::take(&mut object, &mut report)?;
     let created_at = metadata.created_at();
     if object.get("spec").is_none_or(Value::is_null) {
@@ -70,8 +70,8 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
     let spec_json = mask::recorded(object.get("spec").unwrap_or(&Value::Null));
     let status = object.get("status").map(status::from_value).unwrap_or_default();
 
-    let Report { mut problems, warnings, excerpts } = report;
-    // If something is missing or has the wrong type as a whole, problems of its parts only follow from that.
+    let Diagnostics { mut problems, warnings, excerpts } = report;
+    // What a thing lacks that is missing or of the wrong type as a whole follows from that.
     let is_whole = |problem: &&Problem| {
         problem.field == "spec"
             || ["must be an object", "must be a list"].iter().any(|text| problem.message.starts_with(text))
@@ -104,7 +104,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<Reading, Unreada
         spec_json: spec_json.into(),
         status,
     };
-    Ok(Reading { object, warnings, excerpts })
+    Ok(ParsedObject { object, warnings, excerpts })
 }
 
 #[cfg(test)]

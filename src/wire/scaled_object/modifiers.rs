@@ -2,20 +2,20 @@
 
 use serde_json::Value;
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use crate::scaling::formula::Formula;
 use crate::scaling::hpa::composite_target_milli;
 use crate::scaling::model::{MetricType, Modifiers, Step};
 
-/// Returns whether there is a formula, valid or not, since other rules depend on it.
-pub(in crate::wire) fn has_formula(spec: &Fields<'_>) -> bool {
+/// Whether the triggers feed a formula, right or wrong: other rules depend on it.
+pub(super) fn has_formula(spec: &Fields<'_>) -> bool {
     let modifiers = spec.get("advanced").and_then(|advanced| advanced.get("scalingModifiers"));
     let formula = modifiers.and_then(|modifiers| modifiers.get("formula")).and_then(Value::as_str);
     formula.is_some_and(|formula| !formula.is_empty())
 }
 
-/// Returns `None` if nothing is set, as with `{}` and empty texts.
-pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Report) -> Option<Modifiers> {
+/// `None` when nothing is set, which `{}` and empty texts count as.
+pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Diagnostics) -> Option<Modifiers> {
     let fields = advanced.child("scalingModifiers", report);
     let formula = fields.filled("formula", report);
     let target = fields.filled("target", report);
@@ -78,16 +78,16 @@ pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Report
 
 /// Returns whether all triggers that a formula can read are counts independent of the number of replicas.
 fn counts_replicas_only(spec: &Fields<'_>) -> bool {
-    let triggers = spec.objects("triggers", &mut Report::default());
+    let triggers = spec.objects("triggers", &mut Diagnostics::default());
     let kinds = triggers.iter().filter_map(|trigger| trigger.get("type")?.as_str());
     let mut read = kinds.filter(|kind| !matches!(*kind, "cpu" | "memory")).peekable();
     read.peek().is_some() && read.all(|kind| matches!(kind, "cron" | "kubernetes-workload"))
 }
 
-/// Compiles the formula over the triggers that it can read: all except those that the HPA measures itself.
-fn compile(spec: &Fields<'_>, fields: &Fields<'_>, text: &str, report: &mut Report) -> Option<Formula> {
-    // Problems of the triggers themselves are reported where they are read.
-    let mut reported = Report::default();
+/// Compiles the formula over the triggers that it can read: all but those that the HPA measures itself.
+fn compile(spec: &Fields<'_>, fields: &Fields<'_>, text: &str, report: &mut Diagnostics) -> Option<Formula> {
+    // What is wrong with the triggers themselves has been reported where they are read.
+    let mut reported = Diagnostics::default();
     let mut names = Vec::new();
     let mut paths = Vec::new();
     for trigger in spec.objects("triggers", &mut reported) {

@@ -1,7 +1,7 @@
 //! Finds scale targets that cannot exist in any cluster: misspelt kinds of Kubernetes itself, of a wrong API version,
 //! or without replicas. A custom resource may have any name.
 
-use super::super::fields::{Fields, Report, quoted};
+use super::super::fields::{Diagnostics, Fields, quoted};
 use super::super::names::is_dns_subdomain;
 use crate::scaling::model::Step;
 
@@ -45,8 +45,8 @@ const GROUPS_WITHOUT_SCALE: &[&str] = &[
     "keda.k8s.io",
 ];
 
-/// Reports an impossible target: `api_version` and `kind` with defaults applied, `fields` of scaleTargetRef.
-pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: &mut Report) {
+/// Reports a target that cannot be: `api_version` and `kind` with their defaults, `fields` those of scaleTargetRef.
+pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: &mut Diagnostics) {
     let mut problem = |field: &str, message: String, fix: String| {
         report.problem(Step::Target, fields.path(field), message, fix);
     };
@@ -145,8 +145,8 @@ fn scalable_fix() -> String {
     format!("name a {} or a custom resource with a scale subresource", one_of())
 }
 
-/// Reports a name that no object can have. `what` says of which object it is.
-pub(super) fn check_name(fields: &Fields<'_>, field: &str, name: &str, report: &mut Report) {
+/// Reports a name that no object can have. `what` is whose name it is.
+pub(super) fn check_name(fields: &Fields<'_>, field: &str, name: &str, report: &mut Diagnostics) {
     if !name.is_empty() && !is_dns_subdomain(name) {
         report.problem(
             Step::Target,
@@ -214,7 +214,7 @@ mod tests {
                     reference[name] = json!(value);
                 }
             }
-            let mut report = Report::default();
+            let mut report = Diagnostics::default();
             let fields = Fields::new("r", Some(&reference), Step::Target, &mut report);
             check(&fields, api_version.unwrap_or("apps/v1"), kind.unwrap_or("Deployment"), &mut report);
             let found: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

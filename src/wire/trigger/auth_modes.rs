@@ -1,9 +1,9 @@
 //! `authModes`: how a trigger authenticates to its server. Knows no trigger type.
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::Context;
-use crate::nearest::nearest;
 use crate::scaling::model::{AuthMode, Step};
+use crate::spelling::nearest;
 
 const NAMES: &[(&str, AuthMode)] = &[
     ("apiKey", AuthMode::ApiKey),
@@ -14,8 +14,8 @@ const NAMES: &[(&str, AuthMode)] = &[
     ("oauth", AuthMode::OAuth),
 ];
 
-/// Reads the modes, which must be `known` to the trigger type; `None` if a problem was reported.
-pub(super) fn read(context: &Context<'_>, known: &[AuthMode], report: &mut Report) -> Option<Vec<AuthMode>> {
+/// The modes that are written, all of them `known` to the type; `None` when a problem was reported.
+pub(super) fn read(context: &Context<'_>, known: &[AuthMode], report: &mut Diagnostics) -> Option<Vec<AuthMode>> {
     let parameters = &context.parameters;
     let name = if parameters.get("authModes").is_some() { "authModes" } else { "authMode" };
     let Some(text) = parameters.get(name) else {

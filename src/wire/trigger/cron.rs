@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::parameters::Parameters;
 use super::{
     Context, External, Parsed, Row, TriggerType, expression, external_metric_type, normalized, zone_names, zones,
@@ -35,7 +35,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
     parse,
 };
 
-fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
     let zone = timezone(parameters, report);
     let start = recurrence(parameters, "start", "always", zone.as_ref(), report);
@@ -60,9 +60,9 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     }))
 }
 
-/// The metric is always per replica: the wanted count does not fall as replicas are added, so an HPA that read it as a
-/// Value would multiply its replicas at each sync, up to the maximum.
-fn metric_type(context: &Context<'_>, report: &mut Report) -> Option<MetricType> {
+/// Always per replica: the count of replicas that is wanted does not fall as replicas come, so that an HPA that took it
+/// for a Value would multiply its replicas by it at each look, up to the maximum.
+fn metric_type(context: &Context<'_>, report: &mut Diagnostics) -> Option<MetricType> {
     let written = external_metric_type(context, report)?;
     if written == MetricType::Value && !context.feeds_formula {
         report.warn(
@@ -74,13 +74,13 @@ fn metric_type(context: &Context<'_>, report: &mut Report) -> Option<MetricType>
     Some(MetricType::AverageValue)
 }
 
-fn timezone(parameters: &Parameters, report: &mut Report) -> Option<Arc<Zone>> {
+fn timezone(parameters: &Parameters, report: &mut Diagnostics) -> Option<Arc<Zone>> {
     let name = parameters.required("timezone", "write the name of a time zone, e.g. \"Europe/Berlin\"", report)?;
     find_zone(parameters, "timezone", name, report)
 }
 
-/// KEDA accepts any name and fails at each poll; here a wrong one is reported immediately.
-fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut Report) -> Option<Arc<Zone>> {
+/// KEDA takes any name and fails at each poll; a wrong one is told at once here.
+fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut Diagnostics) -> Option<Arc<Zone>> {
     let zone = zones::find(name);
     if zone.is_none() {
         let message = format!("{} is no time zone", quoted(name));
@@ -95,7 +95,7 @@ fn recurrence(
     name: &str,
     active_if_never: &str,
     zone: Option<&Arc<Zone>>,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<Recurrence> {
     let text = parameters.required(name, "write a cron expression such as \"0 8 * * mon-fri\"", report)?;
     let (own_zone, expression) = match expression::parse(text) {
@@ -117,7 +117,7 @@ fn recurrence(
     Some(recurrence)
 }
 
-fn desired_replicas(parameters: &Parameters, report: &mut Report) -> Option<u32> {
+fn desired_replicas(parameters: &Parameters, report: &mut Diagnostics) -> Option<u32> {
     const FIX: &str = "write how many replicas to run from start to end, e.g. \"5\"";
     let text = parameters.required("desiredReplicas", FIX, report)?;
     let message = match text.parse::<u32>() {

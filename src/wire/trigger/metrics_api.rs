@@ -1,18 +1,17 @@
 //! The `metrics-api` trigger: a number in the answer of any HTTP API.
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::super::mask;
-use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, normalized, target};
 use crate::formats::exposition::Selector;
 use crate::formats::path::{self, Path};
 use crate::formats::url::Url;
-use crate::nearest::nearest;
 use crate::scaling::model::{
     AggregationFunction, ApiGroup, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, Query,
     ServiceAggregation, Source, Step,
 };
+use crate::spelling::nearest;
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "metrics-api",
@@ -90,7 +89,7 @@ const FUNCTIONS: &[(&str, AggregationFunction)] = &[
 
 const PLACES: &[(&str, ApiKeyPlace)] = &[("header", ApiKeyPlace::Header), ("query", ApiKeyPlace::Query)];
 
-fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     use AuthMode::{Basic, Bearer, Tls};
     let parameters = &context.parameters;
     if context.group == ApiGroup::KedaK8sIo {
@@ -135,24 +134,20 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     }))
 }
 
-/// KEDA accepts any text and fails at each poll; here a broken URL is reported immediately.
-fn url(parameters: &Parameters, report: &mut Report) -> Option<(String, Url)> {
+/// KEDA takes any text and fails at each poll; a broken URL is told at once here.
+fn url(parameters: &Parameters, report: &mut Diagnostics) -> Option<(String, Url)> {
     const FIX: &str = "write a URL such as \"http://api.shop:8080/stats\"";
     let text = parameters.required("url", FIX, report)?;
-    let base = text.split(['?', '#']).next().unwrap_or_default();
-    let blank = text.contains(char::is_whitespace).then_some("contains a blank");
-    let reason = match check_base_url(base) {
-        Err(reason) => reason,
-        Ok(()) => match (blank, Url::parse(text)) {
-            (None, Some(url)) => return Some((text.to_owned(), url)),
-            (reason, _) => reason.unwrap_or("is not a URL"),
-        },
-    };
-    parameters.problem("url", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
-    None
+    match Url::parse(text) {
+        Ok(url) => Some((text.to_owned(), url)),
+        Err(reason) => {
+            parameters.problem("url", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
+            None
+        }
+    }
 }
 
-fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Report) -> Option<String> {
+fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write where the number is in the answer, e.g. \"stats.tasks\"";
     let text = parameters.required("valueLocation", FIX, report)?;
     let result = match format {
@@ -186,7 +181,7 @@ fn one_of<T: Copy>(
     parameters: &Parameters,
     name: &str,
     choices: &[(&str, T)],
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Result<Option<T>, ()> {
     let Some(text) = parameters.get(name) else {
         return Ok(None);
@@ -200,7 +195,7 @@ fn one_of<T: Copy>(
     Err(())
 }
 
-fn api_key(context: &Context<'_>, modes: &[AuthMode], report: &mut Report) -> Option<ApiKey> {
+fn api_key(context: &Context<'_>, modes: &[AuthMode], report: &mut Diagnostics) -> Option<ApiKey> {
     let parameters = &context.parameters;
     let place = one_of(parameters, "method", PLACES, report);
     let given = |name| parameters.get(name).map(str::to_owned);
@@ -222,7 +217,7 @@ fn api_key(context: &Context<'_>, modes: &[AuthMode], report: &mut Report) -> Op
 fn aggregation(
     parameters: &Parameters,
     url: Option<&(String, Url)>,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Result<Option<ServiceAggregation>, ()> {
     let is_wanted = parameters.boolean("aggregateFromKubeServiceEndpoints", report);
     let function = one_of(parameters, "aggregationType", FUNCTIONS, report);
@@ -255,7 +250,7 @@ fn aggregation(
     }
 }
 
-fn warn_without_effect(context: &Context<'_>, report: &mut Report) {
+fn warn_without_effect(context: &Context<'_>, report: &mut Diagnostics) {
     let parameters = &context.parameters;
     for name in AUTHENTICATION_ONLY.iter().filter(|name| parameters.get(name).is_some()) {
         let message = "has no effect here: credentials come from a TriggerAuthentication only";

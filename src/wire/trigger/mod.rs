@@ -3,7 +3,6 @@
 //! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into the HPA's metric and
 //! the query, and has the rows of `k8s/triggers.md`. Everything that does not depend on the type is read here.
 
-mod address;
 mod auth_modes;
 mod catalog;
 mod cron;
@@ -25,14 +24,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::parameters::Parameters;
-use super::fields::{Fields, Report, describe, quoted, scalar_text};
+use super::fields::{Diagnostics, Fields, describe, quoted, scalar_text};
 use super::metadata::Metadata;
-use super::scaled_object::modifiers;
-use crate::nearest::nearest;
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,
 };
+use crate::spelling::nearest;
 
 /// One trigger type.
 pub(crate) struct TriggerType {
@@ -44,8 +42,8 @@ pub(crate) struct TriggerType {
     without_effect: &'static [&'static str],
     /// Whether `useCachedMetrics` has a meaning.
     can_be_cached: bool,
-    /// Reads what is specific to the type; `None` if a problem was reported.
-    parse: fn(&Context<'_>, &mut Report) -> Option<Parsed>,
+    /// What is particular to the type; `None` when a problem was reported.
+    parse: fn(&Context<'_>, &mut Diagnostics) -> Option<Parsed>,
 }
 
 /// A row of `k8s/triggers.md` with related parameters.
@@ -95,8 +93,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// For types without authentication.
-    fn warn_authentication_unused(&self, report: &mut Report) {
+    /// For types that have nothing to authenticate for.
+    fn warn_authentication_unused(&self, report: &mut Diagnostics) {
         if self.fields.has("authenticationRef") {
             report.warn(self.fields.path("authenticationRef"), "has no effect on a trigger of this type", "remove it");
         }
@@ -142,8 +140,14 @@ impl Triggers<'_> {
     }
 }
 
-/// Reads `spec.triggers` of an object.
-pub(crate) fn read_all<'a>(group: ApiGroup, object: &Metadata, spec: &Fields<'a>, report: &mut Report) -> Triggers<'a> {
+/// Reads `spec.triggers` of an object, whose formula, if it `feeds_formula`, takes the triggers' place in the HPA.
+pub(crate) fn read_all<'a>(
+    group: ApiGroup,
+    object: &Metadata,
+    spec: &Fields<'a>,
+    feeds_formula: bool,
+    report: &mut Diagnostics,
+) -> Triggers<'a> {
     let items = spec.objects("triggers", report);
     if items.is_empty() && spec.get("triggers").is_none_or(Value::is_array) {
         report.problem(
@@ -160,7 +164,6 @@ pub(crate) fn read_all<'a>(group: ApiGroup, object: &Metadata, spec: &Fields<'a>
         types_text: String::new(),
         authentications_text: String::new(),
     };
-    let feeds_formula = group == ApiGroup::KedaSh && modifiers::has_formula(spec);
     let common = Common { group, namespace: &object.namespace, feeds_formula };
     let mut authentications = Vec::new();
     let mut names = Vec::new();
@@ -214,7 +217,7 @@ fn read_one(
     kind: &str,
     fields: &Fields<'_>,
     authentication: Option<AuthenticationRef>,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<One> {
     let Common { group, namespace, feeds_formula } = common;
     let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
@@ -240,7 +243,7 @@ fn read_one(
         Context { group, namespace, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
     let parsed = (trigger_type.parse)(&context, report)?;
     let kind = kind.to_owned();
-    let name = fields.filled("name", &mut Report::default()).map(str::to_owned);
+    let name = fields.filled("name", &mut Diagnostics::default()).map(str::to_owned);
     Some(match parsed {
         Parsed::External(external) => One::Asked(Trigger {
             index,
@@ -261,8 +264,8 @@ fn read_one(
     })
 }
 
-/// Reads `metadata` as text. KEDA 1 accepted any scalar; the newer API requires strings.
-fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> Parameters {
+/// `metadata` as text. KEDA 1 took whatever scalar it found; the newer API wants strings.
+fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Diagnostics) -> Parameters {
     if !fields.has("metadata") {
         report.problem(Step::BuildScalers, fields.path("metadata"), "is missing", "write the trigger's parameters");
     }
@@ -292,7 +295,7 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) ->
     Parameters::new(metadata.here(), values, broken)
 }
 
-fn report_unsupported(kind: &str, fields: &Fields<'_>, report: &mut Report) {
+fn report_unsupported(kind: &str, fields: &Fields<'_>, report: &mut Diagnostics) {
     let (message, fix) = if catalog::is_known(kind) {
         (format!("trigger type {} is not supported yet", quoted(kind)), format!("supported types: {}", supported()))
     } else {
@@ -308,7 +311,7 @@ fn supported() -> String {
     names.join(", ")
 }
 
-fn authentication(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> Option<AuthenticationRef> {
+fn authentication(group: ApiGroup, fields: &Fields<'_>, report: &mut Diagnostics) -> Option<AuthenticationRef> {
     let reference = fields.child("authenticationRef", report);
     if !reference.is_present() {
         return None;
@@ -341,7 +344,7 @@ fn authentication(group: ApiGroup, fields: &Fields<'_>, report: &mut Report) -> 
 }
 
 /// The metric type of a trigger that becomes an External metric.
-fn external_metric_type(context: &Context<'_>, report: &mut Report) -> Option<MetricType> {
+fn external_metric_type(context: &Context<'_>, report: &mut Diagnostics) -> Option<MetricType> {
     if context.group == ApiGroup::KedaK8sIo {
         return Some(MetricType::AverageValue);
     }
@@ -364,8 +367,8 @@ fn normalized(name: &str) -> String {
     name.replace(['/', '.', ':', '%', '(', ')'], "-")
 }
 
-/// Reads match a metric's name in any case, so names that differ only in case are the same.
-fn report_shared_metric_names(group: ApiGroup, object_name: &str, triggers: &[Trigger], report: &mut Report) {
+/// Reads match a metric's name in any case, so names that differ in case alone are one name.
+fn report_shared_metric_names(group: ApiGroup, object_name: &str, triggers: &[Trigger], report: &mut Diagnostics) {
     for (position, trigger) in triggers.iter().enumerate() {
         let name = &trigger.metric_name;
         if triggers[..position].iter().any(|earlier| earlier.metric_name.eq_ignore_ascii_case(name)) {

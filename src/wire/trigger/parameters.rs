@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::super::time::parse_go_duration;
 use crate::scaling::model::{Step, TIMEOUT_MAX};
 
@@ -32,7 +32,13 @@ impl Parameters {
         format!("{}.{name}", self.path)
     }
 
-    pub(super) fn problem(&self, name: &str, message: impl Into<String>, fix: impl Into<String>, report: &mut Report) {
+    pub(super) fn problem(
+        &self,
+        name: &str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+        report: &mut Diagnostics,
+    ) {
         report.problem(Step::BuildScalers, self.path(name), message, fix);
     }
 
@@ -40,7 +46,7 @@ impl Parameters {
         self.values.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
-    pub(super) fn required(&self, name: &str, fix: &str, report: &mut Report) -> Option<&str> {
+    pub(super) fn required(&self, name: &str, fix: &str, report: &mut Diagnostics) -> Option<&str> {
         let value = self.get(name);
         if value.is_none() && !self.broken.iter().any(|broken| broken == name) {
             self.problem(name, format!("missing required parameter {name:?}"), fix, report);
@@ -48,8 +54,8 @@ impl Parameters {
         value
     }
 
-    /// Returns `Err` if a problem was reported.
-    pub(super) fn number(&self, name: &str, report: &mut Report) -> Result<Option<f64>, ()> {
+    /// `Err` when a problem was reported.
+    pub(super) fn number(&self, name: &str, report: &mut Diagnostics) -> Result<Option<f64>, ()> {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
@@ -65,7 +71,7 @@ impl Parameters {
         number.map(Some).ok_or(())
     }
 
-    pub(super) fn boolean(&self, name: &str, report: &mut Report) -> Result<Option<bool>, ()> {
+    pub(super) fn boolean(&self, name: &str, report: &mut Diagnostics) -> Result<Option<bool>, ()> {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
@@ -80,8 +86,8 @@ impl Parameters {
         flag.map(Some).ok_or(())
     }
 
-    /// Reads a Go duration or a number of milliseconds, up to [`TIMEOUT_MAX`]. As in KEDA, zero means absent.
-    pub(super) fn timeout(&self, name: &str, report: &mut Report) -> Result<Option<Duration>, ()> {
+    /// A Go duration, or a bare number of milliseconds, up to [`TIMEOUT_MAX`]. Zero is absent, as in KEDA.
+    pub(super) fn timeout(&self, name: &str, report: &mut Diagnostics) -> Result<Option<Duration>, ()> {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
@@ -119,8 +125,8 @@ impl Parameters {
         Ok((nanos > 0).then_some(timeout))
     }
 
-    /// Reads `k=v,k2=v2`. A later value of the same key takes precedence.
-    pub(super) fn pairs(&self, name: &str, report: &mut Report) -> Result<Vec<(String, String)>, ()> {
+    /// `k=v,k2=v2`. A later value of the same key wins.
+    pub(super) fn pairs(&self, name: &str, report: &mut Diagnostics) -> Result<Vec<(String, String)>, ()> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         // Only keys are quoted, since headers are often passwords.
         for (number, item) in (1..).zip(self.get(name).into_iter().flat_map(|text| text.split(','))) {
@@ -210,7 +216,7 @@ mod tests {
             ("soon", Err(())),
             ("1.5", Err(())),
         ] {
-            let read = parameters(text).timeout("p", &mut Report::default());
+            let read = parameters(text).timeout("p", &mut Diagnostics::default());
             assert_eq!(read.map(|t| t.map(|t| t.as_millis())), expected, "{text:?}");
         }
     }
@@ -228,7 +234,7 @@ mod tests {
             ("=b", None),
             ("a=b,", None),
         ] {
-            let read = parameters(text).pairs("p", &mut Report::default()).ok();
+            let read = parameters(text).pairs("p", &mut Diagnostics::default()).ok();
             let read = read.map(|pairs| pairs.iter().map(|(k, v)| format!("{k}:{v}")).collect::<Vec<_>>().join(" "));
             assert_eq!(read.as_deref(), expected, "{text:?}");
         }

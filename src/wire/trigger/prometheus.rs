@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::super::mask;
 use super::super::time::parse_go_duration;
-use super::address::check_base_url;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, target};
+use crate::formats::url::Url;
 use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source};
 
 pub(super) const TYPE: TriggerType = TriggerType {
@@ -82,7 +82,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
 const AUTHENTICATION_ONLY: &[&str] =
     &["bearerToken", "token", "username", "password", "cert", "key", "ca", "customAuthHeader", "customAuthValue"];
 
-fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     use AuthMode::{ApiKey, Basic, Bearer, Custom, OAuth, Tls};
     let parameters = &context.parameters;
     // Everything is read before returning, so that all problems are reported at once.
@@ -121,18 +121,18 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     }))
 }
 
-/// KEDA accepts any text and fails at each poll; here a broken address is reported immediately.
-fn server_address(parameters: &Parameters, report: &mut Report) -> Option<String> {
+/// KEDA takes any text and fails at each poll; a broken address is told at once here.
+fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
-    if let Err(reason) = check_base_url(text) {
+    if let Err(reason) = Url::parse_base(text) {
         parameters.problem("serverAddress", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())
 }
 
-fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
+fn threshold(context: &Context<'_>, report: &mut Diagnostics) -> Option<f64> {
     const FIX: &str = "write the wanted value per replica, a number such as \"75\" or \"0.5\"";
     if context.group == ApiGroup::KedaSh {
         return target::read(context, "threshold", FIX, report);
@@ -149,8 +149,8 @@ fn threshold(context: &Context<'_>, report: &mut Report) -> Option<f64> {
     target::check(context, "threshold", text, number, report)
 }
 
-/// KEDA 2 generates the name, KEDA 1 reads it from the metadata unchanged.
-fn metric_name(context: &Context<'_>, report: &mut Report) -> Option<Arc<str>> {
+/// KEDA 2 derives the name, KEDA 1 takes it from the metadata as it stands.
+fn metric_name(context: &Context<'_>, report: &mut Diagnostics) -> Option<Arc<str>> {
     if context.group == ApiGroup::KedaSh {
         return Some(format!("s{}-prometheus", context.index).into());
     }
@@ -164,7 +164,7 @@ fn metric_name(context: &Context<'_>, report: &mut Report) -> Option<Arc<str>> {
     Some(name.into())
 }
 
-fn on_missing(parameters: &Parameters, report: &mut Report) -> Option<OnMissing> {
+fn on_missing(parameters: &Parameters, report: &mut Diagnostics) -> Option<OnMissing> {
     let ignore_null_values = parameters.boolean("ignoreNullValues", report);
     let hold_for = hold_for(parameters, report);
     let mode = parameters.get("onMissing");
@@ -212,7 +212,7 @@ fn on_missing(parameters: &Parameters, report: &mut Report) -> Option<OnMissing>
     }
 }
 
-fn accepts_partial(parameters: &Parameters, report: &mut Report) -> Option<bool> {
+fn accepts_partial(parameters: &Parameters, report: &mut Diagnostics) -> Option<bool> {
     match parameters.get("onPartial") {
         None | Some("error") => Some(false),
         Some("accept") => Some(true),
@@ -224,7 +224,7 @@ fn accepts_partial(parameters: &Parameters, report: &mut Report) -> Option<bool>
     }
 }
 
-fn hold_for(parameters: &Parameters, report: &mut Report) -> Result<Option<Duration>, ()> {
+fn hold_for(parameters: &Parameters, report: &mut Diagnostics) -> Result<Option<Duration>, ()> {
     let Some(text) = parameters.get("holdFor") else {
         return Ok(None);
     };
@@ -238,7 +238,7 @@ fn hold_for(parameters: &Parameters, report: &mut Report) -> Result<Option<Durat
     }
 }
 
-fn custom_headers(parameters: &Parameters, report: &mut Report) -> Result<Vec<(String, String)>, ()> {
+fn custom_headers(parameters: &Parameters, report: &mut Diagnostics) -> Result<Vec<(String, String)>, ()> {
     let headers = parameters.pairs("customHeaders", report)?;
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     for (name, value) in &headers {
@@ -256,7 +256,7 @@ fn custom_headers(parameters: &Parameters, report: &mut Report) -> Result<Vec<(S
     Ok(headers)
 }
 
-fn warn_without_effect(context: &Context<'_>, report: &mut Report) {
+fn warn_without_effect(context: &Context<'_>, report: &mut Diagnostics) {
     let parameters = &context.parameters;
     let given = |name: &&&str| parameters.get(name).is_some();
     for name in AUTHENTICATION_ONLY.iter().filter(given) {

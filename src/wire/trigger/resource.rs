@@ -1,6 +1,6 @@
 //! The `cpu` and `memory` triggers: targets that the HPA controller itself compares with the pods' usage.
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::super::quantity::parse_milli;
 use super::{Context, Parsed, Row, TriggerType};
 use crate::scaling::model::MetricTarget;
@@ -27,7 +27,7 @@ const TYPE: TriggerType = TriggerType {
     parse,
 };
 
-fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
     if context.group == ApiGroup::KedaK8sIo {
         let message = "KEDA 1 has no such trigger";
@@ -56,7 +56,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     Some(Parsed::Resource { container: parameters.get("containerName").map(str::to_owned), target: target? })
 }
 
-fn utilization(context: &Context<'_>, text: &str, report: &mut Report) -> Option<MetricTarget> {
+fn utilization(context: &Context<'_>, text: &str, report: &mut Diagnostics) -> Option<MetricTarget> {
     let percent = text.parse::<i32>().ok().filter(|percent| *percent > 0);
     if percent.is_none() {
         let message = format!("{} is not a whole number of percent above 0", quoted(text));
@@ -65,7 +65,7 @@ fn utilization(context: &Context<'_>, text: &str, report: &mut Report) -> Option
     percent.map(MetricTarget::Utilization)
 }
 
-fn average_value(context: &Context<'_>, text: &str, report: &mut Report) -> Option<MetricTarget> {
+fn average_value(context: &Context<'_>, text: &str, report: &mut Diagnostics) -> Option<MetricTarget> {
     let milli = parse_milli(text).filter(|milli| *milli > 0);
     if milli.is_none() {
         let message = format!("{} is not a quantity above 0", quoted(text));

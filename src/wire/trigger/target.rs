@@ -1,13 +1,13 @@
 //! A trigger's target, with which the HPA compares its metric. Knows no trigger type.
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::Context;
 use crate::scaling::hpa::target_milli;
 use crate::scaling::quantity;
 
-/// Reads the parameter `name`, which must be positive in milli units. With a formula it is optional: the HPA gets the
-/// formula's target, and an absent one is 0.
-pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Report) -> Option<f64> {
+/// Reads the parameter `name`, which the API server wants positive in milli units. Beside a formula none is needed:
+/// the formula's target goes to the HPA instead, and the trigger's own reads as 0.
+pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Diagnostics) -> Option<f64> {
     let parameters = &context.parameters;
     if context.feeds_formula && parameters.get(name).is_none() {
         return Some(0.0);
@@ -17,8 +17,14 @@ pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Re
     check(context, name, text, number, report)
 }
 
-/// Returns `number` if it can be a target; `text` is how it was written.
-pub(super) fn check(context: &Context<'_>, name: &str, text: &str, number: f64, report: &mut Report) -> Option<f64> {
+/// `number` if it can be a target; `text` is how it was written.
+pub(super) fn check(
+    context: &Context<'_>,
+    name: &str,
+    text: &str,
+    number: f64,
+    report: &mut Diagnostics,
+) -> Option<f64> {
     let parameters = &context.parameters;
     if context.feeds_formula {
         return Some(number);

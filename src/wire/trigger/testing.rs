@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::fields::{Fields, Report};
+use super::super::fields::{Diagnostics, Fields};
 use super::super::metadata::Metadata;
 use super::read_all;
 use crate::scaling::model::{ApiGroup, ResourceTrigger, Step, Trigger};
@@ -15,11 +15,11 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(trigger: &Value) -> Read {
-    let mut report = Report::default();
+    let mut report = Diagnostics::default();
     let spec = json!({"triggers": [trigger]});
     let metadata = Metadata { name: "so".to_owned(), namespace: "shop".to_owned(), ..Metadata::default() };
     let fields = Fields::new("spec", Some(&spec), Step::BuildScalers, &mut report);
-    let read = read_all(ApiGroup::KedaSh, &metadata, &fields, &mut report);
+    let read = read_all(ApiGroup::KedaSh, &metadata, &fields, false, &mut report);
     Read {
         triggers: read.triggers,
         resource_triggers: read.resource_triggers,

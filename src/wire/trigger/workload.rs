@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::fields::{Report, quoted};
+use super::super::fields::{Diagnostics, quoted};
 use super::super::labels::Selector;
 use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, normalized, target};
 use crate::scaling::model::{ApiGroup, MetricType, OnMissing, PodSelection, Source, Step};
@@ -37,7 +37,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
     parse,
 };
 
-fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
+fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
     if context.group == ApiGroup::KedaK8sIo {
         let message = "KEDA 1 has no such trigger";
@@ -68,7 +68,7 @@ fn parse(context: &Context<'_>, report: &mut Report) -> Option<Parsed> {
     }))
 }
 
-fn selector(context: &Context<'_>, report: &mut Report) -> Option<Arc<str>> {
+fn selector(context: &Context<'_>, report: &mut Diagnostics) -> Option<Arc<str>> {
     const FIX: &str = "write a label selector such as \"app=worker\" or \"app in (a,b)\"";
     let text = context.parameters.required("podSelector", FIX, report)?;
     match Selector::parse(text) {

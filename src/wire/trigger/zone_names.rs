@@ -191,7 +191,7 @@ fn meant(name: &str) -> Option<&'static str> {
     let name = plain(name);
     let near: Vec<(usize, &str)> = zones::names()
         .filter(|zone| zone.len().abs_diff(name.len()) <= mistakes)
-        .map(|zone| (crate::nearest::distance(&name, &plain(zone)), zone))
+        .map(|zone| (crate::spelling::distance(&name, &plain(zone)), zone))
         .filter(|(distance, _)| *distance <= mistakes)
         .collect();
     let least = near.iter().map(|(distance, _)| *distance).min()?;

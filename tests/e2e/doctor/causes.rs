@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{findings, is_told, report};
 use crate::e2e::case::{Case, Source};
-use crate::e2e::moving::{refused, route_to_keda};
+use crate::e2e::migration::{refused, route_to_keda};
 use crate::e2e::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
@@ -273,7 +273,7 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
         refused(cluster, &["takeover"], words);
     }
     assert_eq!(cluster.get("apiservice", "", APISERVICE).unwrap()["spec"], before, "nothing was touched");
-    let text = crate::e2e::moving::done(cluster, &["takeover", "--leave-unserved"]);
+    let text = crate::e2e::migration::done(cluster, &["takeover", "--leave-unserved"]);
     assert!(text.contains("warning: hpalite does not serve scaledjobs.keda.sh"), "{text}");
     assert!(text.contains("metrics are read from hpalite"), "{text}");
     case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);

@@ -1,4 +1,4 @@
-//! Trigger authentications: missing, appearing, listing their users, and being deleted.
+//! Trigger authentications: missing, appearing, listing who uses them, and let go.
 
 use super::*;
 use crate::scaling::allowed::Allowed;

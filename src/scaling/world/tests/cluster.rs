@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::scaling::event::{Event, Seen, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
+use crate::scaling::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
 use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
 use crate::scaling::world::watched_workloads;
@@ -22,55 +22,22 @@ pub(super) struct Cluster {
     pub(super) refused_hpas: Vec<String>,
     /// It is too old for the tolerance of an HPA, and drops the field.
     pub(super) knows_no_tolerance: bool,
-    /// Watch events that are not delivered yet.
-    pub(super) echoes: Vec<Echo>,
+    /// What the watches have not delivered yet.
+    pub(super) echoes: Vec<Event>,
 }
 
-/// A cloneable watch event.
-#[derive(Clone, Debug)]
-pub(super) enum Echo {
-    Object(Box<ScaledObject>),
-    ObjectGone(ObjectKey),
-    Hpa(Box<ObservedHpa>),
-    HpaGone(HpaId, String),
-    Workload(Gvkr, Workload),
-    WorkloadGone(WorkloadId),
-    Authentication(Box<Authentication>),
-    AuthenticationGone(AuthenticationKey),
+/// Number of the watch that an event comes from: watches are ordered within a kind only.
+pub(super) fn stream(event: &Event) -> usize {
+    match event {
+        Event::ScaledObject(..) => 0,
+        Event::Hpa(_) => 1,
+        Event::Workload(..) => 2,
+        _ => 3,
+    }
 }
 
-impl Echo {
-    /// Watches are ordered only within a kind.
-    pub(super) fn stream(&self) -> usize {
-        match self {
-            Self::Object(_) | Self::ObjectGone(_) => 0,
-            Self::Hpa(_) | Self::HpaGone(..) => 1,
-            Self::Workload(..) | Self::WorkloadGone(_) => 2,
-            Self::Authentication(_) | Self::AuthenticationGone(_) => 3,
-        }
-    }
-
-    pub(super) fn event(self) -> Event {
-        match self {
-            Self::Object(object) => Event::ScaledObject(object.key.group, Seen::Changed(object)),
-            Self::ObjectGone(key) => Event::ScaledObject(
-                key.group,
-                Seen::Gone { namespace: key.namespace.to_string(), name: key.name.to_string(), uid: String::new() },
-            ),
-            Self::Hpa(hpa) => Event::Hpa(Seen::Changed(hpa)),
-            Self::HpaGone((namespace, name), uid) => Event::Hpa(Seen::Gone { namespace, name, uid }),
-            Self::Workload(gvkr, workload) => Event::Workload(gvkr, Seen::Changed(workload)),
-            Self::WorkloadGone((gvkr, namespace, name)) => {
-                Event::Workload(gvkr, Seen::Gone { namespace, name, uid: String::new() })
-            }
-            Self::Authentication(found) => Event::Authentication(found.key.group, found.key.kind, Seen::Changed(found)),
-            Self::AuthenticationGone(key) => Event::Authentication(
-                key.group,
-                key.kind,
-                Seen::Gone { namespace: key.namespace, name: key.name, uid: String::new() },
-            ),
-        }
-    }
+pub(super) fn deleted<T>(namespace: impl ToString, name: impl ToString, uid: impl ToString) -> WatchEvent<T> {
+    WatchEvent::Deleted { namespace: namespace.to_string(), name: name.to_string(), uid: uid.to_string() }
 }
 
 fn error(kind: WriteErrorKind, message: &str) -> WriteError {
@@ -85,7 +52,7 @@ impl Cluster {
 
     pub(super) fn put_object(&mut self, mut object: ScaledObject) {
         object.resource_version = self.next_version();
-        self.echoes.push(Echo::Object(Box::new(object.clone())));
+        self.echoes.push(Event::ScaledObject(object.key.group, WatchEvent::Changed(Box::new(object.clone()))));
         self.objects.insert(object.key.clone(), object);
     }
 
@@ -96,13 +63,13 @@ impl Cluster {
             }
         }
         hpa.resource_version = self.next_version();
-        self.echoes.push(Echo::Hpa(Box::new(hpa.clone())));
+        self.echoes.push(Event::Hpa(WatchEvent::Changed(Box::new(hpa.clone()))));
         self.hpas.insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
     }
 
     pub(super) fn put_workload(&mut self, gvkr: &Gvkr, workload: Workload) {
         if watched_workloads().contains(gvkr) {
-            self.echoes.push(Echo::Workload(gvkr.clone(), workload.clone()));
+            self.echoes.push(Event::Workload(gvkr.clone(), WatchEvent::Changed(workload.clone())));
         }
         let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
         self.workloads.insert(id, workload);
@@ -110,19 +77,21 @@ impl Cluster {
 
     pub(super) fn put_authentication(&mut self, mut found: Authentication) {
         found.resource_version = self.next_version();
-        self.echoes.push(Echo::Authentication(Box::new(found.clone())));
+        let AuthenticationKey { group, kind, .. } = found.key;
+        self.echoes.push(Event::Authentication(group, kind, WatchEvent::Changed(Box::new(found.clone()))));
         self.authentications.insert(found.key.clone(), found);
     }
 
     pub(super) fn remove_workload(&mut self, id: &WorkloadId) {
         if self.workloads.remove(id).is_some() && watched_workloads().contains(&id.0) {
-            self.echoes.push(Echo::WorkloadGone(id.clone()));
+            let (gvkr, namespace, name) = id;
+            self.echoes.push(Event::Workload(gvkr.clone(), deleted(namespace, name, "")));
         }
     }
 
     pub(super) fn remove_hpa(&mut self, id: &HpaId) {
         if let Some(hpa) = self.hpas.remove(id) {
-            self.echoes.push(Echo::HpaGone(id.clone(), hpa.uid));
+            self.echoes.push(Event::Hpa(deleted(&id.0, &id.1, hpa.uid)));
         }
     }
 
@@ -143,7 +112,7 @@ impl Cluster {
         let Some(object) = self.objects.remove(key) else {
             return;
         };
-        self.echoes.push(Echo::ObjectGone(key.clone()));
+        self.echoes.push(Event::ScaledObject(key.group, deleted(&key.namespace, &key.name, "")));
         let owned = |hpa: &&ObservedHpa| hpa.controller.as_ref().is_some_and(|owner| owner.uid == object.uid);
         let garbage = self.hpas.values().filter(owned);
         let garbage: Vec<HpaId> = garbage.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect();
@@ -213,7 +182,8 @@ impl Cluster {
                 found.finalizers.clone_from(finalizers);
                 if found.deletion_requested && found.finalizers.is_empty() {
                     self.authentications.remove(authentication);
-                    self.echoes.push(Echo::AuthenticationGone(authentication.clone()));
+                    let AuthenticationKey { group, kind, namespace, name } = authentication;
+                    self.echoes.push(Event::Authentication(*group, *kind, deleted(namespace, name, "")));
                 } else {
                     self.put_authentication(found);
                 }

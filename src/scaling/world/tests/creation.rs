@@ -108,7 +108,7 @@ fn bad() -> Invalid {
 }
 
 #[test]
-fn a_bad_definition_is_told_and_heals_when_fixed() {
+fn a_bad_definition_is_reported_and_heals_when_fixed() {
     let mut rig = shop_among(
         1,
         500.0,
@@ -215,8 +215,7 @@ fn a_missing_custom_target_is_looked_for_again() {
     let mut rig = on_rollout(None);
     rig.seconds(60);
     assert_eq!(conditions(&rig, "shop")[0], "Ready=False ScaledObjectCheckFailed");
-    let told = rig.reasons();
-    assert_eq!(told, ["ScaledObjectCheckFailed", "ScaledObjectCheckFailed"]);
+    assert_eq!(rig.reasons(), ["ScaledObjectCheckFailed", "ScaledObjectCheckFailed"]);
     rig.cluster.put_workload(&rollout(), workload("web", 0));
     rig.seconds(15);
     assert_eq!(conditions(&rig, "shop")[0], "Ready=True ScaledObjectReady");

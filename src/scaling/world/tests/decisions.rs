@@ -1,26 +1,25 @@
-//! Which decisions are recorded in the history, and how often.
+//! Which decisions are recorded, and how often.
 
 use std::time::Duration;
 
 use super::*;
-use crate::scaling::event::{Circumstances, Record};
+use crate::scaling::decision::Decision;
+use crate::scaling::event::Record;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 
-/// Reason, from, to and circumstances of each recorded decision.
-fn decisions(rig: &Rig) -> Vec<(&'static str, u32, u32, &Circumstances)> {
-    let told = rig.records.iter().filter_map(|record| match record {
-        Record::Decision { reason, from, to, circumstances, .. } => Some((reason.id(), *from, *to, &**circumstances)),
+fn decisions(rig: &Rig) -> Vec<&Decision> {
+    let decisions = rig.records.iter().filter_map(|record| match record {
+        Record::Decision { decision, .. } => Some(&**decision),
         _ => None,
     });
-    told.collect()
+    decisions.collect()
 }
 
 /// Reason, highest proposal, and its limit, of the newest decision.
 fn last(rig: &Rig) -> (&'static str, Option<u32>, Option<Limit>) {
-    let all = decisions(rig);
-    let (reason, .., circumstances) = all.last().unwrap();
-    (reason, circumstances.proposal, circumstances.limited_by)
+    let decision = *decisions(rig).last().unwrap();
+    (decision.reason.id(), decision.proposal().map(|proposal| proposal.replicas), decision.limited_by())
 }
 
 fn quick(definition: &mut Definition) {
@@ -30,7 +29,7 @@ fn quick(definition: &mut Definition) {
 }
 
 #[test]
-fn a_decision_tells_what_is_asked_for_and_what_limits_it() {
+fn a_decision_records_what_is_asked_for_and_what_limits_it() {
     for (replicas, value, proposal, limited_by) in [
         (5, 90.0, 9, Some(Limit::Max)),
         (2, 5.0, 1, Some(Limit::Min)),
@@ -45,31 +44,30 @@ fn a_decision_tells_what_is_asked_for_and_what_limits_it() {
         });
         rig.seconds(10);
         assert_eq!(last(&rig), ("Active", Some(proposal), limited_by), "{value} at {replicas}");
-        let all = decisions(&rig);
-        let (.., circumstances) = all.last().unwrap();
-        assert_eq!((circumstances.min, circumstances.max, circumstances.idle), (2, Some(5), None));
+        let decision = *decisions(&rig).last().unwrap();
+        assert_eq!((decision.min, decision.max, decision.idle), (2, Some(5), None));
     }
 }
 
 #[test]
-fn what_holds_beside_the_hpa_is_told() {
+fn what_holds_beside_the_hpa_is_recorded() {
     let mut rig = shop(3, 30.0, quick);
     rig.seconds(10);
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(10);
     assert_eq!(last(&rig), ("CoolingDown", Some(0), Some(Limit::Cooldown)));
-    assert!(decisions(&rig).last().unwrap().3.cooldown_until.is_some());
+    assert!(decisions(&rig).last().unwrap().cooldown_until.is_some());
     rig.set_answer("up", failed("refused"));
     rig.seconds(10);
     assert_eq!(last(&rig), ("HeldOnError", None, Some(Limit::Error)));
     rig.annotate(&key("shop"), |object| object.pause.paused = true);
     rig.seconds(10);
     assert_eq!(last(&rig), ("Paused", None, Some(Limit::Pause)));
-    assert!(decisions(&rig).last().unwrap().3.pause.paused);
+    assert!(decisions(&rig).last().unwrap().pause.paused);
 }
 
 #[test]
-fn a_fallback_that_is_waited_for_is_told() {
+fn a_fallback_that_is_waited_for_is_recorded() {
     let mut rig = shop(0, 0.0, |d| {
         quick(d);
         d.fallback = Some(Fallback { failure_threshold: 1_000, replicas: 4, behavior: FallbackBehavior::Static });
@@ -91,11 +89,10 @@ fn a_state_that_lasts_is_one_decision() {
         rig.seconds(3);
     }
     assert!(rig.polls.len() > 150, "{}", rig.polls.len());
-    let count = rig.records.iter().filter(|record| matches!(record, Record::Decision { .. })).count();
-    assert_eq!(count, 0);
-    // Waiting is recorded once, with its end.
+    assert_eq!(decisions(&rig).len(), 0);
+    // Nor does waiting, which says once until when.
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(25);
-    let reasons: Vec<_> = decisions(&rig).iter().map(|(reason, from, to, _)| (*reason, *from, *to)).collect();
+    let reasons: Vec<_> = decisions(&rig).iter().map(|one| (one.reason.id(), one.from, one.to)).collect();
     assert_eq!(reasons, [("CoolingDown", 3, 3)]);
 }

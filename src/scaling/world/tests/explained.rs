@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::controller::Controller;
 use super::*;
 use crate::explain::claim::{Claim, Window};
-use crate::explain::{self, Metric, Question, Reading, Report};
+use crate::explain::{self, Explanation, Metric, MetricState, Question};
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Missing, RestoredState};
 use crate::scaling::model::UnixMillis;
@@ -229,12 +229,12 @@ fn simulate(seed: u64) -> Story {
     Story { _folder: folder, path, file, from, to: rig.now.0, pauses, controller, restarts, forgot, moments }
 }
 
-fn why(path: &Path, question: Question) -> Report {
+fn why(path: &Path, question: Question) -> Explanation {
     explain::why(path, "default", "shop", None, question).unwrap()
 }
 
 impl Story {
-    fn reports(&self) -> impl Iterator<Item = Report> + '_ {
+    fn reports(&self) -> impl Iterator<Item = Explanation> + '_ {
         let moments = self.moments.iter().map(|at| why(&self.path, Question::At(UnixMillis(*at))));
         let whole = why(&self.path, Question::Between(UnixMillis(self.from), UnixMillis(self.to)));
         moments.chain(std::iter::once(whole))
@@ -298,7 +298,7 @@ struct Moment<'s> {
 }
 
 impl Moment<'_> {
-    fn check(&self, report: &Report, seen: &mut std::collections::BTreeMap<String, usize>) {
+    fn check(&self, report: &Explanation, seen: &mut std::collections::BTreeMap<String, usize>) {
         let story = self.story;
         let at = crate::wire::time::parse_rfc3339(&report.at).unwrap().0;
         assert_eq!(report.replicas, Some(story.replicas(at)), "seed {} at {at}: {}", self.seed, report.text());
@@ -558,13 +558,13 @@ impl Moment<'_> {
         let falls_back = story.file.query_row(decided, params![metric.metric, at], |row| row.get::<_, Option<bool>>(0));
         let falls_back = falls_back.ok().flatten() == Some(true);
         let is = match (&metric.reading, found) {
-            (Reading::None { .. }, Err(_)) => return Ok(()),
+            (MetricState::None { .. }, Err(_)) => return Ok(()),
             (_, Err(_)) => return Err(format!("no sample: {metric:?}")),
-            (Reading::None { .. }, Ok(found)) => return Err(format!("there is a sample: {found:?}")),
-            (Reading::Number, Ok((outcome, value, threshold, _))) => {
+            (MetricState::None { .. }, Ok(found)) => return Err(format!("there is a sample: {found:?}")),
+            (MetricState::Number, Ok((outcome, value, threshold, _))) => {
                 outcome == "ok" && metric.value == value && metric.target == threshold
             }
-            (Reading::Absent { since, .. }, Ok((outcome, ..))) => {
+            (MetricState::Absent { since, .. }, Ok((outcome, ..))) => {
                 let other = "v_sample WHERE metric_name = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 AND outcome <> ?4";
                 let before = "SELECT coalesce((SELECT outcome FROM v_sample WHERE metric_name = ?1 AND at_unix_ms < ?2 \
                               ORDER BY at_unix_ms DESC LIMIT 1) = ?3, 0)";
@@ -572,12 +572,12 @@ impl Moment<'_> {
                     && !story.has(other, params![metric.metric, since, at, outcome])
                     && story.count(before, params![metric.metric, since, outcome]) == 0
             }
-            (Reading::Fallback { since, failures, .. }, Ok((outcome, ..))) => {
+            (MetricState::Fallback { since, failures, .. }, Ok((outcome, ..))) => {
                 let sql = "SELECT count(*) FROM v_sample WHERE metric_name = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 AND outcome = ?4";
                 let counted = since.map(|since| story.count(sql, params![metric.metric, since, at, outcome]));
                 falls_back && failures.is_none_or(|count| counted == Some(i64::try_from(count).unwrap()))
             }
-            (Reading::Failed { since, .. }, Ok((outcome, ..))) => {
+            (MetricState::Failed { since, .. }, Ok((outcome, ..))) => {
                 let number = "v_sample WHERE metric_name = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 AND value IS NOT NULL";
                 outcome != "ok" && !story.has(number, params![metric.metric, since, at])
             }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::scaling::scales;
 use super::*;
 use crate::scaling::composite;
-use crate::scaling::event::{DecidedTrigger, Event, Missing, Record};
+use crate::scaling::decision::DecidedTrigger;
+use crate::scaling::event::{Event, Missing, Record};
 use crate::scaling::hpa::HpaMetric;
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, Modifiers};
@@ -41,7 +42,7 @@ fn read(rig: &Rig) -> Result<f64, String> {
 
 fn last_decision(rig: &Rig) -> Vec<DecidedTrigger> {
     let decision = rig.records.iter().rev().find_map(|record| match record {
-        Record::Decision { triggers, .. } => Some(triggers.clone()),
+        Record::Decision { decision, .. } => Some(decision.triggers.clone()),
         _ => None,
     });
     decision.unwrap()
@@ -133,9 +134,9 @@ fn a_failing_trigger_fails_the_whole_and_nothing_moves() {
     assert_eq!(read(&rig), Err("b: connection refused".to_owned()));
     assert_eq!(scales(&rig), [], "without a fallback ?? does not hide an error");
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
-    let told: Vec<_> = rig.events.iter().filter(|event| event.warning).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].reason, told[0].note.as_str()), ("KEDAMetricSourceFailed", "b: connection refused"));
+    let warnings: Vec<_> = rig.events.iter().filter(|event| event.warning).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!((warnings[0].reason, warnings[0].note.as_str()), ("KEDAMetricSourceFailed", "b: connection refused"));
     rig.set_answer("down", Answer::Value(0.0));
     rig.seconds(45);
     assert_eq!(scales(&rig), [(3, 0)]);
@@ -149,8 +150,8 @@ fn a_formula_that_fails_is_an_error_with_its_cause() {
     assert_eq!(read(&rig), Err(message.to_owned()));
     assert_eq!(scales(&rig), []);
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
-    let told: Vec<_> = rig.events.iter().filter(|event| event.warning).map(|event| event.note.as_str()).collect();
-    assert_eq!(told, [message]);
+    let warnings: Vec<_> = rig.events.iter().filter(|event| event.warning).map(|event| event.note.as_str()).collect();
+    assert_eq!(warnings, [message]);
     let composite = last_decision(&rig).pop().unwrap();
     assert_eq!((composite.value, composite.error.as_deref()), (None, Some(message)));
     assert_eq!(composite.formula, Some(format!("1 / 0 fails: {message}")));
@@ -226,7 +227,7 @@ fn other_fallbacks_stand_in_for_the_result() {
     rig.set_answer("up", failed("down"));
     rig.seconds(40);
     assert_eq!(read(&rig), Ok(3.333));
-    // A count of pods between two poll cycles takes effect at once.
+    // What becomes known between two poll cycles counts at once.
     rig.step(Event::PodsCounted { object: key("shop"), ready: Ok(5) });
     assert_eq!(read(&rig), Ok(2.0));
 }

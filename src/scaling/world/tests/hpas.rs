@@ -1,7 +1,8 @@
 //! The HPA: its owner, repairing it, and which object may have the target.
 
+use super::cluster::deleted;
 use super::*;
-use crate::scaling::event::{Event, Seen, WriteDone, WriteOk};
+use crate::scaling::event::{Event, WatchEvent, WriteDone, WriteOk};
 use crate::scaling::model::UnixMillis;
 
 fn hpa_id(name: &str) -> (String, String) {
@@ -49,23 +50,22 @@ fn deleted_by_hand_it_comes_back() {
     assert_eq!(rig.reasons(), [""; 0]);
 }
 
-/// A write can be answered before the watch reports the deletion of the previous HPA with that name.
+/// A write of ours can be answered before the watch reports the end of the HPA that had the name before.
 #[test]
 fn the_late_end_of_an_earlier_one_is_not_the_end_of_this() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     rig.clear();
-    let (namespace, name) = hpa_id("keda-hpa-shop");
     let now = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
-    rig.step(Event::Hpa(Seen::Gone { namespace: namespace.clone(), name: name.clone(), uid: "earlier".to_owned() }));
-    rig.step(Event::Hpa(Seen::Changed(Box::new(now.clone()))));
+    rig.step(Event::Hpa(deleted("default", "keda-hpa-shop", "earlier")));
+    rig.step(Event::Hpa(WatchEvent::Changed(Box::new(now.clone()))));
     rig.seconds(20);
     assert_eq!(rig.kinds(), [""; 0], "nothing has to be written");
-    // From now on events about the previous one are stale.
+    // What is reported of the earlier one from now on is old.
     let mut earlier = now;
     earlier.uid = "earlier".to_owned();
     earlier.max_replicas = 3;
-    rig.step(Event::Hpa(Seen::Changed(Box::new(earlier))));
+    rig.step(Event::Hpa(WatchEvent::Changed(Box::new(earlier))));
     rig.seconds(2);
     assert_eq!(rig.kinds(), [""; 0]);
 }
@@ -84,10 +84,10 @@ fn a_list_that_lacks_what_was_just_written_does_not_end_it() {
     rig.seconds(2);
     assert_eq!(rig.kinds(), ["CreateHpa"]);
     let write = rig.writes[0].1.clone();
-    rig.step(Event::Hpa(Seen::ListStart { scope: String::new() }));
+    rig.step(Event::Hpa(WatchEvent::ListStart { scope: String::new() }));
     let result = Ok(WriteOk::Hpa(Box::new(again)));
     rig.step(Event::Written(WriteDone { id: write.id, object: write.object, result }));
-    rig.step(Event::Hpa(Seen::ListEnd { scope: String::new() }));
+    rig.step(Event::Hpa(WatchEvent::ListEnd { scope: String::new() }));
     rig.seconds(20);
     assert_eq!(rig.kinds(), ["CreateHpa"], "once is enough");
 }
@@ -238,8 +238,7 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     let applies = rig.kinds().iter().filter(|k| **k == "CreateHpa").count();
     assert!((2..=5).contains(&applies), "{applies}");
     assert!(rig.ready_message("shop").ends_with("spec.metrics: Invalid value"));
-    let told = rig.reasons();
-    assert_eq!(told.iter().filter(|r| **r == "ScaledObjectCheckFailed").count(), 1);
+    assert_eq!(rig.reasons().iter().filter(|r| **r == "ScaledObjectCheckFailed").count(), 1);
     rig.cluster.refused_hpas.clear();
     rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 3));
     rig.seconds(2);

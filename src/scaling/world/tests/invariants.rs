@@ -56,18 +56,18 @@ impl World {
         assert_eq!(
             is_running,
             self.schedule.planned(key).is_some(),
-            "{key}: a loop has a next round, and nothing else has"
+            "{key}: a loop has a next poll cycle, and nothing else has"
         );
         assert_eq!(is_running, object.loop_definition.is_some(), "{key}");
         if let Some(definition) = &object.loop_definition {
             assert_eq!(definition.triggers.len(), object.triggers.len(), "{key}");
             let is_answered = object.triggers.iter().all(|state| state.current.is_some());
-            if object.round.is_none() && is_answered {
+            if object.poll_cycle.is_none() && is_answered {
                 let has_formula = definition.modifiers.is_some();
                 assert_eq!(object.composite.is_some(), has_formula, "{key}: what is answered goes into the formula");
             }
         } else {
-            assert!(object.round.is_none() && object.triggers.is_empty(), "{key}");
+            assert!(object.poll_cycle.is_none() && object.triggers.is_empty(), "{key}");
         }
         match object.verdict {
             Verdict::Good => assert!(is_running, "{key}: good and not running"),
@@ -78,7 +78,7 @@ impl World {
         }
         let is_looked_at = !object.spec.finalizers.is_empty();
         if object.spec.pause.is_full() && is_looked_at && !object.recorded.paused {
-            assert!(object.verdict == Verdict::Pending, "{key}: pause is told");
+            assert!(object.verdict == Verdict::Pending, "{key}: pause is reported");
         }
     }
 

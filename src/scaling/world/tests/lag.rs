@@ -1,7 +1,8 @@
 //! Watches that are behind: nothing follows from what they do not show until the API server has confirmed it.
 
+use super::cluster::deleted;
 use super::*;
-use crate::scaling::event::{Event, Seen};
+use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
 
 /// Applies a workload that no watch has shown yet.
@@ -11,8 +12,7 @@ fn unseen(rig: &mut Rig, workload: Workload) {
 }
 
 fn gone(rig: &mut Rig, name: &str) {
-    let gone = Seen::Gone { namespace: "default".to_owned(), name: name.to_owned(), uid: String::new() };
-    rig.step(Event::Workload(deployment(), gone));
+    rig.step(Event::Workload(deployment(), deleted("default", name, "")));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_target_that_was_replaced_is_not_missing() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     rig.clear();
-    // Deleted and created again; the watch has reported only the deletion.
+    // Deleted and made again; the watch has reported the first half.
     gone(&mut rig, "web");
     rig.seconds(20);
     assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
@@ -154,19 +154,13 @@ fn what_a_list_shows_and_nobody_can_read_stays_as_it_was() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     rig.clear();
-    let unreadable = |name: &str| (("default".to_owned()), name.to_owned());
-    let (namespace, name) = unreadable("keda-hpa-shop");
-    rig.step(Event::Hpa(Seen::ListStart { scope: String::new() }));
-    rig.step(Event::Hpa(Seen::Unreadable { namespace, name }));
-    rig.step(Event::Hpa(Seen::ListEnd { scope: String::new() }));
-    let (namespace, name) = unreadable("web");
-    rig.step(Event::Workload(deployment(), Seen::ListStart { scope: String::new() }));
-    rig.step(Event::Workload(deployment(), Seen::Unreadable { namespace, name }));
-    rig.step(Event::Workload(deployment(), Seen::ListEnd { scope: String::new() }));
-    let (namespace, name) = unreadable("shop");
-    rig.step(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListStart { scope: String::new() }));
-    rig.step(Event::ScaledObject(ApiGroup::KedaSh, Seen::Unreadable { namespace, name }));
-    rig.step(Event::ScaledObject(ApiGroup::KedaSh, Seen::ListEnd { scope: String::new() }));
+    fn unreadable<T>(name: &str) -> [WatchEvent<T>; 1] {
+        let (namespace, name, error) = ("default".to_owned(), name.to_owned(), "no number".to_owned());
+        [WatchEvent::Unreadable(UnreadableObject { namespace, name, error })]
+    }
+    rig.step_list(Event::Hpa, unreadable("keda-hpa-shop"));
+    rig.step_list(|event| Event::Workload(deployment(), event), unreadable("web"));
+    rig.step_list(|event| Event::ScaledObject(ApiGroup::KedaSh, event), unreadable("shop"));
     rig.seconds(20);
     assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
     assert!(rig.views.contains_key(&key("shop")));

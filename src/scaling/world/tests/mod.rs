@@ -124,17 +124,11 @@ impl Rig {
 
     /// For example `Ready=True ScaledObjectReady`.
     fn condition(&self, name: &str, kind: ConditionKind) -> String {
-        self.object(name)
-            .status
-            .conditions
-            .iter()
-            .find(|condition| condition.kind == kind)
-            .map_or_else(|| "none".to_owned(), short)
+        self.object(name).status.condition(kind).map_or_else(|| "none".to_owned(), short)
     }
 
     fn ready_message(&self, name: &str) -> String {
-        let conditions = &self.object(name).status.conditions;
-        let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
+        let ready = self.object(name).status.condition(ConditionKind::Ready);
         ready.map(|c| c.message.clone()).unwrap_or_default()
     }
 }

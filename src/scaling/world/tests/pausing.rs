@@ -95,7 +95,7 @@ fn an_invalid_object_can_be_paused_at_a_count() {
 }
 
 #[test]
-fn scale_in_pause_holds_above_zero_and_tells_the_hpa() {
+fn scale_in_pause_holds_above_zero_and_limits_the_hpa() {
     let mut rig = shop(3, 0.0, |d| d.cooldown_period = std::time::Duration::from_secs(5));
     rig.set_answer("up", Answer::Value(5.0));
     rig.seconds(5);
@@ -128,7 +128,7 @@ fn scale_out_pause_holds_at_zero() {
 }
 
 #[test]
-fn found_paused_at_start_writes_nothing_and_going_on_is_told() {
+fn found_paused_at_start_writes_nothing_and_going_on_is_reported() {
     let mut rig = shop(3, 500.0, |_| {});
     rig.annotate(&key("shop"), |object| object.pause.paused = true);
     rig.seconds(5);

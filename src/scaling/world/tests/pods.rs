@@ -31,7 +31,7 @@ fn reading(rig: &Rig, metric: usize) -> Reading {
 }
 
 #[test]
-fn a_count_is_acted_on_without_waiting_for_a_round() {
+fn a_count_is_acted_on_without_waiting_for_a_poll_cycle() {
     let mut rig = shop(0, 0.0, |d| d.triggers = vec![counting(0, "worker")]);
     rig.seconds(5);
     assert_eq!(rig.replicas("web"), 0);
@@ -46,7 +46,7 @@ fn a_count_is_acted_on_without_waiting_for_a_round() {
     // The same count again has no effect.
     counted(&mut rig, "worker", Ok(3));
     assert_eq!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count(), samples);
-    // Poll cycles continue with the known count.
+    // And the poll cycles go on with what is known.
     rig.seconds(60);
     assert!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count() > samples);
 }
@@ -60,8 +60,8 @@ fn unreadable_pods_are_an_error_that_holds() {
     rig.seconds(1_000);
     assert_eq!(rig.replicas("web"), 2, "an error scales nothing in");
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
-    let told = rig.events.iter().filter(|event| event.note.contains("cannot list pods")).count();
-    assert_eq!(told, 1, "once, however often it is looked at");
+    let count = rig.events.iter().filter(|event| event.note.contains("cannot list pods")).count();
+    assert_eq!(count, 1, "once, however often it is looked at");
     counted(&mut rig, "worker", Ok(0));
     rig.seconds(1_000);
     assert_eq!(rig.replicas("web"), 0);
@@ -81,7 +81,7 @@ fn a_count_and_a_query_of_one_object() {
     counted(&mut rig, "worker", Ok(1));
     rig.run(100);
     assert_eq!((rig.replicas("web"), rig.polls.len()), (1, polls), "the query's last answer stands");
-    // A count during a poll cycle that waits for Prometheus is recorded, and the end of the cycle decides.
+    // While the poll cycle waits for Prometheus, a count is taken in, and the poll cycle's end decides.
     rig.poll_ms = 10_000;
     while rig.polls_in_flight == 0 {
         rig.run(500);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::scaling::attribution::Attribution;
 use crate::scaling::event::{Missing, Record};
+use crate::scaling::reason::Reason;
 
 /// `from`, `to` and author as first recorded.
 fn changes(rig: &Rig) -> Vec<(Option<u32>, u32, Option<String>)> {
@@ -80,8 +81,8 @@ fn a_pause_from_the_beginning_is_a_decision() {
     );
     rig.seconds(5);
     let paused = rig.records.iter().any(|record| match record {
-        Record::Decision { reason, from, circumstances, .. } => {
-            reason.id() == "Paused" && *from == 2 && circumstances.pause.paused
+        Record::Decision { decision, .. } => {
+            decision.reason == Reason::Paused && decision.from == 2 && decision.pause.paused
         }
         _ => false,
     });
@@ -141,9 +142,9 @@ fn a_scale_in_without_a_number_says_so_once() {
     }
     rig.seconds(120);
     assert_eq!(rig.replicas("web"), 0);
-    let told = rig.events.iter().filter(|event| event.reason == "ScaledInWithoutSeries").collect::<Vec<_>>();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].note.starts_with("scaled in from 5 to 3: no series for s0-prometheus since "), "{told:?}");
+    let events = rig.events.iter().filter(|event| event.reason == "ScaledInWithoutSeries").collect::<Vec<_>>();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].note.starts_with("scaled in from 5 to 3: no series for s0-prometheus since "), "{events:?}");
     let scale_ins =
         rig.records.iter().filter(|record| matches!(record, Record::Replicas { absent, .. } if !absent.is_empty()));
     assert_eq!(scale_ins.count(), 3);
@@ -161,7 +162,7 @@ fn a_scale_in_without_a_number_says_so_once() {
 
 fn decisions(rig: &Rig) -> Vec<String> {
     let of = |record: &Record| match record {
-        Record::Decision { reason, triggers, .. } => Some(crate::scaling::event::detail(reason, triggers)),
+        Record::Decision { decision, .. } => Some(decision.detail()),
         _ => None,
     };
     rig.records.iter().filter_map(of).collect()

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cluster::{Cluster, Echo};
+use super::cluster::{Cluster, stream};
 use crate::scaling::event::{
-    Answer, AuthenticationRead, Command, Event, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState, Seen,
-    TargetError, TargetErrorKind, TargetRead, Write, WriteDone, WriteError, WriteErrorKind, WriteKind,
+    Answer, AuthenticationRead, Command, Event, Group, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
+    Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
+    WriteKind,
 };
 use crate::scaling::model::{
     ApiGroup, AuthenticationKind, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
@@ -21,7 +22,7 @@ enum Item {
     /// A poll and its duration in milliseconds, after which it is answered.
     Poll(PollJob, i64),
     Event(Event),
-    Echo(Echo),
+    Echo(Event),
 }
 
 /// How the network treats messages.
@@ -75,8 +76,8 @@ pub(super) struct Rig {
     pub(super) check: Option<fn(&mut Rig, &[Command])>,
     /// When each object was last active, by the test's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
-    /// Whether to print what happens.
-    pub(super) is_told: bool,
+    /// Prints what happens.
+    pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
@@ -89,6 +90,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         poll_threads: 8,
         server_limits: Default::default(),
+        groups_queries: true,
         writes_max: 32,
         query_timeout,
         cross_namespace_services: false,
@@ -130,7 +132,7 @@ impl Rig {
             polls_in_flight: 0,
             check: None,
             active: BTreeMap::new(),
-            is_told: false,
+            is_traced: false,
             is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
@@ -168,41 +170,29 @@ impl Rig {
         }
     }
 
-    /// Lists one kind (numbered by [`Echo::stream`]) again, as after an interrupted watch.
-    pub(super) fn list(&mut self, stream: usize) {
-        // A list includes pending watch events, which are not delivered twice.
+    /// Lists one kind (as numbered by [`stream`]) anew, as after a broken watch.
+    pub(super) fn list(&mut self, kind: usize) {
+        // A list shows what the watch would have: the rest of it is not delivered twice.
         self.flush_echoes();
-        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if echo.stream() == stream));
-        let scope = String::new;
-        match stream {
+        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
+        let cluster = self.cluster.clone();
+        match kind {
             0 => {
-                for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
-                    self.step(Event::ScaledObject(group, Seen::ListStart { scope: scope() }));
-                    let objects: Vec<ScaledObject> =
-                        self.cluster.objects.values().filter(|object| object.key.group == group).cloned().collect();
-                    for object in objects {
-                        self.step(Event::ScaledObject(group, Seen::Listed(Box::new(object))));
-                    }
-                    self.step(Event::ScaledObject(group, Seen::ListEnd { scope: scope() }));
+                for group in ApiGroup::ALL {
+                    let objects = cluster.objects.values().filter(|object| object.key.group == group);
+                    let listed = objects.map(|object| WatchEvent::Listed(Box::new(object.clone())));
+                    self.step_list(|event| Event::ScaledObject(group, event), listed);
                 }
             }
             1 => {
-                self.step(Event::Hpa(Seen::ListStart { scope: scope() }));
-                for hpa in self.cluster.hpas.clone().into_values() {
-                    self.step(Event::Hpa(Seen::Listed(Box::new(hpa))));
-                }
-                self.step(Event::Hpa(Seen::ListEnd { scope: scope() }));
+                let listed = cluster.hpas.into_values().map(|hpa| WatchEvent::Listed(Box::new(hpa)));
+                self.step_list(Event::Hpa, listed);
             }
             2 => {
                 for gvkr in watched_workloads() {
-                    let list = |seen| Event::Workload(gvkr.clone(), seen);
-                    self.step(list(Seen::ListStart { scope: scope() }));
-                    for ((kind, ..), workload) in self.cluster.workloads.clone() {
-                        if kind == gvkr {
-                            self.step(list(Seen::Listed(workload)));
-                        }
-                    }
-                    self.step(list(Seen::ListEnd { scope: scope() }));
+                    let workloads = cluster.workloads.iter().filter(|((kind, ..), _)| *kind == gvkr);
+                    let listed = workloads.map(|(_, workload)| WatchEvent::Listed(workload.clone()));
+                    self.step_list(|event| Event::Workload(gvkr.clone(), event), listed);
                 }
             }
             _ => {
@@ -211,26 +201,35 @@ impl Rig {
                     (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
                     (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
                 ] {
-                    let list = |seen| Event::Authentication(group, kind, seen);
-                    self.step(list(Seen::ListStart { scope: scope() }));
-                    for (key, found) in self.cluster.authentications.clone() {
-                        if key.group == group && key.kind == kind {
-                            self.step(list(Seen::Listed(Box::new(found))));
-                        }
-                    }
-                    self.step(list(Seen::ListEnd { scope: scope() }));
+                    let found = cluster.authentications.values();
+                    let found = found.filter(|found| found.key.group == group && found.key.kind == kind);
+                    let listed = found.map(|found| WatchEvent::Listed(Box::new(found.clone())));
+                    self.step_list(|event| Event::Authentication(group, kind, event), listed);
                 }
             }
         }
     }
 
-    /// Passes one event to the world and carries out its commands.
+    /// A whole list of one kind, of all namespaces.
+    pub(super) fn step_list<T>(
+        &mut self,
+        event: impl Fn(WatchEvent<T>) -> Event,
+        listed: impl IntoIterator<Item = WatchEvent<T>>,
+    ) {
+        self.step(event(WatchEvent::ListStart { scope: String::new() }));
+        for object in listed {
+            self.step(event(object));
+        }
+        self.step(event(WatchEvent::ListEnd { scope: String::new() }));
+    }
+
+    /// Hands one event to the world and carries out what it wants.
     pub(super) fn step(&mut self, event: Event) {
-        if self.is_told {
+        if self.is_traced {
             eprintln!("  {} {event:?}", self.now.0);
         }
         let commands = self.world.apply(event, self.now);
-        for command in commands.iter().filter(|_| self.is_told) {
+        for command in commands.iter().filter(|_| self.is_traced) {
             eprintln!("    {command:?}");
         }
         if let Some(check) = self.check {
@@ -301,6 +300,12 @@ impl Rig {
         answer.unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
     }
 
+    /// As if it had been asked `sum(m{label="value"})`.
+    fn answer_of_member(&self, group: &Group, value: &str) -> Answer {
+        let answer = self.answers.get(&format!("sum(m{{{}=\"{value}\"}})", group.label));
+        answer.cloned().unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+    }
+
     fn read_target(&mut self, object: &ObjectKey, target: &TargetRef) -> Result<(Gvkr, Workload), TargetError> {
         let fault = |kind, message: &str| TargetError { kind, message: message.to_owned() };
         if let Some(message) = &self.target_fault {
@@ -335,7 +340,7 @@ impl Rig {
     pub(super) fn flush_echoes(&mut self) {
         for echo in std::mem::take(&mut self.cluster.echoes) {
             let delay = self.network.delay(6);
-            let stream = echo.stream();
+            let stream = stream(&echo);
             // In order within a kind, however late.
             let at = self.last_echo[stream].max(UnixMillis(self.now.0 + delay));
             self.last_echo[stream] = at;
@@ -385,12 +390,19 @@ impl Rig {
                     Item::Write(write) => self.carry_out_write(write),
                     Item::Poll(job, took) => {
                         self.polls_in_flight -= 1;
+                        let split = job.group.as_ref().map(|group| {
+                            let each =
+                                group.members.iter().map(|(id, value)| (*id, self.answer_of_member(group, value)));
+                            Split::Each(each.collect())
+                        });
                         let answer = self.answer(&job);
                         self.step(Event::Polled(PollDone {
                             id: job.id,
                             asked_after: Duration::ZERO,
                             latency: Duration::from_millis(u64::try_from(took).unwrap()),
                             answer,
+                            split,
+                            rest: None,
                         }));
                     }
                     Item::Event(event) => {
@@ -399,7 +411,7 @@ impl Rig {
                         }
                         self.step(event);
                     }
-                    Item::Echo(echo) => self.step(echo.event()),
+                    Item::Echo(echo) => self.step(echo),
                 }
             } else {
                 self.step(Event::Tick);
@@ -427,7 +439,7 @@ impl Rig {
         self.world.shift_clock(milliseconds, self.now);
     }
 
-    /// Forgets writes, events and records so far.
+    /// Forgets what was written and emitted so far.
     pub(super) fn clear(&mut self) {
         self.writes.clear();
         self.events.clear();

@@ -106,9 +106,9 @@ fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
     rig.set_answer("up", Answer::Value(7.0));
     rig.seconds(11);
     assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=False NoFallbackFound");
-    let told = rig.reasons();
-    let told: Vec<_> = told.iter().filter(|r| r.contains("Fallback")).collect();
-    assert_eq!(told, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
+    let reasons = rig.reasons();
+    let reasons: Vec<_> = reasons.iter().filter(|r| r.contains("Fallback")).collect();
+    assert_eq!(reasons, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
 }
 
 fn value(rig: &Rig) -> Option<f64> {
@@ -119,7 +119,7 @@ fn value(rig: &Rig) -> Option<f64> {
 }
 
 #[test]
-fn a_value_metric_falls_back_by_its_ready_pods_in_the_same_round() {
+fn a_value_metric_falls_back_by_its_ready_pods_in_the_same_poll_cycle() {
     let mut rig = shop(4, 0.0, |d| {
         static_fallback(d);
         d.triggers[0].metric_type = MetricType::Value;

@@ -189,7 +189,14 @@ fn a_step_of_the_clock_moves_an_answer_once() {
         let (asked_at, job) = rig.polls.last().cloned().unwrap();
         rig.run(500);
         let answer = Answer::Value(7.0);
-        let done = PollDone { id: job.id, asked_after: Duration::ZERO, latency: Duration::from_millis(500), answer };
+        let done = PollDone {
+            id: job.id,
+            asked_after: Duration::ZERO,
+            latency: Duration::from_millis(500),
+            answer,
+            split: None,
+            rest: None,
+        };
         rig.step(Event::Polled(done));
         rig.step_clock(step);
         rig.run(1);

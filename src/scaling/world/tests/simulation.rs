@@ -45,16 +45,16 @@ fn run_all(parity: u64) {
     }
 }
 
-fn run(seed: u64, is_told: bool) {
+fn run(seed: u64, is_traced: bool) {
     let mut step = 0;
-    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, is_told, &mut step)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, is_traced, &mut step)));
     if let Err(panic) = outcome {
         eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed}");
         std::panic::resume_unwind(panic);
     }
 }
 
-fn simulate(seed: u64, is_told: bool, step: &mut usize) {
+fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut cluster = Cluster::default();
     for target in TARGETS {
@@ -67,16 +67,16 @@ fn simulate(seed: u64, is_told: bool, step: &mut usize) {
     rig.network.random = random.fork();
     rig.network.is_faulty = true;
     rig.check = Some(check);
-    rig.is_told = is_told;
+    rig.is_traced = is_traced;
     let mut delays = fastrand::Rng::with_seed(!seed);
     for n in 0..STEPS {
         *step = n;
         let what = disturb(&mut rig, &mut random);
-        if is_told {
+        if is_traced {
             eprintln!("{n} at {}: {what}", rig.now.0);
         }
         let what = delay(&mut rig, &mut delays);
-        if is_told && !what.is_empty() {
+        if is_traced && !what.is_empty() {
             eprintln!("{n} at {}: {what}", rig.now.0);
         }
         rig.run(random.i64(0..30_000));
@@ -171,7 +171,7 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                 let Some(object) = world.objects.get(key) else {
                     continue;
                 };
-                let is_decided = object.round.is_none()
+                let is_decided = object.poll_cycle.is_none()
                     && object.verdict == Verdict::Good
                     && object.scaling.is_none()
                     && object.target.replicas().is_some_and(|replicas| replicas > 0)

@@ -4,11 +4,7 @@ use super::*;
 use crate::scaling::event::{RestoredState, WriteKind};
 use crate::scaling::model::{Condition, ConditionKind as Kind, ConditionStatus as Is, Status, UnixMillis};
 
-fn said(kind: Kind, status: Is, reason: &str, message: &str) -> Condition {
-    Condition { kind, status, reason: reason.to_owned(), message: message.to_owned() }
-}
-
-/// A cluster as KEDA leaves it: an active object with three replicas.
+/// A cluster as KEDA leaves it: an active object at three replicas.
 fn left_by_keda() -> Cluster {
     let mut object = fresh("shop", "web", testing::definition());
     object.finalizers = vec!["finalizer.keda.sh".to_owned()];
@@ -20,16 +16,21 @@ fn left_by_keda() -> Cluster {
         last_active_at: Some(UnixMillis(999_990_000)),
         external_metric_names: vec!["s0-prometheus".to_owned()],
         conditions: vec![
-            said(
+            Condition::new(
                 Kind::Ready,
                 Is::True,
                 "ScaledObjectReady",
                 "ScaledObject is defined correctly and is ready for scaling",
             ),
-            said(Kind::Active, Is::True, "ScalerActive", "Scaling is performed because triggers are active"),
-            said(Kind::Fallback, Is::False, "NoFallbackFound", "No fallbacks are active on this scaled object"),
-            said(Kind::Paused, Is::False, "", ""),
-            said(Kind::HpaActive, Is::True, "HPAActive", "HPA is actively scaling"),
+            Condition::new(Kind::Active, Is::True, "ScalerActive", "Scaling is performed because triggers are active"),
+            Condition::new(
+                Kind::Fallback,
+                Is::False,
+                "NoFallbackFound",
+                "No fallbacks are active on this scaled object",
+            ),
+            Condition::new(Kind::Paused, Is::False, "", ""),
+            Condition::new(Kind::HpaActive, Is::True, "HPAActive", "HPA is actively scaling"),
         ],
         triggers_activity: [("s0-prometheus".to_owned(), true)].into(),
         hpa_name: Some("keda-hpa-shop".to_owned()),

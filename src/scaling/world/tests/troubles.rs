@@ -7,7 +7,7 @@ use crate::scaling::event::Missing;
 use crate::scaling::model::{ConditionKind as Kind, Fallback, FallbackBehavior, OnMissing};
 
 fn healthy(rig: &Rig) -> (String, String) {
-    let found = rig.object("shop").status.conditions.iter().find(|condition| condition.kind == Kind::TriggersHealthy);
+    let found = rig.object("shop").status.condition(Kind::TriggersHealthy);
     found.map_or_else(|| ("none".to_owned(), String::new()), |found| (short(found), found.message.clone()))
 }
 
@@ -72,7 +72,7 @@ fn nothing_is_said_of_triggers_that_nobody_asks() {
 }
 
 #[test]
-fn two_broken_queries_of_one_server_are_told_apart() {
+fn two_broken_queries_of_one_server_are_distinguished() {
     let mut rig = shop(1, 5.0, |d| d.triggers.extend([testing::trigger(1, "a"), testing::trigger(2, "b")]));
     rig.set_answer("a", failed("status 400"));
     rig.set_answer("b", failed("status 400"));
@@ -82,7 +82,7 @@ fn two_broken_queries_of_one_server_are_told_apart() {
 }
 
 #[test]
-fn silence_that_scales_in_is_told_when_it_does_and_until_it_ends() {
+fn silence_that_scales_in_is_reported_when_it_does_and_until_it_ends() {
     for (policy, words) in [(OnMissing::EmptyIsZero, "ignoreNullValues"), (OnMissing::Zero, "onMissing: zero")] {
         let mut rig = shop(5, 500.0, |d| {
             d.triggers[0].on_missing = policy.clone();

@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::installation::Installation;
 use super::typed::Typed;
 use super::{Command, number};
-use crate::moving::{Although, Move, Objects};
+use crate::migration::{Objects, Overrides, Plan};
 
 #[derive(Debug, PartialEq)]
 pub struct TakeoverArguments {
     pub kubeconfig: Option<PathBuf>,
-    pub plan: Move,
-    pub although: Although,
+    pub plan: Plan,
+    pub overrides: Overrides,
 }
 
 #[derive(Debug, PartialEq)]
 pub struct UninstallArguments {
     pub kubeconfig: Option<PathBuf>,
-    pub plan: Move,
+    pub plan: Plan,
     pub objects: Objects,
 }
 
 pub(super) fn takeover(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
-    let although = Although { keda_runs: typed.is_set("force"), some_stay_behind: typed.is_set("leave-unserved") };
+    let overrides = Overrides { keda_runs: typed.is_set("force"), some_stay_behind: typed.is_set("leave-unserved") };
     let (kubeconfig, plan) = plan(typed, problems)?;
-    Some(Command::Takeover(TakeoverArguments { kubeconfig, plan, although }))
+    Some(Command::Takeover(TakeoverArguments { kubeconfig, plan, overrides }))
 }
 
 pub(super) fn uninstall(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
@@ -42,10 +42,10 @@ pub(super) fn uninstall(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option
     Some(Command::Uninstall(UninstallArguments { kubeconfig, plan, objects }))
 }
 
-fn plan(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<(Option<PathBuf>, Move)> {
+fn plan(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<(Option<PathBuf>, Plan)> {
     let timeout = number("--timeout", &typed.value("timeout"), problems).map(Duration::from_secs);
     let Installation { kubeconfig, service, apiservice } = Installation::of(typed, problems)?;
-    Some((kubeconfig, Move { service, apiservice, timeout: timeout?, dry_run: typed.is_set("dry-run") }))
+    Some((kubeconfig, Plan { service, apiservice, timeout: timeout?, dry_run: typed.is_set("dry-run") }))
 }
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_becomes_of_the_objects_is_said_once() {
+    fn only_one_flag_may_decide_about_the_objects() {
         let objects = |arguments: &[&str]| match with_env(arguments, &[]) {
             Ok(Command::Uninstall(arguments)) => Some(arguments.objects),
             _ => None,
@@ -67,19 +67,19 @@ mod tests {
     }
 
     #[test]
-    fn a_takeover_is_of_the_installation_that_is_named() {
+    fn a_takeover_is_limited_to_the_named_installation() {
         let arguments = ["takeover", "--service", "a.b", "--timeout", "5", "--force", "--dry-run"];
         let Ok(Command::Takeover(found)) = with_env(&arguments, &[("KUBECONFIG", "k")]) else { panic!("refused") };
-        let plan = Move {
+        let plan = Plan {
             service: ("a".into(), "b".into()),
             apiservice: "v1beta1.external.metrics.k8s.io".into(),
             timeout: Duration::from_secs(5),
             dry_run: true,
         };
-        let although = Although { keda_runs: true, some_stay_behind: false };
-        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, although });
+        let overrides = Overrides { keda_runs: true, some_stay_behind: false };
+        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, overrides });
         let Ok(Command::Takeover(found)) = with_env(&["takeover", "--leave-unserved"], &[]) else { panic!("refused") };
-        assert_eq!(found.although, Although { keda_runs: false, some_stay_behind: true });
+        assert_eq!(found.overrides, Overrides { keda_runs: false, some_stay_behind: true });
         let bad = with_env(&["takeover", "--service", "a", "--timeout", "x", "--keep-crds", "--apiservice", "A"], &[]);
         assert_eq!(bad.expect_err("four problems").0.len(), 4);
     }

@@ -1,9 +1,9 @@
-//! Judges a connection's client certificate: once after the handshake, and again only when the rules change, or the
-//! validity of a certificate begins or ends.
+//! What a connection's client certificate is worth: verified once, after the handshake, and again only when the rules
+//! change or a certificate begins or ends to be valid.
 //!
-//! Owns the chain and the last verdict on it. The rules come from [`TlsState`]; the next request sees a change of them.
-//! Judging is the only work here whose cost a client influences, so the workers of the front proxy's lane never do it:
-//! they pass on a connection whose verdict no longer holds.
+//! Owns the chain and what its last verification found. The rules come from [`TlsState`]; a change of them is seen by the
+//! next request. Verifying is the one thing here whose cost a client has a say in, so workers that are kept for the front
+//! proxy never do it: they hand over a connection whose verification no longer holds.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::http::tls::{ClientTrust, TlsState};
 use crate::http::{Chain, Holder, Identity};
 
 #[derive(Default)]
-pub(super) struct Judge {
-    /// None on a plain connection, and for a client without a certificate.
+pub(super) struct ClientIdentity {
+    /// None on a plain connection, and of a client that showed no certificate.
     chain: Option<Chain>,
-    verdict: Option<Verdict>,
+    verification: Option<Verification>,
 }
 
-struct Verdict {
+struct Verification {
     generation: u64,
     /// When the verdict expires; None if never by time alone.
     until: Option<UnixTime>,
@@ -29,14 +29,14 @@ struct Verdict {
     holder: Option<Holder>,
 }
 
-impl Judge {
-    pub(super) fn new(chain: Option<Chain>) -> Judge {
-        Judge { chain, verdict: None }
+impl ClientIdentity {
+    pub(super) fn new(chain: Option<Chain>) -> ClientIdentity {
+        ClientIdentity { chain, verification: None }
     }
 
-    /// Returns true if the last verdict was that this is the front proxy.
+    /// True if this is the front proxy, as last verified.
     pub(super) fn is_front_proxy(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|verdict| verdict.common_name.is_ok())
+        self.verification.as_ref().is_some_and(|verification| verification.common_name.is_ok())
     }
 
     /// Bytes of the client's certificates, which are kept as long as the connection.
@@ -44,23 +44,23 @@ impl Judge {
         self.chain.iter().flat_map(|chain| chain.iter()).map(|certificate| certificate.len()).sum()
     }
 
-    /// Returns false if there is no verdict, it has expired, or the rules have changed.
+    /// False if the chain was not verified yet, or by rules that have changed, or at a time whose result no longer counts.
     pub(super) fn holds(&self, tls: &TlsState) -> bool {
-        let Some(verdict) = &self.verdict else { return false };
-        verdict.generation == tls.generation() && verdict.until.is_none_or(|until| UnixTime::now() < until)
+        let Some(verification) = &self.verification else { return false };
+        verification.generation == tls.generation() && verification.until.is_none_or(|until| UnixTime::now() < until)
     }
 
-    /// Judges the chain if no verdict holds.
+    /// Verifies the chain, unless the last verification still holds.
     pub(super) fn refresh(&mut self, tls: &TlsState) {
         if !self.holds(tls) {
             let (generation, trust) = tls.client_trust();
-            self.verdict = Some(judge(self.chain.as_ref(), generation, trust, UnixTime::now()));
+            self.verification = Some(verify(self.chain.as_ref(), generation, trust, UnixTime::now()));
         }
     }
 
-    /// Returns the identity of a request with these headers, by the last verdict.
+    /// Who sends a request with these headers, as last verified.
     pub(super) fn identity(&self, headers: &[(&str, &str)]) -> Identity {
-        let Some(Verdict { trust, common_name, holder: Some(holder), .. }) = &self.verdict else {
+        let Some(Verification { trust, common_name, holder: Some(holder), .. }) = &self.verification else {
             return Identity::None;
         };
         let holder = Arc::clone(holder);
@@ -75,15 +75,15 @@ impl Judge {
 
     /// Returns true for headers that carry an identity by the current rules, whoever sends them.
     pub(super) fn is_identity_header(&self, name: &str) -> bool {
-        let trust = self.verdict.as_ref().and_then(|verdict| verdict.trust.as_ref());
+        let trust = self.verification.as_ref().and_then(|verification| verification.trust.as_ref());
         trust.is_some_and(|trust| trust.is_identity_header(name))
     }
 }
 
-fn judge(chain: Option<&Chain>, generation: u64, trust: ClientTrust, now: UnixTime) -> Verdict {
+fn verify(chain: Option<&Chain>, generation: u64, trust: ClientTrust, now: UnixTime) -> Verification {
     let Some(chain) = chain else {
         let common_name = Err(Reason::NotConfigured);
-        return Verdict { generation, until: None, trust: trust.front_proxy, common_name, holder: None };
+        return Verification { generation, until: None, trust: trust.front_proxy, common_name, holder: None };
     };
     let proxies = trust.front_proxy.as_ref().and_then(|trust| trust.authorities().holds_until(chain, now));
     let users = trust.users.as_ref().and_then(|users| users.holds_until(chain, now));
@@ -96,5 +96,5 @@ fn judge(chain: Option<&Chain>, generation: u64, trust: ClientTrust, now: UnixTi
         Some(trust) => trust.verify(chain, now).map(Arc::from),
     };
     let holder = Some(Arc::new(trust.holder(chain, now)));
-    Verdict { generation, until, trust: trust.front_proxy, common_name, holder }
+    Verification { generation, until, trust: trust.front_proxy, common_name, holder }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, CRDS, DEPLOYMENTS, FIELD_MANAGER, Failure, Move, Mover, SERVICES, STATEFUL_SETS, place};
+use super::{API_SERVICES, CRDS, DEPLOYMENTS, FIELD_MANAGER, Failure, Migration, Plan, SERVICES, STATEFUL_SETS, place};
 use crate::clock::wall_millis;
 use crate::kube::untyped::{items, selects, text};
 use crate::kube::{Error, PatchKind, Resource};
@@ -36,27 +36,27 @@ pub enum Objects {
 ///
 /// # Errors
 /// Refused before anything was done, or something did not go within the timeout: then what, and why.
-pub fn uninstall(kubeconfig: Option<&Path>, plan: &Move, objects: Objects, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut mover = Mover::new(kubeconfig, plan, out)?;
+pub fn uninstall(kubeconfig: Option<&Path>, plan: &Plan, objects: Objects, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut migration = Migration::new(kubeconfig, plan, out)?;
     if objects != Objects::Keep {
-        mover.may_delete(objects)?;
+        migration.may_delete(objects)?;
     }
-    mover.remove_apiservice()?;
+    migration.remove_apiservice()?;
     if objects == Objects::Keep {
-        mover.stop_instances()?;
-        mover.refresh_last_active()?;
-        mover.release(&KINDS)?;
-        mover.say("ScaledObjects, HPAs, replicas and CRDs stay")?;
+        migration.stop_instances()?;
+        migration.refresh_last_active()?;
+        migration.release(&KINDS)?;
+        migration.say("ScaledObjects, HPAs, replicas and CRDs stay")?;
     } else {
-        mover.delete_scaled_objects()?;
+        migration.delete_scaled_objects()?;
         // The daemon does this when they are deleted, but may not live to see it.
-        mover.release(&KINDS[1..])?;
-        mover.delete_crds()?;
+        migration.release(&KINDS[1..])?;
+        migration.delete_crds()?;
     }
-    mover.say("what is left goes with helm uninstall hpalite, or kubectl delete -k k8s/base")
+    migration.say("what is left goes with helm uninstall hpalite, or kubectl delete -k k8s/base")
 }
 
-impl Mover<'_> {
+impl Migration<'_> {
     fn may_delete(&mut self, objects: Objects) -> Result<(), Failure> {
         if !self.get(&CRDS, None, "scaledjobs.keda.sh")?.is_null() {
             let fix = "use --keep-crds, or delete them by KEDA's own means";
@@ -129,14 +129,14 @@ impl Mover<'_> {
             self.say(&format!("no workload is behind Service {namespace}/{name}: waiting until hpalite is stopped"))?;
         }
         let mut pulse = Pulse::default();
-        let result = self.wait(|mover| {
+        let result = self.wait(|migration| {
             for (resource, workload) in &stopped {
-                let found = mover.get(resource, Some(&mover.plan.service.1), workload)?;
+                let found = migration.get(resource, Some(&migration.plan.service.1), workload)?;
                 if found["status"]["replicas"].as_i64() > Some(0) {
                     return Ok(Some(format!("{workload} still has pods")));
                 }
             }
-            let lease = mover.lease()?;
+            let lease = migration.lease()?;
             let holder = text(&lease, "/spec/holderIdentity");
             Ok(pulse.beats(&lease, Instant::now()).then(|| format!("{holder} still holds the Lease")))
         });
@@ -192,22 +192,23 @@ impl Mover<'_> {
         }
         // The daemon lets them go, once it has put back the replica counts of those that ask for it.
         let (mut pulse, mut is_alone) = (Pulse::default(), false);
-        let result = self.wait(|mover| {
-            let left = mover.all(&KINDS[..1])?;
+        let result = self.wait(|migration| {
+            let left = migration.all(&KINDS[..1])?;
             let Some((resource, object)) = left.first() else { return Ok(None) };
-            let lease = mover.lease()?;
+            let lease = migration.lease()?;
             let acting = if pulse.beats(&lease, Instant::now()) {
                 Some(format!("{} holds the Lease", text(&lease, "/spec/holderIdentity")))
-            } else if mover.has_ready_endpoint()? {
+            } else if migration.has_ready_endpoint()? {
                 Some("its Service has a ready endpoint".to_owned())
             } else {
                 None
             };
             if acting.is_none() {
                 if !std::mem::replace(&mut is_alone, true) {
-                    mover.say("no instance of hpalite acts: finalizers go here, replica counts stay as they are")?;
+                    migration
+                        .say("no instance of hpalite acts: finalizers go here, replica counts stay as they are")?;
                 }
-                mover.release(&KINDS[..1])?;
+                migration.release(&KINDS[..1])?;
             }
             let held = &object["metadata"]["finalizers"];
             let what = format!("{} of them are still there: {}, held by {held}", left.len(), called(resource, object));
@@ -231,9 +232,9 @@ impl Mover<'_> {
                 }
             }
         }
-        let result = self.wait(|mover| {
+        let result = self.wait(|migration| {
             for name in &names {
-                let found = mover.get(&CRDS, None, name)?;
+                let found = migration.get(&CRDS, None, name)?;
                 if !found.is_null() {
                     return Ok(Some(format!("CustomResourceDefinition {name} is still there")));
                 }

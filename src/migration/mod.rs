@@ -36,7 +36,7 @@ const FIELD_MANAGER: &str = "hpalite";
 
 /// What is moved, and how.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Move {
+pub struct Plan {
     /// Name and namespace; the Lease is called the same.
     pub service: (String, String),
     pub apiservice: String,
@@ -48,7 +48,7 @@ pub struct Move {
 
 /// What a takeover is refused for unless it is said to be wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Although {
+pub struct Overrides {
     /// KEDA's operator runs.
     pub keda_runs: bool,
     /// Objects of KEDA are there that hpalite does not run.
@@ -59,7 +59,7 @@ pub struct Although {
 #[derive(Debug)]
 pub enum Failure {
     /// The cluster cannot be asked, or what is told cannot be written.
-    Unasked(Vec<String>),
+    Unreachable(Vec<String>),
     /// Refused before anything was done, or stuck; each with what to do about it.
     Stopped(Vec<String>),
 }
@@ -73,22 +73,22 @@ impl From<Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Failure::Unasked(vec![format!("standard output: {error}")])
+        Failure::Unreachable(vec![format!("standard output: {error}")])
     }
 }
 
-struct Mover<'a> {
+struct Migration<'a> {
     client: Client,
-    plan: &'a Move,
+    plan: &'a Plan,
     out: &'a mut dyn Write,
 }
 
-impl<'a> Mover<'a> {
-    fn new(kubeconfig: Option<&Path>, plan: &'a Move, out: &'a mut dyn Write) -> Result<Self, Failure> {
-        let config = ClusterConfig::load(kubeconfig).map_err(|error| Failure::Unasked(error.problems))?;
+impl<'a> Migration<'a> {
+    fn new(kubeconfig: Option<&Path>, plan: &'a Plan, out: &'a mut dyn Write) -> Result<Self, Failure> {
+        let config = ClusterConfig::load(kubeconfig).map_err(|error| Failure::Unreachable(error.problems))?;
         let client = Client::new(config);
         let version = client.send(&Request::get_path("/version"));
-        version.map_err(|error| Failure::Unasked(vec![format!("the API server: {error}")]))?;
+        version.map_err(|error| Failure::Unreachable(vec![format!("the API server: {error}")]))?;
         Ok(Self { client, plan, out })
     }
 
@@ -163,7 +163,7 @@ impl<'a> Mover<'a> {
             let seen = match done(self) {
                 Ok(None) => return Ok(()),
                 Ok(Some(seen)) => seen,
-                Err(Failure::Unasked(problems) | Failure::Stopped(problems)) => problems.join("; "),
+                Err(Failure::Unreachable(problems) | Failure::Stopped(problems)) => problems.join("; "),
             };
             if Instant::now() >= deadline {
                 return Err(seen);

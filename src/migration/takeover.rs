@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, Although, CRDS, DEPLOYMENTS, Failure, Move, Mover, SCALED_OBJECTS, SERVICES, place};
+use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Migration, Overrides, Plan, SCALED_OBJECTS, SERVICES, place};
 use crate::kube::untyped::{condition, items, text};
 use crate::kube::{Error, PatchKind, Request};
 use crate::rights;
@@ -18,49 +18,49 @@ use crate::unserved::{self, Unserved};
 /// Refused, with every reason at once; or not served in time.
 pub fn takeover(
     kubeconfig: Option<&Path>,
-    plan: &Move,
-    although: Although,
+    plan: &Plan,
+    overrides: Overrides,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let mut mover = Mover::new(kubeconfig, plan, out)?;
-    let port = mover.can_take_over(although)?;
-    let before = mover.apiservice()?;
+    let mut migration = Migration::new(kubeconfig, plan, out)?;
+    let port = migration.can_take_over(overrides)?;
+    let before = migration.apiservice()?;
     let (name, ours) = (&plan.apiservice, place(&plan.service));
     let go_on = if before.is_null() {
-        let go_on = mover.step(&format!("create APIService {name} for Service {ours}, port {port}"))?;
+        let go_on = migration.step(&format!("create APIService {name} for Service {ours}, port {port}"))?;
         if go_on {
-            mover.create(port)?;
+            migration.create(port)?;
         }
         go_on
-    } else if mover.is_ours(&before) {
-        mover.say(&format!("APIService {name} routes to Service {ours} already"))?;
+    } else if migration.is_ours(&before) {
+        migration.say(&format!("APIService {name} routes to Service {ours} already"))?;
         !plan.dry_run
     } else {
         let theirs = format!("{}/{}", text(&before, "/spec/service/namespace"), text(&before, "/spec/service/name"));
         let go_on =
-            mover.step(&format!("point APIService {name} to Service {ours}, port {port}, instead of {theirs}"))?;
+            migration.step(&format!("point APIService {name} to Service {ours}, port {port}, instead of {theirs}"))?;
         if go_on {
             let service = json!({ "name": plan.service.0, "namespace": plan.service.1, "port": port });
             let spec = json!({ "service": service, "caBundle": null, "insecureSkipTLSVerify": null });
-            let installed = mover.get(&SERVICES, Some(&plan.service.1), &plan.service.0)?;
-            mover.route(&json!({ "metadata": release(&installed), "spec": spec }))?;
+            let installed = migration.get(&SERVICES, Some(&plan.service.1), &plan.service.0)?;
+            migration.route(&json!({ "metadata": release(&installed), "spec": spec }))?;
         }
         go_on
     };
     if !go_on {
         return Ok(());
     }
-    let Err(seen) = mover.wait(|mover| mover.missing()) else {
-        return mover.say("metrics are read from hpalite");
+    let Err(seen) = migration.wait(|migration| migration.missing()) else {
+        return migration.say("metrics are read from hpalite");
     };
-    let put_back = mover.put_back(&before)?;
+    let put_back = migration.put_back(&before)?;
     let fix = "see its log, hpalite doctor, and --timeout";
     Err(Failure::Stopped(vec![format!("not served within {} s: {seen}; {put_back}; {fix}", plan.timeout.as_secs())]))
 }
 
-impl Mover<'_> {
+impl Migration<'_> {
     /// The port of our Service, if all that is needed is there.
-    fn can_take_over(&mut self, although: Although) -> Result<i64, Failure> {
+    fn can_take_over(&mut self, overrides: Overrides) -> Result<i64, Failure> {
         let mut problems = Vec::new();
         if self.get(&CRDS, None, "scaledobjects.keda.sh")?.is_null() {
             problems.push("there is no CustomResourceDefinition scaledobjects.keda.sh: apply k8s/crds".to_owned());
@@ -82,7 +82,7 @@ impl Mover<'_> {
             problems.push(format!("no pod of Service {namespace}/{name} is ready: {fix}"));
         }
         for operator in self.list(&DEPLOYMENTS, None, None)? {
-            if text(&operator, "/metadata/name") != "keda-operator" || !runs(&operator) || although.keda_runs {
+            if text(&operator, "/metadata/name") != "keda-operator" || !runs(&operator) || overrides.keda_runs {
                 continue;
             }
             let namespace = text(&operator, "/metadata/namespace");
@@ -91,7 +91,7 @@ impl Mover<'_> {
                  kubectl -n {namespace} scale deployment keda-operator --replicas=0, or --force"
             ));
         }
-        problems.extend(self.left_behind(although)?);
+        problems.extend(self.left_behind(overrides)?);
         let own = "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged";
         if !text(&self.apiservice()?, own).is_empty() {
             problems.push(format!("APIService {} is the API server's own", self.plan.apiservice));
@@ -103,7 +103,7 @@ impl Mover<'_> {
     }
 
     /// What nobody would run any more, as reasons to refuse; said and no reason where that is wanted.
-    fn left_behind(&mut self, although: Although) -> Result<Vec<String>, Failure> {
+    fn left_behind(&mut self, overrides: Overrides) -> Result<Vec<String>, Failure> {
         let mut left: Vec<String> = Vec::new();
         for Unserved { kind, objects } in unserved::kinds(&self.client, None)? {
             left.push(format!("hpalite does not serve {kind}, and nobody would run them without KEDA: {objects}"));
@@ -119,7 +119,7 @@ impl Mover<'_> {
             let names: Vec<String> = objects.iter().map(|found| found.object.clone()).collect();
             left.push(format!("hpalite cannot run {}: {cause}", unserved::some(&names, names.len())));
         }
-        if !although.some_stay_behind {
+        if !overrides.some_stay_behind {
             let fix = "change or delete them, or go on without them by --leave-unserved";
             return Ok(left.into_iter().map(|text| format!("{text}: {fix}")).collect());
         }

@@ -1,0 +1,783 @@
+//! The one thread that asks: it drives all requests at once and waits for none of them.
+//!
+//! Owns all connections to metric servers, those under way and those kept. A server that is slow costs what its request
+//! holds and no thread; one that sends much gets a buffer's worth of attention before the next one's turn. What has to
+//! wait for something else than a socket is done by a worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use ureq::{Error, Timeout};
+
+use super::exchange::{Answer, BUFFER, Exchange};
+use super::failed;
+use super::fault::{Asked, explain, not_asked};
+use super::link::{Input, Link};
+use super::proxied::Proxied;
+use super::proxy::ProxySettings;
+use super::redirect::{redirect, server_of};
+use super::request::{Hop, Request, TlsMaterial};
+use super::tls::{self, Roots};
+use super::workers::{Work, Workers};
+use crate::outbound::connect::{judged, place, unresolved};
+use crate::outbound::names::{Look, Names, PATIENCE};
+use crate::outbound::networks::Rules;
+use crate::scaling::event::{ErrorClass, PollError};
+
+/// Identities kept, with their connections. Most clusters need one. One with a `ca` of its own holds a copy of the
+/// roots, about 150 of 1 KiB, so that 64 hold at most 10 MiB.
+pub(super) const CLIENTS_MAX: usize = 64;
+
+/// Idle connections without an identity: descriptors. Those with TLS take some 20 KiB each.
+pub(super) const IDLE_MAX: usize = 256;
+
+/// Idle connections with an identity of somebody, which asks few servers: whoever makes up identities must not hold
+/// descriptors and memory by that.
+pub(super) const IDLE_MAX_OF_ONE: usize = 8;
+
+/// Idle connections to one server; as many as questions usually are under way.
+pub(super) const IDLE_PER_SERVER_MAX: usize = 16;
+
+/// Longer than the usual polling interval of 30 s, so that a connection lives from poll to poll; below
+/// the five minutes after which Prometheus closes it.
+pub(super) const IDLE_AGE_MAX: Duration = Duration::from_secs(240);
+
+/// As many as KEDA follows.
+const REDIRECTS_MAX: usize = 10;
+
+/// Sockets that are looked at before messages are.
+const EVENTS: usize = 64;
+
+/// Event data of the wake-up descriptor; connections count on from there.
+const WAKE: u64 = 0;
+
+/// The least time that one of several addresses gets to answer.
+const CONNECT_MIN: Duration = Duration::from_millis(10);
+
+/// What a server answered, unread.
+pub struct Reply {
+    /// `scheme://host:port` that it came from, after redirects.
+    pub server: String,
+    pub status: u16,
+    /// It has too much to do, and asks not to be asked for this long.
+    pub rest: Option<Duration>,
+    /// Decompressed; ends after [`super::exchange::BODY_MAX`] + 1 bytes.
+    pub body: Vec<u8>,
+}
+
+pub(super) type Done = Box<dyn FnOnce(Result<Reply, PollError>) + Send>;
+
+/// A request, and who wants its answer.
+pub(super) struct Question {
+    pub(super) request: Request,
+    /// What it had in all, for error texts.
+    pub(super) timeout: Duration,
+    pub(super) deadline: Instant,
+    /// Called on the engine's thread, so it must not wait.
+    pub(super) done: Done,
+}
+
+pub(super) enum Message {
+    Ask(Box<Question>),
+    /// Something short.
+    Run(Work),
+    /// A worker asked through a proxy.
+    Asked(u64, Box<Result<Answer, Error>>),
+    /// A name was looked up.
+    Named,
+    Stop,
+}
+
+/// What the engine is to do next.
+pub(super) struct Inbox {
+    queue: Mutex<Queue>,
+    wake: OwnedFd,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: Vec<Message>,
+    /// It waits for sockets, and has to be woken.
+    is_asleep: bool,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, message: Message) {
+        let mut queue = self.lock();
+        queue.messages.push(message);
+        if std::mem::take(&mut queue.is_asleep) {
+            drop(queue);
+            // The descriptor counts up to more than there are messages.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// What the engine is started with.
+pub(super) struct Setup {
+    pub(super) roots: Roots,
+    pub(super) proxy: ProxySettings,
+    pub(super) user_agent: String,
+    pub(super) names: Arc<Names>,
+    pub(super) rules: Arc<Rules>,
+}
+
+pub(super) struct Engine {
+    setup: Setup,
+    provider: Arc<CryptoProvider>,
+    proxied: Arc<Proxied>,
+    workers: Workers,
+    inbox: Arc<Inbox>,
+    epoll: OwnedFd,
+    tasks: HashMap<u64, Box<Task>>,
+    /// Which task a connection in use belongs to.
+    owners: HashMap<u64, u64>,
+    clients: Vec<Client>,
+    last_id: u64,
+    /// Lent for reading and writing.
+    room: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+/// An identity and its connections.
+struct Client {
+    id: u64,
+    material: TlsMaterial,
+    tls: Arc<ClientConfig>,
+    /// The one that was used last is at the end.
+    idle: VecDeque<Idle>,
+    used: Instant,
+}
+
+struct Idle {
+    wire: Wire,
+    server: String,
+    since: Instant,
+}
+
+struct Wire {
+    id: u64,
+    link: Link,
+    interest: EventFlags,
+}
+
+/// A question under way.
+struct Task {
+    id: u64,
+    question: Question,
+    hop: Hop,
+    redirects: usize,
+    server: String,
+    /// The connection ended before an answer began; this is the second try, on a new one.
+    is_second: bool,
+    client: u64,
+    stage: Stage,
+    /// When this stage has to end.
+    until: Instant,
+    /// A name that is waited for.
+    name: Option<String>,
+    /// Addresses to try, after the one that is being tried.
+    addresses: VecDeque<SocketAddr>,
+    tried: Vec<SocketAddr>,
+    /// Part of the time that the next address gets, in halves.
+    halves: u32,
+    /// Looked up again since no address answered.
+    looked_again: bool,
+    failure: Option<Error>,
+    wire: Option<Wire>,
+    exchange: Option<Exchange>,
+    /// Of the request, until there is a connection.
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Naming,
+    Connecting,
+    Shaking,
+    Talking,
+    /// With a worker, who asks through a proxy.
+    Away,
+}
+
+enum Next {
+    Wait,
+    Answer(Answer),
+}
+
+enum Fault {
+    Http(Error),
+    Said(PollError),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<PollError> for Fault {
+    fn from(error: PollError) -> Self {
+        Self::Said(error)
+    }
+}
+
+type Turn = Result<Next, Fault>;
+
+impl Engine {
+    /// Starts the thread. It ends with [`Message::Stop`].
+    pub(super) fn start(setup: Setup, workers: Workers) -> io::Result<Arc<Inbox>> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        let inbox = Arc::new(Inbox { queue: Mutex::default(), wake });
+        let listener = Arc::downgrade(&inbox);
+        setup.names.on_end(Arc::new(move || {
+            if let Some(inbox) = listener.upgrade() {
+                inbox.push(Message::Named);
+            }
+        }));
+        let proxied = Arc::new(Proxied {
+            user_agent: setup.user_agent.clone(),
+            names: Arc::clone(&setup.names),
+            rules: Arc::clone(&setup.rules),
+            clients: Mutex::default(),
+        });
+        let engine = Self {
+            setup,
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            proxied,
+            workers,
+            inbox: Arc::clone(&inbox),
+            epoll,
+            tasks: HashMap::new(),
+            owners: HashMap::new(),
+            clients: Vec::new(),
+            last_id: WAKE,
+            room: vec![0; BUFFER],
+            scratch: vec![0; BUFFER],
+        };
+        thread::Builder::new().name("poll".to_owned()).spawn(move || engine.run())?;
+        Ok(inbox)
+    }
+
+    fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            let messages = std::mem::take(&mut self.inbox.lock().messages);
+            for message in messages {
+                match message {
+                    Message::Ask(question) => self.ask(*question),
+                    Message::Run(work) => work(),
+                    Message::Asked(id, result) => {
+                        if let Some(task) = self.tasks.remove(&id) {
+                            self.drive(task, |_, _| Ok(Next::Answer((*result)?)));
+                        }
+                    }
+                    Message::Named => self.each(|task| task.stage == Stage::Naming, Self::resolve),
+                    Message::Stop => return,
+                }
+            }
+            let timeout = {
+                let mut queue = self.inbox.lock();
+                queue.is_asleep = queue.messages.is_empty();
+                if queue.is_asleep { self.timeout() } else { Some(Duration::ZERO) }
+            };
+            let timeout = timeout.map(|left| Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // Only a descriptor that is none of ours any more can cause this.
+                Err(error) => panic!("epoll_wait failed: {error}"),
+            }
+            self.inbox.lock().is_asleep = false;
+            for event in &events {
+                match event.data.u64() {
+                    WAKE => drop(rustix::io::read(&self.inbox.wake, &mut [0; 8])),
+                    id => self.ready(id),
+                }
+            }
+            self.expire(Instant::now());
+        }
+    }
+
+    /// Until the next limit of time.
+    fn timeout(&self) -> Option<Duration> {
+        let oldest = self.clients.iter().filter_map(|client| client.idle.front());
+        let ends = oldest.map(|idle| idle.since + IDLE_AGE_MAX);
+        let first = self.tasks.values().map(|task| task.until).chain(ends).min()?;
+        Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for client in &mut self.clients {
+            while client.idle.front().is_some_and(|idle| now >= idle.since + IDLE_AGE_MAX) {
+                client.idle.pop_front();
+            }
+        }
+        self.each(
+            |task| now >= task.until,
+            |engine, task| match task.stage {
+                Stage::Naming => engine.resolve(task),
+                Stage::Connecting if now < task.question.deadline => {
+                    task.failure = Some(late());
+                    engine.connect(task)
+                }
+                _ => Err(late().into()),
+            },
+        );
+    }
+
+    fn each(&mut self, which: impl Fn(&Task) -> bool, turn: impl Fn(&mut Self, &mut Task) -> Turn) {
+        let ids: Vec<u64> = self.tasks.values().filter(|task| which(task)).map(|task| task.id).collect();
+        for id in ids {
+            if let Some(task) = self.tasks.remove(&id) {
+                self.drive(task, &turn);
+            }
+        }
+    }
+
+    /// A socket is.
+    fn ready(&mut self, id: u64) {
+        let Some(owner) = self.owners.get(&id) else { return self.look_at_idle(id) };
+        let Some(task) = self.tasks.remove(owner) else { return };
+        self.drive(task, |engine, task| match task.stage {
+            Stage::Connecting => engine.connected(task),
+            Stage::Shaking => engine.shake(task),
+            Stage::Talking => engine.talk(task),
+            Stage::Naming | Stage::Away => Ok(Next::Wait),
+        });
+    }
+
+    fn ask(&mut self, question: Question) {
+        let Ok(uri) = question.request.url.parse() else {
+            let message = format!("no valid request can be made for {}", question.request.server);
+            return (question.done)(Err(failed(ErrorClass::Configuration, message)));
+        };
+        let hop = Hop { method: question.request.method, uri, with_secrets: true };
+        self.last_id += 1;
+        let task = Task {
+            id: self.last_id,
+            until: question.deadline,
+            question,
+            hop,
+            redirects: 0,
+            server: String::new(),
+            is_second: false,
+            client: 0,
+            stage: Stage::Naming,
+            name: None,
+            addresses: VecDeque::new(),
+            tried: Vec::new(),
+            halves: 0,
+            looked_again: false,
+            failure: None,
+            wire: None,
+            exchange: None,
+            bytes: Vec::new(),
+        };
+        self.drive(Box::new(task), Self::begin);
+    }
+
+    /// Takes one turn and what follows from it, until the task has to wait or is over.
+    fn drive(&mut self, mut task: Box<Task>, turn: impl FnOnce(&mut Self, &mut Task) -> Turn) {
+        let mut result = turn(self, &mut task);
+        loop {
+            result = match result {
+                Ok(Next::Wait) => {
+                    self.tasks.insert(task.id, task);
+                    return;
+                }
+                Ok(Next::Answer(answer)) => match self.answered(&mut task, answer) {
+                    Ok(Some(reply)) => return self.finish(*task, Ok(reply)),
+                    Ok(None) => self.begin(&mut task),
+                    Err(error) => return self.finish(*task, Err(error)),
+                },
+                // A server may close a kept connection in the very moment we use it. Asking again does no harm, since a
+                // query changes nothing; on a new connection, so once is enough.
+                Err(Fault::Http(error)) if task.may_ask_again(&error) => {
+                    self.hang_up(&mut task);
+                    task.is_second = true;
+                    self.begin(&mut task)
+                }
+                Err(Fault::Http(error)) => {
+                    let asked = Asked {
+                        server: &task.server,
+                        timeout: task.question.timeout,
+                        through_proxy: task.stage == Stage::Away,
+                    };
+                    let error = explain(&error, asked);
+                    return self.finish(*task, Err(error));
+                }
+                Err(Fault::Said(error)) => return self.finish(*task, Err(error)),
+            };
+        }
+    }
+
+    fn finish(&mut self, mut task: Task, result: Result<Reply, PollError>) {
+        self.hang_up(&mut task);
+        self.stop_waiting(&mut task);
+        (task.question.done)(result);
+    }
+
+    /// A hop from its beginning.
+    fn begin(&mut self, task: &mut Task) -> Turn {
+        task.server = server_of(&task.hop.uri);
+        (task.stage, task.until) = (Stage::Naming, task.question.deadline);
+        (task.looked_again, task.failure, task.exchange) = (false, None, None);
+        task.tried.clear();
+        let uri = &task.hop.uri;
+        let host = uri.host().unwrap_or_default();
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let proxy = self.setup.proxy.proxy_for(https, host, port).map(str::to_owned);
+        if proxy.is_some() {
+            self.setup.rules.judge_unresolved(host, port).map_err(|refused| not_asked(&task.server, &refused))?;
+        }
+        let tls = self.client(task)?;
+        match proxy {
+            Some(proxy) => {
+                task.stage = Stage::Away;
+                self.send_away(task, proxy, tls);
+                Ok(Next::Wait)
+            }
+            None => self.resolve(task),
+        }
+    }
+
+    fn send_away(&self, task: &Task, proxy: String, tls: Arc<ClientConfig>) {
+        let (id, inbox, proxied) = (task.id, Arc::clone(&self.inbox), Arc::clone(&self.proxied));
+        let (request, hop, deadline) = (task.question.request.clone(), task.hop.clone(), task.question.deadline);
+        self.workers.run(Box::new(move || {
+            let result = proxied.ask(&request, &hop, (&proxy, &tls), deadline);
+            inbox.push(Message::Asked(id, Box::new(result)));
+        }));
+    }
+
+    /// The identity that this hop is shown, made if it is new.
+    fn client(&mut self, task: &mut Task) -> Result<Arc<ClientConfig>, PollError> {
+        let now = Instant::now();
+        let material = task.hop.identity(&task.question.request);
+        if let Some(client) = self.clients.iter_mut().find(|client| client.material == material) {
+            client.used = now;
+            task.client = client.id;
+            return Ok(Arc::clone(&client.tls));
+        }
+        let tls = tls::client(&material, &self.setup.roots, &self.provider)
+            .map_err(|why| failed(ErrorClass::Authentication, format!("cannot ask {}: {why}", task.server)))?;
+        if self.clients.len() >= CLIENTS_MAX
+            && let Some(oldest) = (0..self.clients.len()).min_by_key(|at| self.clients[*at].used)
+        {
+            self.clients.swap_remove(oldest);
+        }
+        self.last_id += 1;
+        let (id, tls) = (self.last_id, Arc::new(tls));
+        task.client = id;
+        self.clients.push(Client { id, material, tls: Arc::clone(&tls), idle: VecDeque::new(), used: now });
+        Ok(tls)
+    }
+
+    /// From a name to addresses that may be asked. Nobody waits for long while there are addresses from before.
+    fn resolve(&mut self, task: &mut Task) -> Turn {
+        let uri = &task.hop.uri;
+        let (host, port) = place(uri).ok_or_else(|| Error::BadUri("it names no host and port".to_owned()))?;
+        let addresses: Arc<[IpAddr]> = match host.parse() {
+            Ok(address) => Arc::from([address]),
+            Err(_) => match self.setup.names.look(host, task.name.is_some()) {
+                Look::Known(addresses) => addresses,
+                Look::Failed(failure) => return self.unresolved(task, unresolved(failure, Timeout::Resolve)),
+                Look::Wanted(usable) => {
+                    let now = Instant::now();
+                    if task.name.is_none() {
+                        task.name = Some(host.to_owned());
+                        task.stage = Stage::Naming;
+                        task.until = task.question.deadline;
+                        if usable.is_some() {
+                            task.until = task.until.min(now + PATIENCE);
+                        }
+                    }
+                    match usable {
+                        Some(usable) if now >= task.until && now < task.question.deadline => usable,
+                        _ if now >= task.until => return self.unresolved(task, late()),
+                        _ => return Ok(Next::Wait),
+                    }
+                }
+            },
+        };
+        self.stop_waiting(task);
+        task.until = task.question.deadline;
+        let addresses = match judged(Some(&self.setup.rules), &addresses, port) {
+            Ok(addresses) => addresses,
+            Err(error) => return self.unresolved(task, error),
+        };
+        if task.looked_again {
+            if addresses.iter().all(|address| task.tried.contains(address)) {
+                return Err(task.failure.take().unwrap_or(Error::ConnectionFailed).into());
+            }
+        } else {
+            let (exchange, bytes) =
+                Exchange::begin(&task.question.request, &task.hop, &self.setup.user_agent, &mut self.room)?;
+            task.exchange = Some(exchange);
+            let kept = if task.is_second { None } else { self.take_idle(task) };
+            if let Some(mut wire) = kept {
+                self.owners.insert(wire.id, task.id);
+                wire.link.send(bytes);
+                task.wire = Some(wire);
+                return self.talk(task);
+            }
+            task.bytes = bytes;
+        }
+        task.addresses = addresses.into();
+        task.halves = 0;
+        self.connect(task)
+    }
+
+    /// What was wrong with the addresses that were tried before says more.
+    fn unresolved(&mut self, task: &mut Task, error: Error) -> Turn {
+        self.stop_waiting(task);
+        Err(task.failure.take().unwrap_or(error).into())
+    }
+
+    fn stop_waiting(&self, task: &mut Task) {
+        if let Some(name) = task.name.take() {
+            self.setup.names.leave(&name);
+        }
+    }
+
+    /// Tries the next address. Each gets half of the time that is left, the last one all of it.
+    fn connect(&mut self, task: &mut Task) -> Turn {
+        self.hang_up(task);
+        while let Some(address) = task.addresses.pop_front() {
+            task.tried.push(address);
+            match Link::connect(address) {
+                Ok(link) => {
+                    self.last_id += 1;
+                    let wire = Wire { id: self.last_id, link, interest: EventFlags::OUT };
+                    epoll::add(&self.epoll, &wire.link, EventData::new_u64(wire.id), wire.interest)
+                        .map_err(|error| Error::Io(error.into()))?;
+                    self.owners.insert(wire.id, task.id);
+                    task.wire = Some(wire);
+                    task.stage = Stage::Connecting;
+                    let now = Instant::now();
+                    let left = task.question.deadline.saturating_duration_since(now);
+                    let share = if task.addresses.is_empty() { left } else { (left / 2).max(CONNECT_MIN) };
+                    task.until = now + share;
+                    return Ok(Next::Wait);
+                }
+                Err(error) if is_of_one_address(&error) => task.failure = Some(error.into()),
+                Err(error) => return Err(Error::Io(error).into()),
+            }
+        }
+        let named = place(&task.hop.uri).map(|(host, _)| host).filter(|host| host.parse::<IpAddr>().is_err());
+        if let Some(host) = named
+            && !std::mem::replace(&mut task.looked_again, true)
+            && self.setup.names.suspect(host)
+        {
+            return self.resolve(task);
+        }
+        Err(task.failure.take().unwrap_or(Error::ConnectionFailed).into())
+    }
+
+    fn connected(&mut self, task: &mut Task) -> Turn {
+        let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
+        match wire.link.connected() {
+            Ok(()) => {}
+            Err(error) if is_of_one_address(&error) => {
+                task.failure = Some(error.into());
+                return self.connect(task);
+            }
+            Err(error) => return Err(Error::Io(error).into()),
+        }
+        task.until = task.question.deadline;
+        if task.hop.uri.scheme_str() == Some("https") {
+            let client = self.clients.iter().find(|client| client.id == task.client);
+            let tls = client.map(|client| &client.tls).ok_or(Error::TlsRequired)?;
+            wire.link.secure(tls, task.hop.uri.host().unwrap_or_default())?;
+            return self.shake(task);
+        }
+        wire.link.send(std::mem::take(&mut task.bytes));
+        self.talk(task)
+    }
+
+    fn shake(&mut self, task: &mut Task) -> Turn {
+        task.stage = Stage::Shaking;
+        let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
+        if wire.link.shake()? {
+            wire.link.send(std::mem::take(&mut task.bytes));
+            return self.talk(task);
+        }
+        self.arm(task)
+    }
+
+    /// Sends what is to be sent and reads what came, a buffer's worth.
+    fn talk(&mut self, task: &mut Task) -> Turn {
+        let (Some(wire), Some(exchange)) = (&mut task.wire, &mut task.exchange) else {
+            return Err(Error::ConnectionFailed.into());
+        };
+        // A request that has just begun has no answer yet.
+        let begins = task.stage != Stage::Talking;
+        task.stage = Stage::Talking;
+        if wire.link.wants_to_write()
+            && let Err(error) = wire.link.flush()
+        {
+            // Whoever hangs up on us may have said why.
+            return match wire.link.read(&mut self.room) {
+                Err(said @ Error::Rustls(_)) => Err(said.into()),
+                _ => Err(error.into()),
+            };
+        }
+        while !begins {
+            match wire.link.read(&mut self.room) {
+                Ok(Input::Bytes(count)) => {
+                    if let Some(answer) = exchange.push(&self.room[..count], &mut self.scratch)? {
+                        return Ok(Next::Answer(answer));
+                    }
+                    if !wire.link.has_more() {
+                        break;
+                    }
+                }
+                Ok(Input::Nothing) => break,
+                Ok(Input::End) => return Ok(Next::Answer(exchange.end()?)),
+                // The end of a body may look like this.
+                Err(Error::Io(error)) if !exchange.awaits_head() && is_cut(error.kind()) => {
+                    return Ok(Next::Answer(exchange.end()?));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.arm(task)
+    }
+
+    /// Waits for what the connection needs next.
+    fn arm(&self, task: &mut Task) -> Turn {
+        let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
+        let out = if wire.link.wants_to_write() { EventFlags::OUT } else { EventFlags::empty() };
+        let interest = EventFlags::IN | out;
+        if wire.interest != interest {
+            epoll::modify(&self.epoll, &wire.link, EventData::new_u64(wire.id), interest)
+                .map_err(|error| Error::Io(error.into()))?;
+            wire.interest = interest;
+        }
+        Ok(Next::Wait)
+    }
+
+    /// What an answer means; nothing if it sends us elsewhere.
+    fn answered(&mut self, task: &mut Task, answer: Answer) -> Result<Option<Reply>, PollError> {
+        if answer.reusable {
+            self.keep(task);
+        }
+        self.hang_up(task);
+        let Answer { status, location, rest, body, .. } = answer;
+        let server = std::mem::take(&mut task.server);
+        if let Some(next) = redirect(&task.hop, status, location.as_ref())? {
+            task.redirects += 1;
+            if task.redirects > REDIRECTS_MAX {
+                let message = format!("{} redirects more than {REDIRECTS_MAX} times", task.question.request.server);
+                return Err(failed(ErrorClass::Response, message));
+            }
+            task.hop = next;
+            task.is_second = false;
+            return Ok(None);
+        }
+        let request = &task.question.request;
+        if !task.hop.with_secrets && matches!(status, 401 | 403) && request.has_secrets() {
+            let message = format!(
+                "{} redirects to {server}, which answered status {status}: credentials go to no other scheme, host or \
+                 port than those of the address, so write that address",
+                request.server
+            );
+            return Err(failed(ErrorClass::Status, message));
+        }
+        Ok(Some(Reply { server, status, rest, body }))
+    }
+
+    fn hang_up(&mut self, task: &mut Task) {
+        if let Some(wire) = task.wire.take() {
+            self.owners.remove(&wire.id);
+        }
+    }
+
+    fn take_idle(&mut self, task: &Task) -> Option<Wire> {
+        let client = self.clients.iter_mut().find(|client| client.id == task.client)?;
+        let at = client.idle.iter().rposition(|idle| idle.server == task.server)?;
+        client.idle.remove(at).map(|idle| idle.wire)
+    }
+
+    /// Keeps the connection of a task whose answer is whole.
+    fn keep(&mut self, task: &mut Task) {
+        let client = self.clients.iter_mut().find(|client| client.id == task.client);
+        let (Some(client), Some(wire)) = (client, task.wire.take()) else { return };
+        self.owners.remove(&wire.id);
+        if wire.interest != EventFlags::IN || wire.link.wants_to_write() {
+            return;
+        }
+        let max = if client.material == TlsMaterial::default() { IDLE_MAX } else { IDLE_MAX_OF_ONE };
+        let same = |idle: &Idle| idle.server == task.server;
+        let oldest = if client.idle.iter().filter(|idle| same(idle)).count() >= IDLE_PER_SERVER_MAX.min(max) {
+            client.idle.iter().position(same)
+        } else {
+            (client.idle.len() >= max).then_some(0)
+        };
+        if let Some(oldest) = oldest {
+            client.idle.remove(oldest);
+        }
+        client.idle.push_back(Idle { wire, server: task.server.clone(), since: Instant::now() });
+    }
+
+    /// A kept connection has something to say: mostly that it is closed, never an answer.
+    fn look_at_idle(&mut self, id: u64) {
+        for client in &mut self.clients {
+            if let Some(at) = client.idle.iter().position(|idle| idle.wire.id == id) {
+                let is_fine = matches!(client.idle[at].wire.link.read(&mut self.room), Ok(Input::Nothing));
+                if !is_fine {
+                    client.idle.remove(at);
+                }
+                return;
+            }
+        }
+    }
+}
+
+impl Task {
+    fn may_ask_again(&self, error: &Error) -> bool {
+        let lost = self.exchange.as_ref().is_none_or(Exchange::awaits_head);
+        lost && !self.is_second && self.stage != Stage::Away && was_cut(error)
+    }
+}
+
+fn late() -> Error {
+    Error::Timeout(Timeout::Global)
+}
+
+/// The connection ended before an answer began.
+pub(super) fn was_cut(error: &Error) -> bool {
+    let Error::Io(error) = error else { return false };
+    error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()) && is_cut(error.kind())
+}
+
+fn is_cut(kind: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+/// Another address may answer where this one does not.
+fn is_of_one_address(error: &io::Error) -> bool {
+    use ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown | AddrNotAvailable)
+}

@@ -1,0 +1,192 @@
+//! One connection to a server, with or without TLS, that never waits.
+//!
+//! Owns the socket. Whoever drives it waits for the socket in the way of epoll.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use ureq::Error;
+
+/// Reads of a handshake before it is others' turn: a whole handshake has some kilobytes.
+const SHAKES: usize = 4;
+
+pub(super) struct Link {
+    socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+    /// What is to be sent, and how much of it has been.
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// What reading brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+impl Link {
+    /// Begins to connect; the socket becomes writable once that has ended.
+    pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self { socket: TcpStream::from(socket), tls: None, bytes: Vec::new(), sent: 0 })
+    }
+
+    /// How connecting ended.
+    pub(super) fn connected(&self) -> io::Result<()> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        self.socket.set_nodelay(true)
+    }
+
+    /// From here on over TLS.
+    pub(super) fn secure(&mut self, config: &Arc<ClientConfig>, host: &str) -> Result<(), Error> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Tls("its host is no valid name"))?;
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(Error::Rustls)?;
+        self.tls = Some(Box::new(connection));
+        Ok(())
+    }
+
+    /// Goes on with the handshake, a few reads' worth; whether it has ended.
+    pub(super) fn shake(&mut self) -> Result<bool, Error> {
+        let Some(tls) = &mut self.tls else { return Ok(true) };
+        for _ in 0..SHAKES {
+            if !tls.is_handshaking() {
+                return Ok(true);
+            }
+            if !write_tls(tls, &mut self.socket)? || !read_tls(tls, &mut self.socket)? {
+                break;
+            }
+        }
+        Ok(!tls.is_handshaking())
+    }
+
+    /// These bytes are sent next.
+    pub(super) fn send(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes;
+        self.sent = 0;
+    }
+
+    /// Sends what can be sent at the moment.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        while self.sent < self.bytes.len() {
+            let rest = &self.bytes[self.sent..];
+            let more = match &mut self.tls {
+                None => self.socket.write(rest),
+                Some(tls) => tls.writer().write(rest),
+            };
+            match more {
+                Ok(more) => self.sent += more,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(tls) = &mut self.tls
+                && !write_tls(tls, &mut self.socket)?
+            {
+                return Ok(());
+            }
+        }
+        self.bytes = Vec::new();
+        self.sent = 0;
+        match &mut self.tls {
+            Some(tls) => write_tls(tls, &mut self.socket).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// There is more to send than the socket takes at the moment.
+    pub(super) fn wants_to_write(&self) -> bool {
+        !self.bytes.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> Result<Input, Error> {
+        let Some(tls) = &mut self.tls else {
+            return match self.socket.read(room) {
+                Ok(0) => Ok(Input::End),
+                Ok(count) => Ok(Input::Bytes(count)),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    Ok(Input::Nothing)
+                }
+                Err(error) => Err(error.into()),
+            };
+        };
+        // What one record held may take several calls; only then more is read from the socket.
+        if let Some(input) = unpacked(tls, room)? {
+            return Ok(input);
+        }
+        if !read_tls(tls, &mut self.socket)? {
+            return Ok(Input::Nothing);
+        }
+        Ok(unpacked(tls, room)?.unwrap_or(Input::Nothing))
+    }
+
+    /// Something came that the socket does not know of any more.
+    pub(super) fn has_more(&mut self) -> bool {
+        self.tls
+            .as_mut()
+            .is_some_and(|tls| tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What has been read from the socket, if there is something.
+fn unpacked(tls: &mut ClientConnection, room: &mut [u8]) -> Result<Option<Input>, Error> {
+    match tls.reader().read(room) {
+        Ok(0) => Ok(Some(Input::End)),
+        Ok(count) => Ok(Some(Input::Bytes(count))),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Some(Input::End)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether all has been written that there is.
+fn write_tls(tls: &mut ClientConnection, socket: &mut TcpStream) -> Result<bool, Error> {
+    while tls.wants_write() {
+        match tls.write_tls(socket) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+/// Whether something came. The end of the stream is something while no handshake is under way.
+fn read_tls(tls: &mut ClientConnection, socket: &mut TcpStream) -> Result<bool, Error> {
+    let count = match tls.read_tls(socket) {
+        Ok(count) => count,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(error) = tls.process_new_packets() {
+        // The server is told why, if that can be done at once.
+        let _ = tls.write_tls(socket);
+        return Err(Error::Rustls(error));
+    }
+    if count == 0 && tls.is_handshaking() {
+        return Err(Error::Io(ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(true)
+}

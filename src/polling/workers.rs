@@ -1,0 +1,117 @@
+//! Threads for what may wait: started when there is work, ended when there is none for a while.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Eight polls at once is usual; one that asks all endpoints of a Service through a proxy takes six.
+const THREADS_MAX: usize = 48;
+
+/// A thread without work ends after this time. Longer than the shortest usual polling interval, so that none is started
+/// for each poll.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+pub(super) type Work = Box<dyn FnOnce() + Send>;
+
+/// Shared by all who have such work.
+#[derive(Clone, Default)]
+pub(super) struct Workers(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    queued: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Work>,
+    threads: usize,
+    idle: usize,
+}
+
+impl Workers {
+    pub(super) fn threads(&self) -> usize {
+        self.0.lock().threads
+    }
+
+    /// Does this work on a thread of its own, as soon as one is free.
+    pub(super) fn run(&self, work: Work) {
+        let mut state = self.0.lock();
+        state.queue.push_back(work);
+        if state.idle >= state.queue.len() {
+            self.0.queued.notify_one();
+            return;
+        }
+        if state.threads >= THREADS_MAX {
+            return;
+        }
+        let shared = Arc::clone(&self.0);
+        let started = thread::Builder::new().name(format!("poll-{}", state.threads)).spawn(move || shared.work());
+        match started {
+            Ok(_) => state.threads += 1,
+            // Late is better than never.
+            Err(_) if state.threads == 0 => {
+                let work = state.queue.pop_back();
+                drop(state);
+                work.into_iter().for_each(|work| work());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(work) = state.queue.pop_front() {
+                drop(state);
+                work();
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            let waited = self.queued.wait_timeout_while(state, IDLE_MAX, |state| state.queue.is_empty());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.idle -= 1;
+            if state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn as_many_threads_as_there_is_work_and_no_more_than_there_may_be() {
+        let workers = Workers::default();
+        assert_eq!(workers.threads(), 0);
+        let together = Arc::new(Barrier::new(9));
+        for _ in 0..8 {
+            let together = Arc::clone(&together);
+            workers.run(Box::new(move || drop(together.wait())));
+        }
+        together.wait();
+        assert_eq!(workers.threads(), 8);
+        let (release, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..100 {
+            let held = Arc::clone(&held);
+            workers.run(Box::new(move || assert!(held.lock().unwrap().recv().is_err())));
+        }
+        assert_eq!(workers.threads(), THREADS_MAX);
+        drop(release);
+    }
+}

@@ -1,0 +1,207 @@
+//! What the core concludes from an object's samples. The write to the target, the object's status, the log and the history
+//! all follow from this one value.
+
+use std::sync::Arc;
+
+use super::answer::Absence;
+use super::model::{Condition, ConditionKind, ConditionStatus, MetricType, Pause, UnixMillis};
+use super::reason::Reason;
+use super::recommend::{Limit, Proposal};
+
+/// Reason of the Ready condition when all is well, as KEDA's users match on it.
+pub const READY_REASON: &str = "ScaledObjectReady";
+pub const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub reason: Reason,
+    /// `spec.replicas` of the target; 0 if it cannot be read.
+    pub from: u32,
+    /// Equal to `from` when nothing moves.
+    pub to: u32,
+    pub triggers: Vec<DecidedTrigger>,
+    pub min: u32,
+    /// `None` while the spec is invalid, and only its pause is obeyed.
+    pub max: Option<u32>,
+    pub idle: Option<u32>,
+    pub pause: Pause,
+    pub force_activation: bool,
+    /// When the cooldown ends, or ended, if the decision depended on it.
+    pub cooldown_until: Option<UnixMillis>,
+}
+
+/// What one trigger contributed to a decision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DecidedTrigger {
+    pub metric_name: Arc<str>,
+    /// After policy for missing values and fallback.
+    pub value: Option<f64>,
+    pub active: bool,
+    pub error: Option<String>,
+    pub metric_type: MetricType,
+    /// The HPA's target for it.
+    pub target: f64,
+    /// Replicas that the HPA makes of it.
+    pub proposal: Option<Proposal>,
+    /// The value is the fallback's, standing in for an error.
+    pub fallback: bool,
+    /// The newest answer had no number, and the value is what the trigger's policy makes of that.
+    pub absence: Option<Absence>,
+    /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
+    pub formula: Option<String>,
+}
+
+impl Decision {
+    /// A decision of an object without triggers and bounds.
+    #[must_use]
+    pub fn new(reason: Reason, from: u32, to: u32) -> Self {
+        Self {
+            reason,
+            from,
+            to,
+            triggers: Vec::new(),
+            min: 0,
+            max: None,
+            idle: None,
+            pause: Pause::default(),
+            force_activation: false,
+            cooldown_until: None,
+        }
+    }
+
+    /// The reason as a sentence; if it lets replicas go, with the metrics that had no number.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let mut text = self.reason.to_string();
+        if matches!(self.reason, Reason::Deactivated | Reason::CoolingDown { .. } | Reason::InitialCooldown { .. }) {
+            for (trigger, absence) in self.triggers.iter().filter_map(|one| Some((one, one.absence.as_ref()?))) {
+                text.push_str(&format!("; {} has {absence}", trigger.metric_name));
+            }
+        }
+        text
+    }
+
+    /// The most that a trigger asks for, before any limit.
+    #[must_use]
+    pub fn proposal(&self) -> Option<Proposal> {
+        let proposals = self.triggers.iter().filter_map(|trigger| trigger.proposal);
+        // Nobody is asked during a full pause, so what was last known proposes nothing.
+        proposals.max_by_key(|proposal| proposal.replicas).filter(|_| !self.pause.is_full())
+    }
+
+    /// What keeps the count from the proposal, as far as hpalite knows.
+    #[must_use]
+    pub fn limited_by(&self) -> Option<Limit> {
+        match &self.reason {
+            Reason::CoolingDown { .. } => Some(Limit::Cooldown),
+            Reason::InitialCooldown { .. } => Some(Limit::InitialCooldown),
+            Reason::Paused | Reason::PausedAtReplicas | Reason::ScaleInPaused | Reason::ScaleOutPaused => {
+                Some(Limit::Pause)
+            }
+            Reason::HeldOnError => Some(Limit::Error),
+            Reason::WaitingForFallback => Some(Limit::FallbackThreshold),
+            Reason::Active | Reason::ActiveByAnnotation | Reason::ActiveWithErrors => match self.proposal()? {
+                highest if self.max.is_some_and(|max| highest.replicas > max) => Some(Limit::Max),
+                highest if highest.replicas < self.min.max(1) => Some(Limit::Min),
+                highest if highest.is_tolerated() => Some(Limit::Tolerance),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the object is active; `None` if the decision says nothing of that.
+    #[must_use]
+    pub fn is_active(&self) -> Option<bool> {
+        match self.reason {
+            Reason::TargetUnreadable { .. } | Reason::Paused | Reason::PausedAtReplicas | Reason::Restored => None,
+            Reason::Activated { .. }
+            | Reason::ActivatedByAnnotation
+            | Reason::Active
+            | Reason::ActiveByAnnotation
+            | Reason::ActiveWithErrors
+            | Reason::ScaleOutPaused => Some(true),
+            Reason::ScaleInPaused
+            | Reason::WaitingForFallback
+            | Reason::HeldOnError
+            | Reason::CoolingDown { .. }
+            | Reason::InitialCooldown { .. }
+            | Reason::Deactivated
+            | Reason::LiftedToMin
+            | Reason::Inactive => Some(false),
+        }
+    }
+
+    /// The cooldown begins anew with this decision, or once the replicas that it asks for are written.
+    #[must_use]
+    pub fn renews_cooldown(&self) -> bool {
+        self.is_active() == Some(true) && self.reason != Reason::ScaleOutPaused
+    }
+
+    #[must_use]
+    pub fn ready(&self) -> Condition {
+        let unreadable;
+        let (status, reason, message) = match &self.reason {
+            Reason::TargetUnreadable { error } => {
+                unreadable = format!("Error getting current replicas count for ScaleTarget: {error}");
+                (ConditionStatus::False, "ErrorGettingCurrentReplicas", unreadable.as_str())
+            }
+            Reason::Paused | Reason::PausedAtReplicas => {
+                (ConditionStatus::True, READY_REASON, "ScaledObject is paused")
+            }
+            Reason::ActiveWithErrors => (
+                ConditionStatus::Unknown,
+                "PartialTriggerError",
+                "Some triggers defined in ScaledObject are not working correctly",
+            ),
+            Reason::HeldOnError => {
+                (ConditionStatus::False, "TriggerError", "Triggers defined in ScaledObject are not working correctly")
+            }
+            _ => (ConditionStatus::True, READY_REASON, READY_MESSAGE),
+        };
+        Condition::new(ConditionKind::Ready, status, reason, message)
+    }
+
+    /// `None` leaves the condition as it is.
+    #[must_use]
+    pub fn active(&self) -> Option<Condition> {
+        let (status, reason, message) = match (self.is_active()?, &self.reason) {
+            (true, _) if self.force_activation => (
+                ConditionStatus::True,
+                "ScalerActive",
+                "Scaling is performed because activation is being forced by annotation",
+            ),
+            (true, _) => (ConditionStatus::True, "ScalerActive", "Scaling is performed because triggers are active"),
+            (false, Reason::CoolingDown { .. } | Reason::InitialCooldown { .. }) => {
+                (ConditionStatus::False, "ScalerCooldown", "Scaler cooling down because triggers are not active")
+            }
+            (false, _) => {
+                (ConditionStatus::False, "ScalerNotActive", "Scaling is not performed because triggers are not active")
+            }
+        };
+        Some(Condition::new(ConditionKind::Active, status, reason, message))
+    }
+
+    /// Which triggers are active; the composite metric is none.
+    pub fn activity(&self) -> impl Iterator<Item = (&str, bool)> {
+        let of_triggers = self.triggers.iter().filter(|trigger| trigger.formula.is_none());
+        of_triggers.map(|trigger| (&*trigger.metric_name, trigger.active))
+    }
+
+    /// The object's status reports the same of both.
+    #[must_use]
+    pub fn has_status_of(&self, other: &Self) -> bool {
+        (self.ready(), self.active()) == (other.ready(), other.active()) && self.activity().eq(other.activity())
+    }
+
+    /// Nothing differs from the decision before but what differs with every poll: values, errors, the time that is left.
+    #[must_use]
+    pub fn repeats(&self, before: &Self) -> bool {
+        let lasting = |one: &Self| (one.reason.id(), one.from, one.to, one.force_activation, one.cooldown_until);
+        let stand_ins = |one: &'_ Self| -> Vec<_> {
+            let missing = |trigger: &DecidedTrigger| trigger.absence.as_ref().map(|absence| absence.missing.clone());
+            one.triggers.iter().map(|trigger| (trigger.fallback, missing(trigger))).collect()
+        };
+        lasting(self) == lasting(before) && self.pause == before.pause && stand_ins(self) == stand_ins(before)
+    }
+}
