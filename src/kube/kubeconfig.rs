@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::formats::url::Url;
 
-/// What the current context of a kubeconfig says, not yet read from disk.
+/// What the current context of a kubeconfig says; other files are not read yet.
 #[derive(Default)]
 pub(super) struct Selected {
     pub(super) cluster_name: String,

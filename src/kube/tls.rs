@@ -91,12 +91,12 @@ pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<
         Roots::Anybody => ServerVerifier::of_anybody(&provider),
     };
     let mut config = tls::client_config(verifier, identity)?;
-    // Said aloud, so that no server or proxy in between tries HTTP/2 with us.
+    // Stated explicitly, so that no server or proxy tries HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// The last link of the connector chain: TLS over whatever the links before made.
+/// The last connector of the chain: TLS over the transport of those before.
 pub(super) struct TlsConnector(pub(super) Option<TlsCell>);
 
 impl<In: Transport> Connector<In> for TlsConnector {

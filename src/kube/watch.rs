@@ -67,7 +67,7 @@ pub trait HasMeta {
     fn resource_version(&self) -> &str;
 }
 
-/// Which object, and at which version.
+/// The identity of an object and its version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectRef {
@@ -78,7 +78,7 @@ pub struct ObjectRef {
     pub resource_version: String,
 }
 
-/// A page of a list, its items still text.
+/// A page of a list, with undecoded items.
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
     #[serde(default)]
@@ -282,11 +282,11 @@ impl Machine {
         true
     }
 
-    /// A line was read: the watch goes on after it.
+    /// Records that a line was read, after which the watch continues.
     pub(super) fn line_read(&mut self, version: String) {
         self.faults = 0;
         self.bad_lines = 0;
-        // An object too broken to have a version must not erase ours.
+        // An object too broken to have a version must not erase the known one.
         if let Phase::Watch { resource_version } = &mut self.phase
             && !version.is_empty()
         {

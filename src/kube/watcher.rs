@@ -265,7 +265,7 @@ impl<S> Task<S> {
         Ok(())
     }
 
-    /// Opens a stream and follows it to its end.
+    /// Opens a stream and follows it until it ends.
     fn watch<T>(&mut self, resource_version: &str) -> Result<(), Halt>
     where
         T: DeserializeOwned + HasMeta,

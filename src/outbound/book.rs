@@ -16,7 +16,7 @@ const FRESH: Duration = Duration::from_secs(30);
 /// Addresses up to this age are used while name servers do not answer, so that scaling survives their restart.
 const USABLE: Duration = Duration::from_secs(300);
 
-/// With such addresses at hand nobody waits longer than this for new ones.
+/// With such addresses a request does not wait longer than this for new ones.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// After a failed connection a name is looked up again no sooner than this after the last look-up.

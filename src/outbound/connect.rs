@@ -115,7 +115,7 @@ impl Resolver for Guard {
     }
 }
 
-/// Host without brackets, and port.
+/// Returns the host without brackets, and the port.
 pub(crate) fn place(uri: &Uri) -> Option<(&str, u16)> {
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
     let usual = match uri.scheme_str()? {

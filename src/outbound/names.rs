@@ -140,7 +140,7 @@ impl Names {
         self.shared.lock().listeners.push(listener);
     }
 
-    /// A connection to an address of this name failed. Whether a new look-up may bring others.
+    /// Records that a connection to an address of this name failed. Returns whether a new look-up may find others.
     pub(crate) fn suspect(&self, name: &str) -> bool {
         self.shared.lock().book.suspect(&name.to_ascii_lowercase(), Instant::now())
     }
@@ -177,7 +177,7 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// One more thread for one more name, as long as there may be one. Where none can be started, whoever asks is late.
+    /// Starts one more thread if there is a name for it and the maximum allows it. If that fails, requests time out.
     fn staff(self: &Arc<Self>, state: &mut State) {
         if state.threads >= self.threads_max.min(state.book.wanted()) {
             return;

@@ -77,8 +77,8 @@ fn active(metrics: Vec<String>, decision: &mut Decision) {
         decision.reason =
             if decision.force_activation { Reason::ActivatedByAnnotation } else { Reason::Activated { metrics } };
     } else if decision.triggers.iter().any(|trigger| trigger.error.is_some()) {
-        // KEDA leaves the time of last activity alone here, so that the cooldown may already be
-        // over when the last active trigger falls silent. Something is active: it counts.
+        // KEDA does not update the time of last activity here, so that the cooldown may already be over when the last
+        // active trigger becomes inactive. A trigger is active, so this counts as activity.
         decision.reason = Reason::ActiveWithErrors;
     } else {
         decision.reason = if decision.force_activation { Reason::ActiveByAnnotation } else { Reason::Active };
@@ -95,8 +95,8 @@ fn inactive(
     // A formula that fails has no fallback of its own.
     let is_failing = |trigger: &DecidedTrigger| trigger.error.is_some() && trigger.formula.is_none();
     if decision.triggers.iter().any(|trigger| trigger.error.is_some()) {
-        // With `fallback.replicas: 0` KEDA goes on as if the silent trigger had said 0 and scales
-        // to zero while Prometheus is down. An error never scales in: wait for the threshold.
+        // With `fallback.replicas: 0` KEDA treats the failing trigger as 0 and scales to zero while Prometheus is down.
+        // Here an error never scales in, so the decision waits for the fallback's threshold.
         let awaits_fallback = definition.fallback.is_some() && decision.triggers.iter().any(is_failing);
         decision.reason = if awaits_fallback { Reason::WaitingForFallback } else { Reason::HeldOnError };
         return;
@@ -110,7 +110,7 @@ fn inactive(
     }
 }
 
-/// To zero or to the idle count, once the cooldown is over.
+/// Scales to zero or to the idle count once the cooldown is over.
 fn scale_in(cooldown_until: UnixMillis, was_active: bool, now: UnixMillis, decision: &mut Decision) {
     if decision.pause.scale_in {
         decision.reason = Reason::ScaleInPaused;

@@ -74,7 +74,7 @@ pub fn from_value(
     Ok(ParsedAuthentication { authentication, problems: report.problems, warnings: report.warnings })
 }
 
-/// In the order in which they apply: later ones win, and a file replaces all and ends the list.
+/// Returns the sources in order of application: later ones take precedence, and a file replaces all others.
 fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics) -> Vec<ParameterSource> {
     let mut sources = Vec::new();
     for item in spec.objects("env", report) {

@@ -67,7 +67,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// `value` as an object; anything else is a problem and then reads as absent.
+    /// Reads `value` as an object; anything else is a problem and then counts as absent.
     pub(crate) fn new(path: impl Into<String>, value: Option<&'a Value>, step: Step, report: &mut Diagnostics) -> Self {
         let path = path.into();
         let map = match value {
@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
         value.as_str()
     }
 
-    /// The same, trimmed of nothing, with the empty string as absent.
+    /// Like [`Self::text`], but an empty string counts as absent. Does not trim.
     pub(crate) fn filled(&self, name: &str, report: &mut Diagnostics) -> Option<&'a str> {
         self.text(name, report).filter(|text| !text.is_empty())
     }
@@ -161,12 +161,12 @@ impl<'a> Fields<'a> {
         Self::new(self.path(name), self.get(name), self.step, report)
     }
 
-    /// The same, with another meaning for its type errors.
+    /// Like [`Self::child`], but with another step for its type errors.
     pub(crate) fn child_at(&self, name: &str, step: Step, report: &mut Diagnostics) -> Self {
         Self::new(self.path(name), self.get(name), step, report)
     }
 
-    /// Elements of a list of objects.
+    /// Reads the elements of a list of objects.
     pub(crate) fn objects(&self, name: &str, report: &mut Diagnostics) -> Vec<Self> {
         let Some(value) = self.get(name) else {
             return Vec::new();

@@ -61,8 +61,8 @@ pub(crate) struct OwnerReference {
 }
 
 impl Metadata {
-    /// Takes `metadata` out of `object`. Labels and annotations that lack their quotes, which only a
-    /// manifest in a file can have, are problems and then read as if quoted.
+    /// Removes `metadata` from `object`. Unquoted labels and annotations, which only a manifest in a file can have, are
+    /// problems, and then read as if quoted.
     pub(crate) fn take(object: &mut Value, report: &mut Diagnostics) -> Result<Self, Unreadable> {
         let mut metadata = object
             .get_mut("metadata")

@@ -67,7 +67,7 @@ fn jobs_are_done_and_counted() {
     assert_eq!((done.id, done.answer), (1, Answer::Value(4.0)));
     assert_eq!(fake.requests()[0].header("authorization"), Some("Bearer tok"));
 
-    // Never asked without the credentials that were wanted.
+    // Never sent without the credentials that were asked for.
     pollers.take(job(2, bearer.clone(), with("absent")));
     assert_failed(next(&answers).answer, ErrorClass::Authentication, "Secret shop/absent does not exist");
     pollers.take(job(3, bearer, None));

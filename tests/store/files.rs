@@ -92,7 +92,7 @@ fn a_damaged_database_is_set_aside() {
 
 fn condition(at: i64, message: &str) -> Record {
     let (kind, reason) = (ConditionKind::Active, "ScalerActive");
-    // One that differs from the one before, which else would be no change.
+    // Alternates, since an unchanged condition would not be recorded.
     let status = if at % 2 == 0 { ConditionStatus::True } else { ConditionStatus::False };
     Record::Condition { at: UnixMillis(at), object: web(), condition: Condition::new(kind, status, reason, message) }
 }

@@ -35,13 +35,13 @@ impl Prometheus {
         Self::within(folder, &[])
     }
 
-    /// Scrapes itself, as job `self`, and `targets` (`host:port`), as job `targets`, every second.
+    /// Scrapes itself as job `self`, and `targets` (`host:port`) as job `targets`, every second.
     pub(crate) fn scraping(targets: &[&str]) -> Self {
         Self::within(tempfile::tempdir().unwrap(), targets)
     }
 
     fn within(folder: tempfile::TempDir, targets: &[&str]) -> Self {
-        // Prometheus cannot be asked which port it chose, so that one is chosen for it.
+        // Prometheus does not report which port it chose, so one is chosen for it.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let job = |name: &str, targets: &[&str]| serde_json::json!({ "job_name": name, "static_configs": [{ "targets": targets }] });
         let text = serde_json::json!({

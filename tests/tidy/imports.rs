@@ -99,7 +99,7 @@ const LAYERS: &[Layer] = &[
     ),
 ];
 
-/// `scaling::world`, as its parts.
+/// `scaling::world`, split into its parts.
 type Module = Vec<String>;
 
 /// Removes comments, and a test module at the end.

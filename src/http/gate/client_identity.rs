@@ -15,7 +15,7 @@ use crate::http::{Chain, Holder, Identity};
 
 #[derive(Default)]
 pub(super) struct ClientIdentity {
-    /// None on a plain connection, and of a client that showed no certificate.
+    /// None on a plain connection, and for a client without a certificate.
     chain: Option<Chain>,
     verification: Option<Verification>,
 }

@@ -245,7 +245,7 @@ impl Conn {
                     self.client = ClientIdentity::new(self.session.client_chain());
                     self.enter(State::Idle, now);
                     if let Some(tls) = &tools.shared.tls {
-                        // Now rather than at the first request: an idle front proxy must not be shed as a stranger.
+                        // Judged before the first request, so that an idle front proxy is not shed as a stranger.
                         self.client.refresh(tls);
                     }
                 }

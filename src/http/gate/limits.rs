@@ -109,5 +109,5 @@ pub const STACK: usize = 512 * 1024;
 // The largest answer must fit into the sum.
 const _: () = assert!(ANSWER_MAX < OUT_MAX);
 const _: () = assert!(HEAD_MAX + BODY_MAX < LINGER_BYTES);
-// What is judged must fit into a handshake.
+// The longest chain must fit into a handshake.
 const _: () = assert!(crate::http::chain::CLIENT_CHAIN.bytes < HANDSHAKE_BYTES);

@@ -156,7 +156,7 @@ impl World {
 
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
         unindex(&mut self.objects.by_target, target, key);
-        // Those that waited behind it may be first now.
+        // Objects that waited for this target may get it now.
         self.mark_target(target);
     }
 
@@ -174,7 +174,7 @@ impl World {
         match seen {
             WatchEvent::ListStart { scope } => self.facts.lists.hpas.start(scope),
             WatchEvent::Listed(hpa) => {
-                // A list is right, whatever was thought before.
+                // A list is authoritative, whatever was recorded before.
                 self.facts.gone_hpas.retain(|uid| *uid != hpa.uid);
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);

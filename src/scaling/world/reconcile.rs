@@ -193,7 +193,7 @@ impl Object {
         }
     }
 
-    /// The HPA is as it should be, or on its way.
+    /// Ensures that the HPA is as desired, or being written.
     fn ensure_hpa(&mut self, work: &mut Work<'_>) -> Verdict {
         let (Some(definition), Some(gvkr)) = (self.definition(), self.target.gvkr()) else {
             return Verdict::Pending;

@@ -9,7 +9,7 @@ const STABILIZATION_SECONDS_MAX: i64 = 3600;
 const POLICY_PERIOD_SECONDS_MAX: i64 = 1800;
 const INT32_MAX: i64 = i32::MAX as i64;
 
-/// `None` for an absent or empty behavior.
+/// Returns `None` for an absent or empty behavior.
 pub(super) fn read(config: &Fields<'_>, report: &mut Diagnostics) -> Option<Behavior> {
     let behavior = config.child("behavior", report);
     let read = Behavior {
@@ -62,7 +62,7 @@ fn policy(fields: &Fields<'_>, report: &mut Diagnostics) -> Option<ScalingPolicy
     Some(ScalingPolicy { kind: kind?.to_owned(), value: value?, period_seconds: period_seconds? })
 }
 
-/// A quantity, which people write as text or as a plain number, spelled as the API server would.
+/// Reads a quantity, given as text or as a plain number, in the API server's canonical form.
 fn tolerance(fields: &Fields<'_>, report: &mut Diagnostics) -> Option<String> {
     let text = match fields.get("tolerance")? {
         serde_json::Value::Number(number) => number.to_string(),

@@ -60,7 +60,7 @@ pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnost
     replicas
 }
 
-/// The comparisons with KEDA's words, whose minimum is 0 when absent and at least 1 when given.
+/// Compares the counts, worded as by KEDA, where an absent minimum is 0 and a given one at least 1.
 fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
     let min = replicas.min.map_or(0, |min| min.max(1));
     let max = replicas.max;
@@ -92,7 +92,7 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
     }
 }
 
-/// Settings that can never matter to this object.
+/// Warns about settings that have no effect on this object.
 pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
     if replicas.min.unwrap_or(0) > 0 && replicas.idle.is_none() {
         for name in ["cooldownPeriod", "initialCooldownPeriod"] {

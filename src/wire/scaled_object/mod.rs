@@ -71,7 +71,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Un
     let status = object.get("status").map(status::from_value).unwrap_or_default();
 
     let Diagnostics { mut problems, warnings, excerpts } = report;
-    // What a thing lacks that is missing or of the wrong type as a whole follows from that.
+    // If something is missing or has the wrong type as a whole, problems of its parts only follow from that.
     let is_whole = |problem: &&Problem| {
         problem.field == "spec"
             || ["must be an object", "must be a list"].iter().any(|text| problem.message.starts_with(text))

@@ -7,14 +7,14 @@ use crate::scaling::formula::Formula;
 use crate::scaling::hpa::composite_target_milli;
 use crate::scaling::model::{MetricType, Modifiers, Step};
 
-/// Whether the triggers feed a formula, right or wrong: other rules depend on it.
+/// Returns whether there is a formula, valid or not, since other rules depend on it.
 pub(super) fn has_formula(spec: &Fields<'_>) -> bool {
     let modifiers = spec.get("advanced").and_then(|advanced| advanced.get("scalingModifiers"));
     let formula = modifiers.and_then(|modifiers| modifiers.get("formula")).and_then(Value::as_str);
     formula.is_some_and(|formula| !formula.is_empty())
 }
 
-/// `None` when nothing is set, which `{}` and empty texts count as.
+/// Returns `None` if nothing is set, as with `{}` and empty texts.
 pub(super) fn read(spec: &Fields<'_>, advanced: &Fields<'_>, report: &mut Diagnostics) -> Option<Modifiers> {
     let fields = advanced.child("scalingModifiers", report);
     let formula = fields.filled("formula", report);
@@ -84,9 +84,9 @@ fn counts_replicas_only(spec: &Fields<'_>) -> bool {
     read.peek().is_some() && read.all(|kind| matches!(kind, "cron" | "kubernetes-workload"))
 }
 
-/// Compiles the formula over the triggers that it can read: all but those that the HPA measures itself.
+/// Compiles the formula over the triggers that it can read: all except those that the HPA measures itself.
 fn compile(spec: &Fields<'_>, fields: &Fields<'_>, text: &str, report: &mut Diagnostics) -> Option<Formula> {
-    // What is wrong with the triggers themselves has been reported where they are read.
+    // Problems of the triggers themselves are reported where they are read.
     let mut reported = Diagnostics::default();
     let mut names = Vec::new();
     let mut paths = Vec::new();

@@ -45,7 +45,7 @@ const GROUPS_WITHOUT_SCALE: &[&str] = &[
     "keda.k8s.io",
 ];
 
-/// Reports a target that cannot be: `api_version` and `kind` with their defaults, `fields` those of scaleTargetRef.
+/// Reports an impossible target: `api_version` and `kind` with defaults applied, `fields` of scaleTargetRef.
 pub(super) fn check(fields: &Fields<'_>, api_version: &str, kind: &str, report: &mut Diagnostics) {
     let mut problem = |field: &str, message: String, fix: String| {
         report.problem(Step::Target, fields.path(field), message, fix);
@@ -145,7 +145,7 @@ fn scalable_fix() -> String {
     format!("name a {} or a custom resource with a scale subresource", one_of())
 }
 
-/// Reports a name that no object can have. `what` is whose name it is.
+/// Reports a name that no object can have. `what` says of which object it is.
 pub(super) fn check_name(fields: &Fields<'_>, field: &str, name: &str, report: &mut Diagnostics) {
     if !name.is_empty() && !is_dns_subdomain(name) {
         report.problem(

@@ -14,7 +14,7 @@ const NAMES: &[(&str, AuthMode)] = &[
     ("oauth", AuthMode::OAuth),
 ];
 
-/// The modes that are written, all of them `known` to the type; `None` when a problem was reported.
+/// Reads the modes, which must be `known` to the trigger type; `None` if a problem was reported.
 pub(super) fn read(context: &Context<'_>, known: &[AuthMode], report: &mut Diagnostics) -> Option<Vec<AuthMode>> {
     let parameters = &context.parameters;
     let name = if parameters.get("authModes").is_some() { "authModes" } else { "authMode" };

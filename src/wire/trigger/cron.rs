@@ -60,8 +60,8 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     }))
 }
 
-/// Always per replica: the count of replicas that is wanted does not fall as replicas come, so that an HPA that took it
-/// for a Value would multiply its replicas by it at each look, up to the maximum.
+/// The metric is always per replica: the wanted count does not fall as replicas are added, so an HPA that read it as a
+/// Value would multiply its replicas at each sync, up to the maximum.
 fn metric_type(context: &Context<'_>, report: &mut Diagnostics) -> Option<MetricType> {
     let written = external_metric_type(context, report)?;
     if written == MetricType::Value && !context.feeds_formula {
@@ -79,7 +79,7 @@ fn timezone(parameters: &Parameters, report: &mut Diagnostics) -> Option<Arc<Zon
     find_zone(parameters, "timezone", name, report)
 }
 
-/// KEDA takes any name and fails at each poll; a wrong one is told at once here.
+/// KEDA accepts any name and fails at each poll; here a wrong one is reported immediately.
 fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut Diagnostics) -> Option<Arc<Zone>> {
     let zone = zones::find(name);
     if zone.is_none() {

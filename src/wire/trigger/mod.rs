@@ -42,7 +42,7 @@ pub(crate) struct TriggerType {
     without_effect: &'static [&'static str],
     /// Whether `useCachedMetrics` has a meaning.
     can_be_cached: bool,
-    /// What is particular to the type; `None` when a problem was reported.
+    /// Reads what is specific to the type; `None` if a problem was reported.
     parse: fn(&Context<'_>, &mut Diagnostics) -> Option<Parsed>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// For types that have nothing to authenticate for.
+    /// For types without authentication.
     fn warn_authentication_unused(&self, report: &mut Diagnostics) {
         if self.fields.has("authenticationRef") {
             report.warn(self.fields.path("authenticationRef"), "has no effect on a trigger of this type", "remove it");
@@ -264,7 +264,7 @@ fn read_one(
     })
 }
 
-/// `metadata` as text. KEDA 1 took whatever scalar it found; the newer API wants strings.
+/// Reads `metadata` as text. KEDA 1 accepted any scalar; the newer API requires strings.
 fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Diagnostics) -> Parameters {
     if !fields.has("metadata") {
         report.problem(Step::BuildScalers, fields.path("metadata"), "is missing", "write the trigger's parameters");
@@ -367,7 +367,7 @@ fn normalized(name: &str) -> String {
     name.replace(['/', '.', ':', '%', '(', ')'], "-")
 }
 
-/// Reads match a metric's name in any case, so names that differ in case alone are one name.
+/// Reads match a metric's name in any case, so names that differ only in case are the same.
 fn report_shared_metric_names(group: ApiGroup, object_name: &str, triggers: &[Trigger], report: &mut Diagnostics) {
     for (position, trigger) in triggers.iter().enumerate() {
         let name = &trigger.metric_name;

@@ -54,7 +54,7 @@ impl Parameters {
         value
     }
 
-    /// `Err` when a problem was reported.
+    /// Returns `Err` if a problem was reported.
     pub(super) fn number(&self, name: &str, report: &mut Diagnostics) -> Result<Option<f64>, ()> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -86,7 +86,7 @@ impl Parameters {
         flag.map(Some).ok_or(())
     }
 
-    /// A Go duration, or a bare number of milliseconds, up to [`TIMEOUT_MAX`]. Zero is absent, as in KEDA.
+    /// Reads a Go duration or a number of milliseconds, up to [`TIMEOUT_MAX`]. As in KEDA, zero means absent.
     pub(super) fn timeout(&self, name: &str, report: &mut Diagnostics) -> Result<Option<Duration>, ()> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -125,7 +125,7 @@ impl Parameters {
         Ok((nanos > 0).then_some(timeout))
     }
 
-    /// `k=v,k2=v2`. A later value of the same key wins.
+    /// Reads `k=v,k2=v2`. A later value of the same key takes precedence.
     pub(super) fn pairs(&self, name: &str, report: &mut Diagnostics) -> Result<Vec<(String, String)>, ()> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         // Only keys are quoted, since headers are often passwords.

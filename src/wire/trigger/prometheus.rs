@@ -121,7 +121,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     }))
 }
 
-/// KEDA takes any text and fails at each poll; a broken address is told at once here.
+/// KEDA accepts any text and fails at each poll; here a broken address is reported immediately.
 fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
@@ -149,7 +149,7 @@ fn threshold(context: &Context<'_>, report: &mut Diagnostics) -> Option<f64> {
     target::check(context, "threshold", text, number, report)
 }
 
-/// KEDA 2 derives the name, KEDA 1 takes it from the metadata as it stands.
+/// KEDA 2 generates the name, KEDA 1 reads it from the metadata unchanged.
 fn metric_name(context: &Context<'_>, report: &mut Diagnostics) -> Option<Arc<str>> {
     if context.group == ApiGroup::KedaSh {
         return Some(format!("s{}-prometheus", context.index).into());

@@ -5,8 +5,8 @@ use super::Context;
 use crate::scaling::hpa::target_milli;
 use crate::scaling::quantity;
 
-/// Reads the parameter `name`, which the API server wants positive in milli units. Beside a formula none is needed:
-/// the formula's target goes to the HPA instead, and the trigger's own reads as 0.
+/// Reads the parameter `name`, which must be positive in milli units. With a formula it is optional: the HPA gets the
+/// formula's target, and an absent one is 0.
 pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Diagnostics) -> Option<f64> {
     let parameters = &context.parameters;
     if context.feeds_formula && parameters.get(name).is_none() {
@@ -17,7 +17,7 @@ pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Di
     check(context, name, text, number, report)
 }
 
-/// `number` if it can be a target; `text` is how it was written.
+/// Returns `number` if it can be a target; `text` is how it was written.
 pub(super) fn check(
     context: &Context<'_>,
     name: &str,

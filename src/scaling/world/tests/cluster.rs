@@ -22,7 +22,7 @@ pub(super) struct Cluster {
     pub(super) refused_hpas: Vec<String>,
     /// It is too old for the tolerance of an HPA, and drops the field.
     pub(super) knows_no_tolerance: bool,
-    /// What the watches have not delivered yet.
+    /// Watch events that are not delivered yet.
     pub(super) echoes: Vec<Event>,
 }
 

@@ -90,7 +90,7 @@ fn a_state_that_lasts_is_one_decision() {
     }
     assert!(rig.polls.len() > 150, "{}", rig.polls.len());
     assert_eq!(decisions(&rig).len(), 0);
-    // Nor does waiting, which says once until when.
+    // Waiting is recorded once, with its end.
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(25);
     let reasons: Vec<_> = decisions(&rig).iter().map(|one| (one.reason.id(), one.from, one.to)).collect();

@@ -76,7 +76,7 @@ pub(super) struct Rig {
     pub(super) check: Option<fn(&mut Rig, &[Command])>,
     /// When each object was last active, by the test's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
-    /// Prints what happens.
+    /// Whether to print what happens.
     pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
@@ -172,7 +172,7 @@ impl Rig {
 
     /// Lists one kind (as numbered by [`stream`]) anew, as after a broken watch.
     pub(super) fn list(&mut self, kind: usize) {
-        // A list shows what the watch would have: the rest of it is not delivered twice.
+        // A list includes pending watch events, which are not delivered twice.
         self.flush_echoes();
         self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
         let cluster = self.cluster.clone();
@@ -223,7 +223,7 @@ impl Rig {
         self.step(event(WatchEvent::ListEnd { scope: String::new() }));
     }
 
-    /// Hands one event to the world and carries out what it wants.
+    /// Passes one event to the world and carries out its commands.
     pub(super) fn step(&mut self, event: Event) {
         if self.is_traced {
             eprintln!("  {} {event:?}", self.now.0);

@@ -4,7 +4,7 @@ use super::*;
 use crate::scaling::event::{RestoredState, WriteKind};
 use crate::scaling::model::{Condition, ConditionKind as Kind, ConditionStatus as Is, Status, UnixMillis};
 
-/// A cluster as KEDA leaves it: an active object at three replicas.
+/// A cluster as KEDA leaves it: an active object with three replicas.
 fn left_by_keda() -> Cluster {
     let mut object = fresh("shop", "web", testing::definition());
     object.finalizers = vec!["finalizer.keda.sh".to_owned()];
