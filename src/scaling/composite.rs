@@ -13,7 +13,7 @@ pub const NAME: &str = "composite-metric";
 /// Index of its series in the history, beside those of the triggers, which are far fewer.
 pub const INDEX: u16 = u16::MAX;
 
-/// What the formula gave when it was last evaluated.
+/// The result of the last evaluation of the formula.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Composite {
     Value {
@@ -53,7 +53,7 @@ impl Composite {
             };
             Some(Self::Failed { error, since: since.or(before).unwrap_or(now) })
         };
-        // A fallback that took effect stands in for the whole, before anything else is asked.
+        // A fallback in effect stands in for the result, whatever the other triggers are.
         let fallback = current.iter().find_map(|current| match current {
             Current::Fallback { value, at, .. } => Some(Self::stand_in(*value, *at)),
             _ => None,
@@ -93,7 +93,7 @@ impl Composite {
         Self::Value { value, at, is_active: value > 0.0, is_fallback: true }
     }
 
-    /// The wall clock was stepped: the same instants have other names now.
+    /// Moves all times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         let (Self::Value { at, .. } | Self::Failed { since: at, .. }) = self;
         at.0 = at.0.saturating_add(milliseconds);
@@ -125,7 +125,8 @@ impl Composite {
         }
     }
 
-    /// What the HPA reads. It takes a sum below zero for one beyond 64 bits and scales to the maximum (Kubernetes 1.34).
+    /// What the HPA reads. It takes a sum below zero for one beyond 64 bits and scales to the maximum (Kubernetes
+    /// 1.34).
     #[must_use]
     pub fn reading(&self) -> Reading {
         match self {

@@ -1,7 +1,7 @@
 //! What a ScaledObject is once it has been read and checked: parsed, valid by construction.
 //!
-//! Owns the vocabulary that every other module speaks. Pure data: no clock, no I/O, no serde; wire
-//! types live in `kube/` and convert at the border.
+//! These types are used by every other module. They are pure data: no clock, no I/O, no serde. [`crate::wire`] converts
+//! them from and to JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,7 +70,8 @@ impl fmt::Display for ObjectKey {
 }
 
 /// A ScaledObject as last seen on the API server. Always representable, however wrong its spec:
-/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or deleted.
+/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or
+/// deleted.
 #[derive(Clone, Debug)]
 pub struct ScaledObject {
     pub key: ObjectKey,
@@ -267,7 +268,7 @@ impl Definition {
         self.min_replicas.unwrap_or(0)
     }
 
-    /// There is nothing to ask, and so nothing that could ever say that the target may go to zero.
+    /// It has no trigger that could ever report that the target may be scaled to zero.
     #[must_use]
     pub fn is_resource_only(&self) -> bool {
         self.triggers.is_empty() && !self.resource_triggers.is_empty()
@@ -468,9 +469,9 @@ pub struct Authentication {
     pub finalizers: Vec<String>,
     /// In the order in which they apply; a later source overrides an earlier one.
     pub sources: Vec<ParameterSource>,
-    /// Of the cluster-wide kind: whom it serves.
+    /// Of a ClusterTriggerAuthentication: who may use it.
     pub allowed: Allowed,
-    /// What it asks that cannot be served (a cloud provider, a vault), naming the field and the fix.
+    /// What it asks for that hpalite does not support (a cloud provider, a vault), with the field and the fix.
     pub unsupported: Option<Problem>,
     /// `status.scaledobjects`, comma-joined names, as on the API server.
     pub status_scaled_objects: String,

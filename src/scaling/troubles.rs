@@ -14,28 +14,28 @@ use super::trigger::TriggerState;
 
 /// Every trigger gives a value.
 pub const HEALTHY: &str = "TriggersHealthy";
-/// One or more give none.
+/// At least one trigger gives none.
 pub const FAILED: &str = "TriggerFailed";
-/// All give a value, and one that reads silence as 0 has scaled in by it.
+/// All triggers give a value, and one that reads no series as 0 has caused a scale-in.
 pub const NO_SERIES: &str = "NoSeriesReadAsZero";
-/// Nobody asks them at present.
+/// The triggers are not polled at present.
 pub const NOT_ASKED: &str = "TriggersNotAsked";
 
 /// Of one trigger's text, and of all together, in bytes.
 const TEXT_MAX: usize = 400;
 const TEXTS_MAX: usize = 1_500;
-/// A text that differs while the same triggers fail in the same way is written no more often: a server may put a count
-/// into its every answer.
+/// While the same triggers fail in the same way, a different text is written no more often than this: a server may put
+/// a counter into its answers.
 const REWORD_AFTER: Duration = Duration::from_mins(1);
 /// Scaling in by silence goes in steps; one event covers several.
 const SILENCE_EVENT_EVERY: Duration = Duration::from_mins(1);
 
-/// What is said of the triggers at present.
+/// What is reported about the triggers at present.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
-    /// None: nothing was ever wrong, and the object has no such condition.
+    /// `None` if nothing was ever wrong; then the object has no such condition.
     pub(super) condition: Option<Condition>,
-    /// Who fails, and how.
+    /// Which triggers fail, and how.
     failing: Vec<(u16, ErrorClass)>,
     worded_at: UnixMillis,
     /// Triggers whose silence has scaled in.
@@ -123,7 +123,7 @@ impl Troubles {
         joined(texts)
     }
 
-    /// The wall clock was stepped: the same instants have other names now.
+    /// Moves all times by a step of the wall clock.
     pub(super) fn shift(&mut self, milliseconds: i64) {
         for at in [Some(&mut self.worded_at), self.silence_reported_at.as_mut()].into_iter().flatten() {
             at.0 = at.0.saturating_add(milliseconds);

@@ -1,4 +1,4 @@
-//! Which lists are complete, and what vanished while a watch was away.
+//! Which lists are complete, and which objects disappeared while a watch was interrupted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
 /// Bookkeeping for one watched kind: `(namespace, name)` per scope.
 #[derive(Debug)]
 pub(super) struct ListTracker {
-    /// Scopes that have never been listed to their end; empty string is the whole cluster.
+    /// Scopes that have not been listed completely yet; the empty string is the whole cluster.
     missing: BTreeSet<String>,
     listing: BTreeMap<String, Listing>,
 }
@@ -17,7 +17,7 @@ pub(super) struct ListTracker {
 #[derive(Debug, Default)]
 struct Listing {
     seen: BTreeSet<(String, String)>,
-    /// Something in it has no name that could be read, so that nothing is known to be missing from it.
+    /// An object in the list has no readable name, so no known object can be called missing.
     has_nameless: bool,
 }
 
@@ -57,7 +57,7 @@ impl ListTracker {
         }
     }
 
-    /// Ends a list; returns which of the `known` objects were not in it.
+    /// Ends a list, and returns which of the `known` objects were not in it.
     pub(super) fn end<'a>(
         &mut self,
         scope: &str,
@@ -78,7 +78,7 @@ impl ListTracker {
     }
 }
 
-/// Which lists have been seen to their end, by kind.
+/// The lists of each watched kind.
 #[derive(Debug)]
 pub(super) struct Lists {
     pub(super) objects: BTreeMap<ApiGroup, ListTracker>,

@@ -35,7 +35,7 @@ use lists::ListTracker;
 use selections::Selections;
 use work::{Facts, Objects, Outbox, Work};
 
-/// What the world must know of its surroundings.
+/// What the world must know of its environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Workers that ask metric servers.
@@ -43,15 +43,15 @@ pub struct Settings {
     /// Writes to the API server under way at once. More waiting writes only hide which object is
     /// stuck; 32 keep a handful of writer threads busy.
     pub writes_max: usize,
-    /// Of triggers that have no timeout of their own.
+    /// Timeout of queries whose trigger has none of its own.
     pub query_timeout: Duration,
-    /// Endpoints of Services of other namespaces may be asked.
+    /// Triggers may query the endpoints of Services of other namespaces.
     pub cross_namespace_services: bool,
-    /// Own version, a label on every HPA.
+    /// The version of this program, which becomes a label on every HPA.
     pub version: String,
     /// Watched namespaces; empty means all.
     pub namespaces: Vec<String>,
-    /// Spreads retries.
+    /// Seed of the jitter of retries.
     pub seed: u64,
 }
 
@@ -65,13 +65,13 @@ pub struct World {
     schedule: Schedule,
     outbox: Outbox,
     authentication_writes: HashMap<u64, AuthenticationWrite>,
-    /// Failed writes to authentications: when again, and how often in a row it failed.
+    /// Failed writes to authentications: when to try again, and how often in a row they failed.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
-    /// Some authentication's write found no free place.
+    /// A write to an authentication waits until fewer writes are in flight.
     authentications_starved: bool,
-    /// What happened last happened then.
+    /// Time of the newest event.
     now: UnixMillis,
-    /// The process stood still until then; what was asked before is asked again.
+    /// When the process went on after it had stood still. Polls that were sent before are repeated.
     woke_at: Option<UnixMillis>,
     restored: HashMap<ObjectKey, RestoredState>,
 }
@@ -81,7 +81,7 @@ pub struct World {
 struct AuthenticationWrite {
     key: AuthenticationKey,
     kind: WriteKind,
-    /// Of the picture that it was decided on.
+    /// The version of the authentication that the write was decided on.
     resource_version: String,
 }
 
@@ -96,7 +96,7 @@ pub fn watched_workloads() -> [Gvkr; 2] {
     })
 }
 
-/// The watched kind that a target is of, if it is of one.
+/// The kind of a target, if it is a watched one.
 fn watched_kind(target: &TargetRef) -> Option<Gvkr> {
     watched_workloads().into_iter().find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
 }
@@ -120,7 +120,8 @@ impl World {
         }
     }
 
-    /// Only watches until [`Event::Leading`]: another instance acts. To be called before the first event.
+    /// Only watches until [`Event::Leading`], since another instance holds the lease. To be called before the first
+    /// event.
     pub fn stand_by(&mut self) {
         self.facts.is_standby = true;
     }
@@ -149,7 +150,7 @@ impl World {
                     self.sync_authentications_of(&key, now);
                 }
             }
-            // Only now, so that no poll cycle starts for an object that the news has stopped.
+            // Poll cycles start after reconciliation, so that none starts for an object that the event has stopped.
             self.start_due_poll_cycles(now);
             if self.outbox.dirty.is_empty() && !self.feed_starved(now) {
                 break;
@@ -168,7 +169,7 @@ impl World {
         [wake, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
     }
 
-    /// Gives a free place among the writes to the next in the queue; true when it must be looked at.
+    /// Lets the next object that waits for a write go on if there is room. Returns true if it must be reconciled.
     fn feed_starved(&mut self, now: UnixMillis) -> bool {
         while self.outbox.writes_in_flight < self.settings.writes_max {
             if let Some(key) = self.outbox.starved.pop_front() {
@@ -186,8 +187,8 @@ impl World {
         false
     }
 
-    /// The wall clock was stepped by this much: whatever was planned moves along, so that neither a
-    /// leap ends every cooldown nor a step back stops all polling. `now` is what the clock says after it.
+    /// Moves everything that is planned along with a step of the wall clock, so that a step forward ends no cooldown
+    /// and a step back stops no polling. `now` is the time after the step.
     pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
@@ -228,7 +229,7 @@ impl World {
                 slot.retry_at = slot.retry_at.map(shift);
             }
         }
-        // Windows go by the wall clock itself: whether they are open, and until when, is another matter now.
+        // Cron windows follow the wall clock, so whether they are open may have changed.
         let by_clock = self.objects.iter().filter(|(_, object)| {
             let definition = object.loop_definition.as_deref();
             definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
@@ -238,13 +239,13 @@ impl World {
         }
     }
 
-    /// Everything that reads need has been listed once: the process can serve.
+    /// Everything that metric reads depend on has been listed once, so the process can serve.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.facts.lists.hpas.is_complete() && self.facts.lists.objects.values().any(ListTracker::is_complete)
     }
 
-    /// Objects known, objects that are good, questions waiting, questions in flight.
+    /// The load of the world.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let (polls_waiting, polls_in_flight) = self.schedule.load();
@@ -297,10 +298,10 @@ impl World {
 }
 
 impl Object {
-    /// Publishes the object's picture if it changed.
+    /// Publishes the object's view if it changed.
     fn publish(&mut self, work: &mut Work<'_>) {
         let limit = self.age_limit(work.settings.query_timeout);
-        // As long as nothing else changed it is as old as it is.
+        // The time alone is no change.
         let made_at = self.published.as_ref().map_or(work.now, |view| view.made_at);
         let view = self.view(limit, made_at);
         if self.published.as_deref() != Some(&view) {
@@ -318,7 +319,7 @@ impl Object {
         work.outbox.push(Command::Emit(KubeEvent::warning(self.reference(), reason, action, note)));
     }
 
-    /// What a Kubernetes Event about the object names.
+    /// The reference to this object in a Kubernetes Event.
     fn reference(&self) -> ObjectReference {
         let ScaledObject { key, uid, resource_version, .. } = &self.spec;
         ObjectReference {

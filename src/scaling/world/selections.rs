@@ -36,7 +36,7 @@ impl Selections {
         })
     }
 
-    /// A new count, and the objects that it is news to.
+    /// Takes in a new count, and returns the objects for which it is new.
     pub(super) fn counted(
         &mut self,
         namespace: &str,

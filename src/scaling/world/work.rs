@@ -1,4 +1,4 @@
-//! What one object works with while it is its turn: facts to read, and a place for what follows from them.
+//! What one object works with during its turn: facts to read, and an outbox for the effects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -19,7 +19,7 @@ use crate::scaling::schedule::Schedule;
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     places: HashMap<ObjectKey, usize>,
-    /// `None` where nobody is, and for the one whose turn it is.
+    /// `None` for a free place, and for the object whose turn it is.
     objects: Vec<Option<Box<Object>>>,
     free: Vec<usize>,
     pub(super) by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
@@ -84,7 +84,7 @@ impl Objects {
         self.places.len()
     }
 
-    /// In their order.
+    /// All keys, sorted.
     pub(super) fn keys(&self) -> Vec<&ObjectKey> {
         let mut keys: Vec<&ObjectKey> = self.places.keys().collect();
         keys.sort_unstable();
@@ -99,7 +99,7 @@ impl Objects {
         self.objects.iter_mut().filter_map(Option::as_deref_mut)
     }
 
-    /// In the order of their keys.
+    /// All objects, sorted by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.keys().into_iter().filter_map(|key| Some((key, self.get(key)?)))
     }
@@ -114,20 +114,20 @@ impl std::ops::Index<&ObjectKey> for Objects {
     }
 }
 
-/// What was learnt of the cluster beside the ScaledObjects; nothing changes while an object has its turn.
+/// What is known of the cluster beside the ScaledObjects. It does not change during the turn of an object.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
     pub(super) hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
     /// Uid of the controller to the names of its HPAs.
     pub(super) hpas_by_owner: HashMap<String, BTreeSet<String>>,
-    /// Uids of HPAs that went lately: an answer or a picture of one that comes late is of no use.
+    /// Uids of HPAs that were deleted lately, so that late answers and events about them are ignored.
     pub(super) gone_hpas: VecDeque<String>,
-    /// Only the watched kinds.
+    /// Workloads of the watched kinds.
     pub(super) workloads: HashMap<TargetId, (Gvkr, Workload)>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     pub(super) lists: Lists,
-    /// Another instance may be acting: facts are taken in, nothing follows from them.
+    /// Another instance may hold the lease: facts are taken in, but nothing follows from them.
     pub(super) is_standby: bool,
 }
 
@@ -168,7 +168,7 @@ impl Facts {
         self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
     }
 
-    /// Nothing is decided on half of the facts, nor beside another instance.
+    /// Nothing is decided before the lists are complete, nor while another instance may hold the lease.
     pub(super) fn may_decide(&self, group: ApiGroup) -> bool {
         !self.is_standby
             && self.lists.hpas.is_complete()
@@ -187,16 +187,16 @@ impl Facts {
     }
 }
 
-/// One that no watch has shown, being read.
+/// An authentication that no watch has shown and that is being read.
 #[derive(Debug, Default)]
 pub(super) struct AuthenticationLookup {
-    /// Triggers that are asked, or fail, once it is known.
+    /// Triggers that are polled, or fail, when the read ends.
     pub(super) waiting: BTreeSet<(ObjectKey, u16)>,
-    /// Its watch said meanwhile that it went: the answer may be from before.
+    /// The watch reported its deletion since the read was sent, so the answer may be out of date.
     pub(super) is_old: bool,
 }
 
-/// What follows from an event: commands for the shells, and what the world itself has to look at, now or later.
+/// What follows from an event: commands to carry out, and objects to reconcile, now or later.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) commands: Vec<Command>,
@@ -204,11 +204,11 @@ pub(super) struct Outbox {
     pub(super) wakes: BTreeSet<(UnixMillis, ObjectKey)>,
     /// Objects to be reconciled now.
     pub(super) dirty: BTreeSet<ObjectKey>,
-    /// When the silence of an object's trigger becomes an error.
+    /// When the missing answer of an object's trigger becomes an error.
     pub(super) silences: Calendar,
     pub(super) writes_in_flight: usize,
     pub(super) next_write: u64,
-    /// Objects whose write found no free place.
+    /// Objects whose write waits until fewer writes are in flight.
     pub(super) starved: VecDeque<ObjectKey>,
     /// Authentications that no watch has shown and that are being read.
     pub(super) authentication_reads: BTreeMap<AuthenticationKey, AuthenticationLookup>,
@@ -242,10 +242,10 @@ impl Outbox {
         self.wakes.insert((at, key.clone()));
     }
 
-    /// Doubling from `base`, at most `max`, spread by a fifth either way so that objects that
-    /// failed together do not come back together.
+    /// Doubles from `base` up to `max`, with a jitter of 20 % so that objects that failed together are not retried
+    /// together.
     pub(super) fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
-        // Xorshift64: spreading needs no better randomness.
+        // Xorshift64 is random enough for jitter.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
