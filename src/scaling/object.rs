@@ -21,9 +21,6 @@ use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
 
-/// How often a status is written for `lastActiveTime` alone.
-const LAST_ACTIVE_EVERY: Duration = Duration::from_mins(1);
-
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) spec: ScaledObject,
@@ -519,20 +516,21 @@ impl Object {
         if is_known { *written } else { health }
     }
 
-    /// In whole seconds. While the object is active it is updated once a minute only, to save writes.
+    /// In whole seconds. While an object is active it keeps the time that is written, so that a load that lasts costs no
+    /// writes: [`Object::is_active_in_status`] is what a process makes of that.
     fn last_active_for_status(&self) -> Option<UnixMillis> {
         let wanted = self.last_active_at.map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
         let written = self.spec.status.last_active_at;
         // Before the first decision nothing is known to have ended.
         let has_ended = self.decision.as_ref().and_then(|decision| decision.is_active()) == Some(false);
-        match (wanted, written) {
-            (Some(wanted), Some(written))
-                if !has_ended && written <= wanted && wanted.since(written) < LAST_ACTIVE_EVERY =>
-            {
-                Some(written)
-            }
-            _ => wanted,
-        }
+        let is_known = written.is_some() && written <= wanted && self.is_active_in_status();
+        if is_known && !has_ended { written } else { wanted }
+    }
+
+    /// The condition `Active` was true when it was last written, so its activity had not ended by then.
+    pub(super) fn is_active_in_status(&self) -> bool {
+        let active = self.spec.status.condition(ConditionKind::Active);
+        active.is_some_and(|active| active.status == ConditionStatus::True)
     }
 
     /// Keeps the order of the existing conditions and appends new kinds.

@@ -19,8 +19,8 @@ use crate::scaling::recommend;
 use crate::scaling::schedule::next_on_grid;
 use crate::scaling::trigger::FallbackContext;
 
-/// While an object is active, the time of its last activity is recorded this often, so that a crash loses no more.
-const RECORD_ACTIVE_EVERY: Duration = Duration::from_secs(10);
+/// How often `lastActiveTime` is recorded while an object is active, for readers of the history alone.
+const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
 
 impl World {
     pub(super) fn start_due_poll_cycles(&mut self, now: UnixMillis) {
@@ -303,6 +303,11 @@ impl Object {
             // A missing answer is not inactivity. The poll cycle that is under way will decide.
             return;
         }
+        // Nobody saw the end of an activity that an earlier process wrote into the status. It may have lasted until now, and
+        // a cooldown that begins too late harms less than one that has ended too early.
+        if self.decision.is_none() && !is_paused && self.is_active_in_status() {
+            self.last_active_at = self.last_active_at.max(Some(work.now));
+        }
         let current = match (&self.target, &self.target_unreadable) {
             (Target::Found { .. }, Some(message)) => Err(message.as_str()),
             (Target::Found { workload, .. }, None) => Ok(workload.replicas),
@@ -344,10 +349,10 @@ impl Object {
 
     pub(super) fn touch_last_active(&mut self, work: &mut Work<'_>) {
         self.last_active_at = Some(work.now);
-        self.record_last_active(false, work);
+        self.record_last_active(!self.is_active_in_status(), work);
     }
 
-    /// `exactly`: the activity has ended, so that its last moment must be recorded.
+    /// `exactly`: the status does not show that the object is active, so a restart depends on this.
     fn record_last_active(&mut self, exactly: bool, work: &mut Work<'_>) {
         let Some(at) = self.last_active_at else {
             return;
