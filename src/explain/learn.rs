@@ -17,8 +17,9 @@ fn by_hpa<'e>(facts: &Facts<'e>, at: i64) -> impl Iterator<Item = (&'e ReplicaRo
     rows.filter(move |row| row.at <= at && row.actor == "hpa").filter_map(|row| Some((row, row.from?)))
 }
 
-/// The window as far as the rows show it at a moment. The object's own wins; else the newest scale-in that came soon after a
-/// sample which asked for more shows about how long the controller's is; else its default, unless rows say otherwise.
+/// The window as far as the rows show it at a moment. The object's own wins; else the newest scale-in that came soon
+/// after a sample which asked for more shows about how long the controller's is; else its default, unless rows say
+/// otherwise.
 pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Window {
     let own = definition.behavior.as_ref().and_then(|behavior| behavior.scale_down.as_ref());
     if let Some(seconds) = own.and_then(|rules| rules.stabilization_window_seconds) {

@@ -12,8 +12,8 @@ use super::model::{Definition, Source};
 /// The minimum, even for a trigger that is polled every second: a machine may pause for a while without harm.
 const LEAST: Duration = Duration::from_secs(30);
 
-/// For every trigger of an object, in whole seconds: a poll cycle goes on when the last of them was answered, so the longest timeout
-/// counts for all. `default_timeout` is that of triggers without one.
+/// For every trigger of an object, in whole seconds: a poll cycle goes on when the last of them was answered, so the
+/// longest timeout counts for all. `default_timeout` is that of triggers without one.
 #[must_use]
 pub fn limit(definition: &Definition, default_timeout: Duration) -> Duration {
     let timeout = |source: &Source| source.query().map(|query| query.timeout().unwrap_or(default_timeout));

@@ -53,7 +53,7 @@ impl Composite {
             };
             Some(Self::Failed { error, since: since.or(before).unwrap_or(now) })
         };
-        // A fallback in effect replaces the whole result, before anything else is considered.
+        // A fallback in effect stands in for the result, whatever the other triggers are.
         let fallback = current.iter().find_map(|current| match current {
             Current::Fallback { value, at, .. } => Some(Self::stand_in(*value, *at)),
             _ => None,
@@ -93,7 +93,7 @@ impl Composite {
         Self::Value { value, at, is_active: value > 0.0, is_fallback: true }
     }
 
-    /// Moves the times by a step of the wall clock.
+    /// Moves all times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         let (Self::Value { at, .. } | Self::Failed { since: at, .. }) = self;
         at.0 = at.0.saturating_add(milliseconds);
@@ -125,7 +125,8 @@ impl Composite {
         }
     }
 
-    /// What the HPA reads: at least 0. Kubernetes 1.34 takes less for a sum beyond 64 bits and scales to the maximum.
+    /// What the HPA reads. It takes a sum below zero for one beyond 64 bits and scales to the maximum (Kubernetes
+    /// 1.34).
     #[must_use]
     pub fn reading(&self) -> Reading {
         match self {

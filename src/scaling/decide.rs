@@ -7,8 +7,9 @@ use super::decision::{DecidedTrigger, Decision};
 use super::model::{Definition, ScaledObject, UnixMillis};
 use super::reason::Reason;
 
-/// Decides for one object, whose target has `current` replicas unless they cannot be read. `last_active_at` is when a trigger
-/// was last active. Rows are in the order of KEDA's own table; the two places where hpalite is more careful carry a comment.
+/// Decides for one object, whose target has `current` replicas unless they cannot be read. `last_active_at` is when a
+/// trigger was last active. Rows are in the order of KEDA's own table; the two places where hpalite is more careful
+/// carry a comment.
 #[must_use]
 pub fn decide(
     spec: &ScaledObject,

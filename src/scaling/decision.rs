@@ -1,5 +1,5 @@
-//! What the core concludes from an object's samples. The write to the target, the object's status, the log and the history
-//! all follow from this one value.
+//! What the core concludes from an object's samples. The write to the target, the object's status, the log and the
+//! history all follow from this one value.
 
 use std::sync::Arc;
 
@@ -194,7 +194,8 @@ impl Decision {
         (self.ready(), self.active()) == (other.ready(), other.active()) && self.activity().eq(other.activity())
     }
 
-    /// Nothing differs from the decision before but what differs with every poll: values, errors, the time that is left.
+    /// Nothing differs from the decision before but what differs with every poll: values, errors, the time that is
+    /// left.
     #[must_use]
     pub fn repeats(&self, before: &Self) -> bool {
         let lasting = |one: &Self| (one.reason.id(), one.from, one.to, one.force_activation, one.cooldown_until);

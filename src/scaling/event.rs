@@ -15,8 +15,9 @@ use super::view::ObjectView;
 
 /// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
 ///
-/// `ListStart`, then the objects that exist as `Listed` or `Unreadable`, then `ListEnd`. A list that breaks off is followed by
-/// another `ListStart`. After `ListEnd` come `Changed`, `Deleted` and `Unreadable`, until the next `ListStart`.
+/// `ListStart`, then the objects that exist as `Listed` or `Unreadable`, then `ListEnd`. A list that breaks off is
+/// followed by another `ListStart`. After `ListEnd` come `Changed`, `Deleted` and `Unreadable`, until the next
+/// `ListStart`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent<T> {
     ListStart {
@@ -74,7 +75,7 @@ impl<T> WatchEvent<T> {
 pub enum Event {
     ScaledObject(super::model::ApiGroup, WatchEvent<Box<ScaledObject>>),
     Hpa(WatchEvent<Box<ObservedHpa>>),
-    /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
+    /// An object of a [watched kind](super::world::watched_workloads).
     Workload(Gvkr, WatchEvent<Workload>),
     Authentication(super::model::ApiGroup, super::model::AuthenticationKind, WatchEvent<Box<Authentication>>),
     Polled(PollDone),
@@ -92,14 +93,13 @@ pub enum Event {
         selection: PodSelection,
         count: Result<u32, PollError>,
     },
-    /// Somebody read a metric of this object through the external metrics API.
+    /// A metric of this object was read through the external metrics API.
     MetricRead(ObjectKey),
-    /// Nobody else acts: from now on this instance does. For a world that
-    /// [stands by](super::world::World::stand_by).
+    /// This instance holds the lease from now on. Ends the [standby](super::world::World::stand_by) of the world.
     Leading,
-    /// What the history knew at start, before any watch is listed.
+    /// State from the history, sent at the start, before any list.
     Restored(Vec<RestoredState>),
-    /// Time passed, or the deadline that [`super::world::World::next_deadline`] gave came.
+    /// The time that [`super::world::World::next_deadline`] returned has come.
     Tick,
 }
 
@@ -113,11 +113,11 @@ pub struct RestoredState {
     pub replicas: Option<(i64, u32)>,
 }
 
-/// One question to one server, asked once for all `subscribers`.
+/// One request to one server, sent once for all triggers that need its answer.
 #[derive(Clone, Debug)]
 pub struct PollJob {
     pub id: u64,
-    /// Bound for requests in flight; [`Query::server`].
+    /// Requests in flight are limited for each server. See [`Query::server`].
     pub server: Arc<str>,
     pub query: Query,
     pub credentials: Option<Credentials>,
@@ -172,9 +172,9 @@ pub struct EnvTarget {
 #[derive(Clone, Debug)]
 pub struct PollDone {
     pub id: u64,
-    /// From when the job was taken up until the request was sent: whoever asks need not know the core's clock.
+    /// From taking up the job until sending the request. A duration, since pollers do not know the clock of the core.
     pub asked_after: Duration,
-    /// From then on until the answer.
+    /// From sending the request until the answer.
     pub latency: Duration,
     /// Meaningless beside `split`.
     pub answer: Answer,
@@ -184,7 +184,7 @@ pub struct PollDone {
     pub rest: Option<Duration>,
 }
 
-/// One change to make on the API server. At most one of each [`WriteKind`]'s slot is in flight an object.
+/// One change to make on the API server. An object has at most one write in flight for each of its slots.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub id: u64,
@@ -194,25 +194,25 @@ pub struct Write {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum WriteKind {
-    /// Finalizer and label that mark the object as ours; sent with the resourceVersion it was decided on.
+    /// Adds the finalizer and the label that mark the object as ours, if the object still has this resourceVersion.
     Claim {
         finalizers: Vec<String>,
         label: Option<(String, String)>,
         resource_version: String,
     },
-    /// Removes our finalizers: the object may go. `finalizers` are the ones that stay.
+    /// Removes our finalizers, so that the object can be deleted. `finalizers` are the ones that stay.
     Release {
         finalizers: Vec<String>,
         resource_version: String,
     },
-    /// Fields that changed, as a merge patch on the status subresource.
+    /// Sends the fields that changed as a merge patch to the status subresource.
     Status(Box<StatusPatch>),
-    /// Server-side apply, after a read has found none of this name: what a watch does not show may be there all the
-    /// same, and may be somebody else's.
+    /// Server-side apply, after a read has found no HPA of this name: one that the watch does not show may exist all
+    /// the same, and may belong to somebody else.
     CreateHpa(Box<DesiredHpa>),
     /// Server-side apply.
     ApplyHpa(Box<DesiredHpa>),
-    /// Full update, where applying cannot remove what another manager owns.
+    /// A full update, because server-side apply cannot remove what another field manager owns.
     ReplaceHpa {
         desired: Box<DesiredHpa>,
         resource_version: String,
@@ -221,13 +221,13 @@ pub enum WriteKind {
         name: String,
         uid: String,
     },
-    /// Through `/scale`, only while it still shows `from`.
+    /// Writes `/scale`, if it still shows `from`.
     Scale {
         target: ScaleTarget,
         from: u32,
         to: u32,
     },
-    /// `status.scaledobjects` of an authentication, comma-joined names.
+    /// Sets `status.scaledobjects` of an authentication to these names, joined by commas.
     AuthenticationStatus {
         authentication: AuthenticationKey,
         scaled_objects: String,
@@ -263,9 +263,9 @@ pub struct WriteDone {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WriteOk {
     Done,
-    /// The object as the API server now has it, so that nothing waits for the watch.
+    /// The HPA as it is after the write, so that nothing has to wait for the watch.
     Hpa(Box<ObservedHpa>),
-    /// Not created and nothing written: this one has the name.
+    /// Nothing was written, because this HPA already has the name.
     HpaExists(Box<ObservedHpa>),
     /// `metadata.resourceVersion` after the write.
     Version(String),
@@ -274,23 +274,23 @@ pub enum WriteOk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteError {
     pub kind: WriteErrorKind,
-    /// As the API server said it.
+    /// The message of the API server.
     pub message: String,
-    /// It asked to wait this long.
+    /// The API server asks to wait this long.
     pub retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteErrorKind {
     NotFound,
-    /// Somebody else changed it first, or `/scale` no longer shows `from`.
+    /// The object was changed in the meantime, or `/scale` no longer shows `from`.
     Conflict,
     /// The API server refuses this content; the same content will be refused again.
     Invalid,
     Forbidden,
     /// The namespace is terminating.
     Terminating,
-    /// Anything that may pass: network, 429, 5xx.
+    /// A fault that may pass: network, 429, 5xx.
     Transient,
 }
 
@@ -306,7 +306,7 @@ pub struct TargetRead {
 #[derive(Clone, Debug)]
 pub struct AuthenticationRead {
     pub authentication: AuthenticationKey,
-    /// `None` if the API server has none of that name. An error says why that could not be found out.
+    /// `None` if no authentication has that name; an error if it could not be read.
     pub result: Result<Option<Box<Authentication>>, String>,
 }
 
@@ -318,7 +318,7 @@ pub struct TargetError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetErrorKind {
-    /// No such kind on this API server.
+    /// The API server does not know the kind.
     UnknownKind,
     /// The object is not there.
     NotFound,
@@ -328,34 +328,34 @@ pub enum TargetErrorKind {
     Other,
 }
 
-/// Everything the core wants done. The order within one batch is kept for an object.
+/// An effect that the core asks for. Commands for one object are carried out in their order.
 #[derive(Clone, Debug)]
 pub enum Command {
     Poll(PollJob),
     Write(Write),
-    /// Resolve the kind and read `/scale`; `known` spares the discovery.
+    /// Resolve the kind, unless it is `known`, and read `/scale`.
     ReadTarget {
         object: ObjectKey,
         target: TargetRef,
         known: Option<Gvkr>,
     },
-    /// Read one that no watch has shown: the watch may be behind.
+    /// Read an authentication that no watch has shown, since the watch may be late.
     ReadAuthentication(AuthenticationKey),
     /// Count the target's pods that are Running and Ready, for the fallback of a Value metric.
     CountReadyPods {
         object: ObjectKey,
         selector: String,
     },
-    /// Count these pods of the namespace from now on, instead of any others; none ends it.
+    /// Count these pods of the namespace from now on, instead of any others. An empty list ends the counting.
     WatchPods {
         namespace: Arc<str>,
         selections: Vec<PodSelection>,
     },
-    /// A Kubernetes Event on the object.
+    /// Emit a Kubernetes Event on the object.
     Emit(KubeEvent),
-    /// A row for the history.
+    /// Record this in the history.
     Record(Record),
-    /// What reads are answered from; `None` when the object is gone.
+    /// Answer metric reads from this view; `None` if the object is gone.
     Publish(ObjectKey, Option<Arc<ObjectView>>),
 }
 
@@ -367,7 +367,7 @@ pub struct KubeEvent {
     pub reason: &'static str,
     /// Short verb phrase, at most 128 characters as the API demands.
     pub action: &'static str,
-    /// At most 1 kB on the wire; the shell cuts it.
+    /// The API allows at most 1 kB. Whoever sends the event cuts a longer note.
     pub note: String,
 }
 
@@ -403,7 +403,7 @@ pub struct ObjectReference {
     pub resource_version: String,
 }
 
-/// A row for the history. Times are the core's, not the writer's.
+/// What the history records. Times are those of the core, not of the write to the database.
 #[derive(Clone, Debug)]
 pub enum Record {
     /// A version of a definition came into force.
@@ -413,10 +413,10 @@ pub enum Record {
         uid: String,
         generation: i64,
         spec_json: Arc<str>,
-        /// What is wrong with it, if anything.
+        /// Why the definition is invalid, if it is.
         invalid: Option<String>,
         triggers: Vec<RecordedTrigger>,
-        /// Of types cpu and memory, which have no samples.
+        /// Triggers of the types cpu and memory, which have no samples.
         resource_triggers: Vec<ResourceTrigger>,
     },
     /// The object is gone.
@@ -430,7 +430,7 @@ pub enum Record {
         trigger: u16,
         answer: Answer,
         latency: Duration,
-        /// The trigger counts as failing: a missing value is an error or none, as its policy says.
+        /// The trigger counts as failing. Its policy decides whether a missing value is an error.
         is_error: bool,
     },
     Decision {
@@ -438,7 +438,7 @@ pub enum Record {
         object: ObjectKey,
         decision: Arc<Decision>,
     },
-    /// Outcome of carrying a decision out.
+    /// How carrying out a decision went.
     Action {
         at: UnixMillis,
         object: ObjectKey,
@@ -452,12 +452,12 @@ pub enum Record {
         object: ObjectKey,
         from: Option<u32>,
         to: u32,
-        /// `None` while nothing says who it was: a [`Record::Attributed`] follows.
+        /// `None` while the author is unknown: a [`Record::Attributed`] follows.
         by: Option<Attribution>,
-        /// Of a scale-in: the metrics that had no number then, and still counted as one.
+        /// For a scale-in: the metrics that had no number at that time and counted as one all the same.
         absent: Vec<(Arc<str>, Absence)>,
     },
-    /// Who made the change of replicas that was recorded with this time.
+    /// The author of the change of replicas that was recorded with this time.
     Attributed {
         at: UnixMillis,
         object: ObjectKey,
@@ -465,7 +465,7 @@ pub enum Record {
         to: u32,
         by: Attribution,
     },
-    /// The HPA's status changed in what explains its decisions.
+    /// A part of the HPA's status changed that explains its decisions.
     Hpa {
         at: UnixMillis,
         object: ObjectKey,
@@ -480,7 +480,7 @@ pub enum Record {
         object: ObjectKey,
         condition: Condition,
     },
-    /// Must survive a restart.
+    /// When the object was last active, which must survive a restart.
     LastActive {
         object: ObjectKey,
         at: UnixMillis,
@@ -493,9 +493,9 @@ pub struct RecordedTrigger {
     pub kind: String,
     pub name: Option<String>,
     pub metric_name: Arc<str>,
-    /// Who is asked, without user, password and parameters, which may be secret.
+    /// The server, without user, password and parameters, which may be secret.
     pub server: String,
-    /// What is asked.
+    /// The query.
     pub query: String,
     pub threshold: f64,
     pub activation_threshold: f64,

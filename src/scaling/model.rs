@@ -1,7 +1,7 @@
 //! A ScaledObject that has been read and checked: parsed, valid by construction.
 //!
-//! Owns the vocabulary of all other modules. Pure data: no clock, no I/O, no serde; the `wire` module converts it from
-//! and to JSON.
+//! These types are used by every other module. They are pure data: no clock, no I/O, no serde. [`crate::wire`] converts
+//! them from and to JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,7 +70,8 @@ impl fmt::Display for ObjectKey {
 }
 
 /// A ScaledObject as last seen on the API server. Always representable, however wrong its spec:
-/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or deleted.
+/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or
+/// deleted.
 #[derive(Clone, Debug)]
 pub struct ScaledObject {
     pub key: ObjectKey,
@@ -266,7 +267,7 @@ impl Definition {
         self.min_replicas.unwrap_or(0)
     }
 
-    /// Returns true if nothing is polled, so that nothing could ever decide to scale to zero.
+    /// It has no trigger that could ever report that the target may be scaled to zero.
     #[must_use]
     pub fn is_resource_only(&self) -> bool {
         self.triggers.is_empty() && !self.resource_triggers.is_empty()
@@ -467,9 +468,9 @@ pub struct Authentication {
     pub finalizers: Vec<String>,
     /// In order of application; a later source overrides an earlier one.
     pub sources: Vec<ParameterSource>,
-    /// For the cluster-wide kind: who may use it.
+    /// Of a ClusterTriggerAuthentication: who may use it.
     pub allowed: Allowed,
-    /// Why it cannot be served (a cloud provider, a vault), with the field and the fix.
+    /// What it asks for that hpalite does not support (a cloud provider, a vault), with the field and the fix.
     pub unsupported: Option<Problem>,
     /// `status.scaledobjects`, comma-joined names, as on the API server.
     pub status_scaled_objects: String,

@@ -23,10 +23,10 @@ use super::view::{MetricView, ObjectView, Reading};
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) spec: ScaledObject,
-    /// Of `spec.target`.
+    /// The identity of `spec.target`.
     pub(super) target_id: TargetId,
     pub(super) target: Target,
-    /// A target that is known could not be read again just now.
+    /// Why a target that was found before could not be read the last time.
     pub(super) target_unreadable: Option<String>,
     /// When a target that was not found is looked for again; `None` while that is under way.
     pub(super) target_retry_at: Option<UnixMillis>,
@@ -34,16 +34,16 @@ pub(super) struct Object {
     pub(super) is_target_being_read: bool,
     /// Reads of the target in a row that could not find out whether it is there.
     pub(super) target_faults: u32,
-    /// Something happened since that read was sent, so that its answer may be older.
+    /// The target may have changed since that read was sent, so its answer may be out of date.
     pub(super) is_target_read_old: bool,
     /// Replicas that the target had when it was first seen, before anything was done to it.
     pub(super) original_replicas: Option<u32>,
-    /// It was found to be the one that scales the target. It stays so, whatever becomes of its HPA.
+    /// This object was found to be the one that scales the target, and remains so even if its HPA disappears.
     pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
-    /// What the formula, if there is one, made of the triggers in the last complete poll cycle.
+    /// The result of the formula, if the definition has one, in the last complete poll cycle.
     pub(super) composite: Option<Composite>,
-    /// What is said of triggers that fail.
+    /// What the status reports about failing triggers.
     pub(super) troubles: Troubles,
     pub(super) verdict: Verdict,
     /// Generation that the running loop was started for; `None` while none runs.
@@ -53,78 +53,79 @@ pub(super) struct Object {
     pub(super) poll_cycle: Option<PollCycle>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
-    /// `last_active_at` as last handed to the history.
+    /// `last_active_at` as last recorded in the history.
     pub(super) recorded_active_at: Option<UnixMillis>,
-    /// What Ready, Active and the triggers' activity report.
+    /// The decision from which the status takes Ready, Active and the activity of the triggers.
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) ready_pods: Option<Result<u32, String>>,
     pub(super) hpa_refusal: Option<HpaRefusal>,
-    /// The API server made something else of the HPA than what was written, and would again.
+    /// The API server stored another HPA than the one that was written, and would do so again.
     pub(super) hpa_kept: Option<Box<Kept>>,
     pub(super) slots: Slots,
-    /// What the slots' writes were for.
+    /// The writes in flight, by their id.
     pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
     /// The decision that is being carried out.
     pub(super) scaling: Option<Arc<Decision>>,
-    /// The last decision must be made again because carrying it out failed.
+    /// The decision must be made again, because it could not be made or carried out the last time.
     pub(super) redecide: bool,
     pub(super) recorded: Recorded,
     pub(super) published: Option<Arc<ObjectView>>,
-    /// The world wants a status write since then.
+    /// Since when the status differs from the one on the API server.
     pub(super) status_dirty_since: Option<UnixMillis>,
-    /// What the last status write said, and how often in a row the same had to be written.
+    /// The last status that was written, and how often in a row the same one had to be written.
     pub(super) status_written: Option<Status>,
     pub(super) status_fights: u32,
     /// The last reconciliation found the object good, and its status as it should be. It is not reconciled for answers
     /// alone while they change nothing of that, see [`Self::needs_a_look`].
     pub(super) is_settled: bool,
-    /// Stands in the queue for a free place among the writes in flight.
+    /// A write of this object waits until fewer writes are in flight.
     pub(super) is_starved: bool,
-    /// At deletion: the target has its original count again, or that was given up.
+    /// During deletion: the target has its original replicas again, or restoring them was given up.
     pub(super) restored: bool,
-    /// Version of our own last write; older pictures of the object are echoes from before it.
+    /// Resource version of our own last write. The watch may still deliver older versions of the object.
     pub(super) written_version: Option<u64>,
 }
 
-/// What was last said about the object, so that only changes are said again.
+/// What was last recorded or emitted for the object, so that only changes are recorded or emitted.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     pub(super) definition: Option<(String, i64)>,
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) conditions: Vec<Condition>,
     pub(super) check_note: Option<String>,
-    /// The spec was found good at least once, also by whoever managed the object before us.
+    /// The spec was found good at least once, by this process or by whoever managed the object before.
     pub(super) was_ready: bool,
-    /// It ran before we came, under KEDA or our own predecessor: that it goes on is no news.
+    /// The object was already being scaled when this process started, by KEDA or by an earlier process. No event
+    /// reports that scaling goes on.
     pub(super) adopted: bool,
     pub(super) paused: bool,
     pub(super) fallback: bool,
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
-    /// The count that we last asked for, and when.
+    /// When replicas were last written, and how many.
     pub(super) scaled: Option<(UnixMillis, u32)>,
-    /// The change of replicas that nobody is known to have made yet.
+    /// A change of replicas whose author is not known yet.
     pub(super) unattributed: Option<Unattributed>,
 }
 
-/// A change of replicas whose author the API server did not name.
+/// A change of replicas for which the API server named no author.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unattributed {
-    /// As it was recorded.
+    /// The time of its record.
     pub(super) at: UnixMillis,
-    /// Nobody is waited for any longer.
+    /// After this time the author counts as unknown.
     pub(super) due: UnixMillis,
     pub(super) from: u32,
     pub(super) to: u32,
 }
 
-/// The API server would not take this HPA.
+/// The API server refused this HPA.
 #[derive(Debug)]
 pub(super) struct HpaRefusal {
     pub(super) desired: Box<DesiredHpa>,
     pub(super) message: String,
-    /// The same content will be refused again.
+    /// The API server will refuse the same content again.
     pub(super) is_final: bool,
 }
 
@@ -165,7 +166,7 @@ impl Target {
 /// Whether the object can be scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// Something is still being found out or written.
+    /// A fact is still missing, or a write is in flight.
     Pending,
     Good,
     Paused,
@@ -181,13 +182,13 @@ impl Verdict {
     }
 }
 
-/// One pass over all triggers.
+/// A poll cycle that is under way: which answers it still waits for.
 #[derive(Debug)]
 pub(super) struct PollCycle {
     pub(super) waiting: BTreeSet<u16>,
     pub(super) waits_for_target: bool,
     pub(super) waits_for_pods: bool,
-    /// Another poll cycle fell due meanwhile.
+    /// The next poll cycle fell due before this one ended.
     pub(super) again: bool,
 }
 
@@ -197,7 +198,7 @@ impl PollCycle {
     }
 }
 
-/// One write in flight a slot; failures back off.
+/// Each slot has at most one write in flight, and backs off after failures.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     pub(super) claim: Slot,
@@ -241,8 +242,8 @@ impl Object {
     pub(super) fn new(spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
         let condition = |kind| spec.status.condition(kind);
         let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
-        // Any reason but a failed check means that the spec was once found good: taking over from
-        // KEDA, or coming back, is no news.
+        // Any reason but a failed check means that the spec was once found good. Taking over from KEDA, or restarting,
+        // is no event.
         let was_ready =
             condition(ConditionKind::Ready).is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
         let recorded = Recorded {
@@ -295,12 +296,12 @@ impl Object {
         }
     }
 
-    /// Takes in a newer picture of the same object.
+    /// Takes in a newer version of the same object.
     pub(super) fn update(&mut self, mut spec: ScaledObject) {
         let version = spec.resource_version.parse::<u64>().ok();
         let is_echo = matches!((version, self.written_version), (Some(seen), Some(written)) if seen < written);
         if is_echo {
-            // From before our own last write, whose effect would otherwise seem undone.
+            // This version is older than our own last write, so what we wrote is kept.
             spec.status = self.spec.status.clone();
             spec.finalizers = self.spec.finalizers.clone();
             spec.labels = self.spec.labels.clone();
@@ -318,8 +319,8 @@ impl Object {
         self.spec = spec;
     }
 
-    /// Starts from what the definition says, keeping the state of triggers that did not change.
-    /// Readings may be `limit` old from now on.
+    /// Starts polling by the current definition, keeping the state of triggers that did not change. A reading older
+    /// than `limit` counts as missing.
     pub(super) fn start_loop(&mut self, old: Option<&Definition>, limit: Duration, now: UnixMillis) {
         let Ok(definition) = self.spec.definition.clone() else {
             return;
@@ -359,7 +360,7 @@ impl Object {
         self.redecide = false;
     }
 
-    /// Of the readings of its loop.
+    /// How old a reading of a trigger may become.
     pub(super) fn age_limit(&self, query_timeout: Duration) -> Duration {
         self.loop_definition.as_ref().map_or(Duration::MAX, |definition| age::limit(definition, query_timeout))
     }
@@ -368,14 +369,15 @@ impl Object {
         self.spec.definition.as_deref().ok()
     }
 
-    /// Name of the ScaledObject that has the target instead of this one, by this one's own status. After a restart the
-    /// statuses are all that is left of who was first, while the owner has no HPA.
+    /// The ScaledObject that owns the target instead of this one, according to this one's own status. After a restart
+    /// the statuses alone show who was first, as long as the owner has no HPA.
     pub(super) fn lost_target_to(&self) -> Option<&str> {
         let ready = self.spec.status.condition(ConditionKind::Ready)?;
         target_taken_by(&ready.message, &self.spec.target)
     }
 
-    /// The picture that reads are answered from, made at `now`. `limit` is the [age](super::age) that readings may have.
+    /// The view from which metric reads are answered, made at `now`. `limit` is the [age](super::age) that readings may
+    /// have.
     pub(super) fn view(&self, limit: Duration, now: UnixMillis) -> ObjectView {
         let definition = self.definition();
         let mut metrics: Vec<MetricView> = definition.map_or_else(Vec::new, |definition| {
@@ -408,22 +410,23 @@ impl Object {
         ObjectView { key: self.spec.key.clone(), selector, metrics, error, made_at: now }
     }
 
-    /// Its watch says that the target went: what is known of it, or is being read, is of no use any more.
+    /// The watch reported that the target is gone, so neither what is known of it nor a read that is under way can be
+    /// relied on.
     pub(super) fn doubt_target(&mut self) {
         self.target = Target::Unknown;
         self.target_retry_at = None;
         self.is_target_read_old = self.is_target_being_read;
     }
 
-    /// What the status should be.
+    /// The status that the object should have.
     pub(super) fn wanted_status(&self, hpa: Option<OwnHpa<'_>>) -> Status {
         let mut status = self.spec.status.clone();
-        // A full pause ends the checks before the target is looked at.
+        // While an object is fully paused, its target is not checked.
         if let (Target::Found { gvkr, workload }, false) = (&self.target, self.spec.pause.is_full()) {
             status.scale_target_kind = Some(gvkr.kind_text());
             status.scale_target_gvkr = Some(gvkr.clone());
             status.original_replica_count.get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
-            // A trigger list that breaks no rule is shown, even where one trigger cannot be built.
+            // A valid list of triggers is shown even if one of the triggers cannot be built.
             let step = self.spec.definition.as_ref().err().map(super::model::Invalid::step);
             if step.is_none_or(|step| step == Step::BuildScalers) {
                 status.triggers_types = Some(self.spec.triggers_types.clone());
@@ -457,8 +460,8 @@ impl Object {
         status
     }
 
-    /// What answers have changed since the last reconciliation asks for another one. Facts, the spec and writes that come
-    /// back mark the object themselves.
+    /// Whether answers have changed something since the last reconciliation that needs another one. Facts, changes of
+    /// the spec and finished writes mark the object for reconciliation by themselves.
     pub(super) fn needs_a_look(&self) -> bool {
         let is_written = |condition: Option<&Condition>| {
             condition.is_none_or(|condition| self.spec.status.conditions.contains(condition))
@@ -484,7 +487,7 @@ impl Object {
                 let asked = self.triggers.get(position);
                 let health = match asked.filter(|state| state.current.is_some()) {
                     Some(state) => self.sparse(state.health(), &name, definition),
-                    // Until the first answer the status knows more than we do.
+                    // Before the first answer, the status is all that is known.
                     None => *self.spec.status.health.get(&name)?,
                 };
                 Some((name, health))
@@ -492,7 +495,7 @@ impl Object {
             .collect()
     }
 
-    /// Beyond the threshold the count decides nothing more: it is written only when it has doubled,
+    /// Beyond the threshold the exact number of failures has no effect, so it is written only when it has doubled,
     /// rather than at each poll of an outage.
     fn sparse(&self, health: Health, name: &str, definition: &Definition) -> Health {
         let threshold = definition.fallback.as_ref().map(|f| f.failure_threshold);
@@ -506,8 +509,8 @@ impl Object {
         if is_known { *written } else { health }
     }
 
-    /// Whole seconds. While an object is active it keeps the time that is written, so that a load that lasts costs no
-    /// writes: [`Object::is_active_in_status`] says what a process makes of that.
+    /// In whole seconds. While an object is active it keeps the time that is written, so that a load that lasts costs no
+    /// writes: [`Object::is_active_in_status`] is what a process makes of that.
     fn last_active_for_status(&self) -> Option<UnixMillis> {
         let wanted = self.last_active_at.map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
         let written = self.spec.status.last_active_at;
@@ -519,11 +522,11 @@ impl Object {
 
     /// The condition `Active` was true when it was last written, so its activity had not ended by then.
     pub(super) fn is_active_in_status(&self) -> bool {
-        let is_active = |c: &Condition| c.kind == ConditionKind::Active && c.status == ConditionStatus::True;
-        self.spec.status.conditions.iter().any(is_active)
+        let active = self.spec.status.condition(ConditionKind::Active);
+        active.is_some_and(|active| active.status == ConditionStatus::True)
     }
 
-    /// In the order in which they stand; new kinds are appended.
+    /// Keeps the order of the existing conditions and appends new kinds.
     fn conditions(&self, hpa: Option<ScalingActive<'_>>) -> Vec<Condition> {
         let mut conditions = self.spec.status.conditions.clone();
         let first_four = [ConditionKind::Ready, ConditionKind::Active, ConditionKind::Fallback, ConditionKind::Paused];
@@ -568,7 +571,7 @@ impl Object {
                 let well = Condition::new(ConditionKind::Ready, ConditionStatus::True, READY_REASON, READY_MESSAGE);
                 match &self.decision {
                     Some(decision) => set(decision.ready()),
-                    // What the last poll said stays until the next one has spoken.
+                    // The condition that follows from the last poll stays until the next poll.
                     None if self.is_ready_said_by_poll() => {}
                     None => set(well),
                 }
@@ -606,7 +609,7 @@ impl Object {
         ready.is_some_and(|ready| SAID_BY_POLL.contains(&ready.reason.as_str()))
     }
 
-    /// `None` leaves it: nothing was asked yet.
+    /// `None` leaves the condition as it is, since no trigger was polled yet.
     fn fallback_condition(&self) -> Option<Condition> {
         let none = || {
             Condition::new(
@@ -633,7 +636,8 @@ impl Object {
         Some(none())
     }
 
-    /// `None` leaves it. What was last said of triggers that nobody asks any more is not true for ever.
+    /// `None` leaves the condition as it is. Once triggers are no longer polled, their last condition must not stay for
+    /// ever.
     fn troubles_condition(&self) -> Option<Condition> {
         let message = match self.verdict {
             Verdict::Pending => return None,
@@ -651,15 +655,15 @@ impl Object {
     }
 }
 
-/// Reasons of Ready that follow from answers, not from the spec.
+/// Reasons of Ready that follow from polls rather than from the spec.
 const SAID_BY_POLL: [&str; 3] = ["TriggerError", "PartialTriggerError", "ErrorGettingCurrentReplicas"];
 
-/// Why an object keeps its hands off a target that another ScaledObject has. [`target_taken_by`] reads it again.
+/// The message of an object whose target belongs to another ScaledObject. [`target_taken_by`] parses it.
 pub(super) fn target_is_taken(workload: &str, kind: &str, owner: &str) -> String {
     format!("the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{owner}'")
 }
 
-/// Name of the ScaledObject that has this target, by a message that [`target_is_taken`] is the end of.
+/// The name of the ScaledObject that owns this target, from a message that ends with the one of [`target_is_taken`].
 fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> {
     let (_, about) = message.split_once("the workload '")?;
     let (workload, about) = about.split_once("' of type '")?;
@@ -701,8 +705,8 @@ impl TargetId {
     }
 }
 
-/// What an HPA says of its scaling: its ScalingActive condition. Where it cannot get or set the count of its target that
-/// condition is old, and AbleToScale says why; somebody else's write that came first is no such reason.
+/// The ScalingActive condition of an HPA. If the HPA cannot read or write the replicas of its target, that condition is
+/// out of date, and AbleToScale gives the reason instead. A write that lost against another one is no such reason.
 pub(super) fn scaling_active(hpa: &ObservedHpa) -> Option<ScalingActive<'_>> {
     let says = |kind: &str| {
         let found = hpa.conditions.iter().find(|(found, ..)| found == kind);
@@ -736,12 +740,12 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
     }
 }
 
-/// API version text of an object, for references to it.
+/// `apiVersion` of an object, for references to it.
 pub(super) fn api_version(key: &ObjectKey) -> String {
     format!("{}/v1alpha1", key.group.name())
 }
 impl<'a> FallbackContext<'a> {
-    /// By what is known of the target; `ready_pods` as counted last, if they were.
+    /// `ready_pods` is the last count, if there was one.
     pub(super) fn of(target: &Target, ready_pods: Option<&'a Result<u32, String>>) -> Self {
         let ready_pods = ready_pods.map(|ready| ready.as_ref().copied().map_err(String::as_str));
         Self { current_replicas: target.replicas(), ready_pods }

@@ -16,7 +16,8 @@ pub fn milli(value: f64) -> i64 {
     milli.min(i64::MAX / 1000 * 1000)
 }
 
-/// Formats as Kubernetes does, with the largest suffix that leaves an integer: `500`, `2500m`, `5k`, `0`.
+/// Canonical text, the largest suffix that leaves an integer, as Kubernetes itself prints it: `500`, `2500m`, `5k`,
+/// `0`.
 #[must_use]
 pub fn text(milli: i128) -> String {
     if milli % 1000 != 0 {

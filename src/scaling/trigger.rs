@@ -20,9 +20,9 @@ pub struct TriggerState {
     /// Consecutive polls with an error.
     pub failures: u32,
     failing_since: Option<UnixMillis>,
-    /// The error of the last answer, even if the fallback has replaced it.
+    /// The error of the last answer, even if a fallback stands in for it.
     last_error: Option<PollError>,
-    /// When the lack of an answer becomes an error; `None` if nothing is polled.
+    /// A missing answer is an error from then on; `None` for a source that is computed from the clock.
     pub silent_at: Option<UnixMillis>,
     /// The last answers had no number, but counted as one.
     absence: Option<Absence>,
@@ -45,8 +45,8 @@ pub enum Current {
         error: PollError,
         at: UnixMillis,
     },
-    /// In error beyond the threshold, with `fallback.behavior: scalingModifiers`: the formula reads nil and decides
-    /// what that means.
+    /// In error beyond the threshold with `fallback.behavior: scalingModifiers`: the formula reads nil and decides what
+    /// stands in.
     Nil {
         error: PollError,
         since: UnixMillis,
@@ -62,13 +62,14 @@ pub struct FallbackContext<'a> {
 }
 
 impl TriggerState {
-    /// Continues the count in the object's status, so that neither a restart nor a takeover ends a fallback.
+    /// Continues the count of failures in the object's status, so that neither a restart nor taking over ends a
+    /// fallback.
     #[must_use]
     pub fn with_failures(failures: u32) -> Self {
         Self { failures, ..Self::default() }
     }
 
-    /// Moves the times by a step of the wall clock.
+    /// Moves all times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         let shift = |at: &mut UnixMillis| at.0 = at.0.saturating_add(milliseconds);
         if let Some((_, at)) = &mut self.last_good {
@@ -87,7 +88,7 @@ impl TriggerState {
         }
     }
 
-    /// Computes a fallback again, because more is known of the target since the answer.
+    /// Computes a fallback again, since more is known of the target than when the answer came.
     pub fn reconsider(
         &mut self,
         trigger: &Trigger,
@@ -162,7 +163,7 @@ impl TriggerState {
         });
     }
 
-    /// Starts the time in which an answer is due. A known value keeps its age.
+    /// Begins to wait for an answer. The age of a value that is known already counts on.
     pub fn listen(&mut self, trigger: &Trigger, limit: Duration, now: UnixMillis) {
         if matches!(trigger.source, Source::Cron(_)) {
             self.silent_at = None;
@@ -179,14 +180,14 @@ impl TriggerState {
         self.silent_at = Some(at.plus(limit));
     }
 
-    /// Returns true if its value was polled longer ago than `limit`, so that nothing may follow from it.
+    /// Its value was polled longer ago than `limit`, so nothing may be decided on it.
     #[must_use]
     pub fn is_old(&self, trigger: &Trigger, limit: Duration, now: UnixMillis) -> bool {
         let is_computed = matches!(trigger.source, Source::Cron(_));
         matches!(self.current, Some(Current::Value { at, .. }) if !is_computed && now.since(at) > limit)
     }
 
-    /// Returns how old its value may become, see [`super::view::MetricView`].
+    /// How old its value may become, see [`super::view::MetricView`].
     #[must_use]
     pub fn age_limit(&self, trigger: &Trigger, limit: Duration) -> Option<Duration> {
         let is_computed = matches!(trigger.source, Source::Cron(_));
@@ -211,7 +212,7 @@ impl TriggerState {
         }
     }
 
-    /// Returns the error even if a fallback replaces it.
+    /// The error, even if a fallback stands in for it.
     #[must_use]
     pub fn underlying_error(&self) -> Option<&PollError> {
         match &self.current {
@@ -236,14 +237,14 @@ impl TriggerState {
         self.absence.as_ref()
     }
 
-    /// If its value is 0 because there is none, returns what the answer was instead, and since when.
+    /// If its value is 0 because the answer had no number: what the answer was instead, and since when.
     #[must_use]
     pub fn assumed_zero(&self) -> Option<(&Missing, UnixMillis)> {
         let absence = self.absence.as_ref().filter(|absence| absence.policy.is_zero())?;
         Some((&absence.missing, absence.since))
     }
 
-    /// Returns true if the last number asked for nothing either, so that its absence changes nothing.
+    /// Its last number asked for no replicas either, so a missing number makes no difference.
     #[must_use]
     pub fn was_zero_before(&self) -> bool {
         self.last_good.is_some_and(|(value, _)| value <= 0.0)
@@ -320,13 +321,13 @@ fn fallback_value(
 ) -> Result<f64, String> {
     let current = || context.current_replicas.ok_or("fallback needs the target's replicas, which cannot be read");
     let replicas = match fallback.behavior {
-        // Without a formula nothing can use a missing value, so the static count applies.
+        // Without a formula nothing can read a missing value, so this is the static fallback.
         FallbackBehavior::Static | FallbackBehavior::ScalingModifiers => fallback.replicas,
         FallbackBehavior::CurrentReplicas => current()?,
         FallbackBehavior::CurrentReplicasIfHigher => current()?.max(fallback.replicas),
         FallbackBehavior::CurrentReplicasIfLower => current()?.min(fallback.replicas),
     };
-    // With a formula the value replaces the formula's result.
+    // If there is a formula, the fallback stands in for its result.
     let (target, metric_type) = match &definition.modifiers {
         Some(modifiers) => (modifiers.target, modifiers.metric_type),
         None => (trigger.threshold, trigger.metric_type),

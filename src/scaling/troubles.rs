@@ -14,9 +14,9 @@ use super::trigger::TriggerState;
 
 /// Every trigger has a value.
 pub const HEALTHY: &str = "TriggersHealthy";
-/// One or more have none.
+/// At least one trigger gives none.
 pub const FAILED: &str = "TriggerFailed";
-/// All have a value, and one that treats missing series as 0 has caused a scale-in.
+/// All triggers give a value, and one that reads no series as 0 has caused a scale-in.
 pub const NO_SERIES: &str = "NoSeriesReadAsZero";
 /// The triggers are not polled at present.
 pub const NOT_ASKED: &str = "TriggersNotAsked";
@@ -24,18 +24,18 @@ pub const NOT_ASKED: &str = "TriggersNotAsked";
 /// Bytes of the text of one trigger, and of all together.
 const TEXT_MAX: usize = 400;
 const TEXTS_MAX: usize = 1_500;
-/// Least time between two texts while the same triggers fail in the same way: a server may put a changing number into
-/// every answer.
+/// While the same triggers fail in the same way, a different text is written no more often than this: a server may put
+/// a counter into its answers.
 const REWORD_AFTER: Duration = Duration::from_mins(1);
 /// Scaling in by silence goes in steps; one event covers several.
 const SILENCE_EVENT_EVERY: Duration = Duration::from_mins(1);
 
-/// What is reported of the triggers at present.
+/// What is reported about the triggers at present.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
-    /// None if nothing was ever wrong, so that the object has no such condition.
+    /// `None` if nothing was ever wrong; then the object has no such condition.
     pub(super) condition: Option<Condition>,
-    /// The triggers that fail, and how.
+    /// Which triggers fail, and how.
     failing: Vec<(u16, ErrorClass)>,
     worded_at: UnixMillis,
     /// Triggers whose missing series have caused a scale-in.
@@ -123,7 +123,7 @@ impl Troubles {
         joined(texts)
     }
 
-    /// Moves the times by a step of the wall clock.
+    /// Moves all times by a step of the wall clock.
     pub(super) fn shift(&mut self, milliseconds: i64) {
         for at in [Some(&mut self.worded_at), self.silence_reported_at.as_mut()].into_iter().flatten() {
             at.0 = at.0.saturating_add(milliseconds);

@@ -32,7 +32,7 @@ impl World {
         }
         let mut failure = None;
         match read.result {
-            // The watch is more recent than the read.
+            // The watch is newer than the read.
             _ if is_shown => {}
             Ok(Some(found)) => {
                 if let Some(list) = self.facts.lists.authentications.get_mut(&(key.group, key.kind)) {
@@ -62,7 +62,7 @@ impl World {
         self.sync_authentication(&key, now);
     }
 
-    /// Polls objects without usable credentials at once, since this change may have fixed them.
+    /// Polls triggers at once that failed for lack of credentials, since this change may be the fix.
     fn ask_again(&mut self, key: &AuthenticationKey, now: UnixMillis) {
         let users = self.objects.by_authentication.get(key).into_iter().flatten();
         for user in users {
@@ -180,11 +180,11 @@ impl World {
         true
     }
 
-    /// Returns the names of the users: those already listed in their order, then new ones.
+    /// Keeps the order of the names that are listed already, and appends new ones.
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
         let users: BTreeSet<&str> =
             self.objects.by_authentication.get(key).into_iter().flatten().map(|user| &*user.name).collect();
-        // For a cluster-wide one only the users in the watched namespaces are known.
+        // Users of a cluster-wide authentication in namespaces that are not watched are unknown.
         let others_may_use =
             key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();
         let mut names: Vec<&str> =
@@ -209,7 +209,7 @@ impl World {
             return;
         }
         self.authentication_retries.remove(key);
-        // A version newer than the one decided on shows the effect of the write, or later changes of others.
+        // A newer version than the one decided on already has the effect of the write, or later changes.
         if let Some(found) =
             self.facts.authentications.get_mut(key).filter(|found| found.resource_version == write.resource_version)
         {
@@ -229,8 +229,8 @@ impl World {
 }
 
 impl Object {
-    /// True while the authentication of a trigger is being read, because no watch has shown it: a watch may be behind,
-    /// and only the API server's word is worth an error. The trigger's poll cycle waits for it.
+    /// True while the authentication of a trigger is being read because no watch has shown it. The watch may be late,
+    /// so it is an error only if the API server has none. The poll cycle waits for that.
     pub(super) fn awaits_authentication(&mut self, trigger: &Trigger, work: &mut Work<'_>) -> bool {
         let Some(reference) = &trigger.authentication else {
             return false;
@@ -270,7 +270,7 @@ impl Object {
         }
     }
 
-    /// Returns true if all authentications that this object refers to are known, as far as they exist.
+    /// All lists that could contain the authentications of this object are complete.
     pub(super) fn are_authentications_listed(&self, work: &Work<'_>) -> bool {
         used(&self.spec).iter().all(|used| {
             work.facts

@@ -1,4 +1,4 @@
-//! The deletion of a ScaledObject: restores what has to be restored, then removes the finalizer.
+//! The deletion of a ScaledObject: restores the original replicas if that is asked for, then removes our finalizers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use crate::scaling::model::FINALIZERS;
 use crate::scaling::object::{Object, Target, Verdict};
 use crate::scaling::reason::Reason;
 
-/// Attempts to restore before the object may go, since a target that cannot be scaled must not block a deletion.
+/// After this many attempts at restoring, the object is deleted all the same, since a target that cannot be scaled must
+/// not block its deletion.
 pub(super) const RESTORE_TRIES: u32 = 5;
 
 impl Object {
@@ -36,12 +37,13 @@ impl Object {
         self.write(WriteKind::Release { finalizers, resource_version }, work);
     }
 
-    /// Returns true if the target has its original count, or cannot get it.
+    /// Returns true if the target has its original replicas, or cannot get them.
     fn restore(&mut self, work: &mut Work<'_>) -> bool {
         let Some(original) = self.spec.status.original_replica_count else {
             return true;
         };
-        // The HPA would undo it, so it is deleted first, rather than left to the garbage collector.
+        // The HPA is deleted first rather than by the garbage collector afterwards, since it would undo the
+        // restoration.
         if let Some(hpa) = work.facts.hpa_of(self) {
             self.delete_hpa(hpa, work);
             return false;

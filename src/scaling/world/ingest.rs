@@ -22,7 +22,7 @@ use crate::scaling::schedule::Conduct;
 
 /// Upper bound on HPAs deleted while a write is in flight: 32 concurrent writes of about 1 s, times 8.
 const GONE_HPAS_MAX: usize = 256;
-/// Time until a target that could not be read is read again.
+/// A target that could not be read is read again after this time.
 const TARGET_RETRY: Duration = Duration::from_secs(10);
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
 
     fn object_seen(&mut self, spec: ScaledObject, now: UnixMillis) {
         let key = spec.key.clone();
-        // The same name with another uid is another object: the deletion of the old one was missed.
+        // Another uid under the same name is another object. The deletion of the old one was not seen.
         if self.objects.get(&key).is_some_and(|object| object.spec.uid != spec.uid) {
             self.object_gone(&key, now);
         }
@@ -134,7 +134,7 @@ impl World {
     }
 
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
-        // Done while the object is still known, since it names them.
+        // This comes before the object is removed, since its spec names its authentications.
         self.index_authentications(key, None, now);
         self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
@@ -156,7 +156,7 @@ impl World {
 
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
         unindex(&mut self.objects.by_target, target, key);
-        // Objects that waited for this target may get it now.
+        // Another object with the same target may own it now.
         self.mark_target(target);
     }
 
@@ -174,7 +174,7 @@ impl World {
         match seen {
             WatchEvent::ListStart { scope } => self.facts.lists.hpas.start(scope),
             WatchEvent::Listed(hpa) => {
-                // A list is authoritative, whatever was recorded before.
+                // A list is newer than any deletion that was noted before.
                 self.facts.gone_hpas.retain(|uid| *uid != hpa.uid);
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
@@ -202,7 +202,7 @@ impl World {
         if self.facts.gone_hpas.contains(&hpa.uid) {
             return;
         }
-        // An echo that is older than the answer to a write.
+        // This version is older than the one that a write has returned.
         if self
             .facts
             .hpas
@@ -232,8 +232,8 @@ impl World {
         self.outbox.dirty.extend(controlling_object(hpa));
     }
 
-    /// Records the HPA's own reasoning whenever it has changed. New values of metrics alone are not recorded: they are
-    /// in the samples, and one every 15 s of 1 kB each would be 3 GB a day for 500 objects.
+    /// Records the HPA's status when it changed. A new value of a metric alone is not recorded, since the samples have
+    /// it, and the HPA writes one every 15 s, which at 1 kB each would be 3 GB a day for 500 objects.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
         let (Some(key), Some(OwnerRef { uid, .. })) = (controlling_object(hpa), &hpa.controller) else {
             return;
@@ -259,8 +259,9 @@ impl World {
         }
     }
 
-    /// Records that the HPA with this uid is deleted, so that later news of it is stale. Another one may have its name,
-    /// by a write that was answered before the watch reported the deletion. An empty uid matches any.
+    /// The HPA with this uid is gone for good: whatever still arrives about it is old. Another may have its name
+    /// already, by a write of ours that was answered before the watch reported the end of the first. An empty uid
+    /// matches any.
     pub(super) fn hpa_gone(&mut self, id: &HpaId, uid: &str) {
         let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
         let mut gone = uid.to_owned();
@@ -328,14 +329,14 @@ impl World {
     fn workload_gone(&mut self, gvkr: &Gvkr, namespace: &str, name: &str) {
         let target = TargetId::of_workload(gvkr, namespace, name);
         self.facts.workloads.remove(&target);
-        // A new target may have the same name, so nothing follows before a read has found none.
+        // Another workload may have this name by now, so nothing follows before a read has found none.
         for key in self.objects.by_target.get(&target).cloned().unwrap_or_default() {
             self.with(&key, |object, _| object.doubt_target());
         }
         self.mark_target(&target);
     }
 
-    /// A list is newer than any read that found a target which is not in the list.
+    /// Doubts targets that a read found and that the list, which is newer, does not have.
     fn doubt_targets(&mut self, gvkr: &Gvkr) {
         for object in self.objects.values_mut() {
             let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr);
@@ -427,12 +428,13 @@ impl World {
 }
 
 impl Object {
-    /// Records a read of the target. Returns false if it is of no use; else also the target, if only reads show it.
+    /// Takes in a read of the target. Returns false if it is out of date, else true and the target if no watch shows
+    /// it.
     fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Workload)>) {
         let is_shown = work.facts.watched_target(self).is_some();
         self.is_target_being_read = false;
         let is_old = std::mem::take(&mut self.is_target_read_old);
-        // The object has another target by now, or the target has changed since.
+        // The spec names another target by now, or the target has changed.
         if self.spec.target != read.target || (is_old && !is_shown) {
             let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waits_for_target);
             if self.target == Target::Reading || is_awaited {
@@ -448,15 +450,15 @@ impl Object {
             self.target_faults = 0;
         }
         match read.result {
-            // The watch is more recent than the read.
+            // The watch is newer than the read.
             _ if is_shown => {}
             Ok((gvkr, workload)) => self.target = Target::Found { gvkr, workload },
-            // The read of an existing target failed: the loop continues, and reads again.
+            // A target that existed could not be read: polling goes on, and the target is read again.
             Err(error) if error.kind == TargetErrorKind::Other && is_running && self.target.replicas().is_some() => {
                 self.target_unreadable = Some(error.message);
             }
-            // The read could not find out whether the target exists: a running loop continues, and restoring its count
-            // is not given up at once.
+            // Whether the target exists is unknown: polling goes on, and restoring its replicas is not given up at
+            // once.
             Err(error) if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored) => {
                 self.target = Target::Unknown;
                 self.target_faults = self.target_faults.saturating_add(1);
@@ -529,7 +531,7 @@ impl Object {
     }
 }
 
-/// Returns what a poll shows about its server.
+/// What an answer shows about the server that gave it.
 fn conduct(done: &PollDone) -> Conduct {
     let took = done.asked_after.saturating_add(done.latency);
     if let Some(rest) = done.rest {
@@ -537,7 +539,7 @@ fn conduct(done: &PollDone) -> Conduct {
     }
     match &done.answer {
         Answer::Failed(error) if error.class.is_server_trouble() => Conduct::Troubled,
-        // Nothing was sent, and finding that out took little time.
+        // No request was sent, and finding that out took no time.
         Answer::Failed(error)
             if matches!(error.class, ErrorClass::Authentication | ErrorClass::Configuration)
                 && took < Duration::from_secs(1) =>
@@ -548,15 +550,15 @@ fn conduct(done: &PollDone) -> Conduct {
     }
 }
 
-/// Returns true if reads of the trigger want a value that was polled just before.
+/// Metric reads of this trigger want a value that was polled just before.
 fn needs_fresh_polls(trigger: &Trigger) -> bool {
     trigger.source.query().is_some() && !trigger.use_cached_metrics
 }
 
-/// Bytes of an address or a query that are recorded.
+/// Of an address or a query this many bytes are recorded.
 const RECORDED_BYTES_MAX: usize = 4_096;
 
-/// The series that the history keeps for an object: those of its triggers and of its formula.
+/// The series that the history keeps for an object: one for each trigger, and one for its formula.
 fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
     let triggers = definition.triggers.iter().map(|trigger| {
         let (server, query) = trigger.source.shown();

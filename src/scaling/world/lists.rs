@@ -9,7 +9,7 @@ use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
 /// Bookkeeping for one watched kind: `(namespace, name)` per scope.
 #[derive(Debug)]
 pub(super) struct ListTracker {
-    /// Scopes that have never been listed completely; the empty string is the whole cluster.
+    /// Scopes that have not been listed completely yet; the empty string is the whole cluster.
     missing: BTreeSet<String>,
     listing: BTreeMap<String, Listing>,
 }
@@ -17,7 +17,7 @@ pub(super) struct ListTracker {
 #[derive(Debug, Default)]
 struct Listing {
     seen: BTreeSet<(String, String)>,
-    /// An object in it has no readable name, so no object can be said to be missing from it.
+    /// An object in the list has no readable name, so no known object can be called missing.
     has_nameless: bool,
 }
 
@@ -57,7 +57,7 @@ impl ListTracker {
         }
     }
 
-    /// Ends a list; returns the `known` objects that were not in it.
+    /// Ends a list, and returns which of the `known` objects were not in it.
     pub(super) fn end<'a>(
         &mut self,
         scope: &str,
@@ -78,7 +78,7 @@ impl ListTracker {
     }
 }
 
-/// Which lists are complete, by kind.
+/// The lists of each watched kind.
 #[derive(Debug)]
 pub(super) struct Lists {
     pub(super) objects: BTreeMap<ApiGroup, ListTracker>,

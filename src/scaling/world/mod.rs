@@ -34,7 +34,7 @@ use lists::ListTracker;
 use selections::Selections;
 use work::{Facts, Objects, Outbox, Work};
 
-/// The configuration of the world.
+/// What the world must know of its environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Workers that query metric servers.
@@ -46,15 +46,15 @@ pub struct Settings {
     /// Writes to the API server in flight. More would only hide which object is stuck; 32 are enough for a handful of
     /// writer threads.
     pub writes_max: usize,
-    /// The timeout of triggers without one of their own.
+    /// Timeout of queries whose trigger has none of its own.
     pub query_timeout: Duration,
-    /// Whether triggers may ask the endpoints of Services of other namespaces.
+    /// Triggers may query the endpoints of Services of other namespaces.
     pub cross_namespace_services: bool,
-    /// The version of hpalite, a label on every HPA.
+    /// The version of this program, which becomes a label on every HPA.
     pub version: String,
     /// Watched namespaces; empty means all.
     pub namespaces: Vec<String>,
-    /// Seed for the spreading of retries.
+    /// Seed of the jitter of retries.
     pub seed: u64,
 }
 
@@ -68,13 +68,13 @@ pub struct World {
     schedule: Schedule,
     outbox: Outbox,
     authentication_writes: HashMap<u64, AuthenticationWrite>,
-    /// Failed writes to authentications: the time of the next attempt, and the failures in a row.
+    /// Failed writes to authentications: when to try again, and how often in a row they failed.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
-    /// A write to an authentication waits for a free place.
+    /// A write to an authentication waits until fewer writes are in flight.
     authentications_starved: bool,
-    /// The time of the last event.
+    /// Time of the newest event.
     now: UnixMillis,
-    /// When the process resumed after a standstill; what was polled before is polled again.
+    /// When the process went on after it had stood still. Polls that were sent before are repeated.
     woke_at: Option<UnixMillis>,
     restored: HashMap<ObjectKey, RestoredState>,
 }
@@ -84,7 +84,7 @@ pub struct World {
 struct AuthenticationWrite {
     key: AuthenticationKey,
     kind: WriteKind,
-    /// The version on which it was decided.
+    /// The version of the authentication that the write was decided on.
     resource_version: String,
 }
 
@@ -99,7 +99,7 @@ pub fn watched_workloads() -> [Gvkr; 2] {
     })
 }
 
-/// Returns the watched kind of a target, if it has one.
+/// The kind of a target, if it is a watched one.
 fn watched_kind(target: &TargetRef) -> Option<Gvkr> {
     watched_workloads().into_iter().find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
 }
@@ -123,7 +123,8 @@ impl World {
         }
     }
 
-    /// Acts on nothing until [`Event::Leading`], because another instance does. To be called before the first event.
+    /// Only watches until [`Event::Leading`], since another instance holds the lease. To be called before the first
+    /// event.
     pub fn stand_by(&mut self) {
         self.facts.is_standby = true;
     }
@@ -156,7 +157,7 @@ impl World {
                     self.sync_authentications_of(&key, now);
                 }
             }
-            // Only now, so that no poll cycle starts for an object that the news has stopped.
+            // Poll cycles start after reconciliation, so that none starts for an object that the event has stopped.
             self.start_due_poll_cycles(now);
             if self.outbox.dirty.is_empty() && !self.feed_starved(now) {
                 break;
@@ -175,7 +176,7 @@ impl World {
         [wake, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
     }
 
-    /// Gives a free write to the next object in the queue; returns true if that object must be reconciled.
+    /// Lets the next object that waits for a write go on if there is room. Returns true if it must be reconciled.
     fn feed_starved(&mut self, now: UnixMillis) -> bool {
         while self.outbox.writes_in_flight < self.settings.writes_max {
             if let Some(key) = self.outbox.starved.pop_front() {
@@ -193,8 +194,8 @@ impl World {
         false
     }
 
-    /// Moves all planned times by a step of the wall clock, so that a step forward does not end every cooldown and a
-    /// step back does not stop all polling. `now` is the time after the step.
+    /// Moves everything that is planned along with a step of the wall clock, so that a step forward ends no cooldown
+    /// and a step back stops no polling. `now` is the time after the step.
     pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
         self.schedule.shift(milliseconds);
@@ -235,7 +236,7 @@ impl World {
                 slot.retry_at = slot.retry_at.map(shift);
             }
         }
-        // Windows depend on the wall clock itself, so their state and its end are computed again.
+        // Cron windows follow the wall clock, so whether they are open may have changed.
         let by_clock = self.objects.iter().filter(|(_, object)| {
             let definition = object.loop_definition.as_deref();
             definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
@@ -245,13 +246,13 @@ impl World {
         }
     }
 
-    /// Returns true if everything that reads need has been listed once, so that the process can serve.
+    /// Everything that metric reads depend on has been listed once, so the process can serve.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.facts.lists.hpas.is_complete() && self.facts.lists.objects.values().any(ListTracker::is_complete)
     }
 
-    /// Returns the number of objects, of good ones, and of polls waiting and in flight.
+    /// The load of the world.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let (polls_waiting, polls_in_flight) = self.schedule.load();
@@ -307,7 +308,7 @@ impl Object {
     /// Publishes the object's view if it changed.
     fn publish(&mut self, work: &mut Work<'_>) {
         let limit = self.age_limit(work.settings.query_timeout);
-        // An unchanged view keeps its time.
+        // The time alone is no change.
         let made_at = self.published.as_ref().map_or(work.now, |view| view.made_at);
         let view = self.view(limit, made_at);
         if self.published.as_deref() != Some(&view) {
@@ -325,7 +326,7 @@ impl Object {
         work.outbox.push(Command::Emit(KubeEvent::warning(self.reference(), reason, action, note)));
     }
 
-    /// Returns the reference to the object for a Kubernetes Event.
+    /// The reference to this object in a Kubernetes Event.
     fn reference(&self) -> ObjectReference {
         let ScaledObject { key, uid, resource_version, .. } = &self.spec;
         ObjectReference {

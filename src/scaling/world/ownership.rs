@@ -7,11 +7,11 @@ use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by}
 use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::scaling::object::{Object, TargetId, target_is_taken};
 
-/// Annotation that allows a foreign HPA, as for KEDA's admission webhook.
+/// An annotation by which a foreign HPA is ignored, as by KEDA's admission webhook.
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
 
-/// Another ScaledObject's HPA is no conflict: if its owner is gone the garbage collector removes it, and if not, the
-/// two objects compete for the target, not their HPAs.
+/// The HPA of another ScaledObject is no conflict: if its owner is gone, the garbage collector deletes it, and if not,
+/// its owner has lost the target.
 fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
     hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
 }
@@ -19,7 +19,7 @@ fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
 /// Returns the name of the ScaledObject that controls this HPA, if it exists in either API group.
 pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option<&'a str> {
     let owner = hpa.controller.as_ref()?;
-    let lives = [ApiGroup::KedaSh, ApiGroup::KedaK8sIo]
+    let lives = ApiGroup::ALL
         .into_iter()
         .filter_map(|group| others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name)))
         .any(|object| object.spec.uid == owner.uid);
@@ -27,7 +27,7 @@ pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option
 }
 
 impl Object {
-    /// Returns why this object must not scale the target: who scales it already.
+    /// Why this object must not scale the target, which another object or HPA owns.
     pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
         let target = &self.target_id;
         let wanted_hpa = self.definition().map(|definition| definition.hpa_name.as_str());
@@ -61,7 +61,7 @@ impl Object {
         })
     }
 
-    /// Returns true if another object that is not being deleted has the same target.
+    /// Another object, which is not being deleted, scales the same target.
     pub(super) fn is_target_shared(&self, work: &Work<'_>) -> bool {
         let users = work.others.by_target.get(&self.target_id);
         users.into_iter().flatten().any(|other| {
@@ -70,8 +70,9 @@ impl Object {
         })
     }
 
-    /// Returns which of several objects owns the target: the recorded owner, else the one with an HPA, else the one
-    /// that the others' statuses name, else the oldest. A restart loses only the record, which the statuses repeat.
+    /// Of several objects with one target: the current owner, else the one that has an HPA, else the one that the
+    /// statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and the statuses
+    /// replace it.
     fn owner_of_target(&self, target: &TargetId, work: &Work<'_>) -> Option<ObjectKey> {
         let keys = work.others.by_target.get(target)?.iter();
         let rivals: Vec<(&ObjectKey, &Self)> = keys
@@ -82,7 +83,7 @@ impl Object {
             return Some(key.clone());
         }
         let names: BTreeSet<&str> = rivals.iter().map(|(key, _)| &*key.name).collect();
-        // An object that lost to a rival which no longer exists has not lost.
+        // A winner that is no rival any more does not count.
         let loss = |object: &'_ Self| object.lost_target_to().is_some_and(|winner| names.contains(winner));
         let winners: BTreeSet<&str> = rivals.iter().filter_map(|(_, object)| object.lost_target_to()).collect();
         let claims = rivals.iter().map(|(key, object)| {

@@ -1,6 +1,6 @@
 //! Which pods must be counted for kubernetes-workload triggers, and what follows from their counts.
 //!
-//! The counting itself happens outside. A change is taken in at once, between the poll cycles of an object.
+//! The daemon does the counting. A change is taken in at once, between the poll cycles of an object.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl World {
 }
 
 impl Object {
-    /// Requests exactly the counts that the object's loop needs.
+    /// Selects the pods that the triggers of this object need to have counted.
     pub(super) fn select_pods(&mut self, work: &mut Work<'_>) {
         let definition = self.loop_definition.clone();
         let triggers = definition.iter().flat_map(|definition| &definition.triggers);
@@ -35,7 +35,7 @@ impl Object {
         work.outbox.commands.extend(work.pods.want(&self.spec.key, &wanted));
     }
 
-    /// Another count is an answer to the poll cycle that waits for it, and news to an object without one.
+    /// Takes in a new count as the answer of the triggers that count these pods.
     fn recounted(&mut self, selection: &PodSelection, answer: &Answer, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

@@ -1,4 +1,4 @@
-//! One pass over an object's triggers, from falling due to the decision.
+//! One poll cycle of an object, from falling due to the decision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::scaling::recommend;
 use crate::scaling::schedule::next_on_grid;
 use crate::scaling::trigger::FallbackContext;
 
-/// How often the history is given `lastActiveTime` while an object is active, for its readers alone.
+/// How often `lastActiveTime` is recorded while an object is active, for readers of the history alone.
 const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
 
 impl World {
@@ -29,8 +29,8 @@ impl World {
         }
     }
 
-    /// What the history must know before the process ends: the exact time of last activity, which is
-    /// handed over less often than it changes.
+    /// Records what the history must have before the process ends: the exact time of last activity, which is recorded
+    /// less often than it changes.
     pub fn farewell(&mut self) -> Vec<Command> {
         let keys: Vec<ObjectKey> = self.objects.keys().into_iter().cloned().collect();
         for key in keys {
@@ -55,7 +55,7 @@ impl Object {
         });
         work.schedule.plan(&self.spec.key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
         if let Some(poll_cycle) = &mut self.poll_cycle {
-            // Rounds of one object never overlap; an over-long one is followed at once by the next.
+            // Poll cycles of one object never overlap. The next one follows at once when this one ends.
             poll_cycle.again = true;
             return;
         }
@@ -87,10 +87,10 @@ impl Object {
                 Source::Cron(window) => Answer::Value(window.value(work.now)),
                 Source::Pods(selection) => match work.pods.answer(&self.spec.key.namespace, selection) {
                     Some(answer) => answer,
-                    // The first count, or word that there is none, is on its way.
+                    // The first count, or the error instead of it, is still to come.
                     None => continue,
                 },
-                // Its answer asks on.
+                // The poll goes on when the authentication has been read.
                 Source::Query(_) if self.awaits_authentication(trigger, work) => continue,
                 Source::Query(query) => match self.ask(trigger, query, due_at, work) {
                     Ok(()) => continue,
@@ -104,7 +104,7 @@ impl Object {
         }
     }
 
-    /// Puts one trigger's question into the queue, unless it must not be asked.
+    /// Queues the poll of one trigger, unless it must not be sent.
     pub(super) fn ask(
         &mut self,
         trigger: &Trigger,
@@ -127,7 +127,7 @@ impl Object {
         Credentials::of(&self.spec.key, trigger, |id| work.facts.authentications.get(id), target)
     }
 
-    /// One trigger of one object has an answer, whether its poll cycle waits for it or not.
+    /// Takes in an answer for one trigger, whether a poll cycle waits for it or not.
     pub(super) fn answered(
         &mut self,
         index: u16,
@@ -147,7 +147,7 @@ impl Object {
         if is_awaited {
             self.poll_cycle_progressed(work);
         } else if self.poll_cycle.is_none() {
-            // News between poll cycles; a poll cycle that is under way ends with the same look.
+            // Between poll cycles a new value is decided on at once. One that is under way will do so at its end.
             self.conclude(work);
         }
         if self.poll_cycle.is_some() {
@@ -157,7 +157,7 @@ impl Object {
         self.publish(work);
     }
 
-    /// What an answer makes of a trigger's state, and a line in the history.
+    /// Updates the state of a trigger with an answer, and records the sample.
     pub(super) fn take_answer(
         &mut self,
         position: usize,
@@ -189,8 +189,7 @@ impl Object {
         self.listen(work);
     }
 
-    /// The target or its pods became known after an answer: fallbacks that need them are computed
-    /// again, before anything is decided on them.
+    /// Computes fallbacks again after the target or its pods became known, before anything is decided on them.
     pub(super) fn reconsider(&mut self, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;
@@ -205,7 +204,7 @@ impl Object {
         self.publish(work);
     }
 
-    /// Evaluates the formula over the triggers' last answers; true when there is one and it was.
+    /// Evaluates the formula over the last answers of the triggers. Returns false if there is no result.
     pub(super) fn compose(&mut self, work: &mut Work<'_>) -> bool {
         let Some(definition) = self.loop_definition.clone() else {
             return false;
@@ -219,7 +218,7 @@ impl Object {
         self.composite.is_some()
     }
 
-    /// All triggers were answered: what the formula makes of it goes to readers and to the history.
+    /// Publishes and records the result of the formula once all triggers are answered.
     fn record_composite(&mut self, work: &mut Work<'_>) {
         if !self.compose(work) {
             return;
@@ -253,10 +252,10 @@ impl Object {
         }
     }
 
-    /// No answer is outstanding: what follows from those there are.
+    /// Draws the conclusions once no answer is outstanding.
     pub(super) fn conclude(&mut self, work: &mut Work<'_>) {
         let is_good = self.verdict == Verdict::Good;
-        // Otherwise as soon as it is good again, since the next poll cycle may be far.
+        // An object that is not good decides as soon as it is, since its next poll cycle may be far away.
         self.redecide |= !is_good;
         self.record_composite(work);
         self.report_troubles(work);
@@ -301,11 +300,11 @@ impl Object {
                 && !readings.any(|(trigger, state)| state.is_old(trigger, limit, work.now))
         });
         if !is_current && !is_paused {
-            // Silence is not inactivity: the poll cycle that is under way will decide.
+            // A missing answer is not inactivity. The poll cycle that is under way will decide.
             return;
         }
-        // Nobody saw the activity end that another process, or the one before a restart, wrote down. It may have lasted
-        // until now, and a cooldown that begins too late harms less than one that has ended too early.
+        // Nobody saw the end of an activity that an earlier process wrote into the status. It may have lasted until now, and
+        // a cooldown that begins too late harms less than one that has ended too early.
         if self.decision.is_none() && !is_paused && self.is_active_in_status() {
             self.last_active_at = self.last_active_at.max(Some(work.now));
         }
@@ -316,12 +315,12 @@ impl Object {
             (Target::Unknown | Target::Reading, _) => Err("not read yet"),
         };
         let decision = Arc::new(decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now));
-        // A pause says nothing of the triggers: what was last known of them stays.
+        // A decision to pause does not depend on triggers, so their last state stays in the status.
         if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {
             self.is_settled = false;
             self.decision = Some(Arc::clone(&decision));
         }
-        // A state that lasts is one decision; its samples show the rest.
+        // A state that lasts is recorded once. The samples show how values develop meanwhile.
         let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
         if !is_repeated || decision.from != decision.to {
             self.recorded.decision = Some(Arc::clone(&decision));
@@ -353,7 +352,7 @@ impl Object {
         self.record_last_active(!self.is_active_in_status(), work);
     }
 
-    /// `exactly`: the status does not say that the object is active, so a restart depends on this.
+    /// `exactly`: the status does not show that the object is active, so a restart depends on this.
     fn record_last_active(&mut self, exactly: bool, work: &mut Work<'_>) {
         let Some(at) = self.last_active_at else {
             return;
@@ -370,7 +369,7 @@ impl Object {
     }
 }
 
-/// KEDA's event about a scale that was carried out, or that failed.
+/// KEDA's event about a decision that was carried out, or that failed to be.
 pub(super) fn scale_event(object: &Object, decision: &Decision, failed: bool) -> Option<KubeEvent> {
     let kind = object.target.gvkr().map(|gvkr| gvkr.kind_text()).unwrap_or_default();
     let what = format!("{kind} {}/{}", object.spec.key.namespace, object.spec.target.name);
@@ -403,7 +402,8 @@ pub(super) fn scale_event(object: &Object, decision: &Decision, failed: bool) ->
     }
 }
 
-/// Those of the triggers, and of what the formula made of them, which alone can be active then.
+/// What each trigger contributes, and what the formula makes of them. If there is a formula, only its result can be
+/// active.
 fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
     let Some(definition) = &object.loop_definition else {
         return Vec::new();
@@ -419,7 +419,7 @@ fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
         error: state.error().map(|error| error.message.clone()),
         metric_type: trigger.metric_type,
         target: trigger.threshold,
-        // Beside a formula the HPA knows nothing of it.
+        // If there is a formula, the HPA sees its result alone.
         proposal: state
             .value()
             .filter(|_| modifiers.is_none())

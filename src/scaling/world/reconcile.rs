@@ -1,4 +1,4 @@
-//! Reconciles one object from scratch: finds out its state and what must be written.
+//! Reconciles one object from scratch: what its state is, and which writes bring it to the state that it should have.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::watched_kind;
 use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
-use crate::scaling::hpa::{self, DesiredHpa, Drift, ObservedHpa, Owner};
+use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Status, Step};
 use crate::scaling::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
 
-/// How long the status of a fresh object waits for its first answers, so that it is written once.
+/// The first status of an object waits this long for the first answers, so that it is written only once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
-/// Number of transient failures after which a missing HPA is reported.
+/// An HPA that is still missing after this many failed writes is reported.
 const HPA_TRIES: u32 = 3;
 
 impl Object {
-    /// Returns true if it ran to the end.
+    /// Returns true if it went through to the end.
     pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
         self.is_settled = false;
         self.settle_attribution(work);
@@ -40,7 +40,7 @@ impl Object {
         true
     }
 
-    /// Ensures finalizer and label; returns false while they are being written.
+    /// Ensures the finalizer and the label. Returns false while they are being written.
     fn claim(&mut self, work: &mut Work<'_>) -> bool {
         let finalizer = match self.spec.key.group {
             ApiGroup::KedaSh => FINALIZERS[0],
@@ -51,7 +51,7 @@ impl Object {
             ApiGroup::KedaK8sIo => ("deploymentName".to_owned(), self.spec.target.name.clone()),
         };
         let has_finalizer = self.spec.finalizers.iter().any(|name| FINALIZERS.contains(&name.as_str()));
-        // As in KEDA, a full pause ends the checks before the label; an invalid label value would be refused.
+        // A fully paused object needs no label, and a value that is no valid label would be refused.
         let has_label = self.spec.pause.is_full()
             || label.1.is_empty()
             || label.1.len() > 63
@@ -69,7 +69,7 @@ impl Object {
         false
     }
 
-    /// Performs the checks in order, and writes the next thing that the object needs.
+    /// Makes the checks in their order, and the write that the first one needs that does not hold yet.
     fn judge(&mut self, work: &mut Work<'_>) -> Verdict {
         if self.spec.pause.is_full() {
             return self.pause(work);
@@ -105,7 +105,8 @@ impl Object {
             (None, Some(gvkr)) if !work.facts.lists.workloads.get(&gvkr).is_some_and(ListTracker::is_complete) => {
                 Target::Unknown
             }
-            // The kind is not watched, the watch is behind, or the target is missing: a read decides.
+            // The target is of a kind that is not watched, or the watch is late, or it does not exist: a read will
+            // show.
             _ => match &self.target {
                 Target::Unknown if self.target_retry_at.is_some_and(|at| at > work.now) => Target::Unknown,
                 Target::Unknown => {
@@ -115,7 +116,7 @@ impl Object {
                 failed @ Target::Failed { .. } => {
                     let failed = failed.clone();
                     let is_due = self.target_retry_at.is_some_and(|at| at <= work.now);
-                    // A missing target is found once it appears.
+                    // The target may have been created since.
                     if is_due {
                         self.read_target(work);
                     }
@@ -146,7 +147,7 @@ impl Object {
 
     /// Removes the HPA and moves the target to the paused count.
     fn pause(&mut self, work: &mut Work<'_>) -> Verdict {
-        // The loop is stopped first, so that nothing moves while the HPA is deleted.
+        // Polling ends first, so that nothing is scaled while the HPA is being deleted.
         self.report_pause(false, work);
         let was_running = self.loop_generation.is_some();
         self.stop(work);
@@ -167,7 +168,7 @@ impl Object {
         if self.spec.pause.replicas.is_some() {
             match self.resolve_target(work) {
                 Target::Found { .. } => {
-                    // A pause must not move a target that another object owns.
+                    // A pause must not scale a target that another object owns.
                     if let Some(message) = self.conflict(work) {
                         return Verdict::failed(Step::BuildScalers, message);
                     }
@@ -179,7 +180,7 @@ impl Object {
                 Target::Unknown | Target::Reading => return Verdict::Pending,
             }
         } else if let Target::Found { .. } = self.resolve_target(work) {
-            // Nothing moves; the decision records why, even for an object that was created paused.
+            // Nothing is scaled, but the decision is recorded, also for an object that was created paused.
             self.decide(work);
         }
         Verdict::Paused
@@ -193,7 +194,7 @@ impl Object {
         }
     }
 
-    /// Ensures that the HPA is as desired, or being written.
+    /// Creates or updates the HPA as needed.
     fn ensure_hpa(&mut self, work: &mut Work<'_>) -> Verdict {
         let (Some(definition), Some(gvkr)) = (self.definition(), self.target.gvkr()) else {
             return Verdict::Pending;
@@ -201,14 +202,14 @@ impl Object {
         let desired = hpa::desired(&self.spec, definition, gvkr, &work.settings.version);
         let transfer = self.spec.transfer_hpa_ownership;
         let me = Owner::of(&self.spec);
-        // The HPA was renamed: the old one is deleted first, since two on one target would disable each other.
+        // After a change of the name the old HPA is deleted first, since two HPAs on one target disable each other.
         if let Some(old) = work.facts.misnamed_hpa(self) {
             self.delete_hpa(old, work);
             return Verdict::Pending;
         }
         let is_news = self.hpa_refusal.as_ref().is_some_and(|refusal| *refusal.desired != desired);
         if is_news {
-            // Other content may be accepted, so neither the wait nor the report continues.
+            // The API server may accept the new content, so the refusal of the old one no longer counts.
             self.hpa_refusal = None;
             self.slots.hpa.retry_at = None;
             self.slots.hpa.failures = 0;
@@ -216,13 +217,13 @@ impl Object {
         let found = work.facts.hpas.get(&desired.id());
         let kind = match found {
             None => Some(WriteKind::CreateHpa(Box::new(desired))),
-            // The watch will report its deletion.
+            // The watch will report when it is gone.
             Some(hpa) if hpa.deletion_requested => return Verdict::Pending,
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
                     Some(owner) if owner.is_scaled_object() => {
                         let Some(name) = living_owner(found, work.others) else {
-                            // Its owner is gone, and the garbage collector will delete it.
+                            // The owner is gone, so the garbage collector will delete the HPA.
                             return Verdict::Pending;
                         };
                         let message =
@@ -246,7 +247,8 @@ impl Object {
             }
             Some(found) => match hpa::drift(&desired, found) {
                 Drift::None => None,
-                _ if self.is_kept(&desired, found) => None,
+                // The API server would make the same of the HPA again.
+                _ if self.hpa_kept.as_ref().is_some_and(|kept| kept.stands(&desired, found)) => None,
                 Drift::Apply => Some(WriteKind::ApplyHpa(Box::new(desired))),
                 Drift::Replace => {
                     let resource_version = found.resource_version.clone();
@@ -266,16 +268,10 @@ impl Object {
             Some(refusal) if refusal.is_final || (!exists && failures >= HPA_TRIES) => {
                 Verdict::failed(Step::BuildScalers, refusal.message.clone())
             }
-            // An outdated HPA continues to scale meanwhile.
+            // An HPA that is only out of date goes on scaling.
             _ if exists => Verdict::Good,
             _ => Verdict::Pending,
         }
-    }
-
-    /// Returns true if writing the HPA again would have the same result.
-    fn is_kept(&self, desired: &DesiredHpa, found: &ObservedHpa) -> bool {
-        let kept = self.hpa_kept.as_ref();
-        kept.is_some_and(|kept| kept.stands(desired, found))
     }
 
     /// Acts on a verdict: starts and stops the loop, reports what changed.
@@ -310,7 +306,7 @@ impl Object {
         }
     }
 
-    /// Stops the loop; if it starts again, that is reported.
+    /// Ends polling. A later start of it is reported by an event.
     fn stop(&mut self, work: &mut Work<'_>) {
         work.schedule.forget(&self.spec.key);
         self.stop_loop();
@@ -323,7 +319,7 @@ impl Object {
         let old = self.loop_definition.clone();
         let limit = self.spec.definition.as_ref().map(|definition| age::limit(definition, work.settings.query_timeout));
         self.start_loop(old.as_deref(), limit.unwrap_or_default(), work.now);
-        // The known values of unchanged triggers serve the new formula as well.
+        // The new formula can be evaluated over triggers that did not change.
         self.compose(work);
         let silent = std::mem::take(&mut self.recorded.adopted);
         let mut kinds: Vec<(u16, String)> = self.definition().map_or_else(Vec::new, |definition| {
@@ -331,7 +327,7 @@ impl Object {
             asked.chain(definition.resource_triggers.iter().map(|t| (t.index, t.kind.clone()))).collect()
         });
         kinds.sort_unstable();
-        // Polls of an earlier generation do not answer those of this one.
+        // Answers to polls of an earlier generation do not belong to this one.
         work.schedule.forget(&self.spec.key);
         let queries = self.definition().map(|definition| definition.triggers.as_slice()).unwrap_or_default();
         let first =
@@ -402,7 +398,7 @@ impl Object {
         }
     }
 
-    /// Writes the status if, and only if, it differs from what the API server has.
+    /// Writes the status if it differs from the one on the API server.
     fn sync_status(&mut self, work: &mut Work<'_>) {
         let hpa = work.facts.hpa_of(self).map(|hpa| (hpa.name.as_str(), scaling_active(hpa)));
         let wanted = self.wanted_status(hpa);

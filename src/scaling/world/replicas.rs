@@ -12,7 +12,7 @@ use crate::scaling::event::{Absence, Record};
 use crate::scaling::model::{ObjectKey, Workload};
 use crate::scaling::object::{Object, TargetId, Unattributed};
 
-/// The HPA controller scales first and updates its status a fraction of a second later; its watch may be late.
+/// The HPA scales first and updates its status a fraction of a second later, and the watch may be late.
 const ATTRIBUTION_SETTLES: Duration = Duration::from_secs(10);
 
 /// The watch shows hpalite's own write within this time.
@@ -29,8 +29,8 @@ impl World {
 }
 
 impl Object {
-    /// Shows a watched target to an object that has not seen it, so that a count that never changes, or changed before
-    /// the object was listed, is recorded as well.
+    /// What a watched target has, for an object that did not know it: also one that never changes is seen once, and
+    /// what changed before the object was listed is seen, too.
     pub(super) fn look_at_target(&mut self, work: &mut Work<'_>) {
         let workload = work.facts.watched_target(self).map(|(_, workload)| workload);
         let news = workload.filter(|workload| self.recorded.replicas != Some(workload.replicas));
@@ -45,13 +45,13 @@ impl Object {
         if from == Some(to) {
             return;
         }
-        // A scale to zero leaves no trace in managedFields, since zero is omitted on the wire; if a scale to this count
-        // is under way, it was ours.
+        // A scale to zero leaves no trace in managedFields, since the field is omitted when it is 0. If a write of this
+        // very number is in flight, the change was ours.
         let is_ours = self.scaling.as_ref().is_some_and(|scaling| scaling.to == to);
-        // The answer may have been lost although the write was carried out.
+        // The write may have been carried out although its answer was lost.
         let scaled = self.recorded.scaled.is_some_and(|(at, count)| count == to && at.plus(WRITE_ECHOES) >= work.now);
         let manager = workload.replicas_manager.clone().or_else(|| is_ours.then(|| "hpalite".to_owned()));
-        // After another change the previous one can no longer be attributed.
+        // After another change, nobody will claim the previous one any more.
         self.attribute_to(Actor::Other, work);
         let by = match (manager, from, work.facts.hpa_of(self)) {
             (Some(manager), ..) => Some(Attribution::observed(manager)),
@@ -67,8 +67,8 @@ impl Object {
             self.recorded.unattributed = Some(Unattributed { at: work.now, due, from, to });
             work.outbox.wake(&self.spec.key, due);
         }
-        let absent = self.absent(from, to);
-        // True if it was neither hpalite nor the HPA.
+        let absent = if from.is_some_and(|from| to < from) { self.absences() } else { Vec::new() };
+        // The author is neither hpalite nor the HPA, which follows our metrics.
         let is_another_s = by.as_ref().is_some_and(|by| by.actor == Actor::Other);
         work.outbox.record(Record::Replicas { at: work.now, object: self.spec.key.clone(), from, to, by, absent });
         if !is_another_s {
@@ -76,7 +76,7 @@ impl Object {
         }
     }
 
-    /// The HPA's status has its desired count: a change to that count is attributed to the HPA.
+    /// Attributes a change to the HPA if the HPA now reports the same desired replicas.
     pub(super) fn hpa_owns_up(&mut self, desired: i32, work: &mut Work<'_>) {
         let waits = self.recorded.unattributed;
         if waits.is_some_and(|waits| u32::try_from(desired) == Ok(waits.to)) {
@@ -84,7 +84,7 @@ impl Object {
         }
     }
 
-    /// Attributes a change to somebody else if the HPA has not claimed it in time.
+    /// Attributes a change to others if the HPA did not claim it in time.
     pub(super) fn settle_attribution(&mut self, work: &mut Work<'_>) {
         let waits = self.recorded.unattributed;
         if waits.is_some_and(|waits| waits.due <= work.now) {
@@ -100,20 +100,11 @@ impl Object {
         }
     }
 
-    /// For a scale-in, returns the metrics that had no number then.
-    fn absent(&self, from: Option<u32>, to: u32) -> Vec<(Arc<str>, Absence)> {
-        if from.is_none_or(|from| to >= from) {
-            return Vec::new();
-        }
-        absences(self)
+    /// The metrics whose newest answers had no number and count as one.
+    fn absences(&self) -> Vec<(Arc<str>, Absence)> {
+        let triggers = self.loop_definition.iter().flat_map(|definition| &definition.triggers).zip(&self.triggers);
+        let absences =
+            triggers.filter_map(|(trigger, state)| Some((Arc::clone(&trigger.metric_name), state.absence()?.clone())));
+        absences.collect()
     }
-}
-
-/// Returns the metrics whose newest answers had no number and count as one.
-pub(super) fn absences(object: &Object) -> Vec<(Arc<str>, Absence)> {
-    let Some(definition) = &object.loop_definition else {
-        return Vec::new();
-    };
-    let states = definition.triggers.iter().zip(&object.triggers);
-    states.filter_map(|(trigger, state)| Some((Arc::clone(&trigger.metric_name), state.absence()?.clone()))).collect()
 }

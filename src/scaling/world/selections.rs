@@ -36,7 +36,7 @@ impl Selections {
         })
     }
 
-    /// Records a new count, and returns the objects for which it is one.
+    /// Takes in a new count, and returns the objects for which it is new.
     pub(super) fn counted(
         &mut self,
         namespace: &str,

@@ -1,4 +1,4 @@
-//! What follows from missing answers, and from a standstill of the process.
+//! Missing answers, and a process that stood still.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{ObjectKey, Source, UnixMillis};
 use crate::scaling::object::Object;
 
-/// If the process wakes up this much later than planned, it stood still: it was stopped, or its machine slept. On a
-/// slow machine it is late by a second or two.
+/// A process that wakes up this much too late stood still: it was stopped, or its machine slept. A machine that
+/// is merely slow is late by a second or two.
 const STOOD_STILL: Duration = Duration::from_secs(10);
 
 impl World {
-    /// After a standstill every sample is old, but no server is at fault: all are polled at once and get the time of a
-    /// first answer. Until then nothing follows from older samples.
+    /// After the process stood still every reading is old, though no server is at fault. All triggers are polled at
+    /// once, with the time limit of a first answer, and nothing is decided on older readings.
     pub(super) fn wake_up(&mut self, now: UnixMillis) {
         self.now = now;
         if self.next_deadline().is_none_or(|at| now.since(at) < STOOD_STILL) {
@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// Turns silence into an error, and into another one with each interval that it lasts.
+    /// Turns missing answers into errors, one with each interval that they are missing for.
     pub(super) fn take_silence(&mut self, now: UnixMillis) {
         while let Some((key, _)) = self.outbox.silences.pop(now) {
             self.with(&key, |object, work| {
@@ -48,7 +48,7 @@ impl World {
 }
 
 impl Object {
-    /// Records when the first of the object's triggers becomes silent.
+    /// Plans when the first missing answer of the object becomes an error.
     pub(super) fn listen(&mut self, work: &mut Work<'_>) {
         match self.triggers.iter().filter_map(|state| state.silent_at).min() {
             Some(at) => work.outbox.silences.set(&self.spec.key, at),
@@ -69,7 +69,7 @@ impl Object {
             if silent_at.is_none_or(|at| at > work.now) {
                 continue;
             }
-            // A poll cycle that waits for it goes on without it.
+            // A poll cycle that waits for this answer goes on without it.
             self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
             let again = work.now.plus(definition.polling_interval.max(Duration::from_secs(1)));
             if let Some(state) = self.triggers.get_mut(position) {
@@ -78,7 +78,7 @@ impl Object {
         }
     }
 
-    /// Polls again, because the answer is of no use.
+    /// Repeats a poll whose answer is out of date.
     pub(super) fn ask_anew(&mut self, index: u16, work: &mut Work<'_>) {
         let Some(definition) = self.loop_definition.clone() else {
             return;

@@ -1,4 +1,4 @@
-//! Reports failing triggers, and those whose missing series scale in, on the object and as Events.
+//! Reports triggers that fail, and those that scale in without a number, in a condition and by events.
 
 use super::work::Work;
 use crate::scaling::composite::{self, Composite};
@@ -15,7 +15,7 @@ impl Object {
         };
         let written = self.spec.status.condition(ConditionKind::TriggersHealthy);
         self.troubles.update(&definition, &self.triggers, self.composite.as_ref(), written, work.now);
-        // An error that comes from a trigger has been reported as that trigger's.
+        // An error that comes from a trigger is reported for that trigger.
         let error = self.composite.as_ref().and_then(Composite::error);
         let error = error.filter(|error| error.class == ErrorClass::Formula);
         let is_well = error.is_none() && self.triggers.iter().all(|state| state.underlying_error().is_none());
@@ -37,7 +37,7 @@ impl Object {
         }
     }
 
-    /// Emits an Event for each new error text of a trigger, not for each failing poll.
+    /// Emits an event for each new error text of a trigger rather than for each failing poll.
     fn report_trigger_error(&mut self, index: u16, error: Option<String>, work: &mut Work<'_>) {
         let reported = &mut self.recorded.trigger_errors;
         match error {
@@ -54,7 +54,7 @@ impl Object {
         }
     }
 
-    /// Called when hpalite or its HPA has reduced the target's replicas.
+    /// Reports a scale-in by hpalite or the HPA if triggers without a number caused it.
     pub(super) fn report_silence(&mut self, from: u32, to: u32, work: &mut Work<'_>) {
         if to >= from {
             return;

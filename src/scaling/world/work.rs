@@ -1,4 +1,4 @@
-//! What an object works with during its turn: facts to read, and an outbox for what follows from them.
+//! What one object works with during its turn: facts to read, and an outbox for the effects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -85,7 +85,7 @@ impl Objects {
         self.places.len()
     }
 
-    /// Returns all keys, sorted.
+    /// All keys, sorted.
     pub(super) fn keys(&self) -> Vec<&ObjectKey> {
         let mut keys: Vec<&ObjectKey> = self.places.keys().collect();
         keys.sort_unstable();
@@ -100,7 +100,7 @@ impl Objects {
         self.objects.iter_mut().filter_map(Option::as_deref_mut)
     }
 
-    /// Iterates in the order of the keys.
+    /// All objects, sorted by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.keys().into_iter().filter_map(|key| Some((key, self.get(key)?)))
     }
@@ -115,20 +115,20 @@ impl std::ops::Index<&ObjectKey> for Objects {
     }
 }
 
-/// What is known of the cluster besides the ScaledObjects; constant while an object has its turn.
+/// What is known of the cluster beside the ScaledObjects. It does not change during the turn of an object.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
     pub(super) hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
     /// Uid of the controller to the names of its HPAs.
     pub(super) hpas_by_owner: HashMap<String, BTreeSet<String>>,
-    /// Uids of recently deleted HPAs, to recognise late answers and watch events about them.
+    /// Uids of HPAs that were deleted lately, so that late answers and events about them are ignored.
     pub(super) gone_hpas: VecDeque<String>,
-    /// Of the watched kinds only.
+    /// Workloads of the watched kinds.
     pub(super) workloads: HashMap<TargetId, (Gvkr, Workload)>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     pub(super) lists: Lists,
-    /// Another instance may be acting: facts are recorded, but nothing follows from them.
+    /// Another instance may hold the lease: facts are taken in, but nothing follows from them.
     pub(super) is_standby: bool,
 }
 
@@ -169,7 +169,7 @@ impl Facts {
         self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
     }
 
-    /// Returns false while facts are incomplete or another instance acts, when nothing may be decided.
+    /// Nothing is decided before the lists are complete, nor while another instance may hold the lease.
     pub(super) fn may_decide(&self, group: ApiGroup) -> bool {
         !self.is_standby
             && self.lists.hpas.is_complete()
@@ -188,16 +188,16 @@ impl Facts {
     }
 }
 
-/// The read of an authentication that no watch has shown.
+/// An authentication that no watch has shown and that is being read.
 #[derive(Debug, Default)]
 pub(super) struct AuthenticationLookup {
-    /// Triggers that are polled, or fail, after the read.
+    /// Triggers that are polled, or fail, when the read ends.
     pub(super) waiting: BTreeSet<(ObjectKey, u16)>,
-    /// The watch has reported its deletion since, so the answer may be outdated.
+    /// The watch reported its deletion since the read was sent, so the answer may be out of date.
     pub(super) is_old: bool,
 }
 
-/// What follows from an event: commands for the shells, and what the world must do now or later.
+/// What follows from an event: commands to carry out, and objects to reconcile, now or later.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) commands: Vec<Command>,
@@ -205,11 +205,11 @@ pub(super) struct Outbox {
     pub(super) wakes: BTreeSet<(UnixMillis, ObjectKey)>,
     /// Objects to be reconciled now.
     pub(super) dirty: BTreeSet<ObjectKey>,
-    /// When the silence of an object's trigger becomes an error.
+    /// When the missing answer of an object's trigger becomes an error.
     pub(super) silences: Calendar,
     pub(super) writes_in_flight: usize,
     pub(super) next_write: u64,
-    /// Objects whose write found no free place.
+    /// Objects whose write waits until fewer writes are in flight.
     pub(super) starved: VecDeque<ObjectKey>,
     /// Reads under way of authentications that no watch has shown.
     pub(super) authentication_reads: BTreeMap<AuthenticationKey, AuthenticationLookup>,
@@ -243,8 +243,8 @@ impl Outbox {
         self.wakes.insert((at, key.clone()));
     }
 
-    /// Returns a delay that doubles from `base` up to `max`, varied by a fifth so that objects that failed at the same
-    /// time are not retried at the same time.
+    /// Doubles from `base` up to `max`, with a jitter of 20 % so that objects that failed together are not retried
+    /// together.
     pub(super) fn backoff(&mut self, failures: u32, base: Duration, max: Duration) -> Duration {
         let wait = base.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(max);
         wait * self.random.between(80, 120) / 100

@@ -1,4 +1,5 @@
-//! Writes to the API server: one of a kind in flight for an object, with backoff, and bounded as a whole.
+//! Writes to the API server: one of a kind in flight for an object, with backoff after failures and a bound on all
+//! together.
 
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use crate::scaling::object::{HpaRefusal, Object, Slot, Target};
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_mins(1);
-/// The same content will be refused again; only a webhook or a quota may decide differently later.
+/// The same content will be refused again, unless a webhook or a quota changes.
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
 const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
-/// Usual upper bound on the delay of a watch.
+/// A watch usually shows an HPA within this time.
 const HPA_SHOWN_AFTER: Duration = Duration::from_secs(5);
 
 impl World {
@@ -49,7 +50,7 @@ impl World {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
-        // The watch may have shown the write already, and later changes of others.
+        // The watch may have delivered a newer version already.
         let mut is_overtaken = false;
         if let WriteOk::Version(version) = &ok {
             is_overtaken = is_older(version, &object.spec.resource_version);
@@ -98,7 +99,7 @@ impl World {
         object.hpa_refusal = None;
         match ok {
             WriteOk::Hpa(hpa) => {
-                // An apply keeps what another manager owns, and then an update removes it.
+                // An apply may leave fields of another field manager, which a full update will remove.
                 let is_final = !is_applied || hpa::drift(desired, &hpa) != Drift::Replace;
                 let kept = is_final.then(|| Kept::of(desired.clone(), (*hpa).clone())).flatten();
                 object.hpa_kept = kept.map(Box::new);
@@ -110,25 +111,26 @@ impl World {
             WriteOk::HpaExists(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
-                // If it is not among the facts, the watch has already reported its deletion.
+                // It was ignored because the watch has reported its deletion.
                 if !self.facts.hpas.contains_key(&desired.id()) {
                     self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work));
                 }
             }
-            // The watch will show it; until then it does not count as missing.
+            // Until the watch shows it, it does not count as missing.
             WriteOk::Done | WriteOk::Version(_) => {
                 self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work))
             }
         }
     }
 
-    /// The API server accepted the HPA but shows another: writing it again at once would never end.
+    /// Backs off if the API server accepted the HPA and yet shows another, since writing it again at once would never
+    /// end.
     fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa) {
         match self.facts.hpas.get(&desired.id()).map(|found| hpa::drift(desired, found)) {
             Some(Drift::None) => {}
             Some(_) if self.objects.get(key).is_some_and(|object| object.hpa_kept.is_some()) => {}
             Some(_) => self.with(key, |object, work| object.calm_hpa(RETRY_REFUSED, work)),
-            // It was deleted before the answer came, or a finalizer keeps the old one.
+            // It was deleted again before the answer came, or a finalizer holds it.
             None => self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work)),
         }
     }
@@ -139,7 +141,7 @@ impl World {
         };
         let scaling = object.scaling.take();
         let id = object.target_id.clone();
-        // The watch will show the same; until then nothing must be decided on the old count.
+        // The watch will show the same later. Nothing must be decided on the old replicas until then.
         let mut workload = match &mut object.target {
             Target::Found { workload, .. } => {
                 workload.replicas = to;
@@ -167,7 +169,7 @@ impl World {
         };
         let failures = object.slots.by_id(id).map_or(0, |slot| slot.failures);
         let wait = match error.kind {
-            // A newer version is on its way; the decision is made again with it.
+            // The newer version will arrive soon, and is decided on again.
             WriteErrorKind::Conflict => self.outbox.backoff(failures, Duration::from_millis(50), RETRY_MAX),
             WriteErrorKind::Invalid | WriteErrorKind::Forbidden | WriteErrorKind::Terminating => {
                 self.outbox.backoff(failures, RETRY_REFUSED, RETRY_REFUSED_MAX)
@@ -198,7 +200,7 @@ impl World {
                 object.slots.hpa.succeeded();
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
-            // Already gone: an earlier attempt succeeded, but its answer was lost.
+            // An earlier attempt succeeded, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
                 object.spec.finalizers = finalizers;
                 self.with(key, |object, work| object.emit_deleted(work));
@@ -209,7 +211,7 @@ impl World {
 }
 
 impl Object {
-    /// Sends a write if its slot is free; otherwise it is decided again once the slot is.
+    /// Sends a write if its slot is free. Otherwise the object is reconciled again when the slot becomes free.
     pub(super) fn write(&mut self, kind: WriteKind, work: &mut Work<'_>) -> bool {
         let full = work.outbox.writes_in_flight >= work.settings.writes_max;
         let slot = slot(self, &kind);
@@ -234,7 +236,7 @@ impl Object {
         true
     }
 
-    /// The watch may report an object's deletion before the answer to its release arrives.
+    /// The watch may report the deletion of an object before the answer to its release arrives.
     pub(super) fn emit_if_released(&mut self, work: &mut Work<'_>) {
         let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
         if self.in_flight_writes.values().any(is_release) {
@@ -246,7 +248,7 @@ impl Object {
         self.emit_warning("ScaledObjectDeleted", "DeleteScaledObject", "ScaledObject was deleted", work);
     }
 
-    /// Something else writes the same fields, for example a running KEDA: continue, but slowly.
+    /// Backs off if somebody else keeps writing the same fields, such as a KEDA that still runs.
     fn calm_status_fight(&mut self, work: &mut Work<'_>) {
         let fights = self.status_fights;
         if fights == 0 {
@@ -275,7 +277,7 @@ impl Object {
         let Some(scaling) = self.scaling.take() else {
             return;
         };
-        // Another client moved the target: that is no failure, and the next reconcile decides again.
+        // The replicas were changed in the meantime. That is no failure, and the new replicas are decided on.
         if error.kind == WriteErrorKind::Conflict {
             if work.facts.watched_target(self).is_none() {
                 self.read_target(work);
@@ -298,7 +300,7 @@ fn slot<'a>(object: &'a mut Object, kind: &WriteKind) -> &'a mut Slot {
         | WriteKind::ApplyHpa(_)
         | WriteKind::ReplaceHpa { .. }
         | WriteKind::DeleteHpa { .. } => &mut slots.hpa,
-        // Writes to authentications have no object and never come here.
+        // Writes to authentications belong to no object and never come here.
         WriteKind::Scale { .. }
         | WriteKind::AuthenticationStatus { .. }
         | WriteKind::AuthenticationFinalizers { .. } => &mut slots.scale,
