@@ -51,12 +51,14 @@ pub(crate) fn since_boot() -> Duration {
 }
 
 /// Milliseconds of the wall clock.
+#[expect(clippy::disallowed_methods, reason = "this is where the daemon reads it")]
 pub(crate) fn wall_millis() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Microseconds of the wall clock, for Kubernetes Events.
+#[expect(clippy::disallowed_methods, reason = "this is where the daemon reads it")]
 pub(crate) fn wall_micros() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)

@@ -81,6 +81,7 @@ impl Certificates {
     }
 
     /// Renews or rereads what is due. `trusted_for` is since when the APIService has [`Self::bundle`].
+    #[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
     pub(super) fn look(&mut self, trusted_for: Option<Duration>) {
         match &mut self.source {
             Source::Own { names, rotation, store } => {
@@ -117,6 +118,7 @@ fn serve_own(tls: &TlsState, own: &OwnCertificates) {
 }
 
 /// From the database, or made.
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
 fn rotation(names: &ServiceNames, store: &Store) -> Result<Rotation, String> {
     // Unreadable is as good as absent: they can be made anew.
     let kept = store.read_kv(KV).ok().flatten().and_then(|text| Rotation::from_json(&text));

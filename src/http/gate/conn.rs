@@ -385,6 +385,7 @@ impl Conn {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the Date header")]
     fn answer(&mut self, response: &Response, head_only: bool) {
         if response.body.as_bytes().len() > ANSWER_MAX {
             return self
