@@ -30,7 +30,7 @@ use crate::scaling::model::{ApiGroup, AuthenticationKind, Problem};
 use crate::wire::{Warning, authentication, scaled_object};
 
 /// Checks `files` and prints to `out`: lines for people, or with `json` one JSON object. The exit
-/// code tells how it ended, see [`Outcome`].
+/// code says how it ended, see [`Outcome`].
 pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
     let report = files_report(files);
     // A reader that went away, as `head` does, has seen enough; the verdict stands.

@@ -33,7 +33,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing to tell about one object, or about a file.
+/// One thing to report about one object, or about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,

@@ -1,7 +1,7 @@
 //! `hpalite doctor`: what is wrong with an installation, why, and what mends it.
 //!
-//! Asks the API server, and metric servers what ScaledObjects ask them; changes nothing. Each check is told, with what
-//! it found; one that may not be made is told too, so that silence never means health.
+//! Asks the API server, and metric servers what ScaledObjects ask them; changes nothing. Each check is reported, with what
+//! it found; one that may not be made is reported too, so that silence never means health.
 
 mod apiservice;
 mod causes;
@@ -180,7 +180,7 @@ struct Doctor<'a> {
     own_namespace: Option<String>,
     /// With the credentials of the pod that it runs in.
     is_pod: bool,
-    /// The API server stopped answering meanwhile, which has been told.
+    /// The API server stopped answering meanwhile, which has been reported.
     is_cut_off: bool,
     report: Diagnosis,
 }

@@ -18,7 +18,7 @@ use crate::store::unix_now;
 use crate::wire;
 
 const THREADS: usize = 8;
-/// Of all questions together; the rest is left out, and that is told.
+/// Of all questions together; the rest is left out, and the report says so.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// One question, and who asks it.

@@ -104,7 +104,7 @@ impl Doctor<'_> {
                     match self.may((&own, &name), right, verb) {
                         Some(true) => {}
                         Some(false) => missing.push(*verb),
-                        // One finding tells that nobody's rights can be asked for.
+                        // One finding says that nobody's rights can be asked for.
                         None => return,
                     }
                 }

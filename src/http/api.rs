@@ -24,7 +24,7 @@ pub struct Api {
     pub ready: Arc<Readiness>,
     pub authenticator: Arc<Authenticator>,
     pub authorizer: Arc<Authorizer>,
-    /// Told each object that was read.
+    /// Called with each object that was read.
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
 }
 

@@ -102,7 +102,7 @@ fn version() -> String {
     )
 }
 
-/// FNV-1a, 64 bits: tells versions of our own documents apart, which nobody has a reason to forge.
+/// FNV-1a, 64 bits: distinguishes versions of our own documents, which nobody has a reason to forge.
 fn hash(bytes: &[u8]) -> String {
     let hash = bytes
         .iter()

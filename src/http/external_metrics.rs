@@ -167,7 +167,7 @@ fn has_pending(view: &ObjectView) -> bool {
 }
 
 /// Answers one read, after waiting for a first sample up to `patience`: an object's first question goes out as soon as
-/// the object is known, so there is nothing to start here. `read` is told each object whose metric was looked at.
+/// the object is known, so there is nothing to start here. `read` is called with each object whose metric was looked at.
 pub fn get(
     published: &Published,
     namespace: &str,
@@ -467,7 +467,7 @@ mod tests {
                 assert!(Instant::now() < until);
                 std::thread::yield_now();
             }
-            // One more than may wait is told at once.
+            // One more than may wait gets its answer at once.
             let started = Instant::now();
             assert_eq!(ask(Duration::from_secs(60)).status, 500);
             assert!(started.elapsed() < Duration::from_secs(30));

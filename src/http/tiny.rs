@@ -75,7 +75,7 @@ impl Running {
         for n in 0..THREADS {
             let (server, handler) = (Arc::clone(&server), Arc::clone(handler));
             let thread = std::thread::Builder::new().name(format!("{name}-tiny-{n}"));
-            // Ends when it is woken to, or told that nothing will be accepted any more.
+            // Ends when it is woken up for that, or when nothing will be accepted any more.
             running.threads.push(thread.spawn(move || {
                 while let Ok(request) = server.recv() {
                     answer(request, &handler);

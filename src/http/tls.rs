@@ -157,7 +157,7 @@ fn server_config(
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(TlsError::Certificate)?;
-    // Clients without ALPN are served as well; ones that know only h2 are told so in the handshake.
+    // Clients without ALPN are served as well; ones that know only h2 are refused in the handshake.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Kube-apiservers and kubelets never resume. Without tickets a handshake costs less, and no session outlives
     // the certificate it was made with.

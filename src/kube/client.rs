@@ -136,7 +136,7 @@ impl Client {
         decode(&self.send_within(request, within)?)
     }
 
-    /// The API server's clock: the `Date` of its answer to `/version`, in whole seconds; None if it tells none.
+    /// The API server's clock: the `Date` of its answer to `/version`, in whole seconds; None if the answer has none.
     pub fn server_time(&self) -> Result<Option<UnixMillis>, Error> {
         let lane = &self.inner.requests;
         let response = refuse_errors(self.open(lane, &Request::get_path("/version"), Limits::default())?)?;

@@ -126,7 +126,7 @@ impl Election {
         self.end.is_none().then_some(self.due)
     }
 
-    /// What to send now, if anything. Its outcome must be told before the next call.
+    /// What to send now, if anything. Its outcome must be handed in before the next call.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
         if self.end.is_some() || now < self.due {
             return None;

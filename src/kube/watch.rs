@@ -43,7 +43,7 @@ const DENIED_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Time limits of one watch; tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
-    /// The resource need not be there: its absence is told once, as information.
+    /// The resource need not be there: its absence is logged once, at level info.
     pub optional: bool,
     /// Bookmarks come about once a minute: twice that in silence means a dead connection.
     pub read_timeout: Duration,

@@ -145,7 +145,7 @@ fn is_secret_name(name: &str) -> bool {
 }
 
 /// An address without its user information, and without the values of parameters whose names say that they are secret.
-/// However broken it is: what cannot be told from a password goes, too.
+/// However broken it is: what may be part of a password goes, too.
 pub(crate) fn address(text: &str) -> Cow<'_, str> {
     let start = text.find("://").map_or(0, |at| at + 3);
     let (before, rest) = text.split_at(start);

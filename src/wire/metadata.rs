@@ -12,7 +12,7 @@ use super::fields::{Diagnostics, describe, scalar_text};
 use super::time::parse_rfc3339;
 use crate::scaling::model::{Step, UnixMillis};
 
-/// What is no Kubernetes object: it has no name to say anything about. The text tells why.
+/// Why something is no Kubernetes object. Without a name nothing can be reported on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable(pub String);
 

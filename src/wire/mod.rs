@@ -2,7 +2,7 @@
 //!
 //! Owns every field name, every default and every rule over what a user may write. Pure: bytes or
 //! values in, typed values out. A user's mistake is never a failure to read: it becomes a
-//! [`crate::scaling::model::Problem`] on its field, so that the object can still be told so, paused
+//! [`crate::scaling::model::Problem`] on its field, so that the object can still report it, be paused
 //! or deleted. Only what has no usable `metadata` is refused.
 
 pub mod authentication;

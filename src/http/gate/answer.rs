@@ -32,7 +32,7 @@ pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out:
     }
 }
 
-/// Tells the client that no further request will be read; `answer` begins at the status line.
+/// Adds the header that announces that no further request will be read; `answer` begins at the status line.
 pub(super) fn announce_close(answer: &mut Vec<u8>) {
     if let Some(end) = answer.windows(2).position(|pair| pair == b"\r\n") {
         answer.splice(end + 2..end + 2, *b"Connection: close\r\n");

@@ -4,7 +4,7 @@
 //! waits for a client; it does wait for a handler, which is why slow requests are handed to patient workers.
 //!
 //! No body is read. A request that announces one is answered when its head is there, and its connection ends, since
-//! what follows cannot be told from a next request without reading it.
+//! what follows cannot be distinguished from a next request without reading it.
 
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
@@ -153,18 +153,18 @@ impl Conn {
     }
 
     /// What is due past the deadline. True if the connection has to stay for an answer to leave: who was in the middle
-    /// of a request is told that it took too long. Nobody else is: an answer to no request is an error to clients.
+    /// of a request gets an answer that it took too long. Nobody else is: an answer to no request is an error to clients.
     pub(super) fn give_up(&mut self, counters: &Counters, now: Instant) -> bool {
         match self.state {
             State::Idle | State::Lingering => return false,
             _ => counters.count(Count::TimedOut),
         }
-        let tells = self.state == State::Reading && !self.session.wants_write();
-        if tells {
+        let answers = self.state == State::Reading && !self.session.wants_write();
+        if answers {
             self.input = Vec::new();
             self.answer_and_close(&Response::status(408, "Timeout", "the request took too long to arrive"), now);
         }
-        tells
+        answers
     }
 
     /// Does all that can be done without waiting for the client.
@@ -186,7 +186,7 @@ impl Conn {
                 debug!(peer:% = self.address, error:% = error; "tls failed");
                 Next::Close
             }
-            // Clients come and go; there is nobody left to tell.
+            // Clients come and go; there is nobody left who could read an answer.
             Err(SessionError::Socket(error)) => {
                 trace!(peer:% = self.address, error:% = error; "connection lost");
                 Next::Close
@@ -394,7 +394,7 @@ impl Conn {
         answer::encode(response, head_only, SystemTime::now(), self.session.out_mut());
     }
 
-    /// After a refusal nothing can be told about the bytes that follow, so they are not read.
+    /// After a refusal nobody knows where the next request begins, so what follows is not read.
     fn answer_and_close(&mut self, response: &Response, now: Instant) {
         self.answer(response, false);
         answer::announce_close(self.session.out_mut());

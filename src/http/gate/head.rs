@@ -31,7 +31,7 @@ pub struct Head<'b> {
     pub expects_continue: bool,
 }
 
-/// Why a head is refused. After each of these the connection ends: what follows cannot be told from the request.
+/// Why a head is refused. After each of these the connection ends: where the next request begins is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Not HTTP/1: a TLS hello on a plain port, the preface of HTTP/2, noise.

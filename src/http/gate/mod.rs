@@ -194,7 +194,7 @@ impl Gate {
         Ok(())
     }
 
-    /// The address that clients connect to; tells the port if it was 0.
+    /// The address that clients connect to, with the port that the system chose if it was 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }

@@ -23,7 +23,7 @@ use super::session::Session;
 const LISTENER: u64 = 0;
 const WAKE: u64 = 1;
 
-/// Event data that tells quick workers to stop; connections count on from there.
+/// Event data at which quick workers stop; connections count on from there.
 pub(super) const STOP: u64 = 0;
 
 pub(super) struct Poller {
@@ -141,7 +141,7 @@ impl Poller {
         }
     }
 
-    /// Out of descriptors: one who waits gives way, or the newcomer is told with a closed connection instead of
+    /// Out of descriptors: one who waits gives way, or the newcomer gets a closed connection instead of
     /// silence. False if neither worked, and listening pauses until the next sweep.
     fn make_descriptor_room(&mut self, error: &io::Error) -> bool {
         self.shared.counters.count(Count::OutOfDescriptors);

@@ -15,7 +15,7 @@ const BEHAVIORS: &[(&str, FallbackBehavior)] = &[
     ("scalingModifiers", FallbackBehavior::ScalingModifiers),
 ];
 
-/// `triggers` tell whether any of them can fall back.
+/// `triggers` say whether any of them can fall back.
 pub(super) fn read(
     spec: &Fields<'_>,
     triggers: &Triggers<'_>,

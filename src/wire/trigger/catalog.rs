@@ -1,5 +1,5 @@
 //! Names of the trigger types that KEDA 2.20 knows, so that a type that is merely not served yet can
-//! be told from a typing error. Must not grow any meaning.
+//! be distinguished from a typing error. Must not grow any meaning.
 
 const KNOWN: &[&str] = &[
     "activemq",

@@ -79,7 +79,7 @@ fn timezone(parameters: &Parameters, report: &mut Diagnostics) -> Option<Arc<Zon
     find_zone(parameters, "timezone", name, report)
 }
 
-/// KEDA takes any name and fails at each poll; a wrong one is told at once here.
+/// KEDA takes any name and fails at each poll; a wrong one is reported at once here.
 fn find_zone(parameters: &Parameters, parameter: &str, name: &str, report: &mut Diagnostics) -> Option<Arc<Zone>> {
     let zone = zones::find(name);
     if zone.is_none() {

@@ -134,7 +134,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     }))
 }
 
-/// KEDA takes any text and fails at each poll; a broken URL is told at once here.
+/// KEDA takes any text and fails at each poll; a broken URL is reported at once here.
 fn url(parameters: &Parameters, report: &mut Diagnostics) -> Option<(String, Url)> {
     const FIX: &str = "write a URL such as \"http://api.shop:8080/stats\"";
     let text = parameters.required("url", FIX, report)?;

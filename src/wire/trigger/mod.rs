@@ -1,6 +1,6 @@
 //! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
 //!
-//! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA is told and what
+//! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA gets and what
 //! must be asked, and has the rows of the reference in `k8s/triggers.md`; everything that does not depend on the type is read here.
 
 mod auth_modes;
@@ -101,7 +101,7 @@ impl Context<'_> {
     }
 }
 
-/// What a type's parser gives: what the HPA is told, and where the value comes from.
+/// What a type's parser gives: what the HPA gets, and where the value comes from.
 pub(crate) enum Parsed {
     External(External),
     /// A metric of the HPA controller's own, called like the type.

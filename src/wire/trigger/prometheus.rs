@@ -121,7 +121,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     }))
 }
 
-/// KEDA takes any text and fails at each poll; a broken address is told at once here.
+/// KEDA takes any text and fails at each poll; a broken address is reported at once here.
 fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
