@@ -34,7 +34,7 @@ pub struct Api {
 pub struct Readiness {
     pub synced: AtomicBool,
     pub trusted: AtomicBool,
-    /// The API server knows our certificate's CA, or that is not our business.
+    /// The API server knows our certificate's CA, or somebody else takes care that it does.
     pub certified: AtomicBool,
     /// This instance acts. It stays ready while the API server is away, since nobody else can take over then.
     pub leading: AtomicBool,
@@ -136,7 +136,7 @@ impl Api {
         if request.method == "GET" { health(&self.ready, request) } else { None }
     }
 
-    /// For who may have it. `patience` is how long a first sample is waited for.
+    /// Answers an authorised request. `patience` is how long a first sample is waited for.
     fn answer(&self, request: &Request, attributes: &Attributes, patience: Duration) -> Look {
         let is_get = request.method == "GET";
         if !is_get || watches(request) {

@@ -52,7 +52,7 @@ impl fmt::Display for Unauthorized {
 impl std::error::Error for Unauthorized {}
 
 impl Unauthorized {
-    /// Says no more than that: what was wrong is for the operator's log.
+    /// The answer says no more than that; what was wrong is in the operator's log.
     pub fn response(&self) -> Response {
         Response::status(401, "Unauthorized", "Unauthorized")
     }
@@ -83,7 +83,7 @@ impl Authenticator {
         match &request.peer.identity {
             Identity::None => {}
             Identity::FrontProxy { user: Ok(user), .. } => return Some(Ok(authenticated(user.clone()))),
-            // Named nobody: it may still be somebody itself.
+            // The front proxy named nobody, but its own certificate may be a user's.
             Identity::FrontProxy { user: Err(HeaderFault::NoUsername), holder, .. }
             | Identity::Certificate { holder, .. } => match holder.as_ref() {
                 Ok(user) => return Some(Ok(authenticated(user.clone()))),

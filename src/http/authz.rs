@@ -34,7 +34,7 @@ pub enum Decision {
     Allow,
     /// With the reason given by the review; may be empty.
     Deny(String),
-    /// Nobody could say. Not a yes.
+    /// Nobody could decide it, which must not count as a yes.
     Failed(ReviewError),
 }
 
@@ -119,7 +119,7 @@ impl Decision {
                 Some(Response::status(403, "Forbidden", &message))
             }
             Decision::Failed(_) => {
-                // Nothing that varies: the HPA would make an event of each variant.
+                // The text must not vary, since the HPA controller would make an event of each variant.
                 Some(Response::status(500, "InternalError", "cannot authorize: access review failed"))
             }
         }

@@ -70,7 +70,7 @@ impl fmt::Display for Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderFault {
     NoUsername,
-    /// Which of them counts would be a guess about who else read the request.
+    /// Several values: choosing one would be a guess about how others read the request.
     SeveralUsernames,
     SeveralUids,
 }

@@ -63,7 +63,7 @@ impl Rotation {
         Self { current, next: None, retired: Vec::new() }
     }
 
-    /// What was kept; `None` if it makes no sense.
+    /// Reads what was kept; `None` if it makes no sense.
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
@@ -105,7 +105,7 @@ impl Rotation {
         });
         changes.bundle |= self.retired.len() != before;
         match self.current.needs_renewal(names, now) {
-            // A clock was wrong for a while: what stands is good after all.
+            // The clock was wrong for a while, and the present certificates are good after all.
             None => changes.bundle |= self.next.take().is_some(),
             Some(Renewal::Serving) => {
                 self.current = self.current.renew_serving(names, now)?;
@@ -128,7 +128,7 @@ impl Rotation {
             changes.bundle = true;
             return Ok(());
         };
-        // Nothing is lost by haste when what is served is no longer believed anyway.
+        // What is served is no longer believed anyway, so nothing is lost by replacing it early.
         let settle = if self.current.is_believed(now) { SETTLE } else { Duration::ZERO };
         if trusted_for.is_none_or(|since| since < settle) {
             self.next = Some(next);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_nobody_believes_any_more_is_replaced_as_soon_as_the_bundle_is_written() {
-        // A board without a battery made its certificates in 1970 and has just heard the time.
+        // A board without a battery made its certificates in 1970, and its clock has just been set.
         let mut rotation = Rotation::generate(&names(), SystemTime::UNIX_EPOCH + 2 * DAY).unwrap();
         assert_eq!(rotation.advance(&names(), start(), None).unwrap(), BUNDLE);
         assert_eq!(rotation.advance(&names(), start(), None).unwrap(), Changes::default());

@@ -1,7 +1,8 @@
 //! Server TLS: the configuration in force, and whom its client certificates are trusted to be.
 //!
 //! Owns two swappable values, the whole `ServerConfig` (so that nothing of an old certificate survives a rotation)
-//! and the rules by which client certificates are judged. It reads no files and watches nothing: the caller hands new values in.
+//! and the rules by which client certificates are verified. It reads no files and watches nothing: the caller hands new
+//! values in.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,7 @@ pub struct TlsState {
     generation: AtomicU64,
 }
 
-/// By what client certificates are judged.
+/// What client certificates are verified by.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTrust {
     /// None: nobody is the front proxy.
@@ -56,7 +57,7 @@ impl ClientTrust {
     }
 }
 
-/// By the hash of a cipher suite, which saves a crate.
+/// Uses the hash function of a cipher suite, which saves a crate.
 fn sha256_hex(bytes: &[u8]) -> Option<String> {
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
     let hash = suite.common.hash_provider.hash(bytes);

@@ -56,8 +56,8 @@ const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Error bodies are read for their message only.
 const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// A server that wants us to stay away longer than this gets its wish from the caller, who can do
-/// something else in the meantime.
+/// If a server wants us to stay away for longer than this, the caller has to wait, who can do something else in the
+/// meantime.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// Threads that look up the API server's name, or its proxy's.
@@ -66,7 +66,7 @@ const NAME_THREADS: usize = 2;
 /// Tries of one request that the server asked to repeat, the first included.
 const TRIES_MAX: u32 = 3;
 
-/// 429 without a wish: what the API server's own clients assume.
+/// The pause after a 429 that names none, as the API server's own clients assume.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
 /// A cheap handle; clones share connections, credential and counters.
@@ -457,7 +457,7 @@ impl Stop {
 
     /// Makes every waiter look at its own reason to stop.
     pub(super) fn nudge(&self) {
-        // Taken so that no waiter is between its look and its sleep.
+        // The lock is taken so that no waiter is between looking at the flag and going to sleep.
         drop(self.lock());
         self.changed.notify_all();
     }

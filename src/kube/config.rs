@@ -37,7 +37,7 @@ pub struct ClusterConfig {
     pub(super) proxy: Option<ureq::Proxy>,
     namespace: Option<String>,
     source: Source,
-    /// Of the bytes that `tls` was made of.
+    /// A hash of the bytes that `tls` was made of.
     tls_hash: AtomicU64,
 }
 
@@ -76,7 +76,7 @@ impl ClusterConfig {
             Source::Pod(folder) => pod_tls(folder, &mut problems),
             Source::Kubeconfig(path) => {
                 let selected = select(path)?;
-                // First, so that a change in between shows the next time.
+                // The hash is taken before the files are read, so that a change in between is seen the next time.
                 let hash = hash_of(&selected);
                 (read_tls(&selected, &path.display().to_string(), &mut problems), hash)
             }
@@ -194,8 +194,8 @@ fn select(path: &Path) -> Result<Selected, ConfigError> {
     kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })
 }
 
-/// Of everything that the TLS settings depend on. A file that cannot be read counts as empty: reading it for good is
-/// what tells.
+/// A hash of everything that the TLS settings depend on. A file that cannot be read counts as empty; the error is
+/// reported when the settings are built from it.
 fn hash_of(selected: &Selected) -> u64 {
     let mut hasher = DefaultHasher::new();
     for material in [&selected.certificate_authority, &selected.client_certificate, &selected.client_key] {

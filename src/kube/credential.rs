@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use ureq::http::HeaderValue;
 
-/// One small read a minute is nothing; more often gains nothing.
+/// One small read a minute costs nothing that can be measured, and reading more often would gain nothing.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
 /// Tokens are a few KB; a file larger than this is not a token.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) enum Credential {
-    /// A client certificate speaks for us, or nobody does.
+    /// No header: a client certificate authenticates us, or we are anonymous.
     None,
     Fixed(HeaderValue),
     File(TokenFile),

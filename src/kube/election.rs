@@ -142,7 +142,7 @@ impl Election {
                 transitions: seen.transitions,
                 acquires: seen.holder != self.identity,
             }),
-            // A watch may be silent without anybody noticing for a while: look for ourselves.
+            // A watch may be silent for a while without anybody noticing, so we read the Lease ourselves.
             _ => Some(Action::Read),
         }
     }
@@ -162,7 +162,7 @@ impl Election {
         self.due = sent_at + self.timing.retry_period;
     }
 
-    /// Somebody else was faster: the Lease is not what we took it for.
+    /// Takes note that somebody else was faster, so that the Lease is not what we took it for.
     pub fn refused(&mut self, now: Duration) {
         self.must_read = true;
         self.due = now;
@@ -216,13 +216,13 @@ impl Election {
                 }
                 self.due = self.taken_until.min(now + self.timing.retry_period);
             }
-            // Let go by its holder.
+            // Its holder has released it.
             Some(_) => {
                 self.renewed_at = None;
                 self.taken_until = now;
                 self.due = now;
             }
-            // Deleted, by hand: its holder may not know yet, so what it was promised holds.
+            // It was deleted by hand. Its holder may not know that yet, so its promised time still counts.
             None => {
                 self.renewed_at = None;
                 self.due = self.taken_until.clamp(now, now + self.timing.retry_period);

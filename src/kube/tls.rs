@@ -46,7 +46,7 @@ impl TlsCell {
         Self(Arc::new(RwLock::new(settings)))
     }
 
-    /// Connections that stand go on as they are.
+    /// Open connections keep the settings that they began with.
     pub(super) fn replace(&self, settings: TlsSettings) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
@@ -92,7 +92,7 @@ pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<
         Roots::Anybody => ServerVerifier::of_anybody(&provider),
     };
     let mut config = tls::client_config(verifier, identity)?;
-    // Said aloud, so that no server or proxy in between tries HTTP/2 with us.
+    // Offered explicitly, so that no server or proxy in between tries HTTP/2 with us.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -1,4 +1,4 @@
-//! Objects read as JSON, for who looks at many kinds and little of each.
+//! Helpers for objects that are read as JSON, by those who look at many kinds and need little of each.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Of `status.conditions`.
+/// An entry of `status.conditions`.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     items(object, "/status/conditions").iter().find(|condition| condition["type"] == kind)
 }

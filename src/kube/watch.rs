@@ -144,7 +144,8 @@ fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, InvalidObject
     serde_json::from_str(raw.get()).map_err(|error| InvalidObject { object: decode_ref(raw), error: error.to_string() })
 }
 
-/// As much of it as is text; whose metadata is broken as a whole stays nameless.
+/// The metadata of an unreadable object, as far as it is text. Returns an empty reference if the metadata is unreadable
+/// too.
 fn decode_ref(raw: &RawValue) -> ObjectRef {
     #[derive(Deserialize)]
     struct Named {
@@ -332,7 +333,7 @@ impl Machine {
         self.pause(self.settings.pause_max)
     }
 
-    /// Nothing came for too long: most likely a dead connection, so try another at once.
+    /// Takes note that nothing came for too long. The connection is most likely dead, so another one is tried at once.
     pub(super) fn stream_silent(&mut self) -> Duration {
         Duration::ZERO
     }
@@ -353,7 +354,7 @@ impl Machine {
             let again = self.faults > 0;
             self.relist();
             let pause = self.pause(self.settings.pause_max);
-            // Ordinary after a gap: nothing is wrong the first time.
+            // This is ordinary after a gap, so the first time it is no fault.
             return if again { pause } else { Duration::ZERO };
         }
         if matches!(error, Error::TooLarge { .. }) && self.page_items > 1 {

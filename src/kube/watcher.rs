@@ -226,7 +226,7 @@ impl<S> Task<S> {
                 break;
             }
         }
-        // One namespace alone would be half a picture.
+        // The objects of one namespace alone would look like all that there are.
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.client.watch_stop().nudge();
         debug!(watch = self.name.as_str(); "watch ended");
@@ -371,7 +371,7 @@ impl<S> Task<S> {
         S: FnMut(Event<T>) -> ControlFlow<()>,
     {
         let halt = self.fault("list", error);
-        // What is tried again at once is no news.
+        // It is tried again at once, so there is nothing to report.
         if matches!(&halt, Halt::Stop | Halt::Pause(Duration::ZERO)) {
             return halt;
         }
@@ -396,7 +396,7 @@ impl<S> Task<S> {
                 info!(watch = self.name.as_str(), resource = resource.as_str(); "resource is not installed, which is fine");
             }
         } else if error.is_gone() {
-            // Ordinary life of a watch: nobody has to do anything.
+            // This happens in the ordinary life of a watch, and nobody has to do anything about it.
             debug!(watch = self.name.as_str(), step; "resource version expired, listing again");
         } else {
             let fix = if error.is_not_found() {

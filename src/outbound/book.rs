@@ -16,7 +16,7 @@ const FRESH: Duration = Duration::from_secs(30);
 /// Addresses of this age still serve while name servers do not answer: scaling survives their restart.
 const USABLE: Duration = Duration::from_secs(300);
 
-/// With such addresses at hand nobody waits longer than this for new ones.
+/// Whoever can have such addresses waits no longer than this for new ones.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A connection that failed asks again no sooner than this after the last look-up.
@@ -84,7 +84,7 @@ pub(super) struct Book {
     /// Threads there may be.
     threads: usize,
     names: HashMap<String, Entry>,
-    /// Names of phase `Queued`; somebody waits for each.
+    /// Names of phase `Queued`. Somebody waits for each of them.
     queue: VecDeque<String>,
     /// Names of phase `Running`, at most as many as threads.
     running: Vec<String>,
@@ -136,7 +136,7 @@ impl Book {
         }
     }
 
-    /// He does not any more. What nobody waits for is not begun, so that the queue is never longer than those who wait.
+    /// Ends such a wait. A look-up that nobody waits for is not begun, so that the queue is never longer than those who wait.
     pub(super) fn leave(&mut self, name: &str) {
         let Some(entry) = self.names.get_mut(name) else { return };
         entry.waiting = entry.waiting.saturating_sub(1);
@@ -212,7 +212,7 @@ impl Book {
         }
     }
 
-    /// A connection to one of these addresses failed. Whether a new look-up may bring others.
+    /// Notes that a connection to one of these addresses failed, and returns whether a new look-up may bring others.
     pub(super) fn suspect(&mut self, name: &str, now: Instant) -> bool {
         let Some(entry) = self.names.get_mut(name) else { return false };
         let Some((_, at)) = &entry.known else { return false };
@@ -220,7 +220,7 @@ impl Book {
         now.saturating_duration_since(*at) >= SUSPECT_AFTER
     }
 
-    /// The one that was not used for longest goes, those without an address before all others.
+    /// Drops the name that was not used for longest, those without an address before all others.
     fn make_room(&mut self) {
         if self.names.len() < NAMES_MAX {
             return;
@@ -253,8 +253,9 @@ impl Book {
     }
 }
 
-/// Whose name servers answer, as far as a name shows it: a tenant who lets his be slow slows his own names. In a
-/// cluster that is the namespace (`a.shop`, `a.shop.svc`, `a.shop.svc.cluster.local`), else the last two labels.
+/// The domain whose name servers answer, as far as a name shows it, so that a tenant with slow name servers slows down
+/// only his own names. In a cluster it is the namespace (`a.shop`, `a.shop.svc`, `a.shop.svc.cluster.local`), elsewhere
+/// the last two labels.
 fn domain(name: &str) -> &str {
     let name = name.trim_end_matches('.');
     let mut dots = name.rmatch_indices('.').map(|(at, _)| at);

@@ -40,7 +40,7 @@ impl std::error::Error for Unresolved {}
 #[derive(Clone)]
 pub(crate) struct Guard {
     names: Arc<Names>,
-    /// None judges nothing: the operator chose the server.
+    /// None allows every address, since the operator chose the server.
     rules: Option<Arc<Rules>>,
     /// The proxy, which the operator chose: host and port.
     proxy: Option<(String, u16)>,
@@ -131,7 +131,7 @@ impl<In: Transport> Connector<In> for Direct {
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         if chained.is_some() {
-            // A proxy's connection.
+            // The connection through a proxy stands already.
             return self.tcp.connect(details, chained);
         }
         let began = Instant::now();

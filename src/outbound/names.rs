@@ -111,7 +111,7 @@ impl Names {
         result
     }
 
-    /// A connection to an address of this name failed. Whether a new look-up may bring others.
+    /// Notes that a connection to an address of this name failed, and returns whether a new look-up may bring others.
     pub(crate) fn suspect(&self, name: &str) -> bool {
         self.shared.lock().book.suspect(&name.to_ascii_lowercase(), Instant::now())
     }
@@ -141,7 +141,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more thread for one more name, as long as there may be one. Where none can be started, whoever asks is late.
+    /// Starts one more thread for one more name, up to the limit. Where none can be started, whoever asks waits longer.
     fn staff(self: &Arc<Self>, state: &mut State) {
         if state.threads >= self.threads_max.min(state.book.wanted()) {
             return;
@@ -191,7 +191,7 @@ fn ask_the_system(name: &str) -> Result<Vec<IpAddr>, Failure> {
     }
 }
 
-/// There is no type for it, and the text is the C library's.
+/// Recognised by its text, which is the C library's, since std has no type for it.
 fn failure(error: &io::Error) -> Failure {
     let text = error.to_string();
     let passing = text.contains("emporary") || text.contains("ry again") || !text.contains("lookup");

@@ -79,7 +79,7 @@ const REFUSED: [(Network, &str); 15] = [
     (Network::v4(100, 100, 100, 200, 32), "an address of a cloud's metadata"),
     (Network::v4(168, 63, 129, 16, 32), "an address of a cloud's metadata"),
     (Network::v4(192, 0, 0, 192, 32), "an address of a cloud's metadata"),
-    // Whatever is behind it is judged by no rule.
+    // No rule could judge the addresses that are behind it.
     (Network::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), "an address of a Teredo tunnel"),
 ];
 
@@ -187,8 +187,8 @@ fn carried(ip: IpAddr) -> Option<Ipv4Addr> {
     u32::try_from(v6.to_bits() >> shift & u128::from(u32::MAX)).ok().map(Ipv4Addr::from_bits)
 }
 
-/// Only what is of this machine can be bound to, unless the machine may bind to everything; there the address that
-/// the system would come from says it.
+/// Whether an address is this machine's: only such an address can be bound to. On a machine that may bind to any address,
+/// it is this machine's if the system would connect to it from the very same one.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let binds = |ip: IpAddr| UdpSocket::bind((ip, 0));
     if ip.is_loopback() || ip.is_unspecified() {

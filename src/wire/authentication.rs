@@ -2,7 +2,7 @@
 //! from, never their values.
 //!
 //! Cloud providers and vaults are recognised and refused by name, since a trigger that went out
-//! without the credentials it was promised would fail with a riddle.
+//! without the credentials it was promised would fail with an error that explains nothing.
 
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ pub fn from_value(
     };
     let annotation = |name| metadata.annotations.get(name).map(String::as_str);
     let allowed = match kind {
-        // It is its namespace's own.
+        // It belongs to its namespace.
         AuthenticationKind::TriggerAuthentication => Allowed::default(),
         AuthenticationKind::ClusterTriggerAuthentication => {
             Allowed::read(annotation(allowed::NAMESPACES), annotation(allowed::SERVERS))

@@ -1,5 +1,5 @@
-//! Kubernetes Events of `events.k8s.io/v1`, cut to the API's limits: an event that is too long is
-//! refused whole, and then nobody learns anything.
+//! Kubernetes Events of `events.k8s.io/v1`, cut to the API's limits, since the API server refuses an event that is too
+//! long as a whole.
 
 use serde_json::{Value, json};
 

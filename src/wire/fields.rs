@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
         value.as_str()
     }
 
-    /// The same, trimmed of nothing, with the empty string as absent.
+    /// The same, untrimmed, with the empty string as absent.
     pub(crate) fn filled(&self, name: &str, report: &mut Diagnostics) -> Option<&'a str> {
         self.text(name, report).filter(|text| !text.is_empty())
     }

@@ -61,7 +61,7 @@ pub(crate) fn recorded(spec: &Value) -> String {
     if text.len() <= RECORDED_MAX {
         return text;
     }
-    // Its bounds still say something.
+    // The replica bounds remain readable, which is better than nothing.
     let mut rest: Map<String, Value> = match spec {
         Value::Object(members) => {
             members.into_iter().filter(|(_, value)| !value.is_array() && !value.is_object()).collect()
@@ -96,7 +96,7 @@ fn definition(value: &mut Value) {
                         Some(masked) => *text = masked,
                         None => definition_text(text),
                     },
-                    // A number that is a password.
+                    // A password may be written as a number.
                     Value::Number(_) if name != "key" && is_secret_name(name) => *value = MASK.into(),
                     other => definition(other),
                 }
@@ -195,7 +195,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
         let after = at + 3;
         let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '{' | '}' | '\\');
         let end = rest[after..].find(is_end).map_or(rest.len(), |length| after + length);
-        // A text that was cut within quotes.
+        // The text was cut within quotes.
         let cut = CUTS.iter().find(|cut| rest[end..].starts_with(**cut));
         let end = end + cut.map_or(0, |cut| cut.len());
         out.push_str(&rest[..scheme]);

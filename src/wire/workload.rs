@@ -173,7 +173,7 @@ struct ManagedFields {
     fields: Option<FieldsV1>,
 }
 
-/// Of a field set, only whether it has `spec.replicas`; all else is skipped unread.
+/// Whether a set of managed fields has `spec.replicas`. All else in it is skipped unread.
 #[derive(Deserialize)]
 struct FieldsV1 {
     #[serde(rename = "f:spec")]

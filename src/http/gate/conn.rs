@@ -38,7 +38,7 @@ pub(super) enum State {
     Writing {
         then_close: bool,
     },
-    /// All is said; what the client still sends is dropped.
+    /// The last answer has left; what the client still sends is dropped.
     Lingering,
 }
 
@@ -47,7 +47,7 @@ pub(super) enum State {
 pub(super) enum Next {
     /// Park until the socket is ready.
     Park,
-    /// It has had its turn; others first.
+    /// Its turn is over, and other connections come first.
     Again,
     /// A patient worker must go on.
     HandOver,

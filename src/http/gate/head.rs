@@ -1,6 +1,6 @@
 //! From the bytes of a request head to a [`Head`], or to the reason why it is refused.
 //!
-//! Pure: bytes in, verdict out. It owns the rules of what reaches a handler and must stay the only place that
+//! Pure: bytes in, head or refusal out. It owns the rules of what reaches a handler and must stay the only place that
 //! interprets bytes from the network as HTTP. It is stricter than RFC 9112 wherever two readers of the same bytes
 //! could see different requests: there it refuses instead of repairing.
 

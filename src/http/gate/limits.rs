@@ -109,5 +109,5 @@ pub const STACK: usize = 512 * 1024;
 // A waiting answer must fit, or every one above a piece would be refused.
 const _: () = assert!(ANSWER_MAX < OUT_MAX);
 const _: () = assert!(HEAD_MAX + BODY_MAX < LINGER_BYTES);
-// What is judged must fit into a handshake.
+// A chain that is verified must fit into a handshake.
 const _: () = assert!(crate::http::chain::CLIENT_CHAIN.bytes < HANDSHAKE_BYTES);

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! With TLS there are two lanes. A connection begins in the common one, where handshakes are made and certificates
-//! judged; once it has proved to be the front proxy it moves to the kept one, whose workers serve nobody else and never
-//! judge. Patient workers take the front proxy first and have a share only for all others. So what strangers ask for
+//! verified; once it has proved to be the front proxy it moves to the kept one, whose workers serve nobody else and never
+//! verify. Patient workers take the front proxy first and have a share only for all others. So what strangers ask for
 //! costs them and each other; see [`limits`] for what they may hold.
 //!
 //! | thread | owns | waits for |

@@ -218,7 +218,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye where there is a way to, and ends our direction.
+    /// Sends TLS's close notification, if there is TLS, and closes our direction.
     pub(super) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();

@@ -1,6 +1,6 @@
 //! Cron expressions as text, in the dialect of KEDA's parser (robfig/cron v3 without descriptors and seconds).
 //!
-//! Own code, since the dialect is what users' manifests are written in and the kept crates speak others: croner takes 7
+//! Written here, since users' manifests are written in this dialect and the maintained crates read others: croner takes 7
 //! for Sunday, `L`, `#` and `W`, and reads `*/2` in a day field as a restriction in one of two ways.
 
 use super::super::fields::quoted;

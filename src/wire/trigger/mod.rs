@@ -1,7 +1,8 @@
 //! Triggers: the rules over their list, what all types share, and the seam where a type comes in.
 //!
 //! A type is one file below and one row in `SUPPORTED`. Its file turns metadata into what the HPA gets and what
-//! must be asked, and has the rows of the reference in `k8s/triggers.md`; everything that does not depend on the type is read here.
+//! must be asked, and has the rows of the reference in `k8s/triggers.md`; everything that does not depend on the type is
+//! read here.
 
 mod auth_modes;
 mod catalog;
