@@ -50,13 +50,15 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Returns the wall clock's time in milliseconds since 1970.
+/// Milliseconds of the wall clock.
+#[expect(clippy::disallowed_methods, reason = "this is where the daemon reads it")]
 pub(crate) fn wall_millis() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Returns the wall clock's time in microseconds since 1970, for Kubernetes Events.
+/// Microseconds of the wall clock, for Kubernetes Events.
+#[expect(clippy::disallowed_methods, reason = "this is where the daemon reads it")]
 pub(crate) fn wall_micros() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)

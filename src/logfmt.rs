@@ -13,6 +13,7 @@ use log::kv::{self, Key, Value, VisitSource};
 ///
 /// # Panics
 /// If a logger is already set, which is a programming error.
+#[expect(clippy::disallowed_methods, reason = "lines of the log have the time of day")]
 pub fn init() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         // These modules log whole URLs, including keys in them, whatever level is requested.

@@ -92,9 +92,9 @@ fn sql(arguments: &cli::SqlArguments) -> ExitCode {
 const GRACE: Duration = Duration::from_secs(5);
 
 fn end_after(limit: Duration) {
-    #[allow(clippy::disallowed_methods, reason = "it ends with the process, which is what it is for")]
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process, which is what it is for")]
     std::thread::spawn(move || {
-        #[allow(clippy::disallowed_methods, reason = "nothing is waited for but time")]
+        #[expect(clippy::disallowed_methods, reason = "nothing is waited for but time")]
         std::thread::sleep(limit);
         let _ = fail(&[format!("the statement took longer than {} s", limit.as_secs())]);
         std::process::exit(i32::from(USAGE));

@@ -57,6 +57,7 @@ impl ChainBounds {
 ///
 /// # Errors
 /// When the key does not belong to the certificate, or one of them is of an unsupported kind.
+#[expect(clippy::disallowed_methods, reason = "its verifier bounds the chain")]
 pub(crate) fn client_config(
     verifier: ServerVerifier,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,

@@ -1,5 +1,9 @@
-//! All integration tests in one binary, for a single link and run.
-#![allow(clippy::unwrap_used, reason = "a test may fall")]
+//! All integration tests in one binary: one link, one run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fall, start threads and look at the clock"
+)]
 
 mod cli;
 mod docs;

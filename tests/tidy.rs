@@ -80,3 +80,14 @@ fn the_top_level_holds_what_it_should() {
         .collect();
     assert_eq!(strays, [""; 0]);
 }
+
+/// Clippy cannot say this of tests, which may do the other things that `.clippy.toml` bans.
+#[test]
+fn no_test_sleeps() {
+    let mut files = Vec::new();
+    sources(&root().join("tests"), &mut files);
+    let rust = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    for file in rust {
+        assert!(!fs::read_to_string(file).unwrap().contains(concat!("thread::", "sleep")), "{}", file.display());
+    }
+}

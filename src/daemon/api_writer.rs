@@ -576,6 +576,7 @@ fn emit_all(client: &Client, waiting: &Receiver<Waiting>, activity: &Activity) {
     while let Ok(Waiting { event, at }) = waiting.recv() {
         // The pause counts from the last Event, so that an isolated one does not wait.
         while let Some(left) = activity.pause(last.1).checked_sub(last.0.elapsed()).filter(|left| !left.is_zero()) {
+            #[expect(clippy::disallowed_methods, reason = "nobody waits for this thread, which ends with the process")]
             std::thread::sleep(left.min(LOOK_AGAIN));
         }
         activity.events.fetch_sub(1, Ordering::Relaxed);

@@ -80,7 +80,8 @@ impl Certificates {
         }
     }
 
-    /// Renews or re-reads what is due. `trusted_for` is how long the APIService has had [`Self::bundle`].
+    /// Renews or rereads what is due. `trusted_for` is since when the APIService has [`Self::bundle`].
+    #[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
     pub(super) fn look(&mut self, trusted_for: Option<Duration>) {
         match &mut self.source {
             Source::Own { names, rotation, store } => {
@@ -117,7 +118,8 @@ fn serve_own(tls: &TlsState, own: &OwnCertificates) {
     }
 }
 
-/// Loads the certificates from the database, or creates them.
+/// From the database, or made.
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
 fn rotation(names: &ServiceNames, store: &Store) -> Result<Rotation, String> {
     // Treats unreadable certificates as absent, since they can be recreated.
     let kept = store.read_kv(KV).ok().flatten().and_then(|text| Rotation::from_json(&text));

@@ -321,7 +321,8 @@ impl TrustLoop {
         }
     }
 
-    /// Returns our CAs and other instances' in the bundle: an instance that hands over still serves for a while.
+    /// Our CAs, and those of other instances that the bundle has: one that hands over serves on for a while.
+    #[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
     fn with_foreign(&mut self, ours: String, spec: &ApiServiceSpec) -> String {
         let present = spec.ca_bundle.as_deref().and_then(crate::encode::base64_decode).unwrap_or_default();
         let present = rotation::foreign_authorities(&present, &ours, SystemTime::now());

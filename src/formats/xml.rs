@@ -5,6 +5,9 @@
 //! the text, and a list where a name repeats. Prefixes of names are dropped. Document types are refused, so no entity
 //! can expand.
 
+use quick_xml::escape::resolve_xml_entity;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use serde_json::{Map, Value};
 
 use super::tree;
@@ -15,206 +18,124 @@ const DEPTH_MAX: usize = 64;
 /// Upper bound on the elements and attributes kept, of up to a kilobyte each.
 const KEPT_MAX: usize = 16_384;
 
-/// Returns the value at the path; `None` if there is none. A list or an object may be incomplete.
+const MALFORMED: &str = "it is not well-formed";
+
+/// Where the path leads; `None` when nothing is there. Of a list or an object not everything is in it.
 ///
 /// # Errors
-/// What is wrong with it, the same for the same bytes.
+/// What is wrong with it, the same for the same bytes. Quotes nothing of the text.
 pub fn find(text: &str, path: &str) -> Result<Option<Value>, &'static str> {
-    let names = path.split('.').collect();
-    let document = parse(text, Some(names))?;
+    let names: Vec<&str> = path.split('.').collect();
+    let document = parse(text, |name| names.contains(&name))?;
     Ok(tree::find(&document, path).cloned())
 }
 
-/// Parses a document into an object with the root element as its only member, keeping the given names or everything.
-fn parse(text: &str, names: Option<Vec<&str>>) -> Result<Value, &'static str> {
-    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), names, kept: 0 };
-    reader.skip_misc()?;
-    let (name, root) = reader.element(0)?;
-    reader.skip_misc()?;
-    if !reader.rest.is_empty() {
-        return Err("something follows its root element");
-    }
-    Ok(Value::Object(Map::from_iter(root.map(|root| (name.to_owned(), root)))))
-}
-
-struct Reader<'a> {
-    rest: &'a str,
-    /// The names to keep; `None` for everything.
-    names: Option<Vec<&'a str>>,
-    kept: usize,
-}
-
-/// The kept members of an element.
+/// An element whose end has not come yet, or the document.
 #[derive(Default)]
-struct Members {
+struct Element {
+    /// `None` if nothing of it is kept.
+    name: Option<String>,
     kept: Map<String, Value>,
-    /// Whether the element has members, kept or not.
-    any: bool,
+    /// Elements and attributes in it, kept or not.
+    members: usize,
+    text: String,
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, prefix: &str) -> bool {
-        self.rest.strip_prefix(prefix).map(|rest| self.rest = rest).is_some()
-    }
-
-    fn until(&mut self, end: &str) -> Result<&'a str, &'static str> {
-        let (before, after) = self.rest.split_once(end).ok_or("it ends too early")?;
-        self.rest = after;
-        Ok(before)
-    }
-
-    fn skip_blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
-    }
-
-    /// Skips what may surround the root element.
-    fn skip_misc(&mut self) -> Result<(), &'static str> {
-        loop {
-            self.skip_blanks();
-            if self.take("<?") {
-                self.until("?>")?;
-            } else if self.take("<!--") {
-                self.until("-->")?;
-            } else if self.rest.starts_with("<!") {
-                return Err("it has a document type, which is not read");
-            } else {
-                return Ok(());
+/// Reads a document: an object with one member, its root element, and in it what has a name that is wanted.
+fn parse(text: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Value, &'static str> {
+    let mut left = KEPT_MAX;
+    let mut keeps = |name: &str| {
+        let keeps = is_wanted(name);
+        left = left.checked_sub(usize::from(keeps)).ok_or("it has too many elements of the names in valueLocation")?;
+        Ok(keeps)
+    };
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().expand_empty_elements = true;
+    // Around the root element only blanks may stand, so what is read there is read as text of the document.
+    let mut open = vec![Element { name: Some(String::new()), ..Element::default() }];
+    loop {
+        let event = reader.read_event().map_err(|_| MALFORMED)?;
+        let depth = open.len();
+        let Some(within) = open.last_mut() else { return Err(MALFORMED) };
+        match event {
+            Event::Start(_) if depth > DEPTH_MAX => return Err("its elements are nested too deeply"),
+            Event::Start(tag) => {
+                within.members += 1;
+                open.push(Element::start(&tag, &mut keeps)?);
             }
-        }
-    }
-
-    fn name(&mut self) -> Result<&'a str, &'static str> {
-        let end = self.rest.find(|c: char| c.is_whitespace() || "<>/=\"'&".contains(c)).unwrap_or(self.rest.len());
-        let (name, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        let local = name.rsplit(':').next().unwrap_or(name);
-        if local.is_empty() { Err("a name is missing") } else { Ok(local) }
-    }
-
-    /// Returns whether this name is kept, and counts it if so.
-    fn keeps(&mut self, name: &str) -> Result<bool, &'static str> {
-        let keeps = self.names.as_ref().is_none_or(|names| names.contains(&name));
-        self.kept += usize::from(keeps);
-        if self.kept > KEPT_MAX { Err("it has too many elements of the names in valueLocation") } else { Ok(keeps) }
-    }
-
-    /// Parses an element; returns its name, and its value if it is kept.
-    fn element(&mut self, depth: usize) -> Result<(&'a str, Option<Value>), &'static str> {
-        if depth >= DEPTH_MAX {
-            return Err("its elements are nested too deeply");
-        }
-        if !self.take("<") {
-            return Err("it does not begin with an element");
-        }
-        let name = self.name()?;
-        let keeps = self.keeps(name)?;
-        let mut members = Members::default();
-        loop {
-            self.skip_blanks();
-            if self.take("/>") {
-                return Ok((name, keeps.then(|| finish(members, ""))));
+            Event::End(_) => {
+                let element = open.pop().unwrap_or_default();
+                open.last_mut().ok_or(MALFORMED)?.add(element);
             }
-            if self.take(">") {
-                break;
-            }
-            let attribute = format!("-{}", self.name()?);
-            members.any = true;
-            self.skip_blanks();
-            if !self.take("=") {
-                return Err("an attribute has no value");
-            }
-            self.skip_blanks();
-            let value = if self.take("\"") {
-                self.until("\"")?
-            } else if self.take("'") {
-                self.until("'")?
-            } else {
-                return Err("an attribute's value is not quoted");
-            };
-            let mut text = String::new();
-            unescape(value, &mut text)?;
-            if keeps && self.keeps(&attribute)? {
-                members.kept.insert(attribute, Value::String(text));
-            }
-        }
-        let mut text = String::new();
-        loop {
-            let end = self.rest.find('<').ok_or("it ends too early")?;
-            let (before, rest) = self.rest.split_at(end);
-            unescape(before, &mut text)?;
-            self.rest = rest;
-            if self.take("</") {
-                if self.name()? != name {
-                    return Err("an end tag does not fit");
-                }
-                self.skip_blanks();
-                if !self.take(">") {
-                    return Err("an end tag does not end");
-                }
-                return Ok((name, keeps.then(|| finish(members, text.trim()))));
-            } else if self.take("<!--") {
-                self.until("-->")?;
-            } else if self.take("<![CDATA[") {
-                text.push_str(self.until("]]>")?);
-            } else if self.take("<?") {
-                self.until("?>")?;
-            } else {
-                let (child, value) = self.element(depth + 1)?;
-                members.any = true;
-                if let Some(value) = value.filter(|_| keeps) {
-                    add(&mut members.kept, child.to_owned(), value);
-                }
-            }
-        }
-    }
-}
-
-fn finish(mut members: Members, text: &str) -> Value {
-    if !members.any {
-        return Value::String(text.to_owned());
-    }
-    if !text.is_empty() {
-        members.kept.insert("#text".to_owned(), Value::String(text.to_owned()));
-    }
-    Value::Object(members.kept)
-}
-
-fn add(members: &mut Map<String, Value>, name: String, value: Value) {
-    match members.get_mut(&name) {
-        None => {
-            members.insert(name, value);
-        }
-        // The value of a single element is never a list.
-        Some(Value::Array(elements)) => elements.push(value),
-        Some(first) => *first = Value::Array(vec![first.take(), value]),
-    }
-}
-
-fn unescape(text: &str, out: &mut String) -> Result<(), &'static str> {
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('&') {
-        out.push_str(before);
-        let (entity, after) = after.split_once(';').ok_or("a '&' begins no entity")?;
-        let code = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
-        let c = match entity {
-            "lt" => Some('<'),
-            "gt" => Some('>'),
-            "amp" => Some('&'),
-            "quot" => Some('"'),
-            "apos" => Some('\''),
-            _ => match entity.strip_prefix('#') {
-                Some(number) => match number.strip_prefix('x') {
-                    Some(digits) => code(digits, 16),
-                    None => code(number, 10),
-                },
-                None => None,
+            Event::Text(text) => within.write(&text),
+            Event::CData(text) => within.write(&text),
+            Event::GeneralRef(reference) => match reference.resolve_char_ref().map_err(|_| MALFORMED)? {
+                Some(c) => within.write(c.encode_utf8(&mut [0; 4])),
+                None => within.write(resolve_xml_entity(&reference).ok_or("an entity is unknown")?),
             },
-        };
-        out.push(c.ok_or("an entity is unknown")?);
-        rest = after;
+            Event::DocType(_) => return Err("it has a document type, which is not read"),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::Empty(_) => {}
+            Event::Eof => break,
+        }
     }
-    out.push_str(rest);
-    Ok(())
+    match open.pop() {
+        Some(document) if open.is_empty() && document.members == 1 && document.text.trim().is_empty() => {
+            Ok(Value::Object(document.kept))
+        }
+        _ => Err(MALFORMED),
+    }
+}
+
+impl Element {
+    fn start(
+        tag: &BytesStart<'_>,
+        keeps: &mut impl FnMut(&str) -> Result<bool, &'static str>,
+    ) -> Result<Self, &'static str> {
+        let mut element = Self::default();
+        let name = tag.local_name();
+        if name.as_ref().is_empty() {
+            return Err(MALFORMED);
+        }
+        if keeps(name.as_ref())? {
+            element.name = Some(name.as_ref().to_owned());
+        }
+        // Looking for attributes of the same name would take the square of their number.
+        for attribute in tag.attributes().with_checks(false) {
+            let attribute = attribute.map_err(|_| MALFORMED)?;
+            let name = format!("-{}", attribute.key.local_name().as_ref());
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| MALFORMED)?;
+            element.members += 1;
+            if element.name.is_some() && keeps(&name)? {
+                element.kept.insert(name, Value::String(value.into_owned()));
+            }
+        }
+        Ok(element)
+    }
+
+    fn write(&mut self, text: &str) {
+        if self.name.is_some() {
+            self.text.push_str(text);
+        }
+    }
+
+    fn add(&mut self, mut child: Element) {
+        let (Some(_), Some(name)) = (&self.name, child.name) else { return };
+        let text = Value::String(child.text.trim().to_owned());
+        let value = if child.members == 0 {
+            text
+        } else {
+            if text != "" {
+                child.kept.insert("#text".to_owned(), text);
+            }
+            Value::Object(child.kept)
+        };
+        match self.kept.get_mut(&name) {
+            None => drop(self.kept.insert(name, value)),
+            // An element itself is never a list.
+            Some(Value::Array(elements)) => elements.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -234,30 +155,30 @@ mod tests {
             ("<a b=\"&amp;\">x<!-- no -->y<![CDATA[<z>]]></a>", json!({"a": {"-b": "&", "#text": "xy<z>"}})),
             ("<a><b><c>1</c></b><b><c>2</c></b></a >", json!({"a": {"b": [{"c": "1"}, {"c": "2"}]}})),
         ] {
-            assert_eq!(parse(text, None), Ok(expected), "{text}");
+            assert_eq!(parse(text, |_| true), Ok(expected), "{text}");
         }
     }
 
     #[test]
     fn invalid_documents_are_refused() {
         for (text, expected) in [
-            ("", "it does not begin with an element"),
-            ("1", "it does not begin with an element"),
-            ("<a>", "it ends too early"),
-            ("<a></b>", "an end tag does not fit"),
-            ("<a></a", "an end tag does not end"),
-            ("<a b></a>", "an attribute has no value"),
-            ("<a b=c></a>", "an attribute's value is not quoted"),
-            ("<>x</>", "a name is missing"),
+            ("", MALFORMED),
+            ("1", MALFORMED),
+            ("<a>", MALFORMED),
+            ("<a></b>", MALFORMED),
+            ("<a></a", MALFORMED),
+            ("<a b></a>", MALFORMED),
+            ("<a b=c></a>", MALFORMED),
+            ("<>x</>", MALFORMED),
             ("<a>&nbsp;</a>", "an entity is unknown"),
-            ("<a>&#xd800;</a>", "an entity is unknown"),
-            ("<a>& </a>", "a '&' begins no entity"),
-            ("<a/><b/>", "something follows its root element"),
+            ("<a>&#xd800;</a>", MALFORMED),
+            ("<a>& </a>", MALFORMED),
+            ("<a/><b/>", MALFORMED),
             ("<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "it has a document type, which is not read"),
         ] {
-            assert_eq!(parse(text, None), Err(expected), "{text}");
+            assert_eq!(parse(text, |_| true), Err(expected), "{text}");
         }
-        assert_eq!(parse(&"<a>".repeat(100_000), None), Err("its elements are nested too deeply"));
+        assert_eq!(parse(&"<a>".repeat(100_000), |_| true), Err("its elements are nested too deeply"));
         let many = format!("<a>{}</a>", "<b><b/></b>".repeat(20_000));
         assert_eq!(find(&many, "a.b.3"), Err("it has too many elements of the names in valueLocation"));
         assert_eq!(find(&many, "a.c"), Ok(None));

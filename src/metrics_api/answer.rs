@@ -191,7 +191,7 @@ mod tests {
                 BodyFormat::Xml,
                 "a",
                 "{}",
-                "http://api:80/stats answered something that is not XML (it does not begin with an element)",
+                "http://api:80/stats answered something that is not XML (it is not well-formed)",
             ),
             (BodyFormat::Prometheus, "a", "b 1", "valueLocation \"a\" of http://api:80/stats: it has no such metric"),
             (

@@ -1,6 +1,6 @@
 //! Moving in and out: `hpalite takeover` and `hpalite uninstall`.
 //!
-//! Both act with the rights of whoever calls them, tell each step in a line before it is made, and make none in a dry
+//! Both act with the rights of whoever calls them, print each step in a line before it is made, and make none in a dry
 //! run. They do what has to be done in an order; applying and deleting manifests stays with kubectl and Helm.
 
 mod takeover;
@@ -42,7 +42,7 @@ pub struct Plan {
     pub apiservice: String,
     /// Of everything that is waited for.
     pub timeout: Duration,
-    /// Tell the steps, make none.
+    /// Print the steps, make none.
     pub dry_run: bool,
 }
 
@@ -55,10 +55,10 @@ pub struct Overrides {
     pub some_stay_behind: bool,
 }
 
-/// Why it ended before its end. What was done until then has been told.
+/// Why it ended before its end. What was done until then has been printed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The cluster cannot be asked, or what is told cannot be written.
+    /// The cluster cannot be reached, or the steps cannot be printed.
     Unreachable(Vec<String>),
     /// Refused before anything was done, or stuck; each with what to do about it.
     Stopped(Vec<String>),
@@ -96,7 +96,7 @@ impl<'a> Migration<'a> {
         Ok(writeln!(self.out, "{text}")?)
     }
 
-    /// Tells a step; true if it is to be made.
+    /// Prints a step; true if it is to be made.
     fn step(&mut self, text: &str) -> Result<bool, Failure> {
         let would = if self.plan.dry_run { "would " } else { "" };
         self.say(&format!("{would}{text}"))?;
@@ -168,6 +168,10 @@ impl<'a> Migration<'a> {
             if Instant::now() >= deadline {
                 return Err(seen);
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the API server is looked at again after a while; nobody else waits"
+            )]
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -195,7 +199,7 @@ impl<'a> Migration<'a> {
     }
 }
 
-/// Where a Service is told as kubectl tells it: `namespace/name`.
+/// A Service as kubectl prints it: `namespace/name`.
 fn place((name, namespace): &(String, String)) -> String {
     format!("{namespace}/{name}")
 }

@@ -158,7 +158,7 @@ impl Migration<'_> {
         if text(available, "/status") != "True" {
             return Ok(Some(format!("{}: {}", text(available, "/reason"), text(available, "/message"))));
         }
-        // The condition may still be about the server before. What only we answer tells us apart.
+        // The condition may still be about the server before, so what only we answer is asked for.
         let group = text(&apiservice, "/spec/group");
         let version = text(&apiservice, "/spec/version");
         let namespace = &self.plan.service.1;
@@ -193,7 +193,7 @@ impl Migration<'_> {
     }
 }
 
-/// What tells Helm whose an object is, as a patch: with KEDA's release the APIService must not go, and with ours it must.
+/// What Helm goes by to see whose an object is, as a patch: with KEDA's release the APIService must not go, and with ours it must.
 fn release(of: &Value) -> Value {
     let (annotations, labels) = (&of["metadata"]["annotations"], &of["metadata"]["labels"]);
     json!({

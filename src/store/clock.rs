@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-#[allow(clippy::disallowed_methods, reason = "deadlines of flushes, queries and shutdown are real time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Returns milliseconds since 1970, for retention and for rows about the process itself.
-#[allow(clippy::disallowed_methods, reason = "the history's own rows need the wall clock")]
+/// For retention, and for rows about the process itself.
+#[expect(clippy::disallowed_methods, reason = "the history's own rows need the wall clock")]
 pub(crate) fn now_unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -114,7 +114,6 @@ impl Store {
         let (sender, inbox) = queue::channel();
         let (end, ended) = mpsc::channel();
         let writer = writer::Writer::new(path, options, inbox, Arc::clone(&sender.counters));
-        #[allow(clippy::disallowed_methods, reason = "the writer belongs to the store, whose stop joins it")]
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -133,7 +132,6 @@ impl Store {
     /// Checks for damage in a thread of its own, which ends within seconds.
     fn check_beside(&self) -> Result<(), Error> {
         let (path, sender) = (self.path.clone(), self.sender());
-        #[allow(clippy::disallowed_methods, reason = "it reads, and nobody waits for it")]
         std::thread::Builder::new()
             .name("store-check".to_owned())
             .spawn(move || {

@@ -497,7 +497,7 @@ impl Writer {
 }
 
 fn pause(duration: Duration) {
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "between two tries there is nothing to wait for, and nobody waits for this thread"
     )]

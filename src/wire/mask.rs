@@ -194,7 +194,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
         let after = at + 3;
         let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '{' | '}' | '\\');
         let end = rest[after..].find(is_end).map_or(rest.len(), |length| after + length);
-        // A text that was cut within quotes.
+        // The text was cut within quotes.
         let cut = CUTS.iter().find(|cut| rest[end..].starts_with(**cut));
         let end = end + cut.map_or(0, |cut| cut.len());
         out.push_str(&rest[..scheme]);

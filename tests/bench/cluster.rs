@@ -11,7 +11,7 @@
 //! | `HPALITE_BENCH_READ_SECONDS` | 5 | of metric reads for each number of connections |
 //! | `HPALITE_BENCH_POLL_SECONDS` | 5 | `pollingInterval` of the objects |
 //! | `HPALITE_BENCH_APPLY` | 0 | 1: only what one client sees that applies them one after another |
-#![allow(clippy::print_stdout, clippy::unwrap_used, dead_code, missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, dead_code, missing_docs)]
 
 #[path = "cluster/apply.rs"]
 mod apply;

@@ -3,7 +3,7 @@
 //! `cargo bench --bench http` starts one gate in this process and sends requests over kept-alive connections, each from
 //! a thread. Server and clients share the machine, so only compare figures of one machine. Seconds per run:
 //! `HPALITE_BENCH_SECONDS`, 5 by default.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

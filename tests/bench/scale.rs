@@ -10,7 +10,7 @@
 //! | `HPALITE_SCALE_SECONDS` | 60 | of steady state, in which polls and CPU are counted |
 //! | `HPALITE_SCALE_INTERVAL` | 30 | `pollingInterval` of the objects in seconds |
 //! | `HPALITE_SCALE_QUERIES` | 0 | different queries that the objects share; 0 for one of its own each |
-#![allow(clippy::print_stdout, clippy::unwrap_used, dead_code, missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, dead_code, missing_docs)]
 
 #[path = "scale/api_server.rs"]
 mod api_server;

@@ -9,7 +9,14 @@
 //! | `HPALITE_SIEGE_SECONDS` | 45 | length of the attack; a third of it is measured before without attackers |
 //! | `HPALITE_SIEGE_ONLY` | all | attackers by name, separated by commas: those of [`ATTACKERS`] |
 //! | `HPALITE_SIEGE_TIMEOUT` | 30s | `timeout` of the tenant's hanging triggers: the longest that is accepted |
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, dead_code, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    dead_code,
+    missing_docs
+)]
 
 #[path = "siege/attackers.rs"]
 mod attackers;

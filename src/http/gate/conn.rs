@@ -159,12 +159,12 @@ impl Conn {
             State::Idle | State::Lingering => return false,
             _ => counters.count(Count::TimedOut),
         }
-        let tells = self.state == State::Reading && !self.session.wants_write();
-        if tells {
+        let answers = self.state == State::Reading && !self.session.wants_write();
+        if answers {
             self.input = Vec::new();
             self.answer_and_close(&Response::status(408, "Timeout", "the request took too long to arrive"), now);
         }
-        tells
+        answers
     }
 
     /// Does everything that is possible without waiting for the client.
@@ -385,6 +385,7 @@ impl Conn {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the Date header")]
     fn answer(&mut self, response: &Response, head_only: bool) {
         if response.body.as_bytes().len() > ANSWER_MAX {
             return self
