@@ -1,4 +1,4 @@
-//! All integration tests in one binary: one link, one run.
+//! All integration tests in one binary, for a single link and run.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

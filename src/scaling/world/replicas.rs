@@ -100,7 +100,7 @@ impl Object {
         }
     }
 
-    /// The metrics whose newest answers had no number and count as one.
+    /// Returns the metrics whose newest answers had no number and count as one.
     fn absences(&self) -> Vec<(Arc<str>, Absence)> {
         let triggers = self.loop_definition.iter().flat_map(|definition| &definition.triggers).zip(&self.triggers);
         let absences =
