@@ -1,9 +1,9 @@
-//! What TLS in both directions shares: the crypto provider, PEM, how long a chain of certificates may be, and the
-//! verifier of servers.
+//! What TLS clients and servers share: the crypto provider, PEM, the bounds of certificate chains, and the verifier of
+//! servers.
 //!
-//! Whoever presents a chain chooses how much work it is. The search for a path tries every order of certificates that
-//! bear the same name, and the TLS library bounds neither their number nor the search in a way that helps: 240
-//! look-alikes take four seconds of CPU, which no time limit interrupts. So a chain is measured before anybody looks at it.
+//! The sender of a chain decides how much work it causes. The search for a path tries every order of certificates that
+//! bear the same name, and the TLS library bounds neither their number nor the search in a useful way: 240
+//! look-alikes take four seconds of CPU, which no time limit interrupts. So a chain is measured before it is parsed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// The one crypto provider of the process; passed on explicitly, never installed.
+/// The only crypto provider of the process; passed explicitly, never installed as the default.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -24,7 +24,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Reads every certificate of a PEM text.
 ///
 /// # Errors
-/// When one is unreadable, or there is none.
+/// If one is unreadable, or there is none.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match certificates.map_err(|error| format!("not pem: {error}"))? {
@@ -33,11 +33,11 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     }
 }
 
-/// How long a chain may be, the other side's own certificate included.
+/// The bounds of a chain, including the peer's own certificate.
 #[derive(Debug)]
 pub(crate) struct ChainBounds {
     pub(crate) certificates: usize,
-    /// Of all certificates.
+    /// Bytes of all certificates.
     pub(crate) bytes: usize,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct ChainBounds {
 const SERVER_CHAIN: ChainBounds = ChainBounds { certificates: 7, bytes: 48 << 10 };
 
 impl ChainBounds {
-    /// Whether a chain may be read.
+    /// Returns whether a chain may be parsed.
     pub(crate) fn allow<'c, 'd: 'c>(&self, mut chain: impl Iterator<Item = &'c CertificateDer<'d>> + Clone) -> bool {
         chain.clone().count() <= self.certificates
             && chain.try_fold(self.bytes, |left, certificate| left.checked_sub(certificate.len())).is_some()
@@ -56,7 +56,7 @@ impl ChainBounds {
 /// Settings of a client, for TLS 1.2 and 1.3.
 ///
 /// # Errors
-/// When the key does not belong to the certificate, or one of them is of an unsupported kind.
+/// If the key does not match the certificate, or one of them is of an unsupported kind.
 #[expect(clippy::disallowed_methods, reason = "its verifier bounds the chain")]
 pub(crate) fn client_config(
     verifier: ServerVerifier,
@@ -72,7 +72,7 @@ pub(crate) fn client_config(
     }
 }
 
-/// The usual verification of servers, with two doors that Go's clients have as well.
+/// The usual verification of servers, with two exceptions that Go's clients have as well.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
     trust: Trust,
@@ -96,7 +96,7 @@ impl ServerVerifier {
     /// Trusts servers whose chain leads to one of the roots, or whose certificate is pinned.
     ///
     /// # Errors
-    /// When no verifier can be built of the roots.
+    /// If no verifier can be built from the roots.
     pub(crate) fn new(
         roots: Arc<RootCertStore>,
         pinned: Vec<CertificateDer<'static>>,
@@ -111,8 +111,8 @@ impl ServerVerifier {
         Ok(Self { trust, provider: Arc::clone(provider) })
     }
 
-    /// Trusts any server, for users who ask for that. Not even its signature is checked: whoever stands in between could
-    /// sign with a key of its own, and some old certificates cannot be parsed for the check.
+    /// Trusts any server, for users who ask for that. Not even its signature is checked: an attacker in between could
+    /// sign with another key, and some old certificates cannot be parsed for the check.
     pub(crate) fn of_anybody(provider: &Arc<CryptoProvider>) -> Self {
         Self { trust: Trust::Anybody, provider: Arc::clone(provider) }
     }

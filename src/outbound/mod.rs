@@ -1,7 +1,7 @@
-//! What every connection out of the process goes through: names become addresses, and addresses are judged.
+//! All outbound connections pass here: names are resolved, and addresses judged.
 //!
-//! Pure: [`book`] (what is known of names, and who is looked up next), [`networks`] (which addresses may be asked).
-//! Shell: [`names`] (the threads that look up), [`connect`] (both as the HTTP library wants them).
+//! Pure: [`book`] (known names, and which is looked up next), [`networks`] (which addresses may be contacted). Shell:
+//! [`names`] (the threads that look up), [`connect`] (the link to the HTTP library).
 //!
 //! Used by [`crate::kube`], whose server the operator chose, so that it is not judged, and by [`crate::polling`], whose
 //! servers are chosen by anybody who may write a ScaledObject.

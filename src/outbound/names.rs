@@ -44,7 +44,7 @@ struct Shared {
     work: Condvar,
 }
 
-/// Is called on the thread that looked a name up.
+/// Called on the thread that has looked a name up.
 type Listener = dyn Fn() + Send + Sync;
 
 struct State {
@@ -114,8 +114,8 @@ impl Names {
         result
     }
 
-    /// Looks without waiting. Whoever gets [`Look::Wanted`] for the first time waits from then on, until he calls
-    /// [`Self::leave`]; `waits` says that he does already.
+    /// Looks without blocking. A caller that gets [`Look::Wanted`] counts as waiting until it calls [`Self::leave`];
+    /// `waits` says that it does already.
     pub(crate) fn look(&self, name: &str, waits: bool) -> Look {
         if name.is_empty() || name.len() > NAME_MAX {
             return Look::Failed(Failure::NoSuchHost);
@@ -130,12 +130,12 @@ impl Names {
         look
     }
 
-    /// Ends the waiting for a name that [`Self::look`] began.
+    /// Ends the wait for a name that began with [`Self::look`].
     pub(crate) fn leave(&self, name: &str) {
         self.shared.lock().book.leave(&name.to_ascii_lowercase());
     }
 
-    /// Calls this after each look-up from now on.
+    /// Registers a listener that is called after each look-up.
     pub(crate) fn on_end(&self, listener: Arc<dyn Fn() + Send + Sync>) {
         self.shared.lock().listeners.push(listener);
     }
@@ -170,7 +170,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody waits for the name from now on.
+    /// Records that a request waits for the name.
     fn join(self: &Arc<Self>, state: &mut State, name: &str, now: Instant) {
         state.book.join(name, now);
         self.staff(state);

@@ -7,9 +7,9 @@ use super::decision::{DecidedTrigger, Decision};
 use super::model::{Definition, ScaledObject, UnixMillis};
 use super::reason::Reason;
 
-/// Decides for one object, whose target has `current` replicas unless they cannot be read. `last_active_at` is when a
-/// trigger was last active. Rows are in the order of KEDA's own table; the two places where hpalite is more careful
-/// carry a comment.
+/// Decides about one object, whose target has `current` replicas unless they cannot be read. `last_active_at` is when a
+/// trigger was last active. The cases are in the order of KEDA's own table; the two places where hpalite is more
+/// careful have a comment.
 #[must_use]
 pub fn decide(
     spec: &ScaledObject,
@@ -33,13 +33,13 @@ pub fn decide(
         decision.reason = Reason::TargetUnreadable { error: error.to_owned() };
         return decision;
     }
-    // Pausing at a count works for an object whose spec is invalid, too: nothing else of it is used.
+    // Pausing at a count works even with an invalid spec, of which nothing else is used.
     let Some(definition) = definition.filter(|_| !spec.pause.is_full()) else {
         paused(&mut decision);
         return decision;
     };
     let active_metrics: Vec<String> = if definition.is_resource_only() {
-        // Nobody could ever report that they are active again: they always are.
+        // They are always active, since nothing could report that they are active again.
         definition.resource_triggers.iter().map(|trigger| trigger.kind.clone()).collect()
     } else {
         let active = decision.triggers.iter().filter(|trigger| trigger.active);

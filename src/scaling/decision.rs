@@ -8,7 +8,7 @@ use super::model::{Condition, ConditionKind, ConditionStatus, MetricType, Pause,
 use super::reason::Reason;
 use super::recommend::{Limit, Proposal};
 
-/// Reason of the Ready condition when all is well, as KEDA's users match on it.
+/// Reason of the Ready condition if all is well, which tools for KEDA match on.
 pub const READY_REASON: &str = "ScaledObjectReady";
 pub const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
 
@@ -17,11 +17,11 @@ pub struct Decision {
     pub reason: Reason,
     /// `spec.replicas` of the target; 0 if it cannot be read.
     pub from: u32,
-    /// Equal to `from` when nothing moves.
+    /// Equal to `from` if nothing moves.
     pub to: u32,
     pub triggers: Vec<DecidedTrigger>,
     pub min: u32,
-    /// `None` while the spec is invalid, and only its pause is obeyed.
+    /// `None` while the spec is invalid, so that only its pause counts.
     pub max: Option<u32>,
     pub idle: Option<u32>,
     pub pause: Pause,
@@ -34,20 +34,20 @@ pub struct Decision {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DecidedTrigger {
     pub metric_name: Arc<str>,
-    /// After policy for missing values and fallback.
+    /// After the policy for missing values and the fallback.
     pub value: Option<f64>,
     pub active: bool,
     pub error: Option<String>,
     pub metric_type: MetricType,
-    /// The HPA's target for it.
+    /// The HPA's target for this metric.
     pub target: f64,
-    /// Replicas that the HPA makes of it.
+    /// The replicas that the HPA derives from it.
     pub proposal: Option<Proposal>,
-    /// The value is the fallback's, standing in for an error.
+    /// The value is the fallback's, because of an error.
     pub fallback: bool,
-    /// The newest answer had no number, and the value is what the trigger's policy makes of that.
+    /// The newest answer had no number, and the value follows from the trigger's policy.
     pub absence: Option<Absence>,
-    /// Of the composite metric alone: the formula with the triggers' values put in, and its result.
+    /// For the composite metric only: the formula with the triggers' values and its result.
     pub formula: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Decision {
         }
     }
 
-    /// The reason as a sentence; if it lets replicas go, with the metrics that had no number.
+    /// Returns the reason as a sentence; if replicas are removed, with the metrics that had no number.
     #[must_use]
     pub fn detail(&self) -> String {
         let mut text = self.reason.to_string();
@@ -81,11 +81,11 @@ impl Decision {
         text
     }
 
-    /// The most that a trigger asks for, before any limit.
+    /// The highest count that a trigger asks for, before any limit.
     #[must_use]
     pub fn proposal(&self) -> Option<Proposal> {
         let proposals = self.triggers.iter().filter_map(|trigger| trigger.proposal);
-        // Nobody is asked during a full pause, so what was last known proposes nothing.
+        // Triggers are not polled during a full pause, so their old values propose nothing.
         proposals.max_by_key(|proposal| proposal.replicas).filter(|_| !self.pause.is_full())
     }
 
@@ -132,7 +132,7 @@ impl Decision {
         }
     }
 
-    /// The cooldown begins anew with this decision, or once the replicas that it asks for are written.
+    /// Returns true if the cooldown restarts with this decision, or once the replicas that it asks for are written.
     #[must_use]
     pub fn renews_cooldown(&self) -> bool {
         self.is_active() == Some(true) && self.reason != Reason::ScaleOutPaused
@@ -182,13 +182,13 @@ impl Decision {
         Some(Condition::new(ConditionKind::Active, status, reason, message))
     }
 
-    /// Which triggers are active; the composite metric is none.
+    /// Returns which triggers are active, without the composite metric.
     pub fn activity(&self) -> impl Iterator<Item = (&str, bool)> {
         let of_triggers = self.triggers.iter().filter(|trigger| trigger.formula.is_none());
         of_triggers.map(|trigger| (&*trigger.metric_name, trigger.active))
     }
 
-    /// The object's status reports the same of both.
+    /// Returns true if the object's status is the same for both.
     #[must_use]
     pub fn has_status_of(&self, other: &Self) -> bool {
         (self.ready(), self.active()) == (other.ready(), other.active()) && self.activity().eq(other.activity())

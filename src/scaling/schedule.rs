@@ -1,7 +1,7 @@
 //! Which query is sent when, and how many at the same time.
 //!
-//! Owns the calendar of poll cycles, the sharing of equal questions and the shares of the workers that ask
-//! ([`share`]). Hands out jobs; asks nobody.
+//! Owns the calendar of poll cycles, the sharing of equal queries, and the shares of the workers ([`share`]). It
+//! returns jobs and sends nothing.
 
 mod budget;
 mod grouping;
@@ -99,7 +99,7 @@ impl Schedule {
         }
     }
 
-    /// Plans the next poll cycle of an object, instead of any that was planned.
+    /// Plans the next poll cycle of an object, replacing any that was planned.
     pub fn plan(&mut self, key: &ObjectKey, at: UnixMillis) {
         if self.poll_cycles.get(key).is_none() {
             self.shares.expect(&key.namespace);
@@ -118,13 +118,13 @@ impl Schedule {
         self.poll_cycles.get(key)
     }
 
-    /// When the next poll cycle is due, or a question whose server is left alone until then.
+    /// When the next poll cycle is due, or a query whose server must not be queried before.
     #[must_use]
     pub fn next_due(&self) -> Option<UnixMillis> {
         [self.poll_cycles.next(), self.shares.free_at()].into_iter().flatten().min()
     }
 
-    /// Takes the objects whose poll cycle is due.
+    /// Removes and returns the objects whose poll cycle is due.
     pub fn take_due(&mut self, now: UnixMillis) -> Vec<(ObjectKey, UnixMillis)> {
         let mut taken = Vec::new();
         while let Some((key, at)) = self.poll_cycles.pop(now) {
@@ -350,8 +350,8 @@ impl Schedule {
         (self.jobs.len() - self.shares.in_flight() - in_groups, self.shares.in_flight())
     }
 
-    /// An object is asked from now on, beginning with this query, with credentials or without. With credentials, which mostly
-    /// are those of a namespace, it is not worth falling due with others: whether theirs are the same is not known yet.
+    /// Registers an object that is polled from now on, its first query and whether that has credentials. If it has,
+    /// the object is not aligned with others, since it is not known yet whether their credentials are the same.
     pub fn register(&mut self, key: &ObjectKey, first: Option<(&Query, bool)>) {
         self.unregister(key);
         let query = first.map(|(query, _)| query);
@@ -375,8 +375,8 @@ impl Schedule {
         }
     }
 
-    /// Phase in `0..interval` at which an object is asked. Equal queries, and those that can be asked as one, share one, so
-    /// that they fall due together; all others are spread evenly.
+    /// Phase in `0..interval` at which an object is asked. Equal queries, and those that can be asked as one, share
+    /// one, so that they fall due together; all others are spread evenly.
     #[must_use]
     pub fn phase(&self, key: &ObjectKey, interval: Duration) -> Duration {
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -1,9 +1,9 @@
-//! What a connection's client certificate is worth: verified once, after the handshake, and again only when the rules
-//! change or a certificate begins or ends to be valid.
+//! The identity that a connection's client certificate proves: verified once after the handshake, and again only when
+//! the rules change, or the validity of a certificate begins or ends.
 //!
-//! Owns the chain and what its last verification found. The rules come from [`TlsState`]; a change of them is seen by the
-//! next request. Verifying is the one thing here whose cost a client has a say in, so workers that are kept for the front
-//! proxy never do it: they hand over a connection whose verification no longer holds.
+//! Owns the chain and the result of its last verification. The rules come from [`TlsState`]; the next request sees a
+//! change of them. Verifying is the only work here whose cost a client influences, so the workers of the front proxy's
+//! lane never do it: they pass on a connection whose verification no longer holds.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct ClientIdentity {
 
 struct Verification {
     generation: u64,
-    /// When the verdict expires; None if never by time alone.
+    /// When the result expires; None if never by time alone.
     until: Option<UnixTime>,
     trust: Option<Arc<FrontProxyTrust>>,
     common_name: Result<Arc<str>, Reason>,
@@ -34,7 +34,7 @@ impl ClientIdentity {
         ClientIdentity { chain, verification: None }
     }
 
-    /// True if this is the front proxy, as last verified.
+    /// Returns true if this is the front proxy, as last verified.
     pub(super) fn is_front_proxy(&self) -> bool {
         self.verification.as_ref().is_some_and(|verification| verification.common_name.is_ok())
     }
@@ -44,7 +44,7 @@ impl ClientIdentity {
         self.chain.iter().flat_map(|chain| chain.iter()).map(|certificate| certificate.len()).sum()
     }
 
-    /// False if the chain was not verified yet, or by rules that have changed, or at a time whose result no longer counts.
+    /// Returns false if the chain is not verified, the result has expired, or the rules have changed.
     pub(super) fn holds(&self, tls: &TlsState) -> bool {
         let Some(verification) = &self.verification else { return false };
         verification.generation == tls.generation() && verification.until.is_none_or(|until| UnixTime::now() < until)
@@ -58,7 +58,7 @@ impl ClientIdentity {
         }
     }
 
-    /// Who sends a request with these headers, as last verified.
+    /// Returns the identity of a request with these headers, as last verified.
     pub(super) fn identity(&self, headers: &[(&str, &str)]) -> Identity {
         let Some(Verification { trust, common_name, holder: Some(holder), .. }) = &self.verification else {
             return Identity::None;

@@ -7,9 +7,9 @@
 //! Namespaces take turns, in each its servers, for each the objects, and for each its queries in order.
 //!
 //! # Lanes
-//! What is known of a server is known for one namespace, a *lane*: a tenant who asks everybody's Prometheus for the
-//! impossible makes it slow for himself alone. A lane is *prompt* when its last answer came within [`PROMPT`]. All
-//! others, untried, slow or without an answer, share the confined class. A lane to a server that is prompt to another
+//! What is known of a server is known for one namespace, a *lane*: a tenant that asks a shared Prometheus for the
+//! impossible makes it slow for itself alone. A lane is *prompt* if its last answer came within [`PROMPT`]. All others,
+//! untried, slow or without an answer, share the confined class. A lane to a server that is prompt for another
 //! namespace starts prompt.
 //!
 //! # Shares
