@@ -195,7 +195,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
         return true;
     }
     let Ok(socket) = binds(ip) else { return false };
-    // An address reserved for documentation, which no machine has.
+    // From a network that is reserved for documentation, so no machine has it.
     let nobodys: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),

