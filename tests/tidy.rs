@@ -34,7 +34,7 @@ fn the_core_is_pure() {
         "std::env",
         "Instant",
         "SystemTime",
-        // Of jiff only what computes.
+        // Only jiff's arithmetic is allowed.
         "Timestamp::now",
         "Zoned",
         "TimeZone::system",

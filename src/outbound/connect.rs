@@ -72,7 +72,7 @@ impl Guard {
     }
 }
 
-/// Those addresses of a name that may be connected to, in their order.
+/// Returns the addresses of a name that may be connected to, in their order.
 ///
 /// # Errors
 /// When there is none, and why.

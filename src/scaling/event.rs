@@ -157,7 +157,7 @@ pub struct Credentials {
     /// namespace for cluster-wide authentications that the daemon was configured with.
     pub namespace: String,
     pub sources: Arc<Vec<ParameterSource>>,
-    /// Whose containers' env is read by [`ParameterSource::Env`].
+    /// The workload whose containers' env [`ParameterSource::Env`] reads.
     pub env_target: Option<EnvTarget>,
 }
 
@@ -176,9 +176,9 @@ pub struct PollDone {
     pub asked_after: Duration,
     /// From sending the request until the answer.
     pub latency: Duration,
-    /// Meaningless beside `split`.
+    /// Meaningless if there is a `split`.
     pub answer: Answer,
-    /// Of a group: what became of it, unless `answer` is that of all members.
+    /// For a group: its result, unless `answer` applies to all members.
     pub split: Option<Split>,
     /// The server has too much to do, and asks not to be asked for this long.
     pub rest: Option<Duration>,

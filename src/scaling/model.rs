@@ -468,7 +468,7 @@ pub struct Authentication {
     pub finalizers: Vec<String>,
     /// In order of application; a later source overrides an earlier one.
     pub sources: Vec<ParameterSource>,
-    /// Of a ClusterTriggerAuthentication: who may use it.
+    /// For a ClusterTriggerAuthentication: who may use it.
     pub allowed: Allowed,
     /// What it asks for that hpalite does not support (a cloud provider, a vault), with the field and the fix.
     pub unsupported: Option<Problem>,

@@ -68,11 +68,11 @@ pub struct Schedule {
     is_grouping: bool,
     /// The jobs that wait, by the groups that they may be asked in.
     families: HashMap<u64, BTreeSet<u64>>,
-    /// By the first of its jobs, the group that was handed out.
+    /// The groups in flight, by the first of their jobs.
     groups: HashMap<u64, Arc<Group>>,
     /// Groups whose members are asked singly, and until when.
     singly: BTreeMap<u64, UnixMillis>,
-    /// Of each object's first query the groups that it may be asked in, and how many objects have each.
+    /// The fingerprint and the groups of each object's first query; `sizes` counts the objects of each group.
     registered: HashMap<ObjectKey, (u64, Vec<u64>)>,
     sizes: HashMap<u64, usize>,
     shares: Shares,
@@ -180,7 +180,7 @@ impl Schedule {
         Member::all(&source.query).iter().map(|member| fingerprint(&(around, member.family()))).collect()
     }
 
-    /// Enters a job among those that wait for company, or takes it out.
+    /// Adds a job to those that may join a group, or removes it.
     fn may_be_grouped(&mut self, id: u64, may: bool) {
         for family in self.jobs.get(&id).map(|job| job.families.as_slice()).unwrap_or_default() {
             let waiting = self.families.entry(*family).or_default();
@@ -195,7 +195,7 @@ impl Schedule {
         }
     }
 
-    /// Those that one query can answer together with this job, which is handed out now.
+    /// Returns the jobs that one query can answer together with this one, which is dispatched now.
     fn gather(&mut self, id: u64, now: UnixMillis) -> Option<Group> {
         self.singly.retain(|_, until| *until > now);
         let job = self.jobs.get(&id)?;

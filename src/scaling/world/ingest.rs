@@ -555,7 +555,7 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
     trigger.source.query().is_some() && !trigger.use_cached_metrics
 }
 
-/// Of an address or a query this many bytes are recorded.
+/// Bytes of an address or a query that are recorded.
 const RECORDED_BYTES_MAX: usize = 4_096;
 
 /// The series that the history keeps for an object: one for each trigger, and one for its formula.

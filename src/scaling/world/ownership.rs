@@ -70,9 +70,9 @@ impl Object {
         })
     }
 
-    /// Of several objects with one target: the current owner, else the one that has an HPA, else the one that the
-    /// statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and the statuses
-    /// replace it.
+    /// Returns which of several objects owns their target: the current owner, else the one that has an HPA, else the
+    /// one that the statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and
+    /// the statuses replace it.
     fn owner_of_target(&self, target: &TargetId, work: &Work<'_>) -> Option<ObjectKey> {
         let keys = work.others.by_target.get(target)?.iter();
         let rivals: Vec<(&ObjectKey, &Self)> = keys
