@@ -5,14 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::Work;
+
 /// Eight polls at once is usual; one that asks all endpoints of a Service through a proxy takes six.
 const THREADS_MAX: usize = 48;
 
 /// A thread without work ends after this time. Longer than the shortest usual polling interval, so that none is started
 /// for each poll.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-
-pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 /// Shared by all who have such work.
 #[derive(Clone, Default)]

@@ -48,7 +48,8 @@ pub enum Event {
     /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
     Workload(Gvkr, Seen<Workload>),
     Authentication(super::model::ApiGroup, super::model::AuthenticationKind, Seen<Box<Authentication>>),
-    Polled(PollDone),
+    /// Answers that came together.
+    Polled(Vec<PollDone>),
     Written(WriteDone),
     TargetRead(TargetRead),
     AuthenticationRead(AuthenticationRead),

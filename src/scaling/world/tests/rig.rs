@@ -385,12 +385,12 @@ impl Rig {
                     Item::Poll(job, took) => {
                         self.polls_in_flight -= 1;
                         let answer = self.answer(&job);
-                        self.step(Event::Polled(PollDone {
+                        self.step(Event::Polled(vec![PollDone {
                             id: job.id,
                             asked_after: Duration::ZERO,
                             latency: Duration::from_millis(u64::try_from(took).unwrap()),
                             answer,
-                        }));
+                        }]));
                     }
                     Item::Event(event) => {
                         if matches!(event, Event::Written(_)) {

@@ -190,7 +190,7 @@ fn a_step_of_the_clock_moves_an_answer_once() {
         rig.run(500);
         let answer = Answer::Value(7.0);
         let done = PollDone { id: job.id, asked_after: Duration::ZERO, latency: Duration::from_millis(500), answer };
-        rig.step(Event::Polled(done));
+        rig.step(Event::Polled(vec![done]));
         rig.step_clock(step);
         rig.run(1);
         rig.annotate(&key("shop"), |object| object.force_activation = true);
