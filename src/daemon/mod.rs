@@ -424,8 +424,9 @@ impl Daemon {
 
     fn record(&mut self, record: Record) {
         let now = Instant::now();
-        // Of everything else people want to read at once.
-        let due = if matches!(record, Record::Sample { .. }) { now + GATHER_SAMPLES } else { now };
+        // Of these there are as many as polls; of everything else people want to read at once.
+        let is_frequent = matches!(record, Record::Sample { .. } | Record::LastActive { .. });
+        let due = if is_frequent { now + GATHER_SAMPLES } else { now };
         self.records_due = Some(self.records_due.map_or(due, |known| known.min(due)));
         self.records.push(record);
     }

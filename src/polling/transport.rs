@@ -47,7 +47,7 @@ impl Transport {
     /// When its thread cannot be started.
     pub fn new(config: TransportConfig) -> io::Result<Self> {
         let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
-        let workers = Workers::default();
+        let workers = Workers::new();
         let inbox = Engine::start(Setup { roots, proxy, user_agent, names, rules }, workers.clone())?;
         Ok(Self { inbox, workers, default_timeout })
     }
