@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::kube::election::Timing;
 use crate::outbound::networks::Network;
+use crate::scaling::schedule::Limits;
 use crate::store::Retention;
 
 /// Where the page is served.
@@ -31,6 +32,8 @@ pub struct Config {
     pub apiservice: String,
     pub tls_files: Option<(PathBuf, PathBuf)>,
     pub poll_threads: usize,
+    /// Of every metric server.
+    pub server_limits: Limits,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
     /// Of the addresses that are refused, those that triggers may ask all the same.

@@ -136,6 +136,20 @@ pub(super) const RUN: Subcommand = Subcommand {
         ),
         value("tls-private-key-file", "FILE", "its key; the two go together, and the caBundle is then yours"),
         value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("8"),
+        value(
+            "prometheus-max-qps",
+            "N",
+            "questions a second to one metric server, after a burst of one second's; 0 for no limit",
+        )
+        .env("HPALITE_PROMETHEUS_MAX_QPS")
+        .default("0"),
+        value(
+            "prometheus-max-concurrency",
+            "N",
+            "questions under way at one metric server; 0 for three quarters of all that may be under way",
+        )
+        .env("HPALITE_PROMETHEUS_MAX_CONCURRENCY")
+        .default("0"),
         value("query-timeout", "MS", "of triggers that set none; at most 30000")
             .env("KEDA_HTTP_DEFAULT_TIMEOUT")
             .default("3000"),

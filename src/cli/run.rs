@@ -11,6 +11,7 @@ use crate::config::{Config, UiAddress};
 use crate::kube::election::Timing;
 use crate::outbound::networks::Network;
 use crate::scaling::model::TIMEOUT_MAX;
+use crate::scaling::schedule::Limits;
 use crate::store::Retention;
 use crate::wire::time::{parse_age, parse_go_duration};
 
@@ -81,6 +82,8 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         history: age(typed, "retain-history", problems),
         size_max: size("--db-max-size", &typed.value("db-max-size"), problems),
     };
+    let mut limit = |flag| number(&format!("--{flag}"), &typed.value(flag), problems);
+    let (rate, concurrency) = (limit("prometheus-max-qps"), limit("prometheus-max-concurrency"));
     let allow_networks = networks(typed, problems);
     let mut ca_dirs = typed.all("ca-dir").to_vec();
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
@@ -98,6 +101,11 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         apiservice: typed.value("apiservice"),
         tls_files,
         poll_threads: usize::try_from(threads?).ok()?,
+        #[allow(clippy::cast_precision_loss)]
+        server_limits: Limits {
+            rate: Some(rate? as f64).filter(|rate| *rate > 0.0),
+            concurrency: usize::try_from(concurrency?).ok().filter(|most| *most > 0),
+        },
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,

@@ -290,6 +290,7 @@ impl Daemon {
         watchers.extend(trust_watchers);
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
+            server_limits: config.server_limits,
             writes_max: WRITES_MAX,
             query_timeout: config.query_timeout,
             cross_namespace_services: config.cross_namespace_services,

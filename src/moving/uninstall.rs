@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Move, Mover, SERVICES, STATEFUL_SETS, place};
+use super::{API_SERVICES, CRDS, DEPLOYMENTS, FIELD_MANAGER, Failure, Move, Mover, SERVICES, STATEFUL_SETS, place};
+use crate::clock::wall_millis;
 use crate::kube::untyped::{items, selects, text};
-use crate::kube::{Error, Resource};
-use crate::scaling::model::FINALIZERS;
+use crate::kube::{Error, PatchKind, Resource};
+use crate::scaling::model::{FINALIZERS, UnixMillis};
+use crate::wire::time::format_seconds;
 
 const GROUPS: [&str; 2] = ["keda.sh", "keda.k8s.io"];
 /// With the kind, and whether it is in namespaces.
@@ -42,6 +44,7 @@ pub fn uninstall(kubeconfig: Option<&Path>, plan: &Move, objects: Objects, out: 
     mover.remove_apiservice()?;
     if objects == Objects::Keep {
         mover.stop_instances()?;
+        mover.refresh_last_active()?;
         mover.release(&KINDS)?;
         mover.say("ScaledObjects, HPAs, replicas and CRDs stay")?;
     } else {
@@ -138,6 +141,28 @@ impl Mover<'_> {
             Ok(pulse.beats(&lease, Instant::now()).then(|| format!("{holder} still holds the Lease")))
         });
         result.map_err(|seen| Failure::Stopped(vec![format!("{seen}: stop it, then run this again")]))
+    }
+
+    /// While an object is active we do not write `lastActiveTime`, and KEDA would count the cooldown from the old one.
+    fn refresh_last_active(&mut self) -> Result<(), Failure> {
+        for (resource, object) in self.all(&KINDS[..1])? {
+            let conditions = items(&object, "/status/conditions");
+            if !conditions.iter().any(|c| c["type"] == "Active" && c["status"] == "True") {
+                continue;
+            }
+            let (namespace, name) = (object["metadata"]["namespace"].as_str(), text(&object, "/metadata/name"));
+            if self.step(&format!("refresh lastActiveTime of {}", called(&resource, &object)))? {
+                let status = json!({ "status": { "lastActiveTime": format_seconds(UnixMillis(wall_millis())) } });
+                let body = status.to_string().into_bytes();
+                let request = resource.patch_subresource(namespace, name, "status", PatchKind::Merge, body);
+                let request = request.map_err(Error::from)?.with_query("fieldManager", FIELD_MANAGER);
+                match self.client.send(&request) {
+                    Err(error) if !error.is_not_found() => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes our finalizers, which are KEDA's too, from all objects of these kinds.

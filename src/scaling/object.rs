@@ -21,9 +21,6 @@ use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
 
-/// How often a status is written for `lastActiveTime` alone.
-const LAST_ACTIVE_EVERY: Duration = Duration::from_mins(1);
-
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) spec: ScaledObject,
@@ -546,21 +543,22 @@ impl Object {
         if is_known { *written } else { health }
     }
 
-    /// Whole seconds, and no newer than necessary: while active it moves once a minute only.
+    /// Whole seconds. While an object is active it keeps the time that is written, so that a load that lasts costs no
+    /// writes: [`Object::is_active_in_status`] says what a process makes of that.
     fn last_active_for_status(&self) -> Option<UnixMillis> {
         let wanted = self.last_active_at.map(|at| UnixMillis(at.0.div_euclid(1000) * 1000));
         let written = self.spec.status.last_active_at;
         let active = self.decided.as_ref().and_then(|d| d.active.as_ref());
         // Before the first decision nothing is known to have ended.
         let has_ended = active.is_some_and(|c| c.status != ConditionStatus::True);
-        match (wanted, written) {
-            (Some(wanted), Some(written))
-                if !has_ended && written <= wanted && wanted.since(written) < LAST_ACTIVE_EVERY =>
-            {
-                Some(written)
-            }
-            _ => wanted,
-        }
+        let is_known = written.is_some() && written <= wanted && self.is_active_in_status();
+        if is_known && !has_ended { written } else { wanted }
+    }
+
+    /// The condition `Active` was true when it was last written, so its activity had not ended by then.
+    pub(super) fn is_active_in_status(&self) -> bool {
+        let is_active = |c: &Condition| c.kind == ConditionKind::Active && c.status == ConditionStatus::True;
+        self.spec.status.conditions.iter().any(is_active)
     }
 
     /// In the order in which they stand; new kinds are appended.

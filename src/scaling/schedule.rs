@@ -3,6 +3,7 @@
 //! Owns the calendar of rounds, the sharing of equal questions and the shares of the workers that ask
 //! ([`share`]). Hands out jobs; asks nobody.
 
+mod budget;
 mod share;
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use super::calendar::Calendar;
 use super::event::{Credentials, PollJob};
 use super::model::{ObjectKey, Query, UnixMillis};
+pub use budget::Limits;
 pub use share::Conduct;
 use share::Shares;
 
@@ -62,13 +64,13 @@ pub struct Schedule {
 impl Schedule {
     /// `threads` is the number of workers that ask; at least 1.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
+    pub fn new(threads: usize, limits: Limits) -> Self {
         Self {
             rounds: Calendar::default(),
             jobs: HashMap::new(),
             waiting_for: HashMap::new(),
             asked: HashMap::new(),
-            shares: Shares::new(threads.max(1)),
+            shares: Shares::new(threads.max(1), limits),
             next_id: 1,
         }
     }
@@ -92,10 +94,10 @@ impl Schedule {
         self.rounds.get(key)
     }
 
-    /// When the next round is due.
+    /// When the next round is due, or a question whose server is left alone until then.
     #[must_use]
     pub fn next_due(&self) -> Option<UnixMillis> {
-        self.rounds.next()
+        [self.rounds.next(), self.shares.free_at()].into_iter().flatten().min()
     }
 
     /// Takes the objects whose round is due.
@@ -145,7 +147,7 @@ impl Schedule {
     /// Jobs that may go to the workers now.
     pub fn dispatch(&mut self, now: UnixMillis) -> Vec<PollJob> {
         let mut jobs = Vec::new();
-        while let Some((id, flight)) = self.shares.next() {
+        while let Some((id, flight)) = self.shares.next(now) {
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;
             };
@@ -168,10 +170,10 @@ impl Schedule {
     }
 
     /// Takes a job back. `None` for one that was not out.
-    pub fn finish(&mut self, id: u64, conduct: Conduct) -> Option<Finished> {
+    pub fn finish(&mut self, id: u64, conduct: Conduct, now: UnixMillis) -> Option<Finished> {
         let begun_at = self.jobs.get(&id)?.begun_at?;
         let job = self.jobs.remove(&id)?;
-        self.shares.end(id, conduct);
+        self.shares.end(id, conduct, now);
         self.no_longer_asked(id, &job);
         for (key, _) in &job.subscribers {
             if let Some(ids) = self.waiting_for.get_mut(key) {
@@ -214,6 +216,7 @@ impl Schedule {
     /// Moves everything by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         self.rounds.shift(milliseconds);
+        self.shares.shift(milliseconds);
         for job in self.jobs.values_mut() {
             let instants = [Some(&mut job.due_at), job.begun_at.as_mut()];
             for at in instants.into_iter().flatten() {

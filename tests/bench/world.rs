@@ -73,6 +73,7 @@ impl Bench {
     fn new() -> Self {
         let settings = Settings {
             poll_threads: THREADS,
+            server_limits: Default::default(),
             writes_max: 32,
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,

@@ -31,7 +31,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::scaling::model::ObjectKey;
+use super::budget::{Budgets, Limits, REST_MAX};
+use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::turns::Turns;
 
 /// The default time limit of a query: who answers within it is as good as the usual.
@@ -46,6 +47,8 @@ pub enum Conduct {
     Answered(Duration),
     /// It did not answer.
     Troubled,
+    /// It asks to be left alone for this long.
+    Overloaded(Duration),
     /// It was not asked.
     Unasked,
 }
@@ -83,6 +86,8 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct Lane {
     standing: Standing,
+    /// The server asked for rest until then.
+    rests_until: Option<UnixMillis>,
     /// Ids of questions, by object; no object without any.
     waiting: HashMap<ObjectKey, VecDeque<u64>>,
     turns: Turns<ObjectKey>,
@@ -102,6 +107,9 @@ struct Namespace {
 #[derive(Debug)]
 pub(super) struct Shares {
     workers: usize,
+    budgets: Budgets,
+    /// When the first of the servers that were left alone the last time may be asked.
+    free_at: Option<UnixMillis>,
     namespaces: HashMap<Arc<str>, Namespace>,
     /// Namespaces for which something waits, by class.
     turns: [Turns<Arc<str>>; 2],
@@ -112,9 +120,11 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize, limits: Limits) -> Self {
         Self {
             workers,
+            budgets: Budgets::new(limits),
+            free_at: None,
             namespaces: HashMap::new(),
             turns: Default::default(),
             flights: BTreeMap::new(),
@@ -184,8 +194,9 @@ impl Shares {
     }
 
     /// The next question that may go out, which no longer waits at the place that it is taken from.
-    pub(super) fn next(&mut self) -> Option<(u64, Flight)> {
-        let (class, flight) = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class)?)))?;
+    pub(super) fn next(&mut self, now: UnixMillis) -> Option<(u64, Flight)> {
+        self.free_at = None;
+        let (class, flight) = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class, now)?)))?;
         let Flight { object, server } = &flight;
         let namespace = self.namespaces.get_mut(&object.namespace)?;
         let lane = namespace.lanes.get_mut(server)?;
@@ -195,17 +206,31 @@ impl Shares {
         namespace.turns[class as usize].pass(server);
         self.turns[class as usize].pass(&object.namespace);
         self.wait_no_more(object, server, id);
+        self.budgets.spend(server, now);
         Some((id, flight))
     }
 
-    fn pick(&self, class: Class) -> Option<Flight> {
+    /// When a question that waits only for its server's budget, or its rest, may go out.
+    pub(super) fn free_at(&self) -> Option<UnixMillis> {
+        self.free_at
+    }
+
+    fn pick(&mut self, class: Class, now: UnixMillis) -> Option<Flight> {
+        let (picked, free_at) = self.look(class, now);
+        self.free_at = [self.free_at, free_at].into_iter().flatten().min();
+        picked
+    }
+
+    /// Who is next, and when the first of those is free that were passed over for their budget or rest.
+    fn look(&self, class: Class, now: UnixMillis) -> (Option<Flight>, Option<UnixMillis>) {
+        let mut free_at: Option<UnixMillis> = None;
         let is_confined = class == Class::Confined;
         let count = |is: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|flight| is(flight)).count();
         let confined = |is: &dyn Fn(&Flight) -> bool| count(&|flight| is(flight) && self.is_confined(flight));
         let all = self.flights.len();
         let is_full = all >= self.workers || (is_confined && confined(&|_| true) >= self.share(1, 2));
         if is_full {
-            return None;
+            return (None, None);
         }
         // Below four workers there is nothing to keep.
         let is_reserve = all >= self.workers - self.workers / 4;
@@ -223,8 +248,13 @@ impl Shares {
             for server in namespace.turns[class as usize].iter() {
                 let is_there = |flight: &Flight| flight.server == *server;
                 let Some(lane) = namespace.lanes.get(server) else { continue };
+                let rest = lane.rests_until.filter(|until| *until > now);
+                if let Some(at) = rest.or_else(|| self.budgets.free_at(server, now)) {
+                    free_at = Some(free_at.map_or(at, |first| first.min(at)));
+                    continue;
+                }
                 let is_one = matches!(lane.standing, Standing::Untried | Standing::Troubled);
-                if count(&is_there) >= self.share(3, 4)
+                if count(&is_there) >= self.budgets.limits.concurrency.unwrap_or(usize::MAX).min(self.share(3, 4))
                     || (is_confined && confined(&is_there) >= self.share(1, 4))
                     || (is_one && count(&|flight| is_here(flight) && is_there(flight)) > 0)
                 {
@@ -235,11 +265,11 @@ impl Shares {
                     count(&is_its) < self.share(3, 8) && !(is_confined && confined(&is_its) > 0)
                 };
                 if let Some(object) = lane.turns.iter().find(may_ask) {
-                    return Some(Flight { object: object.clone(), server: Arc::clone(server) });
+                    return (Some(Flight { object: object.clone(), server: Arc::clone(server) }), free_at);
                 }
             }
         }
-        None
+        (None, free_at)
     }
 
     /// A part of the workers, at least one.
@@ -257,7 +287,7 @@ impl Shares {
         self.flights.insert(id, flight);
     }
 
-    pub(super) fn end(&mut self, id: u64, conduct: Conduct) {
+    pub(super) fn end(&mut self, id: u64, conduct: Conduct, now: UnixMillis) {
         let Some(flight) = self.flights.remove(&id) else {
             return;
         };
@@ -266,7 +296,7 @@ impl Shares {
         let standing = match conduct {
             Conduct::Answered(within) if within <= PROMPT => Standing::Prompt,
             Conduct::Answered(_) => Standing::Slow,
-            Conduct::Troubled => Standing::Troubled,
+            Conduct::Troubled | Conduct::Overloaded(_) => Standing::Troubled,
             Conduct::Unasked => return,
         };
         let Some(namespace) = self.namespaces.get_mut(name) else {
@@ -274,6 +304,10 @@ impl Shares {
         };
         let Some(lane) = namespace.lanes.get_mut(&flight.server) else {
             return;
+        };
+        lane.rests_until = match conduct {
+            Conduct::Overloaded(rest) => Some(now.plus(rest.min(REST_MAX))),
+            _ => None,
         };
         let old = std::mem::replace(&mut lane.standing, standing).class() as usize;
         let new = standing.class() as usize;
@@ -309,8 +343,16 @@ impl Shares {
                 namespace.lanes.remove(&server);
             }
         }
-        let lane = Lane { standing, waiting: HashMap::new(), turns: Turns::default(), used };
+        let lane = Lane { standing, rests_until: None, waiting: HashMap::new(), turns: Turns::default(), used };
         namespace.lanes.insert(Arc::clone(server), lane);
+    }
+
+    pub(super) fn shift(&mut self, milliseconds: i64) {
+        self.budgets.shift(milliseconds);
+        let lanes = self.namespaces.values_mut().flat_map(|namespace| namespace.lanes.values_mut());
+        for until in lanes.filter_map(|lane| lane.rests_until.as_mut()).chain(self.free_at.as_mut()) {
+            until.0 = until.0.saturating_add(milliseconds);
+        }
     }
 
     /// Forgets namespaces that have no objects any more.

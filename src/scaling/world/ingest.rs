@@ -416,7 +416,7 @@ impl World {
     }
 
     fn polled(&mut self, done: &PollDone, now: UnixMillis) {
-        let Some(finished) = self.schedule.finish(done.id, conduct(done)) else {
+        let Some(finished) = self.schedule.finish(done.id, conduct(done), now) else {
             return;
         };
         let is_from_before = self.woke_at.is_some_and(|at| finished.begun_at < at);

@@ -29,7 +29,7 @@ use super::model::{
     AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
 };
 use super::object::{Object, api_version};
-use super::schedule::Schedule;
+use super::schedule::{Limits, Schedule};
 use super::view::ObjectView;
 use lists::ListTracker;
 use selections::Selections;
@@ -40,6 +40,8 @@ use work::{Facts, Objects, Outbox, Work};
 pub struct Settings {
     /// Workers that ask metric servers.
     pub poll_threads: usize,
+    /// Of every Prometheus.
+    pub server_limits: Limits,
     /// Writes to the API server under way at once. More waiting writes only hide which object is
     /// stuck; 32 keep a handful of writer threads busy.
     pub writes_max: usize,
@@ -108,7 +110,7 @@ impl World {
             objects: Objects::default(),
             facts: Facts::new(&settings.namespaces),
             pods: Selections::default(),
-            schedule: Schedule::new(settings.poll_threads),
+            schedule: Schedule::new(settings.poll_threads, settings.server_limits),
             outbox: Outbox::new(settings.seed),
             settings,
             authentication_writes: HashMap::new(),
@@ -128,6 +130,10 @@ impl World {
     /// Everything that was held back is due at once.
     fn lead(&mut self, now: UnixMillis) {
         self.facts.is_standby = false;
+        for object in self.objects.values_mut() {
+            // What the instance that acted until now has written last.
+            object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at);
+        }
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
         self.sync_all_authentications(now);
     }

@@ -19,8 +19,8 @@ use crate::scaling::recommend::{self, Limit};
 use crate::scaling::schedule::next_on_grid;
 use crate::scaling::trigger::FallbackContext;
 
-/// `lastActiveTime` goes to the history this often while active; a crash loses no more of it.
-const RECORD_ACTIVE_EVERY: Duration = Duration::from_secs(10);
+/// How often the history is given `lastActiveTime` while an object is active, for its readers alone.
+const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
 
 impl World {
     pub(super) fn start_due_rounds(&mut self, now: UnixMillis) {
@@ -310,6 +310,11 @@ impl Object {
             // Silence is not inactivity: the round that is under way will decide.
             return;
         }
+        // Nobody saw the activity end that another process, or the one before a restart, wrote down. It may have lasted
+        // until now, and a cooldown that begins too late harms less than one that has ended too early.
+        if self.decided.is_none() && !self.spec.pause.is_full() && self.is_active_in_status() {
+            self.last_active_at = self.last_active_at.max(Some(work.now));
+        }
         let triggers = decided_triggers(self, self.target.replicas().unwrap_or(0));
         let active_metrics: Vec<String> = if definition.is_resource_only() {
             // Nobody could ever say that they are active again: they always are.
@@ -410,10 +415,10 @@ impl Object {
 
     pub(super) fn touch_last_active(&mut self, work: &mut Work<'_>) {
         self.last_active_at = Some(work.now);
-        self.record_last_active(false, work);
+        self.record_last_active(!self.is_active_in_status(), work);
     }
 
-    /// `exactly`: activity has ended, so the last moment of it counts.
+    /// `exactly`: the status does not say that the object is active, so a restart depends on this.
     fn record_last_active(&mut self, exactly: bool, work: &mut Work<'_>) {
         let Some(at) = self.last_active_at else {
             return;

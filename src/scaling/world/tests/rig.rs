@@ -88,6 +88,7 @@ pub(super) fn settings() -> Settings {
     let query_timeout = Duration::from_secs(3);
     Settings {
         poll_threads: 8,
+        server_limits: Default::default(),
         writes_max: 32,
         query_timeout,
         cross_namespace_services: false,

@@ -425,7 +425,7 @@ fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// The history knows activity to within ten seconds, the model must not know more.
+/// What has been recorded is all that a restarted process knows beside the cluster.
 fn restart(rig: &mut Rig) {
     let mut restored = BTreeMap::new();
     for (key, object) in rig.world.objects.iter() {
@@ -438,9 +438,6 @@ fn restart(rig: &mut Rig) {
                 replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
             },
         );
-        if let (Some(at), Some(recorded)) = (rig.active.get_mut(key), object.recorded_active_at) {
-            *at = (*at).min(recorded);
-        }
     }
     rig.restart(restored.into_values().collect());
 }

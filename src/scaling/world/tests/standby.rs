@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::scaling::scales;
 use super::*;
 use crate::scaling::event::Event;
 
@@ -22,4 +23,20 @@ fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
     rig.step(Event::Leading);
     rig.seconds(1);
     assert_eq!((rig.polls.len(), rig.replicas("web")), (1, 1));
+}
+
+#[test]
+fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
+    let mut rig = shop(2, 5.0, |d| d.cooldown_period = Duration::from_secs(300));
+    rig.seconds(60);
+    rig.is_standby = true;
+    rig.restart(Vec::new());
+    rig.seconds(7_200);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.clear();
+    rig.step(Event::Leading);
+    rig.seconds(290);
+    assert_eq!(scales(&rig), []);
+    rig.seconds(60);
+    assert_eq!(scales(&rig), [(2, 0)]);
 }
