@@ -19,7 +19,6 @@ use rustls::crypto::CryptoProvider;
 use ureq::{Error, Timeout};
 
 use super::exchange::{Answer, BUFFER, Exchange};
-use super::failed;
 use super::fault::{Asked, explain, not_asked};
 use super::link::{Input, Link};
 use super::proxied::Proxied;
@@ -27,7 +26,8 @@ use super::proxy::ProxySettings;
 use super::redirect::{redirect, server_of};
 use super::request::{Hop, Request, TlsMaterial};
 use super::tls::{self, Roots};
-use super::workers::{Work, Workers};
+use super::workers::Workers;
+use super::{Work, failed};
 use crate::outbound::connect::{judged, place, unresolved};
 use crate::outbound::names::{Look, Names, PATIENCE};
 use crate::outbound::networks::Rules;

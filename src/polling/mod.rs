@@ -37,6 +37,9 @@ use crate::scaling::event::{ErrorClass, PollError};
 /// Authentication parameters by the name they have in a TriggerAuthentication. Secrets: never logged.
 pub type Parameters = BTreeMap<String, String>;
 
+/// What somebody is to do once.
+pub type Work = Box<dyn FnOnce() + Send>;
+
 pub(crate) fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
     PollError { class, message: message.into() }
 }

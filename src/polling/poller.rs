@@ -2,12 +2,17 @@
 //!
 //! Owns the counters. How many jobs are out, and to which server, is decided by who hands them in.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+<<<<<<< HEAD
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+=======
+use super::Work;
+use crate::scaling::event::{Answer, PollDone, PollJob};
+>>>>>>> hC
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [
@@ -103,39 +108,36 @@ pub type Done = Box<dyn FnOnce(PollDone) + Send>;
 /// Does one job and calls back, at once or later, from any thread.
 pub type Begin = dyn Fn(PollJob, Done) + Send + Sync;
 
+/// Does this soon, after what is being done at the moment.
+pub type Soon = dyn Fn(Work) + Send + Sync;
+
 /// The polls of the daemon.
 pub struct Pollers {
-    begin: Arc<Begin>,
-    sink: Arc<dyn Fn(PollDone) + Send + Sync>,
-    stats: Arc<PollStats>,
+    begin: Box<Begin>,
+    answers: Arc<Answers>,
     /// Each poll under way has a copy; nothing is ever sent.
     alive: mpsc::Sender<()>,
     ended: Receiver<()>,
 }
 
 impl Pollers {
-    /// `sink` may block, as [`Done`] may.
-    pub fn new(begin: Arc<Begin>, sink: impl Fn(PollDone) + Send + Sync + 'static) -> Self {
+    /// `sink` gets what came together in one go. It may block, as [`Done`] may.
+    pub fn new(begin: Box<Begin>, soon: Box<Soon>, sink: impl Fn(Vec<PollDone>) + Send + Sync + 'static) -> Self {
         let (alive, ended) = mpsc::channel();
-        Self { begin, sink: Arc::new(sink), stats: Arc::default(), alive, ended }
+        let answers = Answers { waiting: Mutex::default(), soon, sink: Box::new(sink), stats: Arc::default() };
+        Self { begin, answers: Arc::new(answers), alive, ended }
     }
 
     /// Begins this job.
     pub fn take(&self, job: PollJob) {
-        let (stats, sink, alive) = (Arc::clone(&self.stats), Arc::clone(&self.sink), self.alive.clone());
-        stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        let done = move |done| {
-            stats.in_flight.fetch_sub(1, Ordering::Relaxed);
-            stats.count(&done);
-            sink(done);
-            drop(alive);
-        };
-        (self.begin)(job, Box::new(done));
+        let (answers, alive) = (Arc::clone(&self.answers), self.alive.clone());
+        answers.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        (self.begin)(job, Box::new(move |done| answers.take(done, alive)));
     }
 
     #[must_use]
     pub fn stats(&self) -> Arc<PollStats> {
-        Arc::clone(&self.stats)
+        Arc::clone(&self.answers.stats)
     }
 
     /// Waits for the polls that are under way. Whether all have ended in time; the others end with their time limit.
@@ -143,6 +145,36 @@ impl Pollers {
     pub fn stop(self, within: Duration) -> bool {
         drop(self.alive);
         matches!(self.ended.recv_timeout(within), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+/// Answers on their way to whoever asked.
+struct Answers {
+    waiting: Mutex<Vec<(PollDone, mpsc::Sender<()>)>>,
+    soon: Box<Soon>,
+    sink: Box<dyn Fn(Vec<PollDone>) + Send + Sync>,
+    stats: Arc<PollStats>,
+}
+
+impl Answers {
+    /// The first of several that come together sees to it that all are handed over.
+    fn take(self: Arc<Self>, done: PollDone, alive: mpsc::Sender<()>) {
+        self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.stats.count(&done);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((done, alive));
+        if waiting.len() == 1 {
+            drop(waiting);
+            let answers = Arc::clone(&self);
+            (self.soon)(Box::new(move || answers.hand_over()));
+        }
+    }
+
+    fn hand_over(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let (done, alive): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        (self.sink)(done);
+        drop(alive);
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Inbox, Message, Question, Setup};
-use super::failed;
 use super::proxy::ProxySettings;
 use super::request::Request;
 use super::tls::Roots;
 use super::turn::{LARGE_BYTES, TURNS};
-use super::workers::{Work, Workers};
+use super::workers::Workers;
+use super::{Work, failed};
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
@@ -47,13 +47,13 @@ impl Transport {
     /// When its thread cannot be started.
     pub fn new(config: TransportConfig) -> io::Result<Self> {
         let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
-        let workers = Workers::default();
+        let workers = Workers::new();
         let inbox = Engine::start(Setup { roots, proxy, user_agent, names, rules }, workers.clone())?;
         Ok(Self { inbox, workers, default_timeout })
     }
 
     /// Does this on the engine's thread, where it must not wait.
-    pub(crate) fn soon(&self, work: Work) {
+    pub fn soon(&self, work: Work) {
         self.inbox.push(Message::Run(work));
     }
 

@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::Work;
+
 /// Eight polls at once is usual; one that asks all endpoints of a Service through a proxy takes six.
 const THREADS_MAX: usize = 48;
 
@@ -12,14 +14,12 @@ const THREADS_MAX: usize = 48;
 /// for each poll.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-pub(super) type Work = Box<dyn FnOnce() + Send>;
-
 /// Shared by all who have such work.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Workers(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    idle_max: Duration,
     state: Mutex<State>,
     queued: Condvar,
 }
@@ -32,6 +32,14 @@ struct State {
 }
 
 impl Workers {
+    pub(super) fn new() -> Self {
+        Self::with(IDLE_MAX)
+    }
+
+    fn with(idle_max: Duration) -> Self {
+        Self(Arc::new(Shared { idle_max, state: Mutex::default(), queued: Condvar::new() }))
+    }
+
     pub(super) fn threads(&self) -> usize {
         self.0.lock().threads
     }
@@ -77,7 +85,7 @@ impl Shared {
                 continue;
             }
             state.idle += 1;
-            let waited = self.queued.wait_timeout_while(state, IDLE_MAX, |state| state.queue.is_empty());
+            let waited = self.queued.wait_timeout_while(state, self.idle_max, |state| state.queue.is_empty());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.idle -= 1;
             if state.queue.is_empty() {
@@ -96,7 +104,7 @@ mod tests {
 
     #[test]
     fn as_many_threads_as_there_is_work_and_no_more_than_there_may_be() {
-        let workers = Workers::default();
+        let workers = Workers::new();
         assert_eq!(workers.threads(), 0);
         let together = Arc::new(Barrier::new(9));
         for _ in 0..8 {
@@ -113,5 +121,21 @@ mod tests {
         }
         assert_eq!(workers.threads(), THREADS_MAX);
         drop(release);
+    }
+
+    #[test]
+    fn without_work_they_end() {
+        let workers = Workers::with(Duration::from_millis(10));
+        let (sender, done) = mpsc::channel();
+        for number in 0..3 {
+            let sender = sender.clone();
+            workers.run(Box::new(move || sender.send(number).unwrap()));
+            assert_eq!(done.recv_timeout(Duration::from_secs(60)), Ok(number));
+            let until = std::time::Instant::now() + Duration::from_secs(60);
+            while workers.threads() > 0 {
+                assert!(std::time::Instant::now() < until);
+                thread::yield_now();
+            }
+        }
     }
 }

@@ -145,14 +145,18 @@ impl Bench {
                 self.apply(Event::Written(done));
             } else if let Some(job) = self.jobs.pop_front() {
                 self.polls += 1;
-                self.apply(Event::Polled(PollDone {
+                self.apply(Event::Polled(vec![PollDone {
                     id: job.id,
                     asked_after: Duration::ZERO,
                     latency: Duration::from_millis(3),
                     answer: Answer::Value(value),
+<<<<<<< HEAD
                     split: None,
                     rest: None,
                 }));
+=======
+                }]));
+>>>>>>> hC
             } else {
                 let next = self.world.next_deadline().unwrap_or(end);
                 if next > end {

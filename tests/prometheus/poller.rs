@@ -30,8 +30,10 @@ fn pollers(secrets: &Arc<FakeSource>) -> (Pollers, mpsc::Receiver<PollDone>) {
 
 fn pollers_of(asker: Asker) -> (Pollers, mpsc::Receiver<PollDone>) {
     let (sender, answers) = mpsc::channel();
-    let begin = Arc::new(move |job, done| asker.begin(job, done));
-    (Pollers::new(begin, move |done| drop(sender.send(done))), answers)
+    let transport = Arc::clone(&asker.transport);
+    let begin = Box::new(move |job, done| asker.begin(job, done));
+    let sink = move |done: Vec<PollDone>| done.into_iter().for_each(|done| drop(sender.send(done)));
+    (Pollers::new(begin, Box::new(move |work| transport.soon(work)), sink), answers)
 }
 
 fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> PollJob {

@@ -32,7 +32,7 @@ impl World {
             Event::Hpa(seen) => self.hpa(seen, now),
             Event::Workload(gvkr, seen) => self.workload(&gvkr, seen),
             Event::Authentication(group, kind, seen) => self.authentication(group, kind, seen, now),
-            Event::Polled(done) => self.polled(&done, now),
+            Event::Polled(done) => done.iter().for_each(|done| self.polled(done, now)),
             Event::Written(done) => self.written(done, now),
             Event::TargetRead(read) => self.target_read(read),
             Event::AuthenticationRead(read) => self.authentication_read(read, now),

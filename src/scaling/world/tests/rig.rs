@@ -396,14 +396,18 @@ impl Rig {
                             Split::Each(each.collect())
                         });
                         let answer = self.answer(&job);
-                        self.step(Event::Polled(PollDone {
+                        self.step(Event::Polled(vec![PollDone {
                             id: job.id,
                             asked_after: Duration::ZERO,
                             latency: Duration::from_millis(u64::try_from(took).unwrap()),
                             answer,
+<<<<<<< HEAD
                             split,
                             rest: None,
                         }));
+=======
+                        }]));
+>>>>>>> hC
                     }
                     Item::Event(event) => {
                         if matches!(event, Event::Written(_)) {
