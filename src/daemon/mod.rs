@@ -60,17 +60,13 @@ const BATCH: usize = 256;
 const WRITES_MAX: usize = 32;
 /// Maximum age of the gauges in the daemon's own metrics: counting walks over all objects.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
-<<<<<<< HEAD
-/// The core is woken at least this often, to notice a step of the wall clock.
-=======
 /// What falls due within this time goes out together: at a hundred polls a second the core wakes 20 times for them, and
 /// so do those to whom it hands them over.
 const GATHER: Duration = Duration::from_millis(50);
-/// Samples wait so long for company on their way to the history, which waits for some itself, and no more than so many.
+/// Samples wait this long for others on their way to the history, and no more than so many wait.
 const GATHER_SAMPLES: Duration = Duration::from_millis(250);
 const SAMPLES_MAX: usize = 4096;
-/// The core is woken at least this often, to notice a step of the clock.
->>>>>>> hC
+/// The core is woken at least this often, to notice a step of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
 /// Time limit for writes in flight at shutdown, before the Lease is released.
 const DRAIN_WRITES: Duration = Duration::from_secs(1);
@@ -212,11 +208,7 @@ struct Daemon {
     counts: Arc<Mutex<Counts>>,
     counted_at: Option<Instant>,
     keda: Option<Arc<metrics::keda::Tally>>,
-<<<<<<< HEAD
-    /// Records of the events since the inbox was last empty: the history receives them as one batch.
-=======
-    /// The history gets them in one go.
->>>>>>> hC
+    /// Records for the history, which receives them as one batch.
     records: Vec<Record>,
     /// When they are handed over, if there are any.
     records_due: Option<Instant>,

@@ -28,7 +28,7 @@ impl Held {
         Self { since: Some(iso(at)), ..self }
     }
 
-    /// Appends what a metric asks for.
+    /// Appends what a metric asks for, to the text and the claims.
     fn asked(mut self, claim: Claim) -> Self {
         self.text = format!("{}: {claim}", self.text);
         self.claims.push(claim);

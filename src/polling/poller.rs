@@ -7,12 +7,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-<<<<<<< HEAD
-use crate::scaling::event::{Answer, PollDone, PollJob, Split};
-=======
 use super::Work;
-use crate::scaling::event::{Answer, PollDone, PollJob};
->>>>>>> hC
+use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 14] = [

@@ -73,22 +73,13 @@ impl<T> WatchEvent<T> {
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
 pub enum Event {
-<<<<<<< HEAD
     ScaledObject(super::model::ApiGroup, WatchEvent<Box<ScaledObject>>),
     Hpa(WatchEvent<Box<ObservedHpa>>),
     /// An object of a [watched kind](super::world::watched_workloads).
     Workload(Gvkr, WatchEvent<Workload>),
     Authentication(super::model::ApiGroup, super::model::AuthenticationKind, WatchEvent<Box<Authentication>>),
-    Polled(PollDone),
-=======
-    ScaledObject(super::model::ApiGroup, Seen<Box<ScaledObject>>),
-    Hpa(Seen<Box<ObservedHpa>>),
-    /// Deployments, StatefulSets and ReplicaSets; the first is the watched kind.
-    Workload(Gvkr, Seen<Workload>),
-    Authentication(super::model::ApiGroup, super::model::AuthenticationKind, Seen<Box<Authentication>>),
     /// Answers that came together.
     Polled(Vec<PollDone>),
->>>>>>> hC
     Written(WriteDone),
     TargetRead(TargetRead),
     AuthenticationRead(AuthenticationRead),

@@ -16,7 +16,7 @@ const OBJECTS_MAX: u32 = 500;
 /// Maximum and default number of points per trigger.
 const POINTS_MAX: usize = 2_000;
 const POINTS: usize = 600;
-/// Longest time range: what a clock that is far off may ask for is not worth a scan.
+/// Longest time range, in ms: a request of a client whose clock is far off is not worth a scan.
 const RANGE_MAX_MS: i64 = 10 * 366 * 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
 /// Only the end of a longer range is explained, because explaining reads every sample.

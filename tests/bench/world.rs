@@ -150,13 +150,9 @@ impl Bench {
                     asked_after: Duration::ZERO,
                     latency: Duration::from_millis(3),
                     answer: Answer::Value(value),
-<<<<<<< HEAD
                     split: None,
                     rest: None,
-                }));
-=======
                 }]));
->>>>>>> hC
             } else {
                 let next = self.world.next_deadline().unwrap_or(end);
                 if next > end {

@@ -1,4 +1,4 @@
-// Routes of the page: what the address behind # says is what is shown.
+// Routes of the page: the part of the address after # determines what is shown.
 
 import { el } from './dom.js';
 import { Overview } from './overview.js';
@@ -12,7 +12,7 @@ let view = null;
 let timer = 0;
 let asking = null;
 
-/** Asks the server; its errors carry a sentence for people. */
+/** Requests JSON from the server; errors carry a message for people. */
 async function ask(path, parameters) {
   asking?.abort();
   asking = new AbortController();
@@ -33,7 +33,7 @@ async function refresh() {
       status.className = '';
     } catch (error) {
       if (error.name === 'AbortError') return;
-      // What was loaded before stays: stale numbers with a warning are better than none.
+      // Earlier data stays on the page: outdated numbers with a warning are better than none.
       status.textContent = error instanceof TypeError ? 'hpalite cannot be reached' : error.message;
       status.className = 'bad';
     }
@@ -41,7 +41,7 @@ async function refresh() {
   if (shown === view && shown.every) timer = setTimeout(refresh, shown.every);
 }
 
-/** `#/`, `#/objects/NAMESPACE/NAME?range=6h`, `…?from=MS&to=MS`, `…&group=keda.k8s.io`. */
+/** Parses `#/`, `#/objects/NAMESPACE/NAME?range=6h`, `…?from=MS&to=MS`, `…&group=keda.k8s.io`. */
 function parse(hash) {
   const [path, query] = hash.replace(/^#\/?/, '').split('?');
   const parts = path.split('/').filter((part) => part !== '').map(decodeURIComponent);

@@ -1,4 +1,4 @@
-// Elements without markup: text always becomes a text node, so nothing of a user's is ever parsed.
+// Elements without markup: text always becomes a text node, so users' texts are never parsed.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -12,12 +12,12 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** An HTML element. */
+/** Creates an HTML element. */
 export function el(name, attributes, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/** An SVG element. */
+/** Creates an SVG element. */
 export function svg(name, attributes, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }

@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Formats numbers and times for people.
 
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
@@ -6,7 +6,7 @@ export const DAY = 24 * HOUR;
 
 const UNITS = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
 
-/** At most four digits and a unit. */
+/** At most four significant digits and a unit. */
 export function number(value) {
   if (value === null || value === undefined) return '–';
   const size = Math.abs(value);
@@ -15,14 +15,14 @@ export function number(value) {
   return String(Number((value / least).toPrecision(4))) + unit;
 }
 
-/** All digits, for where there is room. */
+/** All digits, where there is room for them. */
 export function exact(value) {
   return Math.abs(value) >= 1e15 ? value.toExponential() : value.toLocaleString('en', { maximumFractionDigits: 6 });
 }
 
 const two = (n) => String(n).padStart(2, '0');
 
-/** Local wall clock; `span` says how precise it need be. */
+/** Local wall clock time; `span` determines the precision. */
 export function clock(at, span = 0) {
   const date = new Date(at);
   const minutes = `${two(date.getHours())}:${two(date.getMinutes())}`;
@@ -45,7 +45,7 @@ export function iso(at) {
   return new Date(at).toISOString();
 }
 
-/** How long, in its two largest units. */
+/** A duration in its two largest units. */
 export function duration(ms) {
   const units = [[DAY, 'd'], [HOUR, 'h'], [MINUTE, 'm'], [1000, 's']];
   const first = units.findIndex(([length]) => ms >= length);
@@ -62,10 +62,10 @@ export function ago(at, now) {
 const TICKS = [1000, 2000, 5000, 10_000, 15_000, 30_000, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE,
   30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];
 
-/** Round times between two others, at most `count` of them, with their labels. */
+/** At most `count` round times between two others, with their labels. */
 export function timeTicks(from, to, count) {
   const step = TICKS.find((tick) => (to - from) / tick <= count) ?? 365 * DAY;
-  // Midnight is a local matter.
+  // Midnight depends on the time zone.
   const offset = new Date(from).getTimezoneOffset() * MINUTE;
   const ticks = [];
   for (let at = Math.ceil((from - offset) / step) * step + offset; at <= to; at += step) {
@@ -76,7 +76,7 @@ export function timeTicks(from, to, count) {
   return ticks;
 }
 
-/** Round numbers between two others, about `count` of them. */
+/** About `count` round numbers between two others. */
 export function valueTicks(low, high, count) {
   const raw = (high / count) - (low / count);
   const power = 10 ** Math.floor(Math.log10(raw));

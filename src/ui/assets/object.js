@@ -1,4 +1,4 @@
-// One ScaledObject: its plot, and in words what happened.
+// One ScaledObject: its plot, and its events as text.
 
 import { el } from './dom.js';
 import { TimePlot } from './plot.js';
@@ -7,7 +7,7 @@ import { DAY, HOUR, MINUTE, duration, exact, iso, moment, number } from './forma
 
 const RANGES = { '15m': 15 * MINUTE, '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY };
 const RANGE = '1h';
-/** Around a moment that a link leads to. */
+/** Time shown on either side of a linked moment. */
 const AROUND = 5 * MINUTE;
 
 export class ObjectView {
@@ -39,7 +39,7 @@ export class ObjectView {
     this.move(query);
   }
 
-  /** Takes over what the address says. */
+  /** Applies the parameters of the address. */
   move(query) {
     this.group = query.get('group') ?? undefined;
     const [from, to] = [Number(query.get('from')), Number(query.get('to'))];
@@ -65,7 +65,7 @@ export class ObjectView {
     ] : []));
   }
 
-  /** A young object fills a shorter plot; what somebody chose stays. */
+  /** Shortens the range for a young object, unless the user chose one. */
   fit() {
     if (this.isFitted) return false;
     this.isFitted = true;
@@ -101,19 +101,19 @@ export class ObjectView {
     this.head();
     this.tables();
     const why = explanation(await this.why(ask, `${path}/why`, time), this.history, (at) => this.place(at));
-    // Whoever reads the list is not thrown back to its top.
+    // Keeps the scroll position of the list.
     const scrolled = this.whyHost.querySelector('ol')?.scrollTop ?? 0;
     this.whyHost.replaceChildren(why);
     why.querySelector('ol')?.scrollTo(0, scrolled);
   }
 
-  /** A moment, as a link to its place in the plot. */
+  /** Renders a moment as a link to its place in the plot. */
   place(at) {
     const around = { from: at - AROUND, to: Math.min(at + AROUND, Math.max(this.history.now, at + 10_000)), at };
     return el('time', { datetime: iso(at), title: iso(at) }, el('a', { href: this.address(around) }, moment(at)));
   }
 
-  /** The explanation; where none can be given, why not: the plot stands without it. */
+  /** Fetches the explanation, or else the reason why there is none: the plot is shown without it. */
   async why(ask, path, time) {
     try {
       return await ask(path, { group: this.group, ...time });

@@ -54,7 +54,7 @@ export function badge(object, now) {
     object.since && now ? el('small', null, ` ${ago(object.since, now).replace(' ago', '')}`) : null);
 }
 
-/** A row of the table for each trigger, the cells of the object spanning all of them. */
+/** Renders a row for each trigger; the cells of the object span all of them. */
 function row(object, now) {
   const triggers = object.triggers.slice(0, TRIGGERS_MAX);
   const more = object.triggers.length - triggers.length;
@@ -74,7 +74,7 @@ function row(object, now) {
   });
 }
 
-/** What is wrong, by trigger where it is one: the condition only says that something is. */
+/** What is wrong, by trigger if possible, since the condition only says that something is. */
 function cause(object) {
   const failing = object.triggers.filter((trigger) => trigger.says !== null && trigger.outcome !== 'empty');
   return failing.length && object.state === 'error'
@@ -94,7 +94,7 @@ function triggerCells(trigger, now) {
   ];
 }
 
-/** The last hour of the first trigger against its threshold; blank where nothing is known. */
+/** The last hour of the first trigger and its threshold; blank where nothing is known. */
 function spark({ values }, threshold) {
   const known = values.filter((value) => value !== null);
   const high = Math.max(...known, known.some((value) => value * 20 > threshold) ? threshold : 0) || 1;
@@ -105,7 +105,7 @@ function spark({ values }, threshold) {
   let last = -9;
   values.forEach((value, i) => {
     if (value === null) return;
-    // Two cells apart is the rhythm of slow polls, not a gap.
+    // Slow polls may be two cells apart, which is not a gap.
     path += `${i - last > 2 ? 'M' : 'L'}${x(i).toFixed(1)} ${y(value).toFixed(1)}`;
     if (i - last > 2) path += 'h.01';
     last = i;

@@ -1,5 +1,5 @@
-// A plot over time as SVG: a panel for each trigger, one for replicas, a lane of events, one axis of time.
-// Drag to zoom, double click to go back, arrow keys to read values. Knows the history's JSON, nothing of the page.
+// A plot over time as SVG: a panel for each trigger, one for replicas, a lane of events, one time axis.
+// Drag to zoom, double click to go back, arrow keys to read values. Depends only on the history's JSON, not on the page.
 
 import { el, svg } from './dom.js';
 import { clock, day, duration, exact, iso, number, timeTicks, valueTicks } from './format.js';
@@ -14,10 +14,10 @@ const LANE = 26;
 const AXIS = 22;
 /** A drag shorter than this is a click. */
 const DRAG_PIXELS = 5;
-/** A zoom ends at this. */
+/** The shortest range to zoom to. */
 const SPAN_MIN_MS = 10_000;
 
-/** Answers without a number, as people say it. */
+/** Answers without a number, in plain words. */
 const WORDS = { empty: 'no series', nan: 'NaN', infinite: 'infinite', partial: 'a partial answer' };
 const STATES = { paused: 'paused', fallback: 'fallback' };
 const MARKS = { up: 'M0-5L5 4H-5Z', down: 'M0 5L5-4H-5Z', hold: 'M0-2.5A2.5 2.5 0 1 1-.01-2.5Z', failed: 'M-4-4L4 4M4-4L-4 4', definition: 'M0-5L5 0L0 5L-5 0Z', run: 'M-1.5-6H1.5V6H-1.5Z' };
@@ -56,7 +56,7 @@ export class TimePlot {
     return from + part * (to - from);
   }
 
-  /** The part of a period that can be seen: left edge and width. */
+  /** The visible part of a period: left edge and width. */
   span(from, until, widthMin = 1) {
     const left = this.x(Math.max(from, this.history.from));
     const right = this.x(Math.min(until ?? this.history.to, this.history.to));
@@ -89,7 +89,7 @@ export class TimePlot {
     this.svg.setAttribute('viewBox', `0 0 ${this.width} ${height}`);
     this.svg.setAttribute('height', height);
     this.svg.replaceChildren(grid, states, panels, this.drawEvents(), this.cross);
-    // After a zoom the pointer is somewhere else in time.
+    // After a zoom the pointer is at another time.
     this.point(this.at !== null && this.visible(this.at, this.at) ? this.at : null);
   }
 
@@ -103,7 +103,7 @@ export class TimePlot {
     grid.append(svg('path', { class: 'axis', d: `M${LEFT} ${this.bottom + LANE}H${this.width - RIGHT}` }));
   }
 
-  /** Paused, on fallback, hpalite not running: behind all panels. */
+  /** Draws paused, fallback and hpalite's downtime behind all panels. */
   drawStates(states) {
     const bands = this.history.periods.filter((period) => period.kind in STATES)
       .map((period) => ({ name: STATES[period.kind], from: period.from, until: period.until }));
@@ -117,7 +117,7 @@ export class TimePlot {
     }
   }
 
-  /** Between an orderly stop and the next start; of a crash only the start is known. */
+  /** hpalite's downtime between an orderly stop and the next start; after a crash only the start is known. */
   absences() {
     const runs = this.history.runs;
     return runs.slice(1).map((run, i) => ({ from: run.until, until: runs[i].from })).filter((absence) => absence.from !== null);
@@ -125,7 +125,7 @@ export class TimePlot {
 
   panel(top, height, title, low, high) {
     const half = high / 2 - low / 2;
-    // Halves, since the difference of the largest numbers is infinite.
+    // Halved before subtracting, since the difference of the largest numbers is infinite.
     const y = (value) => top + height - ((value / 2 - low / 2) / half) * height;
     const group = svg('g', null, title);
     for (const tick of valueTicks(low, high, Math.max(2, Math.round(height / 40)))) {
@@ -142,7 +142,7 @@ export class TimePlot {
     const most = Math.max(-Infinity, ...points.map((point) => (point.length > 2 ? point[2] : point[1])));
     const thresholds = trigger.thresholds.map((threshold) => threshold.threshold);
     const highest = Math.max(0, ...thresholds);
-    // A threshold far above all values would press them flat.
+    // A threshold far above all values would flatten them.
     const near = !(most > 0) || highest <= most * 10;
     const perReplica = trigger.target !== 'Value';
     const capacity = perReplica ? this.capacity(trigger) : [];
@@ -156,7 +156,7 @@ export class TimePlot {
     const title = svg('text', { x: LEFT, y: top - 8 }, svg('tspan', { class: 'name' }, trigger.name ?? trigger.metric));
     const notes = [trigger.name ? trigger.metric : null, trigger.kind, threshold ? `threshold ${number(threshold.threshold)}${perReplica ? ' per replica' : ''}${near ? '' : ', above the plot'}` : null,
       threshold?.activation ? `active above ${number(threshold.activation)}` : null, showCapacity ? 'thin line: threshold × replicas' : null];
-    // At most six pixels a letter and a half; the hint about keys is in the same row as the first title.
+    // At most 6.5 pixels per character; the hint about keys shares the row of the first title.
     let room = (this.width - LEFT - RIGHT - (this.width > 1000 && top === TITLE ? 320 : 0)) / 6.5 - title.textContent.length * 1.2;
     for (const note of notes.filter((text) => text !== null)) {
       room -= note.length + 2;
@@ -194,7 +194,7 @@ export class TimePlot {
     return group;
   }
 
-  /** A line through the last values, over a band of what lay between; one point alone is a dot. */
+  /** A line through the last values over a band of minima and maxima; a single point is a dot. */
   stretch(points, y) {
     const place = (point, value) => `${this.x(point[0]).toFixed(1)} ${y(value).toFixed(1)}`;
     if (points.length === 1 && points[0].length === 2) {
@@ -210,14 +210,14 @@ export class TimePlot {
     return parts;
   }
 
-  /** Stretches of known replicas: from, until, count, clipped to what is seen. */
+  /** Spans of known replicas as [from, until, count], clipped to the visible range. */
   replicaSpans() {
     const { replicas, from, to } = this.history;
     return replicas.map((step, i) => [Math.max(step[0], from), Math.min(replicas[i + 1]?.[0] ?? to, to), step.at(-1), step])
       .filter(([start, end, count]) => count !== null && end >= start);
   }
 
-  /** What the running replicas stand for: the line that a value crosses when the HPA acts. */
+  /** The value that the current replicas stand for: the HPA acts when the metric crosses this line. */
   capacity(trigger) {
     const spans = [];
     for (const [from, until, count] of this.replicaSpans()) {
@@ -251,7 +251,7 @@ export class TimePlot {
     return group;
   }
 
-  /** Everything with a moment, in words: what the lane marks and the readout tells. */
+  /** All events as text, for the marks of the lane and the readout. */
   events() {
     const { history } = this;
     const events = [];
@@ -284,7 +284,7 @@ export class TimePlot {
     return group;
   }
 
-  /** Moves the crosshair to a time and tells what was then; null hides it. */
+  /** Moves the crosshair to a time and shows the values there; null hides it. */
   point(wanted) {
     const { from, to } = this.history ?? {};
     const at = wanted === null ? null : Math.min(to, Math.max(from, wanted));
@@ -403,7 +403,7 @@ function nearest(points, at) {
   return before && Math.abs(before[0] - at) <= Math.abs((after?.[0] ?? Infinity) - at) ? before : after;
 }
 
-/** The time between points around one. */
+/** The interval between the points around one. */
 function rhythm(points, point) {
   const i = points.indexOf(point);
   const neighbours = [points[i - 1], points[i + 1]].filter((other) => other !== undefined);

@@ -1,9 +1,9 @@
-// What moved an object's replicas and what holds them, as `hpalite why` says it.
+// Why an object's replicas changed and what holds them, as in `hpalite why`.
 
 import { el } from './dom.js';
 import { duration, exact, moment } from './format.js';
 
-/** A panel of the answer of `/why`, beside the history that is plotted. */
+/** Renders the answer of `/why` as a panel beside the plotted history. */
 export function explanation(why, history, place) {
   if (why.error) {
     return el('section', { class: 'explanation' }, el('div', { class: 'title' }, el('h2', null, 'Why')), el('p', { class: 'bad' }, why.error));

@@ -401,13 +401,9 @@ impl Rig {
                             asked_after: Duration::ZERO,
                             latency: Duration::from_millis(u64::try_from(took).unwrap()),
                             answer,
-<<<<<<< HEAD
                             split,
                             rest: None,
-                        }));
-=======
                         }]));
->>>>>>> hC
                     }
                     Item::Event(event) => {
                         if matches!(event, Event::Written(_)) {

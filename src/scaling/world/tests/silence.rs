@@ -189,7 +189,6 @@ fn a_step_of_the_clock_moves_an_answer_once() {
         let (asked_at, job) = rig.polls.last().cloned().unwrap();
         rig.run(500);
         let answer = Answer::Value(7.0);
-<<<<<<< HEAD
         let done = PollDone {
             id: job.id,
             asked_after: Duration::ZERO,
@@ -198,11 +197,7 @@ fn a_step_of_the_clock_moves_an_answer_once() {
             split: None,
             rest: None,
         };
-        rig.step(Event::Polled(done));
-=======
-        let done = PollDone { id: job.id, asked_after: Duration::ZERO, latency: Duration::from_millis(500), answer };
         rig.step(Event::Polled(vec![done]));
->>>>>>> hC
         rig.step_clock(step);
         rig.run(1);
         rig.annotate(&key("shop"), |object| object.force_activation = true);
