@@ -22,8 +22,13 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
 
 /// Encodes as `application/x-www-form-urlencoded`, like Go's `QueryEscape`.
 pub(crate) fn escape(text: &str) -> String {
-    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
-    utf8_percent_encode(text, ESCAPED).to_string().replace(' ', "+")
+    escape_segment(text).replace("%20", "+")
+}
+
+/// Percent-encodes everything but the unreserved characters of RFC 3986, so that the text is one segment of a path.
+pub(crate) fn escape_segment(text: &str) -> String {
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// What is no percent-encoding stays as it is.

@@ -15,7 +15,7 @@
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
 //! [`polling`] asks metric servers, [`prometheus`] and [`metrics_api`] know what to ask and how to read the answer,
-//! both through [`outbound`], [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and
+//! both through [`outbound`], [`tls`] says whom a connection believes, [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and
 //! [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and others. Which module may
 //! import which, and why, is a table in `tests/tidy/imports.rs`.
 //!

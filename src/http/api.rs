@@ -28,8 +28,8 @@ pub struct Api {
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
 }
 
-/// Whether metrics can be answered. Never depends on Prometheus: its outage is an error of single metrics, while a pod
-/// that is not ready takes the whole API away.
+/// Whether metrics can be answered. The state of Prometheus is no part of it: its outage is an error of single metrics,
+/// while a pod that is not ready takes the whole API away.
 #[derive(Debug, Default)]
 pub struct Readiness {
     pub synced: AtomicBool,

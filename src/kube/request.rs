@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
+use std::fmt;
+
+use crate::encode::escape_segment;
 
 /// A resource type and its location in the API. Known types can be constants; discovered ones own their text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -370,9 +372,9 @@ impl Query {
     fn push(&mut self, name: &str, value: &str) {
         self.path.push(if self.started { '&' } else { '?' });
         self.started = true;
-        push_encoded(&mut self.path, name);
+        self.path.push_str(&escape_segment(name));
         self.path.push('=');
-        push_encoded(&mut self.path, value);
+        self.path.push_str(&escape_segment(value));
     }
 
     fn push_some(&mut self, name: &str, value: Option<&str>) {
@@ -393,20 +395,8 @@ fn push_segment(path: &mut String, what: &'static str, value: &str) -> Result<()
         return Err(RequestError::Segment { what, value: value.to_owned() });
     }
     path.push('/');
-    push_encoded(path, value);
+    path.push_str(&escape_segment(value));
     Ok(())
-}
-
-/// Percent-encodes everything except the unreserved characters of RFC 3986.
-fn push_encoded(out: &mut String, value: &str) {
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
 }
 
 impl fmt::Display for RequestError {

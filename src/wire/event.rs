@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::time::format_micros;
+use crate::encode::cut;
 use crate::scaling::event::KubeEvent;
 
 /// Limits of the API server's validation, in bytes.
@@ -48,11 +49,6 @@ pub fn to_value(event: &KubeEvent, at_unix_micros: i64, instance: &str) -> Value
             "resourceVersion": regarding.resource_version,
         },
     })
-}
-
-/// Cuts a text to at most `bytes_max` bytes, at a character boundary.
-fn cut(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ fn a_chain_of_look_alikes_is_not_walked() {
     let cluster = format!("server: 'https://localhost:{}', certificate-authority: ca", serve(bomb.server()));
     let started = Instant::now();
     let error = ask(folder.path(), &cluster, "").unwrap_err();
-    assert!(error.to_string().contains("more than 6 certificates"), "{error}");
+    assert!(error.to_string().contains("more than 7 certificates"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 
     let chain = LookAlikes::proper(4);
