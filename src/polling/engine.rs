@@ -190,8 +190,6 @@ struct Task {
     /// Addresses to try, after the one that is being tried.
     addresses: VecDeque<SocketAddr>,
     tried: Vec<SocketAddr>,
-    /// Part of the time that the next address gets, in halves.
-    halves: u32,
     /// Looked up again since no address answered.
     looked_again: bool,
     failure: Option<Error>,
@@ -383,7 +381,6 @@ impl Engine {
             name: None,
             addresses: VecDeque::new(),
             tried: Vec::new(),
-            halves: 0,
             looked_again: false,
             failure: None,
             wire: None,
@@ -542,7 +539,6 @@ impl Engine {
             task.bytes = bytes;
         }
         task.addresses = addresses.into();
-        task.halves = 0;
         self.connect(task)
     }
 

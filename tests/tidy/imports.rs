@@ -61,7 +61,11 @@ const LAYERS: &[Layer] = &[
     layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
     layer("history", "scaling store wire", "plots rows of the history alone"),
     layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
-    layer("migration", "clock kube rights scaling unserved wire", "a command beside the daemon, which needs the API server alone"),
+    layer(
+        "migration",
+        "clock kube rights scaling unserved wire",
+        "a command beside the daemon, which needs the API server alone",
+    ),
     layer("config", "kube outbound scaling store", "what a daemon was told to do, whoever read it"),
     layer(
         "sources",
