@@ -192,8 +192,6 @@ struct Task {
     /// Addresses to try, after the one that is being tried.
     addresses: VecDeque<SocketAddr>,
     tried: Vec<SocketAddr>,
-    /// Part of the time that the next address gets, in halves.
-    halves: u32,
     /// Looked up again since no address answered.
     looked_again: bool,
     failure: Option<Error>,
@@ -385,7 +383,6 @@ impl Engine {
             name: None,
             addresses: VecDeque::new(),
             tried: Vec::new(),
-            halves: 0,
             looked_again: false,
             failure: None,
             wire: None,
@@ -544,7 +541,6 @@ impl Engine {
             task.bytes = bytes;
         }
         task.addresses = addresses.into();
-        task.halves = 0;
         self.connect(task)
     }
 

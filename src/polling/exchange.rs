@@ -32,7 +32,7 @@ pub(super) const HEAD_MAX: usize = 8 << 10;
 pub(super) const BUFFER: usize = 16 << 10;
 
 /// Bytes read of a redirect's body, which nobody wants; servers write a line or two.
-const REDIRECT_BODY_MAX: usize = 4 << 10;
+pub(super) const REDIRECT_BODY_MAX: usize = 4 << 10;
 
 /// For how long a server is left alone that answers 429 and does not say how long.
 const REST: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 //! Owns one client of the library for each TLS identity and proxy.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use ureq::{Agent, Error, Proxy};
 
 use super::connector::TlsConnector;
 use super::engine::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, was_cut};
-use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX, rest};
+use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, rest};
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, TlsMaterial, head};
 use crate::outbound::connect::{Direct, Guard};
@@ -53,11 +53,12 @@ impl Proxied {
         let rest = rest(status, response.headers());
         let mut body = response.into_body().into_reader();
         if is_redirect(status) && location.is_some() {
+            // Read to its end, so that the connection can be used again; what is longer costs a new one.
+            let _ = io::copy(&mut body.take(REDIRECT_BODY_MAX as u64), &mut io::sink());
             return Ok(Answer { status, location, rest, body: Vec::new(), reusable: false });
         }
-        let limit = u64::try_from(BODY_MAX).unwrap_or(u64::MAX).saturating_add(1);
         let mut bytes = Vec::new();
-        body.by_ref().take(limit).read_to_end(&mut bytes).map_err(Error::Io)?;
+        body.by_ref().take(BODY_MAX as u64 + 1).read_to_end(&mut bytes).map_err(Error::Io)?;
         Ok(Answer { status, location, rest, body: bytes, reusable: false })
     }
 
