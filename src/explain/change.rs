@@ -10,13 +10,13 @@ use crate::scaling::recommend::Limit;
 use crate::store::read::ReplicaRow;
 use crate::store::read::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 
-/// A decision belongs to a change so long after it.
+/// A change carries out a decision that is at most this old.
 const CARRY_OUT_MS: i64 = 300_000;
 
-/// A change that is seen so soon after a start may have happened before it.
+/// A change that is seen this soon after a start may have happened before it.
 const START_MS: i64 = 30_000;
 
-/// The HPA may have read the sample before the newest, when that came while it was about to write.
+/// If the newest sample came this shortly before the change, the HPA may have read the one before.
 const READ_AHEAD_MS: i64 = 5_000;
 
 pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
@@ -84,7 +84,7 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     }
 }
 
-/// A start of hpalite between the change before and this one, shortly before this one.
+/// The start of hpalite shortly before this change, if there was one since the previous change.
 fn start_before(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
     let before = facts.evidence.changes.iter().rev().find(|other| other.at < row.at)?;
     let started = facts.evidence.runs.iter().map(|run| run.started_at);
@@ -122,7 +122,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     if driving.is_none() {
         claims.extend(own_resources.map(Claim::Resources));
     }
-    // What reads as nothing is what let the count go.
+    // Metrics without a number caused the scale-in.
     let others = metrics.iter().filter(|one| driving.is_none_or(|driving| driving.metric != one.metric));
     for metric in others.filter(|_| row.to < from) {
         if let Reading::Absent { since, answer, .. } = &metric.reading {
@@ -147,7 +147,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     Cause { claims, limits, driven_by: driving.map(|metric| metric.metric.clone()) }
 }
 
-/// The driving metric asks for what came, within the bounds.
+/// Whether the change is what the driving metric asks for, within the bounds.
 fn explains(metrics: &[Metric], definition: &Definition, row: &ReplicaRow, from: u32) -> bool {
     let min = definition.min().max(1);
     let asked = driver(metrics).and_then(|metric| metric.exact);
@@ -155,16 +155,16 @@ fn explains(metrics: &[Metric], definition: &Definition, row: &ReplicaRow, from:
     wanted.is_some_and(|wanted| if row.to > from { wanted >= row.to } else { wanted <= row.to })
 }
 
-/// The moment before the newest sample, if that came just before.
+/// The moment before the newest sample, if that sample came shortly before.
 fn sample_before(facts: &Facts<'_>, at: i64) -> Option<i64> {
     let newest = facts.series_at(at).filter_map(|series| Some(facts.samples_until(series.id, at).next()?.0)).max()?;
     (at - newest <= READ_AHEAD_MS).then_some(newest - 1)
 }
 
-/// What the samples say of a scale-in that no condition of the HPA explains.
+/// What the samples show about a scale-in that no condition of the HPA explains.
 fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> Claim {
     let (to, at) = (row.to, row.at);
-    // More than what the metric asks for now: it is what was asked for within the window.
+    // The new count is above what the metric asks for now, so it is what was asked for within the window.
     if asked_now.is_some_and(|asked| asked < to)
         && let (Some(asked), _) = facts.last_asked_for(at, to)
         && asked.replicas == to
@@ -182,7 +182,7 @@ fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> C
 fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) -> Vec<Claim> {
     let Some(decision) = decision else { return Vec::new() };
     let triggers = decision.triggers.as_array().map_or(&[][..], Vec::as_slice);
-    // The metrics without a number follow, with since when.
+    // Metrics without a number become claims of their own, with the time since when.
     let mut detail = decision.detail.clone();
     for trigger in triggers {
         if let (Some(metric), Some(answer)) = (trigger["metric"].as_str(), trigger["absence"].as_str()) {
@@ -190,7 +190,7 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
         }
     }
     let mut claims = vec![Claim::Decided { at: decision.at, detail, pause: decision.pause.clone() }];
-    // At a pause's count nobody asked the metrics.
+    // A decision to pause does not depend on metrics.
     if decision.pause.as_deref().is_some_and(is_full) {
         return claims;
     }
@@ -206,7 +206,7 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
         }
     }
     if let Some(until) = decision.cooldown_until.filter(|until| *until <= row.at) {
-        // Of an object that was never active it is the other period.
+        // An object that was never active has the initial cooldown period instead.
         let periods = facts.definition(decision.at).map(|one| (one.cooldown_period, one.initial_cooldown_period));
         let seconds = periods.filter(|(_, initial)| initial.is_zero()).map(|(period, _)| period.as_secs());
         claims.push(Claim::CooldownOver { decision_at: decision.at, until, seconds, at: row.at });
@@ -214,12 +214,12 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
     claims
 }
 
-/// The annotations make a full pause.
+/// Whether the annotations stop scaling in both directions.
 pub(super) fn is_full(pause: &str) -> bool {
     pause.split(',').any(|name| name == "paused" || name.starts_with("paused-replicas"))
 }
 
-/// What the HPA said when it had made this change.
+/// The status of the HPA after it had made this change.
 fn after_change<'a>(facts: &'a Facts<'_>, row: &ReplicaRow) -> Option<&'a HpaRow> {
     let rows = &facts.evidence.hpa;
     let first = rows.partition_point(|seen| seen.at < row.at - CHANGE_SETTLES_MS);
@@ -235,7 +235,7 @@ fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<
     recent.find(|decision| decision.to == row.to && decision.from == from)
 }
 
-/// What limited a change of the HPA, as its own condition of that time says.
+/// What limited a change of the HPA, according to its own condition at that time.
 fn limit(said: &HpaRow, definition: &Definition, row: &ReplicaRow, from: u32) -> Option<(Limit, u32, Claim)> {
     let (status, reason, _) = condition(said, "ScalingLimited").filter(|(status, ..)| status == "True")?;
     let min = definition.min().max(1);

@@ -39,7 +39,7 @@ pub enum Claim {
         since: i64,
         answer: String,
     },
-    /// So long after the sample.
+    /// How long after the sample the change came.
     After {
         metric: String,
         sample_at: i64,
@@ -53,7 +53,7 @@ pub enum Claim {
         kind: &'static str,
         status: String,
         reason: String,
-        /// What that means, in our words; else the HPA's message.
+        /// What the condition means, or the message of the HPA.
         words: String,
     },
     /// No sample after `sample_at` and until `at` asked for more than `to`; the one then asked for `asked`.
@@ -83,7 +83,7 @@ pub enum Claim {
         detail: String,
         pause: Option<String>,
     },
-    /// What a decision took a metric for.
+    /// The value that a decision took a metric to have.
     Compared {
         decision_at: i64,
         metric: String,
@@ -93,7 +93,7 @@ pub enum Claim {
     CooldownOver {
         decision_at: i64,
         until: i64,
-        /// The period, where the definition says it.
+        /// The period, if the definition is known.
         seconds: Option<u64>,
         at: i64,
     },
@@ -104,7 +104,7 @@ pub enum Claim {
         annotations: String,
         at: i64,
     },
-    /// The object's condition Paused is true, and no decision says by what.
+    /// The condition Paused of the object is true, and no decision names the annotation.
     PausedCondition {
         since: i64,
         message: String,
@@ -131,7 +131,7 @@ pub enum Claim {
     InError {
         metric: String,
         since: i64,
-        /// Of polls until `at`, where they can be counted.
+        /// The polls until `at`, if they can be counted.
         polls: Option<u64>,
         outcome: String,
         message: String,
@@ -146,7 +146,7 @@ pub enum Claim {
     },
     NoSample {
         metric: String,
-        /// Since this time it is measured, and nothing was ever recorded; else nothing since then.
+        /// Unless `ever`, the metric is measured since this time and never had a sample; else it had none since then.
         since: i64,
         ever: bool,
         at: i64,
@@ -158,13 +158,13 @@ pub enum Claim {
     },
     AtMax(u32),
     AtMin(u32),
-    /// `None`: the controller's own, which is a flag of it.
+    /// `is_own`: set in the behavior of the object; else the default of the controller.
     Tolerance {
         percent: f64,
         is_own: bool,
     },
     Window(Window),
-    /// Seconds until the window is over, going by what is known of it.
+    /// Seconds until the end of the window, as far as it is known.
     Left(i64),
     /// The HPA said ScaleDownStabilized then.
     SaidStabilized {
@@ -172,7 +172,7 @@ pub enum Claim {
     },
 }
 
-/// The downscale stabilization window, and whence it is known.
+/// The downscale stabilization window, and how it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Window {
     /// `behavior.scaleDown.stabilizationWindowSeconds`.
@@ -210,7 +210,7 @@ impl fmt::Display for Claim {
             }
             Self::Said { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
             Self::Absent { metric, at, since, answer } => {
-                // `no series, which reads as 0 (ignoreNullValues)`: the time belongs to the first half.
+                // The time belongs to the first half of `no series, which reads as 0 (ignoreNullValues)`.
                 let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
                 write!(f, "{metric}: {what} since {}, {reads}", time_text::short(*since, *at))
             }

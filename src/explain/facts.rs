@@ -1,4 +1,4 @@
-//! What the evidence says of one moment.
+//! What the evidence shows about one moment.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
-    /// Of the rows with the same index; `None` for an invalid one. Read once: many moments ask for them.
+    /// Definitions of the rows with the same index; `None` for an invalid one. They are parsed once, since explaining
+    /// many moments needs them.
     definitions: Vec<Option<Arc<Definition>>>,
 }
 
@@ -58,7 +59,7 @@ impl<'e> Facts<'e> {
         self.evidence.series.iter().filter(move |one| one.from <= at && one.until.is_none_or(|end| end > at))
     }
 
-    /// Since when everything was read that is known of this moment.
+    /// All rows since this time were read, of those that are known about a moment.
     pub(super) fn read_since(&self, at: i64) -> i64 {
         let spans = &self.evidence.spans;
         spans.iter().rfind(|span| span.from <= at).map_or(i64::MIN, |span| span.from)
@@ -126,7 +127,7 @@ impl<'e> Facts<'e> {
         let message = error.map_or(String::new(), |error| error.message.clone());
         let outcome = match value {
             SampleValue::Outcome(outcome) => outcome.to_string(),
-            // What a formula makes of a fallback is a number, too.
+            // The result of a formula over a fallback is a number, too.
             SampleValue::Number(_) if falls_back => String::new(),
             SampleValue::Number(_) => return Reading::Number,
         };
@@ -149,10 +150,11 @@ impl<'e> Facts<'e> {
         let policy = trigger.map(|trigger| trigger.on_missing.clone());
         let absence = policy.and_then(|policy| absence(&outcome, policy));
         let Some((answer, is_zero)) = absence else {
-            // Of a kind that is no error, and that no policy of ours explains.
+            // The outcome is neither an error nor explained by the policy of the trigger.
             return Reading::Failed { since: *sample_at, outcome, message };
         };
-        // The decision that noticed it knows since when; else the samples do, as far back as they were read.
+        // The decision has the time of the first answer without a number; else the samples show it, as far back as they
+        // were read.
         let noticed = decided.filter(|one| one["absence"] == answer.as_str());
         let noticed = noticed.and_then(|one| one["absent_since_unix_ms"].as_i64());
         let run = self.samples_until(series.id, at).take_while(|(_, other)| other == value);
@@ -167,19 +169,20 @@ impl<'e> Facts<'e> {
         Reading::Absent { value: if is_zero { Some(0.0) } else { held() }, since, answer }
     }
 
-    /// What the newest decision took a metric for.
+    /// What the newest decision recorded for a metric.
     fn decided(&self, metric: &str, at: i64) -> Option<&'e Value> {
         self.decision(at)?.triggers.as_array()?.iter().find(|row| row["metric"] == metric)
     }
 
-    /// Some round of samples came between two others: there, less was asked for.
+    /// Whether a poll cycle came between two others, in which less was asked for.
     pub(super) fn samples_between(&self, from: i64, to: i64) -> bool {
         let lists = self.evidence.samples.values();
-        // All triggers of a round are asked within a second.
+        // All triggers of a poll cycle are polled within a second.
         lists.flatten().any(|(at, _)| *at > from + 1_000 && *at < to - 1_000)
     }
 
-    /// How many polls of an error period came until a moment; its row knows of all, counts and times are late there.
+    /// How many polls of an error period came until a moment. The row of the period counts all of them, with some
+    /// delay.
     pub(super) fn polls_until(&self, series: i64, error: &ErrorRow, at: i64) -> Option<u64> {
         if error.from >= self.read_since(at) {
             let count = self.samples_until(series, at).take_while(|(time, _)| *time >= error.from).count();
@@ -188,8 +191,8 @@ impl<'e> Facts<'e> {
         (error.last_at <= at).then(|| u64::try_from(error.polls).unwrap_or(0))
     }
 
-    /// The newest sample before a moment that asked for at least so many, with what it asked for; and since when
-    /// everything is known. The HPA weighs what was asked for while so many ran as ran then.
+    /// The newest sample before a moment that asked for at least so many replicas, and since when all samples are
+    /// known. Each sample is weighed with the replicas that ran at its time, as the HPA does.
     pub(super) fn last_asked_for(&self, at: i64, least: u32) -> (Option<Asked>, i64) {
         let since = self.read_since(at);
         let mut found: Option<Asked> = None;
@@ -202,9 +205,9 @@ impl<'e> Facts<'e> {
                 let replicas = self.replicas_at(*time).unwrap_or(0);
                 let value = match value {
                     SampleValue::Number(value) => Some(*value),
-                    // Of a fallback the decision knows the value.
+                    // The decision has the value of a fallback.
                     SampleValue::Outcome(outcome) => {
-                        // What reads as nothing is no error, hence no fallback's.
+                        // A missing value that counts as a number is no error, so no fallback stands in for it.
                         let policy = trigger_of(definition, series).map(|trigger| trigger.on_missing.clone());
                         if policy.and_then(|policy| absence(outcome, policy)).is_some() {
                             continue;
@@ -214,7 +217,7 @@ impl<'e> Facts<'e> {
                     }
                 };
                 let proposal = value.and_then(|value| asks(definition, series, value, replicas));
-                // Tolerance is a flag of the controller: what it may have asked for counts.
+                // The tolerance is a flag of the controller and unknown, so the larger count is taken.
                 let most = proposal.map(|proposal| proposal.replicas.max(proposal.exact));
                 if let Some(replicas) = most.filter(|most| *most >= least) {
                     found = Some(Asked { metric: series.metric_name.clone(), at: *time, replicas });
@@ -234,7 +237,7 @@ pub(super) struct Asked {
     pub(super) replicas: u32,
 }
 
-/// What an answer without a number counts as, in words, and whether that is 0; `None` where that is an error.
+/// What an answer without a number counts as, in words, and whether that is 0; `None` if it is an error.
 fn absence(outcome: &str, policy: OnMissing) -> Option<(String, bool)> {
     let missing = match outcome {
         "empty" => Missing::Empty,
@@ -256,14 +259,14 @@ fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d 
     definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name)
 }
 
-/// As the daemon reads it.
+/// Parses a definition as the daemon does.
 fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
     let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
     let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
     crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
 }
 
-/// Type of a series' metric, where the HPA knows it: beside a formula it knows the result alone.
+/// The type of a series' metric, if the HPA sees it. If there is a formula, the HPA sees its result alone.
 fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricType> {
     match &definition.modifiers {
         Some(modifiers) => (series.metric_name == composite::NAME).then_some(modifiers.metric_type),
@@ -271,7 +274,7 @@ fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricT
     }
 }
 
-/// What the HPA makes of a value of the series while `replicas` run; `None` when it never sees it.
+/// What the HPA makes of a value of the series while `replicas` run; `None` if the HPA does not see the series.
 pub(super) fn asks(definition: &Definition, series: &SeriesRow, value: f64, replicas: u32) -> Option<Proposal> {
     let behavior = definition.behavior.as_ref();
     let metric_type = metric_type_of(definition, series)?;
@@ -326,7 +329,7 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
     format!("{name} {value} / {} {how} → {exact}", metric.target)
 }
 
-/// `cpu 85 % / 60 %, memory`: what the HPA reads without us, with what it read where it says so.
+/// `cpu 85 % / 60 %, memory`: the resources that the HPA reads itself, with the values that its status has.
 pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Option<String> {
     if definition.resource_triggers.is_empty() {
         return None;
@@ -360,7 +363,7 @@ pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Optio
     Some(resources.join(", "))
 }
 
-/// A quantity in thousandths, as people write it: memory in binary units where those are whole.
+/// A quantity in thousandths as text: memory in binary units if they are whole.
 fn amount(milli: i128) -> String {
     let units = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
     let whole = units.iter().find(|(_, unit)| milli != 0 && milli % (unit * 1000) == 0);

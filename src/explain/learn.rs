@@ -6,10 +6,10 @@ use crate::scaling::model::Definition;
 use crate::scaling::recommend::{self, SCALE_DOWN_WINDOW_SECONDS, TOLERANCE};
 use crate::store::read::ReplicaRow;
 
-/// The HPA controller acts once in this time, and reads what was sampled once in a polling interval.
+/// The HPA controller acts once in this time, on samples that are up to a polling interval old.
 const SLACK_MS: i64 = 20_000;
 
-/// The HPA controller looks at least once in this time, unless its flag says otherwise: every 15 s by default.
+/// The HPA controller reads metrics at least once in this time, unless its flag says otherwise: the default is 15 s.
 const LOOKS_MS: i64 = 16_000;
 
 fn by_hpa<'e>(facts: &Facts<'e>, at: i64) -> impl Iterator<Item = (&'e ReplicaRow, u32)> {
@@ -26,7 +26,7 @@ pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Win
         return Window::Own(i64::from(seconds));
     }
     let default_ms = i64::from(SCALE_DOWN_WINDOW_SECONDS) * 1000;
-    // Since when the count has been asked for no longer, and still stands.
+    // How long the count has remained since it was last asked for.
     let asked = facts.replicas_at(at).and_then(|replicas| facts.last_asked_for(at, replicas).0);
     let stood = asked.map_or(0, |asked| at - asked.at);
     let scale_ins = by_hpa(facts, at).filter(|(row, from)| row.to < *from);
@@ -35,18 +35,18 @@ pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Win
         if is_own.is_some_and(|rules| rules.stabilization_window_seconds.is_some()) {
             continue;
         }
-        // At the very moment of the change the HPA had not read a sample that came with it.
+        // The HPA had not read a sample that came at the very moment of the change.
         let (Some(asked), _) = facts.last_asked_for(row.at, row.to.saturating_add(1)) else { continue };
         let gap = row.at - asked.at;
         if gap >= default_ms {
             continue;
         }
         if stood > gap + SLACK_MS {
-            // It has stood longer since: the controller was started anew, or another flag is in force.
+            // The count has remained longer than that since: the controller was restarted, or its flag was changed.
             return if stood > default_ms + SLACK_MS { Window::Unknown } else { Window::Default };
         }
         if !was_stabilized(facts, asked.at, row.at) || !was_lasting(facts, &asked, row.to) {
-            // Sooner than the default allows; but whether the window was what it waited for, nobody says.
+            // The scale-in came sooner than the default allows, but nothing shows that it had waited for the window.
             return Window::Unknown;
         }
         return Window::Learnt { seconds: (gap + 999) / 1000, at: row.at, sample_at: asked.at, now: at };
@@ -54,14 +54,15 @@ pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Win
     if stood > default_ms + SLACK_MS { Window::Unknown } else { Window::Default }
 }
 
-/// The HPA said in between that it is the window that holds it.
+/// Whether a condition of the HPA named the window in the meantime.
 fn was_stabilized(facts: &Facts<'_>, since: i64, at: i64) -> bool {
     let rows = facts.evidence.hpa.iter().filter(|row| row.at > since && row.at <= at);
     let reasons = rows.filter_map(|row| condition(row, "AbleToScale"));
     reasons.into_iter().any(|(_, reason, _)| reason == "ScaleDownStabilized")
 }
 
-/// More was asked for over so long a time that the HPA must have read it, unlike one sample between two looks of it.
+/// Whether more was asked for over so long a time that the HPA must have read it, unlike a single sample between two of
+/// its reads.
 fn was_lasting(facts: &Facts<'_>, asked: &Asked, to: u32) -> bool {
     let mut at = asked.at;
     while let (Some(before), _) = facts.last_asked_for(at - 1, to.saturating_add(1)) {
@@ -76,7 +77,7 @@ fn was_lasting(facts: &Facts<'_>, asked: &Asked, to: u32) -> bool {
     false
 }
 
-/// The tolerance that keeps the count in one direction; `None` where rows show that it is not the default.
+/// The tolerance that keeps the count in one direction; `None` if the rows show that it is not the default.
 pub(super) fn tolerance(facts: &Facts<'_>, definition: &Definition, up: bool, at: i64) -> Option<Claim> {
     let behavior = definition.behavior.as_ref();
     let rules = behavior.and_then(|behavior| if up { &behavior.scale_up } else { &behavior.scale_down }.as_ref());

@@ -24,7 +24,7 @@ use crate::store::{self, Reader};
 use claim::Claim;
 use facts::Facts;
 
-/// Rows are read from so long before a moment: the longest stabilization window and policy period fit.
+/// Rows are read from this long before a moment, so that the longest stabilization window and policy period fit.
 const AROUND_MS: i64 = 3_600_000;
 
 /// What was asked.
@@ -48,7 +48,7 @@ pub struct Report {
     /// What holds the count where it is at `at`, the strongest first; empty when it is what the metrics ask for.
     pub held_by: Vec<Held>,
     pub metrics: Vec<Metric>,
-    /// Where nothing holds the count: that, and why; else empty.
+    /// If nothing holds the count, a sentence that says so and why; else empty.
     pub rest: String,
     #[serde(skip)]
     now: i64,
@@ -82,7 +82,7 @@ pub struct Change {
     /// `observed` from the field manager, or `inferred` from what was done or wanted at that time.
     pub source: String,
     pub manager: Option<String>,
-    /// Reason of hpalite's decision, when it was hpalite.
+    /// The reason of the decision, if hpalite made the change.
     pub reason: Option<String>,
     pub metrics: Vec<Metric>,
     /// Name of the metric that asked for most.
@@ -103,10 +103,10 @@ pub struct Metric {
     pub activation_threshold: f64,
     /// Replicas that the HPA makes of it.
     pub proposal: Option<u32>,
-    /// The same without tolerance.
+    /// The same without the tolerance.
     pub exact: Option<u32>,
     pub error: Option<String>,
-    /// What the newest sample was, and what it counts as, where it was no number.
+    /// If the newest sample was no number: what it was, and what it counts as.
     pub note: Option<String>,
     #[serde(skip)]
     pub reading: Reading,
@@ -120,12 +120,12 @@ pub enum Reading {
     Absent {
         value: Option<f64>,
         since: i64,
-        /// As [`crate::scaling::event::Absence`] says it.
+        /// As [`crate::scaling::event::Absence`] displays it.
         answer: String,
     },
     Fallback {
         value: Option<f64>,
-        /// Of a static fallback.
+        /// The replicas of a static fallback.
         replicas: Option<u32>,
         since: Option<i64>,
         failures: Option<u64>,
@@ -137,7 +137,7 @@ pub enum Reading {
         outcome: String,
         message: String,
     },
-    /// There is none since that time; `ever`: there may have been before.
+    /// There is no sample since that time. `ever`: there may have been samples before.
     None {
         since: i64,
         ever: bool,
@@ -170,7 +170,7 @@ pub enum Error {
         known: i64,
         source: store::Error,
     },
-    /// Nothing of that name; the names that come near.
+    /// The history knows no object of that name; `near` has similar names.
     Unknown {
         name: String,
         near: Vec<String>,
@@ -201,7 +201,8 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads and explains; without a group, of two objects of one name the one that was seen first later.
+/// Reads the history of an object and explains it. Without a group, of two objects of one name it is the one that was
+/// added later.
 ///
 /// # Errors
 /// When the file cannot be read, or knows no such object.
@@ -238,7 +239,7 @@ pub fn why(
         return Err(Error::Unknown { name: wanted, near });
     };
     let mut report = explain(namespace, name, &evidence, since, until);
-    // Earlier objects of this name, newest first, as far as they reach into what was asked for.
+    // Earlier objects of this name, newest first, as far as they lived within the time that is asked for.
     let mut born = evidence.added_at;
     while let Some(since) = since.filter(|since| *since < born) {
         let found = reader
@@ -249,7 +250,7 @@ pub fn why(
         };
         let until = earlier.removed_at.unwrap_or(born - 1);
         let mut entries = explain(namespace, name, &earlier, Some(since), until).entries;
-        // Those are of all objects, so the report has them.
+        // These entries concern all objects, so the report already has them.
         entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
         entries.push(state::removed_entry(until));
         report.entries.extend(entries);
@@ -273,7 +274,7 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
         None => entries
             .extend(changes.rev().find(|change| change.from.is_some()).map(|change| change::explain(&facts, change))),
     }
-    // What is missing may be the very cause that is looked for.
+    // The cause of a change may be among the rows that were lost.
     entries.extend(evidence.losses.iter().map(state::loss_entry));
     entries.sort_by_key(|entry: &Entry| entry.time);
     let entries = state::without_repetitions(entries, until);
@@ -315,7 +316,7 @@ impl Report {
     }
 }
 
-/// Texts come from the cluster: no control character reaches a terminal.
+/// Removes control characters, since these texts come from the cluster and go to a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

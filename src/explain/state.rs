@@ -11,7 +11,7 @@ use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 use crate::store::read::{DecisionRow, LossRow};
 
-/// A query is answered, or given up, within this time, unless it has a timeout of its own.
+/// The default timeout of a query: a new trigger has an answer or an error within this time.
 const FIRST_ANSWER_MS: i64 = 3_000;
 
 impl Held {
@@ -28,7 +28,7 @@ impl Held {
         Self { since: Some(iso(at)), ..self }
     }
 
-    /// With what a metric asks for.
+    /// Adds what a metric asks for.
     fn asked(mut self, claim: Claim) -> Self {
         self.text = format!("{}: {claim}", self.text);
         self.claims.push(claim);
@@ -81,7 +81,7 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     }
     let replicas = facts.replicas_at(at).unwrap_or(0);
     let metrics = facts.metrics_at(at, replicas);
-    // What stopped polling says enough.
+    // If polling has stopped, missing samples need no explanation of their own.
     if found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "invalid" | "not-ready")) {
         silence(facts, &metrics, at, &mut found);
     }
@@ -91,12 +91,12 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     found
 }
 
-/// Samples that are missing, of a daemon that runs or that was killed and could not say so.
+/// Reports missing samples, while the daemon runs or after it was killed, which leaves no record.
 fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>) {
     let missing: Vec<Claim> = metrics
         .iter()
         .filter_map(|metric| match metric.reading {
-            // Of a new trigger the first answer is on its way.
+            // The first answer of a new trigger is still to come.
             Reading::None { since, ever: false } if at - since < FIRST_ANSWER_MS => None,
             Reading::None { since, ever } => Some(Claim::NoSample { metric: metric.metric.clone(), since, ever, at }),
             _ => None,
@@ -116,13 +116,13 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     }
 }
 
-/// A pause, and whether it is a full one.
+/// The pause in force, and whether it is a full one.
 fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
     let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
     let is_over = |row: &DecisionRow| condition.is_some_and(|one| one.status == "False" && one.at >= row.at);
     let in_force = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
     let Some((row, pause)) = in_force else {
-        // No decision was possible, as without a target: the condition is all there is.
+        // Without a target no decision is possible, so only the condition shows the pause.
         let condition = condition.filter(|one| one.status == "True")?;
         if decision.is_some_and(|row| row.at >= condition.at) {
             return None;
@@ -135,7 +135,7 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
     let end = decisions.partition_point(|other| other.at <= row.at);
     let run = decisions[..end].iter().rev().take_while(|other| other.pause.as_deref() == Some(pause)).count();
     let since = decisions[end - run.max(1)].at;
-    // Before the first decision that was read there may be more of the same.
+    // Decisions before the first one that was read may have been under the same pause.
     let at_least = run == end && since < facts.read_since(at);
     let annotations: Vec<String> = pause.split(',').map(|name| format!("autoscaling.keda.sh/{name}")).collect();
     let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), at };
@@ -212,7 +212,8 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
         let last = facts.last_asked_for(at, replicas).0;
         let left = last.zip(window.seconds());
         let left = left.map(|(asked, seconds)| (asked.at + seconds * 1000 - at).max(0).saturating_add(999) / 1000);
-        // Without a word of the HPA only what its own behavior says is sure enough.
+        // If no condition of the HPA confirms the window, it must be known from the behavior, an earlier scale-in or
+        // the default.
         let is_known = matches!(window, Window::Own(_) | Window::Learnt { .. } | Window::Default);
         if said.is_some() || (is_known && left.is_some_and(|left| left > 0)) {
             let left = left.filter(|left| *left > 0 || matches!(window, Window::Own(_)));
@@ -276,7 +277,7 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         decisions.chain(facts.evidence.hpa.iter().map(|row| row.at)).filter(|at| within(*at)).collect();
     moments.sort_unstable();
     moments.dedup();
-    // Only what newly holds is news.
+    // Only what begins to hold is an entry.
     for at in moments {
         let now = held_at(facts, at);
         let names: Vec<String> = now.iter().map(|held| held.by.clone()).collect();
@@ -326,7 +327,7 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
 /// What holds, lets go and holds again while nothing else happens becomes one entry, with how often and until when.
 pub(super) fn without_repetitions(entries: Vec<Entry>, now: i64) -> Vec<Entry> {
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    // By what holds: where its entry is, how often it came again, and when last.
+    // By the name of what holds: the place of its entry, how often it was repeated, and when last.
     let mut runs: BTreeMap<String, (usize, u32, i64)> = BTreeMap::new();
     for entry in entries {
         let Some(held) = &entry.held else {
@@ -356,13 +357,13 @@ fn note_repetitions(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)
     }
 }
 
-/// The end of an object that another of its name came after.
+/// The removal of an object of which there is a later one with the same name.
 pub(super) fn removed_entry(time: i64) -> Entry {
     let text = "the ScaledObject was removed".to_owned();
     Entry { at: iso(time), kind: "definition", change: None, held: None, text, claims: Vec::new(), time }
 }
 
-/// A stretch of which the history is incomplete.
+/// A time for which the history is incomplete.
 pub(super) fn loss_entry(loss: &LossRow) -> Entry {
     let (from, until) = (iso(loss.from), iso(loss.until));
     let (samples, others) = (loss.samples, loss.others);

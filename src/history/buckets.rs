@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeSeq as _, Serializer};
 use crate::store::SampleValue;
 use crate::store::read::Range;
 
-/// Cells are this long on an aligned grid, in milliseconds: lengths that people count in.
+/// Lengths of the cells of an aligned grid in milliseconds, round numbers of seconds, minutes, hours and days.
 const STEPS_MS: [i64; 22] = [
     1_000,
     2_000,
@@ -64,7 +64,7 @@ impl Grid {
         Self { from: range.from, step: ((range.to - range.from) / count + 1).max(1), cells: cells.max(1) }
     }
 
-    /// The cell of a time; times outside belong to the outermost.
+    /// The cell of a time. A time outside of the grid belongs to the first or last cell.
     #[must_use]
     pub fn cell(&self, at: i64) -> usize {
         usize::try_from((at - self.from) / self.step).unwrap_or(0).min(self.cells - 1)
@@ -244,7 +244,7 @@ impl Buckets {
                     goes_on = true;
                 }
                 (Some(_), _) => goes_on = false,
-                // Between two polls, or nobody polled; a gap shows by itself.
+                // Between two polls a cell may be empty. A longer gap is visible in the plot.
                 (None, None) => {}
             }
         }

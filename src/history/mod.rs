@@ -28,7 +28,7 @@ use crate::store::read::{
 };
 use crate::store::{Error, Reader};
 
-/// Of each list, the newest so many. At 300 bytes a row a page of all lists stays below 1 MB.
+/// Each list has at most this many of the newest rows. At 300 bytes a row a page of all lists stays below 1 MB.
 const DECISIONS_MAX: usize = 500;
 const REPLICAS_MAX: usize = 500;
 /// Per series.
@@ -282,7 +282,7 @@ fn replicas(
     if seen > REPLICAS_MAX {
         cut.push("replica_changes");
     }
-    // What was before the range only matters as the state at its beginning.
+    // Of the steps before the range only the last one matters: the replicas at its beginning.
     let first = steps.iter().rposition(|step| step.at < range.from).unwrap_or(0);
     steps.drain(..first);
     Ok((steps, rows.into()))

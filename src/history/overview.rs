@@ -98,7 +98,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
             let first = series.len();
             let measured = if row.removed_at.is_none() { snapshot.series(row.id, range)? } else { Vec::new() };
             series.extend(measured.iter().filter(|series| series.until.is_none()).cloned());
-            // What the trigger was before a change of its threshold belongs to its hour too.
+            // A change of the threshold begins a new series, and the old one belongs to the last hour as well.
             for found in measured {
                 if let Some(place) = (first..series.len()).find(|place| series[*place].trigger == found.trigger) {
                     wanted.insert(found.id, place);
@@ -172,7 +172,7 @@ fn says(
     let lasting =
         snapshot.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
     if let Some(error) = lasting.filter(|error| error.outcome == outcome) {
-        // A missing value has no more of a message than its name.
+        // The error of a missing value has no message, only the name of its outcome.
         return Ok(if error.message.is_empty() { error.outcome } else { error.message });
     }
     let decided = match absences {

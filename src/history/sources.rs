@@ -39,7 +39,7 @@ pub(super) fn load(
     snapshot.head(&places, range, |place, at, value| buckets[place].add(at, value))?;
     // Whole hours, so that what is known of them can be compared.
     let whole = Range { from: floor(range.from, HOUR_MS), to: floor(range.to, HOUR_MS).saturating_add(HOUR_MS - 1) };
-    // A finer form than needed is read where the coarser one is not kept as long.
+    // A finer form than needed is read for times that the coarser one does not cover.
     let (oldest_minute, oldest_hour) = snapshot.oldest_rolled_up()?;
     let before = |oldest: Option<i64>| oldest.map_or(whole.to, |oldest| whole.to.min(floor(oldest, MINUTE_MS) - 1));
     let (minutes_until, samples_until) = match grid.step {
@@ -100,7 +100,7 @@ impl Stretch {
     }
 }
 
-/// Of each stretch what knows most of it.
+/// For each time, the form that knows most of its samples.
 fn pick(fine: Known, mut coarse: Known) -> Known {
     for (at, stretch) in fine {
         if coarse.get(&at).is_none_or(|other| other.samples <= stretch.samples) {
