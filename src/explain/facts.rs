@@ -258,7 +258,7 @@ fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d 
     definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name)
 }
 
-/// As the daemon reads it.
+/// Parses a definition as the daemon does.
 fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
     let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
     let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });

@@ -103,7 +103,7 @@ pub struct Metric {
     pub activation_threshold: f64,
     /// Replicas that the HPA computes from it.
     pub proposal: Option<u32>,
-    /// The same without tolerance.
+    /// The same without the tolerance.
     pub exact: Option<u32>,
     pub error: Option<String>,
     /// The newest sample and its interpretation, if it was not a number.
@@ -238,7 +238,7 @@ pub fn why(
         return Err(Error::Unknown { name: wanted, near });
     };
     let mut report = explain(namespace, name, &evidence, since, until);
-    // Earlier objects of this name, newest first, as far as they reach into what was asked for.
+    // Earlier objects of this name, newest first, as far as they lived within the time that is asked for.
     let mut born = evidence.added_at;
     while let Some(since) = since.filter(|since| *since < born) {
         let found = reader

@@ -91,7 +91,7 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     found
 }
 
-/// Samples that are missing, of a daemon that runs or that was killed and could not say so.
+/// Reports missing samples, while the daemon runs or after it was killed, which leaves no record.
 fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>) {
     let missing: Vec<Claim> = metrics
         .iter()
@@ -124,7 +124,7 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
     let is_over = |row: &DecisionRow| condition.is_some_and(|one| one.status == "False" && one.at >= row.at);
     let in_force = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
     let Some((row, pause)) = in_force else {
-        // No decision was possible, as without a target: the condition is all there is.
+        // Without a target no decision is possible, so only the condition shows the pause.
         let condition = condition.filter(|one| one.status == "True")?;
         if decision.is_some_and(|row| row.at >= condition.at) {
             return None;

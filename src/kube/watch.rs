@@ -142,7 +142,7 @@ pub(super) struct Line<T> {
 #[derive(Debug)]
 pub(super) enum LineError {
     /// The API server ends the watch.
-    Failed(Status),
+    Failed(Box<Status>),
     Malformed(String),
 }
 
@@ -171,7 +171,7 @@ pub(super) fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<
             Ok(Line { resource_version, event: Some(WatchEvent::Deleted { namespace, name, uid }) })
         }
         "BOOKMARK" => Ok(Line { resource_version: decode_ref(wire.object).resource_version, event: None }),
-        "ERROR" => Err(LineError::Failed(Status::parse_event(wire.object.get().as_bytes()))),
+        "ERROR" => Err(LineError::Failed(Status::parse_event(wire.object.get().as_bytes()).into())),
         other => Err(LineError::Malformed(format!("unknown event type {other:?}"))),
     }
 }

@@ -326,7 +326,7 @@ impl<S> Task<S> {
                 self.machine.line_read(resource_version);
                 event.map_or(Ok(()), |event| self.give(event))
             }
-            Err(LineError::Failed(status)) => Err(self.fault("watch", &Error::from(status))),
+            Err(LineError::Failed(status)) => Err(self.fault("watch", &Error::from(*status))),
             Err(LineError::Malformed(problem)) => {
                 self.shared.faults.fetch_add(1, Ordering::Relaxed);
                 let pause = self.machine.line_bad();

@@ -550,7 +550,7 @@ impl Object {
                     ConditionKind::Ready,
                     ConditionStatus::False,
                     CHECK_FAILED,
-                    &format!("{phrase}: {message}"),
+                    format!("{phrase}: {message}"),
                 ));
                 set(Condition::new(
                     ConditionKind::Active,
@@ -734,7 +734,7 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
                 ConditionKind::HpaActive,
                 ConditionStatus::False,
                 reason,
-                &format!("HPA is not actively scaling: {message}"),
+                format!("HPA is not actively scaling: {message}"),
             )
         }
     }
