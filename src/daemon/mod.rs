@@ -467,7 +467,10 @@ impl Daemon {
     fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Command::Poll(job) => self.pollers.take(job),
+                Command::Poll(job) => {
+                    let lateness = self.clock.now().since(job.due_at);
+                    self.pollers.take(job, lateness);
+                }
                 Command::Write(write) => {
                     let decided = matches!(write.kind, WriteKind::Scale { .. }).then(|| {
                         // Sends the decision's record, which was made just before, so that the ticket covers it.

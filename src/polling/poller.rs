@@ -36,10 +36,43 @@ pub const LATENCY_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_
 #[derive(Debug, Default)]
 pub struct PollStats {
     outcomes: [AtomicU64; OUTCOMES.len()],
+    latency: Histogram,
+    lateness: Histogram,
+    in_flight: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
     /// Not cumulative; one more than there are bounds.
     buckets: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
-    latency_micros: AtomicU64,
-    in_flight: AtomicU64,
+    sum_micros: AtomicU64,
+}
+
+/// One reading of a histogram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// Counts up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as a Prometheus histogram's buckets are.
+    pub buckets: [u64; LATENCY_BOUNDS_MS.len() + 1],
+    pub sum: Duration,
+}
+
+impl Histogram {
+    fn count(&self, time: Duration) {
+        let at = LATENCY_BOUNDS_MS.iter().position(|bound| time <= Duration::from_millis(*bound));
+        self.buckets[at.unwrap_or(LATENCY_BOUNDS_MS.len())].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Distribution {
+        let mut sum = 0;
+        Distribution {
+            buckets: std::array::from_fn(|at| {
+                sum += self.buckets[at].load(Ordering::Relaxed);
+                sum
+            }),
+            sum: Duration::from_micros(self.sum_micros.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 /// One reading of the counters.
@@ -47,23 +80,20 @@ pub struct PollStats {
 pub struct PollCounts {
     /// In the order of [`OUTCOMES`].
     pub outcomes: [u64; OUTCOMES.len()],
-    /// Polls up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as a histogram's buckets are.
-    pub buckets: [u64; LATENCY_BOUNDS_MS.len() + 1],
-    pub latency: Duration,
+    /// From the question to the answer.
+    pub latency: Distribution,
+    /// From when a question was due until it was asked.
+    pub lateness: Distribution,
     pub in_flight: u64,
 }
 
 impl PollStats {
     #[must_use]
     pub fn read(&self) -> PollCounts {
-        let mut sum = 0;
         PollCounts {
             outcomes: std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed)),
-            buckets: std::array::from_fn(|at| {
-                sum += self.buckets[at].load(Ordering::Relaxed);
-                sum
-            }),
-            latency: Duration::from_micros(self.latency_micros.load(Ordering::Relaxed)),
+            latency: self.latency.read(),
+            lateness: self.lateness.read(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
         }
     }
@@ -74,10 +104,7 @@ impl PollStats {
             Some(Split::Each(answers)) => answers.iter().for_each(|(_, answer)| self.count_outcome(answer)),
             Some(Split::Singly) => {}
         }
-        let at = LATENCY_BOUNDS_MS.iter().position(|bound| done.latency <= Duration::from_millis(*bound));
-        self.buckets[at.unwrap_or(LATENCY_BOUNDS_MS.len())].fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(done.latency.as_micros()).unwrap_or(u64::MAX);
-        self.latency_micros.fetch_add(micros, Ordering::Relaxed);
+        self.latency.count(done.latency);
     }
 
     fn count_outcome(&self, answer: &Answer) {
@@ -124,10 +151,11 @@ impl Pollers {
         Self { begin, answers: Arc::new(answers), alive, ended }
     }
 
-    /// Begins this job.
-    pub fn take(&self, job: PollJob) {
+    /// Begins this job, which was due this long ago.
+    pub fn take(&self, job: PollJob, lateness: Duration) {
         let (answers, alive) = (Arc::clone(&self.answers), self.alive.clone());
         answers.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        answers.stats.lateness.count(lateness);
         (self.begin)(job, Box::new(move |done| answers.take(done, alive)));
     }
 
@@ -206,7 +234,7 @@ mod tests {
         }
         let counts = stats.read();
         assert_eq!(counts.outcomes, [1; OUTCOMES.len()]);
-        assert_eq!(counts.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 14]);
-        assert_eq!(counts.latency, Duration::from_millis(1 + 8 + 45_000));
+        assert_eq!(counts.latency.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 14]);
+        assert_eq!(counts.latency.sum, Duration::from_millis(1 + 8 + 45_000));
     }
 }

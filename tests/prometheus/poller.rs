@@ -64,19 +64,19 @@ fn jobs_are_done_and_counted() {
     let bearer = PrometheusSource { auth_modes: vec![AuthMode::Bearer], ..source(&fake.url(), "up") };
     let with =
         |name: &str| Some(credentials(AuthenticationKind::TriggerAuthentication, &[secret("bearerToken", name, "t")]));
-    pollers.take(job(1, bearer.clone(), with("s")));
+    pollers.take(job(1, bearer.clone(), with("s")), Duration::ZERO);
     let done = next(&answers);
     assert_eq!((done.id, done.answer), (1, Answer::Value(4.0)));
     assert_eq!(fake.requests()[0].header("authorization"), Some("Bearer tok"));
 
     // Never sent without the credentials that were asked for.
-    pollers.take(job(2, bearer.clone(), with("absent")));
+    pollers.take(job(2, bearer.clone(), with("absent")), Duration::ZERO);
     assert_failed(next(&answers).answer, ErrorClass::Authentication, "Secret shop/absent does not exist");
-    pollers.take(job(3, bearer, None));
+    pollers.take(job(3, bearer, None), Duration::ZERO);
     assert_failed(next(&answers).answer, ErrorClass::Authentication, "no authenticationRef");
     assert_eq!(fake.requests().len(), 1);
 
-    pollers.take(job(4, source(&fake.url(), "bad"), None));
+    pollers.take(job(4, source(&fake.url(), "bad"), None), Duration::ZERO);
     assert_failed(next(&answers).answer, ErrorClass::Status, "status 400: Bad Request");
 
     let stats = pollers.stats();
@@ -84,7 +84,7 @@ fn jobs_are_done_and_counted() {
     let counts = stats.read();
     let of = |outcome| counts.outcomes[OUTCOMES.iter().position(|known| *known == outcome).unwrap()];
     assert_eq!([of("value"), of("authentication"), of("status"), of("empty")], [1, 2, 1, 0]);
-    assert_eq!((counts.buckets.last(), counts.in_flight), (Some(&4), 0));
+    assert_eq!((counts.latency.buckets.last(), counts.in_flight), (Some(&4), 0));
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn silent_servers_hold_up_nobody_and_cost_no_thread() {
     let transport = Arc::clone(&asker.transport);
     let (pollers, answers) = pollers_of(asker);
     for id in 100..200 {
-        pollers.take(job(id, source(&silent.url(), "up"), None));
+        pollers.take(job(id, source(&silent.url(), "up"), None), Duration::ZERO);
     }
     for id in 0..10 {
-        pollers.take(job(id, source(&fake.url(), "up"), None));
+        pollers.take(job(id, source(&fake.url(), "up"), None), Duration::ZERO);
     }
     let mut ids: Vec<u64> = (0..10).map(|_| next(&answers).id).collect();
     ids.sort_unstable();
@@ -114,6 +114,6 @@ fn silent_servers_hold_up_nobody_and_cost_no_thread() {
 fn stopping_does_not_wait_longer_than_told() {
     let silent = FakePrometheus::start(|_| Reply::Stall(Vec::new()));
     let (pollers, _answers) = pollers(&Arc::default());
-    pollers.take(job(0, source(&silent.url(), "up"), None));
+    pollers.take(job(0, source(&silent.url(), "up"), None), Duration::ZERO);
     assert!(!pollers.stop(Duration::from_millis(20)));
 }

@@ -12,7 +12,7 @@ use super::fence::Fence;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;
-use crate::polling::poller::{LATENCY_BOUNDS_MS, OUTCOMES, PollStats};
+use crate::polling::poller::{Distribution, LATENCY_BOUNDS_MS, OUTCOMES, PollStats};
 use crate::scaling::world::Counts;
 use crate::store::Sender;
 use crate::telemetry::{CONTENT_TYPE, Exposition, resident_bytes};
@@ -137,14 +137,20 @@ fn polls(out: &mut Exposition, stats: &PollStats) {
         outcomes.sample(&[("outcome", outcome)], count);
     }
     out.gauge("hpalite_polls_in_flight", "Queries under way.", counts.in_flight);
-    let mut latency = out.family("hpalite_poll_duration_seconds", "histogram", "Time from question to answer.");
+    histogram(out, "hpalite_poll_duration_seconds", "Time from question to answer.", &counts.latency);
+    let lateness = "Time from when a question was due until it was asked.";
+    histogram(out, "hpalite_poll_lateness_seconds", lateness, &counts.lateness);
+}
+
+fn histogram(out: &mut Exposition, name: &str, help: &str, counts: &Distribution) {
+    let mut family = out.family(name, "histogram", help);
     for (bound, count) in LATENCY_BOUNDS_MS.iter().zip(counts.buckets) {
-        latency.line("_bucket", &[("le", &Duration::from_millis(*bound).as_secs_f64().to_string())], count);
+        family.line("_bucket", &[("le", &Duration::from_millis(*bound).as_secs_f64().to_string())], count);
     }
     let all = counts.buckets.last().copied().unwrap_or(0);
-    latency.line("_bucket", &[("le", "+Inf")], all);
-    latency.line("_sum", &[], counts.latency.as_secs_f64());
-    latency.line("_count", &[], all);
+    family.line("_bucket", &[("le", "+Inf")], all);
+    family.line("_sum", &[], counts.sum.as_secs_f64());
+    family.line("_count", &[], all);
 }
 
 fn store(out: &mut Exposition, sender: &Sender) {
