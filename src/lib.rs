@@ -14,17 +14,18 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`polling`] asks metric servers, [`prometheus`] and [`metrics_api`] know what to ask and how to read the answer,
-//! both through [`outbound`], [`tls`] says whom a connection believes, [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and
-//! [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and others. Which module may
-//! import which, and why, is a table in `tests/tidy/imports.rs`.
+//! [`polling`] asks metric servers at addresses that [`outbound`] allows, [`prometheus`] and [`metrics_api`] know what to
+//! ask and how to read the answer, [`sources`] chooses between them, [`tls`] says which certificates a connection accepts,
+//! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it
+//! together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and others. Which module may import which,
+//! and why, is a table in `tests/tidy/imports.rs`.
 //!
 //! # Where is it?
 //! | question | the way through the code | shown by |
 //! |---|---|---|
-//! | Where is an object scaled to zero? | `scaling::decide`: `decide()` calls `inactive()`, and `scale_in()` waits for the cooldown. The world makes a `WriteKind::Scale` of it, and the daemon's API writer sends that in `scale()` | `decide::tests::every_row_of_the_table`, `world::tests::scaling::from_zero_up_cooling_down_and_back`, and `e2e::walkthrough::a_deployment_goes_from_zero_to_seven_and_back` on a real control plane |
-//! | Where is an HPA's selector written? | `wire::scaled_object::current` and `legacy` choose the label as `Definition::selector`; `scaling::hpa::metrics()` puts it into each external metric; `wire::hpa` writes it as JSON | `e2e::hpa::everything_the_object_asks_for_is_passed_on`, and `e2e::compat_more` beside KEDA's |
-//! | Where does a forged header die? | `http::gate::client_identity`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::conn` drops every such header (`is_identity_header()`) before a handler sees the request | `gate::identity::nobody_else_does`, `conformance::access::row_09_claims_count_only_from_the_front_proxy` |
+//! | Where is an object scaled to zero? | `scaling::decide`: `decide()` calls `inactive()`, and `scale_in()` waits for the cooldown; `paused()` does it for `paused-replicas: 0`. `scaling::world::poll_cycle`: `act()` makes a write of it, and `daemon::api_writer` sends that in `scale()` | `scaling::decide::tests::every_row_of_the_table`, `scaling::world::tests::scaling::from_zero_up_cooling_down_and_back`, and `e2e::walkthrough::a_deployment_goes_from_zero_to_seven_and_back` on a real control plane |
+//! | Where is an HPA's selector written? | `wire::scaled_object::current` and `legacy` choose the label as `Definition::selector`; `scaling::hpa::metrics()` puts it into each external metric; `wire::hpa` writes it as JSON | `wire::compat::hpas_are_those_that_keda_made`, `e2e::hpa::everything_the_object_asks_for_is_passed_on`, and `e2e::v1::the_old_form_scales_under_its_own_names` for `legacy` |
+//! | Where does a forged header die? | `http::gate::client_identity`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::conn` drops every such header (`is_remote()`, and `is_identity_header()` for those that the cluster names) before a handler sees the request, whose client is then anonymous | `gate::identity::nobody_else_does`, `e2e::conformance::access::row_09_claims_count_only_from_the_front_proxy` |
 //!
 //! # Lexicon
 //! One word for one thing, in code, SQL, logs and documents. Everything else is called what Kubernetes, KEDA and Prometheus
@@ -82,8 +83,9 @@
 //!
 //! # Invariants
 //! - `decide` waits for nobody; everybody may wait for `decide`.
-//! - One instance writes: every write passes the fence of the Lease, and ends before the Lease can.
-//! - One write of a kind is in flight for an object, and a write happens only when something changed.
+//! - One instance writes: every write but Kubernetes Events and the Lease itself passes the fence of the Lease, and ends
+//!   before the Lease can.
+//! - One write for each of an object's slots (claim, status, HPA, scale) is in flight, and a write happens only when something changed.
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
 //!   object may wait, for its first answer.

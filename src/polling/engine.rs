@@ -351,7 +351,7 @@ impl Engine {
         }
     }
 
-    /// A socket is.
+    /// A socket can be read or written: its task goes on.
     fn ready(&mut self, id: u64) {
         let Some(owner) = self.owners.get(&id) else { return self.look_at_idle(id) };
         let Some(task) = self.tasks.remove(owner) else { return };

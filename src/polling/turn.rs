@@ -5,7 +5,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Answers up to this size are read at once: what eight threads make of them is a few megabytes.
+/// Answers up to this size are read at once: what the polls in flight make of them is a few megabytes.
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
 
 pub(crate) struct Turns {

@@ -1,6 +1,6 @@
 //! Queries Prometheus: [`query`] (what to send) and [`answer`] (parses the response), both pure.
 //!
-//! [`crate::polling`] sends and schedules. Nothing here depends on ScaledObjects or policies for missing values.
+//! [`crate::polling`] sends, and [`crate::scaling::schedule`] says when. Nothing here depends on ScaledObjects or policies for missing values.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

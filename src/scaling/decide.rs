@@ -111,7 +111,7 @@ fn inactive(
     }
 }
 
-/// Scales to zero or to the idle count once the cooldown is over.
+/// Decides for the idle count, or for zero, once the cooldown is over.
 fn scale_in(cooldown_until: UnixMillis, was_active: bool, now: UnixMillis, decision: &mut Decision) {
     if decision.pause.scale_in {
         decision.reason = Reason::ScaleInPaused;

@@ -47,7 +47,7 @@ pub struct PodSelection {
     pub group_by_node: bool,
 }
 
-/// Upper bound on timeouts, since a hanging server occupies a worker. KEDA has no bound; after 30 s, the usual polling
+/// Upper bound on timeouts, since a server that hangs occupies a place among the polls in flight. KEDA has no bound; after 30 s, the usual polling
 /// interval, an answer would be late in any case.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 

@@ -1,4 +1,4 @@
-//! The budget of one Prometheus, over all objects: how often, and how much at the same time, it is queried.
+//! The budget of one metric server, over all objects: how often, and how much at the same time, it is queried.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::scaling::model::UnixMillis;
 /// Queries that an idle server may get at once, as the time that they take at its rate, in milliseconds.
 const BURST: f64 = 1_000.0;
 
-/// The limits of every Prometheus; unlimited by default.
+/// The limits of every metric server; unlimited by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Queries a second.

@@ -37,7 +37,7 @@ use work::{Facts, Objects, Outbox, Work};
 /// What the world must know of its environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Workers that query metric servers.
+    /// Polls in flight at most.
     pub poll_threads: usize,
     /// The limits of each metric server.
     pub server_limits: Limits,
