@@ -19,8 +19,8 @@ use rustls::crypto::CryptoProvider;
 use ureq::{Error, Timeout};
 
 use super::exchange::{Answer, BUFFER, Exchange};
-use super::fault::{Asked, explain, not_asked};
-use super::link::{Input, Link};
+use super::fault::{Asked, explain, is_cut, not_asked, was_cut};
+use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, Input, Link};
 use super::proxied::Proxied;
 use super::proxy::ProxySettings;
 use super::redirect::{redirect, server_of};
@@ -32,24 +32,6 @@ use crate::outbound::connect::{judged, place, unresolved};
 use crate::outbound::names::{Look, Names, PATIENCE};
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
-
-/// Identities kept, with their connections. Most clusters need one. One with a `ca` of its own holds a copy of the
-/// roots, about 150 of 1 KiB, so that 64 hold at most 10 MiB.
-pub(super) const CLIENTS_MAX: usize = 64;
-
-/// Idle connections without an identity: descriptors. Those with TLS take some 20 KiB each.
-pub(super) const IDLE_MAX: usize = 256;
-
-/// Idle connections with an identity of somebody, which asks few servers: whoever makes up identities must not hold
-/// descriptors and memory by that.
-pub(super) const IDLE_MAX_OF_ONE: usize = 8;
-
-/// Idle connections to one server; as many as questions usually are under way.
-pub(super) const IDLE_PER_SERVER_MAX: usize = 16;
-
-/// Longer than the usual polling interval of 30 s, so that a connection lives from poll to poll; below
-/// the five minutes after which Prometheus closes it.
-pub(super) const IDLE_AGE_MAX: Duration = Duration::from_secs(240);
 
 /// As many as KEDA follows.
 const REDIRECTS_MAX: usize = 10;
@@ -759,17 +741,6 @@ impl Task {
 
 fn late() -> Error {
     Error::Timeout(Timeout::Global)
-}
-
-/// The connection ended before an answer began.
-pub(super) fn was_cut(error: &Error) -> bool {
-    let Error::Io(error) = error else { return false };
-    error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()) && is_cut(error.kind())
-}
-
-fn is_cut(kind: ErrorKind) -> bool {
-    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 /// Another address may answer where this one does not.

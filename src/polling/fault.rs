@@ -55,6 +55,17 @@ pub fn explain(error: &ureq::Error, asked: Asked<'_>) -> PollError {
     }
 }
 
+/// The connection ended before an answer began.
+pub(super) fn was_cut(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()) && is_cut(error.kind())
+}
+
+pub(super) fn is_cut(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
 /// An address that this process does not connect to in somebody else's name.
 pub(super) fn not_asked(server: &str, refused: &Refused) -> PollError {
     failed(ErrorClass::Configuration, format!("{server} is not asked: {refused}"))

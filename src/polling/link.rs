@@ -6,11 +6,30 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use ureq::Error;
+
+/// Identities kept, with their connections. Most clusters need one. One with a `ca` of its own holds a copy of the
+/// roots, about 150 of 1 KiB, so that 64 hold at most 10 MiB.
+pub(super) const CLIENTS_MAX: usize = 64;
+
+/// Idle connections without an identity: descriptors. Those with TLS take some 20 KiB each.
+pub(super) const IDLE_MAX: usize = 256;
+
+/// Idle connections with an identity of somebody, which asks few servers: whoever makes up identities must not hold
+/// descriptors and memory by that.
+pub(super) const IDLE_MAX_OF_ONE: usize = 8;
+
+/// Idle connections to one server; as many as questions usually are under way.
+pub(super) const IDLE_PER_SERVER_MAX: usize = 16;
+
+/// Longer than the usual polling interval of 30 s, so that a connection lives from poll to poll; below
+/// the five minutes after which Prometheus closes it.
+pub(super) const IDLE_AGE_MAX: Duration = Duration::from_secs(240);
 
 /// Reads of a handshake before it is others' turn: a whole handshake has some kilobytes.
 const SHAKES: usize = 4;

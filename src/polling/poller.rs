@@ -11,7 +11,7 @@ use super::Work;
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
-pub const OUTCOMES: [&str; 14] = [
+pub const OUTCOMES: [&str; 15] = [
     "value",
     "empty",
     "null",
@@ -24,6 +24,7 @@ pub const OUTCOMES: [&str; 14] = [
     "status",
     "response",
     "query",
+    "partial",
     "missing",
     "configuration",
 ];
@@ -220,11 +221,21 @@ mod tests {
 
     #[test]
     fn every_outcome_is_counted() {
-        use ErrorClass::{Authentication, Configuration, Connect, Query, Response, Status, Timeout, Tls};
+        use ErrorClass::{Authentication, Configuration, Connect, Partial, Query, Response, Status, Timeout, Tls};
         let stats = PollStats::default();
         let missing = [Missing::Empty, Missing::Null, Missing::NaN, Missing::Infinite { positive: true }];
-        let classes =
-            [Authentication, Connect, Tls, Timeout, Status, Response, Query, ErrorClass::Missing, Configuration];
+        let classes = [
+            Authentication,
+            Connect,
+            Tls,
+            Timeout,
+            Status,
+            Response,
+            Query,
+            Partial,
+            ErrorClass::Missing,
+            Configuration,
+        ];
         stats.count(&done(Answer::Value(1.0), 1));
         for missing in missing {
             stats.count(&done(Answer::Missing(missing), 2));
@@ -234,7 +245,7 @@ mod tests {
         }
         let counts = stats.read();
         assert_eq!(counts.outcomes, [1; OUTCOMES.len()]);
-        assert_eq!(counts.latency.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 14]);
-        assert_eq!(counts.latency.sum, Duration::from_millis(1 + 8 + 45_000));
+        assert_eq!(counts.latency.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 15]);
+        assert_eq!(counts.latency.sum, Duration::from_millis(1 + 8 + 50_000));
     }
 }

@@ -12,8 +12,9 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnec
 use ureq::{Agent, Error, Proxy};
 
 use super::connector::TlsConnector;
-use super::engine::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, was_cut};
 use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, rest};
+use super::fault::was_cut;
+use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX};
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, TlsMaterial, head};
 use crate::outbound::connect::{Direct, Guard};

