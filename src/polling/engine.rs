@@ -620,7 +620,10 @@ impl Engine {
                 _ => Err(error.into()),
             };
         }
-        while !begins {
+        if begins {
+            return self.arm(task);
+        }
+        loop {
             match wire.link.read(&mut self.room) {
                 Ok(Input::Bytes(count)) => {
                     if let Some(answer) = exchange.push(&self.room[..count], &mut self.scratch)? {

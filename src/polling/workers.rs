@@ -109,7 +109,9 @@ mod tests {
         let together = Arc::new(Barrier::new(9));
         for _ in 0..8 {
             let together = Arc::clone(&together);
-            workers.run(Box::new(move || drop(together.wait())));
+            workers.run(Box::new(move || {
+                together.wait();
+            }));
         }
         together.wait();
         assert_eq!(workers.threads(), 8);

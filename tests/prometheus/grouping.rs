@@ -73,7 +73,6 @@ fn samples(random: &mut fastrand::Rng, start: i64, end: i64) -> String {
 #[test]
 fn a_group_gives_each_member_its_own_answer() {
     let seed = fastrand::u64(..);
-    eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     let (start, end) = (now - 3_600, now - 600);
@@ -99,7 +98,7 @@ fn a_group_gives_each_member_its_own_answer() {
         let group = group(&source, &queries);
         let at = UnixMillis(random.i64(start..now) * 1_000);
         let (_, split) = ask_group(&transport, &source, &group, at);
-        let Some(Split::Each(answers)) = split else { panic!("{}: {split:?}", group.query) };
+        let Some(Split::Each(answers)) = split else { panic!("seed {seed}: {}: {split:?}", group.query) };
         assert_eq!(answers.len(), queries.len());
         for ((_, answer), (_, service)) in answers.iter().zip(&group.members) {
             let single = PrometheusSource { query: asked(&service.as_str()), ..source.clone() };
