@@ -77,6 +77,7 @@ fn main() {
     });
     settle(Duration::from_secs(15));
     memory(&format!("{objects} objects"), &process, "281 MB");
+    wait_for_quiet(&daemon);
     steady_state(&daemon, &process, steady);
     let daemon = restart(&cluster, daemon, objects);
     settle(Duration::from_secs(10));
@@ -125,6 +126,16 @@ fn fan_out(admin: &Client, cluster: &Cluster, objects: usize, polling: u64) {
     row("applied to the API, the floor", &format!("{:.2} s", applied.as_secs_f64()), "");
     row("    from the first apply to all HPAs", &format!("{:.2} s", hpas.as_secs_f64()), "265 s");
     row("    from the first apply to all Ready", &format!("{:.2} s", all_ready.as_secs_f64()), "");
+}
+
+/// Waits until the Events about new objects, which come after all else, are written.
+fn wait_for_quiet(daemon: &Daemon) {
+    let mut last = -1.0;
+    wait_until("the last Event", Duration::from_secs(300), || {
+        settle(Duration::from_secs(2));
+        let now = writes(daemon);
+        (std::mem::replace(&mut last, now) == now).then_some(())
+    });
 }
 
 fn steady_state(daemon: &Daemon, process: &Process, time: Duration) {
