@@ -39,7 +39,11 @@ pub(super) const TYPE: TriggerType = TriggerType {
             default: "json",
             meaning: "of the answer, of up to 1 MiB: `json`, `prometheus`, `xml` or `yaml` (without anchors and aliases)",
         },
-        Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds; at most 30 s" },
+        Row {
+            parameters: &["timeout"],
+            default: "`--query-timeout`, 3 s",
+            meaning: "a duration, or milliseconds; at most 30 s",
+        },
         Row { parameters: &["unsafeSsl"], default: "false", meaning: "accept any certificate" },
         Row {
             parameters: &["aggregateFromKubeServiceEndpoints"],

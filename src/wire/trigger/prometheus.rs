@@ -51,7 +51,11 @@ pub(super) const TYPE: TriggerType = TriggerType {
             meaning: "sent as a query parameter, for multi-tenant servers",
         },
         Row { parameters: &["queryParameters", "customHeaders"], default: "–", meaning: "`k=v,k2=v2`" },
-        Row { parameters: &["timeout"], default: "3 s", meaning: "a duration, or milliseconds; at most 30 s" },
+        Row {
+            parameters: &["timeout"],
+            default: "`--query-timeout`, 3 s",
+            meaning: "a duration, or milliseconds; at most 30 s",
+        },
         Row { parameters: &["unsafeSsl"], default: "false", meaning: "accept any certificate" },
         Row {
             parameters: &["authModes"],
