@@ -22,6 +22,8 @@ use share::Shares;
 
 /// How long the members of a group are asked singly after an answer that could not be split among them.
 const SINGLY: Duration = Duration::from_hours(1);
+/// Groups that are remembered for that. A tenant may cause one by every two queries that it makes up.
+const SINGLY_MAX: usize = 1024;
 
 /// One trigger of an object that waits for an answer.
 pub type Subscriber = (ObjectKey, u16);
@@ -196,8 +198,7 @@ impl Schedule {
     }
 
     /// Returns the jobs that one query can answer together with this one, which is dispatched now.
-    fn gather(&mut self, id: u64, now: UnixMillis) -> Option<Group> {
-        self.singly.retain(|_, until| *until > now);
+    fn gather(&self, id: u64) -> Option<Group> {
         let job = self.jobs.get(&id)?;
         let Query::Prometheus(source) = &job.question.query else { return None };
         let ways = Member::all(&source.query);
@@ -227,8 +228,9 @@ impl Schedule {
     /// Returns the jobs that may go to the workers now.
     pub fn dispatch(&mut self, now: UnixMillis) -> Vec<PollJob> {
         let mut jobs = Vec::new();
+        self.singly.retain(|_, until| *until > now);
         while let Some((id, flight)) = self.shares.next(now) {
-            let group = self.gather(id, now).map(Arc::new);
+            let group = self.gather(id).map(Arc::new);
             let members = group.iter().flat_map(|group| group.members.iter().map(|(member, _)| *member));
             for member in members.filter(|member| *member != id).chain([id]) {
                 self.may_be_grouped(member, false);
@@ -267,6 +269,11 @@ impl Schedule {
     pub fn ask_singly(&mut self, id: u64, conduct: Conduct, now: UnixMillis) {
         let Some(group) = self.groups.remove(&id) else { return };
         self.shares.end(id, conduct, now);
+        if self.singly.len() >= SINGLY_MAX
+            && let Some(oldest) = self.singly.iter().min_by_key(|(_, until)| **until).map(|(family, _)| *family)
+        {
+            self.singly.remove(&oldest);
+        }
         self.singly.insert(group.family, now.plus(SINGLY));
         for (member, _) in &group.members {
             let Some(job) = self.jobs.get_mut(member) else { continue };

@@ -557,3 +557,22 @@ fn what_can_be_asked_as_one_falls_due_together() {
     }
     assert!(schedule.registered.is_empty() && schedule.sizes.is_empty());
 }
+
+#[test]
+fn made_up_queries_leave_no_more_than_so_many_traces() {
+    let mut schedule = grouping(8);
+    for n in 0..2 * SINGLY_MAX {
+        for service in ["a", "b"] {
+            let text = format!("sum(m{n}{{service=\"{service}\"}})");
+            schedule.ask((of(service, n), 0), &query("a", &text), None, T0);
+        }
+        let now = UnixMillis(i64::try_from(n).unwrap());
+        let jobs = schedule.dispatch(now);
+        schedule.ask_singly(jobs[0].id, PROMPT, now);
+        for service in ["a", "b"] {
+            schedule.forget(&of(service, n));
+        }
+    }
+    assert_eq!(schedule.singly.len(), SINGLY_MAX);
+    assert!(schedule.jobs.is_empty() && schedule.families.is_empty());
+}
