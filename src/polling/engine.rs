@@ -50,7 +50,7 @@ pub struct Reply {
     /// `scheme://host:port` that it came from, after redirects.
     pub server: String,
     pub status: u16,
-    /// It has too much to do, and asks not to be asked for this long.
+    /// The pause that an overloaded server asks for.
     pub rest: Option<Duration>,
     /// Decompressed; ends after [`super::exchange::BODY_MAX`] + 1 bytes.
     pub body: Vec<u8>,

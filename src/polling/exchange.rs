@@ -24,24 +24,24 @@ use super::turn::LARGE_BYTES;
 /// is larger than this holds thousands of series and is an error anyway.
 pub const BODY_MAX: usize = 1 << 20;
 
-/// Bytes of an answer's head.
+/// Bytes of an answer's head, together with the interim answers (1xx) before it.
 pub(super) const HEAD_MAX: usize = 8 << 10;
 
 /// Bytes that are read or written at once, and that may wait for the rest of what they belong to. Holds a header line: a
 /// bearer token of 8 KiB and the name before it.
 pub(super) const BUFFER: usize = 16 << 10;
 
-/// Bytes read of a redirect's body, which nobody wants; servers write a line or two.
+/// Bytes that are read of a redirect's body so that the connection can be kept. Servers write a line or two.
 pub(super) const REDIRECT_BODY_MAX: usize = 4 << 10;
 
-/// For how long a server is left alone that answers 429 and does not say how long.
+/// How long to pause after a 429 without `Retry-After`.
 const REST: Duration = Duration::from_secs(5);
 
 /// What a server answered, unread.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) location: Option<HeaderValue>,
-    /// The server has too much to do, and asks not to be asked for this long.
+    /// The pause that an overloaded server asks for: `Retry-After`, or [`REST`].
     pub(super) rest: Option<Duration>,
     /// Unpacked; ends after [`BODY_MAX`] + 1 bytes.
     pub(super) body: Vec<u8>,
@@ -52,8 +52,10 @@ pub(super) struct Answer {
 /// One request and its answer under way.
 pub(super) struct Exchange {
     state: State,
-    /// Came, and waits for the rest of its line.
+    /// Bytes received of a line that is not complete yet.
     input: Vec<u8>,
+    /// Bytes of interim answers so far.
+    interim: usize,
     status: u16,
     location: Option<HeaderValue>,
     rest: Option<Duration>,
@@ -93,6 +95,7 @@ impl Exchange {
             Self {
                 state,
                 input: Vec::new(),
+                interim: 0,
                 status: 0,
                 location: None,
                 rest: None,
@@ -156,7 +159,7 @@ impl Exchange {
         loop {
             let State::Head(call) = &mut self.state else { return Ok(used) };
             let (more, response) = call.try_response(&bytes[used..], false).map_err(Error::Protocol)?;
-            let size = if response.is_some() { more } else { bytes.len() - used };
+            let size = self.interim + if response.is_some() { more } else { bytes.len() - used };
             if size > HEAD_MAX {
                 return Err(Error::LargeResponseHeader(size, HEAD_MAX));
             }
@@ -166,8 +169,7 @@ impl Exchange {
                     self.take_head(&response);
                     return Ok(used);
                 }
-                // Of 100 Continue and the like there may be more.
-                None if more > 0 => {}
+                None if more > 0 => self.interim += more,
                 None => return Ok(used),
             }
         }
@@ -450,6 +452,7 @@ mod tests {
         };
         assert!(matches!(endless(&head(""), b"X: x\r\n"), Err(Error::LargeResponseHeader(..) | Error::Protocol(_))));
         assert!(matches!(endless(&head("X: "), b"x"), Err(Error::LargeResponseHeader(..))));
+        assert!(matches!(endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), Err(Error::LargeResponseHeader(..))));
         let chunked = head("Transfer-Encoding: chunked\r\n\r\n");
         assert_eq!(endless(&chunked, b"5\r\nhello\r\n").unwrap(), BODY_MAX + 1);
         assert!(matches!(endless(&[&chunked[..], b"1;"].concat(), b"a"), Err(Error::BodyStalled)));

@@ -181,7 +181,7 @@ pub struct PollDone {
     pub answer: Answer,
     /// For a group: its result, unless `answer` applies to all members.
     pub split: Option<Split>,
-    /// The server has too much to do, and asks not to be asked for this long.
+    /// The pause that an overloaded server asks for.
     pub rest: Option<Duration>,
 }
 

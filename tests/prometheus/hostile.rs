@@ -76,7 +76,8 @@ fn whatever_never_ends_ends_with_the_time_limit() {
 fn floods_leave_the_others_their_turn() {
     let transport = transport();
     let fake = FakePrometheus::start(|_| Reply::value("1"));
-    let floods: Vec<String> = (0..4).map(|_| endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO)).collect();
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let floods: Vec<String> = (0..4).map(|_| endless(head, b"1\r\na\r\n", Duration::ZERO)).collect();
     let patient = |flood: &str| PrometheusSource { timeout: Some(Duration::from_secs(10)), ..limited(flood) };
     let other = PrometheusSource { timeout: Some(GENEROUS), ..source(&fake.url(), "up") };
     let good = thread::scope(|scope| {

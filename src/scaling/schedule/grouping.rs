@@ -33,7 +33,7 @@ const FUNCTIONS: [&str; 17] = [
     "stddev_over_time",
     "stdvar_over_time",
 ];
-/// Matchers of a query of which each may be the one that differs.
+/// Equality matchers that a query may have: each may be the one that differs, and each is an entry in the schedule.
 const MATCHERS_MAX: usize = 4;
 /// Bytes of a value. With [`GROUP_MAX`] of them a query stays below 30 KB.
 const VALUE_MAX: usize = 256;
@@ -43,7 +43,7 @@ const VALUE_MAX: usize = 256;
 pub(super) struct Member<'q> {
     query: &'q str,
     operator: &'q str,
-    /// Of the whole matcher.
+    /// Where `label="value"` stands in the query.
     matcher: Range<usize>,
     pub(super) label: &'q str,
     pub(super) value: &'q str,
