@@ -156,6 +156,12 @@ pub enum Claim {
         interval_s: u64,
         at: i64,
     },
+    /// Polls go on, but later than they are due.
+    Late {
+        sample_at: i64,
+        interval_s: u64,
+        at: i64,
+    },
     AtMax(u32),
     AtMin(u32),
     /// `None`: the controller's own, which is set by a flag.
@@ -283,6 +289,12 @@ impl fmt::Display for Claim {
             Self::Silence { sample_at, interval_s, at } => write!(
                 f,
                 "silence: the newest sample is {} s old, though polled every {interval_s} s",
+                (at - sample_at) / 1000
+            ),
+            Self::Late { sample_at, interval_s, at } => write!(
+                f,
+                "late: the newest sample is {} s old, though polled every {interval_s} s (its server is slow or asked for \
+                 a rest, or --prometheus-max-qps, --prometheus-max-concurrency or --poll-threads is too low)",
                 (at - sample_at) / 1000
             ),
             Self::AtMax(max) => write!(f, "maxReplicaCount {max}"),

@@ -13,6 +13,11 @@ use crate::store::read::{DecisionRow, LossRow};
 
 /// A query without a timeout of its own has an answer or an error within this time.
 const FIRST_ANSWER_MS: i64 = 3_000;
+/// A sample counts as late from half a polling interval and this after it was due: its query may take as long, and the
+/// history a moment to store it.
+const LATE_MS: i64 = 5_000;
+/// After three polling intervals and this, samples do not come at all.
+const SILENT_MS: i64 = 10_000;
 
 impl Held {
     pub(super) fn new(by: &str, claims: Vec<Claim>) -> Self {
@@ -111,10 +116,15 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     }
     if let Some(interval) = facts.definition(at).map(|definition| definition.polling_interval)
         && let Some(age) = metrics.iter().filter_map(|metric| metric.sample_age_ms).min()
-        && u128::try_from(age).is_ok_and(|age| age > 3 * interval.as_millis() + 10_000)
+        && let Ok(interval_ms) = i64::try_from(interval.as_millis())
+        && age > interval_ms + interval_ms / 2 + LATE_MS
     {
-        let claim = Claim::Silence { sample_at: at - age, interval_s: interval.as_secs(), at };
-        found.push(Held::new("no-samples", vec![claim]));
+        let (sample_at, interval_s) = (at - age, interval.as_secs());
+        found.push(if age > 3 * interval_ms + SILENT_MS {
+            Held::new("no-samples", vec![Claim::Silence { sample_at, interval_s, at }])
+        } else {
+            Held::new("late-samples", vec![Claim::Late { sample_at, interval_s, at }])
+        });
     }
 }
 

@@ -456,7 +456,7 @@ impl Moment<'_> {
                     "there is one",
                 )
             }
-            Claim::Silence { sample_at, at, .. } => ok(
+            Claim::Silence { sample_at, at, .. } | Claim::Late { sample_at, at, .. } => ok(
                 !story.has("v_sample WHERE at_unix_ms > ?1 AND at_unix_ms <= ?2", [sample_at, at]),
                 "there is a newer sample",
             ),
