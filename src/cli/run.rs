@@ -251,7 +251,7 @@ mod tests {
             ("[::]:6443".to_owned(), "[::]:8080".to_owned())
         );
         assert_eq!(config.service, ("hpalite".to_owned(), "hpalite".to_owned()));
-        assert_eq!((config.poll_threads, config.query_timeout), (8, Duration::from_secs(3)));
+        assert_eq!((config.poll_threads, config.query_timeout), (32, Duration::from_secs(3)));
         assert!(config.namespaces.is_empty() && config.kubeconfig.is_none());
         assert_eq!(config.retention, Retention::default());
     }

@@ -52,8 +52,8 @@ use lease::Lease;
 use trust::Trust;
 
 /// Capacity of the inbox. A list of 10,000 objects arrives faster than it is processed; the watch then blocks. At 10 kB
-/// an object that is at most 40 MB.
-const INBOX: usize = 4096;
+/// an object that is at most 10 MB; the channel itself takes 370 bytes for each event that fits.
+const INBOX: usize = 1024;
 /// Events processed before commands are dispatched, so that a burst is handled in one go.
 const BATCH: usize = 256;
 /// Writes to the API server in flight.
@@ -234,7 +234,7 @@ impl Daemon {
         let transport = Arc::clone(&asker.transport);
         let pollers = Pollers::new(
             Box::new(move |job, done| asker.begin(job, done)),
-            Box::new(move |work| transport.soon(work)),
+            Box::new(move |time, work| transport.after(time, work)),
             move |done| drop(sink.send(Event::Polled(done))),
         );
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
