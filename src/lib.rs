@@ -73,7 +73,7 @@
 //! | `poll-<n>` (while needed) | what of a poll may take long | the API server, proxies, its turn to read a large answer |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | what is kept of pods that are counted | their watches, the inbox |
-//! | `write-<n>` | the write it carries out | the API server, the inbox |
+//! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
 //! | `lease` | the election | the API server, its next renewal |
@@ -127,3 +127,4 @@ pub mod tls;
 pub mod ui;
 mod unserved;
 pub mod wire;
+pub mod workers;

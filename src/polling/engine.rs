@@ -19,6 +19,7 @@ use rustls::crypto::CryptoProvider;
 use ureq::{Error, Timeout};
 
 use super::exchange::{Answer, BUFFER, Exchange};
+use super::failed;
 use super::fault::{Asked, explain, is_cut, not_asked, was_cut};
 use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, Input, Link};
 use super::proxied::Proxied;
@@ -26,12 +27,11 @@ use super::proxy::ProxySettings;
 use super::redirect::{redirect, server_of};
 use super::request::{Hop, Request, TlsMaterial};
 use super::tls::{self, Roots};
-use super::workers::Workers;
-use super::{Work, failed};
 use crate::outbound::connect::{judged, place, unresolved};
 use crate::outbound::names::{Look, Names, PATIENCE};
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
+use crate::workers::{Work, Workers};
 
 /// As many as KEDA follows.
 const REDIRECTS_MAX: usize = 10;
@@ -70,8 +70,8 @@ pub(super) struct Question {
 
 pub(super) enum Message {
     Ask(Box<Question>),
-    /// Something short.
-    Run(Work),
+    /// Something short, to be done at this moment.
+    Run(Instant, Work),
     /// A worker asked through a proxy.
     Asked(u64, Box<Result<Answer, Error>>),
     /// A name was looked up.
@@ -129,6 +129,8 @@ pub(super) struct Engine {
     owners: HashMap<u64, u64>,
     clients: Vec<Client>,
     last_id: u64,
+    /// What is to be done at a moment to come.
+    planned: Vec<(Instant, Work)>,
     /// Lent for reading and writing.
     room: Vec<u8>,
     scratch: Vec<u8>,
@@ -247,6 +249,7 @@ impl Engine {
             owners: HashMap::new(),
             clients: Vec::new(),
             last_id: WAKE,
+            planned: Vec::new(),
             room: vec![0; BUFFER],
             scratch: vec![0; BUFFER],
         };
@@ -261,7 +264,7 @@ impl Engine {
             for message in messages {
                 match message {
                     Message::Ask(question) => self.ask(*question),
-                    Message::Run(work) => work(),
+                    Message::Run(at, work) => self.planned.push((at, work)),
                     Message::Asked(id, result) => {
                         if let Some(task) = self.tasks.remove(&id) {
                             self.drive(task, |_, _| Ok(Next::Answer((*result)?)));
@@ -301,11 +304,15 @@ impl Engine {
     fn timeout(&self) -> Option<Duration> {
         let oldest = self.clients.iter().filter_map(|client| client.idle.front());
         let ends = oldest.map(|idle| idle.since + IDLE_AGE_MAX);
-        let first = self.tasks.values().map(|task| task.until).chain(ends).min()?;
+        let planned = self.planned.iter().map(|(at, _)| *at);
+        let first = self.tasks.values().map(|task| task.until).chain(ends).chain(planned).min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
     fn expire(&mut self, now: Instant) {
+        for (_, work) in self.planned.extract_if(.., |(at, _)| *at <= now) {
+            work();
+        }
         for client in &mut self.clients {
             while client.idle.front().is_some_and(|idle| now >= idle.since + IDLE_AGE_MAX) {
                 client.idle.pop_front();

@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Work;
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+use crate::workers::Work;
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
 pub const OUTCOMES: [&str; 15] = [
@@ -132,8 +132,12 @@ pub type Done = Box<dyn FnOnce(PollDone) + Send>;
 /// Does one job and calls back, at once or later, from any thread.
 pub type Begin = dyn Fn(PollJob, Done) + Send + Sync;
 
-/// Does this soon, after what is being done at the moment.
-pub type Soon = dyn Fn(Work) + Send + Sync;
+/// Does this after the given time.
+pub type After = dyn Fn(Duration, Work) + Send + Sync;
+
+/// An answer waits this long for others, so that the core is woken once for what fell due together. Short beside any
+/// polling interval; it is not waited out once no poll is under way.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The polls of the daemon.
 pub struct Pollers {
@@ -146,9 +150,9 @@ pub struct Pollers {
 
 impl Pollers {
     /// `sink` gets what came together in one go. It may block, as [`Done`] may.
-    pub fn new(begin: Box<Begin>, soon: Box<Soon>, sink: impl Fn(Vec<PollDone>) + Send + Sync + 'static) -> Self {
+    pub fn new(begin: Box<Begin>, after: Box<After>, sink: impl Fn(Vec<PollDone>) + Send + Sync + 'static) -> Self {
         let (alive, ended) = mpsc::channel();
-        let answers = Answers { waiting: Mutex::default(), soon, sink: Box::new(sink), stats: Arc::default() };
+        let answers = Answers { waiting: Mutex::default(), after, sink: Box::new(sink), stats: Arc::default() };
         Self { begin, answers: Arc::new(answers), alive, ended }
     }
 
@@ -176,27 +180,32 @@ impl Pollers {
 /// Answers on their way to whoever asked.
 struct Answers {
     waiting: Mutex<Vec<(PollDone, mpsc::Sender<()>)>>,
-    soon: Box<Soon>,
+    after: Box<After>,
     sink: Box<dyn Fn(Vec<PollDone>) + Send + Sync>,
     stats: Arc<PollStats>,
 }
 
 impl Answers {
-    /// The first of several that come together sees to it that all are handed over.
+    /// The first of several answers plans that all are handed over; the last one that was under way brings that forward.
     fn take(self: Arc<Self>, done: PollDone, alive: mpsc::Sender<()>) {
-        self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let is_last = self.stats.in_flight.fetch_sub(1, Ordering::Relaxed) == 1;
         self.stats.count(&done);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push((done, alive));
-        if waiting.len() == 1 {
-            drop(waiting);
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first || is_last {
             let answers = Arc::clone(&self);
-            (self.soon)(Box::new(move || answers.hand_over()));
+            let time = if is_last { Duration::ZERO } else { GATHER };
+            (self.after)(time, Box::new(move || answers.hand_over()));
         }
     }
 
     fn hand_over(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if waiting.is_empty() {
+            return;
+        }
         let (done, alive): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         (self.sink)(done);
         drop(alive);

@@ -7,21 +7,25 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Inbox, Message, Question, Setup};
+use super::failed;
 use super::proxy::ProxySettings;
 use super::request::Request;
 use super::tls::Roots;
 use super::turn::{LARGE_BYTES, TURNS};
-use super::workers::Workers;
-use super::{Work, failed};
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
+use crate::workers::{Pool, Work, Workers};
 
 pub use super::engine::Reply;
 pub use super::exchange::BODY_MAX;
 
 /// Bytes of an answer that are read on the engine's thread: some 20 us of JSON. What is larger is read by a worker.
 const SHORT: usize = 8 << 10;
+
+/// For what of a poll may wait. 32 polls at once is the default; one that asks all endpoints of a Service through a
+/// proxy takes six threads.
+const POOL: Pool = Pool { name: "poll", threads_max: 48 };
 
 pub struct TransportConfig {
     pub roots: Roots,
@@ -47,14 +51,14 @@ impl Transport {
     /// When its thread cannot be started.
     pub fn new(config: TransportConfig) -> io::Result<Self> {
         let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
-        let workers = Workers::new();
+        let workers = Workers::new(POOL);
         let inbox = Engine::start(Setup { roots, proxy, user_agent, names, rules }, workers.clone())?;
         Ok(Self { inbox, workers, default_timeout })
     }
 
-    /// Does this on the engine's thread, where it must not wait.
-    pub fn soon(&self, work: Work) {
-        self.inbox.push(Message::Run(work));
+    /// Does this on the engine's thread after this time. It must not wait there.
+    pub fn after(&self, time: Duration, work: Work) {
+        self.inbox.push(Message::Run(Instant::now() + time, work));
     }
 
     /// Does this on a thread where it may wait.

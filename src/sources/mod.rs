@@ -98,7 +98,7 @@ impl Asker {
             || matches!(&job.query, Query::MetricsApi(source) if source.aggregation.is_some());
         let asker = self.clone();
         let work = Box::new(move || asker.start(job, done));
-        if waits { self.transport.apart(work) } else { self.transport.soon(work) }
+        if waits { self.transport.apart(work) } else { self.transport.after(Duration::ZERO, work) }
     }
 
     fn start(self, job: PollJob, done: Done) {

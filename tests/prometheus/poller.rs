@@ -33,7 +33,7 @@ fn pollers_of(asker: Asker) -> (Pollers, mpsc::Receiver<PollDone>) {
     let transport = Arc::clone(&asker.transport);
     let begin = Box::new(move |job, done| asker.begin(job, done));
     let sink = move |done: Vec<PollDone>| done.into_iter().for_each(|done| drop(sender.send(done)));
-    (Pollers::new(begin, Box::new(move |work| transport.soon(work)), sink), answers)
+    (Pollers::new(begin, Box::new(move |time, work| transport.after(time, work)), sink), answers)
 }
 
 fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> PollJob {

@@ -25,6 +25,7 @@ const LAYERS: &[Layer] = &[
     layer("random", "", "numbers that spread things out know nothing of the things"),
     layer("logfmt", "", "a line of the log is text; whoever writes one must not need more"),
     layer("telemetry", "", "anyone may count, so counting must not depend on anyone"),
+    layer("workers", "", "threads know nothing of the work that they do"),
     layer("tls", "", "whom a connection believes is the same question in both directions"),
     layer("outbound", "", "addresses are judged by the same rules for whoever asks"),
     layer(
@@ -49,7 +50,7 @@ const LAYERS: &[Layer] = &[
     layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
     layer(
         "polling",
-        "encode outbound scaling tls",
+        "encode outbound scaling tls workers",
         "the engine asks servers; what to ask and how to read the answer is a function that it is given",
     ),
     layer(
@@ -89,7 +90,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "daemon",
-        "clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire",
+        "clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire workers",
         "ties the parts together; only the command line stands above it",
     ),
     layer(
