@@ -63,7 +63,7 @@ pub(super) struct Object {
     pub(super) hpa_kept: Option<Box<Kept>>,
     pub(super) slots: Slots,
     /// The writes in flight, by their id.
-    pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
+    pub(super) in_flight_writes: Vec<(u64, WriteKind)>,
     /// The decision that is being carried out.
     pub(super) scaling: Option<Arc<Decision>>,
     /// The decision must be made again, because it could not be made or carried out the last time.
@@ -281,7 +281,7 @@ impl Object {
             hpa_refusal: None,
             hpa_kept: None,
             slots: Slots::default(),
-            in_flight_writes: BTreeMap::new(),
+            in_flight_writes: Vec::new(),
             scaling: None,
             redecide: false,
             recorded,

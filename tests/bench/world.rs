@@ -74,7 +74,7 @@ impl Bench {
         let settings = Settings {
             poll_threads: THREADS,
             server_limits: Default::default(),
-            groups_queries: true,
+            groups_queries: std::env::var_os("HPALITE_BENCH_SINGLY").is_none(),
             writes_max: 32,
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,

@@ -31,7 +31,7 @@ impl World {
         let Some(object) = self.objects.get_mut(&key) else {
             return;
         };
-        let Some(kind) = object.in_flight_writes.remove(&done.id) else {
+        let Some(kind) = object.take_write(done.id) else {
             return;
         };
         self.outbox.dirty.insert(key.clone());
@@ -230,16 +230,26 @@ impl Object {
         let id = work.outbox.next_write;
         work.outbox.next_write += 1;
         slot.in_flight = Some(id);
-        self.in_flight_writes.insert(id, kind.clone());
+        self.in_flight_writes.push((id, kind.clone()));
         work.outbox.writes_in_flight += 1;
         work.outbox.push(Command::Write(Write { id, object: self.spec.key.clone(), kind }));
         true
     }
 
+    fn take_write(&mut self, id: u64) -> Option<WriteKind> {
+        let at = self.in_flight_writes.iter().position(|(known, _)| *known == id)?;
+        let (_, kind) = self.in_flight_writes.swap_remove(at);
+        if self.in_flight_writes.is_empty() {
+            // An object is written rarely, so its memory is given back.
+            self.in_flight_writes = Vec::new();
+        }
+        Some(kind)
+    }
+
     /// The watch may report the deletion of an object before the answer to its release arrives.
     pub(super) fn emit_if_released(&mut self, work: &mut Work<'_>) {
         let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
-        if self.in_flight_writes.values().any(is_release) {
+        if self.in_flight_writes.iter().any(|(_, kind)| is_release(kind)) {
             self.emit_deleted(work);
         }
     }

@@ -199,6 +199,9 @@ pub(crate) fn read_all<'a>(
             report.problem(Step::Triggers, fields.path("type"), "is missing", format!("write one of: {}", supported()));
         }
     }
+    // They live as long as the object, and most objects have one.
+    read.triggers.shrink_to_fit();
+    read.resource_triggers.shrink_to_fit();
     report_shared_metric_names(group, &object.name, &read.triggers, report);
     read.types_text = distinct(read.kinds.iter().copied());
     read.authentications_text = distinct(authentications.iter().map(String::as_str));

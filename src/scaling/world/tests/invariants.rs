@@ -137,7 +137,8 @@ fn check_slots(object: &Object) {
     {
         let Some(id) = slot.in_flight else { continue };
         known += 1;
-        let of = match &object.in_flight_writes[&id] {
+        let write = object.in_flight_writes.iter().find(|(known, _)| *known == id).expect("a write for each slot");
+        let of = match &write.1 {
             WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
             WriteKind::Status(_) => "status",
             WriteKind::CreateHpa(_)
