@@ -253,7 +253,7 @@ impl Daemon {
             ready: Arc::clone(&ready),
             authenticator,
             authorizer,
-            on_read: Box::new(move |key| reads.tell(key, Instant::now())),
+            on_read: Box::new(move |key| reads.report(key, Instant::now())),
         });
         let known = Arc::clone(&serving);
         let handler: Handler = Arc::new(move |request| serving.handle(request));
@@ -520,7 +520,7 @@ impl Daemon {
                 self.take(event);
             }
         }
-        let last = self.world.farewell();
+        let last = self.world.final_commands();
         self.carry_out(last);
         self.hand_over_records();
         let drained = self.api.drain(DRAIN_GATES) & self.http.drain(Duration::ZERO);

@@ -456,7 +456,7 @@ impl Stop {
     }
 
     /// Makes every waiting thread check its own reason to stop.
-    pub(super) fn nudge(&self) {
+    pub(super) fn notify(&self) {
         // Locked so that no thread is between its check and its wait.
         drop(self.lock());
         self.changed.notify_all();

@@ -18,7 +18,7 @@ use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use ureq::{Error, Timeout};
 
-use super::exchange::{Answer, BUFFER, Exchange};
+use super::exchange::{BUFFER, Exchange, RawResponse};
 use super::fault::{Asked, explain, is_cut, not_asked, was_cut};
 use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, Input, Link};
 use super::proxied::Proxied;
@@ -27,7 +27,7 @@ use super::redirect::{redirect, server_of};
 use super::request::{Hop, Request, TlsMaterial};
 use super::tls::{self, Roots};
 use super::workers::Workers;
-use super::{Work, failed};
+use super::{Closure, failed};
 use crate::outbound::connect::{judged, place, unresolved};
 use crate::outbound::names::{Look, Names, PATIENCE};
 use crate::outbound::networks::Rules;
@@ -59,7 +59,7 @@ pub struct Reply {
 pub(super) type Done = Box<dyn FnOnce(Result<Reply, PollError>) + Send>;
 
 /// A request, and who wants its answer.
-pub(super) struct Question {
+pub(super) struct PendingRequest {
     pub(super) request: Request,
     /// What it had in all, for error texts.
     pub(super) timeout: Duration,
@@ -69,11 +69,11 @@ pub(super) struct Question {
 }
 
 pub(super) enum Message {
-    Ask(Box<Question>),
+    Ask(Box<PendingRequest>),
     /// Something short.
-    Run(Work),
+    Run(Closure),
     /// A worker asked through a proxy.
-    Asked(u64, Box<Result<Answer, Error>>),
+    Asked(u64, Box<Result<RawResponse, Error>>),
     /// A name was looked up.
     Named,
     Stop,
@@ -159,7 +159,7 @@ struct Wire {
 /// A question under way.
 struct Task {
     id: u64,
-    question: Question,
+    pending: PendingRequest,
     hop: Hop,
     redirects: usize,
     server: String,
@@ -195,12 +195,12 @@ enum Stage {
 
 enum Next {
     Wait,
-    Answer(Answer),
+    Response(RawResponse),
 }
 
 enum Fault {
     Http(Error),
-    Said(PollError),
+    Poll(PollError),
 }
 
 impl From<Error> for Fault {
@@ -211,11 +211,11 @@ impl From<Error> for Fault {
 
 impl From<PollError> for Fault {
     fn from(error: PollError) -> Self {
-        Self::Said(error)
+        Self::Poll(error)
     }
 }
 
-type Turn = Result<Next, Fault>;
+type Progress = Result<Next, Fault>;
 
 impl Engine {
     /// Starts the thread. It ends with [`Message::Stop`].
@@ -260,11 +260,11 @@ impl Engine {
             let messages = std::mem::take(&mut self.inbox.lock().messages);
             for message in messages {
                 match message {
-                    Message::Ask(question) => self.ask(*question),
+                    Message::Ask(pending) => self.ask(*pending),
                     Message::Run(work) => work(),
                     Message::Asked(id, result) => {
                         if let Some(task) = self.tasks.remove(&id) {
-                            self.drive(task, |_, _| Ok(Next::Answer((*result)?)));
+                            self.drive(task, |_, _| Ok(Next::Response((*result)?)));
                         }
                     }
                     Message::Named => self.each(|task| task.stage == Stage::Naming, Self::resolve),
@@ -315,7 +315,7 @@ impl Engine {
             |task| now >= task.until,
             |engine, task| match task.stage {
                 Stage::Naming => engine.resolve(task),
-                Stage::Connecting if now < task.question.deadline => {
+                Stage::Connecting if now < task.pending.deadline => {
                     task.failure = Some(late());
                     engine.connect(task)
                 }
@@ -324,7 +324,7 @@ impl Engine {
         );
     }
 
-    fn each(&mut self, which: impl Fn(&Task) -> bool, turn: impl Fn(&mut Self, &mut Task) -> Turn) {
+    fn each(&mut self, which: impl Fn(&Task) -> bool, turn: impl Fn(&mut Self, &mut Task) -> Progress) {
         let ids: Vec<u64> = self.tasks.values().filter(|task| which(task)).map(|task| task.id).collect();
         for id in ids {
             if let Some(task) = self.tasks.remove(&id) {
@@ -345,17 +345,17 @@ impl Engine {
         });
     }
 
-    fn ask(&mut self, question: Question) {
-        let Ok(uri) = question.request.url.parse() else {
-            let message = format!("no valid request can be made for {}", question.request.server);
-            return (question.done)(Err(failed(ErrorClass::Configuration, message)));
+    fn ask(&mut self, pending: PendingRequest) {
+        let Ok(uri) = pending.request.url.parse() else {
+            let message = format!("no valid request can be made for {}", pending.request.server);
+            return (pending.done)(Err(failed(ErrorClass::Configuration, message)));
         };
-        let hop = Hop { method: question.request.method, uri, with_secrets: true };
+        let hop = Hop { method: pending.request.method, uri, with_secrets: true };
         self.last_id += 1;
         let task = Task {
             id: self.last_id,
-            until: question.deadline,
-            question,
+            until: pending.deadline,
+            pending,
             hop,
             redirects: 0,
             server: String::new(),
@@ -375,7 +375,7 @@ impl Engine {
     }
 
     /// Takes one turn and what follows from it, until the task has to wait or is over.
-    fn drive(&mut self, mut task: Box<Task>, turn: impl FnOnce(&mut Self, &mut Task) -> Turn) {
+    fn drive(&mut self, mut task: Box<Task>, turn: impl FnOnce(&mut Self, &mut Task) -> Progress) {
         let mut result = turn(self, &mut task);
         loop {
             result = match result {
@@ -383,7 +383,7 @@ impl Engine {
                     self.tasks.insert(task.id, task);
                     return;
                 }
-                Ok(Next::Answer(answer)) => match self.answered(&mut task, answer) {
+                Ok(Next::Response(answer)) => match self.follow_or_reply(&mut task, answer) {
                     Ok(Some(reply)) => return self.finish(*task, Ok(reply)),
                     Ok(None) => self.begin(&mut task),
                     Err(error) => return self.finish(*task, Err(error)),
@@ -398,13 +398,13 @@ impl Engine {
                 Err(Fault::Http(error)) => {
                     let asked = Asked {
                         server: &task.server,
-                        timeout: task.question.timeout,
+                        timeout: task.pending.timeout,
                         through_proxy: task.stage == Stage::Away,
                     };
                     let error = explain(&error, asked);
                     return self.finish(*task, Err(error));
                 }
-                Err(Fault::Said(error)) => return self.finish(*task, Err(error)),
+                Err(Fault::Poll(error)) => return self.finish(*task, Err(error)),
             };
         }
     }
@@ -412,13 +412,13 @@ impl Engine {
     fn finish(&mut self, mut task: Task, result: Result<Reply, PollError>) {
         self.hang_up(&mut task);
         self.stop_waiting(&mut task);
-        (task.question.done)(result);
+        (task.pending.done)(result);
     }
 
     /// A hop from its beginning.
-    fn begin(&mut self, task: &mut Task) -> Turn {
+    fn begin(&mut self, task: &mut Task) -> Progress {
         task.server = server_of(&task.hop.uri);
-        (task.stage, task.until) = (Stage::Naming, task.question.deadline);
+        (task.stage, task.until) = (Stage::Naming, task.pending.deadline);
         (task.looked_again, task.failure, task.exchange) = (false, None, None);
         task.tried.clear();
         let uri = &task.hop.uri;
@@ -442,7 +442,7 @@ impl Engine {
 
     fn send_away(&self, task: &Task, proxy: String, tls: Arc<ClientConfig>) {
         let (id, inbox, proxied) = (task.id, Arc::clone(&self.inbox), Arc::clone(&self.proxied));
-        let (request, hop, deadline) = (task.question.request.clone(), task.hop.clone(), task.question.deadline);
+        let (request, hop, deadline) = (task.pending.request.clone(), task.hop.clone(), task.pending.deadline);
         self.workers.run(Box::new(move || {
             let result = proxied.ask(&request, &hop, (&proxy, &tls), deadline);
             inbox.push(Message::Asked(id, Box::new(result)));
@@ -452,7 +452,7 @@ impl Engine {
     /// The identity that this hop is shown, made if it is new.
     fn client(&mut self, task: &mut Task) -> Result<Arc<ClientConfig>, PollError> {
         let now = Instant::now();
-        let material = task.hop.identity(&task.question.request);
+        let material = task.hop.identity(&task.pending.request);
         if let Some(client) = self.clients.iter_mut().find(|client| client.material == material) {
             client.used = now;
             task.client = client.id;
@@ -473,7 +473,7 @@ impl Engine {
     }
 
     /// From a name to addresses that may be asked. Nobody waits for long while there are addresses from before.
-    fn resolve(&mut self, task: &mut Task) -> Turn {
+    fn resolve(&mut self, task: &mut Task) -> Progress {
         let uri = &task.hop.uri;
         let (host, port) = place(uri).ok_or_else(|| Error::BadUri("it names no host and port".to_owned()))?;
         let addresses: Arc<[IpAddr]> = match host.parse() {
@@ -486,13 +486,13 @@ impl Engine {
                     if task.name.is_none() {
                         task.name = Some(host.to_owned());
                         task.stage = Stage::Naming;
-                        task.until = task.question.deadline;
+                        task.until = task.pending.deadline;
                         if usable.is_some() {
                             task.until = task.until.min(now + PATIENCE);
                         }
                     }
                     match usable {
-                        Some(usable) if now >= task.until && now < task.question.deadline => usable,
+                        Some(usable) if now >= task.until && now < task.pending.deadline => usable,
                         _ if now >= task.until => return self.unresolved(task, late()),
                         _ => return Ok(Next::Wait),
                     }
@@ -500,7 +500,7 @@ impl Engine {
             },
         };
         self.stop_waiting(task);
-        task.until = task.question.deadline;
+        task.until = task.pending.deadline;
         let addresses = match judged(Some(&self.setup.rules), &addresses, port) {
             Ok(addresses) => addresses,
             Err(error) => return self.unresolved(task, error),
@@ -511,7 +511,7 @@ impl Engine {
             }
         } else {
             let (exchange, bytes) =
-                Exchange::begin(&task.question.request, &task.hop, &self.setup.user_agent, &mut self.room)?;
+                Exchange::begin(&task.pending.request, &task.hop, &self.setup.user_agent, &mut self.room)?;
             task.exchange = Some(exchange);
             let kept = if task.is_second { None } else { self.take_idle(task) };
             if let Some(mut wire) = kept {
@@ -527,7 +527,7 @@ impl Engine {
     }
 
     /// What was wrong with the addresses that were tried before says more.
-    fn unresolved(&mut self, task: &mut Task, error: Error) -> Turn {
+    fn unresolved(&mut self, task: &mut Task, error: Error) -> Progress {
         self.stop_waiting(task);
         Err(task.failure.take().unwrap_or(error).into())
     }
@@ -539,7 +539,7 @@ impl Engine {
     }
 
     /// Tries the next address. Each gets half of the time that is left, the last one all of it.
-    fn connect(&mut self, task: &mut Task) -> Turn {
+    fn connect(&mut self, task: &mut Task) -> Progress {
         self.hang_up(task);
         while let Some(address) = task.addresses.pop_front() {
             task.tried.push(address);
@@ -553,7 +553,7 @@ impl Engine {
                     task.wire = Some(wire);
                     task.stage = Stage::Connecting;
                     let now = Instant::now();
-                    let left = task.question.deadline.saturating_duration_since(now);
+                    let left = task.pending.deadline.saturating_duration_since(now);
                     let share = if task.addresses.is_empty() { left } else { (left / 2).max(CONNECT_MIN) };
                     task.until = now + share;
                     return Ok(Next::Wait);
@@ -572,7 +572,7 @@ impl Engine {
         Err(task.failure.take().unwrap_or(Error::ConnectionFailed).into())
     }
 
-    fn connected(&mut self, task: &mut Task) -> Turn {
+    fn connected(&mut self, task: &mut Task) -> Progress {
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         match wire.link.connected() {
             Ok(()) => {}
@@ -582,7 +582,7 @@ impl Engine {
             }
             Err(error) => return Err(Error::Io(error).into()),
         }
-        task.until = task.question.deadline;
+        task.until = task.pending.deadline;
         if task.hop.uri.scheme_str() == Some("https") {
             let client = self.clients.iter().find(|client| client.id == task.client);
             let tls = client.map(|client| &client.tls).ok_or(Error::TlsRequired)?;
@@ -593,7 +593,7 @@ impl Engine {
         self.talk(task)
     }
 
-    fn shake(&mut self, task: &mut Task) -> Turn {
+    fn shake(&mut self, task: &mut Task) -> Progress {
         task.stage = Stage::Shaking;
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         if wire.link.shake()? {
@@ -604,7 +604,7 @@ impl Engine {
     }
 
     /// Sends what is to be sent and reads what came, a buffer's worth.
-    fn talk(&mut self, task: &mut Task) -> Turn {
+    fn talk(&mut self, task: &mut Task) -> Progress {
         let (Some(wire), Some(exchange)) = (&mut task.wire, &mut task.exchange) else {
             return Err(Error::ConnectionFailed.into());
         };
@@ -616,7 +616,7 @@ impl Engine {
         {
             // Whoever hangs up on us may have said why.
             return match wire.link.read(&mut self.room) {
-                Err(said @ Error::Rustls(_)) => Err(said.into()),
+                Err(error @ Error::Rustls(_)) => Err(error.into()),
                 _ => Err(error.into()),
             };
         }
@@ -627,17 +627,17 @@ impl Engine {
             match wire.link.read(&mut self.room) {
                 Ok(Input::Bytes(count)) => {
                     if let Some(answer) = exchange.push(&self.room[..count], &mut self.scratch)? {
-                        return Ok(Next::Answer(answer));
+                        return Ok(Next::Response(answer));
                     }
                     if !wire.link.has_more() {
                         break;
                     }
                 }
                 Ok(Input::Nothing) => break,
-                Ok(Input::End) => return Ok(Next::Answer(exchange.end()?)),
+                Ok(Input::End) => return Ok(Next::Response(exchange.end()?)),
                 // The end of a body may look like this.
                 Err(Error::Io(error)) if !exchange.awaits_head() && is_cut(error.kind()) => {
-                    return Ok(Next::Answer(exchange.end()?));
+                    return Ok(Next::Response(exchange.end()?));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -646,7 +646,7 @@ impl Engine {
     }
 
     /// Waits for what the connection needs next.
-    fn arm(&self, task: &mut Task) -> Turn {
+    fn arm(&self, task: &mut Task) -> Progress {
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         let out = if wire.link.wants_to_write() { EventFlags::OUT } else { EventFlags::empty() };
         let interest = EventFlags::IN | out;
@@ -659,24 +659,24 @@ impl Engine {
     }
 
     /// What an answer means; nothing if it sends us elsewhere.
-    fn answered(&mut self, task: &mut Task, answer: Answer) -> Result<Option<Reply>, PollError> {
+    fn follow_or_reply(&mut self, task: &mut Task, answer: RawResponse) -> Result<Option<Reply>, PollError> {
         if answer.reusable {
             self.keep(task);
         }
         self.hang_up(task);
-        let Answer { status, location, rest, body, .. } = answer;
+        let RawResponse { status, location, rest, body, .. } = answer;
         let server = std::mem::take(&mut task.server);
         if let Some(next) = redirect(&task.hop, status, location.as_ref())? {
             task.redirects += 1;
             if task.redirects > REDIRECTS_MAX {
-                let message = format!("{} redirects more than {REDIRECTS_MAX} times", task.question.request.server);
+                let message = format!("{} redirects more than {REDIRECTS_MAX} times", task.pending.request.server);
                 return Err(failed(ErrorClass::Response, message));
             }
             task.hop = next;
             task.is_second = false;
             return Ok(None);
         }
-        let request = &task.question.request;
+        let request = &task.pending.request;
         if !task.hop.with_secrets && matches!(status, 401 | 403) && request.has_secrets() {
             let message = format!(
                 "{} redirects to {server}, which answered status {status}: credentials go to no other scheme, host or \

@@ -16,9 +16,9 @@ use ureq_proto::BodyMode;
 use ureq_proto::client::state::{Prepare, RecvBody, RecvResponse};
 use ureq_proto::client::{Await100Result, Call, RecvBodyResult, RecvResponseResult, SendRequestResult};
 
+use super::permit::LARGE_BYTES;
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, head};
-use super::turn::LARGE_BYTES;
 
 /// Bytes of a body that are read. One sample is 200 bytes; a label set may reach some kilobytes; what
 /// is larger than this holds thousands of series and is an error anyway.
@@ -38,7 +38,7 @@ pub(super) const REDIRECT_BODY_MAX: usize = 4 << 10;
 const REST: Duration = Duration::from_secs(5);
 
 /// What a server answered, unread.
-pub(super) struct Answer {
+pub(super) struct RawResponse {
     pub(super) status: u16,
     pub(super) location: Option<HeaderValue>,
     /// The pause that an overloaded server asks for: `Retry-After`, or [`REST`].
@@ -111,7 +111,7 @@ impl Exchange {
     }
 
     /// Takes what came, and gives the answer once it is whole. `room` is for what is unwrapped meanwhile.
-    pub(super) fn push(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<Option<Answer>, Error> {
+    pub(super) fn push(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<Option<RawResponse>, Error> {
         let mut kept = std::mem::take(&mut self.input);
         let mut bytes = bytes;
         if !kept.is_empty() {
@@ -140,7 +140,7 @@ impl Exchange {
     }
 
     /// The server has closed the connection.
-    pub(super) fn end(&mut self) -> Result<Answer, Error> {
+    pub(super) fn end(&mut self) -> Result<RawResponse, Error> {
         let is_whole = match &self.state {
             State::Head(_) => false,
             // The line after the last chunk is often forgotten.
@@ -231,9 +231,9 @@ impl Exchange {
         Ok(used)
     }
 
-    fn answer(&mut self, reusable: bool) -> Result<Answer, Error> {
+    fn answer(&mut self, reusable: bool) -> Result<RawResponse, Error> {
         let body = self.body.finish()?;
-        Ok(Answer { status: self.status, location: self.location.take(), rest: self.rest, body, reusable })
+        Ok(RawResponse { status: self.status, location: self.location.take(), rest: self.rest, body, reusable })
     }
 }
 
@@ -364,14 +364,14 @@ mod tests {
     }
 
     /// What so many bytes at a time and then the end of the connection make: status, body, and whether it may be kept.
-    fn answered(bytes: &[u8], at_once: usize) -> Result<(u16, Vec<u8>, bool), Error> {
+    fn exchanged(bytes: &[u8], at_once: usize) -> Result<(u16, Vec<u8>, bool), Error> {
         let (mut exchange, mut room) = (begun().0, vec![0; BUFFER]);
         for part in bytes.chunks(at_once) {
-            if let Some(Answer { status, body, reusable, .. }) = exchange.push(part, &mut room)? {
+            if let Some(RawResponse { status, body, reusable, .. }) = exchange.push(part, &mut room)? {
                 return Ok((status, body, reusable));
             }
         }
-        exchange.end().map(|Answer { status, body, reusable, .. }| (status, body, reusable))
+        exchange.end().map(|RawResponse { status, body, reusable, .. }| (status, body, reusable))
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -414,7 +414,7 @@ mod tests {
         ];
         for (bytes, status, body, reusable) in rows {
             for at_once in [1, 2, 7, bytes.len()] {
-                let found = answered(bytes, at_once).unwrap();
+                let found = exchanged(bytes, at_once).unwrap();
                 let text = String::from_utf8_lossy(bytes);
                 assert_eq!(found, (status, body.to_vec(), reusable), "{at_once} at once: {text}");
             }
@@ -426,14 +426,14 @@ mod tests {
         let mut cut = gzip(b"hello");
         cut.truncate(20);
         let cut = with_length("Content-Encoding: gzip\r\n", &cut);
-        assert!(matches!(answered(&cut, cut.len()), Err(Error::Decompress(..))));
+        assert!(matches!(exchanged(&cut, cut.len()), Err(Error::Decompress(..))));
         let whole = with_length("", b"hello");
         for length in 0..whole.len() {
-            let error = answered(&whole[..length], 3).unwrap_err();
+            let error = exchanged(&whole[..length], 3).unwrap_err();
             assert!(matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof), "{error}");
         }
         // Something follows that was not asked for.
-        assert!(!answered(&[&whole[..], b"x"].concat(), 1_000).unwrap().2);
+        assert!(!exchanged(&[&whole[..], b"x"].concat(), 1_000).unwrap().2);
     }
 
     #[test]

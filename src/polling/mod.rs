@@ -4,7 +4,7 @@
 //! container's variables), [`proxy`] (who is asked through whom), [`fault`] (errors in words). Shell: [`transport`] (the
 //! way in), `engine` (the thread that drives all requests), `link` (one connection), `workers` (threads for what may
 //! wait), `proxied` (requests through a proxy), [`credentials`] (authentication parameters, fetched through a trait),
-//! [`poller`] (polls under way), `turn` (large answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`]
+//! [`poller`] (polls under way), `permit` (large answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`]
 //! know what to ask and how to read the answer.
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.
@@ -20,6 +20,7 @@ pub mod env;
 mod exchange;
 pub mod fault;
 mod link;
+mod permit;
 pub mod poller;
 mod proxied;
 pub mod proxy;
@@ -27,7 +28,6 @@ mod redirect;
 pub mod request;
 pub mod tls;
 pub mod transport;
-mod turn;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -37,8 +37,8 @@ use crate::scaling::event::{ErrorClass, PollError};
 /// Authentication parameters by the name they have in a TriggerAuthentication. Secrets: never logged.
 pub type Parameters = BTreeMap<String, String>;
 
-/// What somebody is to do once.
-pub type Work = Box<dyn FnOnce() + Send>;
+/// Something to run once, on whichever thread takes it.
+pub type Closure = Box<dyn FnOnce() + Send>;
 
 pub(crate) fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
     PollError { class, message: message.into() }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Work;
+use super::Closure;
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 
 /// Outcome classes of the counter, as in the history's `sample.outcome`.
@@ -133,7 +133,7 @@ pub type Done = Box<dyn FnOnce(PollDone) + Send>;
 pub type Begin = dyn Fn(PollJob, Done) + Send + Sync;
 
 /// Does this soon, after what is being done at the moment.
-pub type Soon = dyn Fn(Work) + Send + Sync;
+pub type Soon = dyn Fn(Closure) + Send + Sync;
 
 /// The polls of the daemon.
 pub struct Pollers {

@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnec
 use ureq::{Agent, Error, Proxy};
 
 use super::connector::TlsConnector;
-use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, rest};
+use super::exchange::{BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, RawResponse, rest};
 use super::fault::was_cut;
 use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX};
 use super::redirect::is_redirect;
@@ -42,7 +42,7 @@ impl Proxied {
         hop: &Hop,
         (proxy, tls): (&str, &Arc<rustls::ClientConfig>),
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<RawResponse, Error> {
         let agent = self.agent(hop.identity(request), proxy, tls)?;
         let mut result = send(&agent, request, hop, deadline, IDLE_AGE_MAX);
         if result.as_ref().is_err_and(was_cut) {
@@ -56,11 +56,11 @@ impl Proxied {
         if is_redirect(status) && location.is_some() {
             // Read to its end, so that the connection can be used again; what is longer costs a new one.
             let _ = io::copy(&mut body.take(REDIRECT_BODY_MAX as u64), &mut io::sink());
-            return Ok(Answer { status, location, rest, body: Vec::new(), reusable: false });
+            return Ok(RawResponse { status, location, rest, body: Vec::new(), reusable: false });
         }
         let mut bytes = Vec::new();
         body.by_ref().take(BODY_MAX as u64 + 1).read_to_end(&mut bytes).map_err(Error::Io)?;
-        Ok(Answer { status, location, rest, body: bytes, reusable: false })
+        Ok(RawResponse { status, location, rest, body: bytes, reusable: false })
     }
 
     fn agent(&self, material: TlsMaterial, proxy: &str, tls: &Arc<rustls::ClientConfig>) -> Result<Agent, Error> {

@@ -6,13 +6,13 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Inbox, Message, Question, Setup};
+use super::engine::{Engine, Inbox, Message, PendingRequest, Setup};
+use super::permit::{LARGE_BYTES, LARGE_READS};
 use super::proxy::ProxySettings;
 use super::request::Request;
 use super::tls::Roots;
-use super::turn::{LARGE_BYTES, TURNS};
 use super::workers::Workers;
-use super::{Work, failed};
+use super::{Closure, failed};
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
@@ -53,12 +53,12 @@ impl Transport {
     }
 
     /// Does this on the engine's thread, where it must not wait.
-    pub fn soon(&self, work: Work) {
+    pub fn soon(&self, work: Closure) {
         self.inbox.push(Message::Run(work));
     }
 
     /// Does this on a thread where it may wait.
-    pub(crate) fn apart(&self, work: Work) {
+    pub(crate) fn apart(&self, work: Closure) {
         self.workers.run(work);
     }
 
@@ -74,12 +74,12 @@ impl Transport {
         let timeout = self.limit(timeout);
         let deadline = Instant::now() + timeout;
         let workers = self.workers.clone();
-        let answered = Box::new(move |result: Result<Reply, PollError>| match result {
+        let done = Box::new(move |result: Result<Reply, PollError>| match result {
             Ok(reply) if reply.body.len() <= SHORT => done(Ok(read(reply))),
-            Ok(reply) => workers.run(Box::new(move || done(read_in_turn(reply, deadline, read)))),
+            Ok(reply) => workers.run(Box::new(move || done(read_with_permit(reply, deadline, read)))),
             Err(error) => done(Err(error)),
         });
-        self.inbox.push(Message::Ask(Box::new(Question { request, timeout, deadline, done: answered })));
+        self.inbox.push(Message::Ask(Box::new(PendingRequest { request, timeout, deadline, done })));
     }
 
     /// As [`Self::ask`], and waits, until a moment that several requests share; `timeout` is what they had in all.
@@ -97,8 +97,8 @@ impl Transport {
         let gone = failed(ErrorClass::Connect, format!("{} is not asked any more", request.server));
         let (sender, answer) = mpsc::sync_channel(1);
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.inbox.push(Message::Ask(Box::new(Question { request, timeout, deadline, done })));
-        read_in_turn(answer.recv().map_err(|_| gone)??, deadline, read)
+        self.inbox.push(Message::Ask(Box::new(PendingRequest { request, timeout, deadline, done })));
+        read_with_permit(answer.recv().map_err(|_| gone)??, deadline, read)
     }
 
     /// Threads that there are beside the one that asks.
@@ -120,8 +120,8 @@ impl Drop for Transport {
     }
 }
 
-fn read_in_turn<T>(reply: Reply, deadline: Instant, read: impl FnOnce(Reply) -> T) -> Result<T, PollError> {
-    let Some(_turn) = TURNS.wait(reply.body.len(), deadline) else {
+fn read_with_permit<T>(reply: Reply, deadline: Instant, read: impl FnOnce(Reply) -> T) -> Result<T, PollError> {
+    let Some(_permit) = LARGE_READS.acquire(reply.body.len(), deadline) else {
         let kib = reply.body.len() >> 10;
         let message = format!(
             "{} answered more than {} KiB, and other answers as large were being read until the time limit",

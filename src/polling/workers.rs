@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::Work;
+use super::Closure;
 
 /// Eight polls at once is usual; one that asks all endpoints of a Service through a proxy takes six.
 const THREADS_MAX: usize = 48;
@@ -26,7 +26,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Work>,
+    queue: VecDeque<Closure>,
     threads: usize,
     idle: usize,
 }
@@ -45,7 +45,7 @@ impl Workers {
     }
 
     /// Does this work on a thread of its own, as soon as one is free.
-    pub(super) fn run(&self, work: Work) {
+    pub(super) fn run(&self, work: Closure) {
         let mut state = self.0.lock();
         state.queue.push_back(work);
         if state.idle >= state.queue.len() {

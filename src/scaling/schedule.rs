@@ -30,7 +30,7 @@ pub type Subscriber = (ObjectKey, u16);
 
 /// What makes two polls equal: server, request and the source of the credentials.
 #[derive(Clone, Debug, PartialEq, Hash)]
-struct Question {
+struct PollKey {
     query: Query,
     credentials: Option<Credentials>,
 }
@@ -38,7 +38,7 @@ struct Question {
 #[derive(Debug)]
 struct Job {
     server: Arc<str>,
-    question: Question,
+    poll_key: PollKey,
     fingerprint: u64,
     subscribers: Vec<Subscriber>,
     /// The groups that it may be asked in.
@@ -64,7 +64,7 @@ pub struct Schedule {
     jobs: HashMap<u64, Job>,
     /// The jobs on which each object waits.
     waiting_for: HashMap<ObjectKey, Vec<u64>>,
-    /// Fingerprint of a question to its job, waiting or in flight.
+    /// Fingerprint of a poll key to its job, waiting or in flight.
     asked: HashMap<u64, u64>,
     /// Whether queries that one query can answer are asked as one.
     is_grouping: bool,
@@ -136,14 +136,14 @@ impl Schedule {
         taken
     }
 
-    /// Requests an answer for one trigger. Joins an equal question that is waiting or in flight.
+    /// Requests an answer for one trigger. Joins an equal poll that is waiting or in flight.
     pub fn ask(&mut self, subscriber: Subscriber, query: &Query, credentials: Option<Credentials>, due_at: UnixMillis) {
-        let question = Question { query: query.clone(), credentials };
-        let fingerprint = fingerprint(&question);
+        let poll_key = PollKey { query: query.clone(), credentials };
+        let fingerprint = fingerprint(&poll_key);
         let known = self.asked.get(&fingerprint).copied();
-        // Unequal questions may have equal hashes, if rarely, and are then asked separately.
+        // Unequal polls may have equal hashes, if rarely, and are then asked separately.
         if let Some(id) = known
-            && let Some(job) = self.jobs.get_mut(&id).filter(|job| job.question == question)
+            && let Some(job) = self.jobs.get_mut(&id).filter(|job| job.poll_key == poll_key)
         {
             if job.subscribers.contains(&subscriber) {
                 return;
@@ -166,9 +166,9 @@ impl Schedule {
         self.shares.wait(&subscriber.0, &server, id);
         self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
         self.asked.insert(fingerprint, id);
-        let families = self.families_of(&question.query, question.credentials.as_ref());
+        let families = self.families_of(&poll_key.query, poll_key.credentials.as_ref());
         let subscribers = vec![subscriber];
-        self.jobs.insert(id, Job { server, question, fingerprint, subscribers, families, due_at, begun_at: None });
+        self.jobs.insert(id, Job { server, poll_key, fingerprint, subscribers, families, due_at, begun_at: None });
         self.may_be_grouped(id, true);
     }
 
@@ -200,7 +200,7 @@ impl Schedule {
     /// Returns the jobs that one query can answer together with this one, which is dispatched now.
     fn gather(&self, id: u64) -> Option<Group> {
         let job = self.jobs.get(&id)?;
-        let Query::Prometheus(source) = &job.question.query else { return None };
+        let Query::Prometheus(source) = &job.poll_key.query else { return None };
         let ways = Member::all(&source.query);
         let known = job.families.iter().zip(&ways).filter(|(family, _)| !self.singly.contains_key(family));
         let waiting = |family: &u64| self.families.get(family).map_or(0, BTreeSet::len);
@@ -209,10 +209,10 @@ impl Schedule {
         let company = self.families.get(family)?.iter().filter(|other| **other != id);
         let members = company.filter_map(|other| {
             let job = self.jobs.get(other)?;
-            // Equal hashes of unequal questions are possible, if unlikely.
-            let Query::Prometheus(found) = &job.question.query else { return None };
+            // Equal hashes of unequal polls are possible, if unlikely.
+            let Query::Prometheus(found) = &job.poll_key.query else { return None };
             let is_equal = PrometheusSource { query: source.query.clone(), ..(**found).clone() } == **source
-                && job.question.credentials == self.jobs[&id].question.credentials;
+                && job.poll_key.credentials == self.jobs[&id].poll_key.credentials;
             let member = Member::all(&found.query).into_iter().find(|member| member.template() == way.template())?;
             is_equal.then(|| (member.value.to_owned(), *other))
         });
@@ -248,8 +248,8 @@ impl Schedule {
             jobs.push(PollJob {
                 id,
                 server: Arc::clone(&job.server),
-                query: job.question.query.clone(),
-                credentials: job.question.credentials.clone(),
+                query: job.poll_key.query.clone(),
+                credentials: job.poll_key.credentials.clone(),
                 group,
                 due_at: job.due_at,
             });
@@ -308,7 +308,7 @@ impl Schedule {
         Some(Finished { begun_at, subscribers: job.subscribers })
     }
 
-    /// Cancels an object's polls. A question without other subscribers leaves the queue; an answer that is under way is
+    /// Cancels an object's polls. A poll without other subscribers leaves the queue; an answer that is under way is
     /// dropped, but still shows how its server is doing.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.unplan(key);

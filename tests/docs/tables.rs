@@ -160,7 +160,7 @@ fn the_table_of_rights_is_what_the_roles_grant() {
     let text = read(Path::new("k8s/README.md"));
     let (_, table) = text.split_once("| group | resources | verbs | who needs it |\n|---|---|---|---|\n").unwrap();
     let rows = table.lines().take_while(|line| line.starts_with("| "));
-    let told: BTreeSet<Right> = rows
+    let listed: BTreeSet<Right> = rows
         .flat_map(|row| {
             let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
             let [groups, resources, verbs, _] = cells[..] else { panic!("{row}") };
@@ -169,7 +169,7 @@ fn the_table_of_rights_is_what_the_roles_grant() {
         .collect();
     let granted: BTreeSet<Right> =
         ["k8s/base/rbac.yaml", "k8s/base/rbac-external-metrics.yaml"].into_iter().flat_map(granted).collect();
-    let missing: Vec<_> = granted.difference(&told).collect();
-    let stale: Vec<_> = told.difference(&granted).collect();
+    let missing: Vec<_> = granted.difference(&listed).collect();
+    let stale: Vec<_> = listed.difference(&granted).collect();
     assert!(granted.len() > 40 && missing.is_empty() && stale.is_empty(), "missing {missing:#?}, stale {stale:#?}");
 }

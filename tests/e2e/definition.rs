@@ -26,7 +26,7 @@ fn a_changed_definition_takes_effect_at_once() {
 }
 
 #[test]
-fn a_wrong_definition_is_told_where_and_moves_nothing() {
+fn a_wrong_definition_is_reported_with_its_field_and_moves_nothing() {
     let case = Case::with_deployment("wrong", 0);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));

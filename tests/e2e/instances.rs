@@ -22,8 +22,8 @@ const SHORT: [&str; 6] = [
 
 /// A control plane for one test at a time.
 fn arena(purpose: &str) -> (Case<'static>, std::sync::MutexGuard<'static, ()>) {
-    let (cluster, turn) = exclusive(Exclusive::Faults);
-    (Case::within(cluster, purpose), turn)
+    let (cluster, lock) = exclusive(Exclusive::Faults);
+    (Case::within(cluster, purpose), lock)
 }
 
 fn arguments<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {

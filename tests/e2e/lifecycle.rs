@@ -44,7 +44,7 @@ fn the_cooldown_holds_and_then_ends() {
     assert!(active_until.elapsed().as_secs() >= 5, "{:?}", active_until.elapsed());
     case.wait_for_condition("Active", "False", "ScalerNotActive");
     assert!(case.object("so")["status"]["lastActiveTime"].is_string());
-    wait_seeing("the history to tell it", || {
+    wait_seeing("the history to show it", || {
         let seen = reasons(&case);
         let expected = ["Activated", "Active", "CoolingDown", "Deactivated"];
         let mut rest = seen.iter();

@@ -146,7 +146,7 @@ fn row_27_a_certificate_from_files_is_followed() {
     let mut standing = client(daemon.port, client_config(roots(&first.ca_pem), None));
     assert_eq!(ask(&mut standing, "GET /healthz HTTP/1.1").0, 200);
     generation(2, &OwnCertificates { serving_key_pem: first.serving_key_pem.clone(), ..second.clone() });
-    wait_seeing("the complaint", || {
+    wait_seeing("the problem to be logged", || {
         daemon.log().contains("new certificate is unusable").then_some(()).ok_or_else(|| daemon.log())
     });
     served(daemon.port, first.ca_pem.as_bytes()).expect("the old one is served on");
@@ -190,7 +190,7 @@ fn row_15_who_may_speak_for_others_follows_the_config_map() {
     wait_for_status("the new front proxy to be believed", 200);
     // A malformed value is reported and changes nothing.
     patch_trust(cluster, &json!({ "requestheader-extra-headers-prefix": "[broken" }));
-    wait_seeing("the complaint", || {
+    wait_seeing("the problem to be logged", || {
         daemon.log().contains("is unusable, what it last said holds").then_some(()).ok_or_else(|| daemon.log())
     });
     wait_for_status("the last good rules to hold", 200);

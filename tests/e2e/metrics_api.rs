@@ -59,8 +59,8 @@ fn replicas_follow_a_number_of_an_api() {
     case.wait_for_replicas(6);
     // The error names server, path and location; the other trigger continues.
     api.set(json!({}));
-    let told = case.wait_for_event("KEDAScalerFailed", "nothing is there");
-    assert!(told.contains(&format!("valueLocation \"jobs.waiting\" of {}/stats", api.fake.url())), "{told}");
+    let text = case.wait_for_event("KEDAScalerFailed", "nothing is there");
+    assert!(text.contains(&format!("valueLocation \"jobs.waiting\" of {}/stats", api.fake.url())), "{text}");
     case.wait_for_condition("Ready", "Unknown", "PartialTriggerError");
     assert_eq!(case.replicas(), 6);
     api.set(json!({ "waiting": 0 }));

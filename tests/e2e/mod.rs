@@ -59,8 +59,8 @@ pub(crate) enum Exclusive {
 
 pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, MutexGuard<'static, ()>) {
     static CLUSTERS: [OnceLock<Cluster>; 3] = [const { OnceLock::new() }; 3];
-    static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
-    let turn = TURNS[which as usize].lock().unwrap_or_else(PoisonError::into_inner);
+    static LOCKS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+    let lock = LOCKS[which as usize].lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = CLUSTERS[which as usize].get_or_init(|| {
         let cluster = Cluster::start(&[]);
         cluster.install();
@@ -69,5 +69,5 @@ pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, MutexGuard<'stat
         }
         cluster
     });
-    (cluster, turn)
+    (cluster, lock)
 }

@@ -157,7 +157,7 @@ fn a_result_below_zero_scales_in_and_never_out() {
 }
 
 #[test]
-fn a_bad_formula_is_told_with_its_column() {
+fn a_bad_formula_is_reported_with_its_column() {
     let case = Case::with_deployment("formula-bad", 1);
     let source = Source::new(5.0);
     let spec = |modifiers: Value| json!({ "triggers": [named(&source, "web_rps")], "advanced": { "scalingModifiers": modifiers } });

@@ -111,8 +111,8 @@ fn pods_that_may_not_be_read_are_an_error_with_its_cause() {
     cluster.deployment(&case.namespace, "api", 2);
     case.scale("so", json!({ "triggers": [counting("worker", json!({}))] }));
     case.wait_for_condition("Ready", "False", "TriggerError");
-    let told = case.wait_for_event("KEDAScalerFailed", "cannot list pods in namespace");
-    assert!(told.contains("forbidden") && told.contains("grant list and watch on pods"), "{told}");
+    let text = case.wait_for_event("KEDAScalerFailed", "cannot list pods in namespace");
+    assert!(text.contains("forbidden") && text.contains("grant list and watch on pods"), "{text}");
     assert_eq!(case.replicas(), 2, "an error holds");
     // Once granted, it works without a restart.
     set(&role["rules"]);

@@ -61,7 +61,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
     let hpa_news = |daemon: &Daemon| daemon.log().lines().filter(|line| line.contains("condition=HPAActive")).count();
     let (mut daemon, mut starts) = (daemon, 1);
     loop {
-        let (before, said) = (picture(&case), hpa_news(&daemon));
+        let (before, seen) = (picture(&case), hpa_news(&daemon));
         let (took, folder) = daemon.stop();
         assert!(took < Duration::from_secs(5), "{took:?}");
         daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
@@ -69,7 +69,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
         daemon.route(cluster);
         source.asked(4);
         let (written, after) = (writes(&daemon), picture(&case));
-        let news = hpa_news(&daemon) - said;
+        let news = hpa_news(&daemon) - seen;
         assert!(written <= news as f64, "{written} writes for {news} pieces of news: {}", daemon.log());
         if news == 0 {
             assert_eq!(after, before);

@@ -110,9 +110,9 @@ fn objects_of_keda_are_taken_over_in_flight() {
     for kind in ["Ready", "Active", "Fallback", "Paused"] {
         assert_eq!(condition(&object, kind), condition(&before.1, kind));
     }
-    let told = daemon
+    let logged = daemon
         .sql(&format!("SELECT * FROM v_condition_change WHERE namespace = '{}' AND kind = 'Ready'", case.namespace));
-    assert!(told.is_empty(), "Ready never moved: {told:?}");
+    assert!(logged.is_empty(), "Ready never moved: {logged:?}");
     let steps = daemon.sql(&format!(
         "SELECT * FROM v_replica_change WHERE namespace = '{}' AND from_replicas IS NOT NULL",
         case.namespace

@@ -126,7 +126,7 @@ fn a_missing_target_heals_when_it_appears() {
 }
 
 #[test]
-fn a_kind_without_scale_is_told_from_an_unknown_one() {
+fn a_kind_without_scale_is_distinguished_from_an_unknown_one() {
     let case = Case::new("no-scale");
     let source = Source::new(30.0);
     case.apply(json!({

@@ -105,7 +105,7 @@ fn a_window_opens_and_shuts_on_the_minute() {
         ));
         rows.first().and_then(|row| row["at_unix_ms"].as_u64()).ok_or_else(|| format!("{rows:?}"))
     };
-    let (opened, shut) = wait_seeing("the history to tell it", || Ok((decided("Activated")?, decided("Deactivated")?)));
+    let (opened, shut) = wait_seeing("the history to show it", || Ok((decided("Activated")?, decided("Deactivated")?)));
     // Within the second, if the machine is not too busy.
     assert!((start * 60_000..start * 60_000 + 5_000).contains(&opened), "{opened}, not {start}:00");
     assert!((end * 60_000..end * 60_000 + 5_000).contains(&shut), "{shut}, not {end}:00");

@@ -80,12 +80,12 @@ fn both_forms_live_side_by_side_under_one_name() {
     wait_for("the old one's 4", || (cluster.replicas(&case.namespace, "web")? == 4).then_some(()));
     // Two objects of different APIs with the same target: the one that owns it keeps it.
     case.apply(old_object(&case, "rival", "api", &before));
-    wait_seeing("the rival to be told", || {
+    wait_seeing("the rival to be reported", || {
         let seen = condition(&old(&case, "rival"), "Ready");
-        let told = seen.as_ref().is_some_and(|(status, _, message)| {
+        let is_reported = seen.as_ref().is_some_and(|(status, _, message)| {
             status == "False" && message.contains("already managed by the ScaledObject 'so'")
         });
-        told.then_some(()).ok_or_else(|| format!("{seen:?}"))
+        is_reported.then_some(()).ok_or_else(|| format!("{seen:?}"))
     });
     case.kubectl(&["delete", "scaledobjects.keda.k8s.io", "so", "--timeout=30s"]);
     wait_for("the old one's HPA to be gone", || case.get("hpa", "keda-hpa-web").is_none().then_some(()));

@@ -90,7 +90,7 @@ fn strangers_tokens_leave_room_for_the_front_proxy() {
         })
         .collect();
     eventually("one of them is with a reviewer", || served.reviews.asked.load(Ordering::SeqCst) == 1);
-    eventually("the others are told that there is no room", || {
+    eventually("the others get an answer that there is no room", || {
         served.secure.gate.counters().refused().any(|(why, count)| why == "overload" && count >= 40)
     });
     // Both other patient workers serve only the front proxy, whose own reviews take long now.
@@ -270,7 +270,7 @@ const TLS_KIB_MAX: u64 = 30_000;
 #[expect(clippy::print_stderr, reason = "figures for whoever runs it by hand")]
 fn what_is_not_finished_takes_little_memory() {
     if std::env::var_os(CHILD).is_some() {
-        return serve_until_told();
+        return serve_until_stopped();
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "gate::attack::what_is_not_finished_takes_little_memory", "--nocapture"])
@@ -280,8 +280,8 @@ fn what_is_not_finished_takes_little_memory() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let told = lines.find_map(|line| line.split_once("addresses ").map(|(_, at)| at.to_owned())).unwrap();
-    let addresses: Vec<SocketAddr> = told.split(' ').map(|address| address.parse().unwrap()).collect();
+    let line = lines.find_map(|line| line.split_once("addresses ").map(|(_, at)| at.to_owned())).unwrap();
+    let addresses: Vec<SocketAddr> = line.split(' ').map(|address| address.parse().unwrap()).collect();
     let resident = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -396,7 +396,7 @@ fn careless() -> ClientConfig {
 }
 
 #[expect(clippy::print_stdout, reason = "speaks to its parent")]
-fn serve_until_told() {
+fn serve_until_stopped() {
     let answer: hpalite::http::Handler = Arc::new(|_: &Request| Response::text(200, "ok"));
     let plain = {
         let mut config = config("plain", Arc::clone(&answer));

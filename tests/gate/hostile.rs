@@ -210,32 +210,32 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
     }
     // Occasional bytes must not extend the time.
     let mut ended = [false; 3];
-    let mut heard = [const { Vec::new() }; 3];
+    let mut received = [const { Vec::new() }; 3];
     let mut bytes = [0; 1024];
     while ended.contains(&false) {
-        for ((stream, ended), heard) in dripping.iter_mut().zip(&mut ended).zip(&mut heard) {
+        for ((stream, ended), received) in dripping.iter_mut().zip(&mut ended).zip(&mut received) {
             let wrote = stream.write_all(b"a");
             let read = stream.read(&mut bytes);
-            heard.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
+            received.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
             *ended |= wrote.is_err() || matches!(read, Ok(0));
         }
         assert!(started.elapsed() < PATIENCE, "{ended:?}");
     }
     assert!(started.elapsed() > Duration::from_secs(4), "{:?}", started.elapsed());
-    let heard = heard.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    for answer in &heard[..2] {
+    let received = received.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    for answer in &received[..2] {
         assert_eq!(status(answer), 408, "{answer}");
         assert!(answer.contains("Connection: close\r\n") && answer.contains("\"reason\":\"Timeout\""), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
-    assert_eq!(heard[2], "", "there is nobody to talk HTTP to");
+    assert_eq!(received[2], "", "there is nobody to talk HTTP to");
     let refused = |gate: &Gate| gate.counters().refused().find(|(why, _)| *why == "timeout").map(|(_, count)| count);
     assert_eq!((refused(&gate), refused(&secure.gate)), (Some(2), Some(1)));
 }
 
 /// Without any further byte that would wake a worker, and over TLS as well.
 #[test]
-fn who_stops_in_the_middle_of_a_request_is_told() {
+fn a_client_that_stops_within_a_request_gets_an_answer() {
     let (handler, count) = counting();
     let gate = plain(Arc::clone(&handler));
     let secure = secure(handler);

@@ -126,7 +126,7 @@ fn versions(fake: &FakeKube) -> Vec<String> {
 }
 
 #[test]
-fn a_watch_knows_that_it_has_lost_touch() {
+fn a_watch_knows_how_long_it_is_disconnected() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
     let news = line("MODIFIED", &object("a", 6, "2"));
@@ -138,14 +138,14 @@ fn a_watch_knows_that_it_has_lost_touch() {
     bench.expect(&["start *", "listed n/a=1", "end *", "changed n/a=2"]);
     let since = Instant::now();
     let wait = |is: &dyn Fn(Option<Duration>) -> bool| {
-        while !is(bench.watcher().deaf_for()) {
-            assert!(since.elapsed() < DEADLINE, "{:?}", bench.watcher().deaf_for());
+        while !is(bench.watcher().disconnected_for()) {
+            assert!(since.elapsed() < DEADLINE, "{:?}", bench.watcher().disconnected_for());
             std::thread::yield_now();
         }
     };
     // It increases with every failed attempt, and ends once a stream opens.
-    wait(&|deaf| deaf.is_some_and(|deaf| deaf > Duration::from_millis(50)));
-    wait(&|deaf| deaf.is_none());
+    wait(&|gap| gap.is_some_and(|gap| gap > Duration::from_millis(50)));
+    wait(&|gap| gap.is_none());
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn silent_servers_hold_up_nobody_and_cost_no_thread() {
 }
 
 #[test]
-fn stopping_does_not_wait_longer_than_told() {
+fn stopping_waits_no_longer_than_its_limit() {
     let silent = FakePrometheus::start(|_| Reply::Stall(Vec::new()));
     let (pollers, _answers) = pollers(&Arc::default());
     pollers.take(job(0, source(&silent.url(), "up"), None), Duration::ZERO);

@@ -258,7 +258,7 @@ fn a_ticket_is_answered_by_the_commit_and_at_once_while_writing_fails() {
 }
 
 #[test]
-fn a_loss_is_told_once_writing_works_again() {
+fn a_loss_is_recorded_once_writing_works_again() {
     let place = Place::new();
     let store = place.start();
     store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);

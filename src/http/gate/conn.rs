@@ -148,7 +148,7 @@ impl Conn {
     }
 
     /// Closes a connection that is between requests.
-    pub(super) fn say_goodbye(&mut self) {
+    pub(super) fn close_between_requests(&mut self) {
         self.session.finish();
     }
 

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_to_write() {
+    fn mistakes_are_reported_with_what_to_write() {
         for (change, words) in [
             (json!({"url": ""}), "metadata.url: missing required parameter \"url\""),
             (json!({"url": "api:8080/stats"}), "metadata.url: \"api:8080/stats\" is not a URL"),

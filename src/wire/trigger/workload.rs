@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_to_write() {
+    fn mistakes_are_reported_with_what_to_write() {
         for (change, words) in [
             (json!({"podSelector": ""}), "metadata.podSelector: missing required parameter \"podSelector\""),
             (json!({"podSelector": "app=a=b"}), "metadata.podSelector: \"app=a=b\" is no label selector: found '='"),

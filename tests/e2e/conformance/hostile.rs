@@ -192,9 +192,9 @@ fn probes_are_answered_while_everybody_asks_for_metrics() {
         }
         // Stopped before the assertions, since the scope waits for its threads.
         let probe = |path: &&str| try_http_get(&format!("{}{path}", daemon.http));
-        let said: Vec<_> = (0..20).flat_map(|_| ["/livez", "/healthz", "/readyz"].iter().map(probe)).collect();
+        let answers: Vec<_> = (0..20).flat_map(|_| ["/livez", "/healthz", "/readyz"].iter().map(probe)).collect();
         stop.store(true, Ordering::Relaxed);
-        assert!(said.iter().all(|said| said.as_deref() == Ok("ok")), "{said:?}");
+        assert!(answers.iter().all(|answer| answer.as_deref() == Ok("ok")), "{answers:?}");
     });
     let grown = resident(&daemon) - before;
     assert!(grown < GROWTH_MAX, "{grown} bytes more");

@@ -226,6 +226,6 @@ fn row_31_the_kube_apiserver_has_no_complaint() {
     let log = fs::read_to_string(&path).unwrap();
     let words = ["external.metrics.k8s.io", "OpenAPI", "openapi", "hpalite", "aggregat", "discovery"];
     let about_us = log[before..].lines().filter(|line| words.iter().any(|word| line.contains(word)));
-    let complaints: Vec<&str> = about_us.filter(|line| line.starts_with(['E', 'W', 'F'])).collect();
-    assert!(complaints.is_empty(), "{complaints:#?}");
+    let warnings: Vec<&str> = about_us.filter(|line| line.starts_with(['E', 'W', 'F'])).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
 }

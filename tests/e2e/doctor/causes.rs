@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{findings, is_told, report};
+use super::{findings, is_reported, report};
 use crate::e2e::case::{Case, Source};
 use crate::e2e::migration::{refused, route_to_keda};
 use crate::e2e::{Exclusive, exclusive};
@@ -50,10 +50,10 @@ fn one_cause_is_one_finding() {
     cluster.install();
     route_to_keda(cluster);
     alone(cluster, "apiservice-foreign", &["apiservice-unavailable", "api-unreachable", "service-port", "ca-bundle"]);
-    let (_, told) = report(cluster.env("KUBECONFIG"), &[]);
-    let reach = told["checks"].as_array().unwrap().iter().find(|check| check["check"] == "API server reaches hpalite");
-    assert_eq!(reach.unwrap()["outcome"], "follows", "{told}");
-    assert_eq!(reach.unwrap()["follows_from"], json!(["apiservice-foreign"]), "{told}");
+    let (_, text) = report(cluster.env("KUBECONFIG"), &[]);
+    let reach = text["checks"].as_array().unwrap().iter().find(|check| check["check"] == "API server reaches hpalite");
+    assert_eq!(reach.unwrap()["outcome"], "follows", "{text}");
+    assert_eq!(reach.unwrap()["follows_from"], json!(["apiservice-foreign"]), "{text}");
     cluster.kubectl(&["delete", "apiservice", APISERVICE]);
     alone(cluster, "apiservice-missing", &["api-unreachable", "service-port", "ca-bundle"]);
     cluster.install();
@@ -97,7 +97,7 @@ fn without_selector(case: &Case<'_>) -> Value {
 }
 
 #[test]
-fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
+fn a_missing_right_on_a_target_and_then_its_hpas_conditions_are_reported() {
     let (cluster, _turn) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "doctor-target");
@@ -109,7 +109,7 @@ fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
     let within = ["--namespace", case.namespace.as_str()];
     let found = of(cluster, &within);
     assert_eq!(ids(&found), ["target-right-missing"], "{found:#?}");
-    assert!(is_told(
+    assert!(is_reported(
         &found,
         "target-right-missing",
         "get gangs.doctor.example and get, update gangs/scale.doctor.example"
@@ -128,7 +128,7 @@ fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
     case.wait_for_hpa_condition("False", "selector");
     let found = of(cluster, &within);
     assert_eq!(ids(&found), ["hpa-not-scaling"], "{found:#?}");
-    assert!(is_told(&found, "hpa-not-scaling", "InvalidSelector"), "{found:#?}");
+    assert!(is_reported(&found, "hpa-not-scaling", "InvalidSelector"), "{found:#?}");
     let finding = found.iter().find(|finding| finding["id"] == "hpa-not-scaling").unwrap();
     assert!(finding["fix"].as_str().unwrap().contains("labelSelectorPath"), "{finding}");
     case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
@@ -256,10 +256,10 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
     wait_seeing("each kind to be told", || {
         let found = of(cluster, &["--namespace", &case.namespace]);
         let is_there = kinds.iter().all(|(group, kind, plural)| {
-            is_told(&found, "kind-unserved", &format!("{plural}.{group}"))
-                && is_told(&found, "kind-unserved", &format!("{kind} {}/import", case.namespace))
+            is_reported(&found, "kind-unserved", &format!("{plural}.{group}"))
+                && is_reported(&found, "kind-unserved", &format!("{kind} {}/import", case.namespace))
         });
-        let is_once = is_told(&found, "scaled-object-invalid", "kafka")
+        let is_once = is_reported(&found, "scaled-object-invalid", "kafka")
             && !ids(&found).contains(&"scaled-object-not-ready".to_owned());
         if is_there && is_once { Ok(()) } else { Err(format!("{found:#?}")) }
     });
@@ -285,7 +285,7 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
 }
 
 #[test]
-fn an_object_that_the_daemon_leaves_out_is_told() {
+fn an_object_that_the_daemon_leaves_out_is_reported() {
     let (cluster, _turn) = exclusive(Exclusive::Installations);
     cluster.install();
     let (watched, case) = (cluster.namespace("watched"), Case::within(cluster, "left-out"));
@@ -296,7 +296,7 @@ fn an_object_that_the_daemon_leaves_out_is_told() {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(150);
     loop {
         let found = of(cluster, &["--namespace", &case.namespace]);
-        if is_told(&found, "scaled-object-untouched", &format!("{}/so", case.namespace)) {
+        if is_reported(&found, "scaled-object-untouched", &format!("{}/so", case.namespace)) {
             let finding = found.iter().find(|finding| finding["id"] == "scaled-object-untouched").unwrap();
             assert!(finding["fix"].as_str().unwrap().contains("--namespace"), "{finding}");
             break;

@@ -34,7 +34,7 @@ fn doctor(cluster: &Cluster) -> (Option<i32>, Vec<Value>) {
     (code, findings(&report))
 }
 
-fn is_told(findings: &[Value], id: &str, words: &str) -> bool {
+fn is_reported(findings: &[Value], id: &str, words: &str) -> bool {
     findings.iter().any(|finding| {
         let text = format!("{} {}", finding["subject"], finding["cause"]);
         finding["id"] == id && text.contains(words) && finding["fix"].as_str().is_some_and(|fix| !fix.is_empty())
@@ -43,19 +43,19 @@ fn is_told(findings: &[Value], id: &str, words: &str) -> bool {
 
 /// Breaks one thing, waits for the finding, repairs it, and waits until the finding is gone.
 fn broken(cluster: &Cluster, id: &str, words: &str, break_it: &dyn Fn(), mend: &dyn Fn()) {
-    let told = |expected: bool| {
-        wait_seeing(&format!("{id} ({words}) told: {expected}"), || {
+    let reported = |expected: bool| {
+        wait_seeing(&format!("{id} ({words}) reported: {expected}"), || {
             let (code, findings) = doctor(cluster);
             let is_error = findings.iter().any(|finding| finding["severity"] == "error");
             assert_eq!(code, Some(i32::from(is_error)));
-            if is_told(&findings, id, words) == expected { Ok(()) } else { Err(format!("{findings:?}")) }
+            if is_reported(&findings, id, words) == expected { Ok(()) } else { Err(format!("{findings:?}")) }
         });
     };
-    told(false);
+    reported(false);
     break_it();
-    told(true);
+    reported(true);
     mend();
-    told(false);
+    reported(false);
 }
 
 fn base64(bytes: &[u8]) -> String {
