@@ -23,9 +23,9 @@ use ureq::{Agent, Body, http};
 use super::config::ClusterConfig;
 use super::error::{Error, Status};
 use super::request::{Method, Request, Verb};
-use super::tls::TlsConnector;
 use crate::outbound::connect::{Direct, Guard};
 use crate::outbound::names::Names;
+use crate::outbound::tls::TlsConnector;
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::parse_http_date;
 

@@ -17,7 +17,8 @@ use rustls::pki_types::ServerName;
 
 use super::credential::Credential;
 use super::kubeconfig::{self, Material, Selected};
-use super::tls::{self, Roots, TlsCell, TlsSettings};
+use super::tls::{self, Roots};
+use crate::outbound::tls::{TlsCell, TlsSettings};
 
 /// Where the kubelet mounts the service account.
 const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use ureq::Error;
+
+use crate::outbound::tls::server_name;
 
 /// Identities kept, with their connections. Most clusters need one. One with a `ca` of its own holds a copy of the
 /// roots, about 150 of 1 KiB, so that 64 hold at most 10 MiB.
@@ -72,9 +73,7 @@ impl Link {
 
     /// From here on over TLS.
     pub(super) fn secure(&mut self, config: &Arc<ClientConfig>, host: &str) -> Result<(), Error> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Tls("its host is no valid name"))?;
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(Error::Rustls)?;
+        let connection = ClientConnection::new(Arc::clone(config), server_name(host)?)?;
         self.tls = Some(Box::new(connection));
         Ok(())
     }

@@ -13,7 +13,6 @@
 
 pub(crate) mod auth;
 mod cache;
-mod connector;
 pub mod credentials;
 mod engine;
 pub mod env;

@@ -11,7 +11,6 @@ use ureq::http::header::LOCATION;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector};
 use ureq::{Agent, Error, Proxy};
 
-use super::connector::TlsConnector;
 use super::exchange::{BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, RawResponse, rest};
 use super::fault::was_cut;
 use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX};
@@ -20,6 +19,7 @@ use super::request::{Hop, Request, TlsMaterial, head};
 use crate::outbound::connect::{Direct, Guard};
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
+use crate::outbound::tls::{TlsCell, TlsConnector, TlsSettings};
 
 pub(super) struct Proxied {
     pub(super) user_agent: String,
@@ -105,7 +105,7 @@ impl Proxied {
             ().chain(SocksConnector::default())
                 .chain(ConnectProxyConnector::default())
                 .chain(Direct::new(guard.clone()))
-                .chain(TlsConnector(tls));
+                .chain(TlsConnector(Some(TlsCell::new(TlsSettings { config: tls, server_name: None }))));
         Agent::with_parts(config, connector, guard)
     }
 }
