@@ -8,26 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Closure;
-use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+use crate::scaling::event::{Answer, OUTCOMES, PollDone, PollJob, Split};
 
-/// Outcome classes of the counter, as in the history's `sample.outcome`.
-pub const OUTCOMES: [&str; 15] = [
-    "value",
-    "empty",
-    "null",
-    "nan",
-    "infinite",
-    "authentication",
-    "connect",
-    "tls",
-    "timeout",
-    "status",
-    "response",
-    "query",
-    "partial",
-    "missing",
-    "configuration",
-];
+/// Outcomes that are counted: all but the last, `formula`, which no poll has.
+const COUNTED: usize = OUTCOMES.len() - 1;
 
 /// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in
 /// 1 to 50 ms, the default time limit is 3 s.
@@ -36,7 +20,7 @@ pub const LATENCY_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_
 /// Counters, read while polls are counted.
 #[derive(Debug, Default)]
 pub struct PollStats {
-    outcomes: [AtomicU64; OUTCOMES.len()],
+    outcomes: [AtomicU64; COUNTED],
     latency: Histogram,
     lateness: Histogram,
     in_flight: AtomicU64,
@@ -80,7 +64,7 @@ impl Histogram {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollCounts {
     /// In the order of [`OUTCOMES`].
-    pub outcomes: [u64; OUTCOMES.len()],
+    pub outcomes: [u64; COUNTED],
     /// From the question to the answer.
     pub latency: Distribution,
     /// From when a question was due until it was asked.
@@ -109,20 +93,11 @@ impl PollStats {
     }
 
     fn count_outcome(&self, answer: &Answer) {
-        let outcome = outcome(answer);
-        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
-            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        let outcome = answer.outcome();
+        let at = OUTCOMES.iter().position(|known| *known == outcome);
+        if let Some(counter) = at.and_then(|at| self.outcomes.get(at)) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// The class of an answer, one of [`OUTCOMES`].
-#[must_use]
-pub fn outcome(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Value(_) => "value",
-        Answer::Missing(missing) => missing.class(),
-        Answer::Failed(error) => error.class.id(),
     }
 }
 
@@ -244,7 +219,7 @@ mod tests {
             stats.count(&done(Answer::Failed(PollError { class, message: String::new() }), 5_000));
         }
         let counts = stats.read();
-        assert_eq!(counts.outcomes, [1; OUTCOMES.len()]);
+        assert_eq!(counts.outcomes, [1; COUNTED]);
         assert_eq!(counts.latency.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 15]);
         assert_eq!(counts.latency.sum, Duration::from_millis(1 + 8 + 50_000));
     }

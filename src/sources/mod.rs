@@ -22,7 +22,7 @@ use crate::outbound::names::{self, Names};
 use crate::outbound::networks::Rules;
 use crate::polling::Parameters;
 use crate::polling::credentials::{Clock, Resolver, ResolverConfig};
-use crate::polling::poller::{Done, outcome};
+use crate::polling::poller::Done;
 use crate::polling::proxy::ProxySettings;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
@@ -116,7 +116,7 @@ impl Asker {
             let latency = started.elapsed();
             let id = job.id;
             if log::log_enabled!(log::Level::Debug) {
-                let outcome = if split.is_some() { "group" } else { outcome(&answer) };
+                let outcome = if split.is_some() { "group" } else { answer.outcome() };
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
                 // With user information, since that tells servers apart; masked, since it is a secret.
                 let server = mask::address(&job.server);

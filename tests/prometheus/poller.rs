@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hpalite::polling::credentials::ResolverConfig;
-use hpalite::polling::poller::{OUTCOMES, Pollers};
-use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollDone, PollJob};
+use hpalite::polling::poller::Pollers;
+use hpalite::scaling::event::{Answer, Credentials, ErrorClass, OUTCOMES, PollDone, PollJob};
 use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
 use hpalite::sources::Asker;
 
