@@ -1,8 +1,8 @@
-//! The one thread that asks: it drives all requests at once and waits for none of them.
+//! The thread that drives all requests to metric servers at once, with epoll, and blocks on none of them.
 //!
-//! Owns all connections to metric servers, those under way and those kept. A server that is slow costs what its request
-//! holds and no thread; one that sends much gets a buffer's worth of attention before the next one's turn. What has to
-//! wait for something else than a socket is done by a worker.
+//! Owns all connections to metric servers, in use and idle. A slow server costs the memory of its request and no thread;
+//! from one that sends a lot, one buffer is read before the next connection is served. Requests that must block, such as
+//! those through a proxy, run on a worker.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -36,21 +36,21 @@ use crate::scaling::event::{ErrorClass, PollError};
 /// As many as KEDA follows.
 const REDIRECTS_MAX: usize = 10;
 
-/// Sockets that are looked at before messages are.
+/// Socket events that are handled before the inbox is read again.
 const EVENTS: usize = 64;
 
-/// Event data of the wake-up descriptor; connections count on from there.
+/// Event data of the wake-up descriptor; the ids of connections follow it.
 const WAKE: u64 = 0;
 
-/// The least time that one of several addresses gets to answer.
+/// Minimum time for connecting to one of several addresses.
 const CONNECT_MIN: Duration = Duration::from_millis(10);
 
-/// What a server answered, unread.
+/// A response after redirects, with its body not yet interpreted.
 pub struct Reply {
-    /// `scheme://host:port` that it came from, after redirects.
+    /// `scheme://host:port` of the server that sent it.
     pub server: String,
     pub status: u16,
-    /// The pause that an overloaded server asks for.
+    /// How long an overloaded server asks not to be queried.
     pub rest: Option<Duration>,
     /// Decompressed; ends after [`super::exchange::BODY_MAX`] + 1 bytes.
     pub body: Vec<u8>,
@@ -58,10 +58,10 @@ pub struct Reply {
 
 pub(super) type Done = Box<dyn FnOnce(Result<Reply, PollError>) + Send>;
 
-/// A request, and who wants its answer.
+/// A request, and what to do with its response.
 pub(super) struct PendingRequest {
     pub(super) request: Request,
-    /// What it had in all, for error texts.
+    /// The whole time limit, for error texts.
     pub(super) timeout: Duration,
     pub(super) deadline: Instant,
     /// Called on the engine's thread, so it must not wait.
@@ -70,16 +70,16 @@ pub(super) struct PendingRequest {
 
 pub(super) enum Message {
     Ask(Box<PendingRequest>),
-    /// Something short.
+    /// Must not block.
     Run(Closure),
-    /// A worker asked through a proxy.
+    /// The result of a request that a worker sent through a proxy.
     Asked(u64, Box<Result<RawResponse, Error>>),
     /// A name was looked up.
     Named,
     Stop,
 }
 
-/// What the engine is to do next.
+/// Messages to the engine, and the descriptor that wakes it.
 pub(super) struct Inbox {
     queue: Mutex<Queue>,
     wake: OwnedFd,
@@ -88,7 +88,7 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Queue {
     messages: Vec<Message>,
-    /// It waits for sockets, and has to be woken.
+    /// The engine blocks in `epoll_wait` and must be woken.
     is_asleep: bool,
 }
 
@@ -102,13 +102,13 @@ impl Inbox {
         queue.messages.push(message);
         if std::mem::take(&mut queue.is_asleep) {
             drop(queue);
-            // The descriptor counts up to more than there are messages.
+            // Cannot fail: the descriptor's counter never fills, since it counts at most one for each message.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }
 }
 
-/// What the engine is started with.
+/// The settings of the engine.
 pub(super) struct Setup {
     pub(super) roots: Roots,
     pub(super) proxy: ProxySettings,
@@ -125,21 +125,21 @@ pub(super) struct Engine {
     inbox: Arc<Inbox>,
     epoll: OwnedFd,
     tasks: HashMap<u64, Box<Task>>,
-    /// Which task a connection in use belongs to.
+    /// The task of each connection in use.
     owners: HashMap<u64, u64>,
     clients: Vec<Client>,
     last_id: u64,
-    /// Lent for reading and writing.
+    /// Buffers that all requests share: for bytes of a socket, and for decompression.
     room: Vec<u8>,
     scratch: Vec<u8>,
 }
 
-/// An identity and its connections.
+/// A TLS identity and its idle connections.
 struct Client {
     id: u64,
     material: TlsMaterial,
     tls: Arc<ClientConfig>,
-    /// The one that was used last is at the end.
+    /// The most recently used one is last.
     idle: VecDeque<Idle>,
     used: Instant,
 }
@@ -156,30 +156,30 @@ struct Wire {
     interest: EventFlags,
 }
 
-/// A question under way.
+/// A request in flight.
 struct Task {
     id: u64,
     pending: PendingRequest,
     hop: Hop,
     redirects: usize,
     server: String,
-    /// The connection ended before an answer began; this is the second try, on a new one.
+    /// The request is sent for the second time, on a new connection, since the first was closed before a response began.
     is_second: bool,
     client: u64,
     stage: Stage,
-    /// When this stage has to end.
+    /// Deadline of this stage.
     until: Instant,
-    /// A name that is waited for.
+    /// The name whose look-up this request waits for.
     name: Option<String>,
-    /// Addresses to try, after the one that is being tried.
+    /// Addresses still to be tried.
     addresses: VecDeque<SocketAddr>,
     tried: Vec<SocketAddr>,
-    /// Looked up again since no address answered.
+    /// The name was looked up again because no address answered.
     looked_again: bool,
     failure: Option<Error>,
     wire: Option<Wire>,
     exchange: Option<Exchange>,
-    /// Of the request, until there is a connection.
+    /// The encoded request, until there is a connection.
     bytes: Vec<u8>,
 }
 
@@ -189,7 +189,7 @@ enum Stage {
     Connecting,
     Shaking,
     Talking,
-    /// With a worker, who asks through a proxy.
+    /// A worker sends the request through a proxy.
     Away,
 }
 
@@ -283,7 +283,7 @@ impl Engine {
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // Only a descriptor that is none of ours any more can cause this.
+                // Only a closed descriptor can cause this, which would be a bug.
                 Err(error) => panic!("epoll_wait failed: {error}"),
             }
             self.inbox.lock().is_asleep = false;
@@ -297,7 +297,7 @@ impl Engine {
         }
     }
 
-    /// Until the next limit of time.
+    /// Returns the time until the next deadline, of a stage or of an idle connection.
     fn timeout(&self) -> Option<Duration> {
         let oldest = self.clients.iter().filter_map(|client| client.idle.front());
         let ends = oldest.map(|idle| idle.since + IDLE_AGE_MAX);
@@ -333,7 +333,7 @@ impl Engine {
         }
     }
 
-    /// A socket can be read or written: its task goes on.
+    /// Continues the task whose socket has become readable or writable.
     fn ready(&mut self, id: u64) {
         let Some(owner) = self.owners.get(&id) else { return self.look_at_idle(id) };
         let Some(task) = self.tasks.remove(owner) else { return };
@@ -374,7 +374,7 @@ impl Engine {
         self.drive(Box::new(task), Self::begin);
     }
 
-    /// Takes one turn and what follows from it, until the task has to wait or is over.
+    /// Runs one step of a task and those that follow from it, until the task has to wait or has ended.
     fn drive(&mut self, mut task: Box<Task>, turn: impl FnOnce(&mut Self, &mut Task) -> Progress) {
         let mut result = turn(self, &mut task);
         loop {
@@ -388,8 +388,8 @@ impl Engine {
                     Ok(None) => self.begin(&mut task),
                     Err(error) => return self.finish(*task, Err(error)),
                 },
-                // A server may close a kept connection in the very moment we use it. Asking again does no harm, since a
-                // query changes nothing; on a new connection, so once is enough.
+                // A server may close an idle connection just as it is used. Sending the request again is harmless, since
+                // a query changes nothing, and happens at most once, since it uses a new connection.
                 Err(Fault::Http(error)) if task.may_ask_again(&error) => {
                     self.hang_up(&mut task);
                     task.is_second = true;
@@ -415,7 +415,7 @@ impl Engine {
         (task.pending.done)(result);
     }
 
-    /// A hop from its beginning.
+    /// Starts a hop: the first request or a redirect.
     fn begin(&mut self, task: &mut Task) -> Progress {
         task.server = server_of(&task.hop.uri);
         (task.stage, task.until) = (Stage::Naming, task.pending.deadline);
@@ -449,7 +449,7 @@ impl Engine {
         }));
     }
 
-    /// The identity that this hop is shown, made if it is new.
+    /// Returns the TLS settings for the identity that this hop presents, and creates them if they are new.
     fn client(&mut self, task: &mut Task) -> Result<Arc<ClientConfig>, PollError> {
         let now = Instant::now();
         let material = task.hop.identity(&task.pending.request);
@@ -472,7 +472,7 @@ impl Engine {
         Ok(tls)
     }
 
-    /// From a name to addresses that may be asked. Nobody waits for long while there are addresses from before.
+    /// Resolves the host to addresses that may be contacted. If outdated addresses are known, waits only [`PATIENCE`].
     fn resolve(&mut self, task: &mut Task) -> Progress {
         let uri = &task.hop.uri;
         let (host, port) = place(uri).ok_or_else(|| Error::BadUri("it names no host and port".to_owned()))?;
@@ -526,7 +526,7 @@ impl Engine {
         self.connect(task)
     }
 
-    /// What was wrong with the addresses that were tried before says more.
+    /// Fails with the error of the addresses that were tried before, if any, since it says more than that of a look-up.
     fn unresolved(&mut self, task: &mut Task, error: Error) -> Progress {
         self.stop_waiting(task);
         Err(task.failure.take().unwrap_or(error).into())
@@ -538,7 +538,7 @@ impl Engine {
         }
     }
 
-    /// Tries the next address. Each gets half of the time that is left, the last one all of it.
+    /// Connects to the next address. Each gets half of the time that is left, and the last one all of it.
     fn connect(&mut self, task: &mut Task) -> Progress {
         self.hang_up(task);
         while let Some(address) = task.addresses.pop_front() {
@@ -603,18 +603,18 @@ impl Engine {
         self.arm(task)
     }
 
-    /// Sends what is to be sent and reads what came, a buffer's worth.
+    /// Sends pending bytes, and reads up to one buffer.
     fn talk(&mut self, task: &mut Task) -> Progress {
         let (Some(wire), Some(exchange)) = (&mut task.wire, &mut task.exchange) else {
             return Err(Error::ConnectionFailed.into());
         };
-        // A request that has just begun has no answer yet.
+        // There cannot be a response to a request that has just been sent.
         let begins = task.stage != Stage::Talking;
         task.stage = Stage::Talking;
         if wire.link.wants_to_write()
             && let Err(error) = wire.link.flush()
         {
-            // Whoever hangs up on us may have said why.
+            // A server that closed the connection may have sent a TLS alert with the reason.
             return match wire.link.read(&mut self.room) {
                 Err(error @ Error::Rustls(_)) => Err(error.into()),
                 _ => Err(error.into()),
@@ -635,7 +635,7 @@ impl Engine {
                 }
                 Ok(Input::Nothing) => break,
                 Ok(Input::End) => return Ok(Next::Response(exchange.end()?)),
-                // The end of a body may look like this.
+                // A server may end a body without a length by closing the connection, even abruptly.
                 Err(Error::Io(error)) if !exchange.awaits_head() && is_cut(error.kind()) => {
                     return Ok(Next::Response(exchange.end()?));
                 }
@@ -645,7 +645,7 @@ impl Engine {
         self.arm(task)
     }
 
-    /// Waits for what the connection needs next.
+    /// Registers the socket events that the connection waits for.
     fn arm(&self, task: &mut Task) -> Progress {
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         let out = if wire.link.wants_to_write() { EventFlags::OUT } else { EventFlags::empty() };
@@ -658,7 +658,7 @@ impl Engine {
         Ok(Next::Wait)
     }
 
-    /// What an answer means; nothing if it sends us elsewhere.
+    /// Returns the reply, or `None` if the response is a redirect, which becomes the task's next hop.
     fn follow_or_reply(&mut self, task: &mut Task, answer: RawResponse) -> Result<Option<Reply>, PollError> {
         if answer.reusable {
             self.keep(task);
@@ -700,7 +700,7 @@ impl Engine {
         client.idle.remove(at).map(|idle| idle.wire)
     }
 
-    /// Keeps the connection of a task whose answer is whole.
+    /// Keeps the connection of a task whose response is complete.
     fn keep(&mut self, task: &mut Task) {
         let client = self.clients.iter_mut().find(|client| client.id == task.client);
         let (Some(client), Some(wire)) = (client, task.wire.take()) else { return };
@@ -721,7 +721,7 @@ impl Engine {
         client.idle.push_back(Idle { wire, server: task.server.clone(), since: Instant::now() });
     }
 
-    /// A kept connection has something to say: mostly that it is closed, never an answer.
+    /// Handles an event of an idle connection: removes it unless it is still usable. Usually the server has closed it.
     fn look_at_idle(&mut self, id: u64) {
         for client in &mut self.clients {
             if let Some(at) = client.idle.iter().position(|idle| idle.wire.id == id) {
@@ -746,7 +746,7 @@ fn late() -> Error {
     Error::Timeout(Timeout::Global)
 }
 
-/// Another address may answer where this one does not.
+/// Returns whether connecting to another address may succeed after this error.
 fn is_of_one_address(error: &io::Error) -> bool {
     use ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
     matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown | AddrNotAvailable)

@@ -1,11 +1,11 @@
-//! Large answers are read one at a time in the whole process, so that what reading takes is taken once.
+//! Large bodies are parsed one at a time in the whole process, so that their memory is needed only once.
 //!
-//! Owns the one permit. Whoever has it works and waits for nobody.
+//! Owns the one permit. A thread that holds it must not wait for another.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Answers up to this size are read at once: what the polls in flight make of them is a few megabytes.
+/// Bodies up to this size need no permit: all polls in flight together parse them into a few megabytes.
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
 
 pub(crate) struct Semaphore {
@@ -16,7 +16,7 @@ pub(crate) struct Semaphore {
 /// The permit of the process.
 pub(crate) static LARGE_READS: Semaphore = Semaphore::new();
 
-/// The permit while it lasts; nothing for a small answer, which needs none.
+/// Holds the permit until it is dropped; `None` for a small body, which needs none.
 #[must_use]
 pub(crate) struct Permit<'t>(Option<&'t Semaphore>);
 
@@ -25,7 +25,7 @@ impl Semaphore {
         Self { is_taken: Mutex::new(false), given_back: Condvar::new() }
     }
 
-    /// Waits until an answer of so many bytes may be read; `None` when that is not before the deadline.
+    /// Waits until a body of so many bytes may be parsed. Returns `None` if the deadline passes before.
     pub(crate) fn acquire(&self, bytes: usize, deadline: Instant) -> Option<Permit<'_>> {
         if bytes <= LARGE_BYTES {
             return Some(Permit(None));

@@ -1,6 +1,6 @@
-//! Polls under way: a job in, an answer out, counted.
+//! Runs poll jobs, returns their answers, and counts them.
 //!
-//! Owns the counters. How many jobs are out, and to which server, is decided by who hands them in.
+//! Owns the counters. The caller decides how many jobs are in flight, and to which server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -13,11 +13,11 @@ use crate::scaling::event::{Answer, OUTCOMES, PollDone, PollJob, Split};
 /// Outcomes that are counted: all but the last, `formula`, which no poll has.
 const COUNTED: usize = OUTCOMES.len() - 1;
 
-/// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in
-/// 1 to 50 ms, the default time limit is 3 s.
+/// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in 1 to 50 ms, and
+/// the default time limit is 3 s.
 pub const LATENCY_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 3_000];
 
-/// Counters, read while polls are counted.
+/// Counters, which can be read at any time.
 #[derive(Debug, Default)]
 pub struct PollStats {
     outcomes: [AtomicU64; COUNTED],
@@ -28,7 +28,7 @@ pub struct PollStats {
 
 #[derive(Debug, Default)]
 struct Histogram {
-    /// Not cumulative; one more than there are bounds.
+    /// Not cumulative. The last bucket has no bound.
     buckets: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
     sum_micros: AtomicU64,
 }
@@ -36,7 +36,7 @@ struct Histogram {
 /// One reading of a histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distribution {
-    /// Counts up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as a Prometheus histogram's buckets are.
+    /// Counts up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as in Prometheus' exposition.
     pub buckets: [u64; LATENCY_BOUNDS_MS.len() + 1],
     pub sum: Duration,
 }
@@ -65,9 +65,9 @@ impl Histogram {
 pub struct PollCounts {
     /// In the order of [`OUTCOMES`].
     pub outcomes: [u64; COUNTED],
-    /// From the question to the answer.
+    /// Time from the query to its answer.
     pub latency: Distribution,
-    /// From when a question was due until it was asked.
+    /// Time from when a query was due until it was sent.
     pub lateness: Distribution,
     pub in_flight: u64,
 }
@@ -101,33 +101,33 @@ impl PollStats {
     }
 }
 
-/// Takes what came of a job. May block, for as long as all other polls can wait.
+/// Takes the result of a job. All other polls wait while it blocks.
 pub type Done = Box<dyn FnOnce(PollDone) + Send>;
 
-/// Does one job and calls back, at once or later, from any thread.
+/// Starts a job, and calls back from any thread, at once or later.
 pub type Begin = dyn Fn(PollJob, Done) + Send + Sync;
 
-/// Does this soon, after what is being done at the moment.
+/// Runs a closure after the current one.
 pub type Soon = dyn Fn(Closure) + Send + Sync;
 
 /// The polls of the daemon.
 pub struct Pollers {
     begin: Box<Begin>,
     answers: Arc<Answers>,
-    /// Each poll under way has a copy; nothing is ever sent.
+    /// Each poll in flight holds a sender, which never sends: the channel closes when all have ended.
     alive: mpsc::Sender<()>,
     ended: Receiver<()>,
 }
 
 impl Pollers {
-    /// `sink` gets what came together in one go. It may block, as [`Done`] may.
+    /// `sink` receives answers that arrive together in one call. It may block, as [`Done`] may.
     pub fn new(begin: Box<Begin>, soon: Box<Soon>, sink: impl Fn(Vec<PollDone>) + Send + Sync + 'static) -> Self {
         let (alive, ended) = mpsc::channel();
         let answers = Answers { waiting: Mutex::default(), soon, sink: Box::new(sink), stats: Arc::default() };
         Self { begin, answers: Arc::new(answers), alive, ended }
     }
 
-    /// Begins this job, which was due this long ago.
+    /// Starts a job that was due this long ago.
     pub fn take(&self, job: PollJob, lateness: Duration) {
         let (answers, alive) = (Arc::clone(&self.answers), self.alive.clone());
         answers.stats.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -140,7 +140,7 @@ impl Pollers {
         Arc::clone(&self.answers.stats)
     }
 
-    /// Waits for the polls that are under way. Whether all have ended in time; the others end with their time limit.
+    /// Waits for the polls in flight. Returns whether all ended in time; the others end at their own time limits.
     #[must_use]
     pub fn stop(self, within: Duration) -> bool {
         drop(self.alive);
@@ -148,7 +148,7 @@ impl Pollers {
     }
 }
 
-/// Answers on their way to whoever asked.
+/// Answers that have not been handed over yet.
 struct Answers {
     waiting: Mutex<Vec<(PollDone, mpsc::Sender<()>)>>,
     soon: Box<Soon>,
@@ -157,7 +157,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// The first of several that come together sees to it that all are handed over.
+    /// Adds an answer. The first of several that arrive together schedules the hand-over of all.
     fn take(self: Arc<Self>, done: PollDone, alive: mpsc::Sender<()>) {
         self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.stats.count(&done);

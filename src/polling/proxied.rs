@@ -1,4 +1,4 @@
-//! Requests through a proxy, by the HTTP library: they wait, so a worker makes them.
+//! Sends requests through a proxy with the HTTP library, which blocks, so that it runs on a worker.
 //!
 //! Owns one client of the library for each TLS identity and proxy.
 
@@ -25,7 +25,7 @@ pub(super) struct Proxied {
     pub(super) user_agent: String,
     pub(super) names: Arc<Names>,
     pub(super) rules: Arc<Rules>,
-    /// Locked to look up or insert, never while a request is under way.
+    /// Locked only to look up or insert a client, never during a request.
     pub(super) clients: Mutex<HashMap<(TlsMaterial, String), Client>>,
 }
 
@@ -54,7 +54,7 @@ impl Proxied {
         let rest = rest(status, response.headers());
         let mut body = response.into_body().into_reader();
         if is_redirect(status) && location.is_some() {
-            // Read to its end, so that the connection can be used again; what is longer costs a new one.
+            // Read to its end, so that the connection can be reused; a longer body costs a new connection.
             let _ = io::copy(&mut body.take(REDIRECT_BODY_MAX as u64), &mut io::sink());
             return Ok(RawResponse { status, location, rest, body: Vec::new(), reusable: false });
         }
@@ -64,7 +64,7 @@ impl Proxied {
     }
 
     fn agent(&self, material: TlsMaterial, proxy: &str, tls: &Arc<rustls::ClientConfig>) -> Result<Agent, Error> {
-        // A poisoned lock still guards a whole map: nothing panics between its changes.
+        // A poisoned lock still guards a consistent map, since nothing can panic between its changes.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, used) = ((material, proxy.to_owned()), Instant::now());
         if let Some(client) = clients.get_mut(&key) {

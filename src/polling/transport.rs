@@ -1,6 +1,6 @@
-//! Sends one request and brings the answer: whoever asks, waits or is called.
+//! The interface of the engine: sends a request, and returns its response or passes it to a callback.
 //!
-//! Decides nothing about the answer; those who ask do. Must not log header values.
+//! Does not interpret responses. Must not log header values.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -20,7 +20,7 @@ use crate::scaling::event::{ErrorClass, PollError};
 pub use super::engine::Reply;
 pub use super::exchange::BODY_MAX;
 
-/// Bytes of an answer that are read on the engine's thread: some 20 us of JSON. What is larger is read by a worker.
+/// Bodies up to this size are parsed on the engine's thread, which takes some 20 us for JSON; larger ones on a worker.
 const SHORT: usize = 8 << 10;
 
 pub struct TransportConfig {
@@ -28,14 +28,14 @@ pub struct TransportConfig {
     pub proxy: ProxySettings,
     /// For sources without a timeout of their own.
     pub default_timeout: Duration,
-    /// `hpalite/1.2.3`
+    /// As in `hpalite/1.2.3`.
     pub user_agent: String,
     pub names: Arc<Names>,
-    /// Which addresses may be asked.
+    /// Which addresses may be contacted.
     pub rules: Arc<Rules>,
 }
 
-/// The way to all metric servers. Shared by threads; its own threads end with it.
+/// The client for all metric servers, shared by threads. Its own threads end when it is dropped.
 pub struct Transport {
     inbox: Arc<Inbox>,
     workers: Workers,
@@ -44,7 +44,7 @@ pub struct Transport {
 
 impl Transport {
     /// # Errors
-    /// When its thread cannot be started.
+    /// If its thread cannot be started.
     pub fn new(config: TransportConfig) -> io::Result<Self> {
         let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
         let workers = Workers::new();
@@ -52,18 +52,18 @@ impl Transport {
         Ok(Self { inbox, workers, default_timeout })
     }
 
-    /// Does this on the engine's thread, where it must not wait.
+    /// Runs a closure on the engine's thread; it must not block.
     pub fn soon(&self, work: Closure) {
         self.inbox.push(Message::Run(work));
     }
 
-    /// Does this on a thread where it may wait.
+    /// Runs a closure on a worker, where it may block.
     pub(crate) fn apart(&self, work: Closure) {
         self.workers.run(work);
     }
 
-    /// Sends the request, reads what came back within `timeout`, or the default, and hands on what that gave. Returns at
-    /// once. Large answers are read one at a time in the whole process, and that within the time limit, too.
+    /// Sends the request without blocking, parses the response with `read`, and passes the result to `done`, all within
+    /// `timeout` or the default. This includes the wait for the permit to parse a large body.
     pub fn ask<T: Send + 'static>(
         &self,
         request: Request,
@@ -82,10 +82,10 @@ impl Transport {
         self.inbox.push(Message::Ask(Box::new(PendingRequest { request, timeout, deadline, done })));
     }
 
-    /// As [`Self::ask`], and waits, until a moment that several requests share; `timeout` is what they had in all.
+    /// As [`Self::ask`], but blocks, until a deadline that several requests share; `timeout` is their time limit in all.
     ///
     /// # Errors
-    /// When nothing came back, or other large answers were read all the time.
+    /// If there was no response, or other large bodies were parsed until the deadline.
     pub fn exchange<T>(
         &self,
         request: Request,
@@ -93,7 +93,7 @@ impl Transport {
         deadline: Instant,
         read: impl FnOnce(Reply) -> T,
     ) -> Result<T, PollError> {
-        // The engine answers by the deadline; it is gone only when the process ends.
+        // The engine responds by the deadline, and ends only with the process.
         let gone = failed(ErrorClass::Connect, format!("{} is not asked any more", request.server));
         let (sender, answer) = mpsc::sync_channel(1);
         let done = Box::new(move |result| drop(sender.send(result)));
@@ -101,13 +101,13 @@ impl Transport {
         read_with_permit(answer.recv().map_err(|_| gone)??, deadline, read)
     }
 
-    /// Threads that there are beside the one that asks.
+    /// Returns the number of worker threads.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.threads()
     }
 
-    /// What a source has, whose own limit is this.
+    /// Returns a source's own time limit, or else the default.
     #[must_use]
     pub fn limit(&self, timeout: Option<Duration>) -> Duration {
         timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.default_timeout)

@@ -1,4 +1,4 @@
-//! Threads for what may wait: started when there is work, ended when there is none for a while.
+//! Threads for closures that may block. They are started on demand, and end when idle.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::Closure;
 
-/// Eight polls at once is usual; one that asks all endpoints of a Service through a proxy takes six.
+/// For the usual eight polls at once, each of which takes six if it asks all endpoints of a Service through a proxy.
 const THREADS_MAX: usize = 48;
 
-/// A thread without work ends after this time. Longer than the shortest usual polling interval, so that none is started
-/// for each poll.
+/// An idle thread ends after this time. It is longer than the shortest usual polling interval, so that not every poll
+/// starts a thread.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// Shared by all who have such work.
+/// Handle to the threads; clones share them.
 #[derive(Clone)]
 pub(super) struct Workers(Arc<Shared>);
 
@@ -44,7 +44,7 @@ impl Workers {
         self.0.lock().threads
     }
 
-    /// Does this work on a thread of its own, as soon as one is free.
+    /// Runs a closure on an idle or a new thread, or else as soon as a thread is idle.
     pub(super) fn run(&self, work: Closure) {
         let mut state = self.0.lock();
         state.queue.push_back(work);
@@ -59,7 +59,7 @@ impl Workers {
         let started = thread::Builder::new().name(format!("poll-{}", state.threads)).spawn(move || shared.work());
         match started {
             Ok(_) => state.threads += 1,
-            // Late is better than never.
+            // Blocks the caller, but without a thread the closure would never run.
             Err(_) if state.threads == 0 => {
                 let work = state.queue.pop_back();
                 drop(state);

@@ -20,9 +20,9 @@ use grouping::{GROUP_MAX, Member};
 pub use share::Conduct;
 use share::Shares;
 
-/// How long the members of a group are asked singly after an answer that could not be split among them.
+/// How long the members of a group are queried singly after an answer that could not be split among them.
 const SINGLY: Duration = Duration::from_hours(1);
-/// Groups that are remembered for that. A tenant may cause one by every two queries that it makes up.
+/// Upper bound on groups remembered for that. A tenant can cause one with every two queries that it makes up.
 const SINGLY_MAX: usize = 1024;
 
 /// One trigger of an object that waits for an answer.
@@ -41,7 +41,7 @@ struct Job {
     poll_key: PollKey,
     fingerprint: u64,
     subscribers: Vec<Subscriber>,
-    /// The groups that it may be asked in.
+    /// The groups that it may join.
     families: Vec<u64>,
     due_at: UnixMillis,
     /// When it was dispatched; `None` while it waits.
@@ -66,13 +66,13 @@ pub struct Schedule {
     waiting_for: HashMap<ObjectKey, Vec<u64>>,
     /// Fingerprint of a poll key to its job, waiting or in flight.
     asked: HashMap<u64, u64>,
-    /// Whether queries that one query can answer are asked as one.
+    /// Whether queries that one query can answer are sent as one.
     is_grouping: bool,
-    /// The jobs that wait, by the groups that they may be asked in.
+    /// The waiting jobs, by the groups that they may join.
     families: HashMap<u64, BTreeSet<u64>>,
     /// The groups in flight, by the first of their jobs.
     groups: HashMap<u64, Arc<Group>>,
-    /// Groups whose members are asked singly, and until when.
+    /// Groups whose members are queried singly, and until when.
     singly: BTreeMap<u64, UnixMillis>,
     /// The fingerprint and the groups of each object's first query; `sizes` counts the objects of each group.
     registered: HashMap<ObjectKey, (u64, Vec<u64>)>,
@@ -172,7 +172,7 @@ impl Schedule {
         self.may_be_grouped(id, true);
     }
 
-    /// The groups that a query may be asked in: the same of the same server, but for one value.
+    /// Returns the groups that a query may join: equal queries to the same server, except for one value.
     fn families_of(&self, query: &Query, credentials: Option<&Credentials>) -> Vec<u64> {
         let Query::Prometheus(source) = query else { return Vec::new() };
         if !self.is_grouping {
@@ -265,7 +265,7 @@ impl Schedule {
         group.map_or_else(|| vec![id], |group| group.members.iter().map(|(member, _)| *member).collect())
     }
 
-    /// Records that the answer to a group could not be split: its members wait again, each by itself.
+    /// Records that the answer to a group could not be split: its members are queued again, each on its own.
     pub fn ask_singly(&mut self, id: u64, conduct: Conduct, now: UnixMillis) {
         let Some(group) = self.groups.remove(&id) else { return };
         self.shares.end(id, conduct, now);
@@ -382,8 +382,8 @@ impl Schedule {
         }
     }
 
-    /// Phase in `0..interval` at which an object is asked. Equal queries, and those that can be asked as one, share
-    /// one, so that they fall due together; all others are spread evenly.
+    /// Returns the phase in `0..interval` of an object's poll cycles. Equal queries, and those that can be sent as one,
+    /// share a phase, so that they fall due together; all others are spread evenly.
     #[must_use]
     pub fn phase(&self, key: &ObjectKey, interval: Duration) -> Duration {
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -1,10 +1,10 @@
-//! Which poll is next: fair turns, and the largest share of the workers that each party may have.
+//! Chooses the next poll: round robin, within the largest share of the workers that each party may have.
 //!
 //! A worker that waits for a hanging server is lost for the length of a timeout, and nothing predicts that. So the
 //! shares hold from the start, even if no other party has work at the moment: its next query may come in a millisecond.
 //!
-//! # RoundRobin
-//! Namespaces take turns, in each its servers, for each the objects, and for each its queries in order.
+//! # Order
+//! Round robin over namespaces, over the servers in each, and over the objects of each; an object's queries keep their order.
 //!
 //! # Lanes
 //! What is known of a server is known for one namespace, a *lane*: a tenant that asks a shared Prometheus for the
@@ -34,12 +34,12 @@ use super::budget::{Budgets, Limits, REST_MAX};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::round_robin::RoundRobin;
 
-/// The default timeout of a query: a server that answers within it counts as usual.
+/// The default timeout of a query: a server that answers within it is prompt.
 pub(super) const PROMPT: Duration = Duration::from_secs(3);
 /// Lanes kept per namespace; the least recently used one is forgotten first.
 const LANES_MAX: usize = 1024;
 
-/// What an answer says about its server.
+/// How a server behaved in a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
     /// It answered within this time.
@@ -72,7 +72,7 @@ enum Class {
     Confined,
 }
 
-/// Confined ones first: they get no more than their share, and the rest of the workers is not for them.
+/// Confined lanes come first, since they cannot use more than their share of the workers.
 const CLASSES: [Class; 2] = [Class::Confined, Class::Prompt];
 
 /// A poll in flight, with the parties to which it is counted.
@@ -200,7 +200,7 @@ impl Shares {
         let namespace = self.namespaces.get_mut(&object.namespace)?;
         let lane = namespace.lanes.get_mut(server)?;
         let id = *lane.waiting.get(object)?.front()?;
-        // All of them have had their turn, whether they have more jobs or not.
+        // Each of them goes to the end of its order, whether it has more jobs or not.
         lane.order.pass(object);
         namespace.order[class as usize].pass(server);
         self.order[class as usize].pass(&object.namespace);
