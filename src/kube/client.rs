@@ -42,7 +42,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// connection that is being closed.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// For the threads that may send at the same time: 8 writers, and 8 polls that read Secrets.
+/// Upper bound on idle connections: 8 threads write, and 8 polls read Secrets, at the same time.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// Each TLS connection has two buffers of each kind (plain and encrypted): 2 × (16 + 16) KB = 64 KB per watch, while

@@ -34,8 +34,8 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         Self { entries: Mutex::new(HashMap::new()), changed: Condvar::new(), max }
     }
 
-    /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` returns the value and when it expires.
-    /// Returns `None` if another thread's fetch takes too long.
+    /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` also returns when it expires. Returns
+    /// `None` if another thread's fetch takes too long.
     pub(super) fn get(
         &self,
         key: &K,

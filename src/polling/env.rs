@@ -1,7 +1,7 @@
 //! A container's environment variables, as the kubelet would set them.
 //!
-//! Pure: a function provides Secrets and ConfigMaps. Values that need the running pod (`fieldRef`, `resourceFieldRef`) are
-//! skipped.
+//! Pure: a function provides Secrets and ConfigMaps. Skips values that need the running pod (`fieldRef`,
+//! `resourceFieldRef`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

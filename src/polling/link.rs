@@ -28,8 +28,8 @@ pub(super) const IDLE_MAX_OF_ONE: usize = 8;
 /// Upper bound on idle connections to one server: as many as requests to it are usually in flight.
 pub(super) const IDLE_PER_SERVER_MAX: usize = 16;
 
-/// Longer than the usual polling interval of 30 s, so that a connection is reused, and shorter than the five minutes after
-/// which Prometheus closes it.
+/// Longer than the usual polling interval of 30 s, so that a connection is reused, and shorter than the five minutes
+/// after which Prometheus closes it.
 pub(super) const IDLE_AGE_MAX: Duration = Duration::from_secs(240);
 
 /// Reads of a handshake before other connections are served: a whole handshake has some kilobytes.

@@ -4,7 +4,8 @@
 //! shares hold from the start, even if no other party has work at the moment: its next query may come in a millisecond.
 //!
 //! # Order
-//! Round robin over namespaces, over the servers in each, and over the objects of each; an object's queries keep their order.
+//! Round robin over namespaces, over the servers in each, and over the objects of each. An object's queries keep their
+//! order.
 //!
 //! # Lanes
 //! What is known of a server is known for one namespace, a *lane*: a tenant that asks a shared Prometheus for the
