@@ -21,8 +21,8 @@ use crate::kube::election::{Action, Election, Seen, Timing};
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
 use crate::kube::resources::LEASES;
-use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
-use crate::kube::watcher::Watcher;
+use crate::kube::watch::{HasMeta, ObjectRef};
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, WatchEvent};
 use crate::wire::time::format_micros;
 
@@ -73,24 +73,18 @@ impl Lease {
             logged: Logged::default(),
         };
         let sink = messages.clone();
-        let watcher = Watcher::spawn_one::<WireLease, _>(
-            "lease",
-            client,
-            &LEASES,
-            (Some(namespace), name),
-            WatchSettings::default(),
-            move |event| {
-                let seen = match event {
-                    WatchEvent::Listed(lease) | WatchEvent::Changed(lease) => Some(lease.seen(timing)),
-                    WatchEvent::Deleted { .. } => None,
-                    _ => return ControlFlow::Continue(()),
-                };
-                match sink.send(LeaseMessage::Noticed(seen)) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                }
-            },
-        )?;
+        let watch = Watch::one("lease", LEASES, Some(namespace), name);
+        let watcher = Watcher::spawn::<WireLease, _>(client, watch, move |event| {
+            let seen = match event {
+                WatchEvent::Listed(lease) | WatchEvent::Changed(lease) => Some(lease.seen(timing)),
+                WatchEvent::Deleted { .. } => None,
+                _ => return ControlFlow::Continue(()),
+            };
+            match sink.send(LeaseMessage::Noticed(seen)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })?;
         std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
             lease_loop.run(&received);
             // The receiver is gone if the process is already ending.

@@ -27,10 +27,10 @@ use crate::http::rotation;
 use crate::http::tls::TlsState;
 use crate::kube::client::Client;
 use crate::kube::error::Error;
-use crate::kube::request::{PatchKind, Resource};
+use crate::kube::request::PatchKind;
 use crate::kube::resources::{API_SERVICES, CONFIG_MAPS};
-use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
-use crate::kube::watcher::Watcher;
+use crate::kube::watch::{HasMeta, ObjectRef};
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
@@ -72,11 +72,13 @@ impl Trust {
         ready: Arc<Readiness>,
     ) -> std::io::Result<(Self, [Watcher; 2])> {
         let (messages, received) = channel();
+        let config_map = Watch::one("trust", CONFIG_MAPS, Some(CONFIG_MAP.0), CONFIG_MAP.1);
+        let apiservice = Watch::one("apiservice", API_SERVICES, None, &config.apiservice);
         let watchers = [
-            watch::<ConfigMap>(client, "trust", &CONFIG_MAPS, (Some(CONFIG_MAP.0), CONFIG_MAP.1), &messages, |map| {
+            watch::<ConfigMap>(client, config_map, &messages, |map| {
                 TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
             })?,
-            watch::<ApiService>(client, "apiservice", &API_SERVICES, (None, &config.apiservice), &messages, |found| {
+            watch::<ApiService>(client, apiservice, &messages, |found| {
                 TrustMessage::ApiService(found.map(|found| found.spec))
             })?,
         ];
@@ -115,9 +117,7 @@ impl Trust {
 /// Watches one object. Its absence is reported once a list has shown it.
 fn watch<T>(
     client: &Client,
-    name: &str,
-    resource: &Resource,
-    object: (Option<&str>, &str),
+    watch: Watch<'_>,
     messages: &Sender<TrustMessage>,
     message: impl Fn(Option<T>) -> TrustMessage + Clone + Send + 'static,
 ) -> std::io::Result<Watcher>
@@ -126,7 +126,7 @@ where
 {
     let messages = messages.clone();
     let mut listed = false;
-    Watcher::spawn_one::<T, _>(name, client, resource, object, WatchSettings::default(), move |event| {
+    Watcher::spawn::<T, _>(client, watch, move |event| {
         let seen = match event {
             WatchEvent::ListStart { .. } => {
                 listed = false;

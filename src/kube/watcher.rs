@@ -25,6 +25,30 @@ use crate::scaling::event::WatchEvent;
 /// Bytes of one read; equal to the transport's own buffer, so more would gain nothing.
 const READ_BYTES: usize = 16 * 1024;
 
+/// What a [`Watcher`] watches.
+pub struct Watch<'a> {
+    /// Name of the threads, after `watch-`, and in the log.
+    pub name: &'a str,
+    pub resource: Resource,
+    /// Empty for all of them.
+    pub namespaces: Vec<String>,
+    pub field_selector: Option<String>,
+    pub settings: WatchSettings,
+}
+
+impl<'a> Watch<'a> {
+    /// All objects of a kind.
+    pub fn all(name: &'a str, resource: Resource) -> Self {
+        Self { name, resource, namespaces: Vec::new(), field_selector: None, settings: WatchSettings::default() }
+    }
+
+    /// One object, for which rights on its name are enough. `namespace` is `None` for cluster-scoped kinds.
+    pub fn one(name: &'a str, resource: Resource, namespace: Option<&str>, object: &str) -> Self {
+        let namespaces = namespace.into_iter().map(str::to_owned).collect();
+        Self { namespaces, field_selector: Some(format!("metadata.name={object}")), ..Self::all(name, resource) }
+    }
+}
+
 /// The running watches of one resource. Dropping it does not stop the threads.
 pub struct Watcher {
     shared: Arc<Shared>,
@@ -67,69 +91,26 @@ pub struct WatchStats {
 }
 
 impl Watcher {
-    /// Starts watching. No namespaces means all of them; several have a stream, a thread and a clone of the sink each.
-    /// A sink that returns `Break` ends the whole watcher.
-    pub fn spawn<T, S>(
-        name: &str,
-        client: &Client,
-        resource: &Resource,
-        namespaces: &[String],
-        settings: WatchSettings,
-        sink: S,
-    ) -> io::Result<Self>
+    /// Starts watching. Each namespace has a stream, a thread and a clone of the sink. A sink that returns `Break` ends the
+    /// whole watcher.
+    pub fn spawn<T, S>(client: &Client, watch: Watch<'_>, sink: S) -> io::Result<Self>
     where
         T: DeserializeOwned + HasMeta + 'static,
         S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
-        Self::spawn_filtered(name, client, resource, namespaces, None, settings, sink)
-    }
-
-    /// Starts watching the one object of this name, for which rights on that name are enough. `namespace` is `None` for
-    /// cluster-scoped kinds.
-    pub fn spawn_one<T, S>(
-        name: &str,
-        client: &Client,
-        resource: &Resource,
-        (namespace, object): (Option<&str>, &str),
-        settings: WatchSettings,
-        sink: S,
-    ) -> io::Result<Self>
-    where
-        T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
-    {
-        let namespaces: Vec<String> = namespace.into_iter().map(str::to_owned).collect();
-        let selector = format!("metadata.name={object}");
-        Self::spawn_filtered(name, client, resource, &namespaces, Some(selector), settings, sink)
-    }
-
-    /// Starts watching the objects that match a field selector.
-    pub fn spawn_filtered<T, S>(
-        name: &str,
-        client: &Client,
-        resource: &Resource,
-        namespaces: &[String],
-        field_selector: Option<String>,
-        settings: WatchSettings,
-        sink: S,
-    ) -> io::Result<Self>
-    where
-        T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
-    {
+        let Watch { name, resource, namespaces, field_selector, settings } = watch;
         let mut watcher = Watcher { shared: Arc::default(), client: client.clone(), threads: Vec::new() };
-        let all = [None];
-        let each: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
-        for namespace in if each.is_empty() { &all[..] } else { &each } {
+        let each = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+        for namespace in each {
             let mut task = Task {
                 name: name.to_owned(),
                 client: client.clone(),
                 resource: resource.clone(),
-                namespace: namespace.clone(),
+                machine: Machine::new(settings, RandomState::new().hash_one(&namespace)),
+                namespace,
                 field_selector: field_selector.clone(),
                 settings,
                 shared: Arc::clone(&watcher.shared),
-                machine: Machine::new(settings, RandomState::new().hash_one(namespace)),
                 log_throttle: LogThrottle::default(),
                 absence_logged: false,
                 sink: sink.clone(),

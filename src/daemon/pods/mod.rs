@@ -16,8 +16,7 @@ use log::warn;
 use self::index::{Index, Pod};
 use crate::kube::client::Client;
 use crate::kube::resources::PODS;
-use crate::kube::watch::WatchSettings;
-use crate::kube::watcher::Watcher;
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{ErrorClass, Event, PollError, UnreadableObject, WatchEvent};
 use crate::scaling::model::PodSelection;
 
@@ -103,6 +102,20 @@ struct Namespace {
 }
 
 impl Namespace {
+    /// A namespace whose watch has yet to be started.
+    fn new() -> Self {
+        Self {
+            watch: 0,
+            watcher: Err(Instant::now()),
+            index: Index::default(),
+            error: None,
+            is_disconnected: false,
+            is_changed: false,
+            sent_at: None,
+            sent: BTreeMap::new(),
+        }
+    }
+
     fn note_connection(&mut self, disconnected_for: Option<Duration>) {
         let is_disconnected = disconnected_for.is_some_and(|time| time >= DISCONNECTED_MAX);
         self.is_changed |= is_disconnected != self.is_disconnected;
@@ -160,16 +173,7 @@ impl Counter {
                 }
                 continue;
             }
-            let known = self.namespaces.entry(Arc::clone(&namespace)).or_insert_with(|| Namespace {
-                watch: 0,
-                watcher: Err(Instant::now()),
-                index: Index::default(),
-                error: None,
-                is_disconnected: false,
-                is_changed: false,
-                sent_at: None,
-                sent: BTreeMap::new(),
-            });
+            let known = self.namespaces.entry(Arc::clone(&namespace)).or_insert_with(Namespace::new);
             known.index.select(selections.into_iter().collect());
             // A selection that was removed and added again meanwhile is new to the core.
             known.sent.clear();
@@ -262,8 +266,8 @@ fn start(client: &Client, namespace: &Arc<str>, watch: u64, news: &SyncSender<Ne
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     };
-    let (filter, settings) = (Some(UNFINISHED.to_owned()), WatchSettings::default());
-    Watcher::spawn_filtered::<Pod, _>("pods", client, &PODS, &[namespace.to_string()], filter, settings, sink)
+    let (namespaces, field_selector) = (vec![namespace.to_string()], Some(UNFINISHED.to_owned()));
+    Watcher::spawn::<Pod, _>(client, Watch { namespaces, field_selector, ..Watch::all("pods", PODS) }, sink)
 }
 
 #[cfg(test)]
@@ -272,16 +276,7 @@ mod tests {
 
     #[test]
     fn counts_become_an_error_when_their_watch_is_disconnected() {
-        let mut namespace = Namespace {
-            watch: 1,
-            watcher: Err(Instant::now()),
-            index: Index::default(),
-            error: None,
-            is_disconnected: false,
-            is_changed: false,
-            sent_at: None,
-            sent: BTreeMap::new(),
-        };
+        let mut namespace = Namespace::new();
         let mut after = |disconnected_for: Option<u64>| {
             namespace.is_changed = false;
             namespace.note_connection(disconnected_for.map(Duration::from_secs));
