@@ -96,7 +96,7 @@ pub(super) fn without_secrets(url: &str) -> String {
 }
 
 /// The parameters of a prometheus trigger that come from its metadata.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PrometheusSource {
     /// Base URL without a trailing slash, e.g. `http://prometheus.monitoring:9090`.
     pub server_address: String,

@@ -31,13 +31,7 @@ pub(crate) fn prometheus(query: &str) -> PrometheusSource {
     PrometheusSource {
         server_address: "http://prometheus:9090".to_owned(),
         query: query.to_owned(),
-        namespace: None,
-        custom_headers: Vec::new(),
-        query_parameters: Vec::new(),
-        accepts_partial: false,
-        unsafe_ssl: false,
-        timeout: None,
-        auth_modes: Vec::new(),
+        ..PrometheusSource::default()
     }
 }
 
