@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
 use super::hpa::writes;
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
 
 /// A stopped process that is resumed when the test ends, even by a panic.
@@ -45,9 +45,8 @@ fn picture(case: &Case<'_>) -> Value {
 
 #[test]
 fn a_restart_changes_nothing_and_writes_nothing() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "restart");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Faults, "restart").deployment(1);
+    let cluster = case.cluster;
     let source = Source::new(5.0);
     let daemon = start(&case);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
@@ -91,9 +90,8 @@ fn a_restart_changes_nothing_and_writes_nothing() {
 
 #[test]
 fn the_cooldown_goes_on_over_a_restart() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "cooldown");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "cooldown").deployment(0);
+    let cluster = case.cluster;
     let source = Source::new(10.0);
     let daemon = start(&case);
     case.scale("so", json!({ "cooldownPeriod": 8, "triggers": [source.trigger("10")] }));
@@ -115,9 +113,8 @@ fn the_cooldown_goes_on_over_a_restart() {
 
 #[test]
 fn a_killed_daemon_finds_its_way_back() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "killed");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "killed").deployment(0);
+    let cluster = case.cluster;
     let source = Source::new(30.0);
     let daemon = start(&case);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
@@ -144,9 +141,8 @@ fn a_killed_daemon_finds_its_way_back() {
 
 #[test]
 fn an_api_server_that_is_silent_for_a_while_is_survived() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "silent");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Faults, "silent").deployment(1);
+    let cluster = case.cluster;
     let source = Source::new(20.0);
     let daemon = start(&case);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
@@ -165,9 +161,8 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
 
 #[test]
 fn shutting_down_does_not_wait_for_a_silent_api_server() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "silent-end");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Faults, "silent-end").deployment(1);
+    let cluster = case.cluster;
     let source = Source::new(20.0);
     let daemon = start(&case);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
@@ -183,9 +178,8 @@ fn shutting_down_does_not_wait_for_a_silent_api_server() {
 
 #[test]
 fn prometheus_goes_and_comes_back() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "prometheus");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "prometheus").deployment(0);
+    let cluster = case.cluster;
     let _daemon = start(&case);
     let gauge = format!("load{{namespace=\"{}\"}}", case.namespace);
     cluster.set_gauge(&gauge, 30.0);

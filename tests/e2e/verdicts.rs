@@ -356,8 +356,8 @@ impl Drop for Cleared<'_> {
 
 #[test]
 fn check_says_what_the_api_server_and_the_daemon_say() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "verdicts");
+    let case = Case::exclusive(Exclusive::Others, "verdicts");
+    let cluster = case.cluster;
     let _daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
     let _after = Cleared(cluster, case.namespace.clone());
     let seed = std::env::var("HPALITE_VERDICTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
@@ -379,7 +379,7 @@ fn check_says_what_the_api_server_and_the_daemon_say() {
 /// Compares texts as users write them, through kubectl itself, since YAML is part of the verdict.
 #[test]
 fn check_reads_texts_as_kubectl_does() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     let namespace = cluster.namespace("texts");
     let texts = texts();
     let next = AtomicUsize::new(0);

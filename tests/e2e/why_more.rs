@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::{Exclusive, daemon, exclusive};
+use super::{Exclusive, daemon};
 use crate::support::cluster::{Daemon, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
@@ -237,8 +237,8 @@ fn a_newcomer_understands_odd_lives() {
 /// The API of external metrics belongs to another server, hpalite is stopped, and its file is read meanwhile.
 #[test]
 fn who_cannot_act_is_named() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "foreign");
+    let case = Case::exclusive(Exclusive::Others, "foreign");
+    let cluster = case.cluster;
     let queries = Queries::start();
     queries.set("foreign", Scripted::Number(45.0));
     // It is started and serves metrics, but no requests are routed to it.

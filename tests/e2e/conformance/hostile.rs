@@ -133,7 +133,7 @@ fn resident(daemon: &Daemon) -> f64 {
 
 #[test]
 fn row_26_a_siege() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let daemon = Daemon::serve(cluster, &[]);
     let scene = Scene::within(cluster, &daemon, "siege");
     let mut siege = Siege::new(&scene, &daemon);
@@ -161,7 +161,7 @@ fn row_26_a_siege() {
 /// 900 connections request `/metrics` again and again; the kubelet opens a new one for each probe.
 #[test]
 fn probes_are_answered_while_everybody_asks_for_metrics() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let daemon = Daemon::serve(cluster, &[]);
     let address: SocketAddr = daemon.http.trim_start_matches("http://").parse().unwrap();
     let before = resident(&daemon);

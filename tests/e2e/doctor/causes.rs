@@ -6,7 +6,7 @@ use super::{findings, is_reported, report};
 use crate::e2e::case::{Case, Source};
 use crate::e2e::migration::{refused, route_to_keda};
 use crate::e2e::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_for, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 fn ids(found: &[Value]) -> Vec<String> {
@@ -32,7 +32,7 @@ fn alone(cluster: &Cluster, id: &str, not: &[&str]) {
 
 #[test]
 fn one_cause_is_one_finding() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let delete = |arguments: &[&str]| drop(cluster.kubectl(&[&["delete"], arguments].concat()));
     let case = Case::within(cluster, "one-cause");
@@ -71,26 +71,12 @@ fn one_cause_is_one_finding() {
 
 /// A kind with a scale subresource without a selector of its pods.
 fn without_selector(case: &Case<'_>) -> Value {
-    case.apply(json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "gangs.doctor.example" },
-        "spec": {
-            "group": "doctor.example", "scope": "Namespaced", "names": { "kind": "Gang", "plural": "gangs", "singular": "gang" },
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-                "subresources": { "status": {}, "scale": {
-                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
-                } },
-            }],
-        },
-    }));
-    case.cluster.kubectl(&["wait", "--for=condition=Established", "crd/gangs.doctor.example", "--timeout=30s"]);
     let gang = json!({
         "apiVersion": "doctor.example/v1", "kind": "Gang", "metadata": { "name": "api", "namespace": case.namespace },
         "spec": { "replicas": 1 },
     });
-    wait_for("the new kind to be served", || case.cluster.try_apply(&gang.to_string()).ok());
+    let paths = json!({ "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas" });
+    case.apply_with_kind(&gang, &json!({ "status": {}, "scale": paths }));
     let status = json!({ "status": { "replicas": 1 } }).to_string();
     case.kubectl(&["patch", "gangs.doctor.example", "api", "--subresource=status", "--type=merge", "-p", &status]);
     json!({ "apiVersion": "doctor.example/v1", "kind": "Gang", "name": "api" })
@@ -98,7 +84,7 @@ fn without_selector(case: &Case<'_>) -> Value {
 
 #[test]
 fn a_missing_right_on_a_target_and_then_its_hpas_conditions_are_reported() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "doctor-target");
     let source = Source::new(25.0);
@@ -138,7 +124,7 @@ fn a_missing_right_on_a_target_and_then_its_hpas_conditions_are_reported() {
 
 #[test]
 fn a_trigger_s_error_is_one_finding_whoever_repeats_it() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "doctor-once");
     let partial = FakePrometheus::start(|_| {
@@ -179,8 +165,8 @@ fn quoted(text: &str) -> Vec<&str> {
 
 #[test]
 fn the_advice_on_what_is_no_number_makes_one_of_it() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
-    let case = Case::within(cluster, "doctor-nan");
+    let case = Case::exclusive(Exclusive::Installations, "doctor-nan");
+    let cluster = case.cluster;
     let queries = [
         ("zero-by-zero", "vector(0)", Some("vector(0)")),
         ("one-by-zero", "vector(1)", Some("vector(0)")),
@@ -221,7 +207,7 @@ fn the_advice_on_what_is_no_number_makes_one_of_it() {
 
 #[test]
 fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "unserved");
     let kinds = [
@@ -229,23 +215,12 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
         ("eventing.keda.sh", "CloudEventSource", "cloudeventsources"),
         ("http.keda.sh", "HTTPScaledObject", "httpscaledobjects"),
     ];
-    for (group, kind, plural) in kinds {
-        case.apply(json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": { "name": format!("{plural}.{group}") },
-            "spec": {
-                "group": group, "scope": "Namespaced", "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() },
-                "versions": [{
-                    "name": "v1alpha1", "served": true, "storage": true,
-                    "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-                }],
-            },
-        }));
+    for (group, kind, _) in kinds {
         let object = json!({
             "apiVersion": format!("{group}/v1alpha1"), "kind": kind,
             "metadata": { "name": "import", "namespace": case.namespace }, "spec": {},
         });
-        wait_for("the new kind to be served", || cluster.try_apply(&object.to_string()).ok());
+        case.apply_with_kind(&object, &json!({}));
     }
     cluster.deployment(&case.namespace, "api", 1);
     let kafka = json!({ "type": "kafka", "metadata": { "topic": "orders", "consumerGroup": "g", "bootstrapServers": "k:9092" } });
@@ -286,7 +261,7 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
 
 #[test]
 fn an_object_that_the_daemon_leaves_out_is_reported() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let (watched, case) = (cluster.namespace("watched"), Case::within(cluster, "left-out"));
     let source = Source::new(25.0);

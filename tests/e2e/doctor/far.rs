@@ -19,8 +19,8 @@ fn id_and_text(report: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn queries_that_do_not_give_one_number_are_reported() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
-    let case = Case::within(cluster, "doctor-queries");
+    let case = Case::exclusive(Exclusive::Installations, "doctor-queries");
+    let cluster = case.cluster;
     let series = |value: &str| json!({ "metric": {}, "value": [1, value] });
     let vector = |result: Value| {
         Reply::json(&json!({ "status": "success", "data": { "resultType": "vector", "result": result } }).to_string())
@@ -70,7 +70,7 @@ fn queries_that_do_not_give_one_number_are_reported() {
 
 #[test]
 fn a_certificate_that_the_api_server_cannot_verify_is_reported() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let bundle = json!({ "spec": { "caBundle": base64(ours.pem().as_bytes()) } }).to_string();
@@ -114,7 +114,7 @@ fn serving(holder: &Holder) -> ServerConfig {
 
 #[test]
 fn a_database_that_cannot_be_used_is_reported() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(file("rubbish"), "this is no database, whatever its name says").unwrap();

@@ -71,8 +71,8 @@ fn patch(cluster: &Cluster, kind: &str, name: &str, namespace: &str, patch: &Val
 
 #[test]
 fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_from() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
-    let case = Case::within(cluster, "doctor");
+    let case = Case::exclusive(Exclusive::Installations, "doctor");
+    let cluster = case.cluster;
     let source = Source::new(25.0);
     let daemon = Daemon::serve(cluster, &[]);
     cluster.deployment(&case.namespace, "api", 1);
@@ -143,7 +143,7 @@ impl Drop for NoEndpointByHand<'_> {
 
 #[test]
 fn doctor_names_the_cause_of_each_broken_set_up() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let restore = || cluster.install();
     let api = |change: Value| patch(cluster, "apiservice", APISERVICE, "hpalite", &change);
