@@ -54,18 +54,11 @@ pub(crate) fn definition() -> Definition {
     Definition {
         polling_interval: Duration::from_secs(30),
         cooldown_period: Duration::from_secs(300),
-        initial_cooldown_period: Duration::ZERO,
-        idle_replicas: None,
-        min_replicas: None,
         max_replicas: 100,
-        fallback: None,
         hpa_name: "keda-hpa-shop".to_owned(),
-        behavior: None,
-        modifiers: None,
         triggers: vec![trigger(0, "up")],
-        resource_triggers: Vec::new(),
         selector: ("scaledobject.keda.sh/name".to_owned(), "shop".to_owned()),
-        excluded_labels: Vec::new(),
+        ..Definition::default()
     }
 }
 

@@ -33,6 +33,14 @@ fn start(case: &Case<'_>) -> Daemon {
     Daemon::serve(case.cluster, &["--namespace", &case.namespace])
 }
 
+/// Starts a daemon whose ScaledObject has one trigger with a target of 10, and this value.
+fn scaled(case: &Case<'_>, value: f64, mut spec: Value) -> (Source, Daemon) {
+    let (source, daemon) = (Source::new(value), start(case));
+    spec["triggers"] = json!([source.trigger("10")]);
+    case.scale("so", spec);
+    (source, daemon)
+}
+
 /// Returns everything that a restart must not change.
 fn picture(case: &Case<'_>) -> Value {
     let hpa = case.hpa().expect("the HPA");
@@ -47,9 +55,7 @@ fn picture(case: &Case<'_>) -> Value {
 fn a_restart_changes_nothing_and_writes_nothing() {
     let case = Case::exclusive(Exclusive::Faults, "restart").deployment(1);
     let cluster = case.cluster;
-    let source = Source::new(5.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    let (source, daemon) = scaled(&case, 5.0, json!({ "minReplicaCount": 1 }));
     case.wait_until_ready();
     case.wait_for_condition("HPAActive", "True", "HPAActive");
     case.wait_for_condition("Active", "True", "ScalerActive");
@@ -92,9 +98,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
 fn the_cooldown_goes_on_over_a_restart() {
     let case = Case::exclusive(Exclusive::Faults, "cooldown").deployment(0);
     let cluster = case.cluster;
-    let source = Source::new(10.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "cooldownPeriod": 8, "triggers": [source.trigger("10")] }));
+    let (source, daemon) = scaled(&case, 10.0, json!({ "cooldownPeriod": 8 }));
     case.wait_for_replicas(1);
     wait_for("lastActiveTime", || case.object("so")["status"]["lastActiveTime"].as_str().map(drop));
     // Longer than the cooldown: neither the status nor the history is written at every poll, so by their times the
@@ -115,9 +119,7 @@ fn the_cooldown_goes_on_over_a_restart() {
 fn a_killed_daemon_finds_its_way_back() {
     let case = Case::exclusive(Exclusive::Faults, "killed").deployment(0);
     let cluster = case.cluster;
-    let source = Source::new(30.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    let (source, daemon) = scaled(&case, 30.0, json!({}));
     case.wait_for_replicas(3);
     case.wait_until_ready();
     let steps = |daemon: &Daemon, wanted: i64| {
@@ -143,9 +145,7 @@ fn a_killed_daemon_finds_its_way_back() {
 fn an_api_server_that_is_silent_for_a_while_is_survived() {
     let case = Case::exclusive(Exclusive::Faults, "silent").deployment(1);
     let cluster = case.cluster;
-    let source = Source::new(20.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    let (source, daemon) = scaled(&case, 20.0, json!({ "minReplicaCount": 1 }));
     case.wait_for_replicas(2);
     let frozen = Frozen::new(cluster, "kube-apiserver");
     // Polling continues and it stays ready: losing the metrics API would make things worse.
@@ -163,9 +163,7 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
 fn shutting_down_does_not_wait_for_a_silent_api_server() {
     let case = Case::exclusive(Exclusive::Faults, "silent-end").deployment(1);
     let cluster = case.cluster;
-    let source = Source::new(20.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    let (source, daemon) = scaled(&case, 20.0, json!({ "minReplicaCount": 1 }));
     case.wait_for_replicas(2);
     let frozen = Frozen::new(cluster, "kube-apiserver");
     // It has a write that cannot be delivered.
