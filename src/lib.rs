@@ -69,10 +69,10 @@
 //! |---|---|---|
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
-//! | `poll` | connections to metric servers, all requests under way | their sockets, the inbox |
-//! | `poll-<n>` (while needed) | what of a poll may take long | the API server, proxies, its turn to read a large answer |
+//! | `poll` | connections to metric servers, all requests in flight | their sockets, the inbox |
+//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, the permit to parse a large body |
 //! | `name-<n>` | the name it looks up | name servers |
-//! | `pods` | what is kept of pods that are counted | their watches, the inbox |
+//! | `pods` | the index of counted pods | their watches, the inbox |
 //! | `write-<n>` | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
@@ -89,7 +89,7 @@
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
 //!   object may wait, for its first answer.
-//! - What only this process can reach is not asked for a trigger, whoever wrote it: [`outbound`] judges each address.
+//! - No trigger makes the process contact an address that only it can reach: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
 

@@ -74,7 +74,7 @@ fn keda_s_dashboard_finds_its_series() {
     let text = || http_get(&format!("{}/metrics", daemon.http));
     wait_for("its series to be gone", || (!text().contains(&case.namespace)).then_some(()));
 
-    // The linter only complains about KEDA's own names.
+    // The linter only warns about KEDA's own names.
     let warnings = run(cluster(), "promtool", &["check", "metrics"], &text()).err().unwrap_or_default();
     let foreign: Vec<_> = warnings.lines().filter(|line| !line.starts_with("keda_")).collect();
     assert!(foreign.is_empty(), "{foreign:?}");

@@ -174,7 +174,7 @@ fn row_29_down_and_restored() {
     });
 }
 
-/// Does everything that makes a kube-apiserver contact the daemon, without a complaint in its log.
+/// Does everything that makes a kube-apiserver contact the daemon, without a warning in its log.
 #[test]
 fn row_31_the_kube_apiserver_has_no_complaint() {
     let (cluster, daemon) = audited();
