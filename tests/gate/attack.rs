@@ -275,11 +275,7 @@ fn what_is_not_finished_takes_little_memory() {
     let (mut child, mut lines) = child("gate::attack::what_is_not_finished_takes_little_memory", CHILD);
     let line = lines.find_map(|line| line.split_once("addresses ").map(|(_, at)| at.to_owned())).unwrap();
     let addresses: Vec<SocketAddr> = line.split(' ').map(|address| address.parse().unwrap()).collect();
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
+    let resident = || resident_kib(child.id());
     // Accepts any certificate, since the child's CA is not available here.
     let tls = Arc::new(tls::client_config(ServerVerifier::of_anybody(&tls::provider()), None).unwrap());
     let body = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n".as_slice(), &[b'x'; 65_000]].concat();

@@ -252,6 +252,13 @@ pub(super) fn child(test: &str, variable: &str) -> (Child, impl Iterator<Item = 
     (child, lines)
 }
 
+/// Returns the memory that a process has in use, in KiB.
+pub(super) fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// Returns the configuration of a client that trusts these CAs.
 pub(crate) fn client_config(roots: RootCertStore, holder: Option<&Holder>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(tls::provider())
