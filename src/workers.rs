@@ -1,4 +1,4 @@
-//! A pool of threads for work that may wait: they start when there is work and end when there is none for a while.
+//! Pools of threads for closures that may block. Threads are started on demand, and end when idle.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use log::warn;
 
-/// A thread without work ends after this time. Longer than the shortest usual polling interval, so that none is started
-/// for each poll.
+/// An idle thread ends after this time. It is longer than the shortest usual polling interval, so that not every poll
+/// starts a thread.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// One piece of work.
-pub type Work = Box<dyn FnOnce() + Send>;
+/// Something to run once, on whichever thread takes it.
+pub type Closure = Box<dyn FnOnce() + Send>;
 
-/// How many threads a pool may have, and how they are called.
+/// Name and size of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
     /// Threads are called `<name>-<n>`.
@@ -22,7 +22,7 @@ pub struct Pool {
     pub threads_max: usize,
 }
 
-/// A handle of a pool, to be cloned for all who have such work.
+/// Handle to a pool; clones share it.
 #[derive(Clone)]
 pub struct Workers(Arc<Shared>);
 
@@ -35,7 +35,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Work>,
+    queue: VecDeque<Closure>,
     threads: usize,
     idle: usize,
 }
@@ -55,9 +55,9 @@ impl Workers {
         self.0.lock().threads
     }
 
-    /// Does this work on a thread of the pool, as soon as one is free. Where the system grants the pool no thread at all,
-    /// the work waits until one of the next calls gets one.
-    pub fn run(&self, work: Work) {
+    /// Runs a closure on an idle or a new thread, or else as soon as a thread is idle. While the system grants the pool no
+    /// thread at all, closures wait for the next call.
+    pub fn run(&self, work: Closure) {
         let mut state = self.0.lock();
         state.queue.push_back(work);
         if state.idle >= state.queue.len() {

@@ -3,7 +3,7 @@
 //! Pure: [`request`] (what is sent), `exchange` (HTTP as bytes), `redirect` (where a request goes next), [`env`] (a
 //! container's variables), [`proxy`] (who is asked through whom), [`fault`] (errors in words). Shell: [`transport`] (the
 //! way in), `engine` (the thread that drives all requests), `link` (one connection), `proxied` (requests through a proxy),
-//! [`credentials`] (authentication parameters, fetched through a trait), [`poller`] (polls under way), `turn` (large
+//! [`credentials`] (authentication parameters, fetched through a trait), [`poller`] (polls under way), `permit` (large
 //! answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask and how to read the answer.
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.
@@ -12,13 +12,13 @@
 
 pub(crate) mod auth;
 mod cache;
-mod connector;
 pub mod credentials;
 mod engine;
 pub mod env;
 mod exchange;
 pub mod fault;
 mod link;
+mod permit;
 pub mod poller;
 mod proxied;
 pub mod proxy;
@@ -26,7 +26,6 @@ mod redirect;
 pub mod request;
 pub mod tls;
 pub mod transport;
-mod turn;
 
 use std::collections::BTreeMap;
 

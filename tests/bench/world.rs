@@ -45,7 +45,7 @@ fn main() {
     });
     let keys: Vec<_> =
         (0..objects).map(|n| hpalite::scaling::model::ObjectKey::new(ApiGroup::KedaSh, "bench", &name(n))).collect();
-    bench.timed("metric reads told", objects, |bench| {
+    bench.timed("metric reads recorded", objects, |bench| {
         for key in keys.iter().cycle().take(100_000) {
             bench.apply(Event::MetricRead(key.clone()));
         }

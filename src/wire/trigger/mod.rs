@@ -93,6 +93,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// For types that KEDA 1 does not have: returns `None` for an object of its API.
+    fn refuse_keda_1(&self, report: &mut Diagnostics) -> Option<()> {
+        if self.group == ApiGroup::KedaSh {
+            return Some(());
+        }
+        let message = "KEDA 1 has no such trigger";
+        report.problem(Step::BuildScalers, self.fields.path("type"), message, "move the object to keda.sh");
+        None
+    }
+
     /// For types without authentication.
     fn warn_authentication_unused(&self, report: &mut Diagnostics) {
         if self.fields.has("authenticationRef") {

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::scaling::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
-use crate::scaling::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
+use crate::scaling::hpa::{DesiredHpa, ObservedHpa};
 use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
+use crate::scaling::testing::observed;
 use crate::scaling::world::watched_workloads;
 
 pub(super) type HpaId = (String, String);
@@ -273,35 +274,6 @@ fn merged(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTr
     let mut all = old.clone();
     all.extend(new.clone());
     all
-}
-
-/// Returns a desired HPA as the API server would show it.
-pub(super) fn observed(desired: &DesiredHpa) -> ObservedHpa {
-    let owner = &desired.owner;
-    ObservedHpa {
-        namespace: desired.namespace.clone(),
-        name: desired.name.clone(),
-        uid: String::new(),
-        resource_version: String::new(),
-        labels: desired.labels.clone(),
-        annotations: desired.annotations.clone(),
-        controller: Some(OwnerRef {
-            api_version: format!("{}/v1alpha1", owner.key.group.name()),
-            kind: "ScaledObject".to_owned(),
-            name: owner.key.name.to_string(),
-            uid: owner.uid.clone(),
-        }),
-        min_replicas: Some(desired.min_replicas),
-        max_replicas: desired.max_replicas,
-        target: desired.target.clone(),
-        metrics: desired.metrics.clone(),
-        behavior: desired.behavior.as_ref().map(with_defaults),
-        deletion_requested: false,
-        current_replicas: 0,
-        desired_replicas: 0,
-        conditions: Vec::new(),
-        current_metrics_json: String::new(),
-    }
 }
 
 /// Applies a merge patch with the differences between `before` and `after`.

@@ -13,7 +13,7 @@ fn foreign(name: &str, target: &str) -> crate::scaling::hpa::ObservedHpa {
     let object = fresh("shop", target, testing::definition());
     let definition = object.definition.as_ref().unwrap();
     let desired = crate::scaling::hpa::desired(&object, definition, &deployment(), "1.0");
-    let mut hpa = cluster::observed(&desired);
+    let mut hpa = testing::observed(&desired);
     hpa.name = name.to_owned();
     hpa.uid = format!("uid-{name}");
     hpa.controller = None;
