@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use litemap::LiteMap;
+
 use crate::scaling::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::hpa::{DesiredHpa, ObservedHpa};
 use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
@@ -270,7 +272,7 @@ fn over(old: &ObservedHpa, new: ObservedHpa) -> ObservedHpa {
     }
 }
 
-fn merged(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn merged(old: &LiteMap<String, String>, new: &LiteMap<String, String>) -> LiteMap<String, String> {
     let mut all = old.clone();
     all.extend(new.clone());
     all
