@@ -250,7 +250,7 @@ pub struct Definition {
     pub hpa_name: String,
     pub behavior: Option<Behavior>,
     /// Set when `advanced.scalingModifiers` has a formula; every trigger has a name then.
-    pub modifiers: Option<Modifiers>,
+    pub modifiers: Option<Box<Modifiers>>,
     /// Triggers that become External metrics, in order.
     pub triggers: Vec<Trigger>,
     /// Triggers on the pods' own use of cpu and memory, in order. Never empty together with `triggers`.

@@ -68,12 +68,12 @@ pub(crate) fn put_formula(definition: &mut Definition, formula: &str) {
     for (trigger, name) in definition.triggers.iter_mut().zip(&names) {
         trigger.name = Some(name.clone());
     }
-    definition.modifiers = Some(Modifiers {
+    definition.modifiers = Some(Box::new(Modifiers {
         formula: Formula::compile(formula, &names).unwrap(),
         target: 10.0,
         activation_target: 0.0,
         metric_type: MetricType::AverageValue,
-    });
+    }));
 }
 
 /// `default/shop`, already claimed, which scales the Deployment `web`.

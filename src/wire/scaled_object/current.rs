@@ -35,7 +35,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
         fallback,
         hpa_name,
         behavior,
-        modifiers,
+        modifiers: modifiers.map(Box::new),
         triggers: triggers.triggers,
         resource_triggers: triggers.resource_triggers,
         selector: (NAME_LABEL.to_owned(), metadata.name.clone()),
