@@ -117,6 +117,7 @@ pub mod outbound;
 pub mod polling;
 pub mod prometheus;
 mod random;
+pub mod replay;
 mod rights;
 pub mod scaling;
 pub mod sources;

@@ -84,11 +84,26 @@ pub fn proposal(
         MetricType::Value => (value / target, value / target * running),
     };
     let exact = whole(wanted.ceil());
-    // A target of 0 or no running replica has no ratio; NaN is never within the tolerance.
-    if replicas > 0 && ratio <= 1.0 + tolerance(behavior, true) && ratio >= 1.0 - tolerance(behavior, false) {
+    if replicas > 0 && is_tolerated(ratio, behavior) {
         return Proposal { replicas, exact };
     }
     Proposal { replicas: exact, exact }
+}
+
+/// Returns the count that a metric in total, of type `Value`, proposes while only `ready` of the replicas are ready.
+#[must_use]
+pub fn proposal_of_total(value: f64, target: f64, replicas: u32, ready: u32, behavior: Option<&Behavior>) -> u32 {
+    let ratio = value.max(0.0) / target;
+    if replicas > 0 && is_tolerated(ratio, behavior) {
+        return replicas;
+    }
+    whole((ratio * f64::from(if replicas == 0 { 1 } else { ready })).ceil())
+}
+
+/// Returns whether the ratio of a value to its target is too near to 1 for a change. A target of 0 or no running
+/// replica has no ratio; NaN is never within the tolerance.
+fn is_tolerated(ratio: f64, behavior: Option<&Behavior>) -> bool {
+    ratio <= 1.0 + tolerance(behavior, true) && ratio >= 1.0 - tolerance(behavior, false)
 }
 
 /// Returns the tolerance upwards or downwards.
@@ -119,13 +134,14 @@ fn rules(behavior: Option<&Behavior>, up: bool) -> Option<&ScalingRules> {
 }
 
 /// Returns the farthest count that the policies allow from `current`, upwards or downwards, and the policy that allows
-/// it. `moved` returns how many replicas were added (or removed) within that many last seconds.
+/// it. `moved` returns how many more replicas were added than removed (or removed than added) within that many last
+/// seconds.
 #[must_use]
 pub fn policy_limit(
     behavior: Option<&Behavior>,
     up: bool,
     current: u32,
-    moved: impl Fn(i32) -> u32,
+    moved: impl Fn(i32) -> i64,
 ) -> (u32, Option<ScalingPolicy>) {
     let Some(behavior) = behavior else {
         // Without a behavior the controller has one rule: at most double, but always 4.
@@ -137,17 +153,16 @@ pub fn policy_limit(
         return (current, None);
     }
     let allowed = rules.policies.unwrap_or_default().into_iter().map(|policy| {
-        let moved = moved(policy.period_seconds);
+        let moved = if up { -moved(policy.period_seconds) } else { moved(policy.period_seconds) };
+        let start = u32::try_from((i64::from(current) + moved).max(0)).unwrap_or(u32::MAX);
         let amount = u32::try_from(policy.value).unwrap_or(0);
         let allowed = if up {
-            let start = current.saturating_sub(moved);
             match policy.kind.as_str() {
                 "Percent" => whole((f64::from(start) * (1.0 + f64::from(amount) / 100.0)).ceil()),
                 _ => start.saturating_add(amount),
             }
             .max(current)
         } else {
-            let start = current.saturating_add(moved);
             match policy.kind.as_str() {
                 "Percent" => whole((f64::from(start) * (1.0 - f64::from(amount) / 100.0)).floor()),
                 _ => start.saturating_sub(amount),

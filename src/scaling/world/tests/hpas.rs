@@ -1,7 +1,7 @@
 //! The HPA: its owner, repairing it, and which object may have the target.
 
-use super::cluster::deleted;
 use super::*;
+use crate::scaling::cluster::deleted;
 use crate::scaling::event::{Event, WatchEvent, WriteDone, WriteOk};
 use crate::scaling::model::UnixMillis;
 

@@ -1,7 +1,7 @@
 //! Watches that are behind: nothing follows from what they do not show until the API server has confirmed it.
 
-use super::cluster::deleted;
 use super::*;
+use crate::scaling::cluster::deleted;
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
 
