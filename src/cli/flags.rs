@@ -285,6 +285,9 @@ pub(super) const REPLAY: Subcommand = Subcommand {
             "the goal of --suggest: the share of time above today's target, without it 1%",
         ),
         value("pod-start", "DURATION", "from the creation of a pod until it is ready").default("10s"),
+        value("horizontal-pod-autoscaler-sync-period", "DURATION", "as kube-controller-manager has it").default("15s"),
+        value("horizontal-pod-autoscaler-downscale-stabilization", "DURATION", "as kube-controller-manager has it")
+            .default("5m"),
         switch("demo", "replay a made-up week of a service, without a cluster and without a database"),
         value("width", "N", "columns of the plot, 40 to 300, without it the terminal's"),
         switch("ascii", "no characters beyond ASCII"),

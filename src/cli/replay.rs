@@ -6,12 +6,12 @@ use super::typed::Typed;
 use super::{Command, number, object, wants_json};
 use crate::replay::Choice;
 use crate::replay::command::{Arguments, SINCE_MAX, Subject};
-use crate::replay::{CANDIDATES_MAX, Goal};
+use crate::replay::{CANDIDATES_MAX, Goal, Model};
 use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
 
-/// Slower pods are a mistake rather than a fact.
-const POD_START_MAX: Duration = Duration::from_hours(1);
+/// Slower pods, and slower controllers, are a mistake rather than a fact.
+const MODEL_MAX: Duration = Duration::from_hours(1);
 
 pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
     let sets = typed.all("set").iter().cloned().map(Choice::Set);
@@ -25,11 +25,19 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
     if width.is_some_and(|width| !(40..=300).contains(&width)) {
         problems.push("--width: must be between 40 and 300".to_owned());
     }
-    let start = typed.value("pod-start");
-    let pod_start = parse_age(&start).filter(|start| *start <= POD_START_MAX).or_else(|| {
-        problems.push(format!("--pod-start: \"{start}\" is not a duration of up to 1h, such as 10s"));
-        None
-    });
+    let mut duration = |flag: &str, least: Duration| {
+        let text = typed.value(flag);
+        let found = parse_age(&text).filter(|found| (least..=MODEL_MAX).contains(found));
+        if found.is_none() {
+            problems.push(format!("--{flag}: \"{text}\" is not a duration of up to 1h, such as 10s"));
+        }
+        found.unwrap_or_default()
+    };
+    let model = Model {
+        pod_start: duration("pod-start", Duration::ZERO),
+        sync_period: duration("horizontal-pod-autoscaler-sync-period", Duration::from_secs(1)),
+        downscale_stabilization: duration("horizontal-pod-autoscaler-downscale-stabilization", Duration::ZERO),
+    };
     let goal = typed.flag("at-most-above-target").and_then(|text| share(text, problems));
     if goal.is_some() && !typed.is_set("suggest") {
         problems.push("--at-most-above-target: is the goal of --suggest, which is missing".to_owned());
@@ -47,7 +55,7 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
         subject,
         choices,
         goal: typed.is_set("suggest").then_some(suggest),
-        pod_start: pod_start?,
+        model,
         json: wants_json(typed),
         ascii: typed.is_set("ascii"),
         width: width.and_then(|width| usize::try_from(width).ok()),

@@ -48,11 +48,7 @@ pub struct Candidate {
 ///
 /// # Errors
 /// All problems, one a line, each with its field and what to write instead.
-pub(super) fn today(
-    group: ApiGroup,
-    manifest: &Value,
-    tracks: &BTreeMap<SourceId, Track>,
-) -> Result<Candidate, Vec<String>> {
+pub fn today(group: ApiGroup, manifest: &Value, tracks: &BTreeMap<SourceId, Track>) -> Result<Candidate, Vec<String>> {
     read(group, "today", manifest, Vec::new(), tracks)
 }
 
@@ -60,7 +56,7 @@ pub(super) fn today(
 ///
 /// # Errors
 /// All problems, one a line, each with its field and what to write instead.
-pub(super) fn candidate(
+pub fn candidate(
     group: ApiGroup,
     title: &str,
     choice: &Choice,

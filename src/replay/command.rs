@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::candidate::{self, Candidate, Choice};
 use super::suggest::{self, Goal};
-use super::{Recorded, Replay, demo, record};
+use super::{Model, Recorded, Replay, demo, record};
 use crate::explain::time_text::parse_at;
 use crate::history::command::{find, style};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -22,7 +22,7 @@ pub struct Arguments {
     pub subject: Subject,
     pub choices: Vec<Choice>,
     pub goal: Option<Goal>,
-    pub pod_start: Duration,
+    pub model: Model,
     pub json: bool,
     pub ascii: bool,
     pub width: Option<usize>,
@@ -71,7 +71,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     if !problems.is_empty() {
         return Err(problems);
     }
-    let replay = Replay::new(&recorded, &today, range, arguments.pod_start).map_err(|problem| vec![problem])?;
+    let replay = Replay::new(&recorded, &today, range, arguments.model).map_err(|problem| vec![problem])?;
     let suggestion = match arguments.goal {
         Some(goal) => {
             let apply = |text: &str| apply("suggested", &Choice::Set(text.to_owned()));

@@ -11,7 +11,6 @@ use super::report::hours;
 use super::track::{SourceId, Track};
 use super::{Choice, Recorded, Replay};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
-use crate::scaling::reason::Reason;
 use crate::store::SampleValue;
 use crate::store::read::Range;
 use crate::wire::time::format_seconds;
@@ -116,8 +115,7 @@ pub(super) fn around(report: &str, replay: &Replay<'_>) -> String {
     text.push_str(report);
     text.push_str("\nwhat the core decided on Thursday and after, as `hpalite why` has it\n");
     let thursday = MONDAY + 3 * DAY_MS;
-    let notable = |reason: &Reason| !matches!(reason, Reason::Active | Reason::CoolingDown { .. });
-    let decisions = replay.course.decisions.iter().filter(|(at, one)| *at >= thursday && notable(&one.reason));
+    let decisions = replay.course.decisions.iter().filter(|(at, one)| *at >= thursday && one.from != one.to);
     for (at, decision) in decisions.take(DECISIONS_SHOWN) {
         let _ = writeln!(
             text,

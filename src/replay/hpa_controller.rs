@@ -9,17 +9,36 @@ use std::time::Duration;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
 use crate::scaling::model::{Behavior, MetricTarget, MetricType, UnixMillis};
 use crate::scaling::quantity;
-use crate::scaling::recommend;
+use crate::scaling::recommend::{self, SCALE_DOWN_WINDOW_SECONDS};
+use crate::scaling::view::{ObjectView, Reading};
 
-/// How often the controller looks at each HPA: its flag `--horizontal-pod-autoscaler-sync-period`.
-pub(super) const SYNC_PERIOD: Duration = Duration::from_secs(15);
+/// What nothing in the history says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// From the creation of a pod until it is ready.
+    pub pod_start: Duration,
+    /// The controller's flag `--horizontal-pod-autoscaler-sync-period`: how often it looks at each HPA.
+    pub sync_period: Duration,
+    /// Its flag `--horizontal-pod-autoscaler-downscale-stabilization`, where a behavior has no window.
+    pub downscale_stabilization: Duration,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            pod_start: Duration::from_secs(10),
+            sync_period: Duration::from_secs(15),
+            downscale_stabilization: Duration::from_secs(SCALE_DOWN_WINDOW_SECONDS.unsigned_abs().into()),
+        }
+    }
+}
 
 /// The API server allows no longer window and no longer period of a policy.
 const MEMORY: Duration = Duration::from_hours(1);
 
 /// The target's pods, as the controller sees them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pods {
+pub struct Pods {
     /// `spec.replicas`.
     pub wanted: u32,
     /// Pods that are ready; a metric of type `Value` is multiplied by them.
@@ -28,29 +47,29 @@ pub(super) struct Pods {
 
 /// What an HPA asks for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds<'h> {
+pub struct Bounds<'h> {
     pub min: u32,
     pub max: u32,
     pub behavior: Option<&'h Behavior>,
 }
 
 impl<'h> Bounds<'h> {
-    pub(super) fn of(hpa: &'h ObservedHpa) -> Self {
+    pub fn of(hpa: &'h ObservedHpa) -> Self {
         Self { min: hpa.min_replicas.unwrap_or(1), max: hpa.max_replicas, behavior: hpa.behavior.as_ref() }
     }
 }
 
 /// An external metric's target and value; without a value if reading it failed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Metric {
+pub struct Metric {
     pub metric_type: MetricType,
     pub target: f64,
     pub value: Option<f64>,
 }
 
 impl Metric {
-    /// Returns the metric with a value as the API would serve it; `None` for a metric that is not external.
-    pub(super) fn read(metric: &HpaMetric, value: impl FnOnce(&str) -> Option<f64>) -> Option<Self> {
+    /// Returns the metric with the value that the API serves; `None` for a metric that is not external.
+    pub fn read(metric: &HpaMetric, view: &ObjectView, now: UnixMillis) -> Option<Self> {
         let HpaMetric::External { name, target, .. } = metric else { return None };
         let (metric_type, target) = match target {
             MetricTarget::AverageValue(milli) => (MetricType::AverageValue, *milli),
@@ -59,7 +78,14 @@ impl Metric {
         };
         #[expect(clippy::cast_precision_loss, reason = "a ratio of two such numbers is what is asked for")]
         let units = |milli: i128| milli as f64 / 1000.0;
-        let value = value(name).map(|value| units(quantity::milli(value).into()));
+        let served =
+            view.metrics.iter().find(|metric| *metric.name == **name).and_then(|metric| match metric.reading {
+                Reading::Value { value, at } if metric.age_limit.is_none_or(|limit| now.since(at) <= limit) => {
+                    Some(value)
+                }
+                _ => None,
+            });
+        let value = served.map(|value| units(quantity::milli(value).into()));
         Some(Self { metric_type, target: units(target), value })
     }
 
@@ -76,8 +102,9 @@ impl Metric {
 }
 
 /// The controller's memory of one HPA.
-#[derive(Clone, Debug, Default)]
-pub(super) struct HpaController {
+#[derive(Clone, Debug)]
+pub struct HpaController {
+    model: Model,
     /// What the metrics asked for at each look, before it was stabilised and limited.
     recommendations: VecDeque<(UnixMillis, u32)>,
     /// Its changes: when, and by how many; negative for a scale-in. Kept only while there is a behavior.
@@ -85,8 +112,12 @@ pub(super) struct HpaController {
 }
 
 impl HpaController {
+    pub fn new(model: Model) -> Self {
+        Self { model, recommendations: VecDeque::new(), changes: VecDeque::new() }
+    }
+
     /// Looks at an HPA; returns the replicas that the target has from now on.
-    pub(super) fn sync(&mut self, now: UnixMillis, bounds: Bounds<'_>, pods: Pods, metrics: &[Metric]) -> u32 {
+    pub fn sync(&mut self, now: UnixMillis, bounds: Bounds<'_>, pods: Pods, metrics: &[Metric]) -> u32 {
         self.forget(now);
         let current = pods.wanted;
         if self.recommendations.is_empty() {
@@ -133,17 +164,17 @@ impl HpaController {
 
     /// Keeps the count between the lowest recommendation of the upward window and the highest of the downward one.
     fn stabilize(&self, now: UnixMillis, behavior: Option<&Behavior>, current: u32, proposed: u32) -> u32 {
-        let since = |up: bool| {
-            let seconds = recommend::stabilization_seconds(behavior, up);
-            UnixMillis(now.0 - i64::from(seconds) * 1000)
-        };
-        let down_since = since(false);
+        let down_rules = behavior.and_then(|behavior| behavior.scale_down.as_ref());
+        let own = down_rules.and_then(|rules| rules.stabilization_window_seconds).map(|own| i64::from(own) * 1000);
+        let flag = i64::try_from(self.model.downscale_stabilization.as_millis()).unwrap_or(i64::MAX);
+        let down_since = UnixMillis(now.0.saturating_sub(own.unwrap_or(flag)));
+        let up_since = UnixMillis(now.0 - i64::from(recommend::stabilization_seconds(behavior, true)) * 1000);
         let within = |since: UnixMillis| self.recommendations.iter().filter(move |(at, _)| *at > since);
         let down = within(down_since).map(|(_, count)| *count).max().unwrap_or(0).max(proposed);
         if behavior.is_none() {
             return down;
         }
-        let up = within(since(true)).map(|(_, count)| *count).min().unwrap_or(u32::MAX).min(proposed);
+        let up = within(up_since).map(|(_, count)| *count).min().unwrap_or(u32::MAX).min(proposed);
         current.max(up).min(down)
     }
 
@@ -178,7 +209,7 @@ mod tests {
 
     /// Runs one look each 15 s with these values, and returns the counts.
     fn looks(bounds: Bounds<'_>, start: u32, values: &[f64]) -> Vec<u32> {
-        let (mut controller, mut count, mut now) = (HpaController::default(), start, 0);
+        let (mut controller, mut count, mut now) = (HpaController::new(Model::default()), start, 0);
         let look = |value: &f64| {
             now += 15_000;
             let pods = Pods { wanted: count, ready: count };
@@ -255,7 +286,7 @@ mod tests {
     fn a_failing_metric_holds_but_does_not_keep_from_scaling_out() {
         let failing = Metric { value: None, ..average(0.0) };
         let once = |metrics: &[Metric]| {
-            HpaController::default().sync(UnixMillis(0), BOUNDS, Pods { wanted: 4, ready: 4 }, metrics)
+            HpaController::new(Model::default()).sync(UnixMillis(0), BOUNDS, Pods { wanted: 4, ready: 4 }, metrics)
         };
         assert_eq!(once(&[failing]), 4);
         assert_eq!(once(&[failing, average(10.0)]), 4);
@@ -267,7 +298,11 @@ mod tests {
         let total = Metric { metric_type: MetricType::Value, target: 10.0, value: Some(20.0) };
         for (ready, expected) in [(4, 8), (2, 4), (3, 6)] {
             let pods = Pods { wanted: 4, ready };
-            assert_eq!(HpaController::default().sync(UnixMillis(0), BOUNDS, pods, &[total]), expected, "{ready}");
+            assert_eq!(
+                HpaController::new(Model::default()).sync(UnixMillis(0), BOUNDS, pods, &[total]),
+                expected,
+                "{ready}"
+            );
         }
     }
 }

@@ -13,7 +13,7 @@
 mod candidate;
 pub mod command;
 pub mod demo;
-mod hpa_controller;
+pub mod hpa_controller;
 mod measures;
 mod play;
 mod record;
@@ -21,27 +21,22 @@ mod report;
 mod suggest;
 mod track;
 
-use std::time::Duration;
-
-pub use candidate::{CANDIDATES_MAX, Candidate, Choice};
+pub use candidate::{CANDIDATES_MAX, Candidate, Choice, candidate, today};
+pub use hpa_controller::Model;
 pub use measures::{Measures, ModelError};
-pub use record::Recorded;
+pub use record::{Recorded, load};
 pub use report::{Report, Variant};
 pub use suggest::Goal;
 pub use track::{SourceId, Track};
 
-use hpa_controller::SYNC_PERIOD;
 use measures::{compare, measure};
 use play::{Course, Input, play};
 
 use crate::scaling::model::{Definition, MetricType, Source};
 use crate::store::read::Range;
 
-/// How long a new pod takes to become ready, unless somebody says so. The history does not have it.
-pub const POD_START: Duration = Duration::from_secs(10);
-
-/// The first answers of a run are preceded by this much, so that the controller finds a state.
-const SETTLE_MS: i64 = 1_000;
+/// An object whose first answer comes this soon after its creation has not been scaled before.
+const NEW_MS: i64 = 60_000;
 
 /// One history of one object, cut to what can be replayed.
 #[derive(Debug)]
@@ -51,7 +46,7 @@ pub struct Replay<'r> {
     start: i64,
     from: i64,
     to: i64,
-    pod_start: Duration,
+    model: Model,
     today: &'r Candidate,
     course: Course,
 }
@@ -61,23 +56,18 @@ impl<'r> Replay<'r> {
     ///
     /// # Errors
     /// When nothing was recorded in the range.
-    pub fn new(
-        recorded: &'r Recorded,
-        today: &'r Candidate,
-        range: Range,
-        pod_start: Duration,
-    ) -> Result<Self, String> {
+    pub fn new(recorded: &'r Recorded, today: &'r Candidate, range: Range, model: Model) -> Result<Self, String> {
         let needed = today.definition.triggers.iter().filter(|trigger| !matches!(trigger.source, Source::Cron(_)));
         let tracks = needed.filter_map(|t| recorded.tracks.get(&SourceId::of(&t.kind, &t.source)));
         let begins = tracks.clone().filter_map(Track::first_at).max();
         let ends = tracks.filter_map(Track::last_at).max();
-        let start = begins.map_or(range.from, |at| at - SETTLE_MS).max(range.from - record::WARM_UP_MS);
+        let start = begins.unwrap_or(range.from).max(range.from - record::WARM_UP_MS);
         let interval = i64::try_from(today.definition.polling_interval.as_millis()).unwrap_or(0);
         let (from, to) = (range.from.max(start), ends.map_or(range.to, |at| range.to.min(at + interval)));
         if from >= to {
             return Err("the history has no answers in this time: a longer --since may reach some".to_owned());
         }
-        let mut replay = Self { recorded, start, from, to, pod_start, today, course: Course::default() };
+        let mut replay = Self { recorded, start, from, to, model, today, course: Course::default() };
         replay.course = replay.run(today);
         Ok(replay)
     }
@@ -91,9 +81,10 @@ impl<'r> Replay<'r> {
             from: self.start,
             to: self.to,
             replicas: replicas.unwrap_or_else(|| candidate.definition.min()),
+            is_new: self.recorded.created_at > self.start - NEW_MS,
             pauses: &self.recorded.pauses,
             syncs: &self.recorded.syncs,
-            pod_start: self.pod_start,
+            model: self.model,
         };
         play(&input, &candidate.object)
     }
@@ -140,7 +131,7 @@ impl<'r> Replay<'r> {
 
     fn model_error(&self) -> Option<ModelError> {
         let from = self.from.max(self.recorded.in_force_from);
-        let within = i64::try_from(SYNC_PERIOD.as_millis()).unwrap_or(15_000);
+        let within = i64::try_from(self.model.sync_period.as_millis()).unwrap_or(15_000);
         (!self.recorded.replicas.is_empty() && from < self.to)
             .then(|| compare(&self.recorded.replicas, &self.course.replicas, from, self.to, within))
     }
@@ -152,10 +143,12 @@ impl<'r> Replay<'r> {
         let mut list = vec![
             "the load does not depend on the replicas: what was measured is replayed as it was".to_owned(),
             format!(
-                "the HPA controller has its default flags: it looks every {} s, tolerates 10 %, and scales in after 300 s",
-                SYNC_PERIOD.as_secs()
+                "the HPA controller looks every {} s, tolerates 10 %, and scales in after {} s, where no behavior says \
+                 otherwise",
+                self.model.sync_period.as_secs(),
+                self.model.downscale_stabilization.as_secs()
             ),
-            format!("a new pod is ready after {} s (--pod-start)", self.pod_start.as_secs()),
+            format!("a new pod is ready after {} s (--pod-start)", self.model.pod_start.as_secs()),
         ];
         let of_total = definition.triggers.iter().filter(|trigger| trigger.metric_type == MetricType::Value);
         for trigger in of_total.filter(|_| definition.modifiers.is_none()) {

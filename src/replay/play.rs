@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hpa_controller::{Bounds, HpaController, Metric, Pods, SYNC_PERIOD};
+use super::hpa_controller::{Bounds, HpaController, Metric, Model, Pods};
 use super::track::{Cursor, SourceId, Track};
 use crate::scaling::cluster::{Cluster, STREAMS};
 use crate::scaling::decision::Decision;
@@ -28,12 +28,13 @@ pub(super) struct Input<'r> {
     pub from: i64,
     pub to: i64,
     pub replicas: u32,
+    /// The object begins with the run, and was never active before.
+    pub is_new: bool,
     /// When the object was paused, and how; the first may be before `from`.
     pub pauses: &'r [(i64, Pause)],
     /// When the real HPA controller looked at the HPA, as far as that is known. The model looks then, too.
     pub syncs: &'r [i64],
-    /// From the creation of a pod until it is ready.
-    pub pod_start: Duration,
+    pub model: Model,
 }
 
 /// The course of a run. Times are in milliseconds, values stand until the next.
@@ -116,6 +117,10 @@ fn settings() -> Settings {
     }
 }
 
+fn period_ms(model: Model) -> i64 {
+    i64::try_from(model.sync_period.as_millis()).unwrap_or(i64::MAX / 2).max(1)
+}
+
 impl<'r> Run<'r> {
     fn new(input: &'r Input<'r>, object: ScaledObject, definition: Arc<Definition>, gvkr: Gvkr) -> Self {
         let (namespace, key) = (object.key.namespace.to_string(), object.key.clone());
@@ -149,14 +154,14 @@ impl<'r> Run<'r> {
             definition,
             world: World::new(settings()),
             cluster,
-            controller: HpaController::default(),
+            controller: HpaController::new(input.model),
             view: None,
             now,
             inbox: VecDeque::new(),
             queries,
             selections,
             starting: VecDeque::new(),
-            last_sync: input.from,
+            last_sync: input.from - period_ms(input.model),
             next_sync: 0,
             next_pause: 0,
             metrics: Vec::new(),
@@ -174,7 +179,7 @@ impl<'r> Run<'r> {
         self.cluster.echoes.clear();
         // Whoever runs has been active until now, as far as anybody knows: a cooldown begins too late rather than too
         // early.
-        let last_active_at = (self.input.replicas > 0).then_some(self.now);
+        let last_active_at = (self.input.replicas > 0 && !self.input.is_new).then_some(self.now);
         let uid = self.cluster.objects.get(&self.key).map(|object| object.uid.clone()).unwrap_or_default();
         self.inbox.push_back(Event::Restored(vec![RestoredState {
             key: self.key.clone(),
@@ -329,7 +334,7 @@ impl<'r> Run<'r> {
         }
         self.course.replicas.push((at, to));
         if to > from {
-            let ready_at = at + i64::try_from(self.input.pod_start.as_millis()).unwrap_or(i64::MAX / 2);
+            let ready_at = at + i64::try_from(self.input.model.pod_start.as_millis()).unwrap_or(i64::MAX / 2);
             self.starting.extend((from..to).map(|_| ready_at));
         } else {
             let gone = usize::try_from(from - to).unwrap_or(usize::MAX);
@@ -349,31 +354,32 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// Returns when the controller looks next: when the real one did, if that was about now.
+    /// Returns when the controller looks next. Between two moments at which the real one is known to have looked, its
+    /// looks are evenly spaced.
     fn sync_at(&mut self) -> i64 {
-        let period = i64::try_from(SYNC_PERIOD.as_millis()).unwrap_or(15_000);
+        let period = period_ms(self.input.model);
         let syncs = self.input.syncs;
+        // What is seen sooner was no look, or the second half of one.
         while syncs.get(self.next_sync).is_some_and(|at| *at <= self.last_sync + period / 2) {
             self.next_sync += 1;
         }
-        let due = self.last_sync + period;
-        let real = syncs.get(self.next_sync).copied().filter(|at| *at < due + period / 2);
-        real.unwrap_or(due)
+        let Some(known) = syncs.get(self.next_sync) else { return self.last_sync + period };
+        let until = known - self.last_sync;
+        self.last_sync + until / ((until + period / 2) / period).max(1)
     }
 
     fn sync(&mut self) {
         self.last_sync = self.now.0;
         let (Some(hpa), Some(view)) = (self.cluster.hpas.get(&self.hpa), &self.view) else {
             // Its memory ends with the HPA.
-            self.controller = HpaController::default();
+            self.controller = HpaController::new(self.input.model);
             return;
         };
         let current = self.replicas();
         self.metrics.clear();
         if current > 0 {
             let now = self.now;
-            let value = |name: &str| value(view, name, now);
-            self.metrics.extend(hpa.metrics.iter().filter_map(|metric| Metric::read(metric, value)));
+            self.metrics.extend(hpa.metrics.iter().filter_map(|metric| Metric::read(metric, view, now)));
         }
         let pods = Pods { wanted: current, ready: self.ready() };
         let wanted = self.controller.sync(self.now, Bounds::of(hpa), pods, &self.metrics);
@@ -412,15 +418,6 @@ fn count(cursor: &mut Cursor<'_>, now: i64) -> Option<Result<u32, crate::scaling
         Answer::Value(value) => Some(Ok(value as u32)),
         Answer::Failed(error) => Some(Err(error)),
         Answer::Missing(_) => None,
-    }
-}
-
-/// Returns what a read of the metric is answered with.
-fn value(view: &ObjectView, name: &str, now: UnixMillis) -> Option<f64> {
-    let metric = view.metrics.iter().find(|metric| *metric.name == *name)?;
-    match metric.reading {
-        Reading::Value { value, at } => metric.age_limit.is_none_or(|limit| now.since(at) <= limit).then_some(value),
-        Reading::Pending | Reading::Failed { .. } => None,
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Recorded {
     /// Today's settings, as a manifest.
     pub manifest: Value,
     pub generation: i64,
+    pub created_at: i64,
     /// Since when they are in force.
     pub in_force_from: i64,
     pub tracks: BTreeMap<SourceId, Track>,
@@ -49,7 +50,7 @@ pub struct Recorded {
 ///
 /// # Errors
 /// When the file cannot be read in time.
-pub(super) fn load(reader: &mut Reader, key: &ObjectKey, range: Range) -> Result<Option<Recorded>, Error> {
+pub fn load(reader: &mut Reader, key: &ObjectKey, range: Range) -> Result<Option<Recorded>, Error> {
     reader.snapshot(|snapshot| read(snapshot, key, range))
 }
 
@@ -72,6 +73,7 @@ fn read(snapshot: &Snapshot<'_>, key: &ObjectKey, range: Range) -> Found<Option<
             "spec": serde_json::from_str::<Value>(&newest.spec_json).unwrap_or_default(),
         }),
         generation: newest.generation,
+        created_at: life.added_at,
         in_force_from,
         ..Recorded::default()
     };

@@ -17,6 +17,7 @@ mod invariants;
 mod lag;
 mod pausing;
 mod pods;
+mod replayed;
 mod replicas;
 mod scaling;
 mod silence;

@@ -10,9 +10,7 @@ use crate::scaling::event::{
     Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
     WriteKind,
 };
-use crate::scaling::model::{
-    Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
-};
+use crate::scaling::model::{Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload};
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World};
 
