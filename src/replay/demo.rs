@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::report::hours;
 use super::track::{SourceId, Track};
+use super::units::hours;
 use super::{Choice, Recorded, Replay};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::store::SampleValue;
@@ -22,7 +22,7 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 const WEEK_MS: i64 = 7 * DAY_MS;
 /// The object's polling interval.
-const POLL_MS: i64 = 15_000;
+const POLL_MS: i64 = 30_000;
 
 const QUERY: &str = "sum(rate(http_requests_total{app=\"checkout\"}[1m]))";
 
@@ -43,7 +43,7 @@ pub(super) fn choices() -> Vec<Choice> {
 pub(super) fn recorded() -> (ObjectKey, Recorded, Range) {
     let key = ObjectKey::new(ApiGroup::KedaSh, "shop", "checkout");
     let mut track = Track::default();
-    for at in (MONDAY..MONDAY + WEEK_MS).step_by(15_000) {
+    for at in (MONDAY..MONDAY + WEEK_MS).step_by(30_000) {
         track.push(at, &answer(at));
     }
     let manifest = json!({
@@ -58,7 +58,7 @@ pub(super) fn recorded() -> (ObjectKey, Recorded, Range) {
             "cooldownPeriod": 300,
             "minReplicaCount": 0,
             "maxReplicaCount": 12,
-            "triggers": [{ "type": "prometheus", "metadata": {
+            "triggers": [{ "type": "prometheus", "useCachedMetrics": true, "metadata": {
                 "serverAddress": "http://prometheus.monitoring:9090",
                 "query": QUERY,
                 "threshold": "80",
@@ -110,7 +110,7 @@ fn noise(of: i64) -> f64 {
 /// Returns the report with an introduction, some decisions, and what comes next.
 pub(super) fn around(report: &str, replay: &Replay<'_>) -> String {
     let mut text = String::from(
-        "A made-up week of a web shop, computed by a formula: the core decides on each of its 40,320 answers.\n\n",
+        "A made-up week of a web shop, computed by a formula: the core decides on each of its 20,160 answers.\n\n",
     );
     text.push_str(report);
     text.push_str("\nwhat the core decided on Thursday and after, as `hpalite why` has it\n");

@@ -20,6 +20,7 @@ mod record;
 mod report;
 mod suggest;
 mod track;
+mod units;
 
 pub use candidate::{CANDIDATES_MAX, Candidate, Choice, candidate, today};
 pub use hpa_controller::Model;
@@ -34,6 +35,9 @@ use play::{Course, Input, play};
 
 use crate::scaling::model::{Definition, MetricType, Source};
 use crate::store::read::Range;
+
+/// A change is recorded when the watch shows it, a moment after it was made.
+const WATCH_MS: i64 = 500;
 
 /// An object whose first answer comes this soon after its creation has not been scaled before.
 const NEW_MS: i64 = 60_000;
@@ -131,7 +135,7 @@ impl<'r> Replay<'r> {
 
     fn model_error(&self) -> Option<ModelError> {
         let from = self.from.max(self.recorded.in_force_from);
-        let within = i64::try_from(self.model.sync_period.as_millis()).unwrap_or(15_000);
+        let within = i64::try_from(self.model.sync_period.as_millis()).unwrap_or(15_000) + WATCH_MS;
         (!self.recorded.replicas.is_empty() && from < self.to)
             .then(|| compare(&self.recorded.replicas, &self.course.replicas, from, self.to, within))
     }

@@ -7,11 +7,10 @@ use serde::Serialize;
 use super::measures::{Measures, ModelError};
 use super::record::HOLES_MAX;
 use super::suggest::Suggestion;
+use super::units::{at, duration, hours, percent};
 use crate::history::ReplicaStep;
 use crate::history::plot::{self, Style};
-use crate::scaling::model::UnixMillis;
 use crate::store::read::Range;
-use crate::wire::time::format_seconds;
 
 /// Fields that are named of each candidate.
 const CHANGES_MAX: usize = 8;
@@ -189,45 +188,6 @@ fn summary(changes: &[String]) -> String {
     line
 }
 
-fn at(unix_ms: i64) -> String {
-    format_seconds(UnixMillis(unix_ms))
-}
-
-/// Two units at most: `6 d 23 h`, `3 h 5 min`, `40 s`.
-pub(super) fn duration(seconds: i64) -> String {
-    const UNITS: [(i64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let first = UNITS.iter().position(|(length, _)| seconds >= *length).unwrap_or(3);
-    let (length, unit) = UNITS[first];
-    let head = format!("{} {unit}", seconds / length);
-    match UNITS.get(first + 1) {
-        Some((next, unit)) if seconds % length / next > 0 => format!("{head} {} {unit}", seconds % length / next),
-        _ => head,
-    }
-}
-
-pub(super) fn hours(hours: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, reason = "far below the largest")]
-    duration((hours * 3600.0).round() as i64)
-}
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.2} %", share * 100.0)
-}
-
 fn seconds(measures: &Measures, seconds: f64) -> String {
     if measures.starts_from_zero == 0 { "-".to_owned() } else { format!("{seconds:.0} s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_two_units() {
-        for (seconds, text) in
-            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3_661, "1 h 1 min"), (604_800, "7 d"), (90_000, "1 d 1 h")]
-        {
-            assert_eq!(duration(seconds), text);
-        }
-    }
 }

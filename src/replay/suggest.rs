@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::measures::Measures;
-use super::report::{hours, percent};
+use super::units::{hours, percent};
 use super::{Candidate, Replay};
 use crate::scaling::model::MetricType;
 

@@ -31,8 +31,9 @@ impl SourceId {
 }
 
 /// An answer is recorded when it arrives, a moment after the question that a replay asks at the same time as it was
-/// asked then.
+/// asked then: this much at most, and at most this part of the time between two answers.
 const ANSWER_MS: i64 = 1_000;
+const ANSWER_PART: i64 = 4;
 
 /// The time between two answers, as a multiple of what is usual, from which on some are missing.
 const HOLE_FACTOR: i64 = 3;
@@ -147,7 +148,10 @@ impl<'t> Cursor<'t> {
     /// Returns the newest answer at a time, which must not be before that of the last call. Where some are missing, the
     /// last one stands.
     pub(super) fn at(&mut self, now: i64) -> Answer {
-        while self.track.points.get(self.place + 1).is_some_and(|next| next.at <= now + ANSWER_MS) {
+        while let Some([this, next]) = self.track.points.get(self.place..self.place + 2) {
+            if next.at > now + ANSWER_MS.min((next.at - this.at) / ANSWER_PART) {
+                break;
+            }
             self.place += 1;
         }
         self.track.answer(self.place)
