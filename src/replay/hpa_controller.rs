@@ -1,11 +1,12 @@
 //! A model of the HPA controller, by its own rules (Kubernetes: pkg/controller/podautoscaler/horizontal.go).
 //!
 //! Owns its memory: past recommendations and past changes. The arithmetic of a single metric and of a policy is
-//! [`recommend`]'s. Resource metrics are left out by whoever calls it, since the history does not have them.
+//! [`recommend`]'s.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::track::SourceId;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
 use crate::scaling::model::{Behavior, MetricTarget, MetricType, UnixMillis};
 use crate::scaling::quantity;
@@ -87,6 +88,24 @@ impl Metric {
             });
         let value = served.map(|value| units(quantity::milli(value).into()));
         Some(Self { metric_type, target: units(target), value })
+    }
+
+    /// Returns the metric of a resource of which all ready pods together use this much; `None` for others.
+    pub fn of_resource(metric: &HpaMetric, pods: Pods, used: impl FnOnce(SourceId) -> Option<f64>) -> Option<Self> {
+        let (name, container, target) = match metric {
+            HpaMetric::Resource { name, target } => (name, None, target),
+            HpaMetric::ContainerResource { container, name, target } => (name, Some(container.as_str()), target),
+            HpaMetric::External { .. } | HpaMetric::Other(_) => return None,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a ratio of two such numbers is what is asked for")]
+        let (target, is_utilization) = match target {
+            MetricTarget::Utilization(percent) => (f64::from(*percent), true),
+            MetricTarget::AverageValue(milli) | MetricTarget::Value(milli) => (*milli as f64 / 1000.0, false),
+        };
+        let all = used(SourceId::of_resource(name, container, is_utilization))?;
+        let value = (pods.ready > 0).then(|| all / f64::from(pods.ready));
+        // As for a total, the ready pods are multiplied by the ratio.
+        Some(Self { metric_type: MetricType::Value, target, value })
     }
 
     /// Returns the count that the metric proposes.

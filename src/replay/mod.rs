@@ -33,7 +33,7 @@ pub use track::{SourceId, Track};
 use measures::{compare, measure};
 use play::{Course, Input, play};
 
-use crate::scaling::model::{Definition, MetricType, Source};
+use crate::scaling::model::{Definition, MetricTarget, MetricType, Source};
 use crate::store::read::Range;
 
 /// A change is recorded when the watch shows it, a moment after it was made.
@@ -163,7 +163,17 @@ impl<'r> Replay<'r> {
             ));
         }
         for trigger in &definition.resource_triggers {
-            list.push(format!("{} is not replayed: the HPA controller measures it by itself", trigger.kind));
+            let is_utilization = matches!(trigger.target, MetricTarget::Utilization(_));
+            let source = SourceId::of_resource(&trigger.kind, trigger.container.as_deref(), is_utilization);
+            list.push(if recorded.tracks.contains_key(&source) {
+                format!(
+                    "{}: what the HPA showed of it, times its pods, is shared by the pods of each setting; it does not \
+                     count as above its target",
+                    trigger.kind
+                )
+            } else {
+                format!("{} is not replayed: the history does not have what the HPA saw of it", trigger.kind)
+            });
         }
         let at = |at: i64| crate::wire::time::format_seconds(crate::scaling::model::UnixMillis(at));
         let rolled = [(recorded.hours_until, "hour"), (recorded.minutes_until, "minute")];

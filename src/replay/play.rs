@@ -11,7 +11,7 @@ use super::hpa_controller::{Bounds, HpaController, Metric, Model, Pods};
 use super::track::{Cursor, SourceId, Track};
 use crate::scaling::cluster::{Cluster, STREAMS};
 use crate::scaling::decision::Decision;
-use crate::scaling::event::{Command, Event, PollDone, Record, RestoredState, WriteDone, WriteKind};
+use crate::scaling::event::{Answer, Command, Event, PollDone, PollError, Record, RestoredState, WriteDone, WriteKind};
 use crate::scaling::model::{
     Definition, Gvkr, MetricType, ObjectKey, Pause, PodSelection, Query, ScaledObject, Source, UnixMillis, Workload,
 };
@@ -94,6 +94,8 @@ struct Run<'r> {
     inbox: VecDeque<Event>,
     queries: Vec<(Query, Cursor<'r>)>,
     selections: Vec<(PodSelection, Cursor<'r>, bool)>,
+    /// What all pods together use of cpu and memory.
+    resources: Vec<(&'r SourceId, Cursor<'r>)>,
     /// When each pod that is not ready yet will be.
     starting: VecDeque<i64>,
     last_sync: i64,
@@ -160,6 +162,12 @@ impl<'r> Run<'r> {
             inbox: VecDeque::new(),
             queries,
             selections,
+            resources: input
+                .tracks
+                .iter()
+                .filter(|(source, _)| source.is_resource())
+                .map(|(source, track)| (source, Cursor::new(track)))
+                .collect(),
             starting: VecDeque::new(),
             last_sync: input.from - period_ms(input.model),
             next_sync: 0,
@@ -376,12 +384,21 @@ impl<'r> Run<'r> {
             return;
         };
         let current = self.replicas();
+        let pods = Pods { wanted: current, ready: self.ready() };
         self.metrics.clear();
         if current > 0 {
             let now = self.now;
+            let resources = &mut self.resources;
+            let mut used = |source: SourceId| {
+                let cursor = resources.iter_mut().find(|(known, _)| **known == source).map(|(_, cursor)| cursor)?;
+                match cursor.at(now.0) {
+                    Answer::Value(value) => Some(value),
+                    Answer::Missing(_) | Answer::Failed(_) => None,
+                }
+            };
+            self.metrics.extend(hpa.metrics.iter().filter_map(|metric| Metric::of_resource(metric, pods, &mut used)));
             self.metrics.extend(hpa.metrics.iter().filter_map(|metric| Metric::read(metric, view, now)));
         }
-        let pods = Pods { wanted: current, ready: self.ready() };
         let wanted = self.controller.sync(self.now, Bounds::of(hpa), pods, &self.metrics);
         if current > 0 {
             // Polls follow the reads.
@@ -411,8 +428,7 @@ impl<'r> Run<'r> {
 }
 
 /// Returns the count of pods at a time; `None` if an answer that is no count was recorded.
-fn count(cursor: &mut Cursor<'_>, now: i64) -> Option<Result<u32, crate::scaling::event::PollError>> {
-    use crate::scaling::event::Answer;
+fn count(cursor: &mut Cursor<'_>, now: i64) -> Option<Result<u32, PollError>> {
     match cursor.at(now) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of pods")]
         Answer::Value(value) => Some(Ok(value as u32)),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::track::{SourceId, Track};
 use crate::history;
 use crate::scaling::model::{ObjectKey, Pause, UnixMillis};
+use crate::store::SampleValue;
 use crate::store::read::{Found, Range, ReplicaRow, Snapshot};
 use crate::store::{Error, Reader};
 use crate::wire::time::format_seconds;
@@ -19,6 +20,9 @@ pub(super) const WARM_UP_MS: i64 = 3_600_000;
 
 /// Holes that are listed; the longest come first.
 pub(super) const HOLES_MAX: usize = 10;
+
+/// Observations of the HPA that the use of cpu and memory is read from, the newest: at 1 kB each 50 MB.
+const OBSERVATIONS_MAX: usize = 50_000;
 
 /// Definitions that are looked through for how long today's spec has been in force.
 const DEFINITIONS_MAX: usize = 257;
@@ -81,6 +85,7 @@ fn read(snapshot: &Snapshot<'_>, key: &ObjectKey, range: Range) -> Found<Option<
     for life in &lives {
         samples(snapshot, life.id, early, &mut recorded)?;
         replicas(snapshot, life.id, early, range, &mut recorded)?;
+        resources(snapshot, life.id, early, &mut recorded)?;
         recorded.syncs.extend(snapshot.hpa_times(life.id, early)?);
         let pauses = snapshot.pauses(life.id, Range { from: i64::MIN, to: range.to })?;
         recorded.pauses.extend(pauses.into_iter().map(|(at, text)| (at, pause(text.as_deref()))));
@@ -111,7 +116,40 @@ fn samples(snapshot: &Snapshot<'_>, life: i64, range: Range, recorded: &mut Reco
         })?;
         (recorded.minutes_until, recorded.hours_until) = (minutes_until, hours_until);
     }
-    recorded.tracks.retain(|_, track| track.len() > 0);
+    recorded.tracks.retain(|_, track| !track.is_empty());
+    Ok(())
+}
+
+/// Reads the use of cpu and memory from what the HPA said of it, if the object has such triggers.
+fn resources(snapshot: &Snapshot<'_>, life: i64, range: Range, recorded: &mut Recorded) -> Found<()> {
+    let triggers = recorded.manifest["spec"]["triggers"].as_array().into_iter().flatten();
+    if !triggers.into_iter().any(|trigger| trigger["type"] == "cpu" || trigger["type"] == "memory") {
+        return Ok(());
+    }
+    for row in snapshot.hpas(life, range, OBSERVATIONS_MAX)? {
+        let metrics: Value = serde_json::from_str(&row.metrics_json).unwrap_or_default();
+        for metric in metrics.as_array().into_iter().flatten() {
+            let (found, container) = match metric["type"].as_str() {
+                Some("Resource") => (&metric["resource"], None),
+                Some("ContainerResource") => {
+                    (&metric["containerResource"], metric["containerResource"]["container"].as_str())
+                }
+                _ => continue,
+            };
+            let Some(name) = found["name"].as_str() else { continue };
+            let current = &found["current"];
+            let average = current["averageValue"].as_str().and_then(crate::wire::quantity::parse_milli);
+            #[expect(clippy::cast_precision_loss, reason = "a ratio of two such numbers is what is asked for")]
+            let average = average.map(|milli| milli as f64 / 1000.0);
+            for (each, is_utilization) in [(current["averageUtilization"].as_f64(), true), (average, false)] {
+                #[expect(clippy::cast_precision_loss, reason = "a count of pods")]
+                let all = each.map(|each| each * row.current as f64);
+                let track = recorded.tracks.entry(SourceId::of_resource(name, container, is_utilization)).or_default();
+                all.into_iter().for_each(|all| track.push(row.at, &SampleValue::Number(all)));
+            }
+        }
+    }
+    recorded.tracks.retain(|_, track| !track.is_empty());
     Ok(())
 }
 
@@ -151,10 +189,11 @@ fn pause(text: Option<&str>) -> Pause {
 }
 
 /// The holes of all tracks, those that overlap as one.
-fn holes(tracks: &BTreeMap<SourceId, Track>, range: Range) -> Vec<(i64, i64)> {
-    let mut found: Vec<(i64, i64)> = tracks
-        .values()
-        .flat_map(Track::holes)
+pub(super) fn holes(tracks: &BTreeMap<SourceId, Track>, range: Range) -> Vec<(i64, i64)> {
+    // What the HPA says is recorded when it changes.
+    let sampled = tracks.iter().filter(|(source, _)| !source.is_resource());
+    let mut found: Vec<(i64, i64)> = sampled
+        .flat_map(|(_, track)| track.holes())
         .map(|(from, until)| (from.max(range.from), until.min(range.to)))
         .filter(|(from, until)| from < until)
         .collect();

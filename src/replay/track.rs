@@ -23,6 +23,20 @@ impl SourceId {
         Self { kind: kind.to_owned(), server: server.to_owned(), query: query.to_owned() }
     }
 
+    /// The use of `cpu` or `memory`, of one container or of whole pods: all pods together, in percent of what one pod
+    /// requests or in units.
+    #[must_use]
+    pub fn of_resource(name: &str, container: Option<&str>, is_utilization: bool) -> Self {
+        let unit = if is_utilization { "percent" } else { "units" };
+        Self::new(name, container.unwrap_or_default(), unit)
+    }
+
+    /// Returns whether it is the use of a resource, which the HPA controller measures.
+    #[must_use]
+    pub fn is_resource(&self) -> bool {
+        matches!(self.kind.as_str(), "cpu" | "memory")
+    }
+
     #[must_use]
     pub fn of(kind: &str, source: &Source) -> Self {
         let (server, query) = source.shown();
@@ -88,19 +102,10 @@ impl Track {
         self.points.last().map(|point| point.at)
     }
 
+    /// Returns whether nothing was recorded.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.points.len()
-    }
-
-    /// Returns the times at which answers came.
-    pub fn times(&self) -> impl Iterator<Item = i64> {
-        self.points.iter().map(|point| point.at)
-    }
-
-    /// Returns the numbers with their times.
-    pub fn numbers(&self) -> impl Iterator<Item = (i64, f64)> {
-        self.points.iter().filter(|point| point.outcome == 0).map(|point| (point.at, point.value))
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
     }
 
     /// Returns the stretches without an answer, from the last before to the first after.

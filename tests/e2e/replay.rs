@@ -11,7 +11,7 @@ use crate::support::cluster::wait_seeing;
 /// Loads, each for this many polls: the controller looks every 2 s, and needs two looks where it may only double. A lower
 /// count waits for its window of 5 s.
 const LOADS: [f64; 4] = [30.0, 80.0, 12.0, 55.0];
-const POLLS: usize = 20;
+const POLLS: usize = 12;
 
 fn hpalite(arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
