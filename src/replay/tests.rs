@@ -20,6 +20,11 @@ fn spec() -> Value {
     })
 }
 
+fn with_cpu(spec: &mut Value) {
+    let trigger = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
+    spec["triggers"].as_array_mut().expect("a list").push(trigger);
+}
+
 /// An object whose query was answered so for some hours, by the poll's number.
 fn recorded(spec: Value, hours: i64, answer: impl Fn(i64) -> Option<f64>) -> (Recorded, Range) {
     let mut track = Track::default();
@@ -87,7 +92,7 @@ fn holes_are_listed_and_the_last_answer_stands() {
 fn what_cannot_be_trusted_is_said() {
     let mut spec = spec();
     spec["triggers"][0]["metricType"] = json!("Value");
-    spec["triggers"][1] = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
+    with_cpu(&mut spec);
     let (mut recorded, range) = recorded(spec, 2, |_| Some(10.0));
     (recorded.minutes_until, recorded.by_others) = (Some(START + HOUR_MS), 3);
     let text = report(&recorded, range, &[]).text(STYLE);
@@ -105,7 +110,7 @@ fn what_cannot_be_trusted_is_said() {
 #[test]
 fn a_resource_is_shared_by_the_pods() {
     let mut spec = spec();
-    spec["triggers"][1] = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } });
+    with_cpu(&mut spec);
     let (mut recorded, range) = recorded(spec, 2, |_| Some(5.0));
     let mut used = Track::default();
     // Four pods at 90 percent, then two at 40.
