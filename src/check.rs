@@ -245,9 +245,9 @@ fn merge(findings: &mut Vec<Finding>, violations: Vec<Violation>, finding: impl 
     for violation in violations {
         let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
         let field = &*violation.field;
-        let is_said = errors().any(|error| is_below(field, &error.field) && !error.field.is_empty())
+        let is_reported = errors().any(|error| is_below(field, &error.field) && !error.field.is_empty())
             || (violation.fault != Fault::UnknownField && errors().any(|error| is_below(&error.field, field)));
-        if is_said || misspelt.contains(&violation.field) {
+        if is_reported || misspelt.contains(&violation.field) {
             continue;
         }
         let (parent, name) = field.rsplit_once('.').unwrap_or(("", field));

@@ -31,7 +31,7 @@ pub(crate) fn escape_segment(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// What is no percent-encoding stays as it is.
+/// Decodes percent-encoding; text that is not valid percent-encoding stays as it is.
 pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
     percent_decode_str(text).collect()
 }

@@ -24,8 +24,8 @@
 //! | question | the way through the code | shown by |
 //! |---|---|---|
 //! | Where is an object scaled to zero? | `scaling::decide`: `decide()` calls `inactive()`, and `scale_in()` waits for the cooldown; `paused()` does it where a pause asks for zero. `scaling::world::poll_cycle`: `act()` makes a write of it, and `daemon::api_writer` sends that in `scale()` | `scaling::decide::tests::every_row_of_the_table`, `scaling::world::tests::scaling::from_zero_up_cooling_down_and_back`, and `e2e::walkthrough::a_deployment_goes_from_zero_to_seven_and_back` on a real control plane |
-//! | Where is an HPA's selector written? | `wire::scaled_object::current` and `legacy` choose the label as `Definition::selector`; `scaling::hpa::metrics()` puts it into each external metric; `wire::hpa` writes it as JSON | `wire::compat::hpas_are_those_that_keda_made`, `e2e::hpa::everything_the_object_asks_for_is_passed_on`, and `e2e::v1::the_old_form_scales_under_its_own_names` for `legacy` |
-//! | Where does a forged header die? | `http::gate::client_identity`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::conn` drops every such header (`is_remote()`, and `is_identity_header()` for those that the cluster names) before a handler sees the request, whose client is then anonymous | `gate::identity::nobody_else_does`, `e2e::conformance::access::row_09_claims_count_only_from_the_front_proxy` |
+//! | Where is an HPA's selector written? | `wire::scaled_object::current` and `wire::scaled_object::legacy` choose the label as `scaling::model::Definition::selector`; `scaling::hpa::metrics()` puts it into each external metric; `wire::hpa` writes it as JSON | `wire::compat::hpas_are_those_that_keda_made`, `e2e::hpa::everything_the_object_asks_for_is_passed_on`, and `e2e::v1::the_old_form_scales_under_its_own_names` for the old API |
+//! | Where does a forged header die? | `http::gate::client_identity`: `identity()` reads `X-Remote-…` only if the connection's certificate proved to be the front proxy's. `http::gate::conn` drops every such header (`http::gate::head::is_remote()`, and `is_identity_header()` for those that the cluster names) before a handler sees the request, whose client is then anonymous | `gate::identity::nobody_else_does`, `e2e::conformance::access::row_09_claims_count_only_from_the_front_proxy` |
 //!
 //! # Lexicon
 //! One word for one thing, in code, SQL, logs and documents. Everything else is called what Kubernetes, KEDA and Prometheus
@@ -69,11 +69,11 @@
 //! |---|---|---|
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
-//! | `poll` | connections to metric servers, all requests under way | their sockets, the inbox |
-//! | `poll-<n>` (while needed) | what of a poll may take long | the API server, proxies, its turn to read a large answer |
+//! | `poll` | connections to metric servers, all requests in flight | their sockets, the inbox |
+//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, the permit to parse a large body |
 //! | `name-<n>` | the name it looks up | name servers |
-//! | `pods` | what is kept of pods that are counted | their watches, the inbox |
-//! | `write-<n>` | the write it carries out | the API server, the inbox |
+//! | `pods` | the index of counted pods | their watches, the inbox |
+//! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
 //! | `lease` | the election | the API server, its next renewal |
@@ -89,7 +89,7 @@
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
 //!   object may wait, for its first answer.
-//! - What only this process can reach is not asked for a trigger, whoever wrote it: [`outbound`] judges each address.
+//! - No trigger makes the process contact an address that only it can reach: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
 
@@ -128,3 +128,4 @@ pub mod tls;
 pub mod ui;
 mod unserved;
 pub mod wire;
+pub mod workers;

@@ -58,7 +58,7 @@ impl ChainBounds {
 /// # Errors
 /// If the key does not match the certificate, or one of them is of an unsupported kind.
 #[expect(clippy::disallowed_methods, reason = "its verifier bounds the chain")]
-pub(crate) fn client_config(
+pub fn client_config(
     verifier: ServerVerifier,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 ) -> Result<ClientConfig, Error> {
@@ -74,7 +74,7 @@ pub(crate) fn client_config(
 
 /// The usual verification of servers, with two exceptions that Go's clients have as well.
 #[derive(Debug)]
-pub(crate) struct ServerVerifier {
+pub struct ServerVerifier {
     trust: Trust,
     provider: Arc<CryptoProvider>,
 }
@@ -113,7 +113,8 @@ impl ServerVerifier {
 
     /// Trusts any server, for users who ask for that. Not even its signature is checked: an attacker in between could
     /// sign with another key, and some old certificates cannot be parsed for the check.
-    pub(crate) fn of_anybody(provider: &Arc<CryptoProvider>) -> Self {
+    #[must_use]
+    pub fn of_anybody(provider: &Arc<CryptoProvider>) -> Self {
         Self { trust: Trust::Anybody, provider: Arc::clone(provider) }
     }
 

@@ -120,7 +120,7 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
         }
         Err(error) => {
             let line = error.location().map(|location| offset + location.line());
-            Err(Unreadable { line, message: complaint(&error, text), is_template: is_template(text) })
+            Err(Unreadable { line, message: message(&error, text), is_template: is_template(text) })
         }
     })
 }
@@ -144,9 +144,9 @@ pub(super) fn is_template(text: &str) -> bool {
 }
 
 /// Returns what is wrong, in terms of YAML.
-fn complaint(error: &serde_saphyr::Error, text: &str) -> String {
-    let said = error.to_string();
-    let said = said.lines().next().unwrap_or_default();
+fn message(error: &serde_saphyr::Error, text: &str) -> String {
+    let full = error.to_string();
+    let first = full.lines().next().unwrap_or_default();
     let line = error.location().map_or(0, |location| usize::try_from(location.line()).unwrap_or(0));
     let at = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     // The parser reports an error at the end of its context; the visible mistake is usually nearer.
@@ -154,47 +154,47 @@ fn complaint(error: &serde_saphyr::Error, text: &str) -> String {
         let indent = &line[..line.len() - line.trim_start().len()];
         indent.contains('\t')
     };
-    let lower = said.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let lower = first.to_lowercase();
+    let mentions = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let what = if text.contains('\0') {
         "it has bytes that no text has".to_owned()
     } else if indented_by_tab(at) {
         "lines must be indented with blanks, not with tabs".to_owned()
-    } else if says(&["anchor"]) {
+    } else if mentions(&["anchor"]) {
         "a * or & begins the name of an anchor: put the text into quotes".to_owned()
-    } else if says(&["budget", "limit", "depth", "alias"]) {
+    } else if mentions(&["budget", "limit", "depth", "alias"]) {
         "it repeats itself, or is nested, beyond any manifest".to_owned()
-    } else if says(&["escape"]) {
+    } else if mentions(&["escape"]) {
         "in double quotes a \\ begins an escape: write \\\\, or take single quotes".to_owned()
-    } else if says(&["bracket", "flow", "illegal placement of ':'", "',' or", "expected ',"]) {
+    } else if mentions(&["bracket", "flow", "illegal placement of ':'", "',' or", "expected ',"]) {
         "a [ or { is not closed, a ] or } is too many, or a comma is missing between two entries".to_owned()
-    } else if says(&["unexpected character", "cannot start any token", "reserved"]) {
+    } else if mentions(&["unexpected character", "cannot start any token", "reserved"]) {
         "a text cannot begin with this character: put it into quotes".to_owned()
-    } else if says(&["quoted scalar", "quote", "end of stream"]) {
+    } else if mentions(&["quoted scalar", "quote", "end of stream"]) {
         "a quote is not closed, or text follows the closing one (within single quotes, write '' for one)".to_owned()
-    } else if says(&["mapping values are not allowed", "only valid inside a block"]) {
+    } else if mentions(&["mapping values are not allowed", "only valid inside a block"]) {
         "this line does not fit the ones above it: look at their indentation, and put texts with \": \" into quotes"
             .to_owned()
-    } else if says(&["indent", "block", "simple key", "expected", "colon"]) {
+    } else if mentions(&["indent", "block", "simple key", "expected", "colon"]) {
         "this line does not fit the ones above it: look at their indentation, and for a missing \":\"".to_owned()
-    } else if says(&["tag"]) {
+    } else if mentions(&["tag"]) {
         "a ! begins a tag: put the text into quotes".to_owned()
-    } else if says(&["null into string"]) {
+    } else if mentions(&["null into string"]) {
         "a \":\" has no key before it".to_owned()
     } else {
-        plain(said)
+        plain(text)
     };
     format!("is not valid YAML: {what}")
 }
 
 /// Returns the parser's message without its hints for programmers.
-fn plain(said: &str) -> String {
+fn plain(text: &str) -> String {
     let end = ["; set ", " (set ", "; use ", " Options", " DuplicateKeyPolicy", "; consider"]
         .iter()
-        .filter_map(|words| said.find(words))
+        .filter_map(|words| text.find(words))
         .min()
-        .unwrap_or(said.len());
-    said[..end].trim_start_matches("error: ").trim_end().to_owned()
+        .unwrap_or(text.len());
+    text[..end].trim_start_matches("error: ").trim_end().to_owned()
 }
 
 /// Converts floats like `75.0` to whole numbers, as kubectl does.

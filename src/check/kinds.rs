@@ -123,7 +123,7 @@ mod tests {
             ("keda.sh/v1alpha1", "ScaledObjects", "write ScaledObject"),
             ("keda.sh/v1alpha1", "ScaledJob", "keep KEDA for it"),
             ("keda.sh/v1alpha2", "ScaledJob", "keep KEDA for it"),
-            ("keda.sh/v1alpha1", "Unheard", "keep KEDA for it"),
+            ("keda.sh/v1alpha1", "Unknown", "keep KEDA for it"),
             ("http.keda.sh/v1alpha1", "HTTPScaledObject", "keep the add-on"),
             ("eventing.keda.sh/v1alpha1", "CloudEventSource", "keep KEDA for it"),
             ("eventing.keda.sh/v1alpha1", "ClusterCloudEventSource", "keep KEDA for it"),

@@ -51,14 +51,14 @@ mod tests {
         let plain = found(&["doctor"]);
         assert_eq!(plain.subject.config.service, ("a".to_owned(), "b".to_owned()));
         assert_eq!((plain.kubeconfig, plain.subject.db, plain.json), (Some("k".into()), None, false));
-        let told =
+        let parsed =
             found(&["doctor", "--service=c.d", "--listen=127.0.0.1:1", "--db=/y.db", "--json", "--kubeconfig=l"]);
-        assert_eq!(told.subject.config.service, ("c".to_owned(), "d".to_owned()));
+        assert_eq!(parsed.subject.config.service, ("c".to_owned(), "d".to_owned()));
         assert_eq!(
-            (told.kubeconfig, told.subject.db.clone(), told.json),
+            (parsed.kubeconfig, parsed.subject.db.clone(), parsed.json),
             (Some("l".into()), Some("/y.db".into()), true)
         );
-        assert_eq!(told.subject.listen.map(|listen| listen.port()), Some(1));
+        assert_eq!(parsed.subject.listen.map(|listen| listen.port()), Some(1));
         let allowed = found(&["doctor", "--allow-network=127.0.0.0/8", "--allow-network", "::1"]);
         assert_eq!(allowed.subject.config.allow_networks.len(), 2);
         let bad = with_env(&["doctor", "--service=c", "--listen=x", "--namespace=A", "--apiservice=_", "--what"], &env);

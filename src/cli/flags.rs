@@ -135,7 +135,7 @@ pub(super) const RUN: Subcommand = Subcommand {
             "serve this certificate instead of making one; a changed file is served within seconds",
         ),
         value("tls-private-key-file", "FILE", "its key; the two go together, and the caBundle is then yours"),
-        value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("8"),
+        value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("32"),
         value(
             "prometheus-max-qps",
             "N",

@@ -251,7 +251,7 @@ mod tests {
             ("[::]:6443".to_owned(), "[::]:8080".to_owned())
         );
         assert_eq!(config.service, ("hpalite".to_owned(), "hpalite".to_owned()));
-        assert_eq!((config.poll_threads, config.query_timeout), (8, Duration::from_secs(3)));
+        assert_eq!((config.poll_threads, config.query_timeout), (32, Duration::from_secs(3)));
         assert!(config.namespaces.is_empty() && config.kubeconfig.is_none());
         assert_eq!(config.retention, Retention::default());
     }
@@ -287,13 +287,13 @@ mod tests {
     #[test]
     fn networks_are_allowed_by_flags_or_the_environment() {
         let env = [("HPALITE_ALLOW_NETWORKS", "127.0.0.0/8, ::1,")];
-        let told = |arguments: &[&str], env: &[(&str, &str)]| -> Vec<String> {
+        let listed = |arguments: &[&str], env: &[(&str, &str)]| -> Vec<String> {
             config(arguments, env).allow_networks.iter().map(ToString::to_string).collect()
         };
-        assert_eq!(told(&["run"], &[]), [""; 0]);
-        assert_eq!(told(&["run"], &env), ["127.0.0.0/8", "::1/128"]);
+        assert_eq!(listed(&["run"], &[]), [""; 0]);
+        assert_eq!(listed(&["run"], &env), ["127.0.0.0/8", "::1/128"]);
         let flags = ["run", "--allow-network", "169.254.20.10/32", "--allow-network=fe80::/10"];
-        assert_eq!(told(&flags, &env), ["169.254.20.10/32", "fe80::/10"]);
+        assert_eq!(listed(&flags, &env), ["169.254.20.10/32", "fe80::/10"]);
         let bad = with_env(&["run", "--allow-network=loopback"], &[]);
         assert!(bad.expect_err("refused").0[0].starts_with("--allow-network: \"loopback\" is not a network"));
     }
@@ -352,13 +352,13 @@ mod tests {
         let env = [("KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", "1m"), ("UNRELATED", "x")];
         let timing = config(&["run", "--leader-elect-renew-deadline=48s"], &env).leader_election.expect("on");
         assert_eq!((timing.lease_duration, timing.renew_deadline), (Duration::from_secs(60), Duration::from_secs(48)));
-        for (flag, told) in [
+        for (flag, fix) in [
             ("--leader-elect-lease-duration=12s", "renew-deadline: at most 4/5"),
             ("--leader-elect-retry-period=6s", "retry-period: at most half"),
             ("--leader-elect-lease-duration=500ms", "at least 1s"),
         ] {
             let Err(Problems(problems)) = with_env(&["run", flag], &[]) else { panic!("{flag} accepted") };
-            assert!(problems.iter().any(|problem| problem.contains(told)), "{flag}: {problems:?}");
+            assert!(problems.iter().any(|problem| problem.contains(fix)), "{flag}: {problems:?}");
         }
     }
 

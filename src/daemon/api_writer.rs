@@ -4,9 +4,9 @@
 //! against the other writer. Every write passes the fence: it is sent only while this instance holds the Lease, and is
 //! abandoned before another instance can acquire it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,10 +32,11 @@ use crate::scaling::model::{
 };
 use crate::store::Ticket;
 use crate::wire;
+use crate::workers::{Pool, Workers};
 
 /// Concurrent writes, which bounds the load on the API server: each costs it some milliseconds of CPU. With four, the
 /// HPAs of 300 new objects were complete 6 s after the last apply on two busy cores, with twelve after 3 s.
-const THREADS: usize = 8;
+const POOL: Pool = Pool { name: "write", threads_max: 8 };
 /// Upper bound on queued Events, which are sent one by one: three for each of 2,500 objects that appear at once, at
 /// about 300 bytes. Events beyond it are dropped, since they only inform.
 const EVENTS_WAITING_MAX: usize = 8192;
@@ -107,11 +108,10 @@ fn millis(time: Duration) -> u64 {
 /// The running threads. The queue needs no bound of its own: the core has at most `Settings::writes_max` writes and one
 /// read per object in flight.
 pub(super) struct ApiWriter {
-    jobs: Option<Sender<Job>>,
+    writer: Arc<Writer>,
+    workers: Workers,
+    inbox: SyncSender<Event>,
     events: Option<Sender<Waiting>>,
-    activity: Arc<Activity>,
-    fence: Arc<Fence>,
-    threads: Vec<JoinHandle<()>>,
     emitter: JoinHandle<()>,
 }
 
@@ -123,60 +123,53 @@ struct Waiting {
 
 impl ApiWriter {
     pub(super) fn start(client: &Client, fence: &Arc<Fence>, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
-        let (jobs, queue) = channel();
-        let queue: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(queue));
-        let discovery = Arc::new(Discovery::default());
         let activity = Arc::<Activity>::default();
-        let mut threads = Vec::new();
-        for n in 0..THREADS {
-            let writer = Writer {
-                client: client.clone(),
-                fence: Arc::clone(fence),
-                discovery: Arc::clone(&discovery),
-                activity: Arc::clone(&activity),
-            };
-            let (queue, inbox) = (Arc::clone(&queue), inbox.clone());
-            let run = move || writer.run(&queue, &inbox);
-            threads.push(std::thread::Builder::new().name(format!("write-{n}")).spawn(run)?);
-        }
         let (events, waiting) = channel();
-        let (client, seen) = (client.clone(), Arc::clone(&activity));
-        let emit = move || emit_all(&client, &waiting, &seen);
+        let (emitting, seen) = (client.clone(), Arc::clone(&activity));
+        let emit = move || emit_all(&emitting, &waiting, &seen);
         let emitter = std::thread::Builder::new().name("events".to_owned()).spawn(emit)?;
-        let fence = Arc::clone(fence);
-        Ok(Self { jobs: Some(jobs), events: Some(events), activity, fence, threads, emitter })
+        let writer =
+            Writer { client: client.clone(), fence: Arc::clone(fence), discovery: Discovery::default(), activity };
+        let (writer, workers) = (Arc::new(writer), Workers::new(POOL));
+        Ok(Self { writer, workers, inbox: inbox.clone(), events: Some(events), emitter })
     }
 
     pub(super) fn take(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            self.activity.jobs.fetch_add(1, Ordering::Relaxed);
-            // Sending cannot fail: the receivers live as long as the sender.
-            let _ = jobs.send(job);
+        if self.writer.activity.is_closing.load(Ordering::Relaxed) {
+            return;
         }
+        self.writer.activity.jobs.fetch_add(1, Ordering::Relaxed);
+        let (writer, inbox) = (Arc::clone(&self.writer), self.inbox.clone());
+        self.workers.run(Box::new(move || {
+            let event = writer.carry_out(job);
+            writer.activity.job_ended();
+            // Nobody receives it once the daemon has ended.
+            let _ = inbox.send(event);
+        }));
     }
 
     /// Queues an Event while this instance holds the Lease; it may be sent after the Lease is lost.
     pub(super) fn emit(&self, event: KubeEvent) {
-        let Some(events) = self.events.as_ref().filter(|_| self.fence.pass().is_ok()) else { return };
-        let waiting = self.activity.events.load(Ordering::Relaxed);
+        let Some(events) = self.events.as_ref().filter(|_| self.writer.fence.pass().is_ok()) else { return };
+        let activity = &self.writer.activity;
+        let waiting = activity.events.load(Ordering::Relaxed);
         if waiting >= EVENTS_WAITING_MAX {
             debug!(reason = event.reason, object = event.regarding.name, waiting; "event dropped");
             return;
         }
-        self.activity.events.fetch_add(1, Ordering::Relaxed);
+        activity.events.fetch_add(1, Ordering::Relaxed);
         let _ = events.send(Waiting { event, at: clock::wall_micros() });
     }
 
-    /// Accepts no more jobs: the threads end once the queues are empty.
+    /// Accepts no more jobs; those that are queued are still carried out.
     pub(super) fn close(&mut self) {
-        self.activity.is_closing.store(true, Ordering::Relaxed);
-        self.jobs = None;
+        self.writer.activity.is_closing.store(true, Ordering::Relaxed);
         self.events = None;
     }
 
     /// Returns whether every write has ended; meaningful after [`Self::close`].
     pub(super) fn have_written(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.writer.activity.jobs.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -187,43 +180,35 @@ impl ApiWriter {
 struct Writer {
     client: Client,
     fence: Arc<Fence>,
-    discovery: Arc<Discovery>,
+    discovery: Discovery,
     activity: Arc<Activity>,
 }
 
 impl Writer {
-    fn run(&self, queue: &Mutex<Receiver<Job>>, inbox: &SyncSender<Event>) {
-        loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = job else { return };
-            let event = match job {
-                Job::Write { write, decided } => {
-                    // The reason for a write should survive if the process is killed right after it. Scaling goes on
-                    // without the store: one that fails resolves the ticket at once, a slow one is not waited for
-                    // beyond the limit.
-                    if decided.is_some_and(|ticket| !ticket.wait(COMMIT_LIMIT)) {
-                        debug!(scaledobject:% = write.object; "decision carried out before it is recorded");
-                    }
-                    let result = self.write(&write);
-                    log_write(&write, &result);
-                    Event::Written(WriteDone { id: write.id, object: write.object, result })
+    fn carry_out(&self, job: Job) -> Event {
+        match job {
+            Job::Write { write, decided } => {
+                // The reason for a write should survive if the process is killed right after it. Scaling goes on
+                // without the store: one that fails resolves the ticket at once, a slow one is not waited for
+                // beyond the limit.
+                if decided.is_some_and(|ticket| !ticket.wait(COMMIT_LIMIT)) {
+                    debug!(scaledobject:% = write.object; "decision carried out before it is recorded");
                 }
-                Job::ReadTarget { object, target, known } => {
-                    let result = self.read_target(&object.namespace, &target, known);
-                    Event::TargetRead(TargetRead { object, target, result })
-                }
-                Job::ReadAuthentication(authentication) => {
-                    let result = self.read_authentication(&authentication);
-                    Event::AuthenticationRead(AuthenticationRead { authentication, result })
-                }
-                Job::CountReadyPods { object, selector } => {
-                    let ready = self.count_ready_pods(&object.namespace, &selector).map_err(|error| error.to_string());
-                    Event::PodsCounted { object, ready }
-                }
-            };
-            self.activity.job_ended();
-            if inbox.send(event).is_err() {
-                return;
+                let result = self.write(&write);
+                log_write(&write, &result);
+                Event::Written(WriteDone { id: write.id, object: write.object, result })
+            }
+            Job::ReadTarget { object, target, known } => {
+                let result = self.read_target(&object.namespace, &target, known);
+                Event::TargetRead(TargetRead { object, target, result })
+            }
+            Job::ReadAuthentication(authentication) => {
+                let result = self.read_authentication(&authentication);
+                Event::AuthenticationRead(AuthenticationRead { authentication, result })
+            }
+            Job::CountReadyPods { object, selector } => {
+                let ready = self.count_ready_pods(&object.namespace, &selector).map_err(|error| error.to_string());
+                Event::PodsCounted { object, ready }
             }
         }
     }

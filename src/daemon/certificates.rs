@@ -118,7 +118,7 @@ fn serve_own(tls: &TlsState, own: &OwnCertificates) {
     }
 }
 
-/// From the database, or made.
+/// Loads the certificates from the database, or creates them.
 #[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
 fn rotation(names: &ServiceNames, store: &Store) -> Result<Rotation, String> {
     // Treats unreadable certificates as absent, since they can be recreated.
@@ -210,7 +210,7 @@ mod tests {
             !Arc::ptr_eq(&now, &std::mem::replace(&mut config, now.clone()))
         };
         assert!(!swaps(&mut files), "nothing has changed");
-        // Half of a change: the key does not match the certificate yet.
+        // Only one of the two files has been replaced: the key does not match the certificate.
         std::fs::write(folder.path().join("crt"), &second.serving_pem).unwrap();
         assert!(!swaps(&mut files));
         assert!(
@@ -225,7 +225,7 @@ mod tests {
         assert!(files.problem.is_none() && !swaps(&mut files));
         std::fs::remove_file(&key).unwrap();
         assert!(!swaps(&mut files));
-        // The files that are still being served come back: they are read again all the same.
+        // The files return to what is served, and are read again nevertheless.
         write(folder.path(), &second);
         assert!(swaps(&mut files));
     }

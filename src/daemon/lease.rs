@@ -21,8 +21,8 @@ use crate::kube::election::{Action, Election, Seen, Timing};
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
 use crate::kube::resources::LEASES;
-use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
-use crate::kube::watcher::Watcher;
+use crate::kube::watch::{HasMeta, ObjectRef};
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, WatchEvent};
 use crate::wire::time::format_micros;
 
@@ -70,27 +70,21 @@ impl Lease {
             ready,
             inbox,
             deposed: Arc::clone(&deposed),
-            told: Told::default(),
+            logged: Logged::default(),
         };
         let sink = messages.clone();
-        let watcher = Watcher::spawn_one::<WireLease, _>(
-            "lease",
-            client,
-            &LEASES,
-            (Some(namespace), name),
-            WatchSettings::default(),
-            move |event| {
-                let seen = match event {
-                    WatchEvent::Listed(lease) | WatchEvent::Changed(lease) => Some(lease.seen(timing)),
-                    WatchEvent::Deleted { .. } => None,
-                    _ => return ControlFlow::Continue(()),
-                };
-                match sink.send(LeaseMessage::Noticed(seen)) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                }
-            },
-        )?;
+        let watch = Watch::one("lease", LEASES, Some(namespace), name);
+        let watcher = Watcher::spawn::<WireLease, _>(client, watch, move |event| {
+            let seen = match event {
+                WatchEvent::Listed(lease) | WatchEvent::Changed(lease) => Some(lease.seen(timing)),
+                WatchEvent::Deleted { .. } => None,
+                _ => return ControlFlow::Continue(()),
+            };
+            match sink.send(LeaseMessage::Noticed(seen)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })?;
         std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
             lease_loop.run(&received);
             // The receiver is gone if the process is already ending.
@@ -138,12 +132,12 @@ struct LeaseLoop {
     ready: Arc<Readiness>,
     inbox: SyncSender<Event>,
     deposed: Arc<AtomicBool>,
-    told: Told,
+    logged: Logged,
 }
 
 /// What has been logged already.
 #[derive(Default)]
-struct Told {
+struct Logged {
     leads: bool,
     holder: String,
     /// Consecutive failed attempts.
@@ -166,7 +160,7 @@ impl LeaseLoop {
             if let Some(action) = self.election.next(now) {
                 self.carry_out(action, now);
             }
-            self.tell();
+            self.publish();
         }
     }
 
@@ -187,12 +181,12 @@ impl LeaseLoop {
             }
             (_, Err(error)) => {
                 self.election.failed(now);
-                self.told.failures += 1;
-                self.complain(&error);
+                self.logged.failures += 1;
+                self.log_failure(&error);
                 return;
             }
         }
-        self.told.failures = 0;
+        self.logged.failures = 0;
     }
 
     fn send(&self, action: &Action, within: Duration) -> Result<Seen, Error> {
@@ -252,11 +246,11 @@ impl LeaseLoop {
     }
 
     /// Publishes the state of the election to the fence, the readiness check, the log and the core.
-    fn tell(&mut self) {
+    fn publish(&mut self) {
         self.fence.set(self.election.valid_until());
         let holder = self.election.holder();
-        if self.told.holder != holder {
-            self.told.holder = holder.to_owned();
+        if self.logged.holder != holder {
+            self.logged.holder = holder.to_owned();
             self.ready.set_leader(holder);
             if !self.election.leads() && !holder.is_empty() && self.election.deposed_by().is_none() {
                 info!(holder, lease = self.name, namespace = self.namespace; "standing by");
@@ -268,14 +262,14 @@ impl LeaseLoop {
             let _ = self.inbox.send(Event::Tick);
             return;
         }
-        if self.election.leads() && !self.told.leads {
-            self.told.leads = true;
+        if self.election.leads() && !self.logged.leads {
+            self.logged.leads = true;
             info!(identity = self.identity, lease = self.name, namespace = self.namespace; "leading");
             let _ = self.inbox.send(Event::Leading);
         }
-        let has_lapsed = self.told.leads && self.fence.pass().is_err();
-        if has_lapsed != self.told.lapsed {
-            self.told.lapsed = has_lapsed;
+        let has_lapsed = self.logged.leads && self.fence.pass().is_err();
+        if has_lapsed != self.logged.lapsed {
+            self.logged.lapsed = has_lapsed;
             if has_lapsed {
                 warn!(lease = self.name, namespace = self.namespace; "lease not renewed in time: nothing is written until it is");
             } else {
@@ -285,7 +279,7 @@ impl LeaseLoop {
     }
 
     /// Logs the first of consecutive failures and then one in 16: every half minute at the usual interval.
-    fn complain(&self, error: &Error) {
+    fn log_failure(&self, error: &Error) {
         let fix = if error.is_forbidden() {
             "grant get, list, watch, create and patch on leases to the service account, see k8s/base"
         } else if error.is_not_found() {
@@ -293,7 +287,7 @@ impl LeaseLoop {
         } else {
             ""
         };
-        let (lease, namespace, failures) = (self.name.as_str(), self.namespace.as_str(), self.told.failures);
+        let (lease, namespace, failures) = (self.name.as_str(), self.namespace.as_str(), self.logged.failures);
         if failures % 16 == 1 {
             warn!(lease, namespace, error:% = error, fix, failures; "lease cannot be read or written");
         } else {

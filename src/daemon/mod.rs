@@ -52,18 +52,18 @@ use lease::Lease;
 use trust::Trust;
 
 /// Capacity of the inbox. A list of 10,000 objects arrives faster than it is processed; the watch then blocks. At 10 kB
-/// an object that is at most 40 MB.
-const INBOX: usize = 4096;
+/// an object that is at most 10 MB; the channel itself takes 370 bytes for each event that fits.
+const INBOX: usize = 1024;
 /// Events processed before commands are dispatched, so that a burst is handled in one go.
 const BATCH: usize = 256;
 /// Writes to the API server in flight.
 const WRITES_MAX: usize = 32;
 /// Maximum age of the gauges in the daemon's own metrics: counting walks over all objects.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
-/// What falls due within this time goes out together: at a hundred polls a second the core wakes 20 times for them, and
-/// so do those to whom it hands them over.
+/// Deadlines within this time are handled together: at a hundred polls a second the core and the threads that carry out
+/// its commands then wake 20 times.
 const GATHER: Duration = Duration::from_millis(50);
-/// Samples wait this long for others on their way to the history, and no more than so many wait.
+/// Samples are collected for this long, up to this many, before they are sent to the history as one batch.
 const GATHER_SAMPLES: Duration = Duration::from_millis(250);
 const SAMPLES_MAX: usize = 4096;
 /// The core is woken at least this often, to notice a step of the wall clock.
@@ -182,7 +182,7 @@ fn watch_signals(stopping: &Arc<AtomicBool>, inbox: &SyncSender<Event>) -> std::
     Ok(())
 }
 
-/// A shutdown under way.
+/// The state of a shutdown in progress.
 struct Ending {
     began: Instant,
     handed_over: bool,
@@ -210,7 +210,7 @@ struct Daemon {
     keda: Option<Arc<metrics::keda::Tally>>,
     /// Records for the history, which receives them as one batch.
     records: Vec<Record>,
-    /// When they are handed over, if there are any.
+    /// When they are sent, if there are any.
     records_due: Option<Instant>,
     /// The last time that the core was woken by a deadline.
     woke_at: Instant,
@@ -234,7 +234,7 @@ impl Daemon {
         let transport = Arc::clone(&asker.transport);
         let pollers = Pollers::new(
             Box::new(move |job, done| asker.begin(job, done)),
-            Box::new(move |work| transport.soon(work)),
+            Box::new(move |time, work| transport.after(time, work)),
             move |done| drop(sink.send(Event::Polled(done))),
         );
         let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
@@ -253,7 +253,7 @@ impl Daemon {
             ready: Arc::clone(&ready),
             authenticator,
             authorizer,
-            on_read: Box::new(move |key| reads.tell(key, Instant::now())),
+            on_read: Box::new(move |key| reads.report(key, Instant::now())),
         });
         let known = Arc::clone(&serving);
         let handler: Handler = Arc::new(move |request| serving.handle(request));
@@ -274,7 +274,7 @@ impl Daemon {
         let readiness = Arc::clone(&ready);
         // Probes do not queue behind any other request.
         let from_memory: FromMemory = Arc::new(move |request| {
-            // A trigger may reach us through our own Service, say, and all namespaces' values are here.
+            // A trigger may reach us through our own Service, and would then read values of all namespaces.
             if request.header(MARK).is_some() {
                 return Some(Response::text(403, "no trigger is answered here\n"));
             }
@@ -416,7 +416,7 @@ impl Daemon {
         drain.saturating_sub(elapsed).min(TICK)
     }
 
-    /// How long nothing has to be done, if nothing comes.
+    /// Returns how long to wait for the next event.
     fn until_next(&self) -> Duration {
         let deadline = self.clock.until(self.world.next_deadline(), TICK);
         let deadline = deadline.max(GATHER.saturating_sub(self.woke_at.elapsed()));
@@ -426,7 +426,7 @@ impl Daemon {
 
     fn record(&mut self, record: Record) {
         let now = Instant::now();
-        // Of these there are as many as polls; of everything else people want to read at once.
+        // Samples are as many as polls, so they wait; people want to read everything else at once.
         let is_frequent = matches!(record, Record::Sample { .. } | Record::LastActive { .. });
         let due = if is_frequent { now + GATHER_SAMPLES } else { now };
         self.records_due = Some(self.records_due.map_or(due, |known| known.min(due)));
@@ -507,7 +507,7 @@ impl Daemon {
         }
     }
 
-    /// Polls and watches first, then what they led to, then the readers, and the history last.
+    /// Stops polls and watches, then writes, then the servers, and the history last.
     fn stop(mut self, events: &Receiver<Event>) {
         self.client.shutdown_watches();
         self.trust.stop();
@@ -520,11 +520,11 @@ impl Daemon {
                 self.take(event);
             }
         }
-        let last = self.world.farewell();
+        let last = self.world.final_commands();
         self.carry_out(last);
         self.hand_over_records();
         let drained = self.api.drain(DRAIN_GATES) & self.http.drain(Duration::ZERO);
-        // Draining has used up its time: the remaining connections are cut.
+        // The time for draining is over: the remaining connections are closed.
         self.client.shutdown();
         let polls_ended = self.pollers.stop(Duration::ZERO);
         let stopped = self.store.stop(STOP_STORE);

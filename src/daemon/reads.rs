@@ -18,27 +18,27 @@ const OBJECTS_MAX: usize = 4096;
 pub(super) struct Reads {
     inbox: SyncSender<Event>,
     /// Locked for one look-up per read.
-    told: Mutex<HashMap<ObjectKey, Instant>>,
+    reported: Mutex<HashMap<ObjectKey, Instant>>,
 }
 
 impl Reads {
     pub(super) fn new(inbox: SyncSender<Event>) -> Self {
-        Self { inbox, told: Mutex::default() }
+        Self { inbox, reported: Mutex::default() }
     }
 
-    pub(super) fn tell(&self, key: &ObjectKey, now: Instant) {
+    pub(super) fn report(&self, key: &ObjectKey, now: Instant) {
         {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = told.get_mut(key) {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = reported.get_mut(key) {
                 if now.saturating_duration_since(*at) < REPEAT {
                     return;
                 }
                 *at = now;
             } else {
-                if told.len() >= OBJECTS_MAX {
-                    told.clear();
+                if reported.len() >= OBJECTS_MAX {
+                    reported.clear();
                 }
-                told.insert(key.clone(), now);
+                reported.insert(key.clone(), now);
             }
         }
         // If the inbox is full, only a hint about how often metrics are read is lost.
@@ -58,15 +58,15 @@ mod tests {
         let (a, b) = (ObjectKey::new(ApiGroup::KedaSh, "n", "a"), ObjectKey::new(ApiGroup::KedaSh, "n", "b"));
         let start = Instant::now();
         for (key, after_ms) in [(&a, 0), (&a, 10), (&b, 20), (&a, 499), (&a, 500), (&a, 600)] {
-            reads.tell(key, start + Duration::from_millis(after_ms));
+            reads.report(key, start + Duration::from_millis(after_ms));
         }
-        let told: Vec<_> = events
+        let reported: Vec<_> = events
             .try_iter()
             .filter_map(|event| match event {
                 Event::MetricRead(key) => Some(key),
                 _ => None,
             })
             .collect();
-        assert_eq!(told, [a.clone(), b, a]);
+        assert_eq!(reported, [a.clone(), b, a]);
     }
 }

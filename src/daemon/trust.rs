@@ -27,17 +27,17 @@ use crate::http::rotation;
 use crate::http::tls::TlsState;
 use crate::kube::client::Client;
 use crate::kube::error::Error;
-use crate::kube::request::{PatchKind, Resource};
+use crate::kube::request::PatchKind;
 use crate::kube::resources::{API_SERVICES, CONFIG_MAPS};
-use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
-use crate::kube::watcher::Watcher;
+use crate::kube::watch::{HasMeta, ObjectRef};
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
 const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 /// Retry interval after a failed write: a fresh installation works soon after its rights are granted.
 const LOOK_EAGERLY: Duration = Duration::from_millis(500);
 /// A warning about a lasting problem is repeated this often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How often the CA and client certificate files for the API server are re-read: the kubelet delivers a new CA about a
 /// minute after it was published, long before the old one is withdrawn.
 const REREAD_EVERY: Duration = Duration::from_secs(60);
@@ -72,11 +72,13 @@ impl Trust {
         ready: Arc<Readiness>,
     ) -> std::io::Result<(Self, [Watcher; 2])> {
         let (messages, received) = channel();
+        let config_map = Watch::one("trust", CONFIG_MAPS, Some(CONFIG_MAP.0), CONFIG_MAP.1);
+        let apiservice = Watch::one("apiservice", API_SERVICES, None, &config.apiservice);
         let watchers = [
-            watch::<ConfigMap>(client, "trust", &CONFIG_MAPS, (Some(CONFIG_MAP.0), CONFIG_MAP.1), &messages, |map| {
+            watch::<ConfigMap>(client, config_map, &messages, |map| {
                 TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
             })?,
-            watch::<ApiService>(client, "apiservice", &API_SERVICES, (None, &config.apiservice), &messages, |found| {
+            watch::<ApiService>(client, apiservice, &messages, |found| {
                 TrustMessage::ApiService(found.map(|found| found.spec))
             })?,
         ];
@@ -95,7 +97,7 @@ impl Trust {
             foreign: Vec::new(),
             bundle: Bundle::Unknown,
             reread_at: Instant::now(),
-            complained: BTreeMap::new(),
+            logged: BTreeMap::new(),
         };
         std::thread::Builder::new().name("trust".to_owned()).spawn(move || trust_loop.run(&received))?;
         Ok((Self { messages }, watchers))
@@ -115,9 +117,7 @@ impl Trust {
 /// Watches one object. Its absence is reported once a list has shown it.
 fn watch<T>(
     client: &Client,
-    name: &str,
-    resource: &Resource,
-    object: (Option<&str>, &str),
+    watch: Watch<'_>,
     messages: &Sender<TrustMessage>,
     message: impl Fn(Option<T>) -> TrustMessage + Clone + Send + 'static,
 ) -> std::io::Result<Watcher>
@@ -126,7 +126,7 @@ where
 {
     let messages = messages.clone();
     let mut listed = false;
-    Watcher::spawn_one::<T, _>(name, client, resource, object, WatchSettings::default(), move |event| {
+    Watcher::spawn::<T, _>(client, watch, move |event| {
         let seen = match event {
             WatchEvent::ListStart { .. } => {
                 listed = false;
@@ -182,7 +182,7 @@ struct TrustLoop {
     bundle: Bundle,
     reread_at: Instant,
     /// What was logged as a problem, and when.
-    complained: BTreeMap<String, Instant>,
+    logged: BTreeMap<String, Instant>,
 }
 
 impl TrustLoop {
@@ -200,13 +200,13 @@ impl TrustLoop {
             }
             self.keep_bundle();
             self.reread_tls();
-            self.look_at_trust();
+            self.check_trust();
             let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
             match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
                 Ok(TrustMessage::ConfigMap(Some(data))) => self.follow_trust(data),
                 Ok(TrustMessage::ConfigMap(None)) => {
                     let (namespace, name) = CONFIG_MAP;
-                    self.complain(&format!("ConfigMap {namespace}/{name} does not exist: what it last said holds"));
+                    self.log_problem(&format!("ConfigMap {namespace}/{name} does not exist: what it last said holds"));
                 }
                 Ok(TrustMessage::ApiService(found)) => self.found = Some(found),
                 Ok(TrustMessage::Leading) | Err(RecvTimeoutError::Timeout) => {}
@@ -251,7 +251,9 @@ impl TrustLoop {
             }
             Err(error) => {
                 let (namespace, name) = CONFIG_MAP;
-                self.complain(&format!("ConfigMap {namespace}/{name} is unusable, what it last said holds: {error}"));
+                self.log_problem(&format!(
+                    "ConfigMap {namespace}/{name} is unusable, what it last said holds: {error}"
+                ));
             }
         }
     }
@@ -263,15 +265,15 @@ impl TrustLoop {
                 self.users = ca.map(Arc::new);
                 self.tls.set_client_ca(self.users.clone());
             }
-            Err(error) => self.complain(&format!("client-ca-file of the cluster is unusable: {error}")),
+            Err(error) => self.log_problem(&format!("client-ca-file of the cluster is unusable: {error}")),
         }
     }
 
     /// Logs what is wrong with the trust settings in force, for as long as it is.
-    fn look_at_trust(&mut self) {
+    fn check_trust(&mut self) {
         let dangers = self.front_proxy.as_ref().map(|trust| dangers(trust, self.users.as_deref(), UnixTime::now()));
         for danger in dangers.into_iter().flatten() {
-            self.complain(danger);
+            self.log_problem(danger);
         }
     }
 
@@ -284,7 +286,7 @@ impl TrustLoop {
         let Some(found) = self.found.clone() else { return };
         let Some(spec) = found else {
             let name = self.apiservice.clone();
-            self.complain(&format!("APIService {name} does not exist, so no HPA can read metrics: apply k8s/base"));
+            self.log_problem(&format!("APIService {name} does not exist, so no HPA can read metrics: apply k8s/base"));
             self.settle(Bundle::NotOurs);
             return;
         };
@@ -295,7 +297,7 @@ impl TrustLoop {
                  another metrics adapter such as KEDA owns it (hpalite takeover lets it route to us)",
                 self.apiservice, service.namespace, service.name, self.service.1, self.service.0
             );
-            self.complain(&message);
+            self.log_problem(&message);
             self.settle(Bundle::NotOurs);
             return;
         }
@@ -316,7 +318,7 @@ impl TrustLoop {
             }
             Err(error) => {
                 let name = self.apiservice.clone();
-                self.complain(&format!("caBundle of APIService {name} cannot be written: {error}"));
+                self.log_problem(&format!("caBundle of APIService {name} cannot be written: {error}"));
             }
         }
     }
@@ -368,10 +370,10 @@ impl TrustLoop {
         Ok(written.spec)
     }
 
-    fn complain(&mut self, message: &str) {
-        self.complained.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
-        if !self.complained.contains_key(message) {
-            self.complained.insert(message.to_owned(), Instant::now());
+    fn log_problem(&mut self, message: &str) {
+        self.logged.retain(|_, at| at.elapsed() < LOG_AGAIN_AFTER);
+        if !self.logged.contains_key(message) {
+            self.logged.insert(message.to_owned(), Instant::now());
             error!("{message}");
         }
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::kube::client::Client;
 use crate::kube::resources::{self, HPAS};
 use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
-use crate::kube::watcher::Watcher;
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::model::{ApiGroup, AuthenticationKind};
 use crate::scaling::world::watched_workloads;
@@ -117,7 +117,8 @@ fn watch<T: Send + 'static>(
     let what = name.to_owned();
     // The old API is installed only where objects of it still exist.
     let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
-    Watcher::spawn::<Raw, _>(name, client, resource, namespaces, settings, move |seen| {
+    let watch = Watch { namespaces: namespaces.to_vec(), settings, ..Watch::all(name, resource.clone()) };
+    Watcher::spawn::<Raw, _>(client, watch, move |seen| {
         let seen = seen.read(|Raw { json, meta }| {
             let object = read(json.get().as_bytes());
             object.map_err(|Unreadable(error)| UnreadableObject { namespace: meta.namespace, name: meta.name, error })

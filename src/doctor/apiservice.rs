@@ -109,12 +109,9 @@ impl Doctor<'_> {
         // The pod's own rights may not allow listing pods; the finding is then less detailed but still valid.
         let pods = self.client.json::<Value>(&Request::get_path(path)).unwrap_or_default();
         if let Some(pod) = items(&pods, "/items").first() {
-            let said = why_unready(pod);
+            let why = why_unready(pod);
             let name = text(pod, "/metadata/name");
-            return Some((
-                format!("pod {name} is not ready: {said}"),
-                "see kubectl describe pod, its log, and /readyz",
-            ));
+            return Some((format!("pod {name} is not ready: {why}"), "see kubectl describe pod, its log, and /readyz"));
         }
         for (kind, plural) in [("StatefulSet", "statefulsets"), ("Deployment", "deployments")] {
             let list = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}"))?;

@@ -144,7 +144,7 @@ impl Doctor<'_> {
                 continue;
             }
             let subject = format!("HorizontalPodAutoscaler {namespace}/{}", text(hpa, "/metadata/name"));
-            for (severity, id, cause, fix) in says(hpa) {
+            for (severity, id, cause, fix) in conditions_that_hold(hpa) {
                 self.add(severity, id, &subject, cause, fix.to_owned());
                 self.is_about(vec![format!("{namespace}/{owner}")]);
             }
@@ -167,9 +167,9 @@ const UNTOUCHED: &str = "see that an instance runs and leads, and that --namespa
 const FIRST_LOOK_MAX_MS: i64 = 60_000;
 
 fn is_untouched(object: &Value, now: UnixMillis) -> bool {
-    let is_told = condition(object, "Ready").is_some_and(|ready| !text(ready, "/reason").is_empty());
+    let is_reported = condition(object, "Ready").is_some_and(|ready| !text(ready, "/reason").is_empty());
     let created = parse_rfc3339(text(object, "/metadata/creationTimestamp"));
-    !is_told && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
+    !is_reported && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
 }
 
 /// Returns the usual fix for a cause, recognised by the daemon's own wording.
@@ -214,26 +214,26 @@ fn suffers(object: &Value) -> Option<(&'static str, String)> {
 }
 
 /// Returns the conditions that keep an HPA from scaling, with its own wording and a fix.
-fn says(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
-    let mut said = Vec::new();
+fn conditions_that_hold(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
+    let mut found = Vec::new();
     for condition in items(hpa, "/status/conditions") {
         let part = |pointer: &str| text(condition, pointer);
         let (kind, status, reason) = (part("/type"), part("/status"), part("/reason"));
-        let told = || format!("{kind} is {status}, {reason}: {}", part("/message"));
+        let text_of = || format!("{kind} is {status}, {reason}: {}", part("/message"));
         match (kind, status, reason) {
             // Scaling is disabled at zero replicas, as it should be.
             ("ScalingActive", "False", "ScalingDisabled") => {}
             ("ScalingActive" | "AbleToScale", "False", _) => {
-                said.push((Severity::Error, "hpa-not-scaling", told(), hpa_fix(reason, part("/message"))));
+                found.push((Severity::Error, "hpa-not-scaling", text_of(), hpa_fix(reason, part("/message"))));
             }
             ("ScalingLimited", "True", "TooManyReplicas") => {
                 let fix = "raise maxReplicaCount, or leave it: this is what it is for";
-                said.push((Severity::Warning, "hpa-limited", told(), fix));
+                found.push((Severity::Warning, "hpa-limited", text_of(), fix));
             }
             _ => {}
         }
     }
-    said
+    found
 }
 
 fn hpa_fix(reason: &str, message: &str) -> &'static str {
@@ -284,7 +284,7 @@ mod tests {
             json!({ "status": { "conditions": conditions } })
         };
         let ids = |conditions: &[(&str, &str, &str)]| -> Vec<(&'static str, String)> {
-            says(&hpa(conditions)).into_iter().map(|(_, id, cause, _)| (id, cause)).collect()
+            conditions_that_hold(&hpa(conditions)).into_iter().map(|(_, id, cause, _)| (id, cause)).collect()
         };
         assert_eq!(
             ids(&[("AbleToScale", "True", "ReadyForNewScale"), ("ScalingLimited", "False", "DesiredWithinRange")]),

@@ -1,6 +1,6 @@
 //! Checks whether metric servers answer, and whether each query returns one number.
 //!
-//! Every distinct question is asked once, with the daemon's own code and credentials.
+//! Every distinct query is asked once, with the daemon's own code and credentials.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,11 +18,11 @@ use crate::store::unix_now;
 use crate::wire;
 
 const THREADS: usize = 8;
-/// Time limit for all questions together; those that are left out are reported.
+/// Time limit for all queries together; those that are left out are reported.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// One question, and the triggers that ask it.
-struct Question {
+/// One query, and the triggers that ask it.
+struct SharedQuery {
     query: Query,
     credentials: Option<Credentials>,
     /// Whether an empty result is an error for at least one of them.
@@ -35,22 +35,22 @@ struct Question {
 impl Doctor<'_> {
     pub(super) fn queries(&mut self) {
         let Some((objects, authentications)) = self.definitions() else { return };
-        let questions = self.questions(&objects, &authentications);
+        let queries = self.shared_queries(&objects, &authentications);
         let client = self.client.clone();
         let (config, own_namespace) = (&self.subject.config, self.own_namespace.clone());
         let asker = Asker::new(config, config.own_addresses(), &client, own_namespace).expect("one thread");
-        let answers = ask_all(&asker, &questions);
+        let answers = ask_all(&asker, &queries);
         let mut troubles: BTreeMap<String, (PollError, usize, Vec<String>)> = BTreeMap::new();
         let mut left_out = 0;
-        for (question, answer) in questions.iter().zip(answers) {
+        for (shared, answer) in queries.iter().zip(answers) {
             match answer {
                 Some(Answer::Failed(error)) if error.class.is_server_trouble() => {
-                    let (server, _) = question.query.shown();
+                    let (server, _) = shared.query.shown();
                     let (_, askers, objects) = troubles.entry(server).or_insert((error, 0, Vec::new()));
-                    *askers += question.askers.len();
-                    objects.extend(question.objects.iter().cloned());
+                    *askers += shared.askers.len();
+                    objects.extend(shared.objects.iter().cloned());
                 }
-                Some(answer) => self.judge(question, &answer),
+                Some(answer) => self.judge(shared, &answer),
                 None => left_out += 1,
             }
         }
@@ -100,12 +100,12 @@ impl Doctor<'_> {
         Some((objects, authentications))
     }
 
-    fn questions(
+    fn shared_queries(
         &mut self,
         objects: &[ScaledObject],
         authentications: &HashMap<AuthenticationKey, Authentication>,
-    ) -> Vec<Question> {
-        let mut questions: Vec<Question> = Vec::new();
+    ) -> Vec<SharedQuery> {
+        let mut queries: Vec<SharedQuery> = Vec::new();
         let mut places: HashMap<(Query, Option<Credentials>), usize> = HashMap::new();
         for object in objects.iter().filter(|object| !object.deletion_requested && !object.pause.is_full()) {
             let Ok(definition) = &object.definition else { continue };
@@ -129,12 +129,12 @@ impl Doctor<'_> {
                         let key = (query.clone(), credentials.clone());
                         let place = *places.entry(key).or_insert_with(|| {
                             let (query, askers, objects) = (query.clone(), Vec::new(), Vec::new());
-                            questions.push(Question { query, credentials, needs_series: false, askers, objects });
-                            questions.len() - 1
+                            queries.push(SharedQuery { query, credentials, needs_series: false, askers, objects });
+                            queries.len() - 1
                         });
-                        questions[place].needs_series |= trigger.on_missing == OnMissing::Error;
-                        questions[place].askers.push(name);
-                        questions[place].objects.push(object.key.to_string());
+                        queries[place].needs_series |= trigger.on_missing == OnMissing::Error;
+                        queries[place].askers.push(name);
+                        queries[place].objects.push(object.key.to_string());
                     }
                     Err(error) => {
                         self.error("authentication-unusable", &name, error.message, "create it, or mend it");
@@ -143,17 +143,17 @@ impl Doctor<'_> {
                 }
             }
         }
-        questions
+        queries
     }
 
-    fn judge(&mut self, question: &Question, answer: &Answer) {
-        let subject = told(&question.askers);
-        let (server, query) = question.query.shown();
+    fn judge(&mut self, shared: &SharedQuery, answer: &Answer) {
+        let subject = subject(&shared.askers);
+        let (server, query) = shared.query.shown();
         let of = format!("{query} at {server}");
         let one = "let it give one number, for example by sum(...)";
         let (id, severity, cause, fix) = match answer {
             Answer::Value(_) => return,
-            Answer::Missing(Missing::Empty) if question.needs_series => {
+            Answer::Missing(Missing::Empty) if shared.needs_series => {
                 ("query-empty", Severity::Error, format!("{of}: no series"), EMPTY)
             }
             Answer::Missing(Missing::Empty) => {
@@ -180,7 +180,7 @@ impl Doctor<'_> {
             }
         };
         self.add(severity, id, &subject, cause, fix.to_owned());
-        self.is_about(question.objects.clone());
+        self.is_about(shared.objects.clone());
     }
 }
 
@@ -211,7 +211,7 @@ fn status_fix(message: &str) -> &'static str {
 }
 
 /// Returns `ScaledObject shop/api trigger s0-prometheus`, and how many more.
-fn told(askers: &[String]) -> String {
+fn subject(askers: &[String]) -> String {
     match askers {
         [] => String::new(),
         [one] => format!("ScaledObject {one}"),
@@ -219,18 +219,18 @@ fn told(askers: &[String]) -> String {
     }
 }
 
-/// Asks all questions; the answer is `None` for those that were left out.
-fn ask_all(asker: &Asker, questions: &[Question]) -> Vec<Option<Answer>> {
+/// Asks all queries; the answer is `None` for those that were left out.
+fn ask_all(asker: &Asker, queries: &[SharedQuery]) -> Vec<Option<Answer>> {
     let (next, until) = (AtomicUsize::new(0), Instant::now() + LIMIT);
-    let answers: Vec<Mutex<Option<Answer>>> = questions.iter().map(|_| Mutex::default()).collect();
-    // A server that left two questions unanswered is not asked the rest.
+    let answers: Vec<Mutex<Option<Answer>>> = queries.iter().map(|_| Mutex::default()).collect();
+    // A server that left two queries unanswered is not asked the rest.
     let troubles: Mutex<HashMap<&str, usize>> = Mutex::default();
     std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(questions.len()) {
+        for _ in 0..THREADS.min(queries.len()) {
             scope.spawn(|| {
                 while Instant::now() < until {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(Question { query, credentials, .. }) = questions.get(at) else { return };
+                    let Some(SharedQuery { query, credentials, .. }) = queries.get(at) else { return };
                     let failed = troubles.lock().unwrap_or_else(PoisonError::into_inner).get(query.server()).copied();
                     if failed >= Some(2) {
                         continue;

@@ -101,8 +101,8 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     let Some(definition) = facts.definition(row.at) else {
         return Cause { claims: Vec::new(), limits: Vec::new(), driven_by: None };
     };
-    let said = after_change(facts, row);
-    let limit = said.and_then(|said| limit(said, definition, row, from));
+    let reported = after_change(facts, row);
+    let limit = reported.and_then(|reported| limit(reported, definition, row, from));
     let mut at = row.at;
     if !explains(metrics, definition, row, from)
         && let Some(before) = sample_before(facts, row.at)
@@ -112,13 +112,13 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
             (at, *metrics) = (before, earlier);
         }
     }
-    let own_resources = resources(definition, said);
+    let own_resources = resources(definition, reported);
     let min = definition.min().max(1);
     // Above the minimum, the count cannot exceed what the driving metric asks for.
     let is_beyond = |metric: &Metric| row.to > from.max(min) && metric.exact < Some(row.to);
     let driving = driver(metrics).filter(|metric| own_resources.is_none() || !is_beyond(metric));
     let mut claims: Vec<Claim> = Vec::new();
-    claims.extend(driving.map(|metric| Claim::Said { at, replicas: from, metric: metric.clone() }));
+    claims.extend(driving.map(|metric| Claim::MetricValue { at, replicas: from, metric: metric.clone() }));
     if driving.is_none() {
         claims.extend(own_resources.map(Claim::Resources));
     }
@@ -236,8 +236,8 @@ fn decision_of<'a>(facts: &'a Facts<'_>, row: &ReplicaRow, from: u32) -> Option<
 }
 
 /// Returns what limited a change by the HPA, from its own condition at that time.
-fn limit(said: &HpaRow, definition: &Definition, row: &ReplicaRow, from: u32) -> Option<(Limit, u32, Claim)> {
-    let (status, reason, _) = condition(said, "ScalingLimited").filter(|(status, ..)| status == "True")?;
+fn limit(reported: &HpaRow, definition: &Definition, row: &ReplicaRow, from: u32) -> Option<(Limit, u32, Claim)> {
+    let (status, reason, _) = condition(reported, "ScalingLimited").filter(|(status, ..)| status == "True")?;
     let min = definition.min().max(1);
     let (limit, words) = match reason.as_str() {
         "TooManyReplicas" if row.to == definition.max_replicas => {
@@ -254,5 +254,5 @@ fn limit(said: &HpaRow, definition: &Definition, row: &ReplicaRow, from: u32) ->
         }
         _ => return None,
     };
-    Some((limit, row.to, Claim::HpaSaid { at: said.at, kind: "ScalingLimited", status, reason, words }))
+    Some((limit, row.to, Claim::HpaCondition { at: reported.at, kind: "ScalingLimited", status, reason, words }))
 }

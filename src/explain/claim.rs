@@ -27,7 +27,7 @@ pub enum Claim {
         at: i64,
     },
     /// A metric's value while there were `replicas`.
-    Said {
+    MetricValue {
         at: i64,
         replicas: u32,
         metric: Metric,
@@ -48,7 +48,7 @@ pub enum Claim {
     /// The HPA reads cpu or memory itself.
     Resources(String),
     /// A condition of the HPA, as recorded at that time.
-    HpaSaid {
+    HpaCondition {
         at: i64,
         kind: &'static str,
         status: String,
@@ -156,6 +156,12 @@ pub enum Claim {
         interval_s: u64,
         at: i64,
     },
+    /// Polls go on, but later than they are due.
+    Late {
+        sample_at: i64,
+        interval_s: u64,
+        at: i64,
+    },
     AtMax(u32),
     AtMin(u32),
     /// `None`: the controller's own, which is set by a flag.
@@ -167,7 +173,7 @@ pub enum Claim {
     /// Seconds until the window ends, as far as its length is known.
     Left(i64),
     /// The HPA reported ScaleDownStabilized at that time.
-    SaidStabilized {
+    ReportedStabilized {
         at: i64,
     },
 }
@@ -208,7 +214,7 @@ impl fmt::Display for Claim {
             Self::SeenAtStart { started, at } => {
                 write!(f, "seen when hpalite started at {}, it may be older", time_text::short(*started, *at))
             }
-            Self::Said { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
+            Self::MetricValue { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
             Self::Absent { metric, at, since, answer } => {
                 // In `no series, which reads as 0 (ignoreNullValues)` the time belongs after the first half.
                 let (what, reads) = answer.split_once(", ").unwrap_or((answer, ""));
@@ -216,7 +222,7 @@ impl fmt::Display for Claim {
             }
             Self::After { sample_at, at, .. } => write!(f, "{:.1} s after the sample", millis(at - sample_at)),
             Self::Resources(text) => write!(f, "for {text}, which it reads itself"),
-            Self::HpaSaid { words, .. } => f.write_str(words),
+            Self::HpaCondition { words, .. } => f.write_str(words),
             Self::LastHigher { metric, sample_at, asked, to, at } => write!(
                 f,
                 "no sample asked for more than {to} since {}, when {metric} asked for {asked}, {} s before",
@@ -285,6 +291,12 @@ impl fmt::Display for Claim {
                 "silence: the newest sample is {} s old, though polled every {interval_s} s",
                 (at - sample_at) / 1000
             ),
+            Self::Late { sample_at, interval_s, at } => write!(
+                f,
+                "late: the newest sample is {} s old, though polled every {interval_s} s (its server is slow or asked for \
+                 a rest, or --prometheus-max-qps, --prometheus-max-concurrency or --poll-threads is too low)",
+                (at - sample_at) / 1000
+            ),
             Self::AtMax(max) => write!(f, "maxReplicaCount {max}"),
             Self::AtMin(min) => write!(f, "the minimum of {min}"),
             Self::Tolerance { percent, is_own: true } => write!(f, "the tolerance of {percent} % in its behavior"),
@@ -304,7 +316,7 @@ impl fmt::Display for Claim {
             ),
             Self::Window(Window::Unknown) => f.write_str("the HPA controller's stabilization window"),
             Self::Left(seconds) => write!(f, "about {seconds} s left"),
-            Self::SaidStabilized { .. } => f.write_str("the HPA says ScaleDownStabilized"),
+            Self::ReportedStabilized { .. } => f.write_str("the HPA says ScaleDownStabilized"),
         }
     }
 }

@@ -329,11 +329,11 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
 }
 
 /// Returns for example `cpu 85 % / 60 %, memory`: the metrics that the HPA reads itself, with its values if known.
-pub(super) fn resources(definition: &Definition, said: Option<&HpaRow>) -> Option<String> {
+pub(super) fn resources(definition: &Definition, reported: Option<&HpaRow>) -> Option<String> {
     if definition.resource_triggers.is_empty() {
         return None;
     }
-    let current: Vec<Value> = said.and_then(|row| serde_json::from_str(&row.metrics_json).ok()).unwrap_or_default();
+    let current: Vec<Value> = reported.and_then(|row| serde_json::from_str(&row.metrics_json).ok()).unwrap_or_default();
     let resources: Vec<String> = definition
         .resource_triggers
         .iter()

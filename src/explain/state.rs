@@ -13,6 +13,11 @@ use crate::store::read::{DecisionRow, LossRow};
 
 /// A query without a timeout of its own has an answer or an error within this time.
 const FIRST_ANSWER_MS: i64 = 3_000;
+/// A sample counts as late from half a polling interval and this after it was due: its query may take as long, and the
+/// history a moment to store it.
+const LATE_MS: i64 = 5_000;
+/// After three polling intervals and this, samples do not come at all.
+const SILENT_MS: i64 = 10_000;
 
 impl Held {
     pub(super) fn new(by: &str, claims: Vec<Claim>) -> Self {
@@ -111,10 +116,15 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     }
     if let Some(interval) = facts.definition(at).map(|definition| definition.polling_interval)
         && let Some(age) = metrics.iter().filter_map(|metric| metric.sample_age_ms).min()
-        && u128::try_from(age).is_ok_and(|age| age > 3 * interval.as_millis() + 10_000)
+        && let Ok(interval_ms) = i64::try_from(interval.as_millis())
+        && age > interval_ms + interval_ms / 2 + LATE_MS
     {
-        let claim = Claim::Silence { sample_at: at - age, interval_s: interval.as_secs(), at };
-        found.push(Held::new("no-samples", vec![claim]));
+        let (sample_at, interval_s) = (at - age, interval.as_secs());
+        found.push(if age > 3 * interval_ms + SILENT_MS {
+            Held::new("no-samples", vec![Claim::Silence { sample_at, interval_s, at }])
+        } else {
+            Held::new("late-samples", vec![Claim::Late { sample_at, interval_s, at }])
+        });
     }
 }
 
@@ -193,14 +203,14 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
         {
             cannot_act = true;
             let words = format!("the HPA, {kind}=False {reason}: {message}");
-            found.push(Held::new("hpa", vec![Claim::HpaSaid { at: row.at, kind, status, reason, words }]));
+            found.push(Held::new("hpa", vec![Claim::HpaCondition { at: row.at, kind, status, reason, words }]));
         }
     }
     let Some(driver) = driver(metrics).filter(|_| !cannot_act) else { return };
     let (proposal, exact) = (driver.proposal.unwrap_or(0), driver.exact.unwrap_or(0));
     let max = definition.max_replicas;
     let min = definition.min().max(1);
-    let asks = Claim::Said { at, replicas, metric: driver.clone() };
+    let asks = Claim::MetricValue { at, replicas, metric: driver.clone() };
     if exact > replicas && replicas >= max {
         found.push(Held::new(Limit::Max.id(), vec![Claim::AtMax(max)]).allowing(max).asked(asks));
     } else if proposal != exact
@@ -209,18 +219,18 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
         found.push(Held::new(Limit::Tolerance.id(), vec![tolerance]).asked(asks));
     } else if exact < replicas && replicas > min {
         let window = learn::window(facts, definition, at);
-        let said =
+        let reported =
             seen.filter(|row| condition(row, "AbleToScale").is_some_and(|(_, why, _)| why == "ScaleDownStabilized"));
         let last = facts.last_asked_for(at, replicas).0;
         let left = last.zip(window.seconds());
         let left = left.map(|(asked, seconds)| (asked.at + seconds * 1000 - at).max(0).saturating_add(999) / 1000);
         // Unless the HPA reported it, only its known behavior is certain enough.
         let is_known = matches!(window, Window::Own(_) | Window::Learnt { .. } | Window::Default);
-        if said.is_some() || (is_known && left.is_some_and(|left| left > 0)) {
+        if reported.is_some() || (is_known && left.is_some_and(|left| left > 0)) {
             let left = left.filter(|left| *left > 0 || matches!(window, Window::Own(_)));
             let mut claims = vec![Claim::Window(window)];
             claims.extend(left.map(Claim::Left));
-            claims.extend(said.map(|row| Claim::SaidStabilized { at: row.at }));
+            claims.extend(reported.map(|row| Claim::ReportedStabilized { at: row.at }));
             let held = Held::new(Limit::Stabilization.id(), claims).asked(asks);
             found.push(Held { seconds_left: left, ..held });
         } else if let Some(resources) = resources(definition, seen) {
@@ -247,10 +257,10 @@ pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
     let wanted = wanted.map(|(one, asked)| asked.clamp(one.min().max(1), one.max_replicas.max(1)));
     match (wanted, facts.hpa(at)) {
         (Some(wanted), _) if wanted == replicas => "nothing holds it: it is as many as the metrics ask for".to_owned(),
-        (Some(wanted), Some(said)) => format!(
+        (Some(wanted), Some(reported)) => format!(
             "nothing is known to hold it: the metrics ask for {wanted}, and the HPA last said {} at {}",
-            said.desired,
-            time_text::short(said.at, at)
+            reported.desired,
+            time_text::short(reported.at, at)
         ),
         (Some(wanted), None) => {
             format!("nothing is known to hold it: the metrics ask for {wanted}, and the HPA has said nothing yet")

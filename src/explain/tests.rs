@@ -258,6 +258,25 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
 }
 
 #[test]
+fn samples_that_come_late_are_told_from_those_that_stay_away() {
+    for (age_s, held) in [(30, None), (49, None), (60, Some("late-samples")), (99, Some("late-samples"))]
+        .into_iter()
+        .chain([(150, Some("no-samples"))])
+    {
+        let given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({ "pollingInterval": 30 }))
+            .with_series(1, "s0-prometheus", &[(-1_000 * age_s, 10.0)])
+            .with_change(-600_000, None, 1, "other");
+        let report = given.now();
+        let found = report.held_by.iter().find(|one| one.by.ends_with("-samples"));
+        assert_eq!(found.map(|one| one.by.as_str()), held, "{age_s} s: {:?}", report.held_by);
+        if held == Some("late-samples") {
+            let text = format!("late: the newest sample is {age_s} s old, though polled every 30 s (its server");
+            assert!(found.is_some_and(|one| one.text.starts_with(&text)), "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_history_lost_is_reported_where_it_is_missing() {
     let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({}))
         .with_series(1, "s0-prometheus", &[(-1_000, 20.0)])

@@ -107,7 +107,7 @@ pub(super) fn finest(
     })
 }
 
-/// What one form covers, by the beginning of the minute or hour.
+/// The stretches that one form of storage covers, by the start of their minute or hour.
 type Known = BTreeMap<i64, Stretch>;
 
 #[derive(Debug, Default, PartialEq)]

@@ -94,7 +94,7 @@ impl fmt::Debug for OwnCertificates {
     }
 }
 
-/// What has to be replaced.
+/// The certificates to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     /// The serving certificate only, signed by the existing CA: [`OwnCertificates::renew_serving`].

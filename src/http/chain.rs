@@ -299,8 +299,8 @@ mod tests {
         let both = verifier(&[&expired, &root]);
         assert!(both.verify(&[client(&issuer, |_| {})], now).is_ok() && !both.is_expired(now));
         let old_leaf = client(&issuer, |params| params.not_after = in_seconds(-60).into());
-        let said = both.verify(&[old_leaf], now).unwrap_err().to_string();
-        assert!(said.contains("expired"), "{said}");
+        let error = both.verify(&[old_leaf], now).unwrap_err().to_string();
+        assert!(error.contains("expired"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use jiff::civil::DateTime;
 
-/// Whom a certificate names.
+/// The subject of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Subject {
     /// Empty if the subject has none.

@@ -300,17 +300,6 @@ mod tests {
     use super::*;
     use crate::scaling::model::UnixMillis;
 
-    fn get(
-        published: &Published,
-        namespace: &str,
-        metric: &str,
-        selection: &Selection<'_>,
-        read: &dyn Fn(&ObjectKey),
-        patience: Duration,
-    ) -> Response {
-        super::get(published, namespace, metric, selection, read, patience).response()
-    }
-
     fn view(name: &str, readings: &[(&str, Reading)], error: Option<&str>) -> Arc<ObjectView> {
         Arc::new(ObjectView {
             key: ObjectKey::new(ApiGroup::KedaSh, "shop", name),
@@ -342,7 +331,7 @@ mod tests {
     }
 
     fn ask(published: &Published, metric: &str, name: &str) -> (u16, serde_json::Value) {
-        let response = get(published, "shop", metric, &Selection::Name(name), &|_| (), Duration::ZERO);
+        let response = get(published, "shop", metric, &Selection::Name(name), &|_| (), Duration::ZERO).response();
         assert_eq!(response.content_type, super::super::JSON);
         (response.status, serde_json::from_slice(response.body.as_bytes()).unwrap())
     }
@@ -436,12 +425,15 @@ mod tests {
                 seen.borrow_mut().push(key.name.to_string());
             },
             Duration::ZERO,
-        );
+        )
+        .response();
         let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
         assert_eq!(body["items"].as_array().unwrap().len(), 2);
         assert_eq!(*seen.borrow(), ["a", "b"]);
         assert_eq!(
-            get(&published, "elsewhere", "s0-prometheus", &Selection::Other(&all), &|_| (), Duration::ZERO).status,
+            get(&published, "elsewhere", "s0-prometheus", &Selection::Other(&all), &|_| (), Duration::ZERO)
+                .response()
+                .status,
             404
         );
     }
@@ -454,8 +446,9 @@ mod tests {
     fn a_first_read_waits_for_the_answer_and_never_for_long() {
         let web = pending("web");
         let published = published(&[Arc::clone(&web), pending("other")]);
-        let ask = |patience| get(&published, "shop", "s0-prometheus", &Selection::Name("web"), &|_| (), patience);
-        let at_once = super::get(&published, "shop", "s0-prometheus", &Selection::Name("web"), &|_| (), Duration::ZERO);
+        let ask =
+            |patience| get(&published, "shop", "s0-prometheus", &Selection::Name("web"), &|_| (), patience).response();
+        let at_once = get(&published, "shop", "s0-prometheus", &Selection::Name("web"), &|_| (), Duration::ZERO);
         assert!(matches!(at_once, Look::Pending(_)), "for those who may wait");
         assert_eq!(ask(Duration::from_millis(20)).status, 500);
         std::thread::scope(|scope| {

@@ -77,7 +77,7 @@ pub struct Peer {
     pub identity: Identity,
 }
 
-/// Whose certificate the client has. Only [`Identity::FrontProxy`] may act for another user.
+/// The identity that the client's certificate proves. Only [`Identity::FrontProxy`] may act for another user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
     /// A plain connection, or TLS without a client certificate.

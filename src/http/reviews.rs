@@ -12,9 +12,6 @@ use super::User;
 use super::attributes::Attributes;
 use super::discovery::GROUP;
 
-pub const TOKEN_REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
-pub const ACCESS_REVIEW_PATH: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-
 /// Asks whose token this is. Called from several threads; must return within a deadline of its own.
 pub trait TokenReviewer: Send + Sync {
     fn review(&self, token: &str) -> Result<TokenVerdict, ReviewError>;
@@ -65,7 +62,7 @@ impl fmt::Display for ReviewError {
 
 impl std::error::Error for ReviewError {}
 
-/// Returns the body of a POST to [`TOKEN_REVIEW_PATH`]. It contains the token, so it must not be logged.
+/// Returns the TokenReview to be created. It contains the token, so it must not be logged.
 pub fn token_review(token: &str) -> Vec<u8> {
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1",
@@ -75,7 +72,7 @@ pub fn token_review(token: &str) -> Vec<u8> {
     review.to_string().into_bytes()
 }
 
-/// Returns the body of a POST to [`ACCESS_REVIEW_PATH`].
+/// Returns the SubjectAccessReview to be created.
 pub fn access_review(user: &User, attributes: &Attributes) -> Vec<u8> {
     let mut spec = json!({ "user": user.name, "groups": user.groups });
     if !user.uid.is_empty() {

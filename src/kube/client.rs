@@ -23,9 +23,9 @@ use ureq::{Agent, Body, http};
 use super::config::ClusterConfig;
 use super::error::{Error, Status};
 use super::request::{Method, Request, Verb};
-use super::tls::TlsConnector;
 use crate::outbound::connect::{Direct, Guard};
 use crate::outbound::names::Names;
+use crate::outbound::tls::TlsConnector;
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::parse_http_date;
 
@@ -42,7 +42,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// connection that is being closed.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// For the threads that may send at the same time: 8 writers, and 8 polls that read Secrets.
+/// Upper bound on idle connections: 8 threads write, and 8 polls read Secrets, at the same time.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// Each TLS connection has two buffers of each kind (plain and encrypted): 2 × (16 + 16) KB = 64 KB per watch, while
@@ -456,7 +456,7 @@ impl Stop {
     }
 
     /// Makes every waiting thread check its own reason to stop.
-    pub(super) fn nudge(&self) {
+    pub(super) fn notify(&self) {
         // Locked so that no thread is between its check and its wait.
         drop(self.lock());
         self.changed.notify_all();

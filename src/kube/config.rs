@@ -17,7 +17,8 @@ use rustls::pki_types::ServerName;
 
 use super::credential::Credential;
 use super::kubeconfig::{self, Material, Selected};
-use super::tls::{self, Roots, TlsCell, TlsSettings};
+use super::tls::{self, Roots};
+use crate::outbound::tls::{TlsCell, TlsSettings};
 
 /// Where the kubelet mounts the service account.
 const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -211,8 +212,8 @@ fn hash_of(selected: &Selected) -> u64 {
 /// Reads the CA of the pod's service account; also returns the hash of its bytes.
 fn pod_tls(folder: &Path, problems: &mut Vec<String>) -> (Option<TlsSettings>, u64) {
     let path = folder.join("ca.crt");
-    let said = |what: String| format!("{}: {what}", path.display());
-    let Some(pem) = noted(problems, fs::read(&path).map_err(|error| said(error.to_string()))) else {
+    let in_file = |what: String| format!("{}: {what}", path.display());
+    let Some(pem) = noted(problems, fs::read(&path).map_err(|error| in_file(error.to_string()))) else {
         return (None, 0);
     };
     let mut hasher = DefaultHasher::new();
@@ -220,7 +221,7 @@ fn pod_tls(folder: &Path, problems: &mut Vec<String>) -> (Option<TlsSettings>, u
     let settings = tls::read_roots(&pem)
         .and_then(|roots| tls::client_config(Roots::Store(roots), None).map_err(|error| error.to_string()))
         .map(|config| TlsSettings { config, server_name: None });
-    (noted(problems, settings.map_err(said)), hasher.finish())
+    (noted(problems, settings.map_err(in_file)), hasher.finish())
 }
 
 fn read_credential(selected: &Selected, user: &str) -> Result<Credential, String> {
@@ -291,9 +292,9 @@ fn read_material<T>(material: &Material, field: &str, parse: impl Fn(&[u8]) -> R
     match material {
         Material::Inline(bytes) => parse(bytes).map_err(|what| format!("{field}-data: {what}")),
         Material::File(path) => {
-            let said = |what: String| format!("{field}: {}: {what}", path.display());
-            let bytes = fs::read(path).map_err(|error| said(error.to_string()))?;
-            parse(&bytes).map_err(said)
+            let in_file = |what: String| format!("{field}: {}: {what}", path.display());
+            let bytes = fs::read(path).map_err(|error| in_file(error.to_string()))?;
+            parse(&bytes).map_err(in_file)
         }
     }
 }

@@ -161,10 +161,6 @@ impl Error {
         self.status().is_some_and(|s| s.code == code)
     }
 
-    pub fn is_unauthorized(&self) -> bool {
-        self.has_code(401)
-    }
-
     pub fn is_forbidden(&self) -> bool {
         self.has_code(403)
     }
@@ -341,7 +337,6 @@ mod tests {
         let table: &[(u16, &str, Check, bool)] = &[
             (404, "{}", Error::is_not_found, true),
             (403, "no", Error::is_forbidden, true),
-            (401, "Unauthorized", Error::is_unauthorized, true),
             (409, r#"{"kind":"Status","reason":"Conflict"}"#, Error::is_conflict, true),
             (410, "", Error::is_gone, true),
             (400, r#"{"kind":"Status","reason":"Expired"}"#, Error::is_gone, true),

@@ -25,4 +25,4 @@ pub use election::{Election, Timing};
 pub use error::{Error, Status};
 pub use request::{ListOptions, Method, PatchKind, Request, RequestError, Resource, Verb, WatchOptions};
 pub use watch::{HasMeta, ObjectRef, WatchSettings};
-pub use watcher::{WatchStats, Watcher};
+pub use watcher::{Watch, WatchStats, Watcher};

@@ -150,8 +150,7 @@ impl Resource {
         name: &str,
         subresource: &str,
     ) -> Result<Request, RequestError> {
-        let path = self.subresource(namespace, name, subresource)?;
-        Ok(Request::read(Verb::Get, path))
+        Ok(Request::read(Verb::Get, self.subresource(namespace, name, subresource)?))
     }
 
     /// Creates an object from JSON. The name is in the body, not in the path.
@@ -159,10 +158,7 @@ impl Resource {
         if self.namespaced && namespace.is_none() {
             return Err(self.namespace_missing());
         }
-        let mut request = Request::read(Verb::Create, self.collection(namespace)?);
-        request.method = Method::Post;
-        request.idempotent = false;
-        Ok(request.with_body("application/json", body))
+        Ok(Request::create(self.collection(namespace)?, body))
     }
 
     /// Creates a subresource of an object, such as `eviction` or `token`.
@@ -173,11 +169,7 @@ impl Resource {
         subresource: &str,
         body: Vec<u8>,
     ) -> Result<Request, RequestError> {
-        let path = self.subresource(namespace, name, subresource)?;
-        let mut request = Request::read(Verb::Create, path);
-        request.method = Method::Post;
-        request.idempotent = false;
-        Ok(request.with_body("application/json", body))
+        Ok(Request::create(self.subresource(namespace, name, subresource)?, body))
     }
 
     /// Replaces an object with JSON that contains the resource version at which it was read.
@@ -192,8 +184,7 @@ impl Resource {
         subresource: &str,
         body: Vec<u8>,
     ) -> Result<Request, RequestError> {
-        let path = self.subresource(namespace, name, subresource)?;
-        Ok(Request::update(path, body))
+        Ok(Request::update(self.subresource(namespace, name, subresource)?, body))
     }
 
     pub fn patch(
@@ -214,8 +205,7 @@ impl Resource {
         kind: PatchKind<'_>,
         body: Vec<u8>,
     ) -> Result<Request, RequestError> {
-        let path = self.subresource(namespace, name, subresource)?;
-        Ok(Request::patch(path, kind, body))
+        Ok(Request::patch(self.subresource(namespace, name, subresource)?, kind, body))
     }
 
     /// Deletes an object; with `uid`, only if it is still that object and not a later one of the same name.
@@ -283,6 +273,13 @@ impl Request {
 
     fn read(verb: Verb, path_and_query: String) -> Self {
         Request { method: Method::Get, verb, path_and_query, content_type: None, body: Vec::new(), idempotent: true }
+    }
+
+    fn create(path: String, body: Vec<u8>) -> Self {
+        let mut request = Self::read(Verb::Create, path);
+        request.method = Method::Post;
+        request.idempotent = false;
+        request.with_body("application/json", body)
     }
 
     fn update(path: String, body: Vec<u8>) -> Self {

@@ -1,20 +1,12 @@
-//! TLS to the API server: rustls with ring, under the HTTP library's transport interface.
+//! TLS to the API server: trust roots and the client certificate; [`crate::outbound::tls`] connects.
 //!
-//! Owns trust roots, the client certificate, and the connector that wraps a TCP stream.
-//! The library's own connector is not used because it panics on a client certificate that does not match its key,
-//! silently skips unreadable roots, and cannot check the certificate against another name (`tls-server-name`).
 //! Must not read files (`config` passes bytes) or change rustls' process-wide defaults.
 
-use std::fmt;
-use std::io::{Read, Write};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::tls::{self, ServerVerifier, certificates, provider};
 
@@ -27,33 +19,6 @@ pub(super) enum Roots {
 
 /// A certificate chain, leaf first, with its private key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-/// Everything that a handshake needs; cheap to clone.
-#[derive(Clone)]
-pub(super) struct TlsSettings {
-    pub(super) config: Arc<ClientConfig>,
-    /// The name that the certificate must have, if it is not the host of the URL.
-    pub(super) server_name: Option<ServerName<'static>>,
-}
-
-/// The settings for the next handshake, replaced when their files change.
-#[derive(Clone)]
-pub(super) struct TlsCell(Arc<RwLock<TlsSettings>>);
-
-impl TlsCell {
-    pub(super) fn new(settings: TlsSettings) -> Self {
-        Self(Arc::new(RwLock::new(settings)))
-    }
-
-    /// Existing connections stay as they are.
-    pub(super) fn replace(&self, settings: TlsSettings) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
-    }
-
-    fn get(&self) -> TlsSettings {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 pub(super) fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
@@ -94,85 +59,4 @@ pub(super) fn client_config(roots: Roots, identity: Option<Identity>) -> Result<
     // Stated explicitly, so that no server or proxy tries HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// The last connector of the chain: TLS over the transport of those before.
-pub(super) struct TlsConnector(pub(super) Option<TlsCell>);
-
-impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = Either<In, TlsTransport>;
-
-    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
-        let Some(transport) = chained else {
-            return Ok(None);
-        };
-        if !details.needs_tls() {
-            return Ok(Some(Either::A(transport)));
-        }
-        let settings = self.0.as_ref().ok_or(ureq::Error::TlsRequired)?.get();
-        let name = match settings.server_name {
-            Some(name) => name,
-            None => host_name(details)?,
-        };
-        let conn = ClientConnection::new(settings.config, name)?;
-        let mut sock = TransportAdapter::new(Box::new(transport) as _, Arc::clone(&details.current_time));
-        sock.set_timeout(details.timeout);
-        let mut stream = StreamOwned { conn, sock };
-        stream.conn.complete_io(&mut stream.sock)?;
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Either::B(TlsTransport { buffers, stream })))
-    }
-}
-
-fn host_name(details: &ConnectionDetails) -> Result<ServerName<'static>, ureq::Error> {
-    let host = details.uri.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(bare.to_owned())
-        .map_err(|_| ureq::Error::Tls("the host of the server url is not a dns name or address"))
-}
-
-pub(super) struct TlsTransport {
-    buffers: LazyBuffers,
-    stream: StreamOwned<ClientConnection, TransportAdapter>,
-}
-
-impl Transport for TlsTransport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.stream.sock.set_timeout(timeout);
-        let output = &self.buffers.output()[..amount];
-        self.stream.write_all(output)?;
-        Ok(())
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.stream.sock.set_timeout(timeout);
-        let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input)?;
-        self.buffers.input_appended(amount);
-        Ok(amount > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.stream.sock.get_mut().is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        true
-    }
-}
-
-impl fmt::Debug for TlsConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsConnector")
-    }
-}
-
-impl fmt::Debug for TlsTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsTransport")
-    }
 }

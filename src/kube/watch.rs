@@ -357,16 +357,16 @@ impl Machine {
 
 /// Decides which faults are logged: the first, then one in 30 s.
 #[derive(Default)]
-pub(super) struct Complaints {
+pub(super) struct LogThrottle {
     last: Option<Instant>,
     suppressed: u64,
 }
 
-impl Complaints {
+impl LogThrottle {
     const EVERY: Duration = Duration::from_secs(30);
 
     /// Returns the number of suppressed faults if this one is to be logged.
-    pub(super) fn voice(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn admit(&mut self, now: Instant) -> Option<u64> {
         let quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) < Self::EVERY);
         if quiet {
             self.suppressed += 1;
@@ -584,12 +584,12 @@ mod tests {
     }
 
     #[test]
-    fn complaints_are_voiced_twice_a_minute() {
-        let mut complaints = Complaints::default();
+    fn failures_are_logged_twice_a_minute() {
+        let mut log_throttle = LogThrottle::default();
         let start = Instant::now();
-        assert_eq!(complaints.voice(start), Some(0));
-        assert_eq!(complaints.voice(start + Duration::from_secs(1)), None);
-        assert_eq!(complaints.voice(start + Duration::from_secs(29)), None);
-        assert_eq!(complaints.voice(start + Duration::from_secs(30)), Some(2));
+        assert_eq!(log_throttle.admit(start), Some(0));
+        assert_eq!(log_throttle.admit(start + Duration::from_secs(1)), None);
+        assert_eq!(log_throttle.admit(start + Duration::from_secs(29)), None);
+        assert_eq!(log_throttle.admit(start + Duration::from_secs(30)), Some(2));
     }
 }

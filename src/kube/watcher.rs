@@ -19,11 +19,35 @@ use serde::de::DeserializeOwned;
 use super::client::Client;
 use super::error::Error;
 use super::request::{ListOptions, Resource, WatchOptions};
-use super::watch::{Complaints, HasMeta, Line, LineError, Lines, Machine, Page, Phase, WatchSettings, decode_line};
+use super::watch::{HasMeta, Line, LineError, Lines, LogThrottle, Machine, Page, Phase, WatchSettings, decode_line};
 use crate::scaling::event::WatchEvent;
 
 /// Bytes of one read; equal to the transport's own buffer, so more would gain nothing.
 const READ_BYTES: usize = 16 * 1024;
+
+/// What a [`Watcher`] watches.
+pub struct Watch<'a> {
+    /// Name of the threads, after `watch-`, and in the log.
+    pub name: &'a str,
+    pub resource: Resource,
+    /// Empty for all of them.
+    pub namespaces: Vec<String>,
+    pub field_selector: Option<String>,
+    pub settings: WatchSettings,
+}
+
+impl<'a> Watch<'a> {
+    /// All objects of a kind.
+    pub fn all(name: &'a str, resource: Resource) -> Self {
+        Self { name, resource, namespaces: Vec::new(), field_selector: None, settings: WatchSettings::default() }
+    }
+
+    /// One object, for which rights on its name are enough. `namespace` is `None` for cluster-scoped kinds.
+    pub fn one(name: &'a str, resource: Resource, namespace: Option<&str>, object: &str) -> Self {
+        let namespaces = namespace.into_iter().map(str::to_owned).collect();
+        Self { namespaces, field_selector: Some(format!("metadata.name={object}")), ..Self::all(name, resource) }
+    }
+}
 
 /// The running watches of one resource. Dropping it does not stop the threads.
 pub struct Watcher {
@@ -40,16 +64,16 @@ struct Shared {
     faults: AtomicU64,
     invalid: AtomicU64,
     /// When the connection to the API server was lost.
-    deaf_since: Mutex<Option<Instant>>,
+    disconnected_since: Mutex<Option<Instant>>,
 }
 
 impl Shared {
-    fn lost_touch(&self) {
-        self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+    fn disconnected(&self) {
+        self.disconnected_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
     }
 
-    fn in_touch(&self) {
-        *self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn connected(&self) {
+        *self.disconnected_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -67,71 +91,28 @@ pub struct WatchStats {
 }
 
 impl Watcher {
-    /// Starts watching. No namespaces means all of them; several have a stream, a thread and a clone of the sink each.
-    /// A sink that returns `Break` ends the whole watcher.
-    pub fn spawn<T, S>(
-        name: &str,
-        client: &Client,
-        resource: &Resource,
-        namespaces: &[String],
-        settings: WatchSettings,
-        sink: S,
-    ) -> io::Result<Self>
+    /// Starts watching. Each namespace has a stream, a thread and a clone of the sink. A sink that returns `Break` ends the
+    /// whole watcher.
+    pub fn spawn<T, S>(client: &Client, watch: Watch<'_>, sink: S) -> io::Result<Self>
     where
         T: DeserializeOwned + HasMeta + 'static,
         S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
-        Self::spawn_filtered(name, client, resource, namespaces, None, settings, sink)
-    }
-
-    /// Starts watching the one object of this name, for which rights on that name are enough. `namespace` is `None` for
-    /// cluster-scoped kinds.
-    pub fn spawn_one<T, S>(
-        name: &str,
-        client: &Client,
-        resource: &Resource,
-        (namespace, object): (Option<&str>, &str),
-        settings: WatchSettings,
-        sink: S,
-    ) -> io::Result<Self>
-    where
-        T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
-    {
-        let namespaces: Vec<String> = namespace.into_iter().map(str::to_owned).collect();
-        let selector = format!("metadata.name={object}");
-        Self::spawn_filtered(name, client, resource, &namespaces, Some(selector), settings, sink)
-    }
-
-    /// Starts watching the objects that match a field selector.
-    pub fn spawn_filtered<T, S>(
-        name: &str,
-        client: &Client,
-        resource: &Resource,
-        namespaces: &[String],
-        field_selector: Option<String>,
-        settings: WatchSettings,
-        sink: S,
-    ) -> io::Result<Self>
-    where
-        T: DeserializeOwned + HasMeta + 'static,
-        S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
-    {
+        let Watch { name, resource, namespaces, field_selector, settings } = watch;
         let mut watcher = Watcher { shared: Arc::default(), client: client.clone(), threads: Vec::new() };
-        let all = [None];
-        let each: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
-        for namespace in if each.is_empty() { &all[..] } else { &each } {
+        let each = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+        for namespace in each {
             let mut task = Task {
                 name: name.to_owned(),
                 client: client.clone(),
                 resource: resource.clone(),
-                namespace: namespace.clone(),
+                machine: Machine::new(settings, RandomState::new().hash_one(&namespace)),
+                namespace,
                 field_selector: field_selector.clone(),
                 settings,
                 shared: Arc::clone(&watcher.shared),
-                machine: Machine::new(settings, RandomState::new().hash_one(namespace)),
-                complaints: Complaints::default(),
-                absence_told: false,
+                log_throttle: LogThrottle::default(),
+                absence_logged: false,
                 sink: sink.clone(),
             };
             let thread = thread::Builder::new()
@@ -147,7 +128,7 @@ impl Watcher {
     /// minute; `Client::shutdown_watches` wakes it immediately.
     pub fn stop(&self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        self.client.watch_stop().nudge();
+        self.client.watch_stop().notify();
     }
 
     /// Waits until all threads have ended.
@@ -165,8 +146,8 @@ impl Watcher {
     /// Returns how long a watch of a namespace, or of the cluster, has had neither a list nor a stream: the known
     /// objects may be that outdated, and slightly more, since a silently dead connection is noticed only after the read
     /// timeout. `None` while it is connected.
-    pub fn deaf_for(&self) -> Option<Duration> {
-        let since = *self.shared.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn disconnected_for(&self) -> Option<Duration> {
+        let since = *self.shared.disconnected_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.map(|since| since.elapsed())
     }
 
@@ -191,8 +172,8 @@ struct Task<S> {
     settings: WatchSettings,
     shared: Arc<Shared>,
     machine: Machine,
-    complaints: Complaints,
-    absence_told: bool,
+    log_throttle: LogThrottle,
+    absence_logged: bool,
     sink: S,
 }
 
@@ -227,7 +208,7 @@ impl<S> Task<S> {
         }
         // A single namespace would give incomplete facts.
         self.shared.stopped.store(true, Ordering::SeqCst);
-        self.client.watch_stop().nudge();
+        self.client.watch_stop().notify();
         debug!(watch = self.name.as_str(); "watch ended");
     }
 
@@ -282,7 +263,7 @@ impl<S> Task<S> {
             request.map_err(Error::from).and_then(|request| self.client.stream(&request, self.settings.read_timeout));
         let mut stream = stream.map_err(|error| self.fault("watch", &error))?;
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
-        self.shared.in_touch();
+        self.shared.connected();
         let opened_at = Instant::now();
         let mut count = 0;
         let mut lines = Lines::default();
@@ -296,7 +277,7 @@ impl<S> Task<S> {
                 Ok(amount) => lines.push(&buffer[..amount]),
                 Err(Error::Timeout { .. }) => {
                     self.shared.faults.fetch_add(1, Ordering::Relaxed);
-                    self.shared.lost_touch();
+                    self.shared.disconnected();
                     debug!(watch = self.name.as_str(); "watch was silent for too long");
                     return Err(Halt::Pause(self.machine.stream_silent()));
                 }
@@ -330,7 +311,7 @@ impl<S> Task<S> {
             Err(LineError::Malformed(problem)) => {
                 self.shared.faults.fetch_add(1, Ordering::Relaxed);
                 let pause = self.machine.line_bad();
-                self.complain("watch", &problem, "");
+                self.log_failure("watch", &problem, "");
                 Err(Halt::Pause(pause))
             }
         }
@@ -372,10 +353,10 @@ impl<S> Task<S> {
             return Halt::Stop;
         }
         self.shared.faults.fetch_add(1, Ordering::Relaxed);
-        self.shared.lost_touch();
+        self.shared.disconnected();
         let pause = self.machine.failed(error);
         if error.is_not_found() && self.settings.optional {
-            if !std::mem::replace(&mut self.absence_told, true) {
+            if !std::mem::replace(&mut self.absence_logged, true) {
                 let resource = format!("{}.{}", self.resource.plural, self.resource.group);
                 info!(watch = self.name.as_str(), resource = resource.as_str(); "resource is not installed, which is fine");
             }
@@ -390,13 +371,13 @@ impl<S> Task<S> {
             } else {
                 ""
             };
-            self.complain(step, error, fix);
+            self.log_failure(step, error, fix);
         }
         Halt::Pause(pause)
     }
 
-    fn complain(&mut self, step: &str, error: &dyn std::fmt::Display, fix: &str) {
-        let Some(suppressed) = self.complaints.voice(Instant::now()) else {
+    fn log_failure(&mut self, step: &str, error: &dyn std::fmt::Display, fix: &str) {
+        let Some(suppressed) = self.log_throttle.admit(Instant::now()) else {
             return;
         };
         let resource = format!("{}.{}", self.resource.plural, self.resource.group);

@@ -74,8 +74,8 @@ impl Endpoints {
     }
 }
 
-/// Asks, and hands over what the answer says, within the source's time limit. One number is asked for at once; for the
-/// endpoints of a Service this waits, and before it for their list.
+/// Queries a source within its time limit, and calls `done` with the answer. Does not block for a single server; for a
+/// Service it blocks to list the endpoints and to query them.
 pub fn ask(
     transport: &Transport,
     services: &dyn ServiceSource,

@@ -29,9 +29,9 @@ const STATEFUL_SETS: Resource = Resource::new("apps", "v1", "statefulsets", true
 
 /// Between two looks at what is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Of one write, while others write to the same object.
+/// Attempts at one write while others write to the same object.
 const TRIES: usize = 5;
-/// As the daemon itself.
+/// The same as the daemon's.
 const FIELD_MANAGER: &str = "hpalite";
 
 /// What is moved, and how.

@@ -139,7 +139,7 @@ impl Migration<'_> {
                 "service": { "name": self.plan.service.0, "namespace": self.plan.service.1, "port": port },
             },
         });
-        // Whoever creates it at the same moment wins: nothing is forced.
+        // Not forced: if another party creates it at the same moment, this fails.
         let kind = PatchKind::Apply { field_manager: "hpalite-takeover", force: false };
         let request = API_SERVICES.patch(None, &self.plan.apiservice, kind, body.to_string().into_bytes())?;
         self.client.send(&request).map(drop)

@@ -101,7 +101,7 @@ impl Migration<'_> {
         Ok(all)
     }
 
-    /// Who acts would put the finalizers back, so it ends first.
+    /// Stops all instances first, since a running one would restore the finalizers.
     fn stop_instances(&mut self) -> Result<(), Failure> {
         let (name, namespace) = &self.plan.service;
         let service = self.get(&SERVICES, Some(namespace), name)?;

@@ -14,7 +14,7 @@ pub(crate) struct Auth<'a> {
 }
 
 impl<'a> Auth<'a> {
-    /// Trimmed, since Secrets often end in a line break; empty counts as absent.
+    /// Returns a parameter, trimmed, since Secrets often end in a line break. An empty one counts as absent.
     pub(crate) fn optional(&self, name: &str) -> Option<&'a str> {
         self.parameters.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -36,7 +36,7 @@ impl<'a> Auth<'a> {
         failed(ErrorClass::Authentication, format!("{what} ({})", self.named.unwrap_or("no authenticationRef")))
     }
 
-    /// From the trigger's metadata, else from the authentication.
+    /// Returns a value from the trigger's metadata, or else from the authentication.
     pub(crate) fn modes(&self, written: &[AuthMode]) -> Result<Vec<AuthMode>, PollError> {
         if !written.is_empty() {
             return Ok(written.to_vec());
@@ -68,7 +68,7 @@ impl<'a> Auth<'a> {
         Ok(modes)
     }
 
-    /// The first enabled of bearer, basic, custom. All enabled modes must be complete.
+    /// Applies the first enabled mode of bearer, basic and custom. All enabled modes must be complete.
     pub(crate) fn header(&self, modes: &[AuthMode]) -> Result<Option<Header>, PollError> {
         let mut found = None;
         if modes.contains(&AuthMode::Bearer) {

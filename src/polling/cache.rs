@@ -1,6 +1,6 @@
-//! A small cache whose look-ups are shared: while one thread fetches a key, others that want it wait.
+//! A small cache with shared look-ups: while one thread fetches a key, others that need it wait.
 //!
-//! Owns sharing, ageing and the bound. Knows nothing of what it keeps; time is given.
+//! Owns sharing, expiry and the bound on entries. Time is an argument.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::scaling::model::UnixMillis;
 
-/// How long a thread waits for another's fetch. Above the time limit of any API request (the fetcher
-/// ends by itself); it only guards against a fetch that never ends.
+/// How long a thread waits for another's fetch. Longer than the time limit of any API request, so it only guards against
+/// a fetch that never ends.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 pub(super) struct SharedCache<K, V> {
@@ -20,7 +20,7 @@ pub(super) struct SharedCache<K, V> {
 }
 
 enum Entry<V> {
-    /// Some thread is fetching.
+    /// A thread is fetching the value.
     Pending,
     Ready {
         value: V,
@@ -34,8 +34,8 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         Self { entries: Mutex::new(HashMap::new()), changed: Condvar::new(), max }
     }
 
-    /// The value of `key`, not older than it may be; else what `fetch` gives, with the time until which
-    /// it may be used. `None` when another thread's fetch takes too long.
+    /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` also returns when it expires. Returns
+    /// `None` if another thread's fetch takes too long.
     pub(super) fn get(
         &self,
         key: &K,
@@ -46,7 +46,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         let from = loop {
             let at = now();
             match entries.get(key) {
-                // A clock that was set back must not keep a value alive.
+                // A value must not live longer because the clock was set back.
                 Some(Entry::Ready { value, from, until }) if *from <= at && at < *until => return Some(value.clone()),
                 Some(Entry::Pending) => {
                     let waited = self.changed.wait_timeout(entries, WAIT_MAX).unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         entries.insert(key.clone(), Entry::Pending);
         drop(entries);
 
-        // Removes the mark if `fetch` panics, so that others do not wait for nothing.
+        // Removes the entry if `fetch` panics, so that others do not wait in vain.
         let mut pending = Pending { cache: self, key: Some(key) };
         let (value, until) = fetch(from);
         let mut entries = self.lock();
@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         }
     }
 
-    /// A poisoned lock still guards a whole map: nothing panics between its changes.
+    /// A poisoned lock still guards a consistent map, since nothing can panic between its changes.
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Entry<V>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

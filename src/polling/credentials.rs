@@ -1,8 +1,7 @@
-//! From "where a parameter comes from" to its value, at the time of the poll.
+//! Resolves authentication parameters to their values at the time of the poll.
 //!
-//! Owns the order of sources, the sharing of look-ups and the words for what is missing. A parameter
-//! that cannot be had is an error and never a query without it. Values are not logged and appear in no
-//! error text.
+//! Owns the order of sources, the sharing of look-ups and the error texts. If a parameter cannot be resolved, the poll
+//! fails instead of running without it. Values appear in no log and no error text.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,39 +16,38 @@ use super::{Parameters, failed};
 use crate::scaling::event::{Credentials, EnvTarget, ErrorClass, PollError};
 use crate::scaling::model::{AuthenticationKind, ParameterSource, UnixMillis};
 
-/// How long a value or a failure is shared. Below any sensible polling interval, so that a rotated Secret
-/// is used by the next poll; long enough that 100 triggers that fall due together ask once.
+/// How long a value or a failure is shared: shorter than any sensible polling interval, so that the next poll uses a
+/// rotated Secret, and long enough that 100 triggers that fall due together cause one request.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Entries of each cache. A Secret is 4 KiB as a rule, so 4 MiB.
+/// Upper bound on the entries of each cache. A Secret usually has 4 KiB, so that is 4 MiB.
 const ENTRIES_MAX: usize = 1_024;
 
-/// No further source is read after that long: a worker waits for all of them.
+/// After this time no further source is read, since a worker is blocked meanwhile.
 const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
-/// Bytes of a credentials file; as large as a Secret may be.
+/// Upper bound on the bytes of a credentials file: the largest size of a Secret.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Where Secrets, ConfigMaps, tokens and pod templates come from. Calls block and have their own time
-/// limits.
+/// Provides Secrets, ConfigMaps, tokens and pod templates. Calls block, with their own time limits.
 pub trait SecretSource: Send + Sync {
     /// # Errors
     /// `NotFound` when it does not exist.
     fn secret(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError>;
 
-    /// `data` and `binaryData` together.
+    /// Reads `data` and `binaryData`.
     ///
     /// # Errors
     /// `NotFound` when it does not exist.
     fn config_map(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError>;
 
-    /// A new token with the API server's default audience and the configured lifetime.
+    /// Requests a token with the API server's default audience and the configured lifetime.
     ///
     /// # Errors
     /// `NotFound` when the service account does not exist.
     fn service_account_token(&self, namespace: &str, service_account: &str) -> Result<BoundToken, FetchError>;
 
-    /// Containers of the target's pod template, in their order; empty when it has none.
+    /// Reads the containers of the target's pod template, in their order; empty if it has none.
     ///
     /// # Errors
     /// `NotFound` when the target does not exist.
@@ -73,14 +71,14 @@ pub struct BoundToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchError {
     pub kind: FetchErrorKind,
-    /// In the API server's own words, the same for the same fault.
+    /// The API server's own text. Equal faults have equal texts.
     pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchErrorKind {
     NotFound,
-    /// Forbidden, network and the like.
+    /// Such as a missing right, or a network fault.
     Other,
 }
 
@@ -99,7 +97,7 @@ pub struct ResolverConfig {
 type Name = (String, String);
 type Shared<K, V> = SharedCache<K, Result<Arc<V>, FetchError>>;
 
-/// Resolves credentials. Shared by threads.
+/// Resolves credentials, for all threads.
 pub struct Resolver {
     source: Arc<dyn SecretSource>,
     config: ResolverConfig,
@@ -117,7 +115,7 @@ impl Resolver {
         Self { source, config, clock, data, tokens, containers }
     }
 
-    /// All parameters; a later source overrides an earlier one.
+    /// Returns all parameters; a later source overrides an earlier one.
     ///
     /// # Errors
     /// Class `Authentication`, naming the parameter, the authentication and what is missing.
@@ -127,8 +125,8 @@ impl Resolver {
             namespace => namespace,
         };
         let mut parameters = Parameters::new();
-        // Kept until the end: a later source may have what an earlier one lacks. The other way round is an
-        // error, since the later source was meant to override.
+        // Reported only at the end, since a later source may have what an earlier one lacks. The reverse is an error at
+        // once, since the later source was meant to override.
         let mut missing: BTreeMap<&str, String> = BTreeMap::new();
         let begun = Instant::now();
         for source in credentials.sources.iter() {
@@ -205,8 +203,8 @@ impl Resolver {
         let found = self.tokens.get(&key, &*self.clock, |from| {
             match self.source.service_account_token(namespace, service_account) {
                 Ok(token) => {
-                    // Renewed with a fifth of its life left, as the kubelet does: the API server may be
-                    // away for a while without harm.
+                    // Renewed with a fifth of its lifetime left, as the kubelet does, so that a short outage of the API
+                    // server does no harm.
                     let until = from.plus(token.expires_at.since(from) * 4 / 5);
                     (Ok(Arc::new(token)), until)
                 }
@@ -253,7 +251,7 @@ impl Resolver {
     }
 }
 
-/// `None` for what does not exist.
+/// Returns `None` if the file does not exist.
 fn present<V>(found: Option<Result<Arc<V>, FetchError>>, label: impl Fn() -> String) -> Result<Option<Arc<V>>, String> {
     match found {
         Some(Ok(value)) => Ok(Some(value)),

@@ -1,8 +1,8 @@
-//! The one thread that asks: it drives all requests at once and waits for none of them.
+//! The thread that drives all requests to metric servers at once, with epoll, and blocks on none of them.
 //!
-//! Owns all connections to metric servers, those under way and those kept. A server that is slow costs what its request
-//! holds and no thread; one that sends much gets a buffer's worth of attention before the next one's turn. What has to
-//! wait for something else than a socket is done by a worker.
+//! Owns all connections to metric servers, in use and idle. A slow server costs the memory of its request and no thread;
+//! from one that sends a lot, one buffer is read before the next connection is served. Requests that must block, such as
+//! those through a proxy, run on a worker.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -18,7 +18,8 @@ use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use ureq::{Error, Timeout};
 
-use super::exchange::{Answer, BUFFER, Exchange};
+use super::exchange::{BUFFER, Exchange, RawResponse};
+use super::failed;
 use super::fault::{Asked, explain, is_cut, not_asked, was_cut};
 use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX, Input, Link};
 use super::proxied::Proxied;
@@ -26,31 +27,30 @@ use super::proxy::ProxySettings;
 use super::redirect::{redirect, server_of};
 use super::request::{Hop, Request, TlsMaterial};
 use super::tls::{self, Roots};
-use super::workers::Workers;
-use super::{Work, failed};
 use crate::outbound::connect::{judged, place, unresolved};
 use crate::outbound::names::{Look, Names, PATIENCE};
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
+use crate::workers::{Closure, Workers};
 
 /// As many as KEDA follows.
 const REDIRECTS_MAX: usize = 10;
 
-/// Sockets that are looked at before messages are.
+/// Socket events that are handled before the inbox is read again.
 const EVENTS: usize = 64;
 
-/// Event data of the wake-up descriptor; connections count on from there.
+/// Event data of the wake-up descriptor; the ids of connections follow it.
 const WAKE: u64 = 0;
 
-/// The least time that one of several addresses gets to answer.
+/// Minimum time for connecting to one of several addresses.
 const CONNECT_MIN: Duration = Duration::from_millis(10);
 
-/// What a server answered, unread.
+/// A response after redirects, with its body not yet interpreted.
 pub struct Reply {
-    /// `scheme://host:port` that it came from, after redirects.
+    /// `scheme://host:port` of the server that sent it.
     pub server: String,
     pub status: u16,
-    /// The pause that an overloaded server asks for.
+    /// How long an overloaded server asks not to be queried.
     pub rest: Option<Duration>,
     /// Decompressed; ends after [`super::exchange::BODY_MAX`] + 1 bytes.
     pub body: Vec<u8>,
@@ -58,10 +58,10 @@ pub struct Reply {
 
 pub(super) type Done = Box<dyn FnOnce(Result<Reply, PollError>) + Send>;
 
-/// A request, and who wants its answer.
-pub(super) struct Question {
+/// A request, and what to do with its response.
+pub(super) struct PendingRequest {
     pub(super) request: Request,
-    /// What it had in all, for error texts.
+    /// The whole time limit, for error texts.
     pub(super) timeout: Duration,
     pub(super) deadline: Instant,
     /// Called on the engine's thread, so it must not wait.
@@ -69,17 +69,17 @@ pub(super) struct Question {
 }
 
 pub(super) enum Message {
-    Ask(Box<Question>),
-    /// Something short.
-    Run(Work),
-    /// A worker asked through a proxy.
-    Asked(u64, Box<Result<Answer, Error>>),
+    Ask(Box<PendingRequest>),
+    /// To be run at this time; must not block.
+    Run(Instant, Closure),
+    /// The result of a request that a worker sent through a proxy.
+    Asked(u64, Box<Result<RawResponse, Error>>),
     /// A name was looked up.
     Named,
     Stop,
 }
 
-/// What the engine is to do next.
+/// Messages to the engine, and the descriptor that wakes it.
 pub(super) struct Inbox {
     queue: Mutex<Queue>,
     wake: OwnedFd,
@@ -88,7 +88,7 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Queue {
     messages: Vec<Message>,
-    /// It waits for sockets, and has to be woken.
+    /// The engine blocks in `epoll_wait` and must be woken.
     is_asleep: bool,
 }
 
@@ -102,13 +102,13 @@ impl Inbox {
         queue.messages.push(message);
         if std::mem::take(&mut queue.is_asleep) {
             drop(queue);
-            // The descriptor counts up to more than there are messages.
+            // Cannot fail: the descriptor's counter never fills, since it counts at most one for each message.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }
 }
 
-/// What the engine is started with.
+/// The settings of the engine.
 pub(super) struct Setup {
     pub(super) roots: Roots,
     pub(super) proxy: ProxySettings,
@@ -125,21 +125,23 @@ pub(super) struct Engine {
     inbox: Arc<Inbox>,
     epoll: OwnedFd,
     tasks: HashMap<u64, Box<Task>>,
-    /// Which task a connection in use belongs to.
+    /// The task of each connection in use.
     owners: HashMap<u64, u64>,
     clients: Vec<Client>,
     last_id: u64,
-    /// Lent for reading and writing.
+    /// Closures to run, with their time.
+    planned: Vec<(Instant, Closure)>,
+    /// Buffers that all requests share: for bytes of a socket, and for decompression.
     room: Vec<u8>,
     scratch: Vec<u8>,
 }
 
-/// An identity and its connections.
+/// A TLS identity and its idle connections.
 struct Client {
     id: u64,
     material: TlsMaterial,
     tls: Arc<ClientConfig>,
-    /// The one that was used last is at the end.
+    /// The most recently used one is last.
     idle: VecDeque<Idle>,
     used: Instant,
 }
@@ -156,30 +158,30 @@ struct Wire {
     interest: EventFlags,
 }
 
-/// A question under way.
+/// A request in flight.
 struct Task {
     id: u64,
-    question: Question,
+    pending: PendingRequest,
     hop: Hop,
     redirects: usize,
     server: String,
-    /// The connection ended before an answer began; this is the second try, on a new one.
+    /// The request is sent for the second time, on a new connection, since the first was closed before a response began.
     is_second: bool,
     client: u64,
     stage: Stage,
-    /// When this stage has to end.
+    /// Deadline of this stage.
     until: Instant,
-    /// A name that is waited for.
+    /// The name whose look-up this request waits for.
     name: Option<String>,
-    /// Addresses to try, after the one that is being tried.
+    /// Addresses still to be tried.
     addresses: VecDeque<SocketAddr>,
     tried: Vec<SocketAddr>,
-    /// Looked up again since no address answered.
+    /// The name was looked up again because no address answered.
     looked_again: bool,
     failure: Option<Error>,
     wire: Option<Wire>,
     exchange: Option<Exchange>,
-    /// Of the request, until there is a connection.
+    /// The encoded request, until there is a connection.
     bytes: Vec<u8>,
 }
 
@@ -189,18 +191,18 @@ enum Stage {
     Connecting,
     Shaking,
     Talking,
-    /// With a worker, who asks through a proxy.
+    /// A worker sends the request through a proxy.
     Away,
 }
 
 enum Next {
     Wait,
-    Answer(Answer),
+    Response(RawResponse),
 }
 
 enum Fault {
     Http(Error),
-    Said(PollError),
+    Poll(PollError),
 }
 
 impl From<Error> for Fault {
@@ -211,11 +213,11 @@ impl From<Error> for Fault {
 
 impl From<PollError> for Fault {
     fn from(error: PollError) -> Self {
-        Self::Said(error)
+        Self::Poll(error)
     }
 }
 
-type Turn = Result<Next, Fault>;
+type Progress = Result<Next, Fault>;
 
 impl Engine {
     /// Starts the thread. It ends with [`Message::Stop`].
@@ -247,6 +249,7 @@ impl Engine {
             owners: HashMap::new(),
             clients: Vec::new(),
             last_id: WAKE,
+            planned: Vec::new(),
             room: vec![0; BUFFER],
             scratch: vec![0; BUFFER],
         };
@@ -260,11 +263,11 @@ impl Engine {
             let messages = std::mem::take(&mut self.inbox.lock().messages);
             for message in messages {
                 match message {
-                    Message::Ask(question) => self.ask(*question),
-                    Message::Run(work) => work(),
+                    Message::Ask(pending) => self.ask(*pending),
+                    Message::Run(at, work) => self.planned.push((at, work)),
                     Message::Asked(id, result) => {
                         if let Some(task) = self.tasks.remove(&id) {
-                            self.drive(task, |_, _| Ok(Next::Answer((*result)?)));
+                            self.drive(task, |_, _| Ok(Next::Response((*result)?)));
                         }
                     }
                     Message::Named => self.each(|task| task.stage == Stage::Naming, Self::resolve),
@@ -283,7 +286,7 @@ impl Engine {
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // Only a descriptor that is none of ours any more can cause this.
+                // Only a closed descriptor can cause this, which would be a bug.
                 Err(error) => panic!("epoll_wait failed: {error}"),
             }
             self.inbox.lock().is_asleep = false;
@@ -297,15 +300,19 @@ impl Engine {
         }
     }
 
-    /// Until the next limit of time.
+    /// Returns the time until the next deadline, of a stage or of an idle connection.
     fn timeout(&self) -> Option<Duration> {
         let oldest = self.clients.iter().filter_map(|client| client.idle.front());
         let ends = oldest.map(|idle| idle.since + IDLE_AGE_MAX);
-        let first = self.tasks.values().map(|task| task.until).chain(ends).min()?;
+        let planned = self.planned.iter().map(|(at, _)| *at);
+        let first = self.tasks.values().map(|task| task.until).chain(ends).chain(planned).min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
     fn expire(&mut self, now: Instant) {
+        for (_, work) in self.planned.extract_if(.., |(at, _)| *at <= now) {
+            work();
+        }
         for client in &mut self.clients {
             while client.idle.front().is_some_and(|idle| now >= idle.since + IDLE_AGE_MAX) {
                 client.idle.pop_front();
@@ -315,7 +322,7 @@ impl Engine {
             |task| now >= task.until,
             |engine, task| match task.stage {
                 Stage::Naming => engine.resolve(task),
-                Stage::Connecting if now < task.question.deadline => {
+                Stage::Connecting if now < task.pending.deadline => {
                     task.failure = Some(late());
                     engine.connect(task)
                 }
@@ -324,7 +331,7 @@ impl Engine {
         );
     }
 
-    fn each(&mut self, which: impl Fn(&Task) -> bool, turn: impl Fn(&mut Self, &mut Task) -> Turn) {
+    fn each(&mut self, which: impl Fn(&Task) -> bool, turn: impl Fn(&mut Self, &mut Task) -> Progress) {
         let ids: Vec<u64> = self.tasks.values().filter(|task| which(task)).map(|task| task.id).collect();
         for id in ids {
             if let Some(task) = self.tasks.remove(&id) {
@@ -333,7 +340,7 @@ impl Engine {
         }
     }
 
-    /// A socket can be read or written: its task goes on.
+    /// Continues the task whose socket has become readable or writable.
     fn ready(&mut self, id: u64) {
         let Some(owner) = self.owners.get(&id) else { return self.look_at_idle(id) };
         let Some(task) = self.tasks.remove(owner) else { return };
@@ -345,17 +352,17 @@ impl Engine {
         });
     }
 
-    fn ask(&mut self, question: Question) {
-        let Ok(uri) = question.request.url.parse() else {
-            let message = format!("no valid request can be made for {}", question.request.server);
-            return (question.done)(Err(failed(ErrorClass::Configuration, message)));
+    fn ask(&mut self, pending: PendingRequest) {
+        let Ok(uri) = pending.request.url.parse() else {
+            let message = format!("no valid request can be made for {}", pending.request.server);
+            return (pending.done)(Err(failed(ErrorClass::Configuration, message)));
         };
-        let hop = Hop { method: question.request.method, uri, with_secrets: true };
+        let hop = Hop { method: pending.request.method, uri, with_secrets: true };
         self.last_id += 1;
         let task = Task {
             id: self.last_id,
-            until: question.deadline,
-            question,
+            until: pending.deadline,
+            pending,
             hop,
             redirects: 0,
             server: String::new(),
@@ -374,8 +381,8 @@ impl Engine {
         self.drive(Box::new(task), Self::begin);
     }
 
-    /// Takes one turn and what follows from it, until the task has to wait or is over.
-    fn drive(&mut self, mut task: Box<Task>, turn: impl FnOnce(&mut Self, &mut Task) -> Turn) {
+    /// Runs one step of a task and those that follow from it, until the task has to wait or has ended.
+    fn drive(&mut self, mut task: Box<Task>, turn: impl FnOnce(&mut Self, &mut Task) -> Progress) {
         let mut result = turn(self, &mut task);
         loop {
             result = match result {
@@ -383,13 +390,13 @@ impl Engine {
                     self.tasks.insert(task.id, task);
                     return;
                 }
-                Ok(Next::Answer(answer)) => match self.answered(&mut task, answer) {
+                Ok(Next::Response(answer)) => match self.follow_or_reply(&mut task, answer) {
                     Ok(Some(reply)) => return self.finish(*task, Ok(reply)),
                     Ok(None) => self.begin(&mut task),
                     Err(error) => return self.finish(*task, Err(error)),
                 },
-                // A server may close a kept connection in the very moment we use it. Asking again does no harm, since a
-                // query changes nothing; on a new connection, so once is enough.
+                // A server may close an idle connection just as it is used. Sending the request again is harmless, since
+                // a query changes nothing, and happens at most once, since it uses a new connection.
                 Err(Fault::Http(error)) if task.may_ask_again(&error) => {
                     self.hang_up(&mut task);
                     task.is_second = true;
@@ -398,13 +405,13 @@ impl Engine {
                 Err(Fault::Http(error)) => {
                     let asked = Asked {
                         server: &task.server,
-                        timeout: task.question.timeout,
+                        timeout: task.pending.timeout,
                         through_proxy: task.stage == Stage::Away,
                     };
                     let error = explain(&error, asked);
                     return self.finish(*task, Err(error));
                 }
-                Err(Fault::Said(error)) => return self.finish(*task, Err(error)),
+                Err(Fault::Poll(error)) => return self.finish(*task, Err(error)),
             };
         }
     }
@@ -412,13 +419,13 @@ impl Engine {
     fn finish(&mut self, mut task: Task, result: Result<Reply, PollError>) {
         self.hang_up(&mut task);
         self.stop_waiting(&mut task);
-        (task.question.done)(result);
+        (task.pending.done)(result);
     }
 
-    /// A hop from its beginning.
-    fn begin(&mut self, task: &mut Task) -> Turn {
+    /// Starts a hop: the first request or a redirect.
+    fn begin(&mut self, task: &mut Task) -> Progress {
         task.server = server_of(&task.hop.uri);
-        (task.stage, task.until) = (Stage::Naming, task.question.deadline);
+        (task.stage, task.until) = (Stage::Naming, task.pending.deadline);
         (task.looked_again, task.failure, task.exchange) = (false, None, None);
         task.tried.clear();
         let uri = &task.hop.uri;
@@ -442,17 +449,17 @@ impl Engine {
 
     fn send_away(&self, task: &Task, proxy: String, tls: Arc<ClientConfig>) {
         let (id, inbox, proxied) = (task.id, Arc::clone(&self.inbox), Arc::clone(&self.proxied));
-        let (request, hop, deadline) = (task.question.request.clone(), task.hop.clone(), task.question.deadline);
+        let (request, hop, deadline) = (task.pending.request.clone(), task.hop.clone(), task.pending.deadline);
         self.workers.run(Box::new(move || {
             let result = proxied.ask(&request, &hop, (&proxy, &tls), deadline);
             inbox.push(Message::Asked(id, Box::new(result)));
         }));
     }
 
-    /// The identity that this hop is shown, made if it is new.
+    /// Returns the TLS settings for the identity that this hop presents, and creates them if they are new.
     fn client(&mut self, task: &mut Task) -> Result<Arc<ClientConfig>, PollError> {
         let now = Instant::now();
-        let material = task.hop.identity(&task.question.request);
+        let material = task.hop.identity(&task.pending.request);
         if let Some(client) = self.clients.iter_mut().find(|client| client.material == material) {
             client.used = now;
             task.client = client.id;
@@ -472,8 +479,8 @@ impl Engine {
         Ok(tls)
     }
 
-    /// From a name to addresses that may be asked. Nobody waits for long while there are addresses from before.
-    fn resolve(&mut self, task: &mut Task) -> Turn {
+    /// Resolves the host to addresses that may be contacted. If outdated addresses are known, waits only [`PATIENCE`].
+    fn resolve(&mut self, task: &mut Task) -> Progress {
         let uri = &task.hop.uri;
         let (host, port) = place(uri).ok_or_else(|| Error::BadUri("it names no host and port".to_owned()))?;
         let addresses: Arc<[IpAddr]> = match host.parse() {
@@ -486,13 +493,13 @@ impl Engine {
                     if task.name.is_none() {
                         task.name = Some(host.to_owned());
                         task.stage = Stage::Naming;
-                        task.until = task.question.deadline;
+                        task.until = task.pending.deadline;
                         if usable.is_some() {
                             task.until = task.until.min(now + PATIENCE);
                         }
                     }
                     match usable {
-                        Some(usable) if now >= task.until && now < task.question.deadline => usable,
+                        Some(usable) if now >= task.until && now < task.pending.deadline => usable,
                         _ if now >= task.until => return self.unresolved(task, late()),
                         _ => return Ok(Next::Wait),
                     }
@@ -500,7 +507,7 @@ impl Engine {
             },
         };
         self.stop_waiting(task);
-        task.until = task.question.deadline;
+        task.until = task.pending.deadline;
         let addresses = match judged(Some(&self.setup.rules), &addresses, port) {
             Ok(addresses) => addresses,
             Err(error) => return self.unresolved(task, error),
@@ -511,7 +518,7 @@ impl Engine {
             }
         } else {
             let (exchange, bytes) =
-                Exchange::begin(&task.question.request, &task.hop, &self.setup.user_agent, &mut self.room)?;
+                Exchange::begin(&task.pending.request, &task.hop, &self.setup.user_agent, &mut self.room)?;
             task.exchange = Some(exchange);
             let kept = if task.is_second { None } else { self.take_idle(task) };
             if let Some(mut wire) = kept {
@@ -526,8 +533,8 @@ impl Engine {
         self.connect(task)
     }
 
-    /// What was wrong with the addresses that were tried before says more.
-    fn unresolved(&mut self, task: &mut Task, error: Error) -> Turn {
+    /// Fails with the error of the addresses that were tried before, if any, since it says more than that of a look-up.
+    fn unresolved(&mut self, task: &mut Task, error: Error) -> Progress {
         self.stop_waiting(task);
         Err(task.failure.take().unwrap_or(error).into())
     }
@@ -538,8 +545,8 @@ impl Engine {
         }
     }
 
-    /// Tries the next address. Each gets half of the time that is left, the last one all of it.
-    fn connect(&mut self, task: &mut Task) -> Turn {
+    /// Connects to the next address. Each gets half of the time that is left, and the last one all of it.
+    fn connect(&mut self, task: &mut Task) -> Progress {
         self.hang_up(task);
         while let Some(address) = task.addresses.pop_front() {
             task.tried.push(address);
@@ -553,7 +560,7 @@ impl Engine {
                     task.wire = Some(wire);
                     task.stage = Stage::Connecting;
                     let now = Instant::now();
-                    let left = task.question.deadline.saturating_duration_since(now);
+                    let left = task.pending.deadline.saturating_duration_since(now);
                     let share = if task.addresses.is_empty() { left } else { (left / 2).max(CONNECT_MIN) };
                     task.until = now + share;
                     return Ok(Next::Wait);
@@ -572,7 +579,7 @@ impl Engine {
         Err(task.failure.take().unwrap_or(Error::ConnectionFailed).into())
     }
 
-    fn connected(&mut self, task: &mut Task) -> Turn {
+    fn connected(&mut self, task: &mut Task) -> Progress {
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         match wire.link.connected() {
             Ok(()) => {}
@@ -582,7 +589,7 @@ impl Engine {
             }
             Err(error) => return Err(Error::Io(error).into()),
         }
-        task.until = task.question.deadline;
+        task.until = task.pending.deadline;
         if task.hop.uri.scheme_str() == Some("https") {
             let client = self.clients.iter().find(|client| client.id == task.client);
             let tls = client.map(|client| &client.tls).ok_or(Error::TlsRequired)?;
@@ -593,7 +600,7 @@ impl Engine {
         self.talk(task)
     }
 
-    fn shake(&mut self, task: &mut Task) -> Turn {
+    fn shake(&mut self, task: &mut Task) -> Progress {
         task.stage = Stage::Shaking;
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         if wire.link.shake()? {
@@ -603,20 +610,20 @@ impl Engine {
         self.arm(task)
     }
 
-    /// Sends what is to be sent and reads what came, a buffer's worth.
-    fn talk(&mut self, task: &mut Task) -> Turn {
+    /// Sends pending bytes, and reads up to one buffer.
+    fn talk(&mut self, task: &mut Task) -> Progress {
         let (Some(wire), Some(exchange)) = (&mut task.wire, &mut task.exchange) else {
             return Err(Error::ConnectionFailed.into());
         };
-        // A request that has just begun has no answer yet.
+        // There cannot be a response to a request that has just been sent.
         let begins = task.stage != Stage::Talking;
         task.stage = Stage::Talking;
         if wire.link.wants_to_write()
             && let Err(error) = wire.link.flush()
         {
-            // Whoever hangs up on us may have said why.
+            // A server that closed the connection may have sent a TLS alert with the reason.
             return match wire.link.read(&mut self.room) {
-                Err(said @ Error::Rustls(_)) => Err(said.into()),
+                Err(error @ Error::Rustls(_)) => Err(error.into()),
                 _ => Err(error.into()),
             };
         }
@@ -627,17 +634,17 @@ impl Engine {
             match wire.link.read(&mut self.room) {
                 Ok(Input::Bytes(count)) => {
                     if let Some(answer) = exchange.push(&self.room[..count], &mut self.scratch)? {
-                        return Ok(Next::Answer(answer));
+                        return Ok(Next::Response(answer));
                     }
                     if !wire.link.has_more() {
                         break;
                     }
                 }
                 Ok(Input::Nothing) => break,
-                Ok(Input::End) => return Ok(Next::Answer(exchange.end()?)),
-                // The end of a body may look like this.
+                Ok(Input::End) => return Ok(Next::Response(exchange.end()?)),
+                // A server may end a body without a length by closing the connection, even abruptly.
                 Err(Error::Io(error)) if !exchange.awaits_head() && is_cut(error.kind()) => {
-                    return Ok(Next::Answer(exchange.end()?));
+                    return Ok(Next::Response(exchange.end()?));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -645,8 +652,8 @@ impl Engine {
         self.arm(task)
     }
 
-    /// Waits for what the connection needs next.
-    fn arm(&self, task: &mut Task) -> Turn {
+    /// Registers the socket events that the connection waits for.
+    fn arm(&self, task: &mut Task) -> Progress {
         let Some(wire) = &mut task.wire else { return Err(Error::ConnectionFailed.into()) };
         let out = if wire.link.wants_to_write() { EventFlags::OUT } else { EventFlags::empty() };
         let interest = EventFlags::IN | out;
@@ -658,25 +665,25 @@ impl Engine {
         Ok(Next::Wait)
     }
 
-    /// What an answer means; nothing if it sends us elsewhere.
-    fn answered(&mut self, task: &mut Task, answer: Answer) -> Result<Option<Reply>, PollError> {
+    /// Returns the reply, or `None` if the response is a redirect, which becomes the task's next hop.
+    fn follow_or_reply(&mut self, task: &mut Task, answer: RawResponse) -> Result<Option<Reply>, PollError> {
         if answer.reusable {
             self.keep(task);
         }
         self.hang_up(task);
-        let Answer { status, location, rest, body, .. } = answer;
+        let RawResponse { status, location, rest, body, .. } = answer;
         let server = std::mem::take(&mut task.server);
         if let Some(next) = redirect(&task.hop, status, location.as_ref())? {
             task.redirects += 1;
             if task.redirects > REDIRECTS_MAX {
-                let message = format!("{} redirects more than {REDIRECTS_MAX} times", task.question.request.server);
+                let message = format!("{} redirects more than {REDIRECTS_MAX} times", task.pending.request.server);
                 return Err(failed(ErrorClass::Response, message));
             }
             task.hop = next;
             task.is_second = false;
             return Ok(None);
         }
-        let request = &task.question.request;
+        let request = &task.pending.request;
         if !task.hop.with_secrets && matches!(status, 401 | 403) && request.has_secrets() {
             let message = format!(
                 "{} redirects to {server}, which answered status {status}: credentials go to no other scheme, host or \
@@ -700,7 +707,7 @@ impl Engine {
         client.idle.remove(at).map(|idle| idle.wire)
     }
 
-    /// Keeps the connection of a task whose answer is whole.
+    /// Keeps the connection of a task whose response is complete.
     fn keep(&mut self, task: &mut Task) {
         let client = self.clients.iter_mut().find(|client| client.id == task.client);
         let (Some(client), Some(wire)) = (client, task.wire.take()) else { return };
@@ -721,7 +728,7 @@ impl Engine {
         client.idle.push_back(Idle { wire, server: task.server.clone(), since: Instant::now() });
     }
 
-    /// A kept connection has something to say: mostly that it is closed, never an answer.
+    /// Handles an event of an idle connection: removes it unless it is still usable. Usually the server has closed it.
     fn look_at_idle(&mut self, id: u64) {
         for client in &mut self.clients {
             if let Some(at) = client.idle.iter().position(|idle| idle.wire.id == id) {
@@ -746,7 +753,7 @@ fn late() -> Error {
     Error::Timeout(Timeout::Global)
 }
 
-/// Another address may answer where this one does not.
+/// Returns whether connecting to another address may succeed after this error.
 fn is_of_one_address(error: &io::Error) -> bool {
     use ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
     matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown | AddrNotAvailable)

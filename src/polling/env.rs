@@ -1,15 +1,15 @@
 //! A container's environment variables, as the kubelet would set them.
 //!
-//! Pure: the container is a small struct, Secrets and ConfigMaps come from a function. Values that need
-//! the running pod (`fieldRef`, `resourceFieldRef`) are skipped.
+//! Pure: a function provides Secrets and ConfigMaps. Skips values that need the running pod (`fieldRef`,
+//! `resourceFieldRef`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Data of a Secret or ConfigMap, decoded.
+/// The decoded data of a Secret or ConfigMap.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
-/// What matters of a container in a pod template.
+/// The fields of a pod template's container that are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
     pub name: String,
@@ -33,7 +33,7 @@ pub struct EnvVar {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvValue {
-    /// With `$(NAME)` references.
+    /// May contain `$(NAME)` references.
     Literal(String),
     Key {
         kind: DataKind,
@@ -41,7 +41,7 @@ pub enum EnvValue {
         key: String,
         optional: bool,
     },
-    /// `fieldRef` and whatever else is known only in the pod.
+    /// `fieldRef`, or another value that is known only in the pod.
     Unknown,
 }
 
@@ -61,10 +61,10 @@ impl DataKind {
     }
 }
 
-/// All variables. `look_up` gives `None` for what does not exist, and an error text otherwise.
+/// Returns all variables. `look_up` returns `None` for a Secret or ConfigMap that does not exist.
 ///
 /// # Errors
-/// A text that names the reference which is missing and not optional.
+/// A text that names a required reference which is missing, or why `look_up` failed.
 pub fn variables(
     container: &Container,
     mut look_up: impl FnMut(DataKind, &str) -> Result<Option<Arc<Data>>, String>,
@@ -104,7 +104,7 @@ pub fn variables(
     Ok(variables)
 }
 
-/// `$(NAME)` becomes the variable's value, or stays when there is none; `$$` becomes `$`.
+/// Replaces `$(NAME)` by the variable's value, if it exists, and `$$` by `$`.
 fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

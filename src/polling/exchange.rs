@@ -1,7 +1,7 @@
-//! One request and its answer over one connection, as bytes: HTTP without a socket.
+//! HTTP/1.1 for one request and its response, as bytes without a socket.
 //!
-//! Pure. What a server may send is bounded here: the head, what stands between the parts of a body, and the body, packed
-//! and unpacked. For how long it may send is decided by whoever reads.
+//! Pure. Bounds what a server may send: the head, chunk headers, and the body, compressed and decompressed. The caller
+//! bounds the time.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -16,45 +16,44 @@ use ureq_proto::BodyMode;
 use ureq_proto::client::state::{Prepare, RecvBody, RecvResponse};
 use ureq_proto::client::{Await100Result, Call, RecvBodyResult, RecvResponseResult, SendRequestResult};
 
+use super::permit::LARGE_BYTES;
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, head};
-use super::turn::LARGE_BYTES;
 
-/// Bytes of a body that are read. One sample is 200 bytes; a label set may reach some kilobytes; what
-/// is larger than this holds thousands of series and is an error anyway.
+/// Bytes of a body that are read. One sample is 200 bytes, and a label set may reach some kilobytes; a larger body holds
+/// thousands of series and is an error anyway.
 pub const BODY_MAX: usize = 1 << 20;
 
-/// Bytes of an answer's head, together with the interim answers (1xx) before it.
+/// Upper bound on the bytes of a response's head, including the interim responses (1xx) before it.
 pub(super) const HEAD_MAX: usize = 8 << 10;
 
-/// Bytes that are read or written at once, and that may wait for the rest of what they belong to. Holds a header line: a
-/// bearer token of 8 KiB and the name before it.
+/// Bytes that are read or written at once. An incomplete line must fit, such as a header with a bearer token of 8 KiB.
 pub(super) const BUFFER: usize = 16 << 10;
 
-/// Bytes that are read of a redirect's body so that the connection can be kept. Servers write a line or two.
+/// Bytes of a redirect's body that are read to keep the connection. Servers write a line or two.
 pub(super) const REDIRECT_BODY_MAX: usize = 4 << 10;
 
 /// How long to pause after a 429 without `Retry-After`.
 const REST: Duration = Duration::from_secs(5);
 
-/// What a server answered, unread.
-pub(super) struct Answer {
+/// A complete response, with its body not yet interpreted.
+pub(super) struct RawResponse {
     pub(super) status: u16,
     pub(super) location: Option<HeaderValue>,
-    /// The pause that an overloaded server asks for: `Retry-After`, or [`REST`].
+    /// How long an overloaded server asks not to be queried: `Retry-After`, or [`REST`].
     pub(super) rest: Option<Duration>,
-    /// Unpacked; ends after [`BODY_MAX`] + 1 bytes.
+    /// Decompressed, and cut after [`BODY_MAX`] + 1 bytes.
     pub(super) body: Vec<u8>,
-    /// Another request may follow on the same connection.
+    /// Whether the connection can be used for another request.
     pub(super) reusable: bool,
 }
 
-/// One request and its answer under way.
+/// A request in flight, and the response so far.
 pub(super) struct Exchange {
     state: State,
-    /// Bytes received of a line that is not complete yet.
+    /// Received bytes of an incomplete line.
     input: Vec<u8>,
-    /// Bytes of interim answers so far.
+    /// Bytes of interim responses so far.
     interim: usize,
     status: u16,
     location: Option<HeaderValue>,
@@ -69,7 +68,7 @@ enum State {
 }
 
 impl Exchange {
-    /// The exchange, and the bytes that begin it. `room` is what one header line must fit into.
+    /// Returns the exchange and the encoded request. Each header line must fit into `room`.
     pub(super) fn begin(
         request: &Request,
         hop: &Hop,
@@ -105,13 +104,13 @@ impl Exchange {
         ))
     }
 
-    /// Nothing has been answered yet that could be lost by asking again.
+    /// Returns whether the response has not begun, so that the request can be sent again.
     pub(super) fn awaits_head(&self) -> bool {
         matches!(self.state, State::Head(_))
     }
 
-    /// Takes what came, and gives the answer once it is whole. `room` is for what is unwrapped meanwhile.
-    pub(super) fn push(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<Option<Answer>, Error> {
+    /// Takes received bytes, and returns the response once it is complete. `room` is a buffer for decompression.
+    pub(super) fn push(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<Option<RawResponse>, Error> {
         let mut kept = std::mem::take(&mut self.input);
         let mut bytes = bytes;
         if !kept.is_empty() {
@@ -124,7 +123,7 @@ impl Exchange {
         }
         match self.read_body(&bytes[used..], room) {
             Ok(more) => used += more,
-            // Nobody wants a redirect's body.
+            // A redirect's body is not used.
             Err(_) if matches!(self.body, Sink::Nothing(_)) => self.state = State::Ended { reusable: false },
             Err(error) => return Err(error),
         }
@@ -139,11 +138,11 @@ impl Exchange {
         Ok(None)
     }
 
-    /// The server has closed the connection.
-    pub(super) fn end(&mut self) -> Result<Answer, Error> {
+    /// Returns the response that ends with the closed connection.
+    pub(super) fn end(&mut self) -> Result<RawResponse, Error> {
         let is_whole = match &self.state {
             State::Head(_) => false,
-            // The line after the last chunk is often forgotten.
+            // Servers often omit the empty line after the last chunk.
             State::Body(call) => call.body_mode() == BodyMode::CloseDelimited || call.is_ended_chunked(),
             State::Ended { .. } => true,
         };
@@ -153,7 +152,7 @@ impl Exchange {
         Err(Error::Io(io::ErrorKind::UnexpectedEof.into()))
     }
 
-    /// How many bytes were the head's; the state says whether it is whole.
+    /// Parses the head and returns how many bytes belonged to it. The state then shows whether it is complete.
     fn read_head(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let mut used = 0;
         loop {
@@ -191,7 +190,7 @@ impl Exchange {
         self.state = match call.proceed() {
             Some(RecvResponseResult::RecvBody(call)) => State::Body(Box::new(call)),
             other => {
-                // Without a body there is nothing to unpack either.
+                // Without a body there is nothing to decompress.
                 if matches!(self.body, Sink::Gzip(_)) {
                     self.body = Sink::Plain(Body::default());
                 }
@@ -205,7 +204,7 @@ impl Exchange {
         };
     }
 
-    /// How many bytes were the body's.
+    /// Returns how many bytes belonged to the body.
     fn read_body(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<usize, Error> {
         let mut used = 0;
         while let State::Body(call) = &mut self.state {
@@ -231,13 +230,13 @@ impl Exchange {
         Ok(used)
     }
 
-    fn answer(&mut self, reusable: bool) -> Result<Answer, Error> {
+    fn answer(&mut self, reusable: bool) -> Result<RawResponse, Error> {
         let body = self.body.finish()?;
-        Ok(Answer { status: self.status, location: self.location.take(), rest: self.rest, body, reusable })
+        Ok(RawResponse { status: self.status, location: self.location.take(), rest: self.rest, body, reusable })
     }
 }
 
-/// Writes head and form.
+/// Encodes the head and the form.
 fn write(call: Call<Prepare>, form: &str, room: &mut [u8]) -> Result<(Call<RecvResponse>, Vec<u8>), ureq_proto::Error> {
     let mut bytes = Vec::new();
     let mut call = call.proceed();
@@ -248,7 +247,7 @@ fn write(call: Call<Prepare>, form: &str, room: &mut [u8]) -> Result<(Call<RecvR
     let mut call = match call.proceed()? {
         Some(SendRequestResult::SendBody(call)) => call,
         Some(SendRequestResult::RecvResponse(call)) => return Ok((call, bytes)),
-        // Somebody's own header asks to wait for leave to send; forms are small, so they are sent at once.
+        // A configured `Expect: 100-continue` would only cause a round trip: forms are small, so they are sent at once.
         Some(SendRequestResult::Await100(call)) => match call.proceed()? {
             Await100Result::SendBody(call) => call,
             Await100Result::RecvResponse(call) => return Ok((call, bytes)),
@@ -260,16 +259,16 @@ fn write(call: Call<Prepare>, form: &str, room: &mut [u8]) -> Result<(Call<RecvR
     call.proceed().map(|call| (call, bytes)).ok_or(ureq_proto::Error::OutputOverflow)
 }
 
-/// Where a body goes.
+/// The destination of a body.
 enum Sink {
     Plain(Body),
     Gzip(Box<MultiGzDecoder<Body>>),
-    /// So many bytes of a redirect's.
+    /// Counts the bytes of a redirect's body.
     Nothing(usize),
 }
 
 impl Sink {
-    /// Whether more is wanted.
+    /// Returns whether more bytes are wanted.
     fn push(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         match self {
             Self::Plain(body) => {
@@ -301,7 +300,8 @@ impl Sink {
     }
 }
 
-/// Up to [`BODY_MAX`] + 1 bytes. A large body gets all the room it may need at once: growing takes three times as much.
+/// Up to [`BODY_MAX`] + 1 bytes. A large body is allocated in full at once: growing step by step takes three times as
+/// much memory.
 #[derive(Default)]
 struct Body(Vec<u8>);
 
@@ -310,7 +310,7 @@ impl Body {
         self.0.len() > BODY_MAX
     }
 
-    /// How many of the bytes fitted.
+    /// Returns how many of the bytes fitted.
     fn push(&mut self, bytes: &[u8]) -> usize {
         let left = BODY_MAX + 1 - self.0.len();
         let fitting = bytes.len().min(left);
@@ -323,7 +323,7 @@ impl Body {
 }
 
 impl Write for Body {
-    /// Nothing once it is full, which ends the unpacking.
+    /// Writes no bytes once the body is full, which ends the decompression.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(self.push(bytes))
     }
@@ -333,8 +333,8 @@ impl Write for Body {
     }
 }
 
-/// How long a server that has too much to do wants to be left alone. 503 alone says less: Prometheus answers it to a query
-/// that took too long.
+/// Returns how long an overloaded server asks not to be queried. A 503 without `Retry-After` does not count: Prometheus
+/// sends it for a query that took too long.
 pub(super) fn rest(status: u16, headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     match status {
@@ -363,15 +363,15 @@ mod tests {
         (exchange, String::from_utf8(bytes).unwrap())
     }
 
-    /// What so many bytes at a time and then the end of the connection make: status, body, and whether it may be kept.
-    fn answered(bytes: &[u8], at_once: usize) -> Result<(u16, Vec<u8>, bool), Error> {
+    /// Feeds the bytes in parts of a size, then ends the connection. Returns status, body, and whether it is reusable.
+    fn exchanged(bytes: &[u8], at_once: usize) -> Result<(u16, Vec<u8>, bool), Error> {
         let (mut exchange, mut room) = (begun().0, vec![0; BUFFER]);
         for part in bytes.chunks(at_once) {
-            if let Some(Answer { status, body, reusable, .. }) = exchange.push(part, &mut room)? {
+            if let Some(RawResponse { status, body, reusable, .. }) = exchange.push(part, &mut room)? {
                 return Ok((status, body, reusable));
             }
         }
-        exchange.end().map(|Answer { status, body, reusable, .. }| (status, body, reusable))
+        exchange.end().map(|RawResponse { status, body, reusable, .. }| (status, body, reusable))
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -405,7 +405,7 @@ mod tests {
             (&packed, 200, b"hello", true),
             (&twice, 200, b"hello", true),
             (trailed.as_bytes(), 200, b"hello", true),
-            // Without the last line.
+            // Without the empty line after the last chunk.
             (chunks.as_bytes(), 200, b"hello", false),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", 204, b"", true),
             (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 200, b"", false),
@@ -414,7 +414,7 @@ mod tests {
         ];
         for (bytes, status, body, reusable) in rows {
             for at_once in [1, 2, 7, bytes.len()] {
-                let found = answered(bytes, at_once).unwrap();
+                let found = exchanged(bytes, at_once).unwrap();
                 let text = String::from_utf8_lossy(bytes);
                 assert_eq!(found, (status, body.to_vec(), reusable), "{at_once} at once: {text}");
             }
@@ -426,14 +426,14 @@ mod tests {
         let mut cut = gzip(b"hello");
         cut.truncate(20);
         let cut = with_length("Content-Encoding: gzip\r\n", &cut);
-        assert!(matches!(answered(&cut, cut.len()), Err(Error::Decompress(..))));
+        assert!(matches!(exchanged(&cut, cut.len()), Err(Error::Decompress(..))));
         let whole = with_length("", b"hello");
         for length in 0..whole.len() {
-            let error = answered(&whole[..length], 3).unwrap_err();
+            let error = exchanged(&whole[..length], 3).unwrap_err();
             assert!(matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof), "{error}");
         }
-        // Something follows that was not asked for.
-        assert!(!answered(&[&whole[..], b"x"].concat(), 1_000).unwrap().2);
+        // The server sends bytes after the response.
+        assert!(!exchanged(&[&whole[..], b"x"].concat(), 1_000).unwrap().2);
     }
 
     #[test]

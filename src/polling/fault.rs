@@ -1,7 +1,7 @@
-//! What went wrong between us and a server, in words and as a class.
+//! Describes faults between the daemon and a metric server: an error text and its class.
 //!
-//! Pure. The same fault gives the same text: no times, addresses of our own or operating system
-//! numbers. Libraries' own texts are used only where they carry none.
+//! Pure. Equal faults have equal texts, without times, addresses of this machine or numbers of the operating system.
+//! Texts of libraries are used only where they contain none of these.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::outbound::connect::Unresolved;
 use crate::outbound::networks::Refused;
 use crate::scaling::event::{ErrorClass, PollError};
 
-/// Who was asked and how long we would have waited.
+/// The server, and the time limit of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// `scheme://host:port`
@@ -20,7 +20,7 @@ pub struct Asked<'a> {
     pub through_proxy: bool,
 }
 
-/// Names the fault that kept an answer from arriving.
+/// Returns the fault that prevented a response.
 #[must_use]
 pub fn explain(error: &ureq::Error, asked: Asked<'_>) -> PollError {
     let Asked { server, timeout, .. } = asked;
@@ -55,7 +55,7 @@ pub fn explain(error: &ureq::Error, asked: Asked<'_>) -> PollError {
     }
 }
 
-/// The connection ended before an answer began.
+/// Returns whether the connection ended before a response began.
 pub(super) fn was_cut(error: &ureq::Error) -> bool {
     let ureq::Error::Io(error) = error else { return false };
     error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()) && is_cut(error.kind())
@@ -66,7 +66,7 @@ pub(super) fn is_cut(kind: io::ErrorKind) -> bool {
     matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
-/// An address that this process does not connect to in somebody else's name.
+/// Returns the error for an address that a trigger may not contact.
 pub(super) fn not_asked(server: &str, refused: &Refused) -> PollError {
     failed(ErrorClass::Configuration, format!("{server} is not asked: {refused}"))
 }
@@ -75,7 +75,7 @@ fn late(server: &str, timeout: Duration) -> PollError {
     failed(ErrorClass::Timeout, format!("no answer from {server} within {}", words(timeout)))
 }
 
-/// `3s`, `300ms`
+/// Formats a time limit: `3s`, `300ms`.
 fn words(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis.is_multiple_of(1_000) { format!("{}s", millis / 1_000) } else { format!("{millis}ms") }
@@ -125,7 +125,7 @@ fn tls(server: &str, error: &rustls::Error) -> PollError {
                 "its certificate is for another name".to_owned()
             }
             Certificate::BadEncoding => "its certificate is damaged".to_owned(),
-            // Mostly a CA that was renewed under its old name.
+            // Usually a CA that was renewed under its old name.
             Certificate::BadSignature => {
                 "its certificate was signed with another key than that of the CA we know".to_owned()
             }
@@ -153,7 +153,7 @@ fn tls(server: &str, error: &rustls::Error) -> PollError {
         Error::PeerIncompatible(_) => "it speaks no TLS version or cipher that we accept (1.2 and newer)".to_owned(),
         Error::InvalidMessage(_) => "it does not speak TLS (is it an http:// server?)".to_owned(),
         Error::NoCertificatesPresented => "it presents no certificate".to_owned(),
-        // Our own verifier's.
+        // From our own verifier.
         Error::General(why) => why.clone(),
         _ => "the handshake broke".to_owned(),
     };

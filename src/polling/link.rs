@@ -1,6 +1,6 @@
-//! One connection to a server, with or without TLS, that never waits.
+//! One non-blocking connection to a server, with or without TLS.
 //!
-//! Owns the socket. Whoever drives it waits for the socket in the way of epoll.
+//! Owns the socket; the engine waits for it with epoll.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,40 +9,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use ureq::Error;
 
-/// Identities kept, with their connections. Most clusters need one. One with a `ca` of its own holds a copy of the
-/// roots, about 150 of 1 KiB, so that 64 hold at most 10 MiB.
+use crate::outbound::tls::server_name;
+
+/// Upper bound on TLS identities kept with their connections. Most clusters need one. An identity with its own `ca` holds
+/// a copy of the roots, about 150 of 1 KiB, so 64 take at most 10 MiB.
 pub(super) const CLIENTS_MAX: usize = 64;
 
-/// Idle connections without an identity: descriptors. Those with TLS take some 20 KiB each.
+/// Upper bound on idle connections without a client certificate, each a descriptor, and some 20 KiB with TLS.
 pub(super) const IDLE_MAX: usize = 256;
 
-/// Idle connections with an identity of somebody, which asks few servers: whoever makes up identities must not hold
-/// descriptors and memory by that.
+/// Upper bound on idle connections of one other identity, which queries few servers: a tenant that makes up identities
+/// must not hold many descriptors and much memory by them.
 pub(super) const IDLE_MAX_OF_ONE: usize = 8;
 
-/// Idle connections to one server; as many as questions usually are under way.
+/// Upper bound on idle connections to one server: as many as requests to it are usually in flight.
 pub(super) const IDLE_PER_SERVER_MAX: usize = 16;
 
-/// Longer than the usual polling interval of 30 s, so that a connection lives from poll to poll; below
-/// the five minutes after which Prometheus closes it.
+/// Longer than the usual polling interval of 30 s, so that a connection is reused, and shorter than the five minutes
+/// after which Prometheus closes it.
 pub(super) const IDLE_AGE_MAX: Duration = Duration::from_secs(240);
 
-/// Reads of a handshake before it is others' turn: a whole handshake has some kilobytes.
+/// Reads of a handshake before other connections are served: a whole handshake has some kilobytes.
 const SHAKES: usize = 4;
 
 pub(super) struct Link {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
-    /// What is to be sent, and how much of it has been.
+    /// Bytes to be sent, and how many of them have been sent.
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// What reading brought.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Input {
     Bytes(usize),
@@ -51,7 +52,7 @@ pub(super) enum Input {
 }
 
 impl Link {
-    /// Begins to connect; the socket becomes writable once that has ended.
+    /// Starts to connect. The socket becomes writable when the attempt has ended.
     pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
@@ -62,7 +63,7 @@ impl Link {
         Ok(Self { socket: TcpStream::from(socket), tls: None, bytes: Vec::new(), sent: 0 })
     }
 
-    /// How connecting ended.
+    /// Returns the result of the attempt to connect.
     pub(super) fn connected(&self) -> io::Result<()> {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
@@ -70,16 +71,14 @@ impl Link {
         self.socket.set_nodelay(true)
     }
 
-    /// From here on over TLS.
+    /// Uses TLS from now on.
     pub(super) fn secure(&mut self, config: &Arc<ClientConfig>, host: &str) -> Result<(), Error> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Tls("its host is no valid name"))?;
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(Error::Rustls)?;
+        let connection = ClientConnection::new(Arc::clone(config), server_name(host)?)?;
         self.tls = Some(Box::new(connection));
         Ok(())
     }
 
-    /// Goes on with the handshake, a few reads' worth; whether it has ended.
+    /// Continues the handshake with at most [`SHAKES`] reads. Returns whether it has ended.
     pub(super) fn shake(&mut self) -> Result<bool, Error> {
         let Some(tls) = &mut self.tls else { return Ok(true) };
         for _ in 0..SHAKES {
@@ -93,13 +92,13 @@ impl Link {
         Ok(!tls.is_handshaking())
     }
 
-    /// These bytes are sent next.
+    /// Queues bytes to be sent.
     pub(super) fn send(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
         self.sent = 0;
     }
 
-    /// Sends what can be sent at the moment.
+    /// Sends as much as the socket accepts.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         while self.sent < self.bytes.len() {
             let rest = &self.bytes[self.sent..];
@@ -127,7 +126,7 @@ impl Link {
         }
     }
 
-    /// There is more to send than the socket takes at the moment.
+    /// Returns whether bytes are left that the socket did not accept.
     pub(super) fn wants_to_write(&self) -> bool {
         !self.bytes.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
@@ -144,7 +143,7 @@ impl Link {
                 Err(error) => Err(error.into()),
             };
         };
-        // What one record held may take several calls; only then more is read from the socket.
+        // Decrypted bytes are returned first, in several calls if needed, before more is read from the socket.
         if let Some(input) = unpacked(tls, room)? {
             return Ok(input);
         }
@@ -154,7 +153,7 @@ impl Link {
         Ok(unpacked(tls, room)?.unwrap_or(Input::Nothing))
     }
 
-    /// Something came that the socket does not know of any more.
+    /// Returns whether decrypted bytes are buffered, for which the socket gives no event.
     pub(super) fn has_more(&mut self) -> bool {
         self.tls
             .as_mut()
@@ -168,7 +167,7 @@ impl AsFd for Link {
     }
 }
 
-/// What has been read from the socket, if there is something.
+/// Reads decrypted bytes, if there are any.
 fn unpacked(tls: &mut ClientConnection, room: &mut [u8]) -> Result<Option<Input>, Error> {
     match tls.reader().read(room) {
         Ok(0) => Ok(Some(Input::End)),
@@ -179,7 +178,7 @@ fn unpacked(tls: &mut ClientConnection, room: &mut [u8]) -> Result<Option<Input>
     }
 }
 
-/// Whether all has been written that there is.
+/// Writes pending TLS records. Returns whether all were written.
 fn write_tls(tls: &mut ClientConnection, socket: &mut TcpStream) -> Result<bool, Error> {
     while tls.wants_write() {
         match tls.write_tls(socket) {
@@ -192,7 +191,7 @@ fn write_tls(tls: &mut ClientConnection, socket: &mut TcpStream) -> Result<bool,
     Ok(true)
 }
 
-/// Whether something came. The end of the stream is something while no handshake is under way.
+/// Reads TLS records. Returns whether there were any; the end of the stream counts as one, except during a handshake.
 fn read_tls(tls: &mut ClientConnection, socket: &mut TcpStream) -> Result<bool, Error> {
     let count = match tls.read_tls(socket) {
         Ok(count) => count,
@@ -200,7 +199,7 @@ fn read_tls(tls: &mut ClientConnection, socket: &mut TcpStream) -> Result<bool, 
         Err(error) => return Err(error.into()),
     };
     if let Err(error) = tls.process_new_packets() {
-        // The server is told why, if that can be done at once.
+        // Sends the TLS alert with the reason, if the socket accepts it at once.
         let _ = tls.write_tls(socket);
         return Err(Error::Rustls(error));
     }

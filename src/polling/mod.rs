@@ -2,10 +2,9 @@
 //!
 //! Pure: [`request`] (what is sent), `exchange` (HTTP as bytes), `redirect` (where a request goes next), [`env`] (a
 //! container's variables), [`proxy`] (who is asked through whom), [`fault`] (errors in words). Shell: [`transport`] (the
-//! way in), `engine` (the thread that drives all requests), `link` (one connection), `workers` (threads for what may
-//! wait), `proxied` (requests through a proxy), [`credentials`] (authentication parameters, fetched through a trait),
-//! [`poller`] (polls under way), `turn` (large answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`]
-//! know what to ask and how to read the answer.
+//! way in), `engine` (the thread that drives all requests), `link` (one connection), `proxied` (requests through a proxy),
+//! [`credentials`] (authentication parameters, fetched through a trait), [`poller`] (polls under way), `permit` (large
+//! answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask and how to read the answer.
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.
 
@@ -13,13 +12,13 @@
 
 pub(crate) mod auth;
 mod cache;
-mod connector;
 pub mod credentials;
 mod engine;
 pub mod env;
 mod exchange;
 pub mod fault;
 mod link;
+mod permit;
 pub mod poller;
 mod proxied;
 pub mod proxy;
@@ -27,8 +26,6 @@ mod redirect;
 pub mod request;
 pub mod tls;
 pub mod transport;
-mod turn;
-mod workers;
 
 use std::collections::BTreeMap;
 
@@ -36,9 +33,6 @@ use crate::scaling::event::{ErrorClass, PollError};
 
 /// Authentication parameters by the name they have in a TriggerAuthentication. Secrets: never logged.
 pub type Parameters = BTreeMap<String, String>;
-
-/// What somebody is to do once.
-pub type Work = Box<dyn FnOnce() + Send>;
 
 pub(crate) fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
     PollError { class, message: message.into() }

@@ -1,42 +1,26 @@
-//! Polls under way: a job in, an answer out, counted.
+//! Runs poll jobs, returns their answers, and counts them.
 //!
-//! Owns the counters. How many jobs are out, and to which server, is decided by who hands them in.
+//! Owns the counters. The caller decides how many jobs are in flight, and to which server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Work;
-use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+use crate::scaling::event::{Answer, OUTCOMES, PollDone, PollJob, Split};
+use crate::workers::Closure;
 
-/// Outcome classes of the counter, as in the history's `sample.outcome`.
-pub const OUTCOMES: [&str; 15] = [
-    "value",
-    "empty",
-    "null",
-    "nan",
-    "infinite",
-    "authentication",
-    "connect",
-    "tls",
-    "timeout",
-    "status",
-    "response",
-    "query",
-    "partial",
-    "missing",
-    "configuration",
-];
+/// Outcomes that are counted: all but the last, `formula`, which no poll has.
+const COUNTED: usize = OUTCOMES.len() - 1;
 
-/// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in
-/// 1 to 50 ms, the default time limit is 3 s.
+/// Upper bounds of the latency histogram in milliseconds; the last bucket has none. Prometheus answers in 1 to 50 ms, and
+/// the default time limit is 3 s.
 pub const LATENCY_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 3_000];
 
-/// Counters, read while polls are counted.
+/// Counters, which can be read at any time.
 #[derive(Debug, Default)]
 pub struct PollStats {
-    outcomes: [AtomicU64; OUTCOMES.len()],
+    outcomes: [AtomicU64; COUNTED],
     latency: Histogram,
     lateness: Histogram,
     in_flight: AtomicU64,
@@ -44,7 +28,7 @@ pub struct PollStats {
 
 #[derive(Debug, Default)]
 struct Histogram {
-    /// Not cumulative; one more than there are bounds.
+    /// Not cumulative. The last bucket has no bound.
     buckets: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
     sum_micros: AtomicU64,
 }
@@ -52,7 +36,7 @@ struct Histogram {
 /// One reading of a histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distribution {
-    /// Counts up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as a Prometheus histogram's buckets are.
+    /// Counts up to each bound of [`LATENCY_BOUNDS_MS`], then all: cumulative, as in Prometheus' exposition.
     pub buckets: [u64; LATENCY_BOUNDS_MS.len() + 1],
     pub sum: Duration,
 }
@@ -80,10 +64,10 @@ impl Histogram {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollCounts {
     /// In the order of [`OUTCOMES`].
-    pub outcomes: [u64; OUTCOMES.len()],
-    /// From the question to the answer.
+    pub outcomes: [u64; COUNTED],
+    /// Time from the query to its answer.
     pub latency: Distribution,
-    /// From when a question was due until it was asked.
+    /// Time from when a query was due until it was sent.
     pub lateness: Distribution,
     pub in_flight: u64,
 }
@@ -109,50 +93,45 @@ impl PollStats {
     }
 
     fn count_outcome(&self, answer: &Answer) {
-        let outcome = outcome(answer);
-        if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
-            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        let outcome = answer.outcome();
+        let at = OUTCOMES.iter().position(|known| *known == outcome);
+        if let Some(counter) = at.and_then(|at| self.outcomes.get(at)) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// The class of an answer, one of [`OUTCOMES`].
-#[must_use]
-pub fn outcome(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Value(_) => "value",
-        Answer::Missing(missing) => missing.class(),
-        Answer::Failed(error) => error.class.id(),
-    }
-}
-
-/// Takes what came of a job. May block, for as long as all other polls can wait.
+/// Takes the result of a job. All other polls wait while it blocks.
 pub type Done = Box<dyn FnOnce(PollDone) + Send>;
 
-/// Does one job and calls back, at once or later, from any thread.
+/// Starts a job, and calls back from any thread, at once or later.
 pub type Begin = dyn Fn(PollJob, Done) + Send + Sync;
 
-/// Does this soon, after what is being done at the moment.
-pub type Soon = dyn Fn(Work) + Send + Sync;
+/// Runs a closure after the given time.
+pub type After = dyn Fn(Duration, Closure) + Send + Sync;
+
+/// An answer waits this long for others, so that the core is woken once for all that fell due together. It is short beside
+/// any polling interval, and ends early if no other poll is in flight.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The polls of the daemon.
 pub struct Pollers {
     begin: Box<Begin>,
     answers: Arc<Answers>,
-    /// Each poll under way has a copy; nothing is ever sent.
+    /// Each poll in flight holds a sender, which never sends: the channel closes when all have ended.
     alive: mpsc::Sender<()>,
     ended: Receiver<()>,
 }
 
 impl Pollers {
-    /// `sink` gets what came together in one go. It may block, as [`Done`] may.
-    pub fn new(begin: Box<Begin>, soon: Box<Soon>, sink: impl Fn(Vec<PollDone>) + Send + Sync + 'static) -> Self {
+    /// `sink` receives answers that arrive together in one call. It may block, as [`Done`] may.
+    pub fn new(begin: Box<Begin>, after: Box<After>, sink: impl Fn(Vec<PollDone>) + Send + Sync + 'static) -> Self {
         let (alive, ended) = mpsc::channel();
-        let answers = Answers { waiting: Mutex::default(), soon, sink: Box::new(sink), stats: Arc::default() };
+        let answers = Answers { waiting: Mutex::default(), after, sink: Box::new(sink), stats: Arc::default() };
         Self { begin, answers: Arc::new(answers), alive, ended }
     }
 
-    /// Begins this job, which was due this long ago.
+    /// Starts a job that was due this long ago.
     pub fn take(&self, job: PollJob, lateness: Duration) {
         let (answers, alive) = (Arc::clone(&self.answers), self.alive.clone());
         answers.stats.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +144,7 @@ impl Pollers {
         Arc::clone(&self.answers.stats)
     }
 
-    /// Waits for the polls that are under way. Whether all have ended in time; the others end with their time limit.
+    /// Waits for the polls in flight. Returns whether all ended in time; the others end at their own time limits.
     #[must_use]
     pub fn stop(self, within: Duration) -> bool {
         drop(self.alive);
@@ -173,30 +152,35 @@ impl Pollers {
     }
 }
 
-/// Answers on their way to whoever asked.
+/// Answers that have not been handed over yet.
 struct Answers {
     waiting: Mutex<Vec<(PollDone, mpsc::Sender<()>)>>,
-    soon: Box<Soon>,
+    after: Box<After>,
     sink: Box<dyn Fn(Vec<PollDone>) + Send + Sync>,
     stats: Arc<PollStats>,
 }
 
 impl Answers {
-    /// The first of several that come together sees to it that all are handed over.
+    /// Adds an answer. The first of several schedules the hand-over of all; the last poll in flight makes it immediate.
     fn take(self: Arc<Self>, done: PollDone, alive: mpsc::Sender<()>) {
-        self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let is_last = self.stats.in_flight.fetch_sub(1, Ordering::Relaxed) == 1;
         self.stats.count(&done);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push((done, alive));
-        if waiting.len() == 1 {
-            drop(waiting);
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first || is_last {
             let answers = Arc::clone(&self);
-            (self.soon)(Box::new(move || answers.hand_over()));
+            let time = if is_last { Duration::ZERO } else { GATHER };
+            (self.after)(time, Box::new(move || answers.hand_over()));
         }
     }
 
     fn hand_over(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if waiting.is_empty() {
+            return;
+        }
         let (done, alive): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         (self.sink)(done);
         drop(alive);
@@ -244,7 +228,7 @@ mod tests {
             stats.count(&done(Answer::Failed(PollError { class, message: String::new() }), 5_000));
         }
         let counts = stats.read();
-        assert_eq!(counts.outcomes, [1; OUTCOMES.len()]);
+        assert_eq!(counts.outcomes, [1; COUNTED]);
         assert_eq!(counts.latency.buckets, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 15]);
         assert_eq!(counts.latency.sum, Duration::from_millis(1 + 8 + 50_000));
     }

@@ -1,4 +1,4 @@
-//! Requests through a proxy, by the HTTP library: they wait, so a worker makes them.
+//! Sends requests through a proxy with the HTTP library, which blocks, so that it runs on a worker.
 //!
 //! Owns one client of the library for each TLS identity and proxy.
 
@@ -11,8 +11,7 @@ use ureq::http::header::LOCATION;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector};
 use ureq::{Agent, Error, Proxy};
 
-use super::connector::TlsConnector;
-use super::exchange::{Answer, BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, rest};
+use super::exchange::{BODY_MAX, BUFFER, HEAD_MAX, REDIRECT_BODY_MAX, RawResponse, rest};
 use super::fault::was_cut;
 use super::link::{CLIENTS_MAX, IDLE_AGE_MAX, IDLE_MAX, IDLE_MAX_OF_ONE, IDLE_PER_SERVER_MAX};
 use super::redirect::is_redirect;
@@ -20,12 +19,13 @@ use super::request::{Hop, Request, TlsMaterial, head};
 use crate::outbound::connect::{Direct, Guard};
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
+use crate::outbound::tls::{TlsCell, TlsConnector, TlsSettings};
 
 pub(super) struct Proxied {
     pub(super) user_agent: String,
     pub(super) names: Arc<Names>,
     pub(super) rules: Arc<Rules>,
-    /// Locked to look up or insert, never while a request is under way.
+    /// Locked only to look up or insert a client, never during a request.
     pub(super) clients: Mutex<HashMap<(TlsMaterial, String), Client>>,
 }
 
@@ -42,7 +42,7 @@ impl Proxied {
         hop: &Hop,
         (proxy, tls): (&str, &Arc<rustls::ClientConfig>),
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<RawResponse, Error> {
         let agent = self.agent(hop.identity(request), proxy, tls)?;
         let mut result = send(&agent, request, hop, deadline, IDLE_AGE_MAX);
         if result.as_ref().is_err_and(was_cut) {
@@ -54,17 +54,17 @@ impl Proxied {
         let rest = rest(status, response.headers());
         let mut body = response.into_body().into_reader();
         if is_redirect(status) && location.is_some() {
-            // Read to its end, so that the connection can be used again; what is longer costs a new one.
+            // Read to its end, so that the connection can be reused; a longer body costs a new connection.
             let _ = io::copy(&mut body.take(REDIRECT_BODY_MAX as u64), &mut io::sink());
-            return Ok(Answer { status, location, rest, body: Vec::new(), reusable: false });
+            return Ok(RawResponse { status, location, rest, body: Vec::new(), reusable: false });
         }
         let mut bytes = Vec::new();
         body.by_ref().take(BODY_MAX as u64 + 1).read_to_end(&mut bytes).map_err(Error::Io)?;
-        Ok(Answer { status, location, rest, body: bytes, reusable: false })
+        Ok(RawResponse { status, location, rest, body: bytes, reusable: false })
     }
 
     fn agent(&self, material: TlsMaterial, proxy: &str, tls: &Arc<rustls::ClientConfig>) -> Result<Agent, Error> {
-        // A poisoned lock still guards a whole map: nothing panics between its changes.
+        // A poisoned lock still guards a consistent map, since nothing can panic between its changes.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, used) = ((material, proxy.to_owned()), Instant::now());
         if let Some(client) = clients.get_mut(&key) {
@@ -105,7 +105,7 @@ impl Proxied {
             ().chain(SocksConnector::default())
                 .chain(ConnectProxyConnector::default())
                 .chain(Direct::new(guard.clone()))
-                .chain(TlsConnector(tls));
+                .chain(TlsConnector(Some(TlsCell::new(TlsSettings { config: tls, server_name: None }))));
         Agent::with_parts(config, connector, guard)
     }
 }

@@ -1,11 +1,11 @@
-//! Who is asked through whom: the proxy variables, read as Go's clients read them.
+//! The proxy for each server, from the proxy variables as Go's clients read them.
 //!
-//! Pure; the environment is an argument. One difference: a request to an `http://` server also goes
-//! through a CONNECT tunnel, since the HTTP client knows no other way.
+//! Pure; the environment is an argument. One difference: requests to an `http://` server use a CONNECT tunnel, too, since
+//! the HTTP library supports nothing else.
 
 use std::net::IpAddr;
 
-/// The variables' values; credentials may be inside, so no `Debug`.
+/// The values of the variables. Without `Debug`, since they may contain credentials.
 #[derive(Clone, Default)]
 pub struct ProxySettings {
     http: Option<String>,
@@ -18,7 +18,7 @@ enum Exception {
     All,
     Address(IpAddr, Option<u16>),
     Network(IpAddr, u8),
-    /// The domain and what is below it; `below_only` when it was written with a leading dot.
+    /// A domain and its subdomains; only these (`below_only`) if it was written with a leading dot.
     Domain {
         name: String,
         below_only: bool,
@@ -42,7 +42,7 @@ impl ProxySettings {
         }
     }
 
-    /// URL of the proxy for a request to `scheme://host:port`; `None` connects directly.
+    /// Returns the URL of the proxy for a request to `scheme://host:port`, or `None` to connect directly.
     #[must_use]
     pub fn proxy_for(&self, https: bool, host: &str, port: u16) -> Option<&str> {
         let proxy = if https { &self.https } else { &self.http }.as_deref()?;
@@ -56,7 +56,7 @@ impl ProxySettings {
     }
 }
 
-/// A scheme for a proxy without one, and names resolved by a SOCKS proxy, as Go has it.
+/// Adds a missing scheme, and lets a SOCKS proxy resolve names, as Go does.
 fn proxy_url(text: &str) -> String {
     match text.split_once("://") {
         None => format!("http://{text}"),

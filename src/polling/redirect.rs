@@ -1,7 +1,7 @@
-//! Where a request goes next, and what goes with it.
+//! Redirects: the next address, and what is sent there.
 //!
-//! Pure. Redirects are followed here and not by the HTTP library, since each hop has its own proxy, a form must be sent
-//! again, and credentials must not reach another host.
+//! Pure. The HTTP library does not follow them, since each hop has its own proxy, a form must be sent again, and
+//! credentials must not reach another host.
 
 use ureq::http::uri::Authority;
 use ureq::http::{HeaderValue, Uri};
@@ -10,18 +10,18 @@ use super::failed;
 use super::request::{Hop, Method};
 use crate::scaling::event::{ErrorClass, PollError};
 
-/// Bytes of host and port that a redirect may name, since error texts repeat them: a name has at most 253.
+/// Upper bound on the bytes of a redirect's host and port, since error texts repeat them: a name has at most 253.
 const AUTHORITY_MAX: usize = 260;
 
-/// Whether an answer of this status names another address, if it has a `Location`.
+/// Returns whether a response with this status redirects, if it has a `Location`.
 pub(super) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// The next hop, if this answer names one.
+/// Returns the next hop if the response is a redirect.
 ///
 /// # Errors
-/// When it names one that cannot be asked.
+/// If its address cannot be requested.
 pub(super) fn redirect(hop: &Hop, status: u16, location: Option<&HeaderValue>) -> Result<Option<Hop>, PollError> {
     let Some(location) = location.filter(|_| is_redirect(status)) else { return Ok(None) };
     let server = server_of(&hop.uri);
@@ -33,7 +33,7 @@ pub(super) fn redirect(hop: &Hop, status: u16, location: Option<&HeaderValue>) -
     Ok(Some(Hop { method, uri, with_secrets }))
 }
 
-/// Scheme, host and port: on another port there may be another's server.
+/// Compares scheme, host and port: another port may belong to another party's server.
 fn is_same_origin(one: &Uri, other: &Uri) -> bool {
     let origin = |uri: &Uri| {
         let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };

@@ -1,4 +1,4 @@
-//! One request to a metric server, as data: what the engine sends.
+//! A request to a metric server, as data.
 //!
 //! Must not print a credential.
 
@@ -8,15 +8,14 @@ use ureq::http::{self, Uri, header};
 
 use crate::outbound::MARK;
 
-/// Header names that belong to the connection or its framing: Go's client ignores them, so do we.
-/// The last one is ours.
+/// Header names that belong to the connection or its framing, and are ignored as Go's client does. The last is our own.
 pub(crate) const IGNORED_HEADERS: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection", MARK];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
-    /// With [`Request::form`] as its body.
+    /// Sends [`Request::form`] as its body.
     Post,
 }
 
@@ -24,7 +23,7 @@ pub enum Method {
 pub struct Header {
     pub name: String,
     pub value: String,
-    /// May be a credential: not sent on to another origin by a redirect, never printed.
+    /// May be a credential: never printed, and not sent to another origin after a redirect.
     pub secret: bool,
 }
 
@@ -39,7 +38,7 @@ impl fmt::Debug for Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub method: Method,
-    /// Without user information; that became a header.
+    /// Without user information, which became a header.
     pub url: String,
     pub headers: Vec<Header>,
     /// Form-encoded; only with [`Method::Post`].
@@ -55,27 +54,27 @@ impl Request {
     }
 }
 
-/// Where a request goes next: the first address or a redirect's.
+/// One step of a request: to the first address, or to that of a redirect.
 #[derive(Clone)]
 pub(super) struct Hop {
     pub(super) method: Method,
     pub(super) uri: Uri,
-    /// Credentials go to the origin alone to which they were given.
+    /// Whether the origin is the one that the credentials are for.
     pub(super) with_secrets: bool,
 }
 
 impl Hop {
-    /// What a server is shown: another one has no business with who we are to the first.
+    /// Returns the TLS identity for this hop. A client certificate is presented only to the origin that it is for.
     pub(super) fn identity(&self, request: &Request) -> TlsMaterial {
         let client = request.tls.client.clone().filter(|_| self.with_secrets);
         TlsMaterial { client, unsafe_ssl: request.tls.unsafe_ssl, ca: request.tls.ca.clone() }
     }
 }
 
-/// Head and form of a request as it goes to this hop.
+/// Returns the head and the form of a request for this hop.
 ///
 /// # Errors
-/// When there is no such request in HTTP.
+/// If they are not valid in HTTP.
 pub(super) fn head<'r>(request: &'r Request, hop: &Hop) -> Result<(http::Request<()>, Option<&'r str>), ureq::Error> {
     let mut builder = http::Request::builder().uri(hop.uri.clone()).header(MARK, "1");
     for Header { name, value, secret } in &request.headers {
@@ -90,7 +89,7 @@ pub(super) fn head<'r>(request: &'r Request, hop: &Hop) -> Result<(http::Request
     Ok((builder.body(()).map_err(ureq::Error::Http)?, form))
 }
 
-/// What a TLS handshake needs beyond the system's roots. PEM texts; identity of a connection pool.
+/// PEM texts that a TLS handshake needs beside the system's roots. Connections are shared by requests with equal ones.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsMaterial {
     pub unsafe_ssl: bool,
@@ -99,7 +98,7 @@ pub struct TlsMaterial {
     pub client: Option<(String, String)>,
 }
 
-/// Prints no key.
+/// Does not print the key.
 impl fmt::Debug for TlsMaterial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { unsafe_ssl, ca, client } = self;

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::request::TlsMaterial;
 use crate::tls::{self, ServerVerifier};
 
-/// Where distributions keep their bundle: Debian and Alpine, Fedora, others. The first that exists.
+/// Paths of the system's bundle on Debian and Alpine, Fedora, and others. The first that exists is used.
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
@@ -27,9 +27,9 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Reads the system's bundle (`bundle` is the value of `SSL_CERT_FILE`, which replaces it) and all
-    /// files in `directories`. What cannot be read is warned about and left out: a server with another
-    /// CA then says so in its own error.
+    /// Reads the system's bundle (`bundle` is the value of `SSL_CERT_FILE`, which replaces it) and all files in
+    /// `directories`. Logs a warning for unreadable ones and leaves them out: queries of a server with such a CA then
+    /// fail with an error that names it.
     #[must_use]
     pub fn load(bundle: Option<&Path>, directories: &[PathBuf]) -> Self {
         let mut store = RootCertStore::empty();
@@ -55,7 +55,7 @@ impl Roots {
         Self { store: Arc::new(store) }
     }
 
-    /// How many certificates are trusted.
+    /// Returns the number of trusted certificates.
     #[must_use]
     pub fn len(&self) -> usize {
         self.store.len()
@@ -81,7 +81,10 @@ fn read_into(path: &Path, store: &mut RootCertStore) {
     }
 }
 
-/// The TLS client for one identity; TLS 1.2 and 1.3. `Err` says which parameter is unusable and why.
+/// Returns the TLS settings for one identity, for TLS 1.2 and 1.3.
+///
+/// # Errors
+/// A text that names the unusable parameter and the reason.
 pub(super) fn client(
     material: &TlsMaterial,
     roots: &Roots,

@@ -1,41 +1,45 @@
-//! Sends one request and brings the answer: whoever asks, waits or is called.
+//! The interface of the engine: sends a request, and returns its response or passes it to a callback.
 //!
-//! Decides nothing about the answer; those who ask do. Must not log header values.
+//! Does not interpret responses. Must not log header values.
 
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Inbox, Message, Question, Setup};
+use super::engine::{Engine, Inbox, Message, PendingRequest, Setup};
+use super::failed;
+use super::permit::{LARGE_BYTES, LARGE_READS};
 use super::proxy::ProxySettings;
 use super::request::Request;
 use super::tls::Roots;
-use super::turn::{LARGE_BYTES, TURNS};
-use super::workers::Workers;
-use super::{Work, failed};
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
+use crate::workers::{Closure, Pool, Workers};
 
 pub use super::engine::Reply;
 pub use super::exchange::BODY_MAX;
 
-/// Bytes of an answer that are read on the engine's thread: some 20 us of JSON. What is larger is read by a worker.
+/// Bodies up to this size are parsed on the engine's thread, which takes some 20 us for JSON; larger ones on a worker.
 const SHORT: usize = 8 << 10;
+
+/// For parts of polls that block. 32 polls in flight is the default, each of which takes six threads if it asks all
+/// endpoints of a Service through a proxy.
+const POOL: Pool = Pool { name: "poll", threads_max: 48 };
 
 pub struct TransportConfig {
     pub roots: Roots,
     pub proxy: ProxySettings,
     /// For sources without a timeout of their own.
     pub default_timeout: Duration,
-    /// `hpalite/1.2.3`
+    /// As in `hpalite/1.2.3`.
     pub user_agent: String,
     pub names: Arc<Names>,
-    /// Which addresses may be asked.
+    /// Which addresses may be contacted.
     pub rules: Arc<Rules>,
 }
 
-/// The way to all metric servers. Shared by threads; its own threads end with it.
+/// The client for all metric servers, shared by threads. Its own threads end when it is dropped.
 pub struct Transport {
     inbox: Arc<Inbox>,
     workers: Workers,
@@ -44,26 +48,26 @@ pub struct Transport {
 
 impl Transport {
     /// # Errors
-    /// When its thread cannot be started.
+    /// If its thread cannot be started.
     pub fn new(config: TransportConfig) -> io::Result<Self> {
         let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
-        let workers = Workers::new();
+        let workers = Workers::new(POOL);
         let inbox = Engine::start(Setup { roots, proxy, user_agent, names, rules }, workers.clone())?;
         Ok(Self { inbox, workers, default_timeout })
     }
 
-    /// Does this on the engine's thread, where it must not wait.
-    pub fn soon(&self, work: Work) {
-        self.inbox.push(Message::Run(work));
+    /// Runs a closure on the engine's thread after this time; it must not block.
+    pub fn after(&self, time: Duration, work: Closure) {
+        self.inbox.push(Message::Run(Instant::now() + time, work));
     }
 
-    /// Does this on a thread where it may wait.
-    pub(crate) fn apart(&self, work: Work) {
+    /// Runs a closure on a worker, where it may block.
+    pub(crate) fn apart(&self, work: Closure) {
         self.workers.run(work);
     }
 
-    /// Sends the request, reads what came back within `timeout`, or the default, and hands on what that gave. Returns at
-    /// once. Large answers are read one at a time in the whole process, and that within the time limit, too.
+    /// Sends the request without blocking, parses the response with `read`, and passes the result to `done`, all within
+    /// `timeout` or the default. This includes the wait for the permit to parse a large body.
     pub fn ask<T: Send + 'static>(
         &self,
         request: Request,
@@ -74,18 +78,18 @@ impl Transport {
         let timeout = self.limit(timeout);
         let deadline = Instant::now() + timeout;
         let workers = self.workers.clone();
-        let answered = Box::new(move |result: Result<Reply, PollError>| match result {
+        let done = Box::new(move |result: Result<Reply, PollError>| match result {
             Ok(reply) if reply.body.len() <= SHORT => done(Ok(read(reply))),
-            Ok(reply) => workers.run(Box::new(move || done(read_in_turn(reply, deadline, read)))),
+            Ok(reply) => workers.run(Box::new(move || done(read_with_permit(reply, deadline, read)))),
             Err(error) => done(Err(error)),
         });
-        self.inbox.push(Message::Ask(Box::new(Question { request, timeout, deadline, done: answered })));
+        self.inbox.push(Message::Ask(Box::new(PendingRequest { request, timeout, deadline, done })));
     }
 
-    /// As [`Self::ask`], and waits, until a moment that several requests share; `timeout` is what they had in all.
+    /// As [`Self::ask`], but blocks, until a deadline that several requests share; `timeout` is their time limit in all.
     ///
     /// # Errors
-    /// When nothing came back, or other large answers were read all the time.
+    /// If there was no response, or other large bodies were parsed until the deadline.
     pub fn exchange<T>(
         &self,
         request: Request,
@@ -93,21 +97,21 @@ impl Transport {
         deadline: Instant,
         read: impl FnOnce(Reply) -> T,
     ) -> Result<T, PollError> {
-        // The engine answers by the deadline; it is gone only when the process ends.
+        // The engine responds by the deadline, and ends only with the process.
         let gone = failed(ErrorClass::Connect, format!("{} is not asked any more", request.server));
         let (sender, answer) = mpsc::sync_channel(1);
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.inbox.push(Message::Ask(Box::new(Question { request, timeout, deadline, done })));
-        read_in_turn(answer.recv().map_err(|_| gone)??, deadline, read)
+        self.inbox.push(Message::Ask(Box::new(PendingRequest { request, timeout, deadline, done })));
+        read_with_permit(answer.recv().map_err(|_| gone)??, deadline, read)
     }
 
-    /// Threads that there are beside the one that asks.
+    /// Returns the number of worker threads.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.threads()
     }
 
-    /// What a source has, whose own limit is this.
+    /// Returns a source's own time limit, or else the default.
     #[must_use]
     pub fn limit(&self, timeout: Option<Duration>) -> Duration {
         timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.default_timeout)
@@ -120,8 +124,8 @@ impl Drop for Transport {
     }
 }
 
-fn read_in_turn<T>(reply: Reply, deadline: Instant, read: impl FnOnce(Reply) -> T) -> Result<T, PollError> {
-    let Some(_turn) = TURNS.wait(reply.body.len(), deadline) else {
+fn read_with_permit<T>(reply: Reply, deadline: Instant, read: impl FnOnce(Reply) -> T) -> Result<T, PollError> {
+    let Some(_permit) = LARGE_READS.acquire(reply.body.len(), deadline) else {
         let kib = reply.body.len() >> 10;
         let message = format!(
             "{} answered more than {} KiB, and other answers as large were being read until the time limit",

@@ -17,8 +17,8 @@ use crate::polling::transport::{Reply, Transport};
 use crate::scaling::event::{Answer, ErrorClass, Group, Split};
 use crate::scaling::model::PrometheusSource;
 
-/// Asks Prometheus what [`query::build`] made of `source`, or of the query of a `group` that it is in, and hands over what the
-/// answer says and for how long the server wants to be left alone, within the source's timeout or the transport's default.
+/// Sends the query of `source`, or that of the `group` that it is in, within the source's timeout or the transport's
+/// default. Calls `done` with the answer, and how long an overloaded server asks not to be queried.
 /// Never panics on what a server sends.
 pub fn ask(
     transport: &Transport,
@@ -40,7 +40,7 @@ pub fn ask(
     transport.ask(request, timeout, read, move |result| match result {
         Ok((answer, split, rest)) => done(answer, split, rest),
         Err(error) => {
-            // Who cannot be reached cannot be reached by anyone, but a shorter question may be answered in time.
+            // A server that cannot be reached fails for every member; a shorter query may be answered in time.
             let is_common = matches!(error.class, ErrorClass::Connect | ErrorClass::Tls);
             done(Answer::Failed(error), (is_group && !is_common).then_some(Split::Singly), None);
         }

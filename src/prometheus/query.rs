@@ -99,17 +99,7 @@ mod tests {
     use crate::scaling::model::AuthMode;
 
     fn source(address: &str, query: &str) -> PrometheusSource {
-        PrometheusSource {
-            server_address: address.into(),
-            query: query.into(),
-            namespace: None,
-            custom_headers: Vec::new(),
-            query_parameters: Vec::new(),
-            accepts_partial: false,
-            unsafe_ssl: false,
-            timeout: None,
-            auth_modes: Vec::new(),
-        }
+        PrometheusSource { server_address: address.into(), query: query.into(), ..PrometheusSource::default() }
     }
 
     fn parameters(pairs: &[(&str, &str)]) -> Parameters {

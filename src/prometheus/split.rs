@@ -1,7 +1,7 @@
 //! The answer to a group of queries, split among its members.
 //!
-//! Reads strictly: whatever is not exactly what Prometheus answers to such a query leaves each member to be asked by
-//! itself, whose own answer then says what is wrong.
+//! Strict: if the answer is not exactly what Prometheus returns for such a query, each member is queried on its own, and
+//! its own answer then shows the problem.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,7 +44,7 @@ struct Series {
 /// as in [`parse`].
 #[must_use]
 pub fn split(server: &str, status: u16, body: &[u8], accepts_partial: bool, group: &Group) -> (Answer, Option<Split>) {
-    // Too many questions, or trouble of the server's own: asking more of them is no remedy.
+    // The server is overloaded or broken, and more queries would not help.
     if status == 429 || status >= 500 {
         return (parse(server, status, body, accepts_partial), None);
     }

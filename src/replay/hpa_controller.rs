@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::track::SourceId;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
-use crate::scaling::model::{Behavior, MetricTarget, MetricType, UnixMillis};
+use crate::scaling::model::{Behavior, MetricTarget, MetricType, ScalingRules, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, SCALE_DOWN_WINDOW_SECONDS};
 use crate::scaling::view::{ObjectView, Reading};
@@ -183,11 +183,13 @@ impl HpaController {
 
     /// Keeps the count between the lowest recommendation of the upward window and the highest of the downward one.
     fn stabilize(&self, now: UnixMillis, behavior: Option<&Behavior>, current: u32, proposed: u32) -> u32 {
-        let down_rules = behavior.and_then(|behavior| behavior.scale_down.as_ref());
-        let own = down_rules.and_then(|rules| rules.stabilization_window_seconds).map(|own| i64::from(own) * 1000);
         let flag = i64::try_from(self.model.downscale_stabilization.as_millis()).unwrap_or(i64::MAX);
-        let down_since = UnixMillis(now.0.saturating_sub(own.unwrap_or(flag)));
-        let up_since = UnixMillis(now.0 - i64::from(recommend::stabilization_seconds(behavior, true)) * 1000);
+        let since = |rules: Option<&ScalingRules>, otherwise: i64| {
+            let own = rules.and_then(|rules| rules.stabilization_window_seconds).map(|own| i64::from(own) * 1000);
+            UnixMillis(now.0.saturating_sub(own.unwrap_or(otherwise)))
+        };
+        let down_since = since(behavior.and_then(|behavior| behavior.scale_down.as_ref()), flag);
+        let up_since = since(behavior.and_then(|behavior| behavior.scale_up.as_ref()), 0);
         let within = |since: UnixMillis| self.recommendations.iter().filter(move |(at, _)| *at > since);
         let down = within(down_since).map(|(_, count)| *count).max().unwrap_or(0).max(proposed);
         if behavior.is_none() {
@@ -218,7 +220,7 @@ fn proposed(bounds: Bounds<'_>, pods: Pods, metrics: &[Metric]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::model::{ScalingPolicy, ScalingRules};
+    use crate::scaling::model::ScalingPolicy;
 
     const BOUNDS: Bounds<'static> = Bounds { min: 1, max: 100, behavior: None };
 

@@ -4,6 +4,27 @@ use std::fmt;
 
 use super::model::{OnMissing, UnixMillis};
 
+/// Names of what a poll gave, in the history's `sample.outcome`, in metrics and in logs: a value, then each [`Missing`],
+/// then each [`ErrorClass`], in their order.
+pub const OUTCOMES: [&str; 16] = [
+    "value",
+    "empty",
+    "null",
+    "nan",
+    "infinite",
+    "authentication",
+    "connect",
+    "tls",
+    "timeout",
+    "status",
+    "response",
+    "query",
+    "partial",
+    "missing",
+    "configuration",
+    "formula",
+];
+
 /// A server's answer, before any policy for missing values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -11,6 +32,18 @@ pub enum Answer {
     Value(f64),
     Missing(Missing),
     Failed(PollError),
+}
+
+impl Answer {
+    /// Returns one of [`OUTCOMES`].
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Value(_) => OUTCOMES[0],
+            Self::Missing(missing) => missing.class(),
+            Self::Failed(error) => error.class.id(),
+        }
+    }
 }
 
 /// A successful answer without a usable number.
@@ -28,15 +61,16 @@ pub enum Missing {
 }
 
 impl Missing {
-    /// Value in the history: `empty`, `null`, `nan`, `infinite`.
+    /// Returns one of [`OUTCOMES`]: `empty`, `null`, `nan` or `infinite`.
     #[must_use]
     pub fn class(&self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::Null => "null",
-            Self::NaN => "nan",
-            Self::Infinite { .. } => "infinite",
-        }
+        let at = match self {
+            Self::Empty => 1,
+            Self::Null => 2,
+            Self::NaN => 3,
+            Self::Infinite { .. } => 4,
+        };
+        OUTCOMES[at]
     }
 }
 
@@ -95,27 +129,30 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// Value of column `sample.outcome` and of log key `class`.
+    /// Returns one of [`OUTCOMES`], the variant's name in lower case.
     #[must_use]
     pub fn id(self) -> &'static str {
-        match self {
-            Self::Authentication => "authentication",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Status => "status",
-            Self::Response => "response",
-            Self::Query => "query",
-            Self::Partial => "partial",
-            Self::Missing => "missing",
-            Self::Configuration => "configuration",
-            Self::Formula => "formula",
-        }
+        OUTCOMES[5 + self as usize]
     }
 
     /// Returns true for faults of the server itself, for which it gets fewer workers.
     #[must_use]
     pub fn is_server_trouble(self) -> bool {
         matches!(self, Self::Connect | Self::Tls | Self::Timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_named_after_their_variants() {
+        use ErrorClass::{Authentication, Formula, Missing as Absent, Timeout};
+        for class in [Authentication, Timeout, Absent, Formula] {
+            assert_eq!(class.id(), format!("{class:?}").to_lowercase());
+        }
+        let missing = [Missing::Empty, Missing::Null, Missing::NaN, Missing::Infinite { positive: true }];
+        assert_eq!(missing.map(|missing| missing.class()), ["empty", "null", "nan", "infinite"]);
     }
 }

@@ -196,7 +196,7 @@ mod tests {
         let mut states = [TriggerState::default(), TriggerState::default()];
         let answers = [(a, 10), (b, 20)];
         for ((state, trigger), (answer, at)) in states.iter_mut().zip(&definition.triggers).zip(answers) {
-            state.answered(trigger, &definition, &answer, UnixMillis(at), NO_CONTEXT);
+            state.record_answer(trigger, &definition, &answer, UnixMillis(at), NO_CONTEXT);
         }
         let modifiers = definition.modifiers.as_ref().unwrap();
         Composite::compute(&definition, modifiers, &states, NO_CONTEXT, before, UnixMillis(now)).unwrap()

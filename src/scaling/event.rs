@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
+pub use super::answer::{Absence, Answer, ErrorClass, Missing, OUTCOMES, PollError};
 use super::attribution::Attribution;
 use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};

@@ -376,6 +376,7 @@ pub(super) fn with_defaults(behavior: &Behavior) -> Behavior {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scaling::cluster::observed;
     use crate::scaling::testing::{definition, scaled_object};
 
     fn gvkr() -> Gvkr {
@@ -389,34 +390,6 @@ mod tests {
 
     fn wanted(object: &ScaledObject) -> DesiredHpa {
         desired(object, object.definition.as_ref().unwrap(), &gvkr(), "1.0")
-    }
-
-    /// The desired HPA as the API server would return it.
-    fn observed(desired: &DesiredHpa) -> ObservedHpa {
-        ObservedHpa {
-            namespace: desired.namespace.clone(),
-            name: desired.name.clone(),
-            uid: "uid-hpa".to_owned(),
-            resource_version: "1".to_owned(),
-            labels: desired.labels.clone(),
-            annotations: desired.annotations.clone(),
-            controller: Some(OwnerRef {
-                api_version: "keda.sh/v1alpha1".to_owned(),
-                kind: "ScaledObject".to_owned(),
-                name: desired.owner.key.name.to_string(),
-                uid: desired.owner.uid.clone(),
-            }),
-            min_replicas: Some(desired.min_replicas),
-            max_replicas: desired.max_replicas,
-            target: desired.target.clone(),
-            metrics: desired.metrics.clone(),
-            behavior: desired.behavior.as_ref().map(with_defaults),
-            deletion_requested: false,
-            current_replicas: 0,
-            desired_replicas: 0,
-            conditions: Vec::new(),
-            current_metrics_json: String::new(),
-        }
     }
 
     fn rules(window: i32) -> Behavior {

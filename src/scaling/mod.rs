@@ -26,12 +26,12 @@ pub mod quantity;
 mod read_cadence;
 pub mod reason;
 pub mod recommend;
+mod round_robin;
 pub mod schedule;
 mod source;
 mod time;
 pub mod trigger;
 pub mod troubles;
-mod turns;
 pub mod view;
 pub mod world;
 

@@ -230,8 +230,8 @@ impl Gvkr {
     }
 }
 
-/// A valid spec.
-#[derive(Clone, Debug, PartialEq)]
+/// A valid spec. Its `Default` is empty and not valid.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Definition {
     /// How often the triggers are polled. Default 30 s.
     pub polling_interval: Duration,

@@ -47,9 +47,9 @@ pub(super) struct Object {
     pub(super) troubles: Troubles,
     pub(super) verdict: Verdict,
     /// Generation that the running loop was started for; `None` while none runs.
-    pub(super) loop_generation: Option<i64>,
+    pub(super) polled_generation: Option<i64>,
     /// The definition that `triggers` belongs to.
-    pub(super) loop_definition: Option<Arc<Definition>>,
+    pub(super) polled_definition: Option<Arc<Definition>>,
     pub(super) poll_cycle: Option<PollCycle>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
@@ -63,7 +63,7 @@ pub(super) struct Object {
     pub(super) hpa_kept: Option<Box<Kept>>,
     pub(super) slots: Slots,
     /// The writes in flight, by their id.
-    pub(super) in_flight_writes: BTreeMap<u64, WriteKind>,
+    pub(super) in_flight_writes: Vec<(u64, WriteKind)>,
     /// The decision that is being carried out.
     pub(super) scaling: Option<Arc<Decision>>,
     /// The decision must be made again, because it could not be made or carried out the last time.
@@ -270,8 +270,8 @@ impl Object {
             composite: None,
             troubles: Troubles::default(),
             verdict: Verdict::Pending,
-            loop_generation: None,
-            loop_definition: None,
+            polled_generation: None,
+            polled_definition: None,
             poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
@@ -281,7 +281,7 @@ impl Object {
             hpa_refusal: None,
             hpa_kept: None,
             slots: Slots::default(),
-            in_flight_writes: BTreeMap::new(),
+            in_flight_writes: Vec::new(),
             scaling: None,
             redecide: false,
             recorded,
@@ -321,7 +321,7 @@ impl Object {
 
     /// Starts polling by the current definition, keeping the state of triggers that did not change. A reading older
     /// than `limit` counts as missing.
-    pub(super) fn start_loop(&mut self, old: Option<&Definition>, limit: Duration, now: UnixMillis) {
+    pub(super) fn start_polling(&mut self, old: Option<&Definition>, limit: Duration, now: UnixMillis) {
         let Ok(definition) = self.spec.definition.clone() else {
             return;
         };
@@ -345,14 +345,14 @@ impl Object {
         self.composite = None;
         self.poll_cycle = None;
         self.redecide = false;
-        self.loop_generation = Some(self.spec.generation);
-        self.loop_definition = Some(definition);
+        self.polled_generation = Some(self.spec.generation);
+        self.polled_definition = Some(definition);
     }
 
-    pub(super) fn stop_loop(&mut self) {
+    pub(super) fn stop_polling(&mut self) {
         self.poll_cycle = None;
-        self.loop_generation = None;
-        self.loop_definition = None;
+        self.polled_generation = None;
+        self.polled_definition = None;
         self.triggers.clear();
         self.composite = None;
         self.troubles = Troubles::default();
@@ -362,7 +362,7 @@ impl Object {
 
     /// How old a reading of a trigger may become.
     pub(super) fn age_limit(&self, query_timeout: Duration) -> Duration {
-        self.loop_definition.as_ref().map_or(Duration::MAX, |definition| age::limit(definition, query_timeout))
+        self.polled_definition.as_ref().map_or(Duration::MAX, |definition| age::limit(definition, query_timeout))
     }
 
     pub(super) fn definition(&self) -> Option<&Definition> {
@@ -572,7 +572,7 @@ impl Object {
                 match &self.decision {
                     Some(decision) => set(decision.ready()),
                     // The condition that follows from the last poll stays until the next poll.
-                    None if self.is_ready_said_by_poll() => {}
+                    None if self.is_ready_set_by_poll() => {}
                     None => set(well),
                 }
                 if let Some(active) = self.decision.as_ref().and_then(|decision| decision.active()) {
@@ -604,9 +604,9 @@ impl Object {
         conditions
     }
 
-    fn is_ready_said_by_poll(&self) -> bool {
+    fn is_ready_set_by_poll(&self) -> bool {
         let ready = self.spec.status.condition(ConditionKind::Ready);
-        ready.is_some_and(|ready| SAID_BY_POLL.contains(&ready.reason.as_str()))
+        ready.is_some_and(|ready| SET_BY_POLL.contains(&ready.reason.as_str()))
     }
 
     /// `None` leaves the condition as it is, since no trigger was polled yet.
@@ -656,7 +656,7 @@ impl Object {
 }
 
 /// Reasons of Ready that follow from polls rather than from the spec.
-const SAID_BY_POLL: [&str; 3] = ["TriggerError", "PartialTriggerError", "ErrorGettingCurrentReplicas"];
+const SET_BY_POLL: [&str; 3] = ["TriggerError", "PartialTriggerError", "ErrorGettingCurrentReplicas"];
 
 /// The message of an object whose target belongs to another ScaledObject. [`target_taken_by`] parses it.
 pub(super) fn target_is_taken(workload: &str, kind: &str, owner: &str) -> String {

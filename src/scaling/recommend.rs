@@ -121,13 +121,6 @@ fn tolerance_from_text(text: &str) -> Option<f64> {
     }
 }
 
-/// Returns for how many seconds recommendations are remembered, upwards or downwards.
-#[must_use]
-pub fn stabilization_seconds(behavior: Option<&Behavior>, up: bool) -> i32 {
-    let default = if up { 0 } else { SCALE_DOWN_WINDOW_SECONDS };
-    rules(behavior, up).and_then(|rules| rules.stabilization_window_seconds).unwrap_or(default)
-}
-
 fn rules(behavior: Option<&Behavior>, up: bool) -> Option<&ScalingRules> {
     let behavior = behavior?;
     if up { behavior.scale_up.as_ref() } else { behavior.scale_down.as_ref() }
@@ -192,14 +185,6 @@ fn whole(number: f64) -> u32 {
 mod tests {
     use super::*;
 
-    fn behavior(up: Option<ScalingRules>, down: Option<ScalingRules>) -> Behavior {
-        Behavior { scale_up: up, scale_down: down }
-    }
-
-    fn policy(kind: &str, value: i32) -> ScalingPolicy {
-        ScalingPolicy { kind: kind.to_owned(), value, period_seconds: 60 }
-    }
-
     #[test]
     fn proposals_are_the_controllers() {
         use MetricType::{AverageValue, Value};
@@ -227,10 +212,18 @@ mod tests {
     #[test]
     fn behavior_sets_the_tolerance_of_each_direction() {
         let rules = |text: &str| Some(ScalingRules { tolerance: Some(text.to_owned()), ..ScalingRules::default() });
-        let behavior = behavior(rules("50m"), rules("0.5"));
+        let behavior = Behavior { scale_up: rules("50m"), scale_down: rules("0.5") };
         let at = |value| proposal(MetricType::AverageValue, value, 10.0, 10, Some(&behavior));
         assert_eq!([at(106.0).replicas, at(104.0).replicas], [11, 10]);
         assert_eq!([at(51.0).replicas, at(49.0).replicas], [10, 5]);
+    }
+
+    fn behavior(scale_up: Option<ScalingRules>, scale_down: Option<ScalingRules>) -> Behavior {
+        Behavior { scale_up, scale_down }
+    }
+
+    fn policy(kind: &str, value: i32) -> ScalingPolicy {
+        ScalingPolicy { kind: kind.to_owned(), value, period_seconds: 60 }
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) fn without_secrets(url: &str) -> String {
 }
 
 /// The parameters of a prometheus trigger that come from its metadata.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PrometheusSource {
     /// Base URL without a trailing slash, e.g. `http://prometheus.monitoring:9090`.
     pub server_address: String,
@@ -108,7 +108,7 @@ pub struct PrometheusSource {
     /// `onPartial: accept`: an answer that the server calls incomplete is treated like any other.
     pub accepts_partial: bool,
     pub unsafe_ssl: bool,
-    /// Of the whole exchange, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
+    /// Time limit for request and response, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
     pub timeout: Option<Duration>,
     pub auth_modes: Vec<AuthMode>,
 }
@@ -123,7 +123,7 @@ pub struct MetricsApiSource {
     /// Where in the body the number is; the syntax depends on the format.
     pub value_location: String,
     pub unsafe_ssl: bool,
-    /// Of all endpoints together, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
+    /// Time limit for all endpoints together, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
     pub timeout: Option<Duration>,
     /// Empty if they come from the authentication, if from anywhere.
     pub auth_modes: Vec<AuthMode>,

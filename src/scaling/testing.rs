@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowed::Allowed;
 use super::formula::Formula;
-use super::model::MetricTarget;
 use super::model::{
-    ApiGroup, Definition, MetricType, Modifiers, ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger,
-    ScaledObject, Source, Status, TargetRef, Trigger, UnixMillis,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, MetricTarget, MetricType, Modifiers,
+    ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger, ScaledObject, Source, Status, TargetRef,
+    Trigger, UnixMillis,
 };
 
 pub(crate) fn trigger(index: u16, query: &str) -> Trigger {
@@ -31,13 +32,7 @@ pub(crate) fn prometheus(query: &str) -> PrometheusSource {
     PrometheusSource {
         server_address: "http://prometheus:9090".to_owned(),
         query: query.to_owned(),
-        namespace: None,
-        custom_headers: Vec::new(),
-        query_parameters: Vec::new(),
-        accepts_partial: false,
-        unsafe_ssl: false,
-        timeout: None,
-        auth_modes: Vec::new(),
+        ..PrometheusSource::default()
     }
 }
 
@@ -58,18 +53,11 @@ pub(crate) fn definition() -> Definition {
     Definition {
         polling_interval: Duration::from_secs(30),
         cooldown_period: Duration::from_secs(300),
-        initial_cooldown_period: Duration::ZERO,
-        idle_replicas: None,
-        min_replicas: None,
         max_replicas: 100,
-        fallback: None,
         hpa_name: "keda-hpa-shop".to_owned(),
-        behavior: None,
-        modifiers: None,
         triggers: vec![trigger(0, "up")],
-        resource_triggers: Vec::new(),
         selector: ("scaledobject.keda.sh/name".to_owned(), "shop".to_owned()),
-        excluded_labels: Vec::new(),
+        ..Definition::default()
     }
 }
 
@@ -114,5 +102,25 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         restore_to_original: false,
         spec_json: "{}".into(),
         status: Status::default(),
+    }
+}
+
+/// A TriggerAuthentication in `default`, without parameters.
+pub(crate) fn authentication(name: &str) -> Authentication {
+    Authentication {
+        key: AuthenticationKey {
+            group: ApiGroup::KedaSh,
+            kind: AuthenticationKind::TriggerAuthentication,
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+        },
+        generation: 1,
+        resource_version: String::new(),
+        deletion_requested: false,
+        finalizers: Vec::new(),
+        sources: Vec::new(),
+        allowed: Allowed::default(),
+        unsupported: None,
+        status_scaled_objects: String::new(),
     }
 }

@@ -102,7 +102,7 @@ impl TriggerState {
     }
 
     /// Records one answer. `at` is when the server was queried.
-    pub fn answered(
+    pub fn record_answer(
         &mut self,
         trigger: &Trigger,
         definition: &Definition,
@@ -379,7 +379,7 @@ mod tests {
         trigger.on_missing = policy;
         let mut state = TriggerState::default();
         for (answer, at) in answers {
-            state.answered(&trigger, &definition(), answer, UnixMillis(*at), NO_CONTEXT);
+            state.record_answer(&trigger, &definition(), answer, UnixMillis(*at), NO_CONTEXT);
         }
         match state.current {
             Some(Current::Value { value, .. }) => Ok(value),
@@ -433,14 +433,14 @@ mod tests {
         let trigger = trigger(0, "up");
         let mut state = TriggerState::default();
         for n in 1..=3 {
-            state.answered(&trigger, &definition, &failed("x"), UnixMillis(n), NO_CONTEXT);
+            state.record_answer(&trigger, &definition, &failed("x"), UnixMillis(n), NO_CONTEXT);
             assert!(state.error().is_some() && !state.is_active(&trigger), "failure {n}");
         }
-        state.answered(&trigger, &definition, &failed("x"), UnixMillis(4), NO_CONTEXT);
+        state.record_answer(&trigger, &definition, &failed("x"), UnixMillis(4), NO_CONTEXT);
         assert_eq!(state.value(), Some(450.0));
         assert!(state.is_active(&trigger) && state.error().is_none() && state.underlying_error().is_some());
         assert_eq!(state.health(), Health { number_of_failures: 4, failing: true });
-        state.answered(&trigger, &definition, &Answer::Value(0.0), UnixMillis(5), NO_CONTEXT);
+        state.record_answer(&trigger, &definition, &Answer::Value(0.0), UnixMillis(5), NO_CONTEXT);
         assert_eq!(state.health(), Health { number_of_failures: 0, failing: false });
         assert!(!state.is_active(&trigger));
     }
@@ -468,7 +468,7 @@ mod tests {
             trigger.metric_type = kind;
             let mut state = TriggerState::default();
             for n in 1..=4 {
-                state.answered(&trigger, &definition, &failed("x"), UnixMillis(n), context(ready));
+                state.record_answer(&trigger, &definition, &failed("x"), UnixMillis(n), context(ready));
             }
             assert_eq!(state.value(), expected, "{behavior:?} {replicas} {kind:?} {ready:?}");
         }
@@ -482,7 +482,7 @@ mod tests {
         {
             trigger.activation_threshold = threshold;
             let mut state = TriggerState::default();
-            state.answered(&trigger, &definition(), &Answer::Value(value), UnixMillis(1), NO_CONTEXT);
+            state.record_answer(&trigger, &definition(), &Answer::Value(value), UnixMillis(1), NO_CONTEXT);
             assert_eq!(state.is_active(&trigger), active, "{value} > {threshold}");
         }
     }
@@ -492,10 +492,10 @@ mod tests {
         let trigger = trigger(0, "up");
         let mut state = TriggerState::default();
         assert_eq!(state.reading(), Reading::Pending);
-        state.answered(&trigger, &definition(), &Answer::Value(-5.0), UnixMillis(1), NO_CONTEXT);
+        state.record_answer(&trigger, &definition(), &Answer::Value(-5.0), UnixMillis(1), NO_CONTEXT);
         assert_eq!(state.reading(), Reading::Value { value: 0.0, at: UnixMillis(1) });
         for at in [2, 3, 4] {
-            state.answered(&trigger, &definition(), &failed("gone"), UnixMillis(at), NO_CONTEXT);
+            state.record_answer(&trigger, &definition(), &failed("gone"), UnixMillis(at), NO_CONTEXT);
             assert_eq!(state.reading(), Reading::Failed { message: "gone".to_owned(), since: UnixMillis(2) });
         }
     }

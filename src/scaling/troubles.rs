@@ -208,7 +208,7 @@ mod tests {
         for (seconds, answers) in rounds {
             let now = UnixMillis(seconds * 1_000);
             for ((trigger, state), answer) in definition.triggers.iter().zip(&mut states).zip(answers) {
-                state.answered(trigger, &definition, answer, now, NO_CONTEXT);
+                state.record_answer(trigger, &definition, answer, now, NO_CONTEXT);
             }
             troubles.update(&definition, &states, None, None, now);
             messages.push(troubles.condition.as_ref().map(|condition| condition.message.clone()));
@@ -259,7 +259,7 @@ mod tests {
         let mut states = vec![TriggerState::default(); 100];
         for (trigger, state) in definition.triggers.iter().zip(&mut states) {
             let text = format!("first\nsecond {}", "ü".repeat(5_000));
-            state.answered(trigger, &definition, &failed(ErrorClass::Status, &text), UnixMillis(1), NO_CONTEXT);
+            state.record_answer(trigger, &definition, &failed(ErrorClass::Status, &text), UnixMillis(1), NO_CONTEXT);
         }
         let (failing, message) = failures(&definition, &states, None);
         assert_eq!(failing.len(), 100);

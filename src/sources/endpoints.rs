@@ -1,4 +1,4 @@
-//! Whom a Service stands for, read when a metrics-api trigger asks all of them.
+//! Reads the endpoints of a Service when a metrics-api trigger queries all of them.
 
 use serde::Deserialize;
 
@@ -9,8 +9,8 @@ use crate::kube::resources::{ENDPOINT_SLICES, SERVICES};
 use crate::metrics_api::service::{Endpoints, ServiceSource, Slice};
 use crate::polling::credentials::FetchError;
 
-/// Slices of a Service that are read: each has 100 endpoints as a rule, and who has more than 50,000
-/// pods of one Service needs no autoscaler that asks each.
+/// Upper bound on a Service's EndpointSlices that are read. Each usually has 100 endpoints, and querying more than 50,000
+/// pods one by one is not sensible.
 const SLICES_MAX: u32 = 500;
 
 /// Reads from the API server.
@@ -86,7 +86,7 @@ struct Conditions {
 impl From<WireSlice> for Slice {
     fn from(wire: WireSlice) -> Self {
         let endpoints = wire.endpoints.unwrap_or_default().into_iter();
-        // Unknown counts as ready, as the API says.
+        // The API defines that unknown counts as ready.
         let ready = endpoints.filter(|endpoint| endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true));
         Slice { ports: ports(wire.ports), ready: ready.flat_map(|endpoint| endpoint.addresses).collect() }
     }

@@ -1,4 +1,4 @@
-//! Asking metric servers: which source a query is for, with which credentials, and how its answer is read.
+//! Queries metric servers: chooses the source of a query and its credentials, and parses the answer.
 //!
 //! Stands above [`crate::polling`], which owns threads and connections, and above the sources themselves. The daemon's
 //! workers and `hpalite doctor` ask through the same [`Asker`], so that both see the same answer.
@@ -22,7 +22,7 @@ use crate::outbound::names::{self, Names};
 use crate::outbound::networks::Rules;
 use crate::polling::Parameters;
 use crate::polling::credentials::{Clock, Resolver, ResolverConfig};
-use crate::polling::poller::{Done, outcome};
+use crate::polling::poller::Done;
 use crate::polling::proxy::ProxySettings;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
@@ -31,7 +31,7 @@ use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 use crate::scaling::model::{PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
 
-/// All that is needed to do a job.
+/// Everything that a poll job needs.
 #[derive(Clone)]
 pub struct Asker {
     pub transport: Arc<Transport>,
@@ -41,10 +41,11 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks as this configuration says. `own` is where the daemon listens, which nobody asks.
+    /// Creates an asker from the configuration. `own` are the addresses where the daemon listens, which must not be
+    /// queried.
     ///
     /// # Errors
-    /// When the thread that asks cannot be started.
+    /// If the engine's thread cannot be started.
     pub fn new(
         config: &Config,
         own: Vec<SocketAddr>,
@@ -80,10 +81,10 @@ impl Asker {
         Ok(Self { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock })
     }
 
-    /// Does one job, and waits for what comes of it: up to the source's time limit, and before it for missing credentials.
+    /// Runs a job, and blocks for up to the source's time limit, and before that to resolve credentials.
     ///
     /// # Panics
-    /// When the thread that asks has ended, which it does with the last asker.
+    /// If the engine's thread has ended, which it does when the last asker is dropped.
     #[must_use]
     pub fn ask(&self, job: PollJob) -> PollDone {
         let (sender, done) = mpsc::sync_channel(1);
@@ -91,14 +92,14 @@ impl Asker {
         done.recv().expect("whoever asks answers by the time limit")
     }
 
-    /// Does one job, and hands over what comes of it, as soon as that is there.
+    /// Starts a job, and calls `done` with its result.
     pub fn begin(&self, job: PollJob, done: Done) {
         // Credentials and the endpoints of a Service come from the API server.
         let waits = job.credentials.is_some()
             || matches!(&job.query, Query::MetricsApi(source) if source.aggregation.is_some());
         let asker = self.clone();
         let work = Box::new(move || asker.start(job, done));
-        if waits { self.transport.apart(work) } else { self.transport.soon(work) }
+        if waits { self.transport.apart(work) } else { self.transport.after(Duration::ZERO, work) }
     }
 
     fn start(self, job: PollJob, done: Done) {
@@ -107,7 +108,7 @@ impl Asker {
             None => Ok(Parameters::new()),
             Some(credentials) => self.resolver.resolve(credentials),
         };
-        // The moment that the server is asked about: its clock is the wall's.
+        // The time that the query is evaluated for, which is the wall clock's.
         let asked_at = (self.clock)();
         let started = Instant::now();
         let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
@@ -116,9 +117,9 @@ impl Asker {
             let latency = started.elapsed();
             let id = job.id;
             if log::log_enabled!(log::Level::Debug) {
-                let outcome = if split.is_some() { "group" } else { outcome(&answer) };
+                let outcome = if split.is_some() { "group" } else { answer.outcome() };
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-                // With user information, since that tells servers apart; masked, since it is a secret.
+                // Includes the user information, which distinguishes servers, and masks it, since it is secret.
                 let server = mask::address(&job.server);
                 debug!(poll = id, server:% = server, query = what(&job.query), outcome, latency_ms; "polled");
             }
@@ -149,7 +150,7 @@ impl Asker {
     }
 }
 
-/// For the log.
+/// Returns what the log shows of a query.
 fn what(query: &Query) -> &str {
     match query {
         Query::Prometheus(source) => &source.query,

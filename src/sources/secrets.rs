@@ -18,10 +18,10 @@ use crate::scaling::event::EnvTarget;
 use crate::scaling::model::UnixMillis;
 use crate::wire;
 
-/// Lifetime that is asked for a service account's token: KEDA's default.
+/// Requested lifetime of a service account's token: KEDA's default.
 const TOKEN_SECONDS: i64 = 3600;
 
-/// Of one read for a poll, which comes again: a worker waits for it.
+/// Time limit for a read that a poll needs: it blocks a worker, and the next poll tries again.
 pub(super) const POLL_READ: Duration = Duration::from_secs(5);
 
 /// Reads from the API server.

@@ -347,6 +347,7 @@ impl RecordedObject {
                 at.0
             ];
             let id = prepared.insert(Sql::InsertSeries, row)?;
+            self.series.reserve_exact(1);
             self.series.push(Series { id, trigger: trigger.clone(), error: None });
         }
         Ok(())

@@ -79,7 +79,7 @@ fn object(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Respo
     let key = ObjectKey::new(group, namespace, name);
     let found = history::load(&mut reader, &key, range, |points_max| Grid::aligned(range, points.min(points_max)));
     match found.map_err(failed)? {
-        Some(history) => json(&Answer { now, history }),
+        Some(history) => json(&Document { now, history }),
         None => Err(problem(404, &format!("the history knows no ScaledObject {namespace}/{name} in {}", group.name()))),
     }
 }
@@ -114,7 +114,7 @@ struct Why {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Document {
     now: i64,
     #[serde(flatten)]
     history: history::History,

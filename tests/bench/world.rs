@@ -45,7 +45,7 @@ fn main() {
     });
     let keys: Vec<_> =
         (0..objects).map(|n| hpalite::scaling::model::ObjectKey::new(ApiGroup::KedaSh, "bench", &name(n))).collect();
-    bench.timed("metric reads told", objects, |bench| {
+    bench.timed("metric reads recorded", objects, |bench| {
         for key in keys.iter().cycle().take(100_000) {
             bench.apply(Event::MetricRead(key.clone()));
         }
@@ -74,7 +74,7 @@ impl Bench {
         let settings = Settings {
             poll_threads: THREADS,
             server_limits: Default::default(),
-            groups_queries: true,
+            groups_queries: std::env::var_os("HPALITE_BENCH_SINGLY").is_none(),
             writes_max: 32,
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,

@@ -25,7 +25,7 @@ fn a_wrong_command_line_is_refused_whole() {
 }
 
 #[test]
-fn everything_that_keeps_the_daemon_from_starting_is_told_at_once() {
+fn everything_that_keeps_the_daemon_from_starting_is_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
     std::fs::write(

@@ -49,7 +49,7 @@ fn all_have(source: &Source, name: &str) {
 
 #[test]
 fn a_bearer_token_is_sent_and_its_rotation_noticed() {
-    let case = Case::with_deployment("bearer", 1);
+    let case = Case::new("bearer").deployment(1);
     let source = Source::new(0.0);
     secret(&case, "credentials", json!({ "bearerToken": "one" }));
     authentication(&case, from_secret(&["bearerToken"]));
@@ -64,7 +64,7 @@ fn a_bearer_token_is_sent_and_its_rotation_noticed() {
 
 #[test]
 fn basic_and_custom_headers_are_sent() {
-    let case = Case::with_deployment("basic", 1);
+    let case = Case::new("basic").deployment(1);
     let source = Source::new(0.0);
     let data = json!({ "username": "u", "password": "p", "customAuthHeader": "X-Key", "customAuthValue": "k" });
     secret(&case, "credentials", data);
@@ -78,7 +78,7 @@ fn basic_and_custom_headers_are_sent() {
 
 #[test]
 fn whatever_is_missing_is_named_and_nothing_is_asked_without_it() {
-    let case = Case::with_deployment("missing-auth", 2);
+    let case = Case::new("missing-auth").deployment(2);
     let source = Source::new(0.0);
     asks(&case, &source, "bearer");
     let note = case.wait_for_event("KEDAScalerFailed", "auth");
@@ -98,7 +98,7 @@ fn whatever_is_missing_is_named_and_nothing_is_asked_without_it() {
 
 #[test]
 fn a_cluster_trigger_authentication_reads_our_own_namespace() {
-    let case = Case::with_deployment("cta", 1);
+    let case = Case::new("cta").deployment(1);
     let source = Source::new(0.0);
     let name = case.namespace.clone();
     case.apply(json!({
@@ -152,7 +152,7 @@ fn config_maps_and_the_environment_of_the_target_are_read() {
 
 #[test]
 fn a_service_account_token_needs_its_role() {
-    let case = Case::with_deployment("bound", 1);
+    let case = Case::new("bound").deployment(1);
     let source = Source::new(0.0);
     authentication(
         &case,
@@ -188,7 +188,7 @@ fn a_service_account_token_needs_its_role() {
 
 #[test]
 fn authentications_are_let_go_and_know_their_users() {
-    let case = Case::with_deployment("users", 1);
+    let case = Case::new("users").deployment(1);
     case.cluster.deployment(&case.namespace, "web", 1);
     let source = Source::new(0.0);
     secret(&case, "credentials", json!({ "bearerToken": "one" }));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::daemon;
+use super::{Exclusive, Lock, daemon, exclusive};
 use crate::support::cluster::{Cluster, condition, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply, Request};
 
@@ -53,6 +53,8 @@ impl Source {
 pub(crate) struct Case<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) namespace: String,
+    /// Keeps other tests from the control plane, unless it is shared.
+    _lock: Option<Lock>,
 }
 
 impl Case<'static> {
@@ -61,17 +63,22 @@ impl Case<'static> {
         Self::within(daemon().0, purpose)
     }
 
-    /// The same with a Deployment `api`.
-    pub(crate) fn with_deployment(purpose: &str, replicas: u32) -> Self {
-        let case = Self::new(purpose);
-        case.cluster.deployment(&case.namespace, "api", replicas);
-        case
+    /// Creates a namespace of a control plane that no other test uses at the same time.
+    pub(crate) fn exclusive(which: Exclusive, purpose: &str) -> Self {
+        let (cluster, lock) = exclusive(which);
+        Self { _lock: Some(lock), ..Self::within(cluster, purpose) }
     }
 }
 
 impl<'a> Case<'a> {
     pub(crate) fn within(cluster: &'a Cluster, purpose: &str) -> Self {
-        Self { cluster, namespace: cluster.namespace(purpose) }
+        Self { cluster, namespace: cluster.namespace(purpose), _lock: None }
+    }
+
+    /// Adds the Deployment `api`.
+    pub(crate) fn deployment(self, replicas: u32) -> Self {
+        self.cluster.deployment(&self.namespace, "api", replicas);
+        self
     }
 
     /// Applies a ScaledObject with short intervals; `spec` takes precedence.
@@ -92,6 +99,25 @@ impl<'a> Case<'a> {
 
     pub(crate) fn apply(&self, manifest: Value) {
         self.cluster.apply(&manifest.to_string());
+    }
+
+    /// Applies an object whose kind is not served yet, and its CRD, with these subresources.
+    pub(crate) fn apply_with_kind(&self, object: &Value, subresources: &Value) {
+        let kind = object["kind"].as_str().unwrap();
+        let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
+        let (singular, plural) = (kind.to_lowercase(), format!("{}s", kind.to_lowercase()));
+        self.apply(json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": { "name": format!("{plural}.{group}") },
+            "spec": {
+                "group": group, "scope": "Namespaced", "names": { "kind": kind, "plural": plural, "singular": singular },
+                "versions": [{
+                    "name": version, "served": true, "storage": true, "subresources": subresources,
+                    "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+                }],
+            },
+        }));
+        wait_for("the new kind to be served", || self.cluster.try_apply(&object.to_string()).ok());
     }
 
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {

@@ -6,7 +6,7 @@ use super::case::{Case, Source};
 
 #[test]
 fn a_changed_definition_takes_effect_at_once() {
-    let case = Case::with_deployment("changed", 0);
+    let case = Case::new("changed").deployment(0);
     let (first, second) = (Source::new(30.0), Source::new(60.0));
     case.scale("so", json!({ "pollingInterval": 1, "triggers": [first.trigger("10")] }));
     case.wait_for_replicas(3);
@@ -26,8 +26,8 @@ fn a_changed_definition_takes_effect_at_once() {
 }
 
 #[test]
-fn a_wrong_definition_is_told_where_and_moves_nothing() {
-    let case = Case::with_deployment("wrong", 0);
+fn a_wrong_definition_is_reported_with_its_field_and_moves_nothing() {
+    let case = Case::new("wrong").deployment(0);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);

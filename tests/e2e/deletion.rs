@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, wait_for, wait_seeing};
 
 fn restore() -> Value {
@@ -23,7 +23,7 @@ fn wait_until_the_metric_is_gone(case: &Case<'_>) {
 
 #[test]
 fn the_original_count_comes_back() {
-    let case = Case::with_deployment("restore", 2);
+    let case = Case::new("restore").deployment(2);
     let source = Source::new(50.0);
     case.scale("so", json!({ "advanced": restore(), "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(5);
@@ -42,7 +42,7 @@ fn the_original_count_comes_back() {
 
 #[test]
 fn without_restoring_the_count_stays_and_nothing_else_does() {
-    let case = Case::with_deployment("leave", 1);
+    let case = Case::new("leave").deployment(1);
     let source = Source::new(50.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(5);
@@ -60,7 +60,7 @@ fn without_restoring_the_count_stays_and_nothing_else_does() {
 
 #[test]
 fn a_namespace_goes_with_everything_in_it() {
-    let case = Case::with_deployment("namespace", 1);
+    let case = Case::new("namespace").deployment(1);
     let source = Source::new(20.0);
     let authentication = json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
@@ -79,9 +79,8 @@ fn a_namespace_goes_with_everything_in_it() {
 
 #[test]
 fn what_is_deleted_while_the_daemon_is_away_goes_when_it_is_back() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "away");
-    cluster.deployment(&case.namespace, "api", 2);
+    let case = Case::exclusive(Exclusive::Others, "away").deployment(2);
+    let cluster = case.cluster;
     let arguments = ["--namespace", case.namespace.as_str()];
     let daemon = Daemon::serve(cluster, &arguments);
     let source = Source::new(40.0);

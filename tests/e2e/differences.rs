@@ -8,7 +8,7 @@ use super::picture::Allowed;
 const NOTHING_RUNS: &str = "hpa|replicas|metrics.*|status.conditions|status.conditions.Active|status.conditions.HPAActive|status.externalMetricNames\
     |status.resourceMetricNames|status.hpaName|status.triggersActivity|events: Normal *";
 
-const HPA_TELLS: &str = "hpa.conditions.ScalingActive|status.conditions.HPAActive";
+const HPA_CONDITION: &str = "hpa.conditions.ScalingActive|status.conditions.HPAActive";
 
 pub(super) const RECORDED: &[Allowed] = &[
     Allowed {
@@ -50,7 +50,7 @@ pub(super) const RECORDED: &[Allowed] = &[
     Allowed {
         id: "metric-errors",
         case: "c21-nullerr c23-multi c37-badquery",
-        place: HPA_TELLS,
+        place: HPA_CONDITION,
         keda: "False FailedGetExternalMetric: *: rpc error: code = Unknown desc = *",
         hpalite: "False FailedGetExternalMetric: *: metric s0-prometheus of ScaledObject compat/*: *",
     },

@@ -13,7 +13,7 @@ use crate::support::cluster::{Daemon, wait_for};
 /// longest possible timeout.
 #[test]
 fn a_tenant_whose_servers_hang_keeps_nobody_waiting() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let (good, bad) = (Case::within(cluster, "good"), Case::within(cluster, "bad"));
     for case in [&good, &bad] {
         cluster.deployment(&case.namespace, "api", 1);

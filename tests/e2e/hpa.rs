@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, condition, wait_for, wait_seeing};
 
 fn running(purpose: &str, spec: serde_json::Value) -> (Case<'static>, Source) {
-    let case = Case::with_deployment(purpose, 1);
+    let case = Case::new(purpose).deployment(1);
     let source = Source::new(30.0);
     let mut full = json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] });
     full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -76,7 +76,7 @@ fn its_name_can_be_changed() {
 
 #[test]
 fn everything_the_object_asks_for_is_passed_on() {
-    let case = Case::with_deployment("content", 1);
+    let case = Case::new("content").deployment(1);
     let source = Source::new(0.0);
     let mut value = source.trigger("1.5");
     value["metricType"] = "Value".into();
@@ -154,9 +154,8 @@ pub(crate) fn writes(daemon: &Daemon) -> f64 {
 
 #[test]
 fn an_object_that_does_not_change_costs_no_write() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "quiet");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Others, "quiet").deployment(1);
+    let cluster = case.cluster;
     let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     let source = Source::new(0.0);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
@@ -186,9 +185,8 @@ fn an_object_that_does_not_change_costs_no_write() {
 /// but valid notations.
 #[test]
 fn odd_spellings_cost_no_write() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "odd");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Others, "odd").deployment(1);
+    let cluster = case.cluster;
     cluster.deployment(&case.namespace, "huge", 1);
     let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     let source = Source::new(0.0);

@@ -29,7 +29,7 @@ fn contents(cluster: &Cluster, names: &[&str]) -> Vec<Value> {
 
 #[test]
 fn everything_can_be_applied_again() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     // Other tests change the Service for their daemons; APIService and the rest are restored by the first apply.
     cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite"]);
     for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use hpalite::kube::{Client, ClusterConfig, Request};
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
 use super::hpa::writes;
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, signal, wait_for, wait_seeing, wait_until};
 
 /// A Lease that expires while a test waits for it.
@@ -19,12 +19,6 @@ const SHORT: [&str; 6] = [
     "--leader-elect-retry-period",
     "500ms",
 ];
-
-/// A control plane for one test at a time.
-fn arena(purpose: &str) -> (Case<'static>, std::sync::MutexGuard<'static, ()>) {
-    let (cluster, turn) = exclusive(Exclusive::Faults);
-    (Case::within(cluster, purpose), turn)
-}
 
 fn arguments<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {
     [&["--namespace", case.namespace.as_str()], more].concat()
@@ -75,8 +69,7 @@ fn versions(case: &Case<'_>) -> Vec<Value> {
 
 #[test]
 fn one_acts_and_hands_over_within_a_second() {
-    let (case, _turn) = arena("hand-over");
-    case.cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "hand-over").deployment(0);
     let source = Source::new(20.0);
     let mut leader = Daemon::serve(case.cluster, &arguments(&case, &[]));
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
@@ -109,8 +102,7 @@ fn one_acts_and_hands_over_within_a_second() {
 
 #[test]
 fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
-    let (case, _turn) = arena("frozen");
-    case.cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "frozen").deployment(0);
     let source = Source::new(0.0);
     let first = Daemon::serve(case.cluster, &arguments(&case, &SHORT));
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
@@ -154,7 +146,7 @@ fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
 
 #[test]
 fn who_is_killed_and_comes_back_goes_on_at_once() {
-    let (case, _turn) = arena("back");
+    let case = Case::exclusive(Exclusive::Faults, "back");
     let daemon = Daemon::start(case.cluster, &arguments(&case, &["--leader-elect-lease-duration", "10m"]));
     let before = holder(case.cluster);
     let folder = daemon.kill();
@@ -167,8 +159,7 @@ fn who_is_killed_and_comes_back_goes_on_at_once() {
 
 #[test]
 fn a_silent_api_server_costs_the_right_to_write_and_nothing_else() {
-    let (case, _turn) = arena("outage");
-    case.cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Faults, "outage").deployment(1);
     let source = Source::new(20.0);
     let daemon = Daemon::serve(case.cluster, &arguments(&case, &SHORT));
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
@@ -242,8 +233,7 @@ impl Reader {
 /// Row 28 of the conformance list.
 #[test]
 fn row_28_no_read_fails_while_one_instance_replaces_another() {
-    let (case, _turn) = arena("rolling");
-    case.cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "rolling").deployment(0);
     let source = Source::new(20.0);
     let old = Daemon::serve(case.cluster, &arguments(&case, &["--drain", "8"]));
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));

@@ -30,7 +30,7 @@ fn reasons(case: &Case<'_>) -> Vec<String> {
 
 #[test]
 fn the_cooldown_holds_and_then_ends() {
-    let case = Case::with_deployment("cooldown", 0);
+    let case = Case::new("cooldown").deployment(0);
     let source = Source::new(50.0);
     case.scale("so", json!({ "cooldownPeriod": 6, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(5);
@@ -44,7 +44,7 @@ fn the_cooldown_holds_and_then_ends() {
     assert!(active_until.elapsed().as_secs() >= 5, "{:?}", active_until.elapsed());
     case.wait_for_condition("Active", "False", "ScalerNotActive");
     assert!(case.object("so")["status"]["lastActiveTime"].is_string());
-    wait_seeing("the history to tell it", || {
+    wait_seeing("the history to show it", || {
         let seen = reasons(&case);
         let expected = ["Activated", "Active", "CoolingDown", "Deactivated"];
         let mut rest = seen.iter();
@@ -54,7 +54,7 @@ fn the_cooldown_holds_and_then_ends() {
 
 #[test]
 fn idle_and_minimum_are_the_two_resting_places() {
-    let case = Case::with_deployment("idle", 3);
+    let case = Case::new("idle").deployment(3);
     let source = Source::new(0.0);
     case.scale("so", json!({ "idleReplicaCount": 0, "minReplicaCount": 2, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(0);
@@ -69,7 +69,7 @@ fn idle_and_minimum_are_the_two_resting_places() {
 
 #[test]
 fn a_target_below_the_minimum_is_lifted_at_once() {
-    let case = Case::with_deployment("lift", 1);
+    let case = Case::new("lift").deployment(1);
     let source = Source::new(0.0);
     case.scale("so", json!({ "minReplicaCount": 3, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);
@@ -81,7 +81,7 @@ fn a_target_below_the_minimum_is_lifted_at_once() {
 
 #[test]
 fn the_activation_threshold_keeps_a_target_at_zero_and_no_lower() {
-    let case = Case::with_deployment("activation", 0);
+    let case = Case::new("activation").deployment(0);
     let source = Source::new(25.0);
     let mut trigger = source.trigger("10");
     trigger["metadata"]["activationThreshold"] = "25".into();
@@ -96,7 +96,7 @@ fn the_activation_threshold_keeps_a_target_at_zero_and_no_lower() {
 
 #[test]
 fn the_highest_of_two_triggers_wins() {
-    let case = Case::with_deployment("highest", 0);
+    let case = Case::new("highest").deployment(0);
     let (low, high) = (Source::new(20.0), Source::new(50.0));
     case.scale("so", json!({ "triggers": [low.trigger("10"), high.trigger("10")] }));
     case.wait_for_replicas(5);
@@ -108,7 +108,7 @@ fn the_highest_of_two_triggers_wins() {
 
 #[test]
 fn one_failing_trigger_forbids_scaling_in_but_not_out() {
-    let case = Case::with_deployment("partial", 0);
+    let case = Case::new("partial").deployment(0);
     let (good, bad) = (Source::new(30.0), Source::new(None));
     case.scale("so", json!({ "triggers": [good.trigger("10"), bad.trigger("10")] }));
     case.wait_for_replicas(3);
@@ -131,7 +131,7 @@ fn one_failing_trigger_forbids_scaling_in_but_not_out() {
 
 #[test]
 fn nothing_moves_while_prometheus_is_unreachable() {
-    let case = Case::with_deployment("outage", 0);
+    let case = Case::new("outage").deployment(0);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);
@@ -155,7 +155,7 @@ fn nothing_moves_while_prometheus_is_unreachable() {
 
 #[test]
 fn a_server_that_is_not_there_at_all_is_named() {
-    let case = Case::with_deployment("refused", 1);
+    let case = Case::new("refused").deployment(1);
     let server = format!("http://127.0.0.1:{}", free_port());
     let trigger =
         json!({ "type": "prometheus", "metadata": { "serverAddress": server, "query": "x", "threshold": "1" } });
@@ -168,7 +168,7 @@ fn a_server_that_is_not_there_at_all_is_named() {
 
 #[test]
 fn the_fallback_takes_over_after_its_threshold_and_leaves_again() {
-    let case = Case::with_deployment("fallback", 1);
+    let case = Case::new("fallback").deployment(1);
     let source = Source::new(None);
     let fallback = json!({ "failureThreshold": 2, "replicas": 4 });
     case.scale("so", json!({ "minReplicaCount": 1, "fallback": fallback, "triggers": [source.trigger("10")] }));
@@ -191,7 +191,7 @@ fn the_fallback_takes_over_after_its_threshold_and_leaves_again() {
 
 #[test]
 fn a_fallback_of_a_value_metric_counts_ready_pods() {
-    let case = Case::with_deployment("fallback-value", 2);
+    let case = Case::new("fallback-value").deployment(2);
     let ready = Command::new(path("tests/cluster/ready"))
         .args(["--cluster", &case.cluster.folder.display().to_string(), &case.namespace, "app=api", "2"])
         .status()

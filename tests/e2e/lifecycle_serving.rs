@@ -13,9 +13,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
 use super::instances::Reader;
-use super::{Exclusive, exclusive};
 use crate::gate::support::{Authority, Holder, TlsClient, ask, client_config, connect, read_answer, roots, status};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
@@ -61,9 +61,8 @@ fn keep(folder: &Path, rotation: &Rotation) {
 
 #[test]
 fn the_ca_is_renewed_through_the_real_api_server_and_no_read_fails() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "rotation");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "rotation").deployment(0);
+    let cluster = case.cluster;
     let source = Source::new(20.0);
     // Valid for ten years and renewed when two are left: due a few seconds after the start.
     let eight_years = Duration::from_secs(8 * 365 * 24 * 3600);
@@ -114,8 +113,8 @@ fn the_ca_is_renewed_through_the_real_api_server_and_no_read_fails() {
 /// Row 27 of the conformance list.
 #[test]
 fn row_27_a_certificate_from_files_is_followed() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "files");
+    let case = Case::exclusive(Exclusive::Faults, "files");
+    let cluster = case.cluster;
     let volume = tempfile::tempdir_in(&cluster.folder).unwrap();
     let generation = |number: u32, own: &OwnCertificates| {
         // Like the kubelet: a folder per version, and a symbolic link that is moved from one to the next.
@@ -146,7 +145,7 @@ fn row_27_a_certificate_from_files_is_followed() {
     let mut standing = client(daemon.port, client_config(roots(&first.ca_pem), None));
     assert_eq!(ask(&mut standing, "GET /healthz HTTP/1.1").0, 200);
     generation(2, &OwnCertificates { serving_key_pem: first.serving_key_pem.clone(), ..second.clone() });
-    wait_seeing("the complaint", || {
+    wait_seeing("the problem to be logged", || {
         daemon.log().contains("new certificate is unusable").then_some(()).ok_or_else(|| daemon.log())
     });
     served(daemon.port, first.ca_pem.as_bytes()).expect("the old one is served on");
@@ -165,8 +164,8 @@ fn patch_trust(cluster: &Cluster, data: &Value) {
 /// Row 15 of the conformance list. The kube-apiserver keeps its own values in the ConfigMap, so others are added.
 #[test]
 fn row_15_who_may_speak_for_others_follows_the_config_map() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "trust");
+    let case = Case::exclusive(Exclusive::Faults, "trust");
+    let cluster = case.cluster;
     let daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     let ca = Authority::new("another-front-proxy-ca");
     let proxy: Holder = ca.client("another-front-proxy");
@@ -190,7 +189,7 @@ fn row_15_who_may_speak_for_others_follows_the_config_map() {
     wait_for_status("the new front proxy to be believed", 200);
     // A malformed value is reported and changes nothing.
     patch_trust(cluster, &json!({ "requestheader-extra-headers-prefix": "[broken" }));
-    wait_seeing("the complaint", || {
+    wait_seeing("the problem to be logged", || {
         daemon.log().contains("is unusable, what it last said holds").then_some(()).ok_or_else(|| daemon.log())
     });
     wait_for_status("the last good rules to hold", 200);
@@ -202,9 +201,8 @@ fn row_15_who_may_speak_for_others_follows_the_config_map() {
 
 #[test]
 fn a_first_read_waits_for_the_first_answer() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "first");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Faults, "first").deployment(1);
+    let cluster = case.cluster;
     // Answers once the test allows it.
     let may_answer = Arc::new((Mutex::new(false), Condvar::new()));
     let gate = Arc::clone(&may_answer);
@@ -241,9 +239,8 @@ fn a_first_read_waits_for_the_first_answer() {
 
 #[test]
 fn a_failed_read_says_since_when_in_the_same_words_each_time() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "since");
-    cluster.deployment(&case.namespace, "api", 1);
+    let case = Case::exclusive(Exclusive::Faults, "since").deployment(1);
+    let cluster = case.cluster;
     let source = Source::new(None);
     let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));

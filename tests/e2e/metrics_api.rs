@@ -45,7 +45,7 @@ impl Api {
 
 #[test]
 fn replicas_follow_a_number_of_an_api() {
-    let case = Case::with_deployment("api", 0);
+    let case = Case::new("api").deployment(0);
     let (api, source) = (Api::new(None, json!({ "waiting": 5 })), Source::new(0.0));
     let trigger = api.trigger(json!({ "activationTargetValue": "5" }));
     case.scale("so", json!({ "triggers": [trigger, source.trigger("10")] }));
@@ -59,8 +59,8 @@ fn replicas_follow_a_number_of_an_api() {
     case.wait_for_replicas(6);
     // The error names server, path and location; the other trigger continues.
     api.set(json!({}));
-    let told = case.wait_for_event("KEDAScalerFailed", "nothing is there");
-    assert!(told.contains(&format!("valueLocation \"jobs.waiting\" of {}/stats", api.fake.url())), "{told}");
+    let text = case.wait_for_event("KEDAScalerFailed", "nothing is there");
+    assert!(text.contains(&format!("valueLocation \"jobs.waiting\" of {}/stats", api.fake.url())), "{text}");
     case.wait_for_condition("Ready", "Unknown", "PartialTriggerError");
     assert_eq!(case.replicas(), 6);
     api.set(json!({ "waiting": 0 }));
@@ -71,7 +71,7 @@ fn replicas_follow_a_number_of_an_api() {
 
 #[test]
 fn an_api_key_comes_from_an_authentication() {
-    let case = Case::with_deployment("api-key", 1);
+    let case = Case::new("api-key").deployment(1);
     let api = Api::new(Some("sesame"), json!([{ "state": "waiting" }, { "state": "done" }, { "state": "waiting" }]));
     let secret = |key: &str| {
         case.apply(json!({
@@ -107,7 +107,7 @@ fn own_address() -> IpAddr {
 
 #[test]
 fn every_ready_endpoint_of_a_service_is_asked() {
-    let case = Case::with_deployment("endpoints", 1);
+    let case = Case::new("endpoints").deployment(1);
     let address = own_address();
     let apis = [10, 20, 60].map(|waiting| Api::at(address, None, json!({ "waiting": waiting })));
     case.apply(json!({

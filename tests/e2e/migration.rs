@@ -81,11 +81,10 @@ pub(crate) fn route_to_keda(cluster: &Cluster) -> Value {
 
 #[test]
 fn the_metrics_api_is_taken_over_from_keda_and_no_replica_moves() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
-    let case = Case::within(cluster, "moving-in");
-    cluster.deployment(&case.namespace, "api", 7);
+    let case = Case::within(cluster, "moving-in").deployment(7);
     let source = Source::new(65.0);
     leave_as_keda(&case, &source);
     let before = route_to_keda(cluster);
@@ -122,7 +121,7 @@ fn the_metrics_api_is_taken_over_from_keda_and_no_replica_moves() {
 
 #[test]
 fn what_was_there_is_put_back_if_nobody_serves() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     // The Service leads to a port on which nothing listens.
@@ -147,7 +146,7 @@ fn what_was_there_is_put_back_if_nobody_serves() {
 
 #[test]
 fn uninstalling_leaves_nothing_that_hangs() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     let case = Case::within(cluster, "moving-out");
@@ -190,7 +189,7 @@ fn uninstalling_leaves_nothing_that_hangs() {
 
 #[test]
 fn authentications_do_not_go_unasked_either() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     cluster.apply(
@@ -203,7 +202,7 @@ fn authentications_do_not_go_unasked_either() {
 
 #[test]
 fn uninstalling_does_without_an_instance() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
     let case = Case::within(cluster, "moving-out-dead");
@@ -225,11 +224,10 @@ fn uninstalling_does_without_an_instance() {
 
 #[test]
 fn the_way_back_to_keda_leaves_objects_as_keda_had_them() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let _after = Reinstalled(cluster);
     cluster.install();
-    let case = Case::within(cluster, "moving-back");
-    cluster.deployment(&case.namespace, "api", 7);
+    let case = Case::within(cluster, "moving-back").deployment(7);
     let source = Source::new(65.0);
     leave_as_keda(&case, &source);
     let (hpa, object) = (case.hpa().unwrap(), case.object("so"));

@@ -34,7 +34,7 @@ mod walkthrough;
 mod why;
 mod why_more;
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::support::cluster::{Cluster, Daemon, cluster, path};
 
@@ -58,10 +58,27 @@ pub(crate) enum Exclusive {
     Installations,
 }
 
-pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, MutexGuard<'static, ()>) {
+/// Keeps other tests from a control plane until it is dropped, by whichever thread.
+pub(crate) struct Lock(Exclusive);
+
+static IN_USE: Mutex<[bool; 3]> = Mutex::new([false; 3]);
+static RELEASED: Condvar = Condvar::new();
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        IN_USE.lock().unwrap_or_else(PoisonError::into_inner)[self.0 as usize] = false;
+        RELEASED.notify_all();
+    }
+}
+
+pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, Lock) {
     static CLUSTERS: [OnceLock<Cluster>; 3] = [const { OnceLock::new() }; 3];
-    static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
-    let turn = TURNS[which as usize].lock().unwrap_or_else(PoisonError::into_inner);
+    let in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut in_use =
+        RELEASED.wait_while(in_use, |in_use| in_use[which as usize]).unwrap_or_else(PoisonError::into_inner);
+    in_use[which as usize] = true;
+    drop(in_use);
+    let lock = Lock(which);
     let cluster = CLUSTERS[which as usize].get_or_init(|| {
         let cluster = Cluster::start(&[]);
         cluster.install();
@@ -70,5 +87,5 @@ pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, MutexGuard<'stat
         }
         cluster
     });
-    (cluster, turn)
+    (cluster, lock)
 }

@@ -31,7 +31,7 @@ fn wait_for_composite(case: &Case<'_>, value: &str) {
 /// Based on KEDA's own test of its scaling modifiers.
 #[test]
 fn beside_a_formula_no_trigger_needs_a_target() {
-    let case = Case::with_deployment("formula-targets", 1);
+    let case = Case::new("formula-targets").deployment(1);
     let source = Source::new(4.0);
     let prometheus = json!({ "type": "prometheus", "name": "queue", "metadata": { "serverAddress": source.url(), "query": "load" } });
     let pods = json!({ "type": "kubernetes-workload", "name": "workers", "metadata": { "podSelector": "app=worker" } });
@@ -51,7 +51,7 @@ fn beside_a_formula_no_trigger_needs_a_target() {
 
 #[test]
 fn a_formula_of_two_triggers_drives_the_hpa_and_survives_a_failure() {
-    let case = Case::with_deployment("formula", 1);
+    let case = Case::new("formula").deployment(1);
     let (requests, queue) = (Source::new(40.0), Source::new(3.0));
     case.scale(
         "so",
@@ -104,7 +104,7 @@ fn a_formula_of_two_triggers_drives_the_hpa_and_survives_a_failure() {
 
 #[test]
 fn the_result_activates_above_activation_target() {
-    let case = Case::with_deployment("formula-active", 0);
+    let case = Case::new("formula-active").deployment(0);
     let (a, b) = (Source::new(5.0), Source::new(3.0));
     case.scale(
         "so",
@@ -128,7 +128,7 @@ fn the_result_activates_above_activation_target() {
 /// The HPA controller would take a negative number for a huge one.
 #[test]
 fn a_result_below_zero_scales_in_and_never_out() {
-    let case = Case::with_deployment("formula-negative", 1);
+    let case = Case::new("formula-negative").deployment(1);
     let (a, b) = (Source::new(6.0), Source::new(3.0));
     case.scale(
         "so",
@@ -157,8 +157,8 @@ fn a_result_below_zero_scales_in_and_never_out() {
 }
 
 #[test]
-fn a_bad_formula_is_told_with_its_column() {
-    let case = Case::with_deployment("formula-bad", 1);
+fn a_bad_formula_is_reported_with_its_column() {
+    let case = Case::new("formula-bad").deployment(1);
     let source = Source::new(5.0);
     let spec = |modifiers: Value| json!({ "triggers": [named(&source, "web_rps")], "advanced": { "scalingModifiers": modifiers } });
     let without_target = case.scaled_object("so", spec(json!({ "formula": "web_rps" })));

@@ -10,7 +10,7 @@ use crate::support::cluster::{http_get, wait_seeing};
 
 #[test]
 fn the_page_and_the_plot_show_what_the_daemon_does() {
-    let case = Case::with_deployment("page", 0);
+    let case = Case::new("page").deployment(0);
     let (_, daemon) = daemon();
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));

@@ -7,7 +7,7 @@ use crate::support::cluster::{condition, wait_for, wait_seeing};
 
 /// Three replicas under a load of 30, Ready.
 fn running(purpose: &str) -> (Case<'static>, Source) {
-    let case = Case::with_deployment(purpose, 0);
+    let case = Case::new(purpose).deployment(0);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);
@@ -95,7 +95,7 @@ fn paused_scale_in_lets_it_grow_only() {
 
 #[test]
 fn paused_scale_out_keeps_it_at_zero() {
-    let case = Case::with_deployment("paused-out", 0);
+    let case = Case::new("paused-out").deployment(0);
     let source = Source::new(30.0);
     let mut object = case.scaled_object("so", json!({ "triggers": [source.trigger("10")] }));
     object["metadata"]["annotations"] = json!({ "autoscaling.keda.sh/paused-scale-out": "true" });
@@ -110,7 +110,7 @@ fn paused_scale_out_keeps_it_at_zero() {
 
 #[test]
 fn force_activation_works_without_load() {
-    let case = Case::with_deployment("force", 0);
+    let case = Case::new("force").deployment(0);
     let source = Source::new(0.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_condition("Active", "False", "ScalerNotActive");

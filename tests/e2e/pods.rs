@@ -40,7 +40,7 @@ fn counting(app: &str, change: Value) -> Value {
 
 #[test]
 fn replicas_follow_pods_from_zero_and_back() {
-    let case = Case::with_deployment("pods", 0);
+    let case = Case::new("pods").deployment(0);
     pod(&case, "other", "other", None);
     // No poll helps the watch.
     case.scale(
@@ -77,7 +77,7 @@ fn last_value(case: &Case<'_>) -> Option<f64> {
 
 #[test]
 fn nodes_are_counted_instead_and_prometheus_beside_them() {
-    let case = Case::with_deployment("nodes", 1);
+    let case = Case::new("nodes").deployment(1);
     let source = Source::new(20.0);
     for (name, node) in [("w1", Some("n1")), ("w2", Some("n1")), ("w3", Some("n2")), ("w4", None)] {
         pod(&case, name, "worker", node);
@@ -107,12 +107,11 @@ fn pods_that_may_not_be_read_are_an_error_with_its_cause() {
     rules.as_array_mut().unwrap().retain(|rule| rule["resources"][0] != "pods");
     set(&rules);
     let _daemon = Daemon::serve(&cluster, &[]);
-    let case = Case::within(&cluster, "no-pods");
-    cluster.deployment(&case.namespace, "api", 2);
+    let case = Case::within(&cluster, "no-pods").deployment(2);
     case.scale("so", json!({ "triggers": [counting("worker", json!({}))] }));
     case.wait_for_condition("Ready", "False", "TriggerError");
-    let told = case.wait_for_event("KEDAScalerFailed", "cannot list pods in namespace");
-    assert!(told.contains("forbidden") && told.contains("grant list and watch on pods"), "{told}");
+    let text = case.wait_for_event("KEDAScalerFailed", "cannot list pods in namespace");
+    assert!(text.contains("forbidden") && text.contains("grant list and watch on pods"), "{text}");
     assert_eq!(case.replicas(), 2, "an error holds");
     // Once granted, it works without a restart.
     set(&role["rules"]);

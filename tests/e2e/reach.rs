@@ -13,7 +13,7 @@ fn api(url: &str) -> Value {
 /// The attack: a tenant's trigger queries what only the daemon can reach, directly or by a redirect, and reads errors.
 #[test]
 fn no_trigger_asks_ourselves_or_a_metadata_service() {
-    let case = Case::with_deployment("reach", 1);
+    let case = Case::new("reach").deployment(1);
     let own = &daemon().1.http;
     let source = Source::new(10.0);
     case.scale("so", json!({ "triggers": [api(&format!("{own}/metrics"))] }));

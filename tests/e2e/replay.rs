@@ -59,7 +59,7 @@ fn changes(case: &Case<'_>) -> Vec<u64> {
 
 #[test]
 fn what_it_did_is_replayed_and_what_is_replayed_it_does() {
-    let case = Case::with_deployment("replay", 1);
+    let case = Case::new("replay").deployment(1);
     let source = Source::new(5.0);
     let spec = |threshold: &str| json!({ "minReplicaCount": 1, "maxReplicaCount": 20, "triggers": [source.trigger(threshold)] });
     case.scale("so", spec("10"));

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
 use super::hpa::writes;
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
 
 /// A stopped process that is resumed when the test ends, even by a panic.
@@ -33,6 +33,14 @@ fn start(case: &Case<'_>) -> Daemon {
     Daemon::serve(case.cluster, &["--namespace", &case.namespace])
 }
 
+/// Starts a daemon whose ScaledObject has one trigger with a target of 10, and this value.
+fn scaled(case: &Case<'_>, value: f64, mut spec: Value) -> (Source, Daemon) {
+    let (source, daemon) = (Source::new(value), start(case));
+    spec["triggers"] = json!([source.trigger("10")]);
+    case.scale("so", spec);
+    (source, daemon)
+}
+
 /// Returns everything that a restart must not change.
 fn picture(case: &Case<'_>) -> Value {
     let hpa = case.hpa().expect("the HPA");
@@ -45,12 +53,9 @@ fn picture(case: &Case<'_>) -> Value {
 
 #[test]
 fn a_restart_changes_nothing_and_writes_nothing() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "restart");
-    cluster.deployment(&case.namespace, "api", 1);
-    let source = Source::new(5.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    let case = Case::exclusive(Exclusive::Faults, "restart").deployment(1);
+    let cluster = case.cluster;
+    let (source, daemon) = scaled(&case, 5.0, json!({ "minReplicaCount": 1 }));
     case.wait_until_ready();
     case.wait_for_condition("HPAActive", "True", "HPAActive");
     case.wait_for_condition("Active", "True", "ScalerActive");
@@ -61,7 +66,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
     let hpa_news = |daemon: &Daemon| daemon.log().lines().filter(|line| line.contains("condition=HPAActive")).count();
     let (mut daemon, mut starts) = (daemon, 1);
     loop {
-        let (before, said) = (picture(&case), hpa_news(&daemon));
+        let (before, seen) = (picture(&case), hpa_news(&daemon));
         let (took, folder) = daemon.stop();
         assert!(took < Duration::from_secs(5), "{took:?}");
         daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
@@ -69,7 +74,7 @@ fn a_restart_changes_nothing_and_writes_nothing() {
         daemon.route(cluster);
         source.asked(4);
         let (written, after) = (writes(&daemon), picture(&case));
-        let news = hpa_news(&daemon) - said;
+        let news = hpa_news(&daemon) - seen;
         assert!(written <= news as f64, "{written} writes for {news} pieces of news: {}", daemon.log());
         if news == 0 {
             assert_eq!(after, before);
@@ -91,12 +96,9 @@ fn a_restart_changes_nothing_and_writes_nothing() {
 
 #[test]
 fn the_cooldown_goes_on_over_a_restart() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "cooldown");
-    cluster.deployment(&case.namespace, "api", 0);
-    let source = Source::new(10.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "cooldownPeriod": 8, "triggers": [source.trigger("10")] }));
+    let case = Case::exclusive(Exclusive::Faults, "cooldown").deployment(0);
+    let cluster = case.cluster;
+    let (source, daemon) = scaled(&case, 10.0, json!({ "cooldownPeriod": 8 }));
     case.wait_for_replicas(1);
     wait_for("lastActiveTime", || case.object("so")["status"]["lastActiveTime"].as_str().map(drop));
     // Longer than the cooldown: neither the status nor the history is written at every poll, so by their times the
@@ -115,12 +117,9 @@ fn the_cooldown_goes_on_over_a_restart() {
 
 #[test]
 fn a_killed_daemon_finds_its_way_back() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "killed");
-    cluster.deployment(&case.namespace, "api", 0);
-    let source = Source::new(30.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
+    let case = Case::exclusive(Exclusive::Faults, "killed").deployment(0);
+    let cluster = case.cluster;
+    let (source, daemon) = scaled(&case, 30.0, json!({}));
     case.wait_for_replicas(3);
     case.wait_until_ready();
     let steps = |daemon: &Daemon, wanted: i64| {
@@ -144,12 +143,9 @@ fn a_killed_daemon_finds_its_way_back() {
 
 #[test]
 fn an_api_server_that_is_silent_for_a_while_is_survived() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "silent");
-    cluster.deployment(&case.namespace, "api", 1);
-    let source = Source::new(20.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    let case = Case::exclusive(Exclusive::Faults, "silent").deployment(1);
+    let cluster = case.cluster;
+    let (source, daemon) = scaled(&case, 20.0, json!({ "minReplicaCount": 1 }));
     case.wait_for_replicas(2);
     let frozen = Frozen::new(cluster, "kube-apiserver");
     // Polling continues and it stays ready: losing the metrics API would make things worse.
@@ -165,12 +161,9 @@ fn an_api_server_that_is_silent_for_a_while_is_survived() {
 
 #[test]
 fn shutting_down_does_not_wait_for_a_silent_api_server() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "silent-end");
-    cluster.deployment(&case.namespace, "api", 1);
-    let source = Source::new(20.0);
-    let daemon = start(&case);
-    case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
+    let case = Case::exclusive(Exclusive::Faults, "silent-end").deployment(1);
+    let cluster = case.cluster;
+    let (source, daemon) = scaled(&case, 20.0, json!({ "minReplicaCount": 1 }));
     case.wait_for_replicas(2);
     let frozen = Frozen::new(cluster, "kube-apiserver");
     // It has a write that cannot be delivered.
@@ -183,9 +176,8 @@ fn shutting_down_does_not_wait_for_a_silent_api_server() {
 
 #[test]
 fn prometheus_goes_and_comes_back() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
-    let case = Case::within(cluster, "prometheus");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Faults, "prometheus").deployment(0);
+    let cluster = case.cluster;
     let _daemon = start(&case);
     let gauge = format!("load{{namespace=\"{}\"}}", case.namespace);
     cluster.set_gauge(&gauge, 30.0);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Cluster, Daemon, condition};
 
 /// Applies server-side, as another field manager.
@@ -83,9 +83,8 @@ pub(super) fn leave_as_keda(case: &Case<'_>, source: &Source) {
 
 #[test]
 fn objects_of_keda_are_taken_over_in_flight() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "takeover");
-    cluster.deployment(&case.namespace, "api", 7);
+    let case = Case::exclusive(Exclusive::Others, "takeover").deployment(7);
+    let cluster = case.cluster;
     let source = Source::new(65.0);
     leave_as_keda(&case, &source);
     let before = (case.hpa().unwrap(), case.object("so"), case.get("deployment", "api").unwrap());
@@ -110,9 +109,9 @@ fn objects_of_keda_are_taken_over_in_flight() {
     for kind in ["Ready", "Active", "Fallback", "Paused"] {
         assert_eq!(condition(&object, kind), condition(&before.1, kind));
     }
-    let told = daemon
+    let logged = daemon
         .sql(&format!("SELECT * FROM v_condition_change WHERE namespace = '{}' AND kind = 'Ready'", case.namespace));
-    assert!(told.is_empty(), "Ready never moved: {told:?}");
+    assert!(logged.is_empty(), "Ready never moved: {logged:?}");
     let steps = daemon.sql(&format!(
         "SELECT * FROM v_replica_change WHERE namespace = '{}' AND from_replicas IS NOT NULL",
         case.namespace
@@ -131,9 +130,8 @@ fn objects_of_keda_are_taken_over_in_flight() {
 
 #[test]
 fn a_load_that_fell_silent_during_the_change_gets_its_cooldown_from_the_status() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "takeover-idle");
-    cluster.deployment(&case.namespace, "api", 7);
+    let case = Case::exclusive(Exclusive::Others, "takeover-idle").deployment(7);
+    let cluster = case.cluster;
     let source = Source::new(0.0);
     leave_as_keda(&case, &source);
     let now = json!({ "status": { "lastActiveTime": crate::support::cluster::now_rfc3339() } });

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use crate::support::cluster::{wait_for, wait_seeing};
+use crate::support::cluster::wait_seeing;
 
 fn pod_template() -> Value {
     json!({ "metadata": { "labels": { "app": "api" } }, "spec": { "containers": [{ "name": "c", "image": "x" }] } })
@@ -50,26 +50,14 @@ fn a_replica_set_is_scaled_though_nothing_watches_it() {
 #[test]
 fn a_custom_kind_is_scaled_once_it_is_allowed() {
     let case = Case::new("custom");
-    case.apply(json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "workers.e2e.example" },
-        "spec": {
-            "group": "e2e.example", "scope": "Namespaced", "names": { "kind": "Worker", "plural": "workers", "singular": "worker" },
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-                "subresources": { "status": {}, "scale": {
-                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector",
-                } },
-            }],
-        },
-    }));
-    case.cluster.kubectl(&["wait", "--for=condition=Established", "crd/workers.e2e.example", "--timeout=30s"]);
     let worker = json!({
         "apiVersion": "e2e.example/v1", "kind": "Worker", "metadata": { "name": "api", "namespace": case.namespace },
         "spec": { "replicas": 0 },
     });
-    wait_for("the new kind to be served", || case.cluster.try_apply(&worker.to_string()).ok());
+    let subresources = json!({ "status": {}, "scale": {
+        "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector",
+    } });
+    case.apply_with_kind(&worker, &subresources);
     // The HPA reads both; the controller of the pods would write them.
     let status = json!({ "status": { "replicas": 0, "selector": "app=api" } }).to_string();
     case.kubectl(&["patch", "workers.e2e.example", "api", "--subresource=status", "--type=merge", "-p", &status]);
@@ -126,23 +114,11 @@ fn a_missing_target_heals_when_it_appears() {
 }
 
 #[test]
-fn a_kind_without_scale_is_told_from_an_unknown_one() {
+fn a_kind_without_scale_is_distinguished_from_an_unknown_one() {
     let case = Case::new("no-scale");
     let source = Source::new(30.0);
-    case.apply(json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "plains.e2e.example" },
-        "spec": {
-            "group": "e2e.example", "scope": "Namespaced", "names": { "kind": "Plain", "plural": "plains", "singular": "plain" },
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-            }],
-        },
-    }));
-    case.cluster.kubectl(&["wait", "--for=condition=Established", "crd/plains.e2e.example", "--timeout=60s"]);
     let plain = json!({ "apiVersion": "e2e.example/v1", "kind": "Plain", "metadata": { "name": "api", "namespace": case.namespace } });
-    wait_for("the new kind to be served", || case.cluster.try_apply(&plain.to_string()).ok());
+    case.apply_with_kind(&plain, &json!({}));
     let triggers = json!([source.trigger("10")]);
     let plain = json!({ "apiVersion": "e2e.example/v1", "kind": "Plain", "name": "api" });
     case.scale("so", json!({ "scaleTargetRef": plain, "triggers": triggers }));
@@ -160,8 +136,8 @@ fn a_kind_without_scale_is_told_from_an_unknown_one() {
 }
 
 #[test]
-fn the_second_object_on_a_target_waits_its_turn() {
-    let case = Case::with_deployment("two", 0);
+fn the_second_object_on_a_target_waits_its_lock() {
+    let case = Case::new("two").deployment(0);
     let (first, second) = (Source::new(30.0), Source::new(70.0));
     case.scale("so", json!({ "triggers": [first.trigger("10")] }));
     case.wait_for_replicas(3);
@@ -194,7 +170,7 @@ fn foreign_hpa(case: &Case<'_>) {
 
 #[test]
 fn a_foreign_hpa_keeps_its_target() {
-    let case = Case::with_deployment("foreign", 1);
+    let case = Case::new("foreign").deployment(1);
     foreign_hpa(&case);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
@@ -208,7 +184,7 @@ fn a_foreign_hpa_keeps_its_target() {
 
 #[test]
 fn a_foreign_hpa_is_taken_over_when_that_is_asked_for() {
-    let case = Case::with_deployment("transfer", 1);
+    let case = Case::new("transfer").deployment(1);
     foreign_hpa(&case);
     let before = case.get("hpa", "by-hand").unwrap();
     let source = Source::new(30.0);

@@ -17,7 +17,7 @@ fn external(name: &str, value: &str) -> Value {
 
 #[test]
 fn resource_metrics_reach_the_hpa_and_stay_as_they_are() {
-    let case = Case::with_deployment("resources", 1);
+    let case = Case::new("resources").deployment(1);
     let source = Source::new(30.0);
     let cpu = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "60" } });
     let memory = json!({ "type": "memory", "metricType": "AverageValue", "metadata": { "value": "200Mi" } });
@@ -51,7 +51,7 @@ fn resource_metrics_reach_the_hpa_and_stay_as_they_are() {
 
 #[test]
 fn nothing_but_cpu_keeps_the_target_up() {
-    let case = Case::with_deployment("only-cpu", 0);
+    let case = Case::new("only-cpu").deployment(0);
     let trigger = json!({ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "60" } });
     case.scale("so", json!({ "minReplicaCount": 0, "triggers": [trigger] }));
     case.wait_for_replicas(1);
@@ -82,7 +82,7 @@ fn cron(start: u64, end: u64) -> Value {
 
 #[test]
 fn a_window_opens_and_shuts_on_the_minute() {
-    let case = Case::with_deployment("cron", 0);
+    let case = Case::new("cron").deployment(0);
     // Leaves time to become Ready before it opens, and for the HPA before it closes.
     let start = (now() + 15) / 60 + 1;
     let end = start + 1;
@@ -105,7 +105,7 @@ fn a_window_opens_and_shuts_on_the_minute() {
         ));
         rows.first().and_then(|row| row["at_unix_ms"].as_u64()).ok_or_else(|| format!("{rows:?}"))
     };
-    let (opened, shut) = wait_seeing("the history to tell it", || Ok((decided("Activated")?, decided("Deactivated")?)));
+    let (opened, shut) = wait_seeing("the history to show it", || Ok((decided("Activated")?, decided("Deactivated")?)));
     // Within the second, if the machine is not too busy.
     assert!((start * 60_000..start * 60_000 + 5_000).contains(&opened), "{opened}, not {start}:00");
     assert!((end * 60_000..end * 60_000 + 5_000).contains(&shut), "{shut}, not {end}:00");
@@ -119,7 +119,7 @@ fn a_window_opens_and_shuts_on_the_minute() {
 /// With a Value the HPA would multiply by three at each sync: 1, 3, 9, and so on to the maximum.
 #[test]
 fn a_window_of_metric_type_value_stays_at_its_replicas() {
-    let case = Case::with_deployment("cron-value", 1);
+    let case = Case::new("cron-value").deployment(1);
     let minute = now() / 60;
     let mut open = cron(minute - 60, minute + 120);
     open["metricType"] = "Value".into();
@@ -158,7 +158,7 @@ fn a_target_that_cannot_exist_is_reported_with_what_to_write() {
 
 #[test]
 fn an_open_window_carries_an_object_whose_prometheus_is_down() {
-    let case = Case::with_deployment("cron-failing", 0);
+    let case = Case::new("cron-failing").deployment(0);
     let source = Source::new(None);
     let minute = now() / 60;
     let open = cron(minute - 60, minute + 120);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::Exclusive;
 use super::case::{Case, Source};
-use super::{Exclusive, exclusive};
 use crate::support::cluster::{Daemon, condition, wait_for, wait_seeing};
 
 /// Returns an object of the old API for a Deployment.
@@ -25,9 +25,8 @@ fn old(case: &Case<'_>, name: &str) -> Value {
 
 #[test]
 fn the_old_form_scales_under_its_own_names() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "v1");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Others, "v1").deployment(0);
+    let cluster = case.cluster;
     let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     let source = Source::new(0.0);
     case.apply(old_object(&case, "shop", "api", &source));
@@ -68,9 +67,8 @@ fn the_old_form_scales_under_its_own_names() {
 
 #[test]
 fn both_forms_live_side_by_side_under_one_name() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "v1-both");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Others, "v1-both").deployment(0);
+    let cluster = case.cluster;
     cluster.deployment(&case.namespace, "web", 0);
     let _daemon = Daemon::serve(cluster, &["--namespace", &case.namespace]);
     let (new, before) = (Source::new(20.0), Source::new(40.0));
@@ -80,12 +78,12 @@ fn both_forms_live_side_by_side_under_one_name() {
     wait_for("the old one's 4", || (cluster.replicas(&case.namespace, "web")? == 4).then_some(()));
     // Two objects of different APIs with the same target: the one that owns it keeps it.
     case.apply(old_object(&case, "rival", "api", &before));
-    wait_seeing("the rival to be told", || {
+    wait_seeing("the rival to be reported", || {
         let seen = condition(&old(&case, "rival"), "Ready");
-        let told = seen.as_ref().is_some_and(|(status, _, message)| {
+        let is_reported = seen.as_ref().is_some_and(|(status, _, message)| {
             status == "False" && message.contains("already managed by the ScaledObject 'so'")
         });
-        told.then_some(()).ok_or_else(|| format!("{seen:?}"))
+        is_reported.then_some(()).ok_or_else(|| format!("{seen:?}"))
     });
     case.kubectl(&["delete", "scaledobjects.keda.k8s.io", "so", "--timeout=30s"]);
     wait_for("the old one's HPA to be gone", || case.get("hpa", "keda-hpa-web").is_none().then_some(()));

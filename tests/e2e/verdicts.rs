@@ -87,30 +87,30 @@ fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec
             continue;
         };
         let resource = &RESOURCES[kind].2;
-        let said = errors(&checked(&input.object.to_string()));
+        let errors = errors(&checked(&input.object.to_string()));
         let name = input.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         // A ClusterTriggerAuthentication would remain after its namespace is deleted.
         let refused = cluster.create_strictly(resource, &input.object, kind == 2).err();
         let differs = |server: &str| {
-            format!("{}\n  check: {said:?}\n  server: {server}\n  {}", input.origin, shown(&input.object))
+            format!("{}\n  check: {errors:?}\n  server: {server}\n  {}", input.origin, shown(&input.object))
         };
         match refused {
             // The same object already exists.
             Some(answer) if answer.contains("already exists") => {}
             Some(answer) => {
                 counts[0] += 1;
-                if said.is_empty() {
+                if errors.is_empty() {
                     wrong.push(differs(&answer));
                 }
             }
             None if RESOURCES[kind].1 == "ScaledObject" => {
                 workload(cluster, namespace, &input.object);
-                waiting.insert((kind, name), (input, said));
+                waiting.insert((kind, name), (input, errors));
             }
             None => {
                 counts[1] += 1;
                 // The daemon reports on these only through the objects that refer to them.
-                if said.is_empty() == is_unsupported(kind, &input.object) {
+                if errors.is_empty() == is_unsupported(kind, &input.object) {
                     wrong.push(differs("takes it"));
                 }
             }
@@ -131,15 +131,19 @@ fn compare(cluster: &Cluster, namespace: &str, inputs: &[Input], wrong: &mut Vec
         let missing: Vec<_> = waiting.keys().filter(|key| !verdicts.contains_key(*key)).collect();
         if missing.is_empty() { Ok(verdicts) } else { Err(format!("{} lack one, as {:?}", missing.len(), missing[0])) }
     });
-    for (key, (input, said)) in waiting {
+    for (key, (input, errors)) in waiting {
         let verdict = &verdicts[&key];
         // A mistake in a definition is reported with its field; a missing target is not.
         let fields = [": spec", ": metadata.", ": apiVersion"];
         let is_refused = verdict.contains("ScaledObjectCheckFailed")
             && (fields.iter().any(|field| verdict.contains(field)) || verdict.contains("failed to parse paused"));
         counts[if is_refused { 2 } else { 1 }] += 1;
-        if said.is_empty() == is_refused {
-            wrong.push(format!("{}\n  check: {said:?}\n  daemon: {verdict}\n  {}", input.origin, shown(&input.object)));
+        if errors.is_empty() == is_refused {
+            wrong.push(format!(
+                "{}\n  check: {errors:?}\n  daemon: {verdict}\n  {}",
+                input.origin,
+                shown(&input.object)
+            ));
         }
     }
     counts
@@ -352,8 +356,8 @@ impl Drop for Cleared<'_> {
 
 #[test]
 fn check_says_what_the_api_server_and_the_daemon_say() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "verdicts");
+    let case = Case::exclusive(Exclusive::Others, "verdicts");
+    let cluster = case.cluster;
     let _daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
     let _after = Cleared(cluster, case.namespace.clone());
     let seed = std::env::var("HPALITE_VERDICTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
@@ -375,7 +379,7 @@ fn check_says_what_the_api_server_and_the_daemon_say() {
 /// Compares texts as users write them, through kubectl itself, since YAML is part of the verdict.
 #[test]
 fn check_reads_texts_as_kubectl_does() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     let namespace = cluster.namespace("texts");
     let texts = texts();
     let next = AtomicUsize::new(0);

@@ -38,7 +38,7 @@ fn wait_for_held(case: &Case<'_>, by: &str) -> Value {
 
 #[test]
 fn every_cause_is_named() {
-    let case = Case::with_deployment("why", 0);
+    let case = Case::new("why").deployment(0);
     let source = Source::new(0.0);
     let spec = |max: u32, window: u32, cooldown: u32| {
         json!({

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::{Exclusive, daemon, exclusive};
+use super::{Exclusive, daemon};
 use crate::support::cluster::{Daemon, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 /// The answer to a query.
 #[derive(Clone, Copy)]
-enum Says {
+enum Scripted {
     Number(f64),
     NoSeries,
     Error,
@@ -23,26 +23,26 @@ enum Says {
 /// A scripted Prometheus with an answer for each query; the default is an error.
 struct Queries {
     fake: FakePrometheus,
-    answers: Arc<Mutex<HashMap<String, Says>>>,
+    answers: Arc<Mutex<HashMap<String, Scripted>>>,
 }
 
 impl Queries {
     fn start() -> Self {
-        let answers: Arc<Mutex<HashMap<String, Says>>> = Arc::default();
+        let answers: Arc<Mutex<HashMap<String, Scripted>>> = Arc::default();
         let shown = Arc::clone(&answers);
         let fake = FakePrometheus::start(move |request| {
             let answers = shown.lock().unwrap();
             let found = answers.iter().find(|(query, _)| request.target.contains(&format!("query={query}")));
-            match found.map_or(Says::Error, |(_, says)| *says) {
-                Says::Number(value) => Reply::value(&value.to_string()),
-                Says::NoSeries => Reply::json(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#),
-                Says::Error => Reply::status(503, "down"),
+            match found.map_or(Scripted::Error, |(_, says)| *says) {
+                Scripted::Number(value) => Reply::value(&value.to_string()),
+                Scripted::NoSeries => Reply::json(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#),
+                Scripted::Error => Reply::status(503, "down"),
             }
         });
         Self { fake, answers }
     }
 
-    fn set(&self, query: &str, says: Says) {
+    fn set(&self, query: &str, says: Scripted) {
         self.answers.lock().unwrap().insert(query.to_owned(), says);
     }
 
@@ -88,14 +88,14 @@ fn a_newcomer_understands_odd_lives() {
         wait_for_words(&db, &format!("{}/{name}", case.namespace), &["--since", "1h"], words)
     };
     for (name, says) in [
-        ("gone", Says::Number(45.0)),
-        ("asleep", Says::Number(5.0)),
-        ("quiet", Says::Number(15.0)),
-        ("again", Says::Number(25.0)),
-        ("renamed", Says::Number(25.0)),
-        ("capped", Says::Number(900.0)),
-        ("window", Says::Number(90.0)),
-        ("moving", Says::Number(35.0)),
+        ("gone", Scripted::Number(45.0)),
+        ("asleep", Scripted::Number(5.0)),
+        ("quiet", Scripted::Number(15.0)),
+        ("again", Scripted::Number(25.0)),
+        ("renamed", Scripted::Number(25.0)),
+        ("capped", Scripted::Number(900.0)),
+        ("window", Scripted::Number(90.0)),
+        ("moving", Scripted::Number(35.0)),
     ] {
         queries.set(name, says);
     }
@@ -169,7 +169,7 @@ fn a_newcomer_understands_odd_lives() {
     renamed["spec"]["advanced"] = json!({ "horizontalPodAutoscalerConfig": { "name": "my-own" } });
     case.apply(renamed);
     why("renamed", &["definition, generation 2", "my-own"]);
-    queries.set("renamed", Says::Number(55.0));
+    queries.set("renamed", Scripted::Number(55.0));
     why("renamed", &["3→6 by the HPA", "s0-prometheus 55 / 10 per replica → 6"]);
     // Deleted and created again.
     why("again", &["→3 by the HPA"]);
@@ -193,18 +193,18 @@ fn a_newcomer_understands_odd_lives() {
     // Long enough for the HPA to have read the value.
     let asked = || queries.fake.requests().iter().filter(|request| request.target.contains("query=window")).count();
     wait_for("25 polls", || (asked() >= 25).then_some(()));
-    queries.set("window", Says::Number(20.0));
+    queries.set("window", Scripted::Number(20.0));
     let text =
         why("window", &["9→2 by the HPA", "no sample asked for more than 2 since", "when s0-prometheus asked for 9"]);
     assert!(!text.contains("within the last 300 s"), "{text}");
-    queries.set("window", Says::Number(90.0));
+    queries.set("window", Scripted::Number(90.0));
     why("window", &["2→4 by the HPA"]);
     wait_for("9 again", || (case.cluster.replicas(&case.namespace, "window") == Some(9)).then_some(()));
-    queries.set("window", Says::Number(20.0));
+    queries.set("window", Scripted::Number(20.0));
     why("window", &["stabilization window, about", "s as at the scale-in of"]);
     // Series disappear.
     why("gone", &["→5 by the HPA"]);
-    queries.set("gone", Says::NoSeries);
+    queries.set("gone", Scripted::NoSeries);
     let text = why("gone", &["→1 by the HPA", "s0-prometheus: no series since", "which reads as 0 (ignoreNullValues)"]);
     let metric = text.lines().find(|line| line.starts_with("  metric ")).unwrap_or_default();
     assert!(metric.contains("no series since") && !text.contains("none in the last hour"), "{text}");
@@ -237,10 +237,10 @@ fn a_newcomer_understands_odd_lives() {
 /// The API of external metrics belongs to another server, hpalite is stopped, and its file is read meanwhile.
 #[test]
 fn who_cannot_act_is_named() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "foreign");
+    let case = Case::exclusive(Exclusive::Others, "foreign");
+    let cluster = case.cluster;
     let queries = Queries::start();
-    queries.set("foreign", Says::Number(45.0));
+    queries.set("foreign", Scripted::Number(45.0));
     // It is started and serves metrics, but no requests are routed to it.
     let own = Daemon::start(cluster, &[]);
     let before = cluster.get("apiservice", "", "v1beta1.external.metrics.k8s.io").expect("the APIService");

@@ -35,8 +35,8 @@ fn formulas_give_what_expr_gives() {
             };
             numbers += usize::from(expected.parse::<f64>().is_ok());
             if found != **expected {
-                let said = formula.as_ref().err().map(ToString::to_string).unwrap_or_default();
-                wrong.push(format!("{text}: expected {expected}, found {found} {said}"));
+                let problem = formula.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                wrong.push(format!("{text}: expected {expected}, found {found} {problem}"));
             }
         }
     }

@@ -211,12 +211,12 @@ pub(crate) fn api_answer(bytes: &[u8]) {
     let status = Status::parse(500, None, bytes);
     assert_eq!(status.code, 500);
     assert!(Status::parse_event(bytes).code != 0);
-    let says_yes = bytes.windows(4).any(|word| word == b"true");
+    let contains_true = bytes.windows(4).any(|word| word == b"true");
     if matches!(read_access_review(bytes), Ok(AccessVerdict::Allowed)) {
-        assert!(says_yes);
+        assert!(contains_true);
     }
     if let Ok(TokenVerdict::Authenticated(user)) = read_token_review(bytes) {
-        assert!(says_yes && !user.name.is_empty());
+        assert!(contains_true && !user.name.is_empty());
     }
 }
 

@@ -3,17 +3,17 @@
 //! Each attack is bounded in number and time. Its target is a gate of this process, or of a child process if memory is
 //! measured. Attackers and gate share the machine, so the bounds on waiting are generous.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hpalite::http::gate::limits::SLOW_READER;
 use hpalite::http::{Request, Response};
+use hpalite::tls::{self, ServerVerifier};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
 use super::delegated::{GV, Served, serve};
 use super::support::*;
@@ -90,7 +90,7 @@ fn strangers_tokens_leave_room_for_the_front_proxy() {
         })
         .collect();
     eventually("one of them is with a reviewer", || served.reviews.asked.load(Ordering::SeqCst) == 1);
-    eventually("the others are told that there is no room", || {
+    eventually("the others get an answer that there is no room", || {
         served.secure.gate.counters().refused().any(|(why, count)| why == "overload" && count >= 40)
     });
     // Both other patient workers serve only the front proxy, whose own reviews take long now.
@@ -270,24 +270,14 @@ const TLS_KIB_MAX: u64 = 30_000;
 #[expect(clippy::print_stderr, reason = "figures for whoever runs it by hand")]
 fn what_is_not_finished_takes_little_memory() {
     if std::env::var_os(CHILD).is_some() {
-        return serve_until_told();
+        return serve_until_stopped();
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "gate::attack::what_is_not_finished_takes_little_memory", "--nocapture"])
-        .env(CHILD, "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let told = lines.find_map(|line| line.split_once("addresses ").map(|(_, at)| at.to_owned())).unwrap();
-    let addresses: Vec<SocketAddr> = told.split(' ').map(|address| address.parse().unwrap()).collect();
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
-    let tls = Arc::new(careless());
+    let (mut child, mut lines) = child("gate::attack::what_is_not_finished_takes_little_memory", CHILD);
+    let line = lines.find_map(|line| line.split_once("addresses ").map(|(_, at)| at.to_owned())).unwrap();
+    let addresses: Vec<SocketAddr> = line.split(' ').map(|address| address.parse().unwrap()).collect();
+    let resident = || resident_kib(child.id());
+    // Accepts any certificate, since the child's CA is not available here.
+    let tls = Arc::new(tls::client_config(ServerVerifier::of_anybody(&tls::provider()), None).unwrap());
     let body = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n".as_slice(), &[b'x'; 65_000]].concat();
     let head = [b"GET / HTTP/1.1\r\nHost: a\r\nA: ".as_slice(), &[b'x'; 16_000]].concat();
     // A handshake message that announces 64 KB, in records of 16 KB.
@@ -352,51 +342,8 @@ fn what_is_not_finished_takes_little_memory() {
     assert!(child.wait().unwrap().success());
 }
 
-/// A client that accepts any certificate, since the child's CA is not available here.
-fn careless() -> ClientConfig {
-    #[derive(Debug)]
-    struct Any;
-    impl rustls::client::danger::ServerCertVerifier for Any {
-        fn verify_server_cert(
-            &self,
-            _: &rustls::pki_types::CertificateDer<'_>,
-            _: &[rustls::pki_types::CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: rustls::pki_types::UnixTime,
-        ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-            Ok(rustls::client::danger::ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &rustls::pki_types::CertificateDer<'_>,
-            _: &rustls::DigitallySignedStruct,
-        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &rustls::pki_types::CertificateDer<'_>,
-            _: &rustls::DigitallySignedStruct,
-        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-            hpalite::http::tls::provider().signature_verification_algorithms.supported_schemes()
-        }
-    }
-    let mut config = client_config(rustls::RootCertStore::empty(), None);
-    config.dangerous().set_certificate_verifier(Arc::new(Any));
-    config
-}
-
 #[expect(clippy::print_stdout, reason = "speaks to its parent")]
-fn serve_until_told() {
+fn serve_until_stopped() {
     let answer: hpalite::http::Handler = Arc::new(|_: &Request| Response::text(200, "ok"));
     let plain = {
         let mut config = config("plain", Arc::clone(&answer));

@@ -4,9 +4,8 @@
 //! environment variable that makes it run only this test.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,14 +19,7 @@ fn running_out_of_descriptors_is_survived() {
     if std::env::var_os(CHILD).is_some() {
         return serve_without_descriptors();
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "gate::descriptors::running_out_of_descriptors_is_survived", "--nocapture"])
-        .env(CHILD, "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (mut child, mut lines) = child("gate::descriptors::running_out_of_descriptors_is_survived", CHILD);
     let address = lines.find_map(|line| line.split_once("address ").map(|(_, at)| at.to_owned())).unwrap();
     let address = address.parse().unwrap();
     let mut kept = connect(address);

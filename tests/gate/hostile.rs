@@ -111,13 +111,13 @@ fn a_refusal_ends_a_pipeline() {
 fn a_header_of_many_megabytes_is_cut_at_the_limit() {
     let (handler, _) = counting();
     let gate = plain(handler);
-    let before = resident_kib();
+    let before = resident_kib(std::process::id());
     let mut client = connect(gate.local_addr());
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nA: ").unwrap();
     let piece = vec![b'b'; 1 << 20];
     let sent = (0..300).take_while(|_| client.write_all(&piece).is_ok()).count();
     assert!(sent < 100, "{sent} MB were taken");
-    assert!(resident_kib() < before + 50_000);
+    assert!(resident_kib(std::process::id()) < before + 50_000);
     assert_eq!(ask(&mut connect(gate.local_addr()), "GET / HTTP/1.1").0, 200);
 }
 
@@ -210,32 +210,32 @@ fn slow_heads_and_slow_handshakes_end_at_their_deadline() {
     }
     // Occasional bytes must not extend the time.
     let mut ended = [false; 3];
-    let mut heard = [const { Vec::new() }; 3];
+    let mut received = [const { Vec::new() }; 3];
     let mut bytes = [0; 1024];
     while ended.contains(&false) {
-        for ((stream, ended), heard) in dripping.iter_mut().zip(&mut ended).zip(&mut heard) {
+        for ((stream, ended), received) in dripping.iter_mut().zip(&mut ended).zip(&mut received) {
             let wrote = stream.write_all(b"a");
             let read = stream.read(&mut bytes);
-            heard.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
+            received.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
             *ended |= wrote.is_err() || matches!(read, Ok(0));
         }
         assert!(started.elapsed() < PATIENCE, "{ended:?}");
     }
     assert!(started.elapsed() > Duration::from_secs(4), "{:?}", started.elapsed());
-    let heard = heard.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    for answer in &heard[..2] {
+    let received = received.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    for answer in &received[..2] {
         assert_eq!(status(answer), 408, "{answer}");
         assert!(answer.contains("Connection: close\r\n") && answer.contains("\"reason\":\"Timeout\""), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
-    assert_eq!(heard[2], "", "there is nobody to talk HTTP to");
+    assert_eq!(received[2], "", "there is nobody to talk HTTP to");
     let refused = |gate: &Gate| gate.counters().refused().find(|(why, _)| *why == "timeout").map(|(_, count)| count);
     assert_eq!((refused(&gate), refused(&secure.gate)), (Some(2), Some(1)));
 }
 
 /// Without any further byte that would wake a worker, and over TLS as well.
 #[test]
-fn who_stops_in_the_middle_of_a_request_is_told() {
+fn a_client_that_stops_within_a_request_gets_an_answer() {
     let (handler, count) = counting();
     let gate = plain(Arc::clone(&handler));
     let secure = secure(handler);
@@ -266,7 +266,7 @@ fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
     let gate: &Gate = &secure.gate;
     let mut kept = secure.client(Some(&secure.front_proxy()));
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
-    let before = resident_kib();
+    let before = resident_kib(std::process::id());
     let mut slow = Vec::new();
     for n in 0..2000 {
         let mut stream = connect(gate.local_addr());
@@ -283,12 +283,6 @@ fn two_thousand_slow_clients_cost_little_and_a_good_one_is_served() {
     // The cap above bounds memory: 500 connections of some 20 KB. This process is shared with other tests, which hold
     // some 60 MB at times, so its size can only show that nothing grows without bound. How much the daemon itself may
     // grow is measured in tests/e2e/conformance/hostile.rs.
-    assert!(resident_kib() < before + 250_000, "{} -> {}", before, resident_kib());
+    assert!(resident_kib(std::process::id()) < before + 250_000, "{} -> {}", before, resident_kib(std::process::id()));
     assert_eq!(ask(&mut kept, "GET / HTTP/1.1\r\nX-Remote-User: u").0, 200);
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

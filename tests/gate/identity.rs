@@ -60,8 +60,8 @@ fn nobody_else_does() {
         ("expired", Some(expired), "certificate refused: client certificate not trusted: invalid peer certificate"),
         ("for servers", Some(for_servers), "certificate refused: client certificate not trusted"),
     ] {
-        let said = line(ask(&mut secure.client(holder.as_ref()), CLAIMS));
-        assert!(said.starts_with(expected), "{who}: {said}");
+        let answer = line(ask(&mut secure.client(holder.as_ref()), CLAIMS));
+        assert!(answer.starts_with(expected), "{who}: {answer}");
     }
     let gate = plain(echo());
     assert_eq!(line(ask(&mut connect(gate.local_addr()), CLAIMS)), "nobody");
@@ -74,8 +74,8 @@ fn an_expired_authority_makes_no_front_proxy() {
     let expired = Authority::with("front-proxy-ca", |params| params.not_after = (SystemTime::now() - hour).into());
     let holder = expired.client("front-proxy-client");
     secure.tls.set_front_proxy(Some(Arc::new(trust(&expired, &["front-proxy-client"]))));
-    let said = line(ask(&mut secure.client(Some(&holder)), CLAIMS));
-    assert!(said.ends_with("every ca that could have signed it is expired"), "{said}");
+    let answer = line(ask(&mut secure.client(Some(&holder)), CLAIMS));
+    assert!(answer.ends_with("every ca that could have signed it is expired"), "{answer}");
 }
 
 /// Certificates expire while connections are open.

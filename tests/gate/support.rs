@@ -1,8 +1,9 @@
 //! Certificates, gates and clients for the gate's tests.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -236,6 +237,26 @@ pub(crate) fn roots(pem: impl AsRef<[u8]>) -> RootCertStore {
         roots.add(certificate.unwrap()).unwrap();
     }
     roots
+}
+
+/// Runs a test of this binary in a child process, which it recognises by the variable. Returns the child's output, too.
+pub(super) fn child(test: &str, variable: &str) -> (Child, impl Iterator<Item = String>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    (child, lines)
+}
+
+/// Returns the memory that a process has in use, in KiB.
+pub(super) fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Returns the configuration of a client that trusts these CAs.

@@ -134,7 +134,7 @@ fn bad_values_are_refused_by_name() {
 
 #[test]
 fn every_choice_is_accepted_by_the_api_server() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     foreign_kinds(cluster);
     fresh(cluster);
     for values in [
@@ -156,7 +156,7 @@ fn every_choice_is_accepted_by_the_api_server() {
 
 #[test]
 fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     let helm = |arguments: &[&str]| helm(cluster, arguments);
     let chart = path("k8s/chart");
     // Installed over `kubectl apply`, as by a user who changes to helm; the set's claim template cannot be changed.
@@ -193,7 +193,7 @@ fn a_release_is_installed_upgraded_and_uninstalled_and_the_crds_stay() {
 
 #[test]
 fn a_release_beside_keda_gets_the_apiservice_after_the_takeover() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     let helm = |arguments: &[&str]| helm(cluster, arguments);
     let chart = path("k8s/chart");
     fresh(cluster);

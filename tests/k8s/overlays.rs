@@ -9,7 +9,7 @@ use crate::support::cluster::{APISERVICE, Daemon, wait_for};
 
 #[test]
 fn every_overlay_is_accepted_by_the_api_server() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     foreign_kinds(cluster);
     for folder in [
         "base",
@@ -50,9 +50,8 @@ fn nothing_in_the_namespaced_overlay_grants_namespaced_kinds_everywhere() {
 
 #[test]
 fn with_roles_in_one_namespace_that_one_is_scaled() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
-    let case = Case::within(cluster, "roles-only");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::exclusive(Exclusive::Others, "roles-only").deployment(0);
+    let cluster = case.cluster;
     for role in ["hpalite", "hpalite-scale-targets"] {
         cluster.kubectl(&["delete", "clusterrolebinding", role]);
         let (role, account) = (format!("--clusterrole={role}"), "--serviceaccount=hpalite:hpalite");
@@ -71,7 +70,7 @@ fn with_roles_in_one_namespace_that_one_is_scaled() {
 
 #[test]
 fn a_certificate_from_files_leaves_the_ca_bundle_to_its_issuer() {
-    let (cluster, _turn) = exclusive(Exclusive::Others);
+    let (cluster, _lock) = exclusive(Exclusive::Others);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     let pki = cluster.env("CLUSTER_PKI").to_owned();
@@ -110,8 +109,7 @@ fn a_certificate_from_files_leaves_the_ca_bundle_to_its_issuer() {
     let _daemon = Daemon::serve(cluster, &["--tls-cert-file", &certificate, "--tls-private-key-file", &key]);
     wait_for("the API to be read through the API server", || cluster.raw("/apis/external.metrics.k8s.io/v1beta1").ok());
     // In that time a daemon with its own certificate would have written its CA.
-    let case = Case::within(cluster, "files");
-    cluster.deployment(&case.namespace, "api", 0);
+    let case = Case::within(cluster, "files").deployment(0);
     let source = Source::new(25.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(3);

@@ -259,8 +259,7 @@ fn rights_that_no_request_shows_are_needed() {
         rules.as_array_mut().unwrap().retain(|rule| rule["verbs"] != json!([]));
         assert_ne!(rules, role["rules"]);
         set(&rules);
-        let case = Case::within(&cluster, "unseen");
-        cluster.deployment(&case.namespace, "api", 0);
+        let case = Case::within(&cluster, "unseen").deployment(0);
         let source = Source::new(25.0);
         case.scale("so", json!({ "triggers": [source.trigger("10")] }));
         wait_seeing("the missing right to be reported", || {

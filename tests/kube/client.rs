@@ -96,7 +96,7 @@ fn a_refused_token_is_read_again_once() {
 
     // The same token is not worth a second attempt.
     fake.script(PATH, Reply::status(401, "Unauthorized"));
-    assert!(client.send(&get()).unwrap_err().is_unauthorized());
+    assert_eq!(client.send(&get()).unwrap_err().status().unwrap().code, 401);
     assert_eq!(fake.requests().len(), 3);
 }
 

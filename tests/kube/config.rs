@@ -98,7 +98,7 @@ fn wrong_files_are_named() {
 }
 
 #[test]
-fn the_pod_is_found_or_told_what_is_missing() {
+fn the_pod_is_found_or_what_is_missing_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let none = ClusterConfig::in_cluster_at(folder.path(), &|_| None).unwrap_err();
     assert_eq!(none.problems.len(), 4, "{none}");

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use hpalite::kube::{Client, HasMeta, ObjectRef, Resource, WatchSettings, Watcher};
+use hpalite::kube::{Client, HasMeta, ObjectRef, Resource, Watch, WatchSettings, Watcher};
 use hpalite::scaling::event::{UnreadableObject, WatchEvent};
 use serde::Deserialize;
 
@@ -53,7 +53,8 @@ impl Bench {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         };
-        let watcher = Watcher::spawn("things", &client, &THINGS, &namespaces, settings, sink).unwrap();
+        let watcher =
+            Watcher::spawn(&client, Watch { namespaces, settings, ..Watch::all("things", THINGS) }, sink).unwrap();
         Bench { fake, client, watcher: Some(watcher), events }
     }
 
@@ -126,7 +127,7 @@ fn versions(fake: &FakeKube) -> Vec<String> {
 }
 
 #[test]
-fn a_watch_knows_that_it_has_lost_touch() {
+fn a_watch_knows_how_long_it_is_disconnected() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
     let news = line("MODIFIED", &object("a", 6, "2"));
@@ -138,14 +139,14 @@ fn a_watch_knows_that_it_has_lost_touch() {
     bench.expect(&["start *", "listed n/a=1", "end *", "changed n/a=2"]);
     let since = Instant::now();
     let wait = |is: &dyn Fn(Option<Duration>) -> bool| {
-        while !is(bench.watcher().deaf_for()) {
-            assert!(since.elapsed() < DEADLINE, "{:?}", bench.watcher().deaf_for());
+        while !is(bench.watcher().disconnected_for()) {
+            assert!(since.elapsed() < DEADLINE, "{:?}", bench.watcher().disconnected_for());
             std::thread::yield_now();
         }
     };
     // It increases with every failed attempt, and ends once a stream opens.
-    wait(&|deaf| deaf.is_some_and(|deaf| deaf > Duration::from_millis(50)));
-    wait(&|deaf| deaf.is_none());
+    wait(&|gap| gap.is_some_and(|gap| gap > Duration::from_millis(50)));
+    wait(&|gap| gap.is_none());
 }
 
 #[test]
@@ -328,9 +329,8 @@ fn one_object_is_asked_for_by_its_name() {
     fake.script(&format!("GET {path}"), list(5, "", &[object("a", 1, "1")]));
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
-    let settings = WatchSettings::default();
     let sink = |_: WatchEvent<Thing>| ControlFlow::Continue(());
-    let watcher = Watcher::spawn_one("thing", &client, &THINGS, (Some("shop"), "a"), settings, sink).unwrap();
+    let watcher = Watcher::spawn(&client, Watch::one("thing", THINGS, Some("shop"), "a"), sink).unwrap();
     fake.wait("a watch", |r| r.iter().any(super::super::support::fake_kube::Recorded::is_watch));
     for request in fake.requests() {
         assert_eq!(request.path, path);
@@ -347,7 +347,7 @@ fn an_owner_that_leaves_ends_the_threads() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let sink = |_: WatchEvent<Thing>| ControlFlow::Break(());
-    Watcher::spawn("things", &client, &THINGS, &[], WatchSettings::default(), sink).unwrap().join();
+    Watcher::spawn(&client, Watch::all("things", THINGS), sink).unwrap().join();
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn stopping_ends_a_pause_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let sink = |_: WatchEvent<Thing>| ControlFlow::Continue(());
-    let watcher = Watcher::spawn("things", &client, &THINGS, &[], WatchSettings::default(), sink).unwrap();
+    let watcher = Watcher::spawn(&client, Watch::all("things", THINGS), sink).unwrap();
     fake.wait("a list", |r| !r.is_empty());
     let start = Instant::now();
     watcher.stop();

@@ -73,7 +73,7 @@ fn whatever_never_ends_ends_with_the_time_limit() {
 
 /// One thread reads them all. A slow machine needs some time for each answer.
 #[test]
-fn floods_leave_the_others_their_turn() {
+fn floods_leave_the_others_their_lock() {
     let transport = transport();
     let fake = FakePrometheus::start(|_| Reply::value("1"));
     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";

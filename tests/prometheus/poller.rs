@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hpalite::polling::credentials::ResolverConfig;
-use hpalite::polling::poller::{OUTCOMES, Pollers};
-use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollDone, PollJob};
+use hpalite::polling::poller::Pollers;
+use hpalite::scaling::event::{Answer, Credentials, ErrorClass, OUTCOMES, PollDone, PollJob};
 use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
 use hpalite::sources::Asker;
 
@@ -33,7 +33,7 @@ fn pollers_of(asker: Asker) -> (Pollers, mpsc::Receiver<PollDone>) {
     let transport = Arc::clone(&asker.transport);
     let begin = Box::new(move |job, done| asker.begin(job, done));
     let sink = move |done: Vec<PollDone>| done.into_iter().for_each(|done| drop(sender.send(done)));
-    (Pollers::new(begin, Box::new(move |work| transport.soon(work)), sink), answers)
+    (Pollers::new(begin, Box::new(move |time, work| transport.after(time, work)), sink), answers)
 }
 
 fn job(id: u64, source: PrometheusSource, credentials: Option<Credentials>) -> PollJob {
@@ -111,7 +111,7 @@ fn silent_servers_hold_up_nobody_and_cost_no_thread() {
 }
 
 #[test]
-fn stopping_does_not_wait_longer_than_told() {
+fn stopping_waits_no_longer_than_its_limit() {
     let silent = FakePrometheus::start(|_| Reply::Stall(Vec::new()));
     let (pollers, _answers) = pollers(&Arc::default());
     pollers.take(job(0, source(&silent.url(), "up"), None), Duration::ZERO);

@@ -48,17 +48,7 @@ pub(crate) fn transport_of(variables: &[(&str, &str)], rules: Rules, names: Name
 }
 
 pub(crate) fn source(address: &str, query: &str) -> PrometheusSource {
-    PrometheusSource {
-        server_address: address.into(),
-        query: query.into(),
-        namespace: None,
-        custom_headers: Vec::new(),
-        query_parameters: Vec::new(),
-        accepts_partial: false,
-        unsafe_ssl: false,
-        timeout: None,
-        auth_modes: Vec::new(),
-    }
+    PrometheusSource { server_address: address.into(), query: query.into(), ..PrometheusSource::default() }
 }
 
 pub(crate) fn with_modes(address: &str, modes: &[AuthMode]) -> PrometheusSource {

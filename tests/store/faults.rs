@@ -21,9 +21,7 @@ fn decision(at: i64) -> Record {
 #[test]
 fn a_locked_file_is_tried_again_and_loses_nothing() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
-    store.flush().unwrap();
+    let store = place.start_defined();
     let other = place.open();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.send((0..100).map(|i| sample(START + i, &web(), Answer::Value(1.0))).collect());
@@ -79,8 +77,7 @@ fn a_full_disk_neither_blocks_nor_breaks() {
 #[test]
 fn an_orderly_stop_loses_nothing() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    let store = place.start_defined();
     let senders: Vec<_> = (0..4)
         .map(|n| {
             let sender = store.sender();
@@ -228,8 +225,7 @@ fn a_hundred_kills_leave_a_whole_file_with_every_decision_that_was_carried_out()
 #[test]
 fn a_decision_is_committed_with_the_last_activity_before_it() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    let store = place.start_defined();
     store.send(vec![Record::LastActive { object: web(), at: UnixMillis(START + 1) }]);
     store.send(vec![decision(START + 2)]);
     store.flush().unwrap();
@@ -258,11 +254,9 @@ fn a_ticket_is_answered_by_the_commit_and_at_once_while_writing_fails() {
 }
 
 #[test]
-fn a_loss_is_told_once_writing_works_again() {
+fn a_loss_is_recorded_once_writing_works_again() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
-    store.flush().unwrap();
+    let store = place.start_defined();
     let other = place.open();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.send(vec![decision(START)]);

@@ -6,7 +6,7 @@ use hpalite::scaling::event::{Answer, Record};
 use hpalite::scaling::model::{Condition, ConditionKind, ConditionStatus, UnixMillis};
 use hpalite::store::{Error, Options, Store, schema_version};
 
-use super::{Place, START, count, definition, rows, sample, stop, trigger, wait_for, web};
+use super::{Place, START, count, rows, sample, stop, wait_for, web};
 
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -73,8 +73,7 @@ fn what_is_no_database_is_set_aside() {
 #[test]
 fn a_damaged_database_is_set_aside() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    let store = place.start_defined();
     store.send((0..5_000).map(|i| sample(START + i, &web(), Answer::Value(i as f64))).collect());
     store.flush().unwrap();
     stop(store);
@@ -101,8 +100,7 @@ fn condition(at: i64, message: &str) -> Record {
 #[test]
 fn damage_in_a_large_file_is_found_by_the_check_beside() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    let store = place.start_defined();
     for i in 0..9 {
         let long = "x".repeat(1_000);
         store.send((0..1_000).map(|j| condition(START + i * 1_000 + j, &long)).collect());

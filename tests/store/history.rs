@@ -359,7 +359,7 @@ fn old_rows_go_and_the_file_shrinks() {
 }
 
 #[test]
-fn why_tells_of_all_objects_of_a_name_that_lived_in_that_time() {
+fn why_reports_all_objects_of_a_name_that_lived_in_that_time() {
     let place = Place::new();
     let store = place.start();
     let at = |ms: i64| UnixMillis(START + ms);
@@ -375,7 +375,7 @@ fn why_tells_of_all_objects_of_a_name_that_lived_in_that_time() {
         change(40_000, 4, 7),
     ]);
     store.flush().unwrap();
-    let told = |since: i64| {
+    let answers = |since: i64| {
         let question = Question::Between(at(since), at(50_000));
         let report = explain::why(&place.path(), "shop", "web", None, question).unwrap();
         let words =
@@ -384,10 +384,10 @@ fn why_tells_of_all_objects_of_a_name_that_lived_in_that_time() {
         entries.map(|entry| words(&entry.text)).collect::<Vec<_>>()
     };
     let second = ["definition, generation 1 first", "4→7 by the HPA"];
-    assert_eq!(told(25_000), second);
+    assert_eq!(answers(25_000), second);
     let all =
         ["definition, generation 1 first", "1→4 by the HPA", "the ScaledObject was removed", second[0], second[1]];
-    assert_eq!(told(0), all);
-    assert_eq!(told(15_000), all[2..]);
+    assert_eq!(answers(0), all);
+    assert_eq!(answers(15_000), all[2..]);
     stop(store);
 }

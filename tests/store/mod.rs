@@ -43,6 +43,14 @@ impl Place {
         Store::start(&self.path(), keeping_all()).unwrap()
     }
 
+    /// Starts with the definition of an object with one trigger.
+    pub(crate) fn start_defined(&self) -> Store {
+        let store = self.start();
+        store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+        store.flush().unwrap();
+        store
+    }
+
     pub(crate) fn open(&self) -> Connection {
         let connection = Connection::open(self.path()).unwrap();
         connection.busy_timeout(Duration::from_secs(60)).unwrap();

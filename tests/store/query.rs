@@ -6,7 +6,7 @@ use hpalite::scaling::event::Answer;
 use hpalite::store::Error;
 use hpalite::store::query::{Format, Options, Outcome, backup, run};
 
-use super::{Place, START, count, definition, rows, sample, stop, trigger, web};
+use super::{Place, START, count, rows, sample, stop, web};
 
 fn ask(place: &Place, sql: &str, format: Format) -> Result<(String, Outcome), Error> {
     let mut out = Vec::new();
@@ -118,8 +118,7 @@ fn no_value_and_no_table_is_large() {
 #[test]
 fn a_copy_is_whole_while_writing_goes_on() {
     let place = Place::new();
-    let store = place.start();
-    store.send(vec![definition(START, &web(), "u", 1, vec![trigger(0, 1.0)])]);
+    let store = place.start_defined();
     store.send((0..20_000).map(|i| sample(START + i, &web(), Answer::Value(i as f64 / 3.0))).collect());
     store.flush().unwrap();
     let sender = store.sender();

@@ -176,7 +176,7 @@ impl Browser {
     }
 
     /// Returns everything since the last call that the page must not do; `base` is its own server.
-    pub(crate) fn misdeeds(&mut self, base: &str) -> Vec<String> {
+    pub(crate) fn violations(&mut self, base: &str) -> Vec<String> {
         // A round trip, so that earlier events have arrived.
         self.eval("0");
         let is_foreign = |event: &Value| {

@@ -19,14 +19,15 @@ const fn layer(module: &'static str, may_import: &'static str, because: &'static
 
 /// From the bottom to the top.
 const LAYERS: &[Layer] = &[
-    layer("encode", "", "an encoding knows nothing of what it encodes"),
-    layer("formats", "encode", "where a value lies in an answer is a question of text alone"),
-    layer("spelling", "", "the nearest of several words is a question of text alone"),
-    layer("random", "", "numbers that spread things out know nothing of the things"),
-    layer("logfmt", "", "a line of the log is text; whoever writes one must not need more"),
-    layer("telemetry", "", "anyone may count, so counting must not depend on anyone"),
-    layer("tls", "", "whom a connection believes is the same question in both directions"),
-    layer("outbound", "", "addresses are judged by the same rules for whoever asks"),
+    layer("encode", "", "an encoding does not depend on what it encodes"),
+    layer("formats", "encode", "finding a value in a document needs only its text"),
+    layer("spelling", "", "finding the most similar of several words needs only their text"),
+    layer("random", "", "random numbers do not depend on what they spread"),
+    layer("logfmt", "", "formats a line of the log, for every module that logs"),
+    layer("telemetry", "", "every module may count, so counting depends on none"),
+    layer("workers", "", "a pool of threads does not depend on what it runs"),
+    layer("tls", "", "certificates are verified in the same way in both directions"),
+    layer("outbound", "", "addresses are judged by the same rules for all connections"),
     layer(
         "scaling",
         "random spelling",
@@ -43,14 +44,14 @@ const LAYERS: &[Layer] = &[
     layer(
         "kube",
         "encode formats outbound random scaling tls wire",
-        "a client of the API server knows nothing of who uses it",
+        "a client of the API server does not depend on its users",
     ),
-    layer("rights", "kube", "asks the API server what somebody may do, for any command"),
+    layer("rights", "kube", "asks the API server for the rights of a user, for any command"),
     layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
     layer(
         "polling",
-        "encode outbound scaling tls",
-        "the engine asks servers; what to ask and how to read the answer is a function that it is given",
+        "encode outbound scaling tls workers",
+        "the engine sends requests; the functions that build them and parse the answers are its arguments",
     ),
     layer(
         "prometheus",
@@ -81,7 +82,7 @@ const LAYERS: &[Layer] = &[
         "clock kube rights scaling unserved wire",
         "a command beside the daemon, which needs the API server alone",
     ),
-    layer("config", "kube outbound scaling store", "what a daemon was told to do, whoever read it"),
+    layer("config", "kube outbound scaling store", "the settings of a daemon, for all that need them"),
     layer(
         "sources",
         "clock config encode kube metrics_api outbound polling prometheus scaling wire",
@@ -94,7 +95,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "daemon",
-        "clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire",
+        "clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire workers",
         "ties the parts together; only the command line stands above it",
     ),
     layer(

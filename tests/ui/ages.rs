@@ -68,8 +68,8 @@ fn assert_whole(place: &Place, step: i64, what: &str) {
     let history = history(place, RANGE, step);
     let trigger = &history.triggers[0];
     assert_eq!(trigger.samples, SAMPLES, "{what}, step {step}");
-    let told: u64 = trigger.stretches.iter().flatten().map(|point| u64::from(point.count)).sum();
-    assert_eq!(told, SAMPLES - (HOUR / POLL_MS) as u64, "{what}, step {step}");
+    let counted: u64 = trigger.stretches.iter().flatten().map(|point| u64::from(point.count)).sum();
+    assert_eq!(counted, SAMPLES - (HOUR / POLL_MS) as u64, "{what}, step {step}");
     assert_eq!(extremes(trigger), (0.0, 999.0), "{what}, step {step}");
     let ends: Vec<(i64, i64)> =
         trigger.stretches.iter().map(|stretch| (stretch[0].first_at, stretch[stretch.len() - 1].last_at)).collect();
@@ -82,7 +82,7 @@ fn assert_whole(place: &Place, step: i64, what: &str) {
 }
 
 #[test]
-fn nothing_is_missing_or_told_twice_at_any_age() {
+fn nothing_is_missing_or_counted_twice_at_any_age() {
     let place = four_days();
     let all = |what: &str| [10_000, 60_000, 300_000, HOUR].iter().for_each(|step| assert_whole(&place, *step, what));
     all("with all samples");

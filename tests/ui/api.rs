@@ -184,7 +184,7 @@ fn an_object_that_was_created_anew_has_both_lives() {
 }
 
 #[test]
-fn wrong_questions_are_told_what_is_wrong() {
+fn wrong_requests_are_answered_with_what_is_wrong() {
     let scene = Scene::empty();
     let gate = scene.serve();
     for (path, status, part) in [
@@ -209,7 +209,7 @@ fn wrong_questions_are_told_what_is_wrong() {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_told() {
+fn a_missing_database_is_reported() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = hpalite::ui::start(listener, std::path::Path::new("/nowhere/history.db")).unwrap();
     let (status, answer) = get(gate.local_addr(), "/api/objects");
@@ -218,7 +218,7 @@ fn a_database_that_is_not_there_is_told() {
 }
 
 #[test]
-fn why_is_told_in_words() {
+fn why_is_answered_in_words() {
     let scene = Scene::full();
     let gate = scene.serve();
     let ask = |query: &str| {

@@ -90,10 +90,10 @@ fn a_walk_through_the_page() {
     // Hovering shows numbers.
     let (x, y) = browser.middle(PLOT);
     browser.mouse("mouseMoved", x - 120.0, y, 0);
-    let told = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
-    let told = told.as_str().unwrap();
-    assert!(told.contains("requests") && told.contains("replicas"), "{told}");
-    assert!(told.lines().any(|line| line.trim().parse::<f64>().is_ok_and(|value| value > 0.0)), "{told}");
+    let text = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
+    let text = text.as_str().unwrap();
+    assert!(text.contains("requests") && text.contains("replicas"), "{text}");
+    assert!(text.lines().any(|line| line.trim().parse::<f64>().is_ok_and(|value| value > 0.0)), "{text}");
     browser.dark(true);
     browser.screenshot("object-dark-hover");
     browser.dark(false);
@@ -139,9 +139,9 @@ fn a_walk_through_the_page() {
     // An unknown object is reported.
     browser.open(&format!("{base}#/objects/shop/nothing"));
     browser.wait("document.querySelector('#status').innerText.includes('knows no ScaledObject shop/nothing')");
-    let misdeeds = browser.misdeeds(&base);
+    let violations = browser.violations(&base);
     // The browser itself logs the 404.
-    let unexpected: Vec<&String> = misdeeds.iter().filter(|misdeed| !misdeed.contains("shop/nothing")).collect();
+    let unexpected: Vec<&String> = violations.iter().filter(|violation| !violation.contains("shop/nothing")).collect();
     assert!(unexpected.is_empty(), "{unexpected:#?}");
 
     browser.resize(700, 1000);
@@ -192,10 +192,10 @@ fn a_young_object_and_a_link_into_the_plot() {
     let hash = hash.as_str().unwrap();
     let (at, from, to) = (query(hash, "at").unwrap(), query(hash, "from").unwrap(), query(hash, "to").unwrap());
     assert!(from < at && at < to && at == scene.now - 2 * 60_000, "{hash}");
-    let told = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
-    assert!(told.as_str().unwrap().contains("5 → 1 by the HPA"), "{told}");
+    let text = browser.wait("!document.querySelector('.hover').hidden && document.querySelector('.hover').innerText");
+    assert!(text.as_str().unwrap().contains("5 → 1 by the HPA"), "{text}");
     browser.screenshot("object-linked");
-    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+    assert_eq!(browser.violations(&base), Vec::<String>::new());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_month_is_drawn_from_what_is_left_of_it() {
     assert!((24..=25).contains(&points.as_u64().unwrap()), "{points}");
     browser.wait("document.querySelector('.story').innerText.includes('in the last 1d of this range')");
     browser.screenshot("object-month");
-    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+    assert_eq!(browser.violations(&base), Vec::<String>::new());
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn what_others_wrote_is_text() {
         browser.eval("[document.scripts.length, document.images.length, document.querySelectorAll('iframe').length]");
     assert_eq!(made, serde_json::json!([1, 0, 0]), "only our own script");
     assert_eq!(browser.eval("document.title").as_str(), Some(format!("shop/{EVIL_NAME} – hpalite").as_str()));
-    assert_eq!(browser.misdeeds(&base), Vec::<String>::new());
+    assert_eq!(browser.violations(&base), Vec::<String>::new());
 }
 
 #[test]

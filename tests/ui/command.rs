@@ -61,7 +61,7 @@ fn a_month_is_plotted_from_what_is_left_of_it() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_said() {
+fn what_cannot_be_shown_is_reported() {
     let scene = Scene::full();
     for (arguments, part) in [
         (&["shop/nothing"][..], "knows no ScaledObject shop/nothing"),

@@ -71,7 +71,7 @@ fn lines_point_into_the_file() {
 }
 
 #[test]
-fn a_trigger_that_the_formula_leaves_out_is_told() {
+fn a_trigger_that_the_formula_leaves_out_is_reported() {
     let text = GOOD
         .replace("  triggers:\n", "  advanced: {scalingModifiers: {formula: load * 2, target: \"5\"}}\n  triggers:\n")
         .replace("- type: prometheus", "- {type: prometheus, name: load, metadata: {serverAddress: \"http://p\", query: up, threshold: \"0\"}}\n  - type: prometheus\n    name: other");

@@ -26,7 +26,7 @@ fn metrics_api(name: &str, value: &str) -> Value {
 }
 
 #[test]
-fn no_secret_is_recorded_or_told() {
+fn no_secret_is_recorded_or_reported() {
     let triggers = [
         prometheus("serverAddress", "http://user:s3cret@p:9090"),
         prometheus("serverAddress", "http://user:s3cret@p:port"),
@@ -56,12 +56,12 @@ fn no_secret_is_recorded_or_told() {
     for trigger in triggers {
         let object = object(&trigger);
         let read = scaled_object::from_slice(ApiGroup::KedaSh, object.to_string().as_bytes()).unwrap();
-        let mut told = vec![read.spec_json.to_string()];
+        let mut texts = vec![read.spec_json.to_string()];
         let report = super::check(&object.to_string());
-        told.extend(report.findings.iter().map(ToString::to_string));
+        texts.extend(report.findings.iter().map(ToString::to_string));
         match &read.definition {
             Ok(definition) => {
-                told.extend(definition.triggers.iter().filter_map(|trigger| trigger.source.query()).map(|query| {
+                texts.extend(definition.triggers.iter().filter_map(|trigger| trigger.source.query()).map(|query| {
                     let (server, query) = query.shown();
                     format!("{server} {query}")
                 }));
@@ -72,10 +72,10 @@ fn no_secret_is_recorded_or_told() {
             }
             Err(invalid) => {
                 refused += 1;
-                told.push(invalid.message());
+                texts.push(invalid.message());
             }
         }
-        for text in told {
+        for text in texts {
             assert!(!text.contains("s3c") && !text.contains("ret@"), "{trigger}\n{text}");
         }
     }

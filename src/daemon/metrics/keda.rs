@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    fn answered(trigger: u16, answer: Answer, is_error: bool) -> Record {
+    fn sample(trigger: u16, answer: Answer, is_error: bool) -> Record {
         let latency = Duration::from_millis(250);
         Record::Sample { at: UnixMillis(0), object: key(), trigger, answer, latency, is_error }
     }
@@ -404,7 +404,7 @@ mod tests {
             lines(&tally, "keda_scaler_detail_errors_total"),
             [format!("keda_scaler_detail_errors_total{labels} 0")]
         );
-        tally.record(&answered(0, Answer::Value(-7.5), false));
+        tally.record(&sample(0, Answer::Value(-7.5), false));
         tally.publish(&reading("s0-prometheus", value(0.0)));
         for (name, number) in [
             ("keda_scaler_metrics_value", "-7.5"),
@@ -415,7 +415,7 @@ mod tests {
         }
         let cpu = r#"keda_scaler_active{namespace="shop",metric="cpu",scaledObject="web",scaler="cpuMemoryScaler",triggerIndex="1",type="scaledobject"} 1"#;
         assert_eq!(lines(&tally, "keda_scaler_active")[1], cpu);
-        tally.record(&answered(0, Answer::Value(6.0), false));
+        tally.record(&sample(0, Answer::Value(6.0), false));
         assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 1"));
         assert_eq!(
             lines(&tally, "keda_trigger_registered_total"),
@@ -427,21 +427,21 @@ mod tests {
     fn errors_are_counted_and_a_fallback_is_a_value_that_is_active() {
         let tally = Tally::default();
         tally.record(&definition(vec![trigger(0, "prometheus", Some("load"), "s0-prometheus")]));
-        tally.record(&answered(0, Answer::Value(6.0), false));
-        tally.record(&answered(0, failed(), true));
+        tally.record(&sample(0, Answer::Value(6.0), false));
+        tally.record(&sample(0, failed(), true));
         let since = UnixMillis(0);
         tally.publish(&reading("s0-prometheus", Reading::Failed { message: String::new(), since }));
         assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 0"));
         assert!(lines(&tally, "keda_scaler_metrics_value")[0].contains(r#"scaler="load""#));
         assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 6"), "the last value that was read");
-        tally.record(&answered(0, failed(), true));
+        tally.record(&sample(0, failed(), true));
         tally.publish(&reading("s0-prometheus", value(3.0)));
         assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 3"));
         assert!(lines(&tally, "keda_scaler_active")[0].ends_with(" 1"));
         let errors = r#"keda_scaled_object_errors_total{namespace="shop",scaledObject="web"} 2"#;
         assert_eq!(lines(&tally, "keda_scaled_object_errors_total"), [errors]);
         assert!(lines(&tally, "keda_scaler_detail_errors_total")[0].ends_with(" 2"));
-        tally.record(&answered(0, Answer::Missing(Missing::Empty), false));
+        tally.record(&sample(0, Answer::Missing(Missing::Empty), false));
         tally.publish(&reading("s0-prometheus", value(0.0)));
         assert!(lines(&tally, "keda_scaler_metrics_value")[0].ends_with(" 0"));
         assert_eq!(
@@ -457,7 +457,7 @@ mod tests {
         let tally = Tally::default();
         let triggers = || vec![trigger(0, "prometheus", None, "s0-prometheus")];
         tally.record(&definition(triggers()));
-        tally.record(&answered(0, failed(), true));
+        tally.record(&sample(0, failed(), true));
         let status = |status| Record::Condition {
             at: UnixMillis(0),
             object: key(),
@@ -471,7 +471,7 @@ mod tests {
         tally.record(&status(ConditionStatus::False));
         assert!(lines(&tally, "keda_scaled_object_paused")[0].ends_with(" 0"));
         tally.record(&Record::Removed { at: UnixMillis(0), object: key() });
-        tally.record(&answered(0, failed(), true));
+        tally.record(&sample(0, failed(), true));
         assert_eq!(lines(&tally, "keda_s"), [""; 0]);
     }
 
@@ -480,8 +480,8 @@ mod tests {
         let tally = Tally::default();
         let formula = trigger(composite::INDEX, "formula", None, composite::NAME);
         tally.record(&definition(vec![trigger(0, "prometheus", Some("a"), "s0-prometheus"), formula]));
-        tally.record(&answered(0, Answer::Value(9.0), false));
-        tally.record(&answered(composite::INDEX, Answer::Value(4.5), false));
+        tally.record(&sample(0, Answer::Value(9.0), false));
+        tally.record(&sample(composite::INDEX, Answer::Value(4.5), false));
         let active = lines(&tally, "keda_scaler_active");
         assert!(active[0].contains(r#"metric="composite-metric""#) && active[0].contains(r#"triggerIndex="0""#));
         assert!(active[0].ends_with(" 0") && active[1].contains("cpuMemoryScaler") && active.len() == 2, "{active:?}");

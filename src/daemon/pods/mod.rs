@@ -16,8 +16,7 @@ use log::warn;
 use self::index::{Index, Pod};
 use crate::kube::client::Client;
 use crate::kube::resources::PODS;
-use crate::kube::watch::WatchSettings;
-use crate::kube::watcher::Watcher;
+use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{ErrorClass, Event, PollError, UnreadableObject, WatchEvent};
 use crate::scaling::model::PodSelection;
 
@@ -27,10 +26,10 @@ const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 const SEEN_MAX: usize = 1024;
 /// The counts of a namespace are sent at most this often, as a rollout changes them with every pod. The first change
 /// after a quiet time is sent at once.
-const TELL_EVERY: Duration = Duration::from_millis(250);
+const SEND_EVERY: Duration = Duration::from_millis(250);
 /// Counts become an error once their watch has been disconnected this long: half a minute, as for the readings of any
 /// other trigger with a short interval. A restart of the API server takes less.
-const DEAF_MAX: Duration = Duration::from_secs(30);
+const DISCONNECTED_MAX: Duration = Duration::from_secs(30);
 /// A watch that could not be started is retried after this long.
 const START_AGAIN: Duration = Duration::from_secs(10);
 
@@ -94,31 +93,45 @@ struct Namespace {
     index: Index,
     /// Why there are no counts, if there are none.
     error: Option<PollError>,
-    /// The watch has been disconnected for [`DEAF_MAX`].
-    is_deaf: bool,
+    /// The watch has been disconnected for [`DISCONNECTED_MAX`].
+    is_disconnected: bool,
     /// Counts may have changed since they were sent.
     is_changed: bool,
-    told_at: Option<Instant>,
-    told: BTreeMap<PodSelection, Result<u32, PollError>>,
+    sent_at: Option<Instant>,
+    sent: BTreeMap<PodSelection, Result<u32, PollError>>,
 }
 
 impl Namespace {
-    fn hear(&mut self, deaf_for: Option<Duration>) {
-        let is_deaf = deaf_for.is_some_and(|time| time >= DEAF_MAX);
-        self.is_changed |= is_deaf != self.is_deaf;
-        self.is_deaf = is_deaf;
+    /// A namespace whose watch has yet to be started.
+    fn new() -> Self {
+        Self {
+            watch: 0,
+            watcher: Err(Instant::now()),
+            index: Index::default(),
+            error: None,
+            is_disconnected: false,
+            is_changed: false,
+            sent_at: None,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    fn note_connection(&mut self, disconnected_for: Option<Duration>) {
+        let is_disconnected = disconnected_for.is_some_and(|time| time >= DISCONNECTED_MAX);
+        self.is_changed |= is_disconnected != self.is_disconnected;
+        self.is_disconnected = is_disconnected;
     }
 
     /// Returns why there are no counts, if there are none. The error of a list takes precedence, since it says more.
     fn error(&self, name: &str) -> Option<PollError> {
-        let deaf = || PollError {
+        let disconnected = || PollError {
             class: ErrorClass::Connect,
             message: format!(
                 "the watch of pods in namespace {name} has heard nothing of the API server for more than {} s",
-                DEAF_MAX.as_secs()
+                DISCONNECTED_MAX.as_secs()
             ),
         };
-        self.error.clone().or_else(|| self.is_deaf.then(deaf))
+        self.error.clone().or_else(|| self.is_disconnected.then(disconnected))
     }
 }
 
@@ -134,10 +147,10 @@ impl Counter {
             }
             self.take_wanted();
             for namespace in self.namespaces.values_mut() {
-                let deaf_for = namespace.watcher.as_ref().ok().and_then(Watcher::deaf_for);
-                namespace.hear(deaf_for);
+                let disconnected_for = namespace.watcher.as_ref().ok().and_then(Watcher::disconnected_for);
+                namespace.note_connection(disconnected_for);
             }
-            if self.tell(Instant::now()).is_break() {
+            if self.send_counts(Instant::now()).is_break() {
                 return;
             }
         }
@@ -145,8 +158,8 @@ impl Counter {
 
     fn next_deadline(&self) -> Option<Instant> {
         let of = |namespace: &Namespace| {
-            let tells = namespace.told_at.filter(|_| namespace.is_changed).map(|at| at + TELL_EVERY);
-            [tells, namespace.watcher.as_ref().err().copied()].into_iter().flatten().min()
+            let send_at = namespace.sent_at.filter(|_| namespace.is_changed).map(|at| at + SEND_EVERY);
+            [send_at, namespace.watcher.as_ref().err().copied()].into_iter().flatten().min()
         };
         self.namespaces.values().filter_map(of).min()
     }
@@ -160,21 +173,12 @@ impl Counter {
                 }
                 continue;
             }
-            let known = self.namespaces.entry(Arc::clone(&namespace)).or_insert_with(|| Namespace {
-                watch: 0,
-                watcher: Err(Instant::now()),
-                index: Index::default(),
-                error: None,
-                is_deaf: false,
-                is_changed: false,
-                told_at: None,
-                told: BTreeMap::new(),
-            });
+            let known = self.namespaces.entry(Arc::clone(&namespace)).or_insert_with(Namespace::new);
             known.index.select(selections.into_iter().collect());
             // A selection that was removed and added again meanwhile is new to the core.
-            known.told.clear();
+            known.sent.clear();
             known.is_changed = true;
-            known.told_at = None;
+            known.sent_at = None;
         }
         let now = Instant::now();
         for (name, namespace) in &mut self.namespaces {
@@ -227,9 +231,9 @@ impl Counter {
     }
 
     /// Sends the core the counts that changed, unless the namespace's were sent a moment ago.
-    fn tell(&mut self, now: Instant) -> ControlFlow<()> {
+    fn send_counts(&mut self, now: Instant) -> ControlFlow<()> {
         for (name, namespace) in &mut self.namespaces {
-            if !namespace.is_changed || namespace.told_at.is_some_and(|at| now < at + TELL_EVERY) {
+            if !namespace.is_changed || namespace.sent_at.is_some_and(|at| now < at + SEND_EVERY) {
                 continue;
             }
             namespace.is_changed = false;
@@ -241,11 +245,11 @@ impl Counter {
                     // The first list is not complete yet.
                     (None, None) => continue,
                 };
-                if namespace.told.get(selection) == Some(&count) {
+                if namespace.sent.get(selection) == Some(&count) {
                     continue;
                 }
-                namespace.told.insert(selection.clone(), count.clone());
-                namespace.told_at = Some(now);
+                namespace.sent.insert(selection.clone(), count.clone());
+                namespace.sent_at = Some(now);
                 let event = Event::PodsSelected { namespace: Arc::clone(name), selection: selection.clone(), count };
                 if self.inbox.send(event).is_err() {
                     return ControlFlow::Break(());
@@ -262,8 +266,8 @@ fn start(client: &Client, namespace: &Arc<str>, watch: u64, news: &SyncSender<Ne
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     };
-    let (filter, settings) = (Some(UNFINISHED.to_owned()), WatchSettings::default());
-    Watcher::spawn_filtered::<Pod, _>("pods", client, &PODS, &[namespace.to_string()], filter, settings, sink)
+    let (namespaces, field_selector) = (vec![namespace.to_string()], Some(UNFINISHED.to_owned()));
+    Watcher::spawn::<Pod, _>(client, Watch { namespaces, field_selector, ..Watch::all("pods", PODS) }, sink)
 }
 
 #[cfg(test)]
@@ -272,19 +276,10 @@ mod tests {
 
     #[test]
     fn counts_become_an_error_when_their_watch_is_disconnected() {
-        let mut namespace = Namespace {
-            watch: 1,
-            watcher: Err(Instant::now()),
-            index: Index::default(),
-            error: None,
-            is_deaf: false,
-            is_changed: false,
-            told_at: None,
-            told: BTreeMap::new(),
-        };
-        let mut after = |deaf_for: Option<u64>| {
+        let mut namespace = Namespace::new();
+        let mut after = |disconnected_for: Option<u64>| {
             namespace.is_changed = false;
-            namespace.hear(deaf_for.map(Duration::from_secs));
+            namespace.note_connection(disconnected_for.map(Duration::from_secs));
             (namespace.is_changed, namespace.error("shop").map(|error| error.message))
         };
         let message = "the watch of pods in namespace shop has heard nothing of the API server for more than 30 s";

@@ -4,7 +4,7 @@
 //! for a client; it does wait for a handler, which is why slow requests are passed to patient workers.
 //!
 //! No body is read. A request that announces one is answered after its head, and its connection is closed, since the
-//! body cannot be told from a next request without reading it.
+//! body cannot be distinguished from a next request without reading it.
 
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
@@ -148,7 +148,7 @@ impl Conn {
     }
 
     /// Closes a connection that is between requests.
-    pub(super) fn say_goodbye(&mut self) {
+    pub(super) fn close_between_requests(&mut self) {
         self.session.finish();
     }
 

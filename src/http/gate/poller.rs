@@ -204,7 +204,7 @@ impl Poller {
                 return self.shared.arm(conn, EventFlags::OUT);
             }
             if (late || over) && idle {
-                conn.say_goodbye();
+                conn.close_between_requests();
             }
             !(late || over)
         });

@@ -62,7 +62,7 @@ fn drive(mut conn: Box<Conn>, mut tools: Tools<'_>) {
 
 fn park(shared: &Shared, mut conn: Box<Conn>, until: EventFlags) {
     if shared.is_draining() && conn.state == State::Idle && conn.served > 0 {
-        conn.say_goodbye();
+        conn.close_between_requests();
         return;
     }
     let lane = shared.lane_of(&conn);

@@ -1,15 +1,16 @@
-//! Queries that one query can answer: equal aggregations that differ in the value of one label.
+//! Finds queries that one query can answer: aggregations that differ only in the value of one label.
 //!
 //! `sum(rate(m{service="a"}[1m]))` and the same for `b` are asked as `sum by (service) (rate(m{service=~"a|b"}[1m]))`. A
 //! group of that answer has exactly the series of the single query, since the functions below keep every label of a
-//! series; a group that is absent had no series. Everything that this module does not understand is asked singly.
+//! series; a group that is absent had no series. A query that this module cannot parse is sent on its own.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::fingerprint;
 
-/// Members of a group. Prometheus looks up a list of values, one by one, up to 256 of them.
+/// Upper bound on the members of a group. Prometheus looks up an alternation of up to 256 values one by one, instead of
+/// matching a regular expression.
 pub(super) const GROUP_MAX: usize = 100;
 
 const OPERATORS: [&str; 5] = ["sum", "avg", "max", "min", "count"];
@@ -33,29 +34,29 @@ const FUNCTIONS: [&str; 17] = [
     "stddev_over_time",
     "stdvar_over_time",
 ];
-/// Equality matchers that a query may have: each may be the one that differs, and each is an entry in the schedule.
+/// Upper bound on a query's equality matchers: any may be the one that differs, so each is an entry in the schedule.
 const MATCHERS_MAX: usize = 4;
-/// Bytes of a value. With [`GROUP_MAX`] of them a query stays below 30 KB.
+/// Upper bound on the bytes of a value: with [`GROUP_MAX`] of them a query stays below 30 KB.
 const VALUE_MAX: usize = 256;
 
-/// One way to see a query: all of it but the value of one equality matcher.
+/// A query as a member of a group: a template, and the value of the equality matcher that differs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Member<'q> {
     query: &'q str,
     operator: &'q str,
-    /// Where `label="value"` stands in the query.
+    /// The range of `label="value"` in the query.
     matcher: Range<usize>,
     pub(super) label: &'q str,
     pub(super) value: &'q str,
 }
 
 impl<'q> Member<'q> {
-    /// The ways to see a query; none where it is not understood.
+    /// Returns one member for each equality matcher; none if the query cannot be grouped.
     pub(super) fn all(query: &'q str) -> Vec<Self> {
         Reader { query, at: 0 }.aggregation().unwrap_or_default()
     }
 
-    /// Equal for members of one group, if they ask the same of the same server.
+    /// Returns a hash that is equal for the members of one group.
     pub(super) fn family(&self) -> u64 {
         fingerprint(&self.template())
     }
@@ -64,7 +65,7 @@ impl<'q> Member<'q> {
         (&self.query[..self.matcher.start], self.label, &self.query[self.matcher.end..])
     }
 
-    /// The query for all of these values, this member's template filled in.
+    /// Returns the query for all of these values, from this member's template.
     pub(super) fn grouped<'v>(&self, values: impl Iterator<Item = &'v str>) -> String {
         let inner = self.query.find('(').map_or(0, |at| at + 1);
         let (operator, label) = (self.operator, self.label);
@@ -74,7 +75,7 @@ impl<'q> Member<'q> {
                 text.push('|');
             }
             for c in value.chars() {
-                // Escaped for the regular expression, and once more for the string literal that it stands in.
+                // Escaped for the regular expression, and again for the string literal that contains it.
                 let escape = if r".+*?()|[]{}^$".contains(c) { r"\\" } else { "" };
                 let _ = write!(text, "{escape}{c}");
             }
@@ -114,7 +115,7 @@ impl<'q> Reader<'q> {
         is_word.then_some(word)
     }
 
-    /// `sum(rate(m{…}[1m]))` or `sum(m{…})`, and nothing else.
+    /// Parses `sum(rate(m{…}[1m]))` or `sum(m{…})`.
     fn aggregation(mut self) -> Option<Vec<Member<'q>>> {
         let operator = self.word(false).filter(|word| OPERATORS.contains(word))?;
         self.take('(')?;
@@ -138,7 +139,7 @@ impl<'q> Reader<'q> {
         self.rest().is_empty().then_some(members)
     }
 
-    /// `m{label="value",…}`, with or without a name.
+    /// Parses `m{label="value",…}`, with or without a metric name.
     fn selector(&mut self, operator: &'q str) -> Option<Vec<Member<'q>>> {
         let mut members = Vec::new();
         self.blanks();
@@ -161,7 +162,7 @@ impl<'q> Reader<'q> {
                 return None;
             }
             self.at += value.len() + 1;
-            // An empty value is that of an absent label, and functions drop the name.
+            // An empty value matches series without the label, and functions drop the name.
             if operation == "=" && !value.is_empty() && value.len() <= VALUE_MAX && label != "__name__" {
                 members.push(Member { query: self.query, operator, matcher: start..self.at, label, value });
             }
@@ -171,7 +172,7 @@ impl<'q> Reader<'q> {
             }
         }
         let labels: Vec<&str> = members.iter().map(|member| member.label).collect();
-        // Two matchers on one label: no group has both values.
+        // With two matchers on one label, no group has both values.
         members.retain(|member| labels.iter().filter(|label| **label == member.label).count() == 1);
         (members.len() <= MATCHERS_MAX).then_some(members)
     }

@@ -1,10 +1,11 @@
-//! Which poll is next: fair turns, and the largest share of the workers that each party may have.
+//! Chooses the next poll: round robin, within the largest share of the workers that each party may have.
 //!
 //! A worker that waits for a hanging server is lost for the length of a timeout, and nothing predicts that. So the
 //! shares hold from the start, even if no other party has work at the moment: its next query may come in a millisecond.
 //!
-//! # Turns
-//! Namespaces take turns, in each its servers, for each the objects, and for each its queries in order.
+//! # Order
+//! Round robin over namespaces, over the servers in each, and over the objects of each. An object's queries keep their
+//! order.
 //!
 //! # Lanes
 //! What is known of a server is known for one namespace, a *lane*: a tenant that asks a shared Prometheus for the
@@ -32,14 +33,14 @@ use std::time::Duration;
 
 use super::budget::{Budgets, Limits, REST_MAX};
 use crate::scaling::model::{ObjectKey, UnixMillis};
-use crate::scaling::turns::Turns;
+use crate::scaling::round_robin::RoundRobin;
 
-/// The default timeout of a query: a server that answers within it counts as usual.
+/// The default timeout of a query: a server that answers within it is prompt.
 pub(super) const PROMPT: Duration = Duration::from_secs(3);
 /// Lanes kept per namespace; the least recently used one is forgotten first.
 const LANES_MAX: usize = 1024;
 
-/// What an answer says about its server.
+/// How a server behaved in a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
     /// It answered within this time.
@@ -72,7 +73,7 @@ enum Class {
     Confined,
 }
 
-/// Confined ones first: they get no more than their share, and the rest of the workers is not for them.
+/// Confined lanes come first, since they cannot use more than their share of the workers.
 const CLASSES: [Class; 2] = [Class::Confined, Class::Prompt];
 
 /// A poll in flight, with the parties to which it is counted.
@@ -87,9 +88,9 @@ struct Lane {
     standing: Standing,
     /// When the pause ends that the server asked for.
     rests_until: Option<UnixMillis>,
-    /// Ids of questions by object, for objects that have any.
+    /// Ids of jobs by object, for objects that have any.
     waiting: HashMap<ObjectKey, VecDeque<u64>>,
-    turns: Turns<ObjectKey>,
+    order: RoundRobin<ObjectKey>,
     /// Incremented with each use.
     used: u64,
 }
@@ -99,8 +100,8 @@ struct Namespace {
     /// Objects with a poll cycle to come.
     expected: usize,
     lanes: HashMap<Arc<str>, Lane>,
-    /// Servers with waiting questions, by class.
-    turns: [Turns<Arc<str>>; 2],
+    /// Servers with waiting jobs, by class.
+    order: [RoundRobin<Arc<str>>; 2],
 }
 
 #[derive(Debug)]
@@ -110,8 +111,8 @@ pub(super) struct Shares {
     /// When the first of the servers that the last look skipped may be queried again.
     free_at: Option<UnixMillis>,
     namespaces: HashMap<Arc<str>, Namespace>,
-    /// Namespaces with waiting questions, by class.
-    turns: [Turns<Arc<str>>; 2],
+    /// Namespaces with waiting jobs, by class.
+    order: [RoundRobin<Arc<str>>; 2],
     flights: BTreeMap<u64, Flight>,
     /// Namespaces that may have no reason left to be kept.
     leaving: BTreeSet<Arc<str>>,
@@ -125,7 +126,7 @@ impl Shares {
             budgets: Budgets::new(limits),
             free_at: None,
             namespaces: HashMap::new(),
-            turns: Default::default(),
+            order: Default::default(),
             flights: BTreeMap::new(),
             leaving: BTreeSet::new(),
             uses: 0,
@@ -150,7 +151,7 @@ impl Shares {
         }
     }
 
-    /// Adds a question to the object's queue; must not be in it already.
+    /// Adds a job to the object's queue; must not be in it already.
     pub(super) fn wait(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
         self.lane(&object.namespace, server);
         let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
@@ -160,14 +161,14 @@ impl Shares {
             return;
         };
         lane.waiting.entry(object.clone()).or_default().push_back(id);
-        lane.turns.join(object);
+        lane.order.join(object);
         let class = lane.standing.class() as usize;
-        namespace.turns[class].join(server);
-        self.turns[class].join(&object.namespace);
+        namespace.order[class].join(server);
+        self.order[class].join(&object.namespace);
         self.leaving.insert(Arc::clone(&object.namespace));
     }
 
-    /// Removes a question from the object's queue.
+    /// Removes a job from the object's queue.
     pub(super) fn wait_no_more(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
         let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
             return;
@@ -179,20 +180,20 @@ impl Shares {
             ids.retain(|waiting| *waiting != id);
             if ids.is_empty() {
                 lane.waiting.remove(object);
-                lane.turns.leave(object);
+                lane.order.leave(object);
             }
         }
         let class = lane.standing.class() as usize;
-        if lane.turns.is_empty() {
-            namespace.turns[class].leave(server);
+        if lane.order.is_empty() {
+            namespace.order[class].leave(server);
         }
-        if namespace.turns[class].is_empty() {
-            self.turns[class].leave(&object.namespace);
+        if namespace.order[class].is_empty() {
+            self.order[class].leave(&object.namespace);
             self.leaving.insert(Arc::clone(&object.namespace));
         }
     }
 
-    /// Returns the next question that may be sent, and removes it from the queue where it was found.
+    /// Returns the next job that may be sent, and removes it from the queue where it was found.
     pub(super) fn next(&mut self, now: UnixMillis) -> Option<(u64, Flight)> {
         self.free_at = None;
         let (class, flight) = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class, now)?)))?;
@@ -200,16 +201,16 @@ impl Shares {
         let namespace = self.namespaces.get_mut(&object.namespace)?;
         let lane = namespace.lanes.get_mut(server)?;
         let id = *lane.waiting.get(object)?.front()?;
-        // All of them have had their turn, whether they have more questions or not.
-        lane.turns.pass(object);
-        namespace.turns[class as usize].pass(server);
-        self.turns[class as usize].pass(&object.namespace);
+        // Each of them goes to the end of its order, whether it has more jobs or not.
+        lane.order.pass(object);
+        namespace.order[class as usize].pass(server);
+        self.order[class as usize].pass(&object.namespace);
         self.wait_no_more(object, server, id);
         self.budgets.spend(server, now);
         Some((id, flight))
     }
 
-    /// When a question that waits only for its server's budget or pause may be sent.
+    /// When a job that waits only for its server's budget or pause may be sent.
     pub(super) fn free_at(&self) -> Option<UnixMillis> {
         self.free_at
     }
@@ -234,7 +235,7 @@ impl Shares {
         // With fewer than four workers there is nothing to reserve.
         let is_reserve = all >= self.workers - self.workers / 4;
         let of_namespace = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
-        for name in self.turns[class as usize].iter() {
+        for name in self.order[class as usize].iter() {
             let is_here = |flight: &Flight| flight.object.namespace == *name;
             let here = count(&is_here);
             if here >= of_namespace
@@ -244,7 +245,7 @@ impl Shares {
                 continue;
             }
             let Some(namespace) = self.namespaces.get(name) else { continue };
-            for server in namespace.turns[class as usize].iter() {
+            for server in namespace.order[class as usize].iter() {
                 let is_there = |flight: &Flight| flight.server == *server;
                 let Some(lane) = namespace.lanes.get(server) else { continue };
                 let rest = lane.rests_until.filter(|until| *until > now);
@@ -263,7 +264,7 @@ impl Shares {
                     let is_its = |flight: &Flight| flight.object == **object;
                     count(&is_its) < self.share(3, 8) && !(is_confined && confined(&is_its) > 0)
                 };
-                if let Some(object) = lane.turns.iter().find(may_ask) {
+                if let Some(object) = lane.order.iter().find(may_ask) {
                     return (Some(Flight { object: object.clone(), server: Arc::clone(server) }), free_at);
                 }
             }
@@ -310,15 +311,15 @@ impl Shares {
         };
         let old = std::mem::replace(&mut lane.standing, standing).class() as usize;
         let new = standing.class() as usize;
-        if old == new || lane.turns.is_empty() {
+        if old == new || lane.order.is_empty() {
             return;
         }
-        namespace.turns[old].leave(&flight.server);
-        namespace.turns[new].join(&flight.server);
-        if namespace.turns[old].is_empty() {
-            self.turns[old].leave(name);
+        namespace.order[old].leave(&flight.server);
+        namespace.order[new].join(&flight.server);
+        if namespace.order[old].is_empty() {
+            self.order[old].leave(name);
         }
-        self.turns[new].join(name);
+        self.order[new].join(name);
     }
 
     /// Creates the lane if it does not exist.
@@ -337,12 +338,12 @@ impl Shares {
             let is_out = |server: &Arc<str>| {
                 flights.values().any(|flight| flight.object.namespace == *name && flight.server == *server)
             };
-            let idle = namespace.lanes.iter().filter(|(server, lane)| lane.turns.is_empty() && !is_out(server));
+            let idle = namespace.lanes.iter().filter(|(server, lane)| lane.order.is_empty() && !is_out(server));
             if let Some(server) = idle.min_by_key(|(_, lane)| lane.used).map(|(server, _)| Arc::clone(server)) {
                 namespace.lanes.remove(&server);
             }
         }
-        let lane = Lane { standing, rests_until: None, waiting: HashMap::new(), turns: Turns::default(), used };
+        let lane = Lane { standing, rests_until: None, waiting: HashMap::new(), order: RoundRobin::default(), used };
         namespace.lanes.insert(Arc::clone(server), lane);
     }
 
@@ -358,7 +359,7 @@ impl Shares {
     pub(super) fn tidy(&mut self) {
         for name in std::mem::take(&mut self.leaving) {
             let is_out = self.flights.values().any(|flight| flight.object.namespace == name);
-            let is_left = |known: &Namespace| known.expected == 0 && known.turns.iter().all(Turns::is_empty);
+            let is_left = |known: &Namespace| known.expected == 0 && known.order.iter().all(RoundRobin::is_empty);
             if !is_out && self.namespaces.get(&name).is_some_and(is_left) {
                 self.namespaces.remove(&name);
             }
@@ -373,7 +374,7 @@ impl Shares {
         (self.namespaces.len(), self.namespaces.values().map(|known| known.lanes.len()).sum())
     }
 
-    /// Panics if a party has more than its share, or is in a queue without a question.
+    /// Panics if a party has more than its share, or is in a queue without a job.
     pub(super) fn check(&self) {
         let count = |is: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|flight| is(flight)).count();
         for flight in self.flights.values() {
@@ -383,17 +384,17 @@ impl Shares {
         }
         for (name, namespace) in &self.namespaces {
             for class in CLASSES {
-                let stands = self.turns[class as usize].iter().any(|other| other == name);
-                assert_eq!(stands, !namespace.turns[class as usize].is_empty());
+                let stands = self.order[class as usize].iter().any(|other| other == name);
+                assert_eq!(stands, !namespace.order[class as usize].is_empty());
                 for (server, lane) in namespace.lanes.iter().filter(|(_, lane)| lane.standing.class() == class) {
-                    let stands = namespace.turns[class as usize].iter().any(|other| other == server);
+                    let stands = namespace.order[class as usize].iter().any(|other| other == server);
                     assert_eq!(stands, !lane.waiting.is_empty());
                     assert!(
                         lane.waiting
                             .iter()
-                            .all(|(object, ids)| { !ids.is_empty() && lane.turns.iter().any(|other| other == object) })
+                            .all(|(object, ids)| { !ids.is_empty() && lane.order.iter().any(|other| other == object) })
                     );
-                    assert_eq!(lane.waiting.len(), lane.turns.iter().count());
+                    assert_eq!(lane.waiting.len(), lane.order.iter().count());
                 }
             }
         }

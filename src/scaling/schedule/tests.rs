@@ -21,7 +21,7 @@ fn query(server: &str, query: &str) -> Query {
 }
 
 #[test]
-fn equal_questions_are_asked_once() {
+fn equal_polls_are_asked_once() {
     let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..5 {
         schedule.ask((of(&format!("n{n}"), n), 0), &query("a", "up"), None, T0);
@@ -29,7 +29,7 @@ fn equal_questions_are_asked_once() {
     schedule.ask((key(9), 1), &query("b", "up"), None, T0);
     let jobs = schedule.dispatch(T0);
     assert_eq!(jobs.len(), 2);
-    // A question that falls due while an equal one is in flight joins it.
+    // A query that falls due while an equal one is in flight joins it.
     schedule.ask((key(7), 0), &query("a", "up"), None, T0);
     schedule.ask((key(7), 1), &query("a", "up"), None, T0);
     assert!(schedule.dispatch(T0).is_empty());
@@ -95,7 +95,7 @@ fn a_server_is_tried_before_it_is_trusted() {
         schedule.finish(job.id, Conduct::Troubled, T0);
     }
     let now: Vec<_> = schedule.dispatch(T0).into_iter().map(|job| job.server.to_string()).collect();
-    assert_eq!(now, ["fine", "hangs"], "one each, and the second question at fine is the same");
+    assert_eq!(now, ["fine", "hangs"], "one each, and the second query at fine is the same");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_tenant_whose_servers_all_hang_keeps_nobody_waiting() {
     for objects in [1, 100] {
         let mut schedule = Schedule::new(8, Limits::default(), false);
         let bad = |n: usize| (of("tenant", n % objects), u16::try_from(n).unwrap());
-        // The first questions of that tenant are queued before any others.
+        // The first queries of that tenant are queued before any others.
         for n in 0..100 {
             schedule.ask(bad(n), &query(&format!("hangs{n}"), &format!("q{n}")), None, T0);
         }
@@ -212,7 +212,7 @@ fn nobody_makes_a_server_slow_for_others() {
 }
 
 #[test]
-fn a_question_that_waits_behind_ones_share_waits_at_anothers_place_too() {
+fn a_query_that_waits_behind_ones_share_waits_at_anothers_place_too() {
     let mut schedule = Schedule::new(8, Limits::default(), false);
     for n in 0..10 {
         schedule.ask((of("tenant", 1), n), &query("shared", &format!("q{n}")), None, T0);
@@ -356,7 +356,7 @@ fn the_grid_is_steady_and_spread() {
     assert!(phases.len() > 20, "{phases:?}");
 }
 
-/// Returns a schedule with a prompt server and `n` different questions for it.
+/// Returns a schedule with a prompt server and `n` different queries for it.
 fn trusted(limits: Limits, n: usize) -> Schedule {
     let mut schedule = Schedule::new(8, limits, false);
     schedule.ask((key(0), 0), &query("a", "first"), None, T0);
@@ -377,7 +377,7 @@ fn a_server_is_asked_no_faster_than_its_rate() {
             asked.push(now);
             schedule.finish(job.id, PROMPT, now);
         }
-        // Each deadline allows at least one more question.
+        // Each deadline allows at least one more query.
         let due = schedule.next_due();
         assert!(asked.len() == 40 || due.is_none_or(|due| due > now), "{now:?} {due:?}");
         now = due.unwrap_or(now);
@@ -404,7 +404,7 @@ fn a_server_is_asked_no_more_at_once_than_it_may() {
 }
 
 #[test]
-fn a_server_that_asks_for_rest_has_it_of_the_tenant_that_it_told() {
+fn a_server_that_asks_for_rest_gets_it_from_the_tenant_it_asked() {
     let mut schedule = trusted(Limits::default(), 3);
     let jobs = schedule.dispatch(T0);
     let at = |seconds: i64| UnixMillis(seconds * 1_000);
@@ -484,7 +484,7 @@ fn an_answer_that_cannot_be_split_has_each_asked_singly() {
     ask(&mut schedule);
     let first = schedule.dispatch(T0);
     assert_eq!((first.len(), schedule.load()), (1, (0, 1)));
-    // One that loses interest while the question is out waits for nothing afterwards.
+    // One that loses interest while the query is out waits for nothing afterwards.
     schedule.forget(&service(2).0);
     schedule.ask_singly(first[0].id, PROMPT, T0);
     let mut singles = Vec::new();

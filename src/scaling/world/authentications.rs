@@ -251,7 +251,7 @@ impl Object {
     /// Continues with a trigger whose authentication has been read.
     fn ask_after_read(&mut self, index: u16, failure: Option<PollError>, work: &mut Work<'_>) {
         let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waiting.contains(&index));
-        let Some(definition) = self.loop_definition.clone().filter(|_| is_awaited) else {
+        let Some(definition) = self.polled_definition.clone().filter(|_| is_awaited) else {
             return;
         };
         let Some(trigger) = definition.triggers.iter().find(|trigger| trigger.index == index) else {
@@ -266,7 +266,7 @@ impl Object {
         };
         match credentials {
             Ok(credentials) => work.schedule.ask((self.spec.key.clone(), index), query, credentials, work.now),
-            Err(error) => self.answered(index, &Answer::Failed(error), work.now, Duration::ZERO, work),
+            Err(error) => self.receive_answer(index, &Answer::Failed(error), work.now, Duration::ZERO, work),
         }
     }
 

@@ -16,8 +16,8 @@ pub(super) const RESTORE_TRIES: u32 = 5;
 
 impl Object {
     pub(super) fn finalize(&mut self, work: &mut Work<'_>) {
-        let was_running = self.loop_generation.is_some();
-        self.stop_loop();
+        let was_running = self.polled_generation.is_some();
+        self.stop_polling();
         self.verdict = Verdict::Pending;
         work.schedule.forget(&self.spec.key);
         self.listen(work);

@@ -113,7 +113,7 @@ impl World {
         let changed = before.as_ref().is_some_and(|(_, pause, force, generation, _)| {
             *pause != spec.pause || *force != spec.force_activation || *generation != spec.generation
         });
-        if changed && object.loop_generation.is_some() && !spec.pause.is_full() {
+        if changed && object.polled_generation.is_some() && !spec.pause.is_full() {
             self.schedule.plan(&key, now);
         }
         let hpa = hpa_id(&object.spec);
@@ -247,7 +247,7 @@ impl World {
                 && old.conditions == hpa.conditions
         });
         if !same {
-            self.with(&key, |object, work| object.hpa_owns_up(hpa.desired_replicas, work));
+            self.with(&key, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
             self.outbox.record(Record::Hpa {
                 at: now,
                 object: key,
@@ -400,18 +400,18 @@ impl World {
             Some(Split::Each(answers)) => {
                 self.schedule.members(done.id);
                 for (id, answer) in answers {
-                    self.answered(*id, answer, done, now);
+                    self.deliver_answer(*id, answer, done, now);
                 }
             }
             None => {
                 for id in self.schedule.members(done.id) {
-                    self.answered(id, &done.answer, done, now);
+                    self.deliver_answer(id, &done.answer, done, now);
                 }
             }
         }
     }
 
-    fn answered(&mut self, id: u64, answer: &Answer, done: &PollDone, now: UnixMillis) {
+    fn deliver_answer(&mut self, id: u64, answer: &Answer, done: &PollDone, now: UnixMillis) {
         let Some(finished) = self.schedule.finish(id, conduct(done), now) else {
             return;
         };
@@ -419,9 +419,9 @@ impl World {
         let asked_at = finished.begun_at.plus(done.asked_after).min(now);
         for (key, index) in finished.subscribers {
             if is_from_before {
-                self.with(&key, |object, work| object.ask_anew(index, work));
+                self.with(&key, |object, work| object.poll_again(index, work));
             } else {
-                self.with(&key, |object, work| object.answered(index, answer, asked_at, done.latency, work));
+                self.with(&key, |object, work| object.receive_answer(index, answer, asked_at, done.latency, work));
             }
         }
     }
@@ -444,7 +444,7 @@ impl Object {
         }
         self.target_unreadable = None;
         self.target_retry_at = None;
-        let is_running = self.loop_generation.is_some();
+        let is_running = self.polled_generation.is_some();
         let is_to_be_restored = self.spec.deletion_requested && self.target_faults < RESTORE_TRIES;
         if read.result.is_ok() {
             self.target_faults = 0;

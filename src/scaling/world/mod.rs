@@ -238,7 +238,7 @@ impl World {
         }
         // Cron windows follow the wall clock, so whether they are open may have changed.
         let by_clock = self.objects.iter().filter(|(_, object)| {
-            let definition = object.loop_definition.as_deref();
+            let definition = object.polled_definition.as_deref();
             definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
         });
         for (key, _) in by_clock {

@@ -24,7 +24,7 @@ impl World {
 impl Object {
     /// Selects the pods that the triggers of this object need to have counted.
     pub(super) fn select_pods(&mut self, work: &mut Work<'_>) {
-        let definition = self.loop_definition.clone();
+        let definition = self.polled_definition.clone();
         let triggers = definition.iter().flat_map(|definition| &definition.triggers);
         let wanted: BTreeSet<PodSelection> = triggers
             .filter_map(|trigger| match &trigger.source {
@@ -37,12 +37,12 @@ impl Object {
 
     /// Takes in a new count as the answer of the triggers that count these pods.
     fn recounted(&mut self, selection: &PodSelection, answer: &Answer, work: &mut Work<'_>) {
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         for trigger in &definition.triggers {
             if matches!(&trigger.source, Source::Pods(counted) if counted == selection) {
-                self.answered(trigger.index, answer, work.now, Duration::ZERO, work);
+                self.receive_answer(trigger.index, answer, work.now, Duration::ZERO, work);
             }
         }
     }

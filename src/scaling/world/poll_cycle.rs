@@ -31,7 +31,7 @@ impl World {
 
     /// Records what the history must have before the process ends: the exact time of last activity, which is recorded
     /// less often than it changes.
-    pub fn farewell(&mut self) -> Vec<Command> {
+    pub fn final_commands(&mut self) -> Vec<Command> {
         let keys: Vec<ObjectKey> = self.objects.keys().into_iter().cloned().collect();
         for key in keys {
             self.with(&key, |object, work| object.record_last_active(true, work));
@@ -43,7 +43,7 @@ impl World {
 impl Object {
     fn start_poll_cycle(&mut self, due_at: UnixMillis, work: &mut Work<'_>) {
         let is_target_shown = work.facts.watched_target(self).is_some();
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let interval = definition.polling_interval;
@@ -97,7 +97,7 @@ impl Object {
                     Err(error) => Answer::Failed(error),
                 },
             };
-            self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
+            self.receive_answer(trigger.index, &answer, work.now, Duration::ZERO, work);
         }
         if definition.is_resource_only() {
             self.poll_cycle_progressed(work);
@@ -128,7 +128,7 @@ impl Object {
     }
 
     /// Takes in an answer for one trigger, whether a poll cycle waits for it or not.
-    pub(super) fn answered(
+    pub(super) fn receive_answer(
         &mut self,
         index: u16,
         answer: &Answer,
@@ -136,14 +136,14 @@ impl Object {
         latency: Duration,
         work: &mut Work<'_>,
     ) {
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let Some(position) = definition.triggers.iter().position(|trigger| trigger.index == index) else {
             return;
         };
         let is_awaited = self.poll_cycle.as_mut().is_some_and(|poll_cycle| poll_cycle.waiting.remove(&index));
-        self.take_answer(position, answer, at, latency, work);
+        self.record_sample(position, answer, at, latency, work);
         if is_awaited {
             self.poll_cycle_progressed(work);
         } else if self.poll_cycle.is_none() {
@@ -158,7 +158,7 @@ impl Object {
     }
 
     /// Updates the state of a trigger with an answer, and records the sample.
-    pub(super) fn take_answer(
+    pub(super) fn record_sample(
         &mut self,
         position: usize,
         answer: &Answer,
@@ -166,14 +166,14 @@ impl Object {
         latency: Duration,
         work: &mut Work<'_>,
     ) {
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let context = FallbackContext::of(&self.target, self.ready_pods.as_ref());
         let (Some(trigger), Some(state)) = (definition.triggers.get(position), self.triggers.get_mut(position)) else {
             return;
         };
-        state.answered(trigger, &definition, answer, at, context);
+        state.record_answer(trigger, &definition, answer, at, context);
         if state.silent_at.is_some() {
             state.silent_at = Some(at.plus(age::limit(&definition, work.settings.query_timeout)));
         }
@@ -191,7 +191,7 @@ impl Object {
 
     /// Computes fallbacks again after the target or its pods became known, before anything is decided on them.
     pub(super) fn reconsider(&mut self, work: &mut Work<'_>) {
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let context = FallbackContext::of(&self.target, self.ready_pods.as_ref());
@@ -206,7 +206,7 @@ impl Object {
 
     /// Evaluates the formula over the last answers of the triggers. Returns false if there is no result.
     pub(super) fn compose(&mut self, work: &mut Work<'_>) -> bool {
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return false;
         };
         let Some(modifiers) = &definition.modifiers else {
@@ -405,7 +405,7 @@ pub(super) fn scale_event(object: &Object, decision: &Decision, failed: bool) ->
 /// What each trigger contributes, and what the formula makes of them. If there is a formula, only its result can be
 /// active.
 fn decided_triggers(object: &Object) -> Vec<DecidedTrigger> {
-    let Some(definition) = &object.loop_definition else {
+    let Some(definition) = &object.polled_definition else {
         return Vec::new();
     };
     let replicas = object.target.replicas().unwrap_or(0);

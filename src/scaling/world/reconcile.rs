@@ -22,7 +22,7 @@ impl Object {
     pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
         self.is_settled = false;
         self.settle_attribution(work);
-        self.look_at_target(work);
+        self.observe_target(work);
         if !work.facts.may_decide(self.spec.key.group) {
             return false;
         }
@@ -149,7 +149,7 @@ impl Object {
     fn pause(&mut self, work: &mut Work<'_>) -> Verdict {
         // Polling ends first, so that nothing is scaled while the HPA is being deleted.
         self.report_pause(false, work);
-        let was_running = self.loop_generation.is_some();
+        let was_running = self.polled_generation.is_some();
         self.stop(work);
         if was_running {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
@@ -277,7 +277,7 @@ impl Object {
     /// Acts on a verdict: starts and stops the loop, reports what changed.
     fn settle(&mut self, verdict: Verdict, work: &mut Work<'_>) {
         let generation = self.spec.generation;
-        let was_running = self.loop_generation;
+        let was_running = self.polled_generation;
         let failed_note = match &self.target {
             Target::Failed { note, .. } => *note,
             _ => None,
@@ -309,16 +309,16 @@ impl Object {
     /// Ends polling. A later start of it is reported by an event.
     fn stop(&mut self, work: &mut Work<'_>) {
         work.schedule.forget(&self.spec.key);
-        self.stop_loop();
+        self.stop_polling();
         self.recorded.adopted = false;
         self.listen(work);
         self.select_pods(work);
     }
 
     fn start(&mut self, is_restart: bool, work: &mut Work<'_>) {
-        let old = self.loop_definition.clone();
+        let old = self.polled_definition.clone();
         let limit = self.spec.definition.as_ref().map(|definition| age::limit(definition, work.settings.query_timeout));
-        self.start_loop(old.as_deref(), limit.unwrap_or_default(), work.now);
+        self.start_polling(old.as_deref(), limit.unwrap_or_default(), work.now);
         // The new formula can be evaluated over triggers that did not change.
         self.compose(work);
         let silent = std::mem::take(&mut self.recorded.adopted);

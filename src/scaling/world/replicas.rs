@@ -31,7 +31,7 @@ impl World {
 impl Object {
     /// What a watched target has, for an object that did not know it: also one that never changes is seen once, and
     /// what changed before the object was listed is seen, too.
-    pub(super) fn look_at_target(&mut self, work: &mut Work<'_>) {
+    pub(super) fn observe_target(&mut self, work: &mut Work<'_>) {
         let workload = work.facts.watched_target(self).map(|(_, workload)| workload);
         let news = workload.filter(|workload| self.recorded.replicas != Some(workload.replicas));
         if let Some(workload) = news.cloned() {
@@ -77,7 +77,7 @@ impl Object {
     }
 
     /// Attributes a change to the HPA if the HPA now reports the same desired replicas.
-    pub(super) fn hpa_owns_up(&mut self, desired: i32, work: &mut Work<'_>) {
+    pub(super) fn attribute_to_hpa(&mut self, desired: i32, work: &mut Work<'_>) {
         let waits = self.recorded.unattributed;
         if waits.is_some_and(|waits| u32::try_from(desired) == Ok(waits.to)) {
             self.attribute_to(Actor::Hpa, work);
@@ -102,7 +102,7 @@ impl Object {
 
     /// Returns the metrics whose newest answers had no number and count as one.
     fn absences(&self) -> Vec<(Arc<str>, Absence)> {
-        let triggers = self.loop_definition.iter().flat_map(|definition| &definition.triggers).zip(&self.triggers);
+        let triggers = self.polled_definition.iter().flat_map(|definition| &definition.triggers).zip(&self.triggers);
         let absences =
             triggers.filter_map(|(trigger, state)| Some((Arc::clone(&trigger.metric_name), state.absence()?.clone())));
         absences.collect()

@@ -23,7 +23,7 @@ impl World {
         }
         self.woke_at = Some(now);
         let running: Vec<ObjectKey> =
-            self.objects.iter().filter(|(_, o)| o.loop_generation.is_some()).map(|(key, _)| key.clone()).collect();
+            self.objects.iter().filter(|(_, o)| o.polled_generation.is_some()).map(|(key, _)| key.clone()).collect();
         for key in running {
             self.with(&key, |object, work| {
                 let by = now.plus(object.age_limit(work.settings.query_timeout));
@@ -40,7 +40,7 @@ impl World {
     pub(super) fn take_silence(&mut self, now: UnixMillis) {
         while let Some((key, _)) = self.outbox.silences.pop(now) {
             self.with(&key, |object, work| {
-                object.fall_silent(work);
+                object.expire_answers(work);
                 object.listen(work);
             });
         }
@@ -58,8 +58,8 @@ impl Object {
         }
     }
 
-    fn fall_silent(&mut self, work: &mut Work<'_>) {
-        let Some(definition) = self.loop_definition.clone() else {
+    fn expire_answers(&mut self, work: &mut Work<'_>) {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let message = age::silence(age::limit(&definition, work.settings.query_timeout));
@@ -70,7 +70,7 @@ impl Object {
                 continue;
             }
             // A poll cycle that waits for this answer goes on without it.
-            self.answered(trigger.index, &answer, work.now, Duration::ZERO, work);
+            self.receive_answer(trigger.index, &answer, work.now, Duration::ZERO, work);
             let again = work.now.plus(definition.polling_interval.max(Duration::from_secs(1)));
             if let Some(state) = self.triggers.get_mut(position) {
                 state.silent_at = Some(again);
@@ -79,8 +79,8 @@ impl Object {
     }
 
     /// Repeats a poll whose answer is out of date.
-    pub(super) fn ask_anew(&mut self, index: u16, work: &mut Work<'_>) {
-        let Some(definition) = self.loop_definition.clone() else {
+    pub(super) fn poll_again(&mut self, index: u16, work: &mut Work<'_>) {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let Some(trigger) = definition.triggers.iter().find(|trigger| trigger.index == index) else {
@@ -89,7 +89,7 @@ impl Object {
         if let Source::Query(query) = &trigger.source
             && let Err(error) = self.ask(trigger, query, work.now, work)
         {
-            self.answered(index, &Answer::Failed(error), work.now, Duration::ZERO, work);
+            self.receive_answer(index, &Answer::Failed(error), work.now, Duration::ZERO, work);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::scaling::troubles;
 impl Object {
     /// Emits each trigger's error once the poll cycle is complete and its fallback has been considered.
     pub(super) fn report_troubles(&mut self, work: &mut Work<'_>) {
-        let Some(definition) = self.loop_definition.clone() else {
+        let Some(definition) = self.polled_definition.clone() else {
             return;
         };
         let written = self.spec.status.condition(ConditionKind::TriggersHealthy);
@@ -59,7 +59,7 @@ impl Object {
         if to >= from {
             return;
         }
-        let Some(definition) = self.loop_definition.clone().filter(|_| !self.spec.pause.is_full()) else {
+        let Some(definition) = self.polled_definition.clone().filter(|_| !self.spec.pause.is_full()) else {
             return;
         };
         let note = self.troubles.scaled_in(&definition, &self.triggers, (from, to), work.now);

@@ -31,7 +31,7 @@ impl World {
         let Some(object) = self.objects.get_mut(&key) else {
             return;
         };
-        let Some(kind) = object.in_flight_writes.remove(&done.id) else {
+        let Some(kind) = object.take_write(done.id) else {
             return;
         };
         self.outbox.dirty.insert(key.clone());
@@ -78,7 +78,7 @@ impl World {
                 if !is_overtaken {
                     object.spec.status = patch.after;
                 }
-                self.with(key, |object, work| object.calm_status_fight(work));
+                self.with(key, |object, work| object.back_off_status(work));
             }
             WriteKind::CreateHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
                 self.hpa_written(key, &desired, false, ok, now);
@@ -106,32 +106,32 @@ impl World {
                 // A list that is under way may be older than this answer.
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
-                self.calm_hpa_drift(key, desired);
+                self.back_off_hpa_drift(key, desired);
             }
             WriteOk::HpaExists(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
                 // It was ignored because the watch has reported its deletion.
                 if !self.facts.hpas.contains_key(&desired.id()) {
-                    self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work));
+                    self.with(key, |object, work| object.back_off_hpa(HPA_SHOWN_AFTER, work));
                 }
             }
             // Until the watch shows it, it does not count as missing.
             WriteOk::Done | WriteOk::Version(_) => {
-                self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work))
+                self.with(key, |object, work| object.back_off_hpa(HPA_SHOWN_AFTER, work))
             }
         }
     }
 
     /// Backs off if the API server accepted the HPA and yet shows another, since writing it again at once would never
     /// end.
-    fn calm_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa) {
+    fn back_off_hpa_drift(&mut self, key: &ObjectKey, desired: &DesiredHpa) {
         match self.facts.hpas.get(&desired.id()).map(|found| hpa::drift(desired, found)) {
             Some(Drift::None) => {}
             Some(_) if self.objects.get(key).is_some_and(|object| object.hpa_kept.is_some()) => {}
-            Some(_) => self.with(key, |object, work| object.calm_hpa(RETRY_REFUSED, work)),
+            Some(_) => self.with(key, |object, work| object.back_off_hpa(RETRY_REFUSED, work)),
             // It was deleted again before the answer came, or a finalizer holds it.
-            None => self.with(key, |object, work| object.calm_hpa(HPA_SHOWN_AFTER, work)),
+            None => self.with(key, |object, work| object.back_off_hpa(HPA_SHOWN_AFTER, work)),
         }
     }
 
@@ -230,16 +230,26 @@ impl Object {
         let id = work.outbox.next_write;
         work.outbox.next_write += 1;
         slot.in_flight = Some(id);
-        self.in_flight_writes.insert(id, kind.clone());
+        self.in_flight_writes.push((id, kind.clone()));
         work.outbox.writes_in_flight += 1;
         work.outbox.push(Command::Write(Write { id, object: self.spec.key.clone(), kind }));
         true
     }
 
+    fn take_write(&mut self, id: u64) -> Option<WriteKind> {
+        let at = self.in_flight_writes.iter().position(|(known, _)| *known == id)?;
+        let (_, kind) = self.in_flight_writes.swap_remove(at);
+        if self.in_flight_writes.is_empty() {
+            // An object is written rarely, so its memory is given back.
+            self.in_flight_writes = Vec::new();
+        }
+        Some(kind)
+    }
+
     /// The watch may report the deletion of an object before the answer to its release arrives.
     pub(super) fn emit_if_released(&mut self, work: &mut Work<'_>) {
         let is_release = |kind: &WriteKind| matches!(kind, WriteKind::Release { .. });
-        if self.in_flight_writes.values().any(is_release) {
+        if self.in_flight_writes.iter().any(|(_, kind)| is_release(kind)) {
             self.emit_deleted(work);
         }
     }
@@ -249,7 +259,7 @@ impl Object {
     }
 
     /// Backs off if somebody else keeps writing the same fields, such as a KEDA that still runs.
-    fn calm_status_fight(&mut self, work: &mut Work<'_>) {
+    fn back_off_status(&mut self, work: &mut Work<'_>) {
         let fights = self.status_fights;
         if fights == 0 {
             return;
@@ -259,7 +269,7 @@ impl Object {
         work.outbox.wake(&self.spec.key, at);
     }
 
-    fn calm_hpa(&mut self, wait: Duration, work: &mut Work<'_>) {
+    fn back_off_hpa(&mut self, wait: Duration, work: &mut Work<'_>) {
         let at = work.now.plus(work.outbox.backoff(0, wait, RETRY_REFUSED_MAX));
         self.slots.hpa.retry_at = Some(at);
         work.outbox.wake(&self.spec.key, at);

@@ -3,67 +3,57 @@
 use std::time::Duration;
 
 use super::super::fields::{Diagnostics, Fields};
-use crate::scaling::model::{ApiGroup, Step};
+use crate::scaling::model::{ApiGroup, Definition, Step};
 
 const INT32_MAX: i64 = i32::MAX as i64;
 const MAX_REPLICAS_DEFAULT: u32 = 100;
 
-pub(super) struct Periods {
-    pub(super) polling_interval: Duration,
-    pub(super) cooldown_period: Duration,
-    pub(super) initial_cooldown_period: Duration,
-}
-
-pub(super) struct Replicas {
-    pub(super) idle: Option<u32>,
-    pub(super) min: Option<u32>,
-    pub(super) max: u32,
-}
-
-pub(super) fn periods(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Periods {
+/// Returns a definition with its numbers only, and warns about those that have no effect.
+pub(super) fn read(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Definition {
+    let mut definition = replicas(group, spec, report);
     let mut seconds = |name: &str, from: i64, default: u64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
         Duration::from_secs(given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(default))
     };
-    Periods {
-        polling_interval: seconds("pollingInterval", 1, 30),
-        cooldown_period: seconds("cooldownPeriod", 0, 300),
-        // Unknown to KEDA 1.
-        initial_cooldown_period: match group {
-            ApiGroup::KedaSh => seconds("initialCooldownPeriod", 0, 0),
-            ApiGroup::KedaK8sIo => Duration::ZERO,
-        },
+    definition.polling_interval = seconds("pollingInterval", 1, 30);
+    definition.cooldown_period = seconds("cooldownPeriod", 0, 300);
+    // Unknown to KEDA 1.
+    if group == ApiGroup::KedaSh {
+        definition.initial_cooldown_period = seconds("initialCooldownPeriod", 0, 0);
     }
+    warn_useless(spec, &definition, report);
+    definition
 }
 
-pub(super) fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Replicas {
+fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Definition {
     let before = report.problems.len();
     let mut count = |name: &str, from: i64| {
         let given = spec.integer(name, from..=INT32_MAX, report);
         given.and_then(|count| u32::try_from(count).ok())
     };
-    let replicas = Replicas {
+    let definition = Definition {
         // Unknown to KEDA 1.
-        idle: match group {
+        idle_replicas: match group {
             ApiGroup::KedaSh => count("idleReplicaCount", 0),
             ApiGroup::KedaK8sIo => None,
         },
-        min: count("minReplicaCount", 0),
-        max: count("maxReplicaCount", 1).unwrap_or(MAX_REPLICAS_DEFAULT),
+        min_replicas: count("minReplicaCount", 0),
+        max_replicas: count("maxReplicaCount", 1).unwrap_or(MAX_REPLICAS_DEFAULT),
+        ..Definition::default()
     };
     for problem in &mut report.problems[before..] {
         problem.step = Step::ReplicaBounds;
     }
     if report.problems.len() == before {
-        compare(spec, &replicas, report);
+        compare(spec, &definition, report);
     }
-    replicas
+    definition
 }
 
 /// Compares the counts, worded as by KEDA, where an absent minimum is 0 and a given one at least 1.
-fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
-    let min = replicas.min.map_or(0, |min| min.max(1));
-    let max = replicas.max;
+fn compare(spec: &Fields<'_>, definition: &Definition, report: &mut Diagnostics) {
+    let min = definition.min_replicas.map_or(0, |min| min.max(1));
+    let max = definition.max_replicas;
     if min > max {
         let (field, given) = if spec.has("maxReplicaCount") {
             ("minReplicaCount", format!("set minReplicaCount to at most {max} or maxReplicaCount to at least {min}"))
@@ -77,8 +67,8 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
             given,
         );
     }
-    if let Some(idle) = replicas.idle.filter(|idle| *idle >= min) {
-        let fix = if replicas.min.is_none() {
+    if let Some(idle) = definition.idle_replicas.filter(|idle| *idle >= min) {
+        let fix = if definition.min_replicas.is_none() {
             format!("set minReplicaCount to at least {}, or remove idleReplicaCount", idle.saturating_add(1))
         } else {
             format!("set idleReplicaCount below {min}, or remove it")
@@ -93,8 +83,8 @@ fn compare(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
 }
 
 /// Warns about settings that have no effect on this object.
-pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut Diagnostics) {
-    if replicas.min.unwrap_or(0) > 0 && replicas.idle.is_none() {
+fn warn_useless(spec: &Fields<'_>, definition: &Definition, report: &mut Diagnostics) {
+    if definition.min() > 0 && definition.idle_replicas.is_none() {
         for name in ["cooldownPeriod", "initialCooldownPeriod"] {
             if spec.has(name) {
                 report.warn(
@@ -104,7 +94,7 @@ pub(super) fn warn_useless(spec: &Fields<'_>, replicas: &Replicas, report: &mut 
                 );
             }
         }
-    } else if replicas.idle.is_some_and(|idle| idle > 0) {
+    } else if definition.idle_replicas.is_some_and(|idle| idle > 0) {
         report.warn(
             spec.path("idleReplicaCount"),
             "above 0 fights the HPA, which lifts the target to minReplicaCount",

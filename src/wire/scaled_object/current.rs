@@ -14,14 +14,12 @@ const NAME_BYTES_MAX: usize = 63;
 
 pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnostics) -> Spec {
     let target = target(spec, report);
-    let replicas = bounds::replicas(ApiGroup::KedaSh, spec, report);
-    let periods = bounds::periods(ApiGroup::KedaSh, spec, report);
-    bounds::warn_useless(spec, &replicas, report);
+    let numbers = bounds::read(ApiGroup::KedaSh, spec, report);
     let advanced = spec.child("advanced", report);
     let restore_to_original = advanced.boolean("restoreToOriginalReplicaCount", report).unwrap_or(false);
     let has_formula = modifiers::has_formula(spec);
     let triggers = trigger::read_all(ApiGroup::KedaSh, metadata, spec, has_formula, report);
-    if replicas.min.unwrap_or(0) == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
+    if numbers.min() == 0 && !triggers.kinds.is_empty() && triggers.are_of_resources_only() {
         report.warn(
             spec.path("minReplicaCount"),
             "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)",
@@ -34,12 +32,6 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
     let modifiers = modifiers::read(spec, &advanced, report);
     let fallback = fallback::read(spec, &triggers, has_formula, report);
     let definition = Definition {
-        polling_interval: periods.polling_interval,
-        cooldown_period: periods.cooldown_period,
-        initial_cooldown_period: periods.initial_cooldown_period,
-        idle_replicas: replicas.idle,
-        min_replicas: replicas.min,
-        max_replicas: replicas.max,
         fallback,
         hpa_name,
         behavior,
@@ -48,6 +40,7 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
         resource_triggers: triggers.resource_triggers,
         selector: (NAME_LABEL.to_owned(), metadata.name.clone()),
         excluded_labels: annotations::excluded_labels(&metadata.annotations),
+        ..numbers
     };
     Spec {
         target,

@@ -19,25 +19,15 @@ pub(super) fn read(metadata: &Metadata, spec: &Fields<'_>, report: &mut Diagnost
         "move to keda.sh/v1alpha1 when nothing needs the old form any more",
     );
     let target = target(spec, report);
-    let replicas = bounds::replicas(ApiGroup::KedaK8sIo, spec, report);
-    let periods = bounds::periods(ApiGroup::KedaK8sIo, spec, report);
-    bounds::warn_useless(spec, &replicas, report);
+    let numbers = bounds::read(ApiGroup::KedaK8sIo, spec, report);
     let triggers = trigger::read_all(ApiGroup::KedaK8sIo, metadata, spec, false, report);
     let definition = Definition {
-        polling_interval: periods.polling_interval,
-        cooldown_period: periods.cooldown_period,
-        initial_cooldown_period: periods.initial_cooldown_period,
-        idle_replicas: replicas.idle,
-        min_replicas: replicas.min,
-        max_replicas: replicas.max,
-        fallback: None,
         hpa_name: format!("keda-hpa-{}", target.name),
-        behavior: None,
-        modifiers: None,
         triggers: triggers.triggers,
         resource_triggers: triggers.resource_triggers,
         selector: (DEPLOYMENT_LABEL.to_owned(), target.name.clone()),
         excluded_labels: annotations::excluded_labels(&metadata.annotations),
+        ..numbers
     };
     Spec {
         target,

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_to_write() {
+    fn mistakes_are_reported_with_what_to_write() {
         let at = |parameter: &str, text: &str| vec![format!("spec.triggers[0].metadata.{parameter}: {text}")];
         for (change, expected) in [
             (

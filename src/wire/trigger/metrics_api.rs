@@ -8,8 +8,8 @@ use crate::formats::exposition::Selector;
 use crate::formats::path::{self, Path};
 use crate::formats::url::Url;
 use crate::scaling::model::{
-    AggregationFunction, ApiGroup, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, Query,
-    ServiceAggregation, Source, Step,
+    AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, Query,
+    ServiceAggregation, Source,
 };
 use crate::spelling::nearest;
 
@@ -96,11 +96,7 @@ const PLACES: &[(&str, ApiKeyPlace)] = &[("header", ApiKeyPlace::Header), ("quer
 fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     use AuthMode::{Basic, Bearer, Tls};
     let parameters = &context.parameters;
-    if context.group == ApiGroup::KedaK8sIo {
-        let message = "KEDA 1 has no such trigger";
-        report.problem(Step::BuildScalers, context.fields.path("type"), message, "move the object to keda.sh");
-        return None;
-    }
+    context.refuse_keda_1(report)?;
     // Everything is read before returning, so that all problems are reported at once.
     let url = url(parameters, report);
     let format = one_of(parameters, "format", FORMATS, report);
@@ -314,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_to_write() {
+    fn mistakes_are_reported_with_what_to_write() {
         for (change, words) in [
             (json!({"url": ""}), "metadata.url: missing required parameter \"url\""),
             (json!({"url": "api:8080/stats"}), "metadata.url: \"api:8080/stats\" is not a URL"),

@@ -93,6 +93,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// For types that KEDA 1 does not have: returns `None` for an object of its API.
+    fn refuse_keda_1(&self, report: &mut Diagnostics) -> Option<()> {
+        if self.group == ApiGroup::KedaSh {
+            return Some(());
+        }
+        let message = "KEDA 1 has no such trigger";
+        report.problem(Step::BuildScalers, self.fields.path("type"), message, "move the object to keda.sh");
+        None
+    }
+
     /// For types without authentication.
     fn warn_authentication_unused(&self, report: &mut Diagnostics) {
         if self.fields.has("authenticationRef") {
@@ -199,6 +209,9 @@ pub(crate) fn read_all<'a>(
             report.problem(Step::Triggers, fields.path("type"), "is missing", format!("write one of: {}", supported()));
         }
     }
+    // They live as long as the object, and most objects have one.
+    read.triggers.shrink_to_fit();
+    read.resource_triggers.shrink_to_fit();
     report_shared_metric_names(group, &object.name, &read.triggers, report);
     read.types_text = distinct(read.kinds.iter().copied());
     read.authentications_text = distinct(authentications.iter().map(String::as_str));

@@ -4,7 +4,7 @@ use super::super::fields::{Diagnostics, quoted};
 use super::super::quantity::parse_milli;
 use super::{Context, Parsed, Row, TriggerType};
 use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{ApiGroup, Step};
+use crate::scaling::model::Step;
 
 pub(super) const CPU: TriggerType = TriggerType { name: "cpu", ..TYPE };
 pub(super) const MEMORY: TriggerType = TriggerType { name: "memory", ..TYPE };
@@ -29,11 +29,7 @@ const TYPE: TriggerType = TriggerType {
 
 fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
-    if context.group == ApiGroup::KedaK8sIo {
-        let message = "KEDA 1 has no such trigger";
-        report.problem(Step::BuildScalers, context.fields.path("type"), message, "move the object to keda.sh");
-        return None;
-    }
+    context.refuse_keda_1(report)?;
     if parameters.get("type").is_some() {
         let message = "The 'type' setting is DEPRECATED and is removed in v2.18 - Use 'metricType' instead.";
         parameters.problem("type", message, "move it to metricType of the trigger", report);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::fields::{Diagnostics, quoted};
 use super::super::labels::Selector;
 use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, normalized, target};
-use crate::scaling::model::{ApiGroup, MetricType, OnMissing, PodSelection, Source, Step};
+use crate::scaling::model::{MetricType, OnMissing, PodSelection, Source};
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "kubernetes-workload",
@@ -39,11 +39,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
 
 fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
-    if context.group == ApiGroup::KedaK8sIo {
-        let message = "KEDA 1 has no such trigger";
-        report.problem(Step::BuildScalers, context.fields.path("type"), message, "move the object to keda.sh");
-        return None;
-    }
+    context.refuse_keda_1(report)?;
     let selector = selector(context, report);
     let threshold = target::read(context, "value", "write the wanted pods per replica, e.g. \"1\"", report);
     let activation_threshold = parameters.number("activationValue", report);
@@ -112,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_to_write() {
+    fn mistakes_are_reported_with_what_to_write() {
         for (change, words) in [
             (json!({"podSelector": ""}), "metadata.podSelector: missing required parameter \"podSelector\""),
             (json!({"podSelector": "app=a=b"}), "metadata.podSelector: \"app=a=b\" is no label selector: found '='"),

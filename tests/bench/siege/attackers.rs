@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hpalite::http::tls;
+use hpalite::tls::{self, ServerVerifier};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -43,18 +42,18 @@ impl Siege {
         let mut siege = Self { stop: Arc::default(), threads: Vec::new(), counts: Vec::new() };
         let http_port: u16 = http.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         if chosen.contains(&"certificates") {
-            let bomb = Arc::new(client(Some(look_alikes())));
+            let bomb = Arc::new(tls::client_config(anyone(), Some(look_alikes())).expect("settings"));
             siege.many("certificate bombs", BOMBERS, move |_| bomb_once(port, &bomb));
         }
         if chosen.contains(&"bodies") {
-            let plain = Arc::new(client(None));
+            let plain = Arc::new(tls::client_config(anyone(), None).expect("settings"));
             siege.many("bodies begun", BODIES_PER_PORT, move |stop| unfinished_over_tls(port, &plain, stop));
             siege.many("bodies begun without TLS", BODIES_PER_PORT, move |stop| {
                 unfinished(TcpStream::connect(("127.0.0.1", http_port))?, stop)
             });
         }
         if chosen.contains(&"anonymous") {
-            let plain = Arc::new(client(None));
+            let plain = Arc::new(tls::client_config(anyone(), None).expect("settings"));
             siege.many("anonymous connections", ASKERS, move |stop| ask_anonymously(port, &plain, stop));
         }
         siege
@@ -193,55 +192,9 @@ fn look_alikes() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     (chain, PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
 }
 
-fn client(identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>) -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone));
-    match identity {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("a certificate"),
-    }
-}
-
 /// A verifier that accepts any server, as attackers need.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        tls::provider().signature_verification_algorithms.supported_schemes()
-    }
+fn anyone() -> ServerVerifier {
+    ServerVerifier::of_anybody(&tls::provider())
 }
 
 /// A service account that may write ScaledObjects in one namespace, with its servers.

@@ -24,7 +24,7 @@ fn row_05_health_is_open_to_anybody() {
 
 #[test]
 fn row_05_readiness_goes_first_when_draining() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let daemon = Daemon::serve(cluster, &["--drain", "20"]);
     let scene = Scene::within(cluster, &daemon, "draining");
     let mut kept = scene.door.client(Some(&scene.front));
@@ -219,7 +219,7 @@ fn row_13_bearer_tokens() {
 
 #[test]
 fn row_13_and_14_an_api_server_that_cannot_be_asked() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let line = Line::new(cluster);
     let daemon = Daemon::serve(cluster, &["--kubeconfig", line.kubeconfig()]);
     let scene = Scene::within(cluster, &daemon, "outage");

@@ -133,7 +133,7 @@ fn resident(daemon: &Daemon) -> f64 {
 
 #[test]
 fn row_26_a_siege() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let daemon = Daemon::serve(cluster, &[]);
     let scene = Scene::within(cluster, &daemon, "siege");
     let mut siege = Siege::new(&scene, &daemon);
@@ -161,7 +161,7 @@ fn row_26_a_siege() {
 /// 900 connections request `/metrics` again and again; the kubelet opens a new one for each probe.
 #[test]
 fn probes_are_answered_while_everybody_asks_for_metrics() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let daemon = Daemon::serve(cluster, &[]);
     let address: SocketAddr = daemon.http.trim_start_matches("http://").parse().unwrap();
     let before = resident(&daemon);
@@ -192,9 +192,9 @@ fn probes_are_answered_while_everybody_asks_for_metrics() {
         }
         // Stopped before the assertions, since the scope waits for its threads.
         let probe = |path: &&str| try_http_get(&format!("{}{path}", daemon.http));
-        let said: Vec<_> = (0..20).flat_map(|_| ["/livez", "/healthz", "/readyz"].iter().map(probe)).collect();
+        let answers: Vec<_> = (0..20).flat_map(|_| ["/livez", "/healthz", "/readyz"].iter().map(probe)).collect();
         stop.store(true, Ordering::Relaxed);
-        assert!(said.iter().all(|said| said.as_deref() == Ok("ok")), "{said:?}");
+        assert!(answers.iter().all(|answer| answer.as_deref() == Ok("ok")), "{answers:?}");
     });
     let grown = resident(&daemon) - before;
     assert!(grown < GROWTH_MAX, "{grown} bytes more");

@@ -11,7 +11,7 @@ use crate::support::cluster::{Daemon, wait_seeing};
 
 #[test]
 fn row_07_discovery_is_quick_while_reads_hang() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     let line = Line::new(cluster);
     let daemon = Daemon::serve(cluster, &["--kubeconfig", line.kubeconfig()]);
     let scene = Scene::within(cluster, &daemon, "hanging");

@@ -112,7 +112,7 @@ fn wait_until_gone(cluster: &Cluster, name: &str, at_most: Duration) {
 fn row_29_namespaces_go_cleanly_while_we_run() {
     let scene = scene();
     let cluster = scene.case.cluster;
-    let case = Case::with_deployment("leaving", 1);
+    let case = Case::new("leaving").deployment(1);
     let source = Source::new(5.0);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     case.wait_until_ready();
@@ -139,7 +139,7 @@ fn row_29_namespaces_go_cleanly_while_we_run() {
 
 #[test]
 fn row_29_down_and_restored() {
-    let (cluster, _turn) = exclusive(Exclusive::Faults);
+    let (cluster, _lock) = exclusive(Exclusive::Faults);
     // The same port again, so that no change in the cluster causes a new probe.
     let listen = format!("127.0.0.1:{}", free_port());
     let mut daemon = Daemon::start(cluster, &["--listen", &listen]);
@@ -174,7 +174,7 @@ fn row_29_down_and_restored() {
     });
 }
 
-/// Does everything that makes a kube-apiserver contact the daemon, without a complaint in its log.
+/// Does everything that makes a kube-apiserver contact the daemon, without a warning in its log.
 #[test]
 fn row_31_the_kube_apiserver_has_no_complaint() {
     let (cluster, daemon) = audited();
@@ -226,6 +226,6 @@ fn row_31_the_kube_apiserver_has_no_complaint() {
     let log = fs::read_to_string(&path).unwrap();
     let words = ["external.metrics.k8s.io", "OpenAPI", "openapi", "hpalite", "aggregat", "discovery"];
     let about_us = log[before..].lines().filter(|line| words.iter().any(|word| line.contains(word)));
-    let complaints: Vec<&str> = about_us.filter(|line| line.starts_with(['E', 'W', 'F'])).collect();
-    assert!(complaints.is_empty(), "{complaints:#?}");
+    let warnings: Vec<&str> = about_us.filter(|line| line.starts_with(['E', 'W', 'F'])).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
 }

@@ -47,7 +47,7 @@ fn wait_for_failure(case: &Case<'_>, source: &Source, words: &str) -> String {
 
 #[test]
 fn row_21_bad_numbers_and_a_backend_that_is_down() {
-    let case = Case::with_deployment("numbers", 1);
+    let case = Case::new("numbers").deployment(1);
     let source = Source::new(7.0);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     wait_for_value(&case, "7");
@@ -70,7 +70,7 @@ fn row_21_bad_numbers_and_a_backend_that_is_down() {
 
 #[test]
 fn row_22_a_backend_that_hangs() {
-    let case = Case::with_deployment("hanging", 1);
+    let case = Case::new("hanging").deployment(1);
     let hangs = Arc::new(AtomicBool::new(true));
     let current = Arc::clone(&hangs);
     let fake = FakePrometheus::start(move |_| match current.load(Ordering::SeqCst) {
@@ -103,7 +103,7 @@ fn row_22_a_backend_that_hangs() {
 /// Every [`Answer`] is checked when it is read; this checks those that the kube-apiserver passes on.
 #[test]
 fn row_23_failures_through_the_kube_apiserver() {
-    let case = Case::with_deployment("failures", 1);
+    let case = Case::new("failures").deployment(1);
     let source = Source::new(None);
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [source.trigger("10")] }));
     let apiserver = Door::of_apiserver(case.cluster);
@@ -125,7 +125,7 @@ fn current(case: &Case<'_>, form: &str) -> String {
 
 #[test]
 fn row_30_average_value_errors_and_extremes() {
-    let case = Case::with_deployment("average", 1);
+    let case = Case::new("average").deployment(1);
     let source = Source::new(50.0);
     case.scale("so", json!({ "minReplicaCount": 2, "maxReplicaCount": 6, "triggers": [source.trigger("10")] }));
     case.wait_for_replicas(5);
@@ -156,7 +156,7 @@ fn row_30_average_value_errors_and_extremes() {
 
 #[test]
 fn row_30_value_targets() {
-    let case = Case::with_deployment("value", 1);
+    let case = Case::new("value").deployment(1);
     let source = Source::new(30.0);
     let mut trigger = source.trigger("10");
     trigger["metricType"] = "Value".into();
@@ -180,7 +180,7 @@ fn row_30_value_targets() {
 
 #[test]
 fn row_30_several_items_are_summed() {
-    let case = Case::with_deployment("sum", 1);
+    let case = Case::new("sum").deployment(1);
     let sources = [Source::new(20.0), Source::new(30.0)];
     for (n, source) in sources.iter().enumerate() {
         case.cluster.deployment(&case.namespace, &format!("part-{n}"), 1);

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{findings, is_told, report};
+use super::{findings, is_reported, report};
 use crate::e2e::case::{Case, Source};
 use crate::e2e::migration::{refused, route_to_keda};
 use crate::e2e::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_for, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 fn ids(found: &[Value]) -> Vec<String> {
@@ -32,7 +32,7 @@ fn alone(cluster: &Cluster, id: &str, not: &[&str]) {
 
 #[test]
 fn one_cause_is_one_finding() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let delete = |arguments: &[&str]| drop(cluster.kubectl(&[&["delete"], arguments].concat()));
     let case = Case::within(cluster, "one-cause");
@@ -50,10 +50,10 @@ fn one_cause_is_one_finding() {
     cluster.install();
     route_to_keda(cluster);
     alone(cluster, "apiservice-foreign", &["apiservice-unavailable", "api-unreachable", "service-port", "ca-bundle"]);
-    let (_, told) = report(cluster.env("KUBECONFIG"), &[]);
-    let reach = told["checks"].as_array().unwrap().iter().find(|check| check["check"] == "API server reaches hpalite");
-    assert_eq!(reach.unwrap()["outcome"], "follows", "{told}");
-    assert_eq!(reach.unwrap()["follows_from"], json!(["apiservice-foreign"]), "{told}");
+    let (_, text) = report(cluster.env("KUBECONFIG"), &[]);
+    let reach = text["checks"].as_array().unwrap().iter().find(|check| check["check"] == "API server reaches hpalite");
+    assert_eq!(reach.unwrap()["outcome"], "follows", "{text}");
+    assert_eq!(reach.unwrap()["follows_from"], json!(["apiservice-foreign"]), "{text}");
     cluster.kubectl(&["delete", "apiservice", APISERVICE]);
     alone(cluster, "apiservice-missing", &["api-unreachable", "service-port", "ca-bundle"]);
     cluster.install();
@@ -71,34 +71,20 @@ fn one_cause_is_one_finding() {
 
 /// A kind with a scale subresource without a selector of its pods.
 fn without_selector(case: &Case<'_>) -> Value {
-    case.apply(json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "gangs.doctor.example" },
-        "spec": {
-            "group": "doctor.example", "scope": "Namespaced", "names": { "kind": "Gang", "plural": "gangs", "singular": "gang" },
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-                "subresources": { "status": {}, "scale": {
-                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
-                } },
-            }],
-        },
-    }));
-    case.cluster.kubectl(&["wait", "--for=condition=Established", "crd/gangs.doctor.example", "--timeout=30s"]);
     let gang = json!({
         "apiVersion": "doctor.example/v1", "kind": "Gang", "metadata": { "name": "api", "namespace": case.namespace },
         "spec": { "replicas": 1 },
     });
-    wait_for("the new kind to be served", || case.cluster.try_apply(&gang.to_string()).ok());
+    let paths = json!({ "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas" });
+    case.apply_with_kind(&gang, &json!({ "status": {}, "scale": paths }));
     let status = json!({ "status": { "replicas": 1 } }).to_string();
     case.kubectl(&["patch", "gangs.doctor.example", "api", "--subresource=status", "--type=merge", "-p", &status]);
     json!({ "apiVersion": "doctor.example/v1", "kind": "Gang", "name": "api" })
 }
 
 #[test]
-fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+fn a_missing_right_on_a_target_and_then_its_hpas_conditions_are_reported() {
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "doctor-target");
     let source = Source::new(25.0);
@@ -109,7 +95,7 @@ fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
     let within = ["--namespace", case.namespace.as_str()];
     let found = of(cluster, &within);
     assert_eq!(ids(&found), ["target-right-missing"], "{found:#?}");
-    assert!(is_told(
+    assert!(is_reported(
         &found,
         "target-right-missing",
         "get gangs.doctor.example and get, update gangs/scale.doctor.example"
@@ -128,7 +114,7 @@ fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
     case.wait_for_hpa_condition("False", "selector");
     let found = of(cluster, &within);
     assert_eq!(ids(&found), ["hpa-not-scaling"], "{found:#?}");
-    assert!(is_told(&found, "hpa-not-scaling", "InvalidSelector"), "{found:#?}");
+    assert!(is_reported(&found, "hpa-not-scaling", "InvalidSelector"), "{found:#?}");
     let finding = found.iter().find(|finding| finding["id"] == "hpa-not-scaling").unwrap();
     assert!(finding["fix"].as_str().unwrap().contains("labelSelectorPath"), "{finding}");
     case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
@@ -138,7 +124,7 @@ fn a_missing_right_on_a_target_and_then_what_its_hpa_says_are_told() {
 
 #[test]
 fn a_trigger_s_error_is_one_finding_whoever_repeats_it() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "doctor-once");
     let partial = FakePrometheus::start(|_| {
@@ -179,8 +165,8 @@ fn quoted(text: &str) -> Vec<&str> {
 
 #[test]
 fn the_advice_on_what_is_no_number_makes_one_of_it() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
-    let case = Case::within(cluster, "doctor-nan");
+    let case = Case::exclusive(Exclusive::Installations, "doctor-nan");
+    let cluster = case.cluster;
     let queries = [
         ("zero-by-zero", "vector(0)", Some("vector(0)")),
         ("one-by-zero", "vector(1)", Some("vector(0)")),
@@ -221,7 +207,7 @@ fn the_advice_on_what_is_no_number_makes_one_of_it() {
 
 #[test]
 fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let case = Case::within(cluster, "unserved");
     let kinds = [
@@ -229,23 +215,12 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
         ("eventing.keda.sh", "CloudEventSource", "cloudeventsources"),
         ("http.keda.sh", "HTTPScaledObject", "httpscaledobjects"),
     ];
-    for (group, kind, plural) in kinds {
-        case.apply(json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": { "name": format!("{plural}.{group}") },
-            "spec": {
-                "group": group, "scope": "Namespaced", "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() },
-                "versions": [{
-                    "name": "v1alpha1", "served": true, "storage": true,
-                    "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-                }],
-            },
-        }));
+    for (group, kind, _) in kinds {
         let object = json!({
             "apiVersion": format!("{group}/v1alpha1"), "kind": kind,
             "metadata": { "name": "import", "namespace": case.namespace }, "spec": {},
         });
-        wait_for("the new kind to be served", || cluster.try_apply(&object.to_string()).ok());
+        case.apply_with_kind(&object, &json!({}));
     }
     cluster.deployment(&case.namespace, "api", 1);
     let kafka = json!({ "type": "kafka", "metadata": { "topic": "orders", "consumerGroup": "g", "bootstrapServers": "k:9092" } });
@@ -256,10 +231,10 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
     wait_seeing("each kind to be told", || {
         let found = of(cluster, &["--namespace", &case.namespace]);
         let is_there = kinds.iter().all(|(group, kind, plural)| {
-            is_told(&found, "kind-unserved", &format!("{plural}.{group}"))
-                && is_told(&found, "kind-unserved", &format!("{kind} {}/import", case.namespace))
+            is_reported(&found, "kind-unserved", &format!("{plural}.{group}"))
+                && is_reported(&found, "kind-unserved", &format!("{kind} {}/import", case.namespace))
         });
-        let is_once = is_told(&found, "scaled-object-invalid", "kafka")
+        let is_once = is_reported(&found, "scaled-object-invalid", "kafka")
             && !ids(&found).contains(&"scaled-object-not-ready".to_owned());
         if is_there && is_once { Ok(()) } else { Err(format!("{found:#?}")) }
     });
@@ -285,8 +260,8 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
 }
 
 #[test]
-fn an_object_that_the_daemon_leaves_out_is_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+fn an_object_that_the_daemon_leaves_out_is_reported() {
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let (watched, case) = (cluster.namespace("watched"), Case::within(cluster, "left-out"));
     let source = Source::new(25.0);
@@ -296,7 +271,7 @@ fn an_object_that_the_daemon_leaves_out_is_told() {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(150);
     loop {
         let found = of(cluster, &["--namespace", &case.namespace]);
-        if is_told(&found, "scaled-object-untouched", &format!("{}/so", case.namespace)) {
+        if is_reported(&found, "scaled-object-untouched", &format!("{}/so", case.namespace)) {
             let finding = found.iter().find(|finding| finding["id"] == "scaled-object-untouched").unwrap();
             assert!(finding["fix"].as_str().unwrap().contains("--namespace"), "{finding}");
             break;

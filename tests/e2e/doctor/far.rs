@@ -11,16 +11,16 @@ use crate::support::cluster::{APISERVICE, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 /// Ids of the findings, each with its whole text.
-fn told(report: &Value) -> Vec<(String, String)> {
+fn id_and_text(report: &Value) -> Vec<(String, String)> {
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
     let whole = |found: &Value| format!("{}: {}", text(found, "subject"), text(found, "cause"));
     findings(report).iter().map(|found| (text(found, "id"), whole(found))).collect()
 }
 
 #[test]
-fn queries_that_do_not_give_one_number_are_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
-    let case = Case::within(cluster, "doctor-queries");
+fn queries_that_do_not_give_one_number_are_reported() {
+    let case = Case::exclusive(Exclusive::Installations, "doctor-queries");
+    let cluster = case.cluster;
     let series = |value: &str| json!({ "metric": {}, "value": [1, value] });
     let vector = |result: Value| {
         Reply::json(&json!({ "status": "success", "data": { "resultType": "vector", "result": result } }).to_string())
@@ -50,7 +50,7 @@ fn queries_that_do_not_give_one_number_are_told() {
         "spec": { "secretTargetRef": [{ "parameter": "bearerToken", "name": "no-such-secret", "key": "token" }] },
     }));
     let (_, report) = report(cluster.env("KUBECONFIG"), &["--namespace", &case.namespace]);
-    let told = told(&report);
+    let found = id_and_text(&report);
     for (id, object, words) in [
         ("query-many-values", "many", "2 series"),
         ("query-empty", "none", "reads as 0"),
@@ -61,16 +61,16 @@ fn queries_that_do_not_give_one_number_are_told() {
         ("authentication-unusable", "lost", "not found"),
     ] {
         let is_it = |(found, text): &&(String, String)| found == id && text.contains(object) && text.contains(words);
-        assert!(told.iter().any(|found| is_it(&found)), "{id} {object}: {told:#?}");
+        assert!(found.iter().any(|found| is_it(&found)), "{id} {object}: {found:#?}");
     }
-    assert!(!told.iter().any(|(_, text)| text.contains("/good ")), "{told:#?}");
+    assert!(!found.iter().any(|(_, text)| text.contains("/good ")), "{found:#?}");
     assert_eq!(prometheus.requests().len(), 5, "each question once");
     case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);
 }
 
 #[test]
-fn a_certificate_that_the_api_server_cannot_believe_is_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+fn a_certificate_that_the_api_server_cannot_verify_is_reported() {
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let bundle = json!({ "spec": { "caBundle": base64(ours.pem().as_bytes()) } }).to_string();
@@ -91,13 +91,13 @@ fn a_certificate_that_the_api_server_cannot_believe_is_told() {
         let server = FakePrometheus::start_tls(serving(&holder), |_| Reply::status(200, "ok"));
         let listen = server.url().replace("https://localhost", "127.0.0.1");
         let (_, report) = report(cluster.env("KUBECONFIG"), &["--listen", &listen]);
-        let found = told(&report).into_iter().find(|(id, _)| id.starts_with("certificate-")).map(|(id, _)| id);
+        let found = id_and_text(&report).into_iter().find(|(id, _)| id.starts_with("certificate-")).map(|(id, _)| id);
         assert_eq!(found.as_deref(), id, "{report}");
     }
     wait_seeing("a port where nobody listens", || {
         let (_, report) = report(cluster.env("KUBECONFIG"), &["--listen", "127.0.0.1:1"]);
-        let told = told(&report);
-        if told.iter().any(|(id, _)| id == "not-listening") { Ok(()) } else { Err(format!("{told:?}")) }
+        let found = id_and_text(&report);
+        if found.iter().any(|(id, _)| id == "not-listening") { Ok(()) } else { Err(format!("{found:?}")) }
     });
     cluster.install();
 }
@@ -113,8 +113,8 @@ fn serving(holder: &Holder) -> ServerConfig {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_told() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+fn a_database_that_cannot_be_used_is_reported() {
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(file("rubbish"), "this is no database, whatever its name says").unwrap();
@@ -136,7 +136,7 @@ fn a_database_that_cannot_be_used_is_told() {
         ("damaged", Some("database-corrupt")),
     ] {
         let (_, report) = report(cluster.env("KUBECONFIG"), &["--db", &file(name)]);
-        let found = told(&report).into_iter().find(|(id, _)| id.starts_with("database-")).map(|(id, _)| id);
+        let found = id_and_text(&report).into_iter().find(|(id, _)| id.starts_with("database-")).map(|(id, _)| id);
         assert_eq!(found.as_deref(), id, "{name}: {report}");
     }
 }

@@ -34,7 +34,7 @@ fn doctor(cluster: &Cluster) -> (Option<i32>, Vec<Value>) {
     (code, findings(&report))
 }
 
-fn is_told(findings: &[Value], id: &str, words: &str) -> bool {
+fn is_reported(findings: &[Value], id: &str, words: &str) -> bool {
     findings.iter().any(|finding| {
         let text = format!("{} {}", finding["subject"], finding["cause"]);
         finding["id"] == id && text.contains(words) && finding["fix"].as_str().is_some_and(|fix| !fix.is_empty())
@@ -43,19 +43,19 @@ fn is_told(findings: &[Value], id: &str, words: &str) -> bool {
 
 /// Breaks one thing, waits for the finding, repairs it, and waits until the finding is gone.
 fn broken(cluster: &Cluster, id: &str, words: &str, break_it: &dyn Fn(), mend: &dyn Fn()) {
-    let told = |expected: bool| {
-        wait_seeing(&format!("{id} ({words}) told: {expected}"), || {
+    let reported = |expected: bool| {
+        wait_seeing(&format!("{id} ({words}) reported: {expected}"), || {
             let (code, findings) = doctor(cluster);
             let is_error = findings.iter().any(|finding| finding["severity"] == "error");
             assert_eq!(code, Some(i32::from(is_error)));
-            if is_told(&findings, id, words) == expected { Ok(()) } else { Err(format!("{findings:?}")) }
+            if is_reported(&findings, id, words) == expected { Ok(()) } else { Err(format!("{findings:?}")) }
         });
     };
-    told(false);
+    reported(false);
     break_it();
-    told(true);
+    reported(true);
     mend();
-    told(false);
+    reported(false);
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -71,8 +71,8 @@ fn patch(cluster: &Cluster, kind: &str, name: &str, namespace: &str, patch: &Val
 
 #[test]
 fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_from() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
-    let case = Case::within(cluster, "doctor");
+    let case = Case::exclusive(Exclusive::Installations, "doctor");
+    let cluster = case.cluster;
     let source = Source::new(25.0);
     let daemon = Daemon::serve(cluster, &[]);
     cluster.deployment(&case.namespace, "api", 1);
@@ -143,7 +143,7 @@ impl Drop for NoEndpointByHand<'_> {
 
 #[test]
 fn doctor_names_the_cause_of_each_broken_set_up() {
-    let (cluster, _turn) = exclusive(Exclusive::Installations);
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
     cluster.install();
     let restore = || cluster.install();
     let api = |change: Value| patch(cluster, "apiservice", APISERVICE, "hpalite", &change);

@@ -2,26 +2,8 @@
 
 use super::*;
 use crate::scaling::allowed::Allowed;
-use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
-
-fn authentication(name: &str) -> Authentication {
-    Authentication {
-        key: AuthenticationKey {
-            group: ApiGroup::KedaSh,
-            kind: AuthenticationKind::TriggerAuthentication,
-            namespace: "default".to_owned(),
-            name: name.to_owned(),
-        },
-        generation: 1,
-        resource_version: String::new(),
-        deletion_requested: false,
-        finalizers: Vec::new(),
-        sources: Vec::new(),
-        allowed: Allowed::default(),
-        unsupported: None,
-        status_scaled_objects: String::new(),
-    }
-}
+use crate::scaling::model::{AuthenticationKind, AuthenticationRef};
+use crate::scaling::testing::authentication;
 
 fn uses_authentication(definition: &mut Definition) {
     definition.triggers[0].authentication =

@@ -41,9 +41,9 @@ fn every_claim_is_derived_from_rows_and_refuted_by_none() {
         "Moved",
         "Seen",
         "SeenAtStart",
-        "Said",
+        "MetricValue",
         "Absent",
-        "HpaSaid",
+        "HpaCondition",
         "LastHigher",
         "Decided",
         "Compared",
@@ -55,7 +55,7 @@ fn every_claim_is_derived_from_rows_and_refuted_by_none() {
         "AtMin",
         "Tolerance",
         "Window",
-        "SaidStabilized",
+        "ReportedStabilized",
     ] {
         assert!(seeds.len() == 1 || seen.get(kind).is_some_and(|count| *count > 3), "{kind}: {seen:?}");
     }
@@ -307,9 +307,9 @@ impl Moment<'_> {
             assert_eq!(by("pause"), story.paused(at), "seed {} at {at}: {}", self.seed, report.text());
         }
         if story.controller.is_foreign && story.replicas(at) > 0 && !story.paused(at) && story.is_settled(at) {
-            let said = "(SELECT conditions_json FROM hpa_observation h JOIN hpa_conditions c ON c.id = h.conditions_id \
+            let reported = "(SELECT conditions_json FROM hpa_observation h JOIN hpa_conditions c ON c.id = h.conditions_id \
                         WHERE at_unix_ms <= ?1 ORDER BY at_unix_ms DESC, h.id DESC LIMIT 1) WHERE conditions_json LIKE '%FailedGetExternalMetric%'";
-            assert!(by("hpa") || !story.has(said, [at]), "seed {} at {at}: {}", self.seed, report.text());
+            assert!(by("hpa") || !story.has(reported, [at]), "seed {} at {at}: {}", self.seed, report.text());
         }
         let entries = report
             .entries
@@ -328,7 +328,7 @@ impl Moment<'_> {
             }
         }
         for metric in &report.metrics {
-            self.said(metric, at, report.replicas.unwrap_or(0))
+            self.check_metric(metric, at, report.replicas.unwrap_or(0))
                 .unwrap_or_else(|problem| panic!("HPALITE_SEED={}: {problem}", self.seed));
         }
     }
@@ -360,9 +360,9 @@ impl Moment<'_> {
                     "it was seen since",
                 )
             }
-            Claim::Said { at, replicas, metric } => {
+            Claim::MetricValue { at, replicas, metric } => {
                 ok(*replicas == story.replicas(at - 1) || *replicas == story.replicas(*at), "other replicas ran")?;
-                self.said(metric, *at, *replicas)
+                self.check_metric(metric, *at, *replicas)
             }
             Claim::Absent { metric, at, since, .. } => {
                 let row = "v_sample WHERE metric_name = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 AND value IS NOT NULL";
@@ -382,7 +382,7 @@ impl Moment<'_> {
                 ),
                 "no such sample",
             ),
-            Claim::HpaSaid { at, kind, status, reason, .. } => {
+            Claim::HpaCondition { at, kind, status, reason, .. } => {
                 let like = format!("%\"reason\":\"{reason}\",\"status\":\"{status}\",\"type\":\"{kind}\"%");
                 let row = "hpa_observation h JOIN hpa_conditions c ON c.id = h.conditions_id WHERE at_unix_ms = ?1 AND conditions_json LIKE ?2";
                 ok(story.has(row, params![at, like]), "it never said so")
@@ -456,7 +456,7 @@ impl Moment<'_> {
                     "there is one",
                 )
             }
-            Claim::Silence { sample_at, at, .. } => ok(
+            Claim::Silence { sample_at, at, .. } | Claim::Late { sample_at, at, .. } => ok(
                 !story.has("v_sample WHERE at_unix_ms > ?1 AND at_unix_ms <= ?2", [sample_at, at]),
                 "there is a newer sample",
             ),
@@ -502,12 +502,12 @@ impl Moment<'_> {
                 ok(own.is_null(), "its behavior has a window")
             }
             Claim::Left(seconds) => ok(*seconds >= 0, "less than nothing"),
-            Claim::SaidStabilized { at: said } => {
+            Claim::ReportedStabilized { at: reported } => {
                 let row = "hpa_observation h JOIN hpa_conditions c ON c.id = h.conditions_id \
                            WHERE at_unix_ms = ?1 AND conditions_json LIKE '%ScaleDownStabilized%'";
-                ok(story.has(row, [said]), "it never said so")?;
+                ok(story.has(row, [reported]), "it never said so")?;
                 ok(
-                    !story.has("hpa_observation WHERE at_unix_ms > ?1 AND at_unix_ms <= ?2", [*said, at]),
+                    !story.has("hpa_observation WHERE at_unix_ms > ?1 AND at_unix_ms <= ?2", [*reported, at]),
                     "it says otherwise by now",
                 )
             }
@@ -546,7 +546,7 @@ impl Moment<'_> {
         }
     }
 
-    fn said(&self, metric: &Metric, at: i64, replicas: u32) -> Result<(), String> {
+    fn check_metric(&self, metric: &Metric, at: i64, replicas: u32) -> Result<(), String> {
         let story = self.story;
         let newest = "SELECT outcome, value, threshold, at_unix_ms FROM v_sample WHERE metric_name = ?1 AND at_unix_ms <= ?2 \
                       ORDER BY at_unix_ms DESC LIMIT 1";

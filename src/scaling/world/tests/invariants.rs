@@ -19,7 +19,7 @@ impl World {
         for (key, object) in self.objects.iter() {
             in_flight += object.in_flight_writes.len();
             check_slots(object);
-            self.check_loop(key, object);
+            self.check_polling(key, object);
             self.check_settled(key, object);
             let users = self.objects.by_target.get(&object.target_id);
             assert!(users.is_some_and(|users| users.contains(key)), "{key}: target index");
@@ -51,15 +51,15 @@ impl World {
         assert!(is_right || is_kept || waits, "{key}: HPA is not as desired: {desired:?}, {hpa:?}");
     }
 
-    fn check_loop(&self, key: &ObjectKey, object: &Object) {
-        let is_running = object.loop_generation.is_some();
+    fn check_polling(&self, key: &ObjectKey, object: &Object) {
+        let is_running = object.polled_generation.is_some();
         assert_eq!(
             is_running,
             self.schedule.planned(key).is_some(),
             "{key}: a loop has a next poll cycle, and nothing else has"
         );
-        assert_eq!(is_running, object.loop_definition.is_some(), "{key}");
-        if let Some(definition) = &object.loop_definition {
+        assert_eq!(is_running, object.polled_definition.is_some(), "{key}");
+        if let Some(definition) = &object.polled_definition {
             assert_eq!(definition.triggers.len(), object.triggers.len(), "{key}");
             let is_answered = object.triggers.iter().all(|state| state.current.is_some());
             if object.poll_cycle.is_none() && is_answered {
@@ -137,7 +137,8 @@ fn check_slots(object: &Object) {
     {
         let Some(id) = slot.in_flight else { continue };
         known += 1;
-        let of = match &object.in_flight_writes[&id] {
+        let write = object.in_flight_writes.iter().find(|(known, _)| *known == id).expect("a write for each slot");
+        let of = match &write.1 {
             WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
             WriteKind::Status(_) => "status",
             WriteKind::CreateHpa(_)

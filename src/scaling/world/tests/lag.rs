@@ -3,7 +3,7 @@
 use super::*;
 use crate::scaling::cluster::deleted;
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
-use crate::scaling::model::{Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef};
+use crate::scaling::model::{AuthenticationKind, AuthenticationRef};
 
 /// Applies a workload that no watch has shown yet.
 fn unseen(rig: &mut Rig, workload: Workload) {
@@ -100,22 +100,7 @@ fn an_authentication_that_was_applied_together_with_its_object_is_not_missing() 
     let mut definition = testing::definition();
     definition.triggers[0].authentication =
         Some(AuthenticationRef { kind: AuthenticationKind::TriggerAuthentication, name: "token".to_owned() });
-    rig.cluster.put_authentication(Authentication {
-        key: AuthenticationKey {
-            group: ApiGroup::KedaSh,
-            kind: AuthenticationKind::TriggerAuthentication,
-            namespace: "default".to_owned(),
-            name: "token".to_owned(),
-        },
-        generation: 1,
-        resource_version: String::new(),
-        deletion_requested: false,
-        finalizers: Vec::new(),
-        sources: Vec::new(),
-        allowed: crate::scaling::allowed::Allowed::default(),
-        unsupported: None,
-        status_scaled_objects: String::new(),
-    });
+    rig.cluster.put_authentication(testing::authentication("token"));
     rig.cluster.echoes.clear();
     rig.cluster.put_object(fresh("shop", "web", definition));
     rig.seconds(5);

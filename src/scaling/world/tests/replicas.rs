@@ -23,7 +23,7 @@ fn attributed(rig: &Rig) -> Vec<(u32, u32, String)> {
     rig.records.iter().filter_map(of).collect()
 }
 
-fn hpa_says(rig: &mut Rig, desired: i32) {
+fn hpa_wants(rig: &mut Rig, desired: i32) {
     let mut hpa = rig.cluster.hpas.values().next().cloned().unwrap();
     hpa.desired_replicas = desired;
     rig.cluster.put_hpa(hpa);
@@ -90,7 +90,7 @@ fn a_pause_from_the_beginning_is_a_decision() {
 }
 
 #[test]
-fn who_changed_replicas_is_said_once_it_is_known() {
+fn who_changed_replicas_is_recorded_once_it_is_known() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(50);
     rig.clear();
@@ -98,11 +98,11 @@ fn who_changed_replicas_is_said_once_it_is_known() {
     rig.set_replicas("web", 7);
     rig.seconds(1);
     assert_eq!((changes(&rig), attributed(&rig)), (vec![(Some(2), 7, None)], vec![]));
-    hpa_says(&mut rig, 7);
+    hpa_wants(&mut rig, 7);
     assert_eq!(attributed(&rig), [(2, 7, "the HPA (inferred)".to_owned())]);
     // The status may come first.
     rig.clear();
-    hpa_says(&mut rig, 9);
+    hpa_wants(&mut rig, 9);
     rig.set_replicas("web", 9);
     rig.seconds(1);
     assert_eq!((changes(&rig), attributed(&rig)), (vec![(Some(7), 9, Some("the HPA (inferred)".to_owned()))], vec![]));
@@ -117,7 +117,7 @@ fn who_changed_replicas_is_said_once_it_is_known() {
     rig.seconds(1);
     rig.set_replicas("web", 5);
     rig.seconds(1);
-    hpa_says(&mut rig, 5);
+    hpa_wants(&mut rig, 5);
     assert_eq!(
         attributed(&rig),
         [(3, 4, "someone else (inferred)".to_owned()), (4, 5, "the HPA (inferred)".to_owned())]

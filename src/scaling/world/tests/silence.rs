@@ -142,7 +142,7 @@ fn the_answer_to_an_object_that_went_has_no_effect() {
 
 /// The process is stopped for an hour: the last sample would scale to zero, but Prometheus has another value now.
 #[test]
-fn after_standing_still_nothing_follows_from_what_was_heard_before() {
+fn after_standing_still_nothing_follows_from_earlier_answers() {
     let mut rig = quick(5.0, |d| d.cooldown_period = Duration::from_secs(600));
     rig.seconds(30);
     rig.set_answer("up", Answer::Value(0.0));

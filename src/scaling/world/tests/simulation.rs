@@ -6,11 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::*;
-use crate::scaling::allowed::Allowed;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
-    Authentication, AuthenticationKey, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid,
-    Problem, Status, Step,
+    Authentication, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid, Problem, Status, Step,
 };
 use crate::scaling::object::{Target, Verdict};
 use crate::scaling::reason::Reason;
@@ -247,20 +245,9 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
 
 fn token(random: &mut fastrand::Rng) -> Authentication {
     Authentication {
-        key: AuthenticationKey {
-            group: ApiGroup::KedaSh,
-            kind: AuthenticationKind::TriggerAuthentication,
-            namespace: "default".to_owned(),
-            name: "token".to_owned(),
-        },
-        generation: 1,
-        resource_version: String::new(),
         deletion_requested: random.u8(0..4) == 0,
         finalizers: vec!["finalizer.keda.sh".to_owned()],
-        sources: Vec::new(),
-        allowed: Allowed::default(),
-        unsupported: None,
-        status_scaled_objects: String::new(),
+        ..testing::authentication("token")
     }
 }
 

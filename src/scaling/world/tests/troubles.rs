@@ -59,7 +59,7 @@ fn a_trigger_that_a_fallback_stands_in_for_is_named_too() {
 }
 
 #[test]
-fn nothing_is_said_of_triggers_that_nobody_asks() {
+fn triggers_that_nobody_asks_are_not_reported() {
     let mut rig = shop(1, 5.0, |_| {});
     rig.set_answer("up", failed("down"));
     rig.seconds(5);

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 #[derive(Debug)]
-pub(super) struct Turns<K> {
+pub(super) struct RoundRobin<K> {
     order: BTreeMap<u64, K>,
     places: HashMap<K, u64>,
     next: u64,
 }
 
-impl<K> Default for Turns<K> {
+impl<K> Default for RoundRobin<K> {
     fn default() -> Self {
         Self { order: BTreeMap::new(), places: HashMap::new(), next: 0 }
     }
 }
 
-impl<K: Clone + Eq + Hash> Turns<K> {
+impl<K: Clone + Eq + Hash> RoundRobin<K> {
     /// Adds a party at the end, unless it is in the ring.
     pub(super) fn join(&mut self, one: &K) {
         if !self.places.contains_key(one) {

@@ -1,24 +1,33 @@
-//! Threads for what may wait: started when there is work, ended when there is none for a while.
+//! Pools of threads for closures that may block. Threads are started on demand, and end when idle.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::Work;
+use log::warn;
 
-/// Eight polls at once is usual; one that asks all endpoints of a Service through a proxy takes six.
-const THREADS_MAX: usize = 48;
-
-/// A thread without work ends after this time. Longer than the shortest usual polling interval, so that none is started
-/// for each poll.
+/// An idle thread ends after this time. It is longer than the shortest usual polling interval, so that not every poll
+/// starts a thread.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// Shared by all who have such work.
+/// Something to run once, on whichever thread takes it.
+pub type Closure = Box<dyn FnOnce() + Send>;
+
+/// Name and size of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    /// Threads are called `<name>-<n>`.
+    pub name: &'static str,
+    pub threads_max: usize,
+}
+
+/// Handle to a pool; clones share it.
 #[derive(Clone)]
-pub(super) struct Workers(Arc<Shared>);
+pub struct Workers(Arc<Shared>);
 
 struct Shared {
+    pool: Pool,
     idle_max: Duration,
     state: Mutex<State>,
     queued: Condvar,
@@ -26,46 +35,43 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Work>,
+    queue: VecDeque<Closure>,
     threads: usize,
     idle: usize,
 }
 
 impl Workers {
-    pub(super) fn new() -> Self {
-        Self::with(IDLE_MAX)
+    #[must_use]
+    pub fn new(pool: Pool) -> Self {
+        Self::with(pool, IDLE_MAX)
     }
 
-    fn with(idle_max: Duration) -> Self {
-        Self(Arc::new(Shared { idle_max, state: Mutex::default(), queued: Condvar::new() }))
+    fn with(pool: Pool, idle_max: Duration) -> Self {
+        Self(Arc::new(Shared { pool, idle_max, state: Mutex::default(), queued: Condvar::new() }))
     }
 
-    pub(super) fn threads(&self) -> usize {
+    #[must_use]
+    pub fn threads(&self) -> usize {
         self.0.lock().threads
     }
 
-    /// Does this work on a thread of its own, as soon as one is free.
-    pub(super) fn run(&self, work: Work) {
+    /// Runs a closure on an idle or a new thread, or else as soon as a thread is idle. While the system grants the pool no
+    /// thread at all, closures wait for the next call.
+    pub fn run(&self, work: Closure) {
         let mut state = self.0.lock();
         state.queue.push_back(work);
         if state.idle >= state.queue.len() {
             self.0.queued.notify_one();
             return;
         }
-        if state.threads >= THREADS_MAX {
+        let Pool { name, threads_max } = self.0.pool;
+        if state.threads >= threads_max {
             return;
         }
         let shared = Arc::clone(&self.0);
-        let started = thread::Builder::new().name(format!("poll-{}", state.threads)).spawn(move || shared.work());
-        match started {
+        match thread::Builder::new().name(format!("{name}-{}", state.threads)).spawn(move || shared.work()) {
             Ok(_) => state.threads += 1,
-            // Late is better than never.
-            Err(_) if state.threads == 0 => {
-                let work = state.queue.pop_back();
-                drop(state);
-                work.into_iter().for_each(|work| work());
-            }
-            Err(_) => {}
+            Err(error) => warn!(error:% = error, pool = name, threads = state.threads; "a thread cannot be started"),
         }
     }
 }
@@ -102,9 +108,11 @@ mod tests {
 
     use super::*;
 
+    const POOL: Pool = Pool { name: "test", threads_max: 12 };
+
     #[test]
     fn as_many_threads_as_there_is_work_and_no_more_than_there_may_be() {
-        let workers = Workers::new();
+        let workers = Workers::new(POOL);
         assert_eq!(workers.threads(), 0);
         let together = Arc::new(Barrier::new(9));
         for _ in 0..8 {
@@ -121,13 +129,13 @@ mod tests {
             let held = Arc::clone(&held);
             workers.run(Box::new(move || assert!(held.lock().unwrap().recv().is_err())));
         }
-        assert_eq!(workers.threads(), THREADS_MAX);
+        assert_eq!(workers.threads(), POOL.threads_max);
         drop(release);
     }
 
     #[test]
     fn without_work_they_end() {
-        let workers = Workers::with(Duration::from_millis(10));
+        let workers = Workers::with(POOL, Duration::from_millis(10));
         let (sender, done) = mpsc::channel();
         for number in 0..3 {
             let sender = sender.clone();

@@ -1,48 +1,48 @@
-//! Large answers are read one at a time in the whole process, so that what reading takes is taken once.
+//! Large bodies are parsed one at a time in the whole process, so that their memory is needed only once.
 //!
-//! Owns the one permit. Whoever has it works and waits for nobody.
+//! Owns the one permit. A thread that holds it must not wait for another.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Answers up to this size are read at once: what the polls in flight make of them is a few megabytes.
+/// Bodies up to this size need no permit: all polls in flight together parse them into a few megabytes.
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
 
-pub(crate) struct Turns {
+pub(crate) struct Semaphore {
     is_taken: Mutex<bool>,
     given_back: Condvar,
 }
 
 /// The permit of the process.
-pub(crate) static TURNS: Turns = Turns::new();
+pub(crate) static LARGE_READS: Semaphore = Semaphore::new();
 
-/// The permit while it lasts; nothing for a small answer, which needs none.
+/// Holds the permit until it is dropped; `None` for a small body, which needs none.
 #[must_use]
-pub(crate) struct Turn<'t>(Option<&'t Turns>);
+pub(crate) struct Permit<'t>(Option<&'t Semaphore>);
 
-impl Turns {
+impl Semaphore {
     const fn new() -> Self {
         Self { is_taken: Mutex::new(false), given_back: Condvar::new() }
     }
 
-    /// Waits until an answer of so many bytes may be read; `None` when that is not before the deadline.
-    pub(crate) fn wait(&self, bytes: usize, deadline: Instant) -> Option<Turn<'_>> {
+    /// Waits until a body of so many bytes may be parsed. Returns `None` if the deadline passes before.
+    pub(crate) fn acquire(&self, bytes: usize, deadline: Instant) -> Option<Permit<'_>> {
         if bytes <= LARGE_BYTES {
-            return Some(Turn(None));
+            return Some(Permit(None));
         }
         let taken = self.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
         let left = deadline.saturating_duration_since(Instant::now());
         let waited = self.given_back.wait_timeout_while(taken, left, |taken| *taken);
         let (mut taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (!std::mem::replace(&mut *taken, true)).then(|| Turn(Some(self)))
+        (!std::mem::replace(&mut *taken, true)).then(|| Permit(Some(self)))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let Some(turns) = self.0 {
-            *turns.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-            turns.given_back.notify_one();
+        if let Some(semaphore) = self.0 {
+            *semaphore.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            semaphore.given_back.notify_one();
         }
     }
 }
@@ -55,15 +55,15 @@ mod tests {
 
     #[test]
     fn one_large_answer_at_a_time() {
-        let turns = Turns::new();
+        let semaphore = Semaphore::new();
         let deadline = Instant::now() + Duration::from_secs(60);
         let (reading, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        let turn = turns.wait(LARGE_BYTES + 1, deadline);
-                        assert!(turn.is_some());
+                        let permit = semaphore.acquire(LARGE_BYTES + 1, deadline);
+                        assert!(permit.is_some());
                         most.fetch_max(reading.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         std::thread::yield_now();
                         reading.fetch_sub(1, Ordering::SeqCst);
@@ -76,24 +76,24 @@ mod tests {
 
     #[test]
     fn waiting_ends_at_the_deadline_and_small_ones_do_not_wait() {
-        let turns = Turns::new();
+        let semaphore = Semaphore::new();
         let now = Instant::now();
-        let first = turns.wait(LARGE_BYTES + 1, now);
+        let first = semaphore.acquire(LARGE_BYTES + 1, now);
         assert!(first.is_some(), "a deadline that has passed does not matter while nobody reads");
-        assert!(turns.wait(LARGE_BYTES + 1, now + Duration::from_millis(20)).is_none());
-        assert!(turns.wait(LARGE_BYTES, now).is_some());
+        assert!(semaphore.acquire(LARGE_BYTES + 1, now + Duration::from_millis(20)).is_none());
+        assert!(semaphore.acquire(LARGE_BYTES, now).is_some());
         drop(first);
-        assert!(turns.wait(LARGE_BYTES + 1, now).is_some());
+        assert!(semaphore.acquire(LARGE_BYTES + 1, now).is_some());
     }
 
     #[test]
     fn a_panic_gives_the_permit_back() {
-        let turns = Turns::new();
+        let semaphore = Semaphore::new();
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _turn = turns.wait(LARGE_BYTES + 1, Instant::now());
+            let _permit = semaphore.acquire(LARGE_BYTES + 1, Instant::now());
             panic!("test");
         }));
         assert!(broken.is_err());
-        assert!(turns.wait(LARGE_BYTES + 1, Instant::now()).is_some());
+        assert!(semaphore.acquire(LARGE_BYTES + 1, Instant::now()).is_some());
     }
 }
