@@ -284,6 +284,7 @@ pub(super) const REPLAY: Subcommand = Subcommand {
             "PERCENT",
             "the goal of --suggest: the share of time above today's target, without it 1%",
         ),
+        value("from-prometheus", "URL", "ask this Prometheus for the answers that the history lacks"),
         value("pod-start", "DURATION", "from the creation of a pod until it is ready").default("10s"),
         value("horizontal-pod-autoscaler-sync-period", "DURATION", "as kube-controller-manager has it").default("15s"),
         value("horizontal-pod-autoscaler-downscale-stabilization", "DURATION", "as kube-controller-manager has it")

@@ -56,6 +56,7 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
         choices,
         goal: typed.is_set("suggest").then_some(suggest),
         model,
+        from_prometheus: typed.flag("from-prometheus").map(str::to_owned),
         json: wants_json(typed),
         ascii: typed.is_set("ascii"),
         width: width.and_then(|width| usize::try_from(width).ok()),

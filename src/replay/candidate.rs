@@ -48,21 +48,15 @@ pub struct Candidate {
 ///
 /// # Errors
 /// All problems, one a line, each with its field and what to write instead.
-pub fn today(group: ApiGroup, manifest: &Value, tracks: &BTreeMap<SourceId, Track>) -> Result<Candidate, Vec<String>> {
-    read(group, "today", manifest, Vec::new(), tracks)
+pub fn today(group: ApiGroup, manifest: &Value) -> Result<Candidate, Vec<String>> {
+    read(group, "today", manifest, Vec::new())
 }
 
 /// Reads a candidate.
 ///
 /// # Errors
 /// All problems, one a line, each with its field and what to write instead.
-pub fn candidate(
-    group: ApiGroup,
-    title: &str,
-    choice: &Choice,
-    manifest: &Value,
-    tracks: &BTreeMap<SourceId, Track>,
-) -> Result<Candidate, Vec<String>> {
+pub fn candidate(group: ApiGroup, title: &str, choice: &Choice, manifest: &Value) -> Result<Candidate, Vec<String>> {
     let mut changed = manifest.clone();
     match choice {
         Choice::Set(text) => {
@@ -86,39 +80,35 @@ pub fn candidate(
     }
     let changes = changes::between(&manifest["spec"].to_string(), &changed["spec"].to_string());
     let changes = changes.into_iter().map(|change| format!("spec.{change}")).collect();
-    read(group, title, &changed, changes, tracks)
+    read(group, title, &changed, changes)
 }
 
-fn read(
-    group: ApiGroup,
-    title: &str,
-    manifest: &Value,
-    changes: Vec<String>,
-    tracks: &BTreeMap<SourceId, Track>,
-) -> Result<Candidate, Vec<String>> {
+fn read(group: ApiGroup, title: &str, manifest: &Value, changes: Vec<String>) -> Result<Candidate, Vec<String>> {
     let object = scaled_object::from_value(group, manifest.clone()).map_err(|error| vec![error.to_string()])?.object;
     let definition = match &object.definition {
         Ok(definition) => std::sync::Arc::clone(definition),
         Err(invalid) => return Err(invalid.problems.iter().map(|problem| format!("{title}: {problem}")).collect()),
     };
-    let unknown: Vec<String> = definition
-        .triggers
-        .iter()
-        .filter(|trigger| !matches!(trigger.source, Source::Cron(_)))
-        .filter(|trigger| !tracks.contains_key(&SourceId::of(&trigger.kind, &trigger.source)))
-        .map(|trigger| {
-            let (_, query) = trigger.source.shown();
-            format!(
-                "{title}: spec.triggers[{}].metadata: the history has no answer to {query:?} in this time: replay a query \
-                 that was asked, or a longer --since",
-                trigger.index
-            )
-        })
-        .collect();
-    if !unknown.is_empty() {
-        return Err(unknown);
-    }
     Ok(Candidate { title: title.to_owned(), changes, object, definition })
+}
+
+impl Candidate {
+    /// Returns what it asks that the history has no answer to, one a line.
+    #[must_use]
+    pub fn unknown(&self, tracks: &BTreeMap<SourceId, Track>) -> Vec<String> {
+        let asking = self.definition.triggers.iter().filter(|trigger| !matches!(trigger.source, Source::Cron(_)));
+        asking
+            .filter(|trigger| !tracks.contains_key(&SourceId::of(&trigger.kind, &trigger.source)))
+            .map(|trigger| {
+                let (_, query) = trigger.source.shown();
+                format!(
+                    "{}: spec.triggers[{}].metadata: the history has no answer to {query:?} in this time: replay a query \
+                     that was asked, a longer --since, or --from-prometheus",
+                    self.title, trigger.index
+                )
+            })
+            .collect()
+    }
 }
 
 /// Splits at the commas before which a path begins: values, such as queries, have commas of their own.
@@ -269,7 +259,9 @@ mod tests {
         let mut track = Track::default();
         track.push(0, &SampleValue::Number(1.0));
         let tracks = BTreeMap::from([(SourceId::new("prometheus", "", "sum(a, b)"), track)]);
-        candidate(ApiGroup::KedaSh, "candidate 1", choice, &manifest(), &tracks)
+        let found = candidate(ApiGroup::KedaSh, "candidate 1", choice, &manifest())?;
+        let unknown = found.unknown(&tracks);
+        if unknown.is_empty() { Ok(found) } else { Err(unknown) }
     }
 
     fn set(text: &str) -> Result<Candidate, Vec<String>> {

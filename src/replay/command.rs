@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::candidate::{self, Candidate, Choice};
 use super::suggest::{self, Goal};
-use super::{Model, Recorded, Replay, demo, record};
+use super::{Model, Recorded, Replay, demo, fetch, record};
 use crate::explain::time_text::parse_at;
 use crate::history::command::{find, style};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -23,6 +23,8 @@ pub struct Arguments {
     pub choices: Vec<Choice>,
     pub goal: Option<Goal>,
     pub model: Model,
+    /// Where to ask what the history lacks.
+    pub from_prometheus: Option<String>,
     pub json: bool,
     pub ascii: bool,
     pub width: Option<usize>,
@@ -49,17 +51,16 @@ pub enum Subject {
 /// # Errors
 /// Every problem at once: what is wrong, and what to do about it.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>> {
-    let (key, recorded, range) = match &arguments.subject {
+    let (key, mut recorded, range) = match &arguments.subject {
         Subject::Demo => demo::recorded(),
         Subject::Object { .. } => read(&arguments.subject)?,
     };
     let demo_choices = demo::choices();
     let is_demo = arguments.subject == Subject::Demo;
     let choices = if is_demo && arguments.choices.is_empty() { &demo_choices } else { &arguments.choices };
-    let today = candidate::today(key.group, &recorded.manifest, &recorded.tracks)?;
-    let apply = |title: &str, choice: &Choice| {
-        candidate::candidate(key.group, title, choice, &recorded.manifest, &recorded.tracks)
-    };
+    let manifest = recorded.manifest.clone();
+    let today = candidate::today(key.group, &manifest)?;
+    let apply = |title: &str, choice: &Choice| candidate::candidate(key.group, title, choice, &manifest);
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut problems = Vec::new();
     for (number, choice) in choices.iter().enumerate() {
@@ -70,6 +71,14 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     }
     if !problems.is_empty() {
         return Err(problems);
+    }
+    let settings: Vec<&Candidate> = std::iter::once(&today).chain(&candidates).collect();
+    if let Some(url) = &arguments.from_prometheus {
+        fetch::fill(&mut recorded, &settings, url, range).map_err(|problem| vec![problem])?;
+    }
+    let unknown: Vec<String> = settings.iter().flat_map(|candidate| candidate.unknown(&recorded.tracks)).collect();
+    if !unknown.is_empty() {
+        return Err(unknown);
     }
     let replay = Replay::new(&recorded, &today, range, arguments.model).map_err(|problem| vec![problem])?;
     let suggestion = match arguments.goal {

@@ -13,6 +13,7 @@
 mod candidate;
 pub mod command;
 pub mod demo;
+mod fetch;
 pub mod hpa_controller;
 mod measures;
 mod play;
@@ -186,6 +187,7 @@ impl<'r> Replay<'r> {
                 ));
             }
         }
+        list.extend(recorded.fetched.iter().cloned());
         if recorded.in_force_from > self.from {
             list.push(format!("today's settings are in force since {} only", at(recorded.in_force_from)));
         }

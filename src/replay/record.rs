@@ -46,6 +46,8 @@ pub struct Recorded {
     /// Before this, some answers stand for a minute, and some for an hour.
     pub minutes_until: Option<i64>,
     pub hours_until: Option<i64>,
+    /// What came from elsewhere, in sentences.
+    pub fetched: Vec<String>,
     /// Stretches of the range without answers, oldest first.
     pub holes: Vec<(i64, i64)>,
 }

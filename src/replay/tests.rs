@@ -46,14 +46,14 @@ fn recorded(spec: Value, hours: i64, answer: impl Fn(i64) -> Option<f64>) -> (Re
 }
 
 fn report(recorded: &Recorded, range: Range, sets: &[&str]) -> Report {
-    let today = today(ApiGroup::KedaSh, &recorded.manifest, &recorded.tracks).expect("is valid");
+    let today = today(ApiGroup::KedaSh, &recorded.manifest).expect("is valid");
     let candidates: Vec<Candidate> = sets.iter().map(|set| made(recorded, set)).collect();
     Replay::new(recorded, &today, range, Model::default()).expect("has answers").report(&candidates)
 }
 
 fn made(recorded: &Recorded, set: &str) -> Candidate {
     let choice = Choice::Set(set.to_owned());
-    candidate(ApiGroup::KedaSh, "candidate 1", &choice, &recorded.manifest, &recorded.tracks).expect(set)
+    candidate(ApiGroup::KedaSh, "candidate 1", &choice, &recorded.manifest).expect(set)
 }
 
 /// Sawteeth of 40 minutes.
@@ -66,7 +66,7 @@ fn sawtooth(number: i64) -> Option<f64> {
 #[test]
 fn the_bundled_week_shows_what_there_is_to_see() {
     let (key, recorded, range) = demo::recorded();
-    let today = candidate::today(key.group, &recorded.manifest, &recorded.tracks).expect("is valid");
+    let today = candidate::today(key.group, &recorded.manifest).expect("is valid");
     let replay = Replay::new(&recorded, &today, range, Model::default()).expect("has answers");
     let measures = replay.report(&[]).today.measures;
     assert!(measures.starts_from_zero > 5 && measures.peak == 12 && measures.hours_at_max > 0.2, "{measures:?}");
@@ -142,7 +142,7 @@ fn a_pause_lasts_as_long_as_it_did() {
 #[test]
 fn a_suggestion_meets_its_goal_as_cheaply_as_it_can() {
     let (recorded, range) = recorded(spec(), 2, sawtooth);
-    let today = today(ApiGroup::KedaSh, &recorded.manifest, &recorded.tracks).expect("is valid");
+    let today = today(ApiGroup::KedaSh, &recorded.manifest).expect("is valid");
     let replay = Replay::new(&recorded, &today, range, Model::default()).expect("has answers");
     let of = |at_most_above_target: f64| -> Suggestion {
         let goal = Goal { at_most_above_target };
@@ -164,7 +164,7 @@ fn a_suggestion_meets_its_goal_as_cheaply_as_it_can() {
 #[test]
 fn nothing_recorded_is_an_error() {
     let (recorded, range) = recorded(spec(), 1, sawtooth);
-    let today = today(ApiGroup::KedaSh, &recorded.manifest, &recorded.tracks).expect("is valid");
+    let today = today(ApiGroup::KedaSh, &recorded.manifest).expect("is valid");
     let later = Range { from: range.to + 24 * HOUR_MS, to: range.to + 25 * HOUR_MS };
     assert!(Replay::new(&recorded, &today, later, Model::default()).is_err_and(|error| error.contains("--since")));
 }

@@ -47,7 +47,7 @@ fn replay(days: i64, seconds: i64) {
     let mut reader = Reader::open(&path).unwrap();
     let recorded = load(&mut reader, &key, range).unwrap().unwrap();
     let read = started.elapsed();
-    let settings = today(key.group, &recorded.manifest, &recorded.tracks).unwrap();
+    let settings = today(key.group, &recorded.manifest).unwrap();
     let replay = Replay::new(&recorded, &settings, range, Model::default()).unwrap();
     let replayed = started.elapsed() - read;
     let report = replay.report(&[]);

@@ -73,8 +73,8 @@ const LAYERS: &[Layer] = &[
     layer("history", "scaling store wire", "plots rows of the history alone"),
     layer(
         "replay",
-        "check explain history scaling store wire",
-        "runs the core on what the history has: it judges candidates as check does, and asks no server",
+        "check explain history outbound polling prometheus scaling store wire",
+        "runs the core on what the history has: it judges candidates as check does, and asks the Prometheus that the command line names",
     ),
     layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
     layer(

@@ -121,7 +121,7 @@ fn a_replay_of_the_same_settings_changes_replicas_within_a_sync_period() {
     for seed in seeds {
         let mut played = play(seed);
         let recorded = replay::load(&mut played.reader, &key("shop"), played.range).unwrap().unwrap();
-        let today = replay::today(ApiGroup::KedaSh, &recorded.manifest, &recorded.tracks).unwrap();
+        let today = replay::today(ApiGroup::KedaSh, &recorded.manifest).unwrap();
         let replay = Replay::new(&recorded, &today, played.range, Model::default()).unwrap();
         let error = replay.report(&[]).model_error.unwrap();
         let all = (error.recorded_changes, error.replayed_changes);
@@ -135,11 +135,11 @@ fn a_replay_of_the_same_settings_changes_replicas_within_a_sync_period() {
 fn a_lower_threshold_asks_for_more_replicas() {
     let mut played = play(1);
     let recorded = replay::load(&mut played.reader, &key("shop"), played.range).unwrap().unwrap();
-    let today = replay::today(ApiGroup::KedaSh, &recorded.manifest, &recorded.tracks).unwrap();
+    let today = replay::today(ApiGroup::KedaSh, &recorded.manifest).unwrap();
     let candidates = ["5", "20"].map(|threshold| {
         let set = format!("spec.triggers[0].metadata.threshold={threshold},spec.maxReplicaCount=100");
         let choice = Choice::Set(set);
-        replay::candidate(ApiGroup::KedaSh, threshold, &choice, &recorded.manifest, &recorded.tracks).unwrap()
+        replay::candidate(ApiGroup::KedaSh, threshold, &choice, &recorded.manifest).unwrap()
     });
     let replay = Replay::new(&recorded, &today, played.range, Model::default()).unwrap();
     let report = replay.report(&candidates);
