@@ -63,7 +63,7 @@ mod tests {
         for (result, words) in [
             (r#"[{"values":[]},{"values":[]}]"#, "2 series"),
             (r#"[{"value":[1,"2"]}]"#, "without values"),
-            (r#"{"a":1}"#, "instead of the Prometheus API's JSON"),
+            (r#"{"a":1}"#, "that is not the Prometheus API's JSON"),
         ] {
             assert!(parsed(result).is_err_and(|message| message.contains(words)), "{result}");
         }
