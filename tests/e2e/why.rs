@@ -28,10 +28,17 @@ fn wait_for_words(case: &Case<'_>, words: &[&str]) {
 }
 
 fn wait_for_held(case: &Case<'_>, by: &str) -> Value {
-    wait_seeing(&format!("why to say that {by} holds"), || {
+    wait_for_held_by(case, &[by])
+}
+
+/// Waits until one of these holds the object back; returns it as `why --json` has it.
+pub(super) fn wait_for_held_by(case: &Case<'_>, by: &[&str]) -> Value {
+    wait_seeing(&format!("why to say that one of {by:?} holds"), || {
         let text = why(case, &["--json"]);
         let report: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        let held = report["held_by"].as_array().and_then(|all| all.iter().find(|held| held["by"] == by).cloned());
+        let held = report["held_by"]
+            .as_array()
+            .and_then(|all| all.iter().find(|held| by.iter().any(|by| held["by"] == *by)).cloned());
         held.ok_or(text)
     })
 }
