@@ -25,6 +25,9 @@ const PERCENT_MAX: u32 = 200;
 /// Finer steps than these are not worth a different threshold.
 const PERCENT_STEP: u32 = 5;
 
+/// Differences of less than this share of today's pod-hours are none.
+const EQUAL: f64 = 0.02;
+
 /// Stabilization windows of the way down that are tried, in seconds, besides today's.
 const WINDOWS: [i32; 4] = [60, 180, 300, 600];
 
@@ -136,11 +139,14 @@ impl Search<'_, '_> {
 
     /// Returns the better one; the first one if neither is.
     fn better(&self, one: (Setting, Measures), other: (Setting, Measures)) -> (Setting, Measures) {
+        // Today's settings are tried first.
+        let today = self.tried.first().map_or(1.0, |(_, measures)| measures.pod_hours).max(1e-9);
         let order = |(_, measures): &(Setting, Measures)| {
+            let cost = (measures.pod_hours / today / EQUAL).round();
             if self.meets(measures) {
-                (0.0, measures.pod_hours, measures.turns)
+                (0.0, cost, measures.turns, measures.pod_hours)
             } else {
-                (1.0, measures.share_above_target, measures.turns)
+                (1.0, measures.share_above_target, measures.turns, cost)
             }
         };
         if order(&other) < order(&one) { other } else { one }
