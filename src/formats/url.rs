@@ -1,5 +1,6 @@
 //! URLs of http and https as people write them: one reader for triggers of every type and for kubeconfigs.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use ureq::http::Uri;
@@ -98,7 +99,11 @@ impl Url {
     }
 }
 
-fn ascii(text: &str) -> String {
+/// Percent-encodes what is not ASCII. URLs are read for every poll, and nearly all are ASCII.
+fn ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
     text.chars().map(|c| if c.is_ascii() { c.to_string() } else { escape(c.encode_utf8(&mut [0; 4])) }).collect()
 }
 

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use litemap::LiteMap;
+
 use super::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use super::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
 use super::model::{
@@ -319,7 +321,7 @@ fn over(old: &ObservedHpa, new: ObservedHpa) -> ObservedHpa {
     }
 }
 
-fn merged(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn merged(old: &LiteMap<String, String>, new: &LiteMap<String, String>) -> LiteMap<String, String> {
     let mut all = old.clone();
     all.extend(new.clone());
     all

@@ -1,6 +1,6 @@
 //! The desired HorizontalPodAutoscaler, the observed one, and the differences between them.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::composite;
 use super::model::{
@@ -13,8 +13,8 @@ use super::model::{
 pub struct DesiredHpa {
     pub namespace: String,
     pub name: String,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
+    pub labels: LiteMap<String, String>,
+    pub annotations: LiteMap<String, String>,
     pub owner: Owner,
     pub min_replicas: u32,
     pub max_replicas: u32,
@@ -41,7 +41,7 @@ impl Owner {
 pub enum HpaMetric {
     External {
         name: String,
-        match_labels: BTreeMap<String, String>,
+        match_labels: LiteMap<String, String>,
         target: MetricTarget,
     },
     Resource {
@@ -92,8 +92,8 @@ pub struct ObservedHpa {
     pub name: String,
     pub uid: String,
     pub resource_version: String,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
+    pub labels: LiteMap<String, String>,
+    pub annotations: LiteMap<String, String>,
     pub controller: Option<OwnerRef>,
     pub min_replicas: Option<u32>,
     pub max_replicas: u32,
@@ -129,7 +129,7 @@ const ANNOTATIONS_NOT_COPIED: &[&str] =
 /// Returns the HPA for one object. `gvkr` is the resolved kind of its target.
 #[must_use]
 pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, version: &str) -> DesiredHpa {
-    let mut labels = BTreeMap::from([
+    let mut labels = LiteMap::from_iter([
         ("app.kubernetes.io/name".to_owned(), label_value(&definition.hpa_name)),
         ("app.kubernetes.io/version".to_owned(), label_value(version)),
         ("app.kubernetes.io/part-of".to_owned(), label_value(&object.key.name)),
@@ -166,7 +166,7 @@ fn metrics(definition: &Definition) -> Vec<HpaMetric> {
     let (key, value) = &definition.selector;
     let external = |name: &str, metric_type: MetricType, milli: i128| HpaMetric::External {
         name: name.to_owned(),
-        match_labels: BTreeMap::from([(key.clone(), value.clone())]),
+        match_labels: LiteMap::from_iter([(key.clone(), value.clone())]),
         target: match metric_type {
             MetricType::AverageValue => MetricTarget::AverageValue(milli),
             MetricType::Value => MetricTarget::Value(milli),
@@ -296,7 +296,7 @@ pub fn drift(desired: &DesiredHpa, observed: &ObservedHpa) -> Drift {
     if wanted != found && observed.behavior.is_some() {
         return Drift::Replace;
     }
-    let contains = |have: &BTreeMap<String, String>, want: &BTreeMap<String, String>| {
+    let contains = |have: &LiteMap<String, String>, want: &LiteMap<String, String>| {
         want.iter().all(|(key, value)| have.get(key) == Some(value))
     };
     let same_target = observed.target.api_version == desired.target.api_version
@@ -329,10 +329,9 @@ impl Kept {
 
     /// Returns true if the same is desired, and nobody has changed the fields that hpalite sets.
     pub(super) fn stands(&self, desired: &DesiredHpa, found: &ObservedHpa) -> bool {
-        let same =
-            |before: &BTreeMap<String, String>, now: &BTreeMap<String, String>, ours: &BTreeMap<String, String>| {
-                ours.keys().all(|key| before.get(key) == now.get(key))
-            };
+        let same = |before: &LiteMap<String, String>, now: &LiteMap<String, String>, ours: &LiteMap<String, String>| {
+            ours.keys().all(|key| before.get(key) == now.get(key))
+        };
         let (answer, ours) = (&self.answer, &self.desired);
         ours == desired
             && answer.uid == found.uid

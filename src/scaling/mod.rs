@@ -35,5 +35,14 @@ pub mod troubles;
 pub mod view;
 pub mod world;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 #[cfg(test)]
 pub(crate) mod testing;
+
+/// Returns a hash that stands for a value while this process runs, where keeping the value itself would cost memory.
+fn fingerprint(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}

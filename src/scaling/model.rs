@@ -3,10 +3,11 @@
 //! These types are used by every other module. They are pure data: no clock, no I/O, no serde. [`crate::wire`] converts
 //! them from and to JSON.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use litemap::LiteMap;
 
 use super::allowed::Allowed;
 use super::formula::Formula;
@@ -82,8 +83,8 @@ pub struct ScaledObject {
     /// `metadata.deletionTimestamp` is set.
     pub deletion_requested: bool,
     pub finalizers: Vec<String>,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
+    pub labels: LiteMap<String, String>,
+    pub annotations: LiteMap<String, String>,
     /// `spec.scaleTargetRef` with defaults applied; its name may be empty if the spec is invalid.
     pub target: TargetRef,
     /// Distinct trigger types in order of first appearance, comma-joined; a column of `kubectl get`.
@@ -503,7 +504,7 @@ pub enum ParameterSource {
 }
 
 /// A status as read from, or to be written to, the API server.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Status {
     pub scale_target_kind: Option<String>,
     pub scale_target_gvkr: Option<Gvkr>,
@@ -516,9 +517,9 @@ pub struct Status {
     /// The order is kept as read; new types are appended.
     pub conditions: Vec<Condition>,
     /// Metric name to consecutive failures and state; only if there is a fallback.
-    pub health: BTreeMap<String, Health>,
+    pub health: LiteMap<String, Health>,
     /// Metric name to whether its trigger is active.
-    pub triggers_activity: BTreeMap<String, bool>,
+    pub triggers_activity: LiteMap<String, bool>,
     pub paused_replica_count: Option<u32>,
     pub hpa_name: Option<String>,
     pub triggers_types: Option<String>,
@@ -532,14 +533,14 @@ impl Status {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Health {
     pub number_of_failures: u32,
     /// `Failing` if true, else `Happy`.
     pub failing: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
     pub kind: ConditionKind,
     pub status: ConditionStatus,
@@ -559,7 +560,7 @@ impl Condition {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionKind {
     Ready,
     Active,
@@ -592,7 +593,7 @@ impl ConditionKind {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionStatus {
     True,
     False,

@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use litemap::LiteMap;
+
 use super::age;
 use super::composite::{self, Composite};
 use super::decision::{Decision, READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
+use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
     Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject, Status, Step,
@@ -72,8 +75,8 @@ pub(super) struct Object {
     pub(super) published: Option<Arc<ObjectView>>,
     /// Since when the status differs from the one on the API server.
     pub(super) status_dirty_since: Option<UnixMillis>,
-    /// The last status that was written, and how often in a row the same one had to be written.
-    pub(super) status_written: Option<Status>,
+    /// Fingerprint of the last status that was written, and how often in a row the same one had to be written.
+    pub(super) status_written: Option<u64>,
     pub(super) status_fights: u32,
     /// The last reconciliation found the object good, and its status as it should be. It is not reconciled for answers
     /// alone while they change nothing of that, see [`Self::needs_a_look`].
@@ -91,7 +94,8 @@ pub(super) struct Object {
 pub(super) struct Recorded {
     pub(super) definition: Option<(String, i64)>,
     pub(super) decision: Option<Arc<Decision>>,
-    pub(super) conditions: Vec<Condition>,
+    /// Fingerprints of the conditions.
+    pub(super) conditions: Box<[u64]>,
     pub(super) check_note: Option<String>,
     /// The spec was found good at least once, by this process or by whoever managed the object before.
     pub(super) was_ready: bool,
@@ -251,7 +255,7 @@ impl Object {
             adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
             paused: is_true(ConditionKind::Paused),
             fallback: is_true(ConditionKind::Fallback),
-            conditions: spec.status.conditions.clone(),
+            conditions: spec.status.conditions.iter().map(fingerprint).collect(),
             ..Recorded::default()
         };
         let last_active_at = restored_active_at.max(spec.status.last_active_at);
@@ -474,9 +478,9 @@ impl Object {
                 && (self.health() != self.spec.status.health || !is_written(self.fallback_condition().as_ref())))
     }
 
-    fn health(&self) -> BTreeMap<String, Health> {
+    fn health(&self) -> LiteMap<String, Health> {
         let Some(definition) = self.definition().filter(|definition| definition.fallback.is_some()) else {
-            return BTreeMap::new();
+            return LiteMap::new();
         };
         definition
             .triggers

@@ -8,12 +8,12 @@ mod grouping;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
 use super::event::{Credentials, Group, PollJob};
+use super::fingerprint;
 use super::model::{ObjectKey, PrometheusSource, Query, UnixMillis};
 pub use budget::Limits;
 use grouping::{GROUP_MAX, Member};
@@ -399,12 +399,6 @@ impl Schedule {
         let phase = open.max_by_key(|family| size(family)).unwrap_or(own) % interval_ms;
         Duration::from_millis(phase - phase % PHASE_STEP_MS)
     }
-}
-
-fn fingerprint(of: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Returns the next time `phase + n × interval` that is at least half an interval away, so that an immediate first poll

@@ -1,6 +1,6 @@
 //! Builders for the core's own tests.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,8 +85,8 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         created_at: UnixMillis(0),
         deletion_requested: false,
         finalizers: vec!["finalizer.keda.sh".to_owned()],
-        labels: BTreeMap::from([("scaledobject.keda.sh/name".to_owned(), "shop".to_owned())]),
-        annotations: BTreeMap::new(),
+        labels: LiteMap::from_iter([("scaledobject.keda.sh/name".to_owned(), "shop".to_owned())]),
+        annotations: LiteMap::new(),
         target: TargetRef {
             api_version: "apps/v1".to_owned(),
             kind: "Deployment".to_owned(),

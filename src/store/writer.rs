@@ -65,7 +65,7 @@ pub(crate) struct Writer {
     /// Replies to send at the next commit.
     awaited: Vec<mpsc::Sender<()>>,
     /// The newest definition of each object: a new file needs them, as the core records each only once.
-    definitions: HashMap<ObjectKey, Record>,
+    definitions: HashMap<ObjectKey, Box<Record>>,
     losses: Losses,
     warned_dropped_total: u64,
     /// What an integrity check beside the writer found.
@@ -182,7 +182,8 @@ impl Writer {
                 Ok(connection) => {
                     // They go before the batch, which refers to them. Those that were already in it are written twice,
                     // which is harmless.
-                    let definitions: Vec<Record> = self.definitions.values().cloned().collect();
+                    let definitions: Vec<Record> =
+                        self.definitions.values().map(|definition| (**definition).clone()).collect();
                     self.counters.reserve_again(definitions.len());
                     self.batch.splice(0..0, definitions);
                     self.losses.reset_row();
@@ -352,7 +353,7 @@ impl Writer {
         for record in &records {
             match record {
                 Record::Definition { object, .. } => {
-                    self.definitions.insert(object.clone(), record.clone());
+                    self.definitions.insert(object.clone(), Box::new(record.clone()));
                 }
                 Record::Removed { object, .. } => {
                     self.definitions.remove(object);

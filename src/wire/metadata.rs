@@ -3,10 +3,10 @@
 //! The API server guarantees the types of this part, so a derived deserializer is right: anything else is not a
 //! Kubernetes object.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+use litemap::LiteMap;
 
 use super::fields::{Diagnostics, describe, scalar_text};
 use super::time::parse_rfc3339;
@@ -42,9 +42,9 @@ pub(crate) struct Metadata {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) finalizers: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: LiteMap<String, String>,
     #[serde(default, deserialize_with = "or_default")]
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) annotations: LiteMap<String, String>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) owner_references: Vec<OwnerReference>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading is lenient, field by field: a broken status must not stop the object, and is simply written again.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use serde_json::{Map, Value, json};
 
@@ -48,7 +48,7 @@ pub fn from_value(status: &Value) -> Status {
     }
 }
 
-fn map<T>(value: Option<&Value>, read: impl Fn(&Value) -> Option<T>) -> BTreeMap<String, T> {
+fn map<T>(value: Option<&Value>, read: impl Fn(&Value) -> Option<T>) -> LiteMap<String, T> {
     let entries = value.and_then(Value::as_object).into_iter().flatten();
     entries.filter_map(|(name, entry)| Some((name.clone(), read(entry)?))).collect()
 }
@@ -242,13 +242,13 @@ mod tests {
             hpa_name: Some("h".to_owned()),
             paused_replica_count: Some(3),
             last_active_at: Some(UnixMillis(1_767_323_045_100)),
-            triggers_activity: BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), true)]),
+            triggers_activity: LiteMap::from_iter([("a".to_owned(), true), ("b".to_owned(), true)]),
             ..Status::default()
         };
         let after = Status {
             hpa_name: Some("h".to_owned()),
             last_active_at: Some(UnixMillis(1_767_323_045_900)),
-            triggers_activity: BTreeMap::from([("b".to_owned(), false), ("c".to_owned(), true)]),
+            triggers_activity: LiteMap::from_iter([("b".to_owned(), false), ("c".to_owned(), true)]),
             ..Status::default()
         };
         let patch = StatusPatch { before: before.clone(), after };
@@ -271,7 +271,7 @@ mod tests {
             "triggersActivity": {"a": {"isActive": "x"}, "b": {"isActive": true}},
         }));
         assert_eq!(status.conditions.len(), 1);
-        assert_eq!(status.triggers_activity, BTreeMap::from([("b".to_owned(), true)]));
+        assert_eq!(status.triggers_activity, LiteMap::from_iter([("b".to_owned(), true)]));
         assert_eq!((status.original_replica_count, status.hpa_name, status.last_active_at), (None, None, None));
         assert_eq!(from_value(&Value::Null), Status::default());
     }

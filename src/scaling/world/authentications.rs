@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::work::{AuthenticationLookup, Work, unindex};
+use super::work::{AuthenticationLookup, Work};
 use super::{AuthenticationWrite, World};
 use crate::scaling::event::{
     Answer, AuthenticationRead, Command, ErrorClass, PollError, Write, WriteError, WriteKind, WriteOk,
@@ -64,8 +64,7 @@ impl World {
 
     /// Polls triggers at once that failed for lack of credentials, since this change may be the fix.
     fn ask_again(&mut self, key: &AuthenticationKey, now: UnixMillis) {
-        let users = self.objects.by_authentication.get(key).into_iter().flatten();
-        for user in users {
+        for user in self.objects.by_authentication.get(key) {
             let lacks_credentials = self.objects.get(user).is_some_and(|object| {
                 let errors = object.triggers.iter().filter_map(|state| state.underlying_error());
                 errors.map(|error| error.class).any(|class| class == ErrorClass::Authentication)
@@ -87,9 +86,7 @@ impl World {
     }
 
     fn mark_users(&mut self, key: &AuthenticationKey) {
-        if let Some(users) = self.objects.by_authentication.get(key) {
-            self.outbox.dirty.extend(users.iter().cloned());
-        }
+        self.outbox.dirty.extend(self.objects.by_authentication.get(key).iter().cloned());
     }
 
     /// Maintains the index from authentications to the objects that refer to them.
@@ -97,11 +94,11 @@ impl World {
         let old: Vec<AuthenticationKey> = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         let new = spec.map(used).unwrap_or_default();
         for gone in old.iter().filter(|old| !new.contains(old)) {
-            unindex(&mut self.objects.by_authentication, gone, key);
+            self.objects.by_authentication.remove(gone, key);
             self.sync_authentication(gone, now);
         }
         for used in new {
-            self.objects.by_authentication.entry(used).or_default().insert(key.clone());
+            self.objects.by_authentication.insert(used, key.clone());
         }
     }
 
@@ -182,8 +179,7 @@ impl World {
 
     /// Keeps the order of the names that are listed already, and appends new ones.
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
-        let users: BTreeSet<&str> =
-            self.objects.by_authentication.get(key).into_iter().flatten().map(|user| &*user.name).collect();
+        let users: BTreeSet<&str> = self.objects.by_authentication.get(key).iter().map(|user| &*user.name).collect();
         // Users of a cluster-wide authentication in namespaces that are not watched are unknown.
         let others_may_use =
             key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
-use super::work::{Work, unindex};
+use super::work::Work;
 use super::{World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
@@ -121,15 +121,15 @@ impl World {
         if let Some((.., Some(old))) = &before
             && hpa.as_ref() != Some(old)
         {
-            unindex(&mut self.objects.by_hpa_name, old, &key);
+            self.objects.by_hpa_name.remove(old, &key);
         }
         if let Some(hpa) = hpa {
-            self.objects.by_hpa_name.entry(hpa).or_default().insert(key.clone());
+            self.objects.by_hpa_name.insert(hpa, key.clone());
         }
         if let Some((old_target, ..)) = before.filter(|(old, ..)| *old != target) {
             self.unindex_target(&old_target, &key);
         }
-        self.objects.by_target.entry(target.clone()).or_default().insert(key);
+        self.objects.by_target.insert(target.clone(), key);
         self.mark_target(&target);
     }
 
@@ -147,7 +147,7 @@ impl World {
             self.outbox.starved.retain(|waiting| waiting != key);
         }
         if let Some(id) = hpa_id(&object.spec) {
-            unindex(&mut self.objects.by_hpa_name, &id, key);
+            self.objects.by_hpa_name.remove(&id, key);
         }
         self.unindex_target(&object.target_id, key);
         self.outbox.push(Command::Publish(key.clone(), None));
@@ -155,15 +155,13 @@ impl World {
     }
 
     fn unindex_target(&mut self, target: &TargetId, key: &ObjectKey) {
-        unindex(&mut self.objects.by_target, target, key);
+        self.objects.by_target.remove(target, key);
         // Another object with the same target may own it now.
         self.mark_target(target);
     }
 
     pub(super) fn mark_target(&mut self, target: &TargetId) {
-        if let Some(keys) = self.objects.by_target.get(target) {
-            self.outbox.dirty.extend(keys.iter().cloned());
-        }
+        self.outbox.dirty.extend(self.objects.by_target.get(target).iter().cloned());
     }
 
     fn mark_all(&mut self) {
@@ -215,20 +213,19 @@ impl World {
         if let Some(old) = self.facts.hpas.remove(&id) {
             self.unindex_hpa(&old);
         }
-        self.facts.hpas_by_target.entry(target.clone()).or_default().insert(id.name.clone());
+        self.facts.hpas_by_target.insert(target.clone(), id.name.clone());
         if let Some(OwnerRef { uid, .. }) = &hpa.controller {
-            let names = self.facts.hpas_by_owner.entry(uid.clone()).or_default();
-            names.insert(id.name.clone());
+            self.facts.hpas_by_owner.insert(uid.clone(), id.name.clone());
         }
         self.mark_hpa(&hpa);
-        self.facts.hpas.insert(id, hpa);
+        self.facts.hpas.insert(id, Box::new(hpa));
     }
 
     /// Marks all objects that an HPA may concern: those with its target, those that want its name, and its owner.
     fn mark_hpa(&mut self, hpa: &ObservedHpa) {
         self.mark_target(&TargetId::of(&hpa.namespace, &hpa.target));
         let named = self.objects.by_hpa_name.get(&hpa.id());
-        self.outbox.dirty.extend(named.into_iter().flatten().cloned());
+        self.outbox.dirty.extend(named.iter().cloned());
         self.outbox.dirty.extend(controlling_object(hpa));
     }
 
@@ -263,7 +260,7 @@ impl World {
     /// already, by a write of ours that was answered before the watch reported the end of the first. An empty uid
     /// matches any.
     pub(super) fn hpa_gone(&mut self, id: &HpaId, uid: &str) {
-        let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
+        let is_it = |hpa: &Box<ObservedHpa>| uid.is_empty() || hpa.uid == uid;
         let mut gone = uid.to_owned();
         if self.facts.hpas.get(id).is_some_and(is_it)
             && let Some(hpa) = self.facts.hpas.remove(id)
@@ -281,9 +278,9 @@ impl World {
 
     fn unindex_hpa(&mut self, hpa: &ObservedHpa) {
         let target = TargetId::of(&hpa.namespace, &hpa.target);
-        unindex(&mut self.facts.hpas_by_target, &target, &hpa.name);
+        self.facts.hpas_by_target.remove(&target, &hpa.name);
         if let Some(OwnerRef { uid, .. }) = &hpa.controller {
-            unindex(&mut self.facts.hpas_by_owner, uid, &hpa.name);
+            self.facts.hpas_by_owner.remove(uid, &hpa.name);
         }
         self.mark_hpa(hpa);
     }
@@ -302,8 +299,9 @@ impl World {
             WatchEvent::ListFailed { .. } => {}
             WatchEvent::Deleted { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
             WatchEvent::ListEnd { scope } => {
-                let known = self.facts.workloads.iter().filter(|(_, (kind, _))| kind == gvkr);
-                let known = known.map(|(_, (_, workload))| (workload.namespace.as_str(), workload.name.as_str()));
+                let known = self.facts.workloads.values().filter(|found| found.0 == *gvkr);
+                let known =
+                    known.map(|found| &found.1).map(|workload| (workload.namespace.as_str(), workload.name.as_str()));
                 let gone = list.end(&scope, known);
                 for (namespace, name) in gone {
                     self.workload_gone(gvkr, &namespace, &name);
@@ -316,8 +314,8 @@ impl World {
 
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
         let target = TargetId::of_workload(gvkr, &workload.namespace, &workload.name);
-        let before = self.facts.workloads.insert(target.clone(), (gvkr.clone(), workload.clone()));
-        let same = before.is_some_and(|(_, old)| {
+        let before = self.facts.workloads.insert(target.clone(), Box::new((gvkr.clone(), workload.clone())));
+        let same = before.map(|found| found.1).is_some_and(|old| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
         if !same {
@@ -330,7 +328,7 @@ impl World {
         let target = TargetId::of_workload(gvkr, namespace, name);
         self.facts.workloads.remove(&target);
         // Another workload may have this name by now, so nothing follows before a read has found none.
-        for key in self.objects.by_target.get(&target).cloned().unwrap_or_default() {
+        for key in self.objects.by_target.get(&target).to_vec() {
             self.with(&key, |object, _| object.doubt_target());
         }
         self.mark_target(&target);

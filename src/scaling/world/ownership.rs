@@ -38,7 +38,7 @@ impl Object {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
         let me = Owner::of(&self.spec);
-        let names = work.facts.hpas_by_target.get(target)?;
+        let names = work.facts.hpas_by_target.get(target);
         let foreign =
             names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&target.namespace, name))).find(|hpa| {
                 !is_controlled_by(hpa, &me)
@@ -63,8 +63,7 @@ impl Object {
 
     /// Another object, which is not being deleted, scales the same target.
     pub(super) fn is_target_shared(&self, work: &Work<'_>) -> bool {
-        let users = work.others.by_target.get(&self.target_id);
-        users.into_iter().flatten().any(|other| {
+        work.others.by_target.get(&self.target_id).iter().any(|other| {
             let lives = work.others.get(other).is_some_and(|other| !other.spec.deletion_requested);
             *other != self.spec.key && lives
         })
@@ -74,7 +73,7 @@ impl Object {
     /// one that the statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and
     /// the statuses replace it.
     fn owner_of_target(&self, target: &TargetId, work: &Work<'_>) -> Option<ObjectKey> {
-        let keys = work.others.by_target.get(target)?.iter();
+        let keys = work.others.by_target.get(target).iter();
         let rivals: Vec<(&ObjectKey, &Self)> = keys
             .filter_map(|key| Some((key, if *key == self.spec.key { self } else { work.others.get(key)? })))
             .filter(|(_, object)| !object.spec.deletion_requested)

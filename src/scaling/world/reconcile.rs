@@ -8,6 +8,7 @@ use super::watched_kind;
 use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
+use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Status, Step};
 use crate::scaling::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
@@ -426,14 +427,17 @@ impl Object {
     }
 
     fn record_conditions(&mut self, wanted: &Status, work: &mut Work<'_>) {
-        if self.recorded.conditions == wanted.conditions {
+        let fingerprints: Box<[u64]> = wanted.conditions.iter().map(fingerprint).collect();
+        if self.recorded.conditions == fingerprints {
             return;
         }
-        let old = std::mem::replace(&mut self.recorded.conditions, wanted.conditions.clone());
-        let changed: Vec<_> = wanted.conditions.iter().filter(|condition| !old.contains(condition)).cloned().collect();
-        for condition in changed {
-            work.outbox.record(Record::Condition { at: work.now, object: self.spec.key.clone(), condition });
+        for (condition, fingerprint) in wanted.conditions.iter().zip(&fingerprints) {
+            if !self.recorded.conditions.contains(fingerprint) {
+                let (object, condition) = (self.spec.key.clone(), condition.clone());
+                work.outbox.record(Record::Condition { at: work.now, object, condition });
+            }
         }
+        self.recorded.conditions = fingerprints;
     }
 }
 

@@ -9,7 +9,7 @@ use super::World;
 use super::work::Work;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Absence, Record};
-use crate::scaling::model::{ObjectKey, Workload};
+use crate::scaling::model::Workload;
 use crate::scaling::object::{Object, TargetId, Unattributed};
 
 /// The HPA scales first and updates its status a fraction of a second later, and the watch may be late.
@@ -21,8 +21,7 @@ const WRITE_ECHOES: Duration = Duration::from_secs(60);
 impl World {
     /// Records a change of the target's replicas, whoever made it, for every object that scales the target.
     pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload) {
-        let keys: Vec<ObjectKey> = self.objects.by_target.get(target).into_iter().flatten().cloned().collect();
-        for key in keys {
+        for key in self.objects.by_target.get(target).to_vec() {
             self.with(&key, |object, work| object.note_replicas_of(workload, work));
         }
     }

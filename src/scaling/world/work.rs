@@ -1,5 +1,6 @@
 //! What one object works with during its turn: facts to read, and an outbox for the effects.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -23,18 +24,53 @@ pub(super) struct Objects {
     /// `None` for a free place, and for the object whose turn it is.
     objects: Vec<Option<Box<Object>>>,
     free: Vec<usize>,
-    pub(super) by_target: HashMap<TargetId, BTreeSet<ObjectKey>>,
+    pub(super) by_target: Index<TargetId, ObjectKey>,
     /// By namespace and desired name of the HPA.
-    pub(super) by_hpa_name: HashMap<HpaId, BTreeSet<ObjectKey>>,
-    pub(super) by_authentication: HashMap<AuthenticationKey, BTreeSet<ObjectKey>>,
+    pub(super) by_hpa_name: Index<HpaId, ObjectKey>,
+    pub(super) by_authentication: Index<AuthenticationKey, ObjectKey>,
 }
 
-/// Removes a value from an index, and its key with the last value.
-pub(super) fn unindex<K: Eq + Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    if let Some(values) = index.get_mut(key) {
-        values.remove(value);
+/// Values by key, sorted for each key, which nearly always has one: a B-tree would take half a kilobyte for that.
+#[derive(Debug)]
+pub(super) struct Index<K, V>(HashMap<K, Vec<V>>);
+
+impl<K, V> Default for Index<K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash, V: Ord> Index<K, V> {
+    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> &[V]
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        let values = self.0.entry(key).or_default();
+        if let Err(at) = values.binary_search(&value) {
+            if values.is_empty() {
+                values.reserve_exact(1);
+            }
+            values.insert(at, value);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &[V])> {
+        self.0.iter().map(|(key, values)| (key, values.as_slice()))
+    }
+
+    /// Removes a value, and its key with the last value.
+    pub(super) fn remove(&mut self, key: &K, value: &V) {
+        let Some(values) = self.0.get_mut(key) else { return };
+        if let Ok(at) = values.binary_search(value) {
+            values.remove(at);
+        }
         if values.is_empty() {
-            index.remove(key);
+            self.0.remove(key);
         }
     }
 }
@@ -118,14 +154,14 @@ impl std::ops::Index<&ObjectKey> for Objects {
 /// What is known of the cluster beside the ScaledObjects. It does not change during the turn of an object.
 #[derive(Debug)]
 pub(super) struct Facts {
-    pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
-    pub(super) hpas_by_target: HashMap<TargetId, BTreeSet<String>>,
+    pub(super) hpas: BTreeMap<HpaId, Box<ObservedHpa>>,
+    pub(super) hpas_by_target: Index<TargetId, String>,
     /// Uid of the controller to the names of its HPAs.
-    pub(super) hpas_by_owner: HashMap<String, BTreeSet<String>>,
+    pub(super) hpas_by_owner: Index<String, String>,
     /// Uids of HPAs that were deleted lately, so that late answers and events about them are ignored.
     pub(super) gone_hpas: VecDeque<String>,
     /// Workloads of the watched kinds.
-    pub(super) workloads: HashMap<TargetId, (Gvkr, Workload)>,
+    pub(super) workloads: HashMap<TargetId, Box<(Gvkr, Workload)>>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     pub(super) lists: Lists,
     /// Another instance may hold the lease: facts are taken in, but nothing follows from them.
@@ -136,8 +172,8 @@ impl Facts {
     pub(super) fn new(namespaces: &[String]) -> Self {
         Self {
             hpas: BTreeMap::new(),
-            hpas_by_target: HashMap::new(),
-            hpas_by_owner: HashMap::new(),
+            hpas_by_target: Index::default(),
+            hpas_by_owner: Index::default(),
             gone_hpas: VecDeque::new(),
             workloads: HashMap::new(),
             authentications: BTreeMap::new(),
@@ -166,7 +202,7 @@ impl Facts {
 
     pub(super) fn watched_target(&self, object: &Object) -> Option<&(Gvkr, Workload)> {
         let (_, version) = object.spec.target.api_version.rsplit_once('/')?;
-        self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
+        self.workloads.get(&object.target_id).map(|found| &**found).filter(|(gvkr, _)| gvkr.version == version)
     }
 
     /// Nothing is decided before the lists are complete, nor while another instance may hold the lease.
@@ -181,9 +217,8 @@ impl Facts {
         let names = self.hpas_by_owner.get(&object.spec.uid);
         let namespace = Arc::clone(&object.spec.key.namespace);
         names
-            .into_iter()
-            .flatten()
-            .filter_map(move |name| self.hpas.get(&HpaId::new(&namespace, name)))
+            .iter()
+            .filter_map(move |name| Some(&**self.hpas.get(&HpaId::new(&namespace, name))?))
             .filter(move |hpa| is_controlled_by(hpa, &me))
     }
 }

@@ -8,6 +8,7 @@ use super::ingest::is_older;
 use super::poll_cycle::scale_event;
 use super::work::Work;
 use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
+use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::object::{HpaRefusal, Object, Slot, Target};
@@ -71,9 +72,10 @@ impl World {
                 self.with(key, |object, work| object.emit_deleted(work));
             }
             WriteKind::Status(patch) => {
-                let is_again = object.status_written.as_ref() == Some(&patch.after);
+                let written = fingerprint(&patch.after);
+                let is_again = object.status_written == Some(written);
                 object.status_fights = if is_again { object.status_fights + 1 } else { 0 };
-                object.status_written = Some(patch.after.clone());
+                object.status_written = Some(written);
                 object.status_dirty_since = None;
                 if !is_overtaken {
                     object.spec.status = patch.after;
@@ -150,7 +152,7 @@ impl World {
             _ => return,
         };
         workload.replicas_manager = Some("hpalite".to_owned());
-        if let Some((_, known)) = self.facts.workloads.get_mut(&id) {
+        if let Some((_, known)) = self.facts.workloads.get_mut(&id).map(|found| &mut **found) {
             known.replicas = to;
         }
         self.note_replicas(&id, &workload);

@@ -22,8 +22,8 @@ pub fn to_apply(desired: &DesiredHpa) -> Value {
             name: Some(desired.name.clone()),
             namespace: Some(desired.namespace.clone()),
             // Present even if empty: an apply that no longer has a label removes it.
-            labels: Some(desired.labels.clone()),
-            annotations: Some(desired.annotations.clone()),
+            labels: Some(desired.labels.clone().into_iter().collect()),
+            annotations: Some(desired.annotations.clone().into_iter().collect()),
             owner_references: Some(vec![OwnerReference {
                 api_version: format!("{}/v1alpha1", desired.owner.key.group.name()),
                 kind: "ScaledObject".to_owned(),
@@ -74,7 +74,10 @@ fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
     let mut spec = api::MetricSpec { type_: metric.type_name().to_owned(), ..api::MetricSpec::default() };
     match metric {
         HpaMetric::External { name, match_labels, target } => {
-            let selector = LabelSelector { match_labels: Some(match_labels.clone()), match_expressions: None };
+            let selector = LabelSelector {
+                match_labels: Some(match_labels.clone().into_iter().collect()),
+                match_expressions: None,
+            };
             spec.external = Some(api::ExternalMetricSource {
                 metric: api::MetricIdentifier { name: name.clone(), selector: Some(selector) },
                 target: metric_target(*target, quantity::text),

@@ -7,7 +7,7 @@
 //!
 //! Metrics that hpalite never sets become [`HpaMetric::Other`], so that they compare as different.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -88,7 +88,7 @@ struct WireIdentifier {
 #[serde(rename_all = "camelCase")]
 struct WireSelector {
     #[serde(default, deserialize_with = "or_default")]
-    match_labels: BTreeMap<String, String>,
+    match_labels: LiteMap<String, String>,
     #[serde(default, deserialize_with = "or_default")]
     match_expressions: Vec<serde::de::IgnoredAny>,
 }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((hpa.min_replicas, hpa.max_replicas, hpa.current_replicas, hpa.desired_replicas), (None, 4, 2, 3));
         assert_eq!(hpa.controller.map(|owner| owner.name), Some("s".to_owned()));
         assert_eq!(hpa.current_metrics_json, r#"[{"a":1,"type":"External"}]"#);
-        let external = |target| HpaMetric::External { name: "m".to_owned(), match_labels: BTreeMap::new(), target };
+        let external = |target| HpaMetric::External { name: "m".to_owned(), match_labels: LiteMap::new(), target };
         assert_eq!(
             hpa.metrics,
             [

@@ -1,6 +1,6 @@
 //! The annotations of a ScaledObject that control scaling. They take effect even if the spec is invalid.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::super::fields::{Diagnostics, quoted};
 use crate::scaling::model::Pause;
@@ -19,7 +19,7 @@ pub(super) struct Annotations {
     pub(super) transfer_hpa_ownership: bool,
 }
 
-pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Diagnostics) -> Annotations {
+pub(super) fn read(annotations: &LiteMap<String, String>, report: &mut Diagnostics) -> Annotations {
     let mut flag = |name: &str| {
         let Some(text) = annotations.get(name) else {
             return false;
@@ -55,7 +55,7 @@ pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Diagnost
 }
 
 /// Returns label keys that are not copied to the HPA. As in KEDA, blanks count.
-pub(super) fn excluded_labels(annotations: &BTreeMap<String, String>) -> Vec<String> {
+pub(super) fn excluded_labels(annotations: &LiteMap<String, String>) -> Vec<String> {
     annotations
         .get(EXCLUDED_LABELS)
         .map(|text| text.split(',').filter(|key| !key.is_empty()).map(str::to_owned).collect())
@@ -82,7 +82,7 @@ mod tests {
 
     fn read_one(name: &str, text: &str) -> (Annotations, Diagnostics) {
         let mut report = Diagnostics::default();
-        let annotations = BTreeMap::from([(name.to_owned(), text.to_owned())]);
+        let annotations = LiteMap::from_iter([(name.to_owned(), text.to_owned())]);
         (read(&annotations, &mut report), report)
     }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn excluded_label_keys_are_not_trimmed() {
-        let annotations = BTreeMap::from([(EXCLUDED_LABELS.to_owned(), "a,b/c, d,".to_owned())]);
+        let annotations = LiteMap::from_iter([(EXCLUDED_LABELS.to_owned(), "a,b/c, d,".to_owned())]);
         assert_eq!(excluded_labels(&annotations), ["a", "b/c", " d"]);
     }
 }

@@ -59,7 +59,7 @@ fn one_metric_stands_for_the_triggers() {
     let hpa = &rig.cluster.hpas[&("default".to_owned(), "keda-hpa-shop".to_owned())];
     let [HpaMetric::External { name, match_labels, target }] = &hpa.metrics[..] else { panic!("{:?}", hpa.metrics) };
     assert_eq!((name.as_str(), *target), ("composite-metric", MetricTarget::AverageValue(10_000)));
-    assert_eq!(match_labels["scaledobject.keda.sh/name"], "shop");
+    assert_eq!(match_labels.get("scaledobject.keda.sh/name").unwrap(), "shop");
     assert_eq!(read(&rig), Ok(260.0));
     let status = &rig.object("shop").status;
     assert_eq!(status.composite_scaler_name.as_deref(), Some("composite-metric"));
@@ -180,7 +180,7 @@ fn coalescing_survives_a_failure_that_is_handed_to_it() {
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=True FallbackExists");
     let health = &rig.object("shop").status.health;
-    assert!(health["s0-prometheus"].failing && !health["s1-prometheus"].failing);
+    assert!(health.get("s0-prometheus").unwrap().failing && !health.get("s1-prometheus").unwrap().failing);
     // Both have failed, so that only the fallback's replicas are left.
     rig.set_answer("down", failed("down"));
     rig.seconds(25);

@@ -101,7 +101,7 @@ fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
     assert_eq!(rig.condition("shop", ConditionKind::Fallback), "Fallback=True FallbackExists");
     assert_eq!(scales(&rig), [(0, 1)]);
     assert_eq!(value(&rig), Some(450.0));
-    let health = rig.object("shop").status.health["s0-prometheus"];
+    let health = rig.object("shop").status.health.get("s0-prometheus").unwrap();
     assert!(health.failing && health.number_of_failures >= 3);
     rig.set_answer("up", Answer::Value(7.0));
     rig.seconds(11);

@@ -1,5 +1,7 @@
 //! Taking over from KEDA, or from an earlier process.
 
+use litemap::LiteMap;
+
 use super::*;
 use crate::scaling::event::{RestoredState, WriteKind};
 use crate::scaling::model::{Condition, ConditionKind as Kind, ConditionStatus as Is, Status, UnixMillis};
@@ -32,7 +34,7 @@ fn left_by_keda() -> Cluster {
             Condition::new(Kind::Paused, Is::False, "", ""),
             Condition::new(Kind::HpaActive, Is::True, "HPAActive", "HPA is actively scaling"),
         ],
-        triggers_activity: [("s0-prometheus".to_owned(), true)].into(),
+        triggers_activity: LiteMap::from_iter([("s0-prometheus".to_owned(), true)]),
         hpa_name: Some("keda-hpa-shop".to_owned()),
         triggers_types: Some("prometheus".to_owned()),
         authentications_types: Some(String::new()),
