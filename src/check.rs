@@ -64,6 +64,22 @@ fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
+/// Returns the objects of a text of YAML or JSON, as [`run`] reads them.
+///
+/// # Errors
+/// What is wrong with the first document that cannot be read, with its line.
+pub fn objects(text: &str) -> Result<Vec<Value>, String> {
+    let mut found = Vec::new();
+    for parsed in document::split(text) {
+        let document = parsed.map_err(|broken| {
+            let line = broken.line.map_or(String::new(), |line| format!("line {line}: "));
+            format!("{line}{}", broken.message)
+        })?;
+        found.extend(items(&document.value).into_iter().map(|(_, object)| object.clone()));
+    }
+    Ok(found)
+}
+
 /// A check of texts that are already in memory.
 #[derive(Default)]
 pub struct Check {

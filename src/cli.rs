@@ -9,6 +9,7 @@ mod help;
 mod history;
 mod installation;
 mod migration;
+mod replay;
 mod run;
 mod sql;
 mod typed;
@@ -21,6 +22,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::config::Config;
 use crate::history::command::Arguments as HistoryArguments;
+use crate::replay::command::Arguments as ReplayArguments;
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
 pub use help::{completion, help, help_of, man, markdown};
@@ -39,6 +41,7 @@ pub enum Command {
     },
     Sql(SqlArguments),
     History(HistoryArguments),
+    Replay(ReplayArguments),
     Why(WhyArguments),
     Doctor(DoctorArguments),
     Takeover(TakeoverArguments),
@@ -92,6 +95,7 @@ pub fn parse(
         "sql" => sql::parse(&typed, &mut problems),
         "why" => why::parse(&typed, &mut problems),
         "history" => history::parse(&typed, &mut problems),
+        "replay" => replay::parse(&typed, &mut problems),
         "doctor" => doctor::parse(&typed, env, &mut problems),
         "takeover" => migration::takeover(&typed, &mut problems),
         "uninstall" => migration::uninstall(&typed, &mut problems),

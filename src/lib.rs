@@ -16,9 +16,9 @@
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
 //! [`polling`] asks metric servers at addresses that [`outbound`] allows, [`prometheus`] and [`metrics_api`] know what to
 //! ask and how to read the answer, [`sources`] chooses between them, [`tls`] says which certificates a connection accepts,
-//! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`http`] serves, and [`daemon`] ties it
-//! together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and others. Which module may import which,
-//! and why, is a table in `tests/tidy/imports.rs`.
+//! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`replay`] runs the core on it once more,
+//! [`http`] serves, and [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and
+//! others. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
 //!
 //! # Where is it?
 //! | question | the way through the code | shown by |
@@ -117,6 +117,7 @@ pub mod outbound;
 pub mod polling;
 pub mod prometheus;
 mod random;
+pub mod replay;
 mod rights;
 pub mod scaling;
 pub mod sources;

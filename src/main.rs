@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, migration, store};
+use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, migration, replay, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
         Ok(cli::Command::History(arguments)) => {
             let done = history::command::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
+        }
+        Ok(cli::Command::Replay(arguments)) => {
+            let done = replay::command::run(&arguments, &mut std::io::stdout().lock());
+            done.map_or_else(|problems| fail(&problems), |()| ExitCode::SUCCESS)
         }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Doctor(arguments)) => examine(&arguments),

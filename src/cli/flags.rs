@@ -258,6 +258,47 @@ pub(super) const HISTORY: Subcommand = Subcommand {
     note: "",
 };
 
+pub(super) const REPLAY: Subcommand = Subcommand {
+    name: "replay",
+    operand: Some(("NAMESPACE/NAME", "the ScaledObject; also as -n NAMESPACE NAME; none with --demo")),
+    about: "what would have happened with other settings: replay the recorded load, today's beside each candidate's",
+    flags: &[
+        OBJECT_NAMESPACE,
+        DB,
+        value("since", "DURATION", "how far back, up to 100d").default("7d"),
+        value("until", "TIME", "the end instead of now: 14:03, RFC 3339 or -5m, in UTC"),
+        value(
+            "set",
+            "PATH=VALUE",
+            "a candidate: today's settings but for this; what belongs together is joined by a comma, as \
+             spec.cooldownPeriod=60,spec.maxReplicaCount=9; null takes a field away",
+        )
+        .repeatable(),
+        value("candidate", "FILE", "a candidate: a manifest of YAML or JSON").repeatable(),
+        switch(
+            "suggest",
+            "look for a threshold, stabilization and cooldown that meet the goal at the fewest pod-hours",
+        ),
+        value(
+            "at-most-above-target",
+            "PERCENT",
+            "the goal of --suggest: the share of time above today's target, without it 1%",
+        ),
+        value("from-prometheus", "URL", "ask this Prometheus for the answers that the history lacks"),
+        value("pod-start", "DURATION", "from the creation of a pod until it is ready").default("10s"),
+        value("horizontal-pod-autoscaler-sync-period", "DURATION", "as kube-controller-manager has it").default("15s"),
+        value("horizontal-pod-autoscaler-downscale-stabilization", "DURATION", "as kube-controller-manager has it")
+            .default("5m"),
+        switch("demo", "replay a made-up week of a service, without a cluster and without a database"),
+        value("width", "N", "columns of the plot, 40 to 300, without it the terminal's"),
+        switch("ascii", "no characters beyond ASCII"),
+        JSON,
+        OUTPUT_JSON,
+        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+    ],
+    note: "What is assumed and how far the model is off is part of the answer; see k8s/replay.md.",
+};
+
 pub(super) const DOCTOR: Subcommand = Subcommand {
     name: "doctor",
     operand: None,
@@ -333,8 +374,8 @@ pub(super) const VERSION: Subcommand =
     Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
 
 /// All subcommands in the order in which the help shows them.
-pub(super) const SUBCOMMANDS: [&Subcommand; 11] =
-    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &DOCTOR, &TAKEOVER, &UNINSTALL, &COMPLETION, &MAN, &VERSION];
+pub(super) const SUBCOMMANDS: [&Subcommand; 12] =
+    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &REPLAY, &DOCTOR, &TAKEOVER, &UNINSTALL, &COMPLETION, &MAN, &VERSION];
 
 pub(super) fn find(name: &str) -> Option<&'static Subcommand> {
     SUBCOMMANDS.into_iter().find(|subcommand| subcommand.name == name)

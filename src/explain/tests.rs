@@ -52,6 +52,8 @@ impl Evidence {
             activation_threshold: 0.0,
             from: NOW - 3_600_000,
             until: None,
+            server: String::new(),
+            query: String::new(),
         });
         let samples = samples.iter().map(|(at, value)| (NOW + at, SampleValue::Number(*value)));
         self.samples.insert(id, samples.collect());

@@ -11,7 +11,7 @@ const CHANGES_MAX: usize = 20;
 const VALUE_CHARS_MAX: usize = 200;
 
 /// Returns lines such as `triggers[0].metadata.threshold: "75" -> "100"`.
-pub(super) fn between(before: &str, after: &str) -> Vec<String> {
+pub(crate) fn between(before: &str, after: &str) -> Vec<String> {
     let (Ok(before), Ok(after)) = (serde_json::from_str(before), serde_json::from_str(after)) else {
         return vec!["the definition cannot be read as JSON".to_owned()];
     };

@@ -43,18 +43,18 @@ pub enum Form {
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     let mut reader = Reader::open(&arguments.db).map_err(text)?;
-    let group = group(&mut reader, arguments)?;
-    let key = ObjectKey::new(group, &arguments.namespace, &arguments.name);
+    let Arguments { namespace, name, .. } = arguments;
+    let key = find(&mut reader, namespace, name, arguments.group)?;
     let to = now_unix_ms();
     let since = i64::try_from(arguments.since.as_millis()).unwrap_or(to);
     let range = Range { from: to - since, to };
-    let style = style(arguments);
+    let style = style(arguments.width, arguments.ascii);
     let points = arguments.width.unwrap_or(POINTS);
     let history = load(&mut reader, &key, range, |points_max| match arguments.form {
         Form::Plot => Grid::exact(range, style.points()),
         Form::Csv | Form::Json => Grid::aligned(range, points.min(points_max)),
     });
-    let history = history.map_err(text)?.ok_or_else(|| unknown(arguments))?;
+    let history = history.map_err(text)?.ok_or_else(|| unknown(namespace, name, arguments.group))?;
     let written = match arguments.form {
         Form::Plot => plot::render(&history, style),
         Form::Csv => csv::render(&history),
@@ -67,43 +67,48 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     }
 }
 
-/// Returns the requested group, or the only one that exists.
-fn group(reader: &mut Reader, arguments: &Arguments) -> Result<ApiGroup, String> {
-    let groups = reader
-        .snapshot(|snapshot| snapshot.groups(&arguments.namespace, &arguments.name))
-        .map_err(|error| error.to_string())?;
-    match (arguments.group, groups.as_slice()) {
-        (Some(group), _) if groups.contains(&group) => Ok(group),
-        (None, [only]) => Ok(*only),
-        (_, []) | (Some(_), _) => Err(unknown(arguments)),
-        (None, _) => Err(format!(
-            "{}/{} exists in two API groups: add --group keda.sh or --group keda.k8s.io",
-            arguments.namespace, arguments.name
-        )),
+/// Returns the object in the requested group, or in the only one that has it.
+///
+/// # Errors
+/// A message that says what is wrong, and what to do about it.
+pub(crate) fn find(
+    reader: &mut Reader,
+    namespace: &str,
+    name: &str,
+    group: Option<ApiGroup>,
+) -> Result<ObjectKey, String> {
+    let groups = reader.snapshot(|snapshot| snapshot.groups(namespace, name)).map_err(|error| error.to_string())?;
+    match (group, groups.as_slice()) {
+        (Some(group), _) if groups.contains(&group) => Ok(ObjectKey::new(group, namespace, name)),
+        (None, [only]) => Ok(ObjectKey::new(*only, namespace, name)),
+        (_, []) | (Some(_), _) => Err(unknown(namespace, name, group)),
+        (None, _) => {
+            Err(format!("{namespace}/{name} exists in two API groups: add --group keda.sh or --group keda.k8s.io"))
+        }
     }
 }
 
-fn unknown(arguments: &Arguments) -> String {
-    let group = arguments.group.map_or(String::new(), |group| format!(" in {}", group.name()));
+fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> String {
+    let group = group.map_or(String::new(), |group| format!(" in {}", group.name()));
     format!(
-        "the history knows no ScaledObject {}/{}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them",
-        arguments.namespace, arguments.name
+        "the history knows no ScaledObject {namespace}/{name}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them"
     )
 }
 
-fn style(arguments: &Arguments) -> Style {
+/// Returns the style for standard output, of this width if it is given.
+pub(crate) fn style(width: Option<usize>, ascii: bool) -> Style {
     let stdout = std::io::stdout();
     let is_terminal = stdout.is_terminal();
     let columns = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let of_terminal = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-    let width = arguments.width.or_else(columns).or_else(|| of_terminal().filter(|columns| *columns > 0));
+    let width = width.or_else(columns).or_else(|| of_terminal().filter(|columns| *columns > 0));
     let env = |name: &str| std::env::var(name).unwrap_or_default();
     // Values that say that the terminal cannot show Unicode. The absence of a locale, as in a scratch container, says
     // nothing about the terminal at the other end.
     let plain = env("TERM") == "dumb" || matches!(env("LC_ALL").as_str(), "C" | "POSIX");
     Style {
         width: width.unwrap_or(WIDTH),
-        ascii: arguments.ascii || plain,
+        ascii: ascii || plain,
         colour: is_terminal && env("NO_COLOR").is_empty() && env("TERM") != "dumb",
     }
 }

@@ -7,7 +7,7 @@
 //! Points come from samples or their roll-ups, depending on the length of a point and the age ([`sources`]).
 
 mod buckets;
-mod changes;
+pub(crate) mod changes;
 pub mod command;
 pub mod csv;
 pub mod overview;
@@ -26,7 +26,7 @@ use crate::scaling::model::{ConditionKind, ObjectKey};
 use crate::store::read::{
     ConditionRow, DecisionRow, ErrorRow, Found, Life, Range, ReplicaRow, RunRow, SeriesRow, Snapshot,
 };
-use crate::store::{Error, Reader};
+use crate::store::{Error, Reader, SampleValue};
 
 /// Upper bounds of the lists, which keep the newest rows. At 300 bytes a row all lists together stay below 1 MB.
 const DECISIONS_MAX: usize = 500;
@@ -41,7 +41,7 @@ const RUNS_MAX: usize = 100;
 const POINTS_MAX: usize = 20_000;
 
 /// The complete history. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct History {
     pub namespace: String,
     pub name: String,
@@ -189,6 +189,21 @@ pub fn load(
             cut,
         }))
     })
+}
+
+/// Reports every sample of one series in the range, and for minutes and hours whose samples have expired their last one,
+/// in no order; with each, how long it stands for in milliseconds: 0 for a sample.
+///
+/// # Errors
+/// When the file cannot be read in time.
+pub fn finest(
+    snapshot: &Snapshot<'_>,
+    series: i64,
+    range: Range,
+    mut report: impl FnMut(i64, &SampleValue, i64),
+) -> Found<()> {
+    sources::finest(snapshot, series, range, &mut report)?;
+    snapshot.head(&HashMap::from([(series, 0)]), range, |_, at, value| report(at, value, 0))
 }
 
 fn triggers(

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{History, PeriodKind, ReplicaStep, TriggerHistory};
 use crate::scaling::model::UnixMillis;
+use crate::store::read::Range;
 use crate::wire::time::format_seconds;
 use canvas::{Canvas, Ink, paint};
 
@@ -84,6 +85,19 @@ pub fn render(history: &History, style: Style) -> String {
     plot.axis();
     plot.legend();
     plot.events();
+    plot.text
+}
+
+/// Renders several courses of replicas over one time range and on one scale, each under its title.
+#[must_use]
+pub fn courses(range: Range, courses: &[(String, Vec<ReplicaStep>)], style: Style) -> String {
+    let history = History { from: range.from, to: range.to, ..History::default() };
+    let mut plot = Plot { history: &history, style, columns: style.columns(), legend: Vec::new(), text: String::new() };
+    let highest = courses.iter().flat_map(|(_, steps)| steps).map(|step| step.max).max().unwrap_or(0);
+    for (title, steps) in courses {
+        plot.course(title, steps, highest.max(1));
+    }
+    plot.axis();
     plot.text
 }
 
@@ -234,12 +248,15 @@ impl Plot<'_> {
         let known = steps.iter().filter(|step| step.last.is_some());
         let Some(highest) = known.clone().map(|step| step.max).max() else { return };
         let last = steps.last().and_then(|step| step.last);
-        self.text.push('\n');
         let last = last.map_or("the object is gone".to_owned(), |last| format!("last {last}"));
-        self.line(&format!("replicas  {last}  most {highest}"));
+        self.course(&format!("replicas  {last}  most {highest}"), steps, highest.max(1));
+    }
+
+    fn course(&mut self, title: &str, steps: &[ReplicaStep], high: u32) {
+        self.text.push('\n');
+        self.line(title);
         let glyph = self.glyph(&REPLICAS);
         let levels = self.replica_levels(steps);
-        let high = highest.max(1);
         for row in (0..REPLICA_ROWS).rev() {
             let cells: Vec<(char, Ink)> = levels
                 .iter()

@@ -49,28 +49,62 @@ pub(super) fn load(
     };
     for Wanted { series, place, errors } in wanted {
         let buckets = &mut buckets[*place];
-        let mut by_sample = Known::new();
-        snapshot.packed(*series, whole, samples_until, |at, value, is_rolled| {
-            let sample = Part::Sample(at, value);
-            if is_rolled {
-                by_sample.entry(floor(at, MINUTE_MS)).or_default().add(1, sample);
-            } else {
-                fill(buckets, sample, range, errors);
-            }
-        })?;
-        let mut by_minute = Known::new();
-        let minutes = Range { to: minutes_until, ..whole };
-        snapshot.minutes(*series, minutes, |row| by_minute.entry(row.at).or_default().add_row(row, MINUTE_MS))?;
-        let mut by_hour = Known::new();
-        for row in snapshot.hours(*series, whole)? {
-            by_hour.entry(row.at).or_default().add_row(row, HOUR_MS);
-        }
-        let known = pick(by_hours(pick(by_sample, by_minute)), by_hour);
-        for part in known.into_values().flat_map(|stretch| stretch.parts) {
-            fill(buckets, part, range, errors);
-        }
+        let parts = |part| fill(buckets, part, range, errors);
+        parts_of(snapshot, *series, whole, (minutes_until, samples_until), parts)?;
     }
     Ok(())
+}
+
+/// Reports the packed samples of one series and what stands for those that have expired, in no order.
+fn parts_of(
+    snapshot: &Snapshot<'_>,
+    series: i64,
+    whole: Range,
+    (minutes_until, samples_until): (i64, i64),
+    mut report: impl FnMut(Part),
+) -> Found<()> {
+    let mut by_sample = Known::new();
+    snapshot.packed(series, whole, samples_until, |at, value, is_rolled| {
+        let sample = Part::Sample(at, value);
+        if is_rolled {
+            by_sample.entry(floor(at, MINUTE_MS)).or_default().add(1, sample);
+        } else {
+            report(sample);
+        }
+    })?;
+    let mut by_minute = Known::new();
+    let minutes = Range { to: minutes_until, ..whole };
+    snapshot.minutes(series, minutes, |row| by_minute.entry(row.at).or_default().add_row(row, MINUTE_MS))?;
+    let mut by_hour = Known::new();
+    for row in snapshot.hours(series, whole)? {
+        by_hour.entry(row.at).or_default().add_row(row, HOUR_MS);
+    }
+    let known = pick(by_hours(pick(by_sample, by_minute)), by_hour);
+    known.into_values().flat_map(|stretch| stretch.parts).for_each(report);
+    Ok(())
+}
+
+/// Reports every packed sample of one series in the range, and for minutes and hours whose samples have expired their
+/// last one, in no order; with each, how long it stands for: 0 for a sample.
+pub(super) fn finest(
+    snapshot: &Snapshot<'_>,
+    series: i64,
+    range: Range,
+    mut report: impl FnMut(i64, &SampleValue, i64),
+) -> Found<()> {
+    let whole = Range { from: floor(range.from, HOUR_MS), to: floor(range.to, HOUR_MS).saturating_add(HOUR_MS - 1) };
+    parts_of(snapshot, series, whole, (whole.to, whole.to), |part| {
+        let (at, value, length) = match part {
+            Part::Sample(at, value) => (at, value, 0),
+            Part::Row(row, length) => match row.numbers {
+                Some(numbers) => (numbers.last_at, SampleValue::Number(numbers.last), length),
+                None => (row.at, SampleValue::Outcome(UNKNOWN.into()), length),
+            },
+        };
+        if (range.from..=range.to).contains(&at) {
+            report(at, &value, length);
+        }
+    })
 }
 
 /// The stretches that one form of storage covers, by the start of their minute or hour.

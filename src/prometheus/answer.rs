@@ -126,7 +126,7 @@ fn unexpected(server: &str, what: &str) -> PollError {
 }
 
 /// Returns the error for a status, with Prometheus' own error text if the body is an answer of its API.
-fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
+pub(super) fn error_status(server: &str, status: u16, body: &[u8]) -> PollError {
     match serde_json::from_slice::<JsonObject<Body>>(body) {
         Ok(JsonObject(body)) if body.status.as_deref() == Some("error") && body.error.is_some() => {
             let text = error_text(&body);

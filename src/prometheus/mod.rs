@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod query;
+pub mod range;
 pub mod split;
 mod wire;
 

@@ -4,6 +4,7 @@
 //! clock, no socket. Must not put a parameter's value into an error text.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::encode::{cut, escape};
 use crate::formats::url::Url;
@@ -29,6 +30,33 @@ pub fn build(
     parameters: &Parameters,
     now: UnixMillis,
 ) -> Result<Request, PollError> {
+    let query = format!("query={}&time={}", escape(&source.query), format_seconds(now));
+    request(source, authentication, parameters, "query", query)
+}
+
+/// Builds a request for the values from `from` to `to`, both included, one each `step`; without authentication.
+///
+/// # Errors
+/// `Configuration` if the source cannot be queried.
+pub fn build_range(
+    source: &PrometheusSource,
+    from: UnixMillis,
+    to: UnixMillis,
+    step: Duration,
+) -> Result<Request, PollError> {
+    let seconds = |at: UnixMillis| format!("{}.{:03}", at.0.div_euclid(1000), at.0.rem_euclid(1000));
+    let (from, to, step) = (seconds(from), seconds(to), step.as_secs_f64());
+    let query = format!("query={}&start={from}&end={to}&step={step}", escape(&source.query));
+    request(source, None, &Parameters::default(), "query_range", query)
+}
+
+fn request(
+    source: &PrometheusSource,
+    authentication: Option<&str>,
+    parameters: &Parameters,
+    endpoint: &str,
+    query: String,
+) -> Result<Request, PollError> {
     let (address, path) = base(source)?;
     let auth = Auth { parameters, named: authentication };
     let modes = auth.modes(&source.auth_modes)?;
@@ -47,7 +75,6 @@ pub fn build(
         client: auth.client_certificate(&modes)?,
     };
 
-    let query = format!("query={}&time={}", escape(&source.query), format_seconds(now));
     // Multi-tenant gateways look for the tenant in the URL even of a POST, so these parameters always stay there.
     let mut rest = String::new();
     if let Some(namespace) = source.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
@@ -57,7 +84,7 @@ pub fn build(
         let _ = write!(rest, "&{}={}", escape(name), escape(value));
     }
     let server = address.server();
-    let api = format!("{server}{path}/api/v1/query");
+    let api = format!("{server}{path}/api/v1/{endpoint}");
     let url = format!("{api}?{query}{rest}");
     if url.len() <= URL_LENGTH_MAX {
         return Ok(Request { method: Method::Get, url, headers, form: None, tls, server });

@@ -375,7 +375,8 @@ pub(super) fn with_defaults(behavior: &Behavior) -> Behavior {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::testing::{definition, observed, scaled_object};
+    use crate::scaling::cluster::observed;
+    use crate::scaling::testing::{definition, scaled_object};
 
     fn gvkr() -> Gvkr {
         Gvkr {

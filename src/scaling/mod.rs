@@ -11,6 +11,7 @@ pub mod allowed;
 pub mod answer;
 pub mod attribution;
 mod calendar;
+pub mod cluster;
 pub mod composite;
 mod credentials;
 pub mod cron;

@@ -204,6 +204,9 @@ impl Schedule {
     fn gather(&self, id: u64) -> Option<Group> {
         let job = self.jobs.get(&id)?;
         let Query::Prometheus(source) = &job.poll_key.query else { return None };
+        if job.families.is_empty() {
+            return None;
+        }
         let ways = Member::all(&source.query);
         let known = job.families.iter().zip(&ways).filter(|(family, _)| !self.singly.contains_key(family));
         let waiting = |family: &u64| self.families.get(family).map_or(0, BTreeSet::len);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::allowed::Allowed;
 use super::formula::Formula;
-use super::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
 use super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, MetricTarget, MetricType, Modifiers,
     ObjectKey, OnMissing, Pause, PrometheusSource, Query, ResourceTrigger, ScaledObject, Source, Status, TargetRef,
@@ -103,35 +102,6 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         restore_to_original: false,
         spec_json: "{}".into(),
         status: Status::default(),
-    }
-}
-
-/// Returns a desired HPA as the API server would show it.
-pub(crate) fn observed(desired: &DesiredHpa) -> ObservedHpa {
-    let owner = &desired.owner;
-    ObservedHpa {
-        namespace: desired.namespace.clone(),
-        name: desired.name.clone(),
-        uid: String::new(),
-        resource_version: String::new(),
-        labels: desired.labels.clone(),
-        annotations: desired.annotations.clone(),
-        controller: Some(OwnerRef {
-            api_version: format!("{}/v1alpha1", owner.key.group.name()),
-            kind: "ScaledObject".to_owned(),
-            name: owner.key.name.to_string(),
-            uid: owner.uid.clone(),
-        }),
-        min_replicas: Some(desired.min_replicas),
-        max_replicas: desired.max_replicas,
-        target: desired.target.clone(),
-        metrics: desired.metrics.clone(),
-        behavior: desired.behavior.as_ref().map(with_defaults),
-        deletion_requested: false,
-        current_replicas: 0,
-        desired_replicas: 0,
-        conditions: Vec::new(),
-        current_metrics_json: String::new(),
     }
 }
 

@@ -270,7 +270,8 @@ statements! {
     FindGroups Hot "SELECT DISTINCT api_group FROM scaled_object WHERE namespace = ?1 AND name = ?2";
     ConditionChanges Hot "SELECT status, reason, message, at_unix_ms FROM condition_change \
         WHERE object_id = ?1 AND kind = ?5 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms DESC, id DESC LIMIT ?4";
-    SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms \
+    SeriesOfObject Hot "SELECT id, trigger_index, kind, name, metric_name, threshold, activation_threshold, from_unix_ms, until_unix_ms, \
+        server, query \
         FROM series WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY trigger_index, id";
     // Selects first whether the roll-ups include the samples; such samples are wanted only from blocks that begin until
     // ?4.
@@ -312,6 +313,8 @@ statements! {
     HpasBetween Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
         JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 \
         ORDER BY at_unix_ms DESC, h.id DESC LIMIT ?4";
+    HpaTimesBetween Hot "SELECT at_unix_ms FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms";
+    PausesBetween Hot "SELECT at_unix_ms, pause FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms";
     LossesBetween Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
 }

@@ -133,3 +133,29 @@ fn no_statement_takes_much_memory() {
     let output = hpalite(&["sql", "--db", db, "SELECT count(*) AS runs FROM v_process_run"]);
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), "runs\n----\n1\n"));
 }
+
+#[test]
+fn the_demo_needs_nothing_and_ends_soon() {
+    let output = hpalite(&["replay", "--demo", "--width", "100"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in
+        ["made-up week", "candidate 1", "candidate 2", "pod-hours", "replayed: today", "activated by", "assumptions"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.lines().count() < 80, "{text}");
+    assert!(text.lines().skip(5).all(|line| line.chars().count() <= 160), "{text}");
+}
+
+#[test]
+fn a_replay_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("none.db");
+    let output = hpalite(&["replay", "shop/web", "--db", db.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("none.db"), "{}", stderr(&output));
+    let output = hpalite(&["replay", "--demo", "--set", "spec.triggers[0].metadata.threshold=many"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("candidate 1: spec.triggers[0].metadata.threshold"), "{}", stderr(&output));
+}

@@ -24,6 +24,7 @@ mod pause;
 mod picture;
 mod pods;
 mod reach;
+mod replay;
 mod restart;
 mod takeover;
 mod targets;

@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod history;
 mod query;
+mod replay;
 mod rollup;
 
 use std::path::{Path, PathBuf};

@@ -71,6 +71,11 @@ const LAYERS: &[Layer] = &[
     ),
     layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
     layer("history", "scaling store wire", "plots rows of the history alone"),
+    layer(
+        "replay",
+        "check explain history outbound polling prometheus scaling store wire",
+        "runs the core on what the history has: it judges candidates as check does, and asks the Prometheus that the command line names",
+    ),
     layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
     layer(
         "migration",
@@ -95,7 +100,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "cli",
-        "check config daemon doctor explain history kube migration outbound scaling store wire",
+        "check config daemon doctor explain history kube migration outbound replay scaling store wire",
         "reads flags and starts a command; nobody below needs to know of flags",
     ),
 ];

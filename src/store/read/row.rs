@@ -59,6 +59,9 @@ pub struct SeriesRow {
     pub activation_threshold: f64,
     pub from: i64,
     pub until: Option<i64>,
+    /// Without anything that may be secret.
+    pub server: String,
+    pub query: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

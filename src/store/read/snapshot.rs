@@ -93,6 +93,8 @@ impl<'c> Snapshot<'c> {
                 activation_threshold: row.get(6)?,
                 from: row.get(7)?,
                 until: row.get(8)?,
+                server: row.get(9)?,
+                query: row.get(10)?,
             })
         })
     }
@@ -200,6 +202,19 @@ impl<'c> Snapshot<'c> {
     /// Returns observations of the HPA's status, newest first.
     pub fn hpas(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<HpaRow>> {
         self.all(Sql::HpasBetween, params![object, range.from, range.to, limit(rows_max)], hpa_row)
+    }
+
+    /// Returns when the HPA's status was seen to change, oldest first.
+    pub fn hpa_times(&self, object: i64, range: Range) -> Found<Vec<i64>> {
+        self.all(Sql::HpaTimesBetween, [object, range.from, range.to], |row| row.get(0))
+    }
+
+    /// Returns the annotations that paused the object from each time on, `None` for none, oldest first.
+    pub fn pauses(&self, object: i64, range: Range) -> Found<Vec<(i64, Option<String>)>> {
+        let mut pauses: Vec<(i64, Option<String>)> =
+            self.all(Sql::PausesBetween, [object, range.from, range.to], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        pauses.dedup_by(|next, before| next.1 == before.1);
+        Ok(pauses)
     }
 
     /// Returns the losses that overlap the range, oldest first.

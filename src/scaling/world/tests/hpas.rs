@@ -1,7 +1,7 @@
 //! The HPA: its owner, repairing it, and which object may have the target.
 
-use super::cluster::deleted;
 use super::*;
+use crate::scaling::cluster::deleted;
 use crate::scaling::event::{Event, WatchEvent, WriteDone, WriteOk};
 use crate::scaling::model::UnixMillis;
 
@@ -13,7 +13,7 @@ fn foreign(name: &str, target: &str) -> crate::scaling::hpa::ObservedHpa {
     let object = fresh("shop", target, testing::definition());
     let definition = object.definition.as_ref().unwrap();
     let desired = crate::scaling::hpa::desired(&object, definition, &deployment(), "1.0");
-    let mut hpa = testing::observed(&desired);
+    let mut hpa = cluster::observed(&desired);
     hpa.name = name.to_owned();
     hpa.uid = format!("uid-{name}");
     hpa.controller = None;

@@ -1,7 +1,7 @@
 //! Watches that are behind: nothing follows from what they do not show until the API server has confirmed it.
 
-use super::cluster::deleted;
 use super::*;
+use crate::scaling::cluster::deleted;
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::model::{AuthenticationKind, AuthenticationRef};
 
@@ -112,7 +112,7 @@ fn an_authentication_that_was_applied_together_with_its_object_is_not_missing() 
 #[test]
 fn an_hpa_that_no_watch_shows_is_not_taken_over() {
     let mut rig = shop_among(2, 500.0, |_| {}, |_| {});
-    let mut theirs = testing::observed(&crate::scaling::hpa::desired(
+    let mut theirs = cluster::observed(&crate::scaling::hpa::desired(
         &fresh("shop", "elsewhere", testing::definition()),
         &testing::definition(),
         &deployment(),

@@ -3,7 +3,6 @@
 // A failing test must print its seed.
 #![allow(clippy::print_stderr)]
 
-mod cluster;
 mod rig;
 
 mod authentications;
@@ -18,6 +17,7 @@ mod invariants;
 mod lag;
 mod pausing;
 mod pods;
+mod replayed;
 mod replicas;
 mod scaling;
 mod silence;
@@ -29,10 +29,10 @@ mod troubles;
 
 use std::sync::Arc;
 
-use cluster::Cluster;
 use rig::Rig;
 
 use super::watched_workloads;
+use crate::scaling::cluster::{self, Cluster};
 use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{ApiGroup, Condition, ConditionKind, Definition, Gvkr, ObjectKey, ScaledObject, Workload};
 use crate::scaling::testing;

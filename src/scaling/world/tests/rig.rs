@@ -4,17 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cluster::{Cluster, stream};
+use crate::scaling::cluster::{Cluster, STREAMS, stream};
 use crate::scaling::event::{
     Answer, AuthenticationRead, Command, Event, Group, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
     Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
     WriteKind,
 };
-use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
-};
+use crate::scaling::model::{Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload};
 use crate::scaling::view::ObjectView;
-use crate::scaling::world::{Settings, World, watched_workloads};
+use crate::scaling::world::{Settings, World};
 
 /// Something under way.
 enum Item {
@@ -165,7 +163,7 @@ impl Rig {
     }
 
     fn list_all(&mut self) {
-        for kind in 0..4 {
+        for kind in 0..STREAMS {
             self.list(kind);
         }
     }
@@ -175,38 +173,8 @@ impl Rig {
         // A list includes pending watch events, which are not delivered twice.
         self.flush_echoes();
         self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
-        let cluster = self.cluster.clone();
-        match kind {
-            0 => {
-                for group in ApiGroup::ALL {
-                    let objects = cluster.objects.values().filter(|object| object.key.group == group);
-                    let listed = objects.map(|object| WatchEvent::Listed(Box::new(object.clone())));
-                    self.step_list(|event| Event::ScaledObject(group, event), listed);
-                }
-            }
-            1 => {
-                let listed = cluster.hpas.into_values().map(|hpa| WatchEvent::Listed(Box::new(hpa)));
-                self.step_list(Event::Hpa, listed);
-            }
-            2 => {
-                for gvkr in watched_workloads() {
-                    let workloads = cluster.workloads.iter().filter(|((kind, ..), _)| *kind == gvkr);
-                    let listed = workloads.map(|(_, workload)| WatchEvent::Listed(workload.clone()));
-                    self.step_list(|event| Event::Workload(gvkr.clone(), event), listed);
-                }
-            }
-            _ => {
-                for (group, kind) in [
-                    (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
-                    (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
-                    (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
-                ] {
-                    let found = cluster.authentications.values();
-                    let found = found.filter(|found| found.key.group == group && found.key.kind == kind);
-                    let listed = found.map(|found| WatchEvent::Listed(Box::new(found.clone())));
-                    self.step_list(|event| Event::Authentication(group, kind, event), listed);
-                }
-            }
+        for event in self.cluster.list(kind) {
+            self.step(event);
         }
     }
 

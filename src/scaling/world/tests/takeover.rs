@@ -42,7 +42,7 @@ fn left_by_keda() -> Cluster {
     };
     let definition = object.definition.as_ref().unwrap();
     let desired = crate::scaling::hpa::desired(&object, definition, &deployment(), "main");
-    let mut hpa = testing::observed(&desired);
+    let mut hpa = cluster::observed(&desired);
     hpa.uid = "uid-hpa".to_owned();
     hpa.labels.insert("app.kubernetes.io/managed-by".to_owned(), "keda-operator".to_owned());
     hpa.conditions =

@@ -1,36 +1,37 @@
-//! A small API server: holds the objects, carries out writes with their preconditions, collects garbage, and returns
-//! what its watches would show.
+//! A small API server in memory: holds the objects, carries out writes with their preconditions, collects garbage, and
+//! returns what its watches would show. Simulations run a world against it, and so does a replay of the history.
 
 use std::collections::BTreeMap;
 
 use litemap::LiteMap;
 
-use crate::scaling::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
-use crate::scaling::hpa::{DesiredHpa, ObservedHpa};
-use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
-use crate::scaling::testing::observed;
-use crate::scaling::world::watched_workloads;
+use super::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
+use super::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
+use super::model::{
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Status, Workload,
+};
+use super::world::watched_workloads;
 
-pub(super) type HpaId = (String, String);
-pub(super) type WorkloadId = (Gvkr, String, String);
+pub type HpaId = (String, String);
+pub type WorkloadId = (Gvkr, String, String);
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cluster {
+pub struct Cluster {
     version: u64,
-    pub(super) objects: BTreeMap<ObjectKey, ScaledObject>,
-    pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
-    pub(super) workloads: BTreeMap<WorkloadId, Workload>,
-    pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
+    pub objects: BTreeMap<ObjectKey, ScaledObject>,
+    pub hpas: BTreeMap<HpaId, ObservedHpa>,
+    pub workloads: BTreeMap<WorkloadId, Workload>,
+    pub authentications: BTreeMap<AuthenticationKey, Authentication>,
     /// Names of HPAs that the API server refuses as invalid.
-    pub(super) refused_hpas: Vec<String>,
+    pub refused_hpas: Vec<String>,
     /// It is too old for the tolerance of an HPA, and drops the field.
-    pub(super) knows_no_tolerance: bool,
+    pub knows_no_tolerance: bool,
     /// Watch events that are not delivered yet.
-    pub(super) echoes: Vec<Event>,
+    pub echoes: Vec<Event>,
 }
 
 /// Number of the watch that an event comes from: watches are ordered within a kind only.
-pub(super) fn stream(event: &Event) -> usize {
+pub fn stream(event: &Event) -> usize {
     match event {
         Event::ScaledObject(..) => 0,
         Event::Hpa(_) => 1,
@@ -39,8 +40,18 @@ pub(super) fn stream(event: &Event) -> usize {
     }
 }
 
-pub(super) fn deleted<T>(namespace: impl ToString, name: impl ToString, uid: impl ToString) -> WatchEvent<T> {
+pub fn deleted<T>(namespace: impl ToString, name: impl ToString, uid: impl ToString) -> WatchEvent<T> {
     WatchEvent::Deleted { namespace: namespace.to_string(), name: name.to_string(), uid: uid.to_string() }
+}
+
+/// Number of kinds of [`stream`].
+pub const STREAMS: usize = 4;
+
+fn whole_list<T>(event: impl Fn(WatchEvent<T>) -> Event, objects: impl IntoIterator<Item = T>) -> Vec<Event> {
+    let start = event(WatchEvent::ListStart { scope: String::new() });
+    let end = event(WatchEvent::ListEnd { scope: String::new() });
+    let listed = objects.into_iter().map(|object| event(WatchEvent::Listed(object)));
+    std::iter::once(start).chain(listed).chain([end]).collect()
 }
 
 fn error(kind: WriteErrorKind, message: &str) -> WriteError {
@@ -53,13 +64,51 @@ impl Cluster {
         self.version.to_string()
     }
 
-    pub(super) fn put_object(&mut self, mut object: ScaledObject) {
+    /// Returns the whole list of one kind, as numbered by [`stream`], of all namespaces.
+    #[must_use]
+    pub fn list(&self, kind: usize) -> Vec<Event> {
+        match kind {
+            0 => {
+                let of = |group: ApiGroup| {
+                    let objects = self.objects.values().filter(move |object| object.key.group == group);
+                    let boxed = objects.cloned().map(Box::new);
+                    whole_list(move |event| Event::ScaledObject(group, event), boxed)
+                };
+                ApiGroup::ALL.into_iter().flat_map(of).collect()
+            }
+            1 => whole_list(Event::Hpa, self.hpas.values().cloned().map(Box::new)),
+            2 => {
+                let of = |gvkr: Gvkr| {
+                    let found = self.workloads.iter().filter(|((kind, ..), _)| *kind == gvkr);
+                    let found: Vec<Workload> = found.map(|(_, workload)| workload.clone()).collect();
+                    whole_list(move |event| Event::Workload(gvkr.clone(), event), found)
+                };
+                watched_workloads().into_iter().flat_map(of).collect()
+            }
+            _ => {
+                let of = |(group, kind): (ApiGroup, AuthenticationKind)| {
+                    let found = self.authentications.values();
+                    let found = found.filter(move |found| found.key.group == group && found.key.kind == kind);
+                    let boxed = found.cloned().map(Box::new);
+                    whole_list(move |event| Event::Authentication(group, kind, event), boxed)
+                };
+                let kinds = [
+                    (ApiGroup::KedaSh, AuthenticationKind::TriggerAuthentication),
+                    (ApiGroup::KedaK8sIo, AuthenticationKind::TriggerAuthentication),
+                    (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication),
+                ];
+                kinds.into_iter().flat_map(of).collect()
+            }
+        }
+    }
+
+    pub fn put_object(&mut self, mut object: ScaledObject) {
         object.resource_version = self.next_version();
         self.echoes.push(Event::ScaledObject(object.key.group, WatchEvent::Changed(Box::new(object.clone()))));
         self.objects.insert(object.key.clone(), object);
     }
 
-    pub(super) fn put_hpa(&mut self, mut hpa: ObservedHpa) {
+    pub fn put_hpa(&mut self, mut hpa: ObservedHpa) {
         if let Some(behavior) = hpa.behavior.as_mut().filter(|_| self.knows_no_tolerance) {
             for rules in [&mut behavior.scale_up, &mut behavior.scale_down].into_iter().flatten() {
                 rules.tolerance = None;
@@ -70,7 +119,7 @@ impl Cluster {
         self.hpas.insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
     }
 
-    pub(super) fn put_workload(&mut self, gvkr: &Gvkr, workload: Workload) {
+    pub fn put_workload(&mut self, gvkr: &Gvkr, workload: Workload) {
         if watched_workloads().contains(gvkr) {
             self.echoes.push(Event::Workload(gvkr.clone(), WatchEvent::Changed(workload.clone())));
         }
@@ -78,28 +127,28 @@ impl Cluster {
         self.workloads.insert(id, workload);
     }
 
-    pub(super) fn put_authentication(&mut self, mut found: Authentication) {
+    pub fn put_authentication(&mut self, mut found: Authentication) {
         found.resource_version = self.next_version();
         let AuthenticationKey { group, kind, .. } = found.key;
         self.echoes.push(Event::Authentication(group, kind, WatchEvent::Changed(Box::new(found.clone()))));
         self.authentications.insert(found.key.clone(), found);
     }
 
-    pub(super) fn remove_workload(&mut self, id: &WorkloadId) {
+    pub fn remove_workload(&mut self, id: &WorkloadId) {
         if self.workloads.remove(id).is_some() && watched_workloads().contains(&id.0) {
             let (gvkr, namespace, name) = id;
             self.echoes.push(Event::Workload(gvkr.clone(), deleted(namespace, name, "")));
         }
     }
 
-    pub(super) fn remove_hpa(&mut self, id: &HpaId) {
+    pub fn remove_hpa(&mut self, id: &HpaId) {
         if let Some(hpa) = self.hpas.remove(id) {
             self.echoes.push(Event::Hpa(deleted(&id.0, &id.1, hpa.uid)));
         }
     }
 
     /// Like `kubectl delete`: finalizers delay the deletion.
-    pub(super) fn delete_object(&mut self, key: &ObjectKey) {
+    pub fn delete_object(&mut self, key: &ObjectKey) {
         let Some(mut object) = self.objects.get(key).cloned() else {
             return;
         };
@@ -111,7 +160,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn remove_object(&mut self, key: &ObjectKey) {
+    pub fn remove_object(&mut self, key: &ObjectKey) {
         let Some(object) = self.objects.remove(key) else {
             return;
         };
@@ -124,7 +173,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn write(&mut self, write: &Write) -> Result<WriteOk, WriteError> {
+    pub fn write(&mut self, write: &Write) -> Result<WriteOk, WriteError> {
         match &write.kind {
             WriteKind::Claim { finalizers, label, resource_version } => {
                 self.update_object(&write.object, Some(resource_version), |object| {
@@ -276,6 +325,35 @@ fn merged(old: &LiteMap<String, String>, new: &LiteMap<String, String>) -> LiteM
     let mut all = old.clone();
     all.extend(new.clone());
     all
+}
+
+/// Returns a desired HPA as the API server would show it.
+pub fn observed(desired: &DesiredHpa) -> ObservedHpa {
+    let owner = &desired.owner;
+    ObservedHpa {
+        namespace: desired.namespace.clone(),
+        name: desired.name.clone(),
+        uid: String::new(),
+        resource_version: String::new(),
+        labels: desired.labels.clone(),
+        annotations: desired.annotations.clone(),
+        controller: Some(OwnerRef {
+            api_version: format!("{}/v1alpha1", owner.key.group.name()),
+            kind: "ScaledObject".to_owned(),
+            name: owner.key.name.to_string(),
+            uid: owner.uid.clone(),
+        }),
+        min_replicas: Some(desired.min_replicas),
+        max_replicas: desired.max_replicas,
+        target: desired.target.clone(),
+        metrics: desired.metrics.clone(),
+        behavior: desired.behavior.as_ref().map(with_defaults),
+        deletion_requested: false,
+        current_replicas: 0,
+        desired_replicas: 0,
+        conditions: Vec::new(),
+        current_metrics_json: String::new(),
+    }
 }
 
 /// Applies a merge patch with the differences between `before` and `after`.
