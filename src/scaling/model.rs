@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::allowed::Allowed;
 use super::formula::Formula;
+pub use super::pause::Pause;
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
     PrometheusSource, Query, ServiceAggregation, Source, TIMEOUT_MAX,
@@ -91,7 +92,8 @@ pub struct ScaledObject {
     /// Distinct `authenticationRef.name` values in order of first appearance, comma-joined; a column of `kubectl get`.
     pub authentications_types: String,
     pub definition: Result<Arc<Definition>, Invalid>,
-    /// From annotations, which are read even if the spec is invalid.
+    /// From annotations, which are read even if the spec is invalid. In the world it is the pause that holds at the time,
+    /// which may be that of the Namespace.
     pub pause: Pause,
     pub force_activation: bool,
     /// Annotation `scaledobject.keda.sh/transfer-hpa-ownership`.
@@ -101,30 +103,6 @@ pub struct ScaledObject {
     /// The spec as JSON text with sorted keys, for the history.
     pub spec_json: Arc<str>,
     pub status: Status,
-}
-
-/// Annotations that stop scaling, fully or in one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pause {
-    /// `autoscaling.keda.sh/paused-replicas`: full pause at this count; `Err` has a text that is not a number.
-    pub replicas: Option<Result<u32, String>>,
-    /// `autoscaling.keda.sh/paused`: full pause at the current count.
-    pub paused: bool,
-    pub scale_in: bool,
-    pub scale_out: bool,
-}
-
-impl Pause {
-    /// Both directions are stopped and the HPA is removed.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.paused || self.replicas.is_some()
-    }
-
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.is_full() || self.scale_in || self.scale_out
-    }
 }
 
 /// Why a spec cannot be used. Shown on the object and by `hpalite check`.

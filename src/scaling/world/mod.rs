@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
 use super::model::{
-    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
+    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Source, TargetRef, UnixMillis,
 };
 use super::object::{Object, api_version};
 use super::schedule::{Limits, Schedule};
@@ -244,6 +244,12 @@ impl World {
         for (key, _) in by_clock {
             self.schedule.plan(key, now);
         }
+        // So do pauses with an end.
+        let is_timed = |pause: &Pause| pause.until.is_some();
+        let timed = self.objects.iter().filter(|(key, object)| {
+            is_timed(&object.own_pause) || self.facts.pauses.get(&*key.namespace).is_some_and(is_timed)
+        });
+        self.outbox.wakes.extend(timed.map(|(key, _)| (now, key.clone())));
     }
 
     /// Everything that metric reads depend on has been listed once, so the process can serve.

@@ -9,8 +9,8 @@ use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
-use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Status, Step};
-use crate::scaling::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
+use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Pause, Status, Step};
+use crate::scaling::object::{Object, Target, Verdict, scaling_active};
 
 /// The first status of an object waits this long for the first answers, so that it is written only once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
@@ -21,6 +21,7 @@ impl Object {
     /// Returns true if it went through to the end.
     pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
         self.is_settled = false;
+        self.find_pause(work);
         self.settle_attribution(work);
         self.observe_target(work);
         if !work.facts.may_decide(self.spec.key.group) {
@@ -38,6 +39,22 @@ impl Object {
         self.publish(work);
         self.sync_status(work);
         true
+    }
+
+    /// Finds which pause holds at this time. A change takes effect at once, like one of the spec.
+    fn find_pause(&mut self, work: &mut Work<'_>) {
+        let namespace = work.facts.pauses.get(&*self.spec.key.namespace);
+        let sources = [Some(&self.own_pause), namespace].into_iter().flatten();
+        for at in sources.clone().filter_map(|pause| pause.ends_at(work.now)) {
+            work.outbox.wake(&self.spec.key, at);
+        }
+        self.is_pause_over = sources.clone().any(|pause| pause.is_over(work.now));
+        let pause = Pause::in_force(&self.own_pause, namespace, work.now);
+        let is_changed = pause != self.spec.pause;
+        self.spec.pause = pause;
+        if is_changed && self.polled_generation.is_some() && !self.spec.pause.is_full() {
+            work.schedule.plan(&self.spec.key, work.now);
+        }
     }
 
     /// Ensures the finalizer and the label. Returns false while they are being written.
@@ -73,6 +90,9 @@ impl Object {
     fn judge(&mut self, work: &mut Work<'_>) -> Verdict {
         if self.spec.pause.is_full() {
             return self.pause(work);
+        }
+        if let Some(verdict) = self.pause_problem() {
+            return verdict;
         }
         let invalid = self.spec.definition.as_ref().err().cloned();
         if self.spec.target.name.is_empty() || is_about_target(invalid.as_ref()) {
@@ -158,12 +178,8 @@ impl Object {
             self.delete_hpa(hpa, work);
             return Verdict::Pending;
         }
-        if let Some(Err(text)) = &self.spec.pause.replicas {
-            let message = format!(
-                "failed to parse paused replica count: metadata.annotations[autoscaling.keda.sh/paused-replicas]: \
-                 \"{text}\" is not a whole number of at least 0 (write for example \"3\")"
-            );
-            return Verdict::Failed { phrase: "failed to scale target to paused replica count", message };
+        if let Some(verdict) = self.pause_problem() {
+            return verdict;
         }
         if self.spec.pause.replicas.is_some() {
             match self.resolve_target(work) {
@@ -184,6 +200,15 @@ impl Object {
             self.decide(work);
         }
         Verdict::Paused
+    }
+
+    fn pause_problem(&self) -> Option<Verdict> {
+        let (field, message, fix) = self.spec.pause.problem()?;
+        let (phrase, what) = match self.spec.pause.replicas {
+            Some(Err(_)) => ("failed to scale target to paused replica count", "failed to parse paused replica count"),
+            _ => ("failed to pause", "failed to parse the end of the pause"),
+        };
+        Some(Verdict::Failed { phrase, message: format!("{what}: {field}: {message} ({fix})") })
     }
 
     /// Deletes an HPA, unless it is going already.
@@ -392,9 +417,9 @@ impl Object {
         }
         self.recorded.paused = paused;
         if paused {
-            self.emit_normal("ScaledObjectPaused", "PauseScaling", "ScaledObject is paused", work);
+            self.emit_normal("ScaledObjectPaused", "PauseScaling", self.spec.pause.message(), work);
         } else {
-            self.emit_normal("ScaledObjectUnpaused", "ResumeScaling", UNPAUSED, work);
+            self.emit_normal("ScaledObjectUnpaused", "ResumeScaling", self.unpaused(), work);
         }
     }
 

@@ -20,6 +20,7 @@ use super::fields::{Diagnostics, Fields, Warning};
 use super::metadata::{Metadata, Unreadable};
 use super::{mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
+pub(super) use annotations::pause;
 
 /// The object, with warnings for its author.
 #[derive(Debug)]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::scaling::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::hpa::{DesiredHpa, ObservedHpa};
-use crate::scaling::model::{Authentication, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, Status, Workload};
+use crate::scaling::model::{
+    Authentication, AuthenticationKey, Gvkr, ObjectKey, Pause, ScaledObject, Status, Workload,
+};
 use crate::scaling::testing::observed;
 use crate::scaling::world::watched_workloads;
 
@@ -19,6 +21,8 @@ pub(super) struct Cluster {
     pub(super) hpas: BTreeMap<HpaId, ObservedHpa>,
     pub(super) workloads: BTreeMap<WorkloadId, Workload>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
+    /// The pauses of Namespaces.
+    pub(super) namespaces: BTreeMap<String, Pause>,
     /// Names of HPAs that the API server refuses as invalid.
     pub(super) refused_hpas: Vec<String>,
     /// It is too old for the tolerance of an HPA, and drops the field.
@@ -33,6 +37,7 @@ pub(super) fn stream(event: &Event) -> usize {
         Event::ScaledObject(..) => 0,
         Event::Hpa(_) => 1,
         Event::Workload(..) => 2,
+        Event::Namespace(_) => 4,
         _ => 3,
     }
 }
@@ -55,6 +60,13 @@ impl Cluster {
         object.resource_version = self.next_version();
         self.echoes.push(Event::ScaledObject(object.key.group, WatchEvent::Changed(Box::new(object.clone()))));
         self.objects.insert(object.key.clone(), object);
+    }
+
+    /// Annotates a Namespace.
+    pub(super) fn put_namespace(&mut self, name: &str, pause: Pause) {
+        let pause = Pause { is_of_namespace: true, ..pause };
+        self.echoes.push(Event::Namespace(WatchEvent::Changed((name.to_owned(), pause.clone()))));
+        self.namespaces.insert(name.to_owned(), pause);
     }
 
     pub(super) fn put_hpa(&mut self, mut hpa: ObservedHpa) {

@@ -82,7 +82,7 @@ pub(super) struct Rig {
     pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
-    last_echo: [UnixMillis; 4],
+    last_echo: [UnixMillis; 5],
 }
 
 pub(super) fn settings() -> Settings {
@@ -136,7 +136,7 @@ impl Rig {
             is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
-            last_echo: [UnixMillis(0); 4],
+            last_echo: [UnixMillis(0); 5],
         };
         rig.list_all();
         rig
@@ -159,13 +159,13 @@ impl Rig {
         self.cluster.echoes.clear();
         self.writes_in_flight = 0;
         self.polls_in_flight = 0;
-        self.last_echo = [self.now; 4];
+        self.last_echo = [self.now; 5];
         self.step(Event::Restored(restored));
         self.list_all();
     }
 
     fn list_all(&mut self) {
-        for kind in 0..4 {
+        for kind in 0..5 {
             self.list(kind);
         }
     }
@@ -194,6 +194,10 @@ impl Rig {
                     let listed = workloads.map(|(_, workload)| WatchEvent::Listed(workload.clone()));
                     self.step_list(|event| Event::Workload(gvkr.clone(), event), listed);
                 }
+            }
+            4 => {
+                let listed = cluster.namespaces.into_iter().map(WatchEvent::Listed);
+                self.step_list(Event::Namespace, listed);
             }
             _ => {
                 for (group, kind) in [
