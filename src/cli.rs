@@ -5,6 +5,7 @@
 
 mod doctor;
 mod flags;
+mod freeze;
 mod help;
 mod history;
 mod installation;
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::history::command::Arguments as HistoryArguments;
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
+pub use freeze::FreezeArguments;
 pub use help::{completion, help, help_of, man, markdown};
 pub use migration::{TakeoverArguments, UninstallArguments};
 pub use sql::SqlArguments;
@@ -43,6 +45,7 @@ pub enum Command {
     Doctor(DoctorArguments),
     Takeover(TakeoverArguments),
     Uninstall(UninstallArguments),
+    Freeze(FreezeArguments),
     /// For a known shell, see [`completion`].
     Completion(String),
     Man,
@@ -95,6 +98,8 @@ pub fn parse(
         "doctor" => doctor::parse(&typed, env, &mut problems),
         "takeover" => migration::takeover(&typed, &mut problems),
         "uninstall" => migration::uninstall(&typed, &mut problems),
+        "freeze" => freeze::freeze(&typed, &mut problems),
+        "thaw" => freeze::thaw(&typed, &mut problems),
         "completion" => shell(&typed, &mut problems),
         "man" => Some(Command::Man),
         _ => Some(Command::Version),

@@ -36,6 +36,10 @@ fn main() -> ExitCode {
         Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
             migrated(migration::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
         }
+        Ok(cli::Command::Freeze(cli::FreezeArguments { kubeconfig, plan, scope, freeze })) => {
+            let mut out = std::io::stdout().lock();
+            migrated(migration::freeze(kubeconfig.as_deref(), &plan, &scope, freeze.as_ref(), &mut out))
+        }
         Ok(cli::Command::Completion(script)) => {
             print!("{script}");
             ExitCode::SUCCESS

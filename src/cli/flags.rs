@@ -313,6 +313,37 @@ pub(super) const UNINSTALL: Subcommand = Subcommand {
     note: "Exit code 1 if refused or not complete, 2 if the cluster cannot be asked.",
 };
 
+const FROZEN: Option<(&str, &str)> = Some(("NAMESPACE/NAME", "one ScaledObject instead of whole namespaces"));
+const FROZEN_NAMESPACE: Flag =
+    value("namespace", "NS", "all of this namespace, by annotations of the Namespace").short('n');
+const ALL: Flag = switch("all", "all namespaces with ScaledObjects");
+
+pub(super) const FREEZE: Subcommand = Subcommand {
+    name: "freeze",
+    operand: FROZEN,
+    about: "pause scaling until a time, by the pause annotations, and say of each object what that means",
+    flags: &[
+        FROZEN_NAMESPACE,
+        ALL,
+        switch("at-current", "at the replicas that there are, which is the default"),
+        value("replicas", "N", "at this many replicas"),
+        value("until", "TIME", "when it ends by itself: RFC 3339, or a duration as 45m, 2h, 7d"),
+        value("reason", "TEXT", "shown on the object, in its history and by hpalite why"),
+        KUBECONFIG,
+        SERVICE,
+        DRY_RUN,
+    ],
+    note: "Exit code 1 if refused for some, 2 if the cluster cannot be asked.",
+};
+
+pub(super) const THAW: Subcommand = Subcommand {
+    name: "thaw",
+    operand: FROZEN,
+    about: "end before its time what hpalite freeze began; pauses made otherwise stay",
+    flags: &[FROZEN_NAMESPACE, ALL, KUBECONFIG, DRY_RUN],
+    note: "Exit code 1 if refused, 2 if the cluster cannot be asked.",
+};
+
 pub(super) const COMPLETION: Subcommand = Subcommand {
     name: "completion",
     operand: Some(("SHELL", "bash, zsh or fish")),
@@ -333,8 +364,8 @@ pub(super) const VERSION: Subcommand =
     Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
 
 /// All subcommands in the order in which the help shows them.
-pub(super) const SUBCOMMANDS: [&Subcommand; 11] =
-    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &DOCTOR, &TAKEOVER, &UNINSTALL, &COMPLETION, &MAN, &VERSION];
+pub(super) const SUBCOMMANDS: [&Subcommand; 13] =
+    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &DOCTOR, &TAKEOVER, &UNINSTALL, &FREEZE, &THAW, &COMPLETION, &MAN, &VERSION];
 
 pub(super) fn find(name: &str) -> Option<&'static Subcommand> {
     SUBCOMMANDS.into_iter().find(|subcommand| subcommand.name == name)

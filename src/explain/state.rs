@@ -128,6 +128,9 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     }
 }
 
+/// The message of the condition Paused where there is nothing more to say, as in KEDA.
+const PAUSED_MESSAGE: &str = "ScaledObject is paused";
+
 /// Returns a pause, and whether it is a full one.
 fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
     let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
@@ -150,7 +153,9 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
     // Earlier decisions that were not read may show the same pause.
     let at_least = run == end && since < facts.read_since(at);
     let annotations: Vec<String> = pause.split(',').map(|name| format!("autoscaling.keda.sh/{name}")).collect();
-    let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), at };
+    let message = condition.filter(|one| one.status == "True" && one.message != PAUSED_MESSAGE);
+    let message = message.map(|one| one.message.clone());
+    let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), message, at };
     Some((is_full(pause), Held::new(Limit::Pause.id(), vec![claim]).since(since)))
 }
 

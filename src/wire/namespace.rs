@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::fields::Diagnostics;
 use super::metadata::{Unreadable, or_default};
-use super::scaled_object::pause;
+use super::scaled_object::annotations::pause;
 use crate::scaling::model::Pause;
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ mod deletion;
 mod differences;
 mod doctor;
 mod fairness;
+mod freeze;
 mod hpa;
 mod install;
 mod instances;

@@ -7,12 +7,12 @@ use super::super::time::parse_rfc3339;
 use crate::encode::cut;
 use crate::scaling::model::Pause;
 
-const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
-const PAUSED: &str = "autoscaling.keda.sh/paused";
-const PAUSED_SCALE_IN: &str = "autoscaling.keda.sh/paused-scale-in";
-const PAUSED_SCALE_OUT: &str = "autoscaling.keda.sh/paused-scale-out";
-const PAUSED_UNTIL: &str = "autoscaling.keda.sh/paused-until";
-const PAUSED_REASON: &str = "hpalite.dev/paused-reason";
+pub(crate) const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
+pub(crate) const PAUSED: &str = "autoscaling.keda.sh/paused";
+pub(crate) const PAUSED_SCALE_IN: &str = "autoscaling.keda.sh/paused-scale-in";
+pub(crate) const PAUSED_SCALE_OUT: &str = "autoscaling.keda.sh/paused-scale-out";
+pub(crate) const PAUSED_UNTIL: &str = "autoscaling.keda.sh/paused-until";
+pub(crate) const PAUSED_REASON: &str = "hpalite.dev/paused-reason";
 /// Bytes that are kept of a text that somebody wrote.
 const TEXT_MAX: usize = 256;
 const FORCE_ACTIVATION: &str = "autoscaling.keda.sh/force-activation";

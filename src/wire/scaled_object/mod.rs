@@ -3,7 +3,7 @@
 //! Owns the assembly of the parts in the files below. Must not refuse an object for its spec: all problems become part
 //! of `definition`.
 
-mod annotations;
+pub(crate) mod annotations;
 mod behavior;
 mod bounds;
 mod current;
@@ -20,7 +20,6 @@ use super::fields::{Diagnostics, Fields, Warning};
 use super::metadata::{Metadata, Unreadable};
 use super::{mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
-pub(super) use annotations::pause;
 
 /// The object, with warnings for its author.
 #[derive(Debug)]
