@@ -28,6 +28,10 @@ fn main() -> ExitCode {
             let done = history::command::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
         }
+        Ok(cli::Command::Compare(arguments)) => {
+            let done = history::compare::run(&arguments, &mut std::io::stdout().lock());
+            done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
+        }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
         Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, overrides })) => {

@@ -127,6 +127,13 @@ pub(super) const RUN: Subcommand = Subcommand {
         value("namespace", "NS", "watch this namespace only, without it all; the variable separates them by commas")
             .repeatable()
             .env("WATCH_NAMESPACE"),
+        flag(
+            "shadow",
+            Takes::Truth,
+            "record what would be done and write nothing to the API server, beside KEDA for example",
+        )
+        .env("HPALITE_SHADOW")
+        .default("false"),
         SERVICE,
         APISERVICE,
         value(
@@ -258,6 +265,21 @@ pub(super) const HISTORY: Subcommand = Subcommand {
     note: "",
 };
 
+pub(super) const COMPARE: Subcommand = Subcommand {
+    name: "compare",
+    operand: OBJECT,
+    about: "where a shadow would have had other replicas than its target had, how long, and why",
+    flags: &[
+        OBJECT_NAMESPACE,
+        DB,
+        value("since", "DURATION", "how far back, as 90s, 45m, 2h, 7d").default("7d"),
+        JSON,
+        OUTPUT_JSON,
+        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+    ],
+    note: "What is wanted is before the policies and the stabilization window of the HPA.",
+};
+
 pub(super) const DOCTOR: Subcommand = Subcommand {
     name: "doctor",
     operand: None,
@@ -364,8 +386,22 @@ pub(super) const VERSION: Subcommand =
     Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
 
 /// All subcommands in the order in which the help shows them.
-pub(super) const SUBCOMMANDS: [&Subcommand; 13] =
-    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &DOCTOR, &TAKEOVER, &UNINSTALL, &FREEZE, &THAW, &COMPLETION, &MAN, &VERSION];
+pub(super) const SUBCOMMANDS: [&Subcommand; 14] = [
+    &RUN,
+    &CHECK,
+    &SQL,
+    &WHY,
+    &HISTORY,
+    &COMPARE,
+    &DOCTOR,
+    &TAKEOVER,
+    &UNINSTALL,
+    &FREEZE,
+    &THAW,
+    &COMPLETION,
+    &MAN,
+    &VERSION,
+];
 
 pub(super) fn find(name: &str) -> Option<&'static Subcommand> {
     SUBCOMMANDS.into_iter().find(|subcommand| subcommand.name == name)

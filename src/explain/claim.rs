@@ -97,6 +97,12 @@ pub enum Claim {
         seconds: Option<u64>,
         at: i64,
     },
+    /// The decision was only recorded, since the object is a shadow.
+    Shadow {
+        decision_at: i64,
+        from: u32,
+        to: u32,
+    },
     /// A pause by these annotations; with `at_least` it may have begun earlier.
     Paused {
         since: i64,
@@ -250,6 +256,9 @@ impl fmt::Display for Claim {
             Self::CooldownOver { until, seconds, at, .. } => {
                 let period = seconds.map_or(String::new(), |seconds| format!(" of {seconds} s"));
                 write!(f, "cooldown{period} over since {}", time_text::short(*until, *at))
+            }
+            Self::Shadow { from, to, .. } => {
+                write!(f, "a shadow, which writes nothing: it has {from} replicas and would have {to}")
             }
             Self::Paused { since, at_least, annotations, message, at } => {
                 let since = time_text::short(*since, *at);

@@ -7,6 +7,7 @@ use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
 use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
+use crate::scaling::decision::WOULD_HAVE;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 use crate::store::read::{DecisionRow, LossRow};
@@ -69,6 +70,10 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     {
         let claim = Claim::CheckFailed { since: row.at, message: row.message.clone(), at };
         found.push(Held::new("not-ready", vec![claim]).since(row.at));
+    }
+    if let Some(row) = decision.filter(|row| row.detail.starts_with(WOULD_HAVE)) {
+        let claim = Claim::Shadow { decision_at: row.at, from: row.from, to: row.to };
+        found.push(Held::new("shadow", vec![claim]));
     }
     let pause = paused(facts, decision, at);
     let is_full = pause.as_ref().is_some_and(|(is_full, _)| *is_full);

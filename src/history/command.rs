@@ -43,7 +43,8 @@ pub enum Form {
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     let mut reader = Reader::open(&arguments.db).map_err(text)?;
-    let group = group(&mut reader, arguments)?;
+    let Arguments { namespace, name, .. } = arguments;
+    let group = group(&mut reader, namespace, name, arguments.group)?;
     let key = ObjectKey::new(group, &arguments.namespace, &arguments.name);
     let to = now_unix_ms();
     let since = i64::try_from(arguments.since.as_millis()).unwrap_or(to);
@@ -54,7 +55,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
         Form::Plot => Grid::exact(range, style.points()),
         Form::Csv | Form::Json => Grid::aligned(range, points.min(points_max)),
     });
-    let history = history.map_err(text)?.ok_or_else(|| unknown(arguments))?;
+    let history = history.map_err(text)?.ok_or_else(|| unknown(namespace, name, arguments.group))?;
     let written = match arguments.form {
         Form::Plot => plot::render(&history, style),
         Form::Csv => csv::render(&history),
@@ -68,26 +69,28 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
 }
 
 /// Returns the requested group, or the only one that exists.
-fn group(reader: &mut Reader, arguments: &Arguments) -> Result<ApiGroup, String> {
-    let groups = reader
-        .snapshot(|snapshot| snapshot.groups(&arguments.namespace, &arguments.name))
-        .map_err(|error| error.to_string())?;
-    match (arguments.group, groups.as_slice()) {
+pub(super) fn group(
+    reader: &mut Reader,
+    namespace: &str,
+    name: &str,
+    wanted: Option<ApiGroup>,
+) -> Result<ApiGroup, String> {
+    let groups = reader.snapshot(|snapshot| snapshot.groups(namespace, name)).map_err(|error| error.to_string())?;
+    match (wanted, groups.as_slice()) {
         (Some(group), _) if groups.contains(&group) => Ok(group),
         (None, [only]) => Ok(*only),
-        (_, []) | (Some(_), _) => Err(unknown(arguments)),
-        (None, _) => Err(format!(
-            "{}/{} exists in two API groups: add --group keda.sh or --group keda.k8s.io",
-            arguments.namespace, arguments.name
-        )),
+        (_, []) | (Some(_), _) => Err(unknown(namespace, name, wanted)),
+        (None, _) => {
+            Err(format!("{namespace}/{name} exists in two API groups: add --group keda.sh or --group keda.k8s.io"))
+        }
     }
 }
 
-fn unknown(arguments: &Arguments) -> String {
-    let group = arguments.group.map_or(String::new(), |group| format!(" in {}", group.name()));
+pub(super) fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> String {
+    let group = group.map_or(String::new(), |group| format!(" in {}", group.name()));
     format!(
-        "the history knows no ScaledObject {}/{}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them",
-        arguments.namespace, arguments.name
+        "the history knows no ScaledObject {namespace}/{name}{group}: hpalite sql \"SELECT namespace, name FROM \
+         v_scaled_object\" lists them"
     )
 }
 

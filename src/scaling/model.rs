@@ -96,6 +96,8 @@ pub struct ScaledObject {
     /// which may be that of the Namespace.
     pub pause: Pause,
     pub force_activation: bool,
+    /// Annotation `hpalite.dev/mode: shadow`, or the daemon is one: decisions are recorded, and nothing is written.
+    pub is_shadow: bool,
     /// Annotation `scaledobject.keda.sh/transfer-hpa-ownership`.
     pub transfer_hpa_ownership: bool,
     /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.
@@ -547,6 +549,8 @@ pub enum ConditionKind {
     /// Whether every trigger has a value, and what is wrong with those that have none. KEDA has no such condition; it
     /// is added with the first trouble.
     TriggersHealthy,
+    /// In the history only: while it is true, nothing of the object is written, not even its status.
+    Shadow,
 }
 
 impl ConditionKind {
@@ -559,6 +563,7 @@ impl ConditionKind {
             Self::Paused => "Paused",
             Self::HpaActive => "HPAActive",
             Self::TriggersHealthy => "TriggersHealthy",
+            Self::Shadow => "Shadow",
         }
     }
 

@@ -323,6 +323,10 @@ impl Object {
             self.original_replicas = None;
             self.recorded.replicas = None;
         }
+        if spec.is_shadow {
+            // The status of a shadow is kept here alone.
+            spec.status = self.spec.status.clone();
+        }
         // The pause that holds is found anew by the reconciliation.
         self.own_pause = std::mem::replace(&mut spec.pause, std::mem::take(&mut self.spec.pause));
         self.spec = spec;
@@ -598,6 +602,9 @@ impl Object {
         if let Some(troubles) = self.troubles_condition() {
             set(troubles);
         }
+        if self.spec.is_shadow {
+            set(Condition::new(ConditionKind::Shadow, ConditionStatus::True, "ShadowMode", SHADOW));
+        }
         if self.spec.pause.is_any() {
             set(Condition::new(
                 ConditionKind::Paused,
@@ -690,6 +697,7 @@ fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> 
     (workload == target.name && same_kind).then(|| owner.strip_suffix('\''))?
 }
 
+const SHADOW: &str = "decisions are recorded and not carried out";
 pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";
 
 /// Status, reason and message of an HPA's ScalingActive condition.

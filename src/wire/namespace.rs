@@ -38,10 +38,10 @@ mod tests {
     #[test]
     fn a_namespace_is_its_name_and_its_pause() {
         let plain = br#"{"metadata":{"name":"shop","annotations":null},"spec":{"finalizers":["kubernetes"]}}"#;
-        let (name, pause) = from_slice(plain).unwrap();
+        let (name, pause) = from_slice(plain).expect("has a name");
         assert!(name == "shop" && !pause.is_any() && pause.is_of_namespace);
         let paused = br#"{"metadata":{"name":"shop","annotations":{"autoscaling.keda.sh/paused-replicas":"2"}}}"#;
-        assert_eq!(from_slice(paused).unwrap().1.replicas, Some(Ok(2)));
+        assert_eq!(from_slice(paused).expect("has a name").1.replicas, Some(Ok(2)));
         assert!(from_slice(b"{}").is_err());
     }
 }

@@ -79,6 +79,7 @@ impl Bench {
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,
             version: "bench".to_owned(),
+            is_shadow: false,
             namespaces: Vec::new(),
             seed: 1,
         };

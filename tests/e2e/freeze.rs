@@ -20,8 +20,8 @@ fn running(purpose: &str) -> (Case<'static>, Source) {
 /// The changes of the condition Paused in the history, in their order.
 fn recorded(case: &Case<'_>) -> Vec<(String, String)> {
     let rows = daemon().1.sql(&format!(
-        "SELECT status, message FROM condition JOIN scaled_object USING (scaled_object_id) \
-         WHERE namespace = '{}' AND type = 'Paused' AND reason <> '' ORDER BY at_unix_ms",
+        "SELECT status, message FROM v_condition_change \
+         WHERE namespace = '{}' AND kind = 'Paused' AND reason <> '' ORDER BY at_unix_ms",
         case.namespace
     ));
     let text = |row: &Value, column: &str| row[column].as_str().unwrap().to_owned();
@@ -43,7 +43,10 @@ fn a_frozen_object_stays_until_the_time_and_thaws_by_itself() {
     let object = format!("{}/so", case.namespace);
     let freeze = ["freeze", object.as_str(), "--until", "12s", "--reason", "INC-7"];
     let would = done(case.cluster, &[&freeze[..], &["--dry-run"]].concat());
-    assert!(would.starts_with(&format!("would pause ScaledObject {object} at the current replicas until 2")), "{would}");
+    assert!(
+        would.starts_with(&format!("would pause ScaledObject {object} at the current replicas until 2")),
+        "{would}"
+    );
     assert_eq!(condition(&case.object("so"), "Paused").map(|(status, ..)| status).as_deref(), Some("False"));
     let said = done(case.cluster, &freeze);
     assert!(said.starts_with(&format!("pause ScaledObject {object}")) && said.ends_with(": INC-7\n"), "{said}");

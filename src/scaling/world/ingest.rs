@@ -78,7 +78,8 @@ impl World {
         }
     }
 
-    fn object_seen(&mut self, spec: ScaledObject, now: UnixMillis) {
+    fn object_seen(&mut self, mut spec: ScaledObject, now: UnixMillis) {
+        spec.is_shadow |= self.settings.is_shadow;
         let key = spec.key.clone();
         // Another uid under the same name is another object. The deletion of the old one was not seen.
         if self.objects.get(&key).is_some_and(|object| object.spec.uid != spec.uid) {

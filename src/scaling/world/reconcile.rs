@@ -9,7 +9,9 @@ use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
-use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Pause, Status, Step};
+use crate::scaling::model::{
+    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, Status, Step,
+};
 use crate::scaling::object::{Object, Target, Verdict, scaling_active};
 
 /// The first status of an object waits this long for the first answers, so that it is written only once.
@@ -31,7 +33,7 @@ impl Object {
             self.finalize(work);
             return false;
         }
-        if !self.claim(work) {
+        if !self.spec.is_shadow && !self.claim(work) {
             return false;
         }
         let verdict = self.judge(work);
@@ -114,7 +116,7 @@ impl Object {
         if !self.are_authentications_listed(work) {
             return Verdict::Pending;
         }
-        self.ensure_hpa(work)
+        if self.spec.is_shadow { Verdict::Good } else { self.ensure_hpa(work) }
     }
 
     /// Returns the target as its watch shows it, or as last read.
@@ -174,7 +176,8 @@ impl Object {
         if was_running {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
         }
-        if let Some(hpa) = work.facts.hpa_of(self).filter(|hpa| !hpa.deletion_requested) {
+        let is_ours = |hpa: &&ObservedHpa| !hpa.deletion_requested && !self.spec.is_shadow;
+        if let Some(hpa) = work.facts.hpa_of(self).filter(is_ours) {
             self.delete_hpa(hpa, work);
             return Verdict::Pending;
         }
@@ -430,6 +433,9 @@ impl Object {
         if self.verdict != Verdict::Pending {
             self.record_conditions(&wanted, work);
         }
+        if self.spec.is_shadow {
+            self.spec.status = wanted.clone();
+        }
         if wanted == self.spec.status {
             self.status_dirty_since = None;
             self.is_settled = self.verdict == Verdict::Good;
@@ -455,6 +461,12 @@ impl Object {
             return;
         }
         let old = std::mem::replace(&mut self.recorded.conditions, wanted.conditions.clone());
+        let is_shadow = |conditions: &[Condition]| conditions.iter().any(|one| one.kind == ConditionKind::Shadow);
+        if is_shadow(&old) && !is_shadow(&wanted.conditions) {
+            let status = ConditionStatus::False;
+            let condition = Condition::new(ConditionKind::Shadow, status, "ShadowEnded", "decisions are carried out");
+            work.outbox.record(Record::Condition { at: work.now, object: self.spec.key.clone(), condition });
+        }
         let changed: Vec<_> = wanted.conditions.iter().filter(|condition| !old.contains(condition)).cloned().collect();
         for condition in changed {
             work.outbox.record(Record::Condition { at: work.now, object: self.spec.key.clone(), condition });

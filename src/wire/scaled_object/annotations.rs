@@ -17,11 +17,13 @@ pub(crate) const PAUSED_REASON: &str = "hpalite.dev/paused-reason";
 const TEXT_MAX: usize = 256;
 const FORCE_ACTIVATION: &str = "autoscaling.keda.sh/force-activation";
 const TRANSFER_HPA_OWNERSHIP: &str = "scaledobject.keda.sh/transfer-hpa-ownership";
+const MODE: &str = "hpalite.dev/mode";
 const EXCLUDED_LABELS: &str = "scaledobject.keda.sh/hpa-excluded-labels";
 
 pub(super) struct Annotations {
     pub(super) pause: Pause,
     pub(super) force_activation: bool,
+    pub(super) is_shadow: bool,
     pub(super) transfer_hpa_ownership: bool,
 }
 
@@ -35,8 +37,14 @@ pub(super) fn read(annotations: &BTreeMap<String, String>, report: &mut Diagnost
             "remove one of the two",
         );
     }
+    let mode = annotations.get(MODE).map(String::as_str);
+    if !matches!(mode, None | Some("shadow")) {
+        // A misspelt mode must not act where it was not to.
+        report.warn(format!("metadata.annotations[{MODE}]"), "counts as \"shadow\"", "write \"shadow\", or remove it");
+    }
     Annotations {
         pause,
+        is_shadow: mode.is_some(),
         force_activation,
         transfer_hpa_ownership: annotations.get(TRANSFER_HPA_OWNERSHIP).is_some_and(|text| text == "true"),
     }

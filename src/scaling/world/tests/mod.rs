@@ -20,6 +20,7 @@ mod pausing;
 mod pods;
 mod replicas;
 mod scaling;
+mod shadow;
 mod silence;
 mod simulation;
 mod standby;

@@ -95,6 +95,7 @@ pub(super) fn settings() -> Settings {
         query_timeout,
         cross_namespace_services: false,
         version: "1.0".to_owned(),
+        is_shadow: false,
         namespaces: Vec::new(),
         seed: 7,
     }
