@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Failure, Migration, Plan};
 use crate::clock::wall_millis;
 use crate::kube::Resource;
-use crate::kube::untyped::text;
+use crate::kube::untyped::{condition, text};
 use crate::rights::{self, Right};
 use crate::scaling::model::{ApiGroup, Pause, UnixMillis};
 use crate::wire::scaled_object::annotations::{self, PAUSED, PAUSED_REASON, PAUSED_REPLICAS, PAUSED_UNTIL};
@@ -170,6 +170,15 @@ impl Migration<'_> {
             PAUSED: none, PAUSED_REPLICAS: none, PAUSED_UNTIL: none, PAUSED_REASON: none,
         } } });
         let mut is_any = false;
+        let of_namespace = |subject: &Subject| {
+            let paused = condition(&subject.object, "Paused");
+            paused
+                .is_some_and(|found| found["status"] == "True" && text(found, "/message").contains("by its Namespace"))
+        };
+        let paused_by = match scope {
+            Scope::Object { namespace, .. } if subjects.iter().any(of_namespace) => Some(namespace),
+            _ => None,
+        };
         for subject in subjects {
             let foreign = subject.foreign();
             if !foreign.is_empty() {
@@ -180,6 +189,9 @@ impl Migration<'_> {
                     self.annotate(&subject, &patch)?;
                 }
             }
+        }
+        if let Some(namespace) = paused_by {
+            self.say(&format!("it is paused by its Namespace too: hpalite thaw -n {namespace}"))?;
         }
         if !is_any {
             self.say("nothing here is frozen by annotations of its own")?;

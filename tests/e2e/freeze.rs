@@ -93,6 +93,9 @@ fn a_frozen_namespace_holds_all_that_do_not_decline_until_it_is_thawed() {
     source.set(50.0);
     wait_for("the other to go on", || (case.cluster.replicas(namespace, "other")? == 5).then_some(()));
     assert_eq!(case.replicas(), 2);
+    let object = format!("{namespace}/so");
+    let said = done(case.cluster, &["thaw", &object]);
+    assert!(said.contains(&format!("it is paused by its Namespace too: hpalite thaw -n {namespace}")), "{said}");
     assert!(done(case.cluster, &["thaw", "-n", namespace]).contains(&format!("thaw Namespace {namespace}")));
     case.wait_for_replicas(5);
     assert!(done(case.cluster, &["thaw", "-n", namespace]).contains("nothing here is frozen"));

@@ -25,6 +25,7 @@ mod picture;
 mod pods;
 mod reach;
 mod restart;
+mod shadow;
 mod takeover;
 mod targets;
 mod triggers;

@@ -111,6 +111,10 @@ fn check(rig: &mut Rig, commands: &[Command]) {
     assert_eq!(counts.writes_in_flight, rig.writes_in_flight + new_writes);
     assert_eq!(counts.polls_in_flight, rig.polls_in_flight + new_polls);
     for command in commands {
+        if let Command::Write(write) = command {
+            let is_shadow = rig.world.objects.get(&write.object).is_some_and(|object| object.spec.is_shadow);
+            assert!(!is_shadow, "{}: a shadow writes {write:?}", write.object);
+        }
         if let Command::Write(write) = command
             && let WriteKind::Scale { from, to, .. } = write.kind
         {
@@ -318,8 +322,12 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             format!("pause {name}: {pause:?}")
         }
         9 if exists => {
-            rig.annotate(&id, |object| object.force_activation = !object.force_activation);
-            format!("force {name}")
+            let is_shadow = random.bool();
+            rig.annotate(&id, |object| match is_shadow {
+                true => object.is_shadow = !object.is_shadow,
+                false => object.force_activation = !object.force_activation,
+            });
+            format!("force {name}, shadow {is_shadow}")
         }
         10..=13 => {
             let answer = match random.u8(0..5) {
@@ -442,7 +450,10 @@ fn resume_rivals(rig: &mut Rig) {
     let keys: Vec<ObjectKey> = rig.cluster.objects.keys().cloned().collect();
     for key in keys {
         // After steps of the clock an end may be far away.
-        rig.annotate(&key, |object| object.pause.until = None);
+        rig.annotate(&key, |object| {
+            object.pause.until = None;
+            object.is_shadow = false;
+        });
         let target = rig.cluster.objects[&key].target.clone();
         let objects = rig.cluster.objects.values();
         if objects.filter(|object| object.target == target).count() > 1 {
