@@ -202,11 +202,9 @@ impl Check {
         };
         let problems = reading.object.definition.as_ref().err().map(|invalid| &*invalid.problems).unwrap_or_default();
         let mut findings = place.findings(problems, &[]);
-        if let Some(Err(text)) = &reading.object.pause.replicas {
-            let field = "metadata.annotations[autoscaling.keda.sh/paused-replicas]";
-            let message = format!("{text:?} is not a number of replicas; the object stays paused and not ready");
-            let fix = "write a whole number such as \"3\", or remove the annotation";
-            findings.push(place.finding(Severity::Error, field, &message, fix));
+        if let Some((field, message, fix)) = reading.object.pause.problem() {
+            let message = format!("{message}; the object stays paused and not ready");
+            findings.push(place.finding(Severity::Error, &field, &message, fix));
         }
         findings.extend(place.findings(&[], &reading.warnings));
         for (field, excerpt) in reading.excerpts {

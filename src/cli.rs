@@ -5,6 +5,7 @@
 
 mod doctor;
 mod flags;
+mod freeze;
 mod help;
 mod history;
 mod installation;
@@ -25,6 +26,7 @@ use crate::history::command::Arguments as HistoryArguments;
 use crate::replay::command::Arguments as ReplayArguments;
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
+pub use freeze::FreezeArguments;
 pub use help::{completion, help, help_of, man, markdown};
 pub use migration::{TakeoverArguments, UninstallArguments};
 pub use sql::SqlArguments;
@@ -42,10 +44,12 @@ pub enum Command {
     Sql(SqlArguments),
     History(HistoryArguments),
     Replay(ReplayArguments),
+    Compare(crate::history::compare::Arguments),
     Why(WhyArguments),
     Doctor(DoctorArguments),
     Takeover(TakeoverArguments),
     Uninstall(UninstallArguments),
+    Freeze(FreezeArguments),
     /// For a known shell, see [`completion`].
     Completion(String),
     Man,
@@ -96,9 +100,12 @@ pub fn parse(
         "why" => why::parse(&typed, &mut problems),
         "history" => history::parse(&typed, &mut problems),
         "replay" => replay::parse(&typed, &mut problems),
+        "compare" => history::compare(&typed, &mut problems),
         "doctor" => doctor::parse(&typed, env, &mut problems),
         "takeover" => migration::takeover(&typed, &mut problems),
         "uninstall" => migration::uninstall(&typed, &mut problems),
+        "freeze" => freeze::freeze(&typed, &mut problems),
+        "thaw" => freeze::thaw(&typed, &mut problems),
         "completion" => shell(&typed, &mut problems),
         "man" => Some(Command::Man),
         _ => Some(Command::Version),

@@ -26,6 +26,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub http: SocketAddr,
     pub ui: Option<UiAddress>,
+    /// Records decisions and writes nothing.
+    pub is_shadow: bool,
     /// Empty means all.
     pub namespaces: Vec<String>,
     pub service: (String, String),

@@ -85,6 +85,7 @@
 //! - `decide` waits for nobody; everybody may wait for `decide`.
 //! - One instance writes: every write but Kubernetes Events and the Lease itself passes the fence of the Lease, and ends
 //!   before the Lease can.
+//! - A shadow writes nothing: the core asks for no write, and the fence of a daemon that is one stays closed.
 //! - One write for each of an object's slots (claim, status, HPA, scale) is in flight, and a write happens only when something changed.
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an

@@ -32,6 +32,10 @@ fn main() -> ExitCode {
             let done = replay::command::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problems| fail(&problems), |()| ExitCode::SUCCESS)
         }
+        Ok(cli::Command::Compare(arguments)) => {
+            let done = history::compare::run(&arguments, &mut std::io::stdout().lock());
+            done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
+        }
         Ok(cli::Command::Why(arguments)) => why(&arguments),
         Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
         Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, overrides })) => {
@@ -39,6 +43,10 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
             migrated(migration::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
+        }
+        Ok(cli::Command::Freeze(cli::FreezeArguments { kubeconfig, plan, scope, freeze })) => {
+            let mut out = std::io::stdout().lock();
+            migrated(migration::freeze(kubeconfig.as_deref(), &plan, &scope, freeze.as_ref(), &mut out))
         }
         Ok(cli::Command::Completion(script)) => {
             print!("{script}");

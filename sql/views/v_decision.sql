@@ -9,6 +9,7 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        d.to_replicas,
        CASE WHEN a.id IS NOT NULL AND a.error IS NULL THEN 'done'
             WHEN a.id IS NOT NULL THEN 'failed: ' || a.error
+            WHEN d.detail LIKE 'would have: %' THEN 'shadow'
             WHEN d.from_replicas = d.to_replicas THEN 'nothing to do'
             ELSE 'open' END AS outcome,
        d.proposal,

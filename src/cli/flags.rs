@@ -127,6 +127,13 @@ pub(super) const RUN: Subcommand = Subcommand {
         value("namespace", "NS", "watch this namespace only, without it all; the variable separates them by commas")
             .repeatable()
             .env("WATCH_NAMESPACE"),
+        flag(
+            "shadow",
+            Takes::Truth,
+            "record what would be done and write nothing to the API server, beside KEDA for example",
+        )
+        .env("HPALITE_SHADOW")
+        .default("false"),
         SERVICE,
         APISERVICE,
         value(
@@ -299,6 +306,21 @@ pub(super) const REPLAY: Subcommand = Subcommand {
     note: "What is assumed and how far the model is off is part of the answer; see k8s/replay.md.",
 };
 
+pub(super) const COMPARE: Subcommand = Subcommand {
+    name: "compare",
+    operand: OBJECT,
+    about: "where a shadow would have had other replicas than its target had, how long, and why",
+    flags: &[
+        OBJECT_NAMESPACE,
+        DB,
+        value("since", "DURATION", "how far back, as 90s, 45m, 2h, 7d").default("7d"),
+        JSON,
+        OUTPUT_JSON,
+        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+    ],
+    note: "What is wanted is before the policies and the stabilization window of the HPA.",
+};
+
 pub(super) const DOCTOR: Subcommand = Subcommand {
     name: "doctor",
     operand: None,
@@ -354,6 +376,37 @@ pub(super) const UNINSTALL: Subcommand = Subcommand {
     note: "Exit code 1 if refused or not complete, 2 if the cluster cannot be asked.",
 };
 
+const FROZEN: Option<(&str, &str)> = Some(("NAMESPACE/NAME", "one ScaledObject instead of whole namespaces"));
+const FROZEN_NAMESPACE: Flag =
+    value("namespace", "NS", "all of this namespace, by annotations of the Namespace").short('n');
+const ALL: Flag = switch("all", "all namespaces with ScaledObjects");
+
+pub(super) const FREEZE: Subcommand = Subcommand {
+    name: "freeze",
+    operand: FROZEN,
+    about: "pause scaling until a time, by the pause annotations, and say of each object what that means",
+    flags: &[
+        FROZEN_NAMESPACE,
+        ALL,
+        switch("at-current", "at the replicas that there are, which is the default"),
+        value("replicas", "N", "at this many replicas"),
+        value("until", "TIME", "when it ends by itself: RFC 3339, or a duration as 45m, 2h, 7d"),
+        value("reason", "TEXT", "shown on the object, in its history and by hpalite why"),
+        KUBECONFIG,
+        SERVICE,
+        DRY_RUN,
+    ],
+    note: "Exit code 1 if refused for some, 2 if the cluster cannot be asked.",
+};
+
+pub(super) const THAW: Subcommand = Subcommand {
+    name: "thaw",
+    operand: FROZEN,
+    about: "end before its time what hpalite freeze began; pauses made otherwise stay",
+    flags: &[FROZEN_NAMESPACE, ALL, KUBECONFIG, DRY_RUN],
+    note: "Exit code 1 if refused, 2 if the cluster cannot be asked.",
+};
+
 pub(super) const COMPLETION: Subcommand = Subcommand {
     name: "completion",
     operand: Some(("SHELL", "bash, zsh or fish")),
@@ -374,8 +427,23 @@ pub(super) const VERSION: Subcommand =
     Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
 
 /// All subcommands in the order in which the help shows them.
-pub(super) const SUBCOMMANDS: [&Subcommand; 12] =
-    [&RUN, &CHECK, &SQL, &WHY, &HISTORY, &REPLAY, &DOCTOR, &TAKEOVER, &UNINSTALL, &COMPLETION, &MAN, &VERSION];
+pub(super) const SUBCOMMANDS: [&Subcommand; 15] = [
+    &RUN,
+    &CHECK,
+    &SQL,
+    &WHY,
+    &HISTORY,
+    &REPLAY,
+    &COMPARE,
+    &DOCTOR,
+    &TAKEOVER,
+    &UNINSTALL,
+    &FREEZE,
+    &THAW,
+    &COMPLETION,
+    &MAN,
+    &VERSION,
+];
 
 pub(super) fn find(name: &str) -> Option<&'static Subcommand> {
     SUBCOMMANDS.into_iter().find(|subcommand| subcommand.name == name)

@@ -1,10 +1,11 @@
-//! The arguments of `hpalite history`.
+//! The arguments of `hpalite history` and `hpalite compare`.
 
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{Command, number, object};
+use super::{Command, number, object, wants_json};
 use crate::history::command::{Arguments, Form};
+use crate::history::compare;
 use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
 
@@ -24,18 +25,7 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
     if width.is_some_and(|width| !bounds.contains(&width)) {
         problems.push(format!("--width: must be between {} and {}", bounds.start(), bounds.end()));
     }
-    let since = typed.value("since");
-    let since = parse_age(&since).filter(|since| *since >= Duration::from_secs(1)).or_else(|| {
-        problems.push(format!("--since: \"{since}\" is not a duration such as 90s, 45m, 2h or 7d"));
-        None
-    });
-    let group = typed.flag("group").and_then(|name| {
-        let known = ApiGroup::from_name(name);
-        if known.is_none() {
-            problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
-        }
-        known
-    });
+    let (since, group) = (since(typed, problems), group(typed, problems));
     let (namespace, name) = object(typed, "history", problems)?;
     Some(Command::History(Arguments {
         db: typed.value("db").into(),
@@ -47,6 +37,31 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
         ascii: typed.is_set("ascii"),
         form,
     }))
+}
+
+/// Parses the arguments of `hpalite compare`.
+pub(super) fn compare(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
+    let (since, group) = (since(typed, problems), group(typed, problems));
+    let (namespace, name) = object(typed, "compare", problems)?;
+    let (db, json) = (typed.value("db").into(), wants_json(typed));
+    Some(Command::Compare(compare::Arguments { db, namespace, name, group, since: since?, json }))
+}
+
+fn since(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Duration> {
+    let since = typed.value("since");
+    parse_age(&since).filter(|since| *since >= Duration::from_secs(1)).or_else(|| {
+        problems.push(format!("--since: \"{since}\" is not a duration such as 90s, 45m, 2h or 7d"));
+        None
+    })
+}
+
+fn group(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<ApiGroup> {
+    let name = typed.flag("group")?;
+    let known = ApiGroup::from_name(name);
+    if known.is_none() {
+        problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
+    }
+    known
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let leader_elect = truth(typed, "leader-elect", problems);
     let groups_queries = truth(typed, "group-queries", problems);
     let keda_metrics = truth(typed, "keda-metrics", problems);
+    let is_shadow = truth(typed, "shadow", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
     let timing = timing(typed, problems);
     let leader_election = timing.filter(|_| leader_elect);
@@ -97,6 +98,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         listen: listen?,
         http: http?,
         ui,
+        is_shadow,
         namespaces,
         service: service?,
         apiservice: typed.value("apiservice"),

@@ -237,7 +237,10 @@ impl Daemon {
             Box::new(move |time, work| transport.after(time, work)),
             move |done| drop(sink.send(Event::Polled(done))),
         );
-        let fence = Arc::new(config.leader_election.map_or_else(Fence::open, |_| Fence::default()));
+        // A shadow's fence stays closed, and it leaves the Lease to those who act.
+        let election = config.leader_election.filter(|_| !config.is_shadow);
+        let is_open = election.is_none() && !config.is_shadow;
+        let fence = Arc::new(if is_open { Fence::open() } else { Fence::default() });
         let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
@@ -296,11 +299,12 @@ impl Daemon {
             query_timeout: config.query_timeout,
             cross_namespace_services: config.cross_namespace_services,
             version: VERSION.to_owned(),
+            is_shadow: config.is_shadow,
             namespaces: config.namespaces.clone(),
             seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),
         });
         let identity = identity::of(&store);
-        let lease = match config.leader_election {
+        let lease = match election {
             Some(timing) => {
                 world.stand_by();
                 let name = identity.name.clone();

@@ -89,6 +89,7 @@ impl Trust {
             tls: Arc::clone(&certificates.tls),
             certificates,
             fence,
+            is_shadow: config.is_shadow,
             ready,
             trusted_data: None,
             front_proxy: None,
@@ -159,7 +160,7 @@ enum Bundle {
     Unknown,
     /// The caBundle has had all our CAs since then.
     Kept(Instant),
-    /// There is no APIService, it routes to another service, or our certificate is managed elsewhere.
+    /// There is no APIService, it routes to another service, our certificate is managed elsewhere, or we are a shadow.
     NotOurs,
 }
 
@@ -170,6 +171,7 @@ struct TrustLoop {
     certificates: Certificates,
     tls: Arc<TlsState>,
     fence: Arc<Fence>,
+    is_shadow: bool,
     ready: Arc<Readiness>,
     trusted_data: Option<BTreeMap<String, String>>,
     front_proxy: Option<Arc<FrontProxyTrust>>,
@@ -279,7 +281,7 @@ impl TrustLoop {
 
     /// Makes the APIService trust our CAs, if it routes to us.
     fn keep_bundle(&mut self) {
-        let Some(ours) = self.certificates.bundle() else {
+        let Some(ours) = self.certificates.bundle().filter(|_| !self.is_shadow) else {
             self.settle(Bundle::NotOurs);
             return;
         };

@@ -1,6 +1,7 @@
 //! The daemon's watches, which turn what the API server sends into the core's events.
 
 use std::ops::ControlFlow;
+use std::sync::Once;
 use std::sync::mpsc::SyncSender;
 
 use log::warn;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::kube::client::Client;
-use crate::kube::resources::{self, HPAS};
+use crate::kube::resources::{self, HPAS, NAMESPACES};
 use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
@@ -101,6 +102,16 @@ pub(super) fn start(
             move |seen| Event::Authentication(group, kind, seen),
         )?);
     }
+    // Whole objects, since a Namespace has next to nothing beside its metadata. Without the right to see them the watch
+    // goes on trying, as for any other kind.
+    let read = wire::namespace::from_slice;
+    watchers.push(watch(client, "namespaces", &NAMESPACES, &[], inbox, read, |seen| {
+        static SAID: Once = Once::new();
+        if let WatchEvent::ListFailed { is_denied: true, .. } = &seen {
+            SAID.call_once(|| warn!("pauses of Namespaces are not seen without list and watch on namespaces"));
+        }
+        Event::Namespace(seen)
+    })?);
     Ok(watchers)
 }
 

@@ -14,6 +14,9 @@ use crate::wire::time::parse_rfc3339;
 /// A deletion that takes longer is blocked.
 const DELETING_MAX_MS: i64 = 5 * 60_000;
 
+/// The id of a finding about a pause.
+const PAUSED: &str = "scaled-object-paused";
+
 impl Doctor<'_> {
     pub(super) fn crds(&mut self) {
         for plural in ["scaledobjects", "triggerauthentications", "clustertriggerauthentications"] {
@@ -73,10 +76,14 @@ impl Doctor<'_> {
             let subject = format!("ScaledObject {}", some(&names, names.len()));
             let fix = match id {
                 "scaled-object-untouched" => UNTOUCHED.to_owned(),
+                PAUSED => {
+                    "nothing, if it is meant; hpalite thaw ends a freeze, removing its annotation any other pause"
+                        .to_owned()
+                }
                 _ => format!("{}; hpalite why {} has the history", fix_of(&cause), names[0]),
             };
             match id {
-                "trigger-failing" => self.warn(id, &subject, cause, fix),
+                "trigger-failing" | PAUSED => self.warn(id, &subject, cause, fix),
                 _ => self.error(id, &subject, cause, fix),
             }
             self.is_about(names);
@@ -209,7 +216,7 @@ fn suffers(object: &Value) -> Option<(&'static str, String)> {
             Some(("scaled-object-not-ready", format!("{reason}: {message}")))
         }
         (_, Some(causes)) => Some(("trigger-failing", causes.to_owned())),
-        _ => None,
+        _ => of("Paused").filter(|(status, ..)| *status == "True").map(|(.., message)| (PAUSED, message.to_owned())),
     }
 }
 

@@ -107,7 +107,8 @@ impl Doctor<'_> {
     ) -> Vec<SharedQuery> {
         let mut queries: Vec<SharedQuery> = Vec::new();
         let mut places: HashMap<(Query, Option<Credentials>), usize> = HashMap::new();
-        for object in objects.iter().filter(|object| !object.deletion_requested && !object.pause.is_full()) {
+        let is_paused = |object: &ScaledObject| object.pause.is_full() && !object.pause.is_over(unix_now());
+        for object in objects.iter().filter(|object| !object.deletion_requested && !is_paused(object)) {
             let Ok(definition) = &object.definition else { continue };
             for trigger in &definition.triggers {
                 let Source::Query(query) = &trigger.source else { continue };

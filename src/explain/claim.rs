@@ -97,11 +97,19 @@ pub enum Claim {
         seconds: Option<u64>,
         at: i64,
     },
+    /// The decision was only recorded, since the object is a shadow.
+    Shadow {
+        decision_at: i64,
+        from: u32,
+        to: u32,
+    },
     /// A pause by these annotations; with `at_least` it may have begun earlier.
     Paused {
         since: i64,
         at_least: bool,
         annotations: String,
+        /// What the condition says beyond that: until when, and the reason.
+        message: Option<String>,
         at: i64,
     },
     /// The object's Paused condition is true, and no decision says by which annotation.
@@ -249,9 +257,13 @@ impl fmt::Display for Claim {
                 let period = seconds.map_or(String::new(), |seconds| format!(" of {seconds} s"));
                 write!(f, "cooldown{period} over since {}", time_text::short(*until, *at))
             }
-            Self::Paused { since, at_least, annotations, at } => {
+            Self::Shadow { from, to, .. } => {
+                write!(f, "a shadow, which writes nothing: it has {from} replicas and would have {to}")
+            }
+            Self::Paused { since, at_least, annotations, message, at } => {
                 let since = time_text::short(*since, *at);
-                write!(f, "a pause since {since}{} by {annotations}", if *at_least { " at least" } else { "" })
+                write!(f, "a pause since {since}{} by {annotations}", if *at_least { " at least" } else { "" })?;
+                message.as_ref().map_or(Ok(()), |message| write!(f, ": {message}"))
             }
             Self::PausedCondition { since, message, at } => {
                 write!(f, "a pause since {}: {message}", time_text::short(*since, *at))

@@ -7,6 +7,7 @@ use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
 use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
+use crate::scaling::decision::WOULD_HAVE;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 use crate::store::read::{DecisionRow, LossRow};
@@ -70,6 +71,10 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         let claim = Claim::CheckFailed { since: row.at, message: row.message.clone(), at };
         found.push(Held::new("not-ready", vec![claim]).since(row.at));
     }
+    if let Some(row) = decision.filter(|row| row.detail.starts_with(WOULD_HAVE)) {
+        let claim = Claim::Shadow { decision_at: row.at, from: row.from, to: row.to };
+        found.push(Held::new("shadow", vec![claim]));
+    }
     let pause = paused(facts, decision, at);
     let is_full = pause.as_ref().is_some_and(|(is_full, _)| *is_full);
     found.extend(pause.map(|(_, held)| held));
@@ -128,6 +133,9 @@ fn silence(facts: &Facts<'_>, metrics: &[Metric], at: i64, found: &mut Vec<Held>
     }
 }
 
+/// The message of the condition Paused where there is nothing more to say, as in KEDA.
+const PAUSED_MESSAGE: &str = "ScaledObject is paused";
+
 /// Returns a pause, and whether it is a full one.
 fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
     let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
@@ -150,7 +158,9 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
     // Earlier decisions that were not read may show the same pause.
     let at_least = run == end && since < facts.read_since(at);
     let annotations: Vec<String> = pause.split(',').map(|name| format!("autoscaling.keda.sh/{name}")).collect();
-    let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), at };
+    let message = condition.filter(|one| one.status == "True" && one.message != PAUSED_MESSAGE);
+    let message = message.map(|one| one.message.clone());
+    let claim = Claim::Paused { since, at_least, annotations: annotations.join(", "), message, at };
     Some((is_full(pause), Held::new(Limit::Pause.id(), vec![claim]).since(since)))
 }
 

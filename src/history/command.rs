@@ -88,7 +88,7 @@ pub(crate) fn find(
     }
 }
 
-fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> String {
+pub(super) fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> String {
     let group = group.map_or(String::new(), |group| format!(" in {}", group.name()));
     format!(
         "the history knows no ScaledObject {namespace}/{name}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them"

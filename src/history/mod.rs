@@ -9,6 +9,7 @@
 mod buckets;
 pub(crate) mod changes;
 pub mod command;
+pub mod compare;
 pub mod csv;
 pub mod overview;
 pub mod plot;

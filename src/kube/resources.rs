@@ -7,6 +7,7 @@ use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
 
 pub(crate) const HPAS: Resource = Resource::new("autoscaling", "v2", "horizontalpodautoscalers", true);
 pub(crate) const EVENTS: Resource = Resource::new("events.k8s.io", "v1", "events", true);
+pub(crate) const NAMESPACES: Resource = Resource::new("", "v1", "namespaces", false);
 pub(crate) const PODS: Resource = Resource::new("", "v1", "pods", true);
 pub(crate) const SERVICES: Resource = Resource::new("", "v1", "services", true);
 pub(crate) const ENDPOINT_SLICES: Resource = Resource::new("discovery.k8s.io", "v1", "endpointslices", true);

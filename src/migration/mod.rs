@@ -1,8 +1,9 @@
-//! Moving in and out: `hpalite takeover` and `hpalite uninstall`.
+//! Commands that change a cluster beside the daemon: `hpalite takeover`, `uninstall`, `freeze` and `thaw`.
 //!
-//! Both act with the rights of whoever calls them, print each step in a line before it is made, and make none in a dry
+//! All act with the rights of whoever calls them, print each step in a line before it is made, and make none in a dry
 //! run. They do what has to be done in an order; applying and deleting manifests stays with kubectl and Helm.
 
+mod freeze;
 mod takeover;
 mod uninstall;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::kube::untyped::{has_ready_endpoint, text};
 use crate::kube::{Client, ClusterConfig, Error, ListOptions, PatchKind, Request, Resource};
 
+pub use freeze::{End, Freeze, Scope, freeze};
 pub use takeover::takeover;
 pub use uninstall::{Objects, uninstall};
 

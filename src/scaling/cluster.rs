@@ -8,7 +8,8 @@ use litemap::LiteMap;
 use super::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use super::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
 use super::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Status, Workload,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Status,
+    Workload,
 };
 use super::world::watched_workloads;
 
@@ -22,6 +23,8 @@ pub struct Cluster {
     pub hpas: BTreeMap<HpaId, ObservedHpa>,
     pub workloads: BTreeMap<WorkloadId, Workload>,
     pub authentications: BTreeMap<AuthenticationKey, Authentication>,
+    /// The pauses of Namespaces.
+    pub namespaces: BTreeMap<String, Pause>,
     /// Names of HPAs that the API server refuses as invalid.
     pub refused_hpas: Vec<String>,
     /// It is too old for the tolerance of an HPA, and drops the field.
@@ -36,6 +39,7 @@ pub fn stream(event: &Event) -> usize {
         Event::ScaledObject(..) => 0,
         Event::Hpa(_) => 1,
         Event::Workload(..) => 2,
+        Event::Namespace(_) => 4,
         _ => 3,
     }
 }
@@ -45,7 +49,7 @@ pub fn deleted<T>(namespace: impl ToString, name: impl ToString, uid: impl ToStr
 }
 
 /// Number of kinds of [`stream`].
-pub const STREAMS: usize = 4;
+pub const STREAMS: usize = 5;
 
 fn whole_list<T>(event: impl Fn(WatchEvent<T>) -> Event, objects: impl IntoIterator<Item = T>) -> Vec<Event> {
     let start = event(WatchEvent::ListStart { scope: String::new() });
@@ -85,6 +89,7 @@ impl Cluster {
                 };
                 watched_workloads().into_iter().flat_map(of).collect()
             }
+            4 => whole_list(Event::Namespace, self.namespaces.clone()),
             _ => {
                 let of = |(group, kind): (ApiGroup, AuthenticationKind)| {
                     let found = self.authentications.values();
@@ -106,6 +111,13 @@ impl Cluster {
         object.resource_version = self.next_version();
         self.echoes.push(Event::ScaledObject(object.key.group, WatchEvent::Changed(Box::new(object.clone()))));
         self.objects.insert(object.key.clone(), object);
+    }
+
+    /// Annotates a Namespace.
+    pub fn put_namespace(&mut self, name: &str, pause: Pause) {
+        let pause = Pause { is_of_namespace: true, ..pause };
+        self.echoes.push(Event::Namespace(WatchEvent::Changed((name.to_owned(), pause.clone()))));
+        self.namespaces.insert(name.to_owned(), pause);
     }
 
     pub fn put_hpa(&mut self, mut hpa: ObservedHpa) {

@@ -12,6 +12,9 @@ use super::recommend::{Limit, Proposal};
 pub const READY_REASON: &str = "ScaledObjectReady";
 pub const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
 
+/// How the detail of a decision begins that is only recorded.
+pub const WOULD_HAVE: &str = "would have: ";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub reason: Reason,
@@ -25,6 +28,8 @@ pub struct Decision {
     pub max: Option<u32>,
     pub idle: Option<u32>,
     pub pause: Pause,
+    /// It is only recorded: `to` is then the count that the object would have.
+    pub is_shadow: bool,
     pub force_activation: bool,
     /// When the cooldown ends, or ended, if the decision depended on it.
     pub cooldown_until: Option<UnixMillis>,
@@ -64,6 +69,7 @@ impl Decision {
             max: None,
             idle: None,
             pause: Pause::default(),
+            is_shadow: false,
             force_activation: false,
             cooldown_until: None,
         }
@@ -72,13 +78,38 @@ impl Decision {
     /// Returns the reason as a sentence; if replicas are removed, with the metrics that had no number.
     #[must_use]
     pub fn detail(&self) -> String {
-        let mut text = self.reason.to_string();
+        let mut text = if self.is_shadow { format!("{WOULD_HAVE}{}", self.reason) } else { self.reason.to_string() };
         if matches!(self.reason, Reason::Deactivated | Reason::CoolingDown { .. } | Reason::InitialCooldown { .. }) {
             for (trigger, absence) in self.triggers.iter().filter_map(|one| Some((one, one.absence.as_ref()?))) {
                 text.push_str(&format!("; {} has {absence}", trigger.metric_name));
             }
         }
         text
+    }
+
+    /// Returns the decision as one that is only recorded: `to` is the count that the object would have, with what its
+    /// HPA would make of the metrics, before policies and stabilization.
+    #[must_use]
+    pub fn shadowed(self) -> Self {
+        let is_of_hpa = match self.reason {
+            Reason::Inactive => self.to > 0 && self.idle.is_none(),
+            Reason::TargetUnreadable { .. }
+            | Reason::Paused
+            | Reason::PausedAtReplicas
+            | Reason::Restored
+            | Reason::Deactivated
+            | Reason::HeldOnError
+            | Reason::WaitingForFallback
+            | Reason::ScaleOutPaused => false,
+            _ => true,
+        };
+        let mut to = self.to;
+        if let Some(proposal) = self.proposal().filter(|_| is_of_hpa) {
+            to = proposal.replicas.max(self.min.max(1)).min(self.max.unwrap_or(u32::MAX));
+            to = if self.pause.scale_in { to.max(self.from) } else { to };
+            to = if self.pause.scale_out { to.min(self.from) } else { to };
+        }
+        Self { to, is_shadow: true, ..self }
     }
 
     /// The highest count that a trigger asks for, before any limit.

@@ -8,7 +8,7 @@ use super::attribution::Attribution;
 use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, PodSelection, Query,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodSelection, Query,
     ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::view::ObjectView;
@@ -78,6 +78,8 @@ pub enum Event {
     /// An object of a [watched kind](super::world::watched_workloads).
     Workload(Gvkr, WatchEvent<Workload>),
     Authentication(super::model::ApiGroup, super::model::AuthenticationKind, WatchEvent<Box<Authentication>>),
+    /// A Namespace by its name, with the pause that its annotations ask for.
+    Namespace(WatchEvent<(String, Pause)>),
     /// Answers that came together.
     Polled(Vec<PollDone>),
     Written(WriteDone),

@@ -22,6 +22,7 @@ pub mod formula;
 pub mod hpa;
 pub mod model;
 mod object;
+pub mod pause;
 pub mod quantity;
 mod read_cadence;
 pub mod reason;

@@ -11,6 +11,7 @@ use litemap::LiteMap;
 
 use super::allowed::Allowed;
 use super::formula::Formula;
+pub use super::pause::Pause;
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
     PrometheusSource, Query, ServiceAggregation, Source, TIMEOUT_MAX,
@@ -92,9 +93,12 @@ pub struct ScaledObject {
     /// Distinct `authenticationRef.name` values in order of first appearance, comma-joined; a column of `kubectl get`.
     pub authentications_types: String,
     pub definition: Result<Arc<Definition>, Invalid>,
-    /// From annotations, which are read even if the spec is invalid.
+    /// From annotations, which are read even if the spec is invalid. In the world it is the pause that holds at the time,
+    /// which may be that of the Namespace.
     pub pause: Pause,
     pub force_activation: bool,
+    /// Annotation `hpalite.dev/mode: shadow`, or the daemon is one: decisions are recorded, and nothing is written.
+    pub is_shadow: bool,
     /// Annotation `scaledobject.keda.sh/transfer-hpa-ownership`.
     pub transfer_hpa_ownership: bool,
     /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.
@@ -102,30 +106,6 @@ pub struct ScaledObject {
     /// The spec as JSON text with sorted keys, for the history.
     pub spec_json: Arc<str>,
     pub status: Status,
-}
-
-/// Annotations that stop scaling, fully or in one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pause {
-    /// `autoscaling.keda.sh/paused-replicas`: full pause at this count; `Err` has a text that is not a number.
-    pub replicas: Option<Result<u32, String>>,
-    /// `autoscaling.keda.sh/paused`: full pause at the current count.
-    pub paused: bool,
-    pub scale_in: bool,
-    pub scale_out: bool,
-}
-
-impl Pause {
-    /// Both directions are stopped and the HPA is removed.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.paused || self.replicas.is_some()
-    }
-
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.is_full() || self.scale_in || self.scale_out
-    }
 }
 
 /// Why a spec cannot be used. Shown on the object and by `hpalite check`.
@@ -570,6 +550,8 @@ pub enum ConditionKind {
     /// Whether every trigger has a value, and what is wrong with those that have none. KEDA has no such condition; it
     /// is added with the first trouble.
     TriggersHealthy,
+    /// In the history only: while it is true, nothing of the object is written, not even its status.
+    Shadow,
 }
 
 impl ConditionKind {
@@ -582,6 +564,7 @@ impl ConditionKind {
             Self::Paused => "Paused",
             Self::HpaActive => "HPAActive",
             Self::TriggersHealthy => "TriggersHealthy",
+            Self::Shadow => "Shadow",
         }
     }
 

@@ -15,7 +15,7 @@ use super::event::WriteKind;
 use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, ScaledObject, Status, Step,
+    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
     TargetRef, UnixMillis, Workload,
 };
 use super::read_cadence::ReadCadence;
@@ -25,7 +25,12 @@ use super::view::{MetricView, ObjectView, Reading};
 
 #[derive(Debug)]
 pub(super) struct Object {
+    /// Its `pause` is the one that holds; the object's own is `own_pause`.
     pub(super) spec: ScaledObject,
+    /// The pause that the object's own annotations ask for.
+    pub(super) own_pause: Pause,
+    /// The time of `paused-until` has come, of the object or of its Namespace.
+    pub(super) is_pause_over: bool,
     /// The identity of `spec.target`.
     pub(super) target_id: TargetId,
     pub(super) target: Target,
@@ -103,6 +108,7 @@ pub(super) struct Recorded {
     /// reports that scaling goes on.
     pub(super) adopted: bool,
     pub(super) paused: bool,
+    pub(super) shadow: bool,
     pub(super) fallback: bool,
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
@@ -243,7 +249,7 @@ impl Slots {
 }
 
 impl Object {
-    pub(super) fn new(spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
+    pub(super) fn new(mut spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
         let condition = |kind| spec.status.condition(kind);
         let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
         // Any reason but a failed check means that the spec was once found good. Taking over from KEDA, or restarting,
@@ -252,15 +258,18 @@ impl Object {
             condition(ConditionKind::Ready).is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
         let recorded = Recorded {
             was_ready,
-            adopted: was_ready && !spec.pause.is_full() && !is_true(ConditionKind::Paused),
+            adopted: was_ready && !is_true(ConditionKind::Paused),
             paused: is_true(ConditionKind::Paused),
             fallback: is_true(ConditionKind::Fallback),
             conditions: spec.status.conditions.iter().map(fingerprint).collect(),
+            shadow: condition(ConditionKind::Shadow).is_some(),
             ..Recorded::default()
         };
         let last_active_at = restored_active_at.max(spec.status.last_active_at);
         Self {
             target_id: TargetId::of(&spec.key.namespace, &spec.target),
+            own_pause: std::mem::take(&mut spec.pause),
+            is_pause_over: false,
             spec,
             target: Target::Unknown,
             target_unreadable: None,
@@ -320,6 +329,12 @@ impl Object {
             self.original_replicas = None;
             self.recorded.replicas = None;
         }
+        if spec.is_shadow {
+            // The status of a shadow is kept here alone.
+            spec.status = self.spec.status.clone();
+        }
+        // The pause that holds is found anew by the reconciliation.
+        self.own_pause = std::mem::replace(&mut spec.pause, std::mem::take(&mut self.spec.pause));
         self.spec = spec;
     }
 
@@ -593,19 +608,31 @@ impl Object {
         if let Some(troubles) = self.troubles_condition() {
             set(troubles);
         }
+        if self.spec.is_shadow {
+            set(Condition::new(ConditionKind::Shadow, ConditionStatus::True, "ShadowMode", SHADOW));
+        }
         if self.spec.pause.is_any() {
             set(Condition::new(
                 ConditionKind::Paused,
                 ConditionStatus::True,
                 "ScaledObjectPaused",
-                "ScaledObject is paused",
+                self.spec.pause.message(),
             ));
         } else if conditions.iter().any(|c| c.kind == ConditionKind::Paused && c.status == ConditionStatus::True) {
             let mut set =
                 |new: Condition| conditions.iter_mut().filter(|c| c.kind == new.kind).for_each(|c| *c = new.clone());
-            set(Condition::new(ConditionKind::Paused, ConditionStatus::False, "ScaledObjectUnpaused", UNPAUSED));
+            set(Condition::new(ConditionKind::Paused, ConditionStatus::False, "ScaledObjectUnpaused", self.unpaused()));
         }
         conditions
+    }
+
+    /// Why the object is no longer paused.
+    pub(super) fn unpaused(&self) -> &'static str {
+        if self.is_pause_over {
+            "the time of the annotation autoscaling.keda.sh/paused-until has come"
+        } else {
+            "pause annotation removed for ScaledObject"
+        }
     }
 
     fn is_ready_set_by_poll(&self) -> bool {
@@ -676,8 +703,8 @@ fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> 
     (workload == target.name && same_kind).then(|| owner.strip_suffix('\''))?
 }
 
+const SHADOW: &str = "decisions are recorded and not carried out";
 pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";
-pub(super) const UNPAUSED: &str = "pause annotation removed for ScaledObject";
 
 /// Status, reason and message of an HPA's ScalingActive condition.
 pub(super) type ScalingActive<'a> = (&'a str, &'a str, &'a str);

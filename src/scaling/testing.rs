@@ -97,6 +97,7 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         authentications_types: String::new(),
         definition: Ok(Arc::new(definition)),
         pause: Pause::default(),
+        is_shadow: false,
         force_activation: false,
         transfer_hpa_ownership: false,
         restore_to_original: false,

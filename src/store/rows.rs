@@ -94,6 +94,9 @@ pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
             parts.push(name.to_owned());
         }
     }
+    if let (false, Some(Ok(until))) = (parts.is_empty(), &pause.until) {
+        parts.push(format!("paused-until={until}"));
+    }
     (!parts.is_empty()).then(|| parts.join(","))
 }
 

@@ -13,6 +13,7 @@ pub mod labels;
 pub(crate) mod mask;
 mod metadata;
 mod names;
+pub mod namespace;
 pub mod quantity;
 pub mod scaled_object;
 pub mod status;

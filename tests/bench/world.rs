@@ -79,6 +79,7 @@ impl Bench {
             query_timeout: Duration::from_secs(3),
             cross_namespace_services: false,
             version: "bench".to_owned(),
+            is_shadow: false,
             namespaces: Vec::new(),
             seed: 1,
         };
@@ -122,6 +123,8 @@ impl Bench {
             self.apply(Event::Authentication(group, kind, WatchEvent::ListStart { scope: scope() }));
             self.apply(Event::Authentication(group, kind, WatchEvent::ListEnd { scope: scope() }));
         }
+        self.apply(Event::Namespace(WatchEvent::ListStart { scope: scope() }));
+        self.apply(Event::Namespace(WatchEvent::ListEnd { scope: scope() }));
         self.apply(Event::Workload(deployment.clone(), WatchEvent::ListStart { scope: scope() }));
         for n in 0..objects {
             let found = wire::workload::from_slice(workload(n).as_bytes()).unwrap();

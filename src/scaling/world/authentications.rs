@@ -134,6 +134,9 @@ impl World {
     /// Writes `status.scaledobjects`, and removes KEDA's finalizer from an authentication that is being deleted, so
     /// that nothing blocks the deletion. Returns true if a write is needed.
     fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) -> bool {
+        if self.settings.is_shadow {
+            return false;
+        }
         let objects_known =
             self.facts.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
         let is_busy = self.authentication_writes.values().any(|busy| busy.key == *key);

@@ -26,7 +26,8 @@ impl Object {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
         }
         let ours = |name: &String| FINALIZERS.contains(&name.as_str());
-        if !self.spec.finalizers.iter().any(ours) {
+        // A shadow's finalizer is somebody else's.
+        if self.spec.is_shadow || !self.spec.finalizers.iter().any(ours) {
             return;
         }
         if self.spec.restore_to_original && !self.restored && !self.is_target_shared(work) && !self.restore(work) {

@@ -14,7 +14,7 @@ use crate::scaling::event::{
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, ScaledObject,
+    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause, ScaledObject,
     Trigger, UnixMillis, Workload,
 };
 use crate::scaling::object::{Object, Target, TargetId};
@@ -32,6 +32,7 @@ impl World {
             Event::Hpa(seen) => self.hpa(seen, now),
             Event::Workload(gvkr, seen) => self.workload(&gvkr, seen),
             Event::Authentication(group, kind, seen) => self.authentication(group, kind, seen, now),
+            Event::Namespace(seen) => self.namespace(seen),
             Event::Polled(done) => done.iter().for_each(|done| self.polled(done, now)),
             Event::Written(done) => self.written(done, now),
             Event::TargetRead(read) => self.target_read(read),
@@ -77,20 +78,15 @@ impl World {
         }
     }
 
-    fn object_seen(&mut self, spec: ScaledObject, now: UnixMillis) {
+    fn object_seen(&mut self, mut spec: ScaledObject, now: UnixMillis) {
+        spec.is_shadow |= self.settings.is_shadow;
         let key = spec.key.clone();
         // Another uid under the same name is another object. The deletion of the old one was not seen.
         if self.objects.get(&key).is_some_and(|object| object.spec.uid != spec.uid) {
             self.object_gone(&key, now);
         }
         let before = self.objects.get(&key).map(|object| {
-            (
-                object.target_id.clone(),
-                object.spec.pause.clone(),
-                object.spec.force_activation,
-                object.spec.generation,
-                hpa_id(&object.spec),
-            )
+            (object.target_id.clone(), object.spec.force_activation, object.spec.generation, hpa_id(&object.spec))
         });
         self.index_authentications(&key, Some(&spec), now);
         match self.objects.get_mut(&key) {
@@ -110,9 +106,9 @@ impl World {
         let target = object.target_id.clone();
         let spec = &object.spec;
         // A change of annotations takes effect at once, like one of the spec.
-        let changed = before.as_ref().is_some_and(|(_, pause, force, generation, _)| {
-            *pause != spec.pause || *force != spec.force_activation || *generation != spec.generation
-        });
+        let changed = before
+            .as_ref()
+            .is_some_and(|(_, force, generation, _)| *force != spec.force_activation || *generation != spec.generation);
         if changed && object.polled_generation.is_some() && !spec.pause.is_full() {
             self.schedule.plan(&key, now);
         }
@@ -374,6 +370,45 @@ impl World {
                 self.sync_all_authentications(now);
             }
         }
+    }
+
+    /// Keeps the pauses of Namespaces; the others are not kept.
+    fn namespace(&mut self, seen: WatchEvent<(String, Pause)>) {
+        let list = &mut self.facts.lists.namespaces;
+        match seen {
+            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::Listed((name, pause)) | WatchEvent::Changed((name, pause)) => {
+                list.listed("", &name);
+                self.namespace_seen(&name, pause);
+            }
+            WatchEvent::Unreadable(object) => list.unreadable(&object),
+            // Without the right to see them no Namespace is known to be paused.
+            WatchEvent::ListFailed { is_denied: true, .. } => {
+                list.give_up();
+                self.mark_all();
+            }
+            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Deleted { name, .. } => self.namespace_seen(&name, Pause::default()),
+            WatchEvent::ListEnd { scope } => {
+                for (_, name) in list.end(&scope, self.facts.pauses.keys().map(|name| ("", name.as_str()))) {
+                    self.namespace_seen(&name, Pause::default());
+                }
+                self.mark_all();
+            }
+        }
+    }
+
+    fn namespace_seen(&mut self, name: &str, pause: Pause) {
+        if self.facts.pauses.get(name).unwrap_or(&Pause::default()) == &pause {
+            return;
+        }
+        if pause.is_any() {
+            self.facts.pauses.insert(name.to_owned(), pause);
+        } else {
+            self.facts.pauses.remove(name);
+        }
+        let within = self.objects.keys().into_iter().filter(|key| &*key.namespace == name).cloned();
+        self.outbox.dirty.extend(within);
     }
 
     fn target_read(&mut self, read: TargetRead) {

@@ -41,6 +41,11 @@ impl ListTracker {
         self.listing.insert(scope, Listing::default());
     }
 
+    /// Goes on without a list that cannot be had.
+    pub(super) fn give_up(&mut self) {
+        self.missing.clear();
+    }
+
     pub(super) fn listed(&mut self, namespace: &str, name: &str) {
         for (scope, listing) in &mut self.listing {
             if scope.is_empty() || scope == namespace {
@@ -85,6 +90,7 @@ pub(super) struct Lists {
     pub(super) hpas: ListTracker,
     pub(super) workloads: BTreeMap<Gvkr, ListTracker>,
     pub(super) authentications: BTreeMap<(ApiGroup, AuthenticationKind), ListTracker>,
+    pub(super) namespaces: ListTracker,
 }
 
 impl Lists {
@@ -100,6 +106,7 @@ impl Lists {
             hpas: new(),
             workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
             authentications,
+            namespaces: ListTracker::cluster_scoped(),
         }
     }
 }

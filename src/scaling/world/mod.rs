@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
 use super::model::{
-    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
+    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Source, TargetRef, UnixMillis,
 };
 use super::object::{Object, api_version};
 use super::schedule::{Limits, Schedule};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub cross_namespace_services: bool,
     /// The version of this program, which becomes a label on every HPA.
     pub version: String,
+    /// Every object is a shadow: nothing is written to the API server.
+    pub is_shadow: bool,
     /// Watched namespaces; empty means all.
     pub namespaces: Vec<String>,
     /// Seed of the jitter of retries.
@@ -244,6 +246,12 @@ impl World {
         for (key, _) in by_clock {
             self.schedule.plan(key, now);
         }
+        // So do pauses with an end.
+        let is_timed = |pause: &Pause| pause.until.is_some();
+        let timed = self.objects.iter().filter(|(key, object)| {
+            is_timed(&object.own_pause) || self.facts.pauses.get(&*key.namespace).is_some_and(is_timed)
+        });
+        self.outbox.wakes.extend(timed.map(|(key, _)| (now, key.clone())));
     }
 
     /// Everything that metric reads depend on has been listed once, so the process can serve.
@@ -319,11 +327,18 @@ impl Object {
     }
 
     fn emit_normal(&self, reason: &'static str, action: &'static str, note: impl Into<String>, work: &mut Work<'_>) {
-        work.outbox.push(Command::Emit(KubeEvent::normal(self.reference(), reason, action, note)));
+        self.emit(KubeEvent::normal(self.reference(), reason, action, note), work);
     }
 
     fn emit_warning(&self, reason: &'static str, action: &'static str, note: impl Into<String>, work: &mut Work<'_>) {
-        work.outbox.push(Command::Emit(KubeEvent::warning(self.reference(), reason, action, note)));
+        self.emit(KubeEvent::warning(self.reference(), reason, action, note), work);
+    }
+
+    /// A shadow emits nothing, since Kubernetes Events are objects too, and would be taken for the owner's.
+    fn emit(&self, event: KubeEvent, work: &mut Work<'_>) {
+        if !self.spec.is_shadow {
+            work.outbox.push(Command::Emit(event));
+        }
     }
 
     /// The reference to this object in a Kubernetes Event.

@@ -29,6 +29,10 @@ pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option
 impl Object {
     /// Why this object must not scale the target, which another object or HPA owns.
     pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
+        // Whoever owns the target, a shadow only looks at it.
+        if self.spec.is_shadow {
+            return None;
+        }
         let target = &self.target_id;
         let wanted_hpa = self.definition().map(|definition| definition.hpa_name.as_str());
         let workload = self.spec.target.name.as_str();
@@ -76,7 +80,7 @@ impl Object {
         let keys = work.others.by_target.get(target).iter();
         let rivals: Vec<(&ObjectKey, &Self)> = keys
             .filter_map(|key| Some((key, if *key == self.spec.key { self } else { work.others.get(key)? })))
-            .filter(|(_, object)| !object.spec.deletion_requested)
+            .filter(|(_, object)| !object.spec.deletion_requested && !object.spec.is_shadow)
             .collect();
         if let [(key, _)] = rivals[..] {
             return Some(key.clone());

@@ -314,7 +314,8 @@ impl Object {
             (Target::Failed { message, .. }, _) => Err(message.as_str()),
             (Target::Unknown | Target::Reading, _) => Err("not read yet"),
         };
-        let decision = Arc::new(decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now));
+        let decision = decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now);
+        let decision = Arc::new(if self.spec.is_shadow { decision.shadowed() } else { decision });
         // A decision to pause does not depend on triggers, so their last state stays in the status.
         if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {
             self.is_settled = false;
@@ -322,7 +323,7 @@ impl Object {
         }
         // A state that lasts is recorded once. The samples show how values develop meanwhile.
         let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
-        if !is_repeated || decision.from != decision.to {
+        if !is_repeated || (decision.from != decision.to && !decision.is_shadow) {
             self.recorded.decision = Some(Arc::clone(&decision));
             let (at, object) = (work.now, self.spec.key.clone());
             work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
@@ -333,7 +334,7 @@ impl Object {
     fn act(&mut self, decision: Arc<Decision>, work: &mut Work<'_>) {
         let (from, to) = (decision.from, decision.to);
         match self.target.gvkr().cloned() {
-            Some(gvkr) if from != to => {
+            Some(gvkr) if from != to && !decision.is_shadow => {
                 let target = ScaleTarget { gvkr, name: self.spec.target.name.clone() };
                 if self.write(WriteKind::Scale { target, from, to }, work) {
                     self.recorded.scaled = Some((work.now, to));

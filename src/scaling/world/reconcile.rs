@@ -10,8 +10,10 @@ use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
-use crate::scaling::model::{ApiGroup, FINALIZERS, Invalid, Status, Step};
-use crate::scaling::object::{Object, Target, UNPAUSED, Verdict, scaling_active};
+use crate::scaling::model::{
+    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, Status, Step,
+};
+use crate::scaling::object::{Object, Target, Verdict, scaling_active};
 
 /// The first status of an object waits this long for the first answers, so that it is written only once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
@@ -22,6 +24,7 @@ impl Object {
     /// Returns true if it went through to the end.
     pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
         self.is_settled = false;
+        self.find_pause(work);
         self.settle_attribution(work);
         self.observe_target(work);
         if !work.facts.may_decide(self.spec.key.group) {
@@ -31,7 +34,7 @@ impl Object {
             self.finalize(work);
             return false;
         }
-        if !self.claim(work) {
+        if !self.spec.is_shadow && !self.claim(work) {
             return false;
         }
         let verdict = self.judge(work);
@@ -39,6 +42,22 @@ impl Object {
         self.publish(work);
         self.sync_status(work);
         true
+    }
+
+    /// Finds which pause holds at this time. A change takes effect at once, like one of the spec.
+    fn find_pause(&mut self, work: &mut Work<'_>) {
+        let namespace = work.facts.pauses.get(&*self.spec.key.namespace);
+        let sources = [Some(&self.own_pause), namespace].into_iter().flatten();
+        for at in sources.clone().filter_map(|pause| pause.ends_at(work.now)) {
+            work.outbox.wake(&self.spec.key, at);
+        }
+        self.is_pause_over = sources.clone().any(|pause| pause.is_over(work.now));
+        let pause = Pause::in_force(&self.own_pause, namespace, work.now);
+        let is_changed = pause != self.spec.pause;
+        self.spec.pause = pause;
+        if is_changed && self.polled_generation.is_some() && !self.spec.pause.is_full() {
+            work.schedule.plan(&self.spec.key, work.now);
+        }
     }
 
     /// Ensures the finalizer and the label. Returns false while they are being written.
@@ -75,6 +94,9 @@ impl Object {
         if self.spec.pause.is_full() {
             return self.pause(work);
         }
+        if let Some(verdict) = self.pause_problem() {
+            return verdict;
+        }
         let invalid = self.spec.definition.as_ref().err().cloned();
         if self.spec.target.name.is_empty() || is_about_target(invalid.as_ref()) {
             let message = invalid.map(|invalid| invalid.message()).unwrap_or_default();
@@ -95,7 +117,7 @@ impl Object {
         if !self.are_authentications_listed(work) {
             return Verdict::Pending;
         }
-        self.ensure_hpa(work)
+        if self.spec.is_shadow { Verdict::Good } else { self.ensure_hpa(work) }
     }
 
     /// Returns the target as its watch shows it, or as last read.
@@ -155,16 +177,13 @@ impl Object {
         if was_running {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
         }
-        if let Some(hpa) = work.facts.hpa_of(self).filter(|hpa| !hpa.deletion_requested) {
+        let is_ours = |hpa: &&ObservedHpa| !hpa.deletion_requested && !self.spec.is_shadow;
+        if let Some(hpa) = work.facts.hpa_of(self).filter(is_ours) {
             self.delete_hpa(hpa, work);
             return Verdict::Pending;
         }
-        if let Some(Err(text)) = &self.spec.pause.replicas {
-            let message = format!(
-                "failed to parse paused replica count: metadata.annotations[autoscaling.keda.sh/paused-replicas]: \
-                 \"{text}\" is not a whole number of at least 0 (write for example \"3\")"
-            );
-            return Verdict::Failed { phrase: "failed to scale target to paused replica count", message };
+        if let Some(verdict) = self.pause_problem() {
+            return verdict;
         }
         if self.spec.pause.replicas.is_some() {
             match self.resolve_target(work) {
@@ -185,6 +204,15 @@ impl Object {
             self.decide(work);
         }
         Verdict::Paused
+    }
+
+    fn pause_problem(&self) -> Option<Verdict> {
+        let (field, message, fix) = self.spec.pause.problem()?;
+        let (phrase, what) = match self.spec.pause.replicas {
+            Some(Err(_)) => ("failed to scale target to paused replica count", "failed to parse paused replica count"),
+            _ => ("failed to pause", "failed to parse the end of the pause"),
+        };
+        Some(Verdict::Failed { phrase, message: format!("{what}: {field}: {message} ({fix})") })
     }
 
     /// Deletes an HPA, unless it is going already.
@@ -393,9 +421,9 @@ impl Object {
         }
         self.recorded.paused = paused;
         if paused {
-            self.emit_normal("ScaledObjectPaused", "PauseScaling", "ScaledObject is paused", work);
+            self.emit_normal("ScaledObjectPaused", "PauseScaling", self.spec.pause.message(), work);
         } else {
-            self.emit_normal("ScaledObjectUnpaused", "ResumeScaling", UNPAUSED, work);
+            self.emit_normal("ScaledObjectUnpaused", "ResumeScaling", self.unpaused(), work);
         }
     }
 
@@ -405,6 +433,9 @@ impl Object {
         let wanted = self.wanted_status(hpa);
         if self.verdict != Verdict::Pending {
             self.record_conditions(&wanted, work);
+        }
+        if self.spec.is_shadow {
+            self.spec.status = wanted.clone();
         }
         if wanted == self.spec.status {
             self.status_dirty_since = None;
@@ -430,6 +461,12 @@ impl Object {
         let fingerprints: Box<[u64]> = wanted.conditions.iter().map(fingerprint).collect();
         if self.recorded.conditions == fingerprints {
             return;
+        }
+        let is_shadow = wanted.condition(ConditionKind::Shadow).is_some();
+        if std::mem::replace(&mut self.recorded.shadow, is_shadow) && !is_shadow {
+            let status = ConditionStatus::False;
+            let condition = Condition::new(ConditionKind::Shadow, status, "ShadowEnded", "decisions are carried out");
+            work.outbox.record(Record::Condition { at: work.now, object: self.spec.key.clone(), condition });
         }
         for (condition, fingerprint) in wanted.conditions.iter().zip(&fingerprints) {
             if !self.recorded.conditions.contains(fingerprint) {

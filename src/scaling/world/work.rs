@@ -13,7 +13,9 @@ use crate::random::Random;
 use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
-use crate::scaling::model::{ApiGroup, Authentication, AuthenticationKey, Gvkr, ObjectKey, UnixMillis, Workload};
+use crate::scaling::model::{
+    ApiGroup, Authentication, AuthenticationKey, Gvkr, ObjectKey, Pause, UnixMillis, Workload,
+};
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Schedule;
 
@@ -163,6 +165,8 @@ pub(super) struct Facts {
     /// Workloads of the watched kinds.
     pub(super) workloads: HashMap<TargetId, Box<(Gvkr, Workload)>>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
+    /// The pauses of Namespaces by their names; of Namespaces without one nothing is kept.
+    pub(super) pauses: BTreeMap<String, Pause>,
     pub(super) lists: Lists,
     /// Another instance may hold the lease: facts are taken in, but nothing follows from them.
     pub(super) is_standby: bool,
@@ -177,6 +181,7 @@ impl Facts {
             gone_hpas: VecDeque::new(),
             workloads: HashMap::new(),
             authentications: BTreeMap::new(),
+            pauses: BTreeMap::new(),
             lists: Lists::new(namespaces),
             is_standby: false,
         }
@@ -209,6 +214,7 @@ impl Facts {
     pub(super) fn may_decide(&self, group: ApiGroup) -> bool {
         !self.is_standby
             && self.lists.hpas.is_complete()
+            && self.lists.namespaces.is_complete()
             && self.lists.objects.get(&group).is_some_and(ListTracker::is_complete)
     }
 

@@ -215,6 +215,9 @@ impl World {
 impl Object {
     /// Sends a write if its slot is free. Otherwise the object is reconciled again when the slot becomes free.
     pub(super) fn write(&mut self, kind: WriteKind, work: &mut Work<'_>) -> bool {
+        if self.spec.is_shadow {
+            return false;
+        }
         let full = work.outbox.writes_in_flight >= work.settings.writes_max;
         let slot = slot(self, &kind);
         if !slot.is_free(work.now) {

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Found;
 use crate::scaling::attribution::Attribution;
+use crate::scaling::decision::WOULD_HAVE;
 use crate::scaling::model::ObjectKey;
 
 /// A time range in milliseconds since 1970, both ends included.
@@ -91,7 +92,7 @@ pub struct DecisionRow {
     pub to: u32,
     pub reason: String,
     pub detail: String,
-    /// `done`, `failed: …`, `nothing to do` or `open`, as in `v_decision`.
+    /// `done`, `failed: …`, `shadow`, `nothing to do` or `open`, as in `v_decision`.
     pub outcome: String,
     /// Contribution of each trigger.
     pub triggers: serde_json::Value,
@@ -170,15 +171,18 @@ pub(super) fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {
 pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
     let (from, to): (u32, u32) = (row.get(1)?, row.get(2)?);
     let (acted, error): (Option<bool>, Option<String>) = (row.get(8)?, row.get(9)?);
+    let detail: String = row.get(4)?;
+    let is_shadow = detail.starts_with(WOULD_HAVE);
     Ok(DecisionRow {
         at: row.get(0)?,
         from,
         to,
         reason: row.get(3)?,
-        detail: row.get(4)?,
+        detail,
         outcome: match error {
             Some(error) => format!("failed: {error}"),
             None if acted == Some(true) => "done".to_owned(),
+            None if is_shadow => "shadow".to_owned(),
             None if from == to => "nothing to do".to_owned(),
             None => "open".to_owned(),
         },

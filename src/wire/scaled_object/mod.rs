@@ -3,7 +3,7 @@
 //! Owns the assembly of the parts in the files below. Must not refuse an object for its spec: all problems become part
 //! of `definition`.
 
-mod annotations;
+pub(crate) mod annotations;
 mod behavior;
 mod bounds;
 mod current;
@@ -99,6 +99,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Un
         definition,
         pause: annotations.pause,
         force_activation: annotations.force_activation,
+        is_shadow: annotations.is_shadow,
         transfer_hpa_ownership: annotations.transfer_hpa_ownership,
         restore_to_original: spec.restore_to_original,
         spec_json: spec_json.into(),

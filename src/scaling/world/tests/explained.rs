@@ -513,6 +513,7 @@ impl Moment<'_> {
             }
             Claim::Window(Window::Unknown) => Ok(()),
             Claim::Stopped { .. }
+            | Claim::Shadow { .. }
             | Claim::NotStarted
             | Claim::Removed { .. }
             | Claim::Invalid { .. }

@@ -20,6 +20,7 @@ mod pods;
 mod replayed;
 mod replicas;
 mod scaling;
+mod shadow;
 mod silence;
 mod simulation;
 mod standby;

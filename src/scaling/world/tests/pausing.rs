@@ -1,6 +1,12 @@
 //! Pausing, in one direction or fully, and resuming.
 
+use std::time::Duration;
+
+use super::rig::settings;
 use super::*;
+use crate::scaling::event::{Event, Record, WatchEvent};
+use crate::scaling::model::{ConditionStatus, Pause, UnixMillis};
+use crate::scaling::world::World;
 
 #[test]
 fn a_full_pause_stops_polls_first_then_removes_the_hpa() {
@@ -139,4 +145,142 @@ fn found_paused_at_start_writes_nothing_and_going_on_is_reported() {
     rig.annotate(&key("shop"), |object| object.pause.paused = false);
     rig.seconds(5);
     assert_eq!(rig.reasons(), ["ScaledObjectUnpaused", "KEDAScalersStarted", "KEDAScalersStarted"]);
+}
+
+fn paused_until(at: UnixMillis) -> Pause {
+    Pause { paused: true, until: Some(Ok(at)), reason: Some("INC-7".to_owned()), ..Pause::default() }
+}
+
+/// Statuses and messages of the recorded changes of the condition Paused.
+fn recorded_pauses(rig: &Rig) -> Vec<(ConditionStatus, String)> {
+    let conditions = rig.records.iter().filter_map(|record| match record {
+        Record::Condition { condition, .. } if condition.kind == ConditionKind::Paused => Some(condition),
+        _ => None,
+    });
+    conditions.map(|condition| (condition.status, condition.message.clone())).collect()
+}
+
+const BEGINS: &str = "ScaledObject is paused until 1970-01-12T13:47:45Z: INC-7";
+const ENDS: &str = "the time of the annotation autoscaling.keda.sh/paused-until has come";
+
+#[test]
+fn a_pause_with_an_end_thaws_by_itself_and_is_recorded_once_each_way() {
+    let mut rig = shop(3, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    let end = rig.now.plus(Duration::from_secs(60));
+    rig.annotate(&key("shop"), |object| object.pause = paused_until(end));
+    rig.seconds(59);
+    assert!(!rig.has_hpa("keda-hpa-shop"));
+    assert_eq!(recorded_pauses(&rig), [(ConditionStatus::True, BEGINS.to_owned())]);
+    rig.seconds(600);
+    assert!(rig.has_hpa("keda-hpa-shop") && !rig.polls.is_empty());
+    let both = [(ConditionStatus::True, BEGINS.to_owned()), (ConditionStatus::False, ENDS.to_owned())];
+    assert_eq!(recorded_pauses(&rig), both);
+    assert_eq!(rig.condition("shop", ConditionKind::Paused), "Paused=False ScaledObjectUnpaused");
+    assert!(rig.events.iter().any(|event| event.reason == "ScaledObjectUnpaused" && event.note == ENDS));
+}
+
+#[test]
+fn a_restart_neither_ends_nor_lengthens_a_pause() {
+    for downtime in [10, 100] {
+        let mut rig = shop(3, 500.0, |_| {});
+        rig.seconds(5);
+        let end = rig.now.plus(Duration::from_secs(60));
+        rig.annotate(&key("shop"), |object| object.pause = paused_until(end));
+        rig.seconds(5);
+        rig.clear();
+        rig.stand_still(downtime * 1_000);
+        rig.restart(Vec::new());
+        rig.seconds(5);
+        let is_over = rig.now >= end;
+        assert_eq!((rig.has_hpa("keda-hpa-shop"), recorded_pauses(&rig).len()), (is_over, usize::from(is_over)));
+        rig.seconds(100);
+        assert!(rig.has_hpa("keda-hpa-shop"));
+        assert_eq!(recorded_pauses(&rig), [(ConditionStatus::False, ENDS.to_owned())]);
+    }
+}
+
+#[test]
+fn an_end_follows_the_wall_clock() {
+    let mut rig = shop(3, 500.0, |_| {});
+    rig.seconds(5);
+    let end = rig.now.plus(Duration::from_secs(3_600));
+    rig.annotate(&key("shop"), |object| object.pause = paused_until(end));
+    rig.seconds(5);
+    rig.step_clock(-1_800_000);
+    rig.seconds(3_600);
+    assert!(!rig.has_hpa("keda-hpa-shop"), "not by what had been left before the step");
+    rig.step_clock(3_600_000);
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+}
+
+#[test]
+fn a_bad_end_is_an_error_on_the_object_and_holds() {
+    for scale_in in [false, true] {
+        let mut rig = shop(3, 500.0, |_| {});
+        rig.seconds(5);
+        rig.annotate(&key("shop"), |object| {
+            object.pause.paused = !scale_in;
+            object.pause.scale_in = scale_in;
+            object.pause.until = Some(Err("tomorrow".to_owned()));
+        });
+        rig.seconds(5);
+        assert_eq!(
+            rig.ready_message("shop"),
+            "failed to pause: failed to parse the end of the pause: \
+             metadata.annotations[autoscaling.keda.sh/paused-until]: \"tomorrow\" is no time in RFC 3339 with a zone \
+             (write for example \"2027-01-31T06:00:00Z\")"
+        );
+        assert_eq!(rig.condition("shop", ConditionKind::Paused), "Paused=True ScaledObjectPaused");
+        rig.annotate(&key("shop"), |object| object.pause = Pause::default());
+        rig.seconds(5);
+        assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    }
+}
+
+#[test]
+fn a_namespace_pauses_its_objects_also_those_that_come_later() {
+    let mut rig = shop(3, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    let end = rig.now.plus(Duration::from_secs(60));
+    rig.cluster.put_namespace("elsewhere", paused_until(end));
+    rig.seconds(5);
+    assert_eq!(recorded_pauses(&rig), []);
+    rig.cluster.put_namespace("default", paused_until(end));
+    rig.seconds(5);
+    let says = "ScaledObject is paused by its Namespace until 1970-01-12T13:47:45Z: INC-7".to_owned();
+    assert_eq!(recorded_pauses(&rig), [(ConditionStatus::True, says)]);
+    // A restart must know of it before it decides, and an object may decline.
+    rig.clear();
+    rig.restart(Vec::new());
+    rig.seconds(5);
+    assert!(rig.writes.is_empty(), "{:?}", rig.kinds());
+    rig.annotate(&key("shop"), |object| object.pause.is_declined = true);
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+    rig.annotate(&key("shop"), |object| object.pause.is_declined = false);
+    rig.seconds(5);
+    assert!(!rig.has_hpa("keda-hpa-shop"));
+    rig.cluster.put_namespace("default", Pause::default());
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+}
+
+#[test]
+fn without_the_right_to_see_namespaces_everything_else_goes_on() {
+    let mut rig = shop(3, 500.0, |_| {});
+    rig.world = World::new(settings());
+    rig.world.apply(Event::Restored(Vec::new()), rig.now);
+    for kind in 0..4 {
+        rig.list(kind);
+    }
+    rig.clear();
+    rig.seconds(5);
+    assert!(rig.polls.is_empty(), "a pause may be in force");
+    rig.step(Event::Namespace(WatchEvent::ListFailed { error: "forbidden".to_owned(), is_denied: true }));
+    rig.seconds(5);
+    assert!(!rig.polls.is_empty());
 }

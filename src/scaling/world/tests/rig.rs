@@ -80,7 +80,7 @@ pub(super) struct Rig {
     pub(super) is_standby: bool,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
-    last_echo: [UnixMillis; 4],
+    last_echo: [UnixMillis; 5],
 }
 
 pub(super) fn settings() -> Settings {
@@ -93,6 +93,7 @@ pub(super) fn settings() -> Settings {
         query_timeout,
         cross_namespace_services: false,
         version: "1.0".to_owned(),
+        is_shadow: false,
         namespaces: Vec::new(),
         seed: 7,
     }
@@ -134,7 +135,7 @@ impl Rig {
             is_standby: false,
             queue: BTreeMap::new(),
             last_item: 0,
-            last_echo: [UnixMillis(0); 4],
+            last_echo: [UnixMillis(0); 5],
         };
         rig.list_all();
         rig
@@ -157,7 +158,7 @@ impl Rig {
         self.cluster.echoes.clear();
         self.writes_in_flight = 0;
         self.polls_in_flight = 0;
-        self.last_echo = [self.now; 4];
+        self.last_echo = [self.now; 5];
         self.step(Event::Restored(restored));
         self.list_all();
     }

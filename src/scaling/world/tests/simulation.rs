@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
-    Authentication, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid, Problem, Status, Step,
+    Authentication, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid, Pause, Problem, Status,
+    Step,
 };
 use crate::scaling::object::{Target, Verdict};
 use crate::scaling::reason::Reason;
@@ -110,6 +111,10 @@ fn check(rig: &mut Rig, commands: &[Command]) {
     assert_eq!(counts.writes_in_flight, rig.writes_in_flight + new_writes);
     assert_eq!(counts.polls_in_flight, rig.polls_in_flight + new_polls);
     for command in commands {
+        if let Command::Write(write) = command {
+            let is_shadow = rig.world.objects.get(&write.object).is_some_and(|object| object.spec.is_shadow);
+            assert!(!is_shadow, "{}: a shadow writes {write:?}", write.object);
+        }
         if let Command::Write(write) = command
             && let WriteKind::Scale { from, to, .. } = write.kind
         {
@@ -300,19 +305,29 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
         }
         7 | 8 if exists => {
             let pause = &mut rig.cluster.objects[&id].pause.clone();
-            match random.u8(0..6) {
+            let until = Some(Ok(rig.now.plus(Duration::from_secs(random.u64(0..90)))));
+            match random.u8(0..8) {
+                6 if pause.is_any() => pause.until = until,
+                7 => {
+                    let of_namespace = random.bool().then(|| Pause { paused: true, until, ..Pause::default() });
+                    rig.cluster.put_namespace("default", of_namespace.unwrap_or_default());
+                }
                 0 => pause.paused = !pause.paused,
                 1 => pause.replicas = Some(Ok(random.u32(0..6))),
                 2 => pause.scale_in = !pause.scale_in,
                 3 => pause.scale_out = !pause.scale_out,
-                _ => *pause = crate::scaling::model::Pause::default(),
+                _ => *pause = Pause::default(),
             }
             rig.annotate(&id, |object| object.pause = pause.clone());
             format!("pause {name}: {pause:?}")
         }
         9 if exists => {
-            rig.annotate(&id, |object| object.force_activation = !object.force_activation);
-            format!("force {name}")
+            let is_shadow = random.bool();
+            rig.annotate(&id, |object| match is_shadow {
+                true => object.is_shadow = !object.is_shadow,
+                false => object.force_activation = !object.force_activation,
+            });
+            format!("force {name}, shadow {is_shadow}")
         }
         10..=13 => {
             let answer = match random.u8(0..5) {
@@ -338,7 +353,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             format!("{target} is gone")
         }
         16 => {
-            let stream = random.usize(0..4);
+            let stream = random.usize(0..5);
             rig.list(stream);
             format!("list {stream}")
         }
@@ -431,8 +446,14 @@ fn restart(rig: &mut Rig) {
 
 /// While the owner of a contested target is paused, nothing records that it is the owner.
 fn resume_rivals(rig: &mut Rig) {
+    rig.cluster.put_namespace("default", Pause::default());
     let keys: Vec<ObjectKey> = rig.cluster.objects.keys().cloned().collect();
     for key in keys {
+        // After steps of the clock an end may be far away.
+        rig.annotate(&key, |object| {
+            object.pause.until = None;
+            object.is_shadow = false;
+        });
         let target = rig.cluster.objects[&key].target.clone();
         let objects = rig.cluster.objects.values();
         if objects.filter(|object| object.target == target).count() > 1 {

@@ -1,0 +1,262 @@
+//! Pauses scaling for a time, and ends that early: `hpalite freeze` and `hpalite thaw`.
+//!
+//! Both only write annotations: of one ScaledObject, or of Namespaces, which then hold for all ScaledObjects in them. Pauses
+//! that others made are left alone; the annotation of the reason marks what is ours.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use litemap::LiteMap;
+use serde_json::{Value, json};
+
+use super::{Failure, Migration, Plan};
+use crate::clock::wall_millis;
+use crate::kube::Resource;
+use crate::kube::untyped::{condition, text};
+use crate::rights::{self, Right};
+use crate::scaling::model::{ApiGroup, Pause, UnixMillis};
+use crate::wire::scaled_object::annotations::{self, PAUSED, PAUSED_REASON, PAUSED_REPLICAS, PAUSED_UNTIL};
+
+const NAMESPACES: Resource = Resource::new("", "v1", "namespaces", false);
+
+/// What is frozen or thawed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every Namespace with ScaledObjects.
+    All,
+    Namespace(String),
+    Object {
+        namespace: String,
+        name: String,
+    },
+}
+
+/// How it is frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// `None` keeps the current count.
+    pub replicas: Option<u32>,
+    pub until: End,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    At(UnixMillis),
+    After(Duration),
+}
+
+/// Writes the pause, or with `None` removes what an earlier freeze has written.
+///
+/// # Errors
+/// Refused before anything was done, or for some of the objects: then which ones, and why.
+pub fn freeze(
+    kubeconfig: Option<&Path>,
+    plan: &Plan,
+    scope: &Scope,
+    freeze: Option<&Freeze>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut migration = Migration::new(kubeconfig, plan, out)?;
+    let problems = match freeze {
+        Some(freeze) => migration.freeze(scope, freeze)?,
+        None => migration.thaw(scope)?,
+    };
+    if problems.is_empty() { Ok(()) } else { Err(Failure::Stopped(problems)) }
+}
+
+/// A ScaledObject or a Namespace.
+struct Subject {
+    resource: Resource,
+    object: Value,
+    title: String,
+}
+
+impl Subject {
+    fn namespace(object: Value) -> Self {
+        let title = format!("Namespace {}", text(&object, "/metadata/name"));
+        Self { resource: NAMESPACES, object, title }
+    }
+
+    fn annotations(&self) -> LiteMap<String, String> {
+        serde_json::from_value(self.object["metadata"]["annotations"].clone()).unwrap_or_default()
+    }
+
+    fn is_ours(&self) -> bool {
+        self.annotations().contains_key(PAUSED_REASON)
+    }
+
+    /// The pause annotations that somebody else wrote, for a message; empty if there is none.
+    fn foreign(&self) -> String {
+        let is_pause = |name: &String| name.starts_with(PAUSED);
+        let found: Vec<String> = self.annotations().into_iter().map(|(name, _)| name).filter(is_pause).collect();
+        if self.is_ours() { String::new() } else { found.join(", ") }
+    }
+}
+
+impl Migration<'_> {
+    fn freeze(&mut self, scope: &Scope, freeze: &Freeze) -> Result<Vec<String>, Failure> {
+        let now = UnixMillis(wall_millis());
+        let until = match freeze.until {
+            End::At(at) => at,
+            End::After(time) => now.plus(time),
+        };
+        if until <= now {
+            return Err(Failure::Stopped(vec![format!("--until: {until} is past: write a time to come")]));
+        }
+        let patch = json!({ "metadata": { "annotations": {
+            PAUSED: freeze.replicas.is_none().then_some("true"),
+            PAUSED_REPLICAS: freeze.replicas.map(|replicas| replicas.to_string()),
+            PAUSED_UNTIL: until.to_string(),
+            PAUSED_REASON: freeze.reason,
+        } } });
+        let count =
+            freeze.replicas.map_or("the current replicas".to_owned(), |replicas| format!("{replicas} replicas"));
+        let subjects = match scope {
+            Scope::Object { namespace, name } => self.objects(namespace, Some(name))?,
+            Scope::Namespace(_) | Scope::All => {
+                self.can_see_namespaces()?;
+                self.namespaces(scope)?
+            }
+        };
+        let mut problems = Vec::new();
+        for subject in subjects {
+            let foreign = subject.foreign();
+            if !foreign.is_empty() {
+                let fix = "remove it, or let it be";
+                problems.push(format!("{} is left as it is, since it has {foreign} already: {fix}", subject.title));
+                continue;
+            }
+            if self.step(&format!("pause {} at {count} until {until}: {}", subject.title, freeze.reason))? {
+                self.annotate(&subject, &patch)?;
+            }
+            if subject.resource == NAMESPACES {
+                self.say_what_follows(text(&subject.object, "/metadata/name"), now)?;
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Says of each object in a Namespace whether its pause holds for it.
+    fn say_what_follows(&mut self, namespace: &str, now: UnixMillis) -> Result<(), Failure> {
+        let pause = Pause { paused: true, is_of_namespace: true, ..Pause::default() };
+        for object in self.objects(namespace, None)? {
+            let own = annotations::pause(&object.annotations(), &mut Default::default());
+            let text = if Pause::in_force(&own, Some(&pause), now).is_of_namespace {
+                format!("  {} with it", object.title)
+            } else {
+                format!("  not {}, whose own annotations take precedence", object.title)
+            };
+            self.say(&text)?;
+        }
+        Ok(())
+    }
+
+    fn thaw(&mut self, scope: &Scope) -> Result<Vec<String>, Failure> {
+        let mut subjects = match scope {
+            Scope::Object { namespace, name } => self.objects(namespace, Some(name))?,
+            Scope::Namespace(_) | Scope::All => self.namespaces(scope)?,
+        };
+        let within: Vec<String> = match scope {
+            Scope::Object { .. } => Vec::new(),
+            _ => subjects.iter().map(|subject| text(&subject.object, "/metadata/name").to_owned()).collect(),
+        };
+        for namespace in within {
+            subjects.extend(self.objects(&namespace, None)?);
+        }
+        let none = Value::Null;
+        let patch = json!({ "metadata": { "annotations": {
+            PAUSED: none, PAUSED_REPLICAS: none, PAUSED_UNTIL: none, PAUSED_REASON: none,
+        } } });
+        let mut is_any = false;
+        let of_namespace = |subject: &Subject| {
+            let paused = condition(&subject.object, "Paused");
+            paused
+                .is_some_and(|found| found["status"] == "True" && text(found, "/message").contains("by its Namespace"))
+        };
+        let paused_by = match scope {
+            Scope::Object { namespace, .. } if subjects.iter().any(of_namespace) => Some(namespace),
+            _ => None,
+        };
+        for subject in subjects {
+            let foreign = subject.foreign();
+            if !foreign.is_empty() {
+                self.say(&format!("{} stays paused by {foreign}, which hpalite freeze did not write", subject.title))?;
+            } else if subject.is_ours() {
+                is_any = true;
+                if self.step(&format!("thaw {}", subject.title))? {
+                    self.annotate(&subject, &patch)?;
+                }
+            }
+        }
+        if let Some(namespace) = paused_by {
+            self.say(&format!("it is paused by its Namespace too: hpalite thaw -n {namespace}"))?;
+        }
+        if !is_any {
+            self.say("nothing here is frozen by annotations of its own")?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn annotate(&self, subject: &Subject, patch: &Value) -> Result<(), Failure> {
+        let metadata = &subject.object["metadata"];
+        let (namespace, name) = (metadata["namespace"].as_str(), text(metadata, "/name"));
+        Ok(self.change(&subject.resource, namespace, name, |_| patch.clone())?)
+    }
+
+    /// The ScaledObjects of a namespace, of both groups; with a name only those, of which there must be one.
+    fn objects(&self, namespace: &str, name: Option<&str>) -> Result<Vec<Subject>, Failure> {
+        let mut found = Vec::new();
+        for group in ApiGroup::ALL {
+            let resource = Resource::new(group.name(), "v1alpha1", "scaledobjects", true);
+            for object in self.list(&resource, Some(namespace), None)? {
+                let is_called = text(&object, "/metadata/name");
+                if name.is_none_or(|name| name == is_called) {
+                    let title = format!("ScaledObject {namespace}/{is_called}");
+                    found.push(Subject { resource: resource.clone(), object, title });
+                }
+            }
+        }
+        match name {
+            Some(name) if found.is_empty() => {
+                Err(Failure::Stopped(vec![format!("there is no ScaledObject {namespace}/{name}")]))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn namespaces(&self, scope: &Scope) -> Result<Vec<Subject>, Failure> {
+        if let Scope::Namespace(name) = scope {
+            let found = self.get(&NAMESPACES, None, name)?;
+            let missing = || Failure::Stopped(vec![format!("there is no Namespace {name}")]);
+            return if found.is_null() { Err(missing()) } else { Ok(vec![Subject::namespace(found)]) };
+        }
+        let mut used = BTreeSet::new();
+        for group in ApiGroup::ALL {
+            let resource = Resource::new(group.name(), "v1alpha1", "scaledobjects", true);
+            let objects = self.list(&resource, None, None)?;
+            used.extend(objects.iter().map(|object| text(object, "/metadata/namespace").to_owned()));
+        }
+        let all = self.list(&NAMESPACES, None, None)?.into_iter();
+        Ok(all.filter(|found| used.contains(text(found, "/metadata/name"))).map(Subject::namespace).collect())
+    }
+
+    /// A daemon that does not see Namespaces would not follow. Only an administrator can ask for its rights.
+    fn can_see_namespaces(&mut self) -> Result<(), Failure> {
+        let own = &self.plan.service.1;
+        let asked = rights::service_account(&self.client, &self.plan.service).and_then(|account| {
+            let right = Right { group: "", resource: "namespaces", verbs: Vec::new(), namespace: "", object: "" };
+            rights::may(&self.client, (own, &account), &right, "watch")
+        });
+        match asked {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::Stopped(vec![format!(
+                "hpalite in namespace {own} may not watch Namespaces, so it would not see the pause: grant list and watch on \
+                 namespaces as in k8s/base/rbac.yaml, name another installation by --service, or freeze NAMESPACE/NAME"
+            )])),
+            Err(error) => self.say(&format!("warning: whether hpalite sees Namespaces could not be asked: {error}")),
+        }
+    }
+}
