@@ -176,7 +176,9 @@ const FIRST_LOOK_MAX_MS: i64 = 60_000;
 fn is_untouched(object: &Value, now: UnixMillis) -> bool {
     let is_reported = condition(object, "Ready").is_some_and(|ready| !text(ready, "/reason").is_empty());
     let created = parse_rfc3339(text(object, "/metadata/creationTimestamp"));
-    !is_reported && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
+    // A shadow's status is its owner's.
+    let is_shadow = !text(object, "/metadata/annotations/hpalite.dev~1mode").is_empty();
+    !is_reported && !is_shadow && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
 }
 
 /// Returns the usual fix for a cause, recognised by the daemon's own wording.

@@ -37,7 +37,8 @@ impl World {
 
     /// Reconciling a settled object must not change anything.
     fn check_settled(&self, key: &ObjectKey, object: &Object) {
-        if !object.is_settled || object.needs_a_look() {
+        // The HPA of a shadow's target is nothing to it.
+        if !object.is_settled || object.needs_a_look() || object.spec.is_shadow {
             return;
         }
         let hpa = self.facts.hpa_of(object).unwrap();
