@@ -1,5 +1,7 @@
 //! Pools of threads for closures that may block. Threads are started on demand, and end when idle.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;

@@ -256,9 +256,9 @@ impl World {
     /// already, by a write of ours that was answered before the watch reported the end of the first. An empty uid
     /// matches any.
     pub(super) fn hpa_gone(&mut self, id: &HpaId, uid: &str) {
-        let is_it = |hpa: &Box<ObservedHpa>| uid.is_empty() || hpa.uid == uid;
+        let is_it = |hpa: &ObservedHpa| uid.is_empty() || hpa.uid == uid;
         let mut gone = uid.to_owned();
-        if self.facts.hpas.get(id).is_some_and(is_it)
+        if self.facts.hpas.get(id).is_some_and(|hpa| is_it(hpa))
             && let Some(hpa) = self.facts.hpas.remove(id)
         {
             self.unindex_hpa(&hpa);
