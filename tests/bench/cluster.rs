@@ -10,6 +10,7 @@
 //! | `HPALITE_BENCH_SECONDS` | 15 | of steady state, in which polls and writes are counted |
 //! | `HPALITE_BENCH_READ_SECONDS` | 5 | of metric reads for each number of connections |
 //! | `HPALITE_BENCH_POLL_SECONDS` | 5 | `pollingInterval` of the objects |
+//! | `HPALITE_BENCH_TEMPLATE` | 0 | 1: the queries differ in the value of one label only, so they are grouped; `HPALITE_GROUP_QUERIES=false` beside it asks them singly |
 //! | `HPALITE_BENCH_APPLY` | 0 | 1: only what one client sees that applies them one after another |
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, dead_code, missing_docs)]
 
@@ -56,6 +57,9 @@ fn main() {
     cluster.install();
     let admin = Client::new(ClusterConfig::load(Some(cluster.env("KUBECONFIG").as_ref())).unwrap());
     cluster.kubectl(&["create", "namespace", NAMESPACE]);
+    if is_template() {
+        set_gauges(&cluster, objects);
+    }
     if number("HPALITE_BENCH_APPLY", 0) == 1 {
         return apply::run(&admin, &cluster, objects, polling);
     }
@@ -78,7 +82,7 @@ fn main() {
     settle(Duration::from_secs(15));
     memory(&format!("{objects} objects"), &process, "281 MB");
     wait_for_quiet(&daemon);
-    steady_state(&daemon, &process, steady);
+    steady_state(&daemon, &process, &prometheus(&cluster), steady);
     let daemon = restart(&cluster, daemon, objects);
     settle(Duration::from_secs(10));
     let process = Process(daemon.pid());
@@ -138,8 +142,8 @@ fn wait_for_quiet(daemon: &Daemon) {
     });
 }
 
-fn steady_state(daemon: &Daemon, process: &Process, time: Duration) {
-    let read = || (process.cpu_seconds(), polls(daemon), writes(daemon), Instant::now());
+fn steady_state(daemon: &Daemon, process: &Process, prometheus: &Process, time: Duration) {
+    let read = || (process.cpu_seconds(), polls(daemon), writes(daemon), Instant::now(), prometheus.cpu_seconds());
     let before = read();
     settle(time);
     let after = read();
@@ -147,6 +151,7 @@ fn steady_state(daemon: &Daemon, process: &Process, time: Duration) {
     let polls = after.1 - before.1;
     row("CPU seconds per 1,000 polls", &format!("{:.3}", (after.0 - before.0) * 1000.0 / polls), "0.98");
     row("    polls/s, CPU", &format!("{:.1} {:.2}%", polls / elapsed, (after.0 - before.0) * 100.0 / elapsed), "");
+    row("    Prometheus' CPU seconds for them", &format!("{:.3}", (after.4 - before.4) * 1000.0 / polls), "");
     row("writes to the API server a minute", &format!("{:.1}", (after.2 - before.2) * 60.0 / elapsed), "");
 }
 
@@ -213,11 +218,33 @@ fn scaled_object(n: usize, cluster: &Cluster, polling: u64) -> Value {
             "triggers": [{ "type": "prometheus", "metadata": {
                 "serverAddress": cluster.prometheus(),
                 // Different for each object, since equal queries are sent once for all.
-                "query": format!("sum(vector({VALUE})) + 0 * {n}"),
+                "query": if is_template() {
+                    format!("sum(bench{{service=\"{n}\"}})")
+                } else {
+                    format!("sum(vector({VALUE})) + 0 * {n}")
+                },
                 "threshold": "100",
             } }],
         },
     })
+}
+
+fn is_template() -> bool {
+    number("HPALITE_BENCH_TEMPLATE", 0) == 1
+}
+
+/// A series for each object's query.
+fn set_gauges(cluster: &Cluster, objects: usize) {
+    for n in 1..objects {
+        http_get(&format!("{}/set?bench%7Bservice=%22{n}%22%7D={VALUE}", cluster.env("EXPORTER_URL")));
+    }
+    cluster.set_gauge("bench{service=\"0\"}", VALUE.parse().unwrap());
+}
+
+fn prometheus(cluster: &Cluster) -> Process {
+    let pids = std::fs::read_to_string(cluster.folder.join("pids")).unwrap();
+    let line = pids.lines().find(|line| line.starts_with("prometheus ")).expect("up starts a Prometheus");
+    Process(line.split_whitespace().nth(1).unwrap().parse().unwrap())
 }
 
 fn name(n: usize) -> String {
