@@ -16,6 +16,10 @@ use crate::scaling::view::{ObjectView, Reading};
 use crate::scaling::world::Registered;
 use crate::telemetry::{Exposition, Family};
 
+/// Upper bound on the bytes of objects' metrics, some 14,000 objects with a trigger each, so that the whole page stays below
+/// [`ANSWER_MAX`](crate::http::gate::limits::ANSWER_MAX).
+const BYTES_MAX: usize = 24 << 20;
+
 /// All known objects.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Tally {
@@ -162,14 +166,21 @@ impl Tally {
         ];
         out.family("keda_build_info", "gauge", "Version of this process.").sample(&build, 1);
         self.write_registered(out, &objects);
-        write_triggers(out, &objects);
+        let all = objects.len();
+        let objects = &objects[..fitting(&objects, BYTES_MAX)];
+        out.gauge(
+            "hpalite_keda_metrics_left_out",
+            "ScaledObjects whose metrics under KEDA's names would make this page too large.",
+            (all - objects.len()) as u64,
+        );
+        write_triggers(out, objects);
         let mut family = out.family("keda_scaled_object_paused", "gauge", "1 while the object is paused.");
-        for (key, object) in &objects {
+        for (key, object) in objects {
             family.sample(&of(key), u8::from(object.paused.load(Ordering::Relaxed)));
         }
         let mut family =
             out.family("keda_scaled_object_errors_total", "counter", "Answers that were errors, by object.");
-        for (key, object) in &objects {
+        for (key, object) in objects {
             family.sample(&of(key), object.errors.load(Ordering::Relaxed));
         }
     }
@@ -221,6 +232,25 @@ fn sample(object: &CountedObject, index: u16, answer: &Answer, latency: Duration
         numbers.errors.fetch_add(1, Ordering::Relaxed);
         object.errors.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Returns how many of the objects, from the first, have metrics of at most this many bytes together.
+fn fitting(objects: &[(ObjectKey, Arc<CountedObject>)], mut bytes: usize) -> usize {
+    let fits = |(key, object): &&(ObjectKey, Arc<CountedObject>)| {
+        let rest = bytes.checked_sub(estimate(key, object));
+        bytes = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    objects.iter().take_while(fits).count()
+}
+
+/// Returns about how many bytes the metrics of an object have: two lines, and at most ten for each trigger.
+fn estimate(key: &ObjectKey, object: &CountedObject) -> usize {
+    let names = key.namespace.len() + 2 * key.name.len();
+    let line = |metric: usize| 120 + names + metric;
+    let triggers: usize =
+        object.triggers.iter().map(|trigger| 10 * line(trigger.metric.len() + trigger.kind.len())).sum();
+    2 * line(0) + triggers + object.resources.len() * 10 * line(0)
 }
 
 fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<CountedObject>)]) {
@@ -392,6 +422,28 @@ mod tests {
         let mut out = Exposition::default();
         tally.write(&mut out);
         out.finish().lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn no_more_objects_are_shown_than_fit_into_the_page() {
+        let tally = Tally::default();
+        tally.record(&definition(vec![
+            trigger(0, "prometheus", None, "s0-prometheus"),
+            trigger(2, "prometheus", Some("a-name"), "s2-prometheus"),
+        ]));
+        tally.record(&sample(0, Answer::Value(20.0), false));
+        tally.record(&sample(2, failed(), true));
+        let objects: Vec<_> = tally.objects().iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        let size = estimate(&objects[0].0, &objects[0].1);
+        let shown: usize =
+            lines(&tally, "keda_").iter().filter(|line| line.contains("shop")).map(|line| line.len() + 1).sum();
+        assert!(shown <= size && size < 5 * shown, "{shown} bytes, estimated as {size}");
+        let many = vec![objects[0].clone(); 10];
+        for (bytes, count) in [(0, 0), (size - 1, 0), (size, 1), (4 * size + 1, 4), (100 * size, 10)] {
+            assert_eq!(fitting(&many, bytes), count, "{bytes}");
+        }
+        assert_eq!(lines(&tally, "hpalite_keda_metrics_left_out"), ["hpalite_keda_metrics_left_out 0"]);
+        const { assert!(BYTES_MAX + (4 << 20) < crate::http::gate::limits::ANSWER_MAX) };
     }
 
     #[test]
