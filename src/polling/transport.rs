@@ -23,8 +23,8 @@ pub use super::exchange::BODY_MAX;
 /// Bodies up to this size are parsed on the engine's thread, which takes some 20 us for JSON; larger ones on a worker.
 const SHORT: usize = 8 << 10;
 
-/// For parts of polls that block. 32 polls in flight is the default, each of which takes six threads if it asks all
-/// endpoints of a Service through a proxy.
+/// For parts of polls that block, which most polls do not have. Eight that ask all endpoints of a Service through a proxy,
+/// with six threads each, can go on at once; the others wait, within their time limit.
 const POOL: Pool = Pool { name: "poll", threads_max: 48 };
 
 pub struct TransportConfig {

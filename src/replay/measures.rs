@@ -55,6 +55,26 @@ pub(super) fn steps<T: Copy>(course: &[(i64, T)], from: i64, to: i64) -> impl It
     all.filter(|(start, end, _)| start < end)
 }
 
+/// Returns the stretches in which two courses have one value each: milliseconds, and the two values.
+fn overlaps<A: Copy, B: Copy>(one: &[(i64, A)], other: &[(i64, B)], from: i64, to: i64) -> Vec<(f64, A, B)> {
+    let mut found = Vec::new();
+    let mut others = steps(other, from, to).peekable();
+    for (start, end, value) in steps(one, from, to) {
+        while let Some((other_start, other_end, other)) = others.peek().copied() {
+            let lasts = end.min(other_end) - start.max(other_start);
+            if lasts > 0 {
+                #[expect(clippy::cast_precision_loss, reason = "hours, not moments")]
+                found.push((lasts as f64, value, other));
+            }
+            if other_end > end {
+                break;
+            }
+            others.next();
+        }
+    }
+    found
+}
+
 fn turns(replicas: &[(i64, u32)], from: i64, to: i64, measures: &mut Measures) {
     let mut last: Option<(i64, bool)> = None;
     for pair in replicas.windows(2) {
@@ -68,24 +88,13 @@ fn turns(replicas: &[(i64, u32)], from: i64, to: i64, measures: &mut Measures) {
     }
 }
 
-/// Walks through both courses side by side.
 fn above(course: &Course, demand: &[(i64, f64)], from: i64, to: i64, measures: &mut Measures) {
     let (mut above_ms, mut missing_ms) = (0.0, 0.0);
-    let mut ready = steps(&course.ready, from, to).peekable();
-    for (start, end, wanted) in steps(demand, from, to) {
-        while let Some((ready_from, ready_to, count)) = ready.peek().copied() {
-            let (first, last) = (start.max(ready_from), end.min(ready_to));
-            let missing = wanted - f64::from(count);
-            if first < last && missing > 1e-9 {
-                #[expect(clippy::cast_precision_loss, reason = "hours, not moments")]
-                let lasts = (last - first) as f64;
-                above_ms += lasts;
-                missing_ms += lasts * missing;
-            }
-            if ready_to > end {
-                break;
-            }
-            ready.next();
+    for (lasts, wanted, count) in overlaps(demand, &course.ready, from, to) {
+        let missing = wanted - f64::from(count);
+        if missing > 1e-9 {
+            above_ms += lasts;
+            missing_ms += lasts * missing;
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "hours, not moments")]
@@ -172,23 +181,11 @@ pub(super) fn compare(
     }
     let (mut different_ms, mut apart) = (0.0, 0.0);
     let (mut recorded_ms, mut replayed_ms) = (0.0, 0.0);
-    let mut others = steps(replayed, from, to).peekable();
-    for (start, end, count) in steps(recorded, from, to) {
-        while let Some((other_from, other_to, other)) = others.peek().copied() {
-            let (first, last) = (start.max(other_from), end.min(other_to));
-            if first < last {
-                #[expect(clippy::cast_precision_loss, reason = "hours, not moments")]
-                let lasts = (last - first) as f64;
-                recorded_ms += lasts * f64::from(count);
-                replayed_ms += lasts * f64::from(other);
-                different_ms += if count == other { 0.0 } else { lasts };
-                apart += lasts * f64::from(count.abs_diff(other));
-            }
-            if other_to > end {
-                break;
-            }
-            others.next();
-        }
+    for (lasts, count, other) in overlaps(recorded, replayed, from, to) {
+        recorded_ms += lasts * f64::from(count);
+        replayed_ms += lasts * f64::from(other);
+        different_ms += if count == other { 0.0 } else { lasts };
+        apart += lasts * f64::from(count.abs_diff(other));
     }
     #[expect(clippy::cast_precision_loss, reason = "hours, not moments")]
     let all_ms = (to - from).max(1) as f64;

@@ -5,17 +5,8 @@ use serde_json::{Value, json};
 use super::case::{Case, Source};
 use super::daemon;
 use super::migration::{done, refused};
+use super::pause::running;
 use crate::support::cluster::{condition, wait_for, wait_seeing};
-
-/// Three replicas under a load of 30, Ready.
-fn running(purpose: &str) -> (Case<'static>, Source) {
-    let case = Case::new(purpose).deployment(0);
-    let source = Source::new(30.0);
-    case.scale("so", json!({ "triggers": [source.trigger("10")] }));
-    case.wait_for_replicas(3);
-    case.wait_until_ready();
-    (case, source)
-}
 
 /// The changes of the condition Paused in the history, in their order.
 fn recorded(case: &Case<'_>) -> Vec<(String, String)> {

@@ -6,7 +6,7 @@ use super::case::{Case, Source};
 use crate::support::cluster::{condition, wait_for, wait_seeing};
 
 /// Three replicas under a load of 30, Ready.
-fn running(purpose: &str) -> (Case<'static>, Source) {
+pub(super) fn running(purpose: &str) -> (Case<'static>, Source) {
     let case = Case::new(purpose).deployment(0);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));

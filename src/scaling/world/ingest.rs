@@ -407,7 +407,7 @@ impl World {
         } else {
             self.facts.pauses.remove(name);
         }
-        let within = self.objects.keys().into_iter().filter(|key| &*key.namespace == name).cloned();
+        let within = self.objects.iter().map(|(key, _)| key).filter(|key| &*key.namespace == name).cloned();
         self.outbox.dirty.extend(within);
     }
 

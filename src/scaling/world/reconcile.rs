@@ -11,12 +11,14 @@ use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{
-    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, Status, Step,
+    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, Status, Step, UnixMillis,
 };
 use crate::scaling::object::{Object, Target, Verdict, scaling_active};
 
 /// The first status of an object waits this long for the first answers, so that it is written only once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
+/// An object with a timed pause is woken at the next multiple of this, an hour, or at the pause's end if that is sooner.
+const PAUSE_LOOK_MS: i64 = 3_600_000;
 /// An HPA that is still missing after this many failed writes is reported.
 const HPA_TRIES: u32 = 3;
 
@@ -49,7 +51,9 @@ impl Object {
         let namespace = work.facts.pauses.get(&*self.spec.key.namespace);
         let sources = [Some(&self.own_pause), namespace].into_iter().flatten();
         for at in sources.clone().filter_map(|pause| pause.ends_at(work.now)) {
-            work.outbox.wake(&self.spec.key, at);
+            // Whoever edits the time again and again must not leave a wake at each of them, perhaps years away.
+            let look = UnixMillis((work.now.0 / PAUSE_LOOK_MS + 1) * PAUSE_LOOK_MS);
+            work.outbox.wake(&self.spec.key, at.min(look));
         }
         self.is_pause_over = sources.clone().any(|pause| pause.is_over(work.now));
         let pause = Pause::in_force(&self.own_pause, namespace, work.now);

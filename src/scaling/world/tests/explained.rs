@@ -2,7 +2,6 @@
 //! some arithmetic that the explanation does not use, and compared with what was really done.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
@@ -14,7 +13,6 @@ use crate::explain::{self, Explanation, Metric, MetricState, Question};
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Missing, RestoredState};
 use crate::scaling::model::UnixMillis;
-use crate::store::{Options, Store};
 
 const SEEDS: u64 = 24;
 const STEPS: usize = 40;
@@ -209,16 +207,7 @@ fn simulate(seed: u64) -> Story {
         story.2.push(rig.now.0);
     }
     let (pauses, restarts, moments) = story;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("history.db");
-    let mut options = Options::default();
-    let always = Duration::from_secs(40_000 * 86_400);
-    let retention = &mut options.retention;
-    (retention.samples, retention.minutes, retention.hours, retention.history) = (always, always, always, always);
-    let store = Store::start(&path, options).unwrap();
-    store.send(std::mem::take(&mut rig.records));
-    store.flush().unwrap();
-    assert!(store.stop(Duration::from_secs(30)).complete);
+    let (folder, path) = rig.store_records();
     let file = Connection::open(&path).unwrap();
     // The row that the store itself wrote has today's time.
     file.execute("DELETE FROM process_run", []).unwrap();

@@ -202,6 +202,18 @@ fn a_restart_neither_ends_nor_lengthens_a_pause() {
 }
 
 #[test]
+fn edits_of_a_far_end_leave_nothing_behind() {
+    let mut rig = shop(3, 500.0, |_| {});
+    for day in 1..1_000 {
+        let end = rig.now.plus(Duration::from_hours(24 * day));
+        rig.annotate(&key("shop"), |object| object.pause = paused_until(end));
+        rig.seconds(1);
+    }
+    let wakes = rig.world.outbox.wakes.len();
+    assert!(wakes < 10, "{wakes} wakes for one object");
+}
+
+#[test]
 fn an_end_follows_the_wall_clock() {
     let mut rig = shop(3, 500.0, |_| {});
     rig.seconds(5);

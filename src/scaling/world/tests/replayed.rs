@@ -1,15 +1,13 @@
 //! A replay of what the history has of a simulated cluster changes replicas when they were changed.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::*;
 use crate::replay::hpa_controller::{Bounds, HpaController, Metric, Pods};
 use crate::replay::{self, Choice, Model, Replay};
 use crate::scaling::event::Event;
+use crate::store::Reader;
 use crate::store::read::Range;
-use crate::store::{Options, Reader, Store};
 
 const SEEDS: u64 = 12;
 const PERIOD_MS: i64 = 15_000;
@@ -98,16 +96,7 @@ fn play(seed: u64) -> Played {
         run(&mut rig, &mut controller, random.i64(10_000..300_000));
     }
     let range = Range { from, to: rig.now.0 };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("history.db");
-    let mut options = Options::default();
-    let always = Duration::from_secs(40_000 * 86_400);
-    let retention = &mut options.retention;
-    (retention.samples, retention.minutes, retention.hours, retention.history) = (always, always, always, always);
-    let store = Store::start(&path, options).unwrap();
-    store.send(std::mem::take(&mut rig.records));
-    store.flush().unwrap();
-    assert!(store.stop(Duration::from_secs(30)).complete);
+    let (folder, path) = rig.store_records();
     Played { reader: Reader::open(&path).unwrap(), _folder: folder, range }
 }
 

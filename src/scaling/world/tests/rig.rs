@@ -1,6 +1,7 @@
 //! Runs a world against the small API server on a virtual clock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::scaling::event::{
 use crate::scaling::model::{Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload};
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World};
+use crate::store::{Options, Store};
 
 /// Something under way.
 enum Item {
@@ -100,6 +102,21 @@ pub(super) fn settings() -> Settings {
 }
 
 impl Rig {
+    /// Writes what was recorded into a database in a new folder, from which nothing expires.
+    pub(super) fn store_records(&mut self) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.db");
+        let mut options = Options::default();
+        let always = Duration::from_secs(40_000 * 86_400);
+        let retention = &mut options.retention;
+        (retention.samples, retention.minutes, retention.hours, retention.history) = (always, always, always, always);
+        let store = Store::start(&path, options).unwrap();
+        store.send(std::mem::take(&mut self.records));
+        store.flush().unwrap();
+        assert!(store.stop(Duration::from_secs(30)).complete);
+        (folder, path)
+    }
+
     pub(super) fn new(cluster: Cluster) -> Self {
         Self::with(cluster, settings())
     }
