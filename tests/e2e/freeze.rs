@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::case::{Case, Source};
+use super::case::Case;
 use super::daemon;
 use super::migration::{done, refused};
 use super::pause::running;
