@@ -119,7 +119,7 @@ fn a_long_interval_has_its_three() {
     let mut rig = shop(2, 5.0, |_| {});
     rig.seconds(40);
     rig.slow.insert("up".to_owned(), NEVER);
-    rig.seconds(60);
+    rig.seconds(50);
     assert!(matches!(reading(&rig, "shop", 0), Reading::Value { .. }));
     rig.seconds(60);
     assert_eq!(message(&rig, "shop"), "no answer for more than 93 s");
