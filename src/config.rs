@@ -42,6 +42,10 @@ pub struct Config {
     pub ca_dirs: Vec<PathBuf>,
     /// Networks that triggers may query although their addresses are refused by default.
     pub allow_networks: Vec<Network>,
+    /// Whether identities may come from the metadata service of the instance.
+    pub instance_metadata: bool,
+    /// Servers besides the providers' own that tokens of the pod's identity may go to.
+    pub identity_servers: Vec<String>,
     pub cluster_namespace: Option<String>,
     pub filepath_root: Option<PathBuf>,
     pub drain: Duration,

@@ -14,8 +14,9 @@
 //! [`scaling`] decides: it takes events and returns commands, and time is an argument. It reads no clock, does no
 //! I/O, logs nothing and knows no JSON and no SQL. Everything else carries facts in and commands out:
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
-//! [`polling`] asks metric servers at addresses that [`outbound`] allows, [`prometheus`] and [`metrics_api`] know what to
-//! ask and how to read the answer, [`sources`] chooses between them, [`tls`] says which certificates a connection accepts,
+//! [`polling`] asks metric servers at addresses that [`outbound`] allows, [`identity`] proves to them who asks,
+//! [`prometheus`], [`metrics_api`] and [`queues`] know what to ask and how to read the answer, [`sources`] chooses between
+//! them, [`tls`] says which certificates a connection accepts,
 //! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`replay`] runs the core on it once more,
 //! [`http`] serves, and [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and
 //! others. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
@@ -39,7 +40,7 @@
 //! | target | the workload that an object scales; of a trigger: the value for each replica |
 //! | trigger | one entry of `spec.triggers` |
 //! | source | what answers for a trigger: a query, a URL, a pod selector, a schedule |
-//! | metric server | what a source asks: a Prometheus, or an HTTP service |
+//! | metric server | what a source asks: a Prometheus, an HTTP service, a queue or a database |
 //! | poll | asking a source once |
 //! | poll cycle | the polls of all triggers of an object, and the decision that they lead to |
 //! | sample | what a poll gave: a value or an error, with its time |
@@ -70,7 +71,7 @@
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
 //! | `poll` | connections to metric servers, all requests in flight | their sockets, the inbox |
-//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, the permit to parse a large body |
+//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, queues, databases, who gives tokens, the permit to parse a large body |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | the index of counted pods | their watches, the inbox |
 //! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |
@@ -110,6 +111,7 @@ pub mod explain;
 pub mod formats;
 pub mod history;
 pub mod http;
+pub mod identity;
 pub mod kube;
 pub mod logfmt;
 pub mod metrics_api;
@@ -117,6 +119,7 @@ pub mod migration;
 pub mod outbound;
 pub mod polling;
 pub mod prometheus;
+mod queues;
 mod random;
 pub mod replay;
 mod rights;

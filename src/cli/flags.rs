@@ -170,6 +170,21 @@ pub(super) const RUN: Subcommand = Subcommand {
         value("ca-dir", "DIR", "more CA certificates for metric servers; without it /custom/ca, if that is there")
             .repeatable(),
         ALLOW_NETWORK,
+        flag(
+            "instance-metadata",
+            Takes::Truth,
+            "podIdentity may use the identity of the instance, from the metadata service of Amazon or Google",
+        )
+        .env("HPALITE_INSTANCE_METADATA")
+        .default("false"),
+        value(
+            "identity-server",
+            "SERVER",
+            "host, or scheme://host:port, with * for any text, that may get tokens of our podIdentity beside Azure's and \
+             Google's own Prometheus; the variable separates them by commas",
+        )
+        .repeatable()
+        .env("HPALITE_IDENTITY_SERVERS"),
         value("cluster-namespace", "NS", "where ClusterTriggerAuthentications find Secrets; without it our own")
             .env("KEDA_CLUSTER_OBJECT_NAMESPACE"),
         value("filepath-auth-root-path", "DIR", "below which ClusterTriggerAuthentications may read files"),

@@ -75,6 +75,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let keda_metrics = truth(typed, "keda-metrics", problems);
     let is_shadow = truth(typed, "shadow", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
+    let instance_metadata = truth(typed, "instance-metadata", problems);
     let timing = timing(typed, problems);
     let leader_election = timing.filter(|_| leader_elect);
     let retention = Retention {
@@ -113,6 +114,8 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,
+        instance_metadata,
+        identity_servers: listed(typed, "identity-server"),
         cluster_namespace: typed.given("cluster-namespace"),
         filepath_root: typed.flag("filepath-auth-root-path").map(PathBuf::from),
         drain: Duration::from_secs(drain?),

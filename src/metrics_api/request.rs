@@ -67,7 +67,8 @@ pub fn build(
     };
     let server = url.server();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(Request { method: Method::Get, url: format!("{server}{}{query}", url.path), headers, form: None, tls, server })
+    let url = format!("{server}{}{query}", url.path);
+    Ok(Request { method: Method::Get, url, headers, form: None, trusted: false, tls, server })
 }
 
 /// Returns the error for a URL that passed validation but cannot be queried.

@@ -13,7 +13,7 @@ use crate::scaling::model::UnixMillis;
 /// a fetch that never ends.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-pub(super) struct SharedCache<K, V> {
+pub(crate) struct SharedCache<K, V> {
     entries: Mutex<HashMap<K, Entry<V>>>,
     changed: Condvar,
     max: usize,
@@ -30,13 +30,13 @@ enum Entry<V> {
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { entries: Mutex::new(HashMap::new()), changed: Condvar::new(), max }
     }
 
     /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` also returns when it expires. Returns
     /// `None` if another thread's fetch takes too long.
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         key: &K,
         now: impl Fn() -> UnixMillis,

@@ -124,6 +124,10 @@ impl Resolver {
             "" => self.config.cluster_object_namespace.as_str(),
             namespace => namespace,
         };
+        let named = || match &credentials.authentication {
+            Some(authentication) => authentication.to_string(),
+            None => "the trigger's metadata".to_owned(),
+        };
         let mut parameters = Parameters::new();
         // Reported only at the end, since a later source may have what an earlier one lacks. The reverse is an error at
         // once, since the later source was meant to override.
@@ -131,15 +135,14 @@ impl Resolver {
         let begun = Instant::now();
         for source in credentials.sources.iter() {
             if begun.elapsed() > RESOLVE_MAX {
-                let (named, most) = (&credentials.authentication, RESOLVE_MAX.as_secs());
+                let (named, most) = (named(), RESOLVE_MAX.as_secs());
                 let message = format!("parameters of {named}: the API server did not give them within {most} s");
                 return Err(failed(ErrorClass::Authentication, message));
             }
             let (parameter, value) = match source {
                 ParameterSource::FilePath(path) => {
                     return self.file(credentials, path).map_err(|why| {
-                        let named = &credentials.authentication;
-                        failed(ErrorClass::Authentication, format!("filePath {path} of {named}: {why}"))
+                        failed(ErrorClass::Authentication, format!("filePath {path} of {}: {why}", named()))
                     });
                 }
                 ParameterSource::Env { parameter, name, container } => {
@@ -151,6 +154,7 @@ impl Resolver {
                 ParameterSource::Secret { parameter, name, key } => {
                     (parameter, self.key(DataKind::Secret, namespace, name, key))
                 }
+                ParameterSource::Value { parameter, value } => (parameter, Ok(value.clone())),
                 ParameterSource::BoundServiceAccountToken { parameter, service_account } => {
                     (parameter, self.token(namespace, service_account))
                 }
@@ -168,8 +172,7 @@ impl Resolver {
         match missing.first_key_value() {
             None => Ok(parameters),
             Some((parameter, why)) => {
-                let named = &credentials.authentication;
-                Err(failed(ErrorClass::Authentication, format!("parameter {parameter} of {named}: {why}")))
+                Err(failed(ErrorClass::Authentication, format!("parameter {parameter} of {}: {why}", named())))
             }
         }
     }
@@ -243,7 +246,8 @@ impl Resolver {
     }
 
     fn file(&self, credentials: &Credentials, path: &str) -> Result<Parameters, String> {
-        if credentials.authentication.kind != AuthenticationKind::ClusterTriggerAuthentication {
+        let kind = credentials.authentication.as_ref().map(|authentication| authentication.kind);
+        if kind != Some(AuthenticationKind::ClusterTriggerAuthentication) {
             return Err("only a ClusterTriggerAuthentication may use filePath".to_owned());
         }
         let root = self.config.file_root.as_deref().ok_or("no --filepath-auth-root-path is configured")?;

@@ -432,8 +432,11 @@ impl Engine {
         let host = uri.host().unwrap_or_default();
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let is_trusted = task.is_trusted();
         let proxy = self.setup.proxy.proxy_for(https, host, port).map(str::to_owned);
-        if proxy.is_some() {
+        // No proxy leads to a metadata service, which the operator may choose by its address.
+        let proxy = proxy.filter(|_| !is_trusted || host.parse::<IpAddr>().is_err());
+        if proxy.is_some() && !is_trusted {
             self.setup.rules.judge_unresolved(host, port).map_err(|refused| not_asked(&task.server, &refused))?;
         }
         let tls = self.client(task)?;
@@ -508,7 +511,8 @@ impl Engine {
         };
         self.stop_waiting(task);
         task.until = task.pending.deadline;
-        let addresses = match judged(Some(&self.setup.rules), &addresses, port) {
+        let rules = (!task.is_trusted()).then_some(&*self.setup.rules);
+        let addresses = match judged(rules, &addresses, port) {
             Ok(addresses) => addresses,
             Err(error) => return self.unresolved(task, error),
         };
@@ -743,6 +747,11 @@ impl Engine {
 }
 
 impl Task {
+    /// Returns whether the operator chose the server of this hop.
+    fn is_trusted(&self) -> bool {
+        self.pending.request.trusted && self.redirects == 0
+    }
+
     fn may_ask_again(&self, error: &Error) -> bool {
         let lost = self.exchange.as_ref().is_none_or(Exchange::awaits_head);
         lost && !self.is_second && self.stage != Stage::Away && was_cut(error)

@@ -355,6 +355,7 @@ mod tests {
             url: "http://p:9090/q".into(),
             headers: Vec::new(),
             form: None,
+            trusted: false,
             tls: TlsMaterial::default(),
             server: "http://p:9090".into(),
         };

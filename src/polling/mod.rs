@@ -3,6 +3,7 @@
 //! Pure: [`request`] (what is sent), `exchange` (HTTP as bytes), `redirect` (where a request goes next), [`env`] (a
 //! container's variables), [`proxy`] (who is asked through whom), [`fault`] (errors in words). Shell: [`transport`] (the
 //! way in), `engine` (the thread that drives all requests), `link` (one connection), `proxied` (requests through a proxy),
+//! `stream` (connections for other protocols than HTTP),
 //! [`credentials`] (authentication parameters, fetched through a trait), [`poller`] (polls under way), `permit` (large
 //! answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask and how to read the answer.
 //!
@@ -11,7 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub(crate) mod auth;
-mod cache;
+pub(crate) mod cache;
 pub mod credentials;
 mod engine;
 pub mod env;
@@ -24,6 +25,7 @@ mod proxied;
 pub mod proxy;
 mod redirect;
 pub mod request;
+pub(crate) mod stream;
 pub mod tls;
 pub mod transport;
 

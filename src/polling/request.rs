@@ -12,11 +12,15 @@ use crate::outbound::MARK;
 pub(crate) const IGNORED_HEADERS: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "trailer", "connection", "proxy-connection", MARK];
 
+/// The content type of [`Request::form`] if the headers have none.
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
-    /// Sends [`Request::form`] as its body.
+    /// Sends [`Request::form`] as its body, as the next does.
     Post,
+    Put,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -41,8 +45,10 @@ pub struct Request {
     /// Without user information, which became a header.
     pub url: String,
     pub headers: Vec<Header>,
-    /// Form-encoded; only with [`Method::Post`].
+    /// Form-encoded, unless the headers say otherwise; only with [`Method::Post`].
     pub form: Option<String>,
+    /// The operator chose the server, so that its address is not judged; those that it redirects to are.
+    pub trusted: bool,
     pub tls: TlsMaterial,
     /// `scheme://host:port` as written, for error texts.
     pub server: String,
@@ -82,9 +88,12 @@ pub(super) fn head<'r>(request: &'r Request, hop: &Hop) -> Result<(http::Request
             builder = builder.header(name.as_str(), value.as_bytes());
         }
     }
-    let form = request.form.as_deref().filter(|_| hop.method == Method::Post);
+    let form = request.form.as_deref().filter(|_| hop.method != Method::Get);
     if form.is_some() {
-        builder = builder.method(http::Method::POST).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        builder = builder.method(if hop.method == Method::Put { http::Method::PUT } else { http::Method::POST });
+        if !request.headers.iter().any(|header| header.name.eq_ignore_ascii_case(header::CONTENT_TYPE.as_str())) {
+            builder = builder.header(header::CONTENT_TYPE, FORM);
+        }
     }
     Ok((builder.body(()).map_err(ureq::Error::Http)?, form))
 }

@@ -10,7 +10,8 @@ use super::engine::{Engine, Inbox, Message, PendingRequest, Setup};
 use super::failed;
 use super::permit::{LARGE_BYTES, LARGE_READS};
 use super::proxy::ProxySettings;
-use super::request::Request;
+use super::request::{Request, TlsMaterial};
+use super::stream::{Reach, Stream, Target};
 use super::tls::Roots;
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
@@ -44,6 +45,7 @@ pub struct Transport {
     inbox: Arc<Inbox>,
     workers: Workers,
     default_timeout: Duration,
+    reach: Reach,
 }
 
 impl Transport {
@@ -52,8 +54,14 @@ impl Transport {
     pub fn new(config: TransportConfig) -> io::Result<Self> {
         let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
         let workers = Workers::new(POOL);
+        let reach = Reach {
+            names: Arc::clone(&names),
+            rules: Arc::clone(&rules),
+            roots: roots.clone(),
+            provider: crate::tls::provider(),
+        };
         let inbox = Engine::start(Setup { roots, proxy, user_agent, names, rules }, workers.clone())?;
-        Ok(Self { inbox, workers, default_timeout })
+        Ok(Self { inbox, workers, default_timeout, reach })
     }
 
     /// Runs a closure on the engine's thread after this time; it must not block.
@@ -103,6 +111,16 @@ impl Transport {
         let done = Box::new(move |result| drop(sender.send(result)));
         self.inbox.push(Message::Ask(Box::new(PendingRequest { request, timeout, deadline, done })));
         read_with_permit(answer.recv().map_err(|_| gone)??, deadline, read)
+    }
+
+    /// Connects for a protocol that is not HTTP. Blocks until the target's deadline at most.
+    pub(crate) fn connect<'a>(&self, target: Target<'a>) -> Result<Stream<'a>, PollError> {
+        self.reach.connect(target)
+    }
+
+    /// Uses TLS from now on.
+    pub(crate) fn secure<'a>(&self, stream: Stream<'a>, material: &TlsMaterial) -> Result<Stream<'a>, PollError> {
+        self.reach.secure(stream, material)
     }
 
     /// Returns the number of worker threads.

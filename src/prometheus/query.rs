@@ -84,13 +84,13 @@ fn request(
         let _ = write!(rest, "&{}={}", escape(name), escape(value));
     }
     let server = address.server();
-    let api = format!("{server}{path}/api/v1/{endpoint}");
+    let api = format!("{server}{path}{}/api/v1/{endpoint}", source.api);
     let url = format!("{api}?{query}{rest}");
     if url.len() <= URL_LENGTH_MAX {
-        return Ok(Request { method: Method::Get, url, headers, form: None, tls, server });
+        return Ok(Request { method: Method::Get, url, headers, form: None, trusted: false, tls, server });
     }
     let url = if rest.is_empty() { api } else { format!("{api}?{}", &rest[1..]) };
-    Ok(Request { method: Method::Post, url, headers, form: Some(query), tls, server })
+    Ok(Request { method: Method::Post, url, headers, form: Some(query), trusted: false, tls, server })
 }
 
 /// The server's address and the path that the API is under, without trailing slashes.

@@ -45,6 +45,12 @@ impl Allowed {
     }
 }
 
+/// Returns whether one of the patterns, which have the form of [`SERVERS`], names the server of this URL.
+#[must_use]
+pub fn names(patterns: &[String], url: &str) -> bool {
+    Server::of(url).is_some_and(|server| patterns.iter().any(|pattern| server.is_meant_by(pattern)))
+}
+
 struct Server {
     scheme: String,
     host: String,

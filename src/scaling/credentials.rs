@@ -19,8 +19,26 @@ impl Credentials {
         find: impl FnOnce(&AuthenticationKey) -> Option<&'a Authentication>,
         target: impl FnOnce() -> Option<(&'a ScaledObject, Gvkr)>,
     ) -> Result<Option<Self>, PollError> {
+        let uses_env =
+            |sources: &[ParameterSource]| sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
+        let env_target = |(spec, gvkr): (&ScaledObject, Gvkr)| EnvTarget {
+            gvkr,
+            namespace: object.namespace.to_string(),
+            name: spec.target.name.clone(),
+            container: spec.target.env_source_container.clone(),
+        };
         let Some(reference) = &trigger.authentication else {
-            return Ok(None);
+            if trigger.env.is_empty() {
+                return Ok(None);
+            }
+            return Ok(Some(Self {
+                authentication: None,
+                resource_version: String::new(),
+                namespace: object.namespace.to_string(),
+                sources: Arc::new(trigger.env.clone()),
+                pod_identity: None,
+                env_target: target().map(env_target),
+            }));
         };
         let id = AuthenticationKey::of(object, reference);
         let error = |message: String| PollError { class: ErrorClass::Authentication, message };
@@ -30,23 +48,26 @@ impl Credentials {
         if let Some(problem) = &found.unsupported {
             return Err(error(format!("{id}: {problem}")));
         }
-        let url = trigger.source.query().map(Query::server);
+        let url = trigger.source.query().and_then(Query::written_server);
         if let Some(refusal) = found.allowed.refusal(&object.namespace, url) {
             return Err(error(format!("{id}: {refusal} (spec.triggers[{}] refers to it)", trigger.index)));
         }
-        let uses_env = found.sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
-        let env_target = uses_env.then(target).flatten().map(|(spec, gvkr)| EnvTarget {
-            gvkr,
-            namespace: object.namespace.to_string(),
-            name: spec.target.name.clone(),
-            container: spec.target.env_source_container.clone(),
-        });
+        let wrong = found.pod_identity.as_ref().and_then(|identity| trigger.source.query()?.refusal(identity));
+        if let Some(wrong) = wrong {
+            return Err(error(format!(
+                "{id}: its podIdentity {wrong} (spec.triggers[{}] refers to it)",
+                trigger.index
+            )));
+        }
+        // What the authentication says stands above the metadata.
+        let sources: Vec<ParameterSource> = trigger.env.iter().chain(&found.sources).cloned().collect();
         Ok(Some(Self {
             resource_version: found.resource_version.clone(),
             namespace: id.namespace.clone(),
-            authentication: id,
-            sources: Arc::new(found.sources.clone()),
-            env_target,
+            authentication: Some(id),
+            env_target: uses_env(&sources).then(target).flatten().map(env_target),
+            sources: Arc::new(sources),
+            pod_identity: found.pod_identity.clone(),
         }))
     }
 }
@@ -68,5 +89,57 @@ impl Trigger {
                 self.index, object.namespace
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::model::{
+        ApiGroup, AuthMode, AuthenticationKind, AuthenticationRef, PodIdentity, PrometheusSource,
+    };
+    use crate::scaling::testing;
+
+    fn of(trigger: &Trigger, found: &Authentication) -> Result<Option<Credentials>, String> {
+        let object = ObjectKey::new(ApiGroup::KedaSh, "default", "so");
+        Credentials::of(&object, trigger, |_| Some(found), || None).map_err(|error| error.message)
+    }
+
+    fn referring() -> Trigger {
+        let reference = AuthenticationRef { kind: AuthenticationKind::TriggerAuthentication, name: "token".to_owned() };
+        Trigger { authentication: Some(reference), ..testing::trigger(0, "up") }
+    }
+
+    #[test]
+    fn an_identity_must_fit_its_trigger() {
+        let aws = PodIdentity::Aws { role_arn: None, external_id: None };
+        let found = Authentication { pod_identity: Some(aws.clone()), ..testing::authentication("token") };
+        assert_eq!(of(&referring(), &found).unwrap().unwrap().pod_identity, Some(aws));
+        let prometheus =
+            |modes: &[AuthMode]| Arc::new(PrometheusSource { auth_modes: modes.to_vec(), ..testing::prometheus("up") });
+        for (query, words) in [
+            (Query::Prometheus(prometheus(&[AuthMode::Basic])), "its podIdentity takes the place of authModes"),
+            (Query::Loki(prometheus(&[])), "its podIdentity aws is of no use to a loki trigger"),
+        ] {
+            let error = of(&Trigger { source: Source::Query(query), ..referring() }, &found).unwrap_err();
+            assert!(error.contains(words) && error.contains("spec.triggers[0]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_workload_stand_below_the_authentication() {
+        let env = |parameter: &str| ParameterSource::Env {
+            parameter: parameter.to_owned(),
+            name: "X".to_owned(),
+            container: None,
+        };
+        let alone = Trigger { env: vec![env("password")], ..testing::trigger(0, "up") };
+        let credentials = of(&alone, &testing::authentication("token")).unwrap().unwrap();
+        assert_eq!((credentials.authentication, credentials.namespace.as_str()), (None, "default"));
+        let value = ParameterSource::Value { parameter: "password".to_owned(), value: "y".to_owned() };
+        let found = Authentication { sources: vec![value.clone()], ..testing::authentication("token") };
+        let both = Trigger { env: vec![env("password")], ..referring() };
+        assert_eq!(of(&both, &found).unwrap().unwrap().sources[..], [env("password"), value]);
+        assert_eq!(of(&testing::trigger(0, "up"), &found), Ok(None));
     }
 }

@@ -8,8 +8,8 @@ use super::attribution::Attribution;
 use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
-    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodSelection, Query,
-    ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodIdentity, PodSelection,
+    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::view::ObjectView;
 
@@ -153,13 +153,16 @@ pub enum Split {
 /// Where a poll's authentication parameters come from; values are fetched at the time of the poll.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Credentials {
-    pub authentication: AuthenticationKey,
+    /// `None`: the trigger refers to none, and its own metadata name variables of the workload.
+    pub authentication: Option<AuthenticationKey>,
     /// Changes whenever the authentication object changes.
     pub resource_version: String,
     /// Where Secrets and ConfigMaps are looked up: the object's own namespace; empty means the
     /// namespace for cluster-wide authentications that the daemon was configured with.
     pub namespace: String,
     pub sources: Arc<Vec<ParameterSource>>,
+    /// The cloud identity that the query proves.
+    pub pod_identity: Option<PodIdentity>,
     /// The workload whose containers' env [`ParameterSource::Env`] reads.
     pub env_target: Option<EnvTarget>,
 }

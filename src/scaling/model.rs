@@ -11,7 +11,12 @@ use litemap::LiteMap;
 
 use super::allowed::Allowed;
 use super::formula::Formula;
+pub use super::identity::{AzureCloud, PodIdentity};
 pub use super::pause::Pause;
+pub use super::queue::{
+    CloudWatchMetric, CloudWatchSource, Exact, NatsSource, PostgresSource, QueueMeasure, QueueOperation, QueueRegex,
+    RabbitMqSource, RedisSource, Server, SqsSource,
+};
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
     PrometheusSource, Query, ServiceAggregation, Source, TIMEOUT_MAX,
@@ -344,6 +349,8 @@ pub struct Trigger {
     pub activation_threshold: f64,
     pub use_cached_metrics: bool,
     pub authentication: Option<AuthenticationRef>,
+    /// Parameters that its metadata take from the environment of the workload.
+    pub env: Vec<ParameterSource>,
     pub on_missing: OnMissing,
     pub source: Source,
 }
@@ -449,6 +456,8 @@ pub struct Authentication {
     pub finalizers: Vec<String>,
     /// In order of application; a later source overrides an earlier one.
     pub sources: Vec<ParameterSource>,
+    /// `podIdentity`; `None` without one, or if it is `none`.
+    pub pod_identity: Option<PodIdentity>,
     /// For a ClusterTriggerAuthentication: who may use it.
     pub allowed: Allowed,
     /// What it asks for that hpalite does not support (a cloud provider, a vault), with the field and the fix.
@@ -480,6 +489,11 @@ pub enum ParameterSource {
     BoundServiceAccountToken {
         parameter: String,
         service_account: String,
+    },
+    /// Written in the authentication itself, so that it is no secret.
+    Value {
+        parameter: String,
+        value: String,
     },
 }
 

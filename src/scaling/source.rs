@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cron::Window;
+use super::identity::{AzureCloud, PodIdentity};
+use super::queue::{
+    CloudWatchMetric, CloudWatchSource, NatsSource, PostgresSource, RabbitMqSource, RedisSource, Server, SqsSource,
+};
 
 /// Where a trigger's value comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +59,15 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     Prometheus(Arc<PrometheusSource>),
+    /// Its API is that of Prometheus at another path.
+    Loki(Arc<PrometheusSource>),
     MetricsApi(Arc<MetricsApiSource>),
+    Redis(Arc<RedisSource>),
+    Nats(Arc<NatsSource>),
+    RabbitMq(Arc<RabbitMqSource>),
+    Postgres(Arc<PostgresSource>),
+    Sqs(Arc<SqsSource>),
+    CloudWatch(Arc<CloudWatchSource>),
 }
 
 impl Query {
@@ -63,8 +75,70 @@ impl Query {
     #[must_use]
     pub fn server(&self) -> &str {
         match self {
-            Self::Prometheus(source) => &source.server_address,
+            Self::Prometheus(source) | Self::Loki(source) => &source.server_address,
             Self::MetricsApi(source) => &source.server,
+            _ => self.place().map_or("", Server::as_str),
+        }
+    }
+
+    /// Returns the address that the trigger itself says, to which values of an authentication would be sent.
+    #[must_use]
+    pub fn written_server(&self) -> Option<&str> {
+        match self.place() {
+            None => Some(self.server()),
+            Some(place) => place.written(),
+        }
+    }
+
+    fn place(&self) -> Option<&Server> {
+        match self {
+            Self::Prometheus(_) | Self::Loki(_) | Self::MetricsApi(_) => None,
+            Self::Redis(source) => Some(&source.server),
+            Self::Nats(source) => Some(&source.server),
+            Self::RabbitMq(source) => Some(&source.server),
+            Self::Postgres(source) => Some(&source.server),
+            Self::Sqs(source) => Some(&source.server),
+            Self::CloudWatch(source) => Some(&source.server),
+        }
+    }
+
+    /// The type of the triggers that ask it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Prometheus(_) => "prometheus",
+            Self::Loki(_) => "loki",
+            Self::MetricsApi(_) => "metrics-api",
+            Self::Redis(_) => "redis",
+            Self::Nats(_) => "nats-jetstream",
+            Self::RabbitMq(_) => "rabbitmq",
+            Self::Postgres(_) => "postgresql",
+            Self::Sqs(_) => "aws-sqs-queue",
+            Self::CloudWatch(_) => "aws-cloudwatch",
+        }
+    }
+
+    /// Whether asking it blocks a thread: its protocol is not HTTP, or it takes several requests.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        match self {
+            Self::Prometheus(_) | Self::Loki(_) => false,
+            Self::MetricsApi(source) => source.aggregation.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Returns why the query cannot prove this identity, as the end of a sentence about `podIdentity`.
+    #[must_use]
+    pub fn refusal(&self, identity: &PodIdentity) -> Option<String> {
+        let (kind, provider) = (self.kind(), identity.provider());
+        match (self, identity) {
+            (Self::Prometheus(source), _) if source.auth_modes.is_empty() => None,
+            (Self::Prometheus(_), _) => {
+                Some("takes the place of authModes, so remove them from the trigger".to_owned())
+            }
+            (Self::Sqs(_) | Self::CloudWatch(_), PodIdentity::Aws { .. }) => None,
+            _ => Some(format!("{provider} is of no use to a {kind} trigger, so name an authentication without it")),
         }
     }
 
@@ -72,17 +146,45 @@ impl Query {
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         match self {
-            Self::Prometheus(source) => source.timeout,
+            Self::Prometheus(source) | Self::Loki(source) => source.timeout,
             Self::MetricsApi(source) => source.timeout,
+            Self::RabbitMq(source) => source.timeout,
+            _ => None,
         }
     }
 
     /// Returns server and query for the history, without user, password and parameters, which may be secret.
     #[must_use]
     pub fn shown(&self) -> (String, String) {
+        let place = |server: &Server| server.written().map(without_secrets).unwrap_or_default();
         match self {
-            Self::Prometheus(source) => (without_secrets(&source.server_address), source.query.clone()),
+            Self::Prometheus(source) | Self::Loki(source) => {
+                (without_secrets(&source.server_address), source.query.clone())
+            }
             Self::MetricsApi(source) => (without_secrets(&source.url), source.value_location.clone()),
+            Self::Redis(source) => (place(&source.server), source.list_name.clone()),
+            Self::Nats(source) => (place(&source.server), format!("{}/{}", source.stream, source.consumer)),
+            Self::RabbitMq(source) => (place(&source.server), source.queue.clone()),
+            Self::Postgres(source) => (place(&source.server), source.query.clone()),
+            Self::Sqs(source) => (place(&source.server), source.queue.clone().unwrap_or_default()),
+            Self::CloudWatch(source) => (place(&source.server), self.what().to_owned()),
+        }
+    }
+
+    /// Returns what the log shows of it: what is asked for, without the server.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        match self {
+            Self::Prometheus(source) | Self::Loki(source) => &source.query,
+            Self::MetricsApi(source) => &source.value_location,
+            Self::Redis(source) => &source.list_name,
+            Self::Nats(source) => &source.consumer,
+            Self::RabbitMq(source) => &source.queue,
+            Self::Postgres(source) => &source.query,
+            Self::Sqs(source) => source.queue.as_deref().unwrap_or_default(),
+            Self::CloudWatch(source) => match &source.metric {
+                CloudWatchMetric::Expression(text) | CloudWatchMetric::Metric { name: text, .. } => text,
+            },
         }
     }
 }
@@ -111,6 +213,12 @@ pub struct PrometheusSource {
     /// Time limit for request and response, at most [`TIMEOUT_MAX`]; `None` means the process-wide default (3 s).
     pub timeout: Option<Duration>,
     pub auth_modes: Vec<AuthMode>,
+    /// What stands before `/api/v1` in the path: empty, or `/loki`.
+    pub api: &'static str,
+    /// Where Amazon's service is, for a request that is signed.
+    pub aws_region: Option<String>,
+    /// Where Azure's service is, for a token.
+    pub azure_cloud: AzureCloud,
 }
 
 /// The parameters of a metrics-api trigger that come from its metadata.
@@ -170,7 +278,7 @@ pub enum AggregationFunction {
     Min,
 }
 
-/// Modes that change the request. As in KEDA, a prometheus trigger accepts `apiKey` and `oauth`, which change nothing.
+/// Modes that change the request. As in KEDA, a prometheus trigger accepts `apiKey`, which changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthMode {
     ApiKey,

@@ -23,6 +23,7 @@ pub(crate) fn trigger(index: u16, query: &str) -> Trigger {
         activation_threshold: 0.0,
         use_cached_metrics: false,
         authentication: None,
+        env: Vec::new(),
         on_missing: OnMissing::EmptyIsZero,
         source: Source::Query(Query::Prometheus(Arc::new(prometheus(query)))),
     }
@@ -120,6 +121,7 @@ pub(crate) fn authentication(name: &str) -> Authentication {
         deletion_requested: false,
         finalizers: Vec::new(),
         sources: Vec::new(),
+        pod_identity: None,
         allowed: Allowed::default(),
         unsupported: None,
         status_scaled_objects: String::new(),

@@ -16,17 +16,21 @@ use log::debug;
 
 use crate::clock::wall_millis;
 use crate::config::Config;
+use crate::identity::settings::Settings;
+use crate::identity::{Identity, Purpose};
 use crate::kube::Client;
 use crate::metrics_api::service::{self, ServiceSource};
 use crate::outbound::names::{self, Names};
 use crate::outbound::networks::Rules;
 use crate::polling::Parameters;
+use crate::polling::auth::Auth;
 use crate::polling::credentials::{Clock, Resolver, ResolverConfig};
 use crate::polling::poller::Done;
 use crate::polling::proxy::ProxySettings;
 use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
 use crate::prometheus::{self, query};
+use crate::queues;
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 use crate::scaling::model::{PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
@@ -36,6 +40,7 @@ use crate::wire::mask;
 pub struct Asker {
     pub transport: Arc<Transport>,
     pub resolver: Arc<Resolver>,
+    pub identity: Arc<Identity>,
     pub services: Arc<dyn ServiceSource>,
     pub clock: Clock,
 }
@@ -78,7 +83,10 @@ impl Asker {
             Arc::clone(&clock),
         );
         let services = Arc::new(endpoints::KubeServices { client: client.clone() });
-        Ok(Self { transport: Arc::new(transport), resolver: Arc::new(resolver), services, clock })
+        let transport = Arc::new(transport);
+        let settings = Settings::from_variables(env, config.instance_metadata, config.identity_servers.clone());
+        let identity = Arc::new(Identity::new(settings, Arc::clone(&transport), Arc::clone(&clock)));
+        Ok(Self { transport, resolver: Arc::new(resolver), identity, services, clock })
     }
 
     /// Runs a job, and blocks for up to the source's time limit, and before that to resolve credentials.
@@ -94,9 +102,8 @@ impl Asker {
 
     /// Starts a job, and calls `done` with its result.
     pub fn begin(&self, job: PollJob, done: Done) {
-        // Credentials and the endpoints of a Service come from the API server.
-        let waits = job.credentials.is_some()
-            || matches!(&job.query, Query::MetricsApi(source) if source.aggregation.is_some());
+        // Credentials come from the API server.
+        let waits = job.credentials.is_some() || job.query.blocks();
         let asker = self.clone();
         let work = Box::new(move || asker.start(job, done));
         if waits { self.transport.apart(work) } else { self.transport.after(Duration::ZERO, work) }
@@ -111,8 +118,9 @@ impl Asker {
         // The time that the query is evaluated for, which is the wall clock's.
         let asked_at = (self.clock)();
         let started = Instant::now();
-        let named = job.credentials.as_ref().map(|credentials| credentials.authentication.to_string());
-        let (query, group) = (job.query.clone(), job.group.clone());
+        let named =
+            job.credentials.as_ref().and_then(|credentials| Some(credentials.authentication.as_ref()?.to_string()));
+        let (query, group, credentials) = (job.query.clone(), job.group.clone(), job.credentials.clone());
         let end = move |answer: Answer, split: Option<Split>, rest: Option<Duration>| {
             let latency = started.elapsed();
             let id = job.id;
@@ -121,17 +129,30 @@ impl Asker {
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
                 // Includes the user information, which distinguishes servers, and masks it, since it is secret.
                 let server = mask::address(&job.server);
-                debug!(poll = id, server:% = server, query = what(&job.query), outcome, latency_ms; "polled");
+                debug!(poll = id, server:% = server, query = job.query.what(), outcome, latency_ms; "polled");
             }
             done(PollDone { id, asked_after: started - begun, latency, answer, split, rest });
         };
         match query {
-            Query::Prometheus(source) => {
+            Query::Prometheus(source) | Query::Loki(source) => {
                 let source = match &group {
                     Some(group) => Arc::new(PrometheusSource { query: group.query.clone(), ..(*source).clone() }),
                     None => source,
                 };
-                let build = |parameters| query::build(&source, named.as_deref(), &parameters, asked_at);
+                let build = |parameters| {
+                    let request = query::build(&source, named.as_deref(), &parameters, asked_at)?;
+                    let Some(credentials) = &credentials else { return Ok(request) };
+                    let auth = Auth { parameters: &parameters, named: named.as_deref() };
+                    let purpose = Purpose {
+                        url: &source.server_address,
+                        aws_service: "aps",
+                        aws_region: source.aws_region.as_deref(),
+                        azure_cloud: source.azure_cloud,
+                    };
+                    let modes = auth.modes(&source.auth_modes)?;
+                    let proof = self.identity.prove(credentials.pod_identity.as_ref(), &modes, &auth, purpose)?;
+                    proof.apply(request, (self.clock)())
+                };
                 match parameters.and_then(build) {
                     Ok(request) => prometheus::ask(&self.transport, request, source, group, end),
                     Err(error) => end(Answer::Failed(error), None, None),
@@ -146,14 +167,22 @@ impl Asker {
                     Err(error) => end(Answer::Failed(error)),
                 }
             }
+            query => {
+                let ask = |parameters| {
+                    let timeout = self.transport.limit(query.timeout());
+                    let poll = queues::Poll {
+                        transport: &self.transport,
+                        identity: &self.identity,
+                        pod_identity: credentials.as_ref().and_then(|found| found.pod_identity.as_ref()),
+                        auth: Auth { parameters: &parameters, named: named.as_deref() },
+                        timeout,
+                        deadline: started + timeout,
+                        at: asked_at,
+                    };
+                    queues::ask(&poll, &query)
+                };
+                end(parameters.and_then(ask).map_or_else(Answer::Failed, Answer::Value), None, None);
+            }
         }
-    }
-}
-
-/// Returns what the log shows of a query.
-fn what(query: &Query) -> &str {
-    match query {
-        Query::Prometheus(source) => &source.query,
-        Query::MetricsApi(source) => &source.value_location,
     }
 }

@@ -1,12 +1,13 @@
 //! TriggerAuthentication and ClusterTriggerAuthentication of both API groups: the sources of parameters, never their
 //! values.
 //!
-//! Cloud providers and vaults are recognised and refused by name, since a trigger without the credentials that it needs
-//! would fail with a confusing error.
+//! Vaults, and identities that cannot be had, are recognised and refused by name, since a trigger without the credentials
+//! that it needs would fail with a confusing error.
 
 use serde_json::Value;
 
 use super::fields::{Diagnostics, Fields, Warning, quoted};
+use super::identity::{oauth2, pod_identity};
 use super::metadata::{Metadata, Unreadable};
 use crate::scaling::allowed::{self, Allowed};
 use crate::scaling::model::{
@@ -45,6 +46,7 @@ pub fn from_value(
     let metadata = Metadata::take(&mut object, &mut report)?;
     let spec = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
     let sources = sources(kind, &spec, &mut report);
+    let pod_identity = pod_identity(&spec, &mut report);
     report_unsupported(&spec, &mut report);
     let status_scaled_objects =
         object.pointer("/status/scaledobjects").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -67,6 +69,7 @@ pub fn from_value(
         deletion_requested: metadata.deletion_timestamp.is_some(),
         finalizers: metadata.finalizers,
         sources,
+        pod_identity,
         allowed,
         unsupported: report.problems.first().cloned(),
         status_scaled_objects,
@@ -79,27 +82,28 @@ fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics
     let mut sources = Vec::new();
     for item in spec.objects("env", report) {
         let container = item.filled("containerName", report).map(str::to_owned);
-        if let [Some(parameter), Some(name)] = required(&item, ["parameter", "name"], report) {
+        if let [Some(parameter), Some(name)] = item.required(["parameter", "name"], report) {
             sources.push(ParameterSource::Env { parameter, name, container });
         }
     }
     let file = file_path(kind, spec, report);
     let mut later = Vec::new();
     for item in spec.objects("configMapTargetRef", report) {
-        if let [Some(parameter), Some(name), Some(key)] = required(&item, ["parameter", "name", "key"], report) {
+        if let [Some(parameter), Some(name), Some(key)] = item.required(["parameter", "name", "key"], report) {
             later.push(ParameterSource::ConfigMap { parameter, name, key });
         }
     }
     for item in spec.objects("secretTargetRef", report) {
-        if let [Some(parameter), Some(name), Some(key)] = required(&item, ["parameter", "name", "key"], report) {
+        if let [Some(parameter), Some(name), Some(key)] = item.required(["parameter", "name", "key"], report) {
             later.push(ParameterSource::Secret { parameter, name, key });
         }
     }
     for item in spec.objects("boundServiceAccountToken", report) {
-        if let [Some(parameter), Some(service_account)] = required(&item, ["parameter", "serviceAccountName"], report) {
+        if let [Some(parameter), Some(service_account)] = item.required(["parameter", "serviceAccountName"], report) {
             later.push(ParameterSource::BoundServiceAccountToken { parameter, service_account });
         }
     }
+    later.extend(oauth2(spec, report));
     match file {
         Some(file) if sources.is_empty() && later.is_empty() => vec![file],
         Some(file) => {
@@ -115,16 +119,6 @@ fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics
             sources
         }
     }
-}
-
-fn required<const N: usize>(item: &Fields<'_>, names: [&str; N], report: &mut Diagnostics) -> [Option<String>; N] {
-    names.map(|name| {
-        let text = item.filled(name, report);
-        if text.is_none() && item.get(name).is_none_or(|value| value == "") && item.is_present() {
-            report.problem(Step::BuildScalers, item.path(name), "is missing", format!("write {name}"));
-        }
-        text.map(str::to_owned)
-    })
 }
 
 fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics) -> Option<ParameterSource> {
@@ -144,23 +138,6 @@ fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnosti
 }
 
 fn report_unsupported(spec: &Fields<'_>, report: &mut Diagnostics) {
-    let identity = spec.child("podIdentity", report);
-    if let Some(provider) = identity.filled("provider", report).filter(|provider| *provider != "none") {
-        report.problem(
-            Step::BuildScalers,
-            identity.path("provider"),
-            format!("pod identity {} is not supported", quoted(provider)),
-            "write none, and give the credentials by secretTargetRef",
-        );
-    }
-    if spec.has("oauth2") {
-        report.problem(
-            Step::BuildScalers,
-            spec.path("oauth2"),
-            "oauth2 is not supported",
-            "give a bearer token by secretTargetRef or boundServiceAccountToken",
-        );
-    }
     for name in EXTERNAL_STORES.iter().filter(|name| spec.has(name)) {
         report.problem(
             Step::BuildScalers,

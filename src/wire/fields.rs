@@ -120,6 +120,17 @@ impl<'a> Fields<'a> {
         self.text(name, report).filter(|text| !text.is_empty())
     }
 
+    /// Reads texts that must not be empty; an absent one is a problem.
+    pub(crate) fn required<const N: usize>(&self, names: [&str; N], report: &mut Diagnostics) -> [Option<String>; N] {
+        names.map(|name| {
+            let text = self.filled(name, report);
+            if text.is_none() && self.get(name).is_none_or(|value| value == "") && self.is_present() {
+                report.problem(self.step, self.path(name), "is missing", format!("write {name}"));
+            }
+            text.map(str::to_owned)
+        })
+    }
+
     pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i64>, report: &mut Diagnostics) -> Option<i64> {
         let value = self.get(name)?;
         let Some(number) = value.as_i64() else {

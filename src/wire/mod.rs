@@ -9,6 +9,7 @@ pub mod authentication;
 pub mod event;
 mod fields;
 pub mod hpa;
+mod identity;
 pub mod labels;
 pub(crate) mod mask;
 mod metadata;

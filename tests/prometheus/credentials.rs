@@ -84,15 +84,16 @@ fn plain(source: &Arc<FakeSource>) -> Resolver {
 pub(crate) fn credentials(kind: AuthenticationKind, sources: &[ParameterSource]) -> Credentials {
     let namespace = if kind == AuthenticationKind::TriggerAuthentication { "shop" } else { "" };
     Credentials {
-        authentication: AuthenticationKey {
+        authentication: Some(AuthenticationKey {
             group: ApiGroup::KedaSh,
             kind,
             namespace: namespace.into(),
             name: "prom".into(),
-        },
+        }),
         resource_version: "1".into(),
         namespace: namespace.into(),
         sources: Arc::new(sources.to_vec()),
+        pod_identity: None,
         env_target: Some(EnvTarget {
             gvkr: Gvkr { kind: "Deployment".into(), ..Gvkr::default() },
             namespace: "shop".into(),

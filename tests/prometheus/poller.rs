@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hpalite::polling::credentials::ResolverConfig;
+use hpalite::identity::Identity;
+use hpalite::identity::settings::Settings;
+use hpalite::polling::credentials::{Clock, ResolverConfig};
 use hpalite::polling::poller::Pollers;
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, OUTCOMES, PollDone, PollJob};
 use hpalite::scaling::model::{AuthMode, AuthenticationKind, PrometheusSource, Query, UnixMillis};
@@ -15,11 +17,14 @@ use super::setup::{GENEROUS, assert_failed, source, transport};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 pub(super) fn asker(secrets: &Arc<FakeSource>) -> Asker {
+    let transport = Arc::new(transport());
+    let clock: Clock = Arc::new(|| UnixMillis(1_700_000_000_000));
     Asker {
-        transport: Arc::new(transport()),
+        identity: Arc::new(Identity::new(Settings::default(), Arc::clone(&transport), Arc::clone(&clock))),
+        transport,
         resolver: Arc::new(resolver(secrets, ResolverConfig::default())),
         services: Arc::clone(secrets) as Arc<_>,
-        clock: Arc::new(|| UnixMillis(1_700_000_000_000)),
+        clock,
     }
 }
 

@@ -32,14 +32,23 @@ pub(crate) fn loopback() -> Rules {
     Rules { allowed, own: Vec::new() }
 }
 
-/// With every parameter of a transport.
+/// With this time limit for sources that have none.
+pub(crate) fn transport_within(default_timeout: Duration, rules: Rules) -> Transport {
+    transport_with_all(&[], rules, Names::new(4), default_timeout)
+}
+
 pub(crate) fn transport_of(variables: &[(&str, &str)], rules: Rules, names: Names) -> Transport {
+    transport_with_all(variables, rules, names, GENEROUS)
+}
+
+/// With every parameter of a transport.
+fn transport_with_all(variables: &[(&str, &str)], rules: Rules, names: Names, default_timeout: Duration) -> Transport {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Transport::new(TransportConfig {
         roots: Roots::load(None, &[]),
         proxy: ProxySettings::from_variables(|name| variables.get(name).cloned()),
-        default_timeout: GENEROUS,
+        default_timeout,
         user_agent: "hpalite/test".into(),
         names: Arc::new(names),
         rules: Arc::new(rules),

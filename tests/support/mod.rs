@@ -6,3 +6,4 @@ pub(crate) mod fake_kube;
 pub(crate) mod fake_prometheus;
 pub(crate) mod look_alikes;
 pub(crate) mod prometheus;
+pub(crate) mod sigv4;

@@ -54,6 +54,11 @@ const LAYERS: &[Layer] = &[
         "the engine sends requests; the functions that build them and parse the answers are its arguments",
     ),
     layer(
+        "identity",
+        "encode formats polling scaling wire",
+        "tokens and signatures do not depend on the source that they are for",
+    ),
+    layer(
         "prometheus",
         "encode formats polling scaling wire",
         "one source: what to ask Prometheus, and how to read its answer",
@@ -62,6 +67,11 @@ const LAYERS: &[Layer] = &[
         "metrics_api",
         "encode formats polling prometheus scaling wire",
         "one source: what to ask a service, and how to read its answer",
+    ),
+    layer(
+        "queues",
+        "encode formats identity polling prometheus scaling wire",
+        "sources of other protocols: what to ask a queue or a database, and how to read its answer",
     ),
     layer("store", "encode scaling wire", "the history is written and read without knowing who does"),
     layer(
@@ -85,7 +95,7 @@ const LAYERS: &[Layer] = &[
     layer("config", "kube outbound scaling store", "the settings of a daemon, for all that need them"),
     layer(
         "sources",
-        "clock config encode kube metrics_api outbound polling prometheus scaling wire",
+        "clock config encode identity kube metrics_api outbound polling prometheus queues scaling wire",
         "chooses the source of a query and its credentials, for the daemon and for doctor alike",
     ),
     layer(

@@ -102,7 +102,7 @@ spec:
       treshold: "6"
       metricName: load
       bearerToken: secret
-      awsRegion: eu-central-1
+      azureManagedPrometheusResourceURL: https://prometheus.monitor.azure.com
     authenticationRef: {name: prometheus}
 "#;
     let report = super::check(text);
@@ -114,7 +114,7 @@ spec:
         ("spec.cooldownPeriod", "behavior", 10),
         ("spec.triggers[0].metadata.treshold", "did you mean threshold?", 17),
         ("spec.triggers[0].metadata.bearerToken", "TriggerAuthentication", 19),
-        ("spec.triggers[0].metadata.awsRegion", "", 20),
+        ("spec.triggers[0].metadata.azureManagedPrometheusResourceURL", "write cloud", 20),
         ("spec.triggers[0].metadata.metricName", "remove it", 18),
         ("spec.triggers[0].metadata.serverAddress", "authModes basic", 14),
         ("metadata.annotations[autoscaling.keda.sh/paused-scale-in]", "write \"true\" or \"false\"", 6),

@@ -43,7 +43,7 @@ pub(super) fn read(context: &Context<'_>, known: &[AuthMode], report: &mut Diagn
         parameters.problem(name, message, "write one of the three", report);
         failed = true;
     }
-    let needs_secret = [AuthMode::Bearer, AuthMode::Basic, AuthMode::Tls, AuthMode::Custom];
+    let needs_secret = [AuthMode::Bearer, AuthMode::Basic, AuthMode::Tls, AuthMode::Custom, AuthMode::OAuth];
     let is_missing = context.authentication.is_none() && !context.fields.has("authenticationRef");
     if is_missing && modes.iter().any(|mode| needs_secret.contains(mode)) {
         report.problem(

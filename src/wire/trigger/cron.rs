@@ -32,6 +32,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
     ],
     without_effect: &[],
     can_be_cached: false,
+    from_env: &[],
     parse,
 };
 

@@ -11,7 +11,6 @@ use crate::scaling::model::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, Query,
     ServiceAggregation, Source,
 };
-use crate::spelling::nearest;
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "metrics-api",
@@ -71,6 +70,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
     ],
     without_effect: &["authModes", "token", "bearerToken", "username", "password", "cert", "key", "ca"],
     can_be_cached: true,
+    from_env: &[],
     parse,
 };
 
@@ -99,7 +99,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     context.refuse_keda_1(report)?;
     // Everything is read before returning, so that all problems are reported at once.
     let url = url(parameters, report);
-    let format = one_of(parameters, "format", FORMATS, report);
+    let format = parameters.one_of("format", FORMATS, report);
     let value_location = value_location(parameters, format.ok().flatten().unwrap_or(BodyFormat::Json), report);
     let threshold = target::read(context, "targetValue", "write the wanted value per replica, e.g. \"10\"", report);
     let activation_threshold = parameters.number("activationTargetValue", report);
@@ -176,28 +176,9 @@ fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Diag
     }
 }
 
-/// Returns `Err` if a problem was reported.
-fn one_of<T: Copy>(
-    parameters: &Parameters,
-    name: &str,
-    choices: &[(&str, T)],
-    report: &mut Diagnostics,
-) -> Result<Option<T>, ()> {
-    let Some(text) = parameters.get(name) else {
-        return Ok(None);
-    };
-    if let Some((_, choice)) = choices.iter().find(|(known, _)| *known == text) {
-        return Ok(Some(*choice));
-    }
-    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let fix = nearest(text, &names).map_or_else(|| names.join(", "), str::to_owned);
-    parameters.problem(name, format!("{} is no {name}", quoted(text)), format!("write {fix}"), report);
-    Err(())
-}
-
 fn api_key(context: &Context<'_>, modes: &[AuthMode], report: &mut Diagnostics) -> Option<ApiKey> {
     let parameters = &context.parameters;
-    let place = one_of(parameters, "method", PLACES, report);
+    let place = parameters.one_of("method", PLACES, report);
     let given = |name| parameters.get(name).map(str::to_owned);
     let api_key = ApiKey { key: given("apiKey"), place: place.ok()?, name: given("keyParamName") };
     let is_meant = modes.contains(&AuthMode::ApiKey);
@@ -220,7 +201,7 @@ fn aggregation(
     report: &mut Diagnostics,
 ) -> Result<Option<ServiceAggregation>, ()> {
     let is_wanted = parameters.boolean("aggregateFromKubeServiceEndpoints", report);
-    let function = one_of(parameters, "aggregationType", FUNCTIONS, report);
+    let function = parameters.one_of("aggregationType", FUNCTIONS, report);
     if is_wanted? != Some(true) {
         if parameters.get("aggregationType").is_some() {
             let fix = "write aggregateFromKubeServiceEndpoints: \"true\", or remove aggregationType";

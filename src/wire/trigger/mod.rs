@@ -4,12 +4,20 @@
 //! the query, and has the rows of `k8s/triggers.md`. Everything that does not depend on the type is read here.
 
 mod auth_modes;
+mod aws_cloudwatch;
+mod aws_sqs;
 mod catalog;
 mod cron;
 mod expression;
+pub(crate) mod identity;
+mod loki;
 mod metrics_api;
+mod nats_jetstream;
 mod parameters;
+mod postgresql;
 mod prometheus;
+mod rabbitmq;
+mod redis;
 mod resource;
 mod target;
 #[cfg(test)]
@@ -28,7 +36,8 @@ use super::fields::{Diagnostics, Fields, describe, quoted, scalar_text};
 use super::metadata::Metadata;
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ResourceTrigger, Source, Step, Trigger,
+    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ParameterSource, ResourceTrigger, Server,
+    Source, Step, Trigger,
 };
 use crate::spelling::nearest;
 
@@ -42,6 +51,8 @@ pub(crate) struct TriggerType {
     without_effect: &'static [&'static str],
     /// Whether `useCachedMetrics` has a meaning.
     can_be_cached: bool,
+    /// Parameters that `<name>FromEnv` may take from the environment of the workload.
+    from_env: &'static [&'static str],
     /// Reads what is specific to the type; `None` if a problem was reported.
     parse: fn(&Context<'_>, &mut Diagnostics) -> Option<Parsed>,
 }
@@ -58,8 +69,21 @@ pub(crate) struct Row {
 }
 
 /// All supported types, in the order of `k8s/triggers.md`. A new type needs a row here.
-const SUPPORTED: &[TriggerType] =
-    &[prometheus::TYPE, resource::CPU, resource::MEMORY, cron::TYPE, workload::TYPE, metrics_api::TYPE];
+const SUPPORTED: &[TriggerType] = &[
+    prometheus::TYPE,
+    resource::CPU,
+    resource::MEMORY,
+    cron::TYPE,
+    workload::TYPE,
+    metrics_api::TYPE,
+    loki::TYPE,
+    redis::TYPE,
+    rabbitmq::TYPE,
+    nats_jetstream::TYPE,
+    postgresql::TYPE,
+    aws_sqs::TYPE,
+    aws_cloudwatch::TYPE,
+];
 
 impl TriggerType {
     /// All known keys.
@@ -101,6 +125,46 @@ impl Context<'_> {
         let message = "KEDA 1 has no such trigger";
         report.problem(Step::BuildScalers, self.fields.path("type"), message, "move the object to keda.sh");
         None
+    }
+
+    /// Returns where the value of a parameter comes from, if the metadata name a variable of the workload for it.
+    fn env_source(&self, parameter: &str) -> Option<ParameterSource> {
+        let name = self.parameters.get(&format!("{parameter}FromEnv"))?.to_owned();
+        Some(ParameterSource::Env { parameter: parameter.to_owned(), name, container: None })
+    }
+
+    /// Returns whether a parameter can come from elsewhere than the metadata themselves.
+    fn is_given_elsewhere(&self, parameter: &str) -> bool {
+        self.fields.has("authenticationRef") || self.env_source(parameter).is_some()
+    }
+
+    /// Reads a required parameter that may come from elsewhere; `Err` if it comes from nowhere.
+    fn placed(&self, name: &str, fix: &str, report: &mut Diagnostics) -> Result<Option<String>, ()> {
+        match self.parameters.get(name) {
+            Some(text) => Ok(Some(text.to_owned())),
+            None if self.is_given_elsewhere(name) => Ok(None),
+            None => self.parameters.required(name, fix, report).map(|text| Some(text.to_owned())).ok_or(()),
+        }
+    }
+
+    /// Warns of parameters that are secret, and read only from an authentication.
+    fn warn_secrets(&self, names: &[&str], report: &mut Diagnostics) {
+        for name in names.iter().filter(|name| self.parameters.get(name).is_some()) {
+            let message = "has no effect here: credentials come from a TriggerAuthentication only";
+            report.warn(self.parameters.path(name), message, "move it to the Secret of a TriggerAuthentication");
+        }
+    }
+
+    /// Returns the server at an address of the metadata, or where else its address is.
+    fn server(&self, kind: &str, address: Option<String>) -> Server {
+        match (address, self.authentication) {
+            (Some(address), _) => Server::Written(address),
+            (None, Some(reference)) => {
+                let AuthenticationRef { kind: of, name } = reference;
+                Server::Elsewhere(format!("{kind} of {} {}/{name}", of.name(), self.namespace))
+            }
+            (None, None) => Server::Elsewhere(format!("{kind} of the environment in {}", self.namespace)),
+        }
     }
 
     /// For types without authentication.
@@ -254,6 +318,7 @@ fn read_one(
     }
     let context =
         Context { group, namespace, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
+    let env = trigger_type.from_env.iter().filter_map(|parameter| context.env_source(parameter)).collect();
     let parsed = (trigger_type.parse)(&context, report)?;
     let kind = kind.to_owned();
     let name = fields.filled("name", &mut Diagnostics::default()).map(str::to_owned);
@@ -268,6 +333,7 @@ fn read_one(
             activation_threshold: external.activation_threshold,
             use_cached_metrics,
             authentication,
+            env,
             on_missing: external.on_missing,
             source: external.source,
         }),
@@ -310,7 +376,9 @@ fn read_parameters(group: ApiGroup, fields: &Fields<'_>, report: &mut Diagnostic
 
 fn report_unsupported(kind: &str, fields: &Fields<'_>, report: &mut Diagnostics) {
     let (message, fix) = if catalog::is_known(kind) {
-        (format!("trigger type {} is not supported yet", quoted(kind)), format!("supported types: {}", supported()))
+        let instead = catalog::instead_of(kind);
+        let fix = format!("{instead}; supported types: {}", supported());
+        (format!("trigger type {} is not supported", quoted(kind)), fix)
     } else {
         let served: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
         let near = nearest(kind, &served).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
@@ -447,6 +515,7 @@ mod tests {
     fn a_type_that_is_served_is_one_that_keda_has() {
         for kind in SUPPORTED {
             assert!(catalog::is_known(kind.name), "{}", kind.name);
+            assert!(catalog::instead_of(kind.name).is_empty(), "{} is served", kind.name);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::fields::{Diagnostics, quoted};
 use super::super::time::parse_go_duration;
 use crate::scaling::model::{Step, TIMEOUT_MAX};
+use crate::spelling::nearest;
 
 /// Headers or parameters of one trigger; each is compared with all before it.
 const PAIRS_MAX: usize = 100;
@@ -84,6 +85,45 @@ impl Parameters {
             self.problem(name, format!("{} is not a boolean", quoted(text)), "write \"true\" or \"false\"", report);
         }
         flag.map(Some).ok_or(())
+    }
+
+    /// Reads one of several words. Returns `Err` if a problem was reported.
+    pub(super) fn one_of<T: Copy>(
+        &self,
+        name: &str,
+        choices: &[(&str, T)],
+        report: &mut Diagnostics,
+    ) -> Result<Option<T>, ()> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        if let Some((_, choice)) = choices.iter().find(|(known, _)| *known == text) {
+            return Ok(Some(*choice));
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let fix = nearest(text, &names).map_or_else(|| names.join(", "), str::to_owned);
+        self.problem(name, format!("{} is no {name}", quoted(text)), format!("write {fix}"), report);
+        Err(())
+    }
+
+    /// Reads a whole number of this range, without a sign. Returns `Err` if a problem was reported.
+    pub(super) fn whole(
+        &self,
+        name: &str,
+        range: std::ops::RangeInclusive<u32>,
+        report: &mut Diagnostics,
+    ) -> Result<Option<u32>, ()> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        match text.parse::<u32>() {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            _ => {
+                let fix = format!("write a whole number from {} to {}", range.start(), range.end());
+                self.problem(name, format!("{} is no such number", quoted(text)), fix, report);
+                Err(())
+            }
+        }
     }
 
     /// Reads a Go duration or a number of milliseconds, up to [`TIMEOUT_MAX`]. As in KEDA, zero means absent.

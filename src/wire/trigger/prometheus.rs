@@ -7,7 +7,7 @@ use super::super::fields::{Diagnostics, quoted};
 use super::super::mask;
 use super::super::time::parse_go_duration;
 use super::parameters::Parameters;
-use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, target};
+use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, identity, target};
 use crate::formats::url::Url;
 use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source};
 
@@ -60,14 +60,24 @@ pub(super) const TYPE: TriggerType = TriggerType {
         Row {
             parameters: &["authModes"],
             default: "–",
-            meaning: "`bearer`, `basic`, `tls`, `custom` and combinations; parameters come from the `authenticationRef`",
+            meaning: "`bearer`, `basic`, `tls`, `custom`, `oauth` and combinations; parameters come from the `authenticationRef`",
+        },
+        Row {
+            parameters: &["awsRegion"],
+            default: "–",
+            meaning: "for Amazon Managed Service for Prometheus: its region; requests are signed, see [identities](#identities)",
+        },
+        Row {
+            parameters: &["cloud"],
+            default: "`AzurePublicCloud`",
+            meaning: "for Azure Monitor: `AzurePublicCloud`, `AzureUSGovernmentCloud` or `AzureChinaCloud`",
         },
     ],
     without_effect: &[
         "authMode",
         "metricName",
-        "awsRegion",
         "identityOwner",
+        "azureManagedPrometheusResourceURL",
         "bearerToken",
         "token",
         "username",
@@ -79,6 +89,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         "customAuthValue",
     ],
     can_be_cached: true,
+    from_env: &[],
     parse,
 };
 
@@ -103,6 +114,8 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let unsafe_ssl = parameters.boolean("unsafeSsl", report);
     let timeout = parameters.timeout("timeout", report);
     let auth_modes = auth_modes::read(context, &[ApiKey, Basic, Tls, Bearer, Custom, OAuth], report);
+    let aws_region = identity::aws_region(parameters, report);
+    let azure_cloud = identity::azure_cloud(parameters, report);
     warn_without_effect(context, report);
     let source = PrometheusSource {
         server_address: server_address?,
@@ -114,6 +127,9 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
         unsafe_ssl: unsafe_ssl.ok()?.unwrap_or(false),
         timeout: timeout.ok()?,
         auth_modes: auth_modes?,
+        api: "",
+        aws_region: aws_region.ok()?,
+        azure_cloud: azure_cloud?,
     };
     Some(Parsed::External(External {
         metric_name: metric_name?,
@@ -126,7 +142,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
 }
 
 /// KEDA accepts any text and fails at each poll; here a broken address is reported immediately.
-fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
+pub(super) fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
     let text = parameters.required("serverAddress", FIX, report)?;
     if let Err(reason) = Url::parse_base(text) {
@@ -267,12 +283,10 @@ fn warn_without_effect(context: &Context<'_>, report: &mut Diagnostics) {
         let message = "has no effect here: credentials come from a TriggerAuthentication only";
         report.warn(parameters.path(name), message, "move it to the Secret of a TriggerAuthentication");
     }
-    for name in ["awsRegion", "identityOwner"].iter().filter(given) {
-        report.warn(
-            parameters.path(name),
-            "has no effect: cloud providers' own Prometheus services are not supported",
-            "",
-        );
+    identity::warn_of_owner(context, report);
+    if let Some(name) = Some("azureManagedPrometheusResourceURL").filter(|name| parameters.get(name).is_some()) {
+        let message = "has no effect: a token is for the Prometheus of the cloud";
+        report.warn(parameters.path(name), message, "write cloud, if it is not AzurePublicCloud, and remove it");
     }
     if context.group == ApiGroup::KedaSh && parameters.get("metricName").is_some() {
         let message = format!("has no effect since KEDA 2.10: the metric is called s{}-prometheus", context.index);

@@ -24,6 +24,7 @@ const TYPE: TriggerType = TriggerType {
     ],
     without_effect: &["type"],
     can_be_cached: false,
+    from_env: &[],
     parse,
 };
 

@@ -17,6 +17,20 @@ pub(super) fn read(context: &Context<'_>, name: &str, fix: &str, report: &mut Di
     check(context, name, text, number, report)
 }
 
+/// As [`read`], with a target for when the parameter is absent.
+pub(super) fn read_or(
+    context: &Context<'_>,
+    name: &str,
+    default: f64,
+    fix: &str,
+    report: &mut Diagnostics,
+) -> Option<f64> {
+    if context.parameters.get(name).is_none() {
+        return Some(default);
+    }
+    read(context, name, fix, report)
+}
+
 /// Returns `number` if it can be a target; `text` is how it was written.
 pub(super) fn check(
     context: &Context<'_>,

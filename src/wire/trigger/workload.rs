@@ -34,6 +34,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
     ],
     without_effect: &[],
     can_be_cached: true,
+    from_env: &[],
     parse,
 };
 

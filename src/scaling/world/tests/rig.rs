@@ -462,6 +462,7 @@ fn asked(query: &Query) -> &str {
     match query {
         Query::Prometheus(source) => &source.query,
         Query::MetricsApi(source) => &source.url,
+        other => other.what(),
     }
 }
 

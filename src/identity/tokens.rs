@@ -1,0 +1,161 @@
+//! Keeps tokens for as long as they are good, and gets the next one ahead of time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ring::digest;
+
+use crate::polling::cache::SharedCache;
+use crate::polling::credentials::Clock;
+use crate::polling::failed;
+use crate::polling::request::Request;
+use crate::polling::transport::{BODY_MAX, Reply, Transport};
+use crate::scaling::event::{ErrorClass, PollError};
+use crate::scaling::model::UnixMillis;
+
+/// Upper bound on the tokens of each kind. One has a few kilobytes.
+const TOKENS_MAX: usize = 1_024;
+
+/// A failure is shared for this long, so that a server that refuses is not asked by every poll.
+const FAILURE_FOR: Duration = Duration::from_secs(10);
+
+/// A token is not used any more when so little of its lifetime is left.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// No token is used longer, whatever its lifetime.
+const LIFETIME_MAX: Duration = Duration::from_hours(12);
+
+/// Time limit for each request for a token: it blocks a worker.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Stands for everything that a token depends on, secrets included.
+pub(super) type Key = [u8; 32];
+
+/// Returns the key of these texts, which must be all that a token depends on.
+pub(super) fn key(parts: &[&str]) -> Key {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&part.len().to_ne_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut key = Key::default();
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}
+
+/// A token, and how long it is good.
+pub(super) type Fresh<T> = (T, Duration);
+
+pub(super) struct Tokens<T> {
+    shared: SharedCache<Key, Result<Arc<T>, PollError>>,
+    /// Tokens with the time when they expire, for when no other can be had.
+    last: Mutex<HashMap<Key, (Arc<T>, UnixMillis)>>,
+}
+
+impl<T> Default for Tokens<T> {
+    fn default() -> Self {
+        Self { shared: SharedCache::new(TOKENS_MAX), last: Mutex::default() }
+    }
+}
+
+impl<T> Tokens<T> {
+    /// Returns the token of this key, and fetches it if none is known or the known one has lived four fifths of its time.
+    /// Several that ask at once cause one fetch.
+    pub(super) fn get(
+        &self,
+        key: Key,
+        clock: &Clock,
+        fetch: impl FnOnce() -> Result<Fresh<T>, PollError>,
+    ) -> Result<Arc<T>, PollError> {
+        let found = self.shared.get(&key, &**clock, |from| match fetch() {
+            Ok((token, lifetime)) => {
+                let (token, lifetime) = (Arc::new(token), lifetime.min(LIFETIME_MAX));
+                self.keep(key, Arc::clone(&token), from.plus(lifetime), from);
+                (Ok(token), from.plus(lifetime * 4 / 5))
+            }
+            Err(error) => (self.kept(&key, from).ok_or(error), from.plus(FAILURE_FOR)),
+        });
+        found.unwrap_or_else(|| Err(failed(ErrorClass::Authentication, "a token is asked for, and nobody answers")))
+    }
+
+    fn keep(&self, key: Key, token: Arc<T>, until: UnixMillis, now: UnixMillis) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= TOKENS_MAX {
+            last.retain(|_, (_, until)| *until > now);
+        }
+        if last.len() < TOKENS_MAX {
+            last.insert(key, (token, until));
+        }
+    }
+
+    fn kept(&self, key: &Key, now: UnixMillis) -> Option<Arc<T>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(key).filter(|(_, until)| now.plus(MARGIN) < *until).map(|(token, _)| Arc::clone(token))
+    }
+}
+
+/// Sends a request for a token, and returns the body of an answer with a status of success.
+///
+/// # Errors
+/// `Authentication`, with the status and what `explain` finds in the body of a refusal.
+pub(super) fn ask(
+    transport: &Transport,
+    request: Request,
+    explain: impl Fn(&[u8]) -> Option<String>,
+) -> Result<Vec<u8>, PollError> {
+    let asked = transport.exchange(request, PATIENCE, Instant::now() + PATIENCE, |reply| reply);
+    let Reply { server, status, body, .. } =
+        asked.map_err(|error| failed(ErrorClass::Authentication, format!("no token: {}", error.message)))?;
+    if (200..300).contains(&status) && body.len() <= BODY_MAX {
+        return Ok(body);
+    }
+    let why = explain(&body).map(|why| format!(" ({why})")).unwrap_or_default();
+    Err(failed(ErrorClass::Authentication, format!("no token: {server} answered status {status}{why}")))
+}
+
+/// Returns a word of a server's own that is short and plain, so that it can be shown.
+pub(super) fn word(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (!text.is_empty() && text.len() <= 64 && text.chars().all(is_plain)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_kept_renewed_ahead_and_used_to_their_end() {
+        let now = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || UnixMillis(read.load(Ordering::SeqCst)));
+        let tokens = Tokens::default();
+        let ask = |second: i64, answer: Result<u32, &str>| {
+            now.store(second * 1_000, Ordering::SeqCst);
+            let fetch = || {
+                answer
+                    .map(|token| (token, Duration::from_secs(100)))
+                    .map_err(|why| failed(ErrorClass::Authentication, why))
+            };
+            tokens.get(key(&["a"]), &clock, fetch).map(|token| *token).map_err(|error| error.message)
+        };
+        assert_eq!(ask(0, Ok(1)), Ok(1));
+        assert_eq!(ask(79, Ok(2)), Ok(1));
+        assert_eq!(ask(80, Ok(2)), Ok(2), "it is renewed ahead of its end");
+        assert_eq!(ask(161, Err("down")), Ok(2), "the old one is still good");
+        assert_eq!(ask(170, Ok(3)), Ok(2), "nobody asks again so soon");
+        assert_eq!(ask(172, Err("down")), Err("down".to_owned()), "it has expired");
+        assert_eq!(ask(182, Ok(4)), Ok(4));
+        assert_ne!(key(&["a", "b"]), key(&["ab", ""]));
+    }
+
+    #[test]
+    fn words_that_are_shown() {
+        assert_eq!(word("invalid_client").as_deref(), Some("invalid_client"));
+        for text in ["", "two words", "a\nb", &"x".repeat(65)] {
+            assert_eq!(word(text), None);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Asks queues and databases for a number: one file for each kind of server.
+//!
+//! Each has a pure part, which knows the protocol, and a function that asks, which blocks until the deadline at most. A
+//! connection serves one poll. Nothing of an answer is ever quoted but a server's own error code.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cloudwatch;
+mod nats;
+mod postgres;
+mod rabbitmq;
+mod redis;
+mod scram;
+mod sqs;
+
+use std::time::{Duration, Instant};
+
+use crate::formats::url::Url;
+use crate::identity::{Identity, Purpose, aws_domain};
+use crate::polling::auth::Auth;
+use crate::polling::failed;
+use crate::polling::request::{Header, Method, Request, TlsMaterial};
+use crate::polling::transport::{BODY_MAX, Reply, Transport};
+use crate::prometheus::answer::bare_status;
+use crate::scaling::event::{ErrorClass, PollError};
+use crate::scaling::model::{AzureCloud, PodIdentity, Query, UnixMillis};
+use crate::wire::trigger::identity::is_aws_region;
+
+/// What a poll of any kind needs.
+pub(crate) struct Poll<'a> {
+    pub(crate) transport: &'a Transport,
+    pub(crate) identity: &'a Identity,
+    pub(crate) pod_identity: Option<&'a PodIdentity>,
+    pub(crate) auth: Auth<'a>,
+    /// The whole time limit.
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Instant,
+    pub(crate) at: UnixMillis,
+}
+
+/// Asks for the number of a query.
+///
+/// # Errors
+/// What the server, the connection or a parameter lacks; `Configuration` for a query of another module.
+pub(crate) fn ask(poll: &Poll<'_>, query: &Query) -> Result<f64, PollError> {
+    match query {
+        Query::Redis(source) => redis::ask(poll, source),
+        Query::Nats(source) => nats::ask(poll, source),
+        Query::RabbitMq(source) => rabbitmq::ask(poll, source),
+        Query::Postgres(source) => postgres::ask(poll, source),
+        Query::Sqs(source) => sqs::ask(poll, source),
+        Query::CloudWatch(source) => cloudwatch::ask(poll, source),
+        Query::Prometheus(_) | Query::Loki(_) | Query::MetricsApi(_) => {
+            Err(failed(ErrorClass::Configuration, format!("a {} is no queue", query.kind())))
+        }
+    }
+}
+
+impl Poll<'_> {
+    /// Returns a value of the trigger's metadata, or else a parameter.
+    fn given<'s>(&'s self, written: Option<&'s str>, names: &[&str]) -> Option<&'s str> {
+        written.or_else(|| names.iter().find_map(|name| self.auth.optional(name)))
+    }
+
+    fn missing(&self, what: &str) -> PollError {
+        self.auth.fault(&format!("parameter {what} is not set"))
+    }
+
+    /// Returns CA and client certificate of the parameters.
+    fn tls(&self, unsafe_ssl: bool) -> Result<TlsMaterial, PollError> {
+        if self.auth.optional("keyPassword").is_some() {
+            return Err(self.auth.fault("parameter keyPassword is not supported: give an unencrypted key"));
+        }
+        let optional = |name| self.auth.optional(name).map(str::to_owned);
+        let client = match (optional("cert"), optional("key")) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err(self.auth.fault("parameters cert and key go together")),
+        };
+        Ok(TlsMaterial { unsafe_ssl, ca: optional("ca"), client })
+    }
+
+    /// Sends a request, and returns the body of an answer with status 200.
+    fn get(&self, request: Request, asked: &str) -> Result<Vec<u8>, PollError> {
+        let Reply { status, body, .. } =
+            self.transport.exchange(request, self.timeout, self.deadline, |reply| reply)?;
+        if status != 200 {
+            return Err(bare_status(asked, status, &body));
+        }
+        if body.len() > BODY_MAX {
+            let message = format!("{asked} answered more than {} KiB", BODY_MAX >> 10);
+            return Err(failed(ErrorClass::Response, message));
+        }
+        Ok(body)
+    }
+
+    /// Adds what proves the trigger's identity to a request to Amazon.
+    fn sign(&self, request: Request, service: &'static str, region: Option<&str>) -> Result<Request, PollError> {
+        let purpose =
+            Purpose { url: &request.url, aws_service: service, aws_region: region, azure_cloud: AzureCloud::Public };
+        let proof = self.identity.prove(self.pod_identity, &[], &self.auth, purpose)?;
+        if proof.is_nothing() {
+            return Err(self.auth.fault("neither podIdentity aws nor parameter awsAccessKeyID is set"));
+        }
+        proof.apply(request, self.at)
+    }
+}
+
+/// A request to a service of Amazon's in the region of the trigger or a parameter, or at this endpoint; without its body.
+fn amazon(poll: &Poll<'_>, service: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Request, PollError> {
+    let region = poll.given(region, &["awsRegion"]).ok_or_else(|| poll.missing("awsRegion"))?;
+    if !is_aws_region(region) {
+        return Err(poll.auth.fault("parameter awsRegion is not the name of a region"));
+    }
+    let amazons = format!("https://{service}.{region}.{}/", aws_domain(region));
+    let url = Url::parse(endpoint.unwrap_or(&amazons));
+    let url = url.map_err(|why| poll.auth.fault(&format!("awsEndpoint {why}")))?;
+    let to = format!("{}{}", url.server(), url.path);
+    Ok(Request { method: Method::Post, ..get_request(to, &url, Vec::new(), TlsMaterial::default()) })
+}
+
+fn get_request(url: String, server: &Url, headers: Vec<Header>, tls: TlsMaterial) -> Request {
+    Request { method: Method::Get, url, headers, form: None, trusted: false, tls, server: server.server() }
+}
+
+/// Takes `host:port` apart; an IPv6 address has brackets.
+fn host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let host = match bare {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok().then_some(address)?,
+        None => (!host.is_empty() && host.chars().all(is_name)).then_some(host)?,
+    };
+    Some((host, port.parse().ok().filter(|port| *port != 0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, expected) in [
+            ("redis:6379", Some(("redis", 6379))),
+            ("10.0.0.1:1", Some(("10.0.0.1", 1))),
+            ("[::1]:6379", Some(("::1", 6379))),
+            ("redis", None),
+            ("redis:", None),
+            ("redis:0", None),
+            ("redis:70000", None),
+            ("a b:1", None),
+            ("::1:6379", None),
+            ("redis://a:1", None),
+        ] {
+            assert_eq!(host_port(text), expected, "{text}");
+        }
+    }
+}

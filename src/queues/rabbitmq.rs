@@ -1,0 +1,258 @@
+//! RabbitMQ: messages and rates of a queue, by the management API.
+
+use serde::Deserialize;
+
+use super::{Poll, get_request};
+use crate::encode::{base64_encode, escape, escape_segment, percent_decode};
+use crate::formats::url::Url;
+use crate::polling::failed;
+use crate::polling::request::Header;
+use crate::scaling::event::{ErrorClass, PollError};
+use crate::scaling::model::{AuthMode, AzureCloud, QueueMeasure, QueueOperation, RabbitMqSource};
+
+/// Just above the activation value: the number of a queue that is active for another reason than its own number. It is
+/// worth no replica beyond the first.
+const ABOVE: f64 = 0.001;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Queue {
+    messages: f64,
+    messages_ready: f64,
+    message_stats: Stats,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Stats {
+    publish_details: Rate,
+    deliver_get_details: Rate,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rate {
+    rate: f64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Page {
+    items: Vec<Queue>,
+    page_count: u64,
+}
+
+pub(super) fn ask(poll: &Poll<'_>, source: &RabbitMqSource) -> Result<f64, PollError> {
+    let host = poll.given(source.host.as_deref(), &["host"]).ok_or_else(|| poll.missing("host"))?;
+    let url = Url::parse(host).map_err(|why| {
+        let amqp =
+            if host.starts_with("amqp") { ": write that of the management API, http://host:15672/vhost" } else { "" };
+        poll.auth.fault(&format!("parameter host {why}{amqp}"))
+    })?;
+    if poll.auth.optional("protocol").is_some_and(|protocol| protocol == "amqp") {
+        return Err(poll.auth.fault("parameter protocol amqp is not supported, so write http"));
+    }
+    let vhost = poll.given(source.vhost.as_deref(), &["vhostName"]);
+    let asked = format!("{}{}", url.server(), path(&url, vhost, source));
+    let query = source.regex.map_or(String::new(), |regex| {
+        let (name, size) = (escape(&source.queue), regex.page_size);
+        format!("?page=1&use_regex=true&pagination=false&name={name}&page_size={size}")
+    });
+    let tls = poll.tls(source.unsafe_ssl)?;
+    let request = get_request(format!("{asked}{query}"), &url, headers(poll, &url)?, tls);
+    let request = if poll.auth.optional("oauthTokenURI").is_some() {
+        let purpose = crate::identity::Purpose {
+            url: &url.server(),
+            aws_service: "",
+            aws_region: None,
+            azure_cloud: AzureCloud::Public,
+        };
+        poll.identity.prove(None, &[AuthMode::OAuth], &poll.auth, purpose)?.apply(request, poll.at)?
+    } else {
+        request
+    };
+    let body = poll.get(request, &asked).map_err(|error| {
+        let is_missing = source.regex.is_none() && error.message.contains("status 404");
+        if !is_missing {
+            return error;
+        }
+        let what = format!("{} has no queue {} in that virtual host (status 404)", url.server(), source.queue);
+        failed(ErrorClass::Status, what)
+    })?;
+    let queue = read(&body, source, &asked)?;
+    let number = measure(&queue, source);
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err(failed(ErrorClass::Response, format!("{asked} has no finite number")))
+    }
+}
+
+fn headers(poll: &Poll<'_>, url: &Url) -> Result<Vec<Header>, PollError> {
+    let value = match (poll.auth.optional("username"), poll.auth.optional("password")) {
+        (Some(user), Some(password)) => {
+            Some(format!("Basic {}", base64_encode(format!("{user}:{password}").as_bytes())))
+        }
+        (None, None) => url.basic_credentials(),
+        _ => return Err(poll.auth.fault("parameters username and password go together")),
+    };
+    Ok(value.map(|value| Header { name: "Authorization".to_owned(), value, secret: true }).into_iter().collect())
+}
+
+/// The last part of the URL's path is the virtual host, those before it are a prefix of the API.
+fn path(url: &Url, vhost: Option<&str>, source: &RabbitMqSource) -> String {
+    let (prefix, last) = url.path.rsplit_once('/').unwrap_or(("", ""));
+    let written = String::from_utf8_lossy(&percent_decode(last)).into_owned();
+    let vhost = match vhost {
+        Some(vhost) => vhost,
+        None if written.is_empty() => "/",
+        None => &written,
+    };
+    let queues = format!("{}/api/queues/{}", prefix.trim_end_matches('/'), escape_segment(vhost));
+    if source.regex.is_some() { queues } else { format!("{queues}/{}", escape_segment(&source.queue)) }
+}
+
+fn read(body: &[u8], source: &RabbitMqSource, asked: &str) -> Result<Queue, PollError> {
+    let strange = |_| failed(ErrorClass::Response, format!("{asked} answered something that is not RabbitMQ's JSON"));
+    let Some(regex) = source.regex else {
+        return serde_json::from_slice(body).map_err(strange);
+    };
+    let page: Page = serde_json::from_slice(body).map_err(strange)?;
+    if page.page_count > 1 {
+        let message = format!("{asked} has more than {} queues that match, so raise pageSize", regex.page_size);
+        return Err(failed(ErrorClass::Query, message));
+    }
+    Ok(together(&page.items, regex.operation))
+}
+
+fn together(queues: &[Queue], operation: QueueOperation) -> Queue {
+    let all = |of: fn(&Queue) -> f64| {
+        let numbers = queues.iter().map(of);
+        match operation {
+            _ if queues.is_empty() => 0.0,
+            QueueOperation::Sum => numbers.sum(),
+            // A page has far fewer queues than 2^53.
+            #[expect(clippy::cast_precision_loss)]
+            QueueOperation::Average => numbers.sum::<f64>() / queues.len() as f64,
+            QueueOperation::Max => numbers.fold(0.0, f64::max),
+        }
+    };
+    Queue {
+        messages: all(|queue| queue.messages),
+        messages_ready: all(|queue| queue.messages_ready),
+        message_stats: Stats {
+            publish_details: Rate { rate: all(|queue| queue.message_stats.publish_details.rate) },
+            deliver_get_details: Rate { rate: all(|queue| queue.message_stats.deliver_get_details.rate) },
+        },
+    }
+}
+
+fn measure(queue: &Queue, source: &RabbitMqSource) -> f64 {
+    let messages = if source.excludes_unacknowledged { queue.messages_ready } else { queue.messages };
+    let published = queue.message_stats.publish_details.rate;
+    let delivered = queue.message_stats.deliver_get_details.rate;
+    let activation = source.activation.0;
+    // Active for another reason than the number itself.
+    let active = |number: f64| if number > activation { number } else { activation + ABOVE };
+    match source.measure {
+        QueueMeasure::Length => messages,
+        QueueMeasure::MessageRate if messages > activation => active(published),
+        QueueMeasure::MessageRate => published,
+        QueueMeasure::DeliverGetRate => delivered,
+        QueueMeasure::PublishedToDeliveredRatio if published <= 0.0 => 0.0,
+        QueueMeasure::PublishedToDeliveredRatio if delivered > 0.0 => published / delivered,
+        QueueMeasure::PublishedToDeliveredRatio => active(activation),
+        QueueMeasure::ExpectedConsumptionTime if messages <= 0.0 => 0.0,
+        QueueMeasure::ExpectedConsumptionTime if delivered > 0.0 => {
+            (published - delivered) / delivered + messages / delivered
+        }
+        QueueMeasure::ExpectedConsumptionTime => active(activation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::model::{Exact, QueueRegex, Server};
+
+    fn source(measure: QueueMeasure, regex: Option<QueueOperation>) -> RabbitMqSource {
+        RabbitMqSource {
+            server: Server::Written("http://rabbit:15672".to_owned()),
+            host: None,
+            vhost: None,
+            queue: "or/ders".to_owned(),
+            measure,
+            regex: regex.map(|operation| QueueRegex { operation, page_size: 100 }),
+            excludes_unacknowledged: false,
+            activation: Exact(5.0),
+            unsafe_ssl: false,
+            timeout: None,
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let plain = source(QueueMeasure::Length, None);
+        for (host, vhost, expected) in [
+            ("http://r:15672/", None, "/api/queues/%2F/or%2Fders"),
+            ("http://r:15672", None, "/api/queues/%2F/or%2Fders"),
+            ("http://r:15672/shop", None, "/api/queues/shop/or%2Fders"),
+            ("http://r:15672/%2F", None, "/api/queues/%2F/or%2Fders"),
+            ("http://r:15672/rabbit/shop", None, "/rabbit/api/queues/shop/or%2Fders"),
+            ("http://r:15672/shop", Some("a/b"), "/api/queues/a%2Fb/or%2Fders"),
+        ] {
+            assert_eq!(path(&Url::parse(host).unwrap(), vhost, &plain), expected, "{host}");
+        }
+        let regex = source(QueueMeasure::Length, Some(QueueOperation::Sum));
+        assert_eq!(path(&Url::parse("http://r:15672/").unwrap(), None, &regex), "/api/queues/%2F");
+    }
+
+    #[test]
+    fn measures() {
+        let queue = |messages: f64, published: f64, delivered: f64| Queue {
+            messages,
+            messages_ready: messages - 1.0,
+            message_stats: Stats {
+                publish_details: Rate { rate: published },
+                deliver_get_details: Rate { rate: delivered },
+            },
+        };
+        use QueueMeasure::{DeliverGetRate, ExpectedConsumptionTime, Length, MessageRate, PublishedToDeliveredRatio};
+        for (kind, messages, published, delivered, expected) in [
+            (Length, 7.0, 0.0, 0.0, 7.0),
+            (MessageRate, 5.0, 2.0, 0.0, 2.0),
+            // Messages that wait keep the trigger active, whatever the rate.
+            (MessageRate, 6.0, 2.0, 0.0, 5.001),
+            (MessageRate, 6.0, 9.0, 0.0, 9.0),
+            (DeliverGetRate, 6.0, 9.0, 3.0, 3.0),
+            (PublishedToDeliveredRatio, 6.0, 0.0, 3.0, 0.0),
+            (PublishedToDeliveredRatio, 6.0, 9.0, 3.0, 3.0),
+            (PublishedToDeliveredRatio, 6.0, 9.0, 0.0, 5.001),
+            (ExpectedConsumptionTime, 0.0, 9.0, 3.0, 0.0),
+            (ExpectedConsumptionTime, 6.0, 9.0, 3.0, 4.0),
+            (ExpectedConsumptionTime, 6.0, 9.0, 0.0, 5.001),
+        ] {
+            let number = measure(&queue(messages, published, delivered), &source(kind, None));
+            assert!((number - expected).abs() < 1e-9, "{kind:?} {messages} {published} {delivered}: {number}");
+        }
+        let ready = RabbitMqSource { excludes_unacknowledged: true, ..source(Length, None) };
+        assert!((measure(&queue(7.0, 0.0, 0.0), &ready) - 6.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn answers() {
+        let of = |body: &str, operation| {
+            let queue = read(body.as_bytes(), &source(QueueMeasure::Length, operation), "http://r/api");
+            queue.map(|queue| queue.messages).map_err(|error| error.message)
+        };
+        assert_eq!(of(r#"{"messages":7,"messages_ready":3,"other":[]}"#, None), Ok(7.0));
+        let two = r#"{"items":[{"messages":7},{"messages":2}],"page_count":1}"#;
+        use QueueOperation::{Average, Max, Sum};
+        for (operation, expected) in [(Sum, 9.0), (Average, 4.5), (Max, 7.0)] {
+            assert_eq!(of(two, Some(operation)), Ok(expected), "{operation:?}");
+            assert_eq!(of(r#"{"items":[],"page_count":0}"#, Some(operation)), Ok(0.0));
+        }
+        assert!(of(r#"{"items":[],"page_count":2}"#, Some(Sum)).unwrap_err().contains("raise pageSize"));
+        assert!(of("<html>", None).unwrap_err().contains("not RabbitMQ's JSON"));
+    }
+}

@@ -1,0 +1,179 @@
+//! Sources that are no HTTP API of metrics: queues and databases, with the parameters of their triggers.
+
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+/// A number that equals another with the same bits, so that sources can be compared and hashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Exact(pub f64);
+
+impl PartialEq for Exact {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Exact {}
+
+impl Hash for Exact {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+/// The server of a query, as far as the trigger itself says where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Server {
+    /// As an address with a scheme, from what the trigger's metadata say.
+    Written(String),
+    /// An authentication or the workload's environment says it when a poll needs it. The text stands for the server where
+    /// polls are bounded, and is the same for triggers that take it from the same place.
+    Elsewhere(String),
+}
+
+impl Server {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Written(text) | Self::Elsewhere(text) => text,
+        }
+    }
+
+    /// Returns the address if the trigger has it.
+    #[must_use]
+    pub fn written(&self) -> Option<&str> {
+        match self {
+            Self::Written(text) => Some(text),
+            Self::Elsewhere(_) => None,
+        }
+    }
+}
+
+/// A redis trigger: the length of a list, or the size of another collection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RedisSource {
+    pub server: Server,
+    /// `host:port`, if the metadata have it.
+    pub address: Option<String>,
+    /// Without control characters.
+    pub list_name: String,
+    pub database: u32,
+    /// `None`: the authentication says whether the connection is encrypted.
+    pub tls: Option<bool>,
+    pub unsafe_ssl: bool,
+}
+
+/// A nats-jetstream trigger: messages that a consumer has not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NatsSource {
+    pub server: Server,
+    /// `host:port` of the monitoring endpoint, if the metadata have it.
+    pub endpoint: Option<String>,
+    pub https: bool,
+    /// Name or id; `None` if the authentication has it.
+    pub account: Option<String>,
+    pub stream: String,
+    pub consumer: String,
+}
+
+/// A rabbitmq trigger, over the management API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RabbitMqSource {
+    pub server: Server,
+    /// `http(s)://host:port/path/vhost`, if the metadata have it.
+    pub host: Option<String>,
+    pub vhost: Option<String>,
+    pub queue: String,
+    pub measure: QueueMeasure,
+    /// Of what several queues have together if `queue` is a regular expression.
+    pub regex: Option<QueueRegex>,
+    pub excludes_unacknowledged: bool,
+    /// Some measures are active with messages in the queue, whatever their own value.
+    pub activation: Exact,
+    pub unsafe_ssl: bool,
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueueMeasure {
+    Length,
+    MessageRate,
+    DeliverGetRate,
+    PublishedToDeliveredRatio,
+    ExpectedConsumptionTime,
+}
+
+/// What is made of all queues whose names match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueueRegex {
+    pub operation: QueueOperation,
+    /// As many queues may match.
+    pub page_size: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueueOperation {
+    Sum,
+    Average,
+    Max,
+}
+
+/// A postgresql trigger: the number that a query returns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PostgresSource {
+    pub server: Server,
+    pub query: String,
+    /// What the metadata have of `host`, `port`, `userName`, `dbName` and `sslmode`; an authentication stands above them.
+    pub host: Option<String>,
+    pub port: Option<String>,
+    pub user: Option<String>,
+    pub database: Option<String>,
+    pub ssl_mode: Option<String>,
+}
+
+/// An aws-sqs-queue trigger: messages in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SqsSource {
+    /// `scheme://host:port` of the service.
+    pub server: Server,
+    /// Where requests are sent, with a path.
+    pub endpoint: Option<String>,
+    /// URL or name; `None` if the workload's environment has it.
+    pub queue: Option<String>,
+    pub region: Option<String>,
+    pub in_flight: bool,
+    pub delayed: bool,
+}
+
+/// An aws-cloudwatch trigger: the newest value of a metric or an expression.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CloudWatchSource {
+    /// `scheme://host:port` of the service.
+    pub server: Server,
+    /// Where requests are sent, with a path.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub account: Option<String>,
+    pub metric: CloudWatchMetric,
+    /// Seconds that a value stands for, not 0.
+    pub period: u32,
+    /// How far back to look, in seconds.
+    pub collection_time: u32,
+    /// Seconds before now that are left out.
+    pub end_offset: u32,
+    /// An answer without a value counts as `min_value`.
+    pub ignores_nothing: bool,
+    pub min_value: Exact,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CloudWatchMetric {
+    Expression(String),
+    Metric {
+        namespace: String,
+        name: String,
+        dimensions: Vec<(String, String)>,
+        statistic: String,
+        unit: Option<String>,
+    },
+}
