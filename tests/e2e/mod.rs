@@ -24,6 +24,7 @@ mod page;
 mod pause;
 mod picture;
 mod pods;
+mod queues;
 mod reach;
 mod replay;
 mod restart;

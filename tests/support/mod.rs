@@ -6,4 +6,5 @@ pub(crate) mod fake_kube;
 pub(crate) mod fake_prometheus;
 pub(crate) mod look_alikes;
 pub(crate) mod prometheus;
+pub(crate) mod servers;
 pub(crate) mod sigv4;

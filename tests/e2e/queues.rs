@@ -1,0 +1,205 @@
+//! Triggers that ask queues and databases: the real servers, and a control plane that scales by them.
+
+use serde_json::{Value, json};
+
+use super::case::Case;
+use crate::support::cluster::try_http_get;
+use crate::support::fake_prometheus::{FakePrometheus, Reply};
+use crate::support::prometheus::Prometheus;
+use crate::support::servers::{Nats, PASSWORD, Postgres, RabbitMq, Redis};
+use crate::support::sigv4::{Known, verify};
+
+/// One kind of server, and how it is asked.
+struct Kind {
+    name: &'static str,
+    /// The trigger for five of what waits a replica, active above one.
+    trigger: Value,
+    /// Parameters of its authentication, by Secret.
+    secret: Value,
+    /// What to write into the metadata so that a queue is missing, and what is said then.
+    missing: (Value, &'static str),
+    /// What is said with a wrong password.
+    refused: Option<&'static str>,
+    /// What to write into the metadata so that nobody answers.
+    dead: Value,
+}
+
+impl Kind {
+    fn changed(&self, change: &Value) -> Value {
+        let mut trigger = self.trigger.clone();
+        for (key, value) in change.as_object().unwrap() {
+            trigger["metadata"][key] = value.clone();
+        }
+        trigger
+    }
+}
+
+/// Puts so many messages into a queue that was empty, or none.
+type Fill<'a> = &'a dyn Fn(usize);
+
+fn goes_from_zero_up_and_back(kind: &Kind, fill: Fill<'_>) {
+    let case = Case::new(kind.name).deployment(0);
+    let secret = |change: Option<&str>| {
+        let mut data = kind.secret.clone();
+        if let Some(password) = change {
+            data["password"] = password.into();
+        }
+        case.apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "queue", "namespace": case.namespace },
+            "stringData": data,
+        }));
+    };
+    let references = kind.secret.as_object().unwrap().keys();
+    let references = references.map(|name| json!({ "parameter": name, "name": "queue", "key": name }));
+    case.apply(json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
+        "metadata": { "name": "queue", "namespace": case.namespace },
+        "spec": { "secretTargetRef": references.collect::<Vec<_>>() },
+    }));
+    let scale = |mut trigger: Value| {
+        if kind.secret.as_object().is_some_and(|secret| !secret.is_empty()) {
+            trigger["authenticationRef"] = json!({ "name": "queue" });
+        }
+        case.scale("so", json!({ "triggers": [trigger] }));
+    };
+    // Mistakes first, each told in words, and none moves anything.
+    if let Some(words) = kind.refused {
+        secret(Some("wrong"));
+        scale(kind.trigger.clone());
+        let text = case.wait_for_event("KEDAScalerFailed", words);
+        assert!(!text.contains("wrong\"") && !text.contains(PASSWORD), "{text}");
+    }
+    secret(None);
+    let (change, words) = &kind.missing;
+    if !words.is_empty() {
+        scale(kind.changed(change));
+        case.wait_for_event("KEDAScalerFailed", words);
+    }
+    scale(kind.changed(&kind.dead));
+    case.wait_for_event("KEDAScalerFailed", ":1: connection refused");
+    assert_eq!(case.replicas(), 0);
+    fill(1);
+    scale(kind.trigger.clone());
+    case.wait_until_ready();
+    case.wait_for_condition("Active", "False", "ScalerNotActive");
+    fill(15);
+    case.wait_for_replicas(3);
+    assert_eq!(case.object("so")["status"]["triggersTypes"], kind.trigger["type"]);
+    fill(0);
+    case.wait_for_replicas(0);
+}
+
+#[test]
+fn replicas_follow_queues_and_databases() {
+    // It takes longest to start.
+    let rabbit = RabbitMq::start();
+    let redis = Redis::start();
+    let address = format!("127.0.0.1:{}", redis.port);
+    let kind = Kind {
+        name: "redis",
+        trigger: json!({ "type": "redis", "metadata": { "address": address, "listName": "jobs", "listLength": "5",
+            "activationListLength": "1", "databaseIndex": "3", "enableTLS": "true" } }),
+        secret: json!({ "password": PASSWORD, "ca": redis.ca }),
+        missing: (json!({ "listName": "text" }), "has a string as text, not a list"),
+        refused: Some("refuses the password of the authentication: WRONGPASS"),
+        dead: json!({ "address": "127.0.0.1:1" }),
+    };
+    redis.run(&["SET", "text", "x"]);
+    goes_from_zero_up_and_back(&kind, &|count| {
+        redis.run(&["DEL", "jobs"]);
+        (0..count).for_each(|_| drop(redis.run(&["LPUSH", "jobs", "x"])));
+    });
+
+    let postgres = Postgres::start();
+    let metadata = json!({ "query": "SELECT count(*) FROM jobs", "targetQueryValue": "5", "activationTargetQueryValue": "1",
+        "host": "localhost", "port": postgres.port.to_string(), "userName": "keda", "dbName": "postgres",
+        "sslmode": "verify-full" });
+    let kind = Kind {
+        name: "postgresql",
+        trigger: json!({ "type": "postgresql", "metadata": metadata }),
+        secret: json!({ "password": PASSWORD, "ca": postgres.ca }),
+        missing: (json!({ "query": "SELECT 1 FROM nowhere" }), "a table of the query does not exist (SQLSTATE 42P01)"),
+        refused: Some("the password is wrong (SQLSTATE 28P01)"),
+        dead: json!({ "port": "1" }),
+    };
+    goes_from_zero_up_and_back(&kind, &|count| {
+        postgres.run(&format!("TRUNCATE jobs; INSERT INTO jobs SELECT generate_series(1, {count})"));
+    });
+
+    let nats = Nats::start();
+    let kind = Kind {
+        name: "nats",
+        trigger: json!({ "type": "nats-jetstream", "metadata": {
+            "natsServerMonitoringEndpoint": format!("127.0.0.1:{}", nats.monitoring), "account": "$G", "stream": "orders",
+            "consumer": "pull", "lagThreshold": "5", "activationLagThreshold": "1" } }),
+        secret: json!({}),
+        missing: (json!({ "consumer": "push" }), "knows no consumer push of stream orders"),
+        refused: None,
+        dead: json!({ "natsServerMonitoringEndpoint": "127.0.0.1:1" }),
+    };
+    goes_from_zero_up_and_back(&kind, &|count| {
+        nats.purge();
+        nats.publish(count);
+    });
+
+    rabbit.call("PUT", "/queues/%2F/orders", &json!({}));
+    let host = format!("http://127.0.0.1:{}/", rabbit.management);
+    let kind = Kind {
+        name: "rabbitmq",
+        trigger: json!({ "type": "rabbitmq", "metadata": {
+            "host": host, "queueName": "orders", "mode": "QueueLength", "value": "5", "activationValue": "1" } }),
+        secret: json!({ "username": "guest", "password": "guest" }),
+        missing: (json!({ "queueName": "nowhere" }), "has no queue nowhere in that virtual host"),
+        refused: Some("answered status 401"),
+        dead: json!({ "host": "http://127.0.0.1:1/" }),
+    };
+    goes_from_zero_up_and_back(&kind, &|count| {
+        rabbit.call("DELETE", "/queues/%2F/orders/contents", &json!({}));
+        rabbit.publish(count);
+    });
+}
+
+/// A Prometheus that only answers to signed requests, as Amazon's does.
+#[test]
+fn replicas_follow_a_prometheus_that_wants_signatures() {
+    let load = std::sync::Arc::new(std::sync::Mutex::new(0));
+    let shown = std::sync::Arc::clone(&load);
+    let exporter = FakePrometheus::start(move |_| Reply::status(200, &format!("load {}\n", shown.lock().unwrap())));
+    let prometheus = Prometheus::scraping(&[&exporter.address.to_string()]);
+    prometheus.series("load");
+    let url = prometheus.url.clone();
+    let gateway = FakePrometheus::start(move |request| {
+        let known = [Known { id: "AKIDSHOP", secret: "wJalr/XUtn", session: None }];
+        let target = request.target.strip_prefix("/workspaces/ws-1").unwrap_or("/nowhere");
+        match verify(request, "aps", &known) {
+            Ok(()) => Reply::json(&try_http_get(&format!("{url}{target}")).unwrap_or_default()),
+            Err(why) => Reply::status(403, &why),
+        }
+    });
+    let case = Case::new("aps").deployment(0);
+    let secret = |key: &str| {
+        case.apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": case.namespace },
+            "stringData": { "awsAccessKeyID": "AKIDSHOP", "awsSecretAccessKey": key },
+        }));
+    };
+    let reference = |parameter: &str| json!({ "parameter": parameter, "name": "aws", "key": parameter });
+    secret("another");
+    case.apply(json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
+        "metadata": { "name": "aws", "namespace": case.namespace },
+        "spec": { "secretTargetRef": [reference("awsAccessKeyID"), reference("awsSecretAccessKey")] },
+    }));
+    let trigger = json!({ "type": "prometheus", "authenticationRef": { "name": "aws" }, "metadata": {
+        "serverAddress": format!("{}/workspaces/ws-1", gateway.url()), "query": "sum(load) + 0", "threshold": "10",
+        "awsRegion": "eu-west-1" } });
+    case.scale("so", json!({ "triggers": [trigger] }));
+    case.wait_for_event("KEDAScalerFailed", "answered status 403: Forbidden");
+    assert_eq!(case.replicas(), 0);
+    secret("wJalr/XUtn");
+    case.wait_until_ready();
+    *load.lock().unwrap() = 35;
+    case.wait_for_replicas(4);
+    *load.lock().unwrap() = 0;
+    case.wait_for_replicas(0);
+}
