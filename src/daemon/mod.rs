@@ -211,6 +211,8 @@ struct Daemon {
     /// When the gauges are counted again.
     count_due: Option<Instant>,
     keda: Option<Arc<metrics::keda::Tally>>,
+    /// How often the history went on in another file, as far as the core knows.
+    renewals_known: u64,
     /// Records for the history, which receives them as one batch.
     records: Vec<Record>,
     /// When they are sent, if there are any.
@@ -347,6 +349,7 @@ impl Daemon {
             counts,
             count_due: None,
             keda,
+            renewals_known: 0,
             records: Vec::new(),
             records_due: None,
             woke_at: Instant::now(),
@@ -393,6 +396,10 @@ impl Daemon {
             if let Some(step) = self.clock.follow() {
                 warn!(milliseconds = step; "the wall clock was stepped");
                 self.world.shift_clock(step, self.clock.now());
+            }
+            let renewals = self.store.renewals_total();
+            if std::mem::replace(&mut self.renewals_known, renewals) != renewals {
+                self.take(Event::HistoryRenewed);
             }
             self.ready.synced.store(self.world.is_synced(), Ordering::Release);
             if self.records_due.is_some_and(|due| Instant::now() >= due) || self.records.len() >= SAMPLES_MAX {

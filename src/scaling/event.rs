@@ -100,6 +100,8 @@ pub enum Event {
     MetricRead(ObjectKey),
     /// This instance holds the lease from now on. Ends the [standby](super::world::World::stand_by) of the world.
     Leading,
+    /// The history goes on in another file, which may have nothing of what was recorded before.
+    HistoryRenewed,
     /// State from the history, sent at the start, before any list.
     Restored(Vec<RestoredState>),
     /// The time that [`super::world::World::next_deadline`] returned has come.

@@ -112,7 +112,7 @@ impl Counters {
         self.lost_kept_total.fetch_add(kept as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn fail(&self, error: &rusqlite::Error) {
+    pub(crate) fn fail(&self, error: &impl std::fmt::Display) {
         self.failed_flushes_total.fetch_add(1, Ordering::Relaxed);
         self.set_error(Some(error.to_string()));
     }
@@ -154,6 +154,11 @@ impl Counters {
 
     pub(crate) fn count_displacement(&self) {
         self.displacements_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how often the history went on in another file.
+    pub(crate) fn renewals_total(&self) -> u64 {
+        self.corruptions_total.load(Ordering::Relaxed) + self.displacements_total.load(Ordering::Relaxed)
     }
 
     pub(crate) fn lost(&self) -> (u64, u64) {

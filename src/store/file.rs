@@ -3,6 +3,7 @@
 //!
 //! Owns what must hold before the file is used.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use log::{error, info, warn};
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::error::{Error, is_corruption};
+use super::error::{Error, is_corruption, is_retryable};
 use super::{clock, schema, sql};
 
 /// How long SQLite itself waits for a lock; the writer retries beyond it, because a shutdown can interrupt its retries.
@@ -111,6 +112,8 @@ fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
 pub(crate) struct Opened {
     /// Device and inode of the file with each suffix.
     files: [Option<(u64, u64)>; SUFFIXES.len()],
+    /// Size of the database in bytes when it was last looked at.
+    bytes: Cell<u64>,
 }
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
@@ -130,7 +133,8 @@ pub(crate) enum Fate {
 impl Opened {
     /// Records the files' identity; call it right after a connection was opened.
     pub(crate) fn at(path: &Path) -> Self {
-        Self { files: SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None)) }
+        let files = SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None));
+        Self { files, bytes: Cell::new(size(path)) }
     }
 
     pub(crate) fn fate(&self, path: &Path) -> Fate {
@@ -145,6 +149,20 @@ impl Opened {
         if truncated { Fate::Truncated } else { Fate::InPlace }
     }
 
+    /// Returns whether the database has lost its end, which SQLite notices only when it reads a page from there.
+    ///
+    /// The file may be shorter than its pages while the newest are in the write-ahead log, and SQLite itself shortens
+    /// it after many rows were deleted, but never below the number of its pages.
+    pub(crate) fn is_cut(&self, path: &Path, connection: &Connection) -> bool {
+        let bytes = size(path);
+        if bytes >= self.bytes.replace(bytes) {
+            return false;
+        }
+        let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pages = number("page_count").and_then(|count| Ok(count.saturating_mul(number("page_size")?)));
+        pages.is_ok_and(|pages| i64::try_from(bytes).is_ok_and(|bytes| bytes < pages))
+    }
+
     /// Removes the log and its index if they are still the opened ones, because SQLite would apply them to whichever
     /// database is at the path. Processes that have them open keep them.
     fn remove_side_files(&self, path: &Path) {
@@ -155,6 +173,10 @@ impl Opened {
             }
         }
     }
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
@@ -318,7 +340,22 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error>
 
 /// Returns whether opening the file left the check to [`damage`].
 pub(crate) fn is_to_be_checked(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.len() > CHECKED_FIRST_BYTES)
+    size(path) > CHECKED_FIRST_BYTES
+}
+
+/// Returns whether there is a history that cannot be written just now: its disk is full, read-only or failing. A file
+/// that this user may not write, or one that was never written, is a mistake in the configuration instead.
+pub(crate) fn is_unwritable_for_now(path: &Path, error: &Error) -> bool {
+    let may_pass = match error {
+        Error::Create { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem)
+        }
+        Error::Open { source, .. } | Error::Migrate { source, .. } | Error::Views { source, .. } => {
+            is_retryable(source)
+        }
+        _ => false,
+    };
+    may_pass && size(path) > 0
 }
 
 /// Checks a file while its writer is running, and returns what is wrong with it.

@@ -104,13 +104,21 @@ pub fn unix_now() -> crate::scaling::model::UnixMillis {
 }
 
 impl Store {
-    /// Opens or creates the file, migrates it, and starts the writer.
+    /// Opens or creates the file, migrates it, and starts the writer. If the disk of a file that was written before is
+    /// full or read-only now, the writer opens it as soon as it can: scaling must not wait for it.
     ///
     /// # Errors
     /// When the file cannot be used at all: the directory is not writable, or a newer version wrote it.
     pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
-        let connection = file::open(path)?;
-        writer::limit_pages(&connection, &options).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let connection = match file::open(path) {
+            Ok(connection) => {
+                let limited = writer::limit_pages(&connection, &options);
+                limited.map_err(|source| Error::Open { path: path.to_owned(), source })?;
+                Some(connection)
+            }
+            Err(error) if file::is_unwritable_for_now(path, &error) => None,
+            Err(error) => return Err(error),
+        };
         let (sender, inbox) = queue::channel();
         let (end, ended) = mpsc::channel();
         let writer = writer::Writer::new(path, options, inbox, Arc::clone(&sender.counters));
@@ -158,6 +166,12 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.sender.stats()
+    }
+
+    /// Returns how often the history went on in another file since the start.
+    #[must_use]
+    pub fn renewals_total(&self) -> u64 {
+        self.sender.counters.renewals_total()
     }
 
     #[must_use]

@@ -41,6 +41,13 @@ pub(crate) const LAST_SAMPLE: &str = "SELECT max(coalesce((SELECT at_unix_ms FRO
      WHERE EXISTS (SELECT 1 FROM series JOIN scaled_object AS o ON o.id = object_id \
                    WHERE until_unix_ms IS NULL AND o.removed_at_unix_ms IS NULL)";
 
+/// Counts the processes that ended without a word and began after `?1`; the one that runs has not ended.
+pub(crate) const RUNS_LOST: &str = "SELECT count(*) FROM process_run WHERE state = 'lost' AND started_at_unix_ms > ?1";
+
+/// Selects the newest loss that ended after `?1`.
+pub(crate) const LAST_LOSS: &str = "SELECT until_unix_ms, samples + others, cause FROM loss WHERE until_unix_ms > ?1 \
+     ORDER BY until_unix_ms DESC, id DESC LIMIT 1";
+
 /// Begins reading a snapshot.
 pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
 

@@ -76,6 +76,8 @@ pub(crate) struct Writer {
     warned_lost_total: u64,
     /// Id of this process' row in `process_run`.
     run: Option<i64>,
+    /// When this process started, in milliseconds since 1970: the row says so in every file that it goes on in.
+    started_at: i64,
 }
 
 enum End {
@@ -132,12 +134,14 @@ impl Writer {
             warned: None,
             warned_lost_total: 0,
             run: None,
+            started_at: clock::now_unix_ms(),
         }
     }
 
-    /// Runs until stopped; returns whether everything was written and the file closed.
-    pub(crate) fn run(mut self, connection: Connection) -> bool {
-        let mut connection = connection;
+    /// Runs until stopped; returns whether everything was written and the file closed. `None` if the file cannot be
+    /// opened yet.
+    pub(crate) fn run(mut self, connection: Option<Connection>) -> bool {
+        let Some(mut connection) = connection.or_else(|| self.start_afresh(file::open)) else { return false };
         loop {
             let opened = Opened::at(&self.path);
             let next = match self.session(&connection, &opened) {
@@ -188,14 +192,16 @@ impl Writer {
                     self.batch.splice(0..0, definitions);
                     self.losses.reset_row();
                     (self.retry, self.due) = (None, Some(clock::now()));
+                    self.counters.succeed();
                     return Some(connection);
                 }
                 Err(error) => {
                     let now = clock::now();
                     if self.warned.is_none_or(|before| now.duration_since(before) >= WARN_EVERY) {
                         self.warned = Some(now);
-                        error!(error:% = error; "no new database can be opened: trying again");
+                        error!(error:% = error; "no database can be opened: trying again");
                     }
+                    self.counters.fail(&error);
                     self.retry = Some(RETRY_LAST);
                     self.due = Some(now + RETRY_LAST);
                     self.receive(None);
@@ -210,7 +216,7 @@ impl Writer {
 
     fn session(&mut self, connection: &Connection, opened: &Opened) -> End {
         let mut session = loop {
-            match Session::load(connection, &self.options, &mut self.run) {
+            match Session::load(connection, &self.options, &mut self.run, self.started_at) {
                 Ok(session) => break session,
                 Err(error) if is_corruption(&error) => return End::Corrupt,
                 Err(error) => {
@@ -244,6 +250,10 @@ impl Writer {
                 }
                 if let Some(end) = End::of(fate) {
                     return end;
+                }
+                if opened.is_cut(&self.path, connection) {
+                    self.damage = Some("the file was cut short while in use".to_owned());
+                    return End::Corrupt;
                 }
             }
             if is_due {
@@ -506,12 +516,17 @@ fn pause(duration: Duration) {
 }
 
 impl<'c> Session<'c> {
-    fn load(connection: &'c Connection, options: &Options, run: &mut Option<i64>) -> Result<Self, rusqlite::Error> {
+    fn load(
+        connection: &'c Connection,
+        options: &Options,
+        run: &mut Option<i64>,
+        started_at: i64,
+    ) -> Result<Self, rusqlite::Error> {
         let mut prepared = Prepared::new(connection);
         if run.is_none() {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             prepared.execute(Sql::LoseProcessRuns, [])?;
-            let row = params![env!("CARGO_PKG_VERSION"), clock::now_unix_ms()];
+            let row = params![env!("CARGO_PKG_VERSION"), started_at];
             let id = prepared.insert(Sql::InsertProcessRun, row)?;
             transaction.commit()?;
             *run = Some(id);

@@ -1,5 +1,6 @@
 //! The daemon, the API server and Prometheus stop and return.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -139,6 +140,43 @@ fn a_killed_daemon_finds_its_way_back() {
     case.wait_for_replicas(6);
     steps(&daemon, 6);
     steps(&daemon, 3);
+}
+
+/// Scaling does not notice, `why` goes on with what lasts, and metric, log and doctor tell of the loss.
+#[test]
+fn a_deleted_history_goes_on_with_what_is_known() {
+    let case = Case::exclusive(Exclusive::Faults, "history").deployment(0);
+    let (source, daemon) = scaled(&case, 30.0, json!({}));
+    case.wait_for_replicas(3);
+    case.wait_until_ready();
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", daemon.db().display())).unwrap();
+    }
+    wait_for("the metric", || (daemon.metric("hpalite_store_displacements_total") == Some(1.0)).then_some(()));
+    assert!(daemon.log().contains("database deleted, renamed or replaced while in use"), "{}", daemon.log());
+    source.set(50.0);
+    case.wait_for_replicas(5);
+    let hpalite = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+            .args(arguments)
+            .args(["--db", &daemon.db().display().to_string()])
+            .output()
+            .expect("hpalite can be run");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let object = format!("{}/so", case.namespace);
+    wait_seeing("why to tell of 3→5", || {
+        let text = hpalite(&["why", &object, "--since", "1h"]);
+        let is_told = |words: [&str; 2]| text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        let told = [["3→5 by the HPA", "50"], ["3 first seen", ""], ["the history lost", "was deleted"]];
+        if told.into_iter().all(is_told) && !text.contains("not been started") { Ok(()) } else { Err(text) }
+    });
+    let rows = daemon.sql("SELECT status FROM v_condition_change WHERE kind = 'Ready'");
+    assert_eq!(rows, [json!({ "status": "True" })], "a condition that lasts is in the new file");
+    let kubeconfig = case.cluster.env("KUBECONFIG");
+    let report: Value = serde_json::from_str(&hpalite(&["doctor", "--json", "--kubeconfig", kubeconfig])).unwrap();
+    let loss = report["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == "database-loss");
+    assert!(loss.is_some_and(|loss| loss["cause"].to_string().contains("deleted, renamed or replaced")), "{report}");
 }
 
 #[test]

@@ -49,6 +49,9 @@ fn is_whole(place: &Place, store: Store, what: &str) {
     stop(store);
     let connection = place.open();
     assert_eq!(rows(&connection, "SELECT generation FROM v_definition"), ["7"]);
+    // That the file is new is no start of the process.
+    let started = "SELECT count(*) FROM process_run WHERE started_at_unix_ms <= (SELECT min(from_unix_ms) FROM loss)";
+    assert_ne!(rows(&connection, started), ["0"]);
     assert_eq!(rows(&connection, "PRAGMA integrity_check"), ["ok"]);
     let cause = format!("SELECT cause LIKE '{what} was deleted, renamed or replaced%' FROM v_loss");
     assert_eq!(rows(&connection, &cause), ["1"]);
@@ -149,4 +152,46 @@ fn a_truncated_file_is_set_aside() {
     assert_eq!((store.stats().displacements_total, store.stats().corruptions_total), (0, 1));
     stop(store);
     assert_eq!(rows(&place.open(), "SELECT cause LIKE 'the database was corrupt%' FROM v_loss"), ["1"]);
+}
+
+/// SQLite would notice only when it reads a page that is gone.
+#[test]
+fn a_file_that_lost_its_end_is_set_aside() {
+    let place = Place::new();
+    stop(begin(&place));
+    let store = place.start();
+    // The writer looks at the size when it writes.
+    store.send(vec![definition(START, &web(), "u", 7, vec![trigger(0, 1.0)])]);
+    store.flush().unwrap();
+    let file = fs::File::options().write(true).open(place.path()).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.set_len(size / 2 / 4096 * 4096).unwrap();
+    goes_on(&place, &store);
+    assert_eq!((store.stats().displacements_total, store.stats().corruptions_total), (0, 1));
+    assert_eq!(store.renewals_total(), 1);
+    stop(store);
+    let connection = place.open();
+    let cause = "SELECT cause LIKE 'the database was corrupt (the file was cut short while in use)%' FROM v_loss";
+    assert_eq!(rows(&connection, cause), ["1"]);
+    assert_eq!(rows(&connection, "SELECT generation FROM v_definition"), ["7"]);
+}
+
+/// A file that shrinks since its rows were deleted is not one that was cut.
+#[test]
+fn a_file_that_shrinks_by_itself_is_in_place() {
+    let place = Place::new();
+    let store = begin(&place);
+    store.send((0..60_000).map(|i| sample(START + 10 + i * 997, &web(), Answer::Value(i as f64 * 1.7))).collect());
+    store.flush().unwrap();
+    stop(store);
+    let before = fs::metadata(place.path()).unwrap().len();
+    // With the ordinary retention all of it has expired long ago.
+    let store = Store::start(&place.path(), hpalite::store::Options::default()).unwrap();
+    wait_for("the file to shrink", || {
+        let _ = store.flush();
+        fs::metadata(place.path()).unwrap().len() < before / 2
+    });
+    store.flush().unwrap();
+    assert_eq!(store.renewals_total(), 0);
+    stop(store);
 }

@@ -37,6 +37,30 @@ fn a_locked_file_is_tried_again_and_loses_nothing() {
     assert_eq!((count(&other, "v_sample"), count(&other, "decision"), count(&other, "object_state")), (100, 100, 1));
 }
 
+/// As when its disk is full or read-only: scaling must not wait until that is over.
+#[test]
+fn a_start_does_not_wait_for_a_file_that_cannot_be_written_yet() {
+    let place = Place::new();
+    stop(place.start_defined());
+    let other = place.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let store = place.start();
+    store.send(vec![definition(START, &web(), "u", 2, vec![trigger(0, 1.0)])]);
+    store.send(vec![sample(START, &web(), Answer::Value(1.0)), decision(START + 1)]);
+    wait_for("the failure to be counted", || store.stats().last_error.is_some_and(|error| error.contains("locked")));
+    // Nobody waits for a commit meanwhile.
+    assert!(store.flush().is_err());
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("the file to be written", || store.flush().is_ok());
+    assert_eq!((store.stats().lost_total, store.stats().last_error.clone()), (0, None));
+    stop(store);
+    assert_eq!((count(&other, "v_sample"), count(&other, "decision")), (1, 1));
+    assert_eq!(rows(&other, "SELECT max(generation) FROM v_definition"), ["2"]);
+    // One that was never written is a mistake in the configuration.
+    let missing = Store::start(&place.folder().join("no/history.db"), keeping_all());
+    assert!(missing.is_err_and(|error| error.to_string().contains("cannot write the database")));
+}
+
 #[test]
 fn a_full_disk_neither_blocks_nor_breaks() {
     let place = Place::new();

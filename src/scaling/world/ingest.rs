@@ -44,6 +44,7 @@ impl World {
             Event::MetricRead(key) => self.with(&key, |object, work| object.metric_read(work)),
             Event::Restored(states) => self.restored(states),
             Event::Leading => self.lead(now),
+            Event::HistoryRenewed => self.record_anew(),
             Event::Tick => {}
         }
     }
@@ -228,28 +229,30 @@ impl World {
     /// Records the HPA's status when it changed. A new value of a metric alone is not recorded, since the samples have
     /// it, and the HPA writes one every 15 s, which at 1 kB each would be 3 GB a day for 500 objects.
     fn record_hpa(&mut self, hpa: &ObservedHpa, now: UnixMillis) {
-        let (Some(key), Some(OwnerRef { uid, .. })) = (controlling_object(hpa), &hpa.controller) else {
-            return;
-        };
-        if self.objects.get(&key).is_none_or(|object| object.spec.uid != *uid) {
-            return;
-        }
         let same = self.facts.hpas.get(&hpa.id()).is_some_and(|old| {
             old.current_replicas == hpa.current_replicas
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
         });
-        if !same {
+        let news = (!same).then(|| self.observation(hpa, now)).flatten();
+        if let (Some(news), Some(key)) = (news, controlling_object(hpa)) {
             self.with(&key, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
-            self.outbox.record(Record::Hpa {
-                at: now,
-                object: key,
-                current: hpa.current_replicas,
-                desired: hpa.desired_replicas,
-                conditions: hpa.conditions.clone(),
-                metrics_json: hpa.current_metrics_json.clone(),
-            });
+            self.outbox.record(news);
         }
+    }
+
+    /// Returns the record of an HPA's status; `None` if no known object controls it.
+    pub(super) fn observation(&self, hpa: &ObservedHpa, now: UnixMillis) -> Option<Record> {
+        let (object, owner) = (controlling_object(hpa)?, hpa.controller.as_ref()?);
+        self.objects.get(&object).filter(|known| known.spec.uid == owner.uid)?;
+        Some(Record::Hpa {
+            at: now,
+            object,
+            current: hpa.current_replicas,
+            desired: hpa.desired_replicas,
+            conditions: hpa.conditions.clone(),
+            metrics_json: hpa.current_metrics_json.clone(),
+        })
     }
 
     /// The HPA with this uid is gone for good: whatever still arrives about it is old. Another may have its name
@@ -524,7 +527,7 @@ impl Object {
         (true, found)
     }
 
-    fn record_definition(&mut self, work: &mut Work<'_>) {
+    pub(super) fn record_definition(&mut self, work: &mut Work<'_>) {
         let version = (self.spec.uid.clone(), self.spec.generation);
         if self.recorded.definition.as_ref() == Some(&version) {
             return;

@@ -12,6 +12,7 @@ mod ownership;
 mod pods;
 mod poll_cycle;
 mod reconcile;
+mod renewal;
 mod replicas;
 mod selections;
 mod silence;

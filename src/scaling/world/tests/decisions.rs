@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::scaling::decision::Decision;
-use crate::scaling::event::Record;
+use crate::scaling::event::{Event, Record};
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 
@@ -95,4 +95,29 @@ fn a_state_that_lasts_is_one_decision() {
     rig.seconds(25);
     let reasons: Vec<_> = decisions(&rig).iter().map(|one| (one.reason.id(), one.from, one.to)).collect();
     assert_eq!(reasons, [("CoolingDown", 3, 3)]);
+}
+
+/// The history has only changes, and another file has none of those from before.
+#[test]
+fn what_lasts_is_recorded_anew_when_the_history_goes_on_in_another_file() {
+    let mut rig = shop(2, 5.0, quick);
+    rig.seconds(60);
+    rig.clear();
+    rig.seconds(60);
+    let is_change = |record: &Record| !matches!(record, Record::Sample { .. });
+    assert!(!rig.records.iter().any(is_change), "{:?}", rig.records);
+    rig.step(Event::HistoryRenewed);
+    rig.seconds(5);
+    let has = |is: fn(&Record) -> bool| rig.records.iter().filter(|record| is(record)).count();
+    assert_eq!(has(|record| matches!(record, Record::Definition { .. })), 1);
+    assert_eq!(has(|record| matches!(record, Record::Replicas { from: None, to: 2, .. })), 1);
+    assert_eq!(has(|record| matches!(record, Record::Hpa { .. })), 1);
+    assert_eq!(has(|record| matches!(record, Record::LastActive { .. })), 1);
+    assert_eq!(has(|record| matches!(record, Record::Condition { .. })), conditions(&rig, "shop").len());
+    assert_eq!(last(&rig).0, "Active");
+    // The cluster is told nothing new, and the next polls are as quiet as before.
+    assert_eq!((rig.kinds(), rig.reasons()), (Vec::<&str>::new(), Vec::<&str>::new()));
+    rig.clear();
+    rig.seconds(60);
+    assert!(!rig.records.iter().any(is_change), "{:?}", rig.records);
 }
