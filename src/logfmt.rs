@@ -13,18 +13,47 @@ use log::kv::{self, Key, Value, VisitSource};
 ///
 /// # Panics
 /// If a logger is already set, which is a programming error.
-#[expect(clippy::disallowed_methods, reason = "lines of the log have the time of day")]
 pub fn init() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         // These modules log whole URLs, including keys in them, whatever level is requested.
         .filter_module("ureq", log::LevelFilter::Warn)
         .filter_module("ureq_proto", log::LevelFilter::Warn)
-        .format(|out, record| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-            out.write_all(line(millis, record).as_bytes())
-        })
+        .format(|out, record| out.write_all(line(wall_millis(), record).as_bytes()))
         .init();
+    die_of_panics();
+}
+
+#[expect(clippy::disallowed_methods, reason = "lines of the log have the time of day")]
+fn wall_millis() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Characters of a panic's message that are logged: it may quote what came from outside.
+const PANIC_CHARS_MAX: usize = 500;
+
+/// Makes every panic end the process with one line that names its place, in builds that would unwind too: a process
+/// without one of its threads looks healthy and is not.
+fn die_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        let message: String = text.chars().take(PANIC_CHARS_MAX).collect();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let pairs = [("error", message.as_str()), ("place", place.as_str()), ("thread", thread.as_str())];
+        let pairs = pairs.as_slice();
+        let record = log::Record::builder()
+            .level(log::Level::Error)
+            .target("panic")
+            .args(format_args!("hpalite ends, since it cannot go on"))
+            .key_values(&pairs)
+            .build();
+        // Not through the logger, which the panicking thread may hold.
+        let _ = std::io::stderr().write_all(line(wall_millis(), &record).as_bytes());
+        std::process::abort();
+    }));
 }
 
 fn line(unix_millis: i64, record: &log::Record<'_>) -> String {
@@ -132,5 +161,30 @@ mod tests {
         ] {
             assert_eq!(http_date(seconds), expected);
         }
+    }
+
+    /// Run by the test below in a process of its own.
+    #[test]
+    fn child_that_panics() {
+        if std::env::var_os("HPALITE_TEST_PANICS").is_some() {
+            init();
+            let part = std::thread::Builder::new().name("part".to_owned());
+            let _ = part.spawn(|| panic!("a \"quoted\"\nline {}", "x".repeat(1_000))).expect("a thread").join();
+            println!("went on");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_any_thread_ends_the_process_and_names_its_place() {
+        let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["logfmt::tests::child_that_panics", "--exact", "--nocapture"])
+            .env("HPALITE_TEST_PANICS", "1")
+            .output()
+            .expect("it runs");
+        let (out, log) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        assert!(!child.status.success() && !out.contains("went on"), "{out}");
+        let line = log.lines().find(|line| line.contains("ERROR panic")).unwrap_or_else(|| panic!("{log}"));
+        assert!(line.contains(r#"error="a \"quoted\"\nline xxx"#) && line.len() < 800, "{line}");
+        assert!(line.contains(" place=src/logfmt.rs:") && line.ends_with(" thread=part"), "{line}");
     }
 }
