@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::work::Work;
 use crate::scaling::decision::Decision;
-use crate::scaling::event::{ScaleTarget, WriteKind};
+use crate::scaling::event::{Record, ScaleTarget, WriteKind};
 use crate::scaling::model::FINALIZERS;
 use crate::scaling::object::{Object, Target, Verdict};
 use crate::scaling::reason::Reason;
@@ -57,10 +57,15 @@ impl Object {
             Target::Found { .. } if self.slots.scale.failures >= RESTORE_TRIES => true,
             Target::Found { gvkr, workload } => {
                 let (from, name) = (workload.replicas, self.spec.target.name.clone());
-                let is_sent =
-                    self.write(WriteKind::Scale { target: ScaleTarget { gvkr, name }, from, to: original }, work);
-                if is_sent {
-                    self.scaling = Some(Arc::new(Decision::new(Reason::Restored, from, original)));
+                let decision = Arc::new(Decision::new(Reason::Restored, from, original));
+                if self.slots.scale.is_free(work.now) {
+                    // Before the write, which waits for its commit.
+                    let (at, object) = (work.now, self.spec.key.clone());
+                    work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
+                }
+                let target = ScaleTarget { gvkr, name };
+                if self.write(WriteKind::Scale { target, from, to: original }, work) {
+                    self.scaling = Some(decision);
                 }
                 false
             }

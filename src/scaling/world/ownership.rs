@@ -26,6 +26,16 @@ pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option
     (owner.is_scaled_object() && lives).then_some(&owner.name)
 }
 
+/// Returns the name of the shadow that controls this HPA.
+fn shadow_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a str> {
+    let owner = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object())?;
+    let mut objects = ApiGroup::ALL.into_iter().filter_map(|group| {
+        let object = others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name))?;
+        (object.spec.uid == owner.uid && object.spec.is_shadow).then_some(&*object.spec.key.name)
+    });
+    objects.next()
+}
+
 impl Object {
     /// Why this object must not scale the target, which another object or HPA owns.
     pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
@@ -43,13 +53,15 @@ impl Object {
         }
         let me = Owner::of(&self.spec);
         let names = work.facts.hpas_by_target.get(target);
-        let foreign =
-            names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&target.namespace, name))).find(|hpa| {
-                !is_controlled_by(hpa, &me)
-                    && !hpa.deletion_requested
-                    && hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
-                    && !is_of_scaled_object(hpa)
-            })?;
+        let hpas = names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&target.namespace, name)));
+        let others = hpas.filter(|hpa| !is_controlled_by(hpa, &me) && !hpa.deletion_requested);
+        // Another autoscaler runs the owner of that HPA, and two HPAs on one target disable each other.
+        if let Some(shadow) = others.clone().find_map(|hpa| shadow_of(hpa, work.others)) {
+            return Some(target_is_taken(workload, &kind, shadow));
+        }
+        let foreign = others.into_iter().find(|hpa| {
+            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false") && !is_of_scaled_object(hpa)
+        })?;
         if !self.spec.transfer_hpa_ownership {
             return Some(format!(
                 "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'",

@@ -117,7 +117,8 @@ impl Object {
         if let Some(message) = self.conflict(work) {
             return Verdict::failed(Step::BuildScalers, message);
         }
-        self.owns_target = true;
+        // A shadow only looks at it, and takes it from nobody when it ends.
+        self.owns_target = !self.spec.is_shadow;
         if !self.are_authentications_listed(work) {
             return Verdict::Pending;
         }
@@ -242,10 +243,13 @@ impl Object {
         }
         let is_news = self.hpa_refusal.as_ref().is_some_and(|refusal| *refusal.desired != desired);
         if is_news {
-            // The API server may accept the new content, so the refusal of the old one no longer counts.
-            self.hpa_refusal = None;
-            self.slots.hpa.retry_at = None;
-            self.slots.hpa.failures = 0;
+            // The API server may accept the new content, so the refusal of the old one no longer counts. One that is
+            // busy is not asked sooner for it.
+            let is_final = self.hpa_refusal.take().is_some_and(|refusal| refusal.is_final);
+            if is_final {
+                self.slots.hpa.retry_at = None;
+                self.slots.hpa.failures = 0;
+            }
         }
         let found = work.facts.hpas.get(&desired.id());
         let kind = match found {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::scaling::event::WriteKind;
+use super::rig::slot_name;
 use crate::scaling::hpa::{self, Drift};
 use crate::scaling::model::ObjectKey;
 use crate::scaling::object::{Object, TargetId, Verdict, scaling_active};
@@ -140,17 +140,7 @@ fn check_slots(object: &Object) {
         let Some(id) = slot.in_flight else { continue };
         known += 1;
         let write = object.in_flight_writes.iter().find(|(known, _)| *known == id).expect("a write for each slot");
-        let of = match &write.1 {
-            WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
-            WriteKind::Status(_) => "status",
-            WriteKind::CreateHpa(_)
-            | WriteKind::ApplyHpa(_)
-            | WriteKind::ReplaceHpa { .. }
-            | WriteKind::DeleteHpa { .. } => "hpa",
-            WriteKind::Scale { .. } => "scale",
-            WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => "none of an object",
-        };
-        assert_eq!(of, name, "{key}");
+        assert_eq!(slot_name(&write.1), name, "{key}");
     }
     assert_eq!(known, object.in_flight_writes.len(), "{key}");
     assert_eq!(object.scaling.is_some(), slots.scale.in_flight.is_some(), "{key}: a scale under way has its reason");

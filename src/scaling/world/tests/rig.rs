@@ -40,6 +40,24 @@ impl Network {
     fn fails(&mut self) -> bool {
         self.is_faulty && self.random.u8(0..6) == 0
     }
+
+    /// Returns how a write fails, if it does, and whether it is carried out nevertheless.
+    fn refusal(&mut self) -> Option<(WriteError, bool)> {
+        if !self.fails() {
+            return None;
+        }
+        let error = |kind, message: &str, retry_after| WriteError { kind, message: message.to_owned(), retry_after };
+        let transient = WriteErrorKind::Transient;
+        Some(match self.random.u8(0..8) {
+            0 | 1 => (error(transient, "too many requests", Some(Duration::from_secs(self.random.u64(1..60)))), false),
+            2 => (error(transient, "Internal error occurred", None), false),
+            // etcd has it, and the answer came too late.
+            3 => (error(transient, "etcdserver: request timed out", None), true),
+            4 => (error(WriteErrorKind::Conflict, "the object has been modified", None), false),
+            5 => (error(WriteErrorKind::Forbidden, "exceeded quota", None), false),
+            _ => (error(transient, "connection reset", None), self.random.bool()),
+        })
+    }
 }
 
 pub(super) struct Rig {
@@ -80,6 +98,10 @@ pub(super) struct Rig {
     pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
+    /// Writes that the API server refuses until later, by id, with the object, the slot, and the time that it asks for.
+    deferred: HashMap<u64, (ObjectKey, &'static str, Duration)>,
+    /// Until when the API server wants no write to this slot of an object.
+    pub(super) not_before: BTreeMap<(ObjectKey, &'static str), UnixMillis>,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
     last_echo: [UnixMillis; 5],
@@ -150,6 +172,8 @@ impl Rig {
             active: BTreeMap::new(),
             is_traced: false,
             is_standby: false,
+            deferred: HashMap::new(),
+            not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
             last_item: 0,
             last_echo: [UnixMillis(0); 5],
@@ -173,6 +197,8 @@ impl Rig {
         }
         self.queue.clear();
         self.cluster.echoes.clear();
+        self.deferred.clear();
+        self.not_before.clear();
         self.writes_in_flight = 0;
         self.polls_in_flight = 0;
         self.last_echo = [self.now; 5];
@@ -335,16 +361,17 @@ impl Rig {
     }
 
     fn carry_out_write(&mut self, write: Write) {
-        let lost =
-            WriteError { kind: WriteErrorKind::Transient, message: "connection reset".to_owned(), retry_after: None };
-        let result = if self.network.fails() {
-            // Half of the lost writes are carried out nevertheless.
-            if self.network.random.bool() {
-                let _ = self.cluster.write(&write);
+        let result = match self.network.refusal() {
+            None => self.cluster.write(&write),
+            Some((error, is_carried_out)) => {
+                if is_carried_out {
+                    let _ = self.cluster.write(&write);
+                }
+                if let Some(time) = error.retry_after {
+                    self.deferred.insert(write.id, (write.object.clone(), slot_name(&write.kind), time));
+                }
+                Err(error)
             }
-            Err(lost)
-        } else {
-            self.cluster.write(&write)
         };
         self.flush_echoes();
         let done = WriteDone { id: write.id, object: write.object, result };
@@ -392,8 +419,11 @@ impl Rig {
                         }]));
                     }
                     Item::Event(event) => {
-                        if matches!(event, Event::Written(_)) {
+                        if let Event::Written(done) = &event {
                             self.writes_in_flight -= 1;
+                            if let Some((object, slot, time)) = self.deferred.remove(&done.id) {
+                                self.not_before.insert((object, slot), self.now.plus(time));
+                            }
                         }
                         self.step(event);
                     }
@@ -422,6 +452,7 @@ impl Rig {
         self.queue =
             std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
+        self.not_before.values_mut().for_each(|at| *at = shift(*at));
         self.world.shift_clock(milliseconds, self.now);
     }
 
@@ -463,6 +494,20 @@ fn asked(query: &Query) -> &str {
         Query::Prometheus(source) => &source.query,
         Query::MetricsApi(source) => &source.url,
         other => other.what(),
+    }
+}
+
+/// The slot that a write of an object takes; authentications have none.
+pub(super) fn slot_name(kind: &WriteKind) -> &'static str {
+    match kind {
+        WriteKind::Claim { .. } | WriteKind::Release { .. } => "claim",
+        WriteKind::Status(_) => "status",
+        WriteKind::CreateHpa(_)
+        | WriteKind::ApplyHpa(_)
+        | WriteKind::ReplaceHpa { .. }
+        | WriteKind::DeleteHpa { .. } => "hpa",
+        WriteKind::Scale { .. } => "scale",
+        WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => "none of an object",
     }
 }
 

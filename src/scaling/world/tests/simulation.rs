@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
-    Authentication, AuthenticationKind, AuthenticationRef, Fallback, FallbackBehavior, Invalid, Pause, Problem, Status,
-    Step,
+    Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid, Pause,
+    Problem, Status, Step,
 };
 use crate::scaling::object::{Target, Verdict};
 use crate::scaling::reason::Reason;
@@ -19,7 +19,8 @@ const STEPS: usize = 100;
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 const TARGETS: [&str; 3] = ["web", "api", "job"];
 
-/// Split into two tests, to use two cores for the many seeds.
+/// Split into two tests, to use two cores for the many seeds. More, or longer ones, by hand:
+/// `HPALITE_SEEDS=10000 HPALITE_STEPS=10000 cargo test --lib simulation`.
 #[test]
 fn rules_hold_in_chaos_and_the_world_comes_to_rest_even() {
     run_all(0);
@@ -48,7 +49,7 @@ fn run(seed: u64, is_traced: bool) {
     let mut step = 0;
     let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, is_traced, &mut step)));
     if let Err(panic) = outcome {
-        eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed}");
+        eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed} cargo test --lib simulation");
         std::panic::resume_unwind(panic);
     }
 }
@@ -68,7 +69,8 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     rig.check = Some(check);
     rig.is_traced = is_traced;
     let mut delays = fastrand::Rng::with_seed(!seed);
-    for n in 0..STEPS {
+    let steps = std::env::var("HPALITE_STEPS").map_or(STEPS, |steps| steps.parse().unwrap());
+    for n in 0..steps {
         *step = n;
         let what = disturb(&mut rig, &mut random);
         if is_traced {
@@ -80,7 +82,7 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
         }
         rig.run(random.i64(0..30_000));
     }
-    *step = STEPS;
+    *step = steps;
     rig.network.is_faulty = false;
     // The rest takes long, and only its end is checked.
     rig.check = None;
@@ -119,9 +121,30 @@ fn check(rig: &mut Rig, commands: &[Command]) {
             && let WriteKind::Scale { from, to, .. } = write.kind
         {
             check_scale(rig, &write.object, from, to);
+            let is_recorded = commands.iter().any(|command| {
+                matches!(command, Command::Record(Record::Decision { object, decision, .. })
+                    if *object == write.object && (decision.from, decision.to) == (from, to))
+            });
+            assert!(is_recorded, "{}: {from}→{to} without a recorded decision", write.object);
         }
     }
+    check_retry_after(rig, commands);
     watch_cooldown(rig, commands);
+}
+
+/// While the API server asks for a pause, nothing of that kind is written to the object.
+fn check_retry_after(rig: &mut Rig, commands: &[Command]) {
+    for command in commands {
+        match command {
+            Command::Write(write) => {
+                let until = rig.not_before.get(&(write.object.clone(), rig::slot_name(&write.kind)));
+                assert!(until.is_none_or(|at| *at <= rig.now), "{write:?} before {until:?}");
+            }
+            // Another object may have its name.
+            Command::Record(Record::Removed { object, .. }) => rig.not_before.retain(|(known, _), _| known != object),
+            _ => {}
+        }
+    }
 }
 
 fn check_scale(rig: &Rig, key: &ObjectKey, from: u32, to: u32) {
@@ -261,7 +284,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     let name = NAMES[random.usize(0..NAMES.len())];
     let id = key(name);
     let exists = rig.cluster.objects.contains_key(&id);
-    match random.u8(0..22) {
+    match random.u8(0..24) {
         0..=2 => {
             let object = random_object(random);
             if rig.cluster.objects.contains_key(&object.key) {
@@ -398,6 +421,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             restart(rig);
             "restart".to_owned()
         }
+        22 => take_over(rig, random),
         _ => {
             rig.step(Event::MetricRead(id));
             format!("read {name}")
@@ -442,6 +466,24 @@ fn restart(rig: &mut Rig) {
         );
     }
     rig.restart(restored.into_values().collect());
+}
+
+/// Another instance, which has seen nothing but the cluster, acts once the Lease of the one before has run out.
+fn take_over(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
+    rig.is_standby = true;
+    rig.restart(Vec::new());
+    rig.is_standby = false;
+    // What the status does not show yet ended with the instance that saw it.
+    let objects = &rig.cluster.objects;
+    rig.active.retain(|key, at| {
+        let status = &objects[key].status;
+        let is_shown = status.last_active_at.is_some_and(|shown| at.0 - shown.0 < 1_000);
+        is_shown || status.condition(ConditionKind::Active).is_some_and(|active| active.status == ConditionStatus::True)
+    });
+    let wait = random.i64(0..60_000);
+    rig.run(wait);
+    rig.step(Event::Leading);
+    format!("another instance takes over after {wait}")
 }
 
 /// While the owner of a contested target is paused, nothing records that it is the owner.
