@@ -144,6 +144,40 @@ fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_thaws() {
     case.wait_for_replicas(5);
 }
 
+/// The leader dies, then its successor, which has another database. The cooldown neither ends nor begins anew.
+#[test]
+fn a_cooldown_outlives_those_who_count_it() {
+    const COOLDOWN_MS: i64 = 20_000;
+    let case = Case::exclusive(Exclusive::Faults, "cooldown").deployment(0);
+    let source = Source::new(20.0);
+    let first = Daemon::serve(case.cluster, &arguments(&case, &SHORT));
+    case.scale("so", json!({ "cooldownPeriod": COOLDOWN_MS / 1_000, "triggers": [source.trigger("10")] }));
+    case.wait_for_replicas(2);
+    case.wait_for_condition("Active", "True", "ScalerActive");
+    let second = standby(&case, &SHORT);
+    source.set(0.0);
+    let fell = Instant::now();
+    case.wait_for_condition("Active", "False", "ScalerCooldown");
+    let active_until = || case.object("so")["status"]["lastActiveTime"].as_str().unwrap().to_owned();
+    let before = active_until();
+    drop(first.kill());
+    wait_until_ready(&second);
+    let folder = second.kill();
+    let second = Daemon::start_in(case.cluster, &arguments(&case, &SHORT), folder);
+    second.route(case.cluster);
+    case.wait_for_replicas(0);
+    assert!(fell.elapsed() > Duration::from_millis(COOLDOWN_MS as u64 - 2_000), "{:?}", fell.elapsed());
+    assert_eq!(active_until(), before);
+    let ends = second.sql(
+        "SELECT min(cooldown_until) AS first, max(cooldown_until) AS last FROM v_decision WHERE reason = 'CoolingDown'",
+    );
+    let begun = hpalite::wire::time::parse_rfc3339(&before).unwrap().0;
+    for end in ["first", "last"] {
+        let end = hpalite::wire::time::parse_rfc3339(ends[0][end].as_str().unwrap()).unwrap().0;
+        assert!((end - begun - COOLDOWN_MS).abs() <= 1_000, "{before}: {ends:?}");
+    }
+}
+
 #[test]
 fn who_is_killed_and_comes_back_goes_on_at_once() {
     let case = Case::exclusive(Exclusive::Faults, "back");
