@@ -87,6 +87,10 @@ struct Inner {
 struct Lane {
     agent: Agent,
     stop: Stop,
+    /// When a request last had no answer in time. Connections that were idle then may be as dead as the one that it
+    /// used, which a firewall or a failed node has forgotten without a word, so they are not used again.
+    // A lock of its own, held briefly once per request.
+    silent_at: Mutex<Option<Instant>>,
 }
 
 /// One value of the request counter.
@@ -103,7 +107,10 @@ impl Client {
         // These threads are separate, so that names of metric servers never delay this one. One is for the API server,
         // one for a proxy. The operator chose both addresses, so they are not judged.
         let guard = Guard::trusting(Arc::new(Names::new(NAME_THREADS)));
-        let lane = |accept_encoding| Lane { agent: new_agent(&config, accept_encoding, &guard), stop: Stop::default() };
+        let lane = |accept_encoding| {
+            let agent = new_agent(&config, accept_encoding, &guard);
+            Lane { agent, stop: Stop::default(), silent_at: Mutex::default() }
+        };
         let requests = lane("gzip");
         // The API server never compresses a watch, and a proxy that compressed it would delay events.
         let watches = lane("identity");
@@ -235,11 +242,12 @@ impl Client {
         authorization: Option<&HeaderValue>,
         limits: Limits,
     ) -> Result<Response<Body>, Error> {
-        let run = |fresh| self.run(lane, request, authorization, Limits { fresh, ..limits });
-        let result = match run(false) {
+        let run = |idle| self.run(lane, request, authorization, Limits { idle, ..limits });
+        let result = match run(lane.trusted_idle()) {
             Err(error) if request.idempotent && is_closed_early(&error) => {
                 debug!(verb = request.verb.as_str(); "connection closed before an answer, trying again");
-                run(true)
+                // A new connection results from accepting no idle connection of any age.
+                run(Some(Duration::ZERO))
             }
             result => result,
         };
@@ -312,11 +320,10 @@ struct Limits {
     /// For a stream, a limit per read replaces that for the whole.
     read: Option<Duration>,
     whole: Option<Duration>,
-    /// Uses a new connection.
-    fresh: bool,
+    /// Uses no connection that was idle for longer.
+    idle: Option<Duration>,
 }
 
-/// A new connection results from accepting no idle connection of any age.
 fn with_limits<S: ureq::AsSendBody>(agent: &Agent, request: http::Request<S>, limits: Limits) -> http::Request<S> {
     if limits == Limits::default() {
         return request;
@@ -328,8 +335,8 @@ fn with_limits<S: ureq::AsSendBody>(agent: &Agent, request: http::Request<S>, li
     if let Some(whole) = limits.whole {
         settings = settings.timeout_global(Some(whole));
     }
-    if limits.fresh {
-        settings = settings.max_idle_age(Duration::ZERO);
+    if let Some(idle) = limits.idle {
+        settings = settings.max_idle_age(idle);
     }
     settings.build()
 }
@@ -432,8 +439,17 @@ impl Lane {
         self.agent.clone().shutdown();
     }
 
-    /// After a shutdown, that is the cause of every failure.
+    /// Returns how long a connection may have been idle to be used again, if less than usual.
+    fn trusted_idle(&self) -> Option<Duration> {
+        let silent_at = *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        silent_at.map(|at| at.elapsed()).filter(|idle| *idle < IDLE_AGE_MAX)
+    }
+
+    /// Notes a silence. After a shutdown, that is the cause of every failure.
     fn explain(&self, error: Error) -> Error {
+        if matches!(error, Error::Timeout { .. }) {
+            *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         if self.stop.is_set() { Error::Shutdown } else { error }
     }
 }

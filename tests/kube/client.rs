@@ -151,6 +151,26 @@ fn a_connection_closed_before_an_answer_is_tried_again_if_harmless() {
     assert_eq!(fake.requests().iter().filter(|r| r.method == "POST").count(), 1);
 }
 
+/// One connection that died without a word says that the others may have, too.
+#[test]
+fn after_a_silence_no_connection_of_before_is_used() {
+    let fake = FakeKube::start();
+    let client = client(&fake, "");
+    fake.script(PATH, Reply::Stream(vec![Piece::Silence]));
+    let (silent, asked) = (client.clone(), get());
+    let silent = thread::spawn(move || silent.send_within(&asked, Duration::from_secs(2)));
+    fake.wait("the first request", |requests| !requests.is_empty());
+    fake.script(PATH, ok());
+    client.send(&get()).unwrap();
+    assert!(matches!(silent.join().unwrap(), Err(Error::Timeout { .. })));
+    for _ in 0..2 {
+        fake.script(PATH, ok());
+        client.send(&get()).unwrap();
+    }
+    let connections: Vec<_> = fake.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 1, 2, 2]);
+}
+
 #[test]
 fn a_body_that_breaks_off_is_a_fault() {
     let fake = FakeKube::start();
