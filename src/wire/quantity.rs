@@ -109,7 +109,8 @@ impl Scale {
             return Some(1);
         }
         // Digits that do not fit beside the factor into 38 decimal digits only matter for rounding up.
-        let kept = &digits[..digits.len().min(19)];
+        let fitting = if factor == 1 { 37 } else { 19 };
+        let kept = &digits[..digits.len().min(fitting)];
         let dropped = digits.len() - kept.len();
         let exponent = exponent.saturating_add(i32::try_from(dropped).ok()?);
         let rest = digits[kept.len()..].bytes().any(|b| b != b'0');
@@ -144,6 +145,7 @@ mod tests {
             ("5.", 5_000),
             ("-2", -2_000),
             ("+2", 2_000),
+            ("13835058055282163712", 13_835_058_055_282_163_712_000),
             ("1n", 1),
             ("1000000n", 1),
             ("1000001n", 2),
