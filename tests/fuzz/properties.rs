@@ -12,12 +12,14 @@ use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
 use hpalite::http::reviews::{AccessVerdict, TokenVerdict, read_access_review, read_token_review};
 use hpalite::http::{der, tls, uri};
+use hpalite::kube::config::ClusterConfig;
 use hpalite::kube::error::Status;
 use hpalite::metrics_api::answer;
 use hpalite::prometheus;
 use hpalite::scaling::event::Answer;
 use hpalite::scaling::formula::{Error, Formula};
-use hpalite::scaling::model::BodyFormat;
+use hpalite::scaling::model::{ApiGroup, AuthenticationKind, BodyFormat, Source, UnixMillis};
+use hpalite::wire;
 use hpalite::wire::labels::{Selector, Test};
 
 /// An accepted head is within the limits, contains nothing that could be read as a second one, means the same when
@@ -249,4 +251,68 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
         let again = format!("{}{}", url.server(), url.path);
         assert_eq!(Url::parse(&again).map(|again| (again.host, again.path)), Ok((url.host, url.path)));
     }
+}
+
+/// Any JSON of the API server becomes an object or an explanation, whatever kind it is taken for. What is wrong in a
+/// definition names its field, and a definition that is right can be used.
+pub(crate) fn object(bytes: &[u8]) {
+    for group in ApiGroup::ALL {
+        if let Ok(object) = wire::scaled_object::from_slice(group, bytes) {
+            match &object.definition {
+                Err(invalid) => {
+                    assert!(!invalid.problems.is_empty());
+                    for problem in &invalid.problems {
+                        assert!(!problem.field.is_empty() && !problem.message.is_empty(), "{problem:?}");
+                    }
+                }
+                Ok(definition) => {
+                    assert!(definition.min() <= definition.max_replicas);
+                    for trigger in &definition.triggers {
+                        assert!(trigger.threshold.is_finite() && trigger.activation_threshold.is_finite());
+                        if let Source::Cron(schedule) = &trigger.source {
+                            assert!(schedule.value(UnixMillis(1_767_225_600_000)).is_finite());
+                        }
+                    }
+                }
+            }
+        }
+        let _ = wire::authentication::from_slice(group, AuthenticationKind::TriggerAuthentication, bytes);
+    }
+    let _ = wire::hpa::from_slice(bytes);
+    let _ = wire::namespace::from_slice(bytes);
+    let _ = wire::workload::from_slice(bytes);
+    let _ = wire::workload::scale_from_slice(bytes);
+}
+
+/// A quantity means the same in the API server's form, and times and durations survive being written.
+pub(crate) fn scalar(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let milli = wire::quantity::parse_milli(text);
+    let canonical = wire::quantity::canonical(text);
+    if let (Some(milli), Some(canonical)) = (milli, &canonical) {
+        assert_eq!(wire::quantity::parse_milli(canonical), Some(milli), "{text} {canonical}");
+        assert_eq!(wire::quantity::canonical(canonical).as_ref(), Some(canonical), "{text}");
+    }
+    if let Some(at) = wire::time::parse_rfc3339(text) {
+        let again = wire::time::parse_rfc3339(&wire::time::format_seconds(at));
+        assert!(again.is_none_or(|again| again.0 == at.0.div_euclid(1_000) * 1_000), "{text} {again:?}");
+    }
+    let _ = wire::time::parse_http_date(text);
+    let _ = wire::time::parse_age(text);
+    let _ = wire::time::parse_go_duration(text);
+}
+
+/// A kubeconfig is usable, or each of its problems is explained.
+pub(crate) fn kubeconfig(bytes: &[u8]) {
+    let path = std::env::temp_dir().join(format!("hpalite-fuzz-{}", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    if let Err(error) = ClusterConfig::from_kubeconfig(&path) {
+        assert!(!error.problems.is_empty());
+        for problem in &error.problems {
+            assert!(!problem.is_empty());
+        }
+    }
+    std::fs::remove_file(&path).unwrap();
 }

@@ -214,3 +214,83 @@ fn api_answers() {
     let words = ["\"", "{", "}", "[", "]", ",", "null", "true", "false", "-1", "1e999", "\"code\":0", "\"status\":{}"];
     run(&seeds.map(|seed| seed.as_bytes().to_vec()), &words, 20_000, properties::api_answer);
 }
+
+/// The inputs that fuzzing begins with, and those that once failed.
+#[test]
+fn corpora() {
+    let targets: [(&str, fn(&[u8])); 12] = [
+        ("api_answer", properties::api_answer),
+        ("certificate", properties::certificate),
+        ("config_map", properties::config_map),
+        ("formula", properties::formula),
+        ("head", properties::head),
+        ("kubeconfig", properties::kubeconfig),
+        ("metrics_api", properties::metrics_api),
+        ("object", properties::object),
+        ("prometheus_answer", properties::prometheus_answer),
+        ("scalar", properties::scalar),
+        ("selector", properties::selector),
+        ("uri", properties::uri),
+    ];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let names = |folder: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    let files: Vec<String> = targets.iter().map(|(name, _)| format!("{name}.rs")).collect();
+    assert_eq!(names(&folder.join("fuzz_targets")), files);
+    for (name, property) in targets {
+        let corpus = folder.join("corpus").join(name);
+        for file in names(&corpus) {
+            let input = std::fs::read(corpus.join(&file)).unwrap();
+            let held = std::panic::catch_unwind(|| property(&input));
+            assert!(held.is_ok(), "{name}/{file}");
+        }
+    }
+}
+
+/// Reads the inputs of a target as the seeds of random ones.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/tests/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort_unstable();
+    files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+#[test]
+fn objects() {
+    let words = [
+        "null",
+        "[]",
+        "{}",
+        "-1",
+        "1e999",
+        "\"\"",
+        "\"x\"",
+        "true",
+        "99999999999",
+        "\\u0000",
+        ",",
+        ":",
+        "{",
+        "}",
+        "[",
+        "]",
+    ];
+    run(&corpus("object"), &words, 5_000, properties::object);
+}
+
+#[test]
+fn scalars() {
+    let words =
+        ["e", "E", "Ki", "Ei", "n", "u", "m", ".", "-", "+", "T", "Z", ":", "9999999999999999999", "0", "h", "ms", "d"];
+    run(&corpus("scalar"), &words, 20_000, properties::scalar);
+}
+
+#[test]
+fn kubeconfigs() {
+    let words = ["null", "[]", "{}", "&a", "*a", "\n", ": ", "- ", "\"", "'", "\t", "!!binary ", "|\n"];
+    run(&corpus("kubeconfig"), &words, 2_000, properties::kubeconfig);
+}
