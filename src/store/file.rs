@@ -382,3 +382,34 @@ pub(crate) fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> 
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_sqlite_shortens_is_not_cut() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let connection = open(&path).expect("it opens");
+        let fold = || connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("it is folded in");
+        let opened = Opened::at(&path);
+        let row = "INSERT INTO kv VALUES ('large', hex(zeroblob(200000)), 1)";
+        connection.execute(row, []).expect("a row");
+        assert!(!opened.is_cut(&path, &connection), "its pages are in the log");
+        fold();
+        assert!(!opened.is_cut(&path, &connection));
+        let grown = size(&path);
+        connection.execute("DELETE FROM kv", []).expect("it is deleted");
+        let mut freeing = connection.prepare(sql::Sql::FreePages.text()).expect("a statement");
+        let mut freed = freeing.query([]).expect("pages are freed");
+        while freed.next().expect("a page is freed").is_some() {}
+        drop(freed);
+        fold();
+        assert!(size(&path) < grown - 100_000, "{} {grown}", size(&path));
+        assert!(!opened.is_cut(&path, &connection));
+        let file = fs::File::options().write(true).open(&path).expect("it opens");
+        file.set_len(size(&path) - 4096).expect("it is cut");
+        assert!(opened.is_cut(&path, &connection));
+    }
+}

@@ -175,23 +175,3 @@ fn a_file_that_lost_its_end_is_set_aside() {
     assert_eq!(rows(&connection, cause), ["1"]);
     assert_eq!(rows(&connection, "SELECT generation FROM v_definition"), ["7"]);
 }
-
-/// A file that shrinks since its rows were deleted is not one that was cut.
-#[test]
-fn a_file_that_shrinks_by_itself_is_in_place() {
-    let place = Place::new();
-    let store = begin(&place);
-    store.send((0..60_000).map(|i| sample(START + 10 + i * 997, &web(), Answer::Value(i as f64 * 1.7))).collect());
-    store.flush().unwrap();
-    stop(store);
-    let before = fs::metadata(place.path()).unwrap().len();
-    // With the ordinary retention all of it has expired long ago.
-    let store = Store::start(&place.path(), hpalite::store::Options::default()).unwrap();
-    wait_for("the file to shrink", || {
-        let _ = store.flush();
-        fs::metadata(place.path()).unwrap().len() < before / 2
-    });
-    store.flush().unwrap();
-    assert_eq!(store.renewals_total(), 0);
-    stop(store);
-}
