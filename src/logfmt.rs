@@ -170,7 +170,7 @@ mod tests {
             init();
             let part = std::thread::Builder::new().name("part".to_owned());
             let _ = part.spawn(|| panic!("a \"quoted\"\nline {}", "x".repeat(1_000))).expect("a thread").join();
-            println!("went on");
+            // Where the process went on, the test harness reports success.
         }
     }
 
@@ -181,8 +181,8 @@ mod tests {
             .env("HPALITE_TEST_PANICS", "1")
             .output()
             .expect("it runs");
-        let (out, log) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-        assert!(!child.status.success() && !out.contains("went on"), "{out}");
+        let log = String::from_utf8_lossy(&child.stderr);
+        assert!(!child.status.success(), "{log}");
         let line = log.lines().find(|line| line.contains("ERROR panic")).unwrap_or_else(|| panic!("{log}"));
         assert!(line.contains(r#"error="a \"quoted\"\nline xxx"#) && line.len() < 800, "{line}");
         assert!(line.contains(" place=src/logfmt.rs:") && line.ends_with(" thread=part"), "{line}");

@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// Makes the cluster's watchdog end a process with the cluster, since statics of a test process are never dropped.
-    fn adopt(&self, name: &str, pid: u32) {
+    pub(crate) fn adopt(&self, name: &str, pid: u32) {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // Fields after the command's name, which ends with the last parenthesis; the start time is the 22nd of all.
         let Some(start) = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)) else { return };
@@ -260,6 +260,7 @@ pub(crate) fn condition(object: &Value, kind: &str) -> Option<(String, String, S
 pub(crate) struct Daemon {
     child: Option<Child>,
     pub(crate) folder: tempfile::TempDir,
+    db: PathBuf,
     pub(crate) http: String,
     pub(crate) port: u16,
     #[allow(dead_code, reason = "for the benchmarks, which share this file")]
@@ -328,9 +329,22 @@ impl Daemon {
         Self::spawn(cluster, program, arguments, folder)
     }
 
-    fn spawn(cluster: &Cluster, mut program: Command, arguments: &[&str], folder: tempfile::TempDir) -> Self {
+    fn spawn(cluster: &Cluster, program: Command, arguments: &[&str], folder: tempfile::TempDir) -> Self {
+        let db = folder.path().join("hpalite.db");
+        Self::spawn_as(cluster, program, &service_account_kubeconfig(cluster), db, arguments, folder)
+    }
+
+    /// The same with another kubeconfig and another place for the database.
+    pub(crate) fn spawn_as(
+        cluster: &Cluster,
+        mut program: Command,
+        config: &str,
+        db: PathBuf,
+        arguments: &[&str],
+        folder: tempfile::TempDir,
+    ) -> Self {
         let kubeconfig = folder.path().join("kubeconfig");
-        fs::write(&kubeconfig, service_account_kubeconfig(cluster)).expect("kubeconfig written");
+        fs::write(&kubeconfig, config).expect("kubeconfig written");
         let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("log opened");
         let (port, http_port) = (free_port(), free_port());
         let started = Instant::now();
@@ -339,7 +353,7 @@ impl Daemon {
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .arg("--db")
-            .arg(folder.path().join("hpalite.db"))
+            .arg(&db)
             .args([
                 "--listen",
                 &format!("127.0.0.1:{port}"),
@@ -362,7 +376,7 @@ impl Daemon {
             .spawn()
             .expect("the daemon can be run");
         cluster.adopt("hpalite", child.id());
-        Self { child: Some(child), folder, http: format!("http://127.0.0.1:{http_port}"), port, started }
+        Self { child: Some(child), folder, db, http: format!("http://127.0.0.1:{http_port}"), port, started }
     }
 
     #[allow(dead_code, reason = "for the benchmarks, which share this file")]
@@ -386,7 +400,7 @@ impl Daemon {
     }
 
     pub(crate) fn db(&self) -> PathBuf {
-        self.folder.path().join("hpalite.db")
+        self.db.clone()
     }
 
     /// Sends SIGTERM; returns the time until the process has ended, and its folder with the database.

@@ -1,0 +1,407 @@
+//! The stage: a control plane, a metric server and the daemon, with a link to each that can fail; the objects that are
+//! watched, and the judgement of each trial.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, Daemon, free_port, service_account_kubeconfig, wait_until};
+use super::control_plane::Identities;
+use super::fake_prometheus::{FakePrometheus, Reply};
+use super::link::Link;
+use super::process::Process;
+
+pub(crate) const NAMESPACE: &str = "faults";
+/// The name under which the metric server is known.
+pub(crate) const SERVER_NAME: &str = "metrics.test";
+/// Far longer than a recovery may take: the longest backoff is a minute.
+const RECOVERY_MAX: Duration = Duration::from_secs(150);
+/// Each trial ends with one replica more, so that the HPA need not wait for its stabilization window, until one more is
+/// within the HPA's tolerance of 10 %.
+const STEADY: std::ops::Range<i64> = 3..9;
+
+/// A Lease that expires while one waits for it.
+pub(crate) const ARGUMENTS: [&str; 8] = [
+    "--namespace",
+    NAMESPACE,
+    "--leader-elect-lease-duration",
+    "4s",
+    "--leader-elect-renew-deadline",
+    "3s",
+    "--leader-elect-retry-period",
+    "500ms",
+];
+
+/// What the metric server answers with.
+pub(crate) type Answers = Box<dyn Fn(f64) -> Reply + Send>;
+
+/// What a fault reports.
+pub(crate) enum Outcome {
+    /// It was made; what is to be said of it beside the log.
+    Made(String),
+    /// It cannot be made here, and why.
+    NotTried(String),
+    /// It has judged itself: how many wrong scales there were, and how long hpalite took to recover.
+    Judged { wrong: usize, recovered: Duration, seen: String },
+    /// It did not recover.
+    Failed(String),
+}
+
+pub(crate) struct Row {
+    outcome: Result<Duration, String>,
+    wrong: usize,
+    seen: String,
+    is_tried: bool,
+}
+
+impl Row {
+    pub(crate) fn is_good(&self) -> bool {
+        !self.is_tried || self.wrong == 0 && self.outcome.is_ok()
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_tried {
+            return write!(f, "{:>9} {:>6}  {}", "", "", self.seen);
+        }
+        let recovered = self.outcome.as_ref().map_or("never".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+        write!(f, "{recovered:>9} {:>6}  {}", self.wrong, self.seen)?;
+        match &self.outcome {
+            Err(why) => write!(f, "   FAILED: {why}"),
+            Ok(_) if self.wrong > 0 => write!(f, "   FAILED"),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// A Deployment as the API server has it. The generation rises with every change of its spec, so none goes unnoticed.
+pub(crate) type Seen = BTreeMap<&'static str, (i64, i64)>;
+
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) identities: Identities,
+    pub(crate) values: Arc<Mutex<BTreeMap<String, f64>>>,
+    pub(crate) answers: Arc<Mutex<Answers>>,
+    source: FakePrometheus,
+    /// From the daemon to the metric server, by its first address.
+    pub(crate) to_source: Link,
+    pub(crate) to_api: Link,
+    pub(crate) hosts: PathBuf,
+    pub(crate) daemon: Option<Daemon>,
+    pub(crate) kills: u64,
+    steady: i64,
+    resident_mb_max: f64,
+}
+
+/// Objects that must not move while a fault lasts; the first two are made to move afterwards.
+pub(crate) const OBJECTS: [&str; 4] = ["steady", "asleep", "cooling", "paused"];
+
+impl Stage {
+    pub(crate) fn build(kills: u64) -> Self {
+        let identities = Identities::make();
+        let cluster = Cluster::start(&[&format!("--apiserver-arg={}", identities.argument())]);
+        cluster.install();
+        cluster.kubectl(&["create", "namespace", NAMESPACE]);
+        let values = Arc::<Mutex<BTreeMap<String, f64>>>::default();
+        let answers: Arc<Mutex<Answers>> = Arc::new(Mutex::new(Box::new(right)));
+        let (shown, answer) = (Arc::clone(&values), Arc::clone(&answers));
+        let source = FakePrometheus::start(move |request| {
+            let asked = format!("{}{}", request.target, request.body);
+            let shown = shown.lock().unwrap();
+            let value = shown.iter().find(|(name, _)| asked.contains(name.as_str())).map_or(0.0, |(_, value)| *value);
+            drop(shown);
+            answer.lock().unwrap()(value)
+        });
+        let to_source = Link::start(source.address);
+        let api: SocketAddr = cluster.env("APISERVER_URL").trim_start_matches("https://").parse().unwrap();
+        let to_api = Link::at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), api);
+        let hosts = cluster.folder.join("hosts");
+        let mut stage = Self {
+            cluster,
+            identities,
+            values,
+            answers,
+            source,
+            to_source,
+            to_api,
+            hosts,
+            daemon: None,
+            kills,
+            steady: STEADY.start,
+            resident_mb_max: 0.0,
+        };
+        stage.point_name_at("127.0.0.1");
+        stage.identities.issue_token(&stage.cluster, "first");
+        let folder = stage.folder();
+        let db = folder.path().join("hpalite.db");
+        let daemon = stage.spawn(stage.program(), db, folder);
+        stage.lead(&daemon);
+        stage.daemon = Some(daemon);
+        stage.people();
+        stage
+    }
+
+    pub(crate) fn folder(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(&self.cluster.folder).expect("a temporary folder")
+    }
+
+    /// The program, with a file of hosts of its own if that is possible here.
+    pub(crate) fn program(&self) -> Command {
+        let binary = env!("CARGO_BIN_EXE_hpalite");
+        if !self.has_names() {
+            return Command::new(binary);
+        }
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", r#"mount --bind "$0" /etc/hosts && exec "$@""#]).arg(&self.hosts).arg(binary);
+        command
+    }
+
+    pub(crate) fn has_names(&self) -> bool {
+        let tried = Command::new("unshare").args(["-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]).output();
+        tried.is_ok_and(|output| output.status.success())
+    }
+
+    pub(crate) fn point_name_at(&self, address: &str) {
+        // In place: another file would not be the one that is mounted.
+        std::fs::write(&self.hosts, format!("127.0.0.1 localhost\n{address} {SERVER_NAME}\n")).expect("hosts written");
+    }
+
+    /// Starts a daemon that reaches everything over links.
+    pub(crate) fn spawn(&self, program: Command, db: PathBuf, folder: tempfile::TempDir) -> Daemon {
+        let mut config: Value = serde_json::from_str(&service_account_kubeconfig(&self.cluster)).unwrap();
+        self.identities.enter(&mut config, &format!("https://{}", self.to_api.address()));
+        Daemon::spawn_as(&self.cluster, program, &config.to_string(), db, &ARGUMENTS, folder)
+    }
+
+    /// Waits until this daemon acts, and points the API at it.
+    pub(crate) fn lead(&self, daemon: &Daemon) {
+        wait_until("the daemon to be ready", RECOVERY_MAX, || (daemon.readiness() == "ok").then_some(()));
+        daemon.route(&self.cluster);
+    }
+
+    pub(crate) fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("a daemon")
+    }
+
+    /// Replaces the daemon by one in the same folder with another database.
+    pub(crate) fn replace(&mut self, program: Command, db: PathBuf) {
+        let (_, folder) = self.daemon.take().expect("a daemon").stop();
+        self.start(program, db, folder);
+    }
+
+    /// Replaces the daemon by one in another folder.
+    pub(crate) fn replace_in(&mut self, program: Command, db: PathBuf, folder: tempfile::TempDir) {
+        drop(self.daemon.take().expect("a daemon").stop());
+        self.start(program, db, folder);
+    }
+
+    fn start(&mut self, program: Command, db: PathBuf, folder: tempfile::TempDir) {
+        let daemon = self.spawn(program, db, folder);
+        self.lead(&daemon);
+        self.daemon = Some(daemon);
+    }
+
+    fn people(&mut self) {
+        let host = if self.has_names() { SERVER_NAME.to_owned() } else { self.to_source.address().ip().to_string() };
+        let server = format!("http://{host}:{}", self.to_source.address().port());
+        for (name, replicas) in OBJECTS.into_iter().zip([1, 0, 1, 4]) {
+            self.cluster.deployment(NAMESPACE, name, replicas);
+        }
+        self.set("steady", self.steady as f64 * 10.0);
+        self.set("asleep", 0.0);
+        self.set("cooling", 5.0);
+        self.set("paused", 100.0);
+        let object = |name: &str, spec: Value, annotations: Value| {
+            let mut object = json!({
+                "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+                "metadata": { "name": name, "namespace": NAMESPACE, "annotations": annotations },
+                "spec": {
+                    "scaleTargetRef": { "name": name }, "pollingInterval": 1, "maxReplicaCount": 80,
+                    "triggers": [{ "type": "prometheus", "metadata": {
+                        "serverAddress": server, "query": name, "threshold": "10", "timeout": "2000",
+                    } }],
+                },
+            });
+            for (key, value) in spec.as_object().unwrap() {
+                object["spec"][key] = value.clone();
+            }
+            object.to_string()
+        };
+        self.cluster.apply(&object("steady", json!({ "minReplicaCount": 1 }), json!({})));
+        self.cluster.apply(&object("asleep", json!({ "cooldownPeriod": 2 }), json!({})));
+        // Its cooldown is longer than the bench, and shorter than a step of the clock.
+        self.cluster.apply(&object("cooling", json!({ "cooldownPeriod": 3_000 }), json!({})));
+        let paused = json!({ "autoscaling.keda.sh/paused-replicas": "4" });
+        self.cluster.apply(&object("paused", json!({}), paused));
+        self.wait("steady", self.steady);
+        wait_until("cooling to be active", RECOVERY_MAX, || self.condition("cooling", "Active", "True"));
+        self.set("cooling", 0.0);
+        wait_until("cooling to cool down", RECOVERY_MAX, || self.condition("cooling", "Active", "False"));
+    }
+
+    pub(crate) fn condition(&self, name: &str, kind: &str, status: &str) -> Option<()> {
+        let object = self.cluster.get("scaledobject", NAMESPACE, name)?;
+        (super::cluster::condition(&object, kind)?.0 == status).then_some(())
+    }
+
+    pub(crate) fn set(&self, name: &str, value: f64) {
+        self.values.lock().unwrap().insert(name.to_owned(), value);
+    }
+
+    pub(crate) fn answer(&self, answers: impl Fn(f64) -> Reply + Send + 'static) {
+        *self.answers.lock().unwrap() = Box::new(answers);
+        // Those that hang from before would hang for ever.
+        self.source.close_connections();
+    }
+
+    pub(crate) fn queries(&self) -> usize {
+        self.source.requests().len()
+    }
+
+    pub(crate) fn source_address(&self) -> SocketAddr {
+        self.source.address
+    }
+
+    pub(crate) fn wait(&self, name: &'static str, replicas: i64) {
+        wait_until(&format!("{name} at {replicas}"), RECOVERY_MAX, || {
+            (self.cluster.replicas(NAMESPACE, name) == Some(replicas)).then_some(())
+        });
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let of = |name: &'static str| {
+            let found = self.cluster.get("deployment", NAMESPACE, name).expect("the Deployment");
+            let number = |value: &Value| value.as_i64().unwrap_or(0);
+            (name, (number(&found["metadata"]["generation"]), number(&found["spec"]["replicas"])))
+        };
+        OBJECTS.into_iter().map(of).collect()
+    }
+
+    /// Returns how many changes were made between two looks, and which objects have them.
+    pub(crate) fn changes(before: &Seen, after: &Seen) -> (usize, Vec<String>) {
+        let moved = before.iter().filter(|(name, seen)| after[*name].0 != seen.0);
+        let texts = moved.clone().map(|(name, seen)| format!("{name} {}→{}", seen.1, after[name].1)).collect();
+        let count: i64 = moved.map(|(name, seen)| after[name].0 - seen.0).sum();
+        (usize::try_from(count).unwrap_or(1), texts)
+    }
+
+    /// Makes one fault, and waits until hpalite scales again by itself.
+    pub(crate) fn trial(&mut self, lasts: Duration, fault: fn(&mut Self, Duration) -> Outcome) -> Row {
+        let before = self.seen();
+        let log_before = self.daemon().log();
+        let (wrong, seen, outcome) = match fault(self, lasts) {
+            Outcome::NotTried(why) => {
+                let seen = format!("NOT TRIED: {why}");
+                return Row { outcome: Ok(Duration::ZERO), wrong: 0, seen, is_tried: false };
+            }
+            Outcome::Judged { wrong, recovered, seen } => (wrong, seen, Ok(recovered)),
+            Outcome::Failed(why) => (0, String::new(), Err(why)),
+            Outcome::Made(told) => {
+                let ended = Instant::now();
+                let (wrong, moved) = Self::changes(&before, &self.seen());
+                let log = self.daemon().log();
+                let log = log.strip_prefix(&log_before).unwrap_or(&log);
+                let parts = [told, moved.join(", "), complaints(log)];
+                let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                let recovered = self.recover(ended).and_then(|time| self.is_told().map(|()| time));
+                (wrong, parts.join("; "), recovered)
+            }
+        };
+        self.resident_mb_max = self.resident_mb_max.max(Process(self.daemon().pid()).memory().resident_mb);
+        Row { outcome, wrong, seen, is_tried: true }
+    }
+
+    /// Gives both ways of scaling something to do; returns how long after `ended` both have done it.
+    pub(crate) fn recover(&mut self, ended: Instant) -> Result<Duration, String> {
+        self.steady += 1;
+        self.set("steady", self.steady as f64 * 10.0);
+        self.set("asleep", 5.0);
+        let until = ended + RECOVERY_MAX;
+        let replicas = |stage: &Self, name| stage.cluster.replicas(NAMESPACE, name);
+        while replicas(self, "steady") != Some(self.steady) || replicas(self, "asleep") != Some(1) {
+            if Instant::now() >= until {
+                let seen = OBJECTS.map(|name| format!("{name} {:?}", replicas(self, name)));
+                return Err(format!("not within {RECOVERY_MAX:?}: {seen:?}\n{}", tail(&self.daemon().log())));
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        let recovered = ended.elapsed();
+        self.set("asleep", 0.0);
+        if !STEADY.contains(&self.steady) {
+            self.steady = STEADY.start;
+            self.set("steady", self.steady as f64 * 10.0);
+            self.wait("steady", self.steady);
+        }
+        self.wait("asleep", 0);
+        // The next trial begins with conditions that are as they should be.
+        for (name, kind, status) in [("steady", "Ready", "True"), ("asleep", "Active", "False")] {
+            let described = format!("{name} to be {kind}={status}");
+            wait_until(&described, RECOVERY_MAX, || self.condition(name, kind, status));
+        }
+        Ok(recovered)
+    }
+
+    /// `hpalite why` explains the newest scale.
+    pub(crate) fn is_told(&self) -> Result<(), String> {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+                .args(["why", &format!("{NAMESPACE}/asleep"), "--since", "1m", "--db"])
+                .arg(self.daemon().db())
+                .output()
+                .expect("hpalite why can be run");
+            let text = String::from_utf8_lossy(&output.stdout);
+            if output.status.success() && text.contains("1→0 by hpalite") {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("why does not tell of 1→0: {text}{errors}"));
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
+    pub(crate) fn resident_mb_max(&self) -> f64 {
+        self.resident_mb_max
+    }
+}
+
+pub(crate) fn right(value: f64) -> Reply {
+    Reply::value(&value.to_string())
+}
+
+/// Lets a fault last.
+pub(crate) fn pass(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Returns the distinct messages of warnings and errors, with how often each was logged.
+fn complaints(log: &str) -> String {
+    let mut found: Vec<(&str, usize)> = Vec::new();
+    for line in log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+        let Some((_, rest)) = line.split_once(" msg=") else { continue };
+        let message = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+        let message = message.unwrap_or_else(|| rest.split(' ').next().unwrap_or_default());
+        match found.iter_mut().find(|(known, _)| *known == message) {
+            Some((_, count)) => *count += 1,
+            None => found.push((message, 1)),
+        }
+    }
+    found.iter().map(|(message, count)| format!("{message} ×{count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
+}
