@@ -6,6 +6,8 @@ mod properties;
 
 use fastrand::Rng;
 
+type Property = fn(&[u8]);
+
 /// Cuts, repeats, overwrites and joins pieces of `seeds`.
 fn mutate(random: &mut Rng, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     let mut bytes = seeds[random.usize(..seeds.len())].clone();
@@ -31,7 +33,7 @@ fn mutate(random: &mut Rng, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     bytes
 }
 
-fn run(seeds: &[Vec<u8>], words: &[&str], rounds: usize, property: fn(&[u8])) {
+fn run(seeds: &[Vec<u8>], words: &[&str], rounds: usize, property: Property) {
     let mut random = Rng::with_seed(20_260_501);
     for round in 0..rounds {
         let input = mutate(&mut random, seeds, words);
@@ -218,7 +220,7 @@ fn api_answers() {
 /// The inputs that fuzzing begins with, and those that once failed.
 #[test]
 fn corpora() {
-    let targets: [(&str, fn(&[u8])); 12] = [
+    let targets: [(&str, Property); 12] = [
         ("api_answer", properties::api_answer),
         ("certificate", properties::certificate),
         ("config_map", properties::config_map),
