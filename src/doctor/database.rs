@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::Doctor;
+use crate::scaling::model::UnixMillis;
 use crate::store::health::{self, Disk, Health, Loss};
 use crate::store::unix_now;
+use crate::wire::time::format_seconds;
 
 /// The daemon writes at least every few minutes once there is a ScaledObject.
 const SILENT_MS: i64 = 15 * 60_000;
@@ -56,7 +58,7 @@ impl Doctor<'_> {
         }
         if let Some(Loss { until, records, cause }) = health.loss {
             let missing = if records > 0 { format!(", {records} records are missing") } else { String::new() };
-            let cause = format!("{cause} (until {}{missing})", crate::logfmt::iso(until));
+            let cause = format!("{cause} (until {}{missing})", format_seconds(UnixMillis(until)));
             let fix = "scaling went on; free its disk, and let only hpalite touch its files. Shown for a day";
             self.warn("database-loss", &subject, cause, fix);
         }

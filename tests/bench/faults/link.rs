@@ -156,7 +156,7 @@ impl Shared {
                 continue;
             }
             match mode {
-                Mode::Slow(time) if is_answer => thread::sleep(time),
+                Mode::Slow(time) if is_answer => thread::park_timeout(time),
                 Mode::Cutting(most) if is_answer && passed + amount > most => {
                     let _ = to.write_all(&buffer[..most.saturating_sub(passed)]);
                     reset(&from);
