@@ -108,7 +108,7 @@ impl Doctor<'_> {
         for group in ApiGroup::ALL {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let Some(list) = self.get(&self.within(&api, "scaledobjects")) else { return };
-            unusable.extend(unserved::scaled_objects(group, &list));
+            unusable.extend(unserved::scaled_objects(group, &list, &self.subject.config.servers));
         }
         for (cause, found) in unserved::by_cause(unusable) {
             let names: Vec<String> = found.into_iter().map(|found| found.name).collect();

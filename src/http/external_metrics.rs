@@ -4,16 +4,17 @@
 //! may wait for the first answer to a query that is under way; otherwise a value that the core does not have yet is
 //! an error that says so. An error makes the HPA hold, while a made-up value would make it scale.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::Response;
 use crate::scaling::age;
-use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, Asked, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
+use crate::wire::labels::Selector;
 use crate::wire::time::format_seconds;
 
 /// Reads that wait at once: as many as the HPA controller has workers. The gate has a few more patient workers, so that
@@ -26,7 +27,7 @@ pub const FIRST_SAMPLE: Duration = Duration::from_secs(8);
 /// The views that the core publishes. Locked only to look one up or to replace one.
 pub struct Published {
     /// By namespace, then by object, since a selector may match several objects of a namespace.
-    namespaces: RwLock<HashMap<Arc<str>, Objects>>,
+    namespaces: RwLock<HashMap<Arc<str>, Namespace>>,
     waiting: Mutex<Waiting>,
     changed: Condvar,
     clock: Stopwatch,
@@ -56,7 +57,43 @@ struct Place<'p> {
     seen: u64,
 }
 
-type Objects = HashMap<ObjectKey, Picture>;
+/// The objects of a namespace.
+#[derive(Default)]
+struct Namespace {
+    objects: HashMap<ObjectKey, Picture>,
+    /// Annotated HPAs by the metrics that they ask for, in lower case.
+    asking: HashMap<String, Vec<ObjectKey>>,
+}
+
+impl Namespace {
+    /// Replaces the view of an object; `None` removes it.
+    fn swap(&mut self, key: &ObjectKey, picture: Option<Picture>) -> Option<Arc<ObjectView>> {
+        let asked = picture.as_ref().map(|picture| Arc::clone(&picture.view.asked)).unwrap_or_default();
+        let old = match picture {
+            Some(picture) => self.objects.insert(key.clone(), picture),
+            None => self.objects.remove(key),
+        };
+        let before = old.as_ref().map(|picture| Arc::clone(&picture.view.asked)).unwrap_or_default();
+        if before != asked {
+            for gone in before.iter() {
+                let name = gone.metric.to_ascii_lowercase();
+                if let Some(keys) = self.asking.get_mut(&name) {
+                    keys.retain(|other| other != key);
+                    if keys.is_empty() {
+                        self.asking.remove(&name);
+                    }
+                }
+            }
+            for new in asked.iter() {
+                let keys = self.asking.entry(new.metric.to_ascii_lowercase()).or_default();
+                if !keys.contains(key) {
+                    keys.push(key.clone());
+                }
+            }
+        }
+        old.map(|picture| picture.view)
+    }
+}
 
 impl Default for Published {
     fn default() -> Self {
@@ -86,16 +123,15 @@ impl Published {
     fn swap(&self, key: &ObjectKey, view: Option<Arc<ObjectView>>) -> Option<Arc<ObjectView>> {
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view else {
-            let objects = namespaces.get_mut(&key.namespace)?;
-            let old = objects.remove(key);
-            if objects.is_empty() {
+            let namespace = namespaces.get_mut(&key.namespace)?;
+            let old = namespace.swap(key, None);
+            if namespace.objects.is_empty() {
                 namespaces.remove(&key.namespace);
             }
-            return old.map(|picture| picture.view);
+            return old;
         };
         let picture = Picture { view, came: (self.clock)() };
-        let old = namespaces.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone(), picture);
-        old.map(|picture| picture.view)
+        namespaces.entry(Arc::clone(&key.namespace)).or_default().swap(key, Some(picture))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -112,32 +148,79 @@ impl Published {
         Some(Place { published: self, until: Instant::now() + patience, seen: waiting.generation })
     }
 
-    /// Returns the objects of a namespace whose label matches, ordered by name.
-    fn matching(&self, namespace: &str, matches: &dyn Fn(&str, &str) -> bool) -> Vec<Picture> {
+    /// Returns the ScaledObjects of a namespace whose label matches, ordered by name.
+    fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        let objects = namespaces.get(namespace).into_iter().flatten();
+        let objects = namespaces.get(namespace).into_iter().flat_map(|namespace| &namespace.objects);
+        let matches = |(key, value): &(String, String)| selector.matches(|asked| (asked == key).then_some(value));
         let mut found: Vec<_> = objects
             .map(|(_, picture)| picture)
-            .filter(|picture| matches(&picture.view.selector.0, &picture.view.selector.1))
+            .filter(|picture| picture.view.key.group != ApiGroup::Autoscaling && matches(&picture.view.selector))
             .cloned()
             .collect();
         found.sort_by(|a, b| a.view.key.cmp(&b.view.key));
         found
     }
 
+    /// Returns the metrics of this name that annotated HPAs ask for and the selector matches. An HPA's own read demands
+    /// exactly its labels, and is answered with its own metric alone: what is selected besides would be added to it.
+    fn asked(&self, namespace: &str, metric: &str, selector: &Selector) -> (Vec<AskedMetric>, bool) {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(namespace) = namespaces.get(namespace) else { return (Vec::new(), false) };
+        let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
+        let of = |key: &ObjectKey| {
+            let picture = namespace.objects.get(key)?.clone();
+            let named = |(_, asked): &(usize, &Asked)| asked.metric.eq_ignore_ascii_case(metric);
+            let places: Vec<usize> = picture.view.asked.iter().enumerate().filter(named).map(|(at, _)| at).collect();
+            Some(places.into_iter().map(move |place| AskedMetric { picture: picture.clone(), place }))
+        };
+        let mut found: Vec<AskedMetric> = keys.filter_map(of).flatten().collect();
+        // Of several that ask for the same, one that works; the core has put an error on those that contradict it.
+        found.sort_by(|a, b| {
+            let rank = |one: &'_ AskedMetric| one.picture.view.error.is_some();
+            (rank(a), &a.picture.view.key).cmp(&(rank(b), &b.picture.view.key))
+        });
+        let is_own = |asked: &Asked| {
+            let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            selector.demanded().is_some_and(|demanded| demanded.into_iter().eq(labels))
+        };
+        if let Some(at) = found.iter().position(|one| one.asked().is_some_and(is_own)) {
+            return (vec![found.swap_remove(at)], true);
+        }
+        let label = |asked: &Asked, key: &str| asked.labels.iter().position(|(known, _)| known == key);
+        found.retain(|one| {
+            one.asked()
+                .is_some_and(|asked| selector.matches(|key| label(asked, key).map(|at| asked.labels[at].1.as_str())))
+        });
+        (found, false)
+    }
+
     /// Returns the object that KEDA's own selector names, as every read of an HPA does.
     fn named(&self, namespace: &str, name: &str) -> Option<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        namespaces.get(namespace)?.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
+        namespaces.get(namespace)?.objects.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
     }
 }
 
-/// The part of a label selector that concerns this API: each object here has exactly one label.
+/// What a label selector selects. The metrics of a ScaledObject have exactly one label, and those of an annotated HPA the
+/// labels that its own selector demands.
 pub enum Selection<'a> {
     /// `scaledobject.keda.sh/name=<name>` and nothing else.
     Name(&'a str),
-    /// Any other selector; returns true if an object with this label matches.
-    Other(&'a dyn Fn(&str, &str) -> bool),
+    /// Any other selector.
+    Other(&'a Selector),
+}
+
+/// The metric of an annotated HPA: its view, and the place of the metric in it.
+struct AskedMetric {
+    picture: Picture,
+    place: usize,
+}
+
+impl AskedMetric {
+    fn asked(&self) -> Option<&Asked> {
+        self.picture.view.asked.get(self.place)
+    }
 }
 
 impl Place<'_> {
@@ -162,7 +245,8 @@ impl Drop for Place<'_> {
 }
 
 fn has_pending(view: &ObjectView) -> bool {
-    view.error.is_none() && view.metrics.iter().any(|metric| metric.reading == Reading::Pending)
+    let is_pending = |metric: &MetricView| metric.reading == Reading::Pending;
+    view.error.is_none() && (view.metrics.len() < view.asked.len() || view.metrics.iter().any(is_pending))
 }
 
 /// Answers one read, after waiting for a first sample for up to `patience`. It starts no poll: the core sends an
@@ -212,13 +296,32 @@ fn look(
     selection: &Selection<'_>,
     read: &dyn Fn(&ObjectKey),
 ) -> Look {
-    let pictures = match selection {
-        Selection::Name(name) => published.named(namespace, name).into_iter().collect::<Vec<_>>(),
-        Selection::Other(matches) => published.matching(namespace, *matches),
+    let (asked, pictures) = match selection {
+        Selection::Name(name) => (Vec::new(), published.named(namespace, name).into_iter().collect::<Vec<_>>()),
+        Selection::Other(selector) => match published.asked(namespace, metric, selector) {
+            (own, true) => (own, Vec::new()),
+            (asked, false) => (asked, published.matching(namespace, selector)),
+        },
     };
     let mut items = Items::default();
     let mut broken = None;
-    for Picture { view, came } in &pictures {
+    for one in &asked {
+        let (view, Some(asked)) = (&one.picture.view, one.asked()) else { continue };
+        read(&view.key);
+        if let Some(error) = &view.error {
+            broken = broken.or(Some((view, error)));
+            continue;
+        }
+        let Some(found) = view.metrics.get(one.place) else {
+            return Look::Pending(failed(&view.key, &asked.metric, NOT_ASKED));
+        };
+        match value(published, &one.picture, found, &asked.metric) {
+            Ok((value, at)) => items.push(&asked.metric, &asked.labels, value, at),
+            Err(look) => return look,
+        }
+    }
+    for picture in &pictures {
+        let view = &picture.view;
         let Some(found) = view.metrics.iter().find(|known| known.name.eq_ignore_ascii_case(metric)) else {
             broken = broken.or(view.error.as_ref().map(|error| (view, error)));
             continue;
@@ -227,23 +330,9 @@ fn look(
         if let Some(error) = &view.error {
             return Look::Answer(failed(&view.key, &found.name, error));
         }
-        match &found.reading {
-            Reading::Value { value, at } => {
-                // The core itself turns an old sample into an error, unless it hangs or has just resumed.
-                let age = view.made_at.since(*at).saturating_add((published.clock)().saturating_sub(*came));
-                if let Some(limit) = found.age_limit.filter(|limit| age > *limit) {
-                    return Look::Answer(failed(&view.key, &found.name, &age::silence(limit)));
-                }
-                items.push(found, *value, *at);
-            }
-            Reading::Pending => {
-                return Look::Pending(failed(&view.key, &found.name, "its trigger has not been asked yet"));
-            }
-            Reading::Failed { message, since } => {
-                // The start of the failure stays the same while it lasts, and so does the text.
-                let message = format!("{message}, since {}", format_seconds(*since));
-                return Look::Answer(failed(&view.key, &found.name, &message));
-            }
+        match value(published, picture, found, &found.name) {
+            Ok((value, at)) => items.push(&found.name, &[], value, at),
+            Err(look) => return look,
         }
     }
     if items.is_empty() {
@@ -251,17 +340,45 @@ fn look(
         if let Some((view, error)) = broken {
             return Look::Answer(failed(&view.key, metric, error));
         }
-        let message =
-            format!("no metric {metric} of a ScaledObject that the selector matches in namespace {namespace}");
+        let message = format!(
+            "no metric {metric} of a ScaledObject or annotated HPA that the selector matches in namespace {namespace}"
+        );
         return Look::Answer(Response::status(404, "NotFound", &message));
     }
     Look::Answer(Response::json(200, items.finish()))
 }
 
+const NOT_ASKED: &str = "its trigger has not been asked yet";
+
+/// Returns the value of a metric and its time, or the answer instead of it.
+fn value(published: &Published, picture: &Picture, found: &MetricView, name: &str) -> Result<(f64, UnixMillis), Look> {
+    let Picture { view, came } = picture;
+    match &found.reading {
+        Reading::Value { value, at } => {
+            // The core itself turns an old sample into an error, unless it hangs or has just resumed.
+            let age = view.made_at.since(*at).saturating_add((published.clock)().saturating_sub(*came));
+            match found.age_limit.filter(|limit| age > *limit) {
+                Some(limit) => Err(Look::Answer(failed(&view.key, name, &age::silence(limit)))),
+                None => Ok((*value, *at)),
+            }
+        }
+        Reading::Pending => Err(Look::Pending(failed(&view.key, name, NOT_ASKED))),
+        Reading::Failed { message, since } => {
+            // The start of the failure stays the same while it lasts, and so does the text.
+            let message = format!("{message}, since {}", format_seconds(*since));
+            Err(Look::Answer(failed(&view.key, name, &message)))
+        }
+    }
+}
+
 /// This text goes into the HPA's conditions and Events, where equal texts are counted and different ones add up:
 /// it must hold no id, and no time or number that changes.
 fn failed(key: &ObjectKey, metric: &str, error: &str) -> Response {
-    Response::status(500, "InternalError", &format!("metric {metric} of ScaledObject {key}: {error}"))
+    let object = match key.group {
+        ApiGroup::KedaSh | ApiGroup::KedaK8sIo => key.to_string(),
+        ApiGroup::Autoscaling => format!("{}/{}", key.namespace, key.name),
+    };
+    Response::status(500, "InternalError", &format!("metric {metric} of {} {object}: {error}", key.group.noun()))
 }
 
 #[derive(Default)]
@@ -270,15 +387,19 @@ struct Items {
 }
 
 impl Items {
-    fn push(&mut self, metric: &MetricView, value: f64, at: UnixMillis) {
+    fn push(&mut self, name: &str, labels: &[(String, String)], value: f64, at: UnixMillis) {
         if !self.text.is_empty() {
             self.text.push(',');
         }
         let at = format_seconds(at);
+        let labels = match labels {
+            [] => serde_json::Value::Null,
+            labels => serde_json::json!(labels.iter().map(|(key, value)| (key, value)).collect::<BTreeMap<_, _>>()),
+        };
         let _ = write!(
             self.text,
-            r#"{{"metricName":{},"metricLabels":null,"timestamp":"{at}","value":"{}"}}"#,
-            serde_json::Value::from(&*metric.name),
+            r#"{{"metricName":{},"metricLabels":{labels},"timestamp":"{at}","value":"{}"}}"#,
+            serde_json::Value::from(name),
             quantity::text(quantity::milli(value).into()),
         );
     }
@@ -313,6 +434,7 @@ mod tests {
                     age_limit: Some(Duration::from_secs(93)),
                 })
                 .collect(),
+            asked: Arc::default(),
             error: error.map(str::to_owned),
             made_at: UnixMillis(1_767_323_046_000),
         })
@@ -414,7 +536,7 @@ mod tests {
             view("b", &[("s0-prometheus", value(2.0))], None),
             view("c", &[("s9-prometheus", value(3.0))], None),
         ]);
-        let all = |_: &str, _: &str| true;
+        let all = Selector::default();
         let seen = std::cell::RefCell::new(Vec::new());
         let response = get(
             &published,
