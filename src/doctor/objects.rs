@@ -223,7 +223,7 @@ fn suffers(object: &Value) -> Option<(&'static str, String)> {
 }
 
 /// Returns the conditions that keep an HPA from scaling, with its own wording and a fix.
-fn conditions_that_hold(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
+pub(super) fn conditions_that_hold(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
     let mut found = Vec::new();
     for condition in items(hpa, "/status/conditions") {
         let part = |pointer: &str| text(condition, pointer);

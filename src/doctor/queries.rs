@@ -97,6 +97,7 @@ impl Doctor<'_> {
                 }
             }
         }
+        objects.extend(self.annotated()?.into_iter().map(|(_, object)| object));
         Some((objects, authentications))
     }
 

@@ -560,6 +560,79 @@ mod tests {
         );
     }
 
+    /// The view of an HPA that asks for metrics of these names by these labels, with values 1, 2, …
+    fn of_hpa(name: &str, asked: &[(&str, &[(&str, &str)])], error: Option<&str>) -> Arc<ObjectView> {
+        let owned = |labels: &[(&str, &str)]| labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let readings: Vec<(&str, Reading)> =
+            asked.iter().zip(1_u8..).map(|((m, _), n)| (*m, value(n.into()))).collect();
+        Arc::new(ObjectView {
+            key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
+            asked: asked.iter().map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels) }).collect(),
+            ..(*view(name, if error.is_some() { &[] } else { &readings }, error)).clone()
+        })
+    }
+
+    fn select(published: &Published, metric: &str, selector: &str) -> (u16, serde_json::Value) {
+        let selector = Selector::parse(selector).unwrap();
+        let response = get(published, "shop", metric, &Selection::Other(&selector), &|_| (), Duration::ZERO).response();
+        (response.status, serde_json::from_slice(response.body.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn an_hpa_reads_the_metric_that_it_asks_for_and_no_other() {
+        let prometheus: &[(&str, &str)] = &[("type", "prometheus")];
+        let more: &[(&str, &str)] = &[("env", "prod"), ("type", "prometheus")];
+        let published = published(&[
+            of_hpa("a", &[("rps", prometheus), ("rps", more), ("prometheus-query", &[("query-name", "one")])], None),
+            view("web", &[("rps", value(9.0))], None),
+        ]);
+        for (metric, selector, expected) in [
+            ("rps", "type=prometheus", "1"),
+            ("RPS", "type==prometheus", "1"),
+            ("rps", "type=prometheus,env=prod", "2"),
+            ("prometheus-query", "query-name=one", "3"),
+            ("rps", "env in (prod)", "2"),
+        ] {
+            let (status, body) = select(&published, metric, selector);
+            let items = body["items"].as_array().unwrap();
+            assert_eq!((status, items.len(), &items[0]["value"]), (200, 1, &expected.into()), "{selector}: {body}");
+        }
+        let (_, body) = select(&published, "rps", "type=prometheus,env=prod");
+        let item = &body["items"][0];
+        assert_eq!((&item["metricName"], &item["metricLabels"]["env"]), (&"rps".into(), &"prod".into()), "{body}");
+        // A selector that is no HPA's own selects, as any.
+        assert_eq!(select(&published, "rps", "type").1["items"].as_array().map(Vec::len), Some(2));
+        assert_eq!(
+            select(&published, "rps", "").1["items"].as_array().map(Vec::len),
+            Some(3),
+            "the ScaledObject's too"
+        );
+        assert_eq!(select(&published, "rps", "type=sqs").0, 404);
+        assert_eq!(select(&published, "other", "type=prometheus").0, 404);
+        assert_eq!(ask(&published, "rps", "a").0, 404, "KEDA's selector is of ScaledObjects");
+    }
+
+    #[test]
+    fn of_two_hpas_that_ask_alike_the_one_that_works_answers() {
+        let labels: &[(&str, &str)] = &[("type", "prometheus")];
+        let (broken, works) = (of_hpa("a", &[("rps", labels)], Some("broken")), of_hpa("b", &[("rps", labels)], None));
+        let published = published(&[Arc::clone(&broken), Arc::clone(&works)]);
+        assert_eq!(select(&published, "rps", "type=prometheus").1["items"][0]["value"], "1");
+        published.set(&works.key, None);
+        let (status, body) = select(&published, "rps", "type=prometheus");
+        assert_eq!((status, &body["message"]), (500, &"metric rps of HPA shop/a: broken".into()));
+        // It asks for something else now.
+        published.set(&broken.key, Some(of_hpa("a", &[("other", labels)], None)));
+        assert_eq!(select(&published, "rps", "type=prometheus").0, 404);
+        assert_eq!(select(&published, "other", "type=prometheus").0, 200);
+        let unasked = ObjectView { metrics: Vec::new(), ..(*of_hpa("a", &[("other", labels)], None)).clone() };
+        published.set(&broken.key, Some(Arc::new(unasked)));
+        let (status, body) = select(&published, "other", "type=prometheus");
+        assert!(status == 500 && body["message"].as_str().unwrap().contains("has not been asked yet"), "{body}");
+        published.set(&broken.key, None);
+        assert!(published.namespaces.read().unwrap().is_empty());
+    }
+
     fn pending(name: &str) -> Arc<ObjectView> {
         view(name, &[("s0-prometheus", Reading::Pending)], None)
     }

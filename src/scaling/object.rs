@@ -710,7 +710,8 @@ fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> 
 /// An HPA has no fallback and no pause, and is called by its name.
 fn of_hpa(conditions: &mut Vec<Condition>) {
     conditions.retain(|condition| !matches!(condition.kind, ConditionKind::Fallback | ConditionKind::Paused));
-    for condition in conditions.iter_mut().filter(|condition| condition.kind == ConditionKind::Ready) {
+    let own = [ConditionKind::Ready, ConditionKind::Active];
+    for condition in conditions.iter_mut().filter(|condition| own.contains(&condition.kind)) {
         condition.reason = condition.reason.replace("ScaledObject", "HPA");
         condition.message = condition.message.replace("ScaledObject", "HPA");
     }
