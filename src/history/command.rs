@@ -83,7 +83,8 @@ pub(crate) fn find(
         (None, [only]) => Ok(ObjectKey::new(*only, namespace, name)),
         (_, []) | (Some(_), _) => Err(unknown(namespace, name, group)),
         (None, _) => {
-            let choices: Vec<String> = groups.iter().map(|group| format!("--group {}", group.name())).collect();
+            let all = ApiGroup::ALL.into_iter().chain([ApiGroup::Autoscaling]).filter(|group| groups.contains(group));
+            let choices: Vec<String> = all.map(|group| format!("--group {}", group.name())).collect();
             Err(format!("{namespace}/{name} exists in several API groups: add {}", choices.join(" or ")))
         }
     }

@@ -53,6 +53,9 @@ const COOLDOWN: &str = "hpalite.dev/cooldown";
 const INTERVAL_DEFAULT_SECONDS: i64 = 60;
 const COOLDOWN_DEFAULT_SECONDS: i64 = 300;
 
+/// Metrics of one HPA, each of which is compared with all others whenever the HPA's status changes.
+const METRICS_MAX: usize = 100;
+
 /// The annotations of one metric: by key, the annotation's name and its value.
 type Config<'a> = BTreeMap<&'a str, (&'a str, &'a str)>;
 
@@ -63,7 +66,13 @@ pub fn read(hpa: &ObservedHpa, servers: &Servers) -> Option<ParsedObject> {
         return None;
     }
     let configs = configs(hpa);
-    let metrics: Vec<Metric<'_>> = hpa.metrics.iter().filter_map(|metric| Metric::of(metric, &configs)).collect();
+    let mut metrics: Vec<Metric<'_>> = Vec::new();
+    // The same metric may stand there twice, with two targets.
+    for metric in hpa.metrics.iter().filter_map(|metric| Metric::of(metric, &configs)).take(METRICS_MAX + 1) {
+        if !metrics.iter().any(|known| known.asked == metric.asked) {
+            metrics.push(metric);
+        }
+    }
     let of_objects = |name: &&String| kind_of(name) == Some(("object", COLLECTOR));
     let of_objects: Vec<&String> = hpa.annotations.keys().filter(of_objects).collect();
     let scales_to_zero = hpa.annotations.get(SCALE_TO_ZERO);
@@ -80,6 +89,11 @@ pub fn read(hpa: &ObservedHpa, servers: &Servers) -> Option<ParsedObject> {
         } else {
             report.warn(annotation(name), message, fix);
         }
+    }
+    if metrics.len() > METRICS_MAX {
+        metrics.truncate(METRICS_MAX);
+        let message = format!("more than {METRICS_MAX} External metrics");
+        report.problem(Step::Triggers, "spec.metrics", message, "ask for fewer");
     }
     unmatched(&configs, &metrics, &mut report);
     if metrics.is_empty() && report.problems.is_empty() {
@@ -541,6 +555,8 @@ mod tests {
             &[("prometheus-query", &[("query-name", "one")]), ("prometheus-query", &[("query-name", "two")])];
         let read = asks(hpa(&[(&one, "a"), (&two, "b")], metrics));
         assert_eq!(read, [pair("http://default:9090", "a"), pair("http://default:9090", "b")]);
+        let dotted = hpa(&[("metric-config.external.http.rps.prometheus/query", "a")], &[("http.rps", TYPE)]);
+        assert_eq!(asks(dotted), [pair("http://default:9090", "a")]);
         // The older label and the newer one together, as kube-metrics-adapter takes them.
         let both: &[(&str, &[(&str, &str)])] = &[("rps", &[("type", "prometheus"), ("query-name", "one")])];
         let one = format!("{newer}/one");
@@ -652,6 +668,18 @@ mod tests {
         {
             assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {warnings:#?}");
         }
+    }
+
+    #[test]
+    fn a_metric_that_stands_twice_is_one_and_too_many_are_refused() {
+        let query = ("metric-config.external.rps.prometheus/query", "a");
+        assert_eq!(asks(hpa(&[query], &[("rps", TYPE), ("rps", TYPE)])).len(), 1);
+        let values: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+        let labels: Vec<[(&str, &str); 1]> = values.iter().map(|value| [("n", value.as_str())]).collect();
+        let metrics: Vec<(&str, &[(&str, &str)])> = labels.iter().map(|labels| ("rps", labels.as_slice())).collect();
+        let found = problems(hpa(&[query], &metrics));
+        assert_eq!(found, ["spec.metrics: more than 100 External metrics (ask for fewer)"]);
+        assert_eq!(asks(hpa(&[query], &metrics[..100])).len(), 100);
     }
 
     #[test]
