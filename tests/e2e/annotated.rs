@@ -161,6 +161,9 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
         (&"prometheus-query".into(), &"AverageValue".into()),
         "{plotted}"
     );
+    let set = "spec.triggers[0].metadata.threshold=5";
+    let replayed = hpalite(&daemon, &["replay", &object("newer"), "--since", "2m", "--set", set, "--json"]);
+    assert!(replayed.contains("spec.triggers[0].metadata.threshold"), "{replayed}");
     let rows = daemon.sql(&format!(
         "SELECT api_group, count(*) AS n FROM v_scaled_object WHERE namespace = '{namespace}' GROUP BY api_group ORDER BY 1"
     ));
