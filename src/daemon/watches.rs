@@ -169,7 +169,7 @@ fn watch_both<T: Send + 'static>(
             warn!(watch = what, namespace, name, error; "object cannot be read, ignored");
         }
         let (first, second) = events(seen);
-        let sent = first.map_or(Ok(()), |event| inbox.send(event)).and_then(|()| inbox.send(second));
-        if sent.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let is_closed = first.is_some_and(|event| inbox.send(event).is_err()) || inbox.send(second).is_err();
+        if is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
 }

@@ -1,6 +1,8 @@
 //! The Prometheus servers that a cluster names once for all: the default of triggers without `serverAddress`, and
 //! others by alias.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};

@@ -7,6 +7,8 @@
 //! Owns that form, and what is wrong with it. Such an HPA becomes the ScaledObject that would ask for the same, read by
 //! the rules of ScaledObjects, so that everything behind it is the same for both.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
