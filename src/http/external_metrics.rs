@@ -168,31 +168,34 @@ impl Published {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         let Some(namespace) = namespaces.get(namespace) else { return (Vec::new(), false) };
         let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
-        let of = |key: &ObjectKey| {
-            let picture = namespace.objects.get(key)?.clone();
-            let named = |(_, asked): &(usize, &Asked)| asked.metric.eq_ignore_ascii_case(metric);
-            let places: Vec<usize> = picture.view.asked.iter().enumerate().filter(named).map(|(at, _)| at).collect();
-            Some(places.into_iter().map(move |place| AskedMetric { picture: picture.clone(), place }))
-        };
-        let mut found: Vec<AskedMetric> = keys.filter_map(of).flatten().collect();
-        // Of several that ask for the same, one that works; the core has put an error on those that contradict it.
-        found.sort_by(|a, b| {
-            let rank = |one: &'_ AskedMetric| one.picture.view.error.is_some();
-            (rank(a), &a.picture.view.key).cmp(&(rank(b), &b.picture.view.key))
+        let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
+            let asked = picture.view.asked.iter().enumerate();
+            let named = asked.filter(|(_, asked)| asked.metric.eq_ignore_ascii_case(metric));
+            named.map(move |(place, asked)| (picture, place, asked))
         });
+        let demanded = selector.demanded();
         let is_own = |asked: &Asked| {
             let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            selector.demanded().is_some_and(|demanded| demanded.into_iter().eq(labels))
+            demanded.as_ref().is_some_and(|demanded| demanded.iter().copied().eq(labels))
         };
-        if let Some(at) = found.iter().position(|one| one.asked().is_some_and(is_own)) {
-            return (vec![found.swap_remove(at)], true);
+        let rank = |picture: &Picture| (picture.view.error.is_some(), picture.view.key.clone());
+        let mut own: Option<(&Picture, usize)> = None;
+        for (picture, place, _) in all.clone().filter(|(.., asked)| is_own(asked)) {
+            // Of several that ask alike one that works: the core has put an error on those that contradict it.
+            if own.is_none_or(|(best, _)| rank(picture) < rank(best)) {
+                own = Some((picture, place));
+            }
         }
-        let label = |asked: &Asked, key: &str| asked.labels.iter().position(|(known, _)| known == key);
-        found.retain(|one| {
-            one.asked()
-                .is_some_and(|asked| selector.matches(|key| label(asked, key).map(|at| asked.labels[at].1.as_str())))
+        if let Some((picture, place)) = own {
+            return (vec![AskedMetric { picture: picture.clone(), place }], true);
+        }
+        let selected = all.filter(|(.., asked)| {
+            selector.matches(|key| asked.labels.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str()))
         });
-        (found, false)
+        let mut selected: Vec<AskedMetric> =
+            selected.map(|(picture, place, _)| AskedMetric { picture: picture.clone(), place }).collect();
+        selected.sort_by(|a, b| (rank(&a.picture), a.place).cmp(&(rank(&b.picture), b.place)));
+        (selected, false)
     }
 
     /// Returns the object that KEDA's own selector names, as every read of an HPA does.
