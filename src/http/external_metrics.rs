@@ -194,7 +194,7 @@ impl Published {
         });
         let mut selected: Vec<AskedMetric> =
             selected.map(|(picture, place, _)| AskedMetric { picture: picture.clone(), place }).collect();
-        selected.sort_by(|a, b| (rank(&a.picture), a.place).cmp(&(rank(&b.picture), b.place)));
+        selected.sort_by_key(|one| (rank(&one.picture), one.place));
         (selected, false)
     }
 
