@@ -27,12 +27,13 @@ use self::schema::{Crd, Fault, Violation};
 
 pub use self::report::{CheckReport, Finding, Outcome, Severity};
 use crate::scaling::model::{ApiGroup, AuthenticationKind, Problem};
-use crate::wire::{Warning, authentication, scaled_object};
+use crate::wire::hpa::annotated;
+use crate::wire::{Servers, Warning, authentication, scaled_object};
 
 /// Checks `files` and prints to `out`: lines for people, or with `json` one JSON object. Returns the exit code of the
 /// [`Outcome`].
-pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
-    let report = files_report(files);
+pub fn run(files: &[PathBuf], servers: &Servers, out: &mut dyn Write, json: bool) -> ExitCode {
+    let report = files_report(files, servers);
     // A reader that closes the pipe, as `head` does, does not change the result.
     let printed = if json { report.print_json(out) } else { report.print_text(out) };
     match printed {
@@ -43,8 +44,8 @@ pub fn run(files: &[PathBuf], out: &mut dyn Write, json: bool) -> ExitCode {
 
 /// Does the same without printing; `-` is the standard input.
 #[must_use]
-pub fn files_report(files: &[PathBuf]) -> CheckReport {
-    let mut check = Check::default();
+pub fn files_report(files: &[PathBuf], servers: &Servers) -> CheckReport {
+    let mut check = Check::with(servers.clone());
     for path in files {
         let name = path.display().to_string();
         match read(path) {
@@ -85,9 +86,16 @@ pub fn objects(text: &str) -> Result<Vec<Value>, String> {
 pub struct Check {
     report: CheckReport,
     across: Across,
+    servers: Servers,
 }
 
 impl Check {
+    /// Returns a check for a cluster whose hpalite names these servers.
+    #[must_use]
+    pub fn with(servers: Servers) -> Self {
+        Self { servers, ..Self::default() }
+    }
+
     /// Checks the objects of one file; other kinds are skipped, except workloads that ours depend on.
     pub fn file(&mut self, name: &str, text: &str) {
         let mut has_template = false;
@@ -142,6 +150,7 @@ impl Check {
                     let severity = if is_error { Severity::Error } else { Severity::Warning };
                     self.mistake(&place, severity, &mistake);
                 }
+                Known::Hpa => self.hpa(&place),
                 Known::Foreign => workload::read(object).into_iter().for_each(|found| self.across.workload(found)),
             }
         }
@@ -196,7 +205,7 @@ impl Check {
     }
 
     fn scaled_object(&mut self, group: ApiGroup, readable: &Value, place: &Place<'_>) -> Vec<Finding> {
-        let reading = match scaled_object::from_value(group, readable.clone()) {
+        let reading = match scaled_object::from_value(group, readable.clone(), &self.servers) {
             Ok(reading) => reading,
             Err(error) => return vec![place.finding(Severity::Error, "", &error.to_string(), "")],
         };
@@ -214,6 +223,34 @@ impl Check {
         }
         self.across.scaled_object(&reading.object, |field| place.finding(Severity::Error, field, "", ""));
         findings
+    }
+
+    /// Checks an HPA that asks for metrics by annotations; others are none of ours.
+    fn hpa(&mut self, place: &Place<'_>) {
+        let mut object = place.object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.entry("namespace").or_insert_with(|| json!("default"));
+        }
+        let is_annotated = |name: &String| name.starts_with("metric-config.");
+        let annotations = place.object.pointer("/metadata/annotations").and_then(Value::as_object);
+        let is_annotated = annotations.is_some_and(|annotations| annotations.keys().any(is_annotated));
+        let mut findings = match annotated::from_value(object, &self.servers) {
+            Ok(None) => return,
+            Err(error) if is_annotated => vec![place.finding(Severity::Error, "", &error.to_string(), "")],
+            // The API server will refuse it.
+            Err(_) => return,
+            Ok(Some(reading)) => {
+                let invalid = reading.object.definition.as_ref().err();
+                let problems = invalid.map(|invalid| &*invalid.problems).unwrap_or_default();
+                let findings = place.findings(problems, &reading.warnings);
+                self.across.hpa(&reading.object, |field| place.finding(Severity::Error, field, "", ""));
+                findings
+            }
+        };
+        self.report.objects += 1;
+        self.duplicates(place);
+        one_word_on_templates(&mut findings, place);
+        self.report.findings.append(&mut findings);
     }
 
     fn authentication(&mut self, group: ApiGroup, kind: &str, readable: &Value, place: &Place<'_>) -> Vec<Finding> {

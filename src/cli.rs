@@ -24,6 +24,8 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::config::Config;
 use crate::history::command::Arguments as HistoryArguments;
 use crate::replay::command::Arguments as ReplayArguments;
+use crate::scaling::model::ApiGroup;
+use crate::wire::Servers;
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
 pub use freeze::FreezeArguments;
@@ -39,6 +41,7 @@ pub enum Command {
     Run(Box<Config>),
     Check {
         files: Vec<PathBuf>,
+        servers: Servers,
         json: bool,
     },
     Sql(SqlArguments),
@@ -132,14 +135,46 @@ fn shell(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
     script.map(Command::Completion)
 }
 
+/// Parses the object of a history: `NAMESPACE/NAME` or `hpa/NAMESPACE/NAME`, or the last part alone if `-n` gives the
+/// namespace. `--group` says which of several of one name.
+fn recorded(
+    typed: &Typed<'_>,
+    subcommand: &str,
+    problems: &mut Vec<String>,
+) -> Option<(String, String, Option<ApiGroup>)> {
+    let named = typed.subcommand_has("group").then(|| typed.flag("group")).flatten();
+    let group = named.and_then(ApiGroup::from_name);
+    if let (Some(name), None) = (named, group) {
+        problems.push(format!("--group: \"{name}\" is none of keda.sh, keda.k8s.io and autoscaling"));
+    }
+    let operand = typed.operands.first().map(|object| object.to_string_lossy().into_owned()).unwrap_or_default();
+    // A namespace may be called hpa: what follows it has no further slash then, unless -n says otherwise.
+    let is_hpa = |rest: &&str| rest.contains('/') || typed.flag("namespace").is_some();
+    let hpa = operand.strip_prefix("hpa/").filter(is_hpa);
+    let (namespace, name) = object_named(typed, subcommand, hpa.unwrap_or(&operand), problems)?;
+    if hpa.is_some() && group.is_some_and(|group| group != ApiGroup::Autoscaling) {
+        problems.push(format!("{subcommand}: \"{operand}\" is an HPA, and --group says otherwise: write one of them"));
+    }
+    Some((namespace, name, if hpa.is_some() { Some(ApiGroup::Autoscaling) } else { group }))
+}
+
 /// Parses `NAMESPACE/NAME`, or the name alone if `-n` gives the namespace.
 fn object(typed: &Typed<'_>, subcommand: &str, problems: &mut Vec<String>) -> Option<(String, String)> {
+    let object = typed.operands.first().map(|object| object.to_string_lossy().into_owned()).unwrap_or_default();
+    object_named(typed, subcommand, &object, problems)
+}
+
+fn object_named(
+    typed: &Typed<'_>,
+    subcommand: &str,
+    object: &str,
+    problems: &mut Vec<String>,
+) -> Option<(String, String)> {
     if typed.operands.len() > 1 {
         problems.push(format!("{subcommand}: one object only"));
         return None;
     }
     let namespace = typed.flag("namespace").map(str::to_owned);
-    let object = typed.operands.first().map(|object| object.to_string_lossy().into_owned()).unwrap_or_default();
     let found = match (object.split_once('/'), &namespace) {
         (Some((within, name)), None) => Some((within.to_owned(), name.to_owned())),
         (Some((within, name)), Some(namespace)) if within == namespace => Some((within.to_owned(), name.to_owned())),
@@ -148,7 +183,7 @@ fn object(typed: &Typed<'_>, subcommand: &str, problems: &mut Vec<String>) -> Op
                 .push(format!("{subcommand}: \"{object}\" is in {within}, and -n says {namespace}: write one of them"));
             return None;
         }
-        (None, Some(namespace)) => Some((namespace.clone(), object.clone())),
+        (None, Some(namespace)) => Some((namespace.clone(), object.to_owned())),
         (None, None) => None,
     };
     let found = found.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
@@ -185,7 +220,14 @@ fn check(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
         problems.push("check: name at least one file, or - for standard input".to_owned());
     }
     let files = typed.operands.iter().map(PathBuf::from).collect();
-    Some(Command::Check { files, json: wants_json(typed) })
+    let servers = servers(typed, problems)?;
+    Some(Command::Check { files, servers, json: wants_json(typed) })
+}
+
+/// Parses the Prometheus servers that are named for all triggers.
+fn servers(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Servers> {
+    let given = typed.value("prometheus-server");
+    Servers::parse(&given, &typed.listed("additional-prometheus-servers")).map_err(|found| problems.extend(found)).ok()
 }
 
 fn wants_json(typed: &Typed<'_>) -> bool {
@@ -221,7 +263,7 @@ mod tests {
         assert_eq!(with_env(&["version"], &[]), Ok(Command::Version));
         assert_eq!(with_env(&["--help"], &[]), Ok(Command::Help));
         assert!(
-            matches!(with_env(&["check", "a.yaml", "-", "--json"], &[]), Ok(Command::Check { json: true, files }) if files.len() == 2)
+            matches!(with_env(&["check", "a.yaml", "-", "--json"], &[]), Ok(Command::Check { json: true, files, .. }) if files.len() == 2)
         );
         assert!(with_env(&["check"], &[]).is_err());
         assert!(matches!(with_env(&["sql", "SELECT 1"], &[]), Ok(Command::Sql(_))));

@@ -8,6 +8,7 @@ use crate::kube::election::Timing;
 use crate::outbound::networks::Network;
 use crate::scaling::schedule::Limits;
 use crate::store::Retention;
+use crate::wire::Servers;
 
 /// Where the page is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Config {
     pub server_limits: Limits,
     /// Queries that one query can answer are asked as one.
     pub groups_queries: bool,
+    /// Prometheus servers named for all triggers.
+    pub servers: Servers,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
     /// Networks that triggers may query although their addresses are refused by default.

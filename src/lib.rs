@@ -34,7 +34,7 @@
 //!
 //! | word | is |
 //! |---|---|
-//! | object | a ScaledObject, of either API |
+//! | object | a ScaledObject, of either API, or an annotated HPA: one that asks for metrics by annotations |
 //! | definition | what an object's `spec` asks for, read and checked |
 //! | problem | something wrong in a definition, with its field and what to write instead |
 //! | target | the workload that an object scales; of a trigger: the value for each replica |
@@ -87,6 +87,7 @@
 //! - One instance writes: every write but Kubernetes Events and the Lease itself passes the fence of the Lease, and ends
 //!   before the Lease can.
 //! - A shadow writes nothing: the core asks for no write, and the fence of a daemon that is one stays closed.
+//! - Of an annotated HPA nothing is written but the replicas of one that asks to be scaled to zero.
 //! - One write for each of an object's slots (claim, status, HPA, scale) is in flight, and a write happens only when something changed.
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an

@@ -22,7 +22,9 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.problems),
             }
         }
-        Ok(cli::Command::Check { files, json }) => check::run(&files, &mut std::io::stdout().lock(), json),
+        Ok(cli::Command::Check { files, servers, json }) => {
+            check::run(&files, &servers, &mut std::io::stdout().lock(), json)
+        }
         Ok(cli::Command::Sql(arguments)) => sql(&arguments),
         Ok(cli::Command::History(arguments)) => {
             let done = history::command::run(&arguments, &mut std::io::stdout().lock());
@@ -150,7 +152,7 @@ fn why(arguments: &cli::WhyArguments) -> ExitCode {
         }
         (None, None) => explain::Question::At(now),
     };
-    match explain::why(&arguments.db, &arguments.namespace, &arguments.name, None, question) {
+    match explain::why(&arguments.db, &arguments.namespace, &arguments.name, arguments.group, question) {
         Ok(report) if arguments.json => {
             println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
             ExitCode::SUCCESS

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::kube::untyped::{items, text};
 use crate::kube::{Client, Error, Request};
 use crate::scaling::model::{ApiGroup, AuthenticationKind};
-use crate::wire;
+use crate::wire::{self, Servers};
 
 /// Plurals of the kinds that hpalite serves.
 const SERVED: [&str; 3] = ["scaledobjects", "triggerauthentications", "clustertriggerauthentications"];
@@ -76,10 +76,10 @@ fn is_keda(group: &str) -> bool {
 }
 
 /// Returns the ScaledObjects of this list that hpalite cannot run.
-pub(crate) fn scaled_objects(group: ApiGroup, list: &Value) -> Vec<Unusable> {
+pub(crate) fn scaled_objects(group: ApiGroup, list: &Value, servers: &Servers) -> Vec<Unusable> {
     let mut unusable = Vec::new();
     for object in items(list, "/items") {
-        let cause = match wire::scaled_object::from_slice(group, object.to_string().as_bytes()) {
+        let cause = match wire::scaled_object::from_slice(group, object.to_string().as_bytes(), servers) {
             Ok(read) => read.definition.err().map(|invalid| invalid.message()),
             Err(error) => Some(error.to_string()),
         };
@@ -113,7 +113,7 @@ pub(crate) fn objects(client: &Client) -> Result<Vec<Unusable>, Error> {
     let mut unusable = Vec::new();
     for group in ApiGroup::ALL {
         let api = format!("/apis/{}/v1alpha1", group.name());
-        unusable.extend(scaled_objects(group, &list(format!("{api}/scaledobjects"))?));
+        unusable.extend(scaled_objects(group, &list(format!("{api}/scaledobjects"))?, &Servers::default()));
         for (kind, plural) in [
             (AuthenticationKind::TriggerAuthentication, "triggerauthentications"),
             (AuthenticationKind::ClusterTriggerAuthentication, "clustertriggerauthentications"),
@@ -185,7 +185,7 @@ mod tests {
             object("queue", "kafka", json!({ "topic": "a" })),
             object("stream", "kafka", json!({ "topic": "b" })),
         ] });
-        let found = by_cause(scaled_objects(ApiGroup::KedaSh, &list));
+        let found = by_cause(scaled_objects(ApiGroup::KedaSh, &list, &Servers::default()));
         let [(cause, objects)] = &found[..] else { panic!("{found:?}") };
         assert!(cause.contains("kafka"), "{cause}");
         let names: Vec<&str> = objects.iter().map(|found| found.object.as_str()).collect();

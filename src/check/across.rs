@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::workload::{Container, Workload};
 use super::{Finding, Severity};
 use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef};
+use crate::scaling::model::{Asked, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, TargetRef, Trigger};
 
 #[derive(Default)]
 pub(super) struct Across {
@@ -17,6 +17,8 @@ pub(super) struct Across {
     targets: BTreeMap<(String, TargetRef), ObjectKey>,
     /// The first object that wants an HPA, by namespace and name.
     hpas: BTreeMap<(String, String), ObjectKey>,
+    /// The first HPA that asks for a metric, by namespace, with the trigger that gives it.
+    asked: BTreeMap<(String, Asked), (ObjectKey, Trigger)>,
     authentications: BTreeSet<AuthenticationKey>,
     /// References, with the finding to report if the authentication is not found.
     references: Vec<(AuthenticationKey, Finding)>,
@@ -100,22 +102,45 @@ impl Across {
             self.hpas.insert(hpa, key.clone());
         }
         for trigger in &definition.triggers {
-            let Some(reference) = &trigger.authentication else {
-                continue;
-            };
-            let namespace = match reference.kind {
-                AuthenticationKind::TriggerAuthentication => key.namespace.to_string(),
-                AuthenticationKind::ClusterTriggerAuthentication => String::new(),
-            };
-            let wanted =
-                AuthenticationKey { group: key.group, kind: reference.kind, namespace, name: reference.name.clone() };
-            let finding = Finding {
-                severity: Severity::Warning,
-                message: format!("{wanted} is not in the files"),
-                fix: "make sure that it is in the cluster".to_owned(),
-                ..place(&format!("spec.triggers[{}].authenticationRef.name", trigger.index))
-            };
-            self.references.push((wanted, finding));
+            self.reference(key, trigger, place(&format!("spec.triggers[{}].authenticationRef.name", trigger.index)));
+        }
+    }
+
+    fn reference(&mut self, key: &ObjectKey, trigger: &Trigger, place: Finding) {
+        let Some(reference) = &trigger.authentication else {
+            return;
+        };
+        let wanted = AuthenticationKey::of(key, reference);
+        let finding = Finding {
+            severity: Severity::Warning,
+            message: format!("{wanted} is not in the files"),
+            fix: "make sure that it is in the cluster".to_owned(),
+            ..place
+        };
+        self.references.push((wanted, finding));
+    }
+
+    /// An annotated HPA: its authentications, and whether another one asks by the same name for something else.
+    pub(super) fn hpa(&mut self, object: &ScaledObject, place: impl Fn(&str) -> Finding) {
+        let Ok(definition) = &object.definition else {
+            return;
+        };
+        for (asked, trigger) in object.asked.iter().zip(&definition.triggers) {
+            self.reference(&object.key, trigger, place("metadata.annotations"));
+            let id = (object.key.namespace.to_string(), asked.clone());
+            match self.asked.get(&id) {
+                Some((_, other))
+                    if other.source == trigger.source && other.authentication == trigger.authentication => {}
+                Some((other, _)) => {
+                    let message = format!(
+                        "the HPA {} asks for another query by {asked}, and reads of the two cannot be told apart",
+                        other.name
+                    );
+                    let fix = "give this metric another name, or its selector another label".to_owned();
+                    self.findings.push(Finding { message, fix, ..place("spec.metrics") });
+                }
+                None => drop(self.asked.insert(id, (object.key.clone(), trigger.clone()))),
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Known {
         is_error: bool,
         mistake: Mistake,
     },
+    /// Checked if it asks for metrics by annotations.
+    Hpa,
     Foreign,
 }
 
@@ -67,6 +69,9 @@ pub(super) fn of(object: &Value) -> Known {
             _ => format!("no CRD gives {kind} in {}", quoted(api_version)),
         };
         return not_run("apiVersion", message, format!("write apiVersion: {right}"));
+    }
+    if group == "autoscaling" && version.starts_with("v2") && kind == "HorizontalPodAutoscaler" {
+        return Known::Hpa;
     }
     if !GROUPS.contains(&group) {
         return Known::Foreign;
@@ -129,6 +134,8 @@ mod tests {
             ("eventing.keda.sh/v1alpha1", "ClusterCloudEventSource", "keep KEDA for it"),
             ("apps/v1", "Deployment", "foreign"),
             ("v1", "Secret", "foreign"),
+            ("autoscaling/v2", "HorizontalPodAutoscaler", "hpa"),
+            ("autoscaling/v1", "HorizontalPodAutoscaler", "foreign"),
             ("", "ScaledObject", "error: write e.g. apiVersion"),
             ("keda.sh/v1alpha1", "", "error: write e.g. kind"),
             ("", "", "warning: write e.g. kind"),
@@ -139,6 +146,7 @@ mod tests {
                 Known::NotRun(mistake) => mistake.fix,
                 Known::Nothing { is_error: true, mistake } => format!("error: {}", mistake.fix),
                 Known::Nothing { is_error: false, mistake } => format!("warning: {}", mistake.fix),
+                Known::Hpa => "hpa".to_owned(),
                 Known::Foreign => "foreign".to_owned(),
             };
             assert!(found.starts_with(expected), "{api_version} {kind}: {found}");

@@ -54,10 +54,6 @@ const RULES: &[Rule] = &[
         let names = || triggers.as_array().into_iter().flatten().filter_map(|trigger| text(trigger, "name"));
         names().all(|name| name.is_empty() || names().filter(|other| *other == name).count() == 1)
     }),
-    (
-        "self.type != 'prometheus' || ('serverAddress' in self.metadata && self.metadata['serverAddress'].trim() != '')",
-        |trigger| !is_of(trigger, &["prometheus"]) || is_filled(trigger, "serverAddress"),
-    ),
     ("self.type != 'prometheus' || ('query' in self.metadata && self.metadata['query'].trim() != '')", |trigger| {
         !is_of(trigger, &["prometheus"]) || is_filled(trigger, "query")
     }),

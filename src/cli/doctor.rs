@@ -27,9 +27,11 @@ pub(super) fn parse(
     }
     let networks = typed.is_set("allow-network").then(|| run::networks(typed, problems));
     let listen = typed.flag("listen").and_then(|listen| run::address("--listen", listen, problems));
+    let servers = super::servers(typed, problems)?;
     let Installation { kubeconfig, service, apiservice } = Installation::of(typed, problems)?;
     let mut config = config?;
     (config.service, config.apiservice) = (service, apiservice);
+    config.servers = servers;
     config.allow_networks = networks.unwrap_or(config.allow_networks);
     let db = typed.flag("db").map(PathBuf::from);
     let subject = Box::new(Subject { config, namespace, listen, db });

@@ -85,7 +85,8 @@ const APISERVICE: Flag =
         .default("v1beta1.external.metrics.k8s.io");
 const JSON: Flag = switch("json", "findings, or the answer, as JSON");
 const OUTPUT_JSON: Flag = flag("output", Takes::OneOf(&["json"]), "the same as --json").short('o');
-const OBJECT: Option<(&str, &str)> = Some(("NAMESPACE/NAME", "the ScaledObject; also as -n NAMESPACE NAME"));
+const OBJECT: Option<(&str, &str)> =
+    Some(("NAMESPACE/NAME", "the ScaledObject, or hpa/NAMESPACE/NAME; also as -n NAMESPACE NAME"));
 const OBJECT_NAMESPACE: Flag = value("namespace", "NS", "namespace of the object, where NAME stands alone").short('n');
 const MOVE_TIMEOUT: Flag = value("timeout", "SECONDS", "until it must be done").default("60");
 const DRY_RUN: Flag = switch("dry-run", "say what would be done");
@@ -96,6 +97,18 @@ const ALLOW_NETWORK: Flag = value(
 )
 .repeatable()
 .env("HPALITE_ALLOW_NETWORKS");
+
+const PROMETHEUS_SERVER: Flag =
+    value("prometheus-server", "URL", "the server of prometheus triggers and annotated HPAs that name none")
+        .env("HPALITE_PROMETHEUS_SERVER");
+const ADDITIONAL_PROMETHEUS_SERVERS: Flag = value(
+    "additional-prometheus-servers",
+    "NAME=URL",
+    "a server that annotated HPAs name by this alias; several are separated by commas",
+)
+.alias("additional-prometheus-server")
+.repeatable()
+.env("HPALITE_ADDITIONAL_PROMETHEUS_SERVERS");
 
 pub(super) const RUN: Subcommand = Subcommand {
     name: "run",
@@ -142,6 +155,8 @@ pub(super) const RUN: Subcommand = Subcommand {
             "serve this certificate instead of making one; a changed file is served within seconds",
         ),
         value("tls-private-key-file", "FILE", "its key; the two go together, and the caBundle is then yours"),
+        PROMETHEUS_SERVER,
+        ADDITIONAL_PROMETHEUS_SERVERS,
         value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("32"),
         value(
             "prometheus-max-qps",
@@ -221,7 +236,7 @@ pub(super) const CHECK: Subcommand = Subcommand {
     name: "check",
     operand: Some(("FILE...", "YAML or JSON, - for standard input")),
     about: "say what is wrong with manifests, without a cluster",
-    flags: &[JSON, OUTPUT_JSON],
+    flags: &[PROMETHEUS_SERVER, ADDITIONAL_PROMETHEUS_SERVERS, JSON, OUTPUT_JSON],
     note: "Exit code 1 for errors, 2 for files that cannot be read.",
 };
 
@@ -275,14 +290,17 @@ pub(super) const HISTORY: Subcommand = Subcommand {
         switch("csv", "the points instead of a plot"),
         switch("json", "everything instead of a plot"),
         flag("output", Takes::OneOf(&["csv", "json"]), "the same as --csv or --json").short('o'),
-        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+        value("group", "GROUP", "keda.sh, keda.k8s.io or autoscaling, where several have an object of this name"),
     ],
     note: "",
 };
 
 pub(super) const REPLAY: Subcommand = Subcommand {
     name: "replay",
-    operand: Some(("NAMESPACE/NAME", "the ScaledObject; also as -n NAMESPACE NAME; none with --demo")),
+    operand: Some((
+        "NAMESPACE/NAME",
+        "the ScaledObject, or hpa/NAMESPACE/NAME; also as -n NAMESPACE NAME; none with --demo",
+    )),
     about: "what would have happened with other settings: replay the recorded load, today's beside each candidate's",
     flags: &[
         OBJECT_NAMESPACE,
@@ -316,7 +334,7 @@ pub(super) const REPLAY: Subcommand = Subcommand {
         switch("ascii", "no characters beyond ASCII"),
         JSON,
         OUTPUT_JSON,
-        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+        value("group", "GROUP", "keda.sh, keda.k8s.io or autoscaling, where several have an object of this name"),
     ],
     note: "What is assumed and how far the model is off is part of the answer; see k8s/replay.md.",
 };
@@ -331,7 +349,7 @@ pub(super) const COMPARE: Subcommand = Subcommand {
         value("since", "DURATION", "how far back, as 90s, 45m, 2h, 7d").default("7d"),
         JSON,
         OUTPUT_JSON,
-        value("group", "GROUP", "keda.sh or keda.k8s.io, where both have an object of this name"),
+        value("group", "GROUP", "keda.sh, keda.k8s.io or autoscaling, where several have an object of this name"),
     ],
     note: "What is wanted is before the policies and the stabilization window of the HPA.",
 };
@@ -347,6 +365,8 @@ pub(super) const DOCTOR: Subcommand = Subcommand {
         value("namespace", "NS", "ScaledObjects and rights in this namespace only").short('n'),
         value("listen", "ADDR", "where the daemon's API port can be reached from here; without it its own, in its pod"),
         value("db", "FILE", "the daemon's database; without it /data/hpalite.db, if that is here"),
+        PROMETHEUS_SERVER,
+        ADDITIONAL_PROMETHEUS_SERVERS,
         ALLOW_NETWORK,
         JSON,
         OUTPUT_JSON,

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{Command, number, object, wants_json};
+use super::{Command, number, recorded, wants_json};
 use crate::history::command::{Arguments, Form};
 use crate::history::compare;
-use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
 
 pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
@@ -25,8 +24,8 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
     if width.is_some_and(|width| !bounds.contains(&width)) {
         problems.push(format!("--width: must be between {} and {}", bounds.start(), bounds.end()));
     }
-    let (since, group) = (since(typed, problems), group(typed, problems));
-    let (namespace, name) = object(typed, "history", problems)?;
+    let since = since(typed, problems);
+    let (namespace, name, group) = recorded(typed, "history", problems)?;
     Some(Command::History(Arguments {
         db: typed.value("db").into(),
         namespace,
@@ -41,8 +40,8 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
 
 /// Parses the arguments of `hpalite compare`.
 pub(super) fn compare(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
-    let (since, group) = (since(typed, problems), group(typed, problems));
-    let (namespace, name) = object(typed, "compare", problems)?;
+    let since = since(typed, problems);
+    let (namespace, name, group) = recorded(typed, "compare", problems)?;
     let (db, json) = (typed.value("db").into(), wants_json(typed));
     Some(Command::Compare(compare::Arguments { db, namespace, name, group, since: since?, json }))
 }
@@ -55,21 +54,31 @@ fn since(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Duration> {
     })
 }
 
-fn group(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<ApiGroup> {
-    let name = typed.flag("group")?;
-    let known = ApiGroup::from_name(name);
-    if known.is_none() {
-        problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
-    }
-    known
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
 
     use super::*;
     use crate::cli::Problems;
+    use crate::scaling::model::ApiGroup;
+
+    #[test]
+    fn an_hpa_is_named_by_its_kind() {
+        let group = |arguments: &[&str]| match crate::cli::parse(arguments.iter().map(OsString::from), &|_| None) {
+            Ok(Command::History(found)) => (found.namespace, found.name, found.group.map(ApiGroup::name)),
+            Ok(Command::Why(found)) => (found.namespace, found.name, found.group.map(ApiGroup::name)),
+            other => panic!("{other:?}"),
+        };
+        let is = |namespace: &str, name: &str, group| (namespace.to_owned(), name.to_owned(), group);
+        assert_eq!(group(&["history", "hpa/shop/web"]), is("shop", "web", Some("autoscaling")));
+        assert_eq!(group(&["why", "hpa/shop/web"]), is("shop", "web", Some("autoscaling")));
+        assert_eq!(group(&["why", "-n", "shop", "hpa/web"]), is("shop", "web", Some("autoscaling")));
+        assert_eq!(group(&["history", "hpa/web"]), is("hpa", "web", None), "a namespace of this name");
+        assert_eq!(group(&["history", "shop/web", "--group", "autoscaling"]), is("shop", "web", Some("autoscaling")));
+        let contradicts = ["history", "hpa/shop/web", "--group", "keda.sh"].map(OsString::from);
+        let Err(Problems(problems)) = crate::cli::parse(contradicts, &|_| None) else { panic!("accepted") };
+        assert!(problems[0].contains("is an HPA, and --group says otherwise"), "{problems:?}");
+    }
 
     #[test]
     fn history_takes_an_object_and_a_time() {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{Command, number, object, wants_json};
+use super::{Command, number, wants_json};
 use crate::replay::Choice;
 use crate::replay::command::{Arguments, SINCE_MAX, Subject};
 use crate::replay::{CANDIDATES_MAX, Goal, Model};
-use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
 
 /// Slower pods, and slower controllers, are a mistake rather than a fact.
@@ -70,14 +69,7 @@ fn recorded(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Subject> {
         problems.push(format!("--since: \"{text}\" is not a duration of up to {days}d, such as 2h or 7d"));
         None
     });
-    let group = typed.flag("group").and_then(|name| {
-        let known = ApiGroup::from_name(name);
-        if known.is_none() {
-            problems.push(format!("--group: \"{name}\" is neither keda.sh nor keda.k8s.io"));
-        }
-        known
-    });
-    let (namespace, name) = object(typed, "replay", problems)?;
+    let (namespace, name, group) = super::recorded(typed, "replay", problems)?;
     let until = typed.flag("until").map(str::to_owned);
     Some(Subject::Object { db: typed.value("db").into(), namespace, name, group, since: since?, until })
 }

@@ -38,7 +38,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let http = address("--http", &typed.value("http"), problems);
     let ui = ui_address(typed, problems);
     let service = service(&typed.value("service"), problems);
-    let namespaces = listed(typed, "namespace");
+    let namespaces = typed.listed("namespace");
     for namespace in namespaces.iter().filter(|namespace| !is_label(namespace)) {
         problems.push(format!("--namespace: \"{namespace}\" is not the name of a namespace"));
     }
@@ -88,6 +88,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let mut limit = |flag| number(&format!("--{flag}"), &typed.value(flag), problems);
     let (rate, concurrency) = (limit("prometheus-max-qps"), limit("prometheus-max-concurrency"));
     let allow_networks = networks(typed, problems);
+    let servers = super::servers(typed, problems);
     let mut ca_dirs = typed.all("ca-dir").to_vec();
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
@@ -111,11 +112,12 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
             concurrency: usize::try_from(concurrency?).ok().filter(|most| *most > 0),
         },
         groups_queries,
+        servers: servers?,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,
         instance_metadata,
-        identity_servers: listed(typed, "identity-server"),
+        identity_servers: typed.listed("identity-server"),
         cluster_namespace: typed.given("cluster-namespace"),
         filepath_root: typed.flag("filepath-auth-root-path").map(PathBuf::from),
         drain: Duration::from_secs(drain?),
@@ -125,17 +127,9 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     })
 }
 
-/// Returns the values of a repeatable flag, or else the comma-separated ones of its variable.
-fn listed(typed: &Typed<'_>, long: &str) -> Vec<String> {
-    let flags = typed.all(long).to_vec();
-    let listed = typed.variable(long).filter(|_| flags.is_empty()).unwrap_or_default();
-    let listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
-    flags.into_iter().chain(listed).collect()
-}
-
 pub(super) fn networks(typed: &Typed<'_>, problems: &mut Vec<String>) -> Vec<Network> {
     let mut found = Vec::new();
-    for text in listed(typed, "allow-network") {
+    for text in typed.listed("allow-network") {
         match text.parse() {
             Ok(network) => found.push(network),
             Err(()) => problems

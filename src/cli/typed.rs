@@ -67,6 +67,11 @@ impl<'a> Typed<'a> {
         }
     }
 
+    /// Whether the subcommand has this flag at all.
+    pub(super) fn subcommand_has(&self, long: &str) -> bool {
+        self.subcommand.flags.iter().any(|flag| flag.long == long)
+    }
+
     pub(super) fn is_set(&self, long: &str) -> bool {
         self.values.contains_key(long)
     }
@@ -79,6 +84,14 @@ impl<'a> Typed<'a> {
     /// Returns the flag's values on the command line.
     pub(super) fn all(&self, long: &str) -> &[String] {
         self.values.get(long).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the values of a repeatable flag, or else the comma-separated ones of its variable.
+    pub(super) fn listed(&self, long: &str) -> Vec<String> {
+        let flags = self.all(long).to_vec();
+        let listed = self.variable(long).filter(|_| flags.is_empty()).unwrap_or_default();
+        let listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        flags.into_iter().chain(listed).collect()
     }
 
     /// Returns the value of the flag's environment variable; an empty variable counts as absent.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{Command, object, wants_json};
+use super::{Command, recorded, wants_json};
+use crate::scaling::model::ApiGroup;
 use crate::wire::time::parse_age;
 
 #[derive(Debug, PartialEq)]
@@ -12,6 +13,7 @@ pub struct WhyArguments {
     pub db: PathBuf,
     pub namespace: String,
     pub name: String,
+    pub group: Option<ApiGroup>,
     /// As typed, because its meaning depends on the clock.
     pub at: Option<String>,
     pub since: Option<Duration>,
@@ -30,7 +32,7 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
         }
         parsed
     });
-    let (namespace, name) = object(typed, "why", problems)?;
+    let (namespace, name, group) = recorded(typed, "why", problems)?;
     let (db, json) = (typed.value("db").into(), wants_json(typed));
-    Some(Command::Why(WhyArguments { db, namespace, name, at, since, json }))
+    Some(Command::Why(WhyArguments { db, namespace, name, group, at, since, json }))
 }

@@ -294,7 +294,8 @@ impl Daemon {
         let (trust, trust_watchers) =
             Trust::start(&client, config, certificates, Arc::clone(&fence), Arc::clone(&ready))
                 .map_err(io("trust thread"))?;
-        let mut watchers = watches::start(&client, &config.namespaces, inbox).map_err(io("watch threads"))?;
+        let mut watchers =
+            watches::start(&client, &config.namespaces, &config.servers, inbox).map_err(io("watch threads"))?;
         watchers.extend(trust_watchers);
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,

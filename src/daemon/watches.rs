@@ -13,10 +13,11 @@ use crate::kube::resources::{self, HPAS, NAMESPACES};
 use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
-use crate::scaling::model::{ApiGroup, AuthenticationKind};
+use crate::scaling::hpa::ObservedHpa;
+use crate::scaling::model::{ApiGroup, AuthenticationKind, ScaledObject};
 use crate::scaling::world::watched_workloads;
 use crate::wire;
-use crate::wire::Unreadable;
+use crate::wire::{Servers, Unreadable};
 
 /// An object as raw JSON, which its own lenient reader parses.
 #[derive(Deserialize)]
@@ -51,33 +52,24 @@ impl HasMeta for Raw {
 pub(super) fn start(
     client: &Client,
     namespaces: &[String],
+    servers: &Servers,
     inbox: &SyncSender<Event>,
 ) -> std::io::Result<Vec<Watcher>> {
     let mut watchers = Vec::new();
     for group in ApiGroup::ALL {
-        let name = match group {
-            ApiGroup::KedaSh => "objects",
-            ApiGroup::KedaK8sIo => "objects-v1",
-        };
-        watchers.push(watch(
-            client,
-            name,
-            &resources::scaled_objects(group),
-            namespaces,
-            inbox,
-            move |json| wire::scaled_object::from_slice(group, json).map(Box::new),
-            move |seen| Event::ScaledObject(group, seen),
-        )?);
+        let name = if group == ApiGroup::KedaK8sIo { "objects-v1" } else { "objects" };
+        let servers = servers.clone();
+        let read = move |json: &[u8]| wire::scaled_object::from_slice(group, json, &servers).map(Box::new);
+        let event = move |seen| Event::ScaledObject(group, seen);
+        watchers.push(watch(client, name, &resources::scaled_objects(group), namespaces, inbox, read, event)?);
     }
-    watchers.push(watch(
-        client,
-        "hpas",
-        &HPAS,
-        namespaces,
-        inbox,
-        |json| wire::hpa::from_slice(json).map(Box::new),
-        Event::Hpa,
-    )?);
+    let servers = servers.clone();
+    let read = move |json: &[u8]| {
+        let hpa = wire::hpa::from_slice(json)?;
+        let object = wire::hpa::annotated::read(&hpa, &servers).map(|read| Box::new(read.object));
+        Ok((Box::new(hpa), object))
+    };
+    watchers.push(watch_both(client, "hpas", &HPAS, namespaces, inbox, read, both)?);
     for gvkr in watched_workloads() {
         let resource = resources::of(&gvkr);
         let name = gvkr.resource.clone();
@@ -115,6 +107,32 @@ pub(super) fn start(
     Ok(watchers)
 }
 
+/// An HPA, and what its annotations ask for, if they do.
+type SeenHpa = (Box<ObservedHpa>, Option<Box<ScaledObject>>);
+
+/// One watch shows HPAs and annotated objects. Of an HPA that is no object, or no longer, the object is gone. The object
+/// comes first, so that what is observed of its HPA is recorded for it.
+fn both(seen: WatchEvent<SeenHpa>) -> (Option<Event>, Event) {
+    use WatchEvent::{Changed, Deleted, ListEnd, ListFailed, ListStart, Listed, Unreadable};
+    let (object, hpa) = match seen {
+        ListStart { scope } => (Some(ListStart { scope: scope.clone() }), ListStart { scope }),
+        ListEnd { scope } => (Some(ListEnd { scope: scope.clone() }), ListEnd { scope }),
+        Listed((hpa, object)) => (object.map(Listed), Listed(hpa)),
+        Changed((hpa, Some(object))) => (Some(Changed(object)), Changed(hpa)),
+        Changed((hpa, None)) => {
+            let (namespace, name, uid) = (hpa.namespace.clone(), hpa.name.clone(), hpa.uid.clone());
+            (Some(Deleted { namespace, name, uid }), Changed(hpa))
+        }
+        Deleted { namespace, name, uid } => {
+            let object = Deleted { namespace: namespace.clone(), name: name.clone(), uid: uid.clone() };
+            (Some(object), Deleted { namespace, name, uid })
+        }
+        Unreadable(object) => (Some(Unreadable(object.clone())), Unreadable(object)),
+        ListFailed { error, is_denied } => (None, ListFailed { error, is_denied }),
+    };
+    (object.map(|seen| Event::ScaledObject(ApiGroup::Autoscaling, seen)), Event::Hpa(hpa))
+}
+
 fn watch<T: Send + 'static>(
     client: &Client,
     name: &str,
@@ -123,6 +141,19 @@ fn watch<T: Send + 'static>(
     inbox: &SyncSender<Event>,
     read: impl Fn(&[u8]) -> Result<T, Unreadable> + Clone + Send + 'static,
     event: impl Fn(WatchEvent<T>) -> Event + Clone + Send + 'static,
+) -> std::io::Result<Watcher> {
+    watch_both(client, name, resource, namespaces, inbox, read, move |seen| (None, event(seen)))
+}
+
+/// Like [`watch`], for what is two events.
+fn watch_both<T: Send + 'static>(
+    client: &Client,
+    name: &str,
+    resource: &crate::kube::request::Resource,
+    namespaces: &[String],
+    inbox: &SyncSender<Event>,
+    read: impl Fn(&[u8]) -> Result<T, Unreadable> + Clone + Send + 'static,
+    events: impl Fn(WatchEvent<T>) -> (Option<Event>, Event) + Clone + Send + 'static,
 ) -> std::io::Result<Watcher> {
     let inbox = inbox.clone();
     let what = name.to_owned();
@@ -137,9 +168,8 @@ fn watch<T: Send + 'static>(
         if let WatchEvent::Unreadable(UnreadableObject { namespace, name, error }) = &seen {
             warn!(watch = what, namespace, name, error; "object cannot be read, ignored");
         }
-        match inbox.send(event(seen)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
+        let (first, second) = events(seen);
+        let is_closed = first.is_some_and(|event| inbox.send(event).is_err()) || inbox.send(second).is_err();
+        if is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
 }

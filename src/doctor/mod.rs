@@ -4,6 +4,7 @@
 //! reported with its findings, and a check that could not be made is reported too, so that silence never implies
 //! health.
 
+mod annotated;
 mod apiservice;
 mod causes;
 mod certificate;
@@ -116,6 +117,7 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Diagnosis
     doctor.check("objects that nobody runs", Doctor::unserved);
     doctor.check("ScaledObjects", Doctor::scaled_objects);
     doctor.check("HPAs", Doctor::hpas);
+    doctor.check("annotated HPAs", Doctor::annotated_hpas);
     doctor.check("metric servers and queries", Doctor::queries);
     doctor.check("database", Doctor::database);
     causes::reduce(&mut doctor.report);

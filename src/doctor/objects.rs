@@ -108,7 +108,7 @@ impl Doctor<'_> {
         for group in ApiGroup::ALL {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let Some(list) = self.get(&self.within(&api, "scaledobjects")) else { return };
-            unusable.extend(unserved::scaled_objects(group, &list));
+            unusable.extend(unserved::scaled_objects(group, &list, &self.subject.config.servers));
         }
         for (cause, found) in unserved::by_cause(unusable) {
             let names: Vec<String> = found.into_iter().map(|found| found.name).collect();
@@ -223,7 +223,7 @@ fn suffers(object: &Value) -> Option<(&'static str, String)> {
 }
 
 /// Returns the conditions that keep an HPA from scaling, with its own wording and a fix.
-fn conditions_that_hold(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
+pub(super) fn conditions_that_hold(hpa: &Value) -> Vec<(Severity, &'static str, String, &'static str)> {
     let mut found = Vec::new();
     for condition in items(hpa, "/status/conditions") {
         let part = |pointer: &str| text(condition, pointer);

@@ -78,9 +78,9 @@ impl Doctor<'_> {
             let api = format!("/apis/{}/v1alpha1", group.name());
             let list = self.get(&self.within(&api, "scaledobjects"))?;
             let readable = texts(&list);
-            objects.extend(
-                readable.iter().filter_map(|text| wire::scaled_object::from_slice(group, text.as_bytes()).ok()),
-            );
+            objects.extend(readable.iter().filter_map(|text| {
+                wire::scaled_object::from_slice(group, text.as_bytes(), &self.subject.config.servers).ok()
+            }));
             let mut kinds =
                 vec![(AuthenticationKind::TriggerAuthentication, self.within(&api, "triggerauthentications"))];
             // The older API has no cluster-wide kind.
@@ -97,6 +97,7 @@ impl Doctor<'_> {
                 }
             }
         }
+        objects.extend(self.annotated()?.into_iter().map(|(_, object)| object));
         Some((objects, authentications))
     }
 

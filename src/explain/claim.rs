@@ -121,6 +121,7 @@ pub enum Claim {
     Removed {
         since: i64,
         at: i64,
+        noun: &'static str,
     },
     NotStarted,
     Stopped {
@@ -268,8 +269,8 @@ impl fmt::Display for Claim {
             Self::PausedCondition { since, message, at } => {
                 write!(f, "a pause since {}: {message}", time_text::short(*since, *at))
             }
-            Self::Removed { since, at } => {
-                write!(f, "its removal: the ScaledObject is gone since {}", time_text::short(*since, *at))
+            Self::Removed { since, at, noun } => {
+                write!(f, "its removal: the {noun} is gone since {}", time_text::short(*since, *at))
             }
             Self::NotStarted => f.write_str("the daemon, which had not been started yet"),
             Self::Stopped { since, at } => write!(f, "the daemon, stopped since {}", time_text::short(*since, *at)),

@@ -14,6 +14,7 @@ use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
 use crate::store::read::{DecisionRow, Evidence, HpaRow};
 use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
+use crate::wire::Servers;
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
@@ -262,7 +263,8 @@ fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d 
 fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
     let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
     let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
-    crate::wire::scaled_object::from_value(group, object).ok()?.object.definition.ok()
+    // What is recorded names its servers.
+    crate::wire::scaled_object::from_value(group, object, &Servers::default()).ok()?.object.definition.ok()
 }
 
 /// Returns the type of a series' metric if the HPA sees it: with a formula it only sees the result.

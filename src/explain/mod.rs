@@ -170,7 +170,7 @@ pub enum Error {
         known: i64,
         source: store::Error,
     },
-    /// There is no such object; `near` has similar names.
+    /// There is no such object, here with its kind; `near` has similar names.
     Unknown {
         name: String,
         near: Vec<String>,
@@ -190,10 +190,10 @@ impl std::fmt::Display for Error {
                 )
             }
             Self::Unknown { name, near } if near.is_empty() => {
-                write!(f, "the history knows no ScaledObject {name} at that time, and none of a similar name")
+                write!(f, "the history knows no {name} at that time, and none of a similar name")
             }
             Self::Unknown { name, near } => {
-                write!(f, "the history knows no ScaledObject {name} at that time; did you mean {}?", near.join(", "))
+                write!(f, "the history knows no {name} at that time; did you mean {}?", near.join(", "))
             }
         }
     }
@@ -201,7 +201,8 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads and explains. Without a group, if two objects share the name, the one that was first seen later is used.
+/// Reads and explains. Without a group, if several objects share the name, ScaledObjects come before HPAs, and then the
+/// one that was first seen later.
 ///
 /// # Errors
 /// When the file cannot be read, or has no such object.
@@ -235,7 +236,8 @@ pub fn why(
         let all: Vec<&str> = names.iter().map(String::as_str).collect();
         near.extend(nearest(&wanted, &all).map(str::to_owned));
         near.dedup();
-        return Err(Error::Unknown { name: wanted, near });
+        let noun = group.map_or("ScaledObject", ApiGroup::noun);
+        return Err(Error::Unknown { name: format!("{noun} {wanted}"), near });
     };
     let mut report = explain(namespace, name, &evidence, since, until);
     // Earlier objects of this name, newest first, as far as they lived within the time that is asked for.
@@ -251,12 +253,17 @@ pub fn why(
         let mut entries = explain(namespace, name, &earlier, Some(since), until).entries;
         // These concern all objects, so the report already has them.
         entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
-        entries.push(state::removed_entry(until));
+        entries.push(state::removed_entry(until, noun(&earlier)));
         report.entries.extend(entries);
         born = earlier.added_at;
     }
     report.entries.sort_by_key(|entry| entry.time);
     Ok(report)
+}
+
+/// What the object is called.
+fn noun(evidence: &Evidence) -> &'static str {
+    evidence.group.map_or("ScaledObject", ApiGroup::noun)
 }
 
 /// Explains the evidence.

@@ -46,7 +46,9 @@ impl Held {
 pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     let evidence = facts.evidence;
     if let Some(since) = evidence.removed_at.filter(|removed| *removed <= at) {
-        return vec![Held::new("removed", vec![Claim::Removed { since, at }]).since(since)];
+        return vec![
+            Held::new("removed", vec![Claim::Removed { since, at, noun: super::noun(evidence) }]).since(since),
+        ];
     }
     let mut found = Vec::new();
     match evidence.runs.iter().rev().find(|run| run.started_at <= at) {
@@ -65,7 +67,8 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     }
     let decision = facts.decision(at);
     let ready = evidence.ready.iter().rev().find(|row| row.at <= at);
-    if let Some(row) = ready.filter(|row| row.status == "False" && row.reason == "ScaledObjectCheckFailed")
+    if let Some(row) = ready
+        .filter(|row| row.status == "False" && matches!(&*row.reason, "ScaledObjectCheckFailed" | "HPACheckFailed"))
         && found.iter().all(|held| held.by != "invalid")
     {
         let claim = Claim::CheckFailed { since: row.at, message: row.message.clone(), at };
@@ -379,8 +382,8 @@ fn note_repetitions(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)
 }
 
 /// Returns the end of an object that another of its name followed.
-pub(super) fn removed_entry(time: i64) -> Entry {
-    let text = "the ScaledObject was removed".to_owned();
+pub(super) fn removed_entry(time: i64, noun: &str) -> Entry {
+    let text = format!("the {noun} was removed");
     Entry { at: iso(time), kind: "definition", change: None, held: None, text, claims: Vec::new(), time }
 }
 

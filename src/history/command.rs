@@ -83,15 +83,18 @@ pub(crate) fn find(
         (None, [only]) => Ok(ObjectKey::new(*only, namespace, name)),
         (_, []) | (Some(_), _) => Err(unknown(namespace, name, group)),
         (None, _) => {
-            Err(format!("{namespace}/{name} exists in two API groups: add --group keda.sh or --group keda.k8s.io"))
+            let all = ApiGroup::ALL.into_iter().chain([ApiGroup::Autoscaling]).filter(|group| groups.contains(group));
+            let choices: Vec<String> = all.map(|group| format!("--group {}", group.name())).collect();
+            Err(format!("{namespace}/{name} exists in several API groups: add {}", choices.join(" or ")))
         }
     }
 }
 
 pub(super) fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> String {
+    let noun = group.map_or("ScaledObject", ApiGroup::noun);
     let group = group.map_or(String::new(), |group| format!(" in {}", group.name()));
     format!(
-        "the history knows no ScaledObject {namespace}/{name}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them"
+        "the history knows no {noun} {namespace}/{name}{group}: hpalite sql \"SELECT namespace, name FROM v_scaled_object\" lists them"
     )
 }
 

@@ -218,7 +218,7 @@ fn object(
         }
     }
     let (state, message, since) = match (row.removed_at, &row.invalid) {
-        (Some(at), _) => ("removed", "the ScaledObject is gone".to_owned(), Some(at)),
+        (Some(at), _) => ("removed", format!("the {} is gone", row.key.group.noun()), Some(at)),
         (None, Some(invalid)) => ("invalid", invalid.clone(), None),
         (None, None) => state.unwrap_or(("idle", String::new(), None)),
     };

@@ -166,11 +166,10 @@ impl Api {
             Err(message) => return Look::Answer(Response::status(400, "BadRequest", &message)),
         };
         let on_read = |key: &ObjectKey| (self.on_read)(key);
-        let matches = |key: &str, value: &str| selector.matches(|asked| (asked == key).then_some(value));
         let selection = match selector.required_value(NAME_LABEL) {
             // KEDA's own selector names one object; further terms can only exclude it.
-            Some(name) if matches(NAME_LABEL, name) => Selection::Name(name),
-            _ => Selection::Other(&matches),
+            Some(name) if selector.matches(|asked| (asked == NAME_LABEL).then_some(name)) => Selection::Name(name),
+            _ => Selection::Other(&selector),
         };
         external_metrics::get(&self.published, namespace, metric, &selection, &on_read, patience)
     }

@@ -4,16 +4,17 @@
 //! may wait for the first answer to a query that is under way; otherwise a value that the core does not have yet is
 //! an error that says so. An error makes the HPA hold, while a made-up value would make it scale.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::Response;
 use crate::scaling::age;
-use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, Asked, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
+use crate::wire::labels::Selector;
 use crate::wire::time::format_seconds;
 
 /// Reads that wait at once: as many as the HPA controller has workers. The gate has a few more patient workers, so that
@@ -26,7 +27,7 @@ pub const FIRST_SAMPLE: Duration = Duration::from_secs(8);
 /// The views that the core publishes. Locked only to look one up or to replace one.
 pub struct Published {
     /// By namespace, then by object, since a selector may match several objects of a namespace.
-    namespaces: RwLock<HashMap<Arc<str>, Objects>>,
+    namespaces: RwLock<HashMap<Arc<str>, Namespace>>,
     waiting: Mutex<Waiting>,
     changed: Condvar,
     clock: Stopwatch,
@@ -56,7 +57,43 @@ struct Place<'p> {
     seen: u64,
 }
 
-type Objects = HashMap<ObjectKey, Picture>;
+/// The objects of a namespace.
+#[derive(Default)]
+struct Namespace {
+    objects: HashMap<ObjectKey, Picture>,
+    /// Annotated HPAs by the metrics that they ask for, in lower case.
+    asking: HashMap<String, Vec<ObjectKey>>,
+}
+
+impl Namespace {
+    /// Replaces the view of an object; `None` removes it.
+    fn swap(&mut self, key: &ObjectKey, picture: Option<Picture>) -> Option<Arc<ObjectView>> {
+        let asked = picture.as_ref().map(|picture| Arc::clone(&picture.view.asked)).unwrap_or_default();
+        let old = match picture {
+            Some(picture) => self.objects.insert(key.clone(), picture),
+            None => self.objects.remove(key),
+        };
+        let before = old.as_ref().map(|picture| Arc::clone(&picture.view.asked)).unwrap_or_default();
+        if before != asked {
+            for gone in before.iter() {
+                let name = gone.metric.to_ascii_lowercase();
+                if let Some(keys) = self.asking.get_mut(&name) {
+                    keys.retain(|other| other != key);
+                    if keys.is_empty() {
+                        self.asking.remove(&name);
+                    }
+                }
+            }
+            for new in asked.iter() {
+                let keys = self.asking.entry(new.metric.to_ascii_lowercase()).or_default();
+                if !keys.contains(key) {
+                    keys.push(key.clone());
+                }
+            }
+        }
+        old.map(|picture| picture.view)
+    }
+}
 
 impl Default for Published {
     fn default() -> Self {
@@ -86,16 +123,15 @@ impl Published {
     fn swap(&self, key: &ObjectKey, view: Option<Arc<ObjectView>>) -> Option<Arc<ObjectView>> {
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view else {
-            let objects = namespaces.get_mut(&key.namespace)?;
-            let old = objects.remove(key);
-            if objects.is_empty() {
+            let namespace = namespaces.get_mut(&key.namespace)?;
+            let old = namespace.swap(key, None);
+            if namespace.objects.is_empty() {
                 namespaces.remove(&key.namespace);
             }
-            return old.map(|picture| picture.view);
+            return old;
         };
         let picture = Picture { view, came: (self.clock)() };
-        let old = namespaces.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone(), picture);
-        old.map(|picture| picture.view)
+        namespaces.entry(Arc::clone(&key.namespace)).or_default().swap(key, Some(picture))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -112,32 +148,82 @@ impl Published {
         Some(Place { published: self, until: Instant::now() + patience, seen: waiting.generation })
     }
 
-    /// Returns the objects of a namespace whose label matches, ordered by name.
-    fn matching(&self, namespace: &str, matches: &dyn Fn(&str, &str) -> bool) -> Vec<Picture> {
+    /// Returns the ScaledObjects of a namespace whose label matches, ordered by name.
+    fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        let objects = namespaces.get(namespace).into_iter().flatten();
+        let objects = namespaces.get(namespace).into_iter().flat_map(|namespace| &namespace.objects);
+        let matches = |(key, value): &(String, String)| selector.matches(|asked| (asked == key).then_some(value));
         let mut found: Vec<_> = objects
             .map(|(_, picture)| picture)
-            .filter(|picture| matches(&picture.view.selector.0, &picture.view.selector.1))
+            .filter(|picture| picture.view.key.group != ApiGroup::Autoscaling && matches(&picture.view.selector))
             .cloned()
             .collect();
         found.sort_by(|a, b| a.view.key.cmp(&b.view.key));
         found
     }
 
+    /// Returns the metrics of this name that annotated HPAs ask for and the selector matches. An HPA's own read demands
+    /// exactly its labels, and is answered with its own metric alone: what is selected besides would be added to it.
+    fn asked(&self, namespace: &str, metric: &str, selector: &Selector) -> (Vec<AskedMetric>, bool) {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(namespace) = namespaces.get(namespace) else { return (Vec::new(), false) };
+        let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
+        let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
+            let asked = picture.view.asked.iter().enumerate();
+            let named = asked.filter(|(_, asked)| asked.metric.eq_ignore_ascii_case(metric));
+            named.map(move |(place, asked)| (picture, place, asked))
+        });
+        let demanded = selector.demanded();
+        let is_own = |asked: &Asked| {
+            let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            demanded.as_ref().is_some_and(|demanded| demanded.iter().copied().eq(labels))
+        };
+        let rank = |picture: &Picture| (picture.view.error.is_some(), picture.view.key.clone());
+        let mut own: Option<(&Picture, usize)> = None;
+        for (picture, place, _) in all.clone().filter(|(.., asked)| is_own(asked)) {
+            // Of several that ask alike one that works: the core has put an error on those that contradict it.
+            if own.is_none_or(|(best, _)| rank(picture) < rank(best)) {
+                own = Some((picture, place));
+            }
+        }
+        if let Some((picture, place)) = own {
+            return (vec![AskedMetric { picture: picture.clone(), place }], true);
+        }
+        let selected = all.filter(|(.., asked)| {
+            selector.matches(|key| asked.labels.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str()))
+        });
+        let mut selected: Vec<AskedMetric> =
+            selected.map(|(picture, place, _)| AskedMetric { picture: picture.clone(), place }).collect();
+        selected.sort_by_key(|one| (rank(&one.picture), one.place));
+        (selected, false)
+    }
+
     /// Returns the object that KEDA's own selector names, as every read of an HPA does.
     fn named(&self, namespace: &str, name: &str) -> Option<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        namespaces.get(namespace)?.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
+        namespaces.get(namespace)?.objects.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
     }
 }
 
-/// The part of a label selector that concerns this API: each object here has exactly one label.
+/// What a label selector selects. The metrics of a ScaledObject have exactly one label, and those of an annotated HPA the
+/// labels that its own selector demands.
 pub enum Selection<'a> {
     /// `scaledobject.keda.sh/name=<name>` and nothing else.
     Name(&'a str),
-    /// Any other selector; returns true if an object with this label matches.
-    Other(&'a dyn Fn(&str, &str) -> bool),
+    /// Any other selector.
+    Other(&'a Selector),
+}
+
+/// The metric of an annotated HPA: its view, and the place of the metric in it.
+struct AskedMetric {
+    picture: Picture,
+    place: usize,
+}
+
+impl AskedMetric {
+    fn asked(&self) -> Option<&Asked> {
+        self.picture.view.asked.get(self.place)
+    }
 }
 
 impl Place<'_> {
@@ -162,7 +248,8 @@ impl Drop for Place<'_> {
 }
 
 fn has_pending(view: &ObjectView) -> bool {
-    view.error.is_none() && view.metrics.iter().any(|metric| metric.reading == Reading::Pending)
+    let is_pending = |metric: &MetricView| metric.reading == Reading::Pending;
+    view.error.is_none() && (view.metrics.len() < view.asked.len() || view.metrics.iter().any(is_pending))
 }
 
 /// Answers one read, after waiting for a first sample for up to `patience`. It starts no poll: the core sends an
@@ -212,13 +299,32 @@ fn look(
     selection: &Selection<'_>,
     read: &dyn Fn(&ObjectKey),
 ) -> Look {
-    let pictures = match selection {
-        Selection::Name(name) => published.named(namespace, name).into_iter().collect::<Vec<_>>(),
-        Selection::Other(matches) => published.matching(namespace, *matches),
+    let (asked, pictures) = match selection {
+        Selection::Name(name) => (Vec::new(), published.named(namespace, name).into_iter().collect::<Vec<_>>()),
+        Selection::Other(selector) => match published.asked(namespace, metric, selector) {
+            (own, true) => (own, Vec::new()),
+            (asked, false) => (asked, published.matching(namespace, selector)),
+        },
     };
     let mut items = Items::default();
     let mut broken = None;
-    for Picture { view, came } in &pictures {
+    for one in &asked {
+        let (view, Some(asked)) = (&one.picture.view, one.asked()) else { continue };
+        read(&view.key);
+        if let Some(error) = &view.error {
+            broken = broken.or(Some((view, error)));
+            continue;
+        }
+        let Some(found) = view.metrics.get(one.place) else {
+            return Look::Pending(failed(&view.key, &asked.metric, NOT_ASKED));
+        };
+        match value(published, &one.picture, found, &asked.metric) {
+            Ok((value, at)) => items.push(&asked.metric, &asked.labels, value, at),
+            Err(look) => return look,
+        }
+    }
+    for picture in &pictures {
+        let view = &picture.view;
         let Some(found) = view.metrics.iter().find(|known| known.name.eq_ignore_ascii_case(metric)) else {
             broken = broken.or(view.error.as_ref().map(|error| (view, error)));
             continue;
@@ -227,23 +333,9 @@ fn look(
         if let Some(error) = &view.error {
             return Look::Answer(failed(&view.key, &found.name, error));
         }
-        match &found.reading {
-            Reading::Value { value, at } => {
-                // The core itself turns an old sample into an error, unless it hangs or has just resumed.
-                let age = view.made_at.since(*at).saturating_add((published.clock)().saturating_sub(*came));
-                if let Some(limit) = found.age_limit.filter(|limit| age > *limit) {
-                    return Look::Answer(failed(&view.key, &found.name, &age::silence(limit)));
-                }
-                items.push(found, *value, *at);
-            }
-            Reading::Pending => {
-                return Look::Pending(failed(&view.key, &found.name, "its trigger has not been asked yet"));
-            }
-            Reading::Failed { message, since } => {
-                // The start of the failure stays the same while it lasts, and so does the text.
-                let message = format!("{message}, since {}", format_seconds(*since));
-                return Look::Answer(failed(&view.key, &found.name, &message));
-            }
+        match value(published, picture, found, &found.name) {
+            Ok((value, at)) => items.push(&found.name, &[], value, at),
+            Err(look) => return look,
         }
     }
     if items.is_empty() {
@@ -251,17 +343,45 @@ fn look(
         if let Some((view, error)) = broken {
             return Look::Answer(failed(&view.key, metric, error));
         }
-        let message =
-            format!("no metric {metric} of a ScaledObject that the selector matches in namespace {namespace}");
+        let message = format!(
+            "no metric {metric} of a ScaledObject or annotated HPA that the selector matches in namespace {namespace}"
+        );
         return Look::Answer(Response::status(404, "NotFound", &message));
     }
     Look::Answer(Response::json(200, items.finish()))
 }
 
+const NOT_ASKED: &str = "its trigger has not been asked yet";
+
+/// Returns the value of a metric and its time, or the answer instead of it.
+fn value(published: &Published, picture: &Picture, found: &MetricView, name: &str) -> Result<(f64, UnixMillis), Look> {
+    let Picture { view, came } = picture;
+    match &found.reading {
+        Reading::Value { value, at } => {
+            // The core itself turns an old sample into an error, unless it hangs or has just resumed.
+            let age = view.made_at.since(*at).saturating_add((published.clock)().saturating_sub(*came));
+            match found.age_limit.filter(|limit| age > *limit) {
+                Some(limit) => Err(Look::Answer(failed(&view.key, name, &age::silence(limit)))),
+                None => Ok((*value, *at)),
+            }
+        }
+        Reading::Pending => Err(Look::Pending(failed(&view.key, name, NOT_ASKED))),
+        Reading::Failed { message, since } => {
+            // The start of the failure stays the same while it lasts, and so does the text.
+            let message = format!("{message}, since {}", format_seconds(*since));
+            Err(Look::Answer(failed(&view.key, name, &message)))
+        }
+    }
+}
+
 /// This text goes into the HPA's conditions and Events, where equal texts are counted and different ones add up:
 /// it must hold no id, and no time or number that changes.
 fn failed(key: &ObjectKey, metric: &str, error: &str) -> Response {
-    Response::status(500, "InternalError", &format!("metric {metric} of ScaledObject {key}: {error}"))
+    let object = match key.group {
+        ApiGroup::KedaSh | ApiGroup::KedaK8sIo => key.to_string(),
+        ApiGroup::Autoscaling => format!("{}/{}", key.namespace, key.name),
+    };
+    Response::status(500, "InternalError", &format!("metric {metric} of {} {object}: {error}", key.group.noun()))
 }
 
 #[derive(Default)]
@@ -270,15 +390,19 @@ struct Items {
 }
 
 impl Items {
-    fn push(&mut self, metric: &MetricView, value: f64, at: UnixMillis) {
+    fn push(&mut self, name: &str, labels: &[(String, String)], value: f64, at: UnixMillis) {
         if !self.text.is_empty() {
             self.text.push(',');
         }
         let at = format_seconds(at);
+        let labels = match labels {
+            [] => serde_json::Value::Null,
+            labels => serde_json::json!(labels.iter().map(|(key, value)| (key, value)).collect::<BTreeMap<_, _>>()),
+        };
         let _ = write!(
             self.text,
-            r#"{{"metricName":{},"metricLabels":null,"timestamp":"{at}","value":"{}"}}"#,
-            serde_json::Value::from(&*metric.name),
+            r#"{{"metricName":{},"metricLabels":{labels},"timestamp":"{at}","value":"{}"}}"#,
+            serde_json::Value::from(name),
             quantity::text(quantity::milli(value).into()),
         );
     }
@@ -313,6 +437,7 @@ mod tests {
                     age_limit: Some(Duration::from_secs(93)),
                 })
                 .collect(),
+            asked: Arc::default(),
             error: error.map(str::to_owned),
             made_at: UnixMillis(1_767_323_046_000),
         })
@@ -414,7 +539,7 @@ mod tests {
             view("b", &[("s0-prometheus", value(2.0))], None),
             view("c", &[("s9-prometheus", value(3.0))], None),
         ]);
-        let all = |_: &str, _: &str| true;
+        let all = Selector::default();
         let seen = std::cell::RefCell::new(Vec::new());
         let response = get(
             &published,
@@ -436,6 +561,79 @@ mod tests {
                 .status,
             404
         );
+    }
+
+    /// The view of an HPA that asks for metrics of these names by these labels, with values 1, 2, …
+    fn of_hpa(name: &str, asked: &[(&str, &[(&str, &str)])], error: Option<&str>) -> Arc<ObjectView> {
+        let owned = |labels: &[(&str, &str)]| labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let readings: Vec<(&str, Reading)> =
+            asked.iter().zip(1_u8..).map(|((m, _), n)| (*m, value(n.into()))).collect();
+        Arc::new(ObjectView {
+            key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
+            asked: asked.iter().map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels) }).collect(),
+            ..(*view(name, if error.is_some() { &[] } else { &readings }, error)).clone()
+        })
+    }
+
+    fn select(published: &Published, metric: &str, selector: &str) -> (u16, serde_json::Value) {
+        let selector = Selector::parse(selector).unwrap();
+        let response = get(published, "shop", metric, &Selection::Other(&selector), &|_| (), Duration::ZERO).response();
+        (response.status, serde_json::from_slice(response.body.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn an_hpa_reads_the_metric_that_it_asks_for_and_no_other() {
+        let prometheus: &[(&str, &str)] = &[("type", "prometheus")];
+        let more: &[(&str, &str)] = &[("env", "prod"), ("type", "prometheus")];
+        let published = published(&[
+            of_hpa("a", &[("rps", prometheus), ("rps", more), ("prometheus-query", &[("query-name", "one")])], None),
+            view("web", &[("rps", value(9.0))], None),
+        ]);
+        for (metric, selector, expected) in [
+            ("rps", "type=prometheus", "1"),
+            ("RPS", "type==prometheus", "1"),
+            ("rps", "type=prometheus,env=prod", "2"),
+            ("prometheus-query", "query-name=one", "3"),
+            ("rps", "env in (prod)", "2"),
+        ] {
+            let (status, body) = select(&published, metric, selector);
+            let items = body["items"].as_array().unwrap();
+            assert_eq!((status, items.len(), &items[0]["value"]), (200, 1, &expected.into()), "{selector}: {body}");
+        }
+        let (_, body) = select(&published, "rps", "type=prometheus,env=prod");
+        let item = &body["items"][0];
+        assert_eq!((&item["metricName"], &item["metricLabels"]["env"]), (&"rps".into(), &"prod".into()), "{body}");
+        // A selector that is no HPA's own selects, as any.
+        assert_eq!(select(&published, "rps", "type").1["items"].as_array().map(Vec::len), Some(2));
+        assert_eq!(
+            select(&published, "rps", "").1["items"].as_array().map(Vec::len),
+            Some(3),
+            "the ScaledObject's too"
+        );
+        assert_eq!(select(&published, "rps", "type=sqs").0, 404);
+        assert_eq!(select(&published, "other", "type=prometheus").0, 404);
+        assert_eq!(ask(&published, "rps", "a").0, 404, "KEDA's selector is of ScaledObjects");
+    }
+
+    #[test]
+    fn of_two_hpas_that_ask_alike_the_one_that_works_answers() {
+        let labels: &[(&str, &str)] = &[("type", "prometheus")];
+        let (broken, works) = (of_hpa("a", &[("rps", labels)], Some("broken")), of_hpa("b", &[("rps", labels)], None));
+        let published = published(&[Arc::clone(&broken), Arc::clone(&works)]);
+        assert_eq!(select(&published, "rps", "type=prometheus").1["items"][0]["value"], "1");
+        published.set(&works.key, None);
+        let (status, body) = select(&published, "rps", "type=prometheus");
+        assert_eq!((status, &body["message"]), (500, &"metric rps of HPA shop/a: broken".into()));
+        // It asks for something else now.
+        published.set(&broken.key, Some(of_hpa("a", &[("other", labels)], None)));
+        assert_eq!(select(&published, "rps", "type=prometheus").0, 404);
+        assert_eq!(select(&published, "other", "type=prometheus").0, 200);
+        let unasked = ObjectView { metrics: Vec::new(), ..(*of_hpa("a", &[("other", labels)], None)).clone() };
+        published.set(&broken.key, Some(Arc::new(unasked)));
+        let (status, body) = select(&published, "other", "type=prometheus");
+        assert!(status == 500 && body["message"].as_str().unwrap().contains("has not been asked yet"), "{body}");
+        published.set(&broken.key, None);
+        assert!(published.namespaces.read().unwrap().is_empty());
     }
 
     fn pending(name: &str) -> Arc<ObjectView> {

@@ -14,7 +14,7 @@ use super::track::{SourceId, Track};
 use crate::check::{self, Check, Severity};
 use crate::history::changes;
 use crate::scaling::model::{ApiGroup, Definition, ScaledObject, Source};
-use crate::wire::scaled_object;
+use crate::wire::{Servers, scaled_object};
 
 /// Candidates in one run: more do not fit beside each other.
 pub const CANDIDATES_MAX: usize = 16;
@@ -44,6 +44,12 @@ pub struct Candidate {
     pub definition: std::sync::Arc<Definition>,
 }
 
+/// The API whose rules a definition is replayed by: an HPA is replayed as the ScaledObject that would ask for the same,
+/// which its definition is kept as.
+pub(super) fn group_of(group: ApiGroup) -> ApiGroup {
+    if group == ApiGroup::Autoscaling { ApiGroup::KedaSh } else { group }
+}
+
 /// Reads today's settings.
 ///
 /// # Errors
@@ -65,7 +71,9 @@ pub fn candidate(group: ApiGroup, title: &str, choice: &Choice, manifest: &Value
             }
         }
         Choice::File(path) => {
-            let spec = spec_of(path, manifest).map_err(|problem| vec![problem])?;
+            let mut spec = spec_of(path, manifest).map_err(|problem| vec![problem])?;
+            // A manifest may leave to the cluster what the recorded definition says.
+            Servers::of_spec(&manifest["spec"]).fill_in(&mut spec);
             changed["spec"] = spec;
         }
     }
@@ -84,7 +92,9 @@ pub fn candidate(group: ApiGroup, title: &str, choice: &Choice, manifest: &Value
 }
 
 fn read(group: ApiGroup, title: &str, manifest: &Value, changes: Vec<String>) -> Result<Candidate, Vec<String>> {
-    let object = scaled_object::from_value(group, manifest.clone()).map_err(|error| vec![error.to_string()])?.object;
+    let object = scaled_object::from_value(group_of(group), manifest.clone(), &Servers::default())
+        .map_err(|error| vec![error.to_string()])?
+        .object;
     let definition = match &object.definition {
         Ok(definition) => std::sync::Arc::clone(definition),
         Err(invalid) => return Err(invalid.problems.iter().map(|problem| format!("{title}: {problem}")).collect()),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::candidate::group_of;
 use super::track::{SourceId, Track};
 use crate::history;
 use crate::scaling::model::{ObjectKey, Pause, UnixMillis};
@@ -70,7 +71,7 @@ fn read(snapshot: &Snapshot<'_>, key: &ObjectKey, range: Range) -> Found<Option<
     let in_force_from = same.last().map_or(newest.at, |oldest| oldest.at);
     let mut recorded = Recorded {
         manifest: json!({
-            "apiVersion": format!("{}/v1alpha1", key.group.name()),
+            "apiVersion": format!("{}/v1alpha1", group_of(key.group).name()),
             "kind": "ScaledObject",
             "metadata": {
                 "namespace": &*key.namespace, "name": &*key.name, "uid": "replayed", "generation": newest.generation,

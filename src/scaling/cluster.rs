@@ -9,7 +9,7 @@ use super::event::{Event, WatchEvent, Write, WriteError, WriteErrorKind, WriteKi
 use super::hpa::{DesiredHpa, ObservedHpa, OwnerRef, with_defaults};
 use super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Status,
-    Workload,
+    UnixMillis, Workload,
 };
 use super::world::watched_workloads;
 
@@ -78,7 +78,7 @@ impl Cluster {
                     let boxed = objects.cloned().map(Box::new);
                     whole_list(move |event| Event::ScaledObject(group, event), boxed)
                 };
-                ApiGroup::ALL.into_iter().flat_map(of).collect()
+                ApiGroup::ALL.into_iter().chain([ApiGroup::Autoscaling]).flat_map(of).collect()
             }
             1 => whole_list(Event::Hpa, self.hpas.values().cloned().map(Box::new)),
             2 => {
@@ -347,6 +347,7 @@ pub fn observed(desired: &DesiredHpa) -> ObservedHpa {
         name: desired.name.clone(),
         uid: String::new(),
         resource_version: String::new(),
+        created_at: UnixMillis::default(),
         labels: desired.labels.clone(),
         annotations: desired.annotations.clone(),
         controller: Some(OwnerRef {

@@ -33,6 +33,10 @@ pub fn decide(
         decision.reason = Reason::TargetUnreadable { error: error.to_owned() };
         return decision;
     }
+    if spec.leaves_replicas() {
+        left_to_hpa(&mut decision);
+        return decision;
+    }
     // Pausing at a count works even with an invalid spec, of which nothing else is used.
     let Some(definition) = definition.filter(|_| !spec.pause.is_full()) else {
         paused(&mut decision);
@@ -55,6 +59,18 @@ pub fn decide(
         inactive(definition, since.plus(cooldown), last_active_at.is_some(), now, &mut decision);
     }
     decision
+}
+
+/// The HPA scales its target alone, to zero and from zero too where it can, and what is recorded is what the metrics say.
+fn left_to_hpa(decision: &mut Decision) {
+    let is_active = decision.triggers.iter().any(|trigger| trigger.active);
+    let has_error = decision.triggers.iter().any(|trigger| trigger.error.is_some());
+    decision.reason = match (is_active, has_error) {
+        (true, true) => Reason::ActiveWithErrors,
+        (true, false) => Reason::Active,
+        (false, true) => Reason::HeldOnError,
+        (false, false) => Reason::Inactive,
+    };
 }
 
 fn paused(decision: &mut Decision) {

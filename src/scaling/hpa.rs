@@ -5,7 +5,7 @@ use litemap::LiteMap;
 use super::composite;
 use super::model::{
     Behavior, Definition, Gvkr, MetricTarget, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules,
-    TargetRef, Trigger,
+    TargetRef, Trigger, UnixMillis,
 };
 
 /// The parts of an `autoscaling/v2` HPA that hpalite sets.
@@ -67,7 +67,7 @@ pub struct OwnerRef {
 }
 
 impl OwnerRef {
-    pub(super) fn is_scaled_object(&self) -> bool {
+    pub(crate) fn is_scaled_object(&self) -> bool {
         self.kind == "ScaledObject"
     }
 }
@@ -92,6 +92,7 @@ pub struct ObservedHpa {
     pub name: String,
     pub uid: String,
     pub resource_version: String,
+    pub created_at: UnixMillis,
     pub labels: LiteMap<String, String>,
     pub annotations: LiteMap<String, String>,
     pub controller: Option<OwnerRef>,

@@ -23,22 +23,25 @@ pub use super::source::{
 };
 pub use super::time::UnixMillis;
 
-/// The API in which a ScaledObject was written. Both are served side by side, so each may have an object of the same
-/// namespace and name.
+/// The API in which an object was written. All are served side by side, so each may have an object of the same namespace
+/// and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ApiGroup {
     /// `keda.sh/v1alpha1`, KEDA 2.
     KedaSh,
     /// `keda.k8s.io/v1alpha1`, KEDA 1.
     KedaK8sIo,
+    /// `autoscaling/v2`: an HPA that asks for metrics by annotations.
+    Autoscaling,
 }
 
 impl ApiGroup {
+    /// Those of ScaledObjects.
     pub const ALL: [Self; 2] = [Self::KedaSh, Self::KedaK8sIo];
 
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|group| group.name() == name)
+        Self::ALL.into_iter().chain([Self::Autoscaling]).find(|group| group.name() == name)
     }
 
     /// The group as in `apiVersion`, without the version.
@@ -47,11 +50,21 @@ impl ApiGroup {
         match self {
             Self::KedaSh => "keda.sh",
             Self::KedaK8sIo => "keda.k8s.io",
+            Self::Autoscaling => "autoscaling",
+        }
+    }
+
+    /// What its objects are called in messages.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::KedaSh | Self::KedaK8sIo => "ScaledObject",
+            Self::Autoscaling => "HPA",
         }
     }
 }
 
-/// Identity of a ScaledObject within the cluster. Cheap to clone.
+/// Identity of an object within the cluster. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     pub namespace: Arc<str>,
@@ -66,17 +79,18 @@ impl ObjectKey {
     }
 }
 
-/// `namespace/name`; the older API is marked, since an object of the newer one may have the same name.
+/// `namespace/name`; an HPA and the older API are marked, since a ScaledObject may have the same name.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.group {
             ApiGroup::KedaSh => write!(f, "{}/{}", self.namespace, self.name),
             ApiGroup::KedaK8sIo => write!(f, "{}/{} (keda.k8s.io)", self.namespace, self.name),
+            ApiGroup::Autoscaling => write!(f, "hpa/{}/{}", self.namespace, self.name),
         }
     }
 }
 
-/// A ScaledObject as last seen on the API server. Always representable, however wrong its spec:
+/// A ScaledObject as last seen on the API server, or an annotated HPA in the terms of one. Always representable, however wrong its spec:
 /// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or
 /// deleted.
 #[derive(Clone, Debug)]
@@ -106,11 +120,50 @@ pub struct ScaledObject {
     pub is_shadow: bool,
     /// Annotation `scaledobject.keda.sh/transfer-hpa-ownership`.
     pub transfer_hpa_ownership: bool,
+    /// Of an annotated HPA: the metrics that it asks for, in the order of the triggers that give them.
+    pub asked: Arc<[Asked]>,
+    /// Of an annotated HPA: hpalite scales its target to zero and from zero.
+    pub scales_to_zero: bool,
     /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.
     pub restore_to_original: bool,
     /// The spec as JSON text with sorted keys, for the history.
     pub spec_json: Arc<str>,
     pub status: Status,
+}
+
+impl ScaledObject {
+    /// It is an HPA that somebody else made, of which nothing is written.
+    #[must_use]
+    pub fn is_hpa(&self) -> bool {
+        self.key.group == ApiGroup::Autoscaling
+    }
+
+    /// Neither its status nor its HPA is written.
+    #[must_use]
+    pub fn is_only_watched(&self) -> bool {
+        self.is_shadow || self.is_hpa()
+    }
+
+    /// Its HPA alone decides the replicas.
+    #[must_use]
+    pub fn leaves_replicas(&self) -> bool {
+        self.is_hpa() && !self.scales_to_zero
+    }
+}
+
+/// How an HPA asks for an external metric: the metric's name, and the labels that its selector demands, by key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Asked {
+    pub metric: String,
+    pub labels: Vec<(String, String)>,
+}
+
+/// `name{key=value,…}`
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        write!(f, "{}{{{}}}", self.metric, labels.join(","))
+    }
 }
 
 /// Why a spec cannot be used. Shown on the object and by `hpalite check`.
@@ -133,6 +186,12 @@ impl Invalid {
         let step = self.step();
         let texts: Vec<String> = self.problems.iter().filter(|p| p.step == step).map(ToString::to_string).collect();
         texts.join("; ")
+    }
+
+    /// All problems, `; `-joined.
+    #[must_use]
+    pub fn all(&self) -> String {
+        self.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -422,7 +481,8 @@ impl AuthenticationKey {
     #[must_use]
     pub fn of(object: &ObjectKey, reference: &AuthenticationRef) -> Self {
         Self {
-            group: object.group,
+            // HPAs use those of the newer API.
+            group: if object.group == ApiGroup::Autoscaling { ApiGroup::KedaSh } else { object.group },
             kind: reference.kind,
             namespace: match reference.kind {
                 AuthenticationKind::TriggerAuthentication => object.namespace.to_string(),

@@ -15,8 +15,8 @@ use super::event::WriteKind;
 use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
-    Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject, Status, Step,
-    TargetRef, UnixMillis, Workload,
+    ApiGroup, Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject,
+    Status, Step, TargetRef, UnixMillis, Workload,
 };
 use super::read_cadence::ReadCadence;
 use super::trigger::{FallbackContext, TriggerState};
@@ -329,8 +329,8 @@ impl Object {
             self.original_replicas = None;
             self.recorded.replicas = None;
         }
-        if spec.is_shadow {
-            // The status of a shadow is kept here alone.
+        if spec.is_only_watched() {
+            // Its status is kept here alone.
             spec.status = self.spec.status.clone();
         }
         // The pause that holds is found anew by the reconciliation.
@@ -426,7 +426,8 @@ impl Object {
             Verdict::Pending | Verdict::Good => None,
         };
         let selector = definition.map(|definition| definition.selector.clone()).unwrap_or_default();
-        ObjectView { key: self.spec.key.clone(), selector, metrics, error, made_at: now }
+        let asked = Arc::clone(&self.spec.asked);
+        ObjectView { key: self.spec.key.clone(), selector, metrics, asked, error, made_at: now }
     }
 
     /// The watch reported that the target is gone, so neither what is known of it nor a read that is under way can be
@@ -623,6 +624,9 @@ impl Object {
                 |new: Condition| conditions.iter_mut().filter(|c| c.kind == new.kind).for_each(|c| *c = new.clone());
             set(Condition::new(ConditionKind::Paused, ConditionStatus::False, "ScaledObjectUnpaused", self.unpaused()));
         }
+        if self.spec.is_hpa() {
+            of_hpa(&mut conditions);
+        }
         conditions
     }
 
@@ -703,6 +707,16 @@ fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> 
     (workload == target.name && same_kind).then(|| owner.strip_suffix('\''))?
 }
 
+/// An HPA has no fallback and no pause, and is called by its name.
+fn of_hpa(conditions: &mut Vec<Condition>) {
+    conditions.retain(|condition| !matches!(condition.kind, ConditionKind::Fallback | ConditionKind::Paused));
+    let own = [ConditionKind::Ready, ConditionKind::Active];
+    for condition in conditions.iter_mut().filter(|condition| own.contains(&condition.kind)) {
+        condition.reason = condition.reason.replace("ScaledObject", "HPA");
+        condition.message = condition.message.replace("ScaledObject", "HPA");
+    }
+}
+
 const SHADOW: &str = "decisions are recorded and not carried out";
 pub(super) const CHECK_FAILED: &str = "ScaledObjectCheckFailed";
 
@@ -773,7 +787,8 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
 
 /// `apiVersion` of an object, for references to it.
 pub(super) fn api_version(key: &ObjectKey) -> String {
-    format!("{}/v1alpha1", key.group.name())
+    let version = if key.group == ApiGroup::Autoscaling { "v2" } else { "v1alpha1" };
+    format!("{}/{version}", key.group.name())
 }
 impl<'a> FallbackContext<'a> {
     /// `ready_pods` is the last count, if there was one.

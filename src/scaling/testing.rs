@@ -101,6 +101,8 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         is_shadow: false,
         force_activation: false,
         transfer_hpa_ownership: false,
+        asked: Arc::default(),
+        scales_to_zero: false,
         restore_to_original: false,
         spec_json: "{}".into(),
         status: Status::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{ObjectKey, UnixMillis};
+use super::model::{Asked, ObjectKey, UnixMillis};
 
 /// Published by the core whenever a sample or the definition has changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +12,9 @@ pub struct ObjectView {
     /// The label that selects this object's metrics: key and value.
     pub selector: (String, String),
     pub metrics: Vec<MetricView>,
+    /// Of an annotated HPA: how each of the metrics is asked for, also if it is unusable and has none. Empty for a
+    /// ScaledObject, whose metrics are asked for by their names and its selector.
+    pub asked: Arc<[Asked]>,
     /// Set if the whole object is unusable, so that every metric of it is answered with this text.
     pub error: Option<String>,
     /// When it was published, by the clock of the readings.

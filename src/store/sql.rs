@@ -310,8 +310,12 @@ statements! {
     ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state FROM process_run \
         WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
     ObjectNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
-    ObjectAt Hot "SELECT id, api_group, added_at_unix_ms, removed_at_unix_ms FROM scaled_object WHERE id = (SELECT max(id) FROM scaled_object \
-        WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 AND (?4 IS NULL OR api_group = ?4))";
+    // Without a group a ScaledObject comes before an HPA of its name.
+    ObjectAt Hot "SELECT id, api_group, added_at_unix_ms, removed_at_unix_ms FROM scaled_object WHERE id = coalesce( \
+        (SELECT max(id) FROM scaled_object WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 \
+            AND api_group <> 'autoscaling' AND (?4 IS NULL OR api_group = ?4)), \
+        (SELECT max(id) FROM scaled_object WHERE namespace = ?1 AND name = ?2 AND added_at_unix_ms <= ?3 \
+            AND (?4 IS NULL OR api_group = ?4)))";
     LastReplicaChange Hot "SELECT at_unix_ms FROM replica_change WHERE object_id = ?1 AND at_unix_ms <= ?2 \
         AND from_replicas IS NOT NULL ORDER BY at_unix_ms DESC LIMIT 1";
     // The HPA's recent scale-ins, which show its stabilization window.

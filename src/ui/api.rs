@@ -80,7 +80,9 @@ fn object(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Respo
     let found = history::load(&mut reader, &key, range, |points_max| Grid::aligned(range, points.min(points_max)));
     match found.map_err(failed)? {
         Some(history) => json(&Document { now, history }),
-        None => Err(problem(404, &format!("the history knows no ScaledObject {namespace}/{name} in {}", group.name()))),
+        None => {
+            Err(problem(404, &format!("the history knows no {} {namespace}/{name} in {}", group.noun(), group.name())))
+        }
     }
 }
 
@@ -148,7 +150,9 @@ impl Query {
 
     fn group(&self) -> Result<Option<ApiGroup>, Response> {
         let Some(name) = self.get("group") else { return Ok(None) };
-        ApiGroup::from_name(name).map(Some).ok_or_else(|| problem(400, "group: must be keda.sh or keda.k8s.io"))
+        ApiGroup::from_name(name)
+            .map(Some)
+            .ok_or_else(|| problem(400, "group: must be keda.sh, keda.k8s.io or autoscaling"))
     }
 
     /// Returns the range from `from` and `to`, or `last`; by default the last hour.

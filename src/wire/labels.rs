@@ -89,6 +89,17 @@ impl Selector {
         self.requirements.iter().all(|requirement| requirement.test.holds(label(&requirement.key)))
     }
 
+    /// Returns the labels that the selector demands, by key, if it does nothing else: those of `matchLabels`.
+    pub fn demanded(&self) -> Option<Vec<(&str, &str)>> {
+        let demanded = self.requirements.iter().map(|requirement| match &requirement.test {
+            Test::In(values) if values.len() == 1 => Some((requirement.key.as_str(), values[0].as_str())),
+            _ => None,
+        });
+        let mut demanded: Vec<_> = demanded.collect::<Option<_>>()?;
+        demanded.sort_unstable();
+        Some(demanded)
+    }
+
     /// Returns the value that a label must have, if the selector allows only one.
     pub fn required_value(&self, key: &str) -> Option<&str> {
         self.requirements.iter().find_map(|requirement| match &requirement.test {

@@ -9,6 +9,7 @@
 //! | `HPALITE_SCALE_OBJECTS` | 2000 | ScaledObjects, several sizes separated by commas |
 //! | `HPALITE_SCALE_SECONDS` | 60 | of steady state, in which polls and CPU are counted |
 //! | `HPALITE_SCALE_INTERVAL` | 30 | `pollingInterval` of the objects in seconds |
+//! | `HPALITE_SCALE_KIND` | scaledobject | `hpa`: annotated HPAs that ask for the same instead |
 //! | `HPALITE_SCALE_QUERIES` | 0 | different queries that the objects share; 0 for one of its own each |
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, dead_code, missing_docs)]
 
@@ -49,7 +50,9 @@ fn run(objects: usize) {
     let interval = number("HPALITE_SCALE_INTERVAL", 30);
     let queries = usize::try_from(number("HPALITE_SCALE_QUERIES", 0)).unwrap();
     let queries = if queries == 0 { objects } else { queries };
-    println!("--- {objects} objects of {queries} queries, every {interval} s");
+    let are_hpas = std::env::var("HPALITE_SCALE_KIND").is_ok_and(|kind| kind == "hpa");
+    let kind = if are_hpas { "annotated HPAs" } else { "ScaledObjects" };
+    println!("--- {objects} {kind} of {queries} queries, every {interval} s");
 
     let api = ApiServer::start();
     let prometheus = Prometheus::start(queries);
@@ -67,13 +70,23 @@ fn run(objects: usize) {
     let begun = Instant::now();
     for n in 0..objects {
         api.create(DEPLOYMENTS, deployment(n));
-        api.create(SCALED_OBJECTS, scaled_object(n, n % queries, prometheus.address, interval));
+        if are_hpas {
+            api.create(HPAS, annotated_hpa(n, n % queries, prometheus.address, interval));
+        } else {
+            api.create(SCALED_OBJECTS, scaled_object(n, n % queries, prometheus.address, interval));
+        }
     }
     row("created", format!("{:.2} s", begun.elapsed().as_secs_f64()));
     wait("every HPA", || api.count(HPAS) == objects);
     row("all HPAs, from the first create", format!("{:.2} s", begun.elapsed().as_secs_f64()));
     let ready = r#""status":"True","type":"Ready""#;
-    wait("every object to be ready", || api.count_with(SCALED_OBJECTS, ready) == objects);
+    wait("every object to be ready", || match are_hpas {
+        // Their state is written nowhere but into the metrics.
+        true => daemon
+            .get("/metrics")
+            .is_some_and(|text| text.contains(&format!("hpalite_annotated_hpas_ready {objects}\n"))),
+        false => api.count_with(SCALED_OBJECTS, ready) == objects,
+    });
     row("all Ready, from the first create", format!("{:.2} s", begun.elapsed().as_secs_f64()));
     let writes = api.writes();
     let total: u64 = writes.values().sum();
@@ -152,6 +165,26 @@ fn scaled_object(n: usize, query: usize, prometheus: SocketAddr, interval: u64) 
             "triggers": [{ "type": "prometheus", "metadata": {
                 "serverAddress": format!("http://{prometheus}"),
                 "query": format!("sum(q{query}q)"), "threshold": "100",
+            } }],
+        },
+    })
+}
+
+fn annotated_hpa(n: usize, query: usize, prometheus: SocketAddr, interval: u64) -> Value {
+    json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": name(n), "namespace": namespace(n), "annotations": {
+            "metric-config.external.load.prometheus/query": format!("sum(q{query}q)"),
+            "metric-config.external.load.prometheus/prometheus-server": format!("http://{prometheus}"),
+            "metric-config.external.load.prometheus/interval": format!("{interval}s"),
+        } },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name(n) },
+            "minReplicas": 1, "maxReplicas": 10,
+            "metrics": [{ "type": "External", "external": {
+                // Each has a label of its own: HPAs of a namespace that ask alike for different things contradict each other.
+                "metric": { "name": "load", "selector": { "matchLabels": { "type": "prometheus", "of": name(n) } } },
+                "target": { "type": "AverageValue", "averageValue": "100" },
             } }],
         },
     })

@@ -133,7 +133,12 @@ impl Bench {
         self.apply(Event::Workload(deployment, WatchEvent::ListEnd { scope: scope() }));
         self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::ListStart { scope: scope() }));
         for n in 0..objects {
-            let found = wire::scaled_object::from_slice(ApiGroup::KedaSh, scaled_object(n).as_bytes()).unwrap();
+            let found = wire::scaled_object::from_slice(
+                ApiGroup::KedaSh,
+                scaled_object(n).as_bytes(),
+                &hpalite::wire::Servers::default(),
+            )
+            .unwrap();
             self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::Listed(Box::new(found))));
         }
         self.apply(Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::ListEnd { scope: scope() }));

@@ -603,6 +603,7 @@ fn mistakes_are_refused_at_admission() {
         json!({"triggers": [trigger]})
     };
     assert_eq!(refusal(&json!({})), None);
+    assert_eq!(refusal(&without("serverAddress")), None, "hpalite may name a server for all");
     for (patch, text) in [
         (
             json!({"minReplicaCount": 9, "maxReplicaCount": 2}),
@@ -617,7 +618,6 @@ fn mistakes_are_refused_at_admission() {
         (json!({"triggers": []}), "spec.triggers in body should have at least 1 items"),
         (json!({"triggers": [named.clone(), named]}), "trigger names must be unique"),
         (without("query"), "needs metadata.query"),
-        (without("serverAddress"), "needs metadata.serverAddress"),
         (without("threshold"), "needs metadata.threshold"),
         (
             json!({"triggers": [{"type": "cpu", "metricType": "Utilization", "useCachedMetrics": true, "metadata": {"value": "60"}}]}),

@@ -257,7 +257,7 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
 /// definition names its field, and a definition that is right can be used.
 pub(crate) fn object(bytes: &[u8]) {
     for group in ApiGroup::ALL {
-        if let Ok(object) = wire::scaled_object::from_slice(group, bytes) {
+        if let Ok(object) = wire::scaled_object::from_slice(group, bytes, &wire::Servers::default()) {
             match &object.definition {
                 Err(invalid) => {
                     assert!(!invalid.problems.is_empty());

@@ -92,7 +92,7 @@ const LAYERS: &[Layer] = &[
         "clock kube rights scaling unserved wire",
         "a command beside the daemon, which needs the API server alone",
     ),
-    layer("config", "kube outbound scaling store", "the settings of a daemon, for all that need them"),
+    layer("config", "kube outbound scaling store wire", "the settings of a daemon, for all that need them"),
     layer(
         "sources",
         "clock config encode identity kube metrics_api outbound polling prometheus queues scaling wire",

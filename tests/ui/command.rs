@@ -65,7 +65,7 @@ fn what_cannot_be_shown_is_reported() {
     let scene = Scene::full();
     for (arguments, part) in [
         (&["shop/nothing"][..], "knows no ScaledObject shop/nothing"),
-        (&["shop/checkout"], "two API groups: add --group keda.sh or --group keda.k8s.io"),
+        (&["shop/checkout"], "several API groups: add --group keda.sh or --group keda.k8s.io"),
         (&["batch/imports", "--group", "keda.k8s.io"], "batch/imports in keda.k8s.io"),
     ] {
         let output = history(&scene, arguments);

@@ -41,7 +41,8 @@ fn problems(document: &str) -> Result<Vec<Problem>, String> {
     };
     let kind = match value["kind"].as_str().unwrap() {
         "ScaledObject" => {
-            let reading = scaled_object::from_value(group, value).map_err(|error| error.to_string())?;
+            let reading = scaled_object::from_value(group, value, &hpalite::wire::Servers::default())
+                .map_err(|error| error.to_string())?;
             let object = reading.object;
             return Ok(object.definition.map_or_else(|invalid| invalid.problems, |_| Vec::new()));
         }

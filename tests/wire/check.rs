@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hpalite::check::{self, Outcome, Severity};
+use hpalite::wire::Servers;
 use serde_json::Value;
 
 const GOOD: &str = r#"
@@ -36,7 +37,7 @@ fn our_own_samples_are_good() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("k8s/samples");
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let report = check::files_report(&[path]);
+        let report = check::files_report(&[path], &Servers::default());
         assert_eq!(report.outcome(), Outcome::Clean, "{:#?}", report.findings);
     }
 }
@@ -224,8 +225,8 @@ fn files_exit_codes_and_json() {
     let run = |files: &[&PathBuf], json: bool| {
         let files: Vec<PathBuf> = files.iter().copied().cloned().collect();
         let mut out = Vec::new();
-        let code = check::run(&files, &mut out, json);
-        let outcome = check::files_report(&files).outcome();
+        let code = check::run(&files, &Servers::default(), &mut out, json);
+        let outcome = check::files_report(&files, &Servers::default()).outcome();
         assert_eq!(code, ExitCode::from(outcome.code()));
         (outcome.code(), String::from_utf8(out).unwrap())
     };

@@ -22,7 +22,9 @@ fn readings() -> BTreeMap<String, ParsedObject> {
     let objects = list["items"].as_array().unwrap().iter().filter(|object| object["kind"] == "ScaledObject");
     objects
         .map(|object| {
-            let reading = scaled_object::from_value(ApiGroup::KedaSh, object.clone()).unwrap();
+            let reading =
+                scaled_object::from_value(ApiGroup::KedaSh, object.clone(), &hpalite::wire::Servers::default())
+                    .unwrap();
             (reading.object.key.name.to_string(), reading)
         })
         .collect()
@@ -108,7 +110,9 @@ fn resource_metrics_read_back_without_drift() {
         "metadata": {"name": "so", "namespace": "compat", "uid": "u"},
         "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [trigger("0.5Gi", ""), trigger("1500e3", "app")]},
     });
-    let object = scaled_object::from_slice(ApiGroup::KedaSh, object.to_string().as_bytes()).unwrap();
+    let object =
+        scaled_object::from_slice(ApiGroup::KedaSh, object.to_string().as_bytes(), &hpalite::wire::Servers::default())
+            .unwrap();
     let gvkr = Gvkr {
         group: "apps".to_owned(),
         version: "v1".to_owned(),
@@ -161,7 +165,12 @@ fn recorded_columns_agree() {
         // Stored objects are read like the manifests, whatever the API server and KEDA have added.
         let stored =
             json!({"metadata": {"name": name, "namespace": "compat"}, "spec": case["spec"], "status": case["status"]});
-        let stored = scaled_object::from_slice(ApiGroup::KedaSh, stored.to_string().as_bytes()).unwrap();
+        let stored = scaled_object::from_slice(
+            ApiGroup::KedaSh,
+            stored.to_string().as_bytes(),
+            &hpalite::wire::Servers::default(),
+        )
+        .unwrap();
         assert_eq!(stored.definition, reading.object.definition, "{name}");
         assert_eq!(&*stored.spec_json, case["spec"].to_string(), "{name}: canonical");
     }

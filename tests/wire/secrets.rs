@@ -55,7 +55,12 @@ fn no_secret_is_recorded_or_reported() {
     let mut refused = 0;
     for trigger in triggers {
         let object = object(&trigger);
-        let read = scaled_object::from_slice(ApiGroup::KedaSh, object.to_string().as_bytes()).unwrap();
+        let read = scaled_object::from_slice(
+            ApiGroup::KedaSh,
+            object.to_string().as_bytes(),
+            &hpalite::wire::Servers::default(),
+        )
+        .unwrap();
         let mut texts = vec![read.spec_json.to_string()];
         let report = super::check(&object.to_string());
         texts.extend(report.findings.iter().map(ToString::to_string));
@@ -67,7 +72,9 @@ fn no_secret_is_recorded_or_reported() {
                 }));
                 // The recorded spec is read again to explain decisions.
                 let again = json!({"metadata": {"name": "web"}, "spec": serde_json::from_str::<Value>(&read.spec_json).unwrap()});
-                let again = scaled_object::from_value(ApiGroup::KedaSh, again).unwrap().object;
+                let again = scaled_object::from_value(ApiGroup::KedaSh, again, &hpalite::wire::Servers::default())
+                    .unwrap()
+                    .object;
                 assert!(again.definition.is_ok(), "{}: {:?}", read.spec_json, again.definition);
             }
             Err(invalid) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::scaling::composite;
 use crate::scaling::event::{Answer, Missing, Record, RecordedTrigger};
-use crate::scaling::model::{ConditionKind, ConditionStatus, ObjectKey, ResourceTrigger};
+use crate::scaling::model::{ApiGroup, ConditionKind, ConditionStatus, ObjectKey, ResourceTrigger};
 use crate::scaling::view::{ObjectView, Reading};
 use crate::scaling::world::Registered;
 use crate::telemetry::{Exposition, Family};
@@ -88,6 +88,8 @@ impl Tally {
     /// Updates the numbers from a record of the history.
     pub(in crate::daemon) fn record(&self, record: &Record) {
         match record {
+            // KEDA's names are for ScaledObjects.
+            Record::Definition { object, .. } if object.group == ApiGroup::Autoscaling => {}
             Record::Definition { object, triggers, resource_triggers, .. } => {
                 self.define(object, triggers, resource_triggers);
             }
@@ -408,6 +410,7 @@ mod tests {
             key: key(),
             selector: (String::new(), String::new()),
             metrics,
+            asked: Arc::default(),
             error: None,
             made_at: UnixMillis(0),
         }

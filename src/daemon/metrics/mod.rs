@@ -126,6 +126,9 @@ fn world(out: &mut Exposition, counts: Counts) {
     let number = |n: usize| n as u64;
     out.gauge("hpalite_scaledobjects", "ScaledObjects known.", number(counts.objects));
     out.gauge("hpalite_scaledobjects_ready", "ScaledObjects that can be scaled.", number(counts.ready));
+    out.gauge("hpalite_annotated_hpas", "HPAs that ask for metrics by annotations.", number(counts.annotated_hpas));
+    let ready = number(counts.annotated_hpas_ready);
+    out.gauge("hpalite_annotated_hpas_ready", "Annotated HPAs whose annotations can be used.", ready);
     out.gauge("hpalite_polls_waiting", "Queries that wait for a worker.", number(counts.polls_waiting));
     out.gauge("hpalite_writes_in_flight", "Writes to the API server under way.", number(counts.writes_in_flight));
     out.gauge("hpalite_writes_waiting", "Objects whose write waits for its turn.", number(counts.writes_starved));

@@ -180,9 +180,10 @@ impl World {
         true
     }
 
-    /// Keeps the order of the names that are listed already, and appends new ones.
+    /// The ScaledObjects that use an authentication. Keeps the order of the names that are listed already, and appends new ones.
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
-        let users: BTreeSet<&str> = self.objects.by_authentication.get(key).iter().map(|user| &*user.name).collect();
+        let users = self.objects.by_authentication.get(key).iter().filter(|user| user.group != ApiGroup::Autoscaling);
+        let users: BTreeSet<&str> = users.map(|user| &*user.name).collect();
         // Users of a cluster-wide authentication in namespaces that are not watched are unknown.
         let others_may_use =
             key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();

@@ -14,8 +14,8 @@ use crate::scaling::event::{
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
-    ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause, ScaledObject,
-    Trigger, UnixMillis, Workload,
+    ApiGroup, Asked, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause,
+    ScaledObject, Trigger, UnixMillis, Workload,
 };
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Conduct;
@@ -89,15 +89,29 @@ impl World {
         let before = self.objects.get(&key).map(|object| {
             (object.target_id.clone(), object.spec.force_activation, object.spec.generation, hpa_id(&object.spec))
         });
+        if spec.is_hpa() {
+            self.number_annotations(&mut spec);
+            self.index_asked(&key, &spec.asked);
+        }
         self.index_authentications(&key, Some(&spec), now);
         match self.objects.get_mut(&key) {
-            Some(object) => object.update(spec),
+            Some(object) => {
+                let is_new = spec.scales_to_zero && !object.spec.scales_to_zero;
+                object.update(spec);
+                if is_new {
+                    object.last_active_at = object.last_active_at.max(Some(now));
+                }
+            }
             None => {
                 let restored = self.restored.remove(&key).filter(|state| state.uid == spec.uid);
                 let generation = spec.generation;
                 let mut object = Object::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
                 let replicas = restored.and_then(|state| state.replicas);
                 object.recorded.replicas = replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
+                // Without a record of its activity, the cooldown begins when it is first seen.
+                if object.spec.scales_to_zero && object.last_active_at.is_none() {
+                    object.last_active_at = Some(now);
+                }
                 self.objects.insert(key.clone(), object);
             }
         }
@@ -130,9 +144,44 @@ impl World {
         self.mark_target(&target);
     }
 
+    /// Gives a version of an HPA's annotations its number, since the API server counts none, and keeps what did not
+    /// change: an HPA is seen again whenever its status changes.
+    fn number_annotations(&self, spec: &mut ScaledObject) {
+        let Some(ScaledObject { definition, asked, spec_json, generation, .. }) =
+            self.objects.get(&spec.key).map(|object| &object.spec)
+        else {
+            return;
+        };
+        if spec.definition == *definition && spec.asked == *asked && spec.spec_json == *spec_json {
+            spec.definition.clone_from(definition);
+            spec.asked = Arc::clone(asked);
+            spec.spec_json = Arc::clone(spec_json);
+            spec.generation = *generation;
+        } else if spec.generation == *generation {
+            // Only what is masked differs.
+            spec.generation += 1;
+        }
+    }
+
+    /// Maintains the index of the metrics that annotated HPAs ask for, and marks those that ask for the same.
+    fn index_asked(&mut self, key: &ObjectKey, new: &[Asked]) {
+        let old = self.objects.get(key).map(|object| Arc::clone(&object.spec.asked)).unwrap_or_default();
+        for asked in old.iter().filter(|old| !new.contains(old)) {
+            self.objects.by_asked.remove(&(Arc::clone(&key.namespace), asked.clone()), key);
+        }
+        for asked in new.iter().filter(|new| !old.contains(new)) {
+            self.objects.by_asked.insert((Arc::clone(&key.namespace), asked.clone()), key.clone());
+        }
+        for asked in old.iter().chain(new) {
+            let others = self.objects.by_asked.get(&(Arc::clone(&key.namespace), asked.clone()));
+            self.outbox.dirty.extend(others.iter().filter(|other| *other != key).cloned());
+        }
+    }
+
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
         // This comes before the object is removed, since its spec names its authentications.
         self.index_authentications(key, None, now);
+        self.index_asked(key, &[]);
         self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
             return;
@@ -223,7 +272,7 @@ impl World {
         self.mark_target(&TargetId::of(&hpa.namespace, &hpa.target));
         let named = self.objects.by_hpa_name.get(&hpa.id());
         self.outbox.dirty.extend(named.iter().cloned());
-        self.outbox.dirty.extend(controlling_object(hpa));
+        self.outbox.dirty.insert(object_of(hpa).0);
     }
 
     /// Records the HPA's status when it changed. A new value of a metric alone is not recorded, since the samples have
@@ -234,17 +283,16 @@ impl World {
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
         });
-        let news = (!same).then(|| self.observation(hpa, now)).flatten();
-        if let (Some(news), Some(key)) = (news, controlling_object(hpa)) {
-            self.with(&key, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
+        if let Some(news) = (!same).then(|| self.observation(hpa, now)).flatten() {
+            self.with(&object_of(hpa).0, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
             self.outbox.record(news);
         }
     }
 
-    /// Returns the record of an HPA's status; `None` if no known object controls it.
+    /// Returns the record of an HPA's status; `None` if it belongs to no known object.
     pub(super) fn observation(&self, hpa: &ObservedHpa, now: UnixMillis) -> Option<Record> {
-        let (object, owner) = (controlling_object(hpa)?, hpa.controller.as_ref()?);
-        self.objects.get(&object).filter(|known| known.spec.uid == owner.uid)?;
+        let (object, uid) = object_of(hpa);
+        self.objects.get(&object).filter(|known| known.spec.uid == uid)?;
         Some(Record::Hpa {
             at: now,
             object,
@@ -640,11 +688,14 @@ fn hpa_id(spec: &ScaledObject) -> Option<HpaId> {
     Some(HpaId::new(&spec.key.namespace, &definition.hpa_name))
 }
 
-/// Returns the ScaledObject that an HPA names as its controller, whether it exists or not.
-fn controlling_object(hpa: &ObservedHpa) -> Option<ObjectKey> {
-    let owner = hpa.controller.as_ref()?;
+/// Returns the object that an HPA belongs to, whether that exists or not, and its uid: the ScaledObject that it names as
+/// its controller, or the HPA itself.
+fn object_of(hpa: &ObservedHpa) -> (ObjectKey, &str) {
+    let Some(owner) = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object()) else {
+        return (ObjectKey::new(ApiGroup::Autoscaling, &hpa.namespace, &hpa.name), &hpa.uid);
+    };
     let group = if owner.api_version.starts_with("keda.k8s.io/") { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh };
-    owner.is_scaled_object().then(|| ObjectKey::new(group, &hpa.namespace, &owner.name))
+    (ObjectKey::new(group, &hpa.namespace, &owner.name), &owner.uid)
 }
 
 /// Returns true if the first of two resource versions of a kind is older; false if they are not numbers.

@@ -102,7 +102,7 @@ impl Lists {
         let cluster = (ApiGroup::KedaSh, AuthenticationKind::ClusterTriggerAuthentication);
         authentications.insert(cluster, ListTracker::cluster_scoped());
         Self {
-            objects: ApiGroup::ALL.into_iter().map(|group| (group, new())).collect(),
+            objects: ApiGroup::ALL.into_iter().chain([ApiGroup::Autoscaling]).map(|group| (group, new())).collect(),
             hpas: new(),
             workloads: watched_workloads().into_iter().map(|gvkr| (gvkr, new())).collect(),
             authentications,

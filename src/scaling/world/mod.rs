@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
 use super::model::{
-    AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Source, TargetRef, UnixMillis,
+    ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Source, TargetRef,
+    UnixMillis,
 };
 use super::object::{Object, api_version};
 use super::schedule::{Limits, Schedule};
@@ -90,6 +91,9 @@ struct AuthenticationWrite {
     /// The version of the authentication that the write was decided on.
     resource_version: String,
 }
+
+/// The reason by which kube-metrics-adapter, too, reports annotations that it cannot use.
+const NO_COLLECTOR: &str = "CreateNewMetricsCollector";
 
 /// Kinds whose objects are watched and not read one by one.
 #[must_use]
@@ -258,16 +262,27 @@ impl World {
     /// Everything that metric reads depend on has been listed once, so the process can serve.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.facts.lists.hpas.is_complete() && self.facts.lists.objects.values().any(ListTracker::is_complete)
+        self.facts.lists.hpas.is_complete()
+            && ApiGroup::ALL
+                .iter()
+                .any(|group| self.facts.lists.objects.get(group).is_some_and(ListTracker::is_complete))
     }
 
     /// The load of the world.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let (polls_waiting, polls_in_flight) = self.schedule.load();
+        let annotated = self.objects.values().filter(|object| object.spec.is_hpa()).count();
+        let is_good = |object: &Object| object.verdict == super::object::Verdict::Good;
         Counts {
-            objects: self.objects.len(),
-            ready: self.objects.values().filter(|object| object.verdict == super::object::Verdict::Good).count(),
+            objects: self.objects.len() - annotated,
+            ready: self.objects.values().filter(|object| is_good(object) && !object.spec.is_hpa()).count(),
+            annotated_hpas: annotated,
+            annotated_hpas_ready: self
+                .objects
+                .values()
+                .filter(|object| is_good(object) && object.spec.is_hpa())
+                .count(),
             polls_waiting,
             polls_in_flight,
             writes_in_flight: self.outbox.writes_in_flight,
@@ -335,9 +350,11 @@ impl Object {
         self.emit(KubeEvent::warning(self.reference(), reason, action, note), work);
     }
 
-    /// A shadow emits nothing, since Kubernetes Events are objects too, and would be taken for the owner's.
+    /// A shadow emits nothing, since Kubernetes Events are objects too, and would be taken for the owner's. An HPA says
+    /// by itself that a metric fails, and that it scales; about it only what it cannot know is reported.
     fn emit(&self, event: KubeEvent, work: &mut Work<'_>) {
-        if !self.spec.is_shadow {
+        let is_of_hpa = !self.spec.is_hpa() || event.reason == NO_COLLECTOR;
+        if !self.spec.is_shadow && is_of_hpa {
             work.outbox.push(Command::Emit(event));
         }
     }
@@ -347,7 +364,7 @@ impl Object {
         let ScaledObject { key, uid, resource_version, .. } = &self.spec;
         ObjectReference {
             api_version: api_version(key),
-            kind: "ScaledObject",
+            kind: if self.spec.is_hpa() { "HorizontalPodAutoscaler" } else { "ScaledObject" },
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
             uid: uid.clone(),
@@ -366,8 +383,11 @@ pub struct Registered {
 /// The load of the world, for its metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// ScaledObjects.
     pub objects: usize,
     pub ready: usize,
+    pub annotated_hpas: usize,
+    pub annotated_hpas_ready: usize,
     pub polls_waiting: usize,
     pub polls_in_flight: usize,
     pub writes_in_flight: usize,

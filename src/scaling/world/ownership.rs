@@ -39,8 +39,8 @@ fn shadow_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a str> {
 impl Object {
     /// Why this object must not scale the target, which another object or HPA owns.
     pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
-        // Whoever owns the target, a shadow only looks at it.
-        if self.spec.is_shadow {
+        // Whoever owns the target, a shadow only looks at it, and an HPA is what others are in conflict with.
+        if self.spec.is_only_watched() {
             return None;
         }
         let target = &self.target_id;
@@ -92,7 +92,7 @@ impl Object {
         let keys = work.others.by_target.get(target).iter();
         let rivals: Vec<(&ObjectKey, &Self)> = keys
             .filter_map(|key| Some((key, if *key == self.spec.key { self } else { work.others.get(key)? })))
-            .filter(|(_, object)| !object.spec.deletion_requested && !object.spec.is_shadow)
+            .filter(|(_, object)| !object.spec.deletion_requested && !object.spec.is_only_watched())
             .collect();
         if let [(key, _)] = rivals[..] {
             return Some(key.clone());

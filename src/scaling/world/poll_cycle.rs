@@ -334,6 +334,8 @@ impl Object {
     fn act(&mut self, decision: Arc<Decision>, work: &mut Work<'_>) {
         let (from, to) = (decision.from, decision.to);
         match self.target.gvkr().cloned() {
+            // Two that scale one target would undo each other's work, and a ScaledObject decides alone.
+            Some(_) if from != to && self.spec.is_hpa() && self.is_target_shared(work) => {}
             Some(gvkr) if from != to && !decision.is_shadow => {
                 let target = ScaleTarget { gvkr, name: self.spec.target.name.clone() };
                 if self.write(WriteKind::Scale { target, from, to }, work) {
@@ -350,7 +352,8 @@ impl Object {
 
     pub(super) fn touch_last_active(&mut self, work: &mut Work<'_>) {
         self.last_active_at = Some(work.now);
-        self.record_last_active(!self.is_active_in_status(), work);
+        // The status of an HPA is kept here alone, so it shows a later process nothing.
+        self.record_last_active(!self.is_active_in_status() || self.spec.scales_to_zero, work);
     }
 
     /// `exactly`: the status does not show that the object is active, so a restart depends on this.

@@ -1,17 +1,19 @@
 //! Reconciles one object from scratch: what its state is, and which writes bring it to the state that it should have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::lists::ListTracker;
 use super::ownership::living_owner;
-use super::watched_kind;
 use super::work::Work;
+use super::{NO_COLLECTOR, watched_kind};
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{
-    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, Status, Step, UnixMillis,
+    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, ScaledObject, Status, Step,
+    Trigger, UnixMillis,
 };
 use crate::scaling::object::{Object, Target, Verdict, scaling_active};
 
@@ -19,6 +21,8 @@ use crate::scaling::object::{Object, Target, Verdict, scaling_active};
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
 /// An object with a timed pause is woken at the next multiple of this, an hour, or at the pause's end if that is sooner.
 const PAUSE_LOOK_MS: i64 = 3_600_000;
+/// What kube-metrics-adapter's own event about unusable annotations says before the reason.
+const NO_COLLECTOR_PHRASE: &str = "Failed to create new metrics collector";
 /// An HPA that is still missing after this many failed writes is reported.
 const HPA_TRIES: u32 = 3;
 
@@ -36,10 +40,10 @@ impl Object {
             self.finalize(work);
             return false;
         }
-        if !self.spec.is_shadow && !self.claim(work) {
+        if !self.spec.is_only_watched() && !self.claim(work) {
             return false;
         }
-        let verdict = self.judge(work);
+        let verdict = if self.spec.is_hpa() { self.judge_hpa(work) } else { self.judge(work) };
         self.settle(verdict, work);
         self.publish(work);
         self.sync_status(work);
@@ -48,7 +52,8 @@ impl Object {
 
     /// Finds which pause holds at this time. A change takes effect at once, like one of the spec.
     fn find_pause(&mut self, work: &mut Work<'_>) {
-        let namespace = work.facts.pauses.get(&*self.spec.key.namespace);
+        // A pause stops what hpalite does, and an HPA goes on by itself.
+        let namespace = work.facts.pauses.get(&*self.spec.key.namespace).filter(|_| !self.spec.is_hpa());
         let sources = [Some(&self.own_pause), namespace].into_iter().flatten();
         for at in sources.clone().filter_map(|pause| pause.ends_at(work.now)) {
             // Whoever edits the time again and again must not leave a wake at each of them, perhaps years away.
@@ -67,11 +72,13 @@ impl Object {
     /// Ensures the finalizer and the label. Returns false while they are being written.
     fn claim(&mut self, work: &mut Work<'_>) -> bool {
         let finalizer = match self.spec.key.group {
-            ApiGroup::KedaSh => FINALIZERS[0],
+            ApiGroup::KedaSh | ApiGroup::Autoscaling => FINALIZERS[0],
             ApiGroup::KedaK8sIo => FINALIZERS[1],
         };
         let label = match self.spec.key.group {
-            ApiGroup::KedaSh => ("scaledobject.keda.sh/name".to_owned(), self.spec.key.name.to_string()),
+            ApiGroup::KedaSh | ApiGroup::Autoscaling => {
+                ("scaledobject.keda.sh/name".to_owned(), self.spec.key.name.to_string())
+            }
             ApiGroup::KedaK8sIo => ("deploymentName".to_owned(), self.spec.target.name.clone()),
         };
         let has_finalizer = self.spec.finalizers.iter().any(|name| FINALIZERS.contains(&name.as_str()));
@@ -123,6 +130,47 @@ impl Object {
             return Verdict::Pending;
         }
         if self.spec.is_shadow { Verdict::Good } else { self.ensure_hpa(work) }
+    }
+
+    /// Judges an annotated HPA. Its metrics are asked for whatever is wrong with its target, which is the HPA's to report.
+    fn judge_hpa(&mut self, work: &mut Work<'_>) -> Verdict {
+        self.resolve_target(work);
+        if let Err(invalid) = &self.spec.definition {
+            return Verdict::Failed { phrase: NO_COLLECTOR_PHRASE, message: invalid.all() };
+        }
+        if let Some(message) = self.contradiction(work) {
+            return Verdict::Failed { phrase: NO_COLLECTOR_PHRASE, message };
+        }
+        if !self.are_authentications_listed(work) {
+            return Verdict::Pending;
+        }
+        Verdict::Good
+    }
+
+    /// Why a metric of this HPA cannot be served: an older HPA of the namespace asks by the same name and selector for
+    /// something else, and a read does not say which HPA it is for.
+    fn contradiction(&self, work: &Work<'_>) -> Option<String> {
+        let mine = self.definition()?;
+        let age = |spec: &ScaledObject| (spec.created_at, Arc::clone(&spec.key.name));
+        for (position, asked) in self.spec.asked.iter().enumerate() {
+            for key in work.others.by_asked.get(&(Arc::clone(&self.spec.key.namespace), asked.clone())) {
+                let Some(other) = work.others.get(key).filter(|other| age(&other.spec) < age(&self.spec)) else {
+                    continue;
+                };
+                let theirs = other.spec.asked.iter().position(|one| one == asked).zip(other.definition());
+                let theirs = theirs.and_then(|(at, definition)| definition.triggers.get(at));
+                let is_same =
+                    |one: &Trigger, two: &Trigger| one.source == two.source && one.authentication == two.authentication;
+                if theirs.zip(mine.triggers.get(position)).is_some_and(|(one, two)| !is_same(one, two)) {
+                    return Some(format!(
+                        "spec.metrics: the HPA {} asks for another query by {asked}, and reads of the two cannot be told \
+                         apart (give this metric another name, or its selector another label)",
+                        other.spec.key.name
+                    ));
+                }
+            }
+        }
+        None
     }
 
     /// Returns the target as its watch shows it, or as last read.
@@ -407,6 +455,10 @@ impl Object {
             return;
         }
         self.recorded.check_note = Some(full.clone());
+        if self.spec.is_hpa() {
+            self.emit_warning(NO_COLLECTOR, "ReadAnnotations", full, work);
+            return;
+        }
         let is_definition = self.spec.definition.is_err();
         let is_unresolved = matches!(&self.target, Target::Failed { gvkr: None, .. });
         if is_unresolved && phrase == Step::Target.phrase() && target_note.is_none() {
@@ -442,7 +494,7 @@ impl Object {
         if self.verdict != Verdict::Pending {
             self.record_conditions(&wanted, work);
         }
-        if self.spec.is_shadow {
+        if self.spec.is_only_watched() {
             self.spec.status = wanted.clone();
         }
         if wanted == self.spec.status {

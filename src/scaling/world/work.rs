@@ -14,7 +14,7 @@ use crate::scaling::calendar::Calendar;
 use crate::scaling::event::{Command, Record};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
 use crate::scaling::model::{
-    ApiGroup, Authentication, AuthenticationKey, Gvkr, ObjectKey, Pause, UnixMillis, Workload,
+    ApiGroup, Asked, Authentication, AuthenticationKey, Gvkr, ObjectKey, Pause, UnixMillis, Workload,
 };
 use crate::scaling::object::{Object, Target, TargetId};
 use crate::scaling::schedule::Schedule;
@@ -30,6 +30,8 @@ pub(super) struct Objects {
     /// By namespace and desired name of the HPA.
     pub(super) by_hpa_name: Index<HpaId, ObjectKey>,
     pub(super) by_authentication: Index<AuthenticationKey, ObjectKey>,
+    /// Annotated HPAs, by namespace and the metrics that they ask for.
+    pub(super) by_asked: Index<(Arc<str>, Asked), ObjectKey>,
 }
 
 /// Values by key, sorted for each key, which nearly always has one: a B-tree would take half a kilobyte for that.
@@ -187,8 +189,12 @@ impl Facts {
         }
     }
 
-    /// Returns the HPA that this object controls: the one with the desired name, else any.
+    /// Returns the HPA that this object controls: the one with the desired name, else any. Of an annotated HPA, itself.
     pub(super) fn hpa_of(&self, object: &Object) -> Option<&ObservedHpa> {
+        if object.spec.is_hpa() {
+            let id = HpaId::new(&object.spec.key.namespace, &object.spec.key.name);
+            return self.hpas.get(&id).map(|hpa| &**hpa).filter(|hpa| hpa.uid == object.spec.uid);
+        }
         let wanted = object.definition().map(|definition| definition.hpa_name.as_str());
         self.hpas_of(object).min_by_key(|hpa| wanted != Some(hpa.name.as_str()))
     }

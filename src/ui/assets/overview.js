@@ -1,4 +1,4 @@
-// All ScaledObjects: state, values against thresholds, replicas, the last hour.
+// All objects: state, values against thresholds, replicas, the last hour.
 
 import { el, svg } from './dom.js';
 import { ago, exact, iso, number } from './format.js';
@@ -34,10 +34,10 @@ export class Overview {
     const answer = await ask('api/objects', parameters);
     const { objects, total, now } = answer;
     this.count.textContent = objects.length < total ? `${objects.length} of ${total} shown: filter to see the others`
-      : `${total} ScaledObject${total === 1 ? '' : 's'}`;
+      : `${total} object${total === 1 ? '' : 's'}`;
     const rows = objects.map((object) => row(object, now));
     if (rows.length === 0) rows.push([el('tr', null, el('td', { colspan: 7, class: 'empty' },
-      parameters.q ? 'No ScaledObject of this name.' : 'No ScaledObject has been seen yet.'))]);
+      parameters.q ? 'No object of this name.' : 'No ScaledObject or annotated HPA has been seen yet.'))]);
     this.body.replaceChildren(...rows.flat());
   }
 }

@@ -1,5 +1,7 @@
-//! Writes HorizontalPodAutoscalers of `autoscaling/v2` as JSON. Reading is in `read`.
+//! Writes HorizontalPodAutoscalers of `autoscaling/v2` as JSON. Reading is in `read`, and in `annotated` what an HPA asks
+//! for by annotations.
 
+pub mod annotated;
 mod read;
 
 use k8s_openapi::api::autoscaling::v2 as api;
@@ -11,6 +13,7 @@ use crate::scaling::hpa::{DesiredHpa, HpaMetric};
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{ScalingPolicy, ScalingRules};
 use crate::scaling::quantity;
+use crate::wire::Unreadable;
 
 pub use read::from_slice;
 

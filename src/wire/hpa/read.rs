@@ -160,12 +160,14 @@ struct WireCondition {
 impl WireHpa {
     fn into_model(self) -> ObservedHpa {
         let Self { metadata, spec, status } = self;
+        let created_at = metadata.created_at();
         let controller = metadata.owner_references.into_iter().find(|owner| owner.controller == Some(true));
         ObservedHpa {
             namespace: metadata.namespace,
             name: metadata.name,
             uid: metadata.uid,
             resource_version: metadata.resource_version,
+            created_at,
             labels: metadata.labels,
             annotations: metadata.annotations,
             controller: controller.map(|owner| OwnerRef {

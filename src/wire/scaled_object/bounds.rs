@@ -34,7 +34,7 @@ fn replicas(group: ApiGroup, spec: &Fields<'_>, report: &mut Diagnostics) -> Def
     let definition = Definition {
         // Unknown to KEDA 1.
         idle_replicas: match group {
-            ApiGroup::KedaSh => count("idleReplicaCount", 0),
+            ApiGroup::KedaSh | ApiGroup::Autoscaling => count("idleReplicaCount", 0),
             ApiGroup::KedaK8sIo => None,
         },
         min_replicas: count("minReplicaCount", 0),

@@ -1,4 +1,4 @@
-//! A ScaledObject of either API group, from JSON to the core's model.
+//! A ScaledObject of either API group, or an HPA in the terms of one, from JSON to the core's model.
 //!
 //! Owns the assembly of the parts in the files below. Must not refuse an object for its spec: all problems become part
 //! of `definition`.
@@ -10,6 +10,7 @@ mod current;
 mod fallback;
 mod legacy;
 mod modifiers;
+mod of_hpa;
 mod targets;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use super::fields::{Diagnostics, Fields, Warning};
 use super::metadata::{Metadata, Unreadable};
-use super::{mask, status};
+use super::{Servers, mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
 
 /// The object, with warnings for its author.
@@ -40,23 +41,26 @@ struct Spec {
     definition: Definition,
 }
 
-/// Reads an object from the API server's JSON.
+/// Reads an object from the API server's JSON. `servers` are those that the cluster names once for all.
 ///
 /// # Errors
 /// If the bytes are not a JSON object with a `metadata.name`.
-pub fn from_slice(group: ApiGroup, json: &[u8]) -> Result<ScaledObject, Unreadable> {
+pub fn from_slice(group: ApiGroup, json: &[u8], servers: &Servers) -> Result<ScaledObject, Unreadable> {
     let value = serde_json::from_slice(json).map_err(|error| Unreadable(error.to_string()))?;
-    from_value(group, value).map(|reading| reading.object)
+    from_value(group, value, servers).map(|reading| reading.object)
 }
 
 /// Like [`from_slice`], but from a parsed value, and with the warnings that `check` prints.
 ///
 /// # Errors
 /// When there is no `metadata.name`.
-pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Unreadable> {
+pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Result<ParsedObject, Unreadable> {
     let mut report = Diagnostics::default();
     let metadata = Metadata::take(&mut object, &mut report)?;
     let created_at = metadata.created_at();
+    if let Some(spec) = object.get_mut("spec") {
+        servers.fill_in(spec);
+    }
     if object.get("spec").is_none_or(Value::is_null) {
         report.problem(Step::Target, "spec", "is missing", "write a spec with scaleTargetRef and triggers");
     }
@@ -64,6 +68,7 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Un
     let spec = match group {
         ApiGroup::KedaSh => current::read(&metadata, &spec_fields, &mut report),
         ApiGroup::KedaK8sIo => legacy::read(&metadata, &spec_fields, &mut report),
+        ApiGroup::Autoscaling => of_hpa::read(&metadata, &spec_fields, &mut report),
     };
     let annotations = annotations::read(&metadata.annotations, &mut report);
     // serde_json sorts keys, so the text is canonical.
@@ -101,6 +106,8 @@ pub fn from_value(group: ApiGroup, mut object: Value) -> Result<ParsedObject, Un
         force_activation: annotations.force_activation,
         is_shadow: annotations.is_shadow,
         transfer_hpa_ownership: annotations.transfer_hpa_ownership,
+        asked: Arc::default(),
+        scales_to_zero: false,
         restore_to_original: spec.restore_to_original,
         spec_json: spec_json.into(),
         status,
@@ -118,7 +125,7 @@ mod tests {
     use crate::scaling::model::{MetricType, OnMissing, Query, UnixMillis};
 
     fn read(group: ApiGroup, object: &Value) -> ScaledObject {
-        from_slice(group, object.to_string().as_bytes()).expect("has a name")
+        from_slice(group, object.to_string().as_bytes(), &Servers::default()).expect("has a name")
     }
 
     #[test]
@@ -250,7 +257,7 @@ mod tests {
                 spoil(&mut object, &rubbish, &mut random);
             }
             for group in [ApiGroup::KedaSh, ApiGroup::KedaK8sIo] {
-                let Ok(object) = from_slice(group, object.to_string().as_bytes()) else {
+                let Ok(object) = from_slice(group, object.to_string().as_bytes(), &Servers::default()) else {
                     continue;
                 };
                 match object.definition {

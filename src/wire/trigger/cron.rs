@@ -139,7 +139,7 @@ fn metric_name(context: &Context<'_>, timezone: &str, start: &str, end: &str) ->
     let base = normalized(&base);
     match context.group {
         ApiGroup::KedaSh => format!("s{}-{base}", context.index).into(),
-        ApiGroup::KedaK8sIo => base.into(),
+        ApiGroup::KedaK8sIo | ApiGroup::Autoscaling => base.into(),
     }
 }
 

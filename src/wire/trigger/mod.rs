@@ -119,7 +119,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// For types that KEDA 1 does not have: returns `None` for an object of its API.
     fn refuse_keda_1(&self, report: &mut Diagnostics) -> Option<()> {
-        if self.group == ApiGroup::KedaSh {
+        if self.group != ApiGroup::KedaK8sIo {
             return Some(());
         }
         let message = "KEDA 1 has no such trigger";
@@ -297,7 +297,8 @@ fn read_one(
     report: &mut Diagnostics,
 ) -> Option<One> {
     let Common { group, namespace, feeds_formula } = common;
-    let use_cached_metrics = group == ApiGroup::KedaSh && fields.boolean("useCachedMetrics", report).unwrap_or(false);
+    let use_cached_metrics =
+        group != ApiGroup::KedaK8sIo && fields.boolean("useCachedMetrics", report).unwrap_or(false);
     let parameters = read_parameters(group, fields, report);
     let Some(trigger_type) = SUPPORTED.iter().find(|row| row.name == kind) else {
         report_unsupported(kind, fields, report);
@@ -454,7 +455,7 @@ fn report_shared_metric_names(group: ApiGroup, object_name: &str, triggers: &[Tr
         let name = &trigger.metric_name;
         if triggers[..position].iter().any(|earlier| earlier.metric_name.eq_ignore_ascii_case(name)) {
             let field = match group {
-                ApiGroup::KedaSh => format!("spec.triggers[{}]", trigger.index),
+                ApiGroup::KedaSh | ApiGroup::Autoscaling => format!("spec.triggers[{}]", trigger.index),
                 ApiGroup::KedaK8sIo => {
                     format!("spec.triggers[{}].metadata.metricName", trigger.index)
                 }

@@ -14,7 +14,11 @@ use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Que
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "prometheus",
     reference: &[
-        Row { parameters: &["serverAddress"], default: "required", meaning: "http(s) URL of the server" },
+        Row {
+            parameters: &["serverAddress"],
+            default: "`--prometheus-server`",
+            meaning: "http(s) URL of the server; required where hpalite has no such flag",
+        },
         Row {
             parameters: &["query"],
             default: "required",
@@ -144,7 +148,9 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
 /// KEDA accepts any text and fails at each poll; here a broken address is reported immediately.
 pub(super) fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
-    let text = parameters.required("serverAddress", FIX, report)?;
+    const FIX_ABSENT: &str =
+        "write a URL such as \"http://prometheus.monitoring:9090\", or name one for all with --prometheus-server";
+    let text = parameters.required("serverAddress", FIX_ABSENT, report)?;
     if let Err(reason) = Url::parse_base(text) {
         parameters.problem("serverAddress", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
         return None;
@@ -154,7 +160,7 @@ pub(super) fn server_address(parameters: &Parameters, report: &mut Diagnostics) 
 
 fn threshold(context: &Context<'_>, report: &mut Diagnostics) -> Option<f64> {
     const FIX: &str = "write the wanted value per replica, a number such as \"75\" or \"0.5\"";
-    if context.group == ApiGroup::KedaSh {
+    if context.group != ApiGroup::KedaK8sIo {
         return target::read(context, "threshold", FIX, report);
     }
     let text = context.parameters.required("threshold", FIX, report)?;
@@ -169,7 +175,7 @@ fn threshold(context: &Context<'_>, report: &mut Diagnostics) -> Option<f64> {
     target::check(context, "threshold", text, number, report)
 }
 
-/// KEDA 2 generates the name, KEDA 1 reads it from the metadata unchanged.
+/// KEDA 2 generates the name, KEDA 1 reads it from the metadata unchanged, where an HPA's own names are put, too.
 fn metric_name(context: &Context<'_>, report: &mut Diagnostics) -> Option<Arc<str>> {
     if context.group == ApiGroup::KedaSh {
         return Some(format!("s{}-prometheus", context.index).into());

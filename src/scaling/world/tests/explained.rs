@@ -119,7 +119,9 @@ fn read(spec: &Value, generation: i64, paused: bool) -> ScaledObject {
             "resourceVersion": "1", "creationTimestamp": "1970-01-12T00:00:00Z", "annotations": annotations },
         "spec": spec,
     });
-    let mut object = crate::wire::scaled_object::from_value(ApiGroup::KedaSh, object).unwrap().object;
+    let mut object = crate::wire::scaled_object::from_value(ApiGroup::KedaSh, object, &crate::wire::Servers::default())
+        .unwrap()
+        .object;
     assert!(object.definition.is_ok(), "{:?}", object.definition);
     object.spec_json = spec.to_string().as_str().into();
     object

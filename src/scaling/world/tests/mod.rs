@@ -5,6 +5,7 @@
 
 mod rig;
 
+mod annotated;
 mod authentications;
 mod controller;
 mod creation;

@@ -76,7 +76,9 @@ fn play(seed: u64) -> Played {
             "creationTimestamp": "1970-01-12T00:00:00Z" },
         "spec": spec,
     });
-    let object = crate::wire::scaled_object::from_value(ApiGroup::KedaSh, object).unwrap().object;
+    let object = crate::wire::scaled_object::from_value(ApiGroup::KedaSh, object, &crate::wire::Servers::default())
+        .unwrap()
+        .object;
     assert!(object.definition.is_ok(), "{:?}", object.definition);
     let mut cluster = Cluster::default();
     cluster.put_object(object);

@@ -1,0 +1,199 @@
+//! HPAs that ask for metrics by annotations: their metrics are read, and nothing of them is written but the replicas of
+//! those that ask for that.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::scaling::event::{Event, Record, WatchEvent, WriteKind};
+use crate::scaling::model::Pause;
+use crate::scaling::view::{ObjectView, Reading};
+use crate::wire::{self, Servers};
+
+const QUERY: &str = "metric-config.external.rps.prometheus/query";
+
+/// An HPA that scales a Deployment of its own name from 1 to 9, and asks for `rps` by a query.
+fn hpa(name: &str, annotations: &[(&str, &str)]) -> Value {
+    let mut all = json!({ QUERY: "load" });
+    for (key, value) in annotations {
+        all[*key] = json!(value);
+    }
+    json!({
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-hpa-{name}"), "annotations": all,
+            "creationTimestamp": "1970-01-01T00:00:00Z"},
+        "spec": {"minReplicas": 1, "maxReplicas": 9,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "metrics": [{"type": "External", "external": {
+                "metric": {"name": "rps", "selector": {"matchLabels": {"type": "prometheus"}}},
+                "target": {"type": "AverageValue", "averageValue": "10"}}}]},
+        "status": {"currentReplicas": 1, "desiredReplicas": 3},
+    })
+}
+
+fn key_of(name: &str) -> ObjectKey {
+    ObjectKey::new(ApiGroup::Autoscaling, "default", name)
+}
+
+/// Shows the HPA and what it asks for, as its watch would.
+fn put(cluster: &mut Cluster, hpa: &Value) {
+    let observed = wire::hpa::from_slice(hpa.to_string().as_bytes()).unwrap();
+    let servers = Servers::parse("http://prometheus:9090", &[]).unwrap();
+    let object = wire::hpa::annotated::read(&observed, &servers).expect("is annotated").object;
+    cluster.hpas.insert((observed.namespace.clone(), observed.name.clone()), observed);
+    cluster.put_object(object);
+}
+
+/// A cluster with this HPA, beside a ScaledObject.
+fn rig(hpa: &Value, load: f64) -> Rig {
+    let mut rig = shop_among(
+        1,
+        5.0,
+        |_| {},
+        |cluster| {
+            cluster.put_workload(&deployment(), workload("api", 1));
+            put(cluster, hpa);
+        },
+    );
+    rig.set_answer("load", Answer::Value(load));
+    rig.seconds(5);
+    rig
+}
+
+fn view(rig: &Rig, name: &str) -> Arc<ObjectView> {
+    Arc::clone(&rig.views[&key_of(name)])
+}
+
+fn of_hpas(rig: &Rig) -> Vec<&WriteKind> {
+    rig.writes.iter().filter(|(_, write)| write.object.group == ApiGroup::Autoscaling).map(|(_, w)| &w.kind).collect()
+}
+
+#[test]
+fn an_annotated_hpa_is_asked_for_recorded_and_left_alone() {
+    let mut rig = rig(&hpa("api", &[]), 500.0);
+    let seen = view(&rig, "api");
+    assert_eq!(seen.asked[0].to_string(), "rps{type=prometheus}");
+    assert!(matches!(seen.metrics[0].reading, Reading::Value { value: 500.0, .. }), "{seen:?}");
+    let of = |record: &&Record| format!("{record:?}").contains("Autoscaling");
+    let recorded: Vec<String> = rig.records.iter().filter(of).map(|one| format!("{one:?}")).collect();
+    for kind in ["Definition", "Sample", "Decision", "Replicas", "Hpa"] {
+        assert!(recorded.iter().any(|record| record.starts_with(kind)), "{kind}: {recorded:#?}");
+    }
+    // Neither a target at zero nor a pause of the Namespace makes hpalite act on what is another's.
+    rig.set_replicas("api", 0);
+    rig.cluster.put_namespace("default", Pause { replicas: Some(Ok(4)), ..Pause::default() });
+    rig.seconds(600);
+    rig.set_answer("load", Answer::Value(0.0));
+    rig.seconds(600);
+    assert!(of_hpas(&rig).is_empty(), "{:?}", of_hpas(&rig));
+    assert!(rig.events.iter().all(|event| event.regarding.kind == "ScaledObject"), "{:?}", rig.events);
+    assert!(rig.has_hpa("api") && view(&rig, "api").error.is_none());
+    assert_eq!(rig.replicas("api"), 0);
+    // The ScaledObject of the same Namespace is paused meanwhile.
+    assert_eq!(rig.replicas("web"), 4);
+}
+
+#[test]
+fn it_is_asked_at_its_own_interval_and_a_new_status_changes_nothing() {
+    let interval = ("metric-config.external.rps.prometheus/interval", "20s");
+    let mut rig = rig(&hpa("api", &[interval]), 5.0);
+    rig.clear();
+    for desired in 0..20 {
+        let mut again = hpa("api", &[interval]);
+        again["status"]["desiredReplicas"] = json!(desired);
+        put(&mut rig.cluster, &again);
+        rig.seconds(5);
+    }
+    let asked = rig.polls.iter().filter(|(_, job)| format!("{:?}", job.query).contains("load")).count();
+    assert!((4..=6).contains(&asked), "every 20 s, however often the HPA is seen: {asked}");
+    assert!(!rig.records.iter().any(|record| matches!(record, Record::Definition { .. })));
+    put(&mut rig.cluster, &hpa("api", &[("metric-config.external.rps.prometheus/query", "other")]));
+    rig.set_answer("other", Answer::Value(7.0));
+    rig.seconds(5);
+    assert!(matches!(view(&rig, "api").metrics[0].reading, Reading::Value { value: 7.0, .. }));
+    assert!(rig.records.iter().any(|record| matches!(record, Record::Definition { .. })));
+}
+
+#[test]
+fn annotations_that_cannot_be_used_are_an_event_and_an_error_until_they_are_mended() {
+    let bad = ("metric-config.external.rps.prometheus/interval", "soon");
+    let mut rig = rig(&hpa("api", &[bad]), 5.0);
+    put(&mut rig.cluster, &hpa("api", &[bad]));
+    rig.seconds(60);
+    let events: Vec<_> = rig.events.iter().filter(|event| event.regarding.kind == "HorizontalPodAutoscaler").collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    let event = events[0];
+    assert!(event.warning && event.reason == "CreateNewMetricsCollector" && event.regarding.uid == "uid-hpa-api");
+    assert_eq!(event.regarding.api_version, "autoscaling/v2");
+    assert!(event.note.starts_with("Failed to create new metrics collector: metadata.annotations["), "{}", event.note);
+    let seen = view(&rig, "api");
+    assert!(seen.error.as_ref().is_some_and(|error| error.contains("\"soon\"")) && seen.asked.len() == 1, "{seen:?}");
+    put(&mut rig.cluster, &hpa("api", &[]));
+    rig.seconds(5);
+    assert!(view(&rig, "api").error.is_none());
+}
+
+#[test]
+fn of_two_that_ask_for_different_things_by_one_name_the_older_is_served() {
+    let mut rig = rig(&hpa("api", &[]), 5.0);
+    let mut younger = hpa("aaa", &[(QUERY, "other")]);
+    younger["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    put(&mut rig.cluster, &younger);
+    rig.set_answer("other", Answer::Value(1.0));
+    rig.seconds(5);
+    assert!(view(&rig, "api").error.is_none());
+    let error = view(&rig, "aaa").error.clone().unwrap_or_default();
+    assert!(error.contains("the HPA api asks for another query by rps{type=prometheus}"), "{error}");
+    // What asks for the same does no harm.
+    put(&mut rig.cluster, &hpa("same", &[]));
+    rig.seconds(5);
+    assert!(view(&rig, "same").error.is_none());
+    for name in ["api", "same"] {
+        rig.cluster.objects.remove(&key_of(name));
+        let (namespace, name) = ("default".to_owned(), name.to_owned());
+        rig.step(Event::ScaledObject(
+            ApiGroup::Autoscaling,
+            WatchEvent::Deleted { namespace, name, uid: String::new() },
+        ));
+    }
+    rig.seconds(5);
+    assert!(view(&rig, "aaa").error.is_none(), "nobody contradicts it any more");
+}
+
+#[test]
+fn it_is_scaled_to_zero_and_back_if_it_asks_for_that() {
+    let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "100s")];
+    let mut api = hpa("api", &annotations);
+    api["spec"]["minReplicas"] = json!(2);
+    let mut rig = rig(&api, 0.0);
+    rig.set_replicas("api", 2);
+    rig.seconds(80);
+    assert_eq!(rig.replicas("api"), 2, "the cooldown begins when it is first seen");
+    rig.seconds(100);
+    assert_eq!(rig.replicas("api"), 0);
+    assert_eq!(of_hpas(&rig).len(), 1, "{:?}", of_hpas(&rig));
+    // A broken server moves nothing.
+    rig.set_answer("load", failed("refused"));
+    rig.seconds(300);
+    assert_eq!(rig.replicas("api"), 0);
+    rig.set_answer("load", Answer::Value(1.0));
+    rig.seconds(65);
+    assert_eq!(rig.replicas("api"), 2, "the HPA's own minimum");
+    let kinds = of_hpas(&rig);
+    assert!(kinds.len() == 2 && kinds.iter().all(|kind| matches!(kind, WriteKind::Scale { .. })), "{kinds:?}");
+    rig.set_answer("load", failed("refused"));
+    rig.seconds(900);
+    assert_eq!(rig.replicas("api"), 2, "an error holds");
+}
+
+#[test]
+fn a_shadow_and_a_rival_scale_nothing_to_zero() {
+    let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
+    let mut rig = rig(&hpa("web", &annotations), 0.0);
+    rig.clear();
+    rig.seconds(300);
+    assert!(of_hpas(&rig).is_empty(), "a ScaledObject has the same target: {:?}", of_hpas(&rig));
+    let settings = crate::scaling::world::Settings { is_shadow: true, ..rig::settings() };
+    let mut shadow = Rig::with(rig.cluster.clone(), settings);
+    shadow.set_answer("load", Answer::Value(0.0));
+    shadow.seconds(300);
+    assert!(shadow.writes.is_empty() && shadow.events.is_empty());
+}
