@@ -9,13 +9,13 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use log::kv::{self, Key, Value, VisitSource};
 
-/// Starts logging to standard error. `RUST_LOG` sets levels; the default is `info`.
+/// Starts logging to standard error. `RUST_LOG` sets levels; `level` is the default.
 ///
 /// # Panics
 /// If a logger is already set, which is a programming error.
 #[expect(clippy::disallowed_methods, reason = "lines of the log have the time of day")]
-pub fn init() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+pub fn init(level: &str) {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
         // These modules log whole URLs, including keys in them, whatever level is requested.
         .filter_module("ureq", log::LevelFilter::Warn)
         .filter_module("ureq_proto", log::LevelFilter::Warn)

@@ -15,13 +15,13 @@ mod rights;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::kube::{Client, ClusterConfig, Error, Request};
+use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, Request};
 
 /// The id of a finding that something could not be checked.
 const NOT_CHECKED: &str = "not-checked";
@@ -93,8 +93,8 @@ pub struct Subject {
 ///
 /// # Errors
 /// No usable configuration, or the API server does not answer.
-pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Diagnosis, Vec<String>> {
-    let config = ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?;
+pub fn examine(kubeconfig: Option<&Kubeconfig>, subject: &Subject) -> Result<Diagnosis, Vec<String>> {
+    let config = ClusterConfig::of_person(kubeconfig).map_err(|error| error.problems)?;
     let own_namespace = config.namespace().map(str::to_owned);
     let client = Client::new(config);
     client.send(&Request::get_path("/version")).map_err(|error| {

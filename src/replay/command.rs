@@ -57,7 +57,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     };
     let demo_choices = demo::choices();
     let is_demo = arguments.subject == Subject::Demo;
-    let choices = if is_demo && arguments.choices.is_empty() { &demo_choices } else { &arguments.choices };
+    let given = candidate::with_standard_input(&arguments.choices, std::io::stdin().lock());
+    let given = given.map_err(|problem| vec![problem])?;
+    let choices = if is_demo && given.is_empty() { &demo_choices } else { &given };
     let manifest = recorded.manifest.clone();
     let today = candidate::today(key.group, &manifest)?;
     let apply = |title: &str, choice: &Choice| candidate::candidate(key.group, title, choice, &manifest);

@@ -21,7 +21,7 @@ mod record;
 mod report;
 mod suggest;
 mod track;
-mod units;
+
 
 pub use candidate::{CANDIDATES_MAX, Candidate, Choice, candidate, today};
 pub use hpa_controller::Model;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::measures::{Measures, ModelError};
 use super::record::HOLES_MAX;
 use super::suggest::Suggestion;
-use super::units::{at, duration, hours, percent};
+use crate::history::units::{at, duration, hours, percent};
 use crate::history::ReplicaStep;
 use crate::history::plot::{self, Style};
 use crate::store::read::Range;
