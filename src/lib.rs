@@ -95,6 +95,10 @@
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
 
 #![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "what only the daemon uses, which runs on Linux; persons' commands run everywhere")
+)]
+#![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "a test may start threads and make certificates of any time")
 )]
@@ -103,31 +107,42 @@ pub mod check;
 pub mod cli;
 mod clock;
 pub mod config;
+#[cfg(target_os = "linux")]
 pub mod daemon;
+#[cfg(target_os = "linux")]
+pub mod doctor;
+#[cfg(not(target_os = "linux"))]
+#[path = "doctor/subject.rs"]
 pub mod doctor;
 mod encode;
 pub mod explain;
 pub mod formats;
 pub mod history;
+#[cfg(target_os = "linux")]
 pub mod http;
 pub mod kube;
 pub mod logfmt;
+#[cfg(target_os = "linux")]
 pub mod metrics_api;
 pub mod migration;
 pub mod outbound;
 pub mod plugin;
+#[cfg(target_os = "linux")]
 pub mod polling;
+#[cfg(target_os = "linux")]
 pub mod prometheus;
 mod random;
 pub mod replay;
 mod rights;
 pub mod scaling;
+#[cfg(target_os = "linux")]
 pub mod sources;
 mod spelling;
 pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+#[cfg(target_os = "linux")]
 pub mod ui;
 mod unserved;
 pub mod wire;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, migration, plugin, replay, status, store};
+#[cfg(target_os = "linux")]
+use hpalite::{daemon, doctor};
+use hpalite::{check, cli, explain, history, logfmt, migration, plugin, replay, status, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -35,11 +37,7 @@ fn run(command: cli::Command) -> ExitCode {
     match command {
         cli::Command::Run(config) => {
             logfmt::init("info");
-            match daemon::run(&config) {
-                Ok(daemon::Ended::Stopped) => ExitCode::SUCCESS,
-                Ok(daemon::Ended::Deposed) => ExitCode::FAILURE,
-                Err(error) => fail(&error.problems),
-            }
+            serve(&config)
         }
         cli::Command::Check { files, json } => check::run(&files, &mut std::io::stdout().lock(), json),
         cli::Command::Sql(arguments) => sql(&arguments),
@@ -81,7 +79,7 @@ fn run(command: cli::Command) -> ExitCode {
             ExitCode::SUCCESS
         }
         cli::Command::Version => {
-            println!("hpalite {}", daemon::VERSION);
+            println!("hpalite {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         cli::Command::Help => {
@@ -93,6 +91,20 @@ fn run(command: cli::Command) -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn serve(config: &hpalite::config::Config) -> ExitCode {
+    match daemon::run(config) {
+        Ok(daemon::Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(daemon::Ended::Deposed) => ExitCode::FAILURE,
+        Err(error) => fail(&error.problems),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn serve(_: &hpalite::config::Config) -> ExitCode {
+    fail(&["run: the daemon runs on Linux".to_owned()])
 }
 
 fn sql(arguments: &cli::SqlArguments) -> ExitCode {
@@ -136,6 +148,12 @@ fn end_after(limit: Duration) {
     });
 }
 
+#[cfg(not(target_os = "linux"))]
+fn examine(_: &cli::DoctorArguments) -> ExitCode {
+    fail(&["doctor: it examines from Linux alone; kubectl hpalite doctor does so in the pod".to_owned()])
+}
+
+#[cfg(target_os = "linux")]
 fn examine(arguments: &cli::DoctorArguments) -> ExitCode {
     let report = match doctor::examine(arguments.kubeconfig.as_ref(), &arguments.subject) {
         Ok(report) => report,

@@ -12,16 +12,16 @@ mod neighbours;
 mod objects;
 mod queries;
 mod rights;
+mod subject;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::Config;
 use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, Request};
+
+pub use subject::Subject;
 
 /// The id of a finding that something could not be checked.
 const NOT_CHECKED: &str = "not-checked";
@@ -74,19 +74,6 @@ pub struct Check {
 pub struct Diagnosis {
     pub checks: Vec<Check>,
     pub findings: Vec<Finding>,
-}
-
-/// What to examine.
-#[derive(Debug, PartialEq)]
-pub struct Subject {
-    /// The daemon's configuration as the environment sets it; it names the Service and the APIService.
-    pub config: Config,
-    /// Examine only ScaledObjects of this namespace.
-    pub namespace: Option<String>,
-    /// Where the daemon's certificate can be reached from here; `None` in the pod for the port that it listens on.
-    pub listen: Option<SocketAddr>,
-    /// `None` for the default path, if the file exists.
-    pub db: Option<PathBuf>,
 }
 
 /// Runs all checks.

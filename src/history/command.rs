@@ -95,9 +95,17 @@ pub(super) fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> S
     )
 }
 
-/// Returns columns and rows of the terminal that standard output is, if it is one.
+/// Returns columns and rows of the terminal that standard output is, if it is one and its system says so.
 #[must_use]
 pub fn terminal_size() -> Option<(usize, usize)> {
+    #[cfg(unix)]
+    return of_terminal();
+    #[cfg(not(unix))]
+    None
+}
+
+#[cfg(unix)]
+fn of_terminal() -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
 }

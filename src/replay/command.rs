@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::candidate::{self, Candidate, Choice};
 use super::suggest::{self, Goal};
-use super::{Model, Recorded, Replay, demo, fetch, record};
+use super::{Model, Recorded, Replay, demo, record};
 use crate::explain::time_text::parse_at;
 use crate::history::command::{find, style};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -51,6 +51,7 @@ pub enum Subject {
 /// # Errors
 /// Every problem at once: what is wrong, and what to do about it.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>> {
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "what it lacks is not fetched there"))]
     let (key, mut recorded, range) = match &arguments.subject {
         Subject::Demo => demo::recorded(),
         Subject::Object { .. } => read(&arguments.subject)?,
@@ -76,7 +77,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     }
     let settings: Vec<&Candidate> = std::iter::once(&today).chain(&candidates).collect();
     if let Some(url) = &arguments.from_prometheus {
-        fetch::fill(&mut recorded, &settings, url, range).map_err(|problem| vec![problem])?;
+        #[cfg(target_os = "linux")]
+        super::fetch::fill(&mut recorded, &settings, url, range).map_err(|problem| vec![problem])?;
+        #[cfg(not(target_os = "linux"))]
+        return Err(vec![format!("--from-prometheus {url}: only Linux asks; kubectl hpalite replay does so in the pod")]);
     }
     let unknown: Vec<String> = settings.iter().flat_map(|candidate| candidate.unknown(&recorded.tracks)).collect();
     if !unknown.is_empty() {

@@ -13,6 +13,7 @@
 mod candidate;
 pub mod command;
 pub mod demo;
+#[cfg(target_os = "linux")]
 mod fetch;
 pub mod hpa_controller;
 mod measures;

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::history::overview::{self, ObjectOverview};
-use crate::kube::untyped::{condition, text};
-use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, Request, Resource};
+use crate::kube::untyped::{condition, items, text};
+use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, ListOptions, Request, Resource};
 use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::store::read::{Listing, RunRow};
 use crate::store::{Reader, now_unix_ms};
@@ -226,13 +226,18 @@ fn instance(arguments: &Arguments) -> Instance {
         }
         Err(error) => instance.problems.push(problem(&format!("Lease {namespace}/{name}"), error)),
     }
-    match API_SERVICES.get(None, &arguments.apiservice).map_err(Error::from).and_then(ask) {
-        Ok(found) => {
+    // The daemon may list this one by its name, and needs no right to get it.
+    let by_name = format!("metadata.name={}", arguments.apiservice);
+    let options = ListOptions { field_selector: Some(&by_name), ..ListOptions::default() };
+    match API_SERVICES.list(None, &options).map_err(Error::from).and_then(ask) {
+        Ok(list) => {
+            let found = items(&list, "/items").first().cloned().unwrap_or_default();
             let available = condition(&found, "Available");
             let is_available = available.is_some_and(|one| one["status"] == "True");
             instance.metrics_api = Some(is_available);
-            if let Some(one) = available.filter(|_| !is_available) {
-                instance.problems.push(format!("the metrics API is not available: {}", text(one, "/message")));
+            let why = available.map_or("there is no APIService", |one| text(one, "/message"));
+            if !is_available {
+                instance.problems.push(format!("the metrics API is not available: {why}"));
             }
         }
         Err(error) => instance.problems.push(problem(&format!("APIService {}", arguments.apiservice), error)),

@@ -23,6 +23,7 @@ mod modifiers;
 mod page;
 mod pause;
 mod picture;
+mod plugin;
 mod pods;
 mod reach;
 mod replay;

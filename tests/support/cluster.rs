@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// Makes the cluster's watchdog end a process with the cluster, since statics of a test process are never dropped.
-    fn adopt(&self, name: &str, pid: u32) {
+    pub(crate) fn adopt(&self, name: &str, pid: u32) {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // Fields after the command's name, which ends with the last parenthesis; the start time is the 22nd of all.
         let Some(start) = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)) else { return };
