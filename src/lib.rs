@@ -18,7 +18,7 @@
 //! ask and how to read the answer, [`sources`] chooses between them, [`tls`] says which certificates a connection accepts,
 //! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`replay`] runs the core on it once more,
 //! [`http`] serves, and [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and
-//! others. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
+//! others, in the pod also by [`plugin`], and [`status`] is one screen of it all. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
 //!
 //! # Where is it?
 //! | question | the way through the code | shown by |
@@ -64,6 +64,10 @@
 //! | standby | an instance without the lease |
 //! | finding | what `hpalite doctor` or `hpalite check` reports |
 //!
+//! # Systems
+//! The daemon runs on Linux, for its epoll, and so does `hpalite doctor`, which asks as the daemon does. The other commands of
+//! persons are built for macOS and Windows as well, without the modules of the daemon.
+//!
 //! # Threads
 //! | thread | owns | waits for |
 //! |---|---|---|
@@ -80,6 +84,7 @@
 //! | `trust` | certificates, what is known of the front proxy | the API server |
 //! | `api-*`, `http-*`, `ui-*` | connections, see [`http::gate`] | clients |
 //! | `signal` | nothing | signals |
+//! | `page`, `page-up` (of `hpalite page`) | a browser's connection, one direction each | the API server, the browser |
 //!
 //! # Invariants
 //! - `decide` waits for nobody; everybody may wait for `decide`.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
+use hpalite::{check, cli, explain, history, logfmt, migration, plugin, replay, status, store};
 #[cfg(target_os = "linux")]
 use hpalite::{daemon, doctor};
-use hpalite::{check, cli, explain, history, logfmt, migration, plugin, replay, status, store};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -243,7 +243,8 @@ fn as_plugin(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let load = || {
                 let mut text = Vec::new();
                 let mut errors = Vec::new();
-                let code = plugin::run(&remote, &mut text, &mut errors).map_err(|failure| failure.problems.join("\nhpalite: "))?;
+                let code = plugin::run(&remote, &mut text, &mut errors)
+                    .map_err(|failure| failure.problems.join("\nhpalite: "))?;
                 let shown = if code == 0 { text } else { errors };
                 Ok(String::from_utf8_lossy(&shown).into_owned())
             };
@@ -273,7 +274,8 @@ fn complete(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         let of_context = || wanted.place.kubeconfig.as_ref().and_then(hpalite::kube::Kubeconfig::namespace);
         if let Some(namespace) = wanted.namespace.clone().or_else(of_context) {
             let prefix = if typing.contains('/') { format!("{namespace}/") } else { String::new() };
-            let names = plugin::scaled_objects(&wanted.place, &namespace).into_iter().map(|name| prefix.clone() + &name);
+            let names =
+                plugin::scaled_objects(&wanted.place, &namespace).into_iter().map(|name| prefix.clone() + &name);
             completion.words.extend(names.filter(|name| name.starts_with(typing)).map(|name| (name, String::new())));
         }
     }

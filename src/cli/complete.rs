@@ -104,7 +104,8 @@ pub fn complete(words: &[String], env: &dyn Fn(&str) -> Option<String>) -> Compl
         Some(("NAMESPACE/NAME", _)) if operands == 0 => {
             let value = |long: &str| values.iter().rfind(|(known, _)| *known == long).map(|(_, value)| value.clone());
             let list = value("kubeconfig").or_else(|| env("KUBECONFIG"));
-            let kubeconfig = list.map(|list| Kubeconfig { context: value("context"), ..Kubeconfig::from(list.as_str()) });
+            let kubeconfig =
+                list.map(|list| Kubeconfig { context: value("context"), ..Kubeconfig::from(list.as_str()) });
             // The namespace may be typed already.
             let typed = typing.split_once('/').map(|(namespace, _)| namespace.to_owned());
             let namespace = typed.or_else(|| value("namespace"));

@@ -56,10 +56,7 @@ pub enum Plugin {
 ///
 /// # Errors
 /// Every problem at once.
-pub fn plugin(
-    arguments: impl IntoIterator<Item = std::ffi::OsString>,
-    person: Person<'_>,
-) -> Result<Plugin, Problems> {
+pub fn plugin(arguments: impl IntoIterator<Item = std::ffi::OsString>, person: Person<'_>) -> Result<Plugin, Problems> {
     let env = person.env;
     let mut words: Vec<std::ffi::OsString> = arguments.into_iter().collect();
     // Flags of the connection may come before the subcommand, as for kubectl itself.
@@ -100,7 +97,8 @@ pub fn plugin(
     let (Some(here), Some(place), true) = (here, place, problems.is_empty()) else { return Err(Problems(problems)) };
     let files = typed.all("candidate").iter().map(PathBuf::from).collect();
     let otherwise = (subcommand.name == "doctor").then_some(here);
-    let remote = Remote { place, words: remote_words(subcommand, typed, person.columns), as_in_pod: as_in_pod.to_vec(), files };
+    let remote =
+        Remote { place, words: remote_words(subcommand, typed, person.columns), as_in_pod: as_in_pod.to_vec(), files };
     Ok(Plugin::There { remote, every, otherwise })
 }
 
@@ -190,7 +188,16 @@ mod tests {
         assert_eq!(line(&["history", "web", "--csv"]), "history --csv --namespace=shop -- web");
         assert_eq!(line(&["sql", "-o", "csv", "SELECT 1"]), "sql --format=csv -- SELECT 1");
         assert_eq!(line(&["doctor", "--service=a.b"]), "doctor");
-        let replay = remote(&["replay", "web", "--candidate", "a.yaml", "--set", "spec.a=1", "--candidate=b.yaml", "--width=50"]);
+        let replay = remote(&[
+            "replay",
+            "web",
+            "--candidate",
+            "a.yaml",
+            "--set",
+            "spec.a=1",
+            "--candidate=b.yaml",
+            "--width=50",
+        ]);
         assert_eq!(
             replay.words.join(" "),
             "replay --candidate=- --candidate=- --namespace=shop --set=spec.a=1 --width=50 -- web"

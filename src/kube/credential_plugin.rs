@@ -74,7 +74,8 @@ impl Plugin {
         let info = json!({ "apiVersion": exec.api_version, "kind": "ExecCredential", "spec": spec }).to_string();
         let plugin = Self { exec, info, header: Mutex::new(None) };
         let status = plugin.run()?;
-        let data = |pem: Option<String>| pem.filter(|pem| !pem.is_empty()).map(|pem| Material::Inline(pem.into_bytes()));
+        let data =
+            |pem: Option<String>| pem.filter(|pem| !pem.is_empty()).map(|pem| Material::Inline(pem.into_bytes()));
         let certificate = (data(status.client_certificate_data), data(status.client_key_data));
         let header = status.token.as_deref().filter(|token| !token.is_empty()).map(bearer).transpose();
         *plugin.lock() = header.map_err(|what| format!("the token of {} {what}", plugin.exec.command))?;

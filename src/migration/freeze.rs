@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Failure, Migration, Plan};
 use crate::clock::wall_millis;
-use crate::kube::{Kubeconfig, Resource};
 use crate::kube::untyped::{condition, text};
+use crate::kube::{Kubeconfig, Resource};
 use crate::rights::{self, Right};
 use crate::scaling::model::{ApiGroup, Pause, UnixMillis};
 use crate::wire::scaled_object::annotations::{self, PAUSED, PAUSED_REASON, PAUSED_REPLICAS, PAUSED_UNTIL};

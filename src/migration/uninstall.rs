@@ -35,7 +35,12 @@ pub enum Objects {
 ///
 /// # Errors
 /// Refused before anything was done, or something did not go within the timeout: then what, and why.
-pub fn uninstall(kubeconfig: Option<&Kubeconfig>, plan: &Plan, objects: Objects, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn uninstall(
+    kubeconfig: Option<&Kubeconfig>,
+    plan: &Plan,
+    objects: Objects,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut migration = Migration::new(kubeconfig, plan, out)?;
     if objects != Objects::Keep {
         migration.may_delete(objects)?;

@@ -39,7 +39,8 @@ pub(super) fn exec(
         let fix = if error.is_forbidden() { fix } else { "" };
         Failure::new(format!("pod {}/{}: {error}{fix}", pod.namespace, pod.name))
     };
-    let request = PODS.get_subresource(Some(&pod.namespace), &pod.name, "exec").map_err(|error| refused(error.into()))?;
+    let request =
+        PODS.get_subresource(Some(&pod.namespace), &pod.name, "exec").map_err(|error| refused(error.into()))?;
     let mut request = request.with_query("container", &pod.container);
     for word in words {
         request = request.with_query("command", word);

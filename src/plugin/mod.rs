@@ -69,10 +69,8 @@ impl Failure {
 
 impl Place {
     fn client(&self) -> Result<Client, Failure> {
-        let config = ClusterConfig::of_person(self.kubeconfig.as_ref()).map_err(|error| Failure {
-            problems: error.problems,
-            is_without_pod: false,
-        })?;
+        let config = ClusterConfig::of_person(self.kubeconfig.as_ref())
+            .map_err(|error| Failure { problems: error.problems, is_without_pod: false })?;
         Ok(Client::new(config))
     }
 }
@@ -115,9 +113,9 @@ fn input(files: &[PathBuf]) -> Result<Vec<u8>, Failure> {
 pub fn scaled_objects(place: &Place, namespace: &str) -> Vec<String> {
     let options = ListOptions { limit: NAMES_MAX, ..ListOptions::default() };
     let request = SCALED_OBJECTS.list(Some(namespace), &options).ok();
-    let found = request.zip(place.client().ok()).and_then(|(request, client)| {
-        client.json_within::<Value>(&request, COMPLETION_TIMEOUT).ok()
-    });
+    let found = request
+        .zip(place.client().ok())
+        .and_then(|(request, client)| client.json_within::<Value>(&request, COMPLETION_TIMEOUT).ok());
     let found = found.unwrap_or_default();
     items(&found, "/items").iter().map(|object| text(object, "/metadata/name").to_owned()).collect()
 }

@@ -56,10 +56,13 @@ impl Pod {
                 "pods cannot be listed in namespace {places}: {error}; if hpalite is in another, say --service NAME.NAMESPACE"
             )),
             Some(error) => Failure::new(error.to_string()),
-            None => Failure { is_without_pod: true, ..Failure::new(format!(
-                "no pod with the label {LABEL} runs in namespace {places}: kubectl get pods -A -l {LABEL} shows where \
+            None => Failure {
+                is_without_pod: true,
+                ..Failure::new(format!(
+                    "no pod with the label {LABEL} runs in namespace {places}: kubectl get pods -A -l {LABEL} shows where \
                  they are; then say --service NAME.NAMESPACE"
-            )) },
+                ))
+            },
         })
     }
 
@@ -108,9 +111,8 @@ fn api_service(client: &Client) -> Option<(String, String)> {
 fn choose<'a>(pods: &'a [Value], holder: &str) -> Option<&'a Value> {
     // The identity is the pod's name, and something that tells apart its lives.
     let holder = holder.rsplit_once('_').map_or(holder, |(name, _)| name);
-    let is_running = |pod: &&Value| {
-        text(pod, "/status/phase") == "Running" && pod.pointer("/metadata/deletionTimestamp").is_none()
-    };
+    let is_running =
+        |pod: &&Value| text(pod, "/status/phase") == "Running" && pod.pointer("/metadata/deletionTimestamp").is_none();
     let rank = |pod: &Value| {
         let conditions = items(pod, "/status/conditions").iter();
         let is_ready = conditions.filter(|one| one["type"] == "Ready").any(|one| one["status"] == "True");
@@ -135,7 +137,8 @@ mod tests {
 
     #[test]
     fn the_holder_of_the_lease_comes_first() {
-        let name = |pods: &[Value], holder: &str| choose(pods, holder).map(|pod| text(pod, "/metadata/name").to_owned());
+        let name =
+            |pods: &[Value], holder: &str| choose(pods, holder).map(|pod| text(pod, "/metadata/name").to_owned());
         let pods = [pod("a", "Running", "False"), pod("b", "Running", "True"), pod("c", "Pending", "True")];
         assert_eq!(name(&pods, "a_f00").as_deref(), Some("a"));
         assert_eq!(name(&pods, "").as_deref(), Some("b"));

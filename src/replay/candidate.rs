@@ -256,9 +256,7 @@ fn spec_of(text: &str, today: &Value) -> Result<Value, String> {
     }
     match found.as_mut_slice() {
         [one] => Ok(one["spec"].take()),
-        found => {
-            Err(format!("has {} ScaledObjects of the name {}: write one", found.len(), today["metadata"]["name"]))
-        }
+        found => Err(format!("has {} ScaledObjects of the name {}: write one", found.len(), today["metadata"]["name"])),
     }
 }
 

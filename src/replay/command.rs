@@ -80,7 +80,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
         #[cfg(target_os = "linux")]
         super::fetch::fill(&mut recorded, &settings, url, range).map_err(|problem| vec![problem])?;
         #[cfg(not(target_os = "linux"))]
-        return Err(vec![format!("--from-prometheus {url}: only Linux asks; kubectl hpalite replay does so in the pod")]);
+        return Err(vec![format!(
+            "--from-prometheus {url}: only Linux asks; kubectl hpalite replay does so in the pod"
+        )]);
     }
     let unknown: Vec<String> = settings.iter().flat_map(|candidate| candidate.unknown(&recorded.tracks)).collect();
     if !unknown.is_empty() {

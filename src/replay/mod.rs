@@ -23,7 +23,6 @@ mod report;
 mod suggest;
 mod track;
 
-
 pub use candidate::{CANDIDATES_MAX, Candidate, Choice, candidate, today};
 pub use hpa_controller::Model;
 pub use measures::{Measures, ModelError};

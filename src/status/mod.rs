@@ -136,7 +136,10 @@ pub fn load(arguments: &Arguments) -> Result<Status, String> {
 
 fn interval_ms(spec: &str) -> i64 {
     let spec: Value = serde_json::from_str(spec).unwrap_or_default();
-    spec["pollingInterval"].as_i64().filter(|seconds| *seconds > 0).map_or(INTERVAL_MS, |seconds| seconds.saturating_mul(1_000))
+    spec["pollingInterval"]
+        .as_i64()
+        .filter(|seconds| *seconds > 0)
+        .map_or(INTERVAL_MS, |seconds| seconds.saturating_mul(1_000))
 }
 
 /// Sums the triggers up by the server that they ask, the one with most failing triggers first.
@@ -317,17 +320,19 @@ mod tests {
             object("c", "paused", vec![trigger("http://x", 99_000, None)]),
         ];
         let servers = servers(&objects, &[30_000, 15_000, 15_000], 100_000);
-        let shown: Vec<_> =
-            servers.iter().map(|one| (&*one.server, one.triggers, one.failing, one.late_ms, one.cause.as_deref())).collect();
-        assert_eq!(
-            shown,
-            [("http://y", 1, 1, Some(30_000), Some("timeout")), ("http://x", 3, 0, Some(35_000), None)]
-        );
+        let shown: Vec<_> = servers
+            .iter()
+            .map(|one| (&*one.server, one.triggers, one.failing, one.late_ms, one.cause.as_deref()))
+            .collect();
+        assert_eq!(shown, [("http://y", 1, 1, Some(30_000), Some("timeout")), ("http://x", 3, 0, Some(35_000), None)]);
     }
 
     #[test]
     fn the_polling_interval_is_that_of_the_definition() {
         assert_eq!(interval_ms(r#"{"pollingInterval":5}"#), 5_000);
-        assert_eq!((interval_ms("{}"), interval_ms(""), interval_ms(r#"{"pollingInterval":0}"#)), (30_000, 30_000, 30_000));
+        assert_eq!(
+            (interval_ms("{}"), interval_ms(""), interval_ms(r#"{"pollingInterval":0}"#)),
+            (30_000, 30_000, 30_000)
+        );
     }
 }

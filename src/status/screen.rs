@@ -91,7 +91,8 @@ impl Status {
         }
         let shown = troubled.min(TROUBLED_MAX) + self.objects.len().saturating_sub(troubled).min(CALM_MAX);
         let calm = self.objects.iter().filter(|object| !object.is_in_trouble).take(CALM_MAX);
-        let rows: Vec<Vec<String>> = self.objects.iter().take(troubled.min(TROUBLED_MAX)).chain(calm).map(row).collect();
+        let rows: Vec<Vec<String>> =
+            self.objects.iter().take(troubled.min(TROUBLED_MAX)).chain(calm).map(row).collect();
         table(text, &["OBJECT", "STATE", "REPLICAS", "VALUE/THRESHOLD", "CAUSE"], &rows);
         rest(text, self.total.saturating_sub(shown), "objects: -n NAMESPACE or -o json has them");
     }
@@ -128,9 +129,8 @@ fn rest(text: &mut String, count: usize, what: &str) {
 /// Writes columns as wide as their widest cell.
 fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
-    let width = |column: usize| {
-        rows.iter().chain([&head]).map(|row| plain(&row[column]).chars().count()).max().unwrap_or(0)
-    };
+    let width =
+        |column: usize| rows.iter().chain([&head]).map(|row| plain(&row[column]).chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     for row in [&head].into_iter().chain(rows) {
         let cells: Vec<String> =

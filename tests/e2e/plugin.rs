@@ -46,8 +46,7 @@ impl<'a> Machine<'a> {
         for name in ["kubectl-hpalite", "kubectl_complete-hpalite"] {
             symlink(env!("CARGO_BIN_EXE_hpalite"), folder.path().join(name)).unwrap();
         }
-        let mut config: Value =
-            serde_json::from_slice(&fs::read(case.cluster.env("KUBECONFIG")).unwrap()).unwrap();
+        let mut config: Value = serde_json::from_slice(&fs::read(case.cluster.env("KUBECONFIG")).unwrap()).unwrap();
         let mut there = config["contexts"][0].clone();
         there["name"] = json!("there");
         there["context"]["namespace"] = json!(case.namespace);
@@ -127,7 +126,11 @@ fn the_plugin_runs_the_commands_in_the_pod() {
     let case = Case::new("plugin").deployment(0);
     let machine = Machine::new(&case);
     let (code, said) = machine.refused(&["why", "so"]);
-    assert!(code == Some(2) && said.contains("no pod with the label app.kubernetes.io/name=hpalite runs in namespace plugin"), "{said}");
+    assert!(
+        code == Some(2)
+            && said.contains("no pod with the label app.kubernetes.io/name=hpalite runs in namespace plugin"),
+        "{said}"
+    );
     let _kubelet = with_pod(&case);
     let source = Source::new(30.0);
     case.scale("so", json!({ "triggers": [source.trigger("10")] }));
@@ -156,7 +159,17 @@ fn the_plugin_runs_the_commands_in_the_pod() {
     fs::write(&file, other.to_string()).unwrap();
     let file = file.to_str().unwrap();
     let report: Value = serde_json::from_str(&machine.done(&[
-        "replay", "so", "--since", "1h", "--json", "--candidate", file, "--set", "spec.cooldownPeriod=9", "--candidate", file,
+        "replay",
+        "so",
+        "--since",
+        "1h",
+        "--json",
+        "--candidate",
+        file,
+        "--set",
+        "spec.cooldownPeriod=9",
+        "--candidate",
+        file,
     ]))
     .unwrap();
     let changes: Vec<&str> =
@@ -165,11 +178,18 @@ fn the_plugin_runs_the_commands_in_the_pod() {
     assert_eq!(changes, ["spec.cooldownPeriod: 2 -> 9", threshold, threshold]);
 
     let status: Value = serde_json::from_str(&machine.done(&["status", "-o", "json", "-n", &case.namespace])).unwrap();
-    assert_eq!((&status["objects"][0]["name"], &status["instance"]["metrics_api"]), (&json!("so"), &json!(true)), "{status}");
+    assert_eq!(
+        (&status["objects"][0]["name"], &status["instance"]["metrics_api"]),
+        (&json!("so"), &json!(true)),
+        "{status}"
+    );
     assert!(status["instance"]["leader"].as_str().is_some_and(|leader| !leader.is_empty()), "{status}");
     assert_eq!(status["instance"]["problems"], json!([]), "{status}");
     let screen = machine.done(&["status"]);
-    assert!(screen.contains("METRIC SERVER") && screen.contains(&source.url()) && screen.contains("up for"), "{screen}");
+    assert!(
+        screen.contains("METRIC SERVER") && screen.contains(&source.url()) && screen.contains("up for"),
+        "{screen}"
+    );
 
     // Freezing needs no pod, only the person's own rights.
     machine.done(&["freeze", "so", "--until", "1h", "--reason", "INC-7"]);
@@ -179,7 +199,8 @@ fn the_plugin_runs_the_commands_in_the_pod() {
     // By kubectl itself, and as it completes.
     let kubectl = Path::new(case.cluster.env("ASSETS")).join("kubectl");
     let service = format!("--service=x.{}", case.namespace);
-    let output = machine.command(&kubectl, &["hpalite", "sql", "SELECT 7", "--context=there", &service]).output().unwrap();
+    let output =
+        machine.command(&kubectl, &["hpalite", "sql", "SELECT 7", "--context=there", &service]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains('7'), "{output:?}");
     let words = ["__complete", "hpalite", "why", "--context=there", "s"];
     let output = machine.command(&kubectl, &words).output().unwrap();
