@@ -84,6 +84,7 @@
 //! | `trust` | certificates, what is known of the front proxy | the API server |
 //! | `api-*`, `http-*`, `ui-*` | connections, see [`http::gate`] | clients |
 //! | `signal` | nothing | signals |
+//! | `replay` (of `hpalite replay --all`, one a core) | its reader | nobody |
 //! | `page`, `page-up` (of `hpalite page`) | a browser's connection, one direction each | the API server, the browser |
 //!
 //! # Invariants

@@ -268,7 +268,7 @@ pub(super) const HISTORY: Subcommand = Subcommand {
 
 pub(super) const REPLAY: Subcommand = Subcommand {
     name: "replay",
-    operand: Some(("NAMESPACE/NAME", "the ScaledObject; also as -n NAMESPACE NAME; none with --demo")),
+    operand: Some(("NAMESPACE/NAME", "the ScaledObject; also as -n NAMESPACE NAME; none with --all or --demo")),
     about: "what would have happened with other settings: replay the recorded load, today's beside each candidate's",
     flags: &[
         OBJECT_NAMESPACE,
@@ -297,6 +297,10 @@ pub(super) const REPLAY: Subcommand = Subcommand {
         value("horizontal-pod-autoscaler-sync-period", "DURATION", "as kube-controller-manager has it").default("15s"),
         value("horizontal-pod-autoscaler-downscale-stabilization", "DURATION", "as kube-controller-manager has it")
             .default("5m"),
+        switch(
+            "all",
+            "every object of the history, or of -n NS, a line each, the worst first; with one --set beside today's settings",
+        ),
         switch("demo", "replay a made-up week of a service, without a cluster and without a database"),
         value("width", "N", "columns of the plot, 40 to 300, without it the terminal's"),
         switch("ascii", "no characters beyond ASCII"),

@@ -127,7 +127,7 @@ fn is_without_namespace(typed: &Typed<'_>) -> bool {
 
 /// Writes a command line again, without what is meant for this machine.
 fn remote_words(subcommand: &Subcommand, mut typed: Typed<'_>, columns: Option<usize>) -> Vec<String> {
-    let has_form = ["csv", "json", "output", "width"].iter().any(|flag| typed.is_set(flag));
+    let has_form = ["csv", "json", "output", "width", "all"].iter().any(|flag| typed.is_set(flag));
     if let Some(columns) = columns.filter(|_| !has_form && subcommand.flags.iter().any(|flag| flag.long == "width")) {
         typed.values.insert("width", vec![columns.clamp(40, 300).to_string()]);
     }

@@ -102,6 +102,7 @@ pub fn examine(kubeconfig: Option<&Kubeconfig>, subject: &Subject) -> Result<Dia
     doctor.check("clocks", Doctor::clocks);
     doctor.check("objects that nobody runs", Doctor::unserved);
     doctor.check("ScaledObjects", Doctor::scaled_objects);
+    doctor.check("paused namespaces", Doctor::namespaces);
     doctor.check("HPAs", Doctor::hpas);
     doctor.check("metric servers and queries", Doctor::queries);
     doctor.check("database", Doctor::database);

@@ -10,6 +10,7 @@
 //!                  candidate ────┘
 //! ```
 
+mod all;
 mod candidate;
 pub mod command;
 pub mod demo;
@@ -24,6 +25,7 @@ mod suggest;
 mod track;
 
 pub use candidate::{CANDIDATES_MAX, Candidate, Choice, candidate, today};
+pub use command::what_if;
 pub use hpa_controller::Model;
 pub use measures::{Measures, ModelError};
 pub use record::{Recorded, load};

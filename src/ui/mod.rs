@@ -17,6 +17,7 @@
 
 mod api;
 mod assets;
+mod replay;
 
 use std::io;
 use std::net::TcpListener;

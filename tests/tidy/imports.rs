@@ -82,7 +82,11 @@ const LAYERS: &[Layer] = &[
         "a command beside the daemon: what it recorded, and what the API server says of it",
     ),
     layer("plugin", "kube", "carries command lines into the pod without knowing what they mean"),
-    layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
+    layer(
+        "ui",
+        "explain history http outbound replay scaling store",
+        "a view of the history; it must not reach the daemon",
+    ),
     layer(
         "migration",
         "clock kube rights scaling unserved wire",
