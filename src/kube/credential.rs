@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use ureq::http::HeaderValue;
 
+use super::authorization::{bearer, sensitive};
 use super::credential_plugin::Plugin;
 
 /// One small read per minute costs nothing; more frequent ones gain nothing.
@@ -120,24 +121,6 @@ fn read(path: &Path) -> Result<HeaderValue, String> {
     }
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
     bearer(&text)
-}
-
-pub(super) fn bearer(token: &str) -> Result<HeaderValue, String> {
-    let token = token.trim();
-    if token.is_empty() {
-        return Err("holds no token".to_owned());
-    }
-    if token.contains(|c: char| c.is_whitespace()) {
-        return Err("holds white space inside the token".to_owned());
-    }
-    sensitive(&format!("Bearer {token}"))
-}
-
-fn sensitive(text: &str) -> Result<HeaderValue, String> {
-    let mut header =
-        HeaderValue::from_str(text).map_err(|_| "holds characters that a header cannot carry".to_owned())?;
-    header.set_sensitive(true);
-    Ok(header)
 }
 
 impl fmt::Debug for Credential {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use ureq::http::HeaderValue;
 
-use super::credential::bearer;
+use super::authorization::bearer;
 use super::kubeconfig::{Exec, Material, Selected};
 
 const GROUP: &str = "client.authentication.k8s.io/";

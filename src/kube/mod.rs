@@ -4,6 +4,7 @@
 //! (`client`, `watcher`, `config`, `discovery`, `tunnel`, `credential_plugin`). There is no Kubernetes client library and
 //! no async runtime: a watch is a thread that blocks on its stream.
 
+mod authorization;
 pub mod client;
 pub mod config;
 mod credential;

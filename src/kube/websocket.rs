@@ -76,6 +76,14 @@ pub(super) fn encode(frame: Frame<'_>, mask: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
+/// One frame of a server.
+struct Received {
+    /// Of its message.
+    is_last: bool,
+    opcode: u8,
+    content: Vec<u8>,
+}
+
 /// Reassembles what a server sends.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -95,7 +103,7 @@ impl Decoder {
     /// # Errors
     /// What in the bytes breaks the protocol or a limit; the connection is then of no use any more.
     pub(super) fn next(&mut self) -> Result<Option<Message>, &'static str> {
-        while let Some((is_last, opcode, content)) = self.frame()? {
+        while let Some(Received { is_last, opcode, content }) = self.frame()? {
             match opcode {
                 PING => return Ok(Some(Message::Ping(content))),
                 PONG => return Ok(Some(Message::Pong)),
@@ -125,8 +133,8 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes one whole frame: whether it is its message's last, its opcode and its content.
-    fn frame(&mut self) -> Result<Option<(bool, u8, Vec<u8>)>, &'static str> {
+    /// Takes one whole frame.
+    fn frame(&mut self) -> Result<Option<Received>, &'static str> {
         let [first, second, rest @ ..] = self.pending.as_slice() else { return Ok(None) };
         let (is_last, opcode) = (first & 0x80 != 0, first & 0x0F);
         if first & 0x70 != 0 {
@@ -150,7 +158,7 @@ impl Decoder {
         let Some(content) = self.pending.get(head..head + length) else { return Ok(None) };
         let content = content.to_vec();
         self.pending.drain(..head + length);
-        Ok(Some((is_last, opcode, content)))
+        Ok(Some(Received { is_last, opcode, content }))
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) fn replay(
         work();
     });
     let (mut objects, mut left_out) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    objects.sort_by(|a, b| worst_first(a, b));
+    objects.sort_by(worst_first);
     left_out.sort_by(|a, b| (&a.namespace, &a.name, a.group).cmp(&(&b.namespace, &b.name, b.group)));
     Ok(All { from: range.from, to: range.to, candidate: set.map(str::to_owned), objects, left_out })
 }

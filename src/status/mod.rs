@@ -227,6 +227,8 @@ fn instance(arguments: &Arguments) -> Instance {
             instance.leader = Some(text(&lease, "/spec/holderIdentity").to_owned());
             instance.lease_renewed_at = parse_rfc3339(text(&lease, "/spec/renewTime")).map(|at| at.0);
         }
+        // A shadow takes none.
+        Err(error) if error.is_not_found() => instance.leader = Some(String::new()),
         Err(error) => instance.problems.push(problem(&format!("Lease {namespace}/{name}"), error)),
     }
     // The daemon may list this one by its name, and needs no right to get it.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::problem;
 use super::replay::{self, Question};
 use crate::explain;
 use crate::history::{self, Grid, overview};
@@ -28,11 +29,6 @@ const ENTRIES_MAX: usize = 200;
 /// Answers a request for a path below `/api/`.
 pub(super) fn answer(db: &Path, request: &Request) -> Response {
     try_answer(db, request).unwrap_or_else(|response| response)
-}
-
-/// Returns an error in the form that the page shows.
-pub(super) fn problem(status: u16, message: &str) -> Response {
-    Response::json(status, serde_json::json!({ "error": message }).to_string())
 }
 
 fn try_answer(db: &Path, request: &Request) -> Result<Response, Response> {

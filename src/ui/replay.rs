@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::api::problem;
+use super::problem;
 use crate::history::command::find;
 use crate::http::Response;
 use crate::replay::{Choice, Model, what_if};

@@ -128,7 +128,7 @@ fn check(command: &str) -> Result<(), String> {
     }
     if let ["kubectl", "hpalite", arguments @ ..] = words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         let person = cli::Person {
-            env: &|_| Some("/kubeconfig".to_owned()),
+            env: &|name| (name == "KUBECONFIG").then(|| "/kubeconfig".to_owned()),
             namespace: &|_| Some("shop".to_owned()),
             columns: None,
         };
