@@ -17,19 +17,20 @@ impl<K> Default for RoundRobin<K> {
 }
 
 impl<K: Clone + Eq + Hash> RoundRobin<K> {
-    /// Adds a party at the end, unless it is in the ring.
-    pub(super) fn join(&mut self, one: &K) {
-        if !self.places.contains_key(one) {
-            self.places.insert(one.clone(), self.next);
-            self.order.insert(self.next, one.clone());
-            self.next += 1;
+    /// Adds a party at the end; returns false if it is in the ring already.
+    pub(super) fn join(&mut self, one: &K) -> bool {
+        if self.places.contains_key(one) {
+            return false;
         }
+        self.places.insert(one.clone(), self.next);
+        self.order.insert(self.next, one.clone());
+        self.next += 1;
+        true
     }
 
-    pub(super) fn leave(&mut self, one: &K) {
-        if let Some(place) = self.places.remove(one) {
-            self.order.remove(&place);
-        }
+    /// Removes a party; returns false if it was not in the ring.
+    pub(super) fn leave(&mut self, one: &K) -> bool {
+        self.places.remove(one).is_some_and(|place| self.order.remove(&place).is_some())
     }
 
     /// Moves a party to the end after its turn.

@@ -95,6 +95,32 @@ struct Lane {
     used: u64,
 }
 
+/// How many lanes wait for each server.
+#[derive(Debug, Default)]
+struct Queues(HashMap<Arc<str>, usize>);
+
+impl Queues {
+    fn join(&mut self, server: &Arc<str>) {
+        *self.0.entry(Arc::clone(server)).or_default() += 1;
+    }
+
+    fn leave(&mut self, server: &Arc<str>) {
+        if let Some(lanes) = self.0.get_mut(server) {
+            *lanes -= 1;
+            if *lanes == 0 {
+                self.0.remove(server);
+            }
+        }
+    }
+}
+
+/// The polls in flight of one party: all of them, and those of confined lanes.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    all: usize,
+    confined: usize,
+}
+
 #[derive(Debug, Default)]
 struct Namespace {
     /// Objects with a poll cycle to come.
@@ -110,9 +136,14 @@ pub(super) struct Shares {
     budgets: Budgets,
     /// When the first of the servers that the last look skipped may be queried again.
     free_at: Option<UnixMillis>,
+    /// The last look found nothing to send, and nothing has changed since but the time. With 600 namespaces that wait
+    /// for one server, a look after each event would take more time than everything else.
+    is_exhausted: bool,
     namespaces: HashMap<Arc<str>, Namespace>,
     /// Namespaces with waiting jobs, by class.
     order: [RoundRobin<Arc<str>>; 2],
+    /// Servers with waiting jobs, by class.
+    queues: [Queues; 2],
     flights: BTreeMap<u64, Flight>,
     /// Namespaces that may have no reason left to be kept.
     leaving: BTreeSet<Arc<str>>,
@@ -125,8 +156,10 @@ impl Shares {
             workers,
             budgets: Budgets::new(limits),
             free_at: None,
+            is_exhausted: false,
             namespaces: HashMap::new(),
             order: Default::default(),
+            queues: Default::default(),
             flights: BTreeMap::new(),
             leaving: BTreeSet::new(),
             uses: 0,
@@ -153,6 +186,7 @@ impl Shares {
 
     /// Adds a job to the object's queue; must not be in it already.
     pub(super) fn wait(&mut self, object: &ObjectKey, server: &Arc<str>, id: u64) {
+        self.is_exhausted = false;
         self.lane(&object.namespace, server);
         let Some(namespace) = self.namespaces.get_mut(&object.namespace) else {
             return;
@@ -163,7 +197,9 @@ impl Shares {
         lane.waiting.entry(object.clone()).or_default().push_back(id);
         lane.order.join(object);
         let class = lane.standing.class() as usize;
-        namespace.order[class].join(server);
+        if namespace.order[class].join(server) {
+            self.queues[class].join(server);
+        }
         self.order[class].join(&object.namespace);
         self.leaving.insert(Arc::clone(&object.namespace));
     }
@@ -184,8 +220,8 @@ impl Shares {
             }
         }
         let class = lane.standing.class() as usize;
-        if lane.order.is_empty() {
-            namespace.order[class].leave(server);
+        if lane.order.is_empty() && namespace.order[class].leave(server) {
+            self.queues[class].leave(server);
         }
         if namespace.order[class].is_empty() {
             self.order[class].leave(&object.namespace);
@@ -195,8 +231,13 @@ impl Shares {
 
     /// Returns the next job that may be sent, and removes it from the queue where it was found.
     pub(super) fn next(&mut self, now: UnixMillis) -> Option<(u64, Flight)> {
+        if self.is_exhausted && self.free_at.is_none_or(|at| at > now) {
+            return None;
+        }
         self.free_at = None;
-        let (class, flight) = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class, now)?)))?;
+        let picked = CLASSES.into_iter().find_map(|class| Some((class, self.pick(class, now)?)));
+        self.is_exhausted = picked.is_none();
+        let (class, flight) = picked?;
         let Flight { object, server } = &flight;
         let namespace = self.namespaces.get_mut(&object.namespace)?;
         let lane = namespace.lanes.get_mut(server)?;
@@ -225,28 +266,32 @@ impl Shares {
     fn look(&self, class: Class, now: UnixMillis) -> (Option<Flight>, Option<UnixMillis>) {
         let mut free_at: Option<UnixMillis> = None;
         let is_confined = class == Class::Confined;
-        let count = |is: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|flight| is(flight)).count();
-        let confined = |is: &dyn Fn(&Flight) -> bool| count(&|flight| is(flight) && self.is_confined(flight));
         let all = self.flights.len();
-        let is_full = all >= self.workers || (is_confined && confined(&|_| true) >= self.share(1, 2));
-        if is_full {
+        let is_full = |load: &Load| is_confined && load.confined >= self.share(1, 4);
+        if self.order[class as usize].is_empty() || all >= self.workers {
+            return (None, None);
+        }
+        let by_server = self.loads(|flight| &flight.server);
+        let server_max = self.budgets.limits.concurrency.unwrap_or(usize::MAX).min(self.share(3, 4));
+        let is_server_full =
+            |server: &Arc<str>| by_server.get(server).is_some_and(|load| load.all >= server_max || is_full(load));
+        // Usually all wait for one server. Then nobody has to be looked at, however many they are.
+        if (is_confined && by_server.values().map(|load| load.confined).sum::<usize>() >= self.share(1, 2))
+            || self.queues[class as usize].0.keys().all(is_server_full)
+        {
             return (None, None);
         }
         // With fewer than four workers there is nothing to reserve.
         let is_reserve = all >= self.workers - self.workers / 4;
         let of_namespace = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
+        let by_namespace = self.loads(|flight| &flight.object.namespace);
         for name in self.order[class as usize].iter() {
-            let is_here = |flight: &Flight| flight.object.namespace == *name;
-            let here = count(&is_here);
-            if here >= of_namespace
-                || (is_reserve && (is_confined || here > 0))
-                || (is_confined && confined(&is_here) >= self.share(1, 4))
-            {
+            let here = by_namespace.get(name).copied().unwrap_or_default();
+            if here.all >= of_namespace || (is_reserve && (is_confined || here.all > 0)) || is_full(&here) {
                 continue;
             }
             let Some(namespace) = self.namespaces.get(name) else { continue };
             for server in namespace.order[class as usize].iter() {
-                let is_there = |flight: &Flight| flight.server == *server;
                 let Some(lane) = namespace.lanes.get(server) else { continue };
                 let rest = lane.rests_until.filter(|until| *until > now);
                 if let Some(at) = rest.or_else(|| self.budgets.free_at(server, now)) {
@@ -254,15 +299,15 @@ impl Shares {
                     continue;
                 }
                 let is_one = matches!(lane.standing, Standing::Untried | Standing::Troubled);
-                if count(&is_there) >= self.budgets.limits.concurrency.unwrap_or(usize::MAX).min(self.share(3, 4))
-                    || (is_confined && confined(&is_there) >= self.share(1, 4))
-                    || (is_one && count(&|flight| is_here(flight) && is_there(flight)) > 0)
-                {
+                let is_in_lane = |flight: &Flight| flight.object.namespace == *name && flight.server == *server;
+                if is_server_full(server) || (is_one && here.all > 0 && self.flights.values().any(is_in_lane)) {
                     continue;
                 }
                 let may_ask = |object: &&ObjectKey| {
-                    let is_its = |flight: &Flight| flight.object == **object;
-                    count(&is_its) < self.share(3, 8) && !(is_confined && confined(&is_its) > 0)
+                    let its = self.flights.values().filter(|flight| flight.object == **object);
+                    here.all == 0
+                        || (its.clone().count() < self.share(3, 8)
+                            && !(is_confined && its.clone().any(|flight| self.is_confined(flight))))
                 };
                 if let Some(object) = lane.order.iter().find(may_ask) {
                     return (Some(Flight { object: object.clone(), server: Arc::clone(server) }), free_at);
@@ -270,6 +315,17 @@ impl Shares {
             }
         }
         (None, free_at)
+    }
+
+    /// Counts the polls in flight by party.
+    fn loads<'a>(&'a self, party: impl Fn(&'a Flight) -> &'a Arc<str>) -> HashMap<&'a Arc<str>, Load> {
+        let mut loads: HashMap<&Arc<str>, Load> = HashMap::new();
+        for flight in self.flights.values() {
+            let load = loads.entry(party(flight)).or_default();
+            load.all += 1;
+            load.confined += usize::from(self.is_confined(flight));
+        }
+        loads
     }
 
     /// Returns a part of the workers, at least one.
@@ -291,6 +347,7 @@ impl Shares {
         let Some(flight) = self.flights.remove(&id) else {
             return;
         };
+        self.is_exhausted = false;
         let name = &flight.object.namespace;
         self.leaving.insert(Arc::clone(name));
         let standing = match conduct {
@@ -316,6 +373,8 @@ impl Shares {
         }
         namespace.order[old].leave(&flight.server);
         namespace.order[new].join(&flight.server);
+        self.queues[old].leave(&flight.server);
+        self.queues[new].join(&flight.server);
         if namespace.order[old].is_empty() {
             self.order[old].leave(name);
         }
@@ -362,6 +421,8 @@ impl Shares {
             let is_left = |known: &Namespace| known.expected == 0 && known.order.iter().all(RoundRobin::is_empty);
             if !is_out && self.namespaces.get(&name).is_some_and(is_left) {
                 self.namespaces.remove(&name);
+                // One that is alone has a larger share.
+                self.is_exhausted = false;
             }
         }
     }
@@ -381,6 +442,14 @@ impl Shares {
             assert!(count(&|other| other.object == flight.object) <= self.share(3, 8));
             assert!(count(&|other| other.server == flight.server) <= self.share(3, 4));
             assert!(count(&|other| other.object.namespace == flight.object.namespace) <= self.share(3, 4));
+        }
+        for class in CLASSES {
+            let waiting = self.namespaces.values().flat_map(|namespace| namespace.order[class as usize].iter());
+            let mut queues: HashMap<Arc<str>, usize> = HashMap::new();
+            for server in waiting {
+                *queues.entry(Arc::clone(server)).or_default() += 1;
+            }
+            assert_eq!(self.queues[class as usize].0, queues);
         }
         for (name, namespace) in &self.namespaces {
             for class in CLASSES {
