@@ -238,6 +238,14 @@ fn as_plugin(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let columns = history::command::terminal_size().map(|(columns, _)| columns);
     let person = cli::Person { env: &env_of_person, namespace: &|kubeconfig| kubeconfig.namespace(), columns };
     match cli::plugin(arguments, person) {
+        Ok(cli::Plugin::Here(cli::Command::Help)) => {
+            print!("{}", as_kubectl(&cli::help()));
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Plugin::Here(cli::Command::HelpOf(subcommand))) => {
+            print!("{}", as_kubectl(&cli::help_of(subcommand)));
+            ExitCode::SUCCESS
+        }
         Ok(cli::Plugin::Here(command)) => run(command),
         Ok(cli::Plugin::There { remote, every: Some(every), .. }) => {
             let load = || {
@@ -263,6 +271,14 @@ fn as_plugin(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Err(problems) => fail(&problems.0),
     }
+}
+
+/// Returns a help as it is typed with kubectl.
+fn as_kubectl(help: &str) -> String {
+    let help = help
+        .replace("Usage: hpalite ", "Usage: kubectl hpalite ")
+        .replace("\n       hpalite ", "\n       kubectl hpalite ");
+    help + "\n--kubeconfig, --context and --service NAME.NS say which cluster and which installation.\n"
 }
 
 /// What kubectl asks for when a person presses the tabulator.
