@@ -132,7 +132,7 @@ fn skew(before: UnixMillis, after: UnixMillis, server: UnixMillis) -> Option<i64
 fn is_shadow(workload: &Value) -> bool {
     items(workload, "/spec/template/spec/containers").iter().any(|container| {
         let flags = items(container, "/args").iter().chain(items(container, "/command")).filter_map(Value::as_str);
-        let by_flag = flags.filter_map(|flag| flag.strip_prefix("--shadow")).next_back();
+        let by_flag = flags.filter_map(|flag| flag.strip_prefix("--")?.strip_prefix("shadow")).next_back();
         let variable = items(container, "/env").iter().find(|one| one["name"] == "HPALITE_SHADOW");
         match by_flag {
             Some(value) => value.is_empty() || value == "=true",
@@ -152,7 +152,7 @@ mod tests {
         let workload = |args: Value, env: Value| json!({ "spec": { "template": { "spec": { "containers": [{ "args": args, "env": env }] } } } });
         let variable = json!([{ "name": "HPALITE_SHADOW", "value": "true" }]);
         for (args, env, expected) in [
-            (json!(["run", "--shadow"]), json!([]), true),
+            (json!(["run", "--shadow=true"]), json!([]), true),
             (json!(["run", "--shadow=false"]), variable.clone(), false),
             (json!(["run"]), variable, true),
             (json!(["run"]), json!([]), false),
