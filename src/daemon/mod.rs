@@ -58,8 +58,10 @@ const INBOX: usize = 1024;
 const BATCH: usize = 256;
 /// Writes to the API server in flight.
 const WRITES_MAX: usize = 32;
-/// Maximum age of the gauges in the daemon's own metrics: counting walks over all objects.
+/// Age at which the gauges in the daemon's own metrics are counted again.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// Counting walks over all objects, so it is done at most once in this multiple of the time that it takes.
+const COUNT_EVERY_TIMES: u32 = 200;
 /// Deadlines within this time are handled together: at a hundred polls a second the core and the threads that carry out
 /// its commands then wake 20 times.
 const GATHER: Duration = Duration::from_millis(50);
@@ -206,7 +208,8 @@ struct Daemon {
     published: Arc<Published>,
     ready: Arc<Readiness>,
     counts: Arc<Mutex<Counts>>,
-    counted_at: Option<Instant>,
+    /// When the gauges are counted again.
+    count_due: Option<Instant>,
     keda: Option<Arc<metrics::keda::Tally>>,
     /// Records for the history, which receives them as one batch.
     records: Vec<Record>,
@@ -342,7 +345,7 @@ impl Daemon {
             published,
             ready,
             counts,
-            counted_at: None,
+            count_due: None,
             keda,
             records: Vec::new(),
             records_due: None,
@@ -445,15 +448,16 @@ impl Daemon {
     }
 
     fn count(&mut self) {
-        if self.counted_at.is_some_and(|at| at.elapsed() < COUNT_EVERY) {
+        let now = Instant::now();
+        if self.count_due.is_some_and(|due| now < due) {
             return;
         }
         if let Ok(mut counts) = self.counts.try_lock() {
             *counts = self.world.counts();
-            self.counted_at = Some(Instant::now());
             if let Some(tally) = &self.keda {
                 tally.registered(self.world.registered());
             }
+            self.count_due = Some(now + (now.elapsed() * COUNT_EVERY_TIMES).max(COUNT_EVERY));
         }
     }
 

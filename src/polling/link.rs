@@ -25,8 +25,9 @@ pub(super) const IDLE_MAX: usize = 256;
 /// must not hold many descriptors and much memory by them.
 pub(super) const IDLE_MAX_OF_ONE: usize = 8;
 
-/// Upper bound on idle connections to one server: as many as requests to it are usually in flight.
-pub(super) const IDLE_PER_SERVER_MAX: usize = 16;
+/// Upper bound on idle connections to one server: the share of the default `--poll-threads` that one server may have. With
+/// fewer, some of each burst of polls would connect anew.
+pub(super) const IDLE_PER_SERVER_MAX: usize = 24;
 
 /// Longer than the usual polling interval of 30 s, so that a connection is reused, and shorter than the five minutes
 /// after which Prometheus closes it.

@@ -95,30 +95,30 @@ struct Lane {
     used: u64,
 }
 
-/// How many lanes wait for each server.
-#[derive(Debug, Default)]
-struct Queues(HashMap<Arc<str>, usize>);
+/// How many there are of each server, or of each namespace; none is not kept.
+#[derive(Debug, Default, PartialEq)]
+struct Counts(HashMap<Arc<str>, usize>);
 
-impl Queues {
-    fn join(&mut self, server: &Arc<str>) {
-        *self.0.entry(Arc::clone(server)).or_default() += 1;
+impl Counts {
+    fn of(&self, name: &Arc<str>) -> usize {
+        self.0.get(name).copied().unwrap_or_default()
     }
 
-    fn leave(&mut self, server: &Arc<str>) {
-        if let Some(lanes) = self.0.get_mut(server) {
-            *lanes -= 1;
-            if *lanes == 0 {
-                self.0.remove(server);
+    fn add(&mut self, name: &Arc<str>) {
+        match self.0.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(self.0.insert(Arc::clone(name), 1)),
+        }
+    }
+
+    fn remove(&mut self, name: &Arc<str>) {
+        if let Some(count) = self.0.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(name);
             }
         }
     }
-}
-
-/// The polls in flight of one party: all of them, and those of confined lanes.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    all: usize,
-    confined: usize,
 }
 
 #[derive(Debug, Default)]
@@ -142,9 +142,12 @@ pub(super) struct Shares {
     namespaces: HashMap<Arc<str>, Namespace>,
     /// Namespaces with waiting jobs, by class.
     order: [RoundRobin<Arc<str>>; 2],
-    /// Servers with waiting jobs, by class.
-    queues: [Queues; 2],
+    /// Lanes with waiting jobs by their server, by class.
+    queues: [Counts; 2],
     flights: BTreeMap<u64, Flight>,
+    /// The polls in flight by server and by namespace.
+    to_server: Counts,
+    of_namespace: Counts,
     /// Namespaces that may have no reason left to be kept.
     leaving: BTreeSet<Arc<str>>,
     uses: u64,
@@ -161,6 +164,8 @@ impl Shares {
             order: Default::default(),
             queues: Default::default(),
             flights: BTreeMap::new(),
+            to_server: Counts::default(),
+            of_namespace: Counts::default(),
             leaving: BTreeSet::new(),
             uses: 0,
         }
@@ -198,7 +203,7 @@ impl Shares {
         lane.order.join(object);
         let class = lane.standing.class() as usize;
         if namespace.order[class].join(server) {
-            self.queues[class].join(server);
+            self.queues[class].add(server);
         }
         self.order[class].join(&object.namespace);
         self.leaving.insert(Arc::clone(&object.namespace));
@@ -221,7 +226,7 @@ impl Shares {
         }
         let class = lane.standing.class() as usize;
         if lane.order.is_empty() && namespace.order[class].leave(server) {
-            self.queues[class].leave(server);
+            self.queues[class].remove(server);
         }
         if namespace.order[class].is_empty() {
             self.order[class].leave(&object.namespace);
@@ -267,27 +272,34 @@ impl Shares {
         let mut free_at: Option<UnixMillis> = None;
         let is_confined = class == Class::Confined;
         let all = self.flights.len();
-        let is_full = |load: &Load| is_confined && load.confined >= self.share(1, 4);
         if self.order[class as usize].is_empty() || all >= self.workers {
             return (None, None);
         }
-        let by_server = self.loads(|flight| &flight.server);
+        let [mut to_server, mut of_namespace] = [Counts::default(), Counts::default()];
+        if is_confined {
+            let confined: Vec<&Flight> = self.flights.values().filter(|flight| self.is_confined(flight)).collect();
+            if confined.len() >= self.share(1, 2) {
+                return (None, None);
+            }
+            confined.iter().for_each(|flight| to_server.add(&flight.server));
+            confined.iter().for_each(|flight| of_namespace.add(&flight.object.namespace));
+        }
+        let confined_max = self.share(1, 4);
         let server_max = self.budgets.limits.concurrency.unwrap_or(usize::MAX).min(self.share(3, 4));
-        let is_server_full =
-            |server: &Arc<str>| by_server.get(server).is_some_and(|load| load.all >= server_max || is_full(load));
-        // Usually all wait for one server. Then nobody has to be looked at, however many they are.
-        if (is_confined && by_server.values().map(|load| load.confined).sum::<usize>() >= self.share(1, 2))
-            || self.queues[class as usize].0.keys().all(is_server_full)
-        {
+        let is_full = |server| self.to_server.of(server) >= server_max || to_server.of(server) >= confined_max;
+        // Usually all wait for one server. If it is full, nobody has to be looked at, however many they are.
+        if self.queues[class as usize].0.keys().all(is_full) {
             return (None, None);
         }
         // With fewer than four workers there is nothing to reserve.
         let is_reserve = all >= self.workers - self.workers / 4;
-        let of_namespace = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
-        let by_namespace = self.loads(|flight| &flight.object.namespace);
+        let namespace_max = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
         for name in self.order[class as usize].iter() {
-            let here = by_namespace.get(name).copied().unwrap_or_default();
-            if here.all >= of_namespace || (is_reserve && (is_confined || here.all > 0)) || is_full(&here) {
+            let here = self.of_namespace.of(name);
+            if here >= namespace_max
+                || (is_reserve && (is_confined || here > 0))
+                || of_namespace.of(name) >= confined_max
+            {
                 continue;
             }
             let Some(namespace) = self.namespaces.get(name) else { continue };
@@ -300,12 +312,12 @@ impl Shares {
                 }
                 let is_one = matches!(lane.standing, Standing::Untried | Standing::Troubled);
                 let is_in_lane = |flight: &Flight| flight.object.namespace == *name && flight.server == *server;
-                if is_server_full(server) || (is_one && here.all > 0 && self.flights.values().any(is_in_lane)) {
+                if is_full(server) || (is_one && here > 0 && self.flights.values().any(is_in_lane)) {
                     continue;
                 }
                 let may_ask = |object: &&ObjectKey| {
                     let its = self.flights.values().filter(|flight| flight.object == **object);
-                    here.all == 0
+                    here == 0
                         || (its.clone().count() < self.share(3, 8)
                             && !(is_confined && its.clone().any(|flight| self.is_confined(flight))))
                 };
@@ -315,17 +327,6 @@ impl Shares {
             }
         }
         (None, free_at)
-    }
-
-    /// Counts the polls in flight by party.
-    fn loads<'a>(&'a self, party: impl Fn(&'a Flight) -> &'a Arc<str>) -> HashMap<&'a Arc<str>, Load> {
-        let mut loads: HashMap<&Arc<str>, Load> = HashMap::new();
-        for flight in self.flights.values() {
-            let load = loads.entry(party(flight)).or_default();
-            load.all += 1;
-            load.confined += usize::from(self.is_confined(flight));
-        }
-        loads
     }
 
     /// Returns a part of the workers, at least one.
@@ -340,6 +341,8 @@ impl Shares {
     }
 
     pub(super) fn begin(&mut self, id: u64, flight: Flight) {
+        self.to_server.add(&flight.server);
+        self.of_namespace.add(&flight.object.namespace);
         self.flights.insert(id, flight);
     }
 
@@ -348,6 +351,8 @@ impl Shares {
             return;
         };
         self.is_exhausted = false;
+        self.to_server.remove(&flight.server);
+        self.of_namespace.remove(&flight.object.namespace);
         let name = &flight.object.namespace;
         self.leaving.insert(Arc::clone(name));
         let standing = match conduct {
@@ -373,8 +378,8 @@ impl Shares {
         }
         namespace.order[old].leave(&flight.server);
         namespace.order[new].join(&flight.server);
-        self.queues[old].leave(&flight.server);
-        self.queues[new].join(&flight.server);
+        self.queues[old].remove(&flight.server);
+        self.queues[new].add(&flight.server);
         if namespace.order[old].is_empty() {
             self.order[old].leave(name);
         }
@@ -417,7 +422,7 @@ impl Shares {
     /// Forgets namespaces that have no objects left.
     pub(super) fn tidy(&mut self) {
         for name in std::mem::take(&mut self.leaving) {
-            let is_out = self.flights.values().any(|flight| flight.object.namespace == name);
+            let is_out = self.of_namespace.of(&name) > 0;
             let is_left = |known: &Namespace| known.expected == 0 && known.order.iter().all(RoundRobin::is_empty);
             if !is_out && self.namespaces.get(&name).is_some_and(is_left) {
                 self.namespaces.remove(&name);
@@ -443,13 +448,16 @@ impl Shares {
             assert!(count(&|other| other.server == flight.server) <= self.share(3, 4));
             assert!(count(&|other| other.object.namespace == flight.object.namespace) <= self.share(3, 4));
         }
-        for class in CLASSES {
-            let waiting = self.namespaces.values().flat_map(|namespace| namespace.order[class as usize].iter());
-            let mut queues: HashMap<Arc<str>, usize> = HashMap::new();
-            for server in waiting {
-                *queues.entry(Arc::clone(server)).or_default() += 1;
-            }
-            assert_eq!(self.queues[class as usize].0, queues);
+        let counted = |names: &mut dyn Iterator<Item = &Arc<str>>| {
+            let mut counts = Counts::default();
+            names.for_each(|name| counts.add(name));
+            counts
+        };
+        assert_eq!(self.to_server, counted(&mut self.flights.values().map(|flight| &flight.server)));
+        assert_eq!(self.of_namespace, counted(&mut self.flights.values().map(|flight| &flight.object.namespace)));
+        for class in CLASSES.map(|class| class as usize) {
+            let mut waiting = self.namespaces.values().flat_map(|namespace| namespace.order[class].iter());
+            assert_eq!(self.queues[class], counted(&mut waiting));
         }
         for (name, namespace) in &self.namespaces {
             for class in CLASSES {
