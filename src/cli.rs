@@ -3,6 +3,7 @@
 //! Flags take precedence over environment variables, which take precedence over defaults. All problems are collected,
 //! so that one run shows them all.
 
+mod complete;
 mod doctor;
 mod flags;
 mod freeze;
@@ -10,9 +11,11 @@ mod help;
 mod history;
 mod installation;
 mod migration;
+mod plugin;
 mod replay;
 mod run;
 mod sql;
+mod status;
 mod typed;
 mod why;
 
@@ -23,14 +26,19 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::config::Config;
 use crate::history::command::Arguments as HistoryArguments;
+use crate::kube::Kubeconfig;
+use crate::plugin::Place;
 use crate::replay::command::Arguments as ReplayArguments;
 use crate::scaling::model::ApiGroup;
+use crate::status::Arguments as StatusArguments;
 use crate::wire::Servers;
+pub use complete::{Completion, Wanted, complete};
 pub use doctor::DoctorArguments;
 use flags::{SUBCOMMANDS, Subcommand};
 pub use freeze::FreezeArguments;
 pub use help::{completion, help, help_of, man, markdown};
 pub use migration::{TakeoverArguments, UninstallArguments};
+pub use plugin::{Person, Plugin, plugin};
 pub use sql::SqlArguments;
 use typed::Typed;
 pub use why::WhyArguments;
@@ -49,6 +57,12 @@ pub enum Command {
     Replay(ReplayArguments),
     Compare(crate::history::compare::Arguments),
     Why(WhyArguments),
+    Status(StatusArguments),
+    Page {
+        place: Place,
+        /// Of this machine; 0 for any.
+        port: u16,
+    },
     Doctor(DoctorArguments),
     Takeover(TakeoverArguments),
     Uninstall(UninstallArguments),
@@ -96,24 +110,35 @@ pub fn parse(
     if typed.wants_help {
         return Ok(Command::HelpOf(subcommand.name));
     }
-    let command = match subcommand.name {
-        "run" => run::parse(&typed, &mut problems),
-        "check" => check(&typed, &mut problems),
-        "sql" => sql::parse(&typed, &mut problems),
-        "why" => why::parse(&typed, &mut problems),
-        "history" => history::parse(&typed, &mut problems),
-        "replay" => replay::parse(&typed, &mut problems),
-        "compare" => history::compare(&typed, &mut problems),
-        "doctor" => doctor::parse(&typed, env, &mut problems),
-        "takeover" => migration::takeover(&typed, &mut problems),
-        "uninstall" => migration::uninstall(&typed, &mut problems),
-        "freeze" => freeze::freeze(&typed, &mut problems),
-        "thaw" => freeze::thaw(&typed, &mut problems),
-        "completion" => shell(&typed, &mut problems),
+    command(subcommand, &typed, env, &mut problems).filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
+/// Validates the arguments of a subcommand.
+fn command(
+    subcommand: &Subcommand,
+    typed: &Typed<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<String>,
+) -> Option<Command> {
+    match subcommand.name {
+        "run" => run::parse(typed, problems),
+        "check" => check(typed, problems),
+        "sql" => sql::parse(typed, problems),
+        "why" => why::parse(typed, problems),
+        "history" => history::parse(typed, problems),
+        "replay" => replay::parse(typed, problems),
+        "compare" => history::compare(typed, problems),
+        "status" => status::parse(typed, problems),
+        "page" => page(typed, problems),
+        "doctor" => doctor::parse(typed, env, problems),
+        "takeover" => migration::takeover(typed, problems),
+        "uninstall" => migration::uninstall(typed, problems),
+        "freeze" => freeze::freeze(typed, problems),
+        "thaw" => freeze::thaw(typed, problems),
+        "completion" => shell(typed, problems),
         "man" => Some(Command::Man),
         _ => Some(Command::Version),
-    };
-    command.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+    }
 }
 
 fn known(name: &str) -> Result<&'static Subcommand, Problems> {
@@ -228,6 +253,27 @@ fn check(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
 fn servers(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Servers> {
     let given = typed.value("prometheus-server");
     Servers::parse(&given, &typed.listed("additional-prometheus-servers")).map_err(|found| problems.extend(found)).ok()
+}
+
+fn page(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
+    let text = typed.value("port");
+    let port = text.parse().map_err(|_| problems.push(format!("--port: \"{text}\" is not a port"))).ok();
+    Some(Command::Page { place: place(typed, problems)?, port: port? })
+}
+
+/// Returns the kubeconfig that the flags and the variable name.
+fn kubeconfig(typed: &Typed<'_>) -> Option<Kubeconfig> {
+    let list = typed.given("kubeconfig")?;
+    Some(Kubeconfig { context: typed.flag("context").map(str::to_owned), ..Kubeconfig::from(list.as_str()) })
+}
+
+/// Returns the installation that is meant.
+fn place(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Place> {
+    let service = match typed.flag("service") {
+        Some(text) => Some(service(text, problems)?),
+        None => None,
+    };
+    Some(Place { kubeconfig: kubeconfig(typed), service })
 }
 
 fn wants_json(typed: &Typed<'_>) -> bool {

@@ -1,15 +1,21 @@
-//! Clocks: the machine's, and the core's, which is wall time that only steps when the core is notified.
+//! Clocks: the machine's, and the core's, which is wall time that only steps when the core is notified. The latter needs
+//! Linux, where the daemon runs; commands need the former alone.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+#[cfg(target_os = "linux")]
 use crate::scaling::model::UnixMillis;
 
 /// A step of the wall clock larger than this is a correction, not drift.
+#[cfg(target_os = "linux")]
 const STEP: i64 = 1_000;
 
 /// Wall time at the start plus the time since, including suspended time, because readings age meanwhile. Boards without
 /// a battery start years in the past and step when a time server answers; the core is notified of the step instead of
 /// its clock jumping.
+#[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     /// Time since the machine's boot.
@@ -17,6 +23,7 @@ pub(crate) struct Clock {
     wall: i64,
 }
 
+#[cfg(target_os = "linux")]
 impl Clock {
     pub(crate) fn start() -> Self {
         Self { started: since_boot(), wall: wall_millis() }
@@ -45,6 +52,7 @@ impl Clock {
 
 /// Returns the time since the machine's boot, including suspended time: a Lease expires and readings age while their
 /// holder sleeps.
+#[cfg(target_os = "linux")]
 pub(crate) fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))

@@ -19,7 +19,7 @@
 //! them, [`tls`] says which certificates a connection accepts,
 //! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`replay`] runs the core on it once more,
 //! [`http`] serves, and [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and
-//! others. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
+//! others, in the pod also by [`plugin`], and [`status`] is one screen of it all. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
 //!
 //! # Where is it?
 //! | question | the way through the code | shown by |
@@ -65,6 +65,10 @@
 //! | standby | an instance without the lease |
 //! | finding | what `hpalite doctor` or `hpalite check` reports |
 //!
+//! # Systems
+//! The daemon runs on Linux, for its epoll, and so does `hpalite doctor`, which asks as the daemon does. The other commands of
+//! persons are built for macOS and Windows as well, without the modules of the daemon.
+//!
 //! # Threads
 //! | thread | owns | waits for |
 //! |---|---|---|
@@ -81,6 +85,8 @@
 //! | `trust` | certificates, what is known of the front proxy | the API server |
 //! | `api-*`, `http-*`, `ui-*` | connections, see [`http::gate`] | clients |
 //! | `signal` | nothing | signals |
+//! | `replay` (of `hpalite replay --all`, one a core) | its reader | nobody |
+//! | `page`, `page-up` (of `hpalite page`) | a browser's connection, one direction each | the API server, the browser |
 //!
 //! # Invariants
 //! - `decide` waits for nobody; everybody may wait for `decide`.
@@ -97,6 +103,10 @@
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
 
 #![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "what only the daemon uses, which runs on Linux; persons' commands run everywhere")
+)]
+#![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "a test may start threads and make certificates of any time")
 )]
@@ -105,31 +115,44 @@ pub mod check;
 pub mod cli;
 mod clock;
 pub mod config;
+#[cfg(target_os = "linux")]
 pub mod daemon;
+#[cfg(target_os = "linux")]
+pub mod doctor;
+#[cfg(not(target_os = "linux"))]
+#[path = "doctor/subject.rs"]
 pub mod doctor;
 mod encode;
 pub mod explain;
 pub mod formats;
 pub mod history;
+#[cfg(target_os = "linux")]
 pub mod http;
 pub mod identity;
 pub mod kube;
 pub mod logfmt;
+#[cfg(target_os = "linux")]
 pub mod metrics_api;
 pub mod migration;
 pub mod outbound;
+pub mod plugin;
+#[cfg(target_os = "linux")]
 pub mod polling;
+#[cfg(target_os = "linux")]
 pub mod prometheus;
 mod queues;
 mod random;
 pub mod replay;
 mod rights;
 pub mod scaling;
+#[cfg(target_os = "linux")]
 pub mod sources;
 mod spelling;
+pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+#[cfg(target_os = "linux")]
 pub mod ui;
 mod unserved;
 pub mod wire;

@@ -9,12 +9,12 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use log::kv::{self, Key, Value, VisitSource};
 
-/// Starts logging to standard error. `RUST_LOG` sets levels; the default is `info`.
+/// Starts logging to standard error. `RUST_LOG` sets levels; `level` is the default.
 ///
 /// # Panics
 /// If a logger is already set, which is a programming error.
-pub fn init() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+pub fn init(level: &str) {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
         // These modules log whole URLs, including keys in them, whatever level is requested.
         .filter_module("ureq", log::LevelFilter::Warn)
         .filter_module("ureq_proto", log::LevelFilter::Warn)
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn child_that_panics() {
         if std::env::var_os("HPALITE_TEST_PANICS").is_some() {
-            init();
+            init("info");
             let part = std::thread::Builder::new().name("part".to_owned());
             let _ = part.spawn(|| panic!("a \"quoted\"\nline {}", "x".repeat(1_000))).expect("a thread").join();
             // Where the process went on, the test harness reports success.

@@ -1,77 +1,112 @@
 //! The `hpalite` binary: parse, do, exit.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use hpalite::scaling::model::UnixMillis;
 use hpalite::store::query;
-use hpalite::{check, cli, daemon, doctor, explain, history, logfmt, migration, replay, store};
+use hpalite::{check, cli, explain, history, logfmt, migration, plugin, replay, status, store};
+#[cfg(target_os = "linux")]
+use hpalite::{daemon, doctor};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
 
+/// Names under which kubectl runs this binary.
+const PLUGIN: &str = "kubectl-hpalite";
+const PLUGIN_COMPLETION: &str = "kubectl_complete-hpalite";
+
 fn main() -> ExitCode {
+    let name = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let arguments = std::env::args_os().skip(1);
     let env = |name: &str| std::env::var(name).ok();
-    match cli::parse(std::env::args_os().skip(1), &env) {
-        Ok(cli::Command::Run(config)) => {
-            logfmt::init();
-            match daemon::run(&config) {
-                Ok(daemon::Ended::Stopped) => ExitCode::SUCCESS,
-                Ok(daemon::Ended::Deposed) => ExitCode::FAILURE,
-                Err(error) => fail(&error.problems),
-            }
+    match name.file_stem().and_then(|name| name.to_str()) {
+        Some(PLUGIN) => as_plugin(arguments),
+        Some(PLUGIN_COMPLETION) => complete(arguments),
+        _ => match cli::parse(arguments, &env) {
+            Ok(command) => run(command),
+            Err(problems) => fail(&problems.0),
+        },
+    }
+}
+
+fn run(command: cli::Command) -> ExitCode {
+    match command {
+        cli::Command::Run(config) => {
+            logfmt::init("info");
+            serve(&config)
         }
-        Ok(cli::Command::Check { files, servers, json }) => {
+        cli::Command::Check { files, servers, json } => {
             check::run(&files, &servers, &mut std::io::stdout().lock(), json)
         }
-        Ok(cli::Command::Sql(arguments)) => sql(&arguments),
-        Ok(cli::Command::History(arguments)) => {
+        cli::Command::Sql(arguments) => sql(&arguments),
+        cli::Command::History(arguments) => {
             let done = history::command::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
         }
-        Ok(cli::Command::Replay(arguments)) => {
+        cli::Command::Replay(arguments) => {
             let done = replay::command::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problems| fail(&problems), |()| ExitCode::SUCCESS)
         }
-        Ok(cli::Command::Compare(arguments)) => {
+        cli::Command::Compare(arguments) => {
             let done = history::compare::run(&arguments, &mut std::io::stdout().lock());
             done.map_or_else(|problem| fail(&[problem]), |()| ExitCode::SUCCESS)
         }
-        Ok(cli::Command::Why(arguments)) => why(&arguments),
-        Ok(cli::Command::Doctor(arguments)) => examine(&arguments),
-        Ok(cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, overrides })) => {
-            migrated(migration::takeover(kubeconfig.as_deref(), &plan, overrides, &mut std::io::stdout().lock()))
+        cli::Command::Why(arguments) => why(&arguments),
+        cli::Command::Doctor(arguments) => examine(&arguments),
+        cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, overrides }) => {
+            migrated(migration::takeover(kubeconfig.as_ref(), &plan, overrides, &mut std::io::stdout().lock()))
         }
-        Ok(cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects })) => {
-            migrated(migration::uninstall(kubeconfig.as_deref(), &plan, objects, &mut std::io::stdout().lock()))
+        cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects }) => {
+            migrated(migration::uninstall(kubeconfig.as_ref(), &plan, objects, &mut std::io::stdout().lock()))
         }
-        Ok(cli::Command::Freeze(cli::FreezeArguments { kubeconfig, plan, scope, freeze })) => {
+        cli::Command::Freeze(cli::FreezeArguments { kubeconfig, plan, scope, freeze }) => {
             let mut out = std::io::stdout().lock();
-            migrated(migration::freeze(kubeconfig.as_deref(), &plan, &scope, freeze.as_ref(), &mut out))
+            migrated(migration::freeze(kubeconfig.as_ref(), &plan, &scope, freeze.as_ref(), &mut out))
         }
-        Ok(cli::Command::Completion(script)) => {
+        cli::Command::Status(arguments) => show_status(&arguments),
+        cli::Command::Page { place, port } => {
+            let done = plugin::page(&place, port, &mut std::io::stdout().lock());
+            done.map_or_else(|failure| fail(&failure.problems), |()| ExitCode::SUCCESS)
+        }
+        cli::Command::Completion(script) => {
             print!("{script}");
             ExitCode::SUCCESS
         }
-        Ok(cli::Command::Man) => {
+        cli::Command::Man => {
             print!("{}", cli::man());
             ExitCode::SUCCESS
         }
-        Ok(cli::Command::Version) => {
-            println!("hpalite {}", daemon::VERSION);
+        cli::Command::Version => {
+            println!("hpalite {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Ok(cli::Command::Help) => {
+        cli::Command::Help => {
             print!("{}", cli::help());
             ExitCode::SUCCESS
         }
-        Ok(cli::Command::HelpOf(subcommand)) => {
+        cli::Command::HelpOf(subcommand) => {
             print!("{}", cli::help_of(subcommand));
             ExitCode::SUCCESS
         }
-        Err(problems) => fail(&problems.0),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn serve(config: &hpalite::config::Config) -> ExitCode {
+    match daemon::run(config) {
+        Ok(daemon::Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(daemon::Ended::Deposed) => ExitCode::FAILURE,
+        Err(error) => fail(&error.problems),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn serve(_: &hpalite::config::Config) -> ExitCode {
+    fail(&["run: the daemon runs on Linux".to_owned()])
 }
 
 fn sql(arguments: &cli::SqlArguments) -> ExitCode {
@@ -115,8 +150,14 @@ fn end_after(limit: Duration) {
     });
 }
 
+#[cfg(not(target_os = "linux"))]
+fn examine(_: &cli::DoctorArguments) -> ExitCode {
+    fail(&["doctor: it examines from Linux alone; kubectl hpalite doctor does so in the pod".to_owned()])
+}
+
+#[cfg(target_os = "linux")]
 fn examine(arguments: &cli::DoctorArguments) -> ExitCode {
-    let report = match doctor::examine(arguments.kubeconfig.as_deref(), &arguments.subject) {
+    let report = match doctor::examine(arguments.kubeconfig.as_ref(), &arguments.subject) {
         Ok(report) => report,
         Err(problems) => return fail(&problems),
     };
@@ -163,6 +204,101 @@ fn why(arguments: &cli::WhyArguments) -> ExitCode {
         }
         Err(error) => fail(&[error.to_string()]),
     }
+}
+
+fn show_status(arguments: &status::Arguments) -> ExitCode {
+    let text = || status::load(arguments).map(|status| status.text());
+    if let Some(every) = arguments.every {
+        status::watch(every, &mut std::io::stdout().lock(), text);
+        return ExitCode::SUCCESS;
+    }
+    let shown = if arguments.json {
+        status::load(arguments).map(|status| serde_json::to_string_pretty(&status).expect("plain data is JSON") + "\n")
+    } else {
+        text()
+    };
+    match shown {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => fail(&[problem]),
+    }
+}
+
+/// The variables of a person, whose kubeconfig is where kubectl has it.
+fn env_of_person(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    value.or_else(|| {
+        let home = std::env::home_dir().filter(|_| name == "KUBECONFIG")?;
+        home.join(".kube/config").into_os_string().into_string().ok()
+    })
+}
+
+fn as_plugin(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    logfmt::init("warn");
+    let columns = history::command::terminal_size().map(|(columns, _)| columns);
+    let person = cli::Person { env: &env_of_person, namespace: &|kubeconfig| kubeconfig.namespace(), columns };
+    match cli::plugin(arguments, person) {
+        Ok(cli::Plugin::Here(cli::Command::Help)) => {
+            print!("{}", as_kubectl(&cli::help()));
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Plugin::Here(cli::Command::HelpOf(subcommand))) => {
+            print!("{}", as_kubectl(&cli::help_of(subcommand)));
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Plugin::Here(command)) => run(command),
+        Ok(cli::Plugin::There { remote, every: Some(every), .. }) => {
+            let load = || {
+                let mut text = Vec::new();
+                let mut errors = Vec::new();
+                let code = plugin::run(&remote, &mut text, &mut errors)
+                    .map_err(|failure| failure.problems.join("\nhpalite: "))?;
+                let shown = if code == 0 { text } else { errors };
+                Ok(String::from_utf8_lossy(&shown).into_owned())
+            };
+            status::watch(every, &mut std::io::stdout().lock(), load);
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Plugin::There { remote, every: None, otherwise }) => {
+            match (plugin::run(&remote, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()), otherwise) {
+                (Ok(code), _) => ExitCode::from(code),
+                (Err(failure), Some(command)) if failure.is_without_pod => {
+                    eprintln!("hpalite: {}; examining from here", failure.problems.join("; "));
+                    run(command)
+                }
+                (Err(failure), _) => fail(&failure.problems),
+            }
+        }
+        Err(problems) => fail(&problems.0),
+    }
+}
+
+/// Returns a help as it is typed with kubectl.
+fn as_kubectl(help: &str) -> String {
+    let help = help
+        .replace("Usage: hpalite ", "Usage: kubectl hpalite ")
+        .replace("\n       hpalite ", "\n       kubectl hpalite ");
+    help + "\n--kubeconfig, --context and --service NAME.NS say which cluster and which installation.\n"
+}
+
+/// What kubectl asks for when a person presses the tabulator.
+fn complete(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut completion = cli::complete(&words, &env_of_person);
+    if let Some(wanted) = completion.wanted.take() {
+        let typing = words.last().map(String::as_str).unwrap_or_default();
+        let of_context = || wanted.place.kubeconfig.as_ref().and_then(hpalite::kube::Kubeconfig::namespace);
+        if let Some(namespace) = wanted.namespace.clone().or_else(of_context) {
+            let prefix = if typing.contains('/') { format!("{namespace}/") } else { String::new() };
+            let names =
+                plugin::scaled_objects(&wanted.place, &namespace).into_iter().map(|name| prefix.clone() + &name);
+            completion.words.extend(names.filter(|name| name.starts_with(typing)).map(|name| (name, String::new())));
+        }
+    }
+    print!("{}", completion.text());
+    ExitCode::SUCCESS
 }
 
 fn fail(problems: &[String]) -> ExitCode {

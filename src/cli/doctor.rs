@@ -6,10 +6,11 @@ use super::installation::Installation;
 use super::typed::Typed;
 use super::{Command, is_label, run, wants_json};
 use crate::doctor::Subject;
+use crate::kube::Kubeconfig;
 
 #[derive(Debug, PartialEq)]
 pub struct DoctorArguments {
-    pub kubeconfig: Option<PathBuf>,
+    pub kubeconfig: Option<Kubeconfig>,
     pub subject: Box<Subject>,
     pub json: bool,
 }

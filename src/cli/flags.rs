@@ -74,6 +74,7 @@ impl Flag {
 
 const KUBECONFIG: Flag =
     value("kubeconfig", "FILE", "API server and credentials; without it the pod's service account").env("KUBECONFIG");
+const CONTEXT: Flag = value("context", "NAME", "context of the kubeconfig instead of its current one");
 const DB: Flag = value("db", "FILE", "the daemon's database").env("HPALITE_DB").default("/data/hpalite.db");
 const SERVICE: Flag =
     value("service", "NAME.NS", "Service that the API server reaches hpalite by, whose name the certificate has")
@@ -299,7 +300,7 @@ pub(super) const REPLAY: Subcommand = Subcommand {
     name: "replay",
     operand: Some((
         "NAMESPACE/NAME",
-        "the ScaledObject, or hpa/NAMESPACE/NAME; also as -n NAMESPACE NAME; none with --demo",
+        "the ScaledObject, or hpa/NAMESPACE/NAME; also as -n NAMESPACE NAME; none with --all or --demo",
     )),
     about: "what would have happened with other settings: replay the recorded load, today's beside each candidate's",
     flags: &[
@@ -314,7 +315,7 @@ pub(super) const REPLAY: Subcommand = Subcommand {
              spec.cooldownPeriod=60,spec.maxReplicaCount=9; null takes a field away",
         )
         .repeatable(),
-        value("candidate", "FILE", "a candidate: a manifest of YAML or JSON").repeatable(),
+        value("candidate", "FILE", "a candidate: a manifest of YAML or JSON, - for standard input").repeatable(),
         switch(
             "suggest",
             "look for a threshold, stabilization and cooldown that meet the goal at the fewest pod-hours",
@@ -329,6 +330,10 @@ pub(super) const REPLAY: Subcommand = Subcommand {
         value("horizontal-pod-autoscaler-sync-period", "DURATION", "as kube-controller-manager has it").default("15s"),
         value("horizontal-pod-autoscaler-downscale-stabilization", "DURATION", "as kube-controller-manager has it")
             .default("5m"),
+        switch(
+            "all",
+            "every object of the history, or of -n NS, a line each, the worst first; with one --set beside today's settings",
+        ),
         switch("demo", "replay a made-up week of a service, without a cluster and without a database"),
         value("width", "N", "columns of the plot, 40 to 300, without it the terminal's"),
         switch("ascii", "no characters beyond ASCII"),
@@ -360,6 +365,7 @@ pub(super) const DOCTOR: Subcommand = Subcommand {
     about: "say what is wrong with the installation in a cluster, why, and what mends it; changes nothing",
     flags: &[
         KUBECONFIG,
+        CONTEXT,
         SERVICE,
         APISERVICE,
         value("namespace", "NS", "ScaledObjects and rights in this namespace only").short('n'),
@@ -381,6 +387,7 @@ pub(super) const TAKEOVER: Subcommand = Subcommand {
             operator is scaled to 0; what was there is put back if metrics cannot be read then",
     flags: &[
         KUBECONFIG,
+        CONTEXT,
         SERVICE,
         APISERVICE,
         MOVE_TIMEOUT,
@@ -397,6 +404,7 @@ pub(super) const UNINSTALL: Subcommand = Subcommand {
     about: "take out of the cluster, in the right order, what would hang without hpalite",
     flags: &[
         KUBECONFIG,
+        CONTEXT,
         SERVICE,
         APISERVICE,
         MOVE_TIMEOUT,
@@ -428,6 +436,7 @@ pub(super) const FREEZE: Subcommand = Subcommand {
         value("until", "TIME", "when it ends by itself: RFC 3339, or a duration as 45m, 2h, 7d"),
         value("reason", "TEXT", "shown on the object, in its history and by hpalite why"),
         KUBECONFIG,
+        CONTEXT,
         SERVICE,
         DRY_RUN,
     ],
@@ -438,9 +447,50 @@ pub(super) const THAW: Subcommand = Subcommand {
     name: "thaw",
     operand: FROZEN,
     about: "end before its time what hpalite freeze began; pauses made otherwise stay",
-    flags: &[FROZEN_NAMESPACE, ALL, KUBECONFIG, DRY_RUN],
+    flags: &[FROZEN_NAMESPACE, ALL, KUBECONFIG, CONTEXT, DRY_RUN],
     note: "Exit code 1 if refused, 2 if the cluster cannot be asked.",
 };
+
+pub(super) const STATUS: Subcommand = Subcommand {
+    name: "status",
+    operand: None,
+    about: "one screen of the installation: leader, version, metric servers, and the objects, those in trouble first",
+    flags: &[
+        value("namespace", "NS", "objects of this namespace only").short('n'),
+        switch("watch", "draw it again and again until Ctrl-C").short('w'),
+        value("interval", "SECONDS", "between two drawings").default("5"),
+        JSON,
+        OUTPUT_JSON,
+        DB,
+        KUBECONFIG,
+        CONTEXT,
+        SERVICE,
+        APISERVICE,
+    ],
+    note: "What cannot be read is said in its place. The JSON is described in sql/status.md.",
+};
+
+pub(super) const PAGE: Subcommand = Subcommand {
+    name: "page",
+    operand: None,
+    about: "bring the page of the pod to this machine, on loopback, until Ctrl-C",
+    flags: &[
+        value("port", "N", "port of this machine; 0 for any that is free").default("8081"),
+        KUBECONFIG,
+        CONTEXT,
+        INSTALLATION,
+    ],
+    note: "",
+};
+
+const INSTALLATION: Flag = value(
+    "service",
+    "NAME.NS",
+    "Service of the installation that is meant; without it the one that the metrics API is behind, or hpalite.hpalite",
+);
+
+/// What `kubectl hpalite` takes with each command that is carried out in the pod.
+pub(super) const PLUGIN: &[Flag] = &[KUBECONFIG, CONTEXT, INSTALLATION];
 
 pub(super) const COMPLETION: Subcommand = Subcommand {
     name: "completion",
@@ -462,7 +512,7 @@ pub(super) const VERSION: Subcommand =
     Subcommand { name: "version", operand: None, about: "print the version", flags: &[], note: "" };
 
 /// All subcommands in the order in which the help shows them.
-pub(super) const SUBCOMMANDS: [&Subcommand; 15] = [
+pub(super) const SUBCOMMANDS: [&Subcommand; 17] = [
     &RUN,
     &CHECK,
     &SQL,
@@ -470,6 +520,8 @@ pub(super) const SUBCOMMANDS: [&Subcommand; 15] = [
     &HISTORY,
     &REPLAY,
     &COMPARE,
+    &STATUS,
+    &PAGE,
     &DOCTOR,
     &TAKEOVER,
     &UNINSTALL,

@@ -1,16 +1,16 @@
 //! Arguments of `hpalite freeze` and `hpalite thaw`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{Command, is_label, object, service};
+use super::{Command, is_label, kubeconfig, object, service};
+use crate::kube::Kubeconfig;
 use crate::migration::{End, Freeze, Plan, Scope};
 use crate::wire::time::{parse_age, parse_rfc3339};
 
 #[derive(Debug, PartialEq)]
 pub struct FreezeArguments {
-    pub kubeconfig: Option<PathBuf>,
+    pub kubeconfig: Option<Kubeconfig>,
     pub plan: Plan,
     pub scope: Scope,
     /// `None` to thaw.
@@ -53,7 +53,7 @@ fn parse(
     freeze: Option<Freeze>,
     problems: &mut Vec<String>,
 ) -> Option<Command> {
-    let kubeconfig = typed.given("kubeconfig").map(PathBuf::from);
+    let kubeconfig = kubeconfig(typed);
     // Only a freeze asks for the rights of the daemon.
     let service = match &freeze {
         None => Some((String::new(), String::new())),

@@ -1,12 +1,11 @@
 //! Identifies the installation for `doctor`, `takeover` and `uninstall`, which share these flags and variables.
 
-use std::path::PathBuf;
-
 use super::typed::Typed;
-use super::{is_label, service};
+use super::{is_label, kubeconfig, service};
+use crate::kube::Kubeconfig;
 
 pub(super) struct Installation {
-    pub(super) kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<Kubeconfig>,
     /// Name and namespace.
     pub(super) service: (String, String),
     pub(super) apiservice: String,
@@ -19,7 +18,7 @@ impl Installation {
         if !apiservice.split('.').all(is_label) {
             problems.push(format!("--apiservice: \"{apiservice}\" is not the name of an APIService"));
         }
-        let kubeconfig = typed.given("kubeconfig").map(PathBuf::from);
+        let kubeconfig = kubeconfig(typed);
         Some(Self { kubeconfig, service: service(&typed.value("service"), problems)?, apiservice })
     }
 }

@@ -1,23 +1,23 @@
 //! Arguments of `hpalite takeover` and `hpalite uninstall`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::installation::Installation;
 use super::typed::Typed;
 use super::{Command, number};
+use crate::kube::Kubeconfig;
 use crate::migration::{Objects, Overrides, Plan};
 
 #[derive(Debug, PartialEq)]
 pub struct TakeoverArguments {
-    pub kubeconfig: Option<PathBuf>,
+    pub kubeconfig: Option<Kubeconfig>,
     pub plan: Plan,
     pub overrides: Overrides,
 }
 
 #[derive(Debug, PartialEq)]
 pub struct UninstallArguments {
-    pub kubeconfig: Option<PathBuf>,
+    pub kubeconfig: Option<Kubeconfig>,
     pub plan: Plan,
     pub objects: Objects,
 }
@@ -42,7 +42,7 @@ pub(super) fn uninstall(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option
     Some(Command::Uninstall(UninstallArguments { kubeconfig, plan, objects }))
 }
 
-fn plan(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<(Option<PathBuf>, Plan)> {
+fn plan(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<(Option<Kubeconfig>, Plan)> {
     let timeout = number("--timeout", &typed.value("timeout"), problems).map(Duration::from_secs);
     let Installation { kubeconfig, service, apiservice } = Installation::of(typed, problems)?;
     Some((kubeconfig, Plan { service, apiservice, timeout: timeout?, dry_run: typed.is_set("dry-run") }))

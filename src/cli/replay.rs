@@ -42,7 +42,9 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
         problems.push("--at-most-above-target: is the goal of --suggest, which is missing".to_owned());
     }
     let suggest = Goal { at_most_above_target: goal.unwrap_or(0.01) };
-    let subject = if typed.is_set("demo") {
+    let subject = if typed.is_set("all") {
+        all(typed, &choices, problems)?
+    } else if typed.is_set("demo") {
         if !typed.operands.is_empty() {
             problems.push("replay: --demo has an object of its own: leave out the other".to_owned());
         }
@@ -62,13 +64,33 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
     }))
 }
 
-fn recorded(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Subject> {
+fn all(typed: &Typed<'_>, choices: &[Choice], problems: &mut Vec<String>) -> Option<Subject> {
+    if !typed.operands.is_empty() {
+        problems.push("replay: --all means every object: leave out the other".to_owned());
+    }
+    if choices.len() > 1 || choices.iter().any(|choice| !matches!(choice, Choice::Set(_))) {
+        problems
+            .push("replay: --all has room for one --set beside today's settings, and for no --candidate".to_owned());
+    }
+    for flag in ["suggest", "from-prometheus", "group", "demo", "width"].into_iter().filter(|flag| typed.is_set(flag)) {
+        problems.push(format!("--{flag}: is for one object, and --all means every"));
+    }
+    let namespace = typed.flag("namespace").map(str::to_owned);
+    let until = typed.flag("until").map(str::to_owned);
+    Some(Subject::All { db: typed.value("db").into(), namespace, since: since(typed, problems)?, until })
+}
+
+fn since(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Duration> {
     let text = typed.value("since");
-    let since = parse_age(&text).filter(|since| (Duration::from_secs(1)..=SINCE_MAX).contains(since)).or_else(|| {
+    parse_age(&text).filter(|since| (Duration::from_secs(1)..=SINCE_MAX).contains(since)).or_else(|| {
         let days = SINCE_MAX.as_secs() / 86_400;
         problems.push(format!("--since: \"{text}\" is not a duration of up to {days}d, such as 2h or 7d"));
         None
-    });
+    })
+}
+
+fn recorded(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Subject> {
+    let since = since(typed, problems);
     let (namespace, name, group) = super::recorded(typed, "replay", problems)?;
     let until = typed.flag("until").map(str::to_owned);
     Some(Subject::Object { db: typed.value("db").into(), namespace, name, group, since: since?, until })
@@ -120,6 +142,10 @@ mod tests {
         assert_eq!(arguments.choices[2], Choice::File("a.yaml".into()));
         assert_eq!(arguments.goal, Some(Goal { at_most_above_target: 0.005 }));
         assert!(matches!(arguments.subject, Subject::Object { since, .. } if since == Duration::from_secs(7_200)));
+        assert!(matches!(
+            parsed(&["replay", "--all", "-n", "shop", "--since", "30d"]),
+            Ok(Command::Replay(a)) if matches!(&a.subject, Subject::All { namespace: Some(namespace), .. } if namespace == "shop")
+        ));
         assert!(matches!(parsed(&["replay", "--demo"]), Ok(Command::Replay(a)) if a.subject == Subject::Demo));
     }
 
@@ -134,6 +160,10 @@ mod tests {
             (&["replay", "shop/web", "--at-most-above-target", "1%"], "--suggest"),
             (&["replay", "shop/web", "--suggest", "--at-most-above-target", "1"], "1%"),
             (&["replay", "--demo", "shop/web"], "--demo"),
+            (&["replay", "--all", "shop/web"], "--all"),
+            (&["replay", "--all", "--suggest"], "--suggest"),
+            (&["replay", "--all", "--set", "spec.a=1", "--set", "spec.a=2"], "one --set"),
+            (&["replay", "--all", "--candidate", "a.yaml"], "no --candidate"),
             (&[&["replay", "shop/web"], &many[..]].concat(), "at most 16"),
         ] {
             let Err(Problems(problems)) = parsed(bad) else { panic!("{bad:?} accepted") };

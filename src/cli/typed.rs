@@ -10,8 +10,10 @@ use super::flags::{Flag, Subcommand, Takes};
 /// The arguments of one subcommand. Values come from the flag, else the environment, else the table's default.
 pub(super) struct Typed<'a> {
     subcommand: &'static Subcommand,
+    /// Flags besides those of the subcommand, which take precedence.
+    more: &'static [Flag],
     env: &'a dyn Fn(&str) -> Option<String>,
-    values: BTreeMap<&'static str, Vec<String>>,
+    pub(super) values: BTreeMap<&'static str, Vec<String>>,
     pub(super) operands: Vec<OsString>,
     pub(super) wants_help: bool,
 }
@@ -19,7 +21,7 @@ pub(super) struct Typed<'a> {
 impl<'a> Typed<'a> {
     /// Returns a command line without arguments, so that all values come from the environment or are defaults.
     pub(super) fn nothing(subcommand: &'static Subcommand, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { subcommand, env, values: BTreeMap::new(), operands: Vec::new(), wants_help: false }
+        Self { subcommand, more: &[], env, values: BTreeMap::new(), operands: Vec::new(), wants_help: false }
     }
 
     pub(super) fn read(
@@ -28,7 +30,14 @@ impl<'a> Typed<'a> {
         env: &'a dyn Fn(&str) -> Option<String>,
         problems: &mut Vec<String>,
     ) -> Self {
-        let mut typed = Self::nothing(subcommand, env);
+        Self::nothing(subcommand, env).with(&[], parser, problems)
+    }
+
+    /// Reads with flags besides those of the subcommand.
+    pub(super) fn with(mut self, more: &'static [Flag], parser: &mut Parser, problems: &mut Vec<String>) -> Self {
+        self.more = more;
+        let subcommand = self.subcommand;
+        let mut typed = self;
         loop {
             let flag = match parser.next() {
                 Ok(None) => return typed,
@@ -40,7 +49,7 @@ impl<'a> Typed<'a> {
                     typed.operands.push(operand);
                     continue;
                 }
-                Ok(Some(argument)) => match subcommand.flags.iter().find(|flag| flag.is(&argument)) {
+                Ok(Some(argument)) => match typed.flags().find(|flag| flag.is(&argument)) {
                     Some(flag) => flag,
                     None => {
                         problems.push(format!("{}; see --help", argument.unexpected()));
@@ -110,15 +119,19 @@ impl<'a> Typed<'a> {
         self.given(long).unwrap_or_else(default)
     }
 
-    fn declared(&self, long: &str) -> Option<&'static Flag> {
-        let found = self.subcommand.flags.iter().find(|flag| flag.long == long);
+    fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        self.subcommand.flags.iter().chain(self.more)
+    }
+
+    pub(super) fn declared(&self, long: &str) -> Option<&'static Flag> {
+        let found = self.flags().find(|flag| flag.long == long);
         debug_assert!(found.is_some(), "--{long} is not declared");
         found
     }
 }
 
 impl Flag {
-    fn is(&self, argument: &Arg<'_>) -> bool {
+    pub(super) fn is(&self, argument: &Arg<'_>) -> bool {
         match argument {
             Arg::Long(long) => *long == self.long || Some(*long) == self.alias,
             Arg::Short(short) => Some(*short) == self.short,

@@ -13,16 +13,16 @@ mod neighbours;
 mod objects;
 mod queries;
 mod rights;
+mod subject;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::Config;
-use crate::kube::{Client, ClusterConfig, Error, Request};
+use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, Request};
+
+pub use subject::Subject;
 
 /// The id of a finding that something could not be checked.
 const NOT_CHECKED: &str = "not-checked";
@@ -77,25 +77,12 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
 }
 
-/// What to examine.
-#[derive(Debug, PartialEq)]
-pub struct Subject {
-    /// The daemon's configuration as the environment sets it; it names the Service and the APIService.
-    pub config: Config,
-    /// Examine only ScaledObjects of this namespace.
-    pub namespace: Option<String>,
-    /// Where the daemon's certificate can be reached from here; `None` in the pod for the port that it listens on.
-    pub listen: Option<SocketAddr>,
-    /// `None` for the default path, if the file exists.
-    pub db: Option<PathBuf>,
-}
-
 /// Runs all checks.
 ///
 /// # Errors
 /// No usable configuration, or the API server does not answer.
-pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Diagnosis, Vec<String>> {
-    let config = ClusterConfig::load(kubeconfig).map_err(|error| error.problems)?;
+pub fn examine(kubeconfig: Option<&Kubeconfig>, subject: &Subject) -> Result<Diagnosis, Vec<String>> {
+    let config = ClusterConfig::of_person(kubeconfig).map_err(|error| error.problems)?;
     let own_namespace = config.namespace().map(str::to_owned);
     let client = Client::new(config);
     client.send(&Request::get_path("/version")).map_err(|error| {
@@ -116,6 +103,7 @@ pub fn examine(kubeconfig: Option<&Path>, subject: &Subject) -> Result<Diagnosis
     doctor.check("clocks", Doctor::clocks);
     doctor.check("objects that nobody runs", Doctor::unserved);
     doctor.check("ScaledObjects", Doctor::scaled_objects);
+    doctor.check("paused namespaces", Doctor::namespaces);
     doctor.check("HPAs", Doctor::hpas);
     doctor.check("annotated HPAs", Doctor::annotated_hpas);
     doctor.check("metric servers and queries", Doctor::queries);

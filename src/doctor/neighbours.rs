@@ -16,17 +16,31 @@ impl Doctor<'_> {
         self.keda();
         self.keda_webhooks();
         let mut found = Vec::new();
+        let mut shadows = Vec::new();
         for plural in ["statefulsets", "deployments"] {
             let path = format!("/apis/apps/v1/{plural}?labelSelector=app.kubernetes.io%2Fname%3Dhpalite");
             let Some(list) = self.get(&path) else { return };
             for workload in items(&list, "/items") {
                 if workload.pointer("/spec/replicas") != Some(&Value::from(0)) {
+                    if is_shadow(workload) {
+                        shadows.push((
+                            text(workload, "/metadata/namespace").to_owned(),
+                            text(workload, "/metadata/name").to_owned(),
+                        ));
+                        continue;
+                    }
                     found.push((
                         text(workload, "/metadata/namespace").to_owned(),
                         text(workload, "/metadata/name").to_owned(),
                     ));
                 }
             }
+        }
+        for (namespace, name) in shadows {
+            let cause =
+                "it runs as a shadow: it decides and records, and writes nothing, so that nothing is scaled by it";
+            let fix = "nothing, if it is meant: hpalite compare says where it would differ; else remove --shadow";
+            self.warn("installation-shadow", &format!("{namespace}/{name}"), cause, fix);
         }
         if found.len() > 1 {
             let all: Vec<String> = found.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
@@ -114,9 +128,38 @@ fn skew(before: UnixMillis, after: UnixMillis, server: UnixMillis) -> Option<i64
     if ahead > SKEW_MAX_MS { Some(ahead) } else { (behind < -SKEW_MAX_MS).then_some(behind) }
 }
 
+/// Returns whether a workload runs hpalite with `--shadow`, by flag or variable.
+fn is_shadow(workload: &Value) -> bool {
+    items(workload, "/spec/template/spec/containers").iter().any(|container| {
+        let flags = items(container, "/args").iter().chain(items(container, "/command")).filter_map(Value::as_str);
+        let by_flag = flags.filter_map(|flag| flag.strip_prefix("--")?.strip_prefix("shadow")).next_back();
+        let variable = items(container, "/env").iter().find(|one| one["name"] == "HPALITE_SHADOW");
+        match by_flag {
+            Some(value) => value.is_empty() || value == "=true",
+            None => variable.is_some_and(|one| one["value"] == "true"),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_shadow_is_known_by_its_flag_or_variable() {
+        let workload = |args: Value, env: Value| json!({ "spec": { "template": { "spec": { "containers": [{ "args": args, "env": env }] } } } });
+        let variable = json!([{ "name": "HPALITE_SHADOW", "value": "true" }]);
+        for (args, env, expected) in [
+            (json!(["run", "--shadow=true"]), json!([]), true),
+            (json!(["run", "--shadow=false"]), variable.clone(), false),
+            (json!(["run"]), variable, true),
+            (json!(["run"]), json!([]), false),
+        ] {
+            assert_eq!(is_shadow(&workload(args.clone(), env)), expected, "{args}");
+        }
+    }
 
     #[test]
     fn clocks_may_differ_by_seconds() {

@@ -9,13 +9,19 @@ use crate::kube::untyped::{condition, items, text};
 use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::store::unix_now;
 use crate::unserved::{self, Unserved, some};
+use crate::wire::scaled_object::annotations::{
+    PAUSED, PAUSED_REASON, PAUSED_REPLICAS, PAUSED_SCALE_IN, PAUSED_SCALE_OUT, PAUSED_UNTIL,
+};
 use crate::wire::time::parse_rfc3339;
 
 /// A deletion that takes longer is blocked.
 const DELETING_MAX_MS: i64 = 5 * 60_000;
 
 /// The id of a finding about a pause.
-const PAUSED: &str = "scaled-object-paused";
+const OBJECT_PAUSED: &str = "scaled-object-paused";
+
+/// The id of a finding about objects that are only looked at.
+const SHADOW: &str = "scaled-object-shadow";
 
 impl Doctor<'_> {
     pub(super) fn crds(&mut self) {
@@ -67,6 +73,10 @@ impl Doctor<'_> {
                 }
             } else if let Some((id, cause)) = suffers(object) {
                 suffering.entry((id, cause)).or_default().push(name);
+            } else if is_shadow(object) {
+                let cause =
+                    "hpalite decides and records what it would do, and writes nothing: hpalite.dev/mode is shadow";
+                suffering.entry((SHADOW, cause.to_owned())).or_default().push(name);
             } else if is_untouched(object, unix_now()) {
                 let cause = "nobody has looked at it since it was created: its status has no word of Ready".to_owned();
                 suffering.entry(("scaled-object-untouched", cause)).or_default().push(name);
@@ -76,17 +86,39 @@ impl Doctor<'_> {
             let subject = format!("ScaledObject {}", some(&names, names.len()));
             let fix = match id {
                 "scaled-object-untouched" => UNTOUCHED.to_owned(),
-                PAUSED => {
+                OBJECT_PAUSED => {
                     "nothing, if it is meant; hpalite thaw ends a freeze, removing its annotation any other pause"
+                        .to_owned()
+                }
+                SHADOW => {
+                    "nothing, if it is meant: hpalite compare says where it would differ; else remove the annotation"
                         .to_owned()
                 }
                 _ => format!("{}; hpalite why {} has the history", fix_of(&cause), names[0]),
             };
             match id {
-                "trigger-failing" | PAUSED => self.warn(id, &subject, cause, fix),
+                "trigger-failing" | OBJECT_PAUSED | SHADOW => self.warn(id, &subject, cause, fix),
                 _ => self.error(id, &subject, cause, fix),
             }
             self.is_about(names);
+        }
+    }
+
+    /// Reports pauses of whole namespaces, which no object of them shows among its own annotations.
+    pub(super) fn namespaces(&mut self) {
+        let path = match &self.subject.namespace {
+            Some(name) => format!("/api/v1/namespaces?fieldSelector=metadata.name%3D{name}"),
+            None => "/api/v1/namespaces".to_owned(),
+        };
+        let Some(list) = self.get(&path) else { return };
+        for namespace in items(&list, "/items") {
+            let name = text(namespace, "/metadata/name");
+            if let Some(cause) = paused_by(namespace, unix_now()) {
+                let fix = format!(
+                    "nothing, if it is meant; hpalite thaw -n {name} ends a freeze, removing it any other pause"
+                );
+                self.warn("namespace-paused", &format!("Namespace {name}"), cause, fix);
+            }
         }
     }
 
@@ -167,18 +199,43 @@ impl Doctor<'_> {
     }
 }
 
+/// Returns the pause annotations of a Namespace that are in force, in words; None without any.
+fn paused_by(namespace: &Value, now: UnixMillis) -> Option<String> {
+    let annotations = namespace.pointer("/metadata/annotations")?.as_object()?;
+    let value = |name: &str| annotations.get(name).and_then(Value::as_str);
+    let until = value(PAUSED_UNTIL).and_then(parse_rfc3339);
+    if until.is_some_and(|until| until <= now) {
+        return None;
+    }
+    let is_pause = |name: &&str| match *name {
+        PAUSED | PAUSED_SCALE_IN | PAUSED_SCALE_OUT => value(name) == Some("true"),
+        _ => value(name).is_some(),
+    };
+    let names = [PAUSED, PAUSED_REPLICAS, PAUSED_SCALE_IN, PAUSED_SCALE_OUT];
+    let found: Vec<&str> = names.into_iter().filter(is_pause).collect();
+    if found.is_empty() {
+        return None;
+    }
+    let until = until.map_or(String::new(), |until| format!(" until {until}"));
+    let reason = value(PAUSED_REASON).map_or(String::new(), |reason| format!(": {reason}"));
+    Some(format!("all its ScaledObjects are paused by {}{until}{reason}", found.join(", ")))
+}
+
 const UNTOUCHED: &str = "see that an instance runs and leads, and that --namespace (WATCH_NAMESPACE) of the daemon does not leave its \
      namespace out";
 
 /// Long enough for the first decision on an object, whose status waits for answers.
 const FIRST_LOOK_MAX_MS: i64 = 60_000;
 
+/// A shadow's status is its owner's, and says nothing of hpalite.
+fn is_shadow(object: &Value) -> bool {
+    !text(object, "/metadata/annotations/hpalite.dev~1mode").is_empty()
+}
+
 fn is_untouched(object: &Value, now: UnixMillis) -> bool {
     let is_reported = condition(object, "Ready").is_some_and(|ready| !text(ready, "/reason").is_empty());
     let created = parse_rfc3339(text(object, "/metadata/creationTimestamp"));
-    // A shadow's status is its owner's.
-    let is_shadow = !text(object, "/metadata/annotations/hpalite.dev~1mode").is_empty();
-    !is_reported && !is_shadow && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
+    !is_reported && created.is_some_and(|created| now.0 - created.0 > FIRST_LOOK_MAX_MS)
 }
 
 /// Returns the usual fix for a cause, recognised by the daemon's own wording.
@@ -327,6 +384,23 @@ mod tests {
         assert!(is_untouched(&object("2026-01-02T03:08:59Z", unknown), now));
         assert!(!is_untouched(&object("2026-01-02T03:09:30Z", json!([])), now));
         assert!(!is_untouched(&object("2026-01-02T03:00:00Z", ready), now));
+    }
+
+    #[test]
+    fn a_pause_of_a_namespace_is_told_as_long_as_it_is_in_force() {
+        let namespace = |annotations: Value| json!({ "metadata": { "name": "shop", "annotations": annotations } });
+        let now = UnixMillis(1_000_000);
+        let frozen = namespace(json!({
+            PAUSED: "true", PAUSED_UNTIL: "1970-01-01T01:00:00Z", PAUSED_REASON: "INC-7",
+        }));
+        let words = paused_by(&frozen, now).expect("it is paused");
+        assert!(words.contains(PAUSED) && words.ends_with("Z: INC-7"), "{words}");
+        assert_eq!(paused_by(&frozen, UnixMillis(3_600_000)), None);
+        assert!(paused_by(&namespace(json!({ PAUSED_REPLICAS: "0" })), now).is_some());
+        for none in [json!({}), json!({ PAUSED: "false" }), json!({ "other": "true" }), Value::Null] {
+            assert_eq!(paused_by(&namespace(none.clone()), now), None, "{none}");
+        }
+        assert!(is_shadow(&namespace(json!({ "hpalite.dev/mode": "shadow" }))) && !is_shadow(&frozen));
     }
 
     #[test]

@@ -98,13 +98,27 @@ pub(super) fn unknown(namespace: &str, name: &str, group: Option<ApiGroup>) -> S
     )
 }
 
+/// Returns columns and rows of the terminal that standard output is, if it is one and its system says so.
+#[must_use]
+pub fn terminal_size() -> Option<(usize, usize)> {
+    #[cfg(unix)]
+    return of_terminal();
+    #[cfg(not(unix))]
+    None
+}
+
+#[cfg(unix)]
+fn of_terminal() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
+}
+
 /// Returns the style for standard output, of this width if it is given.
 pub(crate) fn style(width: Option<usize>, ascii: bool) -> Style {
     let stdout = std::io::stdout();
     let is_terminal = stdout.is_terminal();
     let columns = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let of_terminal = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-    let width = width.or_else(columns).or_else(|| of_terminal().filter(|columns| *columns > 0));
+    let width = width.or_else(columns).or_else(|| terminal_size().map(|(columns, _)| columns));
     let env = |name: &str| std::env::var(name).unwrap_or_default();
     // Values that say that the terminal cannot show Unicode. The absence of a locale, as in a scratch container, says
     // nothing about the terminal at the other end.

@@ -14,6 +14,7 @@ pub mod csv;
 pub mod overview;
 pub mod plot;
 mod sources;
+pub(crate) mod units;
 
 use std::collections::{HashMap, VecDeque};
 

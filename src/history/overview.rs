@@ -14,6 +14,9 @@ use crate::store::{Error, Reader, SampleValue};
 const SPARK_MS: i64 = 3_600_000;
 const SPARK_POINTS: usize = 60;
 
+/// How the core says that a missing number is none of an error (`scaling::source::OnMissing::reads`).
+const STANDS_FOR_A_NUMBER: [&str; 2] = ["which reads as 0", "for which the last value stands in"];
+
 #[derive(Debug, Serialize)]
 pub struct Overview {
     pub now: i64,
@@ -56,6 +59,19 @@ pub struct TriggerOverview {
     pub says: Option<String>,
     pub threshold: f64,
     pub activation: f64,
+    /// What answers, without anything that may be secret; empty if nobody is asked.
+    #[serde(skip)]
+    pub server: String,
+}
+
+impl TriggerOverview {
+    /// Returns what is wrong with the newest answer; `None` if it is a number, or stands for one.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        let outcome = self.outcome.as_deref().filter(|outcome| *outcome != "ok")?;
+        let says = self.says.as_deref().unwrap_or(outcome);
+        (!STANDS_FOR_A_NUMBER.iter().any(|words| says.contains(words))).then_some(says)
+    }
 }
 
 /// The maximum of each cell of the first trigger; null without a number.
@@ -151,6 +167,7 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
                         outcome: newest.sample.as_ref().map(|(_, outcome)| outcome.to_string()),
                         threshold: series.threshold,
                         activation: series.activation_threshold,
+                        server: series.server.clone(),
                     })
                 })
                 .collect::<Found<Vec<TriggerOverview>>>()?;

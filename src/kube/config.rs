@@ -8,6 +8,7 @@ use std::env;
 use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,7 +17,8 @@ use log::warn;
 use rustls::pki_types::ServerName;
 
 use super::credential::Credential;
-use super::kubeconfig::{self, Material, Selected};
+use super::credential_plugin::Plugin;
+use super::kubeconfig::{self, Material, Selected, Text};
 use super::tls::{self, Roots};
 use crate::outbound::tls::{TlsCell, TlsSettings};
 
@@ -26,6 +28,9 @@ const SERVICE_ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceacco
 /// Trusted if a kubeconfig names no CA: the bundles of Debian and Alpine, Fedora, SUSE.
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+const NO_PLUGINS: &str =
+    "credential plugins are not run; use a service account token (kubectl create token) or a client certificate";
 
 /// An API server, and everything needed to connect to it.
 pub struct ClusterConfig {
@@ -41,9 +46,16 @@ pub struct ClusterConfig {
     tls_hash: AtomicU64,
 }
 
+/// The kubeconfig of a person: files of which each adds to those before, and the context to use instead of the current one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kubeconfig {
+    pub files: Vec<PathBuf>,
+    pub context: Option<String>,
+}
+
 /// Where a configuration came from.
 enum Source {
-    Kubeconfig(PathBuf),
+    Kubeconfig(Kubeconfig),
     /// The folder of the service account.
     Pod(PathBuf),
 }
@@ -64,7 +76,16 @@ impl ClusterConfig {
     }
 
     pub fn from_kubeconfig(path: &Path) -> Result<Self, ConfigError> {
-        Self::from_selected(select(path)?, path)
+        Self::from_selected(Kubeconfig { files: vec![path.to_owned()], context: None }, false)
+    }
+
+    /// Reads the kubeconfig of a person, else the pod's service account. Runs the credential plugin that it names, which a
+    /// daemon does not: it has no person to ask, and its image no other program.
+    pub fn of_person(kubeconfig: Option<&Kubeconfig>) -> Result<Self, ConfigError> {
+        match kubeconfig {
+            Some(kubeconfig) => Self::from_selected(kubeconfig.clone(), true),
+            None => Self::in_cluster(),
+        }
     }
 
     /// Reads the files for TLS to the API server, its CA and the client certificate, again, and uses them from the next
@@ -74,11 +95,11 @@ impl ClusterConfig {
         let mut problems = Vec::new();
         let (settings, hash) = match &self.source {
             Source::Pod(folder) => pod_tls(folder, &mut problems),
-            Source::Kubeconfig(path) => {
-                let selected = select(path)?;
+            Source::Kubeconfig(kubeconfig) => {
+                let selected = select(kubeconfig)?;
                 // Hashed first, so that a change in between is noticed the next time.
                 let hash = hash_of(&selected);
-                (read_tls(&selected, &path.display().to_string(), &mut problems), hash)
+                (read_tls(&selected, &kubeconfig.to_string(), &mut problems), hash)
             }
         };
         let Some(settings) = settings.filter(|_| problems.is_empty()) else {
@@ -136,12 +157,23 @@ impl ClusterConfig {
         })
     }
 
-    fn from_selected(selected: Selected, path: &Path) -> Result<Self, ConfigError> {
-        let file = &path.display().to_string();
+    fn from_selected(kubeconfig: Kubeconfig, runs_plugins: bool) -> Result<Self, ConfigError> {
+        let mut selected = select(&kubeconfig)?;
+        let file = &kubeconfig.to_string();
         let mut problems = Vec::new();
         let cluster = format!("{file}: clusters[{}].cluster", selected.cluster_name);
         let user = format!("{file}: users[{}].user", selected.user_name);
-        let credential = noted(&mut problems, read_credential(&selected, &user));
+        let plugin = selected.exec.take().map(|exec| match runs_plugins {
+            true => Plugin::start(exec, &selected).map_err(|what| format!("{user}.exec: {what}")),
+            false => Err(format!("{user}.exec: {NO_PLUGINS}")),
+        });
+        let credential = match plugin {
+            None => noted(&mut problems, read_credential(&selected, &user)),
+            Some(plugin) => noted(&mut problems, plugin).map(|(plugin, certificate)| {
+                (selected.client_certificate, selected.client_key) = certificate;
+                Credential::Plugin(plugin)
+            }),
+        };
         let proxy = match selected.proxy_url.as_deref().map(ureq::Proxy::new) {
             None => None,
             Some(proxy) => noted(&mut problems, proxy.map_err(|_| format!("{cluster}.proxy-url: not a proxy url"))),
@@ -164,7 +196,7 @@ impl ClusterConfig {
             credential,
             proxy,
             namespace: selected.namespace,
-            source: Source::Kubeconfig(path.to_owned()),
+            source: Source::Kubeconfig(kubeconfig),
             tls_hash,
         })
     }
@@ -181,17 +213,56 @@ impl ClusterConfig {
     /// Where the configuration came from, for the start-up log.
     pub fn origin(&self) -> String {
         match &self.source {
-            Source::Kubeconfig(path) => path.display().to_string(),
+            Source::Kubeconfig(kubeconfig) => kubeconfig.to_string(),
             Source::Pod(_) => "in-cluster service account".to_owned(),
         }
     }
 }
 
-fn select(path: &Path) -> Result<Selected, ConfigError> {
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| ConfigError { problems: vec![format!("{name}: {error}")] })?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    kubeconfig::parse(&text, &name, folder).map_err(|problems| ConfigError { problems })
+fn select(kubeconfig: &Kubeconfig) -> Result<Selected, ConfigError> {
+    let mut texts = Vec::new();
+    let mut problems = Vec::new();
+    for path in &kubeconfig.files {
+        let name = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(content) => {
+                texts.push(Text { name, folder: path.parent().unwrap_or(Path::new(".")).to_owned(), content });
+            }
+            // As for kubectl, one of several may be missing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && kubeconfig.files.len() > 1 => {}
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    if texts.is_empty() && problems.is_empty() {
+        problems.push(format!("{kubeconfig}: there is no kubeconfig"));
+    }
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    kubeconfig::parse(&texts, kubeconfig.context.as_deref()).map_err(|problems| ConfigError { problems })
+}
+
+impl From<&str> for Kubeconfig {
+    /// Reads a list of files, as the variable KUBECONFIG has them.
+    fn from(list: &str) -> Self {
+        let files = env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect();
+        Self { files, context: None }
+    }
+}
+
+impl Kubeconfig {
+    /// Reads the namespace of the context, which is `default` if that names none; None if there is no such context.
+    #[must_use]
+    pub fn namespace(&self) -> Option<String> {
+        Some(select(self).ok()?.namespace.unwrap_or_else(|| "default".to_owned()))
+    }
+}
+
+impl fmt::Display for Kubeconfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.files.iter().map(|path| path.display().to_string()).collect();
+        f.write_str(&names.join(", "))
+    }
 }
 
 /// Returns a hash of everything that the TLS settings depend on. An unreadable file counts as empty here: reading it

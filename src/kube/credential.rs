@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use ureq::http::HeaderValue;
 
+use super::authorization::{bearer, sensitive};
+use super::credential_plugin::Plugin;
+
 /// One small read per minute costs nothing; more frequent ones gain nothing.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
@@ -24,6 +27,8 @@ pub(super) enum Credential {
     None,
     Fixed(HeaderValue),
     File(TokenFile),
+    /// A program of the person's gives it.
+    Plugin(Plugin),
 }
 
 pub(super) struct TokenFile {
@@ -63,6 +68,7 @@ impl Credential {
         match self {
             Credential::None => None,
             Credential::Fixed(header) => Some(header.clone()),
+            Credential::Plugin(plugin) => plugin.header(),
             Credential::File(file) => {
                 let mut cached = file.lock();
                 if now.saturating_duration_since(cached.checked_at) >= RECHECK_AFTER {
@@ -77,8 +83,10 @@ impl Credential {
     /// Reads the file after a 401. `sent` is the header that was refused; returns true if there is another token now,
     /// with which a second attempt is worthwhile.
     pub(super) fn renew(&self, sent: Option<&HeaderValue>, now: Instant) -> bool {
-        let Credential::File(file) = self else {
-            return false;
+        let file = match self {
+            Credential::File(file) => file,
+            Credential::Plugin(plugin) => return plugin.renew(sent),
+            Credential::None | Credential::Fixed(_) => return false,
         };
         let mut cached = file.lock();
         cached.checked_at = now;
@@ -115,30 +123,13 @@ fn read(path: &Path) -> Result<HeaderValue, String> {
     bearer(&text)
 }
 
-fn bearer(token: &str) -> Result<HeaderValue, String> {
-    let token = token.trim();
-    if token.is_empty() {
-        return Err("holds no token".to_owned());
-    }
-    if token.contains(|c: char| c.is_whitespace()) {
-        return Err("holds white space inside the token".to_owned());
-    }
-    sensitive(&format!("Bearer {token}"))
-}
-
-fn sensitive(text: &str) -> Result<HeaderValue, String> {
-    let mut header =
-        HeaderValue::from_str(text).map_err(|_| "holds characters that a header cannot carry".to_owned())?;
-    header.set_sensitive(true);
-    Ok(header)
-}
-
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Credential::None => f.write_str("None"),
             Credential::Fixed(_) => f.write_str("Fixed(..)"),
             Credential::File(file) => write!(f, "File({})", file.path.display()),
+            Credential::Plugin(_) => f.write_str("Plugin(..)"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the text of a kubeconfig and selects what its current context names.
+//! Reads the text of a kubeconfig, which may be spread over files, and selects what its current context names.
 //!
 //! Owns the file format, and one clear problem for each wrong field, all at once.
 //! Must not open files (certificates and tokens stay paths here) or print a field that may be secret. `config` reads
@@ -26,6 +26,34 @@ pub(super) struct Selected {
     pub(super) token: Option<String>,
     pub(super) token_file: Option<PathBuf>,
     pub(super) basic: Option<(String, String)>,
+    pub(super) exec: Option<Exec>,
+}
+
+/// A credential plugin, as `users[].user.exec` names it.
+#[derive(Clone, Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Exec {
+    pub(super) api_version: String,
+    pub(super) command: String,
+    pub(super) args: Option<Vec<String>>,
+    pub(super) env: Option<Vec<ExecVariable>>,
+    pub(super) provide_cluster_info: bool,
+    pub(super) install_hint: String,
+}
+
+#[derive(Clone, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ExecVariable {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// One file.
+pub(super) struct Text {
+    pub(super) name: String,
+    /// What relative paths in it are relative to.
+    pub(super) folder: PathBuf,
+    pub(super) content: String,
 }
 
 /// Bytes in the kubeconfig itself, or in a file that it names.
@@ -48,6 +76,9 @@ struct NamedCluster {
     name: String,
     #[serde(default)]
     cluster: Option<Cluster>,
+    /// Which of the files has it.
+    #[serde(skip)]
+    at: usize,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +93,9 @@ struct NamedUser {
     name: String,
     #[serde(default)]
     user: Option<User>,
+    /// Which of the files has it.
+    #[serde(skip)]
+    at: usize,
 }
 
 #[derive(Deserialize, Default)]
@@ -96,7 +130,7 @@ struct User {
     token_file: Option<String>,
     username: Option<String>,
     password: Option<String>,
-    exec: Option<serde::de::IgnoredAny>,
+    exec: Option<Exec>,
     auth_provider: Option<serde::de::IgnoredAny>,
     #[serde(rename = "as")]
     impersonate: Option<String>,
@@ -114,13 +148,16 @@ impl Place<'_> {
     }
 }
 
-/// Parses YAML or JSON. `file` names the file in problems; relative paths are relative to `folder`.
-pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, Vec<String>> {
-    let parsed = decode(text).map_err(|problem| vec![format!("{file}: {problem}")])?;
+/// Parses YAML or JSON. Of what several files have, the first counts, as for kubectl. Without `context` it is the current
+/// one.
+pub(super) fn parse(texts: &[Text], context: Option<&str>) -> Result<Selected, Vec<String>> {
+    let names: Vec<&str> = texts.iter().map(|text| text.name.as_str()).collect();
+    let file = names.join(", ");
+    let parsed = merged(texts)?;
     let mut problems = Vec::new();
     let mut selected = Selected::default();
 
-    let Some(context) = pick_context(&parsed, file, &mut problems) else {
+    let Some(context) = pick_context(&parsed, context, &file, &mut problems) else {
         return Err(problems);
     };
     selected.namespace = non_empty(context.namespace.as_deref());
@@ -133,10 +170,11 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
     let clusters = parsed.clusters.as_deref().unwrap_or_default();
     match clusters.iter().find(|c| c.name == context.cluster) {
         Some(entry) => {
-            let place = Place { file, entry: format!("clusters[{}].cluster", entry.name) };
+            let text = &texts[entry.at];
+            let place = Place { file: &text.name, entry: format!("clusters[{}].cluster", entry.name) };
             match &entry.cluster {
                 Some(cluster) => {
-                    read_cluster(cluster, &place, folder, &mut selected, &mut problems);
+                    read_cluster(cluster, &place, &text.folder, &mut selected, &mut problems);
                 }
                 None => problems.push(place.problem("server", "missing")),
             }
@@ -151,9 +189,10 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
     let users = parsed.users.as_deref().unwrap_or_default();
     match users.iter().find(|u| u.name == context.user) {
         Some(entry) => {
-            let place = Place { file, entry: format!("users[{}].user", entry.name) };
+            let text = &texts[entry.at];
+            let place = Place { file: &text.name, entry: format!("users[{}].user", entry.name) };
             if let Some(user) = &entry.user {
-                read_user(user, &place, folder, &mut selected, &mut problems);
+                read_user(user, &place, &text.folder, &mut selected, &mut problems);
             }
             selected.user_name.clone_from(&entry.name);
         }
@@ -164,6 +203,29 @@ pub(super) fn parse(text: &str, file: &str, folder: &Path) -> Result<Selected, V
     }
 
     if problems.is_empty() { Ok(selected) } else { Err(problems) }
+}
+
+fn merged(texts: &[Text]) -> Result<File, Vec<String>> {
+    let mut whole = File::default();
+    let mut problems = Vec::new();
+    for (at, text) in texts.iter().enumerate() {
+        let file = match decode(&text.content) {
+            Ok(file) => file,
+            Err(problem) => {
+                problems.push(format!("{}: {problem}", text.name));
+                continue;
+            }
+        };
+        if whole.current_context.is_empty() {
+            whole.current_context = file.current_context;
+        }
+        let clusters = file.clusters.unwrap_or_default().into_iter().map(|entry| NamedCluster { at, ..entry });
+        whole.clusters.get_or_insert_default().extend(clusters);
+        whole.contexts.get_or_insert_default().extend(file.contexts.unwrap_or_default());
+        let users = file.users.unwrap_or_default().into_iter().map(|entry| NamedUser { at, ..entry });
+        whole.users.get_or_insert_default().extend(users);
+    }
+    if problems.is_empty() { Ok(whole) } else { Err(problems) }
 }
 
 /// JSON is parsed as such: the errors are better, and some of JSON's escapes are not YAML.
@@ -179,19 +241,26 @@ fn decode(text: &str) -> Result<File, String> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("not a kubeconfig: {error}"))
 }
 
-fn pick_context<'a>(parsed: &'a File, file: &str, problems: &mut Vec<String>) -> Option<&'a Context> {
-    if parsed.current_context.is_empty() {
+fn pick_context<'a>(
+    parsed: &'a File,
+    wanted: Option<&str>,
+    file: &str,
+    problems: &mut Vec<String>,
+) -> Option<&'a Context> {
+    let name = wanted.unwrap_or(&parsed.current_context);
+    if name.is_empty() {
         problems.push(format!("{file}: current-context: missing; set one with kubectl config use-context"));
         return None;
     }
     let contexts = parsed.contexts.as_deref().unwrap_or_default();
-    let entry = contexts.iter().find(|c| c.name == parsed.current_context);
+    let entry = contexts.iter().find(|c| c.name == name);
     let Some(context) = entry.and_then(|c| c.context.as_ref()) else {
-        problems.push(format!("{file}: current-context: {:?} is not under contexts", parsed.current_context));
+        let field = if wanted.is_some() { "--context" } else { "current-context" };
+        problems.push(format!("{file}: {field}: {name:?} is not under contexts"));
         return None;
     };
     if context.cluster.is_empty() {
-        problems.push(format!("{file}: contexts[{}].context.cluster: missing", parsed.current_context));
+        problems.push(format!("{file}: contexts[{name}].context.cluster: missing"));
         return None;
     }
     Some(context)
@@ -235,9 +304,11 @@ fn read_cluster(
 
 fn read_user(user: &User, place: &Place<'_>, folder: &Path, selected: &mut Selected, problems: &mut Vec<String>) {
     let fix = "use a service account token (kubectl create token) or a client certificate";
-    if user.exec.is_some() {
-        let what = format!("credential plugins are not run; {fix}");
-        problems.push(place.problem("exec", &what));
+    selected.exec.clone_from(&user.exec);
+    if let Some(exec) = &mut selected.exec
+        && exec.command.contains(std::path::is_separator)
+    {
+        exec.command = folder.join(&exec.command).display().to_string();
     }
     if user.auth_provider.is_some() {
         let what = format!("auth providers are not supported; {fix}");
@@ -347,7 +418,12 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Selected, Vec<String>> {
-        parse(text, "/etc/kc", Path::new("/etc"))
+        parse(&[text_of("/etc/kc", text)], None)
+    }
+
+    fn text_of(name: &str, content: &str) -> Text {
+        let folder = Path::new(name).parent().expect("a folder").to_owned();
+        Text { name: name.to_owned(), folder, content: content.to_owned() }
     }
 
     fn problems(text: &str) -> Vec<String> {
@@ -413,7 +489,6 @@ mod tests {
             (config(&format!("{ok}, proxy-url: 'https://p'"), ""), "proxy-url: proxies spoken"),
             (config(&format!("{ok}, proxy-url: 'ftp://p'"), ""), "proxy-url: only http://"),
             (config(&format!("{ok}, proxy-url: p"), ""), "proxy-url: needs to start"),
-            (config(ok, "exec: {command: aws}"), "users[u].user.exec: credential plugins"),
             (config(ok, "auth-provider: {name: gcp}"), "users[u].user.auth-provider: auth"),
             (config(ok, "as: root"), "users[u].user.as: impersonation"),
             (config(ok, "client-certificate: x"), "client-key: missing beside"),
@@ -433,8 +508,24 @@ mod tests {
 
     #[test]
     fn all_problems_come_at_once() {
-        let text = config("proxy-url: x", "exec: {}, username: x");
+        let text = config("proxy-url: x", "auth-provider: {}, username: x");
         assert_eq!(problems(&text).len(), 4);
+    }
+
+    #[test]
+    fn several_files_are_one() {
+        let cluster = "clusters: [{name: k, cluster: {server: 'https://first', certificate-authority: ca}}]\n";
+        let first = text_of("/a/kc", cluster);
+        let second = text_of("/b/kc", &config("server: 'https://second'", "client-key: key, client-certificate: crt"));
+        let third = text_of("/c/kc", "contexts: [{name: d, context: {cluster: k}}]\ncurrent-context: d\n");
+        let files = [first, second, third];
+        let selected = parse(&files, None).map_err(|p| p.join("\n")).expect("a config");
+        assert_eq!((selected.server.as_str(), selected.namespace.as_deref()), ("https://first", Some("shop")));
+        assert!(matches!(&selected.certificate_authority, Some(Material::File(path)) if path == Path::new("/a/ca")));
+        assert!(matches!(&selected.client_key, Some(Material::File(path)) if path == Path::new("/b/key")));
+        assert_eq!(parse(&files, Some("d")).map_err(|p| p.join("\n")).expect("a config").namespace, None);
+        let wrong = parse(&files, Some("x")).err().expect("a refusal");
+        assert_eq!(wrong, ["/a/kc, /b/kc, /c/kc: --context: \"x\" is not under contexts"]);
     }
 
     #[test]

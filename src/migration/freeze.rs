@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use litemap::LiteMap;
@@ -13,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Failure, Migration, Plan};
 use crate::clock::wall_millis;
-use crate::kube::Resource;
 use crate::kube::untyped::{condition, text};
+use crate::kube::{Kubeconfig, Resource};
 use crate::rights::{self, Right};
 use crate::scaling::model::{ApiGroup, Pause, UnixMillis};
 use crate::wire::scaled_object::annotations::{self, PAUSED, PAUSED_REASON, PAUSED_REPLICAS, PAUSED_UNTIL};
@@ -53,7 +52,7 @@ pub enum End {
 /// # Errors
 /// Refused before anything was done, or for some of the objects: then which ones, and why.
 pub fn freeze(
-    kubeconfig: Option<&Path>,
+    kubeconfig: Option<&Kubeconfig>,
     plan: &Plan,
     scope: &Scope,
     freeze: Option<&Freeze>,

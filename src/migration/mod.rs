@@ -8,13 +8,12 @@ mod takeover;
 mod uninstall;
 
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::kube::untyped::{has_ready_endpoint, text};
-use crate::kube::{Client, ClusterConfig, Error, ListOptions, PatchKind, Request, Resource};
+use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, ListOptions, PatchKind, Request, Resource};
 
 pub use freeze::{End, Freeze, Scope, freeze};
 pub use takeover::takeover;
@@ -86,8 +85,8 @@ struct Migration<'a> {
 }
 
 impl<'a> Migration<'a> {
-    fn new(kubeconfig: Option<&Path>, plan: &'a Plan, out: &'a mut dyn Write) -> Result<Self, Failure> {
-        let config = ClusterConfig::load(kubeconfig).map_err(|error| Failure::Unreachable(error.problems))?;
+    fn new(kubeconfig: Option<&Kubeconfig>, plan: &'a Plan, out: &'a mut dyn Write) -> Result<Self, Failure> {
+        let config = ClusterConfig::of_person(kubeconfig).map_err(|error| Failure::Unreachable(error.problems))?;
         let client = Client::new(config);
         let version = client.send(&Request::get_path("/version"));
         version.map_err(|error| Failure::Unreachable(vec![format!("the API server: {error}")]))?;

@@ -1,13 +1,12 @@
 //! The APIService, and with it every external metric, goes to us.
 
 use std::io::Write;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Migration, Overrides, Plan, SCALED_OBJECTS, SERVICES, place};
 use crate::kube::untyped::{condition, items, text};
-use crate::kube::{Error, PatchKind, Request};
+use crate::kube::{Error, Kubeconfig, PatchKind, Request};
 use crate::rights;
 use crate::unserved::{self, Unserved};
 
@@ -17,7 +16,7 @@ use crate::unserved::{self, Unserved};
 /// # Errors
 /// Refused, with every reason at once; or not served in time.
 pub fn takeover(
-    kubeconfig: Option<&Path>,
+    kubeconfig: Option<&Kubeconfig>,
     plan: &Plan,
     overrides: Overrides,
     out: &mut dyn Write,

@@ -1,7 +1,6 @@
 //! What would hang or harm without us leaves the cluster, in an order in which nothing hangs.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use super::{API_SERVICES, CRDS, DEPLOYMENTS, FIELD_MANAGER, Failure, Migration, Plan, SERVICES, STATEFUL_SETS, place};
 use crate::clock::wall_millis;
 use crate::kube::untyped::{items, selects, text};
-use crate::kube::{Error, PatchKind, Resource};
+use crate::kube::{Error, Kubeconfig, PatchKind, Resource};
 use crate::scaling::model::{FINALIZERS, UnixMillis};
 use crate::wire::time::format_seconds;
 
@@ -36,7 +35,12 @@ pub enum Objects {
 ///
 /// # Errors
 /// Refused before anything was done, or something did not go within the timeout: then what, and why.
-pub fn uninstall(kubeconfig: Option<&Path>, plan: &Plan, objects: Objects, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn uninstall(
+    kubeconfig: Option<&Kubeconfig>,
+    plan: &Plan,
+    objects: Objects,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut migration = Migration::new(kubeconfig, plan, out)?;
     if objects != Objects::Keep {
         migration.may_delete(objects)?;

@@ -37,7 +37,7 @@ impl TlsCell {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    fn get(&self) -> TlsSettings {
+    pub(crate) fn get(&self) -> TlsSettings {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

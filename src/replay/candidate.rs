@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
@@ -30,8 +30,10 @@ const DEPTH_MAX: usize = 16;
 pub enum Choice {
     /// `PATH=VALUE[,PATH=VALUE…]`: today's settings, but for these.
     Set(String),
-    /// A manifest.
+    /// A manifest; `-` is standard input.
     File(PathBuf),
+    /// A manifest that standard input had.
+    Text(String),
 }
 
 /// Settings that can be replayed.
@@ -71,10 +73,13 @@ pub fn candidate(group: ApiGroup, title: &str, choice: &Choice, manifest: &Value
             }
         }
         Choice::File(path) => {
-            let mut spec = spec_of(path, manifest).map_err(|problem| vec![problem])?;
-            // A manifest may leave to the cluster what the recorded definition says.
-            Servers::of_spec(&manifest["spec"]).fill_in(&mut spec);
-            changed["spec"] = spec;
+            let shown = path.display();
+            let text = File::open(path).map_err(|error| format!("cannot be read: {error}")).and_then(read_manifest);
+            let spec = text.and_then(|text| spec_of(&text, manifest));
+            changed["spec"] = spec.map_err(|problem| vec![format!("--candidate {shown}: {problem}")])?;
+        }
+        Choice::Text(text) => {
+            changed["spec"] = spec_of(text, manifest).map_err(|problem| vec![format!("--candidate -: {problem}")])?;
         }
     }
     let before = findings(manifest);
@@ -210,29 +215,61 @@ fn put(place: &mut Value, steps: &[Step], value: Value) -> Result<(), String> {
     }
 }
 
-/// Returns the spec of the manifest in a file that is meant: the one of the same name, or the only one.
-fn spec_of(path: &Path, today: &Value) -> Result<Value, String> {
-    let shown = path.display();
+fn read_manifest(from: impl Read) -> Result<String, String> {
     let mut text = String::new();
-    let file = File::open(path).map_err(|error| format!("--candidate {shown}: cannot be read: {error}"))?;
-    let read = file.take(FILE_MAX + 1).read_to_string(&mut text);
-    let length = read.map_err(|error| format!("--candidate {shown}: cannot be read: {error}"))?;
+    let read = from.take(FILE_MAX + 1).read_to_string(&mut text);
+    let length = read.map_err(|error| format!("cannot be read: {error}"))?;
     if u64::try_from(length).unwrap_or(u64::MAX) > FILE_MAX {
-        return Err(format!("--candidate {shown}: is larger than {} MiB", FILE_MAX >> 20));
+        return Err(format!("is larger than {} MiB", FILE_MAX >> 20));
     }
-    let objects = check::objects(&text).map_err(|problem| format!("--candidate {shown}: {problem}"))?;
+    Ok(text)
+}
+
+/// Takes the manifests that standard input has for each `-`: several are separated by a zero byte, which no YAML has.
+///
+/// # Errors
+/// When it cannot be read, is too large, or has another number of them.
+pub(super) fn with_standard_input(choices: &[Choice], from: impl Read) -> Result<Vec<Choice>, String> {
+    let is_stdin = |choice: &&Choice| matches!(choice, Choice::File(path) if path.as_os_str() == "-");
+    let wanted = choices.iter().filter(is_stdin).count();
+    if wanted == 0 {
+        return Ok(choices.to_vec());
+    }
+    let mut text = String::new();
+    let max = FILE_MAX * wanted as u64;
+    let read = from.take(max + 1).read_to_string(&mut text);
+    let length = read.map_err(|error| format!("--candidate -: cannot be read: {error}"))?;
+    let mut parts = text.split('\0');
+    let count = parts.clone().count();
+    if u64::try_from(length).unwrap_or(u64::MAX) > max {
+        return Err(format!("--candidate -: is larger than {} MiB", max >> 20));
+    }
+    if count != wanted {
+        return Err(format!("--candidate -: standard input has {count} manifests, and {wanted} are asked for"));
+    }
+    let replaced = choices.iter().map(|choice| match choice {
+        choice if is_stdin(&choice) => Choice::Text(parts.next().unwrap_or_default().to_owned()),
+        choice => choice.clone(),
+    });
+    Ok(replaced.collect())
+}
+
+/// Returns the spec of the manifest that is meant: the one of the same name, or the only one.
+fn spec_of(text: &str, today: &Value) -> Result<Value, String> {
+    let objects = check::objects(text)?;
     let mut found: Vec<Value> = objects.into_iter().filter(|object| object["kind"] == "ScaledObject").collect();
     let is_meant = |object: &Value| object["metadata"]["name"] == today["metadata"]["name"];
     if found.len() > 1 {
         found.retain(is_meant);
     }
     match found.as_mut_slice() {
-        [one] => Ok(one["spec"].take()),
-        found => Err(format!(
-            "--candidate {shown}: has {} ScaledObjects of the name {}: write one",
-            found.len(),
-            today["metadata"]["name"]
-        )),
+        [one] => {
+            let mut spec = one["spec"].take();
+            // A manifest may leave to the cluster what the recorded definition says.
+            Servers::of_spec(&today["spec"]).fill_in(&mut spec);
+            Ok(spec)
+        }
+        found => Err(format!("has {} ScaledObjects of the name {}: write one", found.len(), today["metadata"]["name"])),
     }
 }
 
@@ -314,6 +351,19 @@ mod tests {
             let problems = set(text).expect_err(text).join("\n");
             assert!(parts.iter().all(|part| problems.contains(part)), "{text}: {problems}");
         }
+    }
+
+    #[test]
+    fn manifests_come_from_standard_input() {
+        let files = ["-", "a.yaml", "-"].map(|path| Choice::File(path.into()));
+        let text = |text: &str| Choice::Text(text.to_owned());
+        let found = with_standard_input(&files, &b"one\0two"[..]).expect("two");
+        assert_eq!(found, [text("one"), files[1].clone(), text("two")]);
+        assert_eq!(with_standard_input(&files[1..2], &b"unread"[..]), Ok(vec![files[1].clone()]));
+        assert!(with_standard_input(&files, &b"one"[..]).is_err_and(|problem| problem.contains("has 1 manifests")));
+        let large = vec![b'x'; 2 * (2 << 20) + 1];
+        assert!(with_standard_input(&files, &large[..]).is_err_and(|problem| problem.contains("larger than 4 MiB")));
+        assert!(of(&text("kind: Deployment")).is_err_and(|problems| problems[0].starts_with("--candidate -: has 0")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::candidate::{self, Candidate, Choice};
 use super::suggest::{self, Goal};
-use super::{Model, Recorded, Replay, demo, fetch, record};
+use super::{Model, Recorded, Replay, Report, demo, record};
 use crate::explain::time_text::parse_at;
 use crate::history::command::{find, style};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -42,6 +42,14 @@ pub enum Subject {
         /// As typed, because its meaning depends on the clock.
         until: Option<String>,
     },
+    /// Every object, of a namespace or of all.
+    All {
+        db: PathBuf,
+        namespace: Option<String>,
+        since: Duration,
+        /// As typed, because its meaning depends on the clock.
+        until: Option<String>,
+    },
     /// The bundled week.
     Demo,
 }
@@ -51,13 +59,17 @@ pub enum Subject {
 /// # Errors
 /// Every problem at once: what is wrong, and what to do about it.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>> {
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "what it lacks is not fetched there"))]
     let (key, mut recorded, range) = match &arguments.subject {
         Subject::Demo => demo::recorded(),
+        Subject::All { .. } => return replay_all(arguments, out),
         Subject::Object { .. } => read(&arguments.subject)?,
     };
     let demo_choices = demo::choices();
     let is_demo = arguments.subject == Subject::Demo;
-    let choices = if is_demo && arguments.choices.is_empty() { &demo_choices } else { &arguments.choices };
+    let given = candidate::with_standard_input(&arguments.choices, std::io::stdin().lock());
+    let given = given.map_err(|problem| vec![problem])?;
+    let choices = if is_demo && given.is_empty() { &demo_choices } else { &given };
     let manifest = recorded.manifest.clone();
     let today = candidate::today(key.group, &manifest)?;
     let apply = |title: &str, choice: &Choice| candidate::candidate(key.group, title, choice, &manifest);
@@ -74,7 +86,12 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     }
     let settings: Vec<&Candidate> = std::iter::once(&today).chain(&candidates).collect();
     if let Some(url) = &arguments.from_prometheus {
-        fetch::fill(&mut recorded, &settings, url, range).map_err(|problem| vec![problem])?;
+        #[cfg(target_os = "linux")]
+        super::fetch::fill(&mut recorded, &settings, url, range).map_err(|problem| vec![problem])?;
+        #[cfg(not(target_os = "linux"))]
+        return Err(vec![format!(
+            "--from-prometheus {url}: only Linux asks; kubectl hpalite replay does so in the pod"
+        )]);
     }
     let unknown: Vec<String> = settings.iter().flat_map(|candidate| candidate.unknown(&recorded.tracks)).collect();
     if !unknown.is_empty() {
@@ -101,6 +118,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     if is_demo && !arguments.json {
         text = demo::around(&text, &replay);
     }
+    write(&text, out)
+}
+
+fn write(text: &str, out: &mut dyn Write) -> Result<(), Vec<String>> {
     match out.write_all(text.as_bytes()) {
         // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(vec![format!("cannot write: {error}")]),
@@ -108,17 +129,70 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>
     }
 }
 
-fn read(subject: &Subject) -> Result<(ObjectKey, Recorded, Range), Vec<String>> {
-    let Subject::Object { db, namespace, name, group, since, until } = subject else { return Ok(demo::recorded()) };
-    let one = |error: crate::store::Error| vec![error.to_string()];
-    let mut reader = Reader::open(db).map_err(one)?;
-    let key = find(&mut reader, namespace, name, *group).map_err(|problem| vec![problem])?;
+/// Replays today's settings and others over a range, for those who have no command line.
+///
+/// # Errors
+/// Every problem at once: what is wrong, and what to do about it.
+pub fn what_if(
+    reader: &mut Reader,
+    key: &ObjectKey,
+    range: Range,
+    choices: &[Choice],
+    model: Model,
+) -> Result<Report, Vec<String>> {
+    let recorded = record::load(reader, key, range).map_err(|error| vec![error.to_string()])?;
+    let recorded =
+        recorded.ok_or_else(|| vec![format!("the history has no definition of {key} before this time ends")])?;
+    let today = candidate::today(key.group, &recorded.manifest)?;
+    let mut candidates = Vec::new();
+    for choice in choices {
+        candidates.push(candidate::candidate(key.group, "candidate", choice, &recorded.manifest)?);
+    }
+    let unknown: Vec<String> =
+        std::iter::once(&today).chain(&candidates).flat_map(|settings| settings.unknown(&recorded.tracks)).collect();
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let replay = Replay::new(&recorded, &today, range, model).map_err(|problem| vec![problem])?;
+    Ok(replay.report(&candidates))
+}
+
+fn replay_all(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Vec<String>> {
+    let Subject::All { db, namespace, since, until } = &arguments.subject else { return Ok(()) };
+    let range = range(*since, until.as_deref())?;
+    let set = arguments.choices.iter().find_map(|choice| match choice {
+        Choice::Set(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let all = super::all::replay(db, namespace.as_deref(), range, set, arguments.model);
+    let all = all.map_err(|error| vec![error.to_string()])?;
+    if all.objects.is_empty() && all.left_out.is_empty() {
+        return Err(vec!["the history has no ScaledObject here".to_owned()]);
+    }
+    let text = if arguments.json {
+        serde_json::to_string(&all).map_err(|error| vec![error.to_string()])? + "\n"
+    } else {
+        all.text()
+    };
+    write(&text, out)
+}
+
+/// Returns the time up to its end, which is now unless one is given.
+fn range(since: Duration, until: Option<&str>) -> Result<Range, Vec<String>> {
     let now = now_unix_ms();
     let to = match until {
         Some(text) => parse_at(text, UnixMillis(now)).map_err(|problem| vec![problem.replace("--at", "--until")])?.0,
         None => now,
     };
-    let range = Range { from: to - i64::try_from(since.as_millis()).unwrap_or(to), to };
+    Ok(Range { from: to - i64::try_from(since.as_millis()).unwrap_or(to), to })
+}
+
+fn read(subject: &Subject) -> Result<(ObjectKey, Recorded, Range), Vec<String>> {
+    let Subject::Object { db, namespace, name, group, since, until } = subject else { return Ok(demo::recorded()) };
+    let one = |error: crate::store::Error| vec![error.to_string()];
+    let mut reader = Reader::open(db).map_err(one)?;
+    let key = find(&mut reader, namespace, name, *group).map_err(|problem| vec![problem])?;
+    let range = range(*since, until.as_deref())?;
     let recorded = record::load(&mut reader, &key, range).map_err(one)?;
     let recorded = recorded.ok_or_else(|| {
         vec![format!(

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::track::{SourceId, Track};
-use super::units::hours;
 use super::{Choice, Recorded, Replay};
+use crate::history::units::hours;
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::store::SampleValue;
 use crate::store::read::Range;

@@ -10,9 +10,11 @@
 //!                  candidate ────┘
 //! ```
 
+mod all;
 mod candidate;
 pub mod command;
 pub mod demo;
+#[cfg(target_os = "linux")]
 mod fetch;
 pub mod hpa_controller;
 mod measures;
@@ -21,9 +23,9 @@ mod record;
 mod report;
 mod suggest;
 mod track;
-mod units;
 
 pub use candidate::{CANDIDATES_MAX, Candidate, Choice, candidate, today};
+pub use command::what_if;
 pub use hpa_controller::Model;
 pub use measures::{Measures, ModelError};
 pub use record::{Recorded, load};

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::measures::Measures;
-use super::units::{hours, percent};
 use super::{Candidate, Replay};
+use crate::history::units::{hours, percent};
 use crate::scaling::model::MetricType;
 
 /// What the settings have to keep.

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -181,7 +182,7 @@ fn size(path: &Path) -> u64 {
 
 fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
     match fs::metadata(path) {
-        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Ok(metadata) => Ok(Some(number(&metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -264,25 +265,42 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+/// Returns what tells files apart, whatever their names.
+#[cfg(unix)]
+fn number(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Other systems keep an open file in its place, so that nothing has to be told apart.
+#[cfg(not(unix))]
+fn number(_: &fs::Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
 /// Creates the file if it does not exist, readable by its owner only since it may hold private keys. SQLite gives its
 /// side files the same mode. Returns its size in bytes.
 fn create_private(path: &Path) -> Result<u64, Error> {
     let create_error = |source| Error::Create { path: path.to_owned(), source };
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(create_error)?;
+    let mut options = private();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(create_error)?;
     let metadata = file.metadata().map_err(create_error)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    #[cfg(unix)]
+    if let mode @ 0o001..=0o777 = metadata.permissions().mode() & 0o777
+        && mode & 0o077 != 0
+    {
         warn!(path:% = path.display(), mode:% = format!("{mode:o}"); "database was readable by others: narrowed to its owner");
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(create_error)?;
     }
     Ok(metadata.len())
+}
+
+/// Returns options that create files which only their owner can read, where a file has such a mode.
+pub(super) fn private() -> fs::OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to be set"))]
+    let mut options = fs::OpenOptions::new();
+    #[cfg(unix)]
+    options.mode(0o600);
+    options
 }
 
 enum Fault {

@@ -88,10 +88,16 @@ fn look(path: &Path, health: &mut Health) -> Result<(), rusqlite::Error> {
 }
 
 /// Examines the file system that a file is on.
+#[cfg(unix)]
 fn disk(path: &Path) -> Option<Disk> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(Disk {
         free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
         is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
     })
+}
+
+#[cfg(not(unix))]
+fn disk(_: &Path) -> Option<Disk> {
+    None
 }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -384,7 +383,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
     // Renamed once complete, so that a copy under its final name is always whole.
     let partial = file::with_suffix(to, ".partial");
     let _ = fs::remove_file(&partial);
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(file_error)?;
+    file::private().write(true).create_new(true).open(&partial).map_err(file_error)?;
     let result = copy(&source, &partial);
     if let Err(source) = result {
         let _ = fs::remove_file(&partial);

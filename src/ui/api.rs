@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::explain::{self, Question};
+use super::problem;
+use super::replay::{self, Question};
+use crate::explain;
 use crate::history::{self, Grid, overview};
 use crate::http::{Request, Response, uri};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -29,11 +31,6 @@ pub(super) fn answer(db: &Path, request: &Request) -> Response {
     try_answer(db, request).unwrap_or_else(|response| response)
 }
 
-/// Returns an error in the form that the page shows.
-pub(super) fn problem(status: u16, message: &str) -> Response {
-    Response::json(status, serde_json::json!({ "error": message }).to_string())
-}
-
 fn try_answer(db: &Path, request: &Request) -> Result<Response, Response> {
     let bad = |message: String| problem(400, &message);
     let segments = uri::segments(&request.path).map_err(|error| bad(format!("path: {error}")))?;
@@ -49,6 +46,13 @@ fn try_answer(db: &Path, request: &Request) -> Result<Response, Response> {
         ["api", "objects", namespace, name] if !namespace.is_empty() && !name.is_empty() => {
             query.only(&["group", "last", "from", "to", "points"]).map_err(bad)?;
             object(db, &query, namespace, name)
+        }
+        ["api", "objects", namespace, name, "replay"] if !namespace.is_empty() && !name.is_empty() => {
+            query.only(&["group", "last", "from", "to", "set"]).map_err(bad)?;
+            let is_of_page = request.header(replay::HEADER).is_some();
+            let (group, range) = (query.group()?, query.range(now_unix_ms())?);
+            let set = query.get("set").unwrap_or_default();
+            replay::answer(db, is_of_page, &Question { namespace, name, group, range, set })
         }
         ["api", "objects", namespace, name, "why"] if !namespace.is_empty() && !name.is_empty() => {
             query.only(&["group", "last", "from", "to"]).map_err(bad)?;
@@ -92,7 +96,7 @@ fn why(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response
     let range = query.range(now)?;
     let to = range.to.min(now);
     let from = range.from.clamp(to - WHY_MAX_MS, to);
-    let question = Question::Between(UnixMillis(from), UnixMillis(to));
+    let question = explain::Question::Between(UnixMillis(from), UnixMillis(to));
     let mut report = explain::why(db, namespace, name, Some(group), question).map_err(|error| match error {
         explain::Error::Store(error) => failed(error),
         explain::Error::Version { .. } => problem(503, &error.to_string()),

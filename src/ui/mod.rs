@@ -17,6 +17,7 @@
 
 mod api;
 mod assets;
+mod replay;
 
 use std::io;
 use std::net::TcpListener;
@@ -74,11 +75,11 @@ impl Page {
     /// Returns refusals and files; `None` for what needs the database.
     fn at_once(&self, request: &Request) -> Option<Response> {
         if request.header(MARK).is_some() {
-            Some(api::problem(403, "no trigger is answered here"))
+            Some(problem(403, "no trigger is answered here"))
         } else if self.loopback && !is_loopback_name(request.header("host").unwrap_or("")) {
-            Some(api::problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them"))
+            Some(problem(403, "this page is served under localhost, 127.0.0.1 and [::1] alone: use one of them"))
         } else if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            Some(api::problem(405, "only GET is served here"))
+            Some(problem(405, "only GET is served here"))
         } else {
             assets::find(&request.path).map(|asset| asset.answer(request.header("if-none-match")))
         }
@@ -92,6 +93,11 @@ fn guarded(response: Response) -> Response {
         .with_header("X-Content-Type-Options", "nosniff")
         .with_header("Referrer-Policy", "no-referrer")
         .with_header("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+/// Returns an error in the form that the page shows.
+fn problem(status: u16, message: &str) -> Response {
+    Response::json(status, serde_json::json!({ "error": message }).to_string())
 }
 
 /// Returns whether a Host header names this machine, whatever the port, which port-forwarding changes.

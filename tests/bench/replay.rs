@@ -1,13 +1,15 @@
-//! How long a month of one object takes to replay.
+//! How long a month of one object takes to replay, and of many.
 //!
 //! `cargo bench --bench replay` replays a day; `HPALITE_BENCH_DAYS=30 cargo bench --bench replay` a month. The load is a
 //! curve of each day with jitter, so that most answers differ; nothing of it is repeated by the HPA's real looks. Only
 //! the replay of today's settings is measured, once for each polling interval, with its reading from the file.
+//! `HPALITE_BENCH_OBJECTS=500` replays as many objects that are polled every 30 s with `hpalite replay --all`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hpalite::replay::command::{self, Arguments, Subject};
 use hpalite::replay::{Model, Replay, load, today};
 use hpalite::scaling::event::{Answer, Record, RecordedTrigger};
 use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -19,21 +21,69 @@ const DAY_MS: i64 = 86_400_000;
 
 fn main() {
     let days: i64 = std::env::var("HPALITE_BENCH_DAYS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    if let Some(objects) = std::env::var("HPALITE_BENCH_OBJECTS").ok().and_then(|text| text.parse().ok()) {
+        return all(days, objects);
+    }
     for seconds in [5, 15, 30] {
         replay(days, seconds);
     }
 }
 
-fn replay(days: i64, seconds: i64) {
+fn all(days: i64, objects: u32) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
+    let store = Store::start(&path, keeping_all()).unwrap();
+    let to = START + days * DAY_MS;
+    let keys: Vec<ObjectKey> =
+        (0..objects).map(|number| ObjectKey::new(ApiGroup::KedaSh, "shop", &format!("web-{number}"))).collect();
+    store.send(keys.iter().map(|key| definition(key, 30)).collect());
+    let mut batch = Vec::new();
+    for at in (START..to).step_by(30_000) {
+        batch.extend(keys.iter().map(|key| sample(at, key)));
+        if batch.len() > 10_000 || at + 30_000 >= to {
+            store.send(std::mem::take(&mut batch));
+            store.flush().unwrap();
+        }
+    }
+    assert!(store.stop(Duration::from_secs(120)).complete);
+    let arguments = Arguments {
+        subject: Subject::All {
+            db: path,
+            namespace: None,
+            since: Duration::from_millis(u64::try_from(to - START).unwrap()),
+            until: Some(UnixMillis(to).to_string()),
+        },
+        choices: Vec::new(),
+        goal: None,
+        model: Model::default(),
+        from_prometheus: None,
+        json: true,
+        ascii: false,
+        width: None,
+    };
+    let started = Instant::now();
+    let mut out = Vec::new();
+    command::run(&arguments, &mut out).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let lines = report["objects"].as_array().unwrap();
+    let polls: u64 = lines.iter().filter_map(|line| line["polls"].as_u64()).sum();
+    println!("{days} days of {} objects at 30 s: {:.1} s, {polls} polls", lines.len(), started.elapsed().as_secs_f64());
+}
+
+fn keeping_all() -> Options {
     let mut options = Options::default();
     options.retention.samples = Duration::from_secs(40_000 * 86_400);
     options.retention.minutes = options.retention.samples;
     options.retention.hours = options.retention.samples;
     options.retention.history = options.retention.samples;
     options.retention.size_max = 0;
-    let store = Store::start(&path, options).unwrap();
+    options
+}
+
+fn replay(days: i64, seconds: i64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let store = Store::start(&path, keeping_all()).unwrap();
     let key = ObjectKey::new(ApiGroup::KedaSh, "shop", "web");
     let range = Range { from: START, to: START + days * DAY_MS };
     store.send(vec![definition(&key, seconds)]);

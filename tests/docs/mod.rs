@@ -126,6 +126,16 @@ fn check(command: &str) -> Result<(), String> {
             return Err(format!("there is no bench {name}"));
         }
     }
+    if let ["kubectl", "hpalite", arguments @ ..] = words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        let person = cli::Person {
+            env: &|name| (name == "KUBECONFIG").then(|| "/kubeconfig".to_owned()),
+            namespace: &|_| Some("shop".to_owned()),
+            columns: None,
+        };
+        return cli::plugin(arguments.iter().map(Into::into), person)
+            .map(drop)
+            .map_err(|problems| problems.0.join("; "));
+    }
     let Some(at) = words.iter().position(|word| word == "hpalite" || word == "/hpalite") else { return Ok(()) };
     // In `helm install hpalite` it is a name and not a program.
     if !(at == 0 || words[at - 1] == "--" || words[at - 1].contains('=')) {

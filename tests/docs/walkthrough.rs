@@ -37,7 +37,9 @@ impl Walk<'_> {
     fn run(&self, script: &str) -> Result<String, String> {
         let search = format!("{}:{}", self.cluster.env("ASSETS"), std::env::var("PATH").unwrap_or_default());
         // Runs what kubectl would run in the pod.
-        let script = script.replace("kubectl -n hpalite exec hpalite-0 -- /hpalite", env!("CARGO_BIN_EXE_hpalite"));
+        let in_pod = ["kubectl -n hpalite exec hpalite-0 -- /hpalite", "kubectl hpalite"];
+        let script =
+            in_pod.iter().fold(script.to_owned(), |script, words| script.replace(words, env!("CARGO_BIN_EXE_hpalite")));
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", &script]).current_dir(self.folder.path());
         command.env("PATH", search).env("KUBECONFIG", self.cluster.env("KUBECONFIG"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -108,7 +109,11 @@ fn scripts_that_are_called_exist_and_can_be_run() {
         let text = fs::read_to_string(script.unwrap().path()).unwrap();
         text.lines().filter(|line| !line.trim_start().starts_with('#')).for_each(&mut collect);
     }
-    assert!(["tests/setup", "tests/run", ".ci/run", ".ci/image", ".ci/release"].iter().all(|s| called.contains(*s)));
+    assert!(
+        [".ci/image", ".ci/krew", ".ci/plugin", ".ci/release", ".ci/run", "tests/run", "tests/setup"]
+            .iter()
+            .all(|s| called.contains(*s))
+    );
     let data = [".txt", ".toml"];
     for script in called.iter().filter(|name| !data.iter().any(|end| name.ends_with(end))) {
         let file = fs::metadata(root().join(script)).unwrap_or_else(|error| panic!("{script}: {error}"));
@@ -130,4 +135,54 @@ fn images_are_built_for_the_platforms_of_the_dockerfile() {
     for platform in documented {
         assert!(release.contains(&platform.replace('/', "_")), "no binary for {platform}");
     }
+}
+
+/// What krew itself demands of a manifest, whose checksums are those of the archives.
+#[test]
+fn krew_installs_what_the_release_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let targets = [
+        "x86_64-unknown-linux-musl",
+        "aarch64-unknown-linux-musl",
+        "armv7-unknown-linux-musleabihf",
+        "x86_64-apple-darwin",
+        "aarch64-apple-darwin",
+        "x86_64-pc-windows-msvc",
+    ];
+    let binary = folder.path().join("hpalite");
+    fs::write(&binary, "a binary").unwrap();
+    for target in targets {
+        let packed =
+            Command::new(root().join(".ci/plugin")).arg(target).args([folder.path(), &binary]).status().unwrap();
+        assert!(packed.success(), "{target}");
+    }
+    let manifest =
+        Command::new(root().join(".ci/krew")).args(["v1.2.3", "owner/hpalite"]).arg(folder.path()).output().unwrap();
+    assert!(manifest.status.success(), "{}", String::from_utf8_lossy(&manifest.stderr));
+    let manifest: Value = serde_saphyr::from_str(str::from_utf8(&manifest.stdout).unwrap()).unwrap();
+    assert_eq!(manifest["apiVersion"], "krew.googlecontainertools.github.com/v1alpha2");
+    assert_eq!((&manifest["kind"], &manifest["metadata"]["name"]), (&Value::from("Plugin"), &Value::from("hpalite")));
+    let spec = &manifest["spec"];
+    assert_eq!(spec["version"], "v1.2.3");
+    let short = spec["shortDescription"].as_str().unwrap();
+    assert!((1..=50).contains(&short.len()) && !short.ends_with('.') && !short.contains('\n'), "{short}");
+    assert!(spec["description"].as_str().is_some_and(|text| text.lines().all(|line| line.len() <= 80)), "{spec}");
+    let mut systems = BTreeSet::new();
+    for platform in spec["platforms"].as_array().unwrap() {
+        let labels = &platform["selector"]["matchLabels"];
+        let (system, architecture) = (labels["os"].as_str().unwrap(), labels["arch"].as_str().unwrap());
+        assert!(systems.insert(format!("{system}/{architecture}")), "{labels}");
+        let uri = platform["uri"].as_str().unwrap();
+        let file = uri.strip_prefix("https://github.com/owner/hpalite/releases/download/v1.2.3/").expect(uri);
+        assert_eq!(file, format!("kubectl-hpalite_{system}_{architecture}.tar.gz"));
+        let archive = folder.path().join(file);
+        let sum = Command::new("sha256sum").arg(&archive).output().unwrap();
+        let sum = String::from_utf8(sum.stdout).unwrap();
+        assert_eq!(platform["sha256"].as_str(), sum.split(' ').next());
+        let listed = Command::new("tar").arg("-tzf").arg(&archive).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.lines().any(|name| platform["bin"] == name) && listed.contains("LICENSE"), "{listed}");
+    }
+    let expected = ["darwin/amd64", "darwin/arm64", "linux/amd64", "linux/arm", "linux/arm64", "windows/amd64"];
+    assert_eq!(systems.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }

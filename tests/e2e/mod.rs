@@ -24,6 +24,7 @@ mod modifiers;
 mod page;
 mod pause;
 mod picture;
+mod plugin;
 mod pods;
 mod queues;
 mod reach;

@@ -116,6 +116,18 @@ fn the_chart_has_the_versions_of_the_crate() {
 }
 
 #[test]
+fn a_shadow_is_the_daemon_with_one_more_flag() {
+    let arguments = |values: &[&str]| {
+        let set = rendered(cluster(), values).into_iter().find(|((kind, ..), _)| kind == "StatefulSet").unwrap().1;
+        let all = set["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+        all.iter().map(|one| one.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut plain = arguments(&[]);
+    plain.push("--shadow".to_owned());
+    assert_eq!(arguments(&["--set", "shadow=true"]), plain);
+}
+
+#[test]
 fn bad_values_are_refused_by_name() {
     for (value, words) in [
         ("prometheus.port=0", "/prometheus/port"),
@@ -125,6 +137,7 @@ fn bad_values_are_refused_by_name() {
         ("watchNamespace=Shop", "/watchNamespace"),
         ("terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"),
         ("rbac.scaledRefKinds[0].kind=rollouts", "missing property 'apiGroup'"),
+        ("shadow=perhaps", "/shadow"),
         ("replicas=3", "additional properties 'replicas' not allowed"),
     ] {
         let refused = template(cluster(), &["--set", value]).expect_err(value);
@@ -145,6 +158,7 @@ fn every_choice_is_accepted_by_the_api_server() {
         "prometheus.serviceMonitor.enabled=true,prometheus.podMonitor.enabled=true,prometheus.prometheusRules.enabled=true",
         "rbac.scaledRefKinds[0].apiGroup=argoproj.io,rbac.scaledRefKinds[0].kind=rollouts,serviceAccount.create=false",
         "extraArgs={--poll-threads=4},env[0].name=HTTPS_PROXY,env[0].value=http://proxy:3128,logging.level=debug",
+        "shadow=true,apiService.create=false",
         "nodeSelector.disk=ssd,tolerations[0].operator=Exists,podAnnotations.a=b,podLabels.c=d,priorityClassName=",
     ] {
         let text = template(cluster, &["--set", values]).unwrap_or_else(|error| panic!("{values}: {error}"));

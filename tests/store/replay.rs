@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use hpalite::scaling::event::{Answer, Record};
-use hpalite::scaling::model::UnixMillis;
+use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use serde_json::{Value, json};
 
 use super::{Place, START, sample, stop, trigger, web};
@@ -76,6 +76,62 @@ fn expired_samples_are_replayed_by_the_hour() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn every_object_is_replayed_the_worst_first() {
+    let place = Place::new();
+    let store = place.start();
+    let object = |name: &str| ObjectKey::new(ApiGroup::KedaSh, "shop", name);
+    let (from, to) = (START + 6 * HOUR_MS, START + 12 * HOUR_MS);
+    // Every five minutes the load of `jumpy` is higher than what its replicas were for, and `new` was not asked yet.
+    let load = |name: &str, at: i64| match name {
+        "jumpy" if at / 300_000 % 2 == 0 => 290.0,
+        _ => 15.0,
+    };
+    for name in ["calm", "jumpy", "new"] {
+        let spec = json!({
+            "scaleTargetRef": { "name": name }, "minReplicaCount": 1, "maxReplicaCount": 30, "pollingInterval": 15,
+            "advanced": { "horizontalPodAutoscalerConfig": { "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } } } },
+            "triggers": [{ "type": "prometheus", "metadata":
+                { "serverAddress": "http://prometheus:9090", "query": "sum(up)", "threshold": "10" } }],
+        });
+        store.send(vec![Record::Definition {
+            at: UnixMillis(from),
+            object: object(name),
+            uid: name.into(),
+            generation: 1,
+            spec_json: spec.to_string().as_str().into(),
+            invalid: None,
+            resource_triggers: Vec::new(),
+            triggers: vec![trigger(0, 10.0)],
+        }]);
+        let times = (from..to).step_by(15_000).filter(|_| name != "new");
+        store.send(times.map(|at| sample(at, &object(name), Answer::Value(load(name, at)))).collect());
+    }
+    stop(store);
+    let all = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_hpalite"))
+            .args(["replay", "--all", "--until", "2026-01-01T12:00:00Z", "--since", "6h", "--db"])
+            .arg(place.path())
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = all(&["--json", "--set", "spec.maxReplicaCount=5"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&str> =
+        report["objects"].as_array().unwrap().iter().filter_map(|line| line["name"].as_str()).collect();
+    assert_eq!(names, ["jumpy", "calm"], "{report}");
+    let jumpy = &report["objects"][0];
+    assert_eq!((&jumpy["today"]["peak"], &jumpy["candidate"]["peak"]), (&json!(29), &json!(5)), "{jumpy}");
+    assert!(jumpy["today"]["share_above_target"].as_f64() > Some(0.0), "{jumpy}");
+    assert_eq!(report["left_out"][0]["name"], "new", "{report}");
+    let shown = text(&all(&["-n", "shop"]).stdout);
+    assert!(shown.contains("2 objects: 6 h of load") && shown.contains("shop/new: today: spec.triggers[0]"), "{shown}");
+    let none = all(&["-n", "other"]);
+    assert!(none.status.code() == Some(2) && text(&none.stderr).contains("no ScaledObject here"), "{none:?}");
 }
 
 #[test]

@@ -86,7 +86,17 @@ const LAYERS: &[Layer] = &[
         "check explain history outbound polling prometheus scaling store wire",
         "runs the core on what the history has: it judges candidates as check does, and asks the Prometheus that the command line names",
     ),
-    layer("ui", "explain history http outbound scaling store", "a view of the history; it must not reach the daemon"),
+    layer(
+        "status",
+        "history kube scaling store wire",
+        "a command beside the daemon: what it recorded, and what the API server says of it",
+    ),
+    layer("plugin", "kube", "carries command lines into the pod without knowing what they mean"),
+    layer(
+        "ui",
+        "explain history http outbound replay scaling store",
+        "a view of the history; it must not reach the daemon",
+    ),
     layer(
         "migration",
         "clock kube rights scaling unserved wire",
@@ -110,7 +120,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "cli",
-        "check config daemon doctor explain history kube migration outbound replay scaling store wire",
+        "check config daemon doctor explain history kube migration outbound plugin replay scaling status store wire",
         "reads flags and starts a command; nobody below needs to know of flags",
     ),
 ];

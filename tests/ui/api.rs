@@ -184,6 +184,38 @@ fn an_object_that_was_created_anew_has_both_lives() {
 }
 
 #[test]
+fn other_settings_are_replayed_for_the_page_alone() {
+    let mut scene = Scene::empty();
+    scene.replayable();
+    let gate = scene.serve();
+    let path = "/api/objects/shop/what-if/replay?last=3600000&set=";
+    let asked = |path: &str, header: &str| -> (String, Value) {
+        let (head, body) = ask(gate.local_addr(), "GET", path, "localhost:8081", header);
+        (head.split(' ').nth(1).unwrap().to_owned(), serde_json::from_str(&body).unwrap())
+    };
+    const OF_PAGE: &str = "Hpalite-Replay: 1\r\n";
+    let set = "spec.triggers%5B0%5D.metadata.threshold%3D150";
+    let (status, report) = asked(&format!("{path}{set}"), OF_PAGE);
+    assert_eq!(status, "200", "{report}");
+    let peak = |variant: &Value| variant["measures"]["peak"].as_u64();
+    assert_eq!((peak(&report["today"]), peak(&report["candidates"][0])), (Some(8), Some(4)), "{report}");
+    assert!(report["today"]["replicas"].as_array().unwrap().len() > 1, "{report}");
+    let (_, today) = asked(path, OF_PAGE);
+    assert_eq!(today["candidates"], Value::Array(Vec::new()));
+    for (path, header, status, part) in [
+        (format!("{path}{set}"), "", "403", "Hpalite-Replay"),
+        (format!("{path}spec.maxReplicaCount%3D0"), OF_PAGE, "400", "spec.maxReplicaCount"),
+        (format!("{path}{}", "x".repeat(4_097)), OF_PAGE, "400", "at most 4096 bytes"),
+        (path.replace("3600000", "604800001"), OF_PAGE, "400", "7 days"),
+        (path.replace("what-if", "none"), OF_PAGE, "404", "knows no ScaledObject"),
+    ] {
+        let (found, answer) = asked(&path, header);
+        assert_eq!(found, status, "{path}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains(part), "{path}: {answer}");
+    }
+}
+
+#[test]
 fn wrong_requests_are_answered_with_what_is_wrong() {
     let scene = Scene::empty();
     let gate = scene.serve();

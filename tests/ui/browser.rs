@@ -14,6 +14,38 @@ fn query(hash: &str, name: &str) -> Option<i64> {
 }
 
 #[test]
+fn other_settings_are_drawn_beside_todays() {
+    let mut scene = Scene::empty();
+    scene.replayable();
+    let gate = scene.serve();
+    let mut browser = Browser::start(1360, 1200);
+    browser.open(&format!("http://{}/#/objects/shop/what-if", gate.local_addr()));
+    browser.wait("document.querySelectorAll('.plot path.value').length >= 1");
+    let summary = browser.middle(".what-if summary");
+    browser.click(summary.0, summary.1, 1);
+    let field = browser.middle(".what-if input");
+    browser.click(field.0, field.1, 1);
+    browser.call("Input.insertText", serde_json::json!({ "text": "spec.triggers[0].metadata.threshold=150" }));
+    let button = browser.middle(".what-if button");
+    browser.click(button.0, button.1, 1);
+    browser.wait("document.querySelectorAll('.what-if .figures tbody tr').length >= 5");
+    let lines = browser.eval(
+        "['today', 'candidate'].map((name) => document.querySelector(`.plot path.replayed-${name}`).getAttribute('d'))",
+    );
+    let lines: Vec<&str> = lines.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains('H')) && lines[0] != lines[1], "{lines:?}");
+    let text = browser.text();
+    assert!(text.contains("today's settings") && text.contains("pod-hours"), "{text}");
+    browser.screenshot("what-if");
+    // The lines stay while the plot is refreshed, and go with the range of time.
+    browser.eval("dispatchEvent(new Event('resize'))");
+    let range = browser.middle(".ranges button:nth-child(1)");
+    browser.click(range.0, range.1, 1);
+    browser
+        .wait("location.hash.includes('range=15m') && document.querySelectorAll('.plot path.replayed').length === 0");
+}
+
+#[test]
 fn a_walk_through_the_page() {
     let scene = Scene::full();
     let gate = scene.serve();

@@ -301,6 +301,23 @@ impl Scene {
         self.decide(&object, 4, Reason::Active, before + 2, before + 2, 410.0);
     }
 
+    /// An object whose recorded answers are those that its definition asks for, so that it can be replayed: an hour of load
+    /// that doubles after half of it.
+    pub(crate) fn replayable(&mut self) -> ObjectKey {
+        let object = key("shop", "what-if");
+        let own = trigger(0, None, "s0-prometheus", 75.0);
+        let spec = serde_json::json!({ "maxReplicaCount": 20, "minReplicaCount": 1, "scaleTargetRef": { "name": "what-if" }, "triggers": [
+            { "type": "prometheus", "metadata": { "serverAddress": own.server, "query": own.query, "threshold": "75" } },
+        ] });
+        self.define(&object, 60, 1, &spec, vec![own]);
+        let now = self.now;
+        self.poll(&object, 0, 60, 0, move |at| Answer::Value(if now - at > 30 * MINUTE { 300.0 } else { 600.0 }));
+        self.replicas(&object, 60, None, 4, None);
+        self.replicas(&object, 29, Some(4), 8, Some("kube-controller-manager"));
+        self.write();
+        object
+    }
+
     /// An object of the same name in the other API group.
     fn legacy(&mut self) {
         let object = ObjectKey::new(ApiGroup::KedaK8sIo, "shop", "checkout");

@@ -28,9 +28,16 @@ export class ObjectView {
       },
     });
     this.whyHost = el('div', { class: 'why-host' });
+    this.set = el('input', {
+      type: 'text', size: 60, placeholder: 'spec.triggers[0].metadata.threshold=50', 'aria-label': 'Other settings',
+      onkeydown: (event) => event.key === 'Enter' && this.replay(),
+    });
+    this.figures = el('div', { class: 'figures', 'aria-live': 'polite' });
+    this.replayHost = el('details', { class: 'what-if' }, el('summary', null, 'What if? Replay this time with other settings'),
+      el('div', { class: 'bar' }, this.set, el('button', { type: 'button', onclick: () => this.replay() }, 'replay')), this.figures);
     this.tableHost = el('div', { class: 'tables' });
     this.root = el('section', { class: 'object' },
-      el('div', { class: 'bar' }, this.buttons, this.zoomed, this.summary), this.plotHost, this.cut, this.whyHost, this.tableHost);
+      el('div', { class: 'bar' }, this.buttons, this.zoomed, this.summary), this.plotHost, this.cut, this.replayHost, this.whyHost, this.tableHost);
     this.plot = new TimePlot(this.plotHost, {
       zoom: (from, to) => this.go({ from: Math.round(from), to: Math.round(to) }),
       reset: () => this.go({ range: this.range }),
@@ -45,6 +52,9 @@ export class ObjectView {
     const [from, to] = [Number(query.get('from')), Number(query.get('to'))];
     this.fixed = from > 0 && to > from ? { from, to } : null;
     this.mark = Number(query.get('at')) || null;
+    // A replay is of the time that was shown.
+    this.plot.replayed = null;
+    this.figures.replaceChildren();
     if (query.get('range') in RANGES) {
       this.range = query.get('range');
       this.isFitted = true;
@@ -123,6 +133,24 @@ export class ObjectView {
     }
   }
 
+  /** Replays what is shown with today's settings and with others, and draws the lines of both. */
+  async replay() {
+    const { from, to } = this.history;
+    const query = new URLSearchParams({ ...(this.group ? { group: this.group } : {}), from, to: Math.min(to, this.history.now), set: this.set.value.trim() });
+    const path = `api/objects/${encodeURIComponent(this.namespace)}/${encodeURIComponent(this.name)}/replay`;
+    this.figures.replaceChildren('replaying …');
+    try {
+      const response = await fetch(`${path}?${query}`, { headers: { 'Hpalite-Replay': '1' } });
+      const report = await response.json();
+      if (!response.ok) throw new Error(report.error ?? `the server answered ${response.status}`);
+      this.plot.replayed = { today: report.today.replicas, candidate: report.candidates[0]?.replicas ?? [], to: report.to };
+      this.plot.show(this.history);
+      this.figures.replaceChildren(...figures(report));
+    } catch (error) {
+      this.figures.replaceChildren(el('span', { class: 'bad' }, error.message));
+    }
+  }
+
   head() {
     const { history } = this;
     const replicas = history.replicas.at(-1);
@@ -178,6 +206,28 @@ export class ObjectView {
     ];
     this.tableHost.replaceChildren(...tables);
   }
+}
+
+const FIGURES = [
+  ['pod-hours', (m) => m.pod_hours.toFixed(1)],
+  ['changes of replicas', (m) => m.changes],
+  ['turns within 10 min', (m) => m.turns],
+  ['most replicas', (m) => m.peak],
+  ["share of time above today's target", (m) => `${(m.share_above_target * 100).toFixed(2)} %`],
+  ['starts from zero', (m) => m.starts_from_zero],
+];
+
+/** The figures of today's settings beside those of the others, and how far the model is off. */
+function figures(report) {
+  const variants = [report.today, ...report.candidates];
+  const error = report.model_error;
+  return [
+    el('table', null, el('thead', null, el('tr', null, el('th'), variants.map((one) => el('th', { scope: 'col', title: one.changes.join('\n') }, one.title)))),
+      el('tbody', null, FIGURES.map(([name, cell]) => el('tr', null, el('th', { scope: 'row' }, name), variants.map((one) => el('td', null, String(cell(one.measures)))))))),
+    el('p', { class: 'muted' }, error
+      ? `Replaying today's settings gives ${error.matched_changes} of ${error.recorded_changes} recorded changes within one sync period.`
+      : 'No replicas were recorded under these settings, so the model is not checked.'),
+  ];
 }
 
 function steps({ from, to }) {

@@ -232,8 +232,13 @@ export class TimePlot {
 
   replicaPanel(top) {
     const spans = this.replicaSpans();
-    const most = Math.max(1, ...spans.map(([, , count, step]) => (step.length > 2 ? step[2] : count)));
+    const replayed = this.replayed ? [...this.replayed.today, ...this.replayed.candidate] : [];
+    const most = Math.max(1, ...spans.map(([, , count, step]) => (step.length > 2 ? step[2] : count)), ...replayed.map(([, count]) => count));
     const title = svg('text', { x: LEFT, y: top - 8 }, svg('tspan', { class: 'name' }, 'replicas'));
+    if (this.replayed) {
+      title.append(svg('tspan', { dx: 10 }, 'replayed:'), svg('tspan', { dx: 6, class: 'replayed-today' }, "today's settings"));
+      if (this.replayed.candidate.length) title.append(svg('tspan', { dx: 8, class: 'replayed-candidate' }, 'the candidate'));
+    }
     const { group, y } = this.panel(top, REPLICA_HEIGHT, title, 0, most * 1.12);
     const base = y(0).toFixed(1);
     let line = '';
@@ -247,8 +252,23 @@ export class TimePlot {
       end = until;
     }
     group.append(svg('path', { class: 'steps', d: area }), svg('path', { class: 'steps-line', d: line }));
+    for (const name of this.replayed ? ['today', 'candidate'] : []) {
+      group.append(svg('path', { class: `replayed replayed-${name}`, d: this.course(this.replayed[name], y) }));
+    }
     this.replicaY = y;
     return group;
+  }
+
+  /** The line of replicas that stand from each time on. */
+  course(steps, y) {
+    let d = '';
+    for (const [i, [at, count]] of steps.entries()) {
+      const until = Math.min(steps[i + 1]?.[0] ?? this.replayed.to, this.history.to);
+      if (until < this.history.from) continue;
+      const level = y(count).toFixed(1);
+      d += `${d ? `V${level}` : `M${this.x(Math.max(at, this.history.from)).toFixed(1)} ${level}`}H${this.x(until).toFixed(1)}`;
+    }
+    return d;
   }
 
   /** All events as text, for the marks of the lane and the readout. */

@@ -3,12 +3,12 @@
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::format_seconds;
 
-pub(super) fn at(unix_ms: i64) -> String {
+pub(crate) fn at(unix_ms: i64) -> String {
     format_seconds(UnixMillis(unix_ms))
 }
 
 /// Two units at most: `6 d 23 h`, `3 h 5 min`, `40 s`.
-pub(super) fn duration(seconds: i64) -> String {
+pub(crate) fn duration(seconds: i64) -> String {
     const UNITS: [(i64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let first = UNITS.iter().position(|(length, _)| seconds >= *length).unwrap_or(3);
     let (length, unit) = UNITS[first];
@@ -19,12 +19,12 @@ pub(super) fn duration(seconds: i64) -> String {
     }
 }
 
-pub(super) fn hours(hours: f64) -> String {
+pub(crate) fn hours(hours: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "far below the largest")]
     duration((hours * 3600.0).round() as i64)
 }
 
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
