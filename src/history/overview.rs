@@ -6,16 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Buckets, Grid, Shortest};
-use crate::scaling::model::ConditionKind;
+use crate::scaling::model::{ConditionKind, OnMissing};
 use crate::store::read::{ConditionRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
 use crate::store::{Error, Reader, SampleValue};
 
 /// The sparkline's time span and number of points.
 const SPARK_MS: i64 = 3_600_000;
 const SPARK_POINTS: usize = 60;
-
-/// How the core says that a missing number is none of an error (`scaling::source::OnMissing::reads`).
-const STANDS_FOR_A_NUMBER: [&str; 2] = ["which reads as 0", "for which the last value stands in"];
 
 #[derive(Debug, Serialize)]
 pub struct Overview {
@@ -70,7 +67,7 @@ impl TriggerOverview {
     pub fn failure(&self) -> Option<&str> {
         let outcome = self.outcome.as_deref().filter(|outcome| *outcome != "ok")?;
         let says = self.says.as_deref().unwrap_or(outcome);
-        (!STANDS_FOR_A_NUMBER.iter().any(|words| says.contains(words))).then_some(says)
+        (!OnMissing::says_number(says)).then_some(says)
     }
 }
 
