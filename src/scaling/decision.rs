@@ -11,6 +11,9 @@ use super::recommend::{Limit, Proposal};
 /// Reason of the Ready condition if all is well, which tools for KEDA match on.
 pub const READY_REASON: &str = "ScaledObjectReady";
 pub const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
+/// KEDA's words for objects in trouble, which do not say which trigger has which error.
+pub const TRIGGERS_FAIL: &str = "Triggers defined in ScaledObject are not working correctly";
+pub const FALLING_BACK: &str = "At least one trigger is falling back on this scaled object";
 
 /// How the detail of a decision begins that is only recorded.
 pub const WOULD_HAVE: &str = "would have: ";
@@ -185,9 +188,7 @@ impl Decision {
                 "PartialTriggerError",
                 "Some triggers defined in ScaledObject are not working correctly",
             ),
-            Reason::HeldOnError => {
-                (ConditionStatus::False, "TriggerError", "Triggers defined in ScaledObject are not working correctly")
-            }
+            Reason::HeldOnError => (ConditionStatus::False, "TriggerError", TRIGGERS_FAIL),
             _ => (ConditionStatus::True, READY_REASON, READY_MESSAGE),
         };
         Condition::new(ConditionKind::Ready, status, reason, message)

@@ -10,7 +10,7 @@ use litemap::LiteMap;
 
 use super::age;
 use super::composite::{self, Composite};
-use super::decision::{Decision, READY_MESSAGE, READY_REASON};
+use super::decision::{Decision, FALLING_BACK, READY_MESSAGE, READY_REASON};
 use super::event::WriteKind;
 use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
@@ -665,7 +665,7 @@ impl Object {
                 ConditionKind::Fallback,
                 ConditionStatus::True,
                 "FallbackExists",
-                "At least one trigger is falling back on this scaled object",
+                FALLING_BACK,
             ));
         }
         Some(none())

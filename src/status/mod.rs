@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::history::overview::{self, ObjectOverview};
 use crate::kube::untyped::{condition, items, text};
 use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, ListOptions, Request, Resource};
+use crate::scaling::decision::{FALLING_BACK, TRIGGERS_FAIL};
 use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::store::read::{Listing, RunRow};
 use crate::store::{Reader, now_unix_ms};
@@ -191,9 +192,13 @@ fn ranked(objects: Vec<ObjectOverview>) -> Vec<Object> {
             });
             let rank = rank(&overview, failure.as_deref());
             let is_in_trouble = rank < 4;
-            // Its own condition says it better, but an active object's says only that.
+            // Its own condition says it better, unless it says no more than that there is trouble, or activity.
+            let message = &overview.message;
             let cause = match overview.state {
-                "invalid" | "fallback" | "paused" | "error" if !overview.message.is_empty() => overview.message.clone(),
+                "invalid" | "fallback" | "paused" | "error" if !message.is_empty() => {
+                    let is_general = [TRIGGERS_FAIL, FALLING_BACK].contains(&message.as_str());
+                    failure.filter(|_| is_general).unwrap_or_else(|| message.clone())
+                }
                 _ => failure.unwrap_or_default(),
             };
             (rank, Object { is_in_trouble, cause, overview })
@@ -297,6 +302,11 @@ mod tests {
             object("broken", "error", vec![trigger("b", 0, Some("no answer"))]),
             object("active", "active", vec![trigger("a", 0, None)]),
             object("wrong", "invalid", vec![]),
+            ObjectOverview {
+                message: TRIGGERS_FAIL.to_owned(),
+                ..object("down", "error", vec![trigger("b", 0, Some("no answer"))])
+            },
+            ObjectOverview { message: FALLING_BACK.to_owned(), ..object("spare", "fallback", vec![]) },
         ];
         let ranked = ranked(objects);
         let shown: Vec<(&str, bool, &str)> =
@@ -306,6 +316,8 @@ mod tests {
             [
                 ("wrong", true, "invalid it is"),
                 ("broken", true, "error it is"),
+                ("down", true, "s0-prometheus: no answer"),
+                ("spare", true, FALLING_BACK),
                 ("half", true, "s0-prometheus: no answer"),
                 ("paused", false, "paused it is"),
                 ("active", false, ""),

@@ -185,7 +185,8 @@ fn the_plugin_runs_the_commands_in_the_pod() {
     );
     assert!(status["instance"]["leader"].as_str().is_some_and(|leader| !leader.is_empty()), "{status}");
     assert_eq!(status["instance"]["problems"], json!([]), "{status}");
-    let screen = machine.done(&["status"]);
+    // Other tests' metric servers are left out.
+    let screen = machine.done(&["status", "-n", &case.namespace]);
     assert!(
         screen.contains("METRIC SERVER") && screen.contains(&source.url()) && screen.contains("up for"),
         "{screen}"

@@ -84,14 +84,10 @@ fn a_full_disk_neither_blocks_nor_breaks() {
     let stopped = store.stop(Duration::from_millis(500));
     assert!(!stopped.complete && stopped.lost_total > 0);
     // What was committed is complete, and there is space again.
-    // The abandoned writer releases the file after one more attempt.
-    let mut store = None;
-    wait_for("the file to be free", || {
-        store = Store::start(&place.path(), keeping_all()).ok();
-        store.is_some()
-    });
-    let store = store.unwrap();
+    let store = Store::start(&place.path(), keeping_all()).unwrap();
     store.send(vec![decision(at + 5_000)]);
+    // The abandoned writer releases the file after one more attempt.
+    wait_for("the file to be free", || store.flush().is_ok());
     stop(store);
     let connection = place.open();
     assert_eq!(rows(&connection, "PRAGMA integrity_check"), ["ok"]);
