@@ -110,20 +110,13 @@ fn is_host_port(text: &str) -> bool {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::testing::{problems, trigger, warnings};
+    use super::super::testing::{changed, problems, trigger, warnings};
     use super::*;
     use crate::scaling::model::{ParameterSource, Server};
 
     fn redis(change: Value) -> Value {
-        let mut written = json!({"type": "redis", "metadata": {"address": "redis:6379", "listName": "jobs"}});
-        for (key, value) in change.as_object().expect("an object") {
-            match value {
-                Value::Null => drop(written["metadata"].as_object_mut().expect("an object").remove(key)),
-                Value::Object(_) => written[key] = value.clone(),
-                _ => written["metadata"][key] = value.clone(),
-            }
-        }
-        written
+        let metadata = json!({"address": "redis:6379", "listName": "jobs"});
+        changed(json!({"type": "redis", "metadata": metadata}), &change)
     }
 
     #[test]

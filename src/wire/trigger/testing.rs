@@ -42,3 +42,15 @@ pub(super) fn problems(trigger: &Value) -> Vec<String> {
 pub(super) fn warnings(trigger: &Value) -> Vec<String> {
     read(trigger).warnings
 }
+
+/// Changes a trigger: null removes a key of its metadata, an object stands beside them, and anything else is one of them.
+pub(super) fn changed(mut trigger: Value, change: &Value) -> Value {
+    for (key, value) in change.as_object().expect("an object") {
+        match value {
+            Value::Null => drop(trigger["metadata"].as_object_mut().expect("an object").remove(key)),
+            Value::Object(_) => trigger[key] = value.clone(),
+            _ => trigger["metadata"][key] = value.clone(),
+        }
+    }
+    trigger
+}
