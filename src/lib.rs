@@ -19,7 +19,8 @@
 //! them, [`tls`] says which certificates a connection accepts,
 //! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`replay`] runs the core on it once more,
 //! [`http`] serves, and [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and
-//! others, in the pod also by [`plugin`], and [`status`] is one screen of it all. Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
+//! others; [`plugin`] carries them out in the pod for a person elsewhere, and [`status`] is one screen of an installation.
+//! Which module may import which, and why, is a table in `tests/tidy/imports.rs`.
 //!
 //! # Where is it?
 //! | question | the way through the code | shown by |

@@ -25,7 +25,7 @@ type Certificate = (Option<Material>, Option<Material>);
 
 pub(super) struct Plugin {
     exec: Exec,
-    /// What it is told.
+    /// The request that the plugin reads from `KUBERNETES_EXEC_INFO`.
     info: String,
     // A lock of its own, since several threads send requests.
     header: Mutex<Option<HeaderValue>>,

@@ -109,7 +109,7 @@ fn api_service(client: &Client) -> Option<(String, String)> {
 
 /// Chooses among running pods: the holder of the Lease, else one that is ready, else any.
 fn choose<'a>(pods: &'a [Value], holder: &str) -> Option<&'a Value> {
-    // The identity is the pod's name, and something that tells apart its lives.
+    // The holder of a Lease is the pod's name, an underscore, and a suffix that makes it unique.
     let holder = holder.rsplit_once('_').map_or(holder, |(name, _)| name);
     let is_running =
         |pod: &&Value| text(pod, "/status/phase") == "Running" && pod.pointer("/metadata/deletionTimestamp").is_none();

@@ -8,11 +8,7 @@ use crate::formats::url::Url;
 use crate::polling::failed;
 use crate::polling::request::Header;
 use crate::scaling::event::{ErrorClass, PollError};
-use crate::scaling::model::{AuthMode, AzureCloud, QueueMeasure, QueueOperation, RabbitMqSource};
-
-/// Just above the activation value: the number of a queue that is active for another reason than its own number. It is
-/// worth no replica beyond the first.
-const ABOVE: f64 = 0.001;
+use crate::scaling::model::{AuthMode, AzureCloud, QueueOperation, RabbitMqSource};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -149,31 +145,14 @@ fn together(queues: &[Queue], operation: QueueOperation) -> Queue {
 
 fn measure(queue: &Queue, source: &RabbitMqSource) -> f64 {
     let messages = if source.excludes_unacknowledged { queue.messages_ready } else { queue.messages };
-    let published = queue.message_stats.publish_details.rate;
-    let delivered = queue.message_stats.deliver_get_details.rate;
-    let activation = source.activation.0;
-    // Active for another reason than the number itself.
-    let active = |number: f64| if number > activation { number } else { activation + ABOVE };
-    match source.measure {
-        QueueMeasure::Length => messages,
-        QueueMeasure::MessageRate if messages > activation => active(published),
-        QueueMeasure::MessageRate => published,
-        QueueMeasure::DeliverGetRate => delivered,
-        QueueMeasure::PublishedToDeliveredRatio if published <= 0.0 => 0.0,
-        QueueMeasure::PublishedToDeliveredRatio if delivered > 0.0 => published / delivered,
-        QueueMeasure::PublishedToDeliveredRatio => active(activation),
-        QueueMeasure::ExpectedConsumptionTime if messages <= 0.0 => 0.0,
-        QueueMeasure::ExpectedConsumptionTime if delivered > 0.0 => {
-            (published - delivered) / delivered + messages / delivered
-        }
-        QueueMeasure::ExpectedConsumptionTime => active(activation),
-    }
+    let Stats { publish_details, deliver_get_details } = &queue.message_stats;
+    source.measure.number(messages, publish_details.rate, deliver_get_details.rate, source.activation.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::model::{Exact, QueueRegex, Server};
+    use crate::scaling::model::{Exact, QueueMeasure, QueueRegex, Server};
 
     fn source(measure: QueueMeasure, regex: Option<QueueOperation>) -> RabbitMqSource {
         RabbitMqSource {

@@ -90,9 +90,9 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A ScaledObject as last seen on the API server, or an annotated HPA in the terms of one. Always representable, however wrong its spec:
-/// what is wrong is kept in `definition`, so that it can still be reported on the object, which can be paused or
-/// deleted.
+/// A ScaledObject as last seen on the API server, or an annotated HPA in the terms of one. Always representable, however
+/// wrong its spec: what is wrong is kept in `definition`, so that it can still be reported on the object, which can be
+/// paused or deleted.
 #[derive(Clone, Debug)]
 pub struct ScaledObject {
     pub key: ObjectKey,

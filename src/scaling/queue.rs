@@ -103,6 +103,33 @@ pub enum QueueMeasure {
     ExpectedConsumptionTime,
 }
 
+/// By how much the number of a queue is raised above the activation value where the queue is active for another reason
+/// than that number. It is worth no replica beyond the first.
+const ABOVE_ACTIVATION: f64 = 0.001;
+
+impl QueueMeasure {
+    /// Returns the number of a RabbitMQ queue, from its messages and from its messages published and delivered a second.
+    /// As in KEDA, messages that wait make a trigger active although nothing is published, or nothing is delivered.
+    #[must_use]
+    pub fn number(self, messages: f64, published: f64, delivered: f64, activation: f64) -> f64 {
+        let active = |number: f64| if number > activation { number } else { activation + ABOVE_ACTIVATION };
+        match self {
+            Self::Length => messages,
+            Self::MessageRate if messages > activation => active(published),
+            Self::MessageRate => published,
+            Self::DeliverGetRate => delivered,
+            Self::PublishedToDeliveredRatio if published <= 0.0 => 0.0,
+            Self::PublishedToDeliveredRatio if delivered > 0.0 => published / delivered,
+            Self::PublishedToDeliveredRatio => active(activation),
+            Self::ExpectedConsumptionTime if messages <= 0.0 => 0.0,
+            Self::ExpectedConsumptionTime if delivered > 0.0 => {
+                (published - delivered) / delivered + messages / delivered
+            }
+            Self::ExpectedConsumptionTime => active(activation),
+        }
+    }
+}
+
 /// What is made of all queues whose names match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueRegex {

@@ -115,7 +115,7 @@ fn row(object: &Object) -> Vec<String> {
     ]
 }
 
-/// Four digits tell enough.
+/// Four significant digits are enough to compare a value with its threshold.
 fn number(value: f64) -> String {
     format!("{:.3e}", value).parse::<f64>().map_or_else(|_| value.to_string(), |rounded| rounded.to_string())
 }

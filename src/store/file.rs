@@ -265,13 +265,13 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Returns what tells files apart, whatever their names.
+/// Returns device and inode, by which a file is the same whatever its name.
 #[cfg(unix)]
 fn number(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Other systems keep an open file in its place, so that nothing has to be told apart.
+/// Windows lets nobody remove or rename a file that is open, so there is no identity to compare.
 #[cfg(not(unix))]
 fn number(_: &fs::Metadata) -> (u64, u64) {
     (0, 0)

@@ -115,7 +115,7 @@ fn what_lasts_is_recorded_anew_when_the_history_goes_on_in_another_file() {
     assert_eq!(has(|record| matches!(record, Record::LastActive { .. })), 1);
     assert_eq!(has(|record| matches!(record, Record::Condition { .. })), conditions(&rig, "shop").len());
     assert_eq!(last(&rig).0, "Active");
-    // The cluster is told nothing new, and the next polls are as quiet as before.
+    // Nothing new is written to the cluster, and the next polls are as quiet as before.
     assert_eq!((rig.kinds(), rig.reasons()), (Vec::<&str>::new(), Vec::<&str>::new()));
     rig.clear();
     rig.seconds(60);
